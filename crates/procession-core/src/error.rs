@@ -1,0 +1,66 @@
+//! What can go wrong in the engine.
+
+use crate::roll::Owner;
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Shared memory is used up, or the system refuses to give more.
+    #[error("out of shared memory: {wanted} bytes wanted for {what}")]
+    Exhausted {
+        /// What the memory was for.
+        what: &'static str,
+        /// How many bytes were asked for.
+        wanted: u64,
+    },
+    /// The roll has no free entry.
+    #[error("the family has too many processes ({0})")]
+    RollFull(usize),
+    /// A handle to something that is gone.
+    #[error("the {0} this handle refers to no longer exists")]
+    Stale(&'static str),
+    /// A handle made in another family of processes.
+    #[error("this {0} belongs to another family of processes: it cannot be used here")]
+    Foreign(&'static str),
+    /// Bytes in shared memory or on a socket that make no sense.
+    #[error("damaged data: {0}")]
+    Corrupt(&'static str),
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The error of a system call.
+    pub fn os(call: &'static str, source: impl Into<std::io::Error>) -> Self {
+        Self::Os {
+            call,
+            source: source.into(),
+        }
+    }
+}
+
+/// A wait that ended without what it waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The deadline passed.
+    #[error("timed out")]
+    TimedOut,
+    /// A signal arrived: run its handlers and wait again.
+    #[error("interrupted by a signal")]
+    Interrupted,
+    /// The process that held what we waited for died. The object is usable again; exactly one waiter sees this.
+    #[error("the owner died: {0:?}")]
+    OwnerDied(Owner),
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] Error),
+}

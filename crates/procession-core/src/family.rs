@@ -1,0 +1,45 @@
+//! The process-global arena and this process's entry in the roll.
+//!
+//! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child of fork inherits it.
+
+use crate::arena::Arena;
+use crate::{roll::Owner, Result};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// The processes that share one arena, seen from one of them.
+pub struct Family {
+    pub(crate) arena: Arena,
+}
+
+/// The family of this process; its arena is created on first use. A second call costs one load.
+pub fn family() -> Result<&'static Family> {
+    todo!()
+}
+
+impl Family {
+    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`].
+    pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
+        let _ = fd;
+        todo!()
+    }
+
+    /// The arena's descriptor, reopened if the program closed it behind our back.
+    pub fn arena_fd(&self) -> Result<BorrowedFd<'static>> {
+        todo!()
+    }
+
+    /// This family's random identity: handles that left it are known by it.
+    pub fn id(&self) -> u128 {
+        todo!()
+    }
+
+    /// This process's place in the roll (registers on first use; a load afterwards; renewed in a child of fork).
+    pub fn me(&self) -> Owner {
+        todo!()
+    }
+
+    /// The arena.
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+}

@@ -1,0 +1,23 @@
+//! The engine of procession: shared memory, waiting, queues and processes.
+//!
+//! It knows neither Python nor serde: a payload is bytes. The architecture page of the repository says how the rooms fit together.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("procession supports Linux only, for now");
+
+pub mod arena;
+pub mod channel;
+mod deadline;
+mod error;
+mod family;
+pub mod pool;
+pub mod process;
+mod reclaim;
+pub mod roll;
+pub mod shared;
+pub mod sync;
+pub mod sys;
+
+pub use deadline::Deadline;
+pub use error::{Error, Result, WaitError};
+pub use family::{family, Family};
