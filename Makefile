@@ -1,0 +1,62 @@
+# `make` alone lists the targets. PYTHON chooses the interpreter: make test PYTHON=python3.13
+PYTHON ?= python3
+CARGO  ?= cargo
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV   := .venv-$(VERSION)
+PY     := $(VENV)/bin/python
+DEV    := pytest pytest-timeout numpy ruff mypy maturin
+export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
+
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help setup demo test test-rust test-python lint bench conformance clean
+.DEFAULT_GOAL := help
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
+
+setup: .build/ready-$(VERSION)  ## virtual environment with the extension, built in release
+
+demo: setup      ## the tour: every kind of program on both faces, and a side-by-side with multiprocessing
+	$(PY) examples/tour.py
+
+test: test-rust test-python  ## all tests, faults included
+
+test-rust: .build/nextest
+	$(CARGO) nextest run --workspace
+	$(CARGO) test --workspace --doc --quiet
+
+test-python: setup
+	$(PY) -m pytest -q $(PYTEST_ARGS)
+
+lint: setup      ## rustfmt, clippy, ruff, mypy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(PY) -m ruff check python tests examples benches
+	$(PY) -m mypy
+
+bench: setup     ## side by side with the standard library, medians and ratios
+	$(PY) benches/compare.py $(BENCH_ARGS)
+
+conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern Queue"
+	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
+
+clean:           ## remove what was built
+	rm -rf .build .venv .venv-* target python/procession/*.so
+
+.build/venv-$(VERSION):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "procession needs Python 3.10 or newer; use make PYTHON=...")'
+	@command -v $(CARGO) > /dev/null || { echo "procession needs Rust 1.85 or newer: https://rustup.rs"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	ln -sfn $(VENV) .venv
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(DEV)
+	@mkdir -p .build && touch $@
+
+.build/ready-$(VERSION): .build/venv-$(VERSION) $(RUST_SOURCES)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop --release --quiet
+	@touch $@
+
+.build/nextest:
+	@mkdir -p .build
+	@$(CARGO) nextest --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-nextest --root .build/cargo
+	@touch $@
