@@ -1,1 +1,13 @@
-//! The channel room.
+//! Messages and what carries them: queue, parcel, pipe.
+//!
+//! A message is bytes, out-of-band buffers and handles; what they mean is the faces' business.
+
+mod message;
+mod parcel;
+mod pipe;
+mod queue;
+
+pub use message::{Envelope, Incoming, Message, Outgoing};
+pub use parcel::Parcel;
+pub use pipe::Pipe;
+pub use queue::Queue;
