@@ -5,7 +5,7 @@ What to see: all ten words. The children are joined when the parent exits, so no
 
 from procession import Lock, Process
 
-WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett".split()
+WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
 
 
 def say(word, lock):

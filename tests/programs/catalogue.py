@@ -25,12 +25,19 @@ PYTHON_EXAMPLES = ROOT / "examples" / "python"
 RUST_EXAMPLES = ROOT / "examples" / "rust"
 METHODS = ("fork", "spawn", "forkserver")
 
+TEXTS = os.path.dirname(os.__file__)
+"""A folder of real text: the running Python's own library."""
+
 Command = Callable[[str], "list[str]"]
 """Gives the command that runs the example of a name."""
 
 
 def run_alone(command: Command, name: str, environment: dict[str, str]) -> Run:
     return run(command(name), environment)
+
+
+def run_search(command: Command, name: str, environment: dict[str, str]) -> Run:
+    return run([*command(name), TEXTS], environment)
 
 
 def port_of(server: Running) -> str:
@@ -119,7 +126,7 @@ PROGRAMS = [
     Program("subclass_init", checks.subclass_init, talks=True),
     Program("cpu_bound", checks.cpu_bound),
     Program("prime_factors", checks.prime_factors),
-    Program("search_engine", checks.search_engine),
+    Program("search_engine", checks.search_engine, run_search),
     Program("shared_state", checks.shared_state),
     Program("shared_counter", checks.shared_counter),
     Program("pipe_both_ways", checks.pipe_both_ways),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from running import Run
 
 NUMBERS = (5, 10, 15, 20, 25)
-WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett".split()
+WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
 
 
 def same(seen: object, wanted: object, what: str) -> None:

@@ -105,7 +105,7 @@ class Running:
     """A program on its way."""
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
-        self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]
+        self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]  # noqa: SIM115  closed by finish()
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command,
@@ -148,8 +148,7 @@ def running(command: list[str], environment: dict[str, str] | None = None) -> It
     finally:
         if program.process.returncode is None:
             signal_all(program.process.pid, signal.SIGKILL)
-            program.process.wait()
-            empty_session(program.process.pid)
+            program.finish()
 
 
 def run(command: list[str], environment: dict[str, str] | None = None, limit: float = LIMIT) -> Run:
