@@ -76,3 +76,14 @@ impl<T: Object> Clone for Ref<T> {
         todo!()
     }
 }
+
+// SAFETY: an object is shared between processes anyway: `Object` requires `Sync`, and references are counted in the arena.
+unsafe impl<T: Object> Send for Ref<T> {}
+// SAFETY: as above.
+unsafe impl<T: Object> Sync for Ref<T> {}
+
+impl<T: Object> std::fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ref<{}>({:#x})", T::NAME, self.handle.to_bits())
+    }
+}

@@ -1,1 +1,19 @@
-//! The process room.
+//! Starting processes and learning how they end.
+//!
+//! Three ways to a child: [`fork`], [`spawn`] of a program, and a [`zygote`] that forks on request. What the child is to do is the faces'
+//! business; it usually waits in a [`Parcel`](crate::channel::Parcel). Who lives is the roll's.
+
+mod child;
+mod exit;
+mod fork;
+mod record;
+mod spawn;
+mod watch;
+pub mod zygote;
+
+pub use child::Child;
+pub use exit::Exit;
+pub use fork::{fork, Forked};
+pub use record::ChildRecord;
+pub use spawn::spawn;
+pub use watch::watch_parent;

@@ -1,0 +1,68 @@
+//! How a process ended.
+
+use rustix::process::WaitIdStatus;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It ended, but whoever could tell how is gone: the zygote that forked it died, or somebody else reaped it.
+    Unknown,
+}
+
+impl Exit {
+    /// As `multiprocessing` puts it: the code, the negative signal, or 255 when it is unknown.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => -signal,
+            Self::Unknown => 255,
+        }
+    }
+
+    pub(super) fn from_status(status: &WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
+
+    /// For a word in shared memory.
+    pub(super) fn to_bits(self) -> i32 {
+        match self {
+            Self::Code(code) => code & 0xff,
+            Self::Signal(signal) => 0x100 | (signal & 0xff),
+            Self::Unknown => 0x200,
+        }
+    }
+
+    pub(super) fn from_bits(bits: i32) -> Self {
+        match bits >> 8 {
+            0 => Self::Code(bits),
+            1 => Self::Signal(bits & 0xff),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn survives_the_word() {
+        for exit in [
+            Exit::Code(0),
+            Exit::Code(255),
+            Exit::Signal(9),
+            Exit::Unknown,
+        ] {
+            assert_eq!(Exit::from_bits(exit.to_bits()), exit);
+        }
+        assert_eq!(Exit::from_bits(-1), Exit::Unknown);
+    }
+}

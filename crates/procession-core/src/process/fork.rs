@@ -1,0 +1,28 @@
+//! A copy of this process.
+
+use super::Child;
+use crate::{Error, Result};
+
+/// The two who return from [`fork`].
+#[derive(Debug)]
+pub enum Forked {
+    /// The caller, with its new child.
+    Parent(Child),
+    /// The child. Of the threads only this one is left.
+    Child,
+}
+
+/// Fork. What is process-local in the engine is made anew in the child by at-fork hooks.
+///
+/// # Safety
+/// If the process has other threads, the child must not rely on anything they may have been changing at that moment,
+/// as with every fork.
+pub unsafe fn fork() -> Result<Forked> {
+    crate::family()?.me(); // a child of fork inherits its family, so there must be one
+                           // SAFETY: the caller's promise.
+    match unsafe { libc::fork() } {
+        0 => Ok(Forked::Child),
+        pid if pid > 0 => Child::adopt(pid).map(Forked::Parent),
+        _ => Err(Error::os("fork", std::io::Error::last_os_error())),
+    }
+}

@@ -1,0 +1,211 @@
+//! What a zygote, the child it forks and the process that asked for it tell each other: one object in the arena.
+
+use super::Exit;
+use crate::arena::{Kind, Object};
+use crate::channel::{Envelope, Incoming, Message};
+use crate::roll::{self, Owner};
+use crate::sync::wait::EventCount;
+use crate::{Deadline, Result, WaitError};
+use std::sync::atomic::{
+    AtomicI32, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use std::time::Duration;
+
+/// How often a waiter asks whether the zygote still lives.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// The record of one child. Zero-filled: requested, nobody has read the request yet.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct ChildRecord {
+    state: AtomicU32,
+    /// Process id; set before `RUNNING`.
+    pid: AtomicI32,
+    /// Exit status as [`Exit::to_bits`]; set before `EXITED`. Error number; set before `FAILED`.
+    status: AtomicI32,
+    /// The zygote that read the request; set before `TAKEN`.
+    zygote: AtomicU32,
+    event: EventCount,
+    /// Whether `result` holds a message: [`EMPTY`], [`POSTING`], [`POSTED`].
+    posted: AtomicU32,
+    /// What the child leaves to its parent. Written once by the child, read by the parent after the child's end.
+    result: Envelope,
+}
+
+// SAFETY: only atomics; every state word but the known ones is treated as corrupt or as "not yet", and status words decode from any value.
+unsafe impl Object for ChildRecord {
+    const KIND: Kind = Kind::Child;
+    const NAME: &'static str = "child record";
+
+    fn destroy(&self) {
+        // DEATH: of a child while it was posting leaves an envelope that may be half filled; discarding copes with that.
+        if self.posted.load(Acquire) != EMPTY {
+            self.result.discard();
+        }
+    }
+}
+
+const REQUESTED: u32 = 0;
+const TAKEN: u32 = 1;
+const RUNNING: u32 = 2;
+const EXITED: u32 = 3;
+const FAILED: u32 = 4;
+const ABANDONED: u32 = 5;
+
+const EMPTY: u32 = 0;
+const POSTING: u32 = 1;
+const POSTED: u32 = 2;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The child exists, or existed.
+    Child(i32),
+    /// The zygote could not fork.
+    Failed(i32),
+    /// The zygote died before it forked. The request is void: no child will come of it.
+    Void,
+}
+
+impl ChildRecord {
+    /// Zygote: take the request on. False when the asker no longer waits.
+    pub(super) fn take(&self, zygote: Owner) -> bool {
+        self.zygote.store(zygote.to_bits(), Relaxed);
+        self.step(REQUESTED, TAKEN)
+    }
+
+    /// Zygote or child, whoever comes first: there is a child. False when the asker no longer waits: the child must end at once.
+    pub(super) fn running(&self, pid: i32) -> bool {
+        // Both store the same number.
+        self.pid.store(pid, Relaxed);
+        if self.step(TAKEN, RUNNING) {
+            self.event.notify(u32::MAX);
+            return true;
+        }
+        matches!(self.state.load(Acquire), RUNNING | EXITED)
+    }
+
+    /// Zygote: no child, for this reason.
+    pub(super) fn failed(&self, errno: i32) {
+        self.status.store(errno, Relaxed);
+        if self.step(TAKEN, FAILED) {
+            self.event.notify(u32::MAX);
+        }
+    }
+
+    /// Zygote: the child ended like this. Comes before it is reaped.
+    pub(super) fn exited(&self, exit: Exit) {
+        self.status.store(exit.to_bits(), Relaxed);
+        if self.step(RUNNING, EXITED) {
+            self.event.notify(u32::MAX);
+        }
+    }
+
+    /// Asker: give up waiting for a child. False when it exists already, or failed.
+    pub(super) fn abandon(&self) -> bool {
+        self.step(REQUESTED, ABANDONED) || self.step(TAKEN, ABANDONED)
+    }
+
+    /// Asker: how the child ended, once that is known.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        (self.state.load(Acquire) == EXITED).then(|| Exit::from_bits(self.status.load(Relaxed)))
+    }
+
+    /// Asker: wait for the reply to a request. `zygote_lives` tells whether somebody can still read it.
+    pub(super) fn wait_reply(
+        &self,
+        deadline: Deadline,
+        zygote_lives: impl Fn() -> bool,
+    ) -> Result<Reply, WaitError> {
+        self.wait(
+            deadline,
+            || self.reply(),
+            || {
+                // DEATH: of the zygote between reading the request and the first word about a child. A child that it forked nevertheless
+                // finds the record abandoned and ends at once; one that was quicker than we are has made it RUNNING.
+                if !zygote_lives() && self.abandon() {
+                    return Some(Reply::Void);
+                }
+                None
+            },
+        )
+    }
+
+    /// Asker: wait for the status of a child that the kernel says ended.
+    pub(super) fn wait_exit(&self, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
+        let waited = self.wait(
+            deadline,
+            || self.exit(),
+            || {
+                // DEATH: of the zygote before it reported. Its word may still have come just before it died.
+                let zygote = Owner::from_bits(self.zygote.load(Relaxed));
+                (!zygote.is_some_and(roll::is_alive)).then(|| self.exit().unwrap_or(Exit::Unknown))
+            },
+        );
+        match waited {
+            Ok(exit) => Ok(Some(exit)),
+            Err(WaitError::TimedOut) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Child: leave `message` to the parent. Once only; a second one is dropped.
+    pub fn post_result(&self, message: Message) {
+        if self
+            .posted
+            .compare_exchange(EMPTY, POSTING, AcqRel, Acquire)
+            .is_ok()
+        {
+            self.result.post(message);
+            self.posted.store(POSTED, Release);
+        }
+    }
+
+    /// Parent, once the child has ended: what it left.
+    pub fn take_result(&self) -> Result<Option<Incoming>> {
+        match self.posted.compare_exchange(POSTED, EMPTY, AcqRel, Acquire) {
+            Ok(_) => self.result.open().map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn reply(&self) -> Option<Reply> {
+        match self.state.load(Acquire) {
+            RUNNING | EXITED => Some(Reply::Child(self.pid.load(Relaxed))),
+            FAILED => Some(Reply::Failed(self.status.load(Relaxed))),
+            _ => None,
+        }
+    }
+
+    /// Wait for `ready`; after each slice ask `lost` whether it can still come.
+    fn wait<T>(
+        &self,
+        deadline: Deadline,
+        ready: impl Fn() -> Option<T>,
+        lost: impl Fn() -> Option<T>,
+    ) -> Result<T, WaitError> {
+        loop {
+            match self
+                .event
+                .wait(Deadline::after(deadline.slice(SLICE)), &ready)
+            {
+                Err(WaitError::TimedOut) => {}
+                settled => return settled,
+            }
+            if let Some(verdict) = lost() {
+                return Ok(verdict);
+            }
+            if deadline.is_over() {
+                return ready().ok_or(WaitError::TimedOut);
+            }
+        }
+    }
+
+    fn step(&self, from: u32, to: u32) -> bool {
+        // SYNC: release publishes pid or status, acquire in the readers sees them.
+        self.state
+            .compare_exchange(from, to, AcqRel, Acquire)
+            .is_ok()
+    }
+}

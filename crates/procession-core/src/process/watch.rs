@@ -1,0 +1,70 @@
+//! Ending with one's parent: for daemonic children and pool workers.
+//!
+//! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
+
+use super::child::readable;
+use crate::{Deadline, Error, Result, WaitError};
+use rustix::io::Errno;
+use rustix::process::{getppid, pidfd_open, Pid, PidfdFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Between the polite signal and the last one.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// From now on end this process when process `parent` ends: SIGTERM, and SIGKILL half a second later should that not do.
+/// At once when it is already gone. Holds in this process only, not in its children.
+pub fn watch_parent(parent: i32) -> Result<()> {
+    let Some(parent) = Pid::from_raw(parent).filter(|_| parent > 0) else {
+        return Err(Error::os("pidfd_open", Errno::INVAL));
+    };
+    let pidfd = match pidfd_open(parent, PidfdFlags::empty()) {
+        Ok(pidfd) => Some(pidfd),
+        Err(Errno::SRCH) => None,
+        Err(e) => return Err(Error::os("pidfd_open", e)),
+    };
+    // A real parent that died meanwhile has lost us to another; its number may be somebody else's by now. (Of a zygote's child the
+    // asker is no real parent, and cannot be checked in this way.)
+    let real = getppid() == Some(parent);
+    let watcher = std::thread::Builder::new()
+        .name("procession-watch".into())
+        .stack_size(64 * 1024);
+    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), real.then_some(parent))))
+        .map(drop)
+        .map_err(|e| Error::os("clone", e))
+}
+
+fn watch(pidfd: Option<&OwnedFd>, real: Option<Pid>) {
+    if let Some(pidfd) = pidfd {
+        // With all signals blocked nothing interrupts this; anything but "ended" would be a descriptor closed behind our back.
+        while real.is_none_or(|parent| getppid() == Some(parent)) {
+            match readable(pidfd.as_fd(), Deadline::after(Duration::from_millis(800))) {
+                Ok(true) => break,
+                Ok(false) | Err(WaitError::Interrupted) => {}
+                Err(_) if real.is_some() => std::thread::sleep(Duration::from_millis(800)),
+                Err(_) => return,
+            }
+        }
+    }
+    let this = std::process::id() as i32;
+    // SAFETY: signals to this very process.
+    unsafe { libc::kill(this, libc::SIGTERM) };
+    std::thread::sleep(GRACE);
+    // SAFETY: as above.
+    unsafe { libc::kill(this, libc::SIGKILL) };
+}
+
+/// Threads inherit the mask of their maker: handlers belong to the program's own threads.
+fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+    let mut before = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and initialises `before`.
+    unsafe {
+        let mut all = std::mem::MaybeUninit::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = f();
+    // SAFETY: `before` was initialised above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    result
+}

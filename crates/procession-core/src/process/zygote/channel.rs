@@ -1,0 +1,150 @@
+//! This process's way to its zygote: the asking end of a socket pair.
+//!
+//! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
+//! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
+
+use crate::process::child::readable;
+use crate::process::{Child, Exit};
+use crate::sys::scm;
+use crate::{Deadline, Error, Result};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::fs::{fstat, FileType};
+use rustix::process::{pidfd_open, Pid, PidfdFlags};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+
+/// The asking end.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Only `None` while dropping.
+    socket: Option<OwnedFd>,
+    /// What the socket is, so that a program that closed it behind our back, and opened something else under its number, is noticed.
+    inode: u64,
+    pid: i32,
+    /// The zygote, if it is our own child: then reaping it is up to us.
+    child: Option<Child>,
+}
+
+impl Channel {
+    fn new(socket: OwnedFd, pid: i32, child: Option<Child>) -> Result<Arc<Self>> {
+        let inode = socket_inode(socket.as_fd())
+            .ok_or(Error::Corrupt("the zygote's descriptor is no socket"))?;
+        Ok(Arc::new(Self {
+            socket: Some(socket),
+            inode,
+            pid,
+            child,
+        }))
+    }
+
+    /// The socket, if it is still ours.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        let socket = self.socket.as_ref()?.as_fd();
+        (socket_inode(socket) == Some(self.inode)).then_some(socket)
+    }
+
+    /// Whether somebody is there to read a request.
+    pub(super) fn lives(&self) -> bool {
+        if let Some(child) = &self.child {
+            let _: Result<Option<Exit>, _> = child.try_wait(); // reaps
+        }
+        self.socket().is_some_and(|socket| !hung_up(socket)) && process_lives(self.pid)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if self.socket().is_none() {
+            // Whatever has that number now is not ours to close.
+            let _ = self.socket.take().map(IntoRawFd::into_raw_fd);
+        }
+    }
+}
+
+fn socket_inode(fd: BorrowedFd<'_>) -> Option<u64> {
+    let stat = fstat(fd).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::Socket).then_some(stat.st_ino)
+}
+
+fn hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
+    let now = rustix::event::Timespec::default();
+    poll(&mut fds, Some(&now)).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
+fn process_lives(pid: i32) -> bool {
+    let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    pidfd.is_some_and(|pidfd| matches!(readable(pidfd.as_fd(), Deadline::Now), Ok(false)))
+}
+
+static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);
+
+/// The lock on the current channel; no fork happens while somebody holds it, so that no child inherits it held.
+fn lock() -> MutexGuard<'static, Option<Arc<Channel>>> {
+    static HOOKS: Once = Once::new();
+    HOOKS.call_once(|| {
+        // SAFETY: the three are plain functions that live as long as the program.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    });
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static FORKING: RefCell<Option<MutexGuard<'static, Option<Arc<Channel>>>>> = const { RefCell::new(None) };
+}
+
+extern "C" fn before_fork() {
+    FORKING.with_borrow_mut(|held| {
+        *held = Some(CURRENT.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+}
+
+extern "C" fn after_fork() {
+    FORKING.with_borrow_mut(Option::take);
+}
+
+fn replace(channel: Option<Arc<Channel>>) {
+    let old = std::mem::replace(&mut *lock(), channel);
+    drop(old); // after the lock
+}
+
+/// The channel, if a zygote listens at its other end.
+pub(super) fn living() -> Option<Arc<Channel>> {
+    let current = lock().clone();
+    current.filter(|channel| channel.lives())
+}
+
+/// Start a zygote: `launch` gets its end of the channel and must run it, handing over that descriptor at the same number.
+/// From then on [`request`](super::request) works in this process and in all children made after it.
+pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<Child, E>) -> Result<(), E> {
+    let (ours, theirs) = scm::pair()?;
+    let child = launch(theirs.as_raw_fd())?;
+    replace(Some(Channel::new(ours, child.pid(), Some(child))?));
+    Ok(())
+}
+
+/// Use a channel that a parent passed on, to a zygote with this pid.
+pub fn attach(socket: OwnedFd, pid: i32) -> Result<()> {
+    replace(Some(Channel::new(socket, pid, None)?));
+    Ok(())
+}
+
+/// The descriptor of the channel and the zygote's pid, to be passed on to a spawned child.
+pub fn channel() -> Option<(RawFd, i32)> {
+    let channel = living()?;
+    let socket = channel.socket()?.as_raw_fd();
+    Some((socket, channel.pid))
+}
+
+/// The pid of the zygote that the next request would go to.
+pub fn pid() -> Option<i32> {
+    living().map(|channel| channel.pid)
+}
+
+/// Give the channel up. The zygote leaves when nobody else has it.
+pub fn forget() {
+    replace(None);
+}

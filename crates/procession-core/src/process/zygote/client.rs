@@ -1,0 +1,72 @@
+//! Asking a zygote for a child.
+
+use super::channel::{living, Channel};
+use super::wire::Ask;
+use crate::arena::Ref;
+use crate::process::record::{ChildRecord, Reply};
+use crate::process::Child;
+use crate::sys::scm;
+use crate::{Deadline, Error, Result, WaitError};
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// A request under way. Dropped before it was answered, it is withdrawn.
+#[derive(Debug)]
+pub struct Pending {
+    record: Ref<ChildRecord>,
+    channel: Arc<Channel>,
+}
+
+/// Ask for a child that works on the parcel `token` and gets duplicates of `fds`. `None`: there is no living zygote, start one.
+pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, WaitError> {
+    request_with(Ref::create()?, token, fds)
+}
+
+/// The same with a record of the caller's, fresh from the arena.
+pub fn request_with(
+    record: Ref<ChildRecord>,
+    token: u64,
+    fds: &[BorrowedFd<'_>],
+) -> Result<Option<Pending>, WaitError> {
+    if fds.len() >= scm::MAX_FDS {
+        return Err(Error::os("sendmsg", Errno::TOOMANYREFS).into());
+    }
+    let Some(channel) = living() else {
+        return Ok(None);
+    };
+    let Some(socket) = channel.socket() else {
+        return Ok(None);
+    };
+    let ask = Ask {
+        record: record.handle(),
+        token,
+        parent: std::process::id() as i32,
+    };
+    let fds: Vec<_> = fds.iter().copied().chain([socket]).collect();
+    match scm::send(socket, &ask.encode(), &fds) {
+        Ok(()) => Ok(Some(Pending { record, channel })),
+        Err(Errno::PIPE | Errno::CONNRESET) => Ok(None),
+        Err(Errno::INTR) => Err(WaitError::Interrupted),
+        Err(e) => Err(Error::os("sendmsg", e).into()),
+    }
+}
+
+impl Pending {
+    /// Wait until the child exists. `None`: the zygote died before it made one; start another and ask again.
+    pub fn wait(&self, deadline: Deadline) -> Result<Option<Child>, WaitError> {
+        match self.record.wait_reply(deadline, || self.channel.lives())? {
+            Reply::Child(pid) => Ok(Some(Child::of_zygote(pid, self.record.clone())?)),
+            Reply::Failed(errno) => {
+                Err(Error::os("fork", std::io::Error::from_raw_os_error(errno)).into())
+            }
+            Reply::Void => Ok(None),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.record.abandon();
+    }
+}

@@ -1,0 +1,12 @@
+//! The zygote: a small single-threaded process that forks new ones on request. The README beside this file has its state machine.
+//!
+//! The zygote's own program belongs to a face, and so does the fork itself: here are the two ends of the conversation.
+
+mod channel;
+mod client;
+mod server;
+mod wire;
+
+pub use channel::{attach, channel, forget, pid, start};
+pub use client::{request, request_with, Pending};
+pub use server::{Event, Request, Server};

@@ -1,0 +1,166 @@
+//! The zygote's loop: requests in, ends of children out.
+
+use super::channel::attach;
+use super::wire::{Ask, SIZE};
+use crate::arena::Ref;
+use crate::process::child::timespec;
+use crate::process::record::ChildRecord;
+use crate::process::Exit;
+use crate::sys::scm;
+use crate::sys::signal::{ended_child, reap, ChildSignals};
+use crate::{family, Error, Result, WaitError};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How often ended children are looked for although no signal told of them: another thread, which a preloaded module may have
+/// started, can swallow SIGCHLD.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The zygote's side. Its process must have one thread.
+#[derive(Debug)]
+pub struct Server {
+    socket: OwnedFd,
+    signals: ChildSignals,
+    children: HashMap<i32, Ref<ChildRecord>>,
+}
+
+/// What the zygote is to do next.
+#[derive(Debug)]
+pub enum Event {
+    /// Fork, then [`Request::in_child`] and [`Request::forked`] or [`Request::failed`].
+    Fork(Request),
+    /// Leave: nobody is left who could ask.
+    Quit,
+}
+
+/// A request to fork.
+#[derive(Debug)]
+pub struct Request {
+    /// The parcel with what the child is to do.
+    pub token: u64,
+    /// The process that asks.
+    pub parent: i32,
+    /// The descriptors for the child.
+    pub fds: Vec<OwnedFd>,
+    record: Ref<ChildRecord>,
+    channel: OwnedFd,
+}
+
+impl Server {
+    /// Serve the requests that come in through `socket`.
+    pub fn new(socket: OwnedFd) -> Result<Self> {
+        family()?.me();
+        Ok(Self {
+            socket,
+            signals: ChildSignals::listen()?,
+            children: HashMap::new(),
+        })
+    }
+
+    /// Wait for the next request, looking after the children meanwhile. `Interrupted` when a signal handler ran.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Event, WaitError> {
+        let sweep = timespec(SWEEP);
+        loop {
+            let signals = self.signals.fd();
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::new(&signals, PollFlags::IN),
+            ];
+            let timeout = (!self.children.is_empty()).then_some(&sweep);
+            match poll(&mut fds, timeout) {
+                Ok(_) => {}
+                Err(Errno::INTR) => return Err(WaitError::Interrupted),
+                Err(e) => return Err(Error::os("poll", e).into()),
+            }
+            let asked = !fds[0].revents().is_empty();
+            if !fds[1].revents().is_empty() || !asked {
+                self.signals.drain();
+                self.bury();
+            }
+            if asked {
+                if let Some(event) = self.receive()? {
+                    return Ok(event);
+                }
+            }
+        }
+    }
+
+    /// One datagram; `None` for one that asks for nothing.
+    fn receive(&self) -> Result<Option<Event>, WaitError> {
+        let mut bytes = [0; SIZE];
+        let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
+            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Some(Event::Quit)),
+            Ok(got) => got,
+            Err(Errno::MSGSIZE) => return Ok(None),
+            Err(Errno::INTR) => return Err(WaitError::Interrupted),
+            Err(e) => return Err(Error::os("recvmsg", e).into()),
+        };
+        let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
+            return Ok(None);
+        };
+        // An asker that is gone has taken its record with it.
+        let Ok(record) = Ref::<ChildRecord>::attach(ask.record) else {
+            return Ok(None);
+        };
+        if !record.take(family()?.me()) {
+            return Ok(None);
+        }
+        Ok(Some(Event::Fork(Request {
+            token: ask.token,
+            parent: ask.parent,
+            fds,
+            record,
+            channel,
+        })))
+    }
+
+    /// Report and reap all children that ended.
+    fn bury(&mut self) {
+        while let Some((pid, status)) = ended_child() {
+            // SYNC: reported before it is reaped, so that an asker who finds no report knows that the pid is still this child's.
+            if let Some(record) = self.children.remove(&pid) {
+                record.exited(status.map_or_else(Exit::Signal, Exit::Code));
+            }
+            reap(pid);
+        }
+    }
+}
+
+impl Request {
+    /// In the zygote, after the fork.
+    pub fn forked(self, server: &mut Server, pid: i32) {
+        self.record.running(pid);
+        server.children.insert(pid, self.record);
+    }
+
+    /// In the zygote, when the fork failed.
+    pub fn failed(self, errno: i32) {
+        self.record.failed(errno);
+    }
+
+    /// In the child, first of all: the signal mask as it was, the zygote's descriptors closed, the asker's channel taken over.
+    /// `None` when the asker waits no longer: leave at once. Otherwise the descriptors for the child and its record.
+    pub fn in_child(self, server: Server) -> Result<Option<(Vec<OwnedFd>, Ref<ChildRecord>)>> {
+        let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let Server {
+            socket,
+            signals,
+            children,
+        } = server;
+        drop(socket);
+        signals.restore();
+        // References of the zygote, which this process does not hold.
+        std::mem::forget(children);
+        if !self.record.running(std::process::id() as i32) {
+            return Ok(None);
+        }
+        attach(self.channel, zygote)?;
+        let record = Ref::attach(self.record.handle())?;
+        std::mem::forget(self.record);
+        Ok(Some((self.fds, record)))
+    }
+}

@@ -1,0 +1,114 @@
+//! Signals: sending them by pidfd, and hearing of children's ends through a descriptor.
+
+use crate::{Error, Result};
+use rustix::io::Errno;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+/// Send `signal` (any number the kernel knows, also a real-time one) to the process behind `pidfd`.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let info: *const libc::siginfo_t = ptr::null();
+    // SAFETY: takes three numbers and a null pointer, which means what kill() would fill in.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            info,
+            0,
+        )
+    };
+    if code < 0 {
+        Err(last())
+    } else {
+        Ok(())
+    }
+}
+
+/// SIGCHLD blocked in the calling thread and readable from a descriptor instead, until [`restore`](Self::restore).
+#[derive(Debug)]
+pub struct ChildSignals {
+    fd: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl ChildSignals {
+    /// Block SIGCHLD and open the descriptor.
+    pub fn listen() -> Result<Self> {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises `set`, sigaddset changes it, pthread_sigmask reads it and initialises `before`;
+        // signalfd reads it and yields a descriptor that is ours alone.
+        unsafe {
+            let mut set = MaybeUninit::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+            let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if fd < 0 {
+                return Err(Error::os("signalfd", last()));
+            }
+            let fd = OwnedFd::from_raw_fd(fd);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+            Ok(Self {
+                fd,
+                before: before.assume_init(),
+            })
+        }
+    }
+
+    /// What polls readable after a SIGCHLD.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+
+    /// Take what is pending, so that the descriptor polls readable for the next one only.
+    pub fn drain(&self) {
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>() * 4];
+        while rustix::io::read(&self.fd, &mut info).is_ok_and(|n| n > 0) {}
+    }
+
+    /// The signal mask as it was before.
+    pub fn restore(self) {
+        // SAFETY: `before` was filled in by `listen`.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
+        };
+    }
+}
+
+/// A child of this process that has ended and was not reaped yet (it stays so): its pid, its exit code or else its signal.
+pub fn ended_child() -> Option<(i32, Result<i32, i32>)> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: fills in `info`, or leaves it zeroed, which is a valid value too.
+    let info = unsafe {
+        let code = libc::waitid(
+            libc::P_ALL,
+            0,
+            info.as_mut_ptr(),
+            libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+        );
+        if code < 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    // SAFETY: after waitid these fields of the union are the valid ones (zero if there was no such child).
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let status = if info.si_code == libc::CLD_EXITED {
+        Ok(status)
+    } else {
+        Err(status)
+    };
+    (pid > 0).then_some((pid, status))
+}
+
+/// Reap an ended child of this process.
+pub fn reap(pid: i32) {
+    // SAFETY: a null status pointer is allowed.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
+}
