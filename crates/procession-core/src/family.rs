@@ -3,34 +3,48 @@
 //! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child of fork inherits it.
 
 use crate::arena::Arena;
-use crate::{roll::Owner, Result};
+use crate::{roll::Owner, Error, Result};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// The processes that share one arena, seen from one of them.
 pub struct Family {
     pub(crate) arena: Arena,
 }
 
+static FAMILY: OnceLock<Family> = OnceLock::new();
+
 /// The family of this process; its arena is created on first use. A second call costs one load.
 pub fn family() -> Result<&'static Family> {
-    todo!()
+    if let Some(family) = FAMILY.get() {
+        return Ok(family);
+    }
+    // Two threads may both make an arena; one of them is thrown away. A lock could be inherited held by a child of fork.
+    let arena = Arena::create()?;
+    Ok(FAMILY.get_or_init(|| Family { arena }))
 }
 
 impl Family {
     /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`].
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
-        let _ = fd;
-        todo!()
+        let arena = Arena::attach(fd)?;
+        let id = arena.id();
+        let family = FAMILY.get_or_init(|| Family { arena });
+        if family.id() == id {
+            Ok(family)
+        } else {
+            Err(Error::Foreign("arena"))
+        }
     }
 
     /// The arena's descriptor, reopened if the program closed it behind our back.
     pub fn arena_fd(&self) -> Result<BorrowedFd<'static>> {
-        todo!()
+        self.arena.fd()
     }
 
     /// This family's random identity: handles that left it are known by it.
     pub fn id(&self) -> u128 {
-        todo!()
+        self.arena.id()
     }
 
     /// This process's place in the roll (registers on first use; a load afterwards; renewed in a child of fork).

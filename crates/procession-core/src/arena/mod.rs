@@ -4,11 +4,16 @@
 
 mod block;
 mod handle;
+pub(crate) mod layout;
+mod lock;
+mod map;
 mod object;
+mod run;
+mod slab;
+mod word;
 
 pub use block::{Block, Token};
 pub use handle::Handle;
+pub(crate) use layout::{Layout, Table};
+pub use map::Arena;
 pub use object::{Kind, Object, Ref};
-
-/// The mapped arena.
-pub struct Arena {}

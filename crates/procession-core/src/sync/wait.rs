@@ -16,7 +16,11 @@ pub struct EventCount {
 impl EventCount {
     /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
     /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
-    pub fn wait<T>(&self, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
+    pub fn wait<T>(
+        &self,
+        deadline: Deadline,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitError> {
         let _ = (&self.word, &self.spin, deadline, ready);
         todo!()
     }

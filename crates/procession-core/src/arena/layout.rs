@@ -1,0 +1,198 @@
+//! Where everything lies in the arena: the header, the fixed tables, and how both scale with the arena's size.
+//!
+//! Every number here follows from the size alone, so that no process needs to believe offsets written by another.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::lock::EngineLock;
+use super::slab::{Descriptor, CLASSES};
+
+/// What the first word of every arena says.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
+/// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
+pub(crate) const VERSION: u32 = 1;
+/// Tables begin and are committed in multiples of this; a multiple of every page size in use.
+pub(crate) const GRAIN: u64 = 64 << 10;
+/// The unit of runs.
+pub(crate) const UNIT: u64 = 64 << 10;
+/// The most a family may reserve: cell and unit numbers fit their words.
+pub(crate) const MAX_SIZE: u64 = 1 << 40;
+/// The least that is worth having.
+pub(crate) const MIN_SIZE: u64 = 64 << 20;
+/// Size of an entry of the roll.
+pub(crate) const ROLL_ENTRY: u64 = 512;
+
+const MAX_ROLL: u64 = 32_768;
+const MAX_SLABS: u64 = 1 << 22;
+
+/// The first page of the arena. Written once by its creator, but for the counters, locks and hints.
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    /// [`MAGIC`]: written last, so that a half-made arena is not taken for one.
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU32,
+    /// Unused.
+    pub reserved: AtomicU32,
+    /// Size in bytes, a power of two.
+    pub size: AtomicU64,
+    /// The family's random identity, low half first.
+    pub id: [AtomicU64; 2],
+    /// Birth number of the process born last. Advanced by the roll when it reserves an entry for a child.
+    pub births: AtomicU64,
+    /// Deaths that were reclaimed so far.
+    pub deaths: AtomicU64,
+    /// Hint: how many cells and runs are in limbo.
+    pub limbo: AtomicU64,
+    /// The limbo count above which a drop sweeps (hint).
+    pub sweep_at: AtomicU64,
+    /// Words for the roll's own use (hints, high-water mark, ...).
+    pub roll: [AtomicU64; 8],
+    /// How many bytes of each fixed table are committed, by [`Table`].
+    pub committed: [AtomicU64; Table::COUNT],
+
+    /// Guards slab creation and everything about runs.
+    pub memory_lock: EngineLock,
+    /// One reclaimer at a time.
+    pub reclaim_lock: EngineLock,
+    /// Slabs made so far; storing it is what publishes a new slab.
+    pub slab_count: AtomicU64,
+    /// Units below this number belong to runs.
+    pub unit_top: AtomicU64,
+    /// No unit at or above this one was ever part of a run.
+    pub unit_peak: AtomicU64,
+    /// Hint: units that are committed and belong to no run in use.
+    pub idle_units: AtomicU64,
+    /// Free runs by size, newest first (unit + 1): derived from the unit table, rebuilt after a death.
+    pub bins: [AtomicU32; super::run::BINS],
+    /// Newest slab of each class (slab + 1), a hint of where to look first.
+    pub newest: [AtomicU32; CLASSES],
+}
+
+/// The fixed tables, in the order in which they lie behind the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// [`ROLL_ENTRY`] bytes a process.
+    Roll,
+    /// One word a roll slot: whose holdings, and their first chunk.
+    Holdings,
+    /// Slab descriptors.
+    Slabs,
+    /// For each class, one bit a slab: it may have a free cell.
+    Partial,
+    /// One entry per unit of [`UNIT`] bytes.
+    Units,
+    /// One bit a unit: it is committed.
+    Committed,
+}
+
+impl Table {
+    pub(crate) const COUNT: usize = 6;
+    const ALL: [Self; Self::COUNT] = [
+        Self::Roll,
+        Self::Holdings,
+        Self::Slabs,
+        Self::Partial,
+        Self::Units,
+        Self::Committed,
+    ];
+}
+
+/// Offsets and capacities for an arena of a given size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Size of the whole arena.
+    pub size: u64,
+    /// Entries of the roll.
+    pub roll: u64,
+    /// Slab descriptors.
+    pub slabs: u64,
+    /// Units of the data area, which runs use from below and slabs from above.
+    pub units: u64,
+    /// Where the data area begins.
+    pub data: u64,
+    offsets: [u64; Table::COUNT],
+    lengths: [u64; Table::COUNT],
+}
+
+impl Layout {
+    /// The layout of an arena of `size` bytes: a power of two from [`MIN_SIZE`] to [`MAX_SIZE`].
+    pub(crate) fn new(size: u64) -> Option<Self> {
+        if !size.is_power_of_two() || !(MIN_SIZE..=MAX_SIZE).contains(&size) {
+            return None;
+        }
+        let roll = (size / 32 / ROLL_ENTRY).min(MAX_ROLL);
+        let slabs = (size / (16 << 10)).min(MAX_SLABS);
+        let mut layout = Self {
+            size,
+            roll,
+            slabs,
+            units: size / UNIT,
+            data: 0,
+            offsets: [0; Table::COUNT],
+            lengths: [0; Table::COUNT],
+        };
+        let mut end = GRAIN; // the header has the first grain
+        for table in Table::ALL {
+            let length = match table {
+                Table::Roll => roll * ROLL_ENTRY,
+                Table::Holdings => roll * 8,
+                Table::Slabs => slabs * size_of::<Descriptor>() as u64,
+                Table::Partial => slabs / 8 * CLASSES as u64,
+                // A few more units than the data area holds: the tables themselves lie in the arena, too.
+                Table::Units => layout.units * size_of::<super::run::Unit>() as u64,
+                Table::Committed => (layout.units / 8).max(8),
+            };
+            layout.offsets[table as usize] = end;
+            layout.lengths[table as usize] = length;
+            end += length.next_multiple_of(GRAIN);
+        }
+        layout.data = end;
+        layout.units = (size - end) / UNIT;
+        Some(layout)
+    }
+
+    /// Where a table lies: offset and length in bytes.
+    pub(crate) fn table(&self, table: Table) -> (u64, u64) {
+        (self.offsets[table as usize], self.lengths[table as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_follow_each_other_and_leave_most_of_the_arena_to_data() {
+        for shift in 26..=40 {
+            let layout = Layout::new(1 << shift).unwrap();
+            let mut end = GRAIN;
+            for table in Table::ALL {
+                let (offset, length) = layout.table(table);
+                assert!(
+                    offset >= end && offset % GRAIN == 0 && length > 0,
+                    "{table:?} of {layout:?}"
+                );
+                end = offset + length;
+            }
+            assert!(layout.data >= end && layout.data + layout.units * UNIT <= layout.size);
+            assert!(layout.data < layout.size / 5, "{layout:?}");
+        }
+        assert!(size_of::<Header>() as u64 <= GRAIN);
+    }
+
+    #[test]
+    fn odd_sizes_have_no_layout() {
+        for size in [
+            0,
+            1,
+            MIN_SIZE - 1,
+            MIN_SIZE + 1,
+            MIN_SIZE / 2,
+            MAX_SIZE * 2,
+            u64::MAX,
+        ] {
+            assert_eq!(Layout::new(size), None);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The mapped arena: made or attached once per process, then only read.
+
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::layout::{Header, Layout, Table, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
+use crate::sys::memory::{self, FileId};
+use crate::{Error, Result};
+
+/// The variable that overrides how many bytes a family reserves: a number with an optional suffix K, M, G or T.
+const SIZE_VARIABLE: &str = "PROCESSION_ARENA_SIZE";
+
+/// The mapped arena.
+pub struct Arena {
+    base: NonNull<u8>,
+    layout: Layout,
+    file: FileId,
+    /// Number of our descriptor; the program may close it, so it is checked before each use.
+    fd: AtomicI32,
+}
+
+// SAFETY: `base` never changes, and what it points to is atomics and memory that owner words hand to one user at a time.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// A new arena for a new family: as large as the system lets us reserve.
+    pub(crate) fn create() -> Result<Self> {
+        let mut size = wanted_size();
+        let (fd, base) = loop {
+            match memory::create(size) {
+                Ok(made) => break made,
+                Err(e) if size <= MIN_SIZE => return Err(too_small(e)),
+                Err(_) => size /= 2,
+            }
+        };
+        let arena = Self::over(fd, base, size)?;
+        arena.fill_header(size)?;
+        // SAFETY: the descriptor is open: `over` stored it just now.
+        memory::seal(arena.fd()?)?;
+        Ok(arena)
+    }
+
+    /// The arena of the family that `fd` belongs to.
+    pub(crate) fn attach(fd: OwnedFd) -> Result<Self> {
+        let size = memory::size_of_file(fd.as_fd())?;
+        if Layout::new(size).is_none() || !memory::is_sealed(fd.as_fd()) {
+            return Err(Error::Corrupt("the inherited descriptor is no arena"));
+        }
+        let base = memory::map(fd.as_fd(), size)?;
+        let arena = Self::over(fd, base, size)?;
+        let header = arena.header();
+        let ours = header.magic.load(Ordering::Acquire) == MAGIC
+            && header.size.load(Ordering::Relaxed) == size;
+        if !ours {
+            return Err(Error::Corrupt("the inherited descriptor is no arena"));
+        }
+        if header.version.load(Ordering::Relaxed) != VERSION {
+            return Err(Error::Corrupt(
+                "the arena was made by another version of procession",
+            ));
+        }
+        Ok(arena)
+    }
+
+    fn over(fd: OwnedFd, base: NonNull<u8>, size: u64) -> Result<Self> {
+        let layout = Layout::new(size).ok_or(Error::Corrupt("arena size"))?;
+        let fd = memory::move_high(fd);
+        let file = FileId::of(fd.as_fd())?;
+        Ok(Self {
+            base,
+            layout,
+            file,
+            fd: AtomicI32::new(fd.into_raw_fd()),
+        })
+    }
+
+    fn fill_header(&self, size: u64) -> Result<()> {
+        memory::commit(self.fd()?, 0, GRAIN, "the arena's header")?;
+        let header = self.header();
+        let id = memory::random_id()?;
+        header.version.store(VERSION, Ordering::Relaxed);
+        header.size.store(size, Ordering::Relaxed);
+        header.id[0].store(id as u64, Ordering::Relaxed);
+        header.id[1].store((id >> 64) as u64, Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Release);
+        Ok(())
+    }
+
+    /// The first page.
+    pub(crate) fn header(&self) -> &'static Header {
+        // SAFETY: the mapping lasts as long as the process, its first grain is committed, and the header is all atomics.
+        unsafe { self.base.cast().as_ref() }
+    }
+
+    /// Where everything lies.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The family's identity.
+    pub(crate) fn id(&self) -> u128 {
+        let [low, high] = &self.header().id;
+        u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed))
+    }
+
+    /// The roll's entries. Only the first [`Arena::commit_roll`] of them may be touched.
+    ///
+    /// # Safety
+    /// `T` must be valid for any bytes and consist of atomics only; all callers must agree on it.
+    pub(crate) unsafe fn roll_table<T>(&self) -> &'static [T] {
+        const { assert!(size_of::<T>() as u64 == ROLL_ENTRY && align_of::<T>() as u64 <= ROLL_ENTRY) };
+        // SAFETY: the caller vouches for the type; the table lies within the mapping.
+        unsafe { self.table(Table::Roll) }
+    }
+
+    /// Make sure that the first `entries` entries of the roll can be touched.
+    pub(crate) fn commit_roll(&self, entries: usize) -> Result<()> {
+        self.ensure(Table::Roll, entries as u64 * ROLL_ENTRY, "the roll")
+    }
+
+    /// A fixed table as a slice. What is not committed must not be touched: see [`Arena::ensure`].
+    ///
+    /// # Safety
+    /// `T` must be the table's type: valid for any bytes, atomics only.
+    pub(super) unsafe fn table<T>(&self, table: Table) -> &'static [T] {
+        let (offset, length) = self.layout.table(table);
+        // SAFETY: the layout keeps tables within the mapping, which lasts as long as the process; the type is the caller's word.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.base.as_ptr().add(offset as usize).cast(),
+                length as usize / size_of::<T>(),
+            )
+        }
+    }
+
+    /// Commit the first `bytes` bytes of a fixed table. Cheap when it was done before.
+    pub(super) fn ensure(&self, table: Table, bytes: u64, what: &'static str) -> Result<()> {
+        let committed = &self.header().committed[table as usize];
+        let (offset, length) = self.layout.table(table);
+        let have = committed.load(Ordering::Acquire);
+        if bytes <= have {
+            return Ok(());
+        }
+        if bytes > length {
+            return Err(Error::Exhausted {
+                what,
+                wanted: bytes,
+            });
+        }
+        let have = have.min(length);
+        let upto = bytes.next_multiple_of(GRAIN).min(length);
+        memory::commit(self.fd()?, offset + have, upto - have, what)?;
+        // DEATH: before this the grain is committed and not noted; committing it again does no harm.
+        committed.fetch_max(upto, Ordering::Release);
+        Ok(())
+    }
+
+    /// Address of a range of the arena, if it lies within.
+    pub(super) fn at(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(length)?;
+        // SAFETY: offset and end lie within the mapping.
+        (end <= self.layout.size).then(|| unsafe { self.base.add(offset as usize) })
+    }
+
+    /// The descriptor, reopened if the program closed it or put another file in its place.
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'static>> {
+        let mut fd = self.fd.load(Ordering::Acquire);
+        if !memory::refers_to(fd, self.file) {
+            let found = memory::reopen_mapping(self.base, self.layout.size).ok_or(Error::Os {
+                call: "open the arena again (the program closed its descriptor)",
+                source: std::io::ErrorKind::NotFound.into(),
+            })?;
+            // The old number is not ours any more: whatever it refers to now, it is not closed.
+            fd = memory::move_high(found).into_raw_fd();
+            self.fd.store(fd, Ordering::Release);
+        }
+        // SAFETY: it was verified to be the arena; only the program itself could close it, and then it is found again.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+}
+
+impl Drop for Arena {
+    /// Only an arena that did not become the family's is ever dropped.
+    fn drop(&mut self) {
+        let fd = *self.fd.get_mut();
+        if memory::refers_to(fd, self.file) {
+            // SAFETY: the number was verified to be our file, and nobody else owns it.
+            drop(unsafe { memory::own(fd) });
+        }
+        // SAFETY: nobody else has seen this mapping.
+        unsafe { memory::unmap(self.base, self.layout.size) };
+    }
+}
+
+/// How much to try to reserve: what the user says, or everything; less where limits forbid it anyway.
+fn wanted_size() -> u64 {
+    let asked = std::env::var(SIZE_VARIABLE)
+        .ok()
+        .and_then(|text| parse_size(&text));
+    let mut size = asked.unwrap_or(MAX_SIZE);
+    if asked.is_none() {
+        // A limited address space is the program's, too: take a quarter at most.
+        if let Some(limit) = memory::address_space_limit() {
+            size = size.min(limit / 4);
+        }
+    }
+    let size = size
+        .min(memory::file_size_limit())
+        .clamp(MIN_SIZE, MAX_SIZE);
+    1 << size.ilog2()
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, shift) = match text.as_bytes().last()?.to_ascii_uppercase() {
+        b'K' => (&text[..text.len() - 1], 10),
+        b'M' => (&text[..text.len() - 1], 20),
+        b'G' => (&text[..text.len() - 1], 30),
+        b'T' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn too_small(error: Error) -> Error {
+    match error {
+        Error::Os { call: "mmap", .. } => Error::Exhausted {
+            what: "the address space of the arena",
+            wanted: MIN_SIZE,
+        },
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_suffixes() {
+        assert_eq!(parse_size("1048576"), Some(1 << 20));
+        assert_eq!(parse_size(" 64m "), Some(64 << 20));
+        assert_eq!(parse_size("2 G"), Some(2 << 30));
+        assert_eq!(parse_size("1T"), Some(1 << 40));
+        for bad in ["", "M", "x", "-1", "99999999T", "1.5G", "é"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+}

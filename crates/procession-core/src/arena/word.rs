@@ -1,0 +1,212 @@
+//! The owner word: the one truth about a cell or a run.
+//!
+//! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the tag and the reference count (OBJECT),
+//! the birth number at the drop (LIMBO), or zero. All-zero is a free cell of generation 0.
+
+use crate::roll::Owner;
+
+const DETAIL_BITS: u32 = 37;
+const STATE_BITS: u32 = 3;
+const GENERATION_SHIFT: u32 = DETAIL_BITS + STATE_BITS;
+const DETAIL: u64 = (1 << DETAIL_BITS) - 1;
+/// Bits of a generation.
+pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
+/// Largest generation; after it comes 0 again.
+pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
+
+const REFS_BITS: u32 = 21;
+/// The most references an object can have.
+pub(crate) const MAX_REFS: u32 = (1 << REFS_BITS) - 1;
+
+/// Who has a cell, or nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody.
+    Free,
+    /// One process, alone.
+    Owned(Owner),
+    /// A message (or, for segments, a queue): whoever has the token may take it.
+    Transit,
+    /// Everybody who has a reference.
+    Object {
+        /// Roll slot + 1 of a process in the middle of entering or striking out its reference in its holdings; 0 = nobody.
+        tag: u32,
+        /// References, including the tagged one.
+        refs: u32,
+    },
+    /// Given back, but a process forked in the meantime may still look at it.
+    Limbo {
+        /// Low half of the birth counter when it was given back.
+        upto: u32,
+    },
+    /// The last reference is gone; this process is running the object's `destroy`.
+    Dying(Owner),
+    /// No state at all: the word was damaged.
+    Damaged,
+}
+
+/// A decoded owner word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    pub generation: u32,
+    pub state: State,
+}
+
+impl Word {
+    pub(crate) fn decode(bits: u64) -> Self {
+        let detail = bits & DETAIL;
+        let owner = Owner::from_bits(detail as u32);
+        let state = match ((bits >> DETAIL_BITS) & 7, owner) {
+            (0, _) => State::Free,
+            (1, Some(owner)) => State::Owned(owner),
+            (2, _) => State::Transit,
+            (3, _) => State::Object {
+                tag: (detail >> REFS_BITS) as u32,
+                refs: detail as u32 & MAX_REFS,
+            },
+            (4, _) => State::Limbo {
+                upto: detail as u32,
+            },
+            (5, Some(owner)) => State::Dying(owner),
+            _ => State::Damaged,
+        };
+        Self {
+            generation: (bits >> GENERATION_SHIFT) as u32,
+            state,
+        }
+    }
+
+    pub(crate) fn encode(self) -> u64 {
+        let (state, detail) = match self.state {
+            State::Free => (0, 0),
+            State::Owned(owner) => (1, u64::from(owner.to_bits())),
+            State::Transit => (2, 0),
+            State::Object { tag, refs } => (3, u64::from(tag) << REFS_BITS | u64::from(refs)),
+            State::Limbo { upto } => (4, u64::from(upto)),
+            State::Dying(owner) => (5, u64::from(owner.to_bits())),
+            State::Damaged => (7, 0),
+        };
+        u64::from(self.generation & GENERATION) << GENERATION_SHIFT
+            | state << DETAIL_BITS
+            | detail & DETAIL
+    }
+
+    /// The same cell in another state.
+    pub(crate) fn with(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+
+    /// The same cell, given back: whoever still has its old generation has nothing.
+    pub(crate) fn freed(self) -> Self {
+        Self {
+            generation: self.generation.wrapping_add(1) & GENERATION,
+            state: State::Free,
+        }
+    }
+}
+
+/// What the word has no room for: birth number (low half) and kind. Written by the owner before others can see the cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// Low half of the birth counter when the memory was allocated or taken.
+    pub birth: u32,
+    /// Kind of the object; 0 for a block.
+    pub kind: u8,
+}
+
+impl Note {
+    pub(crate) fn decode(bits: u64) -> Self {
+        Self {
+            birth: bits as u32,
+            kind: (bits >> 32) as u8,
+        }
+    }
+
+    pub(crate) fn encode(self) -> u64 {
+        u64::from(self.kind) << 32 | u64::from(self.birth)
+    }
+}
+
+/// The full birth number, not after `now`, whose low half is `low`.
+pub(crate) fn full_birth(low: u32, now: u64) -> u64 {
+    now.saturating_sub(u64::from((now as u32).wrapping_sub(low)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn owner() -> Owner {
+        Owner::from_bits(0x7fff_ffff).unwrap()
+    }
+
+    #[test]
+    fn every_state_survives_encoding() {
+        let states = [
+            State::Free,
+            State::Owned(owner()),
+            State::Transit,
+            State::Object {
+                tag: 65_535,
+                refs: MAX_REFS,
+            },
+            State::Object { tag: 0, refs: 0 },
+            State::Limbo { upto: u32::MAX },
+            State::Dying(owner()),
+        ];
+        for state in states {
+            for generation in [0, 1, GENERATION] {
+                let word = Word { generation, state };
+                assert_eq!(Word::decode(word.encode()), word);
+            }
+        }
+    }
+
+    #[test]
+    fn zero_is_free() {
+        assert_eq!(
+            Word::decode(0),
+            Word {
+                generation: 0,
+                state: State::Free
+            }
+        );
+    }
+
+    #[test]
+    fn freeing_the_last_generation_begins_anew() {
+        assert_eq!(
+            Word {
+                generation: GENERATION,
+                state: State::Transit
+            }
+            .freed()
+            .generation,
+            0
+        );
+    }
+
+    #[test]
+    fn births_are_restored_across_a_wrap() {
+        assert_eq!(full_birth(7, 9), 7);
+        assert_eq!(full_birth(u32::MAX, (1 << 32) + 2), u64::from(u32::MAX));
+        assert_eq!(
+            full_birth(5, 3),
+            0,
+            "a damaged note is older than everything"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bits_decode(bits: u64) {
+            let word = Word::decode(bits);
+            prop_assert!(word.generation <= GENERATION);
+            if word.state != State::Damaged {
+                prop_assert_eq!(Word::decode(word.encode()), word);
+            }
+            Note::decode(bits);
+        }
+    }
+}

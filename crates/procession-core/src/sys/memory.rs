@@ -1,0 +1,222 @@
+//! The arena's file and its mapping: memfd, mmap, commit, punch. Knows nothing of what lies in it.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::process::{getrlimit, Resource};
+
+use crate::{Error, Result};
+
+/// Descriptors below this number are the program's own to close and redirect.
+const FIRST_DESCRIPTOR: i32 = 512;
+
+/// Which file a descriptor refers to, whatever its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The identity of an open file.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
+        let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+}
+
+/// An anonymous file of `size` bytes, all of it a hole, and its mapping. The file is not yet sealed.
+pub(crate) fn create(size: u64) -> Result<(OwnedFd, NonNull<u8>)> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd =
+        rustix::fs::memfd_create("procession", flags).map_err(|e| Error::os("memfd_create", e))?;
+    rustix::fs::ftruncate(&fd, size).map_err(|e| Error::os("ftruncate", e))?;
+    let base = map(fd.as_fd(), size)?;
+    Ok((fd, base))
+}
+
+/// From now on the file keeps its size: nobody can truncate it under the feet of others (which would be a SIGBUS for them).
+pub(crate) fn seal(fd: BorrowedFd<'_>) -> Result<()> {
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(fd, seals).map_err(|e| Error::os("fcntl(F_ADD_SEALS)", e))
+}
+
+/// Whether the file can no longer change its size.
+pub(crate) fn is_sealed(fd: BorrowedFd<'_>) -> bool {
+    let seals = SealFlags::SHRINK | SealFlags::GROW;
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|present| present.contains(seals))
+}
+
+/// The size of an open file.
+pub(crate) fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+/// Map `size` bytes of the file, shared, readable and writable, reserving nothing; kept out of core dumps.
+pub(crate) fn map(fd: BorrowedFd<'_>, size: u64) -> Result<NonNull<u8>> {
+    let length = usize::try_from(size).map_err(|_| Error::Corrupt("arena size"))?;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+    let base = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            protection,
+            MapFlags::SHARED | MapFlags::NORESERVE,
+            fd,
+            0,
+        )
+    }
+    .map_err(|e| Error::os("mmap", e))?;
+    // SAFETY: the range was mapped just now; the advice does not change its content. A refusal only makes core dumps larger.
+    let _ = unsafe { rustix::mm::madvise(base, length, Advice::LinuxDontDump) };
+    NonNull::new(base.cast()).ok_or(Error::Corrupt("mapping at zero"))
+}
+
+/// Undo [`map`].
+///
+/// # Safety
+/// Nobody may use the mapping any more.
+pub(crate) unsafe fn unmap(base: NonNull<u8>, size: u64) {
+    // SAFETY: the caller vouches that the range is a mapping of `map` and unused.
+    let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), size as usize) };
+}
+
+/// Move a descriptor out of the range that programs close or redirect by number.
+pub(crate) fn move_high(fd: OwnedFd) -> OwnedFd {
+    if fd.as_raw_fd() >= FIRST_DESCRIPTOR {
+        return fd;
+    }
+    // A low limit on descriptors may forbid the first choice; any number above the standard three will do then.
+    [FIRST_DESCRIPTOR, 64, 16]
+        .into_iter()
+        .find_map(|least| rustix::io::fcntl_dupfd_cloexec(&fd, least).ok())
+        .unwrap_or(fd)
+}
+
+/// Commit a range of the file, so that touching it cannot fail. `Exhausted` when the system has no more.
+pub(crate) fn commit(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+    what: &'static str,
+) -> Result<()> {
+    loop {
+        match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, length) {
+            Ok(()) => return Ok(()),
+            // A signal arrived while pages were being allocated; what was done stays done.
+            Err(Errno::INTR) => {}
+            Err(Errno::NOMEM | Errno::NOSPC) => {
+                return Err(Error::Exhausted {
+                    what,
+                    wanted: length,
+                })
+            }
+            Err(e) => return Err(Error::os("fallocate", e)),
+        }
+    }
+}
+
+/// Give a range back to the system; it reads as zeros afterwards.
+pub(crate) fn punch(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    loop {
+        match rustix::fs::fallocate(fd, flags, offset, length) {
+            Err(Errno::INTR) => {}
+            done => return done.map_err(|e| Error::os("fallocate(PUNCH_HOLE)", e)),
+        }
+    }
+}
+
+/// Another descriptor of the file mapped at `base`, found through the kernel's own record of the mapping.
+pub(crate) fn reopen_mapping(base: NonNull<u8>, size: u64) -> Option<OwnedFd> {
+    let start = base.as_ptr() as u64;
+    reopen(&format!(
+        "/proc/self/map_files/{:x}-{:x}",
+        start,
+        start.checked_add(size)?
+    ))
+}
+
+/// Another descriptor of the file `id`, found among those of the process `pid`.
+pub(crate) fn reopen_from(pid: i32, id: FileId) -> Option<OwnedFd> {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    folder
+        .flatten()
+        .filter(|entry| {
+            std::fs::read_link(entry.path()).is_ok_and(|to| {
+                to.as_os_str()
+                    .as_encoded_bytes()
+                    .starts_with(b"/memfd:procession")
+            })
+        })
+        .filter_map(|entry| reopen(entry.path().to_str()?))
+        .find(|fd| FileId::of(fd.as_fd()).is_ok_and(|found| found == id))
+}
+
+fn reopen(path: &str) -> Option<OwnedFd> {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .ok()
+        .map(OwnedFd::from)
+}
+
+/// The largest file this process may make (RLIMIT_FSIZE); growing beyond it would be a SIGXFSZ.
+pub(crate) fn file_size_limit() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+/// The limit of this process's address space (RLIMIT_AS), if there is one.
+pub(crate) fn address_space_limit() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
+/// Whether `fd` is an open descriptor of the file `id`; `fd` is a bare number, because the program may have closed it.
+pub(crate) fn refers_to(fd: i32, id: FileId) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: the borrow ends in this function, and fstat tolerates a number that is no descriptor at all.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    FileId::of(fd).is_ok_and(|found| found == id)
+}
+
+/// Random bytes for an identity.
+pub(crate) fn random_id() -> Result<u128> {
+    let mut bytes = [0_u8; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        // SAFETY: the pointer and the length name the unfilled rest of `bytes`.
+        let got = unsafe {
+            libc::getrandom(bytes[filled..].as_mut_ptr().cast(), bytes.len() - filled, 0)
+        };
+        if got < 0 {
+            let error = std::io::Error::last_os_error();
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                return Err(Error::os("getrandom", error));
+            }
+        } else {
+            filled += got as usize;
+        }
+    }
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Take ownership of a descriptor number.
+///
+/// # Safety
+/// `fd` must be open and owned by nobody else.
+pub(crate) unsafe fn own(fd: i32) -> OwnedFd {
+    // SAFETY: vouched for by the caller.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
