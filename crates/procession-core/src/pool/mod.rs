@@ -1,1 +1,17 @@
-//! The pool room.
+//! Pool: tasks that one process gives out, workers that pull them, results that come back without a thread in between.
+//!
+//! The [`Pool`] belongs to the process that made it; a [`Worker`] is its counterpart in each worker process. All they share is one
+//! object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside says why that is right.
+//! What a task means, how a worker process is started and how it ended is the faces' business.
+
+mod job;
+mod line;
+mod parent;
+mod shared;
+mod table;
+mod worker;
+
+pub use job::{Item, Job, Loss};
+pub use parent::{Pool, Remains};
+pub use shared::Phase;
+pub use worker::{Task, Verdict, Worker};

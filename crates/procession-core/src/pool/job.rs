@@ -1,0 +1,175 @@
+//! A job as its submitter sees it: tasks go in, items come out. All its state is the parent's own.
+
+use super::parent::Inner;
+use crate::channel::{Incoming, Message};
+use crate::{Deadline, Result, WaitError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Why a task has neither result nor error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// Its worker died: exit code, or minus the signal.
+    Died {
+        /// The worker's process.
+        pid: i32,
+        /// Exit code, or minus the signal.
+        exitcode: i32,
+    },
+    /// It never was a task: see [`Job::refuse`].
+    Refused,
+    /// The pool was terminated before it was done.
+    Stopped,
+}
+
+/// What became of a task.
+#[derive(Debug)]
+pub enum Item {
+    /// It returned this.
+    Done(Incoming),
+    /// It failed with this.
+    Raised(Incoming),
+    /// Nobody knows.
+    Lost(Loss),
+}
+
+/// What a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    All,
+    Item(u64),
+    Any,
+}
+
+pub(super) enum Entry {
+    Waiting,
+    Ready { slot: u32, raised: bool },
+    Lost(Loss),
+    Taken,
+}
+
+/// The parent's record of a job.
+pub(super) struct State {
+    pub function: u32,
+    /// The items from number `base` on: what lies before was taken.
+    pub items: VecDeque<Entry>,
+    pub base: u64,
+    /// Items that are no longer waiting.
+    pub finished: u64,
+    /// The first that failed or was lost, by time.
+    pub failed: Option<u64>,
+    /// Finished and not taken, by time; kept only for jobs taken in that order.
+    pub order: Option<VecDeque<u64>>,
+    pub sealed: bool,
+    /// Tell the pool's `next_completed` when it is complete.
+    pub announce: bool,
+    /// Nobody will take the items.
+    pub abandoned: bool,
+}
+
+impl State {
+    pub fn submitted(&self) -> u64 {
+        self.base + self.items.len() as u64
+    }
+
+    pub fn entry(&mut self, item: u64) -> Option<&mut Entry> {
+        self.items.get_mut(usize::try_from(item.checked_sub(self.base)?).ok()?)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.sealed && self.finished == self.submitted()
+    }
+
+    /// How many more tasks must finish, at least, before the wait for `want` is over.
+    pub fn missing(&mut self, want: Want) -> u64 {
+        if self.is_complete() {
+            return 0;
+        }
+        match want {
+            Want::All => (self.submitted() - self.finished).max(1),
+            Want::Item(item) if item < self.base => 0,
+            Want::Item(item) => match self.entry(item) {
+                Some(Entry::Waiting) | None => 1,
+                Some(_) => 0,
+            },
+            Want::Any => u64::from(self.order.as_ref().is_some_and(VecDeque::is_empty)),
+        }
+    }
+}
+
+/// A job in a pool: tasks that share a function. When it is dropped its tasks are still done, but nobody hears of them.
+pub struct Job {
+    pub(super) pool: Arc<Inner>,
+    pub(super) key: u32,
+}
+
+impl Job {
+    /// A number that no other living job of this pool has.
+    pub fn id(&self) -> u32 {
+        self.key
+    }
+
+    /// One more task; its number.
+    pub fn submit(&self, arguments: Message) -> Result<u64> {
+        self.pool.submit(self.key, arguments)
+    }
+
+    /// Count a task that could not even be packed: its item is [`Loss::Refused`]; its number.
+    pub fn refuse(&self) -> u64 {
+        self.pool.refuse(self.key)
+    }
+
+    /// There will be no more tasks.
+    pub fn seal(&self) {
+        self.pool.seal(self.key);
+    }
+
+    /// How many tasks were submitted, and how many of them are finished.
+    pub fn progress(&self) -> (u64, u64) {
+        self.pool.with_job(self.key, |job| (job.submitted(), job.finished))
+    }
+
+    /// Whether all tasks are finished and no more will come.
+    pub fn is_complete(&self) -> bool {
+        self.pool.with_job(self.key, |job| job.is_complete())
+    }
+
+    /// The task that failed first, if any did.
+    pub fn first_failure(&self) -> Option<u64> {
+        self.pool.with_job(self.key, |job| job.failed)
+    }
+
+    /// Wait until the job is complete.
+    pub fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.pool.wait(self.key, Want::All, deadline)
+    }
+
+    /// Take the item of task `number`, once it is finished. `None`: the job is complete, and there is no such item (any more).
+    pub fn take(&self, number: u64, deadline: Deadline) -> Result<Option<Item>, WaitError> {
+        self.pool.wait(self.key, Want::Item(number), deadline)?;
+        Ok(self.pool.take(self.key, number)?)
+    }
+
+    /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken.
+    /// Only for a job made with `by_time`.
+    pub fn take_any(&self, deadline: Deadline) -> Result<Option<(u64, Item)>, WaitError> {
+        loop {
+            self.pool.wait(self.key, Want::Any, deadline)?;
+            let Some(number) = self.pool.with_job(self.key, |job| job.order.as_mut().and_then(VecDeque::pop_front)) else {
+                if self.is_complete() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if let Some(item) = self.pool.take(self.key, number)? {
+                return Ok(Some((number, item)));
+            }
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.pool.abandon(self.key);
+    }
+}

@@ -1,0 +1,135 @@
+//! The line of tasks (first in, first out, one producer) and the stack of finished ones.
+//!
+//! Claiming is one compare-and-swap on the task's own state; the line's head is only moved along afterwards, by whoever sees that it lags.
+//! So a claimer that dies in between holds up nobody.
+
+use super::shared::{State, Status, View};
+use crate::roll::Owner;
+use crate::Result;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// The head one slot further, with a new tag.
+fn advanced(head: u64, slot: u32) -> u64 {
+    u64::from(((head >> 32) as u32).wrapping_add(1)) << 32 | u64::from(slot)
+}
+
+impl View {
+    /// Put `slot` (ready but for its state) behind `tail`. Parent only, under its lock.
+    pub(super) fn append(&self, tail: u32, slot: u32, generation: u32) -> Result<()> {
+        let new = self.slot(slot)?;
+        new.next.store(0, Relaxed);
+        new.store(State::of(Status::Pending, generation, None));
+        // SYNC: whoever reads this link sees the pending slot whole. SeqCst against a worker about to sleep: see `rouse`.
+        self.slot(tail)?.next.store(slot, SeqCst);
+        Ok(())
+    }
+
+    /// Claim the first task in line for `me`; `intent` is where I note which, before I do. Its slot number and state.
+    pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, State)>> {
+        let head = &self.shared.head.0;
+        loop {
+            let seen = head.load(SeqCst);
+            let next = self.slot(low(seen))?.next.load(SeqCst);
+            if next == 0 {
+                if head.load(SeqCst) == seen {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let slot = self.slot(next)?;
+            let state = slot.load();
+            // SYNC: if the head is still what it was, `next` really is the first in line and `state` was read while it was; and as
+            // tasks are claimed in order only, it stays the first for as long as that state (with its generation) stands.
+            if head.load(SeqCst) != seen {
+                continue;
+            }
+            let mut claimed = None;
+            if let Some(state) = state.filter(|state| state.status == Status::Pending) {
+                // DEATH: the intent comes first; whether the claim followed, the task's own state tells.
+                intent.store(next, SeqCst);
+                let mine = State::of(Status::Running, state.generation, Some(me));
+                claimed = slot.swap(state, mine).then_some((next, mine));
+            }
+            let _ = head.compare_exchange(seen, advanced(seen, next), SeqCst, Relaxed);
+            if claimed.is_some() {
+                return Ok(claimed);
+            }
+        }
+    }
+
+    /// Whether a task waits in line. A hint: it may be gone at once.
+    pub(super) fn is_waiting(&self) -> bool {
+        let head = self.shared.head.0.load(SeqCst);
+        self.slot(low(head)).is_ok_and(|slot| slot.next.load(SeqCst) != 0)
+    }
+
+    /// Make sure that the head is not *before* `slot`, which was claimed: afterwards it is at it or beyond. Parent only.
+    pub(super) fn pass(&self, slot: u32) -> Result<()> {
+        let head = self.shared.head.0.load(SeqCst);
+        if self.slot(low(head))?.next.load(SeqCst) == slot {
+            let _ = self.shared.head.0.compare_exchange(head, advanced(head, slot), SeqCst, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether the line still needs `slot`, as the one claimed last: it must not be used again yet.
+    pub(super) fn is_head(&self, slot: u32) -> bool {
+        low(self.shared.head.0.load(SeqCst)) == slot
+    }
+
+    /// Put the finished `slot` on the stack, and wake who waits for as many.
+    pub(super) fn push_finished(&self, index: u32) -> Result<()> {
+        let (slot, top) = (self.slot(index)?, &self.shared.finished.0);
+        let mut seen = top.load(Relaxed);
+        let count = loop {
+            slot.aux.store(low(seen), Relaxed);
+            let count = ((seen >> 32) as u32).saturating_add(1);
+            // DEATH: before this the task is finished but unheard of: the parent looks at what the dead one worked on.
+            match top.compare_exchange_weak(seen, u64::from(count) << 32 | u64::from(index), SeqCst, Relaxed) {
+                Ok(_) => break count,
+                Err(now) => seen = now,
+            }
+        };
+        // SYNC: the push above and this load are SeqCst, as are the waiter's store of wake_at and load of the stack: one sees the other.
+        let wanted = self.shared.wake_at.load(SeqCst);
+        if wanted != 0 && count >= wanted {
+            self.shared.done.notify(u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// How many finished tasks wait to be collected.
+    pub(super) fn finished(&self) -> u32 {
+        (self.shared.finished.0.load(SeqCst) >> 32) as u32
+    }
+
+    /// Take all finished tasks off the stack, oldest first, into `out`. Parent only, under its lock.
+    pub(super) fn take_finished(&self, out: &mut Vec<u32>) {
+        out.clear();
+        let word = self.shared.finished.0.swap(0, AcqRel);
+        let (mut count, mut index) = ((word >> 32) as u32, low(word));
+        while count > 0 && index != 0 {
+            out.push(index);
+            count -= 1;
+            index = self.slot(index).map_or(0, |slot| slot.aux.load(Acquire));
+        }
+        out.reverse();
+    }
+
+    /// Work was put in line: wake a worker, unless one is on the lookout anyway.
+    pub(super) fn rouse(&self) {
+        // SYNC: the line was changed (SeqCst) before this load; a lookout that gives up clears the word (SeqCst) before its last look.
+        if self.shared.lookout.load(SeqCst) == 0 {
+            self.shared.work.notify(1);
+        }
+    }
+
+    /// Stop being on the lookout, or relieve a dead one.
+    pub(super) fn leave_lookout(&self, owner: Owner) {
+        let _ = self.shared.lookout.compare_exchange(owner.to_bits(), 0, SeqCst, Release);
+    }
+}

@@ -1,0 +1,230 @@
+//! What pool and workers share: slots, and the words that say which of them wait, run and are finished.
+
+use crate::arena::{Block, Handle, Kind, Object, Ref, Token};
+use crate::channel::Envelope;
+use crate::roll::Owner;
+use crate::sync::wait::EventCount;
+use crate::{Error, Result};
+use std::mem::size_of;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::{Acquire, Relaxed, Release}};
+
+/// Slots that lie in the pool object itself; each further segment doubles the number.
+const FIRST: u32 = 64;
+/// Segments beyond the first.
+const SEGMENTS: usize = 20;
+
+/// What a slot holds. Slots are handed out and taken back by the parent alone; a worker only moves PENDING to RUNNING to DONE or RAISED
+/// on tasks, and writes its own worker slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Status {
+    Free = 0,
+    /// A task in line.
+    Pending = 1,
+    /// A task that the owner named beside runs.
+    Running = 2,
+    /// A task whose result is in the envelope.
+    Done = 3,
+    /// A task whose error is in the envelope.
+    Raised = 4,
+    /// A job's function, read by all its tasks.
+    Function = 5,
+    /// A worker that was enlisted and has not said that it is ready.
+    Starting = 6,
+    /// A worker that takes tasks.
+    Ready = 7,
+    /// A worker that could not start; why is in the envelope.
+    Failed = 8,
+}
+
+impl Status {
+    fn from_bits(bits: u8) -> Option<Self> {
+        use Status::{Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
+        [Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed].get(bits as usize).copied()
+    }
+}
+
+/// A slot's state word: `owner (32) | generation (24) | status (8)`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct State {
+    pub owner: u32,
+    pub generation: u32,
+    pub status: Status,
+}
+
+impl State {
+    pub const GENERATIONS: u32 = 1 << 24;
+
+    pub fn of(status: Status, generation: u32, owner: Option<Owner>) -> Self {
+        Self { owner: owner.map_or(0, Owner::to_bits), generation, status }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.owner) << 32 | u64::from(self.generation % Self::GENERATIONS) << 8 | self.status as u64
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        Some(Self { owner: (word >> 32) as u32, generation: (word as u32) >> 8, status: Status::from_bits(word as u8)? })
+    }
+}
+
+/// One task, function or worker.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    state: AtomicU64,
+    /// Task: the one behind it in the line. Worker: the task it is about to claim, or runs.
+    pub next: AtomicU32,
+    /// Task: its function's slot (0 = the task carries its own), once finished the one below it in the stack. Worker: tasks done.
+    pub aux: AtomicU32,
+    pub envelope: Envelope,
+}
+
+impl Slot {
+    /// `None`: a stranger wrote here.
+    pub fn load(&self) -> Option<State> {
+        State::unpack(self.state.load(Acquire))
+    }
+
+    pub fn store(&self, state: State) {
+        self.state.store(state.pack(), Release);
+    }
+
+    /// SYNC: AcqRel, so that whoever claims sees what was written before the state it claims from.
+    pub fn swap(&self, from: State, to: State) -> bool {
+        self.state.compare_exchange(from.pack(), to.pack(), std::sync::atomic::Ordering::AcqRel, Relaxed).is_ok()
+    }
+}
+
+/// How far the pool's life has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd)]
+#[repr(u32)]
+pub enum Phase {
+    /// Work is taken.
+    Run = 0,
+    /// No work will come any more: workers leave when the line is empty.
+    Close = 1,
+    /// Workers leave at once.
+    Terminate = 2,
+}
+
+/// A value with a cache line of its own.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+pub(super) struct Line<T>(pub T);
+
+/// The pool object.
+#[repr(C)]
+pub struct Shared {
+    /// The line's head: `tag (32) | slot (32)`, the slot claimed last (slot 0 at first: nobody uses it for anything else).
+    pub(super) head: Line<AtomicU64>,
+    /// The stack of finished tasks: `how many (32) | top slot (32)`.
+    pub(super) finished: Line<AtomicU64>,
+    /// The number of finished tasks from which on somebody in the parent wants to be woken; 0 = nobody.
+    pub(super) wake_at: AtomicU32,
+    /// The idle worker that looks for work without sleeping; while there is one, submitting wakes nobody else.
+    pub(super) lookout: AtomicU32,
+    phase: AtomicU32,
+    /// Idle workers sleep here,
+    pub(super) work: EventCount,
+    /// whoever waits for results here.
+    pub(super) done: EventCount,
+    /// Segments as blocks in transit. They belong to this object: they outlive the parent as long as a worker refers to it.
+    segments: [AtomicU64; SEGMENTS],
+    first: [Slot; FIRST as usize],
+}
+
+// SAFETY: all fields are atomics, arrays of them or built of them; zero is an empty pool; every value read is checked before use.
+unsafe impl Object for Shared {
+    const KIND: Kind = Kind::Pool;
+    const NAME: &'static str = "pool";
+
+    fn destroy(&self) {
+        for slot in &self.first {
+            slot.envelope.discard();
+        }
+        for (k, word) in self.segments.iter().enumerate() {
+            let Some(token) = Token::from_bits(word.load(Acquire)) else { continue };
+            if let Ok(ptr) = segment_ptr(token, k) {
+                for i in 0..segment_len(k) {
+                    // SAFETY: the block spans `segment_len(k)` slots and stays until the discard below.
+                    unsafe { (*ptr.add(i as usize)).envelope.discard() };
+                }
+            }
+            Block::discard(token);
+        }
+    }
+}
+
+fn segment_len(k: usize) -> u32 {
+    FIRST << k
+}
+
+fn segment_ptr(token: Token, k: usize) -> Result<*mut Slot> {
+    Ok(Block::peek(token, segment_len(k) as usize * size_of::<Slot>())?.cast())
+}
+
+/// The pool object as one process sees it.
+pub(super) struct View {
+    pub shared: Ref<Shared>,
+    segments: [AtomicPtr<Slot>; SEGMENTS],
+}
+
+impl View {
+    pub fn create() -> Result<Self> {
+        Ok(Self { shared: Ref::create()?, segments: Default::default() })
+    }
+
+    pub fn attach(handle: Handle) -> Result<Self> {
+        Ok(Self { shared: Ref::attach(handle)?, segments: Default::default() })
+    }
+
+    /// The slot of this number. An error when no such slot was ever made.
+    pub fn slot(&self, index: u32) -> Result<&Slot> {
+        if let Some(slot) = self.shared.first.get(index as usize) {
+            return Ok(slot);
+        }
+        let k = (index / FIRST).ilog2() as usize;
+        let cached = self.segments.get(k).ok_or(Error::Corrupt("a pool's slot number"))?;
+        let mut ptr = cached.load(Acquire);
+        if ptr.is_null() {
+            let token = Token::from_bits(self.shared.segments[k].load(Acquire)).ok_or(Error::Corrupt("a pool's slot number"))?;
+            ptr = segment_ptr(token, k)?;
+            cached.store(ptr, Release);
+        }
+        // SAFETY: `ptr` is a segment of `segment_len(k)` slots, aligned and initialised by `grow`, freed only with the pool object,
+        // to which `self.shared` holds a reference; index - segment_len(k) is less than segment_len(k) by the choice of k.
+        Ok(unsafe { &*ptr.add((index - segment_len(k)) as usize) })
+    }
+
+    /// Make the next segment; returns the new slots' numbers. Only the parent grows, under its lock.
+    pub fn grow(&self) -> Result<std::ops::Range<u32>> {
+        let exhausted = Error::Exhausted { what: "a pool's tasks", wanted: u64::from(segment_len(SEGMENTS)) };
+        let k = self.shared.segments.iter().position(|word| word.load(Acquire) == 0).ok_or(exhausted)?;
+        let mut block = Block::alloc(segment_len(k) as usize * size_of::<Slot>())?;
+        block.as_mut_slice().fill(0);
+        // DEATH: between these two the block still belongs to the parent and goes with it; the stale token it leaves here harms nobody.
+        self.shared.segments[k].store(block.token().to_bits(), Release);
+        block.send();
+        Ok(segment_len(k)..segment_len(k + 1))
+    }
+
+    /// How many slots exist without growing: the ones in the object, but slot 0 starts the line.
+    pub fn initial() -> std::ops::Range<u32> {
+        1..FIRST
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.shared.phase.load(Acquire) {
+            0 => Phase::Run,
+            1 => Phase::Close,
+            _ => Phase::Terminate,
+        }
+    }
+
+    /// Enter a later phase and tell all workers.
+    pub fn enter(&self, phase: Phase) {
+        self.shared.phase.fetch_max(phase as u32, std::sync::atomic::Ordering::SeqCst);
+        self.shared.work.notify(u32::MAX);
+    }
+}

@@ -1,0 +1,159 @@
+//! A worker: claims tasks, hands back results.
+
+use super::shared::{Phase, Slot, State, Status, View};
+use crate::arena::Handle;
+use crate::channel::{Incoming, Message};
+use crate::roll::Owner;
+use crate::{family, Deadline, Error, Result, WaitError};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+/// How long an idle worker looks for work before it sleeps: about what a kernel wake costs.
+const LOOKOUT: Duration = Duration::from_micros(30);
+
+/// How a task ended, as the worker sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It returned; the message is its result.
+    Done,
+    /// It failed; the message is its error.
+    Raised,
+}
+
+/// A worker's end of a pool.
+pub struct Worker {
+    view: View,
+    index: u32,
+    generation: u32,
+    me: Owner,
+}
+
+/// A claimed task. Whoever claimed it hands it back with [`Worker::finish`], or dies.
+#[derive(Debug)]
+pub struct Task {
+    index: u32,
+    state: State,
+    function: Option<(u32, u32)>,
+    /// What the task was submitted with.
+    pub arguments: Incoming,
+}
+
+impl Task {
+    /// What the job's function is known by in this pool: equal numbers, equal function. `None`: the task carries its own.
+    pub fn function(&self) -> Option<(u32, u32)> {
+        self.function
+    }
+}
+
+impl Worker {
+    /// Take the place `index` in the pool `handle`, as the parent enlisted it.
+    pub fn attach(handle: Handle, index: u32) -> Result<Self> {
+        let view = View::attach(handle)?;
+        let state = view.slot(index)?.load().filter(|state| state.status == Status::Starting);
+        let state = state.ok_or(Error::Stale("place in a pool"))?;
+        let worker = Self { view, index, generation: state.generation, me: family()?.me() };
+        worker.tell(Status::Starting);
+        Ok(worker)
+    }
+
+    fn place(&self) -> &Slot {
+        self.view.slot(self.index).expect("attach found this slot, and slots stay")
+    }
+
+    fn tell(&self, status: Status) {
+        self.place().store(State::of(status, self.generation, Some(self.me)));
+    }
+
+    /// The worker is initialised and will take tasks.
+    pub fn ready(&self) {
+        self.tell(Status::Ready);
+    }
+
+    /// The worker cannot start, and this is why. It should end now.
+    pub fn fail(&self, why: Message) {
+        self.place().envelope.post(why);
+        self.tell(Status::Failed);
+    }
+
+    /// The next task; `None` when there will be none for this worker. Waits as long as it takes.
+    pub fn next(&self) -> Result<Option<Task>, WaitError> {
+        loop {
+            if self.view.phase() == Phase::Terminate {
+                return Ok(None);
+            }
+            if let Some((index, state)) = self.view.claim(self.me, &self.place().next)? {
+                if self.view.is_waiting() {
+                    self.view.rouse();
+                }
+                return Ok(Some(self.unpack(index, state)?));
+            }
+            if self.view.phase() != Phase::Run {
+                return Ok(None);
+            }
+            if !self.look_out() {
+                self.view.shared.work.wait(Deadline::Never, || self.is_wanted().then_some(()))?;
+            }
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.view.is_waiting() || self.view.phase() != Phase::Run
+    }
+
+    /// Look for work without sleeping for a while, if nobody else does. Whether there is any.
+    fn look_out(&self) -> bool {
+        let lookout = &self.view.shared.lookout;
+        if lookout.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
+            return false;
+        }
+        let end = Instant::now() + LOOKOUT;
+        let mut found = self.is_wanted();
+        while !found && Instant::now() < end {
+            for _ in 0..16 {
+                std::hint::spin_loop();
+            }
+            found = self.is_wanted();
+        }
+        self.view.leave_lookout(self.me);
+        found
+    }
+
+    fn unpack(&self, index: u32, state: State) -> Result<Task> {
+        let slot = self.view.slot(index)?;
+        let function = match slot.aux.load(Acquire) {
+            0 => None,
+            function => {
+                let state = self.view.slot(function)?.load().filter(|state| state.status == Status::Function);
+                Some((function, state.ok_or(Error::Corrupt("a task's function"))?.generation))
+            }
+        };
+        Ok(Task { index, state, function, arguments: slot.envelope.open()? })
+    }
+
+    /// The message that says what a task's function is.
+    pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
+        let (function, _) = task.function.ok_or(Error::Corrupt("a task's function"))?;
+        self.view.slot(function)?.envelope.peek()
+    }
+
+    /// Whether a function seen before may still be asked for.
+    pub fn is_current(&self, (function, generation): (u32, u32)) -> bool {
+        let state = self.view.slot(function).ok().and_then(Slot::load);
+        state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
+    }
+
+    /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker.
+    pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<()> {
+        let Task { index, state, arguments, .. } = task;
+        drop(arguments);
+        let slot = self.view.slot(index)?;
+        slot.envelope.post(message);
+        let status = if verdict == Verdict::Done { Status::Done } else { Status::Raised };
+        let place = self.place();
+        place.aux.store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        if !slot.swap(state, State { status, ..state }) {
+            return Err(Error::Corrupt("a task's state"));
+        }
+        self.view.push_finished(index)
+    }
+}
