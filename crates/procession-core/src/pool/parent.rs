@@ -10,7 +10,10 @@ use crate::channel::{Incoming, Message};
 use crate::roll::Owner;
 use crate::{family, Deadline, Result, WaitError};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::{Relaxed, SeqCst}};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool, owned by the process that made it.
@@ -75,8 +78,15 @@ impl Pool {
             scratch: Vec::new(),
         };
         let owner = family()?.me();
-        let inner = Inner { view: View::create()?, owner, local: Mutex::new(local), version: AtomicU64::new(0) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            view: View::create()?,
+            owner,
+            local: Mutex::new(local),
+            version: AtomicU64::new(0),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// What workers attach to.
@@ -121,12 +131,19 @@ impl Pool {
         } else {
             local.jobs[key as usize] = Some(state);
         }
-        Ok(Job { pool: Arc::clone(&self.inner), key })
+        Ok(Job {
+            pool: Arc::clone(&self.inner),
+            key,
+        })
     }
 
     /// A place for a worker: what [`Worker::attach`](super::Worker::attach) wants. [`bury`](Self::bury) it when its process ended.
     pub fn enlist(&self) -> Result<u32> {
-        let (index, generation) = self.inner.lock().table.take(&self.inner.view, Use::Worker)?;
+        let (index, generation) = self
+            .inner
+            .lock()
+            .table
+            .take(&self.inner.view, Use::Worker)?;
         let slot = self.inner.view.slot(index)?;
         slot.next.store(0, Relaxed);
         slot.aux.store(0, Relaxed);
@@ -136,7 +153,12 @@ impl Pool {
 
     /// Whether the worker in this place has said that it is ready.
     pub fn is_ready(&self, place: u32) -> bool {
-        self.inner.view.slot(place).ok().and_then(super::shared::Slot::load).is_some_and(|state| state.status == Status::Ready)
+        self.inner
+            .view
+            .slot(place)
+            .ok()
+            .and_then(super::shared::Slot::load)
+            .is_some_and(|state| state.status == Status::Ready)
     }
 
     /// The process of the worker in `place` has ended: its task is lost, its place is free.
@@ -172,10 +194,11 @@ impl Pool {
 
     /// The next complete job that was to be announced.
     pub fn next_completed(&self, deadline: Deadline) -> Result<u32, WaitError> {
-        self.inner.wait_for(deadline, |local| match local.completed.pop_front() {
-            Some(key) => Ok(key),
-            None => Err(local.until_completed()),
-        })
+        self.inner
+            .wait_for(deadline, |local| match local.completed.pop_front() {
+                Some(key) => Ok(key),
+                None => Err(local.until_completed()),
+            })
     }
 
     /// Wake everybody who waits: their conditions may have changed by other means.
@@ -267,14 +290,25 @@ impl Inner {
 
     /// Take note of one finished task.
     fn note(&self, local: &mut Local, index: u32) {
-        let (Use::Task { job, item }, generation) = local.table.get(index) else { return };
-        let Ok(slot) = self.view.slot(index) else { return };
+        let (Use::Task { job, item }, generation) = local.table.get(index) else {
+            return;
+        };
+        let Ok(slot) = self.view.slot(index) else {
+            return;
+        };
         let raised = match slot.load() {
             Some(state) if state.generation == generation && state.status == Status::Done => false,
             Some(state) if state.generation == generation && state.status == Status::Raised => true,
             _ => return,
         };
-        if local.settle(job, item, Entry::Ready { slot: index, raised }) {
+        if local.settle(
+            job,
+            item,
+            Entry::Ready {
+                slot: index,
+                raised,
+            },
+        ) {
             if local.job(job).abandoned {
                 self.release(local, index);
             }
@@ -303,14 +337,22 @@ impl Inner {
         let slot = self.view.slot(place)?;
         let state = slot.load().filter(|state| state.generation == generation);
         let remains = match state.map(|state| state.status) {
-            Some(Status::Failed) => slot.envelope.open().map_or(Remains::Unready, Remains::Failed),
+            Some(Status::Failed) => slot
+                .envelope
+                .open()
+                .map_or(Remains::Unready, Remains::Failed),
             Some(Status::Ready) => Remains::Worked { lost: false },
             _ => Remains::Unready,
         };
         let owner = state.and_then(|state| Owner::from_bits(state.owner));
         let mut lost = false;
         if let Some(owner) = owner {
-            lost = self.bury_task(&mut local, slot.next.load(SeqCst), owner, Loss::Died { pid, exitcode });
+            lost = self.bury_task(
+                &mut local,
+                slot.next.load(SeqCst),
+                owner,
+                Loss::Died { pid, exitcode },
+            );
             self.view.leave_lookout(owner);
         }
         slot.envelope.discard();
@@ -320,14 +362,24 @@ impl Inner {
         drop(local);
         // Whatever the dead one was woken for, another shall do.
         self.view.shared.work.notify(u32::MAX);
-        Ok(if let Remains::Worked { .. } = remains { Remains::Worked { lost } } else { remains })
+        Ok(if let Remains::Worked { .. } = remains {
+            Remains::Worked { lost }
+        } else {
+            remains
+        })
     }
 
     /// The task that the dead `owner` had noted down: lost if it still ran, finished if it only had not told yet.
     fn bury_task(&self, local: &mut Local, index: u32, owner: Owner, loss: Loss) -> bool {
-        let (Use::Task { job, item }, generation) = local.table.get(index) else { return false };
-        let Ok(slot) = self.view.slot(index) else { return false };
-        let state = slot.load().filter(|state| state.generation == generation && state.owner == owner.to_bits());
+        let (Use::Task { job, item }, generation) = local.table.get(index) else {
+            return false;
+        };
+        let Ok(slot) = self.view.slot(index) else {
+            return false;
+        };
+        let state = slot
+            .load()
+            .filter(|state| state.generation == generation && state.owner == owner.to_bits());
         match state.map(|state| state.status) {
             Some(Status::Running) => {
                 local.settle(job, item, Entry::Lost(loss));
@@ -347,7 +399,9 @@ impl Inner {
     pub fn take(&self, key: u32, number: u64) -> Result<Option<Item>> {
         let mut local = self.lock();
         let job = local.job(key);
-        let Some(entry) = job.entry(number) else { return Ok(None) };
+        let Some(entry) = job.entry(number) else {
+            return Ok(None);
+        };
         if matches!(entry, Entry::Waiting) {
             return Ok(None);
         }
@@ -360,7 +414,11 @@ impl Inner {
             Entry::Ready { slot, raised } => {
                 let message = self.view.slot(slot)?.envelope.open();
                 self.release(&mut local, slot);
-                Some(if raised { Item::Raised(message?) } else { Item::Done(message?) })
+                Some(if raised {
+                    Item::Raised(message?)
+                } else {
+                    Item::Done(message?)
+                })
             }
             Entry::Lost(loss) => Some(Item::Lost(loss)),
             Entry::Taken | Entry::Waiting => None,
@@ -386,7 +444,9 @@ impl Inner {
         if !job.abandoned || !job.is_complete() {
             return;
         }
-        let Some(job) = local.jobs[key as usize].take() else { return };
+        let Some(job) = local.jobs[key as usize].take() else {
+            return;
+        };
         for entry in job.items {
             if let Entry::Ready { slot, .. } = entry {
                 self.release(local, slot);
@@ -395,7 +455,11 @@ impl Inner {
         if job.function != 0 {
             if let Ok(slot) = self.view.slot(job.function) {
                 slot.envelope.discard();
-                slot.store(State::of(Status::Free, local.table.get(job.function).1, None));
+                slot.store(State::of(
+                    Status::Free,
+                    local.table.get(job.function).1,
+                    None,
+                ));
                 local.table.give_back(job.function);
             }
         }
@@ -411,7 +475,11 @@ impl Inner {
     }
 
     /// Wait until `look` finds what it looks for; else it says how many tasks, at least, must finish before that can be.
-    fn wait_for<R>(&self, deadline: Deadline, mut look: impl FnMut(&mut Local) -> Result<R, u64>) -> Result<R, WaitError> {
+    fn wait_for<R>(
+        &self,
+        deadline: Deadline,
+        mut look: impl FnMut(&mut Local) -> Result<R, u64>,
+    ) -> Result<R, WaitError> {
         let mut missing = {
             let mut local = self.lock();
             self.collect(&mut local, 0);
@@ -451,14 +519,20 @@ impl Inner {
 
     /// SYNC: stored before the waiter's last look at the stack (SeqCst both): see `View::push_finished`.
     fn set_wake(&self, local: &Local) {
-        let least = local.waiters.iter().min().map_or(0, |&least| u32::try_from(least).unwrap_or(u32::MAX));
+        let least = local
+            .waiters
+            .iter()
+            .min()
+            .map_or(0, |&least| u32::try_from(least).unwrap_or(u32::MAX));
         self.view.shared.wake_at.store(least, SeqCst);
     }
 }
 
 impl Local {
     fn job(&mut self, key: u32) -> &mut JobState {
-        self.jobs[key as usize].as_mut().expect("a job's record stays until it is dropped and complete")
+        self.jobs[key as usize]
+            .as_mut()
+            .expect("a job's record stays until it is dropped and complete")
     }
 
     /// Append an item to a job; its number.
@@ -476,9 +550,12 @@ impl Local {
     /// An item is no longer waiting. `false`: it was not anyway.
     fn settle(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
         let job = self.job(key);
-        let Some(entry @ Entry::Waiting) = job.entry(number) else { return false };
+        let abandoned = job.abandoned;
+        let Some(entry @ Entry::Waiting) = job.entry(number) else {
+            return false;
+        };
         let failed = !matches!(outcome, Entry::Ready { raised: false, .. });
-        *entry = if job.abandoned { Entry::Taken } else { outcome };
+        *entry = if abandoned { Entry::Taken } else { outcome };
         job.finished += 1;
         if failed && job.failed.is_none() {
             job.failed = Some(number);
@@ -492,7 +569,9 @@ impl Local {
 
     /// Nothing more comes of a job.
     fn stop(&mut self, key: u32) {
-        let Some(job) = &mut self.jobs[key as usize] else { return };
+        let Some(job) = &mut self.jobs[key as usize] else {
+            return;
+        };
         self.unsealed -= u64::from(!std::mem::replace(&mut job.sealed, true));
         for number in job.base..job.submitted() {
             self.settle(key, number, Entry::Lost(Loss::Stopped));

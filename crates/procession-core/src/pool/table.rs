@@ -8,7 +8,10 @@ use crate::Result;
 pub(super) enum Use {
     Free,
     /// The task of this number in this job.
-    Task { job: u32, item: u64 },
+    Task {
+        job: u32,
+        item: u64,
+    },
     Function,
     Worker,
 }
@@ -28,13 +31,22 @@ pub(super) struct Table {
 
 impl Table {
     pub fn new() -> Self {
-        let mut table = Self { entries: Vec::new(), free: Vec::new() };
+        let mut table = Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+        };
         table.add(View::initial());
         table
     }
 
     fn add(&mut self, slots: std::ops::Range<u32>) {
-        self.entries.resize(slots.end as usize, Entry { generation: 0, used: Use::Free });
+        self.entries.resize(
+            slots.end as usize,
+            Entry {
+                generation: 0,
+                used: Use::Free,
+            },
+        );
         self.free.extend(slots.rev());
     }
 
@@ -67,6 +79,8 @@ impl Table {
 
     /// What a slot is used for, and its generation. Any number may be asked for.
     pub fn get(&self, index: u32) -> (Use, u32) {
-        self.entries.get(index as usize).map_or((Use::Free, 0), |entry| (entry.used, entry.generation))
+        self.entries
+            .get(index as usize)
+            .map_or((Use::Free, 0), |entry| (entry.used, entry.generation))
     }
 }

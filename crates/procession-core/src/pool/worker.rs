@@ -49,19 +49,30 @@ impl Worker {
     /// Take the place `index` in the pool `handle`, as the parent enlisted it.
     pub fn attach(handle: Handle, index: u32) -> Result<Self> {
         let view = View::attach(handle)?;
-        let state = view.slot(index)?.load().filter(|state| state.status == Status::Starting);
+        let state = view
+            .slot(index)?
+            .load()
+            .filter(|state| state.status == Status::Starting);
         let state = state.ok_or(Error::Stale("place in a pool"))?;
-        let worker = Self { view, index, generation: state.generation, me: family()?.me() };
+        let worker = Self {
+            view,
+            index,
+            generation: state.generation,
+            me: family()?.me(),
+        };
         worker.tell(Status::Starting);
         Ok(worker)
     }
 
     fn place(&self) -> &Slot {
-        self.view.slot(self.index).expect("attach found this slot, and slots stay")
+        self.view
+            .slot(self.index)
+            .expect("attach found this slot, and slots stay")
     }
 
     fn tell(&self, status: Status) {
-        self.place().store(State::of(status, self.generation, Some(self.me)));
+        self.place()
+            .store(State::of(status, self.generation, Some(self.me)));
     }
 
     /// The worker is initialised and will take tasks.
@@ -91,7 +102,10 @@ impl Worker {
                 return Ok(None);
             }
             if !self.look_out() {
-                self.view.shared.work.wait(Deadline::Never, || self.is_wanted().then_some(()))?;
+                self.view
+                    .shared
+                    .work
+                    .wait(Deadline::Never, || self.is_wanted().then_some(()))?;
             }
         }
     }
@@ -103,7 +117,10 @@ impl Worker {
     /// Look for work without sleeping for a while, if nobody else does. Whether there is any.
     fn look_out(&self) -> bool {
         let lookout = &self.view.shared.lookout;
-        if lookout.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
+        if lookout
+            .compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed)
+            .is_err()
+        {
             return false;
         }
         let end = Instant::now() + LOOKOUT;
@@ -123,34 +140,59 @@ impl Worker {
         let function = match slot.aux.load(Acquire) {
             0 => None,
             function => {
-                let state = self.view.slot(function)?.load().filter(|state| state.status == Status::Function);
-                Some((function, state.ok_or(Error::Corrupt("a task's function"))?.generation))
+                let state = self
+                    .view
+                    .slot(function)?
+                    .load()
+                    .filter(|state| state.status == Status::Function);
+                Some((
+                    function,
+                    state.ok_or(Error::Corrupt("a task's function"))?.generation,
+                ))
             }
         };
-        Ok(Task { index, state, function, arguments: slot.envelope.open()? })
+        Ok(Task {
+            index,
+            state,
+            function,
+            arguments: slot.envelope.open()?,
+        })
     }
 
     /// The message that says what a task's function is.
     pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
         let (function, _) = task.function.ok_or(Error::Corrupt("a task's function"))?;
-        self.view.slot(function)?.envelope.peek()
+        let _ = self.view.slot(function)?;
+        todo!("Envelope::peek")
     }
 
     /// Whether a function seen before may still be asked for.
     pub fn is_current(&self, (function, generation): (u32, u32)) -> bool {
         let state = self.view.slot(function).ok().and_then(Slot::load);
-        state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
+        state
+            .is_some_and(|state| state.status == Status::Function && state.generation == generation)
     }
 
     /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker.
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<()> {
-        let Task { index, state, arguments, .. } = task;
+        let Task {
+            index,
+            state,
+            arguments,
+            ..
+        } = task;
         drop(arguments);
         let slot = self.view.slot(index)?;
         slot.envelope.post(message);
-        let status = if verdict == Verdict::Done { Status::Done } else { Status::Raised };
+        let status = if verdict == Verdict::Done {
+            Status::Done
+        } else {
+            Status::Raised
+        };
         let place = self.place();
-        place.aux.store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        place
+            .aux
+            .store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
         if !slot.swap(state, State { status, ..state }) {
             return Err(Error::Corrupt("a task's state"));
         }
