@@ -1,5 +1,15 @@
 //! The Python extension module `procession._procession`.
 use pyo3::prelude::*;
 
+mod common;
+mod process;
+
 #[pymodule(gil_used = false)]
-mod _procession {}
+mod _procession {
+    #[pymodule_export]
+    use super::process::{
+        adopt, arena_fd, attach, attach_zygote, family_id, spawn_exec, take_parcel_bytes,
+        watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, Child,
+        Parcel, ZygoteRequest, ZygoteServer,
+    };
+}

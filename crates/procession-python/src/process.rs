@@ -58,3 +58,340 @@
 //!     def in_child(self) -> bool: ...         # in the child, first thing: signal mask as before the server, the server's descriptors closed,
 //!                                             # the zygote channel attached. False: nobody waits for this child any more: os._exit(0) at once
 //! ```
+
+use crate::common::{deadline, raise, wait};
+use procession_core::channel::{Outgoing, Parcel as CoreParcel};
+use procession_core::process::zygote::{self, Event, Request, Server};
+use procession_core::process::{self, Child as CoreChild};
+use procession_core::{family, Error, Family};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The descriptor that lets a child join the family.
+#[pyfunction]
+pub fn arena_fd() -> PyResult<RawFd> {
+    let fd = family().and_then(Family::arena_fd).map_err(raise)?;
+    Ok(fd.as_raw_fd())
+}
+
+/// Join the family whose arena `fd` refers to; takes the descriptor over.
+#[pyfunction]
+pub fn attach(fd: RawFd) -> PyResult<()> {
+    Family::attach(owned(fd)?).map(drop).map_err(raise)
+}
+
+/// The family's identity, 16 bytes.
+#[pyfunction]
+pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
+    let id = family().map_err(raise)?.id();
+    Ok(PyBytes::new(py, &id.to_ne_bytes()))
+}
+
+/// Run a program as a child that gets the descriptors 0, 1, 2 and `pass_fds`.
+#[pyfunction]
+pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> PyResult<Child> {
+    process::spawn(&path, &argv, &[], &pass_fds)
+        .map(Child::new)
+        .map_err(raise)
+}
+
+/// A child made by `os.fork()` in this process.
+#[pyfunction]
+pub fn adopt(pid: i32) -> PyResult<Child> {
+    CoreChild::adopt(pid).map(Child::new).map_err(raise)
+}
+
+/// End this process when process `pid` ends.
+#[pyfunction]
+pub fn watch_parent(pid: i32) -> PyResult<()> {
+    process::watch_parent(pid).map_err(raise)
+}
+
+/// A child process.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct Child {
+    pid: i32,
+    child: Mutex<Option<Arc<CoreChild>>>,
+}
+
+impl Child {
+    fn new(child: CoreChild) -> Self {
+        Self {
+            pid: child.pid(),
+            child: Mutex::new(Some(Arc::new(child))),
+        }
+    }
+
+    fn open(&self) -> PyResult<Arc<CoreChild>> {
+        let child = lock(&self.child).clone();
+        child.ok_or_else(|| PyValueError::new_err("child is closed"))
+    }
+}
+
+#[pymethods]
+impl Child {
+    /// Its process id.
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A descriptor that polls readable once the child ended.
+    #[getter]
+    fn sentinel(&self) -> PyResult<RawFd> {
+        Ok(self.open()?.sentinel().as_raw_fd())
+    }
+
+    /// The exit code, or None while it runs.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
+        let child = self.open()?;
+        let exit = wait(py, || child.try_wait())?.flatten();
+        Ok(exit.map(process::Exit::code))
+    }
+
+    /// Wait for the end: the exit code, or None when `timeout` seconds passed.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let child = self.open()?;
+        let deadline = deadline(timeout);
+        let exit = wait(py, || child.wait(deadline))?.flatten();
+        Ok(exit.map(process::Exit::code))
+    }
+
+    /// Send a signal; nothing happens if it ended.
+    fn kill(&self, sig: i32) -> PyResult<()> {
+        self.open()?.signal(sig).map_err(raise)
+    }
+
+    /// Close the sentinel.
+    fn close(&self) {
+        let child = lock(&self.child).take();
+        drop(child);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Child pid={}>", self.pid)
+    }
+}
+
+/// What a child is to do, waiting in shared memory.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct Parcel {
+    parcel: CoreParcel,
+}
+
+#[pymethods]
+impl Parcel {
+    /// A parcel of plain bytes.
+    #[staticmethod]
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        let out = Outgoing {
+            body: data,
+            ..Outgoing::default()
+        };
+        let parcel = CoreParcel::pack(out).map_err(raise)?;
+        Ok(Self { parcel })
+    }
+
+    /// What the receiver must know.
+    #[getter]
+    fn token(&self) -> u64 {
+        self.parcel.token()
+    }
+}
+
+/// The bytes of a parcel, which is gone afterwards.
+#[pyfunction]
+pub fn take_parcel_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyBytes>> {
+    let parcel = CoreParcel::take(token).map_err(raise)?;
+    Ok(PyBytes::new(py, parcel.body()))
+}
+
+/// Ask this process's zygote for a child; None when there is no living zygote.
+#[pyfunction]
+pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<Option<Child>> {
+    let fds = fds
+        .into_iter()
+        .map(borrowed)
+        .collect::<PyResult<Vec<_>>>()?;
+    let Some(Some(pending)) = wait(py, || zygote::request(token, &fds))? else {
+        return Ok(None);
+    };
+    let child = wait(py, || pending.wait(procession_core::Deadline::Never))?.flatten();
+    Ok(child.map(Child::new))
+}
+
+/// Start a zygote: `launch(server_fd)` must return its `Child`.
+#[pyfunction]
+pub fn zygote_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
+    zygote::start(|fd| {
+        let launched = launch.call1((fd,))?;
+        let child = launched
+            .cast::<Child>()
+            .map_err(PyErr::from)?
+            .get()
+            .open()?;
+        Ok::<_, Raised>(child)
+    })
+    .map_err(|raised| raised.0)
+}
+
+/// The descriptor of the channel to the zygote, and its pid.
+#[pyfunction]
+pub fn zygote_channel() -> Option<(RawFd, i32)> {
+    zygote::channel()
+}
+
+/// Use a channel that a parent passed on; takes the descriptor over.
+#[pyfunction]
+pub fn attach_zygote(fd: RawFd, pid: i32) -> PyResult<()> {
+    zygote::attach(owned(fd)?, pid).map_err(raise)
+}
+
+/// The pid of the zygote that the next request would go to.
+#[pyfunction]
+pub fn zygote_pid() -> Option<i32> {
+    zygote::pid()
+}
+
+/// Give the channel to the zygote up.
+#[pyfunction]
+pub fn zygote_stop() {
+    zygote::forget();
+}
+
+/// The zygote's side.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct ZygoteServer {
+    server: Mutex<Option<Server>>,
+}
+
+#[pymethods]
+impl ZygoteServer {
+    #[new]
+    fn new(server_fd: RawFd) -> PyResult<Self> {
+        let server = Server::new(owned(server_fd)?).map_err(raise)?;
+        Ok(Self {
+            server: Mutex::new(Some(server)),
+        })
+    }
+
+    /// Wait for the next request; None: leave.
+    fn next(this: &Bound<'_, Self>) -> PyResult<Option<ZygoteRequest>> {
+        let server = &this.get().server;
+        let event = wait(this.py(), || match &mut *lock(server) {
+            Some(server) => server.next(),
+            None => Ok(Event::Quit),
+        })?;
+        let Some(Event::Fork(request)) = event else {
+            return Ok(None);
+        };
+        Ok(Some(ZygoteRequest {
+            token: request.token,
+            parent_pid: request.parent,
+            fds: request.fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            request: Mutex::new(Some(request)),
+            server: this.clone().unbind(),
+        }))
+    }
+}
+
+/// A request to fork.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct ZygoteRequest {
+    /// The parcel with what the child is to do.
+    #[pyo3(get)]
+    token: u64,
+    /// The process that asks.
+    #[pyo3(get)]
+    parent_pid: i32,
+    /// The descriptors for the child.
+    #[pyo3(get)]
+    fds: Vec<RawFd>,
+    request: Mutex<Option<Request>>,
+    server: Py<ZygoteServer>,
+}
+
+impl ZygoteRequest {
+    fn take(&self) -> PyResult<Request> {
+        lock(&self.request)
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("this request was answered already"))
+    }
+}
+
+#[pymethods]
+impl ZygoteRequest {
+    /// In the zygote: the child exists.
+    fn forked(&self, pid: i32) -> PyResult<()> {
+        let request = self.take()?;
+        if let Some(server) = &mut *lock(&self.server.get().server) {
+            request.forked(server, pid);
+        }
+        Ok(())
+    }
+
+    /// In the zygote: the fork failed.
+    fn failed(&self, errno: i32) -> PyResult<()> {
+        self.take()?.failed(errno);
+        Ok(())
+    }
+
+    /// In the child, first thing. False: leave at once.
+    fn in_child(&self) -> PyResult<bool> {
+        let request = self.take()?;
+        let Some(server) = lock(&self.server.get().server).take() else {
+            return Err(PyRuntimeError::new_err("this process is no zygote's child"));
+        };
+        let Some((fds, _record)) = request.in_child(server).map_err(raise)? else {
+            return Ok(false);
+        };
+        for fd in fds {
+            let _: RawFd = fd.into_raw_fd(); // the program's from now on, see `fds`
+        }
+        Ok(true)
+    }
+}
+
+/// What `launch` raised, or the engine's error.
+struct Raised(PyErr);
+
+impl From<Error> for Raised {
+    fn from(error: Error) -> Self {
+        Self(raise(error))
+    }
+}
+
+impl From<PyErr> for Raised {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn borrowed(fd: RawFd) -> PyResult<BorrowedFd<'static>> {
+    check(fd)?;
+    // SAFETY: open now; that it stays so while we use it is the Python caller's business, as with every descriptor number.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+fn owned(fd: RawFd) -> PyResult<OwnedFd> {
+    check(fd)?;
+    // SAFETY: open, and the Python caller hands it over.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(fd: RawFd) -> PyResult<()> {
+    // SAFETY: fails on a number that is no descriptor.
+    match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
+        -1 => Err(std::io::Error::last_os_error().into()),
+        _ => Ok(()),
+    }
+}

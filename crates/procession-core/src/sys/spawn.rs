@@ -69,10 +69,8 @@ impl Actions {
     fn new() -> Result<Self> {
         let mut actions = MaybeUninit::uninit();
         // SAFETY: initialises the memory it is given.
-        check(
-            unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) },
-            "posix_spawn_file_actions_init",
-        )?;
+        let code = unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) };
+        check(code, "posix_spawn_file_actions_init")?;
         // SAFETY: initialised by the call above, which succeeded.
         Ok(Self(unsafe { actions.assume_init() }))
     }
@@ -80,18 +78,14 @@ impl Actions {
     /// Duplicating a descriptor onto itself clears close-on-exec, in the child alone.
     fn keep(&mut self, fd: RawFd) -> Result<()> {
         // SAFETY: the actions are initialised.
-        check(
-            unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, fd, fd) },
-            "posix_spawn_file_actions_adddup2",
-        )
+        let code = unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, fd, fd) };
+        check(code, "posix_spawn_file_actions_adddup2")
     }
 
     fn close(&mut self, fd: RawFd) -> Result<()> {
         // SAFETY: the actions are initialised.
-        check(
-            unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.0, fd) },
-            "posix_spawn_file_actions_addclose",
-        )
+        let code = unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.0, fd) };
+        check(code, "posix_spawn_file_actions_addclose")
     }
 }
 

@@ -23,11 +23,11 @@ pub(super) struct Channel {
     inode: u64,
     pid: i32,
     /// The zygote, if it is our own child: then reaping it is up to us.
-    child: Option<Child>,
+    child: Option<Arc<Child>>,
 }
 
 impl Channel {
-    fn new(socket: OwnedFd, pid: i32, child: Option<Child>) -> Result<Arc<Self>> {
+    fn new(socket: OwnedFd, pid: i32, child: Option<Arc<Child>>) -> Result<Arc<Self>> {
         let inode = socket_inode(socket.as_fd())
             .ok_or(Error::Corrupt("the zygote's descriptor is no socket"))?;
         Ok(Arc::new(Self {
@@ -97,13 +97,14 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    FORKING.with_borrow_mut(|held| {
-        *held = Some(CURRENT.lock().unwrap_or_else(PoisonError::into_inner))
+    // In a thread whose end has gone so far that it has no such variable, the fork goes unprotected.
+    let _ = FORKING.try_with(|held| {
+        held.replace(Some(CURRENT.lock().unwrap_or_else(PoisonError::into_inner)));
     });
 }
 
 extern "C" fn after_fork() {
-    FORKING.with_borrow_mut(Option::take);
+    let _ = FORKING.try_with(RefCell::take);
 }
 
 fn replace(channel: Option<Arc<Channel>>) {
@@ -119,7 +120,7 @@ pub(super) fn living() -> Option<Arc<Channel>> {
 
 /// Start a zygote: `launch` gets its end of the channel and must run it, handing over that descriptor at the same number.
 /// From then on [`request`](super::request) works in this process and in all children made after it.
-pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<Child, E>) -> Result<(), E> {
+pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<Arc<Child>, E>) -> Result<(), E> {
     let (ours, theirs) = scm::pair()?;
     let child = launch(theirs.as_raw_fd())?;
     replace(Some(Channel::new(ours, child.pid(), Some(child))?));

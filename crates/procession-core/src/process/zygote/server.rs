@@ -146,21 +146,17 @@ impl Request {
     /// `None` when the asker waits no longer: leave at once. Otherwise the descriptors for the child and its record.
     pub fn in_child(self, server: Server) -> Result<Option<(Vec<OwnedFd>, Ref<ChildRecord>)>> {
         let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        // The children's records are the zygote's: dropping our view of them gives nothing back.
         let Server {
-            socket,
-            signals,
-            children,
+            socket, signals, ..
         } = server;
         drop(socket);
         signals.restore();
-        // References of the zygote, which this process does not hold.
-        std::mem::forget(children);
         if !self.record.running(std::process::id() as i32) {
             return Ok(None);
         }
         attach(self.channel, zygote)?;
         let record = Ref::attach(self.record.handle())?;
-        std::mem::forget(self.record);
         Ok(Some((self.fds, record)))
     }
 }

@@ -1,0 +1,48 @@
+//! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
+
+use procession_core::{Deadline, Error, WaitError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use std::time::Duration;
+
+/// The exception for an error of the engine.
+pub fn raise(error: Error) -> PyErr {
+    match error {
+        Error::Exhausted { .. } => PyMemoryError::new_err(error.to_string()),
+        Error::Os { call, source } => match source.raw_os_error() {
+            // OSError picks its subclass by the number.
+            Some(code) => PyOSError::new_err((code, format!("{source} (in {call})"))),
+            None => PyOSError::new_err(format!("{call}: {source}")),
+        },
+        Error::Stale(_) | Error::Foreign(_) => PyValueError::new_err(error.to_string()),
+        _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// Run a wait of the engine with the interpreter released; `None` when it timed out. After each interruption Python's signal handlers
+/// run, and what they raise ends the wait; the wait itself must keep its deadline.
+pub fn wait<T: Send>(
+    py: Python<'_>,
+    mut wait: impl FnMut() -> Result<T, WaitError> + Send,
+) -> PyResult<Option<T>> {
+    loop {
+        match py.detach(&mut wait) {
+            Ok(value) => return Ok(Some(value)),
+            Err(WaitError::TimedOut) => return Ok(None),
+            Err(WaitError::Interrupted) => py.check_signals()?,
+            Err(WaitError::OwnerDied(owner)) => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "the owner died: {owner:?}"
+                )))
+            }
+            Err(WaitError::Other(error)) => return Err(raise(error)),
+        }
+    }
+}
+
+/// A deadline from a timeout in seconds: `None` and what no clock can reach never end, negative ones are over.
+pub fn deadline(timeout: Option<f64>) -> Deadline {
+    timeout.map_or(Deadline::Never, |seconds| {
+        Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Deadline::Never, Deadline::after)
+    })
+}
