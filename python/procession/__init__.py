@@ -1,0 +1,30 @@
+"""procession: `multiprocessing` on an engine that does not lose, tear or hang.
+
+The names are the standard library's, module for module; `install` and `log_to_file` are additions.
+"""
+
+import sys
+
+from . import context
+
+__all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
+globals().update((name, getattr(context._default_context, name)) for name in __all__)
+__all__.append("install")
+
+
+def install() -> None:
+    """Put procession under the name `multiprocessing`, in this process and in all its children to come.
+
+    Call it before anything imports `multiprocessing`; RuntimeError if that has happened already.
+    """
+    from ._install import install
+
+    install()
+
+
+SUBDEBUG = 5
+SUBWARNING = 25
+
+# What the program calls `__main__` is `__mp_main__` in children that import it anew: one name that both know.
+if "__main__" in sys.modules:
+    sys.modules["__mp_main__"] = sys.modules["__main__"]

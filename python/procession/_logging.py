@@ -1,0 +1,73 @@
+"""The parts of the package's logging that need `logging` itself: loaded with it, not before.
+
+Records carry the name of the process that made them, and any number of processes can share one file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from . import process, util
+
+__all__: list[str] = []
+
+
+class SharedFileHandler(logging.Handler):
+    """A handler that appends each record to a file by one write, which the kernel puts whole at the file's end."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            written = os.write(self._fd, line)
+            if written < len(line):  # the disk is full: the next write says why
+                os.write(self._fd, line[written:])
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:  # type: ignore[union-attr]
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+        super().close()
+
+
+def add_file(logger: logging.Logger, path: str) -> None:
+    """Let `logger` append to `path` too; nothing if it does already."""
+    if path not in files(logger):
+        handler = SharedFileHandler(path)
+        handler.setFormatter(logging.Formatter(util.DEFAULT_LOGGING_FORMAT))
+        logger.addHandler(handler)
+
+
+def files(logger: logging.Logger) -> list[str]:
+    """The files that `logger` appends to, for children to do the same."""
+    return [handler.path for handler in logger.handlers if isinstance(handler, SharedFileHandler)]
+
+
+def name_records() -> None:
+    """Have all records from now on name the procession process that made them.
+
+    By itself `logging` asks the module `multiprocessing` alone, whose processes ours are not.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "_names_processes", False):
+        return
+
+    def make_named(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        if record.processName == "MainProcess":
+            record.processName = process.current_process().name
+        return record
+
+    make_named._names_processes = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make_named)

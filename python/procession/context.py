@@ -1,0 +1,361 @@
+"""Contexts: the package's functions, bound to one start method. Each loads only the module it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+from . import process
+from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+
+__all__ = ()
+
+
+class BaseContext:
+    """What every context offers; its bound methods are the package's public functions."""
+
+    _name: str
+    Process: type[process.BaseProcess]
+
+    ProcessError = ProcessError
+    BufferTooShort = BufferTooShort
+    TimeoutError = TimeoutError
+    AuthenticationError = AuthenticationError
+
+    current_process = staticmethod(process.current_process)
+    parent_process = staticmethod(process.parent_process)
+    active_children = staticmethod(process.active_children)
+
+    def cpu_count(self) -> int:
+        """Return the number of processors of the machine."""
+        count = os.cpu_count()
+        if count is None:
+            raise NotImplementedError("cannot determine number of cpus")
+        return count
+
+    def Manager(self):
+        """Return a started `SyncManager`: a server process that holds objects for others."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex=True):
+        """Return the two ends of a pipe; not `duplex`: (receiving, sending)."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self):
+        """Return a lock that any process may release."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self):
+        """Return a lock that its holder may acquire again."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock=None):
+        """Return a condition variable on `lock`, by default a new `RLock`."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value=1):
+        """Return a semaphore that starts at `value`."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value=1):
+        """Return a semaphore that may not be released above `value`."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self):
+        """Return a flag that processes can wait for."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Return a barrier for `parties` processes."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize=0):
+        """Return a queue of at most `maxsize` items; 0: no limit."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize=0):
+        """Return a queue that counts unfinished items."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self):
+        """Return a queue with `put`, `get` and `empty` alone."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+        """Return a pool of `processes` workers; None: one for each processor."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type, *args):
+        """Return a shared ctypes object without a lock."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Return a shared ctypes array without a lock."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type, *args, lock=True):
+        """Return a shared ctypes object with its lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+        """Return a shared ctypes array with its lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def freeze_support(self):
+        """In a frozen executable that was started as a child: be that child, then exit. Otherwise do nothing."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
+    def get_logger(self):
+        """Return the package's logger."""
+        from .util import get_logger
+
+        return get_logger()
+
+    def log_to_stderr(self, level=None):
+        """Let the package's logger print to standard error, from `level` on; return it."""
+        from .util import log_to_stderr
+
+        return log_to_stderr(level)
+
+    def log_to_file(self, path, level=None):
+        """Let the package's logger, in this process and all its children to come, append to the file `path`.
+
+        Each record is one write: no line is lost or torn. Returns the logger; OSError if the file cannot be opened.
+        """
+        from .util import log_to_file
+
+        return log_to_file(path, level)
+
+    def allow_connection_pickling(self):
+        """Let connections and sockets be sent between processes."""
+        from . import connection  # noqa: F401 - registers its reducers
+
+    def set_executable(self, executable):
+        """Set the interpreter that spawn and forkserver start, for programs that embed Python."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names, *, on_error="ignore"):
+        """Set the modules that the fork server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names, on_error=on_error)
+
+    def get_context(self, method=None):
+        """Return the context of a start method; None: this one. ValueError if there is no such method."""
+        if method is None:
+            return self
+        try:
+            context = _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+        context._check_available()
+        return context
+
+    def get_start_method(self, allow_none=False):
+        """Return the name of the start method."""
+        return self._name
+
+    def set_start_method(self, method, force=False):
+        """Set the start method: possible in the default context alone."""
+        raise ValueError("cannot set start method of concrete context")
+
+    @property
+    def reducer(self):
+        """The module that reduces objects to what can travel between processes."""
+        return sys.modules[__name__].reduction
+
+    @reducer.setter
+    def reducer(self, reduction):
+        globals()["reduction"] = reduction
+
+    def _check_available(self):
+        pass
+
+
+class Process(process.BaseProcess):
+    """A process started by the default context's method."""
+
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj):
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return _default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(BaseContext):
+    """The context behind the package's functions; its start method can be set once."""
+
+    Process = Process
+
+    def __init__(self, context):
+        self._default_context = context
+        self._actual_context = None
+
+    def get_context(self, method=None):
+        """Return the context of a start method; None: the one in use, which from now on is settled."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method, force=False):
+        """Set the start method. RuntimeError if it is settled already and not `force`."""
+        if self._actual_context is not None and not force:
+            raise RuntimeError("context has already been set")
+        self._actual_context = None if method is None and force else self.get_context(method)
+
+    def get_start_method(self, allow_none=False):
+        """Return the name of the start method and settle it; `allow_none`: None if it is not settled."""
+        if self._actual_context is None and allow_none:
+            return None
+        return self.get_context()._name
+
+    def get_all_start_methods(self):
+        """Return the start methods that this system supports, the default one first."""
+        default = self._default_context._name
+        return [default, *(name for name in _concrete_contexts if name != default)]
+
+
+class ForkProcess(process.BaseProcess):
+    """A process that begins as a copy of its parent."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(process.BaseProcess):
+    """A process with an interpreter of its own from the start."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        pass  # nothing was inherited
+
+
+class ForkServerProcess(process.BaseProcess):
+    """A process that begins as a copy of the fork server."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext):
+    """The context of the start method fork."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """The context of the start method spawn."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """The context of the start method forkserver."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+
+_concrete_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
+_default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
+
+
+def _force_start_method(method: str) -> None:
+    _default_context._actual_context = _concrete_contexts[method]
+
+
+_spawning = threading.local()
+
+
+def get_spawning_popen() -> Any:
+    """Return the ``Popen`` that this thread is pickling a process for, or None."""
+    return getattr(_spawning, "popen", None)
+
+
+def set_spawning_popen(popen: Any) -> None:
+    """Set or, with None, clear the ``Popen`` that this thread is pickling a process for."""
+    _spawning.popen = popen
+
+
+def assert_spawning(obj: object) -> None:
+    """RuntimeError unless this thread is pickling a process."""
+    if get_spawning_popen() is None:
+        raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")
+
+
+def __getattr__(name: str) -> Any:
+    # `context.reduction` is a public habit; the module is loaded by whoever first asks for it.
+    if name == "reduction":
+        from . import reduction
+
+        return globals().setdefault("reduction", reduction)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,98 @@
+"""Start a child as a copy of this process, and follow any child to its end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from typing import Any
+
+from . import _stdio, util
+from ._procession import Child, adopt
+from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
+
+__all__ = ["Popen"]
+
+
+class Popen:
+    """A running or ended child of the start method fork. The base of those of the others, who start it differently."""
+
+    method = "fork"
+    _child: Child
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        _stdio.keep_lines_whole()
+        util._flush_std_streams()
+        self.returncode: int | None = None
+        self._child = self._launch(process_obj)
+        self.pid = self._child.pid
+        self.sentinel = self._child.sentinel
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Let the child have the descriptor `fd`; return what stands for it in the child's pickle."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, None if the child is running; with `flag` 0 wait for it."""
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end, at most `timeout` seconds; return the exit code or None."""
+        if self.returncode is None:
+            self.returncode = self._child.poll() if timeout == 0 else self._child.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._child.kill(sig)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def _launch(self, process_obj: BaseProcess) -> Child:
+        parent_sentinel = own_sentinel()
+        pid = os.fork()
+        if pid == 0:
+            run_forked(lambda: process_obj._bootstrap(parent_sentinel))
+        return adopt(pid)
+
+    def close(self) -> None:
+        """Give the sentinel back."""
+        self._child.close()
+
+
+def run_forked(main: Any) -> None:
+    """Be a child made by fork: run `main`, which returns the exit code, and end without the parent's exit functions."""
+    code = 1
+    try:
+        if RUNS_ATEXIT_IN_CHILD:
+            atexit._clear()
+            atexit.register(util._exit_function)
+        code = main()
+    finally:
+        try:
+            if RUNS_ATEXIT_IN_CHILD:
+                atexit._run_exitfuncs()
+                util._flush_std_streams()
+        finally:
+            os._exit(code & 0xFF)
+
+
+_own_sentinel: tuple[int, int] | None = None
+
+
+def own_sentinel() -> int:
+    """A descriptor by which children see this process's end. Opened once, before the child is, so never another's."""
+    global _own_sentinel
+    if _own_sentinel is None or _own_sentinel[0] != os.getpid():
+        _own_sentinel = (os.getpid(), os.pidfd_open(os.getpid()))
+    return _own_sentinel[1]

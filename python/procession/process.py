@@ -1,0 +1,390 @@
+"""The `Process` object: what a child is to do, who it is, and how it ended.
+
+How a child comes to be is left to the ``popen_*`` modules; which of them is used is decided by ``context``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from _weakrefset import WeakSet
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
+
+#: From Python 3.13 on a child runs its ``atexit`` functions, and reports "shutting down" after "exiting"; before, it does neither.
+RUNS_ATEXIT_IN_CHILD = sys.version_info >= (3, 13)
+
+try:
+    ORIGINAL_DIR: str | None = os.path.abspath(os.getcwd())
+except OSError:
+    ORIGINAL_DIR = None
+
+
+def current_process() -> BaseProcess:
+    """Return the object of the process that calls."""
+    return _current_process
+
+
+def active_children() -> list[BaseProcess]:
+    """Return the living children of the calling process; those that have ended are joined on the way."""
+    _cleanup()
+    return list(_children)
+
+
+def parent_process() -> BaseProcess | None:
+    """Return the object of the parent process, None in the family's main process."""
+    return _parent_process
+
+
+def _cleanup() -> None:
+    """Reap the children that have ended."""
+    for child in list(_children):
+        popen = child._popen
+        if popen is not None and popen.poll() is not None:
+            _children.discard(child)
+
+
+class BaseProcess:
+    """An activity that runs in a process of its own; the counterpart of `threading.Thread`.
+
+    Give it a `target` to call, or override `run` in a subclass.
+    """
+
+    _start_method: str | None = None
+
+    def _Popen(self) -> Any:
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = {},  # noqa: B006 - the standard library's signature; only read
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        assert group is None, "group argument must be None for now"
+        self._identity = (*_current_process._identity, next(_process_counter))
+        self._config = _current_process._config.copy()
+        self._parent_pid: int | None = os.getpid()
+        self._parent_name = _current_process.name
+        self._popen: Any = None
+        self._closed = False
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs)
+        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        if daemon is not None:
+            self.daemon = daemon
+        _dangling.add(self)
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise ValueError("process object is closed")
+
+    def run(self) -> None:
+        """Do the work, in the child. By default: call the target."""
+        if self._target:
+            self._target(*self._args, **self._kwargs)
+
+    def start(self) -> None:
+        """Start the child. At most once for each object, and only in the process that made the object."""
+        self._check_closed()
+        assert self._popen is None, "cannot start a process twice"
+        assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
+        assert not _current_process._config.get("daemon"), "daemonic processes are not allowed to have children"
+        _cleanup()
+        self._popen = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        # The arguments belong to the child now: here they would keep alive what may refer back to this object.
+        del self._target, self._args, self._kwargs
+        _children.add(self)
+
+    def interrupt(self) -> None:
+        """Send the child SIGINT, as Ctrl-C does."""
+        self._check_closed()
+        self._popen.interrupt()
+
+    def terminate(self) -> None:
+        """Send the child SIGTERM: it ends without running its exit functions. Its own children live on."""
+        self._check_closed()
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """Send the child SIGKILL."""
+        self._check_closed()
+        self._popen.kill()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the child has ended, at most `timeout` seconds; look at `exitcode` to see which it was."""
+        self._check_closed()
+        assert self._parent_pid == os.getpid(), "can only join a child process"
+        assert self._popen is not None, "can only join a started process"
+        if self._popen.wait(timeout) is not None:
+            _children.discard(self)
+
+    def is_alive(self) -> bool:
+        """Whether the process has started and not yet ended."""
+        self._check_closed()
+        if self is _current_process:
+            return True
+        assert self._parent_pid == os.getpid(), "can only test a child process"
+        if self._popen is None:
+            return False
+        if self._popen.poll() is None:
+            return True
+        _children.discard(self)
+        return False
+
+    def close(self) -> None:
+        """Give back what the object holds. ValueError while the child is running; afterwards most methods raise it."""
+        if self._popen is not None:
+            if self._popen.poll() is None:
+                raise ValueError(
+                    "Cannot close a process while it is still running. You should first call join() or terminate()."
+                )
+            self._popen.close()
+            self._popen = None
+            del self._sentinel
+            _children.discard(self)
+        self._closed = True
+
+    @property
+    def name(self) -> str:
+        """The name, for people: need not be unique."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        assert isinstance(name, str), "name must be a string"
+        self._name = name
+        if self is _current_process:
+            _announce_name(name)
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process is terminated, not waited for, when its parent ends. Inherited; set it before `start`."""
+        return self._config.get("daemon", False)
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
+        assert self._popen is None, "process has already started"
+        self._config["daemon"] = daemonic
+
+    @property
+    def authkey(self) -> AuthenticationString:
+        """The key with which the family's processes prove themselves to one another; bytes."""
+        return self._config["authkey"]
+
+    @authkey.setter
+    def authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None before the end, then the exit code, or minus the number of the signal that ended the child."""
+        self._check_closed()
+        return None if self._popen is None else self._popen.poll()
+
+    @property
+    def ident(self) -> int | None:
+        """The process id; None before `start`."""
+        self._check_closed()
+        if self is _current_process:
+            return os.getpid()
+        return self._popen and self._popen.pid
+
+    pid = ident
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the process ends, for `connection.wait`, `select` and the like."""
+        self._check_closed()
+        try:
+            return self._sentinel
+        except AttributeError:
+            raise ValueError("process not started") from None
+
+    def __repr__(self) -> str:
+        exitcode = None
+        if self is _current_process:
+            status = "started"
+        elif self._closed:
+            status = "closed"
+        elif self._parent_pid != os.getpid():
+            status = "unknown"
+        elif self._popen is None:
+            status = "initial"
+        else:
+            exitcode = self._popen.poll()
+            status = "started" if exitcode is None else "stopped"
+        info = [type(self).__name__, f"name={self._name!r}"]
+        if self._popen is not None:
+            info.append(f"pid={self._popen.pid}")
+        info += [f"parent={self._parent_pid}", status]
+        if exitcode is not None:
+            info.append(f"exitcode={_describe_exitcode(exitcode)}")
+        if self.daemon:
+            info.append("daemon")
+        return f"<{' '.join(info)}>"
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """Be this process: run in the child from its birth to the code it exits with."""
+        from . import util
+
+        try:
+            self._become_current(parent_sentinel)
+            util.info("child process calling self.run()")
+            try:
+                self.run()
+                exitcode = 0
+            finally:
+                if not RUNS_ATEXIT_IN_CHILD:
+                    util._exit_function()
+        except SystemExit as stop:
+            if stop.code is None:
+                exitcode = 0
+            elif isinstance(stop.code, int):
+                exitcode = stop.code
+            else:
+                sys.stderr.write(f"{stop.code}\n")
+                exitcode = 1
+        except BaseException:
+            exitcode = 1
+            import traceback
+
+            # One write, so that the reports of two children do not mix.
+            sys.stderr.write(f"Process {self.name}:\n{traceback.format_exc()}")
+        finally:
+            threading._shutdown()  # type: ignore[attr-defined]
+            util.info("process exiting with exitcode %d", exitcode)
+            util._flush_std_streams()
+        return exitcode
+
+    def _become_current(self, parent_sentinel: int | None) -> None:
+        global _current_process, _parent_process, _process_counter, _children
+        from . import _stdio, context, util
+
+        if self._start_method is not None:
+            context._force_start_method(self._start_method)
+        _process_counter = itertools.count(1)
+        _children = set()
+        util._close_stdin()
+        _stdio.keep_lines_whole()
+        # Held until the after-fork functions have run: its finalizers must not run in the child before.
+        old_process = _current_process
+        _current_process = self
+        _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        if threading._HAVE_THREAD_NATIVE_ID:  # type: ignore[attr-defined]
+            threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
+        _announce_name(self._name)
+        if self.daemon:
+            _leave_with_parent(parent_sentinel)
+        try:
+            self._after_fork()
+        finally:
+            del old_process
+
+    @staticmethod
+    def _after_fork() -> None:
+        from . import util
+
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+class AuthenticationString(bytes):
+    """A key that refuses to be pickled, except on its way into a child that is being started."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .context import get_spawning_popen
+
+        if get_spawning_popen() is None:
+            raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
+        return AuthenticationString, (bytes(self),)
+
+
+class _ParentProcess(BaseProcess):
+    """The parent, as its child sees it."""
+
+    def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
+        self._identity = ()
+        self._name = name
+        self._pid = pid
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._sentinel = sentinel  # type: ignore[assignment]
+        self._config = {}
+
+    def is_alive(self) -> bool:
+        from .connection import wait
+
+        return not wait([self._sentinel], timeout=0)
+
+    @property
+    def ident(self) -> int | None:
+        return self._pid
+
+    pid = ident
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the parent has ended, at most `timeout` seconds."""
+        from .connection import wait
+
+        wait([self._sentinel], timeout=timeout)
+
+
+class _MainProcess(BaseProcess):
+    """The family's first process. All in `_config` is inherited by its descendants."""
+
+    def __init__(self) -> None:
+        self._identity = ()
+        self._name = "MainProcess"
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._config = {"authkey": AuthenticationString(os.urandom(32))}
+
+    def close(self) -> None:
+        pass
+
+
+def _announce_name(name: str) -> None:
+    """Write the name into the family's roll, where other processes see it."""
+    from ._procession import set_name
+
+    set_name(name)
+
+
+def _leave_with_parent(parent_sentinel: int | None) -> None:
+    """End this process soon after its parent has ended, even if it is busy."""
+    from ._procession import watch_parent
+
+    if parent_sentinel is not None:
+        watch_parent(parent_sentinel)
+
+
+def _describe_exitcode(code: int) -> str:
+    import signal
+
+    if code < 0:
+        try:
+            return f"-{signal.Signals(-code).name}"
+        except ValueError:
+            pass
+    return str(code)
+
+
+_parent_process: BaseProcess | None = None
+_current_process: BaseProcess = _MainProcess()
+_process_counter = itertools.count(1)
+_children: set[BaseProcess] = set()
+#: Every process object that is alive in this process, for tests that look for leaks.
+_dangling: WeakSet[BaseProcess] = WeakSet()

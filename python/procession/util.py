@@ -1,0 +1,424 @@
+"""What the other modules share: the package's logger, finalizers, after-fork functions, and the end of a process.
+
+Modules that are slow to load (logging, subprocess, tempfile) are loaded where they are used.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading  # before atexit.register below: threads end before the package cleans up
+import weakref
+from typing import Any
+
+from . import process
+
+__all__ = [
+    "sub_debug",
+    "debug",
+    "info",
+    "sub_warning",
+    "warn",
+    "get_logger",
+    "log_to_stderr",
+    "log_to_file",
+    "get_temp_dir",
+    "register_after_fork",
+    "is_exiting",
+    "Finalize",
+    "ForkAwareThreadLock",
+    "ForkAwareLocal",
+    "close_all_fds_except",
+    "SUBDEBUG",
+    "SUBWARNING",
+]
+
+NOTSET = 0
+SUBDEBUG = 5
+DEBUG = 10
+INFO = 20
+SUBWARNING = 25
+WARNING = 30
+
+LOGGER_NAME = "multiprocessing"
+DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
+
+_logger: Any = None
+_log_to_stderr = False
+
+
+def _log(level: int, msg: str, args: tuple[Any, ...]) -> None:
+    if _logger:
+        _logger.log(level, msg, *args, stacklevel=3)
+
+
+def sub_debug(msg: str, *args: Any) -> None:
+    """Log at `SUBDEBUG`; nothing unless the package's logger is in use."""
+    _log(SUBDEBUG, msg, args)
+
+
+def debug(msg: str, *args: Any) -> None:
+    """Log at DEBUG; nothing unless the package's logger is in use."""
+    _log(DEBUG, msg, args)
+
+
+def info(msg: str, *args: Any) -> None:
+    """Log at INFO; nothing unless the package's logger is in use."""
+    _log(INFO, msg, args)
+
+
+def sub_warning(msg: str, *args: Any) -> None:
+    """Log at `SUBWARNING`; nothing unless the package's logger is in use."""
+    _log(SUBWARNING, msg, args)
+
+
+def warn(msg: str, *args: Any) -> None:
+    """Log at WARNING; nothing unless the package's logger is in use."""
+    _log(WARNING, msg, args)
+
+
+def get_logger() -> Any:
+    """Return the package's logger, made at the first call."""
+    global _logger
+    if not _logger:
+        import logging
+
+        from . import _logging
+
+        _logging.name_records()
+        _logger = logging.getLogger(LOGGER_NAME)
+        _logger.propagate = False
+        # Registered last, run first: the package's last words need a logging module that still works.
+        atexit.unregister(_exit_function)
+        atexit.register(_exit_function)
+    return _logger
+
+
+def log_to_stderr(level: int | str | None = None) -> Any:
+    """Let the package's logger print to standard error, from `level` on; return it."""
+    global _log_to_stderr
+    import logging
+
+    logger = get_logger()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(DEFAULT_LOGGING_FORMAT))
+    logger.addHandler(handler)
+    if level:
+        logger.setLevel(level)
+    _log_to_stderr = True
+    return logger
+
+
+def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) -> Any:
+    """Let the package's logger, in this process and all its children to come, append to the file `path`.
+
+    Each record is one write at the file's end: no line is lost or torn, whoever writes at the same time. `level` is
+    the logger's level, as in `log_to_stderr`. Returns the logger; OSError if the file cannot be opened.
+    """
+    from . import _logging
+
+    logger = get_logger()
+    _logging.add_file(logger, os.path.abspath(path))
+    if level:
+        logger.setLevel(level)
+    return logger
+
+
+abstract_sockets_supported = sys.platform in ("linux", "android")
+
+
+def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
+    """Whether a Unix socket's address lies in the abstract namespace: begins with a null."""
+    if not address:
+        return False
+    if isinstance(address, (bytes, str)):
+        return address[0] in (0, "\0")
+    raise TypeError(f"address type of {address!r} unrecognized")
+
+
+def _remove_temp_dir(rmtree: Any, tempdir: str) -> None:
+    rmtree(tempdir)
+    current = process.current_process()
+    if current is not None:  # None late in the interpreter's own shutdown
+        current._config["tempdir"] = None
+
+
+def get_temp_dir() -> str:
+    """Return the family's temporary directory; removed when the process that first asked for it ends."""
+    config = process.current_process()._config
+    tempdir = config.get("tempdir")
+    if tempdir is None:
+        import shutil
+        import tempfile
+
+        tempdir = tempfile.mkdtemp(prefix="pymp-")
+        info("created temp directory %s", tempdir)
+        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, tempdir), exitpriority=-100)
+        config["tempdir"] = tempdir
+    return tempdir
+
+
+_afterfork_registry: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+_afterfork_counter = itertools.count()
+
+
+def _run_after_forkers() -> None:
+    for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
+        try:
+            func(obj)
+        except Exception as error:
+            info("after forker raised exception %s", error)
+
+
+def register_after_fork(obj: Any, func: Any) -> None:
+    """Have `func(obj)` called in each child, before it runs, as long as `obj` lives."""
+    _afterfork_registry[(next(_afterfork_counter), id(obj), func)] = obj
+
+
+_finalizer_registry: dict[Any, Finalize] = {}
+_finalizer_counter = itertools.count()
+
+
+class Finalize:
+    """A callback that runs once: when `obj` is collected, when called, or at exit in the order of `exitpriority`.
+
+    In a child of fork it does nothing. Without `obj` an `exitpriority` is needed: ValueError.
+    """
+
+    def __init__(
+        self,
+        obj: Any,
+        callback: Any,
+        args: Any = (),
+        kwargs: Any = None,
+        exitpriority: int | None = None,
+    ) -> None:
+        if exitpriority is not None and not isinstance(exitpriority, int):
+            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
+        if obj is not None:
+            self._weakref: Any = weakref.ref(obj, self)
+        elif exitpriority is None:
+            raise ValueError("Without object, exitpriority cannot be None")
+        self._callback = callback
+        self._args = args
+        self._kwargs = kwargs or {}
+        self._key: Any = (exitpriority, next(_finalizer_counter))
+        self._pid = os.getpid()
+        _finalizer_registry[self._key] = self
+
+    # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+    def __call__(
+        self,
+        wr: Any = None,
+        _finalizer_registry: Any = _finalizer_registry,
+        sub_debug: Any = sub_debug,
+        getpid: Any = os.getpid,
+    ) -> Any:
+        """Run the callback, unless it was run or cancelled before."""
+        if _finalizer_registry.pop(self._key, None) is None:
+            sub_debug("finalizer no longer registered")
+            return None
+        result = None
+        if self._pid != getpid():
+            sub_debug("finalizer ignored because different process")
+        else:
+            sub_debug("finalizer calling %s with args %s and kwargs %s", self._callback, self._args, self._kwargs)
+            result = self._callback(*self._args, **self._kwargs)
+        self._forget()
+        return result
+
+    def cancel(self) -> None:
+        """Never run the callback."""
+        if _finalizer_registry.pop(self._key, None) is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._weakref = self._callback = self._args = self._kwargs = self._key = None
+
+    def still_active(self) -> bool:
+        """Whether the callback is still to be run."""
+        return self._key in _finalizer_registry
+
+    def __repr__(self) -> str:
+        try:
+            obj = self._weakref()
+        except (AttributeError, TypeError):
+            obj = None
+        kind = type(self).__name__
+        if obj is None:
+            return f"<{kind} object, dead>"
+        parts = [f"<{kind} object, callback={getattr(self._callback, '__name__', self._callback)}"]
+        if self._args:
+            parts.append(f"args={self._args}")
+        if self._kwargs:
+            parts.append(f"kwargs={self._kwargs}")
+        if self._key[0] is not None:
+            parts.append(f"exitpriority={self._key[0]}")
+        return ", ".join(parts) + ">"
+
+
+def _run_finalizers(minpriority: int | None = None) -> None:
+    """Run the finalizers that have a priority, of at least `minpriority`: highest first, then youngest first."""
+    if _finalizer_registry is None:  # this module's globals are gone
+        return
+    # A copy, and looked up again: finalizers, the collector and other threads change the registry meanwhile.
+    keys = [key for key in list(_finalizer_registry) if key[0] is not None]
+    keys = sorted((key for key in keys if minpriority is None or key[0] >= minpriority), reverse=True)
+    for key in keys:
+        finalizer = _finalizer_registry.get(key)
+        if finalizer is None:
+            continue
+        sub_debug("calling %s", finalizer)
+        try:
+            finalizer()
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
+    if minpriority is None:
+        _finalizer_registry.clear()
+
+
+_exiting = False
+
+
+def is_exiting() -> bool:
+    """Whether the process is shutting down."""
+    return _exiting or _exiting is None
+
+
+# The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+def _exit_function(
+    info: Any = info,
+    debug: Any = debug,
+    _run_finalizers: Any = _run_finalizers,
+    active_children: Any = process.active_children,
+    current_process: Any = process.current_process,
+) -> None:
+    """End this process's part of the family: finalizers, daemons terminated, the other children waited for."""
+    global _exiting
+    if _exiting:
+        return
+    _exiting = True
+    info("process shutting down")
+    debug('running all "atexit" finalizers with priority >= 0')
+    _run_finalizers(0)
+    if current_process() is not None:
+        for child in active_children():
+            if child.daemon:
+                info("calling terminate() for daemon %s", child.name)
+                child._popen.terminate()
+        for child in active_children():
+            info("calling join() for process %s", child.name)
+            child.join()
+    debug('running the remaining "atexit" finalizers')
+    _run_finalizers()
+
+
+atexit.register(_exit_function)
+
+
+class ForkAwareThreadLock:
+    """A thread lock that is free in every child of fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+        register_after_fork(self, ForkAwareThreadLock._at_fork_reinit)
+
+    def _at_fork_reinit(self) -> None:
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        return self._lock.__exit__(*args)
+
+
+class ForkAwareLocal(threading.local):
+    """Thread-local data that is empty in every child of fork, and when unpickled."""
+
+    def __init__(self) -> None:
+        register_after_fork(self, lambda obj: obj.__dict__.clear())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+try:
+    MAXFD = os.sysconf("SC_OPEN_MAX")
+except (OSError, ValueError):
+    MAXFD = 256
+
+
+def close_all_fds_except(fds: Any) -> None:
+    """Close all descriptors but `fds`."""
+    bounds = sorted([*fds, -1, MAXFD])
+    assert bounds[-1] == MAXFD, "fd too large"
+    for low, high in itertools.pairwise(bounds):
+        os.closerange(low + 1, high)
+
+
+def _close_stdin() -> None:
+    """Point `sys.stdin` to nothing: the terminal's input is the main process's."""
+    if sys.stdin is None:
+        return
+    try:
+        sys.stdin.close()
+    except (OSError, ValueError):
+        pass
+    try:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        try:
+            sys.stdin = open(fd, encoding="utf-8", closefd=False)
+        except BaseException:
+            os.close(fd)
+            raise
+    except (OSError, ValueError):
+        pass
+
+
+def _flush_std_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):
+            pass
+
+
+def _args_from_interpreter_flags() -> list[str]:
+    """Return the command line options that give another interpreter the flags of this one."""
+    from subprocess import _args_from_interpreter_flags as flags  # type: ignore[attr-defined]
+
+    return flags()
+
+
+def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
+    """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id."""
+    from ._procession import spawn_program
+
+    return spawn_program(os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds])
+
+
+def close_fds(*fds: int) -> None:
+    """Close each of the descriptors."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _cleanup_tests() -> None:
+    """Leave nothing behind; CPython's own tests call this at their end."""
+    from test import support
+
+    from . import forkserver, resource_tracker
+
+    process._cleanup()
+    forkserver._forkserver._stop()
+    resource_tracker._resource_tracker._stop()
+    _run_finalizers()
+    support.gc_collect()
+    support.reap_children()
