@@ -8,7 +8,7 @@ import sys
 from . import context
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
-globals().update((name, getattr(context._default_context, name)) for name in __all__)
+globals().update((name, getattr(context._default_context, name)) for name in __all__ if name != "reducer")
 __all__.append("install")
 
 
@@ -28,3 +28,10 @@ SUBWARNING = 25
 # What the program calls `__main__` is `__mp_main__` in children that import it anew: one name that both know.
 if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
+
+
+def __getattr__(name: str) -> object:
+    # The module of the reducers is loaded by whoever first needs it.
+    if name == "reducer":
+        return context._default_context.reducer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

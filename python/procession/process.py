@@ -285,7 +285,7 @@ class BaseProcess:
             threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
         _announce_name(self._name)
         if self.daemon:
-            _leave_with_parent(parent_sentinel)
+            _leave_with_parent(self._parent_pid)
         try:
             self._after_fork()
         finally:
@@ -363,12 +363,12 @@ def _announce_name(name: str) -> None:
     set_name(name)
 
 
-def _leave_with_parent(parent_sentinel: int | None) -> None:
+def _leave_with_parent(parent_pid: int | None) -> None:
     """End this process soon after its parent has ended, even if it is busy."""
     from ._procession import watch_parent
 
-    if parent_sentinel is not None:
-        watch_parent(parent_sentinel)
+    if parent_pid is not None:
+        watch_parent(parent_pid)
 
 
 def _describe_exitcode(code: int) -> str:

@@ -399,9 +399,9 @@ def _args_from_interpreter_flags() -> list[str]:
 
 def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
     """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id."""
-    from ._procession import spawn_program
+    from ._procession import spawn_exec
 
-    return spawn_program(os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds])
+    return spawn_exec(os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds]).pid
 
 
 def close_fds(*fds: int) -> None:
