@@ -8,7 +8,7 @@ import time
 
 from procession import Barrier, Process, Queue, cpu_count
 
-LOOPS = 3_000_000
+LOOPS = 10_000_000
 
 
 def compute(start, results):

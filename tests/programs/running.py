@@ -106,6 +106,7 @@ class Running:
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]  # noqa: SIM115  closed by finish()
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command,
@@ -114,7 +115,7 @@ class Running:
             stderr=self.files[1],
             start_new_session=True,
             # On a hang, SIGABRT makes every Python process of the program say where it is.
-            env={**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})},
+            env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
         )
 
     def text(self, which: int) -> str:
