@@ -3,7 +3,8 @@
 //! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child of fork inherits it.
 
 use crate::arena::Arena;
-use crate::{roll::Owner, Error, Result};
+use crate::roll::{self, Owner};
+use crate::{Error, Result};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -21,7 +22,9 @@ pub fn family() -> Result<&'static Family> {
     }
     // Two threads may both make an arena; one of them is thrown away. A lock could be inherited held by a child of fork.
     let arena = Arena::create()?;
-    Ok(FAMILY.get_or_init(|| Family { arena }))
+    let family = FAMILY.get_or_init(|| Family { arena });
+    roll::open(&family.arena)?;
+    Ok(family)
 }
 
 impl Family {
@@ -31,6 +34,7 @@ impl Family {
         let id = arena.id();
         let family = FAMILY.get_or_init(|| Family { arena });
         if family.id() == id {
+            roll::open(&family.arena)?;
             Ok(family)
         } else {
             Err(Error::Foreign("arena"))
@@ -49,7 +53,7 @@ impl Family {
 
     /// This process's place in the roll (registers on first use; a load afterwards; renewed in a child of fork).
     pub fn me(&self) -> Owner {
-        todo!()
+        roll::me().expect("no place in the roll for this process")
     }
 
     /// The arena.

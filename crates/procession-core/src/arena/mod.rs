@@ -17,3 +17,6 @@ pub use handle::Handle;
 pub(crate) use layout::{Layout, Table};
 pub use map::Arena;
 pub use object::{Kind, Object, Ref};
+
+/// Process-local state of this room after a fork; async-signal-safe.
+pub(crate) fn after_fork_child() {}

@@ -1,26 +1,52 @@
 //! The roll: every process of the family, who lives, who died, what each waits for.
 //!
-//! Leaves to `reclaim` what a death gives back.
+//! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
-/// A process of the family as claims name it: roll slot and that slot's generation. Never zero.
+mod death;
+mod entry;
+mod fork;
+mod table;
+mod waits;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use death::{is_known_dead, looks_dead_lately};
+pub use death::{is_alive, sweep};
+pub(crate) use entry::Entry;
+pub use fork::abandon_reserved;
+pub(crate) use fork::thread;
+pub use table::{describe, me, members, set_name, Member, State};
+pub(crate) use table::{births, entry, fork_born_between, join, now, open, Table};
+pub(crate) use waits::{announce, Spinning};
+
+/// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
+/// Never zero, always below 2^31: a claim word has a bit to spare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owner(pub(crate) u32);
 
 impl Owner {
+    const SLOT_BITS: u32 = 15;
+
+    pub(crate) fn new(slot: usize, generation: u16) -> Self {
+        Self(u32::from(generation) << Self::SLOT_BITS | slot as u32)
+    }
+
+    pub(crate) fn slot(self) -> usize {
+        (self.0 & ((1 << Self::SLOT_BITS) - 1)) as usize
+    }
+
+    pub(crate) fn generation(self) -> u16 {
+        (self.0 >> Self::SLOT_BITS) as u16
+    }
+
     /// As stored in claim words.
     pub fn to_bits(self) -> u32 {
         self.0
     }
 
-    /// From a claim word; zero is nobody.
+    /// From a claim word; zero is nobody. The uppermost bit is not the owner's and is ignored.
     pub fn from_bits(bits: u32) -> Option<Self> {
-        (bits != 0).then_some(Self(bits))
+        let bits = bits & (u32::MAX >> 1);
+        (bits >> Self::SLOT_BITS != 0).then_some(Self(bits))
     }
-}
-
-/// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and start time).
-/// Whoever learns of a death here marks it, reclaims what the dead owned and wakes those who waited on it.
-pub fn is_alive(owner: Owner) -> bool {
-    let _ = owner;
-    todo!()
 }

@@ -1,7 +1,15 @@
-//! Spin a little, then sleep in slices.
+//! Spin a little, then sleep in slices. The README of this room argues why no wake-up is lost.
 
-use crate::{Deadline, WaitError};
-use std::sync::atomic::AtomicU32;
+use super::primitive::{fence, sleep, wake, AtomicU32, Ordering, Woken};
+use super::spin::Spin;
+use crate::arena::{Handle, Kind};
+use crate::{roll, Deadline, WaitError};
+use std::time::{Duration, Instant};
+
+/// The longest sleep without a look around.
+pub const SLICE: Duration = Duration::from_secs(1);
+/// The same for a wait that depends on one process's life.
+pub const WATCHING_SLICE: Duration = Duration::from_millis(25);
 
 /// An eventcount: waiters announce themselves, re-check their condition and sleep; notifiers pay a system call only if somebody announced himself.
 /// Zero-filled is valid. Word: epoch in the upper bits, bit 0 = somebody may be asleep.
@@ -10,23 +18,188 @@ use std::sync::atomic::AtomicU32;
 pub struct EventCount {
     word: AtomicU32,
     /// Whether spinning paid lately (adaptive).
-    spin: AtomicU32,
+    spin: Spin,
+}
+
+const WAITERS: u32 = 1;
+const EPOCH: u32 = 2;
+
+/// What a wait is for, as others see it in the roll, and how long it may sleep without a look around.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// What is waited for.
+    pub kind: Option<Kind>,
+    /// Which one.
+    pub object: Option<Handle>,
+    /// The longest sleep between two looks at the condition.
+    pub slice: Duration,
+}
+
+impl Default for Purpose {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            object: None,
+            slice: SLICE,
+        }
+    }
+}
+
+impl Purpose {
+    /// A wait for an object.
+    pub fn of(kind: Kind, object: Option<Handle>) -> Self {
+        Self {
+            kind: Some(kind),
+            object,
+            slice: SLICE,
+        }
+    }
+
+    /// A wait that looks after somebody's life: [`WATCHING_SLICE`].
+    #[must_use]
+    pub fn watching(self) -> Self {
+        Self {
+            slice: WATCHING_SLICE,
+            ..self
+        }
+    }
 }
 
 impl EventCount {
     /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
     /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
-    pub fn wait<T>(
+    pub fn wait<T>(&self, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
+        self.wait_for(Purpose::default(), deadline, ready)
+    }
+
+    /// As [`wait`](Self::wait), saying in the roll what for, and in slices of the purpose's length.
+    pub fn wait_for<T>(
         &self,
+        purpose: Purpose,
         deadline: Deadline,
-        ready: impl FnMut() -> Option<T>,
+        mut ready: impl FnMut() -> Option<T>,
     ) -> Result<T, WaitError> {
-        let _ = (&self.word, &self.spin, deadline, ready);
-        todo!()
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        if deadline.is_over() {
+            return Err(WaitError::TimedOut);
+        }
+        if let Some(value) = self.spin.run(&mut ready) {
+            return Ok(value);
+        }
+        let announced = roll::announce(&self.word, purpose.kind, purpose.object);
+        let mut woken = false;
+        let end = loop {
+            let key = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
+            // SYNC: the announcement comes before this look, the notifier's change before its look at the word: one of us sees the other.
+            fence(Ordering::SeqCst);
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            if deadline.is_over() {
+                break WaitError::TimedOut;
+            }
+            let start = Instant::now();
+            match sleep(&self.word, key, deadline.slice(purpose.slice)) {
+                Woken::Wake => {
+                    woken = true;
+                    self.spin.slept(start.elapsed());
+                }
+                Woken::Interrupted => {
+                    if let Some(value) = ready() {
+                        return Ok(value);
+                    }
+                    break WaitError::Interrupted;
+                }
+                Woken::Changed | Woken::TimedOut => {}
+            }
+        };
+        drop(announced);
+        if woken {
+            // The wake that ended an earlier sleep may have been meant for whoever still sleeps.
+            self.notify(1);
+        }
+        Err(end)
     }
 
     /// Wake up to `n` sleepers; call it after what they wait for has been made true (sequentially consistent fence inside).
+    #[inline]
     pub fn notify(&self, n: u32) {
-        let _ = n;
+        fence(Ordering::SeqCst);
+        if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
+            self.wake(n);
+        }
+    }
+
+    /// Wake everybody: as [`notify`](Self::notify) without a bound.
+    #[inline]
+    pub fn notify_all(&self) {
+        self.notify(u32::MAX);
+    }
+
+    #[cold]
+    fn wake(&self, n: u32) {
+        // SYNC: the new epoch keeps whoever has announced himself but does not sleep yet from falling asleep.
+        let word = self.word.fetch_add(EPOCH, Ordering::SeqCst).wrapping_add(EPOCH);
+        if wake(&self.word, n) == 0 && word & WAITERS != 0 {
+            // Nobody there: save the next notifier the call. Who fell asleep since the wake did so on this very word, and is woken to announce
+            // himself again; who comes later finds the word changed.
+            let cleared = self
+                .word
+                .compare_exchange(word, word & !WAITERS, Ordering::SeqCst, Ordering::Relaxed);
+            if cleared.is_ok() {
+                wake(&self.word, u32::MAX);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_timeout_is_honoured_and_a_true_condition_needs_no_wait() {
+        let event = EventCount::default();
+        assert_eq!(event.wait(Deadline::Now, || Some(7)).unwrap(), 7);
+        let late = event.wait(Deadline::after(Duration::from_millis(20)), || None::<()>);
+        assert!(matches!(late, Err(WaitError::TimedOut)));
+    }
+
+    #[test]
+    fn tokens_are_neither_lost_nor_doubled() {
+        const EACH: u64 = 20_000;
+        let event = EventCount::default();
+        let tokens = AtomicU64::new(0);
+        let taken = AtomicU64::new(0);
+        let take = || {
+            let value = tokens.load(Ordering::SeqCst);
+            (value > 0
+                && tokens
+                    .compare_exchange(value, value - 1, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok())
+            .then_some(())
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        event.wait(Deadline::Never, take).unwrap();
+                        taken.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..EACH * 3 / 2 {
+                        tokens.fetch_add(1, Ordering::SeqCst);
+                        event.notify(1);
+                    }
+                });
+            }
+        });
+        assert_eq!((taken.into_inner(), tokens.into_inner()), (EACH * 3, 0));
     }
 }

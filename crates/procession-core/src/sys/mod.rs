@@ -1,6 +1,10 @@
 //! The only raw system calls of the engine that are more than one line of rustix.
 
+pub(crate) mod atfork;
+pub(crate) mod futex;
 pub(crate) mod memory;
+pub(crate) mod pidfd;
+pub(crate) mod proc;
 pub mod scm;
 pub mod signal;
 pub mod spawn;

@@ -1,0 +1,124 @@
+//! Learning of deaths, and clearing away the dead.
+
+use super::entry::{Entry, Life, Stage};
+use super::table::{self, me_already, now, Table};
+use super::{me, Owner};
+use crate::sys::pidfd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How long a child of fork may take to claim the entry reserved for it, in milliseconds: a reservation that grew older is of a fork that failed.
+const CLAIM_TIME: u64 = 60_000;
+/// The same when the parent is dead, so that no failed fork can be mended.
+const ORPHAN_CLAIM_TIME: u64 = 2_000;
+/// At most so often does a non-blocking call ask the kernel about a holder, in milliseconds.
+const ASK_AGAIN: u64 = 20;
+
+/// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and start time).
+/// Whoever learns of a death here marks it, reclaims what the dead owned and wakes those who waited on it.
+pub fn is_alive(owner: Owner) -> bool {
+    let Some(table) = table::table() else { return false };
+    let Some(entry) = table.get(owner) else { return false };
+    let life = entry.life();
+    if life.generation() != owner.generation() {
+        return false;
+    }
+    match life.stage() {
+        Stage::Live if me_already() == Some(owner) => true,
+        Stage::Live | Stage::Starting if !is_over(entry, life) => true,
+        Stage::Live | Stage::Starting | Stage::Dead => {
+            bury(table, owner, entry);
+            false
+        }
+        Stage::Free | Stage::Damaged => false,
+    }
+}
+
+/// Whether the roll already says that this process is dead: a load.
+pub(crate) fn is_known_dead(owner: Owner) -> bool {
+    table::entry(owner).is_none_or(|entry| {
+        let life = entry.life();
+        life.generation() != owner.generation() || !matches!(life.stage(), Stage::Live | Stage::Starting)
+    })
+}
+
+/// As `!is_alive`, but cheap when called often: asks the kernel only now and then.
+pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    if is_known_dead(owner) {
+        return true;
+    }
+    let now = now();
+    let asked = ASKED.load(Ordering::Relaxed);
+    if now.wrapping_sub(asked) < ASK_AGAIN {
+        return false;
+    }
+    ASKED.store(now, Ordering::Relaxed);
+    !is_alive(owner)
+}
+
+/// Look after every process of the family and clear away those that died. Says how many are left.
+pub fn sweep() -> usize {
+    let Some(table) = table::table() else { return 0 };
+    table
+        .in_use()
+        .filter(|(slot, entry)| is_alive(Owner::new(*slot, entry.life().generation())))
+        .count()
+}
+
+/// Whether the process of a starting or living entry has ended.
+fn is_over(entry: &Entry, life: Life) -> bool {
+    let gone = pidfd::is_gone(life.pid(), life.start(), Life::START_MASK);
+    if life.stage() == Stage::Live {
+        return gone;
+    }
+    match entry.since.load(Ordering::Relaxed) {
+        // Not yet written, so there was no fork yet: it is over if the parent is.
+        0 => gone,
+        since => now().saturating_sub(since) > if gone { ORPHAN_CLAIM_TIME } else { CLAIM_TIME },
+    }
+}
+
+/// Clear away `owner`, which is dead. Idempotent: when the reaper dies, another one takes over.
+fn bury(table: &Table, owner: Owner, entry: &Entry) {
+    let Ok(me) = me() else { return };
+    let mine = Life::dead(owner.generation(), me);
+    loop {
+        let life = entry.life();
+        if life.generation() != owner.generation() {
+            return;
+        }
+        match life.stage() {
+            Stage::Starting | Stage::Live => {}
+            // Another thread of this process is at it, or another process.
+            Stage::Dead => match life.reaper() {
+                Some(reaper) if reaper == me || !has_died(table, reaper) => return,
+                _ => {}
+            },
+            Stage::Free | Stage::Damaged => return,
+        }
+        if entry.change(life, mine) {
+            break;
+        }
+    }
+    // DEATH: from here on the entry names its reaper; if that one dies, whoever meets the entry next starts again.
+    if crate::reclaim::reclaim(owner).is_err() {
+        // Out of memory for the reclaiming itself: it stays dead, and is tried again once this process is dead too.
+        return;
+    }
+    for (_, waiting) in table.in_use() {
+        waiting.wake_announced(table);
+    }
+    table.release(owner, mine);
+}
+
+/// As [`is_alive`], but clears nothing away.
+fn has_died(table: &Table, owner: Owner) -> bool {
+    table.get(owner).is_none_or(|entry| {
+        let life = entry.life();
+        life.generation() != owner.generation()
+            || match life.stage() {
+                Stage::Live | Stage::Starting => is_over(entry, life),
+                Stage::Dead | Stage::Free | Stage::Damaged => true,
+            }
+    })
+}

@@ -1,0 +1,168 @@
+//! One process's entry, and the word that says all about its life.
+
+use super::waits::Wait;
+use super::Owner;
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+
+/// How many waits of one process (of several threads) are announced at once; further ones wait unannounced.
+pub(crate) const WAITS: usize = 8;
+const NAME_WORDS: usize = 8;
+
+/// A process's entry. Zero-filled is a free one.
+#[repr(C, align(512))]
+pub(crate) struct Entry {
+    /// Identity and state, see [`Life`]: everything needed to judge even a half-made registration.
+    pub(super) life: AtomicU64,
+    /// Birth number times two, plus one if born by fork; zero: not yet written.
+    pub(super) birth: AtomicU64,
+    /// When the state began: milliseconds of the boot clock.
+    pub(super) since: AtomicU64,
+    /// Its pid; kept until the slot is used again, so that errors can name the dead.
+    pub(super) pid: AtomicU32,
+    /// `Owner` of the parent, or zero.
+    pub(super) parent: AtomicU32,
+    /// How many of its threads are spinning: part of the table's count, given back by the reaper.
+    pub(super) spinning: AtomicU32,
+    name_version: AtomicU32,
+    name: [AtomicU64; NAME_WORDS],
+    /// Of a group's first entry: one bit for each entry of the group that is in use, so that nobody need read the free ones. A hint, set
+    /// before a claim and cleared before a release.
+    pub(super) used: AtomicU64,
+    /// What it is in the middle of, for a survivor to complete or undo; the room that writes it reads it.
+    pub(crate) intent: [AtomicU64; 4],
+    pub(super) waits: [Wait; WAITS],
+}
+
+/// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation 16 | state 4 | - | reaper 31`.
+/// A starting entry bears the pid and start time of the parent that reserved it. Pid and start time are in the word itself, so that one
+/// compare-and-swap registers a process and no death can leave an entry that nobody can judge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Life(pub(super) u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    Free,
+    Starting,
+    Live,
+    Dead,
+    Damaged,
+}
+
+impl Life {
+    const BITS: u32 = 22;
+    /// Bits of the start time that are kept: 11 hours of 10 ms ticks, after which the same pid would have to return to be confused.
+    pub(super) const START_MASK: u64 = (1 << Self::BITS) - 1;
+
+    pub(super) fn new(generation: u16, stage: Stage, pid: u32, start: u64) -> Self {
+        let pid = u64::from(pid) & Self::START_MASK;
+        Self(Self::head(generation, stage) | pid << Self::BITS | start & Self::START_MASK)
+    }
+
+    pub(super) fn dead(generation: u16, reaper: Owner) -> Self {
+        Self(Self::head(generation, Stage::Dead) | u64::from(reaper.to_bits()))
+    }
+
+    pub(super) fn free(generation: u16) -> Self {
+        Self(Self::head(generation, Stage::Free))
+    }
+
+    fn head(generation: u16, stage: Stage) -> u64 {
+        u64::from(generation) << 48 | (stage as u64) << 44
+    }
+
+    pub(super) fn generation(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    pub(super) fn stage(self) -> Stage {
+        match self.0 >> 44 & 0xf {
+            0 => Stage::Free,
+            1 => Stage::Starting,
+            2 => Stage::Live,
+            3 => Stage::Dead,
+            _ => Stage::Damaged,
+        }
+    }
+
+    /// Of a starting or living entry.
+    pub(super) fn pid(self) -> u32 {
+        (self.0 >> Self::BITS & Self::START_MASK) as u32
+    }
+
+    /// Of a starting or living entry.
+    pub(super) fn start(self) -> u64 {
+        self.0 & Self::START_MASK
+    }
+
+    /// Of a dead entry.
+    pub(super) fn reaper(self) -> Option<Owner> {
+        Owner::from_bits(self.0 as u32)
+    }
+}
+
+impl Entry {
+    pub(super) fn life(&self) -> Life {
+        Life(self.life.load(Ordering::Acquire))
+    }
+
+    pub(super) fn change(&self, from: Life, to: Life) -> bool {
+        self.life
+            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Write the name, cut to 64 bytes at a character's boundary. Only the entry's own process (or whoever just claimed it) writes.
+    pub(super) fn set_name(&self, name: &str) {
+        let mut cut = name.len().min(NAME_WORDS * 8);
+        while !name.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let mut bytes = [0_u8; NAME_WORDS * 8];
+        bytes[..cut].copy_from_slice(&name.as_bytes()[..cut]);
+        // SYNC: a sequence lock. Odd while the name is being written; DEATH: an odd version of a dead process's name is read as it stands.
+        let version = self.name_version.load(Ordering::Relaxed) | 1;
+        self.name_version.store(version, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, part) in self.name.iter().zip(bytes.chunks_exact(8)) {
+            word.store(u64::from_ne_bytes(part.try_into().unwrap_or_default()), Ordering::Relaxed);
+        }
+        self.name_version.store(version.wrapping_add(1), Ordering::Release);
+    }
+
+    pub(super) fn name(&self) -> String {
+        let mut bytes = [0_u8; NAME_WORDS * 8];
+        for _ in 0..16 {
+            let version = self.name_version.load(Ordering::Acquire);
+            for (word, part) in self.name.iter().zip(bytes.chunks_exact_mut(8)) {
+                part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            }
+            fence(Ordering::Acquire);
+            if version % 2 == 0 && version == self.name_version.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_fits_its_place() {
+        assert_eq!(size_of::<Entry>(), 512);
+    }
+
+    #[test]
+    fn life_keeps_its_parts_apart() {
+        let life = Life::new(u16::MAX, Stage::Live, (1 << 22) - 1, u64::MAX);
+        assert_eq!((life.generation(), life.stage()), (u16::MAX, Stage::Live));
+        assert_eq!((life.pid(), life.start()), ((1 << 22) - 1, Life::START_MASK));
+        let reaper = Owner::new(32767, u16::MAX);
+        let dead = Life::dead(7, reaper);
+        assert_eq!((dead.generation(), dead.stage(), dead.reaper()), (7, Stage::Dead, Some(reaper)));
+        assert!(reaper.to_bits() < 1 << 31);
+    }
+}

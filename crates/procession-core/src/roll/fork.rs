@@ -1,0 +1,107 @@
+//! Fork, whoever calls it: the parent reserves its child's entry beforehand, the child takes it over.
+
+use super::entry::{Life, Stage};
+use super::table::{self, become_owner, me_already};
+use super::{me, Owner};
+use crate::sys::{atfork, proc};
+use crate::Result;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+thread_local! {
+    /// The entry that this thread reserved for the child of the fork it is in, or was in last.
+    static RESERVED: Cell<u32> = const { Cell::new(0) };
+    /// The kernel's number of this thread, asked once.
+    static THREAD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether this process was born by fork in the family.
+static FORKED: AtomicBool = AtomicBool::new(false);
+/// Start time of this process, or zero.
+static START: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn install() -> Result<()> {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if INSTALLED.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    atfork::install(prepare, parent, child)
+}
+
+/// The kernel's number of this thread: unique among the living threads of the machine, and right after a fork.
+#[inline]
+pub(crate) fn thread() -> u32 {
+    THREAD.with(|thread| {
+        if thread.get() == 0 {
+            thread.set(rustix::thread::gettid().as_raw_nonzero().get() as u32);
+        }
+        thread.get()
+    })
+}
+
+pub(super) fn was_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+fn own_start() -> u64 {
+    let mut start = START.load(Ordering::Relaxed);
+    if start == 0 {
+        start = proc::start_time(std::process::id()).unwrap_or(0);
+        START.store(start, Ordering::Relaxed);
+    }
+    start
+}
+
+extern "C" fn prepare() {
+    // A fork cannot be refused: without an entry the child will try to register by itself.
+    let Ok(parent) = me() else { return };
+    let reserved = table::claim(Stage::Starting, std::process::id(), own_start(), Some(parent), true);
+    RESERVED.set(reserved.map_or(0, Owner::to_bits));
+}
+
+/// Keeps the reservation in mind for [`abandon_reserved`]: whether the fork succeeded is not told here.
+extern "C" fn parent() {}
+
+extern "C" fn child() {
+    let parent = me_already();
+    let reserved = Owner::from_bits(RESERVED.replace(0));
+    let parent_start = START.swap(0, Ordering::Relaxed);
+    THREAD.set(0);
+    FORKED.store(true, Ordering::Relaxed);
+    let pid = std::process::id();
+    let start = own_start();
+    let taken = reserved.filter(|&owner| take_over(owner, parent_start, pid, start));
+    // DEATH: a child whose parent died before it came here may find its entry given to another: it takes a new one.
+    let me = taken.or_else(|| {
+        parent?;
+        table::table()?.claim_any(Stage::Live, pid, start, parent, true)
+    });
+    become_owner(me);
+    crate::arena::after_fork_child();
+    crate::sync::after_fork_child();
+}
+
+fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
+    let Some(entry) = table::entry(owner) else { return false };
+    let life = entry.life();
+    let mine = life.generation() == owner.generation()
+        && life.stage() == Stage::Starting
+        && life.start() == parent_start & Life::START_MASK
+        && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start));
+    if mine {
+        entry.pid.store(pid, Ordering::Relaxed);
+        entry.since.store(table::now(), Ordering::Relaxed);
+    }
+    mine
+}
+
+/// Free the entry that this thread's last fork reserved: to be called when that fork failed, and only then.
+pub fn abandon_reserved() {
+    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else { return };
+    let Some(table) = table::table() else { return };
+    let Some(entry) = table.get(owner) else { return };
+    let life = entry.life();
+    if life.generation() == owner.generation() && life.stage() == Stage::Starting {
+        table.release(owner, life);
+    }
+}

@@ -1,0 +1,325 @@
+//! The table itself: claiming and finding entries.
+
+use super::death;
+use super::entry::{Entry, Life, Stage};
+use super::{fork, Owner};
+use crate::arena::{Arena, Handle};
+use crate::sys::proc;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::OnceLock;
+
+/// Entries that share a word of hints.
+const GROUP: usize = 64;
+/// By how many entries the part of the table in use grows.
+const STEP: usize = 128;
+
+/// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
+pub(crate) struct Table {
+    arena: &'static Arena,
+    entries: &'static [Entry],
+}
+
+/// What the roll keeps in the arena's header, by index.
+#[derive(Clone, Copy)]
+enum Word {
+    /// How many entries are committed and in use: the search for a free one goes round within them, so that a generation lasts.
+    Size,
+    /// Where the next search starts: a hint.
+    Next,
+    /// How many threads of the family are spinning: a hint.
+    Spinners,
+}
+
+/// The table of this process's family, once [`open`]ed.
+static TABLE: OnceLock<Table> = OnceLock::new();
+/// This process's `Owner`, or zero. The child hook of fork renews it.
+static ME: AtomicU32 = AtomicU32::new(0);
+
+/// What a process is up to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Reserved by a parent that is about to fork it.
+    Starting,
+    /// Alive, as far as anybody noticed.
+    Live,
+    /// Dead, and being cleared away.
+    Dead,
+}
+
+/// A process of the family, as seen at one moment.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its place in the roll.
+    pub owner: Owner,
+    /// Its process identifier (zero while starting).
+    pub pid: u32,
+    /// Its name; empty until it is given one.
+    pub name: String,
+    /// Its parent, if that is known.
+    pub parent: Option<Owner>,
+    /// Its state.
+    pub state: State,
+    /// What its threads wait for: number of the object's kind (zero: none), its handle, for how many milliseconds.
+    pub waits: Vec<(u32, Option<Handle>, u32)>,
+}
+
+/// Take the roll of `arena` for this process's and have forks registered from now on.
+pub(crate) fn open(arena: &'static Arena) -> Result<&'static Table> {
+    let table = TABLE.get_or_init(|| {
+        // SAFETY: `Entry` is atomics only, of the size the arena expects, and what every process of this version takes the table for.
+        let entries = unsafe { arena.roll_table::<Entry>() };
+        Table { arena, entries }
+    });
+    fork::install()?;
+    Ok(table)
+}
+
+/// The table, if the family has come to be.
+#[inline]
+pub(super) fn table() -> Option<&'static Table> {
+    TABLE.get()
+}
+
+/// This process's place in the roll. Registers on first use; a load afterwards; renewed in a child of fork.
+#[inline]
+pub fn me() -> Result<Owner> {
+    match Owner::from_bits(ME.load(Ordering::Relaxed)) {
+        Some(me) => Ok(me),
+        None => join(None),
+    }
+}
+
+/// This process's place if it has one already.
+pub(super) fn me_already() -> Option<Owner> {
+    Owner::from_bits(ME.load(Ordering::Relaxed))
+}
+
+pub(super) fn become_owner(me: Option<Owner>) {
+    ME.store(me.map_or(0, Owner::to_bits), Ordering::Relaxed);
+}
+
+/// Register this process (a child of fork is registered by the hooks, unless there was no room then).
+#[cold]
+pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
+    // Threads may come here together: the first one wins.
+    // The loser's entry is freed again; a lock here could be inherited held by a child of fork.
+    let pid = std::process::id();
+    let start = proc::start_time(pid).unwrap_or(0);
+    let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
+    match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(me),
+        Err(first) => {
+            if let Some((table, entry)) = table().and_then(|table| Some((table, table.get(me)?))) {
+                table.release(me, entry.life());
+            }
+            Owner::from_bits(first).ok_or(Error::Corrupt("this process's place in the roll"))
+        }
+    }
+}
+
+/// Claim a free entry.
+pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
+    let table = match table() {
+        Some(table) => table,
+        None => open(crate::family()?.arena())?,
+    };
+    loop {
+        let seen = table.size();
+        if let Some(owner) = table.claim_any(stage, pid, start, parent, by_fork) {
+            return Ok(owner);
+        }
+        if seen == 0 || death::sweep() == seen {
+            table.grow(seen)?;
+        }
+    }
+}
+
+/// The calling process's table and entry.
+#[inline]
+pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
+    let table = table()?;
+    Some((table, table.get(me_already()?)?))
+}
+
+/// The entry of `owner`, which may by now be another process's: compare what you read with [`is_alive`](super::is_alive) afterwards.
+pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
+    table()?.get(owner)
+}
+
+/// How many processes were born so far: an object created now is born after that many.
+pub(crate) fn births() -> u64 {
+    table().map_or(0, |table| table.arena.header().births.load(Ordering::SeqCst))
+}
+
+/// Whether some other process (or one about to start), neither this one nor an ancestor of it, was born by fork with a birth number in
+/// `(after, upto]`: it may have inherited whatever was created at `after` and dropped at `upto`.
+pub(crate) fn fork_born_between(after: u64, upto: u64) -> bool {
+    let Some(table) = table() else { return false };
+    if after >= upto {
+        return false;
+    }
+    let mut line = [0_u32; 64];
+    let line = table.line_of(me_already(), &mut line);
+    table.in_use().any(|(slot, entry)| {
+        let life = entry.life();
+        if !matches!(life.stage(), Stage::Live | Stage::Starting) {
+            return false;
+        }
+        let birth = entry.birth.load(Ordering::Acquire);
+        let born = birth >> 1;
+        let inherited = birth == 0 || birth & 1 == 1 && after < born && born <= upto;
+        inherited && !line.contains(&Owner::new(slot, life.generation()).to_bits())
+    })
+}
+
+/// Give this process a name, cut to 64 bytes.
+pub fn set_name(name: &str) {
+    if let Some((_, entry)) = my_entry() {
+        entry.set_name(name);
+    }
+}
+
+/// The processes of the family.
+pub fn members() -> Vec<Member> {
+    let Some(table) = table() else { return Vec::new() };
+    table
+        .in_use()
+        .filter_map(|(slot, entry)| {
+            let life = entry.life();
+            let state = match life.stage() {
+                Stage::Starting => State::Starting,
+                Stage::Live => State::Live,
+                Stage::Dead => State::Dead,
+                Stage::Free | Stage::Damaged => return None,
+            };
+            let member = Member {
+                owner: Owner::new(slot, life.generation()),
+                pid: entry.pid.load(Ordering::Relaxed),
+                name: entry.name(),
+                parent: Owner::from_bits(entry.parent.load(Ordering::Relaxed)),
+                state,
+                waits: entry.waiting(),
+            };
+            (entry.life().generation() == life.generation()).then_some(member)
+        })
+        .collect()
+}
+
+/// Pid and name of a process, living or dead; `None` when its slot has been used again.
+pub fn describe(owner: Owner) -> Option<(u32, String)> {
+    let entry = entry(owner)?;
+    let found = (entry.pid.load(Ordering::Relaxed), entry.name());
+    (entry.life().generation() == owner.generation()).then_some(found)
+}
+
+/// Milliseconds of the boot clock (coarse, cheap).
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+impl Table {
+    /// Where announced distances count from.
+    pub(super) fn base(&self) -> usize {
+        self.entries.as_ptr() as usize
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        &self.arena.header().roll[word as usize]
+    }
+
+    pub(super) fn spinners(&self) -> &AtomicU64 {
+        self.word(Word::Spinners)
+    }
+
+    fn size(&self) -> usize {
+        let size = self.word(Word::Size).load(Ordering::Acquire);
+        (size as usize).min(self.entries.len())
+    }
+
+    /// Put more entries to use, if nobody else did since `seen`.
+    fn grow(&self, seen: usize) -> Result<()> {
+        let more = (seen + STEP).min(self.entries.len());
+        if more == seen {
+            return Err(Error::RollFull(seen));
+        }
+        self.arena.commit_roll(more)?;
+        self.word(Word::Size).fetch_max(more as u64, Ordering::AcqRel);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, owner: Owner) -> Option<&Entry> {
+        self.entries[..self.size()].get(owner.slot())
+    }
+
+    /// The entries in use, by the hints.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        self.entries[..self.size()].chunks(GROUP).enumerate().flat_map(|(at, group)| {
+            let mut bits = group[0].used.load(Ordering::Acquire);
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+                group.get(bit).map(|entry| (at * GROUP + bit, entry))
+            })
+        })
+    }
+
+    /// Claim a free entry among those in use so far. Async-signal-safe.
+    pub(super) fn claim_any(&self, stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Option<Owner> {
+        let birth = self.arena.header().births.fetch_add(1, Ordering::SeqCst) + 1;
+        let entries = &self.entries[..self.size()];
+        let first = self.word(Word::Next).fetch_add(1, Ordering::Relaxed) as usize;
+        for slot in (0..entries.len()).map(|step| first.wrapping_add(step) % entries.len()) {
+            let entry = &entries[slot];
+            let life = entry.life();
+            if life.stage() != Stage::Free {
+                continue;
+            }
+            // SYNC: the hint goes first; whoever releases an entry clears it while the entry is still dead, so it cannot be lost.
+            self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
+            let generation = life.generation().wrapping_add(1).max(1);
+            if entry.change(life, Life::new(generation, stage, pid, start)) {
+                // DEATH: until these are written the life word alone speaks for the entry; a `birth` of zero counts as any birth.
+                entry.pid.store(if stage == Stage::Live { pid } else { 0 }, Ordering::Relaxed);
+                entry.parent.store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
+                entry.since.store(now(), Ordering::Relaxed);
+                entry.set_name("");
+                entry.birth.store(birth << 1 | u64::from(by_fork), Ordering::Release);
+                return Some(Owner::new(slot, generation));
+            }
+        }
+        None
+    }
+
+    fn hint(&self, slot: usize) -> &AtomicU64 {
+        &self.entries[slot - slot % GROUP].used
+    }
+
+    /// A dead entry's last step: only its reaper, or who reserved it, comes here.
+    pub(super) fn release(&self, owner: Owner, from: Life) {
+        let entry = &self.entries[owner.slot()];
+        let spinning = entry.spinning.swap(0, Ordering::Relaxed);
+        self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
+        entry.forget_waits();
+        entry.birth.store(0, Ordering::Relaxed);
+        entry.since.store(0, Ordering::Relaxed);
+        self.hint(owner.slot()).fetch_and(!(1 << (owner.slot() % GROUP)), Ordering::AcqRel);
+        entry.change(from, Life::free(owner.generation()));
+    }
+
+    /// `me` and its ancestors, as far as they fit.
+    fn line_of<'a>(&self, me: Option<Owner>, line: &'a mut [u32; 64]) -> &'a [u32] {
+        let mut next = me;
+        let mut len = 0;
+        while let (Some(owner), true) = (next, len < line.len()) {
+            line[len] = owner.to_bits();
+            len += 1;
+            next = self
+                .get(owner)
+                .filter(|entry| entry.life().generation() == owner.generation())
+                .and_then(|entry| Owner::from_bits(entry.parent.load(Ordering::Relaxed)));
+        }
+        &line[..len]
+    }
+}

@@ -1,0 +1,189 @@
+//! The roll between real processes. Each test needs a process of its own (cargo nextest gives it one).
+
+use super::*;
+use crate::family;
+
+/// Fork; the child runs `child` and leaves with its answer as exit code.
+fn fork(child: impl FnOnce() -> bool) -> i32 {
+    // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
+    match unsafe { libc::fork() } {
+        0 => {
+            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(!fine)) }
+        }
+        pid => pid,
+    }
+}
+
+fn kill(pid: i32) {
+    // SAFETY: `pid` is an unreaped child of this test.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+}
+
+/// Wait for it; its exit code.
+fn reap(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        -libc::WTERMSIG(status)
+    }
+}
+
+fn wait_until(mut what: impl FnMut() -> bool) {
+    while !what() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_process_has_one_place_and_a_child_another() {
+    let here = family().unwrap().me();
+    assert_eq!(me().unwrap(), here);
+    set_name("root");
+    let child = fork(|| {
+        let mine = me().unwrap();
+        set_name("child");
+        let about = members().into_iter().find(|member| member.owner == mine).unwrap();
+        mine != here
+            && is_alive(here)
+            && about.pid == std::process::id()
+            && about.parent == Some(here)
+            && about.state == State::Live
+            && about.name == "child"
+            && describe(here) == Some((about_parent_pid(here), "root".into()))
+    });
+    assert_eq!(reap(child), 0);
+    assert_eq!(sweep(), 1, "only this process is left");
+    assert_eq!(members().len(), 1);
+}
+
+fn about_parent_pid(owner: Owner) -> u32 {
+    members().into_iter().find(|member| member.owner == owner).map_or(0, |member| member.pid)
+}
+
+#[test]
+fn a_killed_process_is_dead_even_as_a_zombie_and_its_place_is_used_again() {
+    family().unwrap().me();
+    let mut dead = Vec::new();
+    for _ in 0..400 {
+        let child = fork(|| loop {
+            std::thread::park();
+        });
+        wait_until(|| members().iter().any(|member| member.pid == child as u32));
+        let owner = members().iter().find(|member| member.pid == child as u32).unwrap().owner;
+        assert!(is_alive(owner));
+        kill(child);
+        wait_until(|| !is_alive(owner));
+        assert!(is_known_dead(owner));
+        reap(child);
+        assert!(!dead.contains(&owner), "a claim names one process for ever");
+        dead.push(owner);
+    }
+    assert_eq!(members().len(), 1);
+    assert!(dead.iter().all(|&owner| !is_alive(owner)));
+}
+
+#[test]
+fn a_fork_between_birth_and_drop_is_seen_by_all_but_its_own_line() {
+    family().unwrap().me();
+    let born = births();
+    assert!(!fork_born_between(born, births()));
+    let child = fork(|| {
+        let quiet = !fork_born_between(born, births());
+        let grandchild = fork(|| !fork_born_between(born, births()));
+        quiet && reap(grandchild) == 0 && {
+            std::thread::park();
+            true
+        }
+    });
+    wait_until(|| members().iter().any(|member| member.pid == child as u32));
+    assert!(fork_born_between(born, births()));
+    assert!(!fork_born_between(births(), births()), "what is made now is inherited by nobody");
+    kill(child);
+    reap(child);
+    sweep();
+    assert!(!fork_born_between(born, births()));
+}
+
+#[test]
+fn a_failed_fork_leaves_no_entry_when_said_so() {
+    family().unwrap().me();
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    let mut before = limit;
+    // SAFETY: both structures outlive the calls. Root is not bound by this limit: then the fork succeeds and there is nothing to test.
+    let child = unsafe {
+        libc::getrlimit(libc::RLIMIT_NPROC, &raw mut before);
+        libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit);
+        let child = libc::fork();
+        if child == 0 {
+            libc::_exit(0);
+        }
+        libc::setrlimit(libc::RLIMIT_NPROC, &raw const before);
+        child
+    };
+    if child > 0 {
+        reap(child);
+    } else {
+        assert_eq!(members().len(), 2);
+        abandon_reserved();
+    }
+    sweep();
+    assert_eq!(members().len(), 1);
+}
+
+#[test]
+fn a_reaper_that_dies_is_succeeded() {
+    family().unwrap().me();
+    let child = fork(|| loop {
+        std::thread::park();
+    });
+    wait_until(|| members().iter().any(|member| member.pid == child as u32));
+    let owner = members().iter().find(|member| member.pid == child as u32).unwrap().owner;
+    kill(child);
+    reap(child);
+    // A reaper that marked the entry and died.
+    let reaper = fork(|| {
+        let entry = entry(owner).unwrap();
+        let life = entry.life();
+        entry.change(life, super::entry::Life::dead(owner.generation(), me().unwrap()))
+    });
+    assert_eq!(reap(reaper), 0);
+    assert!(is_known_dead(owner));
+    assert_eq!(sweep(), 1);
+    assert_eq!(members().len(), 1);
+}
+
+#[test]
+fn many_processes_at_once_grow_the_table() {
+    family().unwrap().me();
+    let children: Vec<_> = (0..200)
+        .map(|_| {
+            fork(|| loop {
+                std::thread::park();
+            })
+        })
+        .collect();
+    wait_until(|| members().iter().filter(|member| member.state == State::Live).count() == 201);
+    let owners: std::collections::HashSet<_> = members().into_iter().map(|member| member.owner).collect();
+    assert_eq!(owners.len(), 201);
+    for &child in &children {
+        kill(child);
+    }
+    for child in children {
+        reap(child);
+    }
+    assert_eq!(sweep(), 1);
+}
+
+#[test]
+fn names_are_cut_at_a_character() {
+    family().unwrap().me();
+    set_name(&"ä".repeat(40));
+    assert_eq!(members()[0].name, "ä".repeat(32));
+    set_name(&format!("x{}", "ä".repeat(40)));
+    assert_eq!(members()[0].name, format!("x{}", "ä".repeat(31)));
+}

@@ -1,0 +1,115 @@
+//! What the threads of a process wait for, announced so that a reaper can wake them and others can look.
+
+use super::entry::Entry;
+use super::table::{self, Table};
+use crate::arena::{Handle, Kind};
+use crate::sys::futex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// One announced wait. Zero-filled is none.
+#[repr(C)]
+pub(crate) struct Wait {
+    /// Distance of the futex word from the roll's table, which is the same in every process; zero: free.
+    word: AtomicU64,
+    /// Handle of the object, or zero when it has none.
+    object: AtomicU64,
+    /// Since when: milliseconds of the boot clock, lower 32 bits.
+    since: AtomicU32,
+    kind: AtomicU32,
+}
+
+/// An announcement; withdrawn when dropped.
+pub(crate) struct Announced(Option<&'static Wait>);
+
+/// Say that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
+pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>) -> Announced {
+    let Some((table, entry)) = table::my_entry() else {
+        return Announced(None);
+    };
+    let distance = (word.as_ptr() as usize).wrapping_sub(table.base()) as u64;
+    for wait in &entry.waits {
+        if wait.word.load(Ordering::Relaxed) == 0
+            && wait
+                .word
+                .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            wait.since.store(super::table::now() as u32, Ordering::Relaxed);
+            wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
+            wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
+            return Announced(Some(wait));
+        }
+    }
+    Announced(None)
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Some(wait) = self.0 {
+            wait.word.store(0, Ordering::Release);
+        }
+    }
+}
+
+impl Entry {
+    /// Wake everybody who sleeps on a word that this process announced: a wake that it may have eaten is passed on, or what it waited for
+    /// may have died.
+    pub(super) fn wake_announced(&self, table: &Table) {
+        for wait in &self.waits {
+            let distance = wait.word.load(Ordering::Acquire);
+            if distance != 0 {
+                // Nothing is read or written there: a damaged distance wakes nobody.
+                futex::wake_at(table.base().wrapping_add(distance as usize), u32::MAX);
+            }
+        }
+    }
+
+    pub(super) fn forget_waits(&self) {
+        for wait in &self.waits {
+            wait.word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What it waits for: kind number, handle, milliseconds so far.
+    pub(super) fn waiting(&self) -> Vec<(u32, Option<Handle>, u32)> {
+        let now = super::table::now() as u32;
+        self.waits
+            .iter()
+            .filter(|wait| wait.word.load(Ordering::Acquire) != 0)
+            .map(|wait| {
+                let since = wait.since.load(Ordering::Relaxed);
+                let object = Handle::from_bits(wait.object.load(Ordering::Relaxed));
+                (wait.kind.load(Ordering::Relaxed), object, now.wrapping_sub(since))
+            })
+            .collect()
+    }
+}
+
+/// This thread spins: counted in the family, so that spinners leave a core to whom they wait for. A hint; the reaper gives back what the dead counted.
+pub(crate) struct Spinning(Option<(&'static Table, &'static Entry)>);
+
+impl Spinning {
+    pub(crate) fn begin() -> Self {
+        let place = table::my_entry();
+        if let Some((table, entry)) = place {
+            // DEATH: in this order, and the other way round at the end, the count can only come out too low, which does no harm.
+            entry.spinning.fetch_add(1, Ordering::Relaxed);
+            table.spinners().fetch_add(1, Ordering::Relaxed);
+        }
+        Self(place)
+    }
+
+    /// How many others are spinning.
+    pub(crate) fn others(&self) -> u32 {
+        self.0.map_or(0, |(table, _)| (table.spinners().load(Ordering::Relaxed) as i64 - 1).max(0) as u32)
+    }
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        if let Some((table, entry)) = self.0 {
+            table.spinners().fetch_sub(1, Ordering::Relaxed);
+            entry.spinning.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Sleeping on a word of shared memory until another process wakes us.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Somebody woke us.
+    Wake,
+    /// The word did not hold the expected value: we did not sleep.
+    Changed,
+    /// The time is up.
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// Sleep while `word` holds `expected`, no longer than `timeout`.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken {
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: `word` and `time` are valid for the whole call; the kernel only reads them.
+    // Not FUTEX_PRIVATE: the word lies in memory that several processes map at different addresses.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            &raw const time,
+        )
+    };
+    if code == 0 {
+        return Woken::Wake;
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ETIMEDOUT) => Woken::TimedOut,
+        Some(libc::EINTR) => Woken::Interrupted,
+        _ => Woken::Changed,
+    }
+}
+
+/// Wake up to `n` sleepers; says how many there were.
+pub(crate) fn wake(word: &AtomicU32, n: u32) -> u32 {
+    wake_at(word.as_ptr() as usize, n)
+}
+
+/// Wake up to `n` sleepers at an address that need not be mapped: nobody is there then.
+pub(crate) fn wake_at(address: usize, n: u32) -> u32 {
+    let n = n.min(i32::MAX as u32);
+    // SAFETY: FUTEX_WAKE only uses the address as a key; an address that is not mapped is an error, not an access.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, n) };
+    u32::try_from(woken).unwrap_or(0)
+}
