@@ -8,7 +8,9 @@ import sys
 from . import context
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
-globals().update((name, getattr(context._default_context, name)) for name in __all__ if name != "reducer")
+globals().update(
+    (name, getattr(context._default_context, name)) for name in __all__ if name != "reducer"
+)
 __all__.append("install")
 
 

@@ -325,8 +325,14 @@ class ForkServerContext(BaseContext):
     Process = ForkServerProcess
 
 
-_concrete_contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
-_default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
+_concrete_contexts = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_default_context = DefaultContext(
+    _concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"]
+)
 
 
 def _force_start_method(method: str) -> None:
@@ -349,7 +355,9 @@ def set_spawning_popen(popen: Any) -> None:
 def assert_spawning(obj: object) -> None:
     """RuntimeError unless this thread is pickling a process."""
     if get_spawning_popen() is None:
-        raise RuntimeError(f"{type(obj).__name__} objects should only be shared between processes through inheritance")
+        raise RuntimeError(
+            f"{type(obj).__name__} objects should only be shared between processes through inheritance"
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from _weakrefset import WeakSet
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
+__all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
 #: From Python 3.13 on a child runs its ``atexit`` functions, and reports "shutting down" after "exiting"; before, it does neither.
 RUNS_ATEXIT_IN_CHILD = sys.version_info >= (3, 13)
@@ -65,7 +65,7 @@ class BaseProcess:
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 - the standard library's signature; only read
+        kwargs: Mapping[str, Any] = {},
         *,
         daemon: bool | None = None,
     ) -> None:
@@ -97,8 +97,12 @@ class BaseProcess:
         """Start the child. At most once for each object, and only in the process that made the object."""
         self._check_closed()
         assert self._popen is None, "cannot start a process twice"
-        assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
-        assert not _current_process._config.get("daemon"), "daemonic processes are not allowed to have children"
+        assert self._parent_pid == os.getpid(), (
+            "can only start a process object created by current process"
+        )
+        assert not _current_process._config.get("daemon"), (
+            "daemonic processes are not allowed to have children"
+        )
         _cleanup()
         self._popen = self._Popen(self)
         self._sentinel = self._popen.sentinel
@@ -306,7 +310,9 @@ class AuthenticationString(bytes):
         from .context import get_spawning_popen
 
         if get_spawning_popen() is None:
-            raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
+            raise TypeError(
+                "Pickling an AuthenticationString object is disallowed for security reasons"
+            )
         return AuthenticationString, (bytes(self),)
 
 

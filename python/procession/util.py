@@ -16,23 +16,23 @@ from typing import Any
 from . import process
 
 __all__ = [
-    "sub_debug",
-    "debug",
-    "info",
-    "sub_warning",
-    "warn",
-    "get_logger",
-    "log_to_stderr",
-    "log_to_file",
-    "get_temp_dir",
-    "register_after_fork",
-    "is_exiting",
-    "Finalize",
-    "ForkAwareThreadLock",
-    "ForkAwareLocal",
-    "close_all_fds_except",
     "SUBDEBUG",
     "SUBWARNING",
+    "Finalize",
+    "ForkAwareLocal",
+    "ForkAwareThreadLock",
+    "close_all_fds_except",
+    "debug",
+    "get_logger",
+    "get_temp_dir",
+    "info",
+    "is_exiting",
+    "log_to_file",
+    "log_to_stderr",
+    "register_after_fork",
+    "sub_debug",
+    "sub_warning",
+    "warn",
 ]
 
 NOTSET = 0
@@ -196,7 +196,9 @@ class Finalize:
         exitpriority: int | None = None,
     ) -> None:
         if exitpriority is not None and not isinstance(exitpriority, int):
-            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
+            raise TypeError(
+                f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}"
+            )
         if obj is not None:
             self._weakref: Any = weakref.ref(obj, self)
         elif exitpriority is None:
@@ -224,7 +226,12 @@ class Finalize:
         if self._pid != getpid():
             sub_debug("finalizer ignored because different process")
         else:
-            sub_debug("finalizer calling %s with args %s and kwargs %s", self._callback, self._args, self._kwargs)
+            sub_debug(
+                "finalizer calling %s with args %s and kwargs %s",
+                self._callback,
+                self._args,
+                self._kwargs,
+            )
             result = self._callback(*self._args, **self._kwargs)
         self._forget()
         return result
@@ -265,7 +272,9 @@ def _run_finalizers(minpriority: int | None = None) -> None:
         return
     # A copy, and looked up again: finalizers, the collector and other threads change the registry meanwhile.
     keys = [key for key in list(_finalizer_registry) if key[0] is not None]
-    keys = sorted((key for key in keys if minpriority is None or key[0] >= minpriority), reverse=True)
+    keys = sorted(
+        (key for key in keys if minpriority is None or key[0] >= minpriority), reverse=True
+    )
     for key in keys:
         finalizer = _finalizer_registry.get(key)
         if finalizer is None:
@@ -374,7 +383,7 @@ def _close_stdin() -> None:
     try:
         fd = os.open(os.devnull, os.O_RDONLY)
         try:
-            sys.stdin = open(fd, encoding="utf-8", closefd=False)
+            sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
         except BaseException:
             os.close(fd)
             raise
@@ -401,7 +410,9 @@ def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
     """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id."""
     from ._procession import spawn_exec
 
-    return spawn_exec(os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds]).pid
+    return spawn_exec(
+        os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds]
+    ).pid
 
 
 def close_fds(*fds: int) -> None:

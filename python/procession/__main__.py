@@ -1,0 +1,9 @@
+"""``python -m procession``: the `procession` command."""
+
+import sys
+
+from procession._cli import main
+
+__all__: list[str] = []
+
+sys.exit(main())

@@ -1,0 +1,169 @@
+"""The `procession` command: run a program with procession standing in for `multiprocessing`.
+
+The program must not see the difference: exit code, `sys.argv`, `sys.path`, tracebacks and `__main__` are as without it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType, TracebackType
+
+__all__: list[str] = []
+
+USAGE = """\
+usage: procession run [--start-method fork|spawn|forkserver] (script.py | -m module | -c code) [args...]
+
+Run a Python program in which `import multiprocessing` means procession.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv`, by default `sys.argv[1:]`; return the exit code unless the program exits by itself."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args and args[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if args and args[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"procession {version('procession')}\n")
+        return 0
+    if not args or args.pop(0) != "run":
+        return _misused("the one command is 'run'")
+    method = None
+    if args and args[0].startswith("--start-method"):
+        option, given, method = args.pop(0).partition("=")
+        if option != "--start-method" or (not given and not args):
+            return _misused("--start-method takes a name")
+        method = method if given else args.pop(0)
+    if args and args[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if not args or (args[0] in ("-m", "-c") and len(args) < 2):
+        return _misused("there is no program to run")
+    if args[0].startswith("-") and args[0] not in ("-", "-m", "-c"):
+        return _misused(f"unknown option {args[0]}")
+
+    from . import context
+    from ._install import install
+
+    if method is not None:
+        if method not in context._concrete_contexts:
+            return _misused(f"unknown start method {method!r}")
+        # The default, not the choice: the program may still say set_start_method().
+        context._default_context._default_context = context._concrete_contexts[method]
+    install()
+    return _run(_program(args))
+
+
+def _misused(reason: str) -> int:
+    sys.stderr.write(f"{USAGE}\nprocession: {reason}\n")
+    return 2
+
+
+def _program(args: list[str]) -> Callable[[], None]:
+    """Set `sys.argv`, `sys.path` and `__main__` as the interpreter would, and return what runs the program."""
+    main_module = ModuleType("__main__")
+    main_module.__dict__.update(__builtins__=sys.modules["builtins"], __annotations__={})
+    if args[0] == "-m":
+        sys.argv = ["-m", *args[2:]]
+        _put_first(os.getcwd())
+        run = _module_runner(args[1], alter_argv=True)
+    elif args[0] == "-c":
+        sys.argv = ["-c", *args[2:]]
+        _put_first("")
+        run = _source_runner(
+            main_module, lambda: compile(args[1], "<string>", "exec", dont_inherit=True)
+        )
+    elif args[0] == "-":
+        sys.argv = args
+        _put_first("")
+        run = _source_runner(
+            main_module, lambda: compile(sys.stdin.read(), "<stdin>", "exec", dont_inherit=True)
+        )
+    else:
+        sys.argv = args
+        run = _file_runner(main_module, args[0])
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module
+    return run
+
+
+def _put_first(folder: str) -> None:
+    """Let `folder` take the place on the path that the interpreter gave to the command's own."""
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path[0:1] = [folder]
+
+
+def _module_runner(name: str, alter_argv: bool) -> Callable[[], None]:
+    import runpy
+
+    return lambda: runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+
+
+def _source_runner(module: ModuleType, code: Callable[[], object]) -> Callable[[], None]:
+    from importlib.machinery import BuiltinImporter
+
+    module.__loader__ = BuiltinImporter
+
+    return lambda: exec(code(), module.__dict__)  # type: ignore[arg-type]
+
+
+def _file_runner(module: ModuleType, script: str) -> Callable[[], None]:
+    from importlib.machinery import SourceFileLoader
+    from pkgutil import get_importer, read_code
+
+    path = os.path.abspath(script)
+    importer = get_importer(path)
+    if (importer is not None and not os.path.isfile(path)) or type(
+        importer
+    ).__name__ == "zipimporter":
+        sys.path[0:1] = [path]
+        return _module_runner("__main__", alter_argv=False)
+    _put_first(os.path.dirname(os.path.realpath(script)))
+    module.__file__ = path
+    module.__dict__["__cached__"] = None
+    module.__loader__ = SourceFileLoader("__main__", path)
+
+    def run() -> None:
+        try:
+            file = open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            sys.stderr.write(
+                f"{sys.executable}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}\n"
+            )
+            sys.exit(2)
+        with file:
+            code = read_code(file)
+            if code is None:
+                file.seek(0)
+                code = compile(file.read(), path, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
+
+    return run
+
+
+def _run(program: Callable[[], None]) -> int:
+    """Run the program; an exception that it does not catch is reported without the frames of this module."""
+    try:
+        program()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _report_without_own_frames(error)
+        raise
+    return 0
+
+
+def _report_without_own_frames(error: BaseException) -> None:
+    # The interpreter itself must report it and end, as only it does that right for Ctrl-C: so the cut is in its hook.
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    hook = sys.excepthook
+
+    def report(kind: type[BaseException], value: BaseException, _: TracebackType | None) -> None:
+        hook(kind, value.with_traceback(traceback), traceback)
+
+    sys.excepthook = report

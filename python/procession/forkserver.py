@@ -1,0 +1,189 @@
+"""The fork server: a small single-threaded process, imported once, of which children of the start method forkserver are copies.
+
+This module decides what the server has imported and what a child does first; starting it, asking it, and following its
+children is the engine's. What runs between a request and the child's own work must import nothing and touch little
+memory: it is the whole price of such a process.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from typing import Any
+
+from . import popen_fork, process, spawn, util
+from ._procession import (
+    Child,
+    arena_fd,
+    attach,
+    spawn_exec,
+    zygote_pid,
+    zygote_request,
+    zygote_start,
+    zygote_stop,
+)
+
+__all__ = [
+    "connect_to_new_process",
+    "ensure_running",
+    "get_inherited_fds",
+    "set_forkserver_preload",
+]
+
+#: What children need on their way to the user's function, beside what their parent has loaded of this package.
+_CHILD_MODULES = ("procession.reduction", "procession.synchronize", "procession.queues")
+
+
+class ForkServer:
+    """The fork server as its clients see it. One serves the whole family: children use their parent's."""
+
+    def __init__(self) -> None:
+        self._lock = util.ForkAwareThreadLock()
+        self._inherited_fds: list[int] | None = None
+        self._preload_modules = ["__main__"]
+        self._preload_on_error = "ignore"
+
+    @property
+    def _forkserver_pid(self) -> int | None:
+        return zygote_pid()
+
+    def _stop(self) -> None:
+        """Let the server end; the next child starts another."""
+        with self._lock:
+            zygote_stop()
+
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
+        """Set the modules that the server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        if on_error not in ("ignore", "warn", "fail"):
+            raise ValueError(f"on_error must be 'ignore', 'warn' or 'fail', not {on_error!r}")
+        self._preload_modules = modules_names
+        self._preload_on_error = on_error
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """Return the descriptors that this process's parent passed; None if it is no child of the server."""
+        return self._inherited_fds
+
+    def request(self, token: int, fds: list[int]) -> Child:
+        """Have the server make a child for the parcel `token`, with duplicates of `fds`."""
+        fds = [popen_fork.own_sentinel(), *fds]
+        for _ in range(2):
+            child = zygote_request(token, fds)
+            if child is not None:
+                return child
+            self.ensure_running()
+        raise RuntimeError(
+            "the fork server ended before it could start a child; if it printed no reason, look at what"
+            " set_forkserver_preload() has it import"
+        )
+
+    def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
+        """The standard library's server takes the child's orders over a pipe; this one does not."""
+        raise NotImplementedError("procession's fork server is asked through Process.start()")
+
+    def ensure_running(self) -> None:
+        """Start the server unless the family has one."""
+        with self._lock:
+            if zygote_pid() is None:
+                zygote_start(self._launch)
+
+    def _launch(self, server_fd: int) -> Child:
+        settings: dict[str, Any] = {}
+        if self._preload_modules:
+            data = spawn.get_preparation_data("ignore")
+            keys = ("init_main_from_path", "sys_path", "sys_argv", "dir", "installed")
+            settings = {key: data[key] for key in keys if key in data}
+        settings["own"] = sorted(
+            {*_CHILD_MODULES, *(name for name in sys.modules if name.startswith("procession."))}
+        )
+        arena = arena_fd()
+        call = f"main({arena}, {server_fd}, {self._preload_modules!r}, {self._preload_on_error!r}, {settings!r})"
+        command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
+        return spawn_exec(command[0], command, [arena, server_fd])
+
+
+def main(
+    arena: int, server_fd: int, preload: list[str], on_error: str, settings: dict[str, Any]
+) -> None:
+    """Be the server until nobody is left who could ask."""
+    attach(arena)
+    process.current_process().name = "ForkServer"
+    _preload(preload, on_error, settings)
+    util._close_stdin()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What exists now is shared with every child: the collector must neither look at it nor write to it there.
+    gc.collect()
+    gc.freeze()
+    _serve(server_fd)
+
+
+def _preload(modules: list[str], on_error: str, settings: dict[str, Any]) -> None:
+    """Import the children's modules: the package's own first, then what the user wants."""
+    import importlib
+
+    for name in settings["own"]:
+        importlib.import_module(name)
+    current = process.current_process()
+    current._inheriting = True
+    try:
+        spawn.prepare(
+            {
+                key: settings[key]
+                for key in ("installed", "sys_path", "sys_argv", "dir")
+                if key in settings
+            }
+        )
+        if "__main__" in modules and "init_main_from_path" in settings:
+            try:
+                spawn.import_main_path(settings["init_main_from_path"])
+            except spawn.MainNotGuarded:
+                pass  # each child says so
+    finally:
+        del current._inheriting
+    for name in modules:
+        if name == "__main__":
+            continue
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if on_error == "fail":
+                raise
+            if on_error == "warn":
+                import warnings
+
+                warnings.warn(f"Failed to preload module {name!r}", ImportWarning, stacklevel=1)
+    util._flush_std_streams()
+
+
+def _serve(server_fd: int) -> None:
+    from ._procession import ZygoteServer
+
+    server = ZygoteServer(server_fd)
+    while (request := server.next()) is not None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            request.failed(error.errno)
+            continue
+        if pid == 0:
+            popen_fork.run_forked(lambda: _serve_one(request))
+        request.forked(pid)
+
+
+def _serve_one(request: Any) -> int:
+    """Be the child that was asked for."""
+    if not request.in_child():
+        return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    parent_sentinel, *_forkserver._inherited_fds = request.fds
+    return spawn._main(request.token, parent_sentinel)
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+connect_to_new_process = _forkserver.connect_to_new_process
+set_forkserver_preload = _forkserver.set_forkserver_preload

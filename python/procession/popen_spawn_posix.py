@@ -1,0 +1,53 @@
+"""Start a child as a fresh interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import popen_fork, spawn
+from ._procession import Child, arena_fd, spawn_exec, zygote_channel
+from .process import BaseProcess
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor that is passed to the child, in the child's pickle."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        """Return the descriptor, now the caller's."""
+        return self.fd
+
+
+class Popen(popen_fork.Popen):
+    """A running or ended child of the start method spawn."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Pass the descriptor `fd` to the child at the same number."""
+        self._fds.append(fd)
+        return fd
+
+    def _launch(self, process_obj: BaseProcess) -> Child:
+        self._errand = spawn.Errand(self, process_obj)
+        call: dict[str, Any] = {
+            "arena_fd": arena_fd(),
+            "parcel": self._errand.token,
+            "parent_fd": popen_fork.own_sentinel(),
+        }
+        passed = [call["arena_fd"], call["parent_fd"], *self._fds]
+        zygote = zygote_channel()
+        if zygote is not None:
+            call["zygote_fd"], call["zygote_pid"] = zygote
+            passed.append(zygote[0])
+        command = spawn.get_command_line(**call)
+        return spawn_exec(command[0], command, passed)

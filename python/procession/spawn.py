@@ -1,0 +1,295 @@
+"""What a child with an interpreter of its own needs: its command line, the parent's settings, the parent's main module.
+
+The settings and the process object wait for the child in shared memory as parcels; the command line only names them.
+Used by the start methods spawn and forkserver.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from . import process, util
+from .context import _default_context, _force_start_method, set_spawning_popen
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "set_executable",
+]
+
+_python_exe: bytes | None = os.fsencode(sys.executable) if sys.executable else None
+
+#: Where this package lies: a child started with -S, -E or -I would not find it by itself.
+PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
+    """Set the interpreter that children run."""
+    global _python_exe
+    _python_exe = None if exe is None else os.fsencode(exe)
+
+
+def get_executable() -> bytes | None:
+    """Return the path of the interpreter that children run."""
+    return _python_exe
+
+
+def is_forking(argv: list[str]) -> bool:
+    """Whether a command line is that of a child."""
+    return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
+
+
+def freeze_support() -> None:
+    """In a frozen executable that was started as a child: be that child, then exit."""
+    if is_forking(sys.argv):
+        items = (arg.split("=") for arg in sys.argv[2:])
+        spawn_main(**{name: None if value == "None" else int(value) for name, value in items})
+        sys.exit()
+
+
+def get_command_line(**kwds: int | None) -> list[str]:
+    """Return the command line of a child that calls `spawn_main` with these arguments."""
+    if getattr(sys, "frozen", False):
+        return [
+            sys.executable,
+            "--multiprocessing-fork",
+            *(f"{name}={value!r}" for name, value in kwds.items()),
+        ]
+    call = f"spawn_main({', '.join(f'{name}={value!r}' for name, value in kwds.items())})"
+    return [
+        *interpreter_running(f"from procession.spawn import spawn_main; {call}"),
+        "--multiprocessing-fork",
+    ]
+
+
+def interpreter_running(code: str) -> list[str]:
+    """Return the command line of an interpreter with this one's flags that runs `code`, which finds this package."""
+    executable = get_executable()
+    if executable is None:
+        raise RuntimeError(
+            "the path of the interpreter is not known: say multiprocessing.set_executable(path)"
+        )
+    # The folder is on the path for this one import only, so that nothing else that lies in it shadows another module.
+    find = (
+        f"import sys; sys.path.insert(0, {PACKAGE_FOLDER!r}); import procession; del sys.path[0]; "
+    )
+    return [os.fsdecode(executable), *util._args_from_interpreter_flags(), "-c", find + code]
+
+
+def spawn_main(
+    arena_fd: int,
+    parcel: int,
+    parent_fd: int | None = None,
+    zygote_fd: int | None = None,
+    zygote_pid: int | None = None,
+) -> None:
+    """Be the child: join the family over the descriptor `arena_fd`, and do what the parcel says.
+
+    `parent_fd` becomes readable when the parent ends; `zygote_fd` and `zygote_pid` lead to the family's fork server.
+    """
+    assert is_forking(sys.argv), "Not forking"
+    from . import _procession
+
+    _procession.attach(arena_fd)
+    if zygote_fd is not None and zygote_pid is not None:
+        _procession.attach_zygote(zygote_fd, zygote_pid)
+    for fd in (parent_fd, zygote_fd):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    sys.exit(_main(parcel, parent_fd))
+
+
+def _main(parcel: int, parent_sentinel: int | None) -> int:
+    from ._procession import take_parcel
+
+    current = process.current_process()
+    current._inheriting = True
+    try:
+        preparation_data, process_parcel = take_parcel(parcel)
+        prepare(preparation_data)
+        self = take_parcel(process_parcel)
+    except MainNotGuarded as error:
+        sys.stderr.write(f"{error}\n")
+        util._flush_std_streams()
+        return 1
+    finally:
+        del current._inheriting
+    return self._bootstrap(parent_sentinel)
+
+
+class Errand:
+    """A process object and this process's settings, packed for a child. Keep it until the child has ended."""
+
+    def __init__(self, popen: Any, process_obj: process.BaseProcess) -> None:
+        from ._procession import Parcel
+
+        settings = get_preparation_data(process_obj._name)
+        set_spawning_popen(popen)
+        try:
+            self._process = Parcel(process_obj)
+            self._all = Parcel((settings, self._process.token))
+        finally:
+            set_spawning_popen(None)
+        self.token: int = self._all.token
+
+
+class MainNotGuarded(RuntimeError):
+    """The main module starts processes when it is merely imported."""
+
+
+_main_not_guarded: str | None = None
+
+
+def _check_not_importing_main() -> None:
+    if getattr(process.current_process(), "_inheriting", False):
+        raise MainNotGuarded(f"""
+        An attempt has been made to start a new process before the
+        current process has finished its bootstrapping phase{_importing_line()}.
+
+        A child does not inherit its parent's memory here: it imports the main
+        module again, and that must not start processes. So put what the program
+        does, as opposed to what it defines, under the proper idiom:
+
+            if __name__ == '__main__':
+                freeze_support()
+                ...
+
+        The "freeze_support()" line can be omitted if the program
+        is not going to be frozen to produce an executable.
+
+        See the "Safe importing of main module" section in
+        https://docs.python.org/3/library/multiprocessing.html
+        """)
+
+
+def _importing_line() -> str:
+    """Say which line of the main module started the process."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>":
+            return f"\n        ({frame.f_code.co_filename}, line {frame.f_lineno})"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """Return what a child called `name` must know of this process before it unpickles its process object."""
+    _check_not_importing_main()
+    data: dict[str, Any] = {
+        "name": name,
+        "authkey": process.current_process().authkey,
+        "log_to_stderr": util._log_to_stderr,
+        "sys_path": [process.ORIGINAL_DIR if folder == "" else folder for folder in sys.path],
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,
+        "dir": os.getcwd(),
+        "start_method": _default_context.get_start_method(),
+        "installed": sys.modules.get("multiprocessing") is sys.modules[__package__],
+    }
+    if util._logger is not None:
+        from . import _logging
+
+        data["log_level"] = util._logger.getEffectiveLevel()
+        data["log_files"] = _logging.files(util._logger)
+    main_module = sys.modules["__main__"]
+    main_name = getattr(getattr(main_module, "__spec__", None), "name", None)
+    if main_name is not None:
+        data["init_main_from_name"] = main_name
+    else:
+        main_path = getattr(main_module, "__file__", None)
+        if main_path is not None:
+            if process.ORIGINAL_DIR is not None:
+                main_path = os.path.join(process.ORIGINAL_DIR, main_path)
+            data["init_main_from_path"] = os.path.normpath(main_path)
+    return data
+
+
+old_main_modules: list[Any] = []
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Make this process like its parent, as far as `get_preparation_data` told; nothing of the user's runs before."""
+    current = process.current_process()
+    if data.get("installed"):
+        from ._install import install
+
+        install()
+    if "name" in data:
+        current.name = data["name"]
+    if "authkey" in data:
+        current.authkey = data["authkey"]
+    if data.get("log_to_stderr"):
+        util.log_to_stderr()
+    for path in data.get("log_files", ()):
+        util.log_to_file(path)
+    if "log_level" in data:
+        util.get_logger().setLevel(data["log_level"])
+    if "sys_path" in data:
+        sys.path = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv = data["sys_argv"]
+    if "dir" in data:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if "start_method" in data:
+        _force_start_method(data["start_method"])
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
+
+
+def _fixup_main_from_name(mod_name: str) -> None:
+    current_main = sys.modules["__main__"]
+    # The `__main__` of a package, folder or archive is all "main only" code by convention: nothing in it is needed here.
+    if mod_name == "__main__" or mod_name.endswith(".__main__"):
+        return
+    # The fork server has imported it already.
+    if getattr(current_main.__spec__, "name", None) == mod_name:
+        return
+    import runpy
+
+    _replace_main(lambda: runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+
+
+def _fixup_main_from_path(main_path: str) -> None:
+    current_main = sys.modules["__main__"]
+    # IPython's start script has no guard; it is treated like a `__main__.py`.
+    if os.path.splitext(os.path.basename(main_path))[0] == "ipython":
+        return
+    # The fork server has imported it already.
+    if getattr(current_main, "__file__", None) == main_path:
+        return
+    import runpy
+
+    _replace_main(lambda: runpy.run_path(main_path, run_name="__mp_main__"))
+
+
+def _replace_main(run: Any) -> None:
+    """Let what `run` returns be the main module, known as both `__main__` and `__mp_main__`."""
+    global _main_not_guarded
+    if _main_not_guarded is not None:
+        raise MainNotGuarded(_main_not_guarded)
+    import types
+
+    try:
+        content = run()
+    except MainNotGuarded as error:
+        _main_not_guarded = str(error)
+        raise
+    old_main_modules.append(sys.modules["__main__"])
+    main_module = types.ModuleType("__mp_main__")
+    main_module.__dict__.update(content)
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module
+
+
+def import_main_path(main_path: str) -> None:
+    """Let the file `main_path`, imported, be the main module."""
+    _fixup_main_from_path(main_path)
