@@ -125,6 +125,11 @@ impl Job {
         self.pool.seal(self.key);
     }
 
+    /// Whether no more tasks will come: it was sealed, or the pool was terminated.
+    pub fn is_sealed(&self) -> bool {
+        self.pool.with_job(self.key, |job| job.sealed)
+    }
+
     /// How many tasks were submitted, and how many of them are finished.
     pub fn progress(&self) -> (u64, u64) {
         self.pool

@@ -171,6 +171,7 @@ impl Pool {
         let mut local = self.inner.lock();
         local.closing = true;
         self.inner.close_if_done(&local);
+        self.inner.tell(&local, 0);
     }
 
     /// Stop: workers take no more tasks, and all that is unfinished is lost.
@@ -192,18 +193,19 @@ impl Pool {
         local.unfinished == 0 && local.unsealed == 0
     }
 
-    /// The next complete job that was to be announced.
-    pub fn next_completed(&self, deadline: Deadline) -> Result<u32, WaitError> {
+    /// The next complete job that was to be announced; `None`: there will be none.
+    pub fn next_completed(&self, deadline: Deadline) -> Result<Option<u32>, WaitError> {
         self.inner
             .wait_for(deadline, |local| match local.completed.pop_front() {
-                Some(key) => Ok(key),
+                Some(key) => Ok(Some(key)),
+                None if local.closing
+                    && local.unsealed == 0
+                    && local.announced().next().is_none() =>
+                {
+                    Ok(None)
+                }
                 None => Err(local.until_completed()),
             })
-    }
-
-    /// Wake everybody who waits: their conditions may have changed by other means.
-    pub fn wake(&self) {
-        self.inner.tell(&self.inner.lock(), 0);
     }
 }
 
@@ -589,12 +591,17 @@ impl Local {
 
     /// How many tasks must finish before the next announcement can be due.
     fn until_completed(&self) -> u64 {
-        let mut announced = self.jobs.iter().flatten().filter(|job| job.announce);
+        let mut announced = self.announced();
         match (announced.next(), announced.next()) {
             (None, _) => u64::MAX,
             (Some(job), None) => (job.submitted() - job.finished).max(1),
             _ => 1,
         }
+    }
+
+    /// Jobs to be announced once they are complete.
+    fn announced(&self) -> impl Iterator<Item = &JobState> {
+        self.jobs.iter().flatten().filter(|job| job.announce)
     }
 
     fn replace_waiter(&mut self, old: u64, new: u64) {

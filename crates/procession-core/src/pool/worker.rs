@@ -1,15 +1,12 @@
 //! A worker: claims tasks, hands back results.
 
 use super::shared::{Phase, Slot, State, Status, View};
-use crate::arena::Handle;
+use crate::arena::{Handle, Kind};
 use crate::channel::{Incoming, Message};
 use crate::roll::Owner;
+use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::time::{Duration, Instant};
-
-/// How long an idle worker looks for work before it sleeps: about what a kernel wake costs.
-const LOOKOUT: Duration = Duration::from_micros(30);
 
 /// How a task ended, as the worker sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +31,6 @@ pub struct Task {
     index: u32,
     state: State,
     function: Option<(u32, u32)>,
-    /// What the task was submitted with.
-    pub arguments: Incoming,
 }
 
 impl Task {
@@ -86,8 +81,8 @@ impl Worker {
         self.tell(Status::Failed);
     }
 
-    /// The next task; `None` when there will be none for this worker. Waits as long as it takes.
-    pub fn next(&self) -> Result<Option<Task>, WaitError> {
+    /// The next task and what it was submitted with; `None` when there will be none for this worker. Waits as long as it takes.
+    pub fn next(&self) -> Result<Option<(Task, Incoming)>, WaitError> {
         loop {
             if self.view.phase() == Phase::Terminate {
                 return Ok(None);
@@ -102,10 +97,14 @@ impl Worker {
                 return Ok(None);
             }
             if !self.look_out() {
+                let (purpose, ready) = (
+                    Purpose::of(Kind::Pool, Some(self.view.shared.handle())),
+                    || self.is_wanted().then_some(()),
+                );
                 self.view
                     .shared
                     .work
-                    .wait(Deadline::Never, || self.is_wanted().then_some(()))?;
+                    .sleep_for(purpose, Deadline::Never, ready)?;
             }
         }
     }
@@ -123,19 +122,16 @@ impl Worker {
         {
             return false;
         }
-        let end = Instant::now() + LOOKOUT;
-        let mut found = self.is_wanted();
-        while !found && Instant::now() < end {
-            for _ in 0..16 {
-                std::hint::spin_loop();
-            }
-            found = self.is_wanted();
-        }
+        let found = self
+            .view
+            .shared
+            .work
+            .spin(|| self.is_wanted().then_some(()));
         self.view.leave_lookout(self.me);
-        found
+        found.is_some()
     }
 
-    fn unpack(&self, index: u32, state: State) -> Result<Task> {
+    fn unpack(&self, index: u32, state: State) -> Result<(Task, Incoming)> {
         let slot = self.view.slot(index)?;
         let function = match slot.aux.load(Acquire) {
             0 => None,
@@ -151,12 +147,15 @@ impl Worker {
                 ))
             }
         };
-        Ok(Task {
-            index,
-            state,
-            function,
-            arguments: slot.envelope.open()?,
-        })
+        let arguments = slot.envelope.open()?;
+        Ok((
+            Task {
+                index,
+                state,
+                function,
+            },
+            arguments,
+        ))
     }
 
     /// The message that says what a task's function is.
@@ -175,13 +174,7 @@ impl Worker {
 
     /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker.
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<()> {
-        let Task {
-            index,
-            state,
-            arguments,
-            ..
-        } = task;
-        drop(arguments);
+        let Task { index, state, .. } = task;
         let slot = self.view.slot(index)?;
         slot.envelope.post(message);
         let status = if verdict == Verdict::Done {

@@ -85,9 +85,24 @@ impl EventCount {
         if deadline.is_over() {
             return Err(WaitError::TimedOut);
         }
-        if let Some(value) = self.spin.run(&mut ready) {
+        if let Some(value) = self.spin(&mut ready) {
             return Ok(value);
         }
+        self.sleep_for(purpose, deadline, ready)
+    }
+
+    /// The first half of a wait: spin, if that seems worth it.
+    pub(crate) fn spin<T>(&self, ready: impl FnMut() -> Option<T>) -> Option<T> {
+        self.spin.run(ready)
+    }
+
+    /// The second half of a wait: sleep.
+    pub(crate) fn sleep_for<T>(
+        &self,
+        purpose: Purpose,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitError> {
         let announced = roll::announce(&self.word, purpose.kind, purpose.object);
         let mut woken = false;
         let end = loop {
