@@ -1,0 +1,66 @@
+"""Queues between processes. When `put` returns, the item is in the queue: no thread of the producer carries it there later.
+
+Queues can be sent: as arguments of processes, inside items of other queues, as arguments and results of pool tasks.
+"""
+
+from __future__ import annotations
+
+import types
+from queue import Empty, Full
+from typing import Any
+
+from . import _procession
+
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+
+class Queue(_procession.Queue):
+    """A first-in first-out queue of many producers and many consumers.
+
+    `put(obj, block=True, timeout=None)` raises `Full`, `get(block=True, timeout=None)` raises `Empty` when `timeout` seconds have passed
+    (at once, unless `block`); `put_nowait(obj)` and `get_nowait()` do not wait. `qsize()`, `empty()` and `full()` tell the truth of the
+    moment. An item that cannot be pickled raises in `put`. After `close()`, `put` and `get` raise ValueError in this process.
+
+    Args:
+        maxsize: the most items it holds; 0 or less: no limit but memory.
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        self._create(max(maxsize, 0))
+
+    def join_thread(self) -> None:
+        """Return at once: there is no thread to wait for. Only after `close`."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: the end of a process never waits for its queues."""
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class JoinableQueue(Queue):
+    """A `Queue` whose `join` waits until `task_done` was said for every item."""
+
+    def task_done(self) -> None:
+        """Say that an item gotten has been dealt with. ValueError if that is said more often than there were items."""
+        self._task_done()
+
+    def join(self) -> None:
+        """Wait until every item put has been dealt with."""
+        self._join()
+
+
+class SimpleQueue(_procession.Queue):
+    """A queue with no more than `put(obj)`, `get()`, `empty()` and `close()`.
+
+    Args:
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._create(0)
+
+    put = _procession.Queue._simple_put
+    get = _procession.Queue._simple_get
+    __class_getitem__ = classmethod(types.GenericAlias)

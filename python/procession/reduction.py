@@ -1,0 +1,231 @@
+"""How objects become bytes for other processes: the pickler, its registered reducers, and descriptors sent over sockets.
+
+Queues, pools and processes pickle in the extension; it takes the reducers registered here, and comes to `_dump_by_value` with what
+pickle cannot carry.
+"""
+
+from __future__ import annotations
+
+import array
+import copyreg
+import functools
+import io
+import os
+import pickle
+import socket
+from abc import ABCMeta
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import context
+
+__all__ = [
+    "ACKNOWLEDGE",
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "HAVE_SEND_HANDLE",
+    "dump",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+HAVE_SEND_HANDLE = True
+ACKNOWLEDGE = False
+
+
+class ForkingPickler(pickle.Pickler):
+    """A pickler for what is sent to other processes: besides `copyreg`'s reducers it knows those given to `register`."""
+
+    _extra_reducers: dict[type, Callable[[Any], Any]] = {}
+    _copyreg_dispatch = copyreg.dispatch_table
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.dispatch_table = {**self._copyreg_dispatch, **self._extra_reducers}
+
+    @classmethod
+    def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:  # noqa: A002 - the standard library's name
+        """Let `reduce(obj)` say how objects of exactly this `type` are pickled, as `__reduce__` would."""
+        cls._extra_reducers[type] = reduce
+
+    @classmethod
+    def dumps(cls, obj: object, protocol: int | None = None) -> memoryview:
+        """Return the pickle of `obj`."""
+        buffer = io.BytesIO()
+        cls(buffer, protocol).dump(obj)
+        return buffer.getbuffer()
+
+    loads = pickle.loads
+
+
+# The extension goes its fast way as long as nobody has put another class in this one's place.
+_ForkingPickler = ForkingPickler
+register = ForkingPickler.register
+
+
+def dump(obj: object, file: Any, protocol: int | None = None) -> None:
+    """Write the pickle of `obj` to `file`."""
+    ForkingPickler(file, protocol).dump(obj)
+
+
+def _dump_by_value(obj: object, buffer_callback: Callable[[Any], Any], error: Exception) -> bytes:
+    """Pickle what pickle refused with `error`: functions and classes by value, if cloudpickle is there. Called by the extension."""
+    try:
+        pickler = _cloud_pickler()
+    except ImportError:
+        advice = "Send data, or functions and classes defined at the top level of a module; or install the package cloudpickle"
+        raise _refusal(obj, error, advice) from error
+    file = io.BytesIO()
+    try:
+        pickler(file, buffer_callback).dump(obj)
+    except (TypeError, AttributeError, pickle.PicklingError) as again:
+        raise _refusal(obj, again, "Send the data it is made of instead, and make it anew in the other process") from again
+    return file.getvalue()
+
+
+@functools.cache
+def _cloud_pickler() -> type:
+    import cloudpickle
+
+    class CloudPickler(cloudpickle.Pickler):
+        def __init__(self, file: io.BytesIO, buffer_callback: Callable[[Any], Any]) -> None:
+            super().__init__(file, 5, buffer_callback)
+            self.dispatch_table = {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table, **_ForkingPickler._extra_reducers}
+
+    return CloudPickler
+
+
+def _refusal(obj: object, error: Exception, advice: str) -> Exception:
+    """The same kind of error, saying also what was to be sent and what to do."""
+    try:
+        name = repr(obj)
+    except Exception:
+        name = object.__repr__(obj)
+    if len(name) > 200:
+        name = name[:200] + "..."
+    kind = next(kind for kind in (pickle.PicklingError, AttributeError, TypeError) if isinstance(error, kind))
+    return kind(f"cannot send {name} to another process: {error}. {advice}.")
+
+
+# Descriptors over Unix sockets
+
+
+def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
+    """Send descriptors over a Unix socket."""
+    numbers = array.array("i", fds)
+    sock.sendmsg([bytes([len(numbers) % 256])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+
+
+def recvfds(sock: socket.socket, size: int) -> list[int]:
+    """Receive up to `size` descriptors over a Unix socket.
+
+    EOFError at end of file, RuntimeError if something else arrives than `sendfds` sends.
+    """
+    fds = array.array("i")
+    message, ancillary, _flags, _address = sock.recvmsg(1, socket.CMSG_SPACE(fds.itemsize * size))
+    if not message and not ancillary:
+        raise EOFError
+    if len(ancillary) != 1:
+        raise RuntimeError(f"received {len(ancillary)} items of ancdata")
+    level, kind, data = ancillary[0]
+    if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+        raise RuntimeError("Invalid data received")
+    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if message != bytes([len(fds) % 256]):
+        for fd in fds:
+            os.close(fd)
+        raise RuntimeError("Invalid data received")
+    return fds.tolist()
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+    """Send a descriptor over a local connection."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sendfds(sock, [handle])
+
+
+def recv_handle(conn: Any) -> int:
+    """Receive a descriptor over a local connection."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return recvfds(sock, 1)[0]
+
+
+def DupFd(fd: int) -> Any:  # noqa: N802 - the standard library's name
+    """Return a picklable stand-in for a descriptor; its `detach` gives the receiver a descriptor of its own."""
+    popen = context.get_spawning_popen()
+    if popen is not None:
+        return popen.DupFd(popen.duplicate_for_child(fd))
+    from . import resource_sharer
+
+    return resource_sharer.DupFd(fd)
+
+
+# Reducers for callables and sockets
+
+
+class _Sample:
+    def method(self) -> None:
+        pass
+
+
+def _reduce_method(method: Any) -> tuple:
+    if method.__self__ is None:
+        return getattr, (method.__class__, method.__func__.__name__)
+    return getattr, (method.__self__, method.__func__.__name__)
+
+
+def _reduce_method_descriptor(method: Any) -> tuple:
+    return getattr, (method.__objclass__, method.__name__)
+
+
+def _reduce_partial(partial: functools.partial) -> tuple:
+    return _rebuild_partial, (partial.func, partial.args, partial.keywords or {})
+
+
+def _rebuild_partial(func: Callable, args: tuple, keywords: dict) -> functools.partial:
+    return functools.partial(func, *args, **keywords)
+
+
+def _reduce_socket(sock: socket.socket) -> tuple:
+    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(duplicate: Any, family: int, type: int, proto: int) -> socket.socket:  # noqa: A002
+    return socket.socket(family, type, proto, fileno=duplicate.detach())
+
+
+def _register_all() -> None:
+    register(type(_Sample().method), _reduce_method)
+    register(type(list.append), _reduce_method_descriptor)
+    register(type(int.__add__), _reduce_method_descriptor)
+    register(functools.partial, _reduce_partial)
+    register(socket.socket, _reduce_socket)
+
+
+_register_all()
+
+
+class AbstractReducer(metaclass=ABCMeta):
+    """Base class for a replacement of this module, to be assigned to a context's `reducer`."""
+
+    ForkingPickler = ForkingPickler
+    register = register
+    dump = dump
+    send_handle = send_handle
+    recv_handle = recv_handle
+    sendfds = sendfds
+    recvfds = recvfds
+    DupFd = DupFd
+
+    _reduce_method = _reduce_method
+    _reduce_method_descriptor = _reduce_method_descriptor
+    _rebuild_partial = _rebuild_partial
+    _reduce_socket = _reduce_socket
+    _rebuild_socket = _rebuild_socket
+
+    def __init__(self, *args: Any) -> None:
+        _register_all()
