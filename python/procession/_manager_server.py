@@ -1,0 +1,377 @@
+"""The process that holds a manager's objects: who refers to them, and the calls that come in for them.
+
+What the messages look like is CPython's: a request is `(object's id, method, args, kwds)`, with id None for the server's own functions;
+a reply is a kind, such as '#RETURN', and a value. The other side of them is `_manager_proxies`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from traceback import format_exc
+from types import SimpleNamespace
+from typing import Any
+
+from . import connection, process, util
+from .context import AuthenticationError
+
+__all__ = [
+    "RemoteError",
+    "Server",
+    "Token",
+    "all_methods",
+    "dispatch",
+    "listener_client",
+    "public_methods",
+]
+
+
+class Token:
+    """Which object of which manager: its registered type, the server's address, the object's id there."""
+
+    __slots__ = ("address", "id", "typeid")
+
+    def __init__(self, typeid: str, address: Any, id: str) -> None:
+        self.typeid, self.address, self.id = typeid, address, id
+
+    def __getstate__(self) -> tuple[str, Any, str]:
+        return self.typeid, self.address, self.id
+
+    def __setstate__(self, state: tuple[str, Any, str]) -> None:
+        self.typeid, self.address, self.id = state
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # It also travels to programs that do not have this package; what they need of it is the attributes.
+        return SimpleNamespace, (), {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def received(cls, token: Any) -> Token:
+        """A token in whatever form it arrived."""
+        return token if isinstance(token, cls) else cls(token.typeid, token.address, token.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+class RemoteError(Exception):
+    """Something went wrong in the manager's process; the argument is the traceback from there."""
+
+    def __str__(self) -> str:
+        return "\n" + "-" * 75 + "\n" + str(self.args[0]) + "-" * 75
+
+
+def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
+    """Call a function of the server over a connection; raises what it raised."""
+    c.send((id, methodname, args, kwds))
+    kind, result = c.recv()
+    if kind == "#RETURN":
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # the error's frame would keep it, and it the error
+
+
+def convert_to_error(kind: str, result: Any) -> BaseException:
+    """The exception that a reply other than '#RETURN' stands for."""
+    if kind == "#ERROR":
+        return result
+    if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
+        return ValueError(f"Unrecognized message type {kind!r}")
+    if not isinstance(result, str):
+        raise TypeError(f"Result {result!r} (kind '{kind}') type is {type(result)}, not str")
+    return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
+
+
+def all_methods(obj: object) -> list[str]:
+    """The names of everything callable in `obj`."""
+    return [name for name in dir(obj) if callable(getattr(obj, name))]
+
+
+def public_methods(obj: object) -> list[str]:
+    """The names of what is callable in `obj` and does not begin with an underscore."""
+    return [name for name in all_methods(obj) if name[0] != "_"]
+
+
+# Each serializer's way to listen and to connect.
+listener_client = {
+    "pickle": (connection.Listener, connection.Client),
+    "xmlrpclib": (connection.XmlListener, connection.XmlClient),
+}
+
+
+class Server:
+    """A manager's objects and the threads that serve them, one for each connection.
+
+    A registry entry is `(callable, exposed names, method -> type id of what it returns, proxy type)`.
+    """
+
+    public = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
+
+    def __init__(
+        self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str
+    ) -> None:
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        Listener, _Client = listener_client[serializer]
+        # Peers prove their key inside accept(), any number at once: only those that did get a thread.
+        self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
+        self.address = self.listener.address
+        # id -> (object, exposed names, method -> type id); '0' is the server itself.
+        self.id_to_obj: dict[str, Any] = {"0": (None, ())}
+        # id -> how many proxies refer to it, in all processes.
+        self.id_to_refcount: dict[str, int] = {}
+        # As id_to_obj, of objects that others of this server's objects refer to by proxies.
+        self.id_to_local_proxy_obj: dict[str, Any] = {}
+        self.mutex = threading.Lock()
+        self.stop_event = threading.Event()
+
+    def serve_forever(self) -> None:
+        """Serve until `shutdown` is called, then leave the process by `sys.exit(0)`."""
+        self.stop_event.clear()
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
+        try:
+            threading.Thread(target=self.accepter, daemon=True).start()
+            try:
+                self.stop_event.wait()
+            except (KeyboardInterrupt, SystemExit):
+                pass
+        finally:
+            if sys.stdout != sys.__stdout__:
+                util.debug("resetting stdout, stderr")
+                sys.stdout = sys.__stdout__
+                sys.stderr = sys.__stderr__
+            sys.exit(0)
+
+    def accepter(self) -> None:
+        """Give each peer that proved its key a thread, for ever."""
+        while True:
+            try:
+                conn = self.listener.accept()
+            except (AuthenticationError, EOFError, ConnectionError) as error:
+                util.info("refused a connection: %s", error)
+                continue
+            except OSError as error:
+                # Out of descriptors, or the listener was closed: neither changes by asking at once again.
+                util.info("cannot accept connections: %s", error)
+                if self.stop_event.wait(0.1):
+                    return
+                continue
+            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+
+    def handle_request(self, conn: Any) -> None:
+        """Serve a connection to its end."""
+        try:
+            self._handle_request(conn)
+        except SystemExit:
+            pass  # serve_client's way to say that its peer has gone
+        finally:
+            conn.close()
+
+    def _handle_request(self, c: Any) -> None:
+        request = None
+        try:
+            request = c.recv()
+            _ignored, funcname, args, kwds = request
+            assert funcname in self.public, f"{funcname!r} unrecognized"
+            msg = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
+        except EOFError:
+            return
+        except Exception:
+            msg = "#TRACEBACK", format_exc()
+        try:
+            try:
+                c.send(msg)
+            except Exception:
+                c.send(("#TRACEBACK", format_exc()))
+        except Exception as error:
+            self._log_unsent(msg, error)
+
+    @staticmethod
+    def _log_unsent(msg: Any, error: Exception) -> None:
+        util.info("exception in thread serving %r", threading.current_thread().name)
+        util.info(" ... message was %r", msg)
+        util.info(" ... exception was %r", error)
+
+    def serve_client(self, conn: Any) -> None:
+        """Answer the calls that the proxies of one thread send over one connection."""
+        util.debug("starting server thread to service %r", threading.current_thread().name)
+        while not self.stop_event.is_set():
+            try:
+                request = conn.recv()
+            except EOFError:
+                util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
+                sys.exit(0)
+            except ConnectionError:
+                sys.exit(0)
+            except Exception:
+                msg = "#TRACEBACK", format_exc()
+            else:
+                msg = self._call(conn, request)
+                # It may hold the last reference to a proxy: not until the next request comes.
+                request = None
+            try:
+                try:
+                    conn.send(msg)
+                except Exception:
+                    conn.send(("#UNSERIALIZABLE", format_exc()))
+            except Exception as error:
+                self._log_unsent(msg, error)
+                conn.close()
+                sys.exit(1)
+            msg = None  # type: ignore[assignment]
+
+    def _call(self, conn: Any, request: Any) -> tuple[str, Any]:
+        """Call a method of an object; the reply."""
+        try:
+            ident, methodname, args, kwds = request
+            try:
+                obj, exposed, gettypeid = self.id_to_obj[ident]
+            except KeyError:
+                if ident not in self.id_to_local_proxy_obj:
+                    raise
+                obj, exposed, gettypeid = self.id_to_local_proxy_obj[ident]
+            function = getattr(obj, methodname, None) if methodname in exposed else None
+            if function is None:
+                fallback = self.fallback_mapping.get(methodname)
+                if fallback is None:
+                    raise AttributeError(
+                        f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}"
+                    )
+                return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
+        except Exception:
+            return "#TRACEBACK", format_exc()
+        try:
+            result = function(*args, **kwds)
+        except Exception as error:
+            return "#ERROR", error
+        try:
+            typeid = gettypeid and gettypeid.get(methodname)
+            if not typeid:
+                return "#RETURN", result
+            rident, rexposed = self.create(conn, typeid, result)
+            return "#PROXY", (rexposed, Token(typeid, self.address, rident))
+        except Exception:
+            return "#TRACEBACK", format_exc()
+
+    def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
+        """The object itself, to be pickled."""
+        return obj
+
+    def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
+        """The object's str()."""
+        return str(obj)
+
+    def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
+        """The object's repr()."""
+        return repr(obj)
+
+    # What every proxy may call, exposed or not.
+    fallback_mapping = {
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+    }
+
+    def dummy(self, c: Any) -> None:
+        """Do nothing: whoever can call it is connected."""
+
+    def debug_info(self, c: Any) -> str:
+        """The objects and how many proxies refer to each, for people."""
+        with self.mutex:
+            return "\n".join(
+                f"  {ident}:       refcount={count}\n    {str(self.id_to_obj[ident][0])[:75]}"
+                for ident, count in sorted(self.id_to_refcount.items())
+                if ident != "0"
+            )
+
+    def number_of_objects(self, c: Any) -> int:
+        """How many objects proxies refer to."""
+        return len(self.id_to_refcount)
+
+    def shutdown(self, c: Any) -> None:
+        """End `serve_forever`."""
+        try:
+            util.debug("manager received shutdown message")
+            c.send(("#RETURN", None))
+        finally:
+            self.stop_event.set()
+
+    def create(
+        self, c: Any, typeid: str, /, *args: Any, **kwds: Any
+    ) -> tuple[str, tuple[str, ...]]:
+        """Make an object of a registered type, with one reference to it; its id and its exposed names.
+
+        A type without a callable takes the object itself.
+        """
+        callable, exposed, method_to_typeid, _proxytype = self.registry[typeid]
+        if callable is None:
+            if kwds or len(args) != 1:
+                raise ValueError("Without callable, must have one non-keyword argument")
+            obj = args[0]
+        else:
+            obj = callable(*args, **kwds)
+        if exposed is None:
+            exposed = public_methods(obj)
+        if method_to_typeid is not None:
+            if not isinstance(method_to_typeid, dict):
+                raise TypeError(
+                    f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict"
+                )
+            exposed = [*exposed, *method_to_typeid]
+        # A string: XML-RPC has no integer of 64 bits.
+        ident = f"{id(obj):x}"
+        util.debug("%r callable returned object with id %r", typeid, ident)
+        with self.mutex:
+            # Both at once: a decref of the same object must not come in between.
+            self.id_to_obj[ident] = obj, set(exposed), method_to_typeid
+            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+        return ident, tuple(exposed)
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
+        """The exposed names of an object."""
+        return tuple(self.id_to_obj[token.id][1])
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """From now on the connection carries calls of objects' methods; `name` is its thread's, for logs."""
+        threading.current_thread().name = name
+        c.send(("#RETURN", None))
+        self.serve_client(c)
+
+    def incref(self, c: Any, ident: str) -> None:
+        """Another proxy refers to the object."""
+        with self.mutex:
+            if ident in self.id_to_refcount:
+                self.id_to_refcount[ident] += 1
+                return
+            # Nobody outside referred to it any more, but one of our own objects does, and gave a proxy away.
+            self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
+            self.id_to_refcount[ident] = 1
+            util.debug("Server re-enabled tracking & INCREF %r", ident)
+
+    def decref(self, c: Any, ident: str) -> None:
+        """A proxy less refers to the object; without any it is dropped."""
+        with self.mutex:
+            if ident not in self.id_to_refcount and ident in self.id_to_local_proxy_obj:
+                util.debug("Server DECREF skipping %r", ident)
+                return
+            self.id_to_refcount[ident] -= 1
+            if self.id_to_refcount[ident] > 0:
+                return
+            del self.id_to_refcount[ident]
+            dropped = self.id_to_obj.pop(ident)
+        util.debug("disposing of obj with id %r", ident)
+        # Here, not under the mutex: it may hold proxies, whose own decref comes back to this server.
+        del dropped

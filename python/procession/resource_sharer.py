@@ -1,0 +1,131 @@
+"""Descriptors for processes that are not known yet: a thread hands them to whoever comes with the right number and key.
+
+Used when something that holds a descriptor is pickled on its way to a process that is already running; one that is being started
+gets its descriptors from whoever starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from . import process, util
+from .context import reduction
+
+__all__ = ["DupFd", "stop"]
+
+
+class DupFd:
+    """A duplicate of a descriptor that can be pickled; `detach` works once, in any process of the family."""
+
+    def __init__(self, fd: int) -> None:
+        duplicate = os.dup(fd)
+
+        def send(conn: Any, pid: int) -> None:
+            reduction.send_handle(conn, duplicate, pid)
+
+        def close() -> None:
+            os.close(duplicate)
+
+        self._id = _resource_sharer.register(send, close)
+
+    def detach(self) -> int:
+        """The descriptor, in this process. Raises OSError or EOFError when its giver is gone or it was taken already."""
+        with _ResourceSharer.get_connection(self._id) as conn:
+            return reduction.recv_handle(conn)
+
+
+class _ResourceSharer:
+    """What is waiting to be taken, and the thread that gives it away; the thread starts with the first registration."""
+
+    def __init__(self) -> None:
+        self._key = 0
+        self._cache: dict[int, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()
+        self._listener: Any = None
+        self._address: Any = None
+        self._thread: threading.Thread | None = None
+        util.register_after_fork(self, _ResourceSharer._afterfork)
+
+    def register(self, send: Any, close: Any) -> tuple[Any, int]:
+        """Keep a resource until it is taken: `send(connection, pid)`, then `close()`. Returns what takes it."""
+        with self._lock:
+            if self._address is None:
+                self._start()
+            self._key += 1
+            self._cache[self._key] = (send, close)
+            return self._address, self._key
+
+    @staticmethod
+    def get_connection(ident: tuple[Any, int]) -> Any:
+        """The connection over which the resource comes."""
+        from .connection import Client
+
+        address, key = ident
+        conn = Client(address, authkey=process.current_process().authkey)
+        conn.send((key, os.getpid()))
+        return conn
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread, waiting up to `timeout` seconds, and give up what nobody took."""
+        from .connection import Client
+
+        with self._lock:
+            if self._address is None:
+                return
+            with Client(self._address, authkey=process.current_process().authkey) as conn:
+                conn.send(None)
+            assert self._thread is not None
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                util.sub_warning("_ResourceSharer thread did not stop when asked")
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = self._address = self._thread = None
+        for _send, close in self._cache.values():
+            close()
+        self._cache.clear()
+
+    def _afterfork(self) -> None:
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+        self._forget()
+
+    def _start(self) -> None:
+        from .connection import Listener
+
+        util.debug("starting listener and thread for sending handles")
+        self._listener = Listener(authkey=process.current_process().authkey, backlog=128)
+        self._address = self._listener.address
+        self._thread = threading.Thread(target=self._serve, args=(self._listener,), daemon=True)
+        self._thread.start()
+
+    def _serve(self, listener: Any) -> None:
+        import signal
+        import sys
+
+        # Signals are for the program's own threads.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            try:
+                with listener.accept() as conn:
+                    request = conn.recv()
+                    if request is None:
+                        return
+                    key, pid = request
+                    send, close = self._cache.pop(key)
+                    try:
+                        send(conn, pid)
+                    finally:
+                        close()
+            except Exception:
+                if util.is_exiting():
+                    return
+                sys.excepthook(*sys.exc_info())
+
+
+_resource_sharer = _ResourceSharer()
+stop = _resource_sharer.stop
