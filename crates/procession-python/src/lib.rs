@@ -1,4 +1,5 @@
 //! The Python extension module `procession._procession`.
+#![allow(clippy::needless_pass_by_value)] // arguments arrive by value
 use pyo3::prelude::*;
 
 mod common;

@@ -152,7 +152,7 @@ impl Child {
 
 impl Watch {
     fn open(pid: i32) -> Result<Self> {
-        let Some(process) = Pid::from_raw(pid).filter(|_| pid > 0) else {
+        let Some(process) = process(pid) else {
             return Err(Error::os("pidfd_open", Errno::INVAL));
         };
         match pidfd_open(process, PidfdFlags::empty()) {
@@ -167,6 +167,11 @@ impl Watch {
             .map(Self::Ended)
             .map_err(|e| Error::os("eventfd", e))
     }
+}
+
+/// A process id as rustix takes it.
+pub(super) fn process(pid: i32) -> Option<Pid> {
+    (pid > 0).then(|| Pid::from_raw(pid)).flatten()
 }
 
 /// Wait until `fd` is readable.

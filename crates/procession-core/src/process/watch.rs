@@ -2,7 +2,7 @@
 //!
 //! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
 
-use super::child::readable;
+use super::child::{process, readable};
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
 use rustix::process::{getppid, pidfd_open, Pid, PidfdFlags};
@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// From now on end this process when process `parent` ends: SIGTERM, and SIGKILL half a second later should that not do.
 /// At once when it is already gone. Holds in this process only, not in its children.
 pub fn watch_parent(parent: i32) -> Result<()> {
-    let Some(parent) = Pid::from_raw(parent).filter(|_| parent > 0) else {
+    let Some(parent) = process(parent) else {
         return Err(Error::os("pidfd_open", Errno::INVAL));
     };
     let pidfd = match pidfd_open(parent, PidfdFlags::empty()) {

@@ -3,13 +3,13 @@
 //! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
 //! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
 
-use crate::process::child::readable;
+use crate::process::child::{process, readable};
 use crate::process::{Child, Exit};
 use crate::sys::scm;
 use crate::{Deadline, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{fstat, FileType};
-use rustix::process::{pidfd_open, Pid, PidfdFlags};
+use rustix::process::{pidfd_open, PidfdFlags};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -76,7 +76,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> bool {
 
 /// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
 fn process_lives(pid: i32) -> bool {
-    let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let pidfd = process(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     pidfd.is_some_and(|pidfd| matches!(readable(pidfd.as_fd(), Deadline::Now), Ok(false)))
 }
 

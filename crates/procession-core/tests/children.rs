@@ -1,0 +1,109 @@
+//! Children that are programs: how they end, what they inherit.
+
+use procession_core::process::{spawn, Child, Exit};
+use procession_core::Deadline;
+use rustix::fs::{memfd_create, MemfdFlags};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+fn shell(script: &str, keep: &[&OwnedFd]) -> Child {
+    let keep: Vec<_> = keep.iter().map(|fd| fd.as_raw_fd()).collect();
+    spawn(OsStr::new("/bin/sh"), &["sh", "-c", script], &[], &keep).expect("there is a shell")
+}
+
+fn end(child: &Child) -> Option<Exit> {
+    child.wait(Deadline::Never).expect("no error")
+}
+
+#[test]
+fn exit_code_and_signal() {
+    assert_eq!(end(&shell("exit 7", &[])), Some(Exit::Code(7)));
+    assert_eq!(end(&shell("kill -SEGV $$", &[])), Some(Exit::Signal(11)));
+}
+
+#[test]
+fn a_running_child_has_no_exit_until_it_is_killed() {
+    let child = shell("exec sleep 1000", &[]);
+    assert_eq!(child.try_wait().unwrap(), None);
+    assert_eq!(
+        child
+            .wait(Deadline::after(Duration::from_millis(10)))
+            .unwrap(),
+        None
+    );
+    child.signal(libc::SIGKILL).unwrap();
+    assert_eq!(end(&child), Some(Exit::Signal(9)));
+    assert_eq!(end(&child), Some(Exit::Signal(9)), "it stays known");
+    child
+        .signal(libc::SIGKILL)
+        .expect("no error for one that ended");
+}
+
+#[test]
+fn two_threads_wait_for_one_child() {
+    for _ in 0..50 {
+        let child = shell("exit 3", &[]);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| end(&child));
+            assert_eq!(end(&child), Some(Exit::Code(3)));
+            assert_eq!(other.join().unwrap(), Some(Exit::Code(3)));
+        });
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_an_error() {
+    let error = spawn(OsStr::new("/no/such/program"), &["x"], &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[test]
+fn only_wanted_descriptors_arrive() {
+    let kept = memfd_create("kept", MemfdFlags::CLOEXEC).unwrap();
+    let other = memfd_create("other", MemfdFlags::CLOEXEC).unwrap();
+    let stray = memfd_create("stray", MemfdFlags::empty()).unwrap();
+    let script = format!(
+        "test -e /proc/self/fd/{} && ! test -e /proc/self/fd/{} && ! test -e /proc/self/fd/{}",
+        kept.as_raw_fd(),
+        other.as_raw_fd(),
+        stray.as_raw_fd()
+    );
+    assert_eq!(end(&shell(&script, &[&kept])), Some(Exit::Code(0)));
+    let flags = rustix::io::fcntl_getfd(kept.as_fd()).unwrap();
+    assert!(
+        flags.contains(rustix::io::FdFlags::CLOEXEC),
+        "still close-on-exec here"
+    );
+}
+
+#[test]
+fn the_environment_can_be_added_to() {
+    let extra = [("PROCESSION_TEST", "twelve".into())];
+    let argv = [
+        "sh",
+        "-c",
+        "test \"$PROCESSION_TEST\" = twelve && test -n \"$PATH\"",
+    ];
+    let child = spawn(OsStr::new("/bin/sh"), &argv, &extra, &[]).unwrap();
+    assert_eq!(end(&child), Some(Exit::Code(0)));
+}
+
+#[test]
+fn a_child_somebody_else_reaped_ended_somehow() {
+    let child = shell("exit 5", &[]);
+    // SAFETY: a null status pointer is allowed.
+    unsafe { libc::waitpid(child.pid(), std::ptr::null_mut(), 0) };
+    assert_eq!(end(&child), Some(Exit::Unknown));
+    assert_eq!(end(&child).map(Exit::code), Some(255));
+}
+
+#[test]
+fn an_unknown_pid_has_ended() {
+    let gone = shell("exit 0", &[]);
+    end(&gone);
+    let adopted = Child::adopt(gone.pid()).unwrap();
+    assert_eq!(end(&adopted), Some(Exit::Unknown));
+    assert!(Child::adopt(0).is_err());
+    assert!(Child::adopt(-1).is_err());
+}
