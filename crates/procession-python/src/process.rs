@@ -6,7 +6,7 @@
 //! def attach(fd: int) -> None: ...            # join the family (takes over fd); before anything else of this module is used
 //! def family_id() -> bytes: ...               # 16 bytes
 //! def set_name(name: str) -> None: ...        # this process's name in the roll
-//! def members() -> list[dict]: ...            # {"pid", "name", "state", ...} of every process in the roll
+//! def members() -> list[dict]: ...            # {"pid", "name", "parent" (pid or None), "state"} of every process in the roll
 //!
 //! # children
 //! def spawn_exec(path: str, argv: list[str], pass_fds: list[int]) -> Child: ...
@@ -63,10 +63,10 @@ use crate::common::{deadline, raise, wait};
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
 use procession_core::process::zygote::{self, Event, Request, Server};
 use procession_core::process::{self, Child as CoreChild};
-use procession_core::{family, Error, Family};
+use procession_core::{family, roll, Error, Family};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +89,34 @@ pub fn attach(fd: RawFd) -> PyResult<()> {
 pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
     let id = family().map_err(raise)?.id();
     Ok(PyBytes::new(py, &id.to_ne_bytes()))
+}
+
+/// This process's name in the roll.
+#[pyfunction]
+pub fn set_name(name: &str) -> PyResult<()> {
+    family().map_err(raise)?.me();
+    roll::set_name(name);
+    Ok(())
+}
+
+/// The processes of the family: pid, name, parent's pid, state.
+#[pyfunction]
+pub fn members(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let all = roll::members();
+    let pid = |owner| {
+        all.iter()
+            .find(|member| Some(member.owner) == owner)
+            .map(|member| member.pid)
+    };
+    let describe = |member: &roll::Member| {
+        let dict = PyDict::new(py);
+        dict.set_item("pid", member.pid)?;
+        dict.set_item("name", &member.name)?;
+        dict.set_item("parent", pid(member.parent))?;
+        dict.set_item("state", format!("{:?}", member.state).to_lowercase())?;
+        Ok(dict)
+    };
+    all.iter().map(describe).collect()
 }
 
 /// Run a program as a child that gets the descriptors 0, 1, 2 and `pass_fds`.
@@ -338,6 +366,7 @@ impl ZygoteRequest {
     /// In the zygote: the fork failed.
     fn failed(&self, errno: i32) -> PyResult<()> {
         self.take()?.failed(errno);
+        roll::abandon_reserved();
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A copy of this process.
 
 use super::Child;
+use crate::roll::abandon_reserved;
 use crate::{Error, Result};
 
 /// The two who return from [`fork`].
@@ -18,11 +19,16 @@ pub enum Forked {
 /// If the process has other threads, the child must not rely on anything they may have been changing at that moment,
 /// as with every fork.
 pub unsafe fn fork() -> Result<Forked> {
-    crate::family()?.me(); // a child of fork inherits its family, so there must be one
-                           // SAFETY: the caller's promise.
+    // A child of fork inherits its family, so there must be one.
+    crate::family()?.me();
+    // SAFETY: the caller's promise.
     match unsafe { libc::fork() } {
         0 => Ok(Forked::Child),
         pid if pid > 0 => Child::adopt(pid).map(Forked::Parent),
-        _ => Err(Error::os("fork", std::io::Error::last_os_error())),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            abandon_reserved();
+            Err(Error::os("fork", error))
+        }
     }
 }
