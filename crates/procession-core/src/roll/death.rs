@@ -16,8 +16,12 @@ const ASK_AGAIN: u64 = 20;
 /// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and start time).
 /// Whoever learns of a death here marks it, reclaims what the dead owned and wakes those who waited on it.
 pub fn is_alive(owner: Owner) -> bool {
-    let Some(table) = table::table() else { return false };
-    let Some(entry) = table.get(owner) else { return false };
+    let Some(table) = table::table() else {
+        return false;
+    };
+    let Some(entry) = table.get(owner) else {
+        return false;
+    };
     let life = entry.life();
     if life.generation() != owner.generation() {
         return false;
@@ -37,7 +41,8 @@ pub fn is_alive(owner: Owner) -> bool {
 pub(crate) fn is_known_dead(owner: Owner) -> bool {
     table::entry(owner).is_none_or(|entry| {
         let life = entry.life();
-        life.generation() != owner.generation() || !matches!(life.stage(), Stage::Live | Stage::Starting)
+        life.generation() != owner.generation()
+            || !matches!(life.stage(), Stage::Live | Stage::Starting)
     })
 }
 
@@ -58,7 +63,9 @@ pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
 
 /// Look after every process of the family and clear away those that died. Says how many are left.
 pub fn sweep() -> usize {
-    let Some(table) = table::table() else { return 0 };
+    let Some(table) = table::table() else {
+        return 0;
+    };
     table
         .in_use()
         .filter(|(slot, entry)| is_alive(Owner::new(*slot, entry.life().generation())))

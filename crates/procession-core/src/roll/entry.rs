@@ -124,9 +124,13 @@ impl Entry {
         self.name_version.store(version, Ordering::Relaxed);
         fence(Ordering::Release);
         for (word, part) in self.name.iter().zip(bytes.chunks_exact(8)) {
-            word.store(u64::from_ne_bytes(part.try_into().unwrap_or_default()), Ordering::Relaxed);
+            word.store(
+                u64::from_ne_bytes(part.try_into().unwrap_or_default()),
+                Ordering::Relaxed,
+            );
         }
-        self.name_version.store(version.wrapping_add(1), Ordering::Release);
+        self.name_version
+            .store(version.wrapping_add(1), Ordering::Release);
     }
 
     pub(super) fn name(&self) -> String {
@@ -141,7 +145,10 @@ impl Entry {
                 break;
             }
         }
-        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        let len = bytes
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(bytes.len());
         String::from_utf8_lossy(&bytes[..len]).into_owned()
     }
 }
@@ -159,10 +166,16 @@ mod tests {
     fn life_keeps_its_parts_apart() {
         let life = Life::new(u16::MAX, Stage::Live, (1 << 22) - 1, u64::MAX);
         assert_eq!((life.generation(), life.stage()), (u16::MAX, Stage::Live));
-        assert_eq!((life.pid(), life.start()), ((1 << 22) - 1, Life::START_MASK));
+        assert_eq!(
+            (life.pid(), life.start()),
+            ((1 << 22) - 1, Life::START_MASK)
+        );
         let reaper = Owner::new(32767, u16::MAX);
         let dead = Life::dead(7, reaper);
-        assert_eq!((dead.generation(), dead.stage(), dead.reaper()), (7, Stage::Dead, Some(reaper)));
+        assert_eq!(
+            (dead.generation(), dead.stage(), dead.reaper()),
+            (7, Stage::Dead, Some(reaper))
+        );
         assert!(reaper.to_bits() < 1 << 31);
     }
 }

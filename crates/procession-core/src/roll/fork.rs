@@ -55,7 +55,13 @@ fn own_start() -> u64 {
 extern "C" fn prepare() {
     // A fork cannot be refused: without an entry the child will try to register by itself.
     let Ok(parent) = me() else { return };
-    let reserved = table::claim(Stage::Starting, std::process::id(), own_start(), Some(parent), true);
+    let reserved = table::claim(
+        Stage::Starting,
+        std::process::id(),
+        own_start(),
+        Some(parent),
+        true,
+    );
     RESERVED.set(reserved.map_or(0, Owner::to_bits));
 }
 
@@ -82,7 +88,9 @@ extern "C" fn child() {
 }
 
 fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
-    let Some(entry) = table::entry(owner) else { return false };
+    let Some(entry) = table::entry(owner) else {
+        return false;
+    };
     let life = entry.life();
     let mine = life.generation() == owner.generation()
         && life.stage() == Stage::Starting
@@ -97,9 +105,13 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
 
 /// Free the entry that this thread's last fork reserved: to be called when that fork failed, and only then.
 pub fn abandon_reserved() {
-    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else { return };
+    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else {
+        return;
+    };
     let Some(table) = table::table() else { return };
-    let Some(entry) = table.get(owner) else { return };
+    let Some(entry) = table.get(owner) else {
+        return;
+    };
     let life = entry.life();
     if life.generation() == owner.generation() && life.stage() == Stage::Starting {
         table.release(owner, life);

@@ -6,17 +6,17 @@ mod death;
 mod entry;
 mod fork;
 mod table;
-mod waits;
 #[cfg(test)]
 mod tests;
+mod waits;
 
-pub(crate) use death::{is_known_dead, looks_dead_lately};
 pub use death::{is_alive, sweep};
+pub(crate) use death::{is_known_dead, looks_dead_lately};
 pub(crate) use entry::Entry;
 pub use fork::abandon_reserved;
 pub(crate) use fork::thread;
-pub use table::{describe, me, members, set_name, Member, State};
 pub(crate) use table::{births, entry, fork_born_between, join, now, open, Table};
+pub use table::{describe, me, members, set_name, Member, State};
 pub(crate) use waits::{announce, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).

@@ -119,7 +119,13 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
 }
 
 /// Claim a free entry.
-pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
+pub(super) fn claim(
+    stage: Stage,
+    pid: u32,
+    start: u64,
+    parent: Option<Owner>,
+    by_fork: bool,
+) -> Result<Owner> {
     let table = match table() {
         Some(table) => table,
         None => open(crate::family()?.arena())?,
@@ -149,7 +155,9 @@ pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
 
 /// How many processes were born so far: an object created now is born after that many.
 pub(crate) fn births() -> u64 {
-    table().map_or(0, |table| table.arena.header().births.load(Ordering::SeqCst))
+    table().map_or(0, |table| {
+        table.arena.header().births.load(Ordering::SeqCst)
+    })
 }
 
 /// Whether some other process (or one about to start), neither this one nor an ancestor of it, was born by fork with a birth number in
@@ -182,7 +190,9 @@ pub fn set_name(name: &str) {
 
 /// The processes of the family.
 pub fn members() -> Vec<Member> {
-    let Some(table) = table() else { return Vec::new() };
+    let Some(table) = table() else {
+        return Vec::new();
+    };
     table
         .in_use()
         .filter_map(|(slot, entry)| {
@@ -245,7 +255,8 @@ impl Table {
             return Err(Error::RollFull(seen));
         }
         self.arena.commit_roll(more)?;
-        self.word(Word::Size).fetch_max(more as u64, Ordering::AcqRel);
+        self.word(Word::Size)
+            .fetch_max(more as u64, Ordering::AcqRel);
         Ok(())
     }
 
@@ -255,18 +266,28 @@ impl Table {
 
     /// The entries in use, by the hints.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        self.entries[..self.size()].chunks(GROUP).enumerate().flat_map(|(at, group)| {
-            let mut bits = group[0].used.load(Ordering::Acquire);
-            std::iter::from_fn(move || {
-                let bit = bits.trailing_zeros() as usize;
-                bits &= bits.wrapping_sub(1);
-                group.get(bit).map(|entry| (at * GROUP + bit, entry))
+        self.entries[..self.size()]
+            .chunks(GROUP)
+            .enumerate()
+            .flat_map(|(at, group)| {
+                let mut bits = group[0].used.load(Ordering::Acquire);
+                std::iter::from_fn(move || {
+                    let bit = bits.trailing_zeros() as usize;
+                    bits &= bits.wrapping_sub(1);
+                    group.get(bit).map(|entry| (at * GROUP + bit, entry))
+                })
             })
-        })
     }
 
     /// Claim a free entry among those in use so far. Async-signal-safe.
-    pub(super) fn claim_any(&self, stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Option<Owner> {
+    pub(super) fn claim_any(
+        &self,
+        stage: Stage,
+        pid: u32,
+        start: u64,
+        parent: Option<Owner>,
+        by_fork: bool,
+    ) -> Option<Owner> {
         let birth = self.arena.header().births.fetch_add(1, Ordering::SeqCst) + 1;
         let entries = &self.entries[..self.size()];
         let first = self.word(Word::Next).fetch_add(1, Ordering::Relaxed) as usize;
@@ -277,15 +298,23 @@ impl Table {
                 continue;
             }
             // SYNC: the hint goes first; whoever releases an entry clears it while the entry is still dead, so it cannot be lost.
-            self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
+            self.hint(slot)
+                .fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
             let generation = life.generation().wrapping_add(1).max(1);
             if entry.change(life, Life::new(generation, stage, pid, start)) {
                 // DEATH: until these are written the life word alone speaks for the entry; a `birth` of zero counts as any birth.
-                entry.pid.store(if stage == Stage::Live { pid } else { 0 }, Ordering::Relaxed);
-                entry.parent.store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
+                entry.pid.store(
+                    if stage == Stage::Live { pid } else { 0 },
+                    Ordering::Relaxed,
+                );
+                entry
+                    .parent
+                    .store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
                 entry.since.store(now(), Ordering::Relaxed);
                 entry.set_name("");
-                entry.birth.store(birth << 1 | u64::from(by_fork), Ordering::Release);
+                entry
+                    .birth
+                    .store(birth << 1 | u64::from(by_fork), Ordering::Release);
                 return Some(Owner::new(slot, generation));
             }
         }
@@ -300,11 +329,13 @@ impl Table {
     pub(super) fn release(&self, owner: Owner, from: Life) {
         let entry = &self.entries[owner.slot()];
         let spinning = entry.spinning.swap(0, Ordering::Relaxed);
-        self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
+        self.spinners()
+            .fetch_sub(spinning.into(), Ordering::Relaxed);
         entry.forget_waits();
         entry.birth.store(0, Ordering::Relaxed);
         entry.since.store(0, Ordering::Relaxed);
-        self.hint(owner.slot()).fetch_and(!(1 << (owner.slot() % GROUP)), Ordering::AcqRel);
+        self.hint(owner.slot())
+            .fetch_and(!(1 << (owner.slot() % GROUP)), Ordering::AcqRel);
         entry.change(from, Life::free(owner.generation()));
     }
 

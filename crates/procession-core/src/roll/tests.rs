@@ -8,7 +8,8 @@ fn fork(child: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
     match unsafe { libc::fork() } {
         0 => {
-            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+            let fine =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
             // SAFETY: ends the process.
             unsafe { libc::_exit(i32::from(!fine)) }
         }
@@ -47,7 +48,10 @@ fn a_process_has_one_place_and_a_child_another() {
     let child = fork(|| {
         let mine = me().unwrap();
         set_name("child");
-        let about = members().into_iter().find(|member| member.owner == mine).unwrap();
+        let about = members()
+            .into_iter()
+            .find(|member| member.owner == mine)
+            .unwrap();
         mine != here
             && is_alive(here)
             && about.pid == std::process::id()
@@ -62,7 +66,10 @@ fn a_process_has_one_place_and_a_child_another() {
 }
 
 fn about_parent_pid(owner: Owner) -> u32 {
-    members().into_iter().find(|member| member.owner == owner).map_or(0, |member| member.pid)
+    members()
+        .into_iter()
+        .find(|member| member.owner == owner)
+        .map_or(0, |member| member.pid)
 }
 
 #[test]
@@ -74,7 +81,11 @@ fn a_killed_process_is_dead_even_as_a_zombie_and_its_place_is_used_again() {
             std::thread::park();
         });
         wait_until(|| members().iter().any(|member| member.pid == child as u32));
-        let owner = members().iter().find(|member| member.pid == child as u32).unwrap().owner;
+        let owner = members()
+            .iter()
+            .find(|member| member.pid == child as u32)
+            .unwrap()
+            .owner;
         assert!(is_alive(owner));
         kill(child);
         wait_until(|| !is_alive(owner));
@@ -102,7 +113,10 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_but_its_own_line() {
     });
     wait_until(|| members().iter().any(|member| member.pid == child as u32));
     assert!(fork_born_between(born, births()));
-    assert!(!fork_born_between(births(), births()), "what is made now is inherited by nobody");
+    assert!(
+        !fork_born_between(births(), births()),
+        "what is made now is inherited by nobody"
+    );
     kill(child);
     reap(child);
     sweep();
@@ -112,7 +126,10 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_but_its_own_line() {
 #[test]
 fn a_failed_fork_leaves_no_entry_when_said_so() {
     family().unwrap().me();
-    let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    let limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     let mut before = limit;
     // SAFETY: both structures outlive the calls. Root is not bound by this limit: then the fork succeeds and there is nothing to test.
     let child = unsafe {
@@ -142,14 +159,21 @@ fn a_reaper_that_dies_is_succeeded() {
         std::thread::park();
     });
     wait_until(|| members().iter().any(|member| member.pid == child as u32));
-    let owner = members().iter().find(|member| member.pid == child as u32).unwrap().owner;
+    let owner = members()
+        .iter()
+        .find(|member| member.pid == child as u32)
+        .unwrap()
+        .owner;
     kill(child);
     reap(child);
     // A reaper that marked the entry and died.
     let reaper = fork(|| {
         let entry = entry(owner).unwrap();
         let life = entry.life();
-        entry.change(life, super::entry::Life::dead(owner.generation(), me().unwrap()))
+        entry.change(
+            life,
+            super::entry::Life::dead(owner.generation(), me().unwrap()),
+        )
     });
     assert_eq!(reap(reaper), 0);
     assert!(is_known_dead(owner));
@@ -167,8 +191,15 @@ fn many_processes_at_once_grow_the_table() {
             })
         })
         .collect();
-    wait_until(|| members().iter().filter(|member| member.state == State::Live).count() == 201);
-    let owners: std::collections::HashSet<_> = members().into_iter().map(|member| member.owner).collect();
+    wait_until(|| {
+        members()
+            .iter()
+            .filter(|member| member.state == State::Live)
+            .count()
+            == 201
+    });
+    let owners: std::collections::HashSet<_> =
+        members().into_iter().map(|member| member.owner).collect();
     assert_eq!(owners.len(), 201);
     for &child in &children {
         kill(child);

@@ -2,9 +2,24 @@
 //!
 //! The README of this folder holds the state machines and the wake-up argument.
 
+mod barrier;
+mod condition;
+mod event;
+mod lock;
 mod primitive;
+mod raw;
+mod rlock;
+mod semaphore;
 mod spin;
 pub mod wait;
+mod waiters;
+
+pub use barrier::{Arrival, Barrier, BarrierError, Last, Participant};
+pub use condition::{Condition, Waiter};
+pub use event::Event;
+pub use lock::Lock;
+pub use rlock::RLock;
+pub use semaphore::{Semaphore, SEM_VALUE_MAX};
 
 /// Process-local state of this room after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {}

@@ -1,0 +1,88 @@
+//! `Event`: a flag to wait for.
+
+use super::primitive::{AtomicU32, Ordering};
+use super::wait::{EventCount, Purpose};
+use crate::arena::{Handle, Kind, Object, Ref};
+use crate::{Deadline, Result, WaitError};
+
+const SET: u32 = 1;
+const TIMES: u32 = 2;
+
+/// An event's state in the arena. Word: how often it was set, and the flag in bit 0.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct State {
+    word: AtomicU32,
+    event: EventCount,
+}
+
+// SAFETY: atomics only; zero is an event not set; every word makes sense.
+unsafe impl Object for State {
+    const KIND: Kind = Kind::Event;
+    const NAME: &'static str = "Event";
+}
+
+/// An event that processes share.
+#[derive(Clone, Debug)]
+pub struct Event {
+    state: Ref<State>,
+}
+
+impl Event {
+    /// A new event, not set.
+    pub fn create() -> Result<Self> {
+        Ok(Self {
+            state: Ref::create()?,
+        })
+    }
+
+    /// The event behind a handle.
+    pub fn attach(handle: Handle) -> Result<Self> {
+        Ok(Self {
+            state: Ref::attach(handle)?,
+        })
+    }
+
+    /// The handle to send.
+    pub fn handle(&self) -> Handle {
+        self.state.handle()
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.state.word.load(Ordering::Acquire) & SET != 0
+    }
+
+    /// Set it: whoever waits goes on, even when it is cleared at once.
+    pub fn set(&self) {
+        let _ = self
+            .state
+            .word
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                (word & SET == 0).then(|| word.wrapping_add(TIMES) | SET)
+            });
+        // Also when it was set already: whoever did that may have died before he woke anybody.
+        self.state.event.notify_all();
+    }
+
+    /// Clear it.
+    pub fn clear(&self) {
+        self.state.word.fetch_and(!SET, Ordering::AcqRel);
+    }
+
+    /// Wait until it is set, or was set since this call began. A wait that was [`Interrupted`](WaitError::Interrupted) goes on with the same
+    /// `begun`, which [`begin`](Self::begin) gives.
+    pub fn wait(&self, begun: u32, deadline: Deadline) -> Result<(), WaitError> {
+        let state = &*self.state;
+        let purpose = Purpose::of(Kind::Event, Some(self.handle()));
+        state.event.wait_for(purpose, deadline, || {
+            let word = state.word.load(Ordering::Acquire);
+            (word & SET != 0 || word & !SET != begun & !SET).then_some(())
+        })
+    }
+
+    /// The moment from which on a wait counts.
+    pub fn begin(&self) -> u32 {
+        self.state.word.load(Ordering::Acquire)
+    }
+}

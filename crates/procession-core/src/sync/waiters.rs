@@ -1,0 +1,278 @@
+//! Places for those who wait in a condition or a barrier: each waiter has a word of its own, on which he sleeps and learns what was decided.
+
+use super::primitive::{sleep, wake, AtomicU32, AtomicU64, Ordering, Woken};
+use super::spin::Spin;
+use super::wait::Purpose;
+use crate::arena::{self, Handle, Kind, Object, Ref};
+use crate::roll::{self, Owner};
+use crate::{Deadline, Result, WaitError};
+use std::time::Instant;
+
+/// Places in a chunk: an object that contains one fits 512 bytes.
+const PLACES: usize = 56;
+/// Tickets count modulo this.
+const TICKETS: u32 = 1 << 30;
+
+/// One waiter's word; zero is a free place.
+///
+/// `ticket 30 | broken | asleep | decided | owner 31`. The lower half is what he sleeps on: it changes only by the decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Word(u64);
+
+const DECIDED: u64 = 1 << 31;
+const ASLEEP: u64 = 1 << 32;
+const BROKEN: u64 = 1 << 33;
+
+impl Word {
+    fn new(ticket: u32, owner: Owner) -> Self {
+        Self(u64::from(ticket % TICKETS) << 34 | u64::from(owner.to_bits()))
+    }
+
+    pub(super) fn owner(self) -> Option<Owner> {
+        Owner::from_bits(self.0 as u32)
+    }
+
+    pub(super) fn is_decided(self) -> bool {
+        self.0 & DECIDED != 0
+    }
+
+    /// Somebody waits there, and nothing was decided.
+    pub(super) fn is_waiting(self) -> bool {
+        self.owner().is_some() && !self.is_decided()
+    }
+
+    pub(super) fn is_asleep(self) -> bool {
+        self.0 & ASLEEP != 0
+    }
+
+    /// How long ago the ticket was drawn, given the one drawn next.
+    pub(super) fn age(self, next: u32) -> u32 {
+        next.wrapping_sub((self.0 >> 34) as u32) % TICKETS
+    }
+}
+
+/// A chunk of places, linked to more when it is full. Zero-filled is empty.
+#[repr(C)]
+pub(super) struct Chunk {
+    places: [AtomicU64; PLACES],
+    /// Handle of the next chunk, to which this one holds a reference, or zero. Written once.
+    next: AtomicU64,
+}
+
+// SAFETY: atomics only; zero is a chunk of free places; owners are judged by the roll and the handle is checked when it is used.
+unsafe impl Object for Chunk {
+    const KIND: Kind = Kind::Cell;
+    const NAME: &'static str = "list of waiters";
+
+    fn destroy(&self) {
+        if let Some(next) = Handle::from_bits(self.next.swap(0, Ordering::Relaxed)) {
+            // The memory comes back with the process at the latest.
+            let _ = arena::release_from_message(next);
+        }
+    }
+}
+
+/// A place that was found: in the first chunk, or in a further one.
+#[derive(Clone)]
+pub(super) struct Seat {
+    chunk: Option<Ref<Chunk>>,
+    index: usize,
+}
+
+/// How a waiter left his place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// Nothing was decided.
+    Undecided,
+    /// It was decided meanwhile.
+    Decided {
+        /// The barrier broke.
+        broken: bool,
+    },
+}
+
+impl Chunk {
+    /// The words of all places.
+    pub(super) fn words(&self) -> Vec<(Seat, Word)> {
+        let mut found = Vec::new();
+        self.visit(|seat, word| {
+            if word.owner().is_some() {
+                found.push((seat(), word));
+            }
+            false
+        });
+        found
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        let mut count = 0;
+        self.visit(|_, word| {
+            count += usize::from(word.is_waiting());
+            false
+        });
+        count
+    }
+
+    /// Call `look` with each place until it answers true. Says whether it did, and the last chunk.
+    pub(super) fn visit(
+        &self,
+        mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool,
+    ) -> (bool, Option<Ref<Chunk>>) {
+        let mut chunk: Option<Ref<Chunk>> = None;
+        loop {
+            let here = chunk.as_deref().unwrap_or(self);
+            for (index, place) in here.places.iter().enumerate() {
+                let seat = || Seat {
+                    chunk: chunk.clone(),
+                    index,
+                };
+                if look(&seat, Word(place.load(Ordering::Acquire))) {
+                    return (true, chunk);
+                }
+            }
+            let next = Handle::from_bits(here.next.load(Ordering::Acquire));
+            let Some(next) = next.and_then(|next| Ref::attach(next).ok()) else {
+                return (false, chunk);
+            };
+            chunk = Some(next);
+        }
+    }
+
+    /// Take a free place.
+    pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<Seat> {
+        let mine = Word::new(ticket, me);
+        loop {
+            let mut seat = None;
+            let (_, last) = self.visit(|here, word| {
+                if word == Word(0) {
+                    let here = here();
+                    if self.change(&here, word, mine) {
+                        seat = Some(here);
+                    }
+                }
+                seat.is_some()
+            });
+            match seat {
+                Some(seat) => return Ok(seat),
+                None => last.as_deref().unwrap_or(self).extend()?,
+            }
+        }
+    }
+
+    fn extend(&self) -> Result<()> {
+        let more: Ref<Chunk> = Ref::create()?;
+        arena::retain_for_message(more.handle())?;
+        // DEATH: killed here, the chunk stays in memory unused.
+        let linked = self.next.compare_exchange(
+            0,
+            more.handle().to_bits(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if linked.is_err() {
+            arena::release_from_message(more.handle())?;
+        }
+        Ok(())
+    }
+
+    fn place<'a>(&'a self, seat: &'a Seat) -> &'a AtomicU64 {
+        &seat.chunk.as_deref().unwrap_or(self).places[seat.index]
+    }
+
+    pub(super) fn word(&self, seat: &Seat) -> Word {
+        Word(self.place(seat).load(Ordering::Acquire))
+    }
+
+    fn change(&self, seat: &Seat, from: Word, to: Word) -> bool {
+        self.place(seat)
+            .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Free the place of a dead waiter. True for one caller only.
+    pub(super) fn clear(&self, seat: &Seat, dead: Word) -> bool {
+        self.change(seat, dead, Word(0))
+    }
+
+    /// Decide for a waiter, unless he left or it was decided already.
+    pub(super) fn decide(&self, seat: &Seat, mut word: Word, broken: bool) -> bool {
+        let owner = word.owner();
+        while word.is_waiting() && word.owner() == owner {
+            let decided = Word(word.0 | DECIDED | if broken { BROKEN } else { 0 });
+            if self.change(seat, word, decided) {
+                if word.is_asleep() {
+                    // DEATH: killed before this, the waiter finds out by his next slice.
+                    wake(sleeping_word(self.place(seat)), 1);
+                }
+                return true;
+            }
+            // It may have fallen asleep just now: the ticket tells whether it is the same wait.
+            let now = self.word(seat);
+            if now.0 & !ASLEEP != word.0 & !ASLEEP {
+                return false;
+            }
+            word = now;
+        }
+        false
+    }
+
+    /// Leave the place.
+    pub(super) fn leave(&self, seat: &Seat) -> Leave {
+        loop {
+            let word = self.word(seat);
+            if self.change(seat, word, Word(0)) {
+                return if word.is_decided() {
+                    Leave::Decided {
+                        broken: word.0 & BROKEN != 0,
+                    }
+                } else {
+                    Leave::Undecided
+                };
+            }
+        }
+    }
+
+    /// Wait until it is decided. The seat is kept; `look_around` is called after each slice.
+    pub(super) fn wait(
+        &self,
+        seat: &Seat,
+        spin: &Spin,
+        purpose: Purpose,
+        deadline: Deadline,
+        mut look_around: impl FnMut(),
+    ) -> Result<(), WaitError> {
+        let decided = || self.word(seat).is_decided().then_some(());
+        if decided().is_some() || !deadline.is_over() && spin.run(decided).is_some() {
+            return Ok(());
+        }
+        let place = self.place(seat);
+        let low = sleeping_word(place);
+        let _announced = roll::announce(low, purpose.kind, purpose.object);
+        loop {
+            // SYNC: whoever decides sees this bit, or we see the decision.
+            let word = Word(place.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
+            if word.is_decided() {
+                return Ok(());
+            }
+            if deadline.is_over() {
+                return Err(WaitError::TimedOut);
+            }
+            let start = Instant::now();
+            match sleep(low, word.0 as u32, deadline.slice(purpose.slice)) {
+                Woken::Wake => spin.slept(start.elapsed()),
+                Woken::Changed => {}
+                Woken::TimedOut => look_around(),
+                Woken::Interrupted if decided().is_some() => return Ok(()),
+                Woken::Interrupted => return Err(WaitError::Interrupted),
+            }
+        }
+    }
+}
+
+/// The lower half of a place's word, to be slept on.
+fn sleeping_word(place: &AtomicU64) -> &AtomicU32 {
+    let half = usize::from(cfg!(target_endian = "big"));
+    // SAFETY: it lies within `place`, lives as long, and is aligned; only the kernel reads through it.
+    unsafe { AtomicU32::from_ptr(place.as_ptr().cast::<u32>().add(half)) }
+}
