@@ -1,10 +1,171 @@
 //! What a death gives back: knows every kind of object, so that the rooms below need not know each other.
 
-use crate::roll::Owner;
-use crate::Result;
+use std::cell::Cell as LocalCell;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::arena::reclaiming::{full_birth, note_of, pinned, tag_of, Cell, Place, State, Word};
+use crate::arena::{Arena, Handle, Kind, Object};
+use crate::roll::{self, Owner};
+use crate::{family, Result};
+
+thread_local! {
+    /// Whether this thread holds the reclaim lock: while it reclaims one death, it may learn of another.
+    static HOLDING: LocalCell<bool> = const { LocalCell::new(false) };
+}
 
 /// Give back everything `dead` owned: idempotent, and may itself be killed. Called by whoever learns of a death first.
 pub(crate) fn reclaim(dead: Owner) -> Result<()> {
-    let _ = dead;
-    Ok(())
+    exclusively(|arena, me| {
+        give_up_holdings(arena, dead, me);
+        scan(arena, Some(dead), me);
+        arena.header().deaths.fetch_add(1, Relaxed);
+    })
+}
+
+/// Free what is in limbo only because of processes that are gone by now; the number of things that stay.
+pub(crate) fn sweep_limbo() -> Result<u64> {
+    exclusively(|arena, me| scan(arena, None, me))
+}
+
+/// Whether this very thread is reclaiming.
+pub(crate) fn in_progress() -> bool {
+    HOLDING.try_with(LocalCell::get).unwrap_or(false)
+}
+
+/// Run the object's `destroy`. `size` is what its cell holds.
+pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
+    let known = [
+        one::<crate::channel::Queue>(),
+        one::<crate::process::ChildRecord>(),
+        one::<crate::pool::Shared>(),
+    ];
+    // Kinds that refer to nothing have nothing to destroy.
+    if let Some((_, least, run)) = known.into_iter().find(|(of, _, _)| *of as u8 == kind) {
+        if size >= least {
+            run(ptr);
+        }
+    }
+}
+
+fn one<T: Object>() -> (Kind, usize, fn(*const u8)) {
+    // SAFETY: `destroy` calls this for a cell of kind T that is large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
+    (T::KIND, size_of::<T>(), |ptr| unsafe { &*ptr.cast::<T>() }.destroy())
+}
+
+/// One reclaimer at a time. Whoever died at it had begun nothing that cannot be begun again.
+fn exclusively<T>(work: impl FnOnce(&Arena, Owner) -> T) -> Result<T> {
+    let family = family()?;
+    let (arena, me) = (family.arena(), family.me());
+    if in_progress() {
+        return Ok(work(arena, me));
+    }
+    let _guard = arena.header().reclaim_lock.lock(me);
+    let _holding = Holding::begin();
+    Ok(work(arena, me))
+}
+
+/// Ends also when `work` panics.
+struct Holding;
+
+impl Holding {
+    fn begin() -> Self {
+        let _ = HOLDING.try_with(|holding| holding.set(true));
+        Self
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let _ = HOLDING.try_with(|holding| holding.set(false));
+    }
+}
+
+/// Every reference in the dead process's holdings, and every one it was about to enter there or had just struck out.
+fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
+    if arena.tagged(tag_of(dead)) != Some(dead) {
+        return;
+    }
+    for entry in arena.entries_of(dead) {
+        let Some(handle) = Handle::from_bits(entry.load(Acquire)) else { continue };
+        let cell = arena.cell_of(handle);
+        // DEATH: as for the owner itself: when the tag is there and the entry is not, the reference is to be taken back.
+        let tagged = cell.filter(|cell| arena.tag(cell, handle, tag_of(dead), 0));
+        entry.store(0, Release);
+        if let Some(cell) = tagged {
+            take_back(arena, &cell, dead, me);
+        }
+    }
+    for slab in 0..arena.slab_count() {
+        for (cell, word) in arena.used_cells(slab) {
+            if matches!(word.state, State::Object { tag, .. } if tag == tag_of(dead)) {
+                take_back(arena, &cell, dead, me);
+            }
+        }
+    }
+    // DEATH: before this all of it is done again, and finds nothing.
+    arena.forget_entries(dead);
+}
+
+fn take_back(arena: &Arena, cell: &Cell, dead: Owner, me: Owner) {
+    if let Some(word) = arena.release_tagged(cell, tag_of(dead), me) {
+        arena.bury(cell, word);
+    }
+}
+
+/// Free what the dead owned and what need not be in limbo any longer; heal the hints. How much stays in limbo.
+fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
+    let now = arena.births();
+    let mut left = 0;
+    for slab in 0..arena.slab_count() {
+        for (cell, word) in arena.used_cells(slab) {
+            match word.state {
+                State::Owned(owner) if is_gone(arena, owner, dead) => give_back(arena, &Place::Cell(cell), word, now, me),
+                State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
+                State::Limbo { upto } => {
+                    let note = note_of(&cell);
+                    if still_pinned(note.birth, upto, now) {
+                        left += 1;
+                    } else if note.kind == 0 {
+                        arena.free_cell(&cell, word);
+                    } else {
+                        end(arena, &cell, word, me);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if dead.is_some() {
+            arena.heal_hints(slab);
+        }
+    }
+    for (run, word) in arena.runs_in_use(me) {
+        match word.state {
+            State::Owned(owner) if is_gone(arena, owner, dead) => give_back(arena, &Place::Run(run), word, now, me),
+            State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto, now) => left += 1,
+            State::Limbo { .. } => drop(arena.free_run(&run, word, me)),
+            _ => {}
+        }
+    }
+    arena.header().limbo.store(left, Relaxed);
+    left
+}
+
+/// Whether this owner's claims are nobody's. An earlier reclaimer may have failed or died: its dead are gone, too, once their holdings are.
+fn is_gone(arena: &Arena, owner: Owner, dead: Option<Owner>) -> bool {
+    Some(owner) == dead || roll::is_known_dead(owner) && arena.tagged(tag_of(owner)) != Some(owner)
+}
+
+fn give_back(arena: &Arena, place: &Place, word: Word, now: u64, me: Owner) {
+    arena.give_back(place, word, place.birth(now), me);
+}
+
+fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
+    let dying = word.with(State::Dying(me));
+    if cell.word.compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed).is_ok() {
+        arena.bury(cell, dying);
+    }
+}
+
+fn still_pinned(birth: u32, upto: u32, now: u64) -> bool {
+    pinned(full_birth(birth, now), full_birth(upto, now))
 }

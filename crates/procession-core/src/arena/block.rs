@@ -1,33 +1,51 @@
 //! Blocks: memory for one payload, owned by one process at a time.
 
-use crate::Result;
+use super::holdings::epoch;
+use super::place::Place;
+use super::word::{State, Word, GENERATION};
+use crate::{family, Error, Result};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Memory of the arena that this process owns alone. Given back when dropped (not by a child of fork that inherited it).
 #[derive(Debug)]
 pub struct Block {
     ptr: *mut u8,
     len: usize,
+    token: Token,
+    /// The birth counter when the block was allocated or taken: who was forked since may look at it.
+    birth: u64,
+    /// The process that owns it: a child of fork has inherited it, and does not.
+    epoch: u32,
 }
 
-/// A block in transit: what a message stores. Whoever takes the message turns it into a [`Block`] again.
+// SAFETY: a block is memory that its owner has alone; `&self` only reads it.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+/// A block in transit: what a message stores. Whoever takes the message turns it into a [`Block`] again. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub(crate) u64);
 
 impl Block {
     /// `len` bytes, committed, of unspecified content, aligned to 64.
     pub fn alloc(len: usize) -> Result<Self> {
-        let _ = len;
-        todo!()
+        let family = family()?;
+        let birth = family.arena().births();
+        let (place, word) = Place::alloc(family.arena(), len, birth, family.me())?;
+        Ok(Self { ptr: place.ptr(), len, token: place.token(word.generation), birth, epoch: epoch() })
     }
 
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        todo!()
+        // SAFETY: `len` committed bytes that only this block's owner uses.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
     }
 
     /// The bytes, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        todo!()
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
     }
 
     /// Start of the bytes; stays put for the life of the block.
@@ -47,22 +65,80 @@ impl Block {
 
     /// The token this block has in transit; ownership stays here until [`Block::send`].
     pub fn token(&self) -> Token {
-        todo!()
+        self.token
     }
 
     /// Hand the block to the message that holds its token: this process no longer owns it, and will not free it.
+    /// A block that was inherited through fork is not this process's to send: its token stays stale.
     pub fn send(self) -> Token {
-        todo!()
+        let token = self.token;
+        if let Some((place, owned)) = self.place() {
+            // SYNC: releases the content to whoever takes it.
+            let _ = place.word().compare_exchange(owned.encode(), owned.with(State::Transit).encode(), AcqRel, Relaxed);
+        }
+        std::mem::forget(self);
+        token
     }
 
     /// Take a block out of transit. Fails when the token is stale or was taken by someone else.
     pub fn take(token: Token, len: usize) -> Result<Self> {
-        let _ = (token, len);
-        todo!()
+        let family = family()?;
+        let (arena, me) = (family.arena(), family.me());
+        let stale = || Error::Stale("block");
+        let (_, transit) = in_transit(token).ok_or_else(stale)?;
+        let birth = arena.births();
+        let owned = transit.with(State::Owned(me));
+        let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
+        place.word().compare_exchange(transit.encode(), owned.encode(), AcqRel, Relaxed).map_err(|_| stale())?;
+        // Ours now: what a run says about its length is settled.
+        let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
+        if len > place.capacity() {
+            let _ = place.word().compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
+            return Err(Error::Corrupt("length of a block"));
+        }
+        // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
+        place.set_birth(birth);
+        Ok(Self { ptr: place.ptr(), len, token, birth, epoch: epoch() })
+    }
+
+    /// Where a block in transit lies, for whoever its token was made known to as shared memory. Valid until it is taken or discarded.
+    pub(crate) fn peek(token: Token, len: usize) -> Result<*mut u8> {
+        let (place, _) = in_transit(token).ok_or(Error::Stale("block"))?;
+        if len > place.capacity() {
+            return Err(Error::Corrupt("length of a block"));
+        }
+        Ok(place.ptr())
     }
 
     /// Free a block in transit whose message is thrown away. A stale token does nothing.
     pub fn discard(token: Token) {
-        let _ = token;
+        if let (Ok(family), Some((place, transit))) = (family(), in_transit(token)) {
+            place.free(family.arena(), transit, family.me());
+        }
+    }
+
+    /// Where it lies, and what its word says while we own it.
+    fn place(&self) -> Option<(Place, Word)> {
+        let family = family().ok()?;
+        let (place, generation) = Place::find(family.arena(), self.token)?;
+        Some((place, Word { generation, state: State::Owned(family.me()) }))
+    }
+}
+
+/// What a token names, if that is in transit.
+fn in_transit(token: Token) -> Option<(Place, Word)> {
+    let (place, generation) = Place::find(family().ok()?.arena(), token)?;
+    let word = Word::decode(place.word().load(Acquire));
+    (word.state == State::Transit && word.generation == generation & GENERATION).then_some((place, word))
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.epoch != epoch() {
+            return;
+        }
+        if let (Ok(family), Some((place, owned))) = (family(), self.place()) {
+            family.arena().give_back(&place, owned, self.birth, family.me());
+        }
     }
 }

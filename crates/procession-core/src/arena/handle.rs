@@ -1,11 +1,23 @@
 //! Position-independent references.
 
-/// A reference to an arena object, valid in every process of the family: granule (64 bytes, 34 bits) and generation (30 bits).
+use super::word::{GENERATION, GENERATION_BITS};
+
+/// A reference to an arena object, valid in every process of the family: number of its cell + 1 (upper bits) and generation (24 bits).
 /// Never zero. A stale handle is detected by its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub(crate) u64);
 
 impl Handle {
+    pub(super) fn new(cell: u32, generation: u32) -> Self {
+        Self((u64::from(cell) + 1) << GENERATION_BITS | u64::from(generation))
+    }
+
+    /// Number of the cell, if it is a possible one, and generation.
+    pub(super) fn split(self) -> Option<(u32, u32)> {
+        let cell = (self.0 >> GENERATION_BITS).checked_sub(1)?;
+        Some((u32::try_from(cell).ok()?, self.0 as u32 & GENERATION))
+    }
+
     /// The handle as a number, to be sent.
     pub fn to_bits(self) -> u64 {
         self.0

@@ -63,10 +63,8 @@ pub(crate) struct Header {
     pub unit_peak: AtomicU64,
     /// Hint: units that are committed and belong to no run in use.
     pub idle_units: AtomicU64,
-    /// Free runs by size, newest first (unit + 1): derived from the unit table, rebuilt after a death.
+    /// Free runs by size, newest first (unit + 1): derived from the unit table, made anew after a death.
     pub bins: [AtomicU32; super::run::BINS],
-    /// Newest slab of each class (slab + 1), a hint of where to look first.
-    pub newest: [AtomicU32; CLASSES],
 }
 
 /// The fixed tables, in the order in which they lie behind the header.
@@ -139,7 +137,7 @@ impl Layout {
                 Table::Holdings => roll * 8,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
-                // A few more units than the data area holds: the tables themselves lie in the arena, too.
+                // A few entries more than needed: the tables take some of the arena themselves.
                 Table::Units => layout.units * size_of::<super::run::Unit>() as u64,
                 Table::Committed => (layout.units / 8).max(8),
             };

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::layout::{Header, Layout, Table, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
+use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
+use super::{Layout, Table};
 use crate::sys::memory::{self, FileId};
 use crate::{Error, Result};
 
@@ -169,7 +170,12 @@ impl Arena {
     pub(crate) fn fd(&self) -> Result<BorrowedFd<'static>> {
         let mut fd = self.fd.load(Ordering::Acquire);
         if !memory::refers_to(fd, self.file) {
-            let found = memory::reopen_mapping(self.base, self.layout.size).ok_or(Error::Os {
+            let found = memory::reopen_mapping(self.base, self.layout.size)
+                .or_else(|| {
+                    let members = crate::roll::members();
+                    members.iter().find_map(|member| memory::reopen_from(member.pid, self.file))
+                })
+                .ok_or(Error::Os {
                 call: "open the arena again (the program closed its descriptor)",
                 source: std::io::ErrorKind::NotFound.into(),
             })?;

@@ -3,32 +3,40 @@
 //! Leaves to `roll` who is alive, and to `reclaim` what an object of a certain kind gives back when it ends.
 
 mod block;
+pub(crate) mod cells;
+mod count;
 mod handle;
+mod holdings;
 pub(crate) mod layout;
 mod lock;
 mod map;
 mod object;
+mod place;
 mod run;
 mod slab;
+#[cfg(test)]
+mod tests;
+mod warm;
 mod word;
 
 pub use block::{Block, Token};
 pub use handle::Handle;
-pub(crate) use layout::{Layout, Table};
+use layout::{Layout, Table};
 pub use map::Arena;
+pub(crate) use object::{release_from_message, retain_for_message};
 pub use object::{Kind, Object, Ref};
 
-/// Process-local state of this room after a fork; async-signal-safe.
-pub(crate) fn after_fork_child() {}
-
-/// A message (or another object) gets a reference of its own, which is in no process's holdings. False when the object is gone.
-pub(crate) fn retain_for_message(handle: Handle) -> crate::Result<bool> {
-    let _ = handle;
-    todo!()
+/// What `reclaim` works with.
+pub(crate) mod reclaiming {
+    pub(crate) use super::count::{note_of, pinned};
+    pub(crate) use super::holdings::tag_of;
+    pub(crate) use super::place::Place;
+    pub(crate) use super::slab::Cell;
+    pub(crate) use super::word::{full_birth, State, Word};
 }
 
-/// A message gives its reference back. A stale handle does nothing.
-pub(crate) fn release_from_message(handle: Handle) -> crate::Result<()> {
-    let _ = handle;
-    todo!()
+/// Process-local state of this room after a fork; async-signal-safe.
+pub(crate) fn after_fork_child() {
+    holdings::after_fork_child();
+    slab::after_fork_child();
 }

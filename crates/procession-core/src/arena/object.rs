@@ -1,11 +1,15 @@
 //! Reference-counted objects in the arena.
 
+use super::holdings::{epoch, held, tag_of};
+use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
+use super::word::{Note, State};
 use super::Handle;
-use crate::Result;
+use crate::{family, Error, Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
-/// What an object is. The number is stored in its header.
+/// What an object is. The number is stored in its note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs)]
@@ -34,7 +38,8 @@ pub unsafe trait Object: Sync + Sized + 'static {
     const KIND: Kind;
     /// What errors call it.
     const NAME: &'static str;
-    /// Give back what the object refers to; runs once, when the last reference is gone and nobody can see it any more.
+    /// Give back what the object refers to; runs when the last reference is gone and nobody can see it any more. If the process that
+    /// runs it dies, a survivor runs it again: each step must be harmless when repeated. It must not create, attach or drop a [`Ref`].
     fn destroy(&self) {}
 }
 
@@ -42,19 +47,86 @@ pub unsafe trait Object: Sync + Sized + 'static {
 pub struct Ref<T: Object> {
     handle: Handle,
     ptr: *const T,
+    /// The process that counts it: in a child of fork it is an inherited one, which counts nothing.
+    epoch: u32,
     marker: PhantomData<T>,
+}
+
+// SAFETY: T is Sync and lives in memory shared by processes anyway; a Ref may be dropped by any thread.
+unsafe impl<T: Object> Send for Ref<T> {}
+// SAFETY: as above.
+unsafe impl<T: Object> Sync for Ref<T> {}
+
+impl<T: Object> std::fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ref<{}>({:#x})", T::NAME, self.handle.0)
+    }
 }
 
 impl<T: Object> Ref<T> {
     /// A new, zero-filled object.
     pub fn create() -> Result<Self> {
-        todo!()
+        const { assert!(size_of::<T>() <= LARGEST_CELL && align_of::<T>() <= 64) };
+        let family = family()?;
+        let (arena, me) = (family.arena(), family.me());
+        let class = class_of(size_of::<T>()).ok_or(Error::Corrupt("object size"))?;
+        let (cell, owned) = arena.alloc_cell(class, me)?;
+        // SAFETY: the cell is ours alone, and at least as large as T.
+        unsafe { cell.ptr.write_bytes(0, size_of::<T>()) };
+        write_note(&cell, arena.births() as u32, T::KIND as u8);
+        let handle = Handle::new(cell.index, owned.generation);
+        let mut held = held();
+        let entry = match held.reserve(arena, me) {
+            Ok(entry) => entry,
+            Err(error) => {
+                arena.free_cell(&cell, owned);
+                return Err(error);
+            }
+        };
+        // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of ours.
+        entry.store(handle.0, Release);
+        // SYNC: releases the zeros to everybody who attaches.
+        cell.word.store(owned.with(State::Object { tag: 0, refs: 1 }).encode(), Release);
+        held.entered(handle, entry);
+        drop(held);
+        Ok(Self::over(handle, &cell))
     }
 
     /// A reference from a handle: checks family range, generation and kind; takes a reference.
     pub fn attach(handle: Handle) -> Result<Self> {
-        let _ = handle;
-        todo!()
+        let family = family()?;
+        let (arena, me) = (family.arena(), family.me());
+        let stale = || Error::Stale(T::NAME);
+        let cell = arena.cell_of(handle).ok_or_else(stale)?;
+        if (cell.size as usize) < size_of::<T>() {
+            return Err(stale());
+        }
+        let mut held = held();
+        let fits = || Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8;
+        if held.again(handle) {
+            return if fits() {
+                Ok(Self::over(handle, &cell))
+            } else {
+                held.one_less(handle);
+                Err(stale())
+            };
+        }
+        let entry = held.reserve(arena, me)?;
+        // The note is stable as long as the generation is: retaining checks that.
+        if !fits() || !arena.tag(&cell, handle, tag_of(me), 1) {
+            held.give_back(entry);
+            return Err(stale());
+        }
+        // DEATH: the count has our tag and the entry is empty: a survivor takes the reference back.
+        entry.store(handle.0, Release);
+        arena.untag(&cell, tag_of(me));
+        held.entered(handle, entry);
+        drop(held);
+        Ok(Self::over(handle, &cell))
+    }
+
+    fn over(handle: Handle, cell: &Cell) -> Self {
+        Self { handle, ptr: cell.ptr.cast(), epoch: epoch(), marker: PhantomData }
     }
 
     /// The handle to send.
@@ -66,24 +138,57 @@ impl<T: Object> Ref<T> {
 impl<T: Object> Deref for Ref<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        let _ = (self.ptr, self.marker);
-        todo!()
+        // SAFETY: the object lives as long as it is referred to (or, inherited, as long as this child of fork lives), the
+        // mapping as long as the process; T tolerates any bytes.
+        unsafe { &*self.ptr }
     }
 }
 
 impl<T: Object> Clone for Ref<T> {
     fn clone(&self) -> Self {
-        todo!()
+        if self.epoch == epoch() {
+            held().again(self.handle);
+        }
+        Self { ..*self }
     }
 }
 
-// SAFETY: an object is shared between processes anyway: `Object` requires `Sync`, and references are counted in the arena.
-unsafe impl<T: Object> Send for Ref<T> {}
-// SAFETY: as above.
-unsafe impl<T: Object> Sync for Ref<T> {}
-
-impl<T: Object> std::fmt::Debug for Ref<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ref<{}>({:#x})", T::NAME, self.handle.to_bits())
+impl<T: Object> Drop for Ref<T> {
+    fn drop(&mut self) {
+        if self.epoch != epoch() {
+            return;
+        }
+        // Without a family there would be no Ref.
+        let Ok(family) = family() else { return };
+        let (arena, me) = (family.arena(), family.me());
+        let mut held = held();
+        let Some(entry) = held.one_less(self.handle) else { return };
+        let Some(cell) = arena.cell_of(self.handle) else { return };
+        let tagged = arena.tag(&cell, self.handle, tag_of(me), 0);
+        entry.store(0, Release);
+        held.give_back(entry);
+        // DEATH: from here until the tag is gone, a survivor takes the reference back.
+        let dying = tagged.then(|| arena.release_tagged(&cell, tag_of(me), me)).flatten();
+        drop(held);
+        if let Some(word) = dying {
+            arena.bury(&cell, word);
+        }
     }
+}
+
+/// A message gets a reference of its own, which is in no process's holdings. False when the object is gone.
+pub(crate) fn retain_for_message(handle: Handle) -> Result<bool> {
+    let arena = family()?.arena();
+    Ok(arena.cell_of(handle).is_some_and(|cell| arena.retain(&cell, handle)))
+}
+
+/// A message gives its reference back. A stale handle does nothing.
+pub(crate) fn release_from_message(handle: Handle) -> Result<()> {
+    let family = family()?;
+    let (arena, me) = (family.arena(), family.me());
+    let Some(cell) = arena.cell_of(handle) else { return Ok(()) };
+    if let Some(word) = arena.release(&cell, handle, me) {
+        arena.bury(&cell, word);
+    }
+    Ok(())
 }

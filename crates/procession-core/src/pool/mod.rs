@@ -14,4 +14,5 @@ mod worker;
 pub use job::{Item, Job, Loss};
 pub use parent::{Pool, Remains};
 pub use shared::Phase;
+pub(crate) use shared::Shared;
 pub use worker::{Task, Verdict, Worker};

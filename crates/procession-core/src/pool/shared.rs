@@ -188,8 +188,7 @@ fn segment_len(k: usize) -> u32 {
 }
 
 fn segment_ptr(token: Token, k: usize) -> Result<*mut Slot> {
-    let _ = (token, k);
-    todo!("Block::peek")
+    Block::peek(token, segment_len(k) as usize * size_of::<Slot>()).map(<*mut u8>::cast)
 }
 
 /// The pool object as one process sees it.

@@ -147,7 +147,7 @@ pub(crate) fn reopen_mapping(base: NonNull<u8>, size: u64) -> Option<OwnedFd> {
 }
 
 /// Another descriptor of the file `id`, found among those of the process `pid`.
-pub(crate) fn reopen_from(pid: i32, id: FileId) -> Option<OwnedFd> {
+pub(crate) fn reopen_from(pid: u32, id: FileId) -> Option<OwnedFd> {
     let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     folder
         .flatten()

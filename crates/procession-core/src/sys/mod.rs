@@ -2,6 +2,7 @@
 
 pub(crate) mod atfork;
 pub(crate) mod futex;
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod pidfd;
 pub(crate) mod proc;

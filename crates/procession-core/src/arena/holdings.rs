@@ -1,0 +1,218 @@
+//! What this process explicitly holds: one entry in the arena per object, so that a survivor can give the reference back,
+//! and process-local counts, so that a further clone costs no arena write.
+//!
+//! An object's count and the entry cannot change in one store. So the count is *tagged* with our roll slot while we enter or strike out:
+//! as long as the tag is there, the count includes one reference of ours, and whether it is to stay is for the entry to say.
+
+use std::collections::hash_map::Entry;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ptr;
+use std::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::layout::Table;
+use super::slab::{class_of, write_note, Cell};
+use super::word::{State, Word};
+use super::{Arena, Handle};
+use crate::roll::Owner;
+use crate::{Error, Result};
+
+/// Bytes of a chunk: the number of the next chunk's cell (+ 1), then entries (handles, 0 = empty).
+const CHUNK: usize = 1024;
+const ENTRIES: usize = CHUNK / 8;
+
+/// Which process this is, counted in forks: what was made under another number was inherited.
+static EPOCH: AtomicU32 = AtomicU32::new(1);
+/// Made on first use. A child of fork leaves its parent's alone: some thread may have been in the middle of changing it.
+static HELD: AtomicPtr<Mutex<Held>> = AtomicPtr::new(ptr::null_mut());
+
+type Map = HashMap<u64, (u64, &'static AtomicU64), BuildHasherDefault<HandleHasher>>;
+
+/// This process's explicit references.
+#[derive(Default)]
+pub(super) struct Held {
+    /// How often each object is held here, and its entry.
+    counts: Map,
+    /// Entries that are empty.
+    empty: Vec<&'static AtomicU64>,
+}
+
+/// Handles are numbers that differ in a few bits at both ends: one multiplication spreads them.
+#[derive(Default)]
+pub(super) struct HandleHasher(u64);
+
+impl Hasher for HandleHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// The number of this process in the line of forks.
+pub(super) fn epoch() -> u32 {
+    EPOCH.load(Relaxed)
+}
+
+pub(super) fn after_fork_child() {
+    EPOCH.fetch_add(1, Relaxed);
+    HELD.store(ptr::null_mut(), Release);
+}
+
+/// The references of this process; nobody else in it enters or strikes out in the meantime.
+pub(super) fn held() -> MutexGuard<'static, Held> {
+    let mut held = HELD.load(Acquire);
+    if held.is_null() {
+        let fresh = Box::into_raw(Box::default());
+        held = match HELD.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+            Ok(_) => fresh,
+            Err(first) => {
+                // SAFETY: made above, and seen by nobody.
+                drop(unsafe { Box::from_raw(fresh) });
+                first
+            }
+        };
+    }
+    // SAFETY: what HELD points to is never freed.
+    unsafe { &*held }.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Held {
+    /// One more of what is already held; false when it is not.
+    pub(super) fn again(&mut self, handle: Handle) -> bool {
+        match self.counts.get_mut(&handle.0) {
+            Some((count, _)) => {
+                *count += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// One less: the entry to strike out when it was the last.
+    pub(super) fn one_less(&mut self, handle: Handle) -> Option<&'static AtomicU64> {
+        let Entry::Occupied(mut found) = self.counts.entry(handle.0) else {
+            return None;
+        };
+        found.get_mut().0 -= 1;
+        (found.get().0 == 0).then(|| found.remove().1)
+    }
+
+    /// An empty entry for something not yet held.
+    pub(super) fn reserve(&mut self, arena: &Arena, me: Owner) -> Result<&'static AtomicU64> {
+        if self.empty.is_empty() {
+            self.empty = arena.add_chunk(me)?;
+        }
+        self.empty.pop().ok_or(Error::Corrupt("holdings"))
+    }
+
+    /// The entry has been filled.
+    pub(super) fn entered(&mut self, handle: Handle, entry: &'static AtomicU64) {
+        self.counts.insert(handle.0, (1, entry));
+    }
+
+    /// The entry is empty (again).
+    pub(super) fn give_back(&mut self, entry: &'static AtomicU64) {
+        self.empty.push(entry);
+    }
+}
+
+/// The tag of a process: its roll slot + 1.
+pub(crate) fn tag_of(owner: Owner) -> u32 {
+    owner.slot() as u32 + 1
+}
+
+impl Arena {
+    /// One word a roll slot: `owner | number of the first chunk's cell + 1`.
+    fn directory(&self) -> &'static [AtomicU64] {
+        // SAFETY: the table's type; `directory_of` commits what it gives out.
+        unsafe { self.table(Table::Holdings) }
+    }
+
+    fn directory_of(&self, slot: usize) -> Result<&'static AtomicU64> {
+        let word = self.directory().get(slot).ok_or(Error::Corrupt("roll slot"))?;
+        self.ensure(Table::Holdings, (slot as u64 + 1) * 8, "holdings")?;
+        Ok(word)
+    }
+
+    /// The process behind a tag, as far as it has holdings.
+    pub(crate) fn tagged(&self, tag: u32) -> Option<Owner> {
+        let bits = self.directory_of(tag.checked_sub(1)? as usize).ok()?.load(Acquire);
+        Owner::from_bits((bits >> 32) as u32)
+    }
+
+    fn add_chunk(&self, me: Owner) -> Result<Vec<&'static AtomicU64>> {
+        let directory = self.directory_of(me.slot())?;
+        let mut first = directory.load(Acquire);
+        if first >> 32 != 0 && first >> 32 != u64::from(me.to_bits()) {
+            // The slot's previous holder died and was not reclaimed to the end.
+            if let Some(dead) = Owner::from_bits((first >> 32) as u32) {
+                crate::reclaim::reclaim(dead)?;
+            }
+            first = 0;
+        }
+        let class = class_of(CHUNK).ok_or(Error::Corrupt("chunk size"))?;
+        let (cell, _) = self.alloc_cell(class, me)?;
+        write_note(&cell, self.births() as u32, 0);
+        let words = chunk_words(&cell);
+        words[0].store(first & u64::from(u32::MAX), Relaxed);
+        for entry in &words[1..] {
+            entry.store(0, Relaxed);
+        }
+        // DEATH: before this store the cell is an ordinary one of ours, and freed as such.
+        directory.store(u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1), Release);
+        Ok(words[1..].iter().collect())
+    }
+
+    /// All entries of a process, full and empty.
+    pub(crate) fn entries_of(&self, owner: Owner) -> Vec<&'static AtomicU64> {
+        let mut entries = Vec::new();
+        let Ok(directory) = self.directory_of(owner.slot()) else {
+            return entries;
+        };
+        let bits = directory.load(Acquire);
+        if bits >> 32 != u64::from(owner.to_bits()) {
+            return entries;
+        }
+        let mut next = bits as u32;
+        // A damaged chain must not go round for ever.
+        for _ in 0..=self.slab_count() * 64 {
+            let Some(cell) = next.checked_sub(1).and_then(|index| self.cell(index)) else {
+                break;
+            };
+            let owned = Word::decode(cell.word.load(Acquire)).state == State::Owned(owner);
+            if !owned || (cell.size as usize) < CHUNK {
+                break;
+            }
+            let words = chunk_words(&cell);
+            entries.extend(&words[1..]);
+            next = words[0].load(Relaxed) as u32;
+        }
+        entries
+    }
+
+    /// The holdings of a process are no more: its chunks are ordinary cells of its own now.
+    pub(crate) fn forget_entries(&self, owner: Owner) {
+        if let Ok(directory) = self.directory_of(owner.slot()) {
+            let bits = directory.load(Acquire);
+            if bits >> 32 == u64::from(owner.to_bits()) {
+                let _ = directory.compare_exchange(bits, 0, AcqRel, Relaxed);
+            }
+        }
+    }
+}
+
+fn chunk_words(cell: &Cell) -> &'static [AtomicU64] {
+    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words while it is a chunk.
+    unsafe { std::slice::from_raw_parts(cell.ptr.cast(), ENTRIES) }
+}

@@ -1,0 +1,120 @@
+//! The room as its users see it, in one process and in several.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use super::word::{State, Word};
+use super::*;
+use crate::{family, Error};
+
+/// An object of the tests' own.
+#[repr(C)]
+struct Counter {
+    value: AtomicU64,
+}
+
+// SAFETY: one atomic, of which any value is as good as another.
+unsafe impl Object for Counter {
+    const KIND: Kind = Kind::Cell;
+    const NAME: &'static str = "counter";
+}
+
+/// What is not free: owned cells, objects, everything in limbo or transit, runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Census {
+    owned: usize,
+    transit: usize,
+    objects: usize,
+    refs: u64,
+    limbo: usize,
+    other: usize,
+    runs: usize,
+}
+
+fn census() -> Census {
+    let family = family().unwrap();
+    let arena = family.arena();
+    let mut census = Census::default();
+    let mut count = |word: Word| match word.state {
+        State::Owned(_) => census.owned += 1,
+        State::Transit => census.transit += 1,
+        State::Object { refs, tag } => {
+            census.objects += 1;
+            census.refs += u64::from(refs);
+            census.other += usize::from(tag != 0);
+        }
+        State::Limbo { .. } => census.limbo += 1,
+        _ => census.other += 1,
+    };
+    for slab in 0..arena.slab_count() {
+        arena.used_cells(slab).for_each(|(_, word)| count(word));
+    }
+    let runs = arena.runs_in_use(family.me());
+    runs.iter().for_each(|(_, word)| count(*word));
+    census.runs = runs.len();
+    census
+}
+
+#[test]
+fn blocks_of_all_sizes_hold_what_was_written() {
+    let mut blocks = Vec::new();
+    for (number, len) in [0, 1, 64, 65, 1000, 32 << 10, (32 << 10) + 1, 64 << 10, 1 << 20, 5 << 20].into_iter().enumerate() {
+        let mut block = Block::alloc(len).unwrap();
+        assert_eq!(block.len(), len);
+        assert_eq!(block.as_ptr() as usize % 64, 0);
+        block.as_mut_slice().fill(number as u8);
+        blocks.push(block);
+    }
+    for (number, block) in blocks.iter().enumerate() {
+        assert!(block.as_slice().iter().all(|&byte| byte == number as u8));
+    }
+    drop(blocks);
+    assert_eq!(census(), Census::default());
+}
+
+#[test]
+fn a_block_goes_through_transit_once() {
+    for len in [100, 200_000] {
+        let mut block = Block::alloc(len).unwrap();
+        block.as_mut_slice().fill(7);
+        let token = block.token();
+        assert!(Block::take(token, len).is_err(), "not sent yet");
+        assert_eq!(block.send(), token);
+        assert!(matches!(Block::take(token, 10_000_000), Err(Error::Corrupt(_))));
+        let taken = Block::take(token, len).unwrap();
+        assert!(taken.as_slice().iter().all(|&byte| byte == 7));
+        assert!(matches!(Block::take(token, len), Err(Error::Stale("block"))));
+        Block::discard(token);
+        drop(taken);
+        assert!(Block::take(token, len).is_err());
+        let token = Block::alloc(len).unwrap().send();
+        Block::discard(token);
+        Block::discard(token);
+        assert!(Block::take(token, len).is_err());
+    }
+    assert_eq!(census(), Census::default());
+}
+
+#[test]
+fn references_are_counted() {
+    let first = Ref::<Counter>::create().unwrap();
+    assert_eq!(first.value.load(SeqCst), 0);
+    let second = first.clone();
+    let third = Ref::<Counter>::attach(first.handle()).unwrap();
+    third.value.store(5, SeqCst);
+    assert_eq!(second.value.load(SeqCst), 5);
+    let handle = first.handle();
+    assert_eq!((census().objects, census().refs), (1, 1), "one entry per process and object");
+    drop((first, second));
+    assert!(retain_for_message(handle).unwrap());
+    drop(third);
+    assert_eq!((census().objects, census().refs), (1, 1), "the message keeps it");
+    let again = Ref::<Counter>::attach(handle).unwrap();
+    assert_eq!(again.value.load(SeqCst), 5);
+    release_from_message(handle).unwrap();
+    drop(again);
+    assert_eq!(census().objects, 0);
+    assert!(matches!(Ref::<Counter>::attach(handle), Err(Error::Stale("counter"))));
+    assert!(!retain_for_message(handle).unwrap());
+    release_from_message(handle).unwrap();
+    assert_eq!(Ref::<Counter>::create().unwrap().value.load(SeqCst), 0, "used again, and zeroed");
+}
