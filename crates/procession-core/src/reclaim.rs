@@ -49,7 +49,9 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
 
 fn one<T: Object>() -> (Kind, usize, fn(*const u8)) {
     // SAFETY: `destroy` calls this for a cell of kind T that is large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
-    (T::KIND, size_of::<T>(), |ptr| unsafe { &*ptr.cast::<T>() }.destroy())
+    (T::KIND, size_of::<T>(), |ptr| {
+        unsafe { &*ptr.cast::<T>() }.destroy()
+    })
 }
 
 /// One reclaimer at a time. Whoever died at it had begun nothing that cannot be begun again.
@@ -86,7 +88,9 @@ fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
         return;
     }
     for entry in arena.entries_of(dead) {
-        let Some(handle) = Handle::from_bits(entry.load(Acquire)) else { continue };
+        let Some(handle) = Handle::from_bits(entry.load(Acquire)) else {
+            continue;
+        };
         let cell = arena.cell_of(handle);
         // DEATH: as for the owner itself: when the tag is there and the entry is not, the reference is to be taken back.
         let tagged = cell.filter(|cell| arena.tag(cell, handle, tag_of(dead), 0));
@@ -119,7 +123,9 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     for slab in 0..arena.slab_count() {
         for (cell, word) in arena.used_cells(slab) {
             match word.state {
-                State::Owned(owner) if is_gone(arena, owner, dead) => give_back(arena, &Place::Cell(cell), word, now, me),
+                State::Owned(owner) if is_gone(arena, owner, dead) => {
+                    give_back(arena, &Place::Cell(cell), word, now, me)
+                }
                 State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
@@ -140,7 +146,9 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     }
     for (run, word) in arena.runs_in_use(me) {
         match word.state {
-            State::Owned(owner) if is_gone(arena, owner, dead) => give_back(arena, &Place::Run(run), word, now, me),
+            State::Owned(owner) if is_gone(arena, owner, dead) => {
+                give_back(arena, &Place::Run(run), word, now, me)
+            }
             State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto, now) => left += 1,
             State::Limbo { .. } => drop(arena.free_run(&run, word, me)),
             _ => {}
@@ -161,7 +169,11 @@ fn give_back(arena: &Arena, place: &Place, word: Word, now: u64, me: Owner) {
 
 fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
     let dying = word.with(State::Dying(me));
-    if cell.word.compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed).is_ok() {
+    if cell
+        .word
+        .compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed)
+        .is_ok()
+    {
         arena.bury(cell, dying);
     }
 }

@@ -33,7 +33,13 @@ impl Block {
         let family = family()?;
         let birth = family.arena().births();
         let (place, word) = Place::alloc(family.arena(), len, birth, family.me())?;
-        Ok(Self { ptr: place.ptr(), len, token: place.token(word.generation), birth, epoch: epoch() })
+        Ok(Self {
+            ptr: place.ptr(),
+            len,
+            token: place.token(word.generation),
+            birth,
+            epoch: epoch(),
+        })
     }
 
     /// The bytes.
@@ -74,7 +80,12 @@ impl Block {
         let token = self.token;
         if let Some((place, owned)) = self.place() {
             // SYNC: releases the content to whoever takes it.
-            let _ = place.word().compare_exchange(owned.encode(), owned.with(State::Transit).encode(), AcqRel, Relaxed);
+            let _ = place.word().compare_exchange(
+                owned.encode(),
+                owned.with(State::Transit).encode(),
+                AcqRel,
+                Relaxed,
+            );
         }
         std::mem::forget(self);
         token
@@ -89,16 +100,28 @@ impl Block {
         let birth = arena.births();
         let owned = transit.with(State::Owned(me));
         let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
-        place.word().compare_exchange(transit.encode(), owned.encode(), AcqRel, Relaxed).map_err(|_| stale())?;
+        place
+            .word()
+            .compare_exchange(transit.encode(), owned.encode(), AcqRel, Relaxed)
+            .map_err(|_| stale())?;
         // Ours now: what a run says about its length is settled.
         let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
         if len > place.capacity() {
-            let _ = place.word().compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
+            let _ =
+                place
+                    .word()
+                    .compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
             return Err(Error::Corrupt("length of a block"));
         }
         // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
         place.set_birth(birth);
-        Ok(Self { ptr: place.ptr(), len, token, birth, epoch: epoch() })
+        Ok(Self {
+            ptr: place.ptr(),
+            len,
+            token,
+            birth,
+            epoch: epoch(),
+        })
     }
 
     /// Where a block in transit lies, for whoever its token was made known to as shared memory. Valid until it is taken or discarded.
@@ -121,7 +144,13 @@ impl Block {
     fn place(&self) -> Option<(Place, Word)> {
         let family = family().ok()?;
         let (place, generation) = Place::find(family.arena(), self.token)?;
-        Some((place, Word { generation, state: State::Owned(family.me()) }))
+        Some((
+            place,
+            Word {
+                generation,
+                state: State::Owned(family.me()),
+            },
+        ))
     }
 }
 
@@ -129,7 +158,8 @@ impl Block {
 fn in_transit(token: Token) -> Option<(Place, Word)> {
     let (place, generation) = Place::find(family().ok()?.arena(), token)?;
     let word = Word::decode(place.word().load(Acquire));
-    (word.state == State::Transit && word.generation == generation & GENERATION).then_some((place, word))
+    (word.state == State::Transit && word.generation == generation & GENERATION)
+        .then_some((place, word))
 }
 
 impl Drop for Block {
@@ -138,7 +168,9 @@ impl Drop for Block {
             return;
         }
         if let (Ok(family), Some((place, owned))) = (family(), self.place()) {
-            family.arena().give_back(&place, owned, self.birth, family.me());
+            family
+                .arena()
+                .give_back(&place, owned, self.birth, family.me());
         }
     }
 }

@@ -36,7 +36,11 @@ pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
 
 /// The generation of a segment that is in use; `None` when it is not.
 pub(crate) fn segment_generation(index: u32) -> Option<u32> {
-    let cell = family().ok()?.arena().cell(index).filter(|cell| cell.size as usize == SEGMENT_BYTES)?;
+    let cell = family()
+        .ok()?
+        .arena()
+        .cell(index)
+        .filter(|cell| cell.size as usize == SEGMENT_BYTES)?;
     let word = Word::decode(cell.word.load(Acquire));
     (word.state == State::Transit).then_some(word.generation)
 }
@@ -45,7 +49,16 @@ pub(crate) fn segment_generation(index: u32) -> Option<u32> {
 pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
-    if let Some(cell) = arena.cell(index).filter(|cell| cell.size as usize == SEGMENT_BYTES) {
-        arena.free_cell(&cell, Word { generation, state: State::Transit });
+    if let Some(cell) = arena
+        .cell(index)
+        .filter(|cell| cell.size as usize == SEGMENT_BYTES)
+    {
+        arena.free_cell(
+            &cell,
+            Word {
+                generation,
+                state: State::Transit,
+            },
+        );
     }
 }

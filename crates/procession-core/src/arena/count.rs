@@ -35,9 +35,14 @@ impl Arena {
     /// Another reference, in nobody's holdings. False when the object is gone.
     pub(super) fn retain(&self, cell: &Cell, handle: Handle) -> bool {
         loop {
-            let Some((bits, word)) = current(cell, handle) else { return false };
+            let Some((bits, word)) = current(cell, handle) else {
+                return false;
+            };
             let state = match word.state {
-                State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object { tag, refs: refs + 1 },
+                State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object {
+                    tag,
+                    refs: refs + 1,
+                },
                 // Somebody who inherited it sends it on: it lives again.
                 State::Limbo { .. } if note_of(cell).kind != 0 => State::Object { tag: 0, refs: 1 },
                 _ => return false,
@@ -53,7 +58,10 @@ impl Arena {
         loop {
             let (bits, word) = current(cell, handle)?;
             let state = match word.state {
-                State::Object { tag, refs } if refs > 1 => State::Object { tag, refs: refs - 1 },
+                State::Object { tag, refs } if refs > 1 => State::Object {
+                    tag,
+                    refs: refs - 1,
+                },
                 State::Object { tag: 0, refs: 1 } => self.end_of(cell, me),
                 // Given back more often than taken: nobody's last reference is ours to take.
                 _ => return None,
@@ -69,16 +77,25 @@ impl Arena {
     pub(crate) fn tag(&self, cell: &Cell, handle: Handle, tag: u32, more: u32) -> bool {
         let mut looks = 0;
         loop {
-            let Some((bits, word)) = current(cell, handle) else { return false };
+            let Some((bits, word)) = current(cell, handle) else {
+                return false;
+            };
             let state = match word.state {
-                State::Object { tag: 0, refs } if refs >= 1 && refs + more <= MAX_REFS => State::Object { tag, refs: refs + more },
+                State::Object { tag: 0, refs } if refs >= 1 && refs + more <= MAX_REFS => {
+                    State::Object {
+                        tag,
+                        refs: refs + more,
+                    }
+                }
                 // A reclaimer goes on where the dead, or another reclaimer, stopped.
                 State::Object { tag: present, .. } if present == tag => return more == 0,
                 State::Object { tag: other, .. } if other != 0 => {
                     self.wait_for_tag(cell, other, &mut looks);
                     continue;
                 }
-                State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => State::Object { tag, refs: 1 },
+                State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => {
+                    State::Object { tag, refs: 1 }
+                }
                 _ => return false,
             };
             if replace(cell, bits, word.with(state)) {
@@ -109,7 +126,12 @@ impl Arena {
             let bits = cell.word.load(Acquire);
             let word = Word::decode(bits);
             let state = match word.state {
-                State::Object { tag: present, refs } if present == tag && refs > 1 => State::Object { tag: 0, refs: refs - 1 },
+                State::Object { tag: present, refs } if present == tag && refs > 1 => {
+                    State::Object {
+                        tag: 0,
+                        refs: refs - 1,
+                    }
+                }
                 State::Object { tag: present, .. } if present == tag => self.end_of(cell, me),
                 _ => return None,
             };
@@ -209,7 +231,10 @@ impl Arena {
         }
         let limbo = from.with(State::Limbo { upto: now as u32 });
         place.set_birth(birth);
-        let done = place.word().compare_exchange(from.encode(), limbo.encode(), AcqRel, Relaxed).is_ok();
+        let done = place
+            .word()
+            .compare_exchange(from.encode(), limbo.encode(), AcqRel, Relaxed)
+            .is_ok();
         if done {
             self.note_limbo();
         }
@@ -233,5 +258,7 @@ fn current(cell: &Cell, handle: Handle) -> Option<(u64, Word)> {
 }
 
 fn replace(cell: &Cell, bits: u64, word: Word) -> bool {
-    cell.word.compare_exchange(bits, word.encode(), AcqRel, Relaxed).is_ok()
+    cell.word
+        .compare_exchange(bits, word.encode(), AcqRel, Relaxed)
+        .is_ok()
 }

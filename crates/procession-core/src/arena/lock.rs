@@ -75,7 +75,9 @@ impl EngineLock {
     }
 
     fn try_replace(&self, from: u32, me: Owner) -> bool {
-        self.holder.compare_exchange(from, me.to_bits(), Acquire, Relaxed).is_ok()
+        self.holder
+            .compare_exchange(from, me.to_bits(), Acquire, Relaxed)
+            .is_ok()
     }
 
     /// Sleep until the lock is given back; true when the slice passed instead.

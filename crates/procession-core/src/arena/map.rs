@@ -173,12 +173,14 @@ impl Arena {
             let found = memory::reopen_mapping(self.base, self.layout.size)
                 .or_else(|| {
                     let members = crate::roll::members();
-                    members.iter().find_map(|member| memory::reopen_from(member.pid, self.file))
+                    members
+                        .iter()
+                        .find_map(|member| memory::reopen_from(member.pid, self.file))
                 })
                 .ok_or(Error::Os {
-                call: "open the arena again (the program closed its descriptor)",
-                source: std::io::ErrorKind::NotFound.into(),
-            })?;
+                    call: "open the arena again (the program closed its descriptor)",
+                    source: std::io::ErrorKind::NotFound.into(),
+                })?;
             // The old number is not ours any more: whatever it refers to now, it is not closed.
             fd = memory::move_high(found).into_raw_fd();
             self.fd.store(fd, Ordering::Release);

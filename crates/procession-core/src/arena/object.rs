@@ -86,7 +86,10 @@ impl<T: Object> Ref<T> {
         // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of ours.
         entry.store(handle.0, Release);
         // SYNC: releases the zeros to everybody who attaches.
-        cell.word.store(owned.with(State::Object { tag: 0, refs: 1 }).encode(), Release);
+        cell.word.store(
+            owned.with(State::Object { tag: 0, refs: 1 }).encode(),
+            Release,
+        );
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -126,7 +129,12 @@ impl<T: Object> Ref<T> {
     }
 
     fn over(handle: Handle, cell: &Cell) -> Self {
-        Self { handle, ptr: cell.ptr.cast(), epoch: epoch(), marker: PhantomData }
+        Self {
+            handle,
+            ptr: cell.ptr.cast(),
+            epoch: epoch(),
+            marker: PhantomData,
+        }
     }
 
     /// The handle to send.
@@ -162,13 +170,19 @@ impl<T: Object> Drop for Ref<T> {
         let Ok(family) = family() else { return };
         let (arena, me) = (family.arena(), family.me());
         let mut held = held();
-        let Some(entry) = held.one_less(self.handle) else { return };
-        let Some(cell) = arena.cell_of(self.handle) else { return };
+        let Some(entry) = held.one_less(self.handle) else {
+            return;
+        };
+        let Some(cell) = arena.cell_of(self.handle) else {
+            return;
+        };
         let tagged = arena.tag(&cell, self.handle, tag_of(me), 0);
         entry.store(0, Release);
         held.give_back(entry);
         // DEATH: from here until the tag is gone, a survivor takes the reference back.
-        let dying = tagged.then(|| arena.release_tagged(&cell, tag_of(me), me)).flatten();
+        let dying = tagged
+            .then(|| arena.release_tagged(&cell, tag_of(me), me))
+            .flatten();
         drop(held);
         if let Some(word) = dying {
             arena.bury(&cell, word);
@@ -179,14 +193,18 @@ impl<T: Object> Drop for Ref<T> {
 /// A message gets a reference of its own, which is in no process's holdings. False when the object is gone.
 pub(crate) fn retain_for_message(handle: Handle) -> Result<bool> {
     let arena = family()?.arena();
-    Ok(arena.cell_of(handle).is_some_and(|cell| arena.retain(&cell, handle)))
+    Ok(arena
+        .cell_of(handle)
+        .is_some_and(|cell| arena.retain(&cell, handle)))
 }
 
 /// A message gives its reference back. A stale handle does nothing.
 pub(crate) fn release_from_message(handle: Handle) -> Result<()> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
-    let Some(cell) = arena.cell_of(handle) else { return Ok(()) };
+    let Some(cell) = arena.cell_of(handle) else {
+        return Ok(());
+    };
     if let Some(word) = arena.release(&cell, handle, me) {
         arena.bury(&cell, word);
     }

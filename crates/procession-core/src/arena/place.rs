@@ -28,7 +28,10 @@ impl Place {
             (Self::Cell(cell), word)
         } else {
             let what = "a large block";
-            let units = units_of(len).ok_or(Error::Exhausted { what, wanted: len as u64 })?;
+            let units = units_of(len).ok_or(Error::Exhausted {
+                what,
+                wanted: len as u64,
+            })?;
             let (run, word) = arena.alloc_run(units, me, what)?;
             (Self::Run(run), word)
         };

@@ -71,11 +71,17 @@ impl Arena {
 
     /// Where the units of runs end.
     pub(crate) fn unit_top(&self) -> u64 {
-        self.header().unit_top.load(Acquire).min(self.layout().units)
+        self.header()
+            .unit_top
+            .load(Acquire)
+            .min(self.layout().units)
     }
 
     pub(super) fn unit_peak(&self) -> u64 {
-        self.header().unit_peak.load(Relaxed).min(self.layout().units)
+        self.header()
+            .unit_peak
+            .load(Relaxed)
+            .min(self.layout().units)
     }
 
     /// The run that begins at a unit, if that can be.
@@ -89,8 +95,19 @@ impl Arena {
         if units == 0 || u64::from(first) + u64::from(units) > top {
             return None;
         }
-        let ptr = self.at(self.layout().data + u64::from(first) * UNIT, u64::from(units) * UNIT)?.as_ptr();
-        Some(Run { first, units, ptr, word: &unit.word, birth: &unit.birth })
+        let ptr = self
+            .at(
+                self.layout().data + u64::from(first) * UNIT,
+                u64::from(units) * UNIT,
+            )?
+            .as_ptr();
+        Some(Run {
+            first,
+            units,
+            ptr,
+            word: &unit.word,
+            birth: &unit.birth,
+        })
     }
 
     /// The memory lock; what a dead holder left half done is repaired.
@@ -103,7 +120,12 @@ impl Arena {
     }
 
     /// A committed run of `units`, owned by `me`; its content is unspecified.
-    pub(crate) fn alloc_run(&self, units: u32, me: Owner, what: &'static str) -> Result<(Run, Word)> {
+    pub(crate) fn alloc_run(
+        &self,
+        units: u32,
+        me: Owner,
+        what: &'static str,
+    ) -> Result<(Run, Word)> {
         self.with_memory(what, || {
             let (run, word) = self.reserve_run(units, me, what)?;
             // DEATH: from here on the run is owned, and a survivor frees it like any other.
@@ -118,7 +140,10 @@ impl Arena {
     }
 
     fn reserve_run(&self, units: u32, me: Owner, what: &'static str) -> Result<(Run, Word)> {
-        let exhausted = || Error::Exhausted { what, wanted: u64::from(units) * UNIT };
+        let exhausted = || Error::Exhausted {
+            what,
+            wanted: u64::from(units) * UNIT,
+        };
         let _ = self.fd()?; // looked for now: searching it may need the lock
         let _guard = self.lock_memory(me);
         let first = match self.find_free(units) {
@@ -138,7 +163,9 @@ impl Arena {
 
     fn find_free(&self, units: u32) -> Option<u32> {
         let large_enough = |run: &Run| run.units >= units;
-        (bin_of(units)..BINS).find_map(|bin| self.free_runs_of(bin).take(TRIES).find(large_enough)).map(|run| run.first)
+        (bin_of(units)..BINS)
+            .find_map(|bin| self.free_runs_of(bin).take(TRIES).find(large_enough))
+            .map(|run| run.first)
     }
 
     /// Units from beyond the top.
@@ -149,7 +176,11 @@ impl Arena {
         if self.layout().data + new_top * UNIT > self.slab_bottom() {
             return Err(exhausted());
         }
-        self.ensure(Table::Units, new_top * size_of::<Unit>() as u64, "the unit table")?;
+        self.ensure(
+            Table::Units,
+            new_top * size_of::<Unit>() as u64,
+            "the unit table",
+        )?;
         self.ensure(Table::Committed, new_top.div_ceil(64) * 8, "the unit table")?;
         self.set_length(top as u32, units);
         self.free_word(top as u32);
@@ -174,7 +205,9 @@ impl Arena {
 
     fn set_length(&self, first: u32, units: u32) {
         let table = self.units();
-        table[(first + units - 1) as usize].first.store(first, Relaxed);
+        table[(first + units - 1) as usize]
+            .first
+            .store(first, Relaxed);
         table[first as usize].length.store(units, Release);
     }
 
@@ -194,7 +227,10 @@ impl Arena {
         let next = head.load(Relaxed);
         unit.prev.store(0, Relaxed);
         unit.next.store(next, Relaxed);
-        if let Some(next) = next.checked_sub(1).and_then(|next| table.get(next as usize)) {
+        if let Some(next) = next
+            .checked_sub(1)
+            .and_then(|next| table.get(next as usize))
+        {
             next.prev.store(first + 1, Relaxed);
         }
         head.store(first + 1, Relaxed);
@@ -205,7 +241,12 @@ impl Arena {
         let unit = &table[first as usize];
         let (next, prev) = (unit.next.load(Relaxed), unit.prev.load(Relaxed));
         let top = self.unit_top();
-        let neighbour = |number: u32| number.checked_sub(1).filter(|&n| u64::from(n) < top).map(|n| &table[n as usize]);
+        let neighbour = |number: u32| {
+            number
+                .checked_sub(1)
+                .filter(|&n| u64::from(n) < top)
+                .map(|n| &table[n as usize])
+        };
         if let Some(next) = neighbour(next) {
             next.prev.store(prev, Relaxed);
         }
@@ -227,7 +268,11 @@ impl Arena {
     /// [`Arena::free_run`], and nothing else.
     pub(super) fn put_back(&self, run: &Run, from: Word, me: Owner) -> bool {
         let _guard = self.lock_memory(me);
-        if run.word.compare_exchange(from.encode(), from.freed().encode(), AcqRel, Relaxed).is_err() {
+        if run
+            .word
+            .compare_exchange(from.encode(), from.freed().encode(), AcqRel, Relaxed)
+            .is_err()
+        {
             return false;
         }
         // DEATH: from here to the end the run is free, but in no list.
@@ -268,7 +313,10 @@ impl Arena {
         }
         if let Some(before) = first.checked_sub(1) {
             let start = self.units()[before as usize].first.load(Relaxed);
-            if let Some(run) = self.free_run_at(start).filter(|run| u64::from(start) + u64::from(run.units) == u64::from(first)) {
+            if let Some(run) = self
+                .free_run_at(start)
+                .filter(|run| u64::from(start) + u64::from(run.units) == u64::from(first))
+            {
                 self.unlink(start);
                 first = start;
                 units += run.units;
@@ -284,7 +332,8 @@ impl Arena {
     }
 
     fn free_run_at(&self, first: u32) -> Option<Run> {
-        self.run(first).filter(|run| Word::decode(run.word.load(Relaxed)).state == State::Free)
+        self.run(first)
+            .filter(|run| Word::decode(run.word.load(Relaxed)).state == State::Free)
     }
 
     /// Lists, tags and counters from the chain of lengths, merging neighbours. The memory lock is held.
@@ -318,7 +367,9 @@ impl Arena {
             unit += units;
         }
         let warm = u64::from(self.count_committed(0, self.unit_peak() as u32));
-        header.idle_units.store(warm.saturating_sub(used_warm), Relaxed);
+        header
+            .idle_units
+            .store(warm.saturating_sub(used_warm), Relaxed);
     }
 
     /// All runs that are not free, as they are at one moment.
@@ -349,7 +400,10 @@ mod tests {
         let mut last = 0;
         for units in 1..1 << 20 {
             let bin = bin_of(units);
-            assert!(bin == last || bin == last + 1 || units == 8, "{units}: {last} then {bin}");
+            assert!(
+                bin == last || bin == last + 1 || units == 8,
+                "{units}: {last} then {bin}"
+            );
             assert!(bin >= last);
             last = bin;
         }

@@ -16,7 +16,8 @@ use crate::{Error, Result};
 
 /// Cell sizes; the last is that of queue segments, which share a class with nothing else.
 const SIZES: [u32; CLASSES] = [
-    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 4608,
+    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384,
+    24576, 32768, 4608,
 ];
 /// Number of size classes.
 pub(crate) const CLASSES: usize = 19;
@@ -43,14 +44,18 @@ const CLASS_OF: [u8; LARGEST_CELL / 64 + 1] = {
 
 /// The class whose cells hold `len` bytes, if any does.
 pub(crate) fn class_of(len: usize) -> Option<usize> {
-    CLASS_OF.get(len.div_ceil(64)).map(|&class| usize::from(class))
+    CLASS_OF
+        .get(len.div_ceil(64))
+        .map(|&class| usize::from(class))
 }
 
 fn cells_of(class: usize) -> u32 {
     if class == SEGMENTS {
         return 64;
     }
-    (LARGEST_SLAB / SIZES[class]).next_power_of_two().clamp(8, 64)
+    (LARGEST_SLAB / SIZES[class])
+        .next_power_of_two()
+        .clamp(8, 64)
 }
 
 fn mask_of(class: usize) -> u64 {
@@ -103,12 +108,18 @@ impl Arena {
     fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
         // SAFETY: the table's type; words of slabs below the slab count are committed.
         let words: &[AtomicU64] = unsafe { self.table(Table::Partial) };
-        (&words[partial_index(class, slab as usize / 64)], 1 << (slab % 64))
+        (
+            &words[partial_index(class, slab as usize / 64)],
+            1 << (slab % 64),
+        )
     }
 
     /// How many slabs there are, as far as that can be.
     pub(crate) fn slab_count(&self) -> u32 {
-        self.header().slab_count.load(Acquire).min(self.layout().slabs) as u32
+        self.header()
+            .slab_count
+            .load(Acquire)
+            .min(self.layout().slabs) as u32
     }
 
     /// The cell with this number, if there is one.
@@ -124,8 +135,14 @@ impl Arena {
         if number >= cells_of(class) {
             return None;
         }
-        let offset = descriptor.base.load(Relaxed).checked_add(u64::from(number * size))?;
-        let ptr = self.at(offset, u64::from(size)).filter(|_| offset % 64 == 0 && offset >= self.layout().data)?.as_ptr();
+        let offset = descriptor
+            .base
+            .load(Relaxed)
+            .checked_add(u64::from(number * size))?;
+        let ptr = self
+            .at(offset, u64::from(size))
+            .filter(|_| offset % 64 == 0 && offset >= self.layout().data)?
+            .as_ptr();
         Some(Cell {
             index,
             size,
@@ -183,7 +200,9 @@ impl Arena {
                 continue;
             }
             // DEATH: here a free cell has no hint; `heal` gives it one.
-            let cell = self.cell(slab * 64 + bit.trailing_zeros()).filter(|cell| cell.class as usize == class)?;
+            let cell = self
+                .cell(slab * 64 + bit.trailing_zeros())
+                .filter(|cell| cell.class as usize == class)?;
             let bits = cell.word.load(Relaxed);
             let word = Word::decode(bits);
             if word.state != State::Free {
@@ -191,7 +210,11 @@ impl Arena {
             }
             let owned = word.with(State::Owned(me));
             // SYNC: acquires what the one who freed the cell did to it last.
-            if cell.word.compare_exchange(bits, owned.encode(), Acquire, Relaxed).is_ok() {
+            if cell
+                .word
+                .compare_exchange(bits, owned.encode(), Acquire, Relaxed)
+                .is_ok()
+            {
                 return Some((cell, owned));
             }
         }
@@ -211,7 +234,10 @@ impl Arena {
     /// Give a cell back whose word is `from`. False when it is not: then nothing happened.
     pub(crate) fn free_cell(&self, cell: &Cell, from: Word) -> bool {
         // SYNC: releases our last accesses to whoever allocates it next.
-        let freed = cell.word.compare_exchange(from.encode(), from.freed().encode(), Release, Relaxed).is_ok();
+        let freed = cell
+            .word
+            .compare_exchange(from.encode(), from.freed().encode(), Release, Relaxed)
+            .is_ok();
         if freed {
             // DEATH: here a free cell has no hint; `heal` gives it one.
             self.hint_free(cell);
@@ -234,8 +260,12 @@ impl Arena {
         if class >= CLASSES {
             return;
         }
-        let free = |number: &u32| Word::decode(descriptor.words[*number as usize].load(Relaxed)).state == State::Free;
-        let found = (0..cells_of(class)).filter(free).fold(0_u64, |bits, number| bits | 1 << number);
+        let free = |number: &u32| {
+            Word::decode(descriptor.words[*number as usize].load(Relaxed)).state == State::Free
+        };
+        let found = (0..cells_of(class))
+            .filter(free)
+            .fold(0_u64, |bits, number| bits | 1 << number);
         let hint = descriptor.hint.fetch_or(found, AcqRel) | found;
         if hint != 0 {
             let (word, bit) = self.partial(class, slab);
@@ -264,7 +294,10 @@ impl Arena {
         }
         let header = self.header();
         let count = self.slab_count();
-        let exhausted = Error::Exhausted { what: "a small block", wanted: bytes };
+        let exhausted = Error::Exhausted {
+            what: "a small block",
+            wanted: bytes,
+        };
         if u64::from(count) >= self.layout().slabs {
             return Err(exhausted);
         }
@@ -275,8 +308,16 @@ impl Arena {
         if base < data + self.unit_top() * UNIT {
             return Err(exhausted);
         }
-        self.ensure(Table::Slabs, (u64::from(count) + 1) * size_of::<Descriptor>() as u64, "slab descriptors")?;
-        self.ensure(Table::Partial, (partial_index(CLASSES - 1, count as usize / 64) as u64 + 1) * 8, "slab descriptors")?;
+        self.ensure(
+            Table::Slabs,
+            (u64::from(count) + 1) * size_of::<Descriptor>() as u64,
+            "slab descriptors",
+        )?;
+        self.ensure(
+            Table::Partial,
+            (partial_index(CLASSES - 1, count as usize / 64) as u64 + 1) * 8,
+            "slab descriptors",
+        )?;
         self.forget_units(fd, base, bytes)?;
         crate::sys::memory::commit(fd, base, bytes, "a small block")?;
         let descriptor = &self.descriptors()[count as usize];
@@ -299,7 +340,10 @@ impl Arena {
         let end = layout.data + layout.units * UNIT;
         match self.slab_count() {
             0 => end,
-            count => self.descriptors()[count as usize - 1].base.load(Relaxed).clamp(layout.data, end),
+            count => self.descriptors()[count as usize - 1]
+                .base
+                .load(Relaxed)
+                .clamp(layout.data, end),
         }
     }
 }

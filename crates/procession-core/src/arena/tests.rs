@@ -57,7 +57,21 @@ fn census() -> Census {
 #[test]
 fn blocks_of_all_sizes_hold_what_was_written() {
     let mut blocks = Vec::new();
-    for (number, len) in [0, 1, 64, 65, 1000, 32 << 10, (32 << 10) + 1, 64 << 10, 1 << 20, 5 << 20].into_iter().enumerate() {
+    for (number, len) in [
+        0,
+        1,
+        64,
+        65,
+        1000,
+        32 << 10,
+        (32 << 10) + 1,
+        64 << 10,
+        1 << 20,
+        5 << 20,
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut block = Block::alloc(len).unwrap();
         assert_eq!(block.len(), len);
         assert_eq!(block.as_ptr() as usize % 64, 0);
@@ -79,10 +93,16 @@ fn a_block_goes_through_transit_once() {
         let token = block.token();
         assert!(Block::take(token, len).is_err(), "not sent yet");
         assert_eq!(block.send(), token);
-        assert!(matches!(Block::take(token, 10_000_000), Err(Error::Corrupt(_))));
+        assert!(matches!(
+            Block::take(token, 10_000_000),
+            Err(Error::Corrupt(_))
+        ));
         let taken = Block::take(token, len).unwrap();
         assert!(taken.as_slice().iter().all(|&byte| byte == 7));
-        assert!(matches!(Block::take(token, len), Err(Error::Stale("block"))));
+        assert!(matches!(
+            Block::take(token, len),
+            Err(Error::Stale("block"))
+        ));
         Block::discard(token);
         drop(taken);
         assert!(Block::take(token, len).is_err());
@@ -103,18 +123,33 @@ fn references_are_counted() {
     third.value.store(5, SeqCst);
     assert_eq!(second.value.load(SeqCst), 5);
     let handle = first.handle();
-    assert_eq!((census().objects, census().refs), (1, 1), "one entry per process and object");
+    assert_eq!(
+        (census().objects, census().refs),
+        (1, 1),
+        "one entry per process and object"
+    );
     drop((first, second));
     assert!(retain_for_message(handle).unwrap());
     drop(third);
-    assert_eq!((census().objects, census().refs), (1, 1), "the message keeps it");
+    assert_eq!(
+        (census().objects, census().refs),
+        (1, 1),
+        "the message keeps it"
+    );
     let again = Ref::<Counter>::attach(handle).unwrap();
     assert_eq!(again.value.load(SeqCst), 5);
     release_from_message(handle).unwrap();
     drop(again);
     assert_eq!(census().objects, 0);
-    assert!(matches!(Ref::<Counter>::attach(handle), Err(Error::Stale("counter"))));
+    assert!(matches!(
+        Ref::<Counter>::attach(handle),
+        Err(Error::Stale("counter"))
+    ));
     assert!(!retain_for_message(handle).unwrap());
     release_from_message(handle).unwrap();
-    assert_eq!(Ref::<Counter>::create().unwrap().value.load(SeqCst), 0, "used again, and zeroed");
+    assert_eq!(
+        Ref::<Counter>::create().unwrap().value.load(SeqCst),
+        0,
+        "used again, and zeroed"
+    );
 }

@@ -51,7 +51,9 @@ impl Arena {
     /// How many of these units are committed.
     pub(super) fn count_committed(&self, first: u32, units: u32) -> u32 {
         let mut count = 0;
-        self.each_word(first, units, |_, word, mask| count += (word.load(Acquire) & mask).count_ones());
+        self.each_word(first, units, |_, word, mask| {
+            count += (word.load(Acquire) & mask).count_ones()
+        });
         count
     }
 
@@ -65,7 +67,9 @@ impl Arena {
     pub(super) fn commit_run(&self, run: &Run, what: &'static str) -> Result<()> {
         let warm = self.count_committed(run.first, run.units);
         let idle = &self.header().idle_units;
-        let _ = idle.fetch_update(Relaxed, Relaxed, |units| Some(units.saturating_sub(u64::from(warm))));
+        let _ = idle.fetch_update(Relaxed, Relaxed, |units| {
+            Some(units.saturating_sub(u64::from(warm)))
+        });
         if warm == run.units {
             return Ok(());
         }
@@ -73,7 +77,12 @@ impl Arena {
         let fd = self.fd()?;
         let data = self.layout().data;
         for (first, units) in self.gaps(run.first, run.units) {
-            memory::commit(fd, data + u64::from(first) * UNIT, u64::from(units) * UNIT, what)?;
+            memory::commit(
+                fd,
+                data + u64::from(first) * UNIT,
+                u64::from(units) * UNIT,
+                what,
+            )?;
             // DEATH: before this the units are committed and not noted: the next owner commits them again, at no cost.
             self.each_word(first, units, |_, word, mask| {
                 word.fetch_or(mask, Release);
@@ -110,14 +119,21 @@ impl Arena {
         match limits::available() {
             Some(available) if bytes.saturating_add(RESERVE) > available => {
                 UNLOOKED.store(LOOK_AFTER, Relaxed); // look again the next time, however little is asked for
-                Err(Error::Exhausted { what, wanted: bytes })
+                Err(Error::Exhausted {
+                    what,
+                    wanted: bytes,
+                })
             }
             _ => Ok(()),
         }
     }
 
     /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try once more.
-    pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(super) fn with_memory<T>(
+        &self,
+        what: &'static str,
+        mut allocate: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
         match allocate() {
             Err(Error::Exhausted { .. }) => {
                 crate::reclaim::sweep_limbo()?;
@@ -157,7 +173,10 @@ impl Arena {
         let fd = self.fd()?;
         let guard = self.lock_memory(me);
         let (top, peak) = (self.unit_top(), self.unit_peak());
-        let used: u32 = self.used_runs().map(|(run, _)| self.count_committed(run.first, run.units)).sum();
+        let used: u32 = self
+            .used_runs()
+            .map(|(run, _)| self.count_committed(run.first, run.units))
+            .sum();
         let idle = u64::from(self.count_committed(0, peak as u32).saturating_sub(used));
         self.header().idle_units.store(idle, Relaxed);
         if idle <= keep {
@@ -171,7 +190,10 @@ impl Arena {
             return Ok(true);
         }
         let warm = |run: &Run| self.count_committed(run.first, run.units) > 0;
-        let Some(run) = (0..BINS).rev().find_map(|bin| self.free_runs_of(bin).find(warm)) else {
+        let Some(run) = (0..BINS)
+            .rev()
+            .find_map(|bin| self.free_runs_of(bin).find(warm))
+        else {
             return Ok(false);
         };
         // As its owner we can do without the lock; if we die, a survivor frees it.
@@ -186,7 +208,11 @@ impl Arena {
     fn punch(&self, fd: BorrowedFd<'_>, first: u32, units: u32) -> Result<()> {
         // DEATH: cleared first: what is noted as committed is committed.
         self.clear_committed(first, units);
-        memory::punch(fd, self.layout().data + u64::from(first) * UNIT, u64::from(units) * UNIT)
+        memory::punch(
+            fd,
+            self.layout().data + u64::from(first) * UNIT,
+            u64::from(units) * UNIT,
+        )
     }
 
     /// A new slab reaches down to `base`, perhaps into memory that runs once used: from now on it is theirs no more, and zero.
@@ -207,7 +233,10 @@ impl Arena {
         let _guard = self.lock_memory(crate::family()?.me());
         let used: u32 = self.used_runs().map(|(run, _)| run.units).sum();
         let committed = self.count_committed(0, self.unit_peak() as u32);
-        Ok((u64::from(used) * UNIT, u64::from(committed.saturating_sub(used)) * UNIT))
+        Ok((
+            u64::from(used) * UNIT,
+            u64::from(committed.saturating_sub(used)) * UNIT,
+        ))
     }
 }
 

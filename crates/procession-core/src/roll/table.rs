@@ -160,25 +160,20 @@ pub(crate) fn births() -> u64 {
     })
 }
 
-/// Whether some other process (or one about to start), neither this one nor an ancestor of it, was born by fork with a birth number in
-/// `(after, upto]`: it may have inherited whatever was created at `after` and dropped at `upto`.
+/// Whether some process (or one about to start) was born by fork with a birth number in `(after, upto]`: it may have inherited
+/// whatever was created at `after` and dropped at `upto`. The caller itself counts, too: it may be sweeping what others dropped and
+/// it still has. (What it created itself is younger than it is, so that is never in its own way.)
 pub(crate) fn fork_born_between(after: u64, upto: u64) -> bool {
     let Some(table) = table() else { return false };
-    if after >= upto {
-        return false;
-    }
-    let mut line = [0_u32; 64];
-    let line = table.line_of(me_already(), &mut line);
-    table.in_use().any(|(slot, entry)| {
-        let life = entry.life();
-        if !matches!(life.stage(), Stage::Live | Stage::Starting) {
-            return false;
-        }
-        let birth = entry.birth.load(Ordering::Acquire);
-        let born = birth >> 1;
-        let inherited = birth == 0 || birth & 1 == 1 && after < born && born <= upto;
-        inherited && !line.contains(&Owner::new(slot, life.generation()).to_bits())
-    })
+    after < upto
+        && table.in_use().any(|(_, entry)| {
+            if !matches!(entry.life().stage(), Stage::Live | Stage::Starting) {
+                return false;
+            }
+            let birth = entry.birth.load(Ordering::Acquire);
+            let born = birth >> 1;
+            birth == 0 || birth & 1 == 1 && after < born && born <= upto
+        })
 }
 
 /// Give this process a name, cut to 64 bytes.
@@ -337,20 +332,5 @@ impl Table {
         self.hint(owner.slot())
             .fetch_and(!(1 << (owner.slot() % GROUP)), Ordering::AcqRel);
         entry.change(from, Life::free(owner.generation()));
-    }
-
-    /// `me` and its ancestors, as far as they fit.
-    fn line_of<'a>(&self, me: Option<Owner>, line: &'a mut [u32; 64]) -> &'a [u32] {
-        let mut next = me;
-        let mut len = 0;
-        while let (Some(owner), true) = (next, len < line.len()) {
-            line[len] = owner.to_bits();
-            len += 1;
-            next = self
-                .get(owner)
-                .filter(|entry| entry.life().generation() == owner.generation())
-                .and_then(|entry| Owner::from_bits(entry.parent.load(Ordering::Relaxed)));
-        }
-        &line[..len]
     }
 }

@@ -99,14 +99,16 @@ fn a_killed_process_is_dead_even_as_a_zombie_and_its_place_is_used_again() {
 }
 
 #[test]
-fn a_fork_between_birth_and_drop_is_seen_by_all_but_its_own_line() {
+fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
     family().unwrap().me();
     let born = births();
     assert!(!fork_born_between(born, births()));
     let child = fork(|| {
-        let quiet = !fork_born_between(born, births());
-        let grandchild = fork(|| !fork_born_between(born, births()));
-        quiet && reap(grandchild) == 0 && {
+        let seen = fork_born_between(born, births());
+        let own = births();
+        let grandchild = fork(|| fork_born_between(born, births()));
+        let quiet = !fork_born_between(own, own);
+        seen && quiet && reap(grandchild) == 0 && {
             std::thread::park();
             true
         }

@@ -24,7 +24,14 @@ fn smallest(machine: Option<u64>, of_group: impl Fn(&Group) -> Option<u64>) -> O
 
 fn meminfo(key: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix(key))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kilobytes: u64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     kilobytes.checked_mul(1024)
 }
 
@@ -43,7 +50,11 @@ struct Names {
     cache: [&'static str; 2],
 }
 
-static V2: Names = Names { limit: "memory.max", usage: "memory.current", cache: ["inactive_file ", "active_file "] };
+static V2: Names = Names {
+    limit: "memory.max",
+    usage: "memory.current",
+    cache: ["inactive_file ", "active_file "],
+};
 static V1: Names = Names {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
@@ -52,12 +63,17 @@ static V1: Names = Names {
 
 impl Group {
     fn number(&self, file: &str) -> Option<u64> {
-        std::fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
+        std::fs::read_to_string(self.folder.join(file))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// The limit, unless there is none ("max", or a number near the end of the range).
     fn limit(&self) -> Option<u64> {
-        self.number(self.names.limit).filter(|&limit| limit < 1 << 60)
+        self.number(self.names.limit)
+            .filter(|&limit| limit < 1 << 60)
     }
 
     fn available(&self) -> Option<u64> {
@@ -67,21 +83,34 @@ impl Group {
 
     fn droppable(&self) -> u64 {
         let text = std::fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
-        let value = |key: &&str| text.lines().find_map(|line| line.strip_prefix(*key))?.trim().parse::<u64>().ok();
-        self.names.cache.iter().filter_map(value).fold(0, u64::saturating_add)
+        let value = |key: &&str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(*key))?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        };
+        self.names
+            .cache
+            .iter()
+            .filter_map(value)
+            .fold(0, u64::saturating_add)
     }
 }
 
 /// The memory groups this process is in, innermost first, up to the root.
 fn own_groups() -> Vec<Group> {
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    text.lines().flat_map(|line| groups_of(line, Path::new(MOUNT))).collect()
+    text.lines()
+        .flat_map(|line| groups_of(line, Path::new(MOUNT)))
+        .collect()
 }
 
 /// The groups that a line of `/proc/self/cgroup` names: `0::/path` (version 2) or `4:memory:/path`.
 fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
     let mut parts = line.splitn(3, ':');
-    let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+    else {
         return Vec::new();
     };
     let (root, names) = if number == "0" && controllers.is_empty() {
@@ -96,7 +125,10 @@ fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
     inner
         .ancestors()
         .take_while(|folder| folder.starts_with(&root))
-        .map(|folder| Group { folder: folder.to_path_buf(), names })
+        .map(|folder| Group {
+            folder: folder.to_path_buf(),
+            names,
+        })
         .collect()
 }
 
@@ -105,7 +137,8 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("procession-limits-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("procession-limits-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
@@ -126,9 +159,19 @@ mod tests {
     #[test]
     fn the_tightest_group_up_the_tree_counts() {
         let mount = folder("v2");
-        write(&mount.join("a/b"), &[("memory.max", "max\n"), ("memory.current", "500\n")]);
+        write(
+            &mount.join("a/b"),
+            &[("memory.max", "max\n"), ("memory.current", "500\n")],
+        );
         let stat = "anon 5\ninactive_file 300\nactive_file 20\nshmem 7\n";
-        write(&mount.join("a"), &[("memory.max", "10000\n"), ("memory.current", "9000\n"), ("memory.stat", stat)]);
+        write(
+            &mount.join("a"),
+            &[
+                ("memory.max", "10000\n"),
+                ("memory.current", "9000\n"),
+                ("memory.stat", stat),
+            ],
+        );
         let groups = groups_of("0::/a/b", &mount);
         assert_eq!(groups.len(), 3);
         assert_eq!(groups.iter().filter_map(Group::available).min(), Some(1320));
@@ -140,11 +183,23 @@ mod tests {
     fn version_one_is_understood() {
         let mount = folder("v1");
         let none = "9223372036854771712\n";
-        write(&mount.join("memory"), &[("memory.limit_in_bytes", none), ("memory.usage_in_bytes", "1\n")]);
-        let files = [("memory.limit_in_bytes", "4096\n"), ("memory.usage_in_bytes", "5000\n")];
+        write(
+            &mount.join("memory"),
+            &[
+                ("memory.limit_in_bytes", none),
+                ("memory.usage_in_bytes", "1\n"),
+            ],
+        );
+        let files = [
+            ("memory.limit_in_bytes", "4096\n"),
+            ("memory.usage_in_bytes", "5000\n"),
+        ];
         write(&mount.join("memory/x"), &files);
         let groups = groups_of("4:cpu,memory:/x", &mount);
-        assert_eq!(groups.iter().map(Group::available).collect::<Vec<_>>(), [Some(0), None]);
+        assert_eq!(
+            groups.iter().map(Group::available).collect::<Vec<_>>(),
+            [Some(0), None]
+        );
         std::fs::remove_dir_all(mount).unwrap();
     }
 
@@ -153,6 +208,8 @@ mod tests {
         for line in ["", "x", "1:cpu:/a", "::", "0:"] {
             assert!(groups_of(line, Path::new(MOUNT)).is_empty(), "{line}");
         }
-        assert!(groups_of("0::/../../etc", Path::new(MOUNT)).iter().all(|group| group.folder.starts_with(MOUNT)));
+        assert!(groups_of("0::/../../etc", Path::new(MOUNT))
+            .iter()
+            .all(|group| group.folder.starts_with(MOUNT)));
     }
 }
