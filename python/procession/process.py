@@ -356,7 +356,11 @@ class _MainProcess(BaseProcess):
         self._parent_pid = None
         self._popen = None
         self._closed = False
-        self._config = {"authkey": AuthenticationString(os.urandom(32))}
+        self._config = {
+            "authkey": AuthenticationString(os.urandom(32)),
+            # The family's name, for what its processes find each other by: whoever it begins with is the first of them.
+            "family": f"{os.getpid()}-{os.urandom(8).hex()}",
+        }
 
     def close(self) -> None:
         pass

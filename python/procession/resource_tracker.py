@@ -1,0 +1,223 @@
+"""Names that must not outlive the program: they are removed when its last process has ended, however it ended.
+
+procession's own objects have no names: they are memory that goes with the last process that maps it. What is left is the named shared
+memory of `shared_memory`, and whatever a program registers here. For these, and only when the first is registered, there is one
+process for the whole family, `_tracker`; the family's processes find it by an abstract socket named after the family, so it
+need not be started beforehand nor be handed down.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+from typing import Any
+
+from . import process, util
+
+__all__ = ["ensure_running", "register", "unregister"]
+
+_TRACKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tracker.py")
+_LONGEST_MESSAGE = 512
+
+
+def _refuse(name: str) -> None:
+    raise RuntimeError("noop should never be registered or cleaned up")
+
+
+def _unlink_shared_memory(name: str) -> None:
+    import _posixshmem
+
+    _posixshmem.shm_unlink(name)
+
+
+# What removes a name; the process has its own copy. 'noop' and 'dummy' are for tests.
+_CLEANUP_FUNCS: dict[str, Any] = {
+    "noop": _refuse,
+    "dummy": lambda name: None,
+    "shared_memory": _unlink_shared_memory,
+}
+
+
+class ResourceTracker:
+    """This process's connection to the family's tracker; with another `family` name, or '', to another tracker."""
+
+    # CPython's newer protocol encodes names; here any name without a line's end goes as it is.
+    _use_simple_format = True
+
+    def __init__(self, family: str = "") -> None:
+        self._family = family
+        self._lock = threading.RLock()
+        self._fd: int | None = None
+        # The tracker's process, if this process started it.
+        self._pid: int | None = None
+        self._exitcode: int | None = None
+
+    def _after_fork(self) -> None:
+        # The connection is shared with the parent, like a pipe's end; the child is not the tracker's parent.
+        self._lock = threading.RLock()
+
+    def getfd(self) -> int:
+        """The connection's descriptor."""
+        self.ensure_running()
+        assert self._fd is not None
+        return self._fd
+
+    def ensure_running(self) -> None:
+        """Find the tracker, or start it. Its death is noticed, and said in a warning."""
+        with self._lock:
+            if self._fd is None:
+                self._connect()
+            elif not self._check_alive():
+                self._forget_dead()
+                warnings.warn(
+                    "resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.",
+                    stacklevel=2,
+                )
+                self._connect()
+
+    def _check_alive(self) -> bool:
+        assert self._fd is not None
+        try:
+            os.write(self._fd, b"PROBE:0:noop\n")
+        except OSError:
+            return False
+        return True
+
+    def _forget_dead(self) -> None:
+        assert self._fd is not None
+        os.close(self._fd)
+        if self._pid is not None:
+            try:
+                os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                pass
+        self._fd = self._pid = self._exitcode = None
+
+    def _find(self) -> bool:
+        """Connect to the tracker if it runs."""
+        import socket
+
+        if not self._family:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            try:
+                connection.connect(self._address)
+            except ConnectionRefusedError:
+                return False
+            # Anybody may bind such a name, so look who did.
+            uid = _peer_uid(connection)
+            if uid != os.geteuid():
+                raise PermissionError(f"the resource tracker's address is taken by user {uid}")
+            self._fd = connection.detach()
+        return True
+
+    @property
+    def _address(self) -> str:
+        # Without a name the kernel chooses one.
+        return f"\0procession-tracker-{self._family}" if self._family else ""
+
+    def _connect(self) -> None:
+        """Connect to the tracker; start it if it does not run."""
+        import socket
+
+        while not self._find():
+            with (
+                socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+                socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
+            ):
+                try:
+                    listener.bind(self._address)
+                except OSError:
+                    continue  # another process of the family is starting it just now
+                listener.listen(128)
+                connection.connect(listener.getsockname())
+                # It takes messages from here on: a finalizer may send one while the process is being started.
+                self._fd = connection.detach()
+                try:
+                    self._start(listener.fileno())
+                except BaseException:
+                    os.close(self._fd)
+                    self._fd = None
+                    raise
+                return
+
+    def _start(self, listener: int) -> None:
+        import sys
+
+        from .spawn import get_executable
+
+        executable = get_executable()
+        root = self._family.partition("-")[0] or "0"
+        arguments = [executable, "-I", "-S", _TRACKER, str(listener), root]
+        passed = [listener]
+        try:
+            passed.append(sys.stderr.fileno())
+        except (AttributeError, OSError, ValueError):
+            pass  # its warnings are lost
+        # Blocked until it ignores them.
+        ignored = {signal.SIGINT, signal.SIGTERM}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
+        try:
+            self._pid = util.spawnv_passfds(executable, arguments, passed)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _stop(self) -> None:
+        """Leave the tracker; wait for its end if this process started it and no other process needs it."""
+        with self._lock:
+            if self._fd is None:
+                return
+            try:
+                os.write(self._fd, b"LEAVE:0:noop\n")
+            except OSError:
+                pass
+            os.close(self._fd)
+            self._fd = None
+            if self._pid is not None:
+                try:
+                    self._exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+                except (ChildProcessError, ValueError):
+                    self._exitcode = None
+                self._pid = None
+
+    def register(self, name: str, rtype: str) -> None:
+        """Have `name`, a resource of type `rtype`, removed at the end of the family unless it is unregistered.
+
+        Registering again changes nothing. Raises ValueError when the name is too long.
+        """
+        self._send("REGISTER", name, rtype)
+
+    def unregister(self, name: str, rtype: str) -> None:
+        """Leave `name` alone; nothing if it was not registered."""
+        with self._lock:
+            if self._fd is None and not self._find():
+                return  # it was never started: nothing is registered
+        self._send("UNREGISTER", name, rtype)
+
+    def _send(self, command: str, name: str, rtype: str) -> None:
+        message = f"{command}:{name}:{rtype}\n".encode("ascii")
+        if len(message) > _LONGEST_MESSAGE:
+            raise ValueError("msg too long")
+        self.ensure_running()
+        assert self._fd is not None
+        os.write(self._fd, message)
+
+
+def _peer_uid(connection: Any) -> int:
+    import socket
+    import struct
+
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
+    return struct.unpack("3i", credentials)[1]
+
+
+_resource_tracker = ResourceTracker(process.current_process()._config["family"])
+os.register_at_fork(after_in_child=_resource_tracker._after_fork)
+ensure_running = _resource_tracker.ensure_running
+register = _resource_tracker.register
+unregister = _resource_tracker.unregister
+getfd = _resource_tracker.getfd
