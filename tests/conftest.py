@@ -1,0 +1,84 @@
+"""Fixtures that run a test over the start methods, over both implementations, and in interpreters of its own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import procession
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+#: The folder that makes `procession` importable in a fresh interpreter.
+PACKAGE_FOLDER = str(pathlib.Path(procession.__file__).parent.parent)
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """A start method."""
+    return request.param
+
+
+@pytest.fixture
+def ctx(method):
+    """procession's context of a start method."""
+    return procession.get_context(method)
+
+
+@pytest.fixture(params=["multiprocessing", "procession"])
+def package(request):
+    """The standard library's package, and ours: for behaviour that both show."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture
+def both(package, method):
+    """A context of a start method, of both packages."""
+    return package.get_context(method)
+
+
+@pytest.fixture(params=["plain", "import", "run"])
+def under(request):
+    """How a program that says `import multiprocessing` is run: see `run_program`."""
+    return request.param
+
+
+@pytest.fixture
+def run_program(tmp_path):
+    """Run the text of a program in a fresh interpreter and return the completed process, output as text.
+
+    `under`: "plain", with the standard library; "import", with procession imported in its place; "run", the unchanged text
+    under `procession run`. `args` are the program's, `flags` the interpreter's.
+    """
+
+    def run(
+        text, *args, under="plain", flags=(), env=None, timeout=60, name="program.py", stdin=None
+    ):
+        if under == "import":
+            text = re.sub(
+                r"\bimport multiprocessing\b(?! as)", "import procession as multiprocessing", text
+            )
+            text = re.sub(r"\b(import|from) multiprocessing\b", r"\1 procession", text)
+        script = tmp_path / name
+        script.write_text(text)
+        command = [sys.executable, *flags]
+        if under == "run":
+            command += ["-m", "procession", "run"]
+        environment = {**os.environ, "PYTHONPATH": PACKAGE_FOLDER, **(env or {})}
+        return subprocess.run(
+            [*command, str(script), *args],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            cwd=tmp_path,
+            input=stdin,
+        )
+
+    return run
