@@ -8,8 +8,10 @@ import multiprocessing
 import sys
 
 import pytest
+from conftest import PACKAGE_FOLDER
 
 import procession
+import procession.forkserver
 
 OWN_MODULES = [
     "context",
@@ -169,9 +171,7 @@ if __name__ == "__main__":
 
 def test_the_fork_server_preloads_once(run_program, under, tmp_path):
     (tmp_path / "counted.py").write_text("print('imported', flush=True)")
-    done = run_program(
-        PRELOAD, under=under, env={"PYTHONPATH": f"{tmp_path}:{procession.spawn.PACKAGE_FOLDER}"}
-    )
+    done = run_program(PRELOAD, under=under, env={"PYTHONPATH": f"{tmp_path}:{PACKAGE_FOLDER}"})
     assert (done.stdout, done.stderr) == ("imported\nloaded\nloaded\n", "")
 
 

@@ -10,6 +10,7 @@ import textwrap
 import threading
 
 import pytest
+from conftest import PACKAGE_FOLDER
 
 import procession
 from procession import process as process_module
@@ -312,7 +313,7 @@ class TestFamily:
     @pytest.mark.parametrize("flags", [["-S"], ["-E"], ["-I"], ["-S", "-E", "-I"], ["-O"], ["-u"]])
     def test_children_of_an_interpreter_with_flags(self, run_program, method, flags):
         text = FAILING.replace("1 / 0", "assert sys.flags.optimize; sys.exit(0)")
-        text = f"import sys; sys.path.insert(0, {procession.spawn.PACKAGE_FOLDER!r})\n" + text
+        text = f"import sys; sys.path.insert(0, {PACKAGE_FOLDER!r})\n" + text
         done = run_program(text, method, under="import", flags=flags)
         assert done.stdout == ("0\n" if "-O" in flags else "1\n"), done.stderr
 
@@ -411,7 +412,7 @@ if __name__ == "__main__":
 """
 
 KILLED_PARENT = """
-import procession, os, signal, sys, threading
+import procession, procession.connection, os, signal, sys, threading
 
 def forever():
     while True:  # busy, in the interpreter

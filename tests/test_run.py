@@ -55,7 +55,7 @@ ENDINGS = {
     "exception": "raise KeyError('lost')",
     "chained": "exec('try:\\n 1 / 0\\nexcept ZeroDivisionError:\\n raise KeyError')",
     "ctrl-c": "raise KeyboardInterrupt",
-    "signal": "os.kill(os.getpid(), 15)",
+    "signal": "sys.stdout.flush(); os.kill(os.getpid(), 15)",
 }
 
 

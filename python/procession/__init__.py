@@ -5,6 +5,9 @@ The names are the standard library's, module for module; `install` and `log_to_f
 
 import sys
 
+if sys.platform != "linux":
+    raise ImportError(f"procession runs on Linux only: this is {sys.platform}")
+
 from . import context
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]

@@ -80,6 +80,7 @@ def _program(args: list[str]) -> Callable[[], None]:
     elif args[0] == "-":
         sys.argv = args
         _put_first("")
+        main_module.__file__ = "<stdin>"
         run = _source_runner(
             main_module, lambda: compile(sys.stdin.read(), "<stdin>", "exec", dont_inherit=True)
         )

@@ -20,7 +20,7 @@ class BufferTooShort(ProcessError):
     """A message does not fit into the buffer given to ``recv_bytes_into``; ``args[0]`` is the whole message."""
 
 
-class TimeoutError(ProcessError):  # noqa: A001 - the standard library's name
+class TimeoutError(ProcessError):
     """A result did not arrive in time."""
 
 

@@ -21,10 +21,10 @@ from . import context
 
 __all__ = [
     "ACKNOWLEDGE",
+    "HAVE_SEND_HANDLE",
     "AbstractReducer",
     "DupFd",
     "ForkingPickler",
-    "HAVE_SEND_HANDLE",
     "dump",
     "recv_handle",
     "recvfds",
@@ -48,7 +48,7 @@ class ForkingPickler(pickle.Pickler):
         self.dispatch_table = {**self._copyreg_dispatch, **self._extra_reducers}
 
     @classmethod
-    def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:  # noqa: A002 - the standard library's name
+    def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
         """Let `reduce(obj)` say how objects of exactly this `type` are pickled, as `__reduce__` would."""
         cls._extra_reducers[type] = reduce
 
@@ -154,7 +154,7 @@ def recv_handle(conn: Any) -> int:
         return recvfds(sock, 1)[0]
 
 
-def DupFd(fd: int) -> Any:  # noqa: N802 - the standard library's name
+def DupFd(fd: int) -> Any:
     """Return a picklable stand-in for a descriptor; its `detach` gives the receiver a descriptor of its own."""
     popen = context.get_spawning_popen()
     if popen is not None:
@@ -194,7 +194,7 @@ def _reduce_socket(sock: socket.socket) -> tuple:
     return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
-def _rebuild_socket(duplicate: Any, family: int, type: int, proto: int) -> socket.socket:  # noqa: A002
+def _rebuild_socket(duplicate: Any, family: int, type: int, proto: int) -> socket.socket:
     return socket.socket(family, type, proto, fileno=duplicate.detach())
 
 

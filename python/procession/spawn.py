@@ -203,7 +203,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         data["init_main_from_name"] = main_name
     else:
         main_path = getattr(main_module, "__file__", None)
-        if main_path is not None:
+        if main_path is not None and main_path != "<stdin>":
             if process.ORIGINAL_DIR is not None:
                 main_path = os.path.join(process.ORIGINAL_DIR, main_path)
             data["init_main_from_path"] = os.path.normpath(main_path)
