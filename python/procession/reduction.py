@@ -209,7 +209,7 @@ def _register_all() -> None:
 _register_all()
 
 
-class AbstractReducer(metaclass=ABCMeta):
+class AbstractReducer(metaclass=ABCMeta):  # noqa: B024 - as in the standard library
     """Base class for a replacement of this module, to be assigned to a context's `reducer`."""
 
     ForkingPickler = ForkingPickler

@@ -3,7 +3,9 @@
 use pyo3::prelude::*;
 
 mod common;
+mod payload;
 mod process;
+mod queue;
 
 #[pymodule(gil_used = false)]
 mod _procession {
@@ -13,4 +15,6 @@ mod _procession {
         take_parcel_bytes, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start,
         zygote_stop, Child, Parcel, ZygoteRequest, ZygoteServer,
     };
+    #[pymodule_export]
+    use super::queue::Queue;
 }

@@ -1,8 +1,23 @@
 //! A message: how it is packed, how it rests in shared memory, how it is taken out again.
+//!
+//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: tokens and lengths of the out-of-band buffers,
+//! then the handles, then the body. Blocks change hands in an order that lets a survivor tell, from the blocks alone, how far a dead
+//! process came: `post` hands over the table first, `open` takes it last.
 
-use crate::arena::{Block, Handle};
-use crate::Result;
-use std::sync::atomic::AtomicU64;
+use crate::arena::{self, Block, Handle, Token};
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+/// Words of an envelope behind its first, which describes them.
+const INLINE_WORDS: usize = 13;
+/// The largest body that needs no block.
+const INLINE: usize = INLINE_WORDS * 8;
+/// Bytes of the table per buffer: token, length.
+const BUFFER_ENTRY: usize = 16;
+/// Bytes of the table per handle.
+const HANDLE_ENTRY: usize = 8;
+/// More buffers than fit the envelope's first word.
+const MAX_BUFFERS: usize = 1 << 24;
 
 /// What a face wants to send.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,59 +33,323 @@ pub struct Outgoing<'a> {
 /// A packed message that this process still owns; dropping it frees what it holds.
 #[derive(Debug)]
 pub struct Message {
+    form: Form,
     buffers: Vec<Block>,
+    handles: Vec<Handle>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Inline { len: u8, words: [u64; INLINE_WORDS] },
+    Table(Block),
 }
 
 impl Message {
     /// Copy everything into shared memory (small bodies stay here until the message is posted).
     pub fn pack(out: Outgoing<'_>) -> Result<Self> {
-        let _ = out;
-        todo!()
+        if out.body.len() <= INLINE && out.buffers.is_empty() && out.handles.is_empty() {
+            return Ok(Self {
+                form: inline(out.body),
+                buffers: Vec::new(),
+                handles: Vec::new(),
+            });
+        }
+        if out.buffers.len() >= MAX_BUFFERS || u32::try_from(out.handles.len()).is_err() {
+            return Err(Error::Corrupt(
+                "a message of more parts than a message can have",
+            ));
+        }
+        let mut buffers = Vec::with_capacity(out.buffers.len());
+        for bytes in out.buffers {
+            let mut block = Block::alloc(bytes.len())?;
+            block.as_mut_slice().copy_from_slice(bytes);
+            buffers.push(block);
+        }
+        let prefix = out.buffers.len() * BUFFER_ENTRY + out.handles.len() * HANDLE_ENTRY;
+        let mut table = Block::alloc(prefix + out.body.len())?;
+        let (words, body) = table.as_mut_slice().split_at_mut(prefix);
+        let numbers = buffers
+            .iter()
+            .flat_map(|block| [block.token().0, block.len() as u64])
+            .chain(out.handles.iter().map(|handle| handle.to_bits()));
+        for (word, number) in words.chunks_exact_mut(8).zip(numbers) {
+            word.copy_from_slice(&number.to_le_bytes());
+        }
+        body.copy_from_slice(out.body);
+        let mut message = Self {
+            form: Form::Table(table),
+            buffers,
+            handles: Vec::with_capacity(out.handles.len()),
+        };
+        for &handle in out.handles {
+            if !arena::retain_for_message(handle)? {
+                return Err(Error::Stale("object in this message"));
+            }
+            message.handles.push(handle);
+        }
+        Ok(message)
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        for handle in self.handles.drain(..) {
+            release(handle);
+        }
+    }
+}
+
+/// Give back a message's reference.
+fn release(handle: Handle) {
+    // Fails only without a family, in which case there is nothing to give back.
+    let _ = arena::release_from_message(handle);
+}
+
+fn inline(body: &[u8]) -> Form {
+    let mut words = [0; INLINE_WORDS];
+    for (word, bytes) in words.iter_mut().zip(body.chunks(8)) {
+        let mut padded = [0; 8];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        *word = u64::from_le_bytes(padded);
+    }
+    Form::Inline {
+        len: body.len() as u8,
+        words,
     }
 }
 
 /// Where a message rests: in a queue slot, a parcel, a job. 112 bytes, zero = nothing. Whoever calls a method must hold the claim on the
 /// place the envelope lies in; the words are atomic only so that a stranger's write can do no harm.
+///
+/// First word: kind (8 bits); then the length of an inline body (8 bits), or the number of buffers (24 bits) and of handles (32 bits),
+/// followed by the table's token and length.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Envelope {
-    words: [AtomicU64; 14],
+    head: AtomicU64,
+    words: [AtomicU64; INLINE_WORDS],
 }
 
+const KIND_INLINE: u64 = 1;
+const KIND_TABLE: u64 = 2;
+
 impl Envelope {
+    /// Forget what was in it, without giving anything back: for memory that is used anew.
+    pub(super) fn clear(&self) {
+        self.head.store(0, Relaxed);
+    }
+
     /// Put `message` in and hand its blocks over. Cannot fail. What was in it before must have been taken or discarded.
-    pub fn post(&self, message: Message) {
-        let _ = (&self.words, message.buffers);
-        todo!()
+    pub fn post(&self, mut message: Message) {
+        let handles = std::mem::take(&mut message.handles).len() as u64;
+        let buffers = std::mem::take(&mut message.buffers);
+        let nothing = Form::Inline {
+            len: 0,
+            words: [0; INLINE_WORDS],
+        };
+        match std::mem::replace(&mut message.form, nothing) {
+            Form::Inline { len, words } => {
+                let used = (len as usize).div_ceil(8);
+                for (slot, word) in self.words.iter().zip(words).take(used) {
+                    slot.store(word, Relaxed);
+                }
+                self.head.store(KIND_INLINE | (len as u64) << 8, Release);
+            }
+            Form::Table(table) => {
+                self.words[0].store(table.token().0, Relaxed);
+                self.words[1].store(table.len() as u64, Relaxed);
+                // SYNC: who sees the head (after a death, without any stamp) sees the token.
+                self.head.store(
+                    KIND_TABLE | (buffers.len() as u64) << 8 | handles << 32,
+                    Release,
+                );
+                // DEATH: before this line all blocks are ours and die with us; from here on the table is found through the envelope,
+                // and each buffer is either still ours or found through the table.
+                table.send();
+                for block in buffers {
+                    block.send();
+                }
+            }
+        }
     }
 
     /// Take the message out: its blocks belong to this process now.
     pub fn open(&self) -> Result<Incoming> {
-        todo!()
+        let head = self.head.load(Relaxed);
+        match head & 0xff {
+            KIND_INLINE => self.open_inline(head),
+            KIND_TABLE => self.open_table(head),
+            _ => Err(Error::Corrupt("an envelope without a message")),
+        }
+    }
+
+    fn open_inline(&self, head: u64) -> Result<Incoming> {
+        let len = (head >> 8 & 0xff) as u8;
+        if len as usize > INLINE {
+            return Err(Error::Corrupt("an inline body longer than its envelope"));
+        }
+        let mut words = [0; INLINE_WORDS];
+        for (word, slot) in words
+            .iter_mut()
+            .zip(&self.words)
+            .take((len as usize).div_ceil(8))
+        {
+            *word = slot.load(Relaxed).to_le();
+        }
+        Ok(Incoming {
+            body: Body::Inline { len, words },
+            buffers: Vec::new(),
+            handles: Vec::new(),
+        })
+    }
+
+    fn open_table(&self, head: u64) -> Result<Incoming> {
+        let table = Table::find(self, head)?;
+        let mut buffers = Vec::with_capacity(table.buffers);
+        for index in 0..table.buffers {
+            let (token, len) = table.buffer(index);
+            buffers.push(Block::take(token, len)?);
+        }
+        let handles = (0..table.handles)
+            .filter_map(|index| Handle::from_bits(table.handle(index).load(Relaxed)))
+            .collect();
+        let start = table.prefix();
+        // DEATH: until here the table says that this message was being taken; afterwards all of it is ours.
+        let block = Block::take(table.token, table.len)?;
+        Ok(Incoming {
+            body: Body::Table { block, start },
+            buffers,
+            handles,
+        })
     }
 
     /// Free all that the message holds. Idempotent: repeating it, also after somebody died in the middle of it, does no harm.
     pub fn discard(&self) {
-        todo!()
+        let head = self.head.load(Relaxed);
+        if head & 0xff == KIND_TABLE {
+            if let Ok(table) = Table::find(self, head) {
+                for index in 0..table.buffers {
+                    Block::discard(table.buffer(index).0);
+                }
+                for index in 0..table.handles {
+                    // DEATH: between the two lines one reference leaks; the other order could give it back twice.
+                    let bits = table.handle(index).swap(0, Relaxed);
+                    if let Some(handle) = Handle::from_bits(bits) {
+                        release(handle);
+                    }
+                }
+                Block::discard(table.token);
+            }
+        }
+        self.clear();
     }
 
     /// Whether the message is complete, although a process that had begun to [`open`](Self::open) it died.
     pub fn is_whole(&self) -> bool {
-        todo!()
+        let head = self.head.load(Relaxed);
+        match head & 0xff {
+            KIND_INLINE => true,
+            KIND_TABLE => Table::find(self, head).is_ok_and(|table| {
+                (0..table.buffers).all(|index| {
+                    let (token, len) = table.buffer(index);
+                    Block::peek(token, len).is_ok()
+                })
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The table of a message in transit, looked at in place.
+struct Table {
+    words: *const AtomicU64,
+    token: Token,
+    len: usize,
+    buffers: usize,
+    handles: usize,
+}
+
+impl Table {
+    fn find(envelope: &Envelope, head: u64) -> Result<Self> {
+        let token = Token(envelope.words[0].load(Relaxed));
+        let len = envelope.words[1].load(Relaxed) as usize;
+        let start = Block::peek(token, len)?;
+        let table = Self {
+            words: start.cast(),
+            token,
+            len,
+            buffers: (head >> 8 & 0xff_ffff) as usize,
+            handles: (head >> 32) as usize,
+        };
+        if table.prefix() > len {
+            return Err(Error::Corrupt("a message table larger than its block"));
+        }
+        Ok(table)
+    }
+
+    fn prefix(&self) -> usize {
+        self.buffers * BUFFER_ENTRY + self.handles * HANDLE_ENTRY
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        debug_assert!(index * 8 < self.prefix());
+        // SAFETY: `find` checked that the block is in transit, mapped, and as long as the prefix, in which `index` lies; blocks are aligned
+        // to 64. The caller holds the claim on the envelope, so nobody of good will frees the block meanwhile, and the arena stays mapped.
+        unsafe { &*self.words.add(index) }
+    }
+
+    fn buffer(&self, index: usize) -> (Token, usize) {
+        let token = self.word(2 * index).load(Relaxed);
+        (
+            Token(token),
+            self.word(2 * index + 1).load(Relaxed) as usize,
+        )
+    }
+
+    fn handle(&self, index: usize) -> &AtomicU64 {
+        self.word(2 * self.buffers + index)
     }
 }
 
 /// A message that was taken out.
 #[derive(Debug)]
 pub struct Incoming {
+    body: Body,
     buffers: Vec<Block>,
     handles: Vec<Handle>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Inline { len: u8, words: [u64; INLINE_WORDS] },
+    Table { block: Block, start: usize },
 }
 
 impl Incoming {
     /// The bytes proper.
     pub fn body(&self) -> &[u8] {
-        todo!()
+        match &self.body {
+            Body::Inline { len, words } => {
+                // SAFETY: words are plain bytes, and `open_inline` checked that `len` of them are there.
+                unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), *len as usize) }
+            }
+            Body::Table { block, start } => &block.as_slice()[*start..],
+        }
+    }
+
+    /// The block that the bytes proper lie in, and where they start in it; `None` for small ones, and the second time.
+    pub fn take_block(&mut self) -> Option<(Block, usize)> {
+        let nothing = Body::Inline {
+            len: 0,
+            words: [0; INLINE_WORDS],
+        };
+        match std::mem::replace(&mut self.body, nothing) {
+            Body::Table { block, start } => Some((block, start)),
+            inline @ Body::Inline { .. } => {
+                self.body = inline;
+                None
+            }
+        }
     }
 
     /// The out-of-band buffers, in order; once only.
@@ -81,5 +360,13 @@ impl Incoming {
     /// The objects the body speaks of. The message's references to them last until the `Incoming` is dropped: take your own before.
     pub fn handles(&self) -> &[Handle] {
         &self.handles
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        for handle in self.handles.drain(..) {
+            release(handle);
+        }
     }
 }

@@ -6,6 +6,11 @@ mod message;
 mod parcel;
 mod pipe;
 mod queue;
+mod segment;
+mod tend;
+#[cfg(test)]
+mod tests;
+mod walk;
 
 pub use message::{Envelope, Incoming, Message, Outgoing};
 pub use parcel::Parcel;

@@ -1,31 +1,135 @@
 //! The queue of many producers and many consumers: linked segments of slots used once. The README beside says why it is right.
 
+use super::segment::{Link, Slot, State, View, SLOTS};
+use super::tend::Patience;
+use super::walk::{still, Found};
 use super::{Incoming, Message, Outgoing};
 use crate::arena::{Kind, Object, Ref};
-use crate::{Deadline, Result, WaitError};
+use crate::roll::Owner;
+use crate::sync::wait::{EventCount, Purpose, SLICE};
+use crate::{family, Deadline, Result, WaitError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use Ordering::{Acquire, Relaxed, SeqCst};
 
-/// A queue in the arena.
-#[repr(C)]
-pub struct Queue {}
+/// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` founds its first segment.
+#[repr(C, align(64))]
+pub struct Queue {
+    pub(super) back: Back,
+    pub(super) front: Front,
+    pub(super) waiting: Waiting,
+}
 
-// SAFETY: all fields are atomics, zero is valid.
+/// What producers write.
+#[repr(C, align(64))]
+pub(super) struct Back {
+    /// The next ticket to claim, or an older one: everybody helps it along.
+    pub tail: AtomicU64,
+    /// The last segment, or an older one.
+    pub segment: AtomicU64,
+    /// 0 = unbounded. Written once, before the queue is known to anyone else.
+    maxsize: AtomicU64,
+}
+
+/// What consumers write.
+#[repr(C, align(64))]
+pub(super) struct Front {
+    /// Lower 48 bits: the oldest ticket whose slot may hold a message. Upper 16: slots passed that were skipped (saturating).
+    pub head: AtomicU64,
+    /// The oldest segment.
+    pub segment: AtomicU64,
+    /// Bounded queues only: no slot from this ticket on was taken while one before it was still busy, so that none of them is over.
+    ahead: AtomicU64,
+    /// Messages that `task_done` was said for.
+    done: AtomicU64,
+}
+
+#[repr(C, align(64))]
+pub(super) struct Waiting {
+    pub not_empty: EventCount,
+    pub not_full: EventCount,
+    pub all_done: EventCount,
+}
+
+pub(super) const TICKET: u64 = (1 << 48) - 1;
+pub(super) const SKIPPED_ONE: u64 = 1 << 48;
+
+/// What the roll says of who waits here.
+const PURPOSE: Purpose = Purpose {
+    kind: Some(Kind::Queue),
+    object: None,
+    slice: SLICE,
+};
+/// Slots passed over after which a consumer asks, although it found a message behind them.
+const LONG_WAY: u64 = 64;
+
+// SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
 unsafe impl Object for Queue {
     const KIND: Kind = Kind::Queue;
     const NAME: &'static str = "queue";
-    fn destroy(&self) {}
+
+    fn destroy(&self) {
+        loop {
+            let link = Link(self.front.segment.load(Acquire));
+            let Some(view) = View::at(link) else { return };
+            for slot in view.slots() {
+                let stamp = slot.stamp();
+                if stamp.generation() == view.generation()
+                    && matches!(
+                        stamp.state(),
+                        Some(State::Claimed | State::Full | State::Taken | State::Clearing)
+                    )
+                {
+                    slot.envelope.discard();
+                }
+            }
+            let next = view.next().unwrap_or(Link::NOWHERE);
+            // DEATH: after this line the cell of one segment leaks; before it, everything is done again.
+            self.front.segment.store(next.0, SeqCst);
+            view.free();
+        }
+    }
 }
 
 impl Queue {
     /// A new queue for at most `maxsize` messages (0 = as many as memory holds).
     pub fn create(maxsize: u64) -> Result<Ref<Self>> {
-        let _ = maxsize;
-        todo!()
+        let queue = Ref::<Self>::create()?;
+        queue.back.maxsize.store(maxsize, Relaxed);
+        Ok(queue)
+    }
+
+    /// The most messages it takes; 0 = as many as memory holds.
+    pub fn maxsize(&self) -> u64 {
+        self.back.maxsize.load(Relaxed)
     }
 
     /// Put a packed message. On error (`TimedOut` = full) it stays in `message`, to be tried again; on success `message` is `None`.
     pub fn put(&self, message: &mut Option<Message>, deadline: Deadline) -> Result<(), WaitError> {
-        let _ = (message, deadline);
-        todo!()
+        let me = family()?.me();
+        if message.is_none() {
+            return Ok(());
+        }
+        let (view, slot) = match self.claim(me)? {
+            Some(claimed) => claimed,
+            None => match deadline {
+                Deadline::Now => {
+                    // A consumer that died may have left the room we lack.
+                    self.tend()?;
+                    self.claim(me)?.ok_or(WaitError::TimedOut)?
+                }
+                _ => self.wait_for_room(me, deadline)?,
+            },
+        };
+        if let Some(message) = message.take() {
+            slot.envelope.post(message);
+        }
+        // DEATH: before this line the slot is `Claimed` by the dead and will be skipped; after it the message is there.
+        slot.change(
+            view.stamp(State::Claimed, Some(me)),
+            view.stamp(State::Full, None),
+        );
+        self.waiting.not_empty.notify(1);
+        Ok(())
     }
 
     /// Pack and put.
@@ -35,33 +139,245 @@ impl Queue {
 
     /// Take the oldest message (`TimedOut` = empty).
     pub fn get(&self, deadline: Deadline) -> Result<Incoming, WaitError> {
-        let _ = deadline;
-        todo!()
+        let me = family()?.me();
+        if let Some(incoming) = self.try_get(me)? {
+            return Ok(incoming);
+        }
+        if let Deadline::Now = deadline {
+            return if self.tend()? {
+                self.try_get(me)?
+            } else {
+                None
+            }
+            .ok_or(WaitError::TimedOut);
+        }
+        let mut patience = Patience::new();
+        self.waiting
+            .not_empty
+            .wait_for(PURPOSE, deadline, || {
+                self.try_get(me)
+                    .and_then(|got| match got {
+                        None if patience.is_over() && self.tend()? => self.try_get(me),
+                        other => Ok(other),
+                    })
+                    .transpose()
+            })?
+            .map_err(WaitError::from)
     }
 
     /// Messages in the queue.
-    pub fn len(&self) -> u64 {
-        todo!()
+    pub fn len(&self) -> Result<u64> {
+        self.count(|state| state == State::Full)
     }
 
     /// Whether a `get` would have to wait.
-    pub fn is_empty(&self) -> bool {
-        todo!()
+    pub fn is_empty(&self) -> Result<bool> {
+        if self.walk()?.full.is_some() {
+            return Ok(false);
+        }
+        Ok(!self.tend()? || self.walk()?.full.is_none())
     }
 
     /// Whether a `put` would have to wait.
-    pub fn is_full(&self) -> bool {
-        todo!()
+    pub fn is_full(&self) -> Result<bool> {
+        Ok(!self.has_room(self.back.tail.load(Acquire))?)
     }
 
     /// Say that a message taken has been dealt with; `false` when more were dealt with than put.
     pub fn task_done(&self) -> bool {
-        todo!()
+        loop {
+            let done = self.front.done.load(SeqCst);
+            if done >= self.ever_put() {
+                return false;
+            }
+            if self
+                .front
+                .done
+                .compare_exchange(done, done + 1, SeqCst, Relaxed)
+                .is_ok()
+            {
+                if done + 1 >= self.ever_put() {
+                    self.waiting.all_done.notify(u32::MAX);
+                }
+                return true;
+            }
+        }
     }
 
     /// Wait until every message put has been dealt with.
     pub fn join(&self, deadline: Deadline) -> Result<(), WaitError> {
-        let _ = deadline;
-        todo!()
+        let mut patience = Patience::new();
+        self.waiting
+            .all_done
+            .wait_for(PURPOSE, deadline, || {
+                if self.front.done.load(SeqCst) >= self.ever_put() {
+                    return Some(Ok(()));
+                }
+                // A producer that died in the middle of a put still counts, until its slot is skipped.
+                if patience.is_over() {
+                    if let Err(error) = self.tend() {
+                        return Some(Err(error));
+                    }
+                }
+                None
+            })?
+            .map_err(WaitError::from)
+    }
+
+    /// Messages that were ever put: tickets but for the slots skipped.
+    fn ever_put(&self) -> u64 {
+        let skipped = self.front.head.load(SeqCst) / SKIPPED_ONE;
+        self.back.tail.load(SeqCst).saturating_sub(skipped)
+    }
+
+    fn wait_for_room(
+        &self,
+        me: Owner,
+        deadline: Deadline,
+    ) -> Result<(View, &'static Slot), WaitError> {
+        let mut patience = Patience::new();
+        self.waiting
+            .not_full
+            .wait_for(PURPOSE, deadline, || {
+                self.claim(me)
+                    .and_then(|claimed| match claimed {
+                        None if patience.is_over() && self.tend()? => self.claim(me),
+                        other => Ok(other),
+                    })
+                    .transpose()
+            })?
+            .map_err(WaitError::from)
+    }
+
+    /// Claim the next slot; `None` when the queue is full.
+    pub(super) fn claim(&self, me: Owner) -> Result<Option<(View, &'static Slot)>> {
+        loop {
+            // SYNC: ticket before segment: a ticket is never newer than the segment read after it.
+            let ticket = self.back.tail.load(Acquire);
+            let link = Link(self.back.segment.load(Acquire));
+            if link == Link::NOWHERE {
+                self.found()?;
+                continue;
+            }
+            let Some(view) = View::at(link) else {
+                still(&self.back.segment, link)?;
+                continue;
+            };
+            if ticket < view.base {
+                continue;
+            }
+            let Some(slot) = view.slot(ticket) else {
+                self.extend(&view)?;
+                continue;
+            };
+            if !self.has_room(ticket)? {
+                return Ok(None);
+            }
+            let free = view.stamp(State::Free, None);
+            let claimed = slot.change(free, view.stamp(State::Claimed, Some(me)));
+            if claimed || slot.stamp().generation() == view.generation() {
+                // DEATH: a claim without this line: the next producer does it.
+                let _ = self
+                    .back
+                    .tail
+                    .compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
+            }
+            if claimed {
+                return Ok(Some((view, slot)));
+            }
+        }
+    }
+
+    /// Make the first segment.
+    fn found(&self) -> Result<()> {
+        let front = &self.front.segment;
+        if front.load(Acquire) == Link::NOWHERE.0 {
+            let view = View::create(0)?;
+            if front
+                .compare_exchange(Link::NOWHERE.0, view.link.0, SeqCst, Relaxed)
+                .is_err()
+            {
+                view.free();
+            }
+        }
+        // As long as the back has none, the front's is the first: a segment is left behind only after the back has been moved off it.
+        let first = front.load(Acquire);
+        let _ = self
+            .back
+            .segment
+            .compare_exchange(Link::NOWHERE.0, first, SeqCst, Relaxed);
+        Ok(())
+    }
+
+    /// Move the back to the segment after `view`, making it if need be.
+    fn extend(&self, view: &View) -> Result<()> {
+        if view.next() == Some(Link::NOWHERE) {
+            let fresh = View::create(view.base + SLOTS)?;
+            if !view.append(fresh.link) {
+                fresh.free();
+            }
+        }
+        if let Some(next) = view.next() {
+            let _ = self
+                .back
+                .segment
+                .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether fewer messages than `maxsize` are in the slots before `ticket`.
+    fn has_room(&self, ticket: u64) -> Result<bool> {
+        let maxsize = self.maxsize();
+        let in_use = || ticket.saturating_sub(self.front.head.load(SeqCst) & TICKET);
+        if maxsize == 0 || in_use() < maxsize {
+            return Ok(true);
+        }
+        // A consumer may have died before it moved the head.
+        self.advance()?;
+        if in_use() < maxsize {
+            return Ok(true);
+        }
+        // The head may be held up by one slow process while others went on behind it: count what is over there.
+        let (mut used, ahead) = (in_use(), self.front.ahead.load(SeqCst).min(ticket));
+        self.visit(|_, at, _, stamp| {
+            if at < ahead && matches!(stamp.state(), Some(State::Done | State::Skipped)) {
+                used = used.saturating_sub(1);
+            }
+            at < ahead
+        })?;
+        Ok(used < maxsize)
+    }
+
+    /// Take the oldest message that is there.
+    fn try_get(&self, me: Owner) -> Result<Option<Incoming>> {
+        loop {
+            let walk = self.walk()?;
+            let Some(Found { view, ticket, slot }) = walk.full else {
+                return Ok(None);
+            };
+            if walk.busy >= LONG_WAY && walk.busy.is_power_of_two() {
+                self.tend()?;
+            }
+            let taken = view.stamp(State::Taken, Some(me));
+            if !slot.change(view.stamp(State::Full, None), taken) {
+                continue;
+            }
+            // DEATH: from here on a survivor looks at the envelope: a whole message is put back, what is left of a broken one is freed.
+            let incoming = slot.envelope.open();
+            if incoming.is_err() {
+                slot.envelope.discard();
+            }
+            let bounded = self.maxsize() != 0;
+            if bounded && walk.busy > 0 {
+                self.front.ahead.fetch_max(ticket + 1, SeqCst);
+            }
+            slot.change(taken, view.stamp(State::Done, None));
+            self.advance()?;
+            if bounded {
+                self.waiting.not_full.notify(1);
+            }
+            return incoming.map(Some);
+        }
     }
 }

@@ -1,0 +1,224 @@
+//! A segment: 35 slots of a queue, each used once, in memory that is never used for anything but segments.
+//!
+//! Leaves to `queue` what the states of a slot are for.
+
+use super::Envelope;
+use crate::arena::cells;
+use crate::roll::Owner;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use Ordering::{Acquire, Relaxed, Release};
+
+/// Slots of a segment.
+pub(super) const SLOTS: u64 = 35;
+
+/// What a slot is in. Each state is entered once, in this order; `Full` may be left and entered again after a consumer's death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    /// Nobody's yet.
+    Free = 0,
+    /// A producer writes.
+    Claimed = 1,
+    /// A message is in it.
+    Full = 2,
+    /// A consumer takes the message out.
+    Taken = 3,
+    /// A survivor frees what a dead producer or consumer left.
+    Clearing = 4,
+    /// The message was taken.
+    Done = 5,
+    /// There is no message, and there never was one that anybody got.
+    Skipped = 6,
+}
+
+/// A slot's stamp: segment generation (28 bits), state (4), owner (32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    pub fn new(generation: u32, state: State, owner: Option<Owner>) -> Self {
+        let owner = owner.map_or(0, Owner::to_bits);
+        Self((generation as u64) << 36 | (state as u64) << 32 | owner as u64)
+    }
+
+    pub fn generation(self) -> u32 {
+        (self.0 >> 36) as u32
+    }
+
+    /// `None` for a number that is no state.
+    pub fn state(self) -> Option<State> {
+        Some(match self.0 >> 32 & 0xf {
+            0 => State::Free,
+            1 => State::Claimed,
+            2 => State::Full,
+            3 => State::Taken,
+            4 => State::Clearing,
+            5 => State::Done,
+            6 => State::Skipped,
+            _ => return None,
+        })
+    }
+
+    pub fn owner(self) -> Option<Owner> {
+        Owner::from_bits(self.0 as u32)
+    }
+}
+
+/// One place for one message.
+#[repr(C, align(64))]
+pub(super) struct Slot {
+    stamp: AtomicU64,
+    pub envelope: Envelope,
+}
+
+impl Slot {
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Acquire))
+    }
+
+    /// Change the stamp; `false` when it is no longer `from`.
+    pub fn change(&self, from: Stamp, to: Stamp) -> bool {
+        // SYNC: sequentially consistent, so that of two consumers that end their slots at once at least one sees the other's end and
+        // moves the head over both; and so that the eventcount's waiters see it.
+        self.stamp
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Relaxed)
+            .is_ok()
+    }
+}
+
+/// Where a segment is: cell index (32 bits) and generation (32). Zero is nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link(pub u64);
+
+impl Link {
+    pub const NOWHERE: Self = Self(0);
+
+    fn new(index: u32, generation: u32) -> Self {
+        Self((index as u64) << 32 | generation as u64)
+    }
+
+    fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn index(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// The cell: 4,608 bytes.
+#[repr(C, align(64))]
+pub(super) struct Segment {
+    /// Which use of the cell this is, counted from 1.
+    generation: AtomicU32,
+    /// Ticket of the first slot.
+    base: AtomicU64,
+    /// Link to the next segment; index 0 with this segment's own generation and the top bit of the low half set means none yet, so that no
+    /// process that slept since an earlier use of the cell can append to this one.
+    next: AtomicU64,
+    slots: [Slot; SLOTS as usize],
+}
+
+const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Segment>() <= cells::SEGMENT_BYTES);
+
+/// A segment as one who was handed its link sees it. It may be used for something newer at any time: stamps tell.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    segment: &'static Segment,
+    pub link: Link,
+    pub base: u64,
+}
+
+/// The cell of that number.
+fn segment(index: u32) -> Option<&'static Segment> {
+    let ptr = cells::segment_ptr(index)?;
+    // SAFETY: the arena checked the number; cells are as long as a `Segment`, aligned to 64, mapped for ever, and hold nothing but segments,
+    // all of whose fields are atomics.
+    Some(unsafe { &*ptr.cast::<Segment>() })
+}
+
+/// The `next` of a segment that is the last.
+fn last(generation: u32) -> u64 {
+    1 << 31 | generation as u64
+}
+
+impl View {
+    /// A new segment whose first slot has ticket `base`.
+    pub fn create(base: u64) -> Result<Self> {
+        let (index, generation) = cells::alloc_segment()?;
+        // Never zero, which fresh memory holds.
+        let generation = generation + 1;
+        let segment = segment(index).ok_or(Error::Corrupt("a queue's segment"))?;
+        segment.generation.store(generation, Relaxed);
+        // SYNC: who reads any of the following new values also reads the new generation.
+        segment.base.store(base, Release);
+        segment.next.store(last(generation), Release);
+        let free = Stamp::new(generation, State::Free, None);
+        for slot in &segment.slots {
+            slot.envelope.clear();
+            slot.stamp.store(free.0, Release);
+        }
+        Ok(Self {
+            segment,
+            link: Link::new(index, generation),
+            base,
+        })
+    }
+
+    /// The segment behind a link; `None` when it is used for something newer.
+    pub fn at(link: Link) -> Option<Self> {
+        let segment = segment(link.index())?;
+        let base = segment.base.load(Acquire);
+        (segment.generation.load(Acquire) == link.generation()).then_some(Self {
+            segment,
+            link,
+            base,
+        })
+    }
+
+    pub fn generation(&self) -> u32 {
+        self.link.generation()
+    }
+
+    /// The slot of a ticket at or beyond `base`; `None` beyond the segment's end.
+    pub fn slot(&self, ticket: u64) -> Option<&'static Slot> {
+        self.segment
+            .slots
+            .get(ticket.checked_sub(self.base)? as usize)
+    }
+
+    pub fn slots(&self) -> &'static [Slot] {
+        &self.segment.slots
+    }
+
+    pub fn stamp(&self, state: State, owner: Option<Owner>) -> Stamp {
+        Stamp::new(self.generation(), state, owner)
+    }
+
+    /// The link to the next segment: `Some(NOWHERE)` when this is the last, `None` when this one is used for something newer.
+    pub fn next(&self) -> Option<Link> {
+        let next = self.segment.next.load(Acquire);
+        if self.segment.generation.load(Acquire) != self.generation() {
+            return None;
+        }
+        Some(if next == last(self.generation()) {
+            Link::NOWHERE
+        } else {
+            Link(next)
+        })
+    }
+
+    /// Append a segment; `false` when somebody else did or this one is used for something newer.
+    pub fn append(&self, next: Link) -> bool {
+        self.segment
+            .next
+            .compare_exchange(last(self.generation()), next.0, Ordering::SeqCst, Relaxed)
+            .is_ok()
+    }
+
+    /// Give the cell back. The caller must have made sure that no link to it is left.
+    pub fn free(self) {
+        cells::free_segment(self.link.index(), self.generation() - 1);
+    }
+}

@@ -1,0 +1,86 @@
+//! What the dead left in a queue, and when to look for it.
+
+use super::queue::Queue;
+use super::segment::{Slot, Stamp, State, View};
+use crate::roll::{is_alive, Owner};
+use crate::{family, Result};
+use std::time::{Duration, Instant};
+
+/// How long a process that has to wait lets a claim be before it asks whether the claimant lives.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+impl Queue {
+    /// Put right what the dead left between head and tail; `true` when there was something.
+    pub(super) fn tend(&self) -> Result<bool> {
+        let mut orphans = Vec::new();
+        self.visit(|view, _, slot, stamp| {
+            if let Some(owner) = stamp.owner() {
+                orphans.push((*view, slot, stamp, owner));
+            }
+            true
+        })?;
+        orphans.retain(|(.., owner)| !is_alive(*owner));
+        if orphans.is_empty() {
+            return Ok(false);
+        }
+        let me = family()?.me();
+        for (view, slot, stamp, _) in &orphans {
+            inherit(me, view, slot, *stamp);
+        }
+        self.advance()?;
+        self.waiting.not_empty.notify(u32::MAX);
+        self.waiting.not_full.notify(u32::MAX);
+        self.waiting.all_done.notify(u32::MAX);
+        Ok(true)
+    }
+}
+
+/// End or undo what a dead process had begun with a slot. Each step can be repeated by the next survivor.
+fn inherit(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
+    let taken = view.stamp(State::Taken, Some(me));
+    let clearing = view.stamp(State::Clearing, Some(me));
+    match stamp.state() {
+        Some(State::Taken) => {
+            if !slot.change(stamp, taken) {
+                return;
+            }
+            if slot.envelope.is_whole() {
+                slot.change(taken, view.stamp(State::Full, None));
+                return;
+            }
+            slot.change(taken, clearing);
+        }
+        Some(State::Claimed | State::Clearing) => {
+            if !slot.change(stamp, clearing) {
+                return;
+            }
+        }
+        _ => return,
+    }
+    slot.envelope.discard();
+    slot.change(clearing, view.stamp(State::Skipped, None));
+}
+
+/// Tells when it is time to look after the dead, while waiting.
+pub(super) struct Patience(Option<Instant>);
+
+impl Patience {
+    pub fn new() -> Self {
+        Self(None)
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        match self.0 {
+            Some(next) if now < next => false,
+            None => {
+                self.0 = Some(now + PATIENCE);
+                false
+            }
+            Some(_) => {
+                self.0 = Some(now + PATIENCE);
+                true
+            }
+        }
+    }
+}

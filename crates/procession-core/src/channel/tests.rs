@@ -1,0 +1,258 @@
+//! Deaths at chosen places, by processes of the family that stop there.
+
+use super::queue::Queue;
+use super::segment::{State, SLOTS};
+use super::{Incoming, Message, Outgoing};
+use crate::arena::{Block, Ref};
+use crate::{family, Deadline};
+
+/// Run `work` in a child of fork that is gone, and known to be gone, afterwards.
+fn in_a_child_that_dies(work: impl FnOnce()) {
+    family().unwrap().me();
+    // SAFETY: the child runs `work` and leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        // SAFETY: always sound.
+        unsafe { libc::_exit(i32::from(!fine)) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the status.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0);
+}
+
+fn put(queue: &Queue, bytes: &[u8]) {
+    let out = Outgoing {
+        body: bytes,
+        ..Outgoing::default()
+    };
+    queue.send(out, Deadline::Now).unwrap();
+}
+
+fn put_with_buffers(queue: &Queue) {
+    let buffer = [6; 30_000];
+    let out = Outgoing {
+        body: b"buffers",
+        buffers: &[&buffer, &buffer],
+        handles: &[],
+    };
+    queue.send(out, Deadline::Now).unwrap();
+}
+
+fn get(queue: &Queue) -> Incoming {
+    queue.get(Deadline::Now).unwrap()
+}
+
+fn is_empty(queue: &Queue) -> bool {
+    queue.get(Deadline::Now).is_err()
+}
+
+/// Take the oldest message's slot and stop there.
+fn take(queue: &Queue) -> super::walk::Found {
+    let found = queue.walk().unwrap().full.unwrap();
+    let me = family().unwrap().me();
+    let from = found.view.stamp(State::Full, None);
+    assert!(found
+        .slot
+        .change(from, found.view.stamp(State::Taken, Some(me))));
+    found
+}
+
+#[test]
+fn a_claim_of_the_dead_is_skipped() {
+    let queue = Queue::create(0).unwrap();
+    put(&queue, b"before");
+    in_a_child_that_dies(|| {
+        queue.claim(family().unwrap().me()).unwrap().unwrap();
+    });
+    put(&queue, b"after");
+    assert_eq!(get(&queue).body(), b"before");
+    assert_eq!(get(&queue).body(), b"after");
+    assert!(is_empty(&queue));
+    assert!(queue.task_done() && queue.task_done() && !queue.task_done());
+    queue.join(Deadline::Now).unwrap();
+}
+
+#[test]
+fn join_does_not_wait_for_a_put_that_will_never_be() {
+    let queue = Queue::create(0).unwrap();
+    in_a_child_that_dies(|| {
+        queue.claim(family().unwrap().me()).unwrap().unwrap();
+    });
+    queue
+        .join(Deadline::after(std::time::Duration::from_secs(30)))
+        .unwrap();
+}
+
+#[test]
+fn claims_of_the_dead_make_room_in_a_full_queue() {
+    let queue = Queue::create(2).unwrap();
+    for _ in 0..SLOTS {
+        in_a_child_that_dies(|| {
+            let me = family().unwrap().me();
+            queue.claim(me).unwrap().unwrap();
+            queue.claim(me).unwrap().unwrap();
+            assert!(queue.claim(me).unwrap().is_none());
+        });
+        put(&queue, b"a");
+        put(&queue, b"b");
+        assert!(queue.is_full().unwrap());
+        assert_eq!(
+            (get(&queue).body(), get(&queue).body()),
+            (&b"a"[..], &b"b"[..])
+        );
+    }
+}
+
+#[test]
+fn a_message_half_handed_over_is_given_back() {
+    let queue = Queue::create(0).unwrap();
+    let free = |queue: &Queue| {
+        // The same cells serve again: nothing of the round before is left.
+        put_with_buffers(queue);
+        let mut incoming = get(queue);
+        incoming
+            .take_buffers()
+            .iter()
+            .map(Block::as_ptr)
+            .collect::<Vec<_>>()
+    };
+    let before = free(&queue);
+    for _ in 0..100 {
+        in_a_child_that_dies(|| {
+            let (_, slot) = queue.claim(family().unwrap().me()).unwrap().unwrap();
+            let buffer = [6; 30_000];
+            let out = Outgoing {
+                body: b"never seen",
+                buffers: &[&buffer, &buffer],
+                handles: &[],
+            };
+            slot.envelope.post(Message::pack(out).unwrap());
+        });
+        assert!(is_empty(&queue));
+    }
+    let mut after = free(&queue);
+    after.sort_unstable();
+    let near = before.iter().any(|ptr| {
+        after
+            .iter()
+            .any(|other| (*ptr as usize).abs_diff(*other as usize) < 4 << 20)
+    });
+    assert!(near, "{before:?} and {after:?}: memory was not given back");
+}
+
+#[test]
+fn what_the_dead_had_only_chosen_is_there_again() {
+    let queue = Queue::create(0).unwrap();
+    for (bytes, buffers) in [
+        (&b"small"[..], false),
+        (&[5; 5000], false),
+        (b"buffers", true),
+    ] {
+        if buffers {
+            put_with_buffers(&queue);
+        } else {
+            put(&queue, bytes);
+        }
+        in_a_child_that_dies(|| {
+            take(&queue);
+        });
+        put(&queue, b"next");
+        assert!(!queue.is_empty().unwrap());
+        // The next one was there while the dead one's was in nobody's hands that anybody knew of.
+        assert_eq!(get(&queue).body(), b"next");
+        assert_eq!(get(&queue).body(), bytes);
+        assert!(is_empty(&queue));
+    }
+}
+
+#[test]
+fn what_the_dead_had_half_taken_is_skipped() {
+    let queue = Queue::create(0).unwrap();
+    put_with_buffers(&queue);
+    in_a_child_that_dies(|| {
+        let incoming = take(&queue).slot.envelope.open().unwrap();
+        std::mem::forget(incoming);
+    });
+    assert!(is_empty(&queue));
+    assert_eq!(queue.len().unwrap(), 0);
+    put(&queue, b"next");
+    assert_eq!(get(&queue).body(), b"next");
+}
+
+#[test]
+fn who_clears_up_may_die_too() {
+    let queue = Queue::create(0).unwrap();
+    in_a_child_that_dies(|| {
+        queue.claim(family().unwrap().me()).unwrap().unwrap();
+    });
+    in_a_child_that_dies(|| {
+        let me = family().unwrap().me();
+        queue
+            .visit(|view, _, slot, stamp| {
+                assert_eq!(stamp.state(), Some(State::Claimed));
+                assert!(slot.change(stamp, view.stamp(State::Clearing, Some(me))));
+                false
+            })
+            .unwrap();
+    });
+    assert!(is_empty(&queue));
+    put(&queue, b"next");
+    assert_eq!(get(&queue).body(), b"next");
+}
+
+#[test]
+fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
+    let queue = Queue::create(2).unwrap();
+    let me = family().unwrap().me();
+    let (view, slot) = queue.claim(me).unwrap().unwrap();
+    for _ in 0..3 * SLOTS {
+        put(&queue, b"quick");
+        assert!(queue.is_full().unwrap());
+        assert_eq!(get(&queue).body(), b"quick");
+        assert!(!queue.is_full().unwrap());
+    }
+    let out = Outgoing {
+        body: b"slow",
+        ..Outgoing::default()
+    };
+    slot.envelope.post(Message::pack(out).unwrap());
+    assert!(slot.change(
+        view.stamp(State::Claimed, Some(me)),
+        view.stamp(State::Full, None)
+    ));
+    put(&queue, b"last");
+    assert!(queue.is_full().unwrap());
+    assert_eq!(
+        (get(&queue).body(), get(&queue).body()),
+        (&b"slow"[..], &b"last"[..])
+    );
+    assert!(is_empty(&queue));
+}
+
+#[test]
+fn a_link_to_a_segment_used_anew_leads_nowhere() {
+    let queue = Queue::create(0).unwrap();
+    put(&queue, b"x");
+    let old = take_view(&queue);
+    assert_eq!(get(&queue).body(), b"x");
+    let other: Vec<Ref<Queue>> = (0..10).map(|_| Queue::create(0).unwrap()).collect();
+    drop(queue);
+    // Its cell is free now, and used for one of these.
+    other.iter().for_each(|queue| put(queue, b"y"));
+    let me = family().unwrap().me();
+    for slot in old.slots() {
+        assert!(!slot.change(
+            old.stamp(State::Free, None),
+            old.stamp(State::Claimed, Some(me))
+        ));
+    }
+    assert!(!old.append(old.link));
+    assert!(other.iter().all(|queue| get(queue).body() == b"y"));
+}
+
+fn take_view(queue: &Queue) -> super::segment::View {
+    queue.walk().unwrap().full.unwrap().view
+}

@@ -1,0 +1,180 @@
+//! Moving along a queue: finding what is there, leaving behind what is over.
+
+use super::queue::{Queue, SKIPPED_ONE, TICKET};
+use super::segment::{Link, Slot, Stamp, State, View, SLOTS};
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use Ordering::{Acquire, Relaxed, SeqCst};
+
+/// A slot that a walk from the head came upon.
+pub(super) struct Found {
+    pub view: View,
+    pub ticket: u64,
+    pub slot: &'static Slot,
+}
+
+/// What a walk from the head came upon.
+#[derive(Default)]
+pub(super) struct Walk {
+    pub full: Option<Found>,
+    /// Slots before it that somebody is still writing or taking from.
+    pub busy: u64,
+}
+
+impl Queue {
+    /// Find the first full slot, such that every slot before it that holds no message yet did not hold one when this one did.
+    pub(super) fn walk(&self) -> Result<Walk> {
+        let mut best = Walk::default();
+        let mut limit = u64::MAX;
+        loop {
+            let mut busy = 0;
+            let mut full = None;
+            self.visit(|view, ticket, slot, stamp| {
+                if ticket >= limit {
+                    return false;
+                }
+                match stamp.state() {
+                    Some(State::Full) => {
+                        limit = ticket;
+                        full = Some(Found {
+                            view: *view,
+                            ticket,
+                            slot,
+                        });
+                        return false;
+                    }
+                    Some(State::Claimed | State::Taken | State::Clearing) => busy += 1,
+                    _ => {}
+                }
+                true
+            })?;
+            let found = full.is_some();
+            if found || best.full.is_none() {
+                best = Walk { full, busy };
+            }
+            // With nobody at work before it, it is the oldest; otherwise look again whether one before it was filled meanwhile.
+            if !found || busy == 0 {
+                return Ok(best);
+            }
+        }
+    }
+
+    /// How many slots between head and tail are in a state that `counts`.
+    pub(super) fn count(&self, counts: impl Fn(State) -> bool) -> Result<u64> {
+        let mut number = 0;
+        self.visit(|_, _, _, stamp| {
+            number += u64::from(stamp.state().is_some_and(&counts));
+            true
+        })?;
+        Ok(number)
+    }
+
+    /// Show every claimed slot from the head on to `see`, until it says false or the queue ends. When a segment is recycled under way,
+    /// the messages seen in it are gone, and the walk goes on with what is oldest then.
+    pub(super) fn visit(
+        &self,
+        mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool,
+    ) -> Result<()> {
+        let mut ticket = 0;
+        'anew: loop {
+            // SYNC: head before segment: a ticket is never newer than the segment read after it.
+            ticket = ticket.max(self.front.head.load(Acquire) & TICKET);
+            let link = Link(self.front.segment.load(Acquire));
+            if link == Link::NOWHERE {
+                return Ok(());
+            }
+            let Some(mut view) = View::at(link) else {
+                still(&self.front.segment, link)?;
+                continue;
+            };
+            ticket = ticket.max(view.base);
+            loop {
+                let Some(slot) = view.slot(ticket) else {
+                    match view.next() {
+                        Some(Link::NOWHERE) => return Ok(()),
+                        Some(next) => match View::at(next) {
+                            Some(next) if next.base == view.base + SLOTS => view = next,
+                            _ => continue 'anew,
+                        },
+                        None => continue 'anew,
+                    }
+                    continue;
+                };
+                let stamp = slot.stamp();
+                if stamp.generation() != view.generation() {
+                    continue 'anew;
+                }
+                if stamp.state() == Some(State::Free) || !see(&view, ticket, slot, stamp) {
+                    return Ok(());
+                }
+                ticket += 1;
+            }
+        }
+    }
+
+    /// Move the head over everything that is over, and give back the segments left behind.
+    pub(super) fn advance(&self) -> Result<()> {
+        loop {
+            let head = self.front.head.load(SeqCst);
+            let ticket = head & TICKET;
+            let link = Link(self.front.segment.load(Acquire));
+            let Some(view) = View::at(link) else {
+                still(&self.front.segment, link)?;
+                continue;
+            };
+            if ticket < view.base {
+                continue;
+            }
+            let Some(slot) = view.slot(ticket) else {
+                if !self.leave(&view) {
+                    return Ok(());
+                }
+                continue;
+            };
+            let stamp = slot.stamp();
+            let passed = match stamp.state() {
+                _ if stamp.generation() != view.generation() => continue,
+                Some(State::Done) => head + 1,
+                Some(State::Skipped) => head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1,
+                _ => return Ok(()),
+            };
+            let _ = self
+                .front
+                .head
+                .compare_exchange(head, passed, SeqCst, Relaxed);
+        }
+    }
+
+    /// Move the front off a segment all of whose slots are over; `false` when there is none to move to.
+    fn leave(&self, view: &View) -> bool {
+        match view.next() {
+            Some(Link::NOWHERE) => return false,
+            Some(next) => {
+                // The one who appended `next` may not have got round to this; nobody may find the back on a segment that is gone.
+                let _ = self
+                    .back
+                    .segment
+                    .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
+                if self
+                    .front
+                    .segment
+                    .compare_exchange(view.link.0, next.0, SeqCst, Relaxed)
+                    .is_ok()
+                {
+                    // DEATH: before this line the cell leaks.
+                    view.free();
+                }
+            }
+            None => {}
+        }
+        true
+    }
+}
+
+/// A link in the queue's own words that leads nowhere is only right if the word has changed since.
+pub(super) fn still(word: &AtomicU64, link: Link) -> Result<()> {
+    if word.load(Acquire) == link.0 {
+        return Err(Error::Corrupt("a queue's segment"));
+    }
+    Ok(())
+}

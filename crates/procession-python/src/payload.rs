@@ -1,0 +1,349 @@
+//! Python objects as messages of the engine: pickles, out-of-band buffers, handles of what travels inside.
+//!
+//! What the pickler decides costs more than the queue does. So: objects of exact built-in types go through plain `_pickle.dumps`; all others
+//! through a C pickler with the reducers registered with `reduction.ForkingPickler`; what pickle cannot carry, through cloudpickle.
+
+use crate::common::raise;
+use procession_core::arena::{Block, Handle};
+use procession_core::channel::{Incoming, Message, Outgoing};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+};
+use std::cell::RefCell;
+use std::os::raw::c_int;
+use std::sync::Mutex;
+
+/// Buffers of this many bytes and more travel outside the pickle.
+const OUT_OF_BAND: usize = 16 * 1024;
+/// How deep, and at how many objects altogether, the search for objects of exact built-in types gives up.
+const PLAIN_DEPTH: u32 = 4;
+const PLAIN_OBJECTS: u32 = 256;
+
+/// The functions and classes used for every message.
+struct Tools {
+    dumps: Py<PyAny>,
+    loads: Py<PyAny>,
+    pickler: Py<PyAny>,
+    pickling_error: Py<PyType>,
+    file: Py<PyAny>,
+    registered: Py<PyDict>,
+}
+
+fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
+    static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
+    TOOLS.get_or_try_init(py, || {
+        let pickle = py.import("_pickle")?;
+        Ok(Tools {
+            dumps: pickle.getattr("dumps")?.unbind(),
+            loads: pickle.getattr("loads")?.unbind(),
+            pickler: pickle.getattr("Pickler")?.unbind(),
+            pickling_error: pickle.getattr("PicklingError")?.cast_into()?.unbind(),
+            file: py.import("_io")?.getattr("BytesIO")?.unbind(),
+            registered: py
+                .import("copyreg")?
+                .getattr("dispatch_table")?
+                .cast_into()?
+                .unbind(),
+        })
+    })
+}
+
+/// A pickled object.
+pub struct Pickled<'py> {
+    body: Bound<'py, PyBytes>,
+    buffers: Vec<PyBuffer<u8>>,
+    handles: Vec<Handle>,
+}
+
+impl Pickled<'_> {
+    /// The object as a message to be packed; `pack` copies what it keeps.
+    pub fn with<T>(
+        &self,
+        pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>,
+    ) -> PyResult<T> {
+        let buffers: Vec<&[u8]> = self
+            .buffers
+            .iter()
+            // SAFETY: the buffers are contiguous (`PickleBuffer.raw`) and held by `self.buffers`. Another thread may write them while they are
+            // copied, as it may for any copy of a buffer that Python makes.
+            .map(|buffer| unsafe {
+                std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes())
+            })
+            .collect();
+        pack(Outgoing {
+            body: self.body.as_bytes(),
+            buffers: &buffers,
+            handles: &self.handles,
+        })
+        .map_err(raise)
+    }
+
+    /// The object as a message.
+    pub fn pack(&self) -> PyResult<Message> {
+        self.with(Message::pack)
+    }
+}
+
+thread_local! {
+    /// One list for each `dumps` under way in this thread.
+    static TRAVELLING: RefCell<Vec<Vec<Handle>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// To be called by the `__reduce__` of whatever is pickled as a handle: the message being made will hold a reference, so that the object
+/// lasts until the message was received. `false` when no message is being made.
+pub fn travelling(handle: Handle) -> bool {
+    TRAVELLING.with_borrow_mut(|lists| match lists.last_mut() {
+        Some(list) => {
+            list.push(handle);
+            true
+        }
+        None => false,
+    })
+}
+
+/// Collects the handles of one `dumps`.
+struct Journey;
+
+impl Journey {
+    fn begin() -> Self {
+        TRAVELLING.with_borrow_mut(|lists| lists.push(Vec::new()));
+        Self
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        TRAVELLING.with_borrow_mut(|lists| lists.last_mut().map(std::mem::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        TRAVELLING.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Pickle an object. What cannot be pickled is an error that names it.
+pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    let py = obj.py();
+    let tools = tools(py)?;
+    if is_plain(obj, PLAIN_DEPTH, &mut PLAIN_OBJECTS.clone()) {
+        let body = tools.dumps.bind(py).call1((obj, 5))?.cast_into()?;
+        return Ok(Pickled {
+            body,
+            buffers: Vec::new(),
+            handles: Vec::new(),
+        });
+    }
+    let error = match dump(tools, obj) {
+        Ok(pickled) => return Ok(pickled),
+        Err(error) => error,
+    };
+    let unpicklable = error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyAttributeError>(py)
+        || error.is_instance(py, tools.pickling_error.bind(py));
+    if !unpicklable {
+        return Err(error);
+    }
+    let reduction = py.import(intern!(py, "procession.reduction"))?;
+    let journey = Journey::begin();
+    let collector = Bound::new(py, Collector::default())?;
+    let body = reduction.call_method1(
+        intern!(py, "_dump_by_value"),
+        (obj, &collector, error.value(py)),
+    )?;
+    Ok(Pickled {
+        body: body.cast_into()?,
+        buffers: collector.get().take(),
+        handles: journey.handles(),
+    })
+}
+
+/// Pickle with the registered reducers.
+fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    let py = obj.py();
+    let forking = forking_pickler(py)?;
+    let file = tools.file.bind(py).call0()?;
+    let collector = Bound::new(py, Collector::default())?;
+    let journey = Journey::begin();
+    if let Some(custom) = forking.custom {
+        custom
+            .call1((&file, 5))?
+            .call_method1(intern!(py, "dump"), (obj,))?;
+    } else {
+        let table = tools.registered.bind(py).copy()?;
+        table.update(forking.reducers.as_mapping())?;
+        let pickler = tools.pickler.bind(py).call1((&file, 5, true, &collector))?;
+        pickler.setattr(intern!(py, "dispatch_table"), table)?;
+        pickler.call_method1(intern!(py, "dump"), (obj,))?;
+    }
+    Ok(Pickled {
+        body: file.call_method0(intern!(py, "getvalue"))?.cast_into()?,
+        buffers: collector.get().take(),
+        handles: journey.handles(),
+    })
+}
+
+/// What `reduction.ForkingPickler` is at present.
+struct ForkingPickler<'py> {
+    /// The registered reducers.
+    reducers: Bound<'py, PyDict>,
+    /// A class that a program has put in its place.
+    custom: Option<Bound<'py, PyAny>>,
+}
+
+fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
+    static OURS: PyOnceLock<(Py<PyAny>, Py<PyAny>, Py<PyDict>)> = PyOnceLock::new();
+    let (module, ours, reducers) = OURS.get_or_try_init(py, || {
+        let module = py.import("procession.reduction")?;
+        let class = module.getattr("_ForkingPickler")?;
+        let reducers = class.getattr("_extra_reducers")?.cast_into()?.unbind();
+        PyResult::Ok((module.into_any().unbind(), class.unbind(), reducers))
+    })?;
+    let now = module.bind(py).getattr(intern!(py, "ForkingPickler"))?;
+    Ok(ForkingPickler {
+        reducers: reducers.bind(py).clone(),
+        custom: (!now.is(ours)).then_some(now),
+    })
+}
+
+/// Whether an object and all in it are of exact built-in types, for which no reducer can be registered.
+fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    if obj.is_none()
+        || obj.is_exact_instance_of::<PyInt>()
+        || obj.is_exact_instance_of::<PyString>()
+        || obj.is_exact_instance_of::<PyFloat>()
+        || obj.is_exact_instance_of::<PyBytes>()
+        || obj.is_exact_instance_of::<PyBool>()
+    {
+        return true;
+    }
+    if depth == 0 {
+        return false;
+    }
+    let mut plain = |item: &Bound<'_, PyAny>| is_plain(item, depth - 1, left);
+    if let Ok(tuple) = obj.cast_exact::<PyTuple>() {
+        tuple.iter_borrowed().all(|item| plain(&item))
+    } else if let Ok(list) = obj.cast_exact::<PyList>() {
+        list.iter().all(|item| plain(&item))
+    } else if let Ok(dict) = obj.cast_exact::<PyDict>() {
+        dict.len() <= PLAIN_OBJECTS as usize
+            && dict
+                .keys()
+                .iter()
+                .chain(dict.values().iter())
+                .all(|item| plain(&item))
+    } else if let Ok(set) = obj.cast_exact::<PySet>() {
+        set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
+    } else if let Ok(set) = obj.cast_exact::<PyFrozenSet>() {
+        set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
+    } else {
+        false
+    }
+}
+
+/// The pickler's `buffer_callback`: keeps the large buffers.
+#[pyclass(frozen, module = "procession._procession")]
+#[derive(Default)]
+struct Collector {
+    buffers: Mutex<Vec<PyBuffer<u8>>>,
+}
+
+impl Collector {
+    fn take(&self) -> Vec<PyBuffer<u8>> {
+        self.buffers
+            .lock()
+            .map(|mut buffers| std::mem::take(&mut *buffers))
+            .unwrap_or_default()
+    }
+}
+
+#[pymethods]
+impl Collector {
+    /// Returns whether the buffer shall travel inside the pickle.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = buffer.py();
+        let raw = match buffer.call_method0(intern!(py, "raw")) {
+            // Not contiguous: the pickler says so in its own words.
+            Err(error) if error.is_instance_of::<PyBufferError>(py) => return Ok(true),
+            raw => raw?,
+        };
+        let view = PyBuffer::<u8>::get(&raw)?;
+        if view.len_bytes() < OUT_OF_BAND {
+            return Ok(true);
+        }
+        if let Ok(mut buffers) = self.buffers.lock() {
+            buffers.push(view);
+        }
+        Ok(false)
+    }
+}
+
+/// Unpickle a message. Whatever happens, all of the message that did not become part of the object is given back.
+pub fn loads<'py>(py: Python<'py>, mut incoming: Incoming) -> PyResult<Bound<'py, PyAny>> {
+    let loads = tools(py)?.loads.bind(py);
+    let blocks = incoming.take_buffers();
+    let body = match incoming.take_block() {
+        Some((block, start)) => Buffer::new(py, block, start)?.into_any(),
+        None => PyBytes::new(py, incoming.body()).into_any(),
+    };
+    if blocks.is_empty() {
+        return loads.call1((body,));
+    }
+    let buffers = blocks
+        .into_iter()
+        .map(|block| Buffer::new(py, block, 0))
+        .collect::<PyResult<Vec<_>>>()?;
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "buffers"), buffers)?;
+    loads.call((body,), Some(&keywords))
+}
+
+/// Memory of the arena as an object with the buffer protocol; given back when nothing refers to it any more.
+#[pyclass(frozen, module = "procession._procession")]
+struct Buffer {
+    block: Block,
+    /// Where the bytes shown begin.
+    start: usize,
+}
+
+impl Buffer {
+    fn new(py: Python<'_>, block: Block, start: usize) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self { block, start })
+    }
+}
+
+#[pymethods]
+impl Buffer {
+    fn __len__(&self) -> usize {
+        self.block.len() - self.start
+    }
+
+    // Not `unsafe` in Python's eyes: the view keeps the object, the object keeps the block, and a block's bytes stay where they are.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let len = (this.block.len() - this.start) as ffi::Py_ssize_t;
+        // SAFETY: `view` is valid by the buffer protocol; `start` was checked to lie within the block; the block is ours alone and lives as
+        // long as `slf`, to which the view takes a reference.
+        let failed = unsafe {
+            let start = this.block.as_ptr().add(this.start);
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, 0, flags)
+        };
+        if failed != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Bindings of the queue. Which of its methods the public classes show, and under which names, is `procession.queues`' business.
+
+use crate::common::{deadline, raise, wait};
+use crate::payload;
+use procession_core::arena::{Handle, Ref};
+use procession_core::channel::{Incoming, Queue as Engine};
+use procession_core::{family, Deadline, Error, WaitError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::OnceLock;
+
+/// What the standard library says for "no limit".
+const SEM_VALUE_MAX: u64 = i32::MAX as u64;
+
+/// A queue of Python objects between the processes of a family. Empty-handed until `_create` or `__setstate__`.
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    module = "procession._procession",
+    name = "Queue"
+)]
+pub struct Queue {
+    engine: OnceLock<Ref<Engine>>,
+    /// `close` was called in this process.
+    closed: AtomicBool,
+}
+
+impl Queue {
+    fn engine(&self) -> PyResult<&Ref<Engine>> {
+        self.engine
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() was not called"))
+    }
+
+    /// The engine's queue, unless this process has closed it.
+    fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Ref<Engine>> {
+        let this = slf.get();
+        if this.closed.load(Relaxed) {
+            return Err(PyValueError::new_err(format!(
+                "Queue {} is closed",
+                slf.repr()?
+            )));
+        }
+        this.engine()
+    }
+
+    fn set(&self, engine: Ref<Engine>) -> PyResult<()> {
+        self.engine
+            .set(engine)
+            .map_err(|_| PyRuntimeError::new_err("the queue exists already"))
+    }
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        Self {
+            engine: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Make the queue; 0 = no limit.
+    fn _create(&self, maxsize: u64) -> PyResult<()> {
+        self.set(Engine::create(maxsize).map_err(raise)?)
+    }
+
+    /// Put an item. `Full` is raised if there is no room in `timeout` seconds (at once, unless `block`).
+    #[pyo3(signature = (obj, block=None, timeout=None), text_signature = "($self, obj, block=True, timeout=None)")]
+    fn put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let engine = Self::open(slf)?;
+        let mut message = Some(payload::dumps(obj)?.pack()?);
+        match engine.put(&mut message, Deadline::Now) {
+            Err(WaitError::TimedOut | WaitError::Interrupted) => {}
+            result => return result.map_err(failed),
+        }
+        if is_true(block)? {
+            let deadline = deadline(timeout);
+            if wait(py, || engine.put(&mut message, deadline))?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(exception(py, "Full")?)
+    }
+
+    /// Get the oldest item. `Empty` is raised if there is none in `timeout` seconds (at once, unless `block`).
+    #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let engine = Self::open(slf)?;
+        let incoming: Incoming = match engine.get(Deadline::Now) {
+            Ok(incoming) => incoming,
+            Err(WaitError::TimedOut | WaitError::Interrupted) => {
+                if !is_true(block)? {
+                    return Err(exception(py, "Empty")?);
+                }
+                let deadline = deadline(timeout);
+                match wait(py, || engine.get(deadline))? {
+                    Some(incoming) => incoming,
+                    None => return Err(exception(py, "Empty")?),
+                }
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        payload::loads(py, incoming)
+    }
+
+    /// `put(obj, False)`.
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut message = Some(payload::dumps(obj)?.pack()?);
+        match Self::open(slf)?.put(&mut message, Deadline::Now) {
+            Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Full")?),
+            result => result.map_err(failed),
+        }
+    }
+
+    /// `get(False)`.
+    fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match Self::open(slf)?.get(Deadline::Now) {
+            Ok(incoming) => payload::loads(slf.py(), incoming),
+            Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Empty")?),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Put an item.
+    fn _simple_put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, None, None)
+    }
+
+    /// Get the oldest item; waits for one if there is none.
+    fn _simple_get<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::get(slf, None, None)
+    }
+
+    /// The number of items in the queue.
+    fn qsize(&self) -> PyResult<u64> {
+        self.engine()?.len().map_err(raise)
+    }
+
+    /// Whether there is no item.
+    fn empty(&self) -> PyResult<bool> {
+        self.engine()?.is_empty().map_err(raise)
+    }
+
+    /// Whether there is no room.
+    fn full(&self) -> PyResult<bool> {
+        self.engine()?.is_full().map_err(raise)
+    }
+
+    /// No more `put` and `get` by this process.
+    fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    #[getter]
+    fn _maxsize(&self) -> PyResult<u64> {
+        Ok(match self.engine()?.maxsize() {
+            0 => SEM_VALUE_MAX,
+            maxsize => maxsize,
+        })
+    }
+
+    #[getter]
+    fn _closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// Say that an item gotten has been dealt with.
+    fn _task_done(&self) -> PyResult<()> {
+        if self.engine()?.task_done() {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("task_done() called too many times"))
+        }
+    }
+
+    /// Wait until every item put has been dealt with.
+    fn _join(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine()?;
+        wait(py, || engine.join(Deadline::Never)).map(drop)
+    }
+
+    fn __getstate__(&self) -> PyResult<(u128, u64)> {
+        let handle = self.engine()?.handle();
+        payload::travelling(handle);
+        Ok((family().map_err(raise)?.id(), handle.to_bits()))
+    }
+
+    fn __setstate__(&self, state: (u128, u64)) -> PyResult<()> {
+        let (id, bits) = state;
+        if id != family().map_err(raise)?.id() {
+            return Err(raise(Error::Foreign("queue")));
+        }
+        let handle = Handle::from_bits(bits).ok_or_else(|| raise(Error::Stale("queue")))?;
+        self.set(Ref::attach(handle).map_err(raise)?)
+    }
+}
+
+fn is_true(block: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    block.map_or(Ok(true), |block| block.is_truthy())
+}
+
+/// An error of the engine that is neither a timeout nor a signal.
+fn failed(error: WaitError) -> PyErr {
+    match error {
+        WaitError::Other(error) => raise(error),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// An instance of `queue.Empty` or `queue.Full`.
+fn exception(py: Python<'_>, name: &str) -> PyResult<PyErr> {
+    static CLASSES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
+    let (empty, full) = CLASSES.get_or_try_init(py, || {
+        let queue = py.import("queue")?;
+        PyResult::Ok((
+            queue.getattr("Empty")?.cast_into()?.unbind(),
+            queue.getattr("Full")?.cast_into()?.unbind(),
+        ))
+    })?;
+    let class = if name == "Full" { full } else { empty };
+    Ok(PyErr::from_type(class.bind(py).clone(), ()))
+}
