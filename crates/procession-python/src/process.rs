@@ -60,6 +60,7 @@
 //! ```
 
 use crate::common::{deadline, raise, wait};
+use crate::payload;
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
 use procession_core::process::zygote::{self, Event, Request, Server};
 use procession_core::process::{self, Child as CoreChild};
@@ -214,6 +215,13 @@ pub struct Parcel {
 
 #[pymethods]
 impl Parcel {
+    /// A parcel of an object, pickled now.
+    #[new]
+    fn new(obj: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let parcel = payload::dumps(obj)?.with(CoreParcel::pack)?;
+        Ok(Self { parcel })
+    }
+
     /// A parcel of plain bytes.
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
@@ -230,6 +238,13 @@ impl Parcel {
     fn token(&self) -> u64 {
         self.parcel.token()
     }
+}
+
+/// The object of a parcel, which is gone afterwards.
+#[pyfunction]
+pub fn take_parcel(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
+    let incoming = CoreParcel::take(token).map_err(raise)?;
+    payload::loads(py, incoming)
 }
 
 /// The bytes of a parcel, which is gone afterwards.
