@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "AuthenticationError",
+    "BrokenPool",
     "BufferTooShort",
     "OwnerDied",
     "ProcessError",
@@ -69,3 +70,10 @@ class WorkerDied(ProcessError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class BrokenPool(ProcessError):
+    """A pool's workers cannot be started: they end, again and again, before they take a task.
+
+    ``__cause__`` is what the initializer raised, with the worker's traceback, if it did.
+    """

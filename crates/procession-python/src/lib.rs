@@ -4,11 +4,17 @@ use pyo3::prelude::*;
 
 mod common;
 mod payload;
+mod pool;
+mod pool_worker;
 mod process;
 mod queue;
 
 #[pymodule(gil_used = false)]
 mod _procession {
+    #[pymodule_export]
+    use super::pool::{PoolCore, PoolJob};
+    #[pymodule_export]
+    use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
         adopt, arena_fd, attach, attach_zygote, family_id, members, set_name, spawn_exec,

@@ -84,6 +84,11 @@ impl Pickled<'_> {
         .map_err(raise)
     }
 
+    /// Whether parts of the object lie outside the pickle.
+    pub fn has_buffers(&self) -> bool {
+        !self.buffers.is_empty()
+    }
+
     /// The object as a message.
     pub fn pack(&self) -> PyResult<Message> {
         self.with(Message::pack)

@@ -244,6 +244,22 @@ impl Envelope {
         self.clear();
     }
 
+    /// A copy of the body; the message stays. Many may read it so at a time, as long as nobody opens or discards it.
+    pub fn copy_body(&self) -> Result<Vec<u8>> {
+        let head = self.head.load(Relaxed);
+        match head & 0xff {
+            KIND_INLINE => Ok(self.open_inline(head)?.body().to_vec()),
+            KIND_TABLE => {
+                let table = Table::find(self, head)?;
+                let (start, len) = (table.prefix(), table.len);
+                // SAFETY: `find` checked that the block is in transit, and holds `len` bytes, `start` of which are the prefix.
+                let body = unsafe { std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start) };
+                Ok(body.to_vec())
+            }
+            _ => Err(Error::Corrupt("an envelope without a message")),
+        }
+    }
+
     /// Whether the message is complete, although a process that had begun to [`open`](Self::open) it died.
     pub fn is_whole(&self) -> bool {
         let head = self.head.load(Relaxed);

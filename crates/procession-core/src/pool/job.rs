@@ -5,6 +5,7 @@ use crate::channel::{Incoming, Message};
 use crate::{Deadline, Result, WaitError};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a task has neither result nor error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +126,11 @@ impl Job {
         self.pool.seal(self.key);
     }
 
+    /// Have [`Pool::next_completed`](super::Pool::next_completed) tell when the job is complete.
+    pub fn announce(&self) {
+        self.pool.announce(self.key);
+    }
+
     /// Whether no more tasks will come: it was sealed, or the pool was terminated.
     pub fn is_sealed(&self) -> bool {
         self.pool.with_job(self.key, |job| job.sealed)
@@ -144,6 +150,11 @@ impl Job {
     /// The task that failed first, if any did.
     pub fn first_failure(&self) -> Option<u64> {
         self.pool.with_job(self.key, |job| job.failed)
+    }
+
+    /// How long an item took lately, as the workers say; `None` before the first is done.
+    pub fn measured(&self) -> Option<Duration> {
+        self.pool.measured(self.key)
     }
 
     /// Wait until the job is complete.

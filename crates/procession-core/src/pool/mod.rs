@@ -11,6 +11,9 @@ mod shared;
 mod table;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use job::{Item, Job, Loss};
 pub use parent::{Pool, Remains};
 pub use shared::Phase;

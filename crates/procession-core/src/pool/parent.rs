@@ -15,6 +15,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A pool, owned by the process that made it.
 #[derive(Clone)]
@@ -89,6 +90,11 @@ impl Pool {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn inner_view(&self) -> &View {
+        &self.inner.view
+    }
+
     /// What workers attach to.
     pub fn handle(&self) -> Handle {
         self.inner.view.shared.handle()
@@ -99,15 +105,15 @@ impl Pool {
         self.inner.is_mine()
     }
 
-    /// A new job. `function` is read by every worker that does a task of it; `by_time`: items will be taken as they finish;
-    /// `announce`: [`next_completed`](Self::next_completed) tells when it is complete.
-    pub fn job(&self, function: Option<Message>, by_time: bool, announce: bool) -> Result<Job> {
+    /// A new job. `function` is read by every worker that does a task of it; `by_time`: items will be taken as they finish.
+    pub fn job(&self, function: Option<Message>, by_time: bool) -> Result<Job> {
         let mut local = self.inner.lock();
         let function = match function {
             Some(message) => {
                 let (index, generation) = local.table.take(&self.inner.view, Use::Function)?;
                 let slot = self.inner.view.slot(index)?;
                 slot.envelope.post(message);
+                slot.next.store(0, Relaxed);
                 slot.store(State::of(Status::Function, generation, None));
                 index
             }
@@ -121,7 +127,7 @@ impl Pool {
             failed: None,
             order: by_time.then(VecDeque::new),
             sealed: false,
-            announce,
+            announce: false,
             abandoned: false,
         };
         local.unsealed += 1;
@@ -186,6 +192,12 @@ impl Pool {
         self.inner.tell(&local, 0);
     }
 
+    /// Whether there is, or may come, work that nobody has taken: workers that left must be replaced.
+    pub fn needs_workers(&self) -> bool {
+        let local = self.inner.lock();
+        self.inner.view.phase() == Phase::Run || (self.inner.view.phase() == Phase::Close && self.inner.view.is_waiting() && local.unfinished > 0)
+    }
+
     /// Whether nothing is left to be done and nothing can come.
     pub fn is_idle(&self) -> bool {
         let mut local = self.inner.lock();
@@ -245,6 +257,12 @@ impl Inner {
         Ok(item)
     }
 
+    pub fn measured(&self, key: u32) -> Option<Duration> {
+        let function = self.lock().job(key).function;
+        let nanos = self.view.slot(function).ok().filter(|_| function != 0)?.next.load(Relaxed);
+        (nanos != 0).then(|| Duration::from_nanos(u64::from(nanos)))
+    }
+
     pub fn refuse(&self, key: u32) -> u64 {
         let mut local = self.lock();
         let item = local.add(key, Entry::Lost(Loss::Refused));
@@ -260,6 +278,13 @@ impl Inner {
             self.close_if_done(&local);
             self.tell(&local, 0);
         }
+    }
+
+    pub fn announce(&self, key: u32) {
+        let mut local = self.lock();
+        local.job(key).announce = true;
+        local.check_complete(key);
+        self.tell(&local, 0);
     }
 
     fn close_if_done(&self, local: &Local) {

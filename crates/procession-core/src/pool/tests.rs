@@ -1,0 +1,379 @@
+//! The pool over real processes: every test forks its workers, and several of them die at chosen points.
+
+use super::shared::{State, Status, View};
+use super::{Item, Job, Loss, Pool, Remains, Verdict, Worker};
+use crate::channel::{Incoming, Message, Outgoing};
+use crate::{family, Deadline};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+fn message(body: &[u8]) -> Message {
+    Message::pack(Outgoing { body, ..Outgoing::default() }).unwrap()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+struct Hired {
+    pid: i32,
+    place: u32,
+}
+
+/// Fork a child that runs `body` in the place it was enlisted for, and ends.
+fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
+    let place = pool.enlist().unwrap();
+    // SAFETY: nextest and the harness run this test in a thread; the child calls only the engine, which is prepared for fork, and _exit.
+    match unsafe { libc::fork() } {
+        0 => {
+            body(pool, place);
+            // SAFETY: ends the child without running what it inherited.
+            unsafe { libc::_exit(0) }
+        }
+        pid => Hired { pid, place },
+    }
+}
+
+/// The usual worker. A task's first byte says what it does: 0 return the rest doubled, 1 fail with the rest, 2 be killed, 3 exit(7), 4 sleep first.
+fn work(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    while let Some((task, arguments)) = worker.next().unwrap() {
+        let body = arguments.body();
+        let (command, rest) = (body[0], &body[1..]);
+        let factor = task.function().map_or(2, |_| worker.function(&task).unwrap()[0]);
+        match command {
+            // SAFETY: plain system calls.
+            2 => unsafe { libc::kill(libc::getpid(), libc::SIGKILL) },
+            // SAFETY: as above.
+            3 => unsafe { libc::_exit(7) },
+            4 => {
+                std::thread::sleep(Duration::from_millis(50));
+                0
+            }
+            _ => 0,
+        };
+        let verdict = if command == 1 { Verdict::Raised } else { Verdict::Done };
+        let result: Vec<u8> = rest.iter().map(|byte| byte.wrapping_mul(factor)).collect();
+        drop(arguments);
+        worker.finish(task, verdict, message(&result)).unwrap();
+    }
+}
+
+/// The exit code, or minus the signal, of a worker that has ended or will.
+fn reap(hired: &Hired) -> i32 {
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(hired.pid, &raw mut status, 0) }, hired.pid);
+    if libc::WIFSIGNALED(status) {
+        -libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    }
+}
+
+fn bury(pool: &Pool, hired: &Hired) -> (i32, Remains) {
+    let exitcode = reap(hired);
+    (exitcode, pool.bury(hired.place, hired.pid, exitcode).unwrap())
+}
+
+fn done(item: Option<Item>) -> Vec<u8> {
+    match item {
+        Some(Item::Done(message)) => message.body().to_vec(),
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+fn submit_all(job: &Job, commands: impl IntoIterator<Item = [u8; 2]>) {
+    for command in commands {
+        job.submit(message(&command)).unwrap();
+    }
+    job.seal();
+}
+
+fn dismiss(pool: &Pool, crew: &[Hired]) {
+    pool.close();
+    for hired in crew {
+        assert_eq!(bury(pool, hired).0, 0);
+    }
+}
+
+#[test]
+fn results_come_in_order_and_the_function_serves_all_tasks() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work), fork(&pool, work)];
+    let job = pool.job(Some(message(&[3])), false).unwrap();
+    submit_all(&job, (0..200).map(|n| [0, n]));
+    job.wait(soon()).unwrap();
+    assert_eq!(job.progress(), (200, 200));
+    for n in 0..200u8 {
+        assert_eq!(done(job.take(u64::from(n), soon()).unwrap()), [n.wrapping_mul(3)]);
+    }
+    assert!(job.take(200, soon()).unwrap().is_none());
+    assert!(job.take(7, soon()).unwrap().is_none(), "an item is taken once");
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn the_line_grows_beyond_the_slots_in_the_object() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, true).unwrap();
+    let body = [[0u8].as_slice(), &[1; 300]].concat();
+    for _ in 0..5_000 {
+        job.submit(message(&body)).unwrap();
+    }
+    job.seal();
+    let crew = [fork(&pool, work), fork(&pool, work)];
+    let mut seen = vec![false; 5_000];
+    while let Some((number, item)) = job.take_any(soon()).unwrap() {
+        assert_eq!(done(Some(item)), [2; 300]);
+        assert!(!std::mem::replace(&mut seen[number as usize], true), "twice");
+    }
+    assert!(seen.iter().all(|&seen| seen));
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn slots_are_used_again_and_jobs_leave_nothing_behind() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work)];
+    for round in 0..2_000u32 {
+        let job = pool.job(Some(message(&[2])), false).unwrap();
+        assert_eq!(job.id(), 0, "the job before was forgotten");
+        submit_all(&job, [[0, round as u8]]);
+        assert_eq!(done(job.take(0, soon()).unwrap()), [(round as u8).wrapping_mul(2)]);
+    }
+    assert!(pool.is_idle());
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn a_failure_is_known_by_the_time_it_came() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work)];
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, [[0, 1], [1, 2], [1, 3]]);
+    job.wait(soon()).unwrap();
+    assert_eq!(job.first_failure(), Some(1));
+    assert!(matches!(job.take(1, soon()).unwrap(), Some(Item::Raised(message)) if message.body() == [4]));
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn a_death_loses_its_own_task_only() {
+    for (command, exitcode) in [(2, -libc::SIGKILL), (3, 7)] {
+        let pool = Pool::new().unwrap();
+        let first = fork(&pool, work);
+        let job = pool.job(None, false).unwrap();
+        submit_all(&job, [[0, 1], [command, 2], [0, 3]]);
+        let (code, remains) = bury(&pool, &first);
+        assert_eq!(code, exitcode);
+        assert!(matches!(remains, Remains::Worked { lost: true }));
+        let second = fork(&pool, work);
+        assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+        let loss = Loss::Died { pid: first.pid, exitcode };
+        assert!(matches!(job.take(1, soon()).unwrap(), Some(Item::Lost(l)) if l == loss));
+        assert_eq!(done(job.take(2, soon()).unwrap()), [6]);
+        dismiss(&pool, &[second]);
+    }
+}
+
+/// A worker that claims a task and dies before the line's head has moved.
+fn die_at_the_head(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    let view = View::attach(pool.handle()).unwrap();
+    let me = family().unwrap().me();
+    let head = view.shared.head.0.load(SeqCst) as u32;
+    let next = view.slot(head).unwrap().next.load(SeqCst);
+    view.slot(place).unwrap().next.store(next, SeqCst);
+    let slot = view.slot(next).unwrap();
+    let state = slot.load().unwrap();
+    assert!(slot.swap(state, State::of(Status::Running, state.generation, Some(me))));
+}
+
+#[test]
+fn a_death_between_claim_and_head_holds_up_nobody() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, [[0, 1], [0, 2]]);
+    let dying = fork(&pool, die_at_the_head);
+    reap(&dying);
+    let crew = [fork(&pool, work)];
+    assert_eq!(done(job.take(1, soon()).unwrap()), [4], "others pass by, even before the burial");
+    pool.bury(dying.place, dying.pid, 0).unwrap();
+    assert!(matches!(job.take(0, soon()).unwrap(), Some(Item::Lost(_))));
+    dismiss(&pool, &crew);
+}
+
+/// A worker that finishes a task and dies before it has told.
+fn die_untold(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    let view = View::attach(pool.handle()).unwrap();
+    let (index, state) = view.claim(family().unwrap().me(), &view.slot(place).unwrap().next).unwrap().unwrap();
+    let slot = view.slot(index).unwrap();
+    drop(slot.envelope.open().unwrap());
+    slot.envelope.post(message(b"done"));
+    assert!(slot.swap(state, State { status: Status::Done, ..state }));
+}
+
+#[test]
+fn a_result_survives_a_death_before_it_was_told_of() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, [[0, 1]]);
+    let dying = fork(&pool, die_untold);
+    let (_, remains) = bury(&pool, &dying);
+    assert!(matches!(remains, Remains::Worked { lost: false }));
+    assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+}
+
+#[test]
+fn a_death_after_telling_counts_once() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, [[0, 1]]);
+    let dying = fork(&pool, |pool, place| {
+        die_untold(pool, place);
+        let view = View::attach(pool.handle()).unwrap();
+        view.push_finished(view.slot(place).unwrap().next.load(SeqCst)).unwrap();
+    });
+    bury(&pool, &dying);
+    assert_eq!(job.progress(), (1, 1));
+    assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+    assert!(pool.is_idle());
+}
+
+#[test]
+fn a_dead_lookout_is_relieved() {
+    let pool = Pool::new().unwrap();
+    let dying = fork(&pool, |pool, place| {
+        let worker = Worker::attach(pool.handle(), place).unwrap();
+        worker.ready();
+        let view = View::attach(pool.handle()).unwrap();
+        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    });
+    bury(&pool, &dying);
+    assert_eq!(pool.inner_view().shared.lookout.load(SeqCst), 0);
+}
+
+#[test]
+fn terminate_ends_every_wait() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work)];
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, (0..100).map(|n| [4, n]));
+    let open = pool.job(None, true).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| open.take_any(Deadline::Never).unwrap().is_none());
+        let all = scope.spawn(|| job.wait(Deadline::Never).unwrap());
+        assert_eq!(done(job.take(0, soon()).unwrap()), [0]);
+        pool.terminate();
+        all.join().unwrap();
+        assert!(waiting.join().unwrap());
+    });
+    assert!(matches!(job.take(99, soon()).unwrap(), Some(Item::Lost(Loss::Stopped))));
+    assert_eq!(bury(&pool, &crew[0]).0, 0, "workers leave");
+    assert_eq!(open.submit(message(&[0, 0])).unwrap(), 0);
+}
+
+#[test]
+fn close_lets_workers_finish_what_is_in_line() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, false).unwrap();
+    job.submit(message(&[4, 1])).unwrap();
+    let crew = [fork(&pool, work), fork(&pool, work)];
+    pool.close();
+    assert!(!pool.is_idle(), "the job may still grow");
+    submit_all(&job, [[0, 2]]);
+    for hired in &crew {
+        assert_eq!(bury(&pool, hired).0, 0);
+    }
+    assert!(pool.is_idle() && !pool.needs_workers());
+    assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+    assert_eq!(done(job.take(1, soon()).unwrap()), [4]);
+}
+
+#[test]
+fn a_worker_says_why_it_cannot_start() {
+    let pool = Pool::new().unwrap();
+    let failing = fork(&pool, |pool, place| {
+        Worker::attach(pool.handle(), place).unwrap().fail(message(b"no way"));
+    });
+    let (_, remains) = bury(&pool, &failing);
+    assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
+    let silent = fork(&pool, |_, _| ());
+    assert!(matches!(bury(&pool, &silent).1, Remains::Unready));
+}
+
+#[test]
+fn announced_jobs_are_told_of_once_each() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work)];
+    let jobs: Vec<Job> = (0..20)
+        .map(|n| {
+            let job = pool.job(None, false).unwrap();
+            submit_all(&job, [[0, n], [0, n]]);
+            job.announce();
+            job
+        })
+        .collect();
+    let mut told: Vec<u32> = jobs.iter().map(|_| pool.next_completed(soon()).unwrap().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, jobs.iter().map(Job::id).collect::<Vec<_>>());
+    pool.close();
+    assert_eq!(pool.next_completed(soon()).unwrap(), None);
+    bury(&pool, &crew[0]);
+}
+
+#[test]
+fn a_random_killer_loses_no_task_and_doubles_none() {
+    const TASKS: u64 = 2_000;
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, true).unwrap();
+    submit_all(&job, (0..TASKS).map(|n| [0, n as u8]));
+    let mut crew = vec![fork(&pool, work), fork(&pool, work)];
+    let killed = AtomicU32::new(0);
+    let mut lost = 0;
+    let mut finished = 0;
+    while let Some((_, item)) = job.take_any(soon()).unwrap() {
+        finished += 1;
+        lost += u32::from(matches!(item, Item::Lost(_)));
+        if finished % 40 == 0 {
+            let victim = crew.swap_remove(0);
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(victim.pid, libc::SIGKILL) };
+            assert_eq!(bury(&pool, &victim).0, -libc::SIGKILL);
+            killed.fetch_add(1, SeqCst);
+            crew.push(fork(&pool, work));
+        }
+    }
+    assert_eq!(finished, TASKS);
+    assert!(lost <= killed.load(SeqCst), "{lost} tasks lost to {killed:?} deaths");
+    assert!(pool.is_idle());
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, false).unwrap();
+    submit_all(&job, [[0, 1], [0, 2]]);
+    let shared = &pool.inner_view().shared;
+    // A stack that claims more than there is, and names slots that are in other use or do not exist.
+    for word in [u64::MAX, 5 << 32 | 1, 1 << 32 | 63, 9 << 32 | 0x00ff_ffff] {
+        shared.finished.0.store(word, SeqCst);
+        assert_eq!(job.progress(), (2, 0));
+    }
+    let crew = [fork(&pool, work)];
+    job.wait(soon()).unwrap();
+    let takes: Vec<Incoming> = (0..2)
+        .map(|n| match job.take(n, soon()).unwrap() {
+            Some(Item::Done(message)) => message,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((takes[0].body(), takes[1].body()), ([2].as_slice(), [4].as_slice()));
+    dismiss(&pool, &crew);
+}

@@ -1,0 +1,164 @@
+//! Bindings of the pool room, worker side: the loop that unpickles a task, calls it and sends back what came of it.
+//!
+//! ```text
+//! class PoolWorker:
+//!     def __init__(self, handle: int, place: int) -> None: ...     # ValueError: the pool is gone
+//!     def ready(self) -> None: ...
+//!     def fail(self, error: BaseException) -> None: ...            # the initializer raised it
+//!     def run(self, max_tasks: int | None) -> int: ...             # returns when there will be no more tasks: how many were done
+//! ```
+
+use crate::common::{raise, wait};
+use crate::payload;
+use crate::pool::{catchable, helper};
+use procession_core::arena::Handle;
+use procession_core::channel::{Incoming, Message};
+use procession_core::pool::{Task, Verdict, Worker};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use std::time::Instant;
+
+/// How a job's function is applied to a task's arguments.
+const ITEM: u8 = 0;
+const CHUNK: u8 = 1;
+
+/// A worker's end of a pool.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct PoolWorker {
+    worker: Worker,
+}
+
+#[pymethods]
+impl PoolWorker {
+    #[new]
+    fn new(handle: u64, place: u32) -> PyResult<Self> {
+        let handle = Handle::from_bits(handle).ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
+        let worker = Worker::attach(handle, place).map_err(raise)?;
+        Ok(Self { worker })
+    }
+
+    fn ready(&self) {
+        self.worker.ready();
+    }
+
+    fn fail(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.worker.fail(pack_exception(error)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (max_tasks=None))]
+    fn run(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
+        let mut functions = Functions::default();
+        let mut done = 0;
+        while max_tasks.is_none_or(|max| done < max) {
+            let Some((task, arguments)) = wait(py, || self.worker.next())?.flatten() else {
+                break;
+            };
+            let (verdict, message) = self.perform(py, &task, arguments, &mut functions)?;
+            flush(py);
+            self.worker.finish(task, verdict, message).map_err(raise)?;
+            done += 1;
+        }
+        Ok(done)
+    }
+}
+
+impl PoolWorker {
+    /// Do a task. An error means that the worker must end, and the task with it.
+    fn perform(&self, py: Python<'_>, task: &Task, arguments: Incoming, functions: &mut Functions) -> PyResult<(Verdict, Message)> {
+        let value = match self.call(py, task, arguments, functions) {
+            Ok(value) => value,
+            Err(error) => {
+                let error = catchable(py, error).inspect_err(|_| flush(py))?;
+                return Ok((Verdict::Raised, pack_exception(&error)?));
+            }
+        };
+        match payload::dumps(&value).and_then(|pickled| pickled.pack()) {
+            Ok(message) => Ok((Verdict::Done, message)),
+            Err(error) => {
+                let error = helper(py, "_unencodable")?.call1((catchable(py, error)?, value))?;
+                Ok((Verdict::Raised, pack_exception(&error)?))
+            }
+        }
+    }
+
+    fn call<'py>(&self, py: Python<'py>, task: &Task, arguments: Incoming, functions: &mut Functions) -> PyResult<Bound<'py, PyAny>> {
+        let Some(id) = task.function() else {
+            let call = payload::loads(py, arguments)?;
+            let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
+            drop(call);
+            let args = sequence(args)?;
+            return match kwds.cast_into::<PyDict>() {
+                Ok(kwds) if kwds.is_empty() => func.call1(args),
+                Ok(kwds) => func.call(args, Some(&kwds)),
+                Err(other) => {
+                    let kwds = PyDict::new(py);
+                    kwds.call_method1("update", (other.into_inner(),))?;
+                    func.call(args, Some(&kwds))
+                }
+            };
+        };
+        let (func, mode) = functions.get(py, &self.worker, task, id)?;
+        let arguments = payload::loads(py, arguments)?;
+        if mode == ITEM {
+            return func.call1((arguments,));
+        }
+        let results = PyList::empty(py);
+        let begin = Instant::now();
+        let items = sequence(arguments)?;
+        for item in items.iter_borrowed() {
+            let result = if mode == CHUNK { func.call1((item,))? } else { func.call1(sequence(item.to_owned())?)? };
+            results.append(result)?;
+        }
+        self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
+        Ok(results.into_any())
+    }
+}
+
+/// What is unpacked as positional arguments, as a tuple.
+fn sequence(items: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
+    match items.cast_into::<PyTuple>() {
+        Ok(tuple) => Ok(tuple),
+        Err(other) => {
+            let other = other.into_inner();
+            let items = other.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            PyTuple::new(other.py(), items)
+        }
+    }
+}
+
+/// The functions of the jobs this worker is at, unpickled once.
+#[derive(Default)]
+struct Functions {
+    known: Vec<((u32, u32), Py<PyAny>, u8)>,
+}
+
+impl Functions {
+    fn get<'py>(&mut self, py: Python<'py>, worker: &Worker, task: &Task, id: (u32, u32)) -> PyResult<(Bound<'py, PyAny>, u8)> {
+        if let Some((_, func, mode)) = self.known.iter().find(|(known, ..)| *known == id) {
+            return Ok((func.bind(py).clone(), *mode));
+        }
+        self.known.retain(|&(known, ..)| worker.is_current(known));
+        let body = worker.function(task).map_err(raise)?;
+        let loads = py.import("_pickle")?.getattr("loads")?;
+        let (func, mode): (Bound<'py, PyAny>, u8) = loads.call1((PyBytes::new(py, &body),))?.extract()?;
+        self.known.push((id, func.clone().unbind(), mode));
+        Ok((func, mode))
+    }
+}
+
+/// What a task printed is on its way before its result is: whatever then happens to the worker, it is not lost.
+fn flush(py: Python<'_>) {
+    let Ok(sys) = py.import("sys") else { return };
+    for name in ["stdout", "stderr"] {
+        // A stream that is closed, missing or broken has nothing to lose.
+        let _ = sys.getattr(name).and_then(|stream| stream.call_method0("flush"));
+    }
+}
+
+/// An exception such that the receiver can always make something of it.
+fn pack_exception(error: &Bound<'_, PyAny>) -> PyResult<Message> {
+    let parts = helper(error.py(), "_pack_exception")?.call1((error,))?;
+    payload::dumps(&parts)?.pack()
+}

@@ -1,0 +1,280 @@
+"""The pool's scheduler for threads: what `PoolCore`, `PoolJob` and `Crew` are for processes."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ._crew import terminated
+from ._errors import BrokenPool
+
+__all__: list[str] = []
+
+_Outcome = tuple[bool, Any]
+
+
+class ThreadCore:
+    """Tasks in a queue, jobs in this process's memory."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self.jobs: set[ThreadJob] = set()
+        self.completed: deque[int] = deque()
+        #: Makes the exception for what is unfinished, once the pool was terminated.
+        self.error: Callable[[], BaseException] | None = None
+        self.closing = False
+        self._keys = itertools.count()
+
+    def call(self, func: Any, args: Any, kwds: Any) -> ThreadJob:
+        job = self._new(func, 0, False)
+        job.submit(lambda: func(*args, **kwds))
+        job.seal()
+        return job
+
+    def job(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
+        return self._new(func, mode, by_time)
+
+    def _new(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
+        job = ThreadJob(self, next(self._keys), func, mode, by_time)
+        with self.changed:
+            self.jobs.add(job)
+        return job
+
+    def close(self) -> None:
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+
+    def terminate(self, error: Callable[[], BaseException]) -> None:
+        with self.changed:
+            self.closing = True
+            self.error = self.error or error
+            for job in list(self.jobs):
+                job.stop(self.error)
+            self.changed.notify_all()
+
+    def wait_idle(self) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.jobs)
+
+    def next_completed(self) -> int | None:
+        def is_over() -> bool:
+            return self.closing and not any(job.announced for job in self.jobs)
+
+        with self.changed:
+            self.changed.wait_for(lambda: self.completed or is_over())
+            return self.completed.popleft() if self.completed else None
+
+
+class ThreadJob:
+    """One call's tasks and their outcomes. All methods may be called by any thread."""
+
+    def __init__(self, core: ThreadCore, key: int, func: Any, mode: int, by_time: bool) -> None:
+        self.key = key
+        self.announced = False
+        self._core = core
+        self._changed = core.changed
+        self._func = func
+        self._mode = mode
+        self._by_time = by_time
+        self._outcomes: dict[int, _Outcome] = {}
+        self._order: deque[int] = deque()
+        self._submitted = self._finished = self._taken = 0
+        self._first_failure: _Outcome | None = None
+        self._sealed = False
+
+    def _complete(self) -> bool:
+        return self._sealed and self._finished == self._submitted
+
+    def _settle(self, number: int, outcome: _Outcome) -> None:
+        with self._changed:
+            if self._complete():
+                return  # stopped meanwhile
+            self._outcomes[number] = outcome
+            self._order.append(number)
+            self._finished += 1
+            if not outcome[0] and self._first_failure is None:
+                self._first_failure = outcome
+            self._look()
+
+    def _look(self) -> None:
+        if self._complete():
+            self._core.jobs.discard(self)
+            if self.announced:
+                self.announced = False
+                self._core.completed.append(self.key)
+        self._changed.notify_all()
+
+    def submit(self, task: Callable[[], Any]) -> None:
+        with self._changed:
+            number = self._submitted
+            self._submitted += 1
+        self._core.tasks.put((self, number, task))
+
+    def perform(self, number: int, task: Callable[[], Any]) -> None:
+        """Do a task, in a worker."""
+        try:
+            outcome = (True, task())
+        except BaseException as error:
+            outcome = (False, error)
+        self._settle(number, outcome)
+
+    def refuse(self, error: BaseException) -> None:
+        with self._changed:
+            number = self._submitted
+            self._submitted += 1
+            self._settle(number, (False, error))
+            self.seal()
+
+    def seal(self) -> None:
+        with self._changed:
+            self._sealed = True
+            self._look()
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """Nothing more comes of this."""
+        self._sealed = True
+        for number in range(self._submitted):
+            if not self._complete() and number not in self._outcomes and number >= self._taken:
+                self._settle(number, (False, error()))
+        self._look()
+
+    def announce(self) -> None:
+        with self._changed:
+            self.announced = True
+            self._look()
+
+    def feed(self, iterator: Iterator[Any], chunksize: int, limit: int) -> bool:
+        func = self._func
+        for _ in range(limit):
+            if self._sealed:
+                return False
+            try:
+                if chunksize == 0:
+                    items = (next(iterator),)
+                else:
+                    items = tuple(itertools.islice(iterator, chunksize))
+                    if not items:
+                        raise StopIteration
+            except StopIteration:
+                self.seal()
+                return False
+            except Exception as error:
+                self.refuse(error)
+                return False
+            if chunksize == 0:
+                self.submit(lambda item=items[0]: func(item))  # type: ignore[misc]
+            elif self._mode == 1:
+                self.submit(lambda items=items: list(map(func, items)))  # type: ignore[misc]
+            else:
+                self.submit(lambda items=items: list(itertools.starmap(func, items)))  # type: ignore[misc]
+        return True
+
+    def feed_map(self, iterator: Iterator[Any], length: int, workers: int, limit: int) -> bool:
+        return self.feed(iterator, max(1, -(-length // (workers * 4))), limit)
+
+    def is_complete(self) -> bool:
+        with self._changed:
+            return self._complete()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(self._complete, timeout)
+
+    def outcome(self) -> _Outcome:
+        return self._outcomes.pop(0)
+
+    def gather(self) -> _Outcome:
+        if self._first_failure is not None:
+            return self._first_failure
+        outcomes, self._outcomes = self._outcomes, {}
+        return True, [value for number in range(len(outcomes)) for value in outcomes.pop(number)[1]]
+
+    def next(self, timeout: float | None = None) -> _Outcome | None:
+        def ready() -> bool:
+            there = self._order if self._by_time else self._taken in self._outcomes
+            return bool(there) or (self._complete() and self._taken >= self._submitted)
+
+        with self._changed:
+            if not self._changed.wait_for(ready, timeout):
+                return None
+            if self._taken >= self._submitted and self._complete():
+                raise StopIteration
+            number = self._order.popleft() if self._by_time else self._taken
+            self._taken += 1
+            return self._outcomes.pop(number)
+
+
+def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            text = f"the pool's workers cannot start: the initializer raised {error!r}"
+
+            def broken(cause: BaseException = error) -> BrokenPool:
+                result = BrokenPool(text)
+                result.__cause__ = cause
+                return result
+
+            core.terminate(broken)
+            raise
+    while (task := core.tasks.get()) is not None:
+        job, number, call = task
+        task = None
+        if core.error is None:
+            job.perform(number, call)
+        job = call = None  # type: ignore[assignment]
+
+
+class ThreadCrew:
+    """A pool's threads."""
+
+    def __init__(self, core: ThreadCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> None:
+        self.workers: list[Any] = []
+        self._core = core
+        self._start = start
+        self._size = size
+        self._arguments = arguments[:2]
+        self._leaving = False
+
+    @property
+    def broken(self) -> Callable[[], BaseException] | None:
+        """Makes the exception for a pool that cannot work."""
+        return self._core.error
+
+    def repopulate(self) -> None:
+        for _ in range(self._size - len(self.workers)):
+            thread = self._start(target=_work, args=(self._core, *self._arguments))
+            thread.name = thread.name.replace("Process", "PoolWorker")
+            thread.daemon = True
+            thread.start()
+            self.workers.append(thread)
+
+    def watch(self) -> None:
+        pass  # threads do not die
+
+    def close(self) -> None:
+        self._core.close()
+
+    def _dismiss(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            for _ in self.workers:
+                self._core.tasks.put(None)
+
+    def join(self) -> None:
+        self._core.wait_idle()
+        self._dismiss()
+        for thread in self.workers:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def stop(self) -> None:
+        self._core.terminate(terminated)
+        self._dismiss()

@@ -1,0 +1,419 @@
+"""Pools of worker processes, and of threads.
+
+The engine hands tasks to the workers and results to whoever waits for them; this module is the face: what calls mean, how their arguments
+become tasks, and what errors look like. `_crew` looks after the workers, `_pool_results` holds what asynchronous calls return.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from . import util
+from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew, worker
+from ._errors import TimeoutError, WorkerDied
+from ._pool_results import ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._procession import PoolCore
+from .context import _default_context
+from .reduction import ForkingPickler
+
+__all__ = ["Pool", "ThreadPool"]
+
+#: How a job's function is applied to a task's arguments: see `pool_worker.rs`.
+_ITEM, _CHUNK, _STARRED_CHUNK = 0, 1, 2
+#: Tasks that a call puts in line itself; the rest is left to a thread. Also how many such a thread puts in line at a time.
+_AT_ONCE = 4096
+_BATCH = 64
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a worker's exception, as text: the ``__cause__`` of that exception in the parent."""
+
+    def __init__(self, tb: str) -> None:
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return self.tb
+
+
+class MaybeEncodingError(Exception):
+    """A result, or an exception, could not travel from the worker.
+
+    Attributes:
+        exc: `repr` of what pickle raised.
+        value: `repr` of what could not travel.
+    """
+
+    def __init__(self, exc: object, value: object) -> None:
+        self.exc = _safe_repr(exc)
+        self.value = _safe_repr(value)
+        super().__init__(self.exc, self.value)
+
+    def __str__(self) -> str:
+        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} object whose repr() raises {type(error).__name__}>"
+
+
+# What the engine's bindings call: how exceptions travel, and what is raised for tasks that came to no end.
+
+
+def _pack_exception(error: BaseException) -> tuple[bytes, str, str]:
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        pickled = ForkingPickler.dumps(error)
+    except Exception as reason:
+        pickled = ForkingPickler.dumps(MaybeEncodingError(reason, error))
+    return bytes(pickled), f'\n"""\n{text}"""', _safe_repr(error)
+
+
+def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
+    pickled, text, description = parts
+    try:
+        error = ForkingPickler.loads(pickled)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"it unpickles as {type(error).__name__}")
+    except Exception as reason:
+        error = MaybeEncodingError(reason, None)
+        error.value = description
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
+    return MaybeEncodingError(error, value)
+
+
+def _undecodable(error: Exception) -> MaybeEncodingError:
+    result = MaybeEncodingError(error, None)
+    result.value = "a result that cannot be unpickled"
+    result.__cause__ = error
+    return result
+
+
+def _worker_died(func: Callable[..., object], number: int, pid: int, exitcode: int) -> WorkerDied:
+    name = getattr(func, "__qualname__", None) or _safe_repr(func)
+    task = f"task {number} of {name}"
+    if exitcode < 0:
+        from .process import _describe_exitcode
+
+        end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
+    else:
+        end = f"exited with code {exitcode}"
+    return WorkerDied(f"worker process {pid} {end} during {task}", pid, exitcode, task)
+
+
+def _already_taken() -> RuntimeError:
+    return RuntimeError("the result was taken already")
+
+
+class Pool:
+    """Worker processes that apply functions to arguments.
+
+    A task whose worker dies fails with `WorkerDied`; the worker is replaced and all else goes on.
+
+    Args:
+        processes: number of workers; None: one for each processor that this process may use.
+        initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
+        maxtasksperchild: number of tasks after which a worker is replaced; None: never.
+        context: where the workers come from; None: the default context.
+    """
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make, but not start, a worker's process."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._pool: list[Any] = []
+        self._state = INIT
+        self._ctx = context or _default_context.get_context()
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        if processes is None:
+            processes = _usable_cpus()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._pid = os.getpid()
+        #: Results whose callbacks are still to be run, by their job's key.
+        self._cache: dict[int, ApplyResult] = {}
+        self._announcer: threading.Thread | None = None
+        self._core = self._new_core()
+        make, ctx = self.Process, self._ctx
+        self._crew = self._new_crew(
+            self._core,
+            lambda **kwds: make(ctx, **kwds),
+            processes,
+            (initializer, initargs, maxtasksperchild),
+        )
+        self._pool = self._crew.workers
+        try:
+            self._repopulate_pool()
+        except Exception:
+            self._crew.stop()
+            raise
+        self._crew.watch()
+        self._terminate = util.Finalize(self, self._crew.stop, exitpriority=15)
+        self._state = RUN
+
+    @staticmethod
+    def _new_core() -> Any:
+        return PoolCore()
+
+    @staticmethod
+    def _new_crew(core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> Any:
+        return Crew(core, start, size, arguments)
+
+    # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def _repopulate_pool(self) -> None:
+        self._crew.repopulate()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._pid != os.getpid():
+            raise ValueError(f"this pool belongs to process {self._pid}: a child of it cannot use it, but can make its own")
+        if self._crew.broken is not None:
+            raise self._crew.broken()
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:  # noqa: B006 - only read
+        """Return `func(*args, **kwds)`, called in a worker."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - only read
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult:
+        """Have `func(*args, **kwds)` called in a worker. When it ends, `callback` gets the value or `error_callback` the exception."""
+        self._check_running()
+        job = self._core.call(func, args, kwds)
+        return self._result(ApplyResult(self, job, callback, error_callback), job)
+
+    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """Return the list of `func(item)` for all items, in their order.
+
+        `chunksize` is the number of items that make one task; None: as many as suits the time they take.
+        """
+        return self._map_async(func, iterable, _CHUNK, chunksize).get()
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `map`, but return at once. The callback gets the whole list."""
+        return self._map_async(func, iterable, _CHUNK, chunksize, callback, error_callback)
+
+    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+        """As `map`, but each item holds the arguments of one call."""
+        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize).get()
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `starmap`, but return at once. The callback gets the whole list."""
+        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize, callback, error_callback)
+
+    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+        """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there."""
+        return self._imap(func, iterable, chunksize, IMapIterator, "Chunksize must be 1+, not {0:n}")
+
+    def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+        """As `imap`, but the results come in the order in which they are done."""
+        return self._imap(func, iterable, chunksize, IMapUnorderedIterator, "Chunksize must be 1+, not {0!r}")
+
+    def _imap(self, func: Any, iterable: Iterable[Any], chunksize: int, kind: type[IMapIterator], refusal: str) -> Any:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(refusal.format(chunksize))
+        by_time = kind is IMapUnorderedIterator
+        job = self._core.job(func, _ITEM if chunksize == 1 else _CHUNK, by_time)
+        result = kind(self, job)
+        size = 0 if chunksize == 1 else chunksize
+        # A list yields its items at once; what a generator does may take its time, and may want its results first.
+        at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
+        _feed(iterable, job, lambda iterator, limit: job.feed(iterator, size, limit), at_once)
+        if chunksize == 1:
+            return result
+        return (item for chunk in result for item in chunk)
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        mode: int,
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        length = len(iterable)  # type: ignore[arg-type]
+        if length == 0:
+            callback = error_callback = None
+        job = self._core.job(func, mode, False)
+        result = self._result(MapResult(self, job, callback, error_callback), job)
+        if chunksize is None:
+            workers = len(self._pool) or self._processes
+            feed = lambda iterator, limit: job.feed_map(iterator, length, workers, limit)  # noqa: E731
+        else:
+            size = max(chunksize, 1)
+            feed = lambda iterator, limit: job.feed(iterator, size, limit)  # noqa: E731
+        _feed(iterable, job, feed, _AT_ONCE)
+        return result
+
+    def _result(self, result: Any, job: Any) -> Any:
+        """Have the result's callbacks run, if it has any."""
+        if result._event is not None:
+            self._cache[job.key] = result
+            job.announce()
+            if self._announcer is None:
+                args = (self._core, self._cache)
+                self._announcer = threading.Thread(target=_announce, args=args, name="PoolCallbacks", daemon=True)
+                self._announcer.start()
+        return result
+
+    def close(self) -> None:
+        """Take no more work; workers end when all is done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._crew.close()
+
+    def terminate(self) -> None:
+        """End the workers at once. Calls under way fail with `ProcessError`."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait for the workers to end. ValueError unless `close` or `terminate` was called before."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._crew.join()
+        if self._announcer is not None and self._announcer is not threading.current_thread():
+            self._announcer.join()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        self.terminate()
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) or os.cpu_count() or 1
+
+
+def _feed(iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int) -> None:
+    """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
+    try:
+        iterator = iter(iterable)
+    except Exception as error:
+        job.refuse(error)
+        return
+    if at_once and not feed(iterator, at_once):
+        return
+
+    def rest() -> None:
+        # A few at a time: in between, the interpreter lets other threads have their turn.
+        while feed(iterator, _BATCH):
+            pass
+
+    threading.Thread(target=rest, name="PoolFeeder", daemon=True).start()
+
+
+def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
+    """Run the callbacks of what is complete, until the pool has ended."""
+    while (key := core.next_completed()) is not None:
+        result = cache.pop(key, None)
+        if result is not None:
+            result._deliver()
+        result = None
+    # Terminated: nobody is called any more, but whoever waits is told.
+    while cache:
+        event = cache.popitem()[1]._event
+        if event is not None:
+            event.set()
+
+
+class ThreadPool(Pool):
+    """The same over threads of this process: arguments and results do not travel, and no task can be stopped."""
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make, but not start, a worker's thread."""
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def __init__(self, processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
+        super().__init__(processes, initializer, initargs)
+
+    @staticmethod
+    def _new_core() -> Any:
+        from ._thread_core import ThreadCore
+
+        return ThreadCore()
+
+    @staticmethod
+    def _new_crew(core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> Any:
+        from ._thread_core import ThreadCrew
+
+        return ThreadCrew(core, start, size, arguments)

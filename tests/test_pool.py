@@ -1,0 +1,451 @@
+"""The pool as the standard library documents it. Each test runs on every start method, unless it is about threads."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+
+import pytest
+
+import procession
+from procession import pool as pool_module
+from procession.pool import Pool, ThreadPool
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+def square(x):
+    return x * x
+
+
+def multiply(x, y=10):
+    return x * y
+
+
+def sleep_and_return(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def identity(x):
+    return x
+
+
+def fail(x):
+    raise KeyError(x)
+
+
+def pid(_):
+    return os.getpid()
+
+
+def process_name(_):
+    current = procession.current_process()
+    return current.name, current.daemon
+
+
+def remember(value):
+    global remembered
+    remembered = value
+
+
+def recall(_):
+    return remembered
+
+
+class Bomb:
+    def __reduce__(self):
+        raise RuntimeError("cannot pickle")
+
+
+@pytest.fixture(params=METHODS)
+def context(request):
+    return procession.get_context(request.param)
+
+
+@pytest.fixture(scope="module", params=[*METHODS, "threads"])
+def pool(request):
+    if request.param == "threads":
+        made = ThreadPool(3)
+    else:
+        made = procession.get_context(request.param).Pool(3)
+    with made:
+        yield made
+    made.join()
+
+
+def test_apply(pool):
+    assert pool.apply(square, (5,)) == 25
+    assert pool.apply(square, (), {"x": 3}) == 9
+    assert pool.apply(multiply, [2], {"y": 4}) == 8
+
+
+def test_map_in_order(pool):
+    assert pool.map(square, range(1000)) == [x * x for x in range(1000)]
+    assert pool.map(square, (x for x in range(10))) == [x * x for x in range(10)]
+    assert sorted(pool.map(square, {1, 2, 3})) == [1, 4, 9]
+
+
+@pytest.mark.parametrize("chunksize", [1, 7, 100, 1000])
+def test_map_with_chunksize(pool, chunksize):
+    assert pool.map(square, range(100), chunksize) == [x * x for x in range(100)]
+
+
+def test_empty_iterables(pool):
+    assert pool.map(square, []) == []
+    assert pool.map(square, [], chunksize=3) == []
+    assert list(pool.imap(square, [])) == []
+    assert list(pool.imap_unordered(square, iter([]))) == []
+    called = []
+    assert pool.map_async(square, [], callback=called.append).get(10) == []
+    assert called == []
+
+
+def test_starmap(pool):
+    pairs = list(zip(range(50), range(50, 0, -1), strict=True))
+    expected = list(itertools.starmap(multiply, pairs))
+    assert pool.starmap(multiply, pairs) == expected
+    assert pool.starmap(multiply, pairs, chunksize=9) == expected
+    assert pool.starmap_async(multiply, [list(pair) for pair in pairs]).get(10) == expected
+
+
+@pytest.mark.parametrize("chunksize", [1, 6])
+def test_imap(pool, chunksize):
+    assert list(pool.imap(square, range(100), chunksize)) == [x * x for x in range(100)]
+    assert list(pool.imap(square, (x for x in range(100)), chunksize)) == [x * x for x in range(100)]
+    assert sorted(pool.imap_unordered(square, range(100), chunksize)) == [x * x for x in range(100)]
+
+
+def test_imap_iterator(pool):
+    results = pool.imap(sleep_and_return, [0, 0.4])
+    assert results.next(10) == 0
+    with pytest.raises(procession.TimeoutError):
+        results.next(timeout=0.01)
+    assert next(results) == 0.4
+    with pytest.raises(StopIteration):
+        results.next()
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_imap_feeds_on_its_own(pool):
+    """Tasks are done whether or not anybody asks for the results."""
+    asked = threading.Event()
+
+    def items():
+        yield from range(10)
+        asked.set()
+
+    results = pool.imap(square, items())
+    assert asked.wait(10)
+    assert list(results) == [x * x for x in range(10)]
+
+
+def test_imap_iterable_may_need_the_results(pool):
+    received = []
+    stepped = threading.Semaphore(1)
+
+    def items():
+        for number in range(20):
+            stepped.acquire(timeout=10)
+            yield number
+
+    for result in pool.imap(square, items()):
+        received.append(result)
+        stepped.release()
+    assert received == [x * x for x in range(20)]
+
+
+def test_imap_unordered_by_time(pool):
+    results = list(pool.imap_unordered(sleep_and_return, [0.5, 0.0]))
+    assert results == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [0, -1])
+def test_imap_refuses_chunksize(pool, method, chunksize):
+    with pytest.raises(ValueError, match=rf"^Chunksize must be 1\+, not {chunksize}$"):
+        getattr(pool, method)(square, [1], chunksize)
+
+
+def test_iterable_that_raises(pool):
+    def items(good):
+        yield from range(good)
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        pool.map(square, items(3))
+    results = pool.imap(square, items(3))
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(KeyError, match="enough") as caught:
+        next(results)
+    assert caught.value.__cause__ is None
+    with pytest.raises(StopIteration):
+        next(results)
+    results = pool.imap(square, items(7), chunksize=2)
+    assert [next(results) for _ in range(6)] == [x * x for x in range(6)]
+    with pytest.raises(KeyError):
+        next(results)
+    with pytest.raises(TypeError):
+        list(pool.imap(square, 5))
+
+
+def test_asynchronous_result(pool):
+    result = pool.apply_async(sleep_and_return, (0.5,))
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(procession.TimeoutError):
+        result.get(timeout=0.01)
+    result.wait(0.01)
+    assert not result.ready()
+    result.wait(30)
+    assert result.ready()
+    assert result.successful()
+    assert result.get() == result.get(timeout=0) == 0.5
+    assert isinstance(result, pool_module.AsyncResult)
+
+
+def test_failure(pool):
+    for result in [pool.apply_async(fail, ("no",)), pool.map_async(fail, ["no"])]:
+        for _ in range(2):
+            with pytest.raises(KeyError, match="no"):
+                result.get(30)
+        assert result.ready()
+        assert not result.successful()
+    with pytest.raises(KeyError):
+        next(pool.imap(fail, [1]))
+
+
+def test_map_waits_for_all_and_raises_the_first_failure(pool):
+    started = time.monotonic()
+    result = pool.map_async(fail_or_sleep, [0.0, 0.6], 1)
+    with pytest.raises(ValueError, match="0"):
+        result.get(30)
+    assert time.monotonic() - started >= 0.6
+
+
+def fail_or_sleep(seconds):
+    if seconds == 0:
+        raise ValueError("0")
+    time.sleep(seconds)
+
+
+def test_callbacks(pool):
+    good, bad = [], []
+    for result in [
+        pool.apply_async(square, (3,), callback=good.append, error_callback=bad.append),
+        pool.map_async(square, [1, 2], callback=good.append, error_callback=bad.append),
+        pool.starmap_async(multiply, [(1, 2)], callback=good.append),
+    ]:
+        result.wait(30)
+        assert result.ready()
+    assert good == [9, [1, 4], [2]] or sorted(map(str, good)) == ["9", "[1, 4]", "[2]"]
+    assert bad == []
+    good.clear()
+    result = pool.apply_async(fail, ("x",), callback=good.append, error_callback=bad.append)
+    with pytest.raises(KeyError):
+        result.get(30)
+    assert good == []
+    assert [type(error) for error in bad] == [KeyError]
+
+
+def test_a_callback_may_use_the_pool(pool):
+    results = []
+    first = pool.apply_async(
+        square, (2,), callback=lambda value: results.append(pool.apply_async(square, (value,)))
+    )
+    assert first.get(30) == 4
+    assert results[0].get(30) == 16
+
+
+def test_several_threads_map_at_once(pool):
+    outcomes = {}
+
+    def use(number):
+        outcomes[number] = pool.map(square, range(number, number + 200), 3)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert outcomes == {n: [x * x for x in range(n, n + 200)] for n in range(8)}
+
+
+def test_arguments_and_results_are_not_kept(pool):
+    class_ = type("Counted", (), {})
+    value = [class_()] if isinstance(pool, ThreadPool) else [set()]
+    kept = weakref.ref(value[0])
+    assert len(pool.map(identity, value)) == 1
+    del value
+    deadline = time.monotonic() + 10
+    while kept() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert kept() is None
+
+
+def test_refuses_to_be_pickled(pool):
+    with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+        pool.__reduce__()
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_number_of_processes(processes):
+    for kind in (Pool, ThreadPool):
+        with pytest.raises(ValueError, match=r"^Number of processes must be at least 1$"):
+            kind(processes)
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, "12"])
+def test_maxtasksperchild_is_checked(value):
+    with pytest.raises(ValueError, match=r"^maxtasksperchild must be a positive int or None$"):
+        Pool(3, maxtasksperchild=value)
+
+
+def test_initializer_is_checked():
+    with pytest.raises(TypeError, match=r"^initializer must be a callable$"):
+        Pool(1, initializer=1)
+
+
+def test_default_size():
+    with Pool() as pool:
+        assert pool._processes == len(pool._pool) == len(os.sched_getaffinity(0))
+
+
+def test_workers(context):
+    with context.Pool(2, remember, ("kept",)) as pool:
+        assert pool.map(recall, range(4), 1) == ["kept"] * 4
+        kind = context.get_start_method()
+        prefix = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}[kind]
+        names = {process.name for process in pool._pool}
+        for name, daemon in pool.map(process_name, range(8), 1):
+            assert name in names
+            assert name.startswith(f"{prefix}PoolWorker-")
+            assert daemon
+        assert set(pool.map(pid, range(20), 1)) <= {process.pid for process in pool._pool}
+        assert repr(pool) == "<procession.pool.Pool state=RUN pool_size=2>"
+
+
+def test_close_finishes_the_old_and_refuses_new_work(context):
+    pool = context.Pool(2)
+    slow = pool.map_async(sleep_and_return, [0.1] * 6, 1)
+    lazy = pool.imap(square, (x for x in range(100)))
+    pool.close()
+    for use in (
+        lambda: pool.apply(square, (1,)),
+        lambda: pool.map(square, [1]),
+        lambda: pool.imap(square, [1]),
+        lambda: pool.imap_unordered(square, [1], 2),
+        lambda: pool.starmap_async(multiply, [(1, 2)]),
+        pool.__enter__,
+    ):
+        with pytest.raises(ValueError, match=r"^Pool not running$"):
+            use()
+    pool.join()
+    assert all(process.exitcode == 0 for process in pool._pool)
+    assert slow.get(0) == [0.1] * 6
+    assert list(lazy) == [x * x for x in range(100)]
+
+
+def test_join_needs_close():
+    with Pool(1) as pool, pytest.raises(ValueError, match=r"^Pool is still running$"):
+        pool.join()
+    pool.join()
+
+
+def test_terminate_stops_at_once(context):
+    pool = context.Pool(2)
+    pool.map(square, range(2))  # the workers are there
+    started = time.monotonic()
+    result = pool.map_async(sleep_and_return, [60] * 10_000, 1)
+    workers = list(pool._pool)
+    pool.terminate()
+    pool.join()
+    assert time.monotonic() - started < 30
+    assert all(not process.is_alive() for process in workers)
+    with pytest.raises(procession.ProcessError, match="terminated"):
+        result.get(10)
+
+
+def test_with_block_terminates(context):
+    with context.Pool(2) as pool:
+        result = pool.map_async(square, range(10))
+        assert result.get(30) == [x * x for x in range(10)]
+    pool.join()
+    with pytest.raises(ValueError, match="Pool not running"), pool:
+        pass
+
+
+def test_collected_pool_ends_its_workers(context):
+    pool = context.Pool(2)
+    workers = list(pool._pool)
+    assert pool.map(square, [1, 2]) == [1, 4]
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        del pool
+        gc.collect()
+    for process in workers:
+        process.join(10)
+        assert process.exitcode is not None
+
+
+def test_a_result_keeps_its_pool():
+    with pytest.warns(ResourceWarning):
+        assert Pool(1).apply_async(sleep_and_return, (0.1,)).get(30) == 0.1
+        gc.collect()
+
+
+def test_maxtasksperchild(context):
+    with context.Pool(2, maxtasksperchild=5) as pool:
+        pids = pool.map(pid, range(40), 1)
+        assert len(set(pids)) >= 8
+        assert max(pids.count(one) for one in pids) <= 5
+
+
+def test_random_order_of_sizes(pool):
+    """Results of every size, from inline to blocks of their own."""
+    values = [b"x" * size for size in (0, 1, 80, 120, 5_000, 70_000, 3_000_000)] * 3
+    assert pool.map(identity, values, 1) == values
+
+
+def test_many_calls(pool):
+    results = [pool.apply_async(square, (x,)) for x in range(5_000)]
+    assert [result.get(60) for result in results] == [x * x for x in range(5_000)]
+
+
+LINES = """
+    import procession, sys
+
+    def talk(n):
+        print(f"line {n}")
+        return n
+
+    def run():
+        pool = procession.get_context(sys.argv[1]).Pool(3)
+        assert pool.map(talk, range(60), 1) == list(range(60))
+        if sys.argv[2] == "terminate":
+            pool.terminate()
+
+    if __name__ == "__main__":
+        run()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("end", ["terminate", "leave"])
+def test_what_tasks_printed_arrives(tmp_path, method, end):
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(LINES))
+    command = [sys.executable, "-W", "ignore", str(program), method, end]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert sorted(run.stdout.splitlines()) == sorted(f"line {n}" for n in range(60))
+    assert run.stderr == ""
