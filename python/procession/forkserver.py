@@ -8,6 +8,7 @@ memory: it is the whole price of such a process.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 from . import popen_fork, process, spawn, util
 from ._procession import (
     Child,
+    Parcel,
     arena_fd,
     attach,
     spawn_exec,
+    take_parcel,
     zygote_pid,
     zygote_request,
     zygote_start,
@@ -33,7 +36,18 @@ __all__ = [
 ]
 
 #: What children need on their way to the user's function, beside what their parent has loaded of this package.
-_CHILD_MODULES = ("procession.reduction", "procession.synchronize", "procession.queues")
+_CHILD_MODULES = ("procession.reduction", "procession.queues")
+
+#: What the server takes over from the process that starts it; the rest of a child's settings come with the child.
+_SETTINGS = (
+    "installed",
+    "sys_path",
+    "sys_argv",
+    "dir",
+    "orig_dir",
+    "init_main_from_name",
+    "init_main_from_path",
+)
 
 
 class ForkServer:
@@ -94,24 +108,27 @@ class ForkServer:
         settings: dict[str, Any] = {}
         if self._preload_modules:
             data = spawn.get_preparation_data("ignore")
-            keys = ("init_main_from_path", "sys_path", "sys_argv", "dir", "installed")
-            settings = {key: data[key] for key in keys if key in data}
-        settings["own"] = sorted(
-            {*_CHILD_MODULES, *(name for name in sys.modules if name.startswith("procession."))}
-        )
+            settings = {key: data[key] for key in _SETTINGS if key in data}
+            if "__main__" not in self._preload_modules:
+                settings = {
+                    key: settings[key] for key in settings if not key.startswith("init_main")
+                }
+        settings["preload"] = [name for name in self._preload_modules if name != "__main__"]
+        settings["on_error"] = self._preload_on_error
+        loaded = (name for name in sys.modules if name.startswith("procession."))
+        settings["own"] = sorted({*_CHILD_MODULES, *loaded})
+        self._settings = Parcel(settings)
         arena = arena_fd()
-        call = f"main({arena}, {server_fd}, {self._preload_modules!r}, {self._preload_on_error!r}, {settings!r})"
+        call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={self._settings.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
         return spawn_exec(command[0], command, [arena, server_fd])
 
 
-def main(
-    arena: int, server_fd: int, preload: list[str], on_error: str, settings: dict[str, Any]
-) -> None:
-    """Be the server until nobody is left who could ask."""
-    attach(arena)
+def main(arena_fd: int, server_fd: int, parcel: int) -> None:
+    """Be the server until nobody is left who could ask; what to import is in the parcel."""
+    attach(arena_fd)
     process.current_process().name = "ForkServer"
-    _preload(preload, on_error, settings)
+    _preload(take_parcel(parcel))
     util._close_stdin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What exists now is shared with every child: the collector must neither look at it nor write to it there.
@@ -120,41 +137,29 @@ def main(
     _serve(server_fd)
 
 
-def _preload(modules: list[str], on_error: str, settings: dict[str, Any]) -> None:
-    """Import the children's modules: the package's own first, then what the user wants."""
-    import importlib
-
+def _preload(settings: dict[str, Any]) -> None:
+    """Import what the children will need: the package's own modules first, then what the user wants."""
     for name in settings["own"]:
         importlib.import_module(name)
     current = process.current_process()
     current._inheriting = True
     try:
-        spawn.prepare(
-            {
-                key: settings[key]
-                for key in ("installed", "sys_path", "sys_argv", "dir")
-                if key in settings
-            }
-        )
-        if "__main__" in modules and "init_main_from_path" in settings:
-            try:
-                spawn.import_main_path(settings["init_main_from_path"])
-            except spawn.MainNotGuarded:
-                pass  # each child says so
+        spawn.prepare(settings)
+    except (Exception, SystemExit):
+        pass  # of the main module: each child comes to it again, and says what is wrong
     finally:
         del current._inheriting
-    for name in modules:
-        if name == "__main__":
-            continue
+    for name in settings["preload"]:
         try:
             importlib.import_module(name)
         except ImportError:
-            if on_error == "fail":
+            if settings["on_error"] == "fail":
                 raise
-            if on_error == "warn":
+            if settings["on_error"] == "warn":
                 import warnings
 
-                warnings.warn(f"Failed to preload module {name!r}", ImportWarning, stacklevel=1)
+                text = f"Failed to preload module {name!r}"
+                warnings.warn(text, ImportWarning, stacklevel=1)
     util._flush_std_streams()
 
 
