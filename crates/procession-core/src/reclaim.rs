@@ -38,6 +38,7 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
         one::<crate::channel::Queue>(),
         one::<crate::process::ChildRecord>(),
         one::<crate::pool::Shared>(),
+        one::<crate::shared::Shared>(),
     ];
     // Kinds that refer to nothing have nothing to destroy.
     if let Some((_, least, run)) = known.into_iter().find(|(of, _, _)| *of as u8 == kind) {

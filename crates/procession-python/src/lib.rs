@@ -8,6 +8,7 @@ mod pool;
 mod pool_worker;
 mod process;
 mod queue;
+mod shared;
 
 #[pymodule(gil_used = false)]
 mod _procession {
@@ -23,4 +24,6 @@ mod _procession {
     };
     #[pymodule_export]
     use super::queue::Queue;
+    #[pymodule_export]
+    use super::shared::{attach_shared, SharedBytes};
 }

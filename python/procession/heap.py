@@ -1,0 +1,67 @@
+"""Anonymous shared memory under the standard library's names.
+
+The engine's arena is the heap: what is here neither divides memory nor frees it. Memory goes with the last reference, in whatever process.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ._procession import SharedBytes
+
+__all__ = ["BufferWrapper"]
+
+
+def _checked(size: int) -> int:
+    if size < 0:
+        raise ValueError(f"Size {size:n} out of range")
+    if sys.maxsize <= size:
+        raise OverflowError(f"Size {size:n} too large")
+    return size
+
+
+class Arena:
+    """A piece of shared memory; `buffer` is a writable view of its `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = SharedBytes(_checked(size))
+        self._open()
+
+    def _open(self) -> None:
+        self.size = self._memory.size
+        self.buffer = memoryview(self._memory)
+
+    def __getstate__(self) -> Any:
+        return self._memory
+
+    def __setstate__(self, memory: Any) -> None:
+        self._memory = memory
+        self._open()
+
+
+class Heap:
+    """A place to get `(arena, start, stop)` from; each is a piece of its own."""
+
+    def __init__(self, size: int = 0) -> None:
+        pass
+
+    def malloc(self, size: int) -> tuple[Arena, int, int]:
+        """A zero-filled block. Raises MemoryError when there is no more."""
+        return Arena(size), 0, size
+
+    def free(self, block: tuple[Arena, int, int]) -> None:
+        """Nothing: forget the block."""
+
+
+class BufferWrapper:
+    """Zero-filled shared memory that can be pickled for any process of the family. Raises MemoryError when there is no more."""
+
+    _heap = Heap()
+
+    def __init__(self, size: int) -> None:
+        self._memory = SharedBytes(_checked(size))
+
+    def create_memoryview(self) -> memoryview:
+        """A writable view of the bytes, which keeps them."""
+        return memoryview(self._memory)

@@ -1,0 +1,247 @@
+"""ctypes objects in shared memory, bare or with a lock around each access.
+
+They can be arguments of a process, items of a queue or parts of a pool's tasks: what travels is a reference to the memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+from . import heap
+from .context import reduction
+
+__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
+
+_ForkingPickler = reduction.ForkingPickler
+
+typecode_to_type: dict[str, Any] = {
+    "c": ctypes.c_char,
+    "u": ctypes.c_wchar,
+    "b": ctypes.c_byte,
+    "B": ctypes.c_ubyte,
+    "h": ctypes.c_short,
+    "H": ctypes.c_ushort,
+    "i": ctypes.c_int,
+    "I": ctypes.c_uint,
+    "l": ctypes.c_long,
+    "L": ctypes.c_ulong,
+    "q": ctypes.c_longlong,
+    "Q": ctypes.c_ulonglong,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+
+
+def _new_value(type_: Any) -> Any:
+    return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+    """A ctypes object in shared memory, made as `type(*args)`; the type is a ctypes type or a type code of `array`.
+
+    Nothing keeps two processes from changing it at once. Raises MemoryError when there is no memory.
+    """
+    obj = _new_value(typecode_to_type.get(typecode_or_type, typecode_or_type))
+    obj.__init__(*args)
+    return obj
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
+    """A ctypes array in shared memory: of `size` zeros, or of the initializer's items. As bare as `RawValue`."""
+    type_ = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    if isinstance(size_or_initializer, int):
+        return _new_value(type_ * size_or_initializer)
+    result = _new_value(type_ * len(size_or_initializer))
+    result.__init__(*size_or_initializer)
+    return result
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """A `RawValue` with a lock around each access; `get_lock()` is for what takes more than one, such as `v.value += 1`.
+
+    `lock`: True for a new recursive lock, False for none (a bare `RawValue`), or the lock to use.
+    """
+    return _locked(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
+    """A `RawArray` with a lock around each access; arguments as those of `RawArray` and `Value`."""
+    return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def _locked(obj: Any, lock: Any, ctx: Any) -> Any:
+    if lock is False:
+        return obj
+    if lock is True or lock is None:
+        lock = (ctx or _context()).RLock()
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return synchronized(obj, lock, ctx)
+
+
+def _context() -> Any:
+    from .context import _default_context
+
+    return _default_context.get_context()
+
+
+def copy(obj: Any) -> Any:
+    """A bare copy of a ctypes object, in shared memory."""
+    new_obj = _new_value(type(obj))
+    ctypes.pointer(new_obj)[0] = obj
+    return new_obj
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """A ctypes object with a lock around each access; by default a new recursive lock."""
+    assert not isinstance(obj, SynchronizedBase), "object already synchronized"
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        wrapper = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+        return wrapper(obj, lock, ctx)
+    cls = type(obj)
+    if cls not in class_cache:
+        fields = {field[0]: make_property(field[0]) for field in _all_fields(cls)}
+        class_cache[cls] = type(f"Synchronized{cls.__name__}", (SynchronizedBase,), fields)
+    return class_cache[cls](obj, lock, ctx)
+
+
+def _all_fields(cls: Any) -> list[Any]:
+    """The fields of a structure or union, those of its bases, too."""
+    return [field for base in reversed(cls.__mro__) for field in base.__dict__.get("_fields_", ())]
+
+
+def reduce_ctype(obj: Any) -> Any:
+    """For the pickler: shared memory as a reference to it, any other ctypes object as ctypes pickles it."""
+    wrapper = getattr(obj, "_wrapper", None)
+    if wrapper is None:
+        return obj.__reduce_ex__(2)
+    if isinstance(obj, ctypes.Array):
+        return rebuild_ctype, (obj._type_, wrapper, obj._length_)
+    return rebuild_ctype, (type(obj), wrapper, None)
+
+
+def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
+    """The ctypes object over a `BufferWrapper`; with a `length`, an array."""
+    if length is not None:
+        type_ = type_ * length
+    if type_ not in _ForkingPickler._extra_reducers:
+        _ForkingPickler.register(type_, reduce_ctype)
+    obj = type_.from_buffer(wrapper.create_memoryview())
+    obj._wrapper = wrapper
+    return obj
+
+
+def make_property(name: str) -> property:
+    """A property that is the attribute `name` of the ctypes object, read and written under the lock."""
+    if name not in prop_cache:
+
+        def read(self: SynchronizedBase) -> Any:
+            self.acquire()
+            try:
+                return getattr(self._obj, name)
+            finally:
+                self.release()
+
+        def write(self: SynchronizedBase, value: Any) -> None:
+            self.acquire()
+            try:
+                setattr(self._obj, name, value)
+            finally:
+                self.release()
+
+        prop_cache[name] = property(read, write)
+    return prop_cache[name]
+
+
+prop_cache: dict[str, property] = {}
+class_cache: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+class SynchronizedBase:
+    """A ctypes object and its lock; as a context manager, the lock."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        self._obj = obj
+        self._lock = lock if lock else (ctx or _context()).RLock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *args: Any) -> Any:
+        return self._lock.__exit__(*args)
+
+    def __reduce__(self) -> Any:
+        return synchronized, (self._obj, self._lock)
+
+    def get_obj(self) -> Any:
+        """The bare ctypes object."""
+        return self._obj
+
+    def get_lock(self) -> Any:
+        """The lock."""
+        return self._lock
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wrapper for {self._obj}>"
+
+
+class Synchronized(SynchronizedBase):
+    """A number or character."""
+
+    # As `make_property` would, and faster: it is what most programs do.
+    @property
+    def value(self) -> Any:
+        """The value."""
+        self.acquire()
+        try:
+            return self._obj.value
+        finally:
+            self.release()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.acquire()
+        try:
+            self._obj.value = value
+        finally:
+            self.release()
+
+
+class SynchronizedArray(SynchronizedBase):
+    """An array."""
+
+    def __len__(self) -> int:
+        return len(self._obj)
+
+    def __getitem__(self, i: Any) -> Any:
+        self.acquire()
+        try:
+            return self._obj[i]
+        finally:
+            self.release()
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self.acquire()
+        try:
+            self._obj[i] = value
+        finally:
+            self.release()
+
+    def __getslice__(self, start: int, stop: int) -> Any:
+        return self[start:stop]
+
+    def __setslice__(self, start: int, stop: int, values: Any) -> None:
+        self[start:stop] = values
+
+
+class SynchronizedString(SynchronizedArray):
+    """An array of characters: `value` up to the first null, `raw` all of it."""
+
+    value = make_property("value")
+    raw = make_property("raw")
