@@ -20,11 +20,6 @@ from procession import connection, managers
 KEY = b"abracadabra"
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
-def ctx(request):
-    return procession.get_context(request.param)
-
-
 @pytest.fixture
 def manager():
     with procession.get_context("fork").Manager() as manager:

@@ -18,11 +18,6 @@ LEAKED = (
 )
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
-def ctx(request):
-    return procession.get_context(request.param)
-
-
 @pytest.fixture
 def segment():
     segment = shared_memory.SharedMemory(create=True, size=4096)

@@ -66,7 +66,9 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
     return _locked(RawValue(typecode_or_type, *args), lock, ctx)
 
 
-def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+) -> Any:
     """A `RawArray` with a lock around each access; arguments as those of `RawArray` and `Value`."""
     return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
