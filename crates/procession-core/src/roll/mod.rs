@@ -7,7 +7,7 @@ mod entry;
 mod fork;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod waits;
 
 pub use death::{is_alive, sweep};

@@ -4,7 +4,7 @@ use super::*;
 use crate::family;
 
 /// Fork; the child runs `child` and leaves with its answer as exit code.
-fn fork(child: impl FnOnce() -> bool) -> i32 {
+pub(crate) fn fork(child: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
     match unsafe { libc::fork() } {
         0 => {
@@ -17,13 +17,13 @@ fn fork(child: impl FnOnce() -> bool) -> i32 {
     }
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     // SAFETY: `pid` is an unreaped child of this test.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
 }
 
 /// Wait for it; its exit code.
-fn reap(pid: i32) -> i32 {
+pub(crate) fn reap(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
@@ -34,7 +34,7 @@ fn reap(pid: i32) -> i32 {
     }
 }
 
-fn wait_until(mut what: impl FnMut() -> bool) {
+pub(crate) fn wait_until(mut what: impl FnMut() -> bool) {
     while !what() {
         std::thread::yield_now();
     }

@@ -174,6 +174,11 @@ impl Barrier {
         self.state.phase() >= BROKEN
     }
 
+    #[cfg(test)]
+    pub(super) fn is_acting(&self) -> bool {
+        self.state.phase() == ACTING
+    }
+
     /// Take the guard, and finish what a dead holder had begun.
     fn guard(&self, me: Owner) -> Result<Guard<'_>, WaitError> {
         let purpose = Purpose::of(Kind::Barrier, Some(self.handle()));

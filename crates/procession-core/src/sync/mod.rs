@@ -23,3 +23,6 @@ pub use semaphore::{Semaphore, SEM_VALUE_MAX};
 
 /// Process-local state of this room after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {}
+
+#[cfg(test)]
+mod tests;
