@@ -4,8 +4,9 @@ use super::primitive::{spin_loop, AtomicU32, Ordering};
 use crate::roll;
 use std::time::{Duration, Instant};
 
-/// About what a wake by the kernel costs: spinning longer never pays.
-const LONGEST: Duration = Duration::from_micros(20);
+/// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
+/// so that two who could spin would go on waking each other; more never pays.
+const LONGEST: Duration = Duration::from_micros(50);
 /// A sleep as short as this would better have been a spin: waking alone takes most of it.
 const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// After so many failures in a row nobody spins any more, until a sleep turns out to have been short.
