@@ -38,7 +38,7 @@ pub(super) struct Front {
     /// The oldest segment.
     pub segment: AtomicU64,
     /// Bounded queues only: no slot from this ticket on was taken while one before it was still busy, so that none of them is over.
-    ahead: AtomicU64,
+    pub ahead: AtomicU64,
     /// Messages that `task_done` was said for.
     done: AtomicU64,
 }
@@ -59,7 +59,7 @@ const PURPOSE: Purpose = Purpose {
     object: None,
     slice: SLICE,
 };
-/// Slots passed over after which a consumer asks, although it found a message behind them.
+/// One in so many consumers that pass over a claim asks whether the claimant lives, although it found a message behind it.
 const LONG_WAY: u64 = 64;
 
 // SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
@@ -143,13 +143,13 @@ impl Queue {
         if let Some(incoming) = self.try_get(me)? {
             return Ok(incoming);
         }
-        if let Deadline::Now = deadline {
-            return if self.tend()? {
-                self.try_get(me)?
-            } else {
-                None
+        if self.tend()? {
+            if let Some(incoming) = self.try_get(me)? {
+                return Ok(incoming);
             }
-            .ok_or(WaitError::TimedOut);
+        }
+        if let Deadline::Now = deadline {
+            return Err(WaitError::TimedOut);
         }
         let mut patience = Patience::new();
         self.waiting
@@ -206,6 +206,7 @@ impl Queue {
 
     /// Wait until every message put has been dealt with.
     pub fn join(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.tend()?;
         let mut patience = Patience::new();
         self.waiting
             .all_done
@@ -339,11 +340,12 @@ impl Queue {
             return Ok(true);
         }
         // The head may be held up by one slow process while others went on behind it: count what is over there.
-        let (mut used, ahead) = (in_use(), self.front.ahead.load(SeqCst).min(ticket));
+        let head = self.front.head.load(SeqCst) & TICKET;
+        let ahead = self.front.ahead.load(SeqCst).clamp(head, ticket.max(head));
+        let mut used = ticket.saturating_sub(ahead);
         self.visit(|_, at, _, stamp| {
-            if at < ahead && matches!(stamp.state(), Some(State::Done | State::Skipped)) {
-                used = used.saturating_sub(1);
-            }
+            let counts = at >= head && at < ahead && !stamp.state().is_some_and(State::is_over);
+            used += u64::from(counts);
             at < ahead
         })?;
         Ok(used < maxsize)
@@ -356,8 +358,8 @@ impl Queue {
             let Some(Found { view, ticket, slot }) = walk.full else {
                 return Ok(None);
             };
-            if walk.busy >= LONG_WAY && walk.busy.is_power_of_two() {
-                self.tend()?;
+            if walk.busy > 0 && ticket % LONG_WAY == 0 {
+                self.tend_before(ticket)?;
             }
             let taken = view.stamp(State::Taken, Some(me));
             if !slot.change(view.stamp(State::Full, None), taken) {

@@ -32,6 +32,13 @@ pub(super) enum State {
     Skipped = 6,
 }
 
+impl State {
+    /// Whether nothing will ever be in the slot again.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+}
+
 /// A slot's stamp: segment generation (28 bits), state (4), owner (32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
@@ -117,6 +124,8 @@ pub(super) struct Segment {
     /// Link to the next segment; index 0 with this segment's own generation and the top bit of the low half set means none yet, so that no
     /// process that slept since an earlier use of the cell can append to this one.
     next: AtomicU64,
+    /// Hint: link to a later segment; all slots from here to there are over. Nothing is said as `next` says that there is none.
+    detour: AtomicU64,
     slots: [Slot; SLOTS as usize],
 }
 
@@ -135,6 +144,7 @@ fn segment(index: u32) -> Option<&'static Segment> {
     let ptr = cells::segment_ptr(index)?;
     // SAFETY: the arena checked the number; cells are as long as a `Segment`, aligned to 64, mapped for ever, and hold nothing but segments,
     // all of whose fields are atomics.
+    #[allow(clippy::cast_ptr_alignment)]
     Some(unsafe { &*ptr.cast::<Segment>() })
 }
 
@@ -154,6 +164,7 @@ impl View {
         // SYNC: who reads any of the following new values also reads the new generation.
         segment.base.store(base, Release);
         segment.next.store(last(generation), Release);
+        segment.detour.store(last(generation), Release);
         let free = Stamp::new(generation, State::Free, None);
         for slot in &segment.slots {
             slot.envelope.clear();
@@ -207,6 +218,27 @@ impl View {
         } else {
             Link(next)
         })
+    }
+
+    /// A later segment; all slots from this one's first up to there are over.
+    pub fn detour(&self) -> Option<Self> {
+        let word = self.segment.detour.load(Acquire);
+        if word == last(self.generation()) {
+            return None;
+        }
+        let view = Self::at(Link(word))?;
+        (self.segment.generation.load(Acquire) == self.generation() && view.base > self.base)
+            .then_some(view)
+    }
+
+    /// Say that all slots from this segment's first up to `further` are over.
+    pub fn set_detour(&self, further: &Self) {
+        let detour = &self.segment.detour;
+        let known = detour.load(Acquire);
+        // SYNC: a segment that is used for something newer by now has another word.
+        if self.segment.generation.load(Acquire) == self.generation() && known != further.link.0 {
+            let _ = detour.compare_exchange(known, further.link.0, Release, Relaxed);
+        }
     }
 
     /// Append a segment; `false` when somebody else did or this one is used for something newer.

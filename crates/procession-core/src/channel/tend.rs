@@ -4,6 +4,7 @@ use super::queue::Queue;
 use super::segment::{Slot, Stamp, State, View};
 use crate::roll::{is_alive, Owner};
 use crate::{family, Result};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// How long a process that has to wait lets a claim be before it asks whether the claimant lives.
@@ -12,12 +13,19 @@ const PATIENCE: Duration = Duration::from_millis(1);
 impl Queue {
     /// Put right what the dead left between head and tail; `true` when there was something.
     pub(super) fn tend(&self) -> Result<bool> {
+        self.tend_before(u64::MAX)
+    }
+
+    /// The same, before `limit`.
+    pub(super) fn tend_before(&self, limit: u64) -> Result<bool> {
         let mut orphans = Vec::new();
-        self.visit(|view, _, slot, stamp| {
+        let mut end = 0;
+        self.visit(|view, ticket, slot, stamp| {
             if let Some(owner) = stamp.owner() {
                 orphans.push((*view, slot, stamp, owner));
+                end = ticket + 1;
             }
-            true
+            ticket < limit
         })?;
         orphans.retain(|(.., owner)| !is_alive(*owner));
         if orphans.is_empty() {
@@ -27,6 +35,7 @@ impl Queue {
         for (view, slot, stamp, _) in &orphans {
             inherit(me, view, slot, *stamp);
         }
+        self.front.ahead.fetch_max(end, SeqCst);
         self.advance()?;
         self.waiting.not_empty.notify(u32::MAX);
         self.waiting.not_full.notify(u32::MAX);

@@ -32,7 +32,7 @@ fn put(queue: &Queue, bytes: &[u8]) {
 }
 
 fn put_with_buffers(queue: &Queue) {
-    let buffer = [6; 30_000];
+    let buffer = vec![6; 30_000];
     let out = Outgoing {
         body: b"buffers",
         buffers: &[&buffer, &buffer],
@@ -123,7 +123,7 @@ fn a_message_half_handed_over_is_given_back() {
     for _ in 0..100 {
         in_a_child_that_dies(|| {
             let (_, slot) = queue.claim(family().unwrap().me()).unwrap().unwrap();
-            let buffer = [6; 30_000];
+            let buffer = vec![6; 30_000];
             let out = Outgoing {
                 body: b"never seen",
                 buffers: &[&buffer, &buffer],
@@ -241,7 +241,9 @@ fn a_link_to_a_segment_used_anew_leads_nowhere() {
     let other: Vec<Ref<Queue>> = (0..10).map(|_| Queue::create(0).unwrap()).collect();
     drop(queue);
     // Its cell is free now, and used for one of these.
-    other.iter().for_each(|queue| put(queue, b"y"));
+    for queue in &other {
+        put(queue, b"y");
+    }
     let me = family().unwrap().me();
     for slot in old.slots() {
         assert!(!slot.change(

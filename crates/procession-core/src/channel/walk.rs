@@ -1,7 +1,7 @@
 //! Moving along a queue: finding what is there, leaving behind what is over.
 
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
-use super::segment::{Link, Slot, Stamp, State, View, SLOTS};
+use super::segment::{Link, Slot, Stamp, State, View};
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use Ordering::{Acquire, Relaxed, SeqCst};
@@ -19,6 +19,24 @@ pub(super) struct Walk {
     pub full: Option<Found>,
     /// Slots before it that somebody is still writing or taking from.
     pub busy: u64,
+}
+
+/// A run of segments behind a slow process, all of whose slots are over: the first of them will point past the last.
+#[derive(Default)]
+struct Detour(Option<View>);
+
+impl Detour {
+    /// All slots of `view` are over.
+    fn begin(&mut self, view: &View) {
+        self.0.get_or_insert(*view);
+    }
+
+    /// Not all slots of `view` are over.
+    fn end(&mut self, view: &View) {
+        if let Some(first) = self.0.take() {
+            first.set_detour(view);
+        }
+    }
 }
 
 impl Queue {
@@ -69,8 +87,8 @@ impl Queue {
         Ok(number)
     }
 
-    /// Show every claimed slot from the head on to `see`, until it says false or the queue ends. When a segment is recycled under way,
-    /// the messages seen in it are gone, and the walk goes on with what is oldest then.
+    /// Show every claimed slot from the head on to `see`, until it says false or the queue ends; slots that are over may be left out. When
+    /// a segment is recycled under way, what was in it is over, and the walk goes on with what is oldest then.
     pub(super) fn visit(
         &self,
         mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool,
@@ -87,27 +105,42 @@ impl Queue {
                 still(&self.front.segment, link)?;
                 continue;
             };
-            ticket = ticket.max(view.base);
+            let mut detour = Detour::default();
             loop {
-                let Some(slot) = view.slot(ticket) else {
-                    match view.next() {
-                        Some(Link::NOWHERE) => return Ok(()),
-                        Some(next) => match View::at(next) {
-                            Some(next) if next.base == view.base + SLOTS => view = next,
-                            _ => continue 'anew,
-                        },
-                        None => continue 'anew,
+                ticket = ticket.max(view.base);
+                let mut over = ticket == view.base;
+                while let Some(slot) = view.slot(ticket) {
+                    let stamp = slot.stamp();
+                    if stamp.generation() != view.generation() {
+                        continue 'anew;
                     }
-                    continue;
-                };
-                let stamp = slot.stamp();
-                if stamp.generation() != view.generation() {
-                    continue 'anew;
+                    let state = stamp.state();
+                    if !state.is_some_and(State::is_over) {
+                        over = false;
+                        detour.end(&view);
+                        if state == Some(State::Free) || !see(&view, ticket, slot, stamp) {
+                            return Ok(());
+                        }
+                    }
+                    ticket += 1;
                 }
-                if stamp.state() == Some(State::Free) || !see(&view, ticket, slot, stamp) {
+                if over {
+                    detour.begin(&view);
+                }
+                let Some(next) = view.next() else {
+                    continue 'anew;
+                };
+                if next == Link::NOWHERE {
                     return Ok(());
                 }
-                ticket += 1;
+                match View::at(next) {
+                    Some(next) if next.base > view.base => view = next,
+                    _ => continue 'anew,
+                }
+                while let Some(further) = view.detour() {
+                    detour.begin(&view);
+                    view = further;
+                }
             }
         }
     }
