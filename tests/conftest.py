@@ -18,6 +18,9 @@ METHODS = ["fork", "spawn", "forkserver"]
 #: The folder that makes `procession` importable in a fresh interpreter.
 PACKAGE_FOLDER = str(pathlib.Path(procession.__file__).parent.parent)
 
+_OWN_NAME = re.compile(r"^( *import .*?)\bmultiprocessing\b(?!\.| as)", re.MULTILINE)
+_OWN_PART = re.compile(r"^( *(?:import|from) (?:\w+, )*)multiprocessing\b", re.MULTILINE)
+
 
 @pytest.fixture(params=METHODS)
 def method(request):
@@ -61,10 +64,9 @@ def run_program(tmp_path):
         text, *args, under="plain", flags=(), env=None, timeout=60, name="program.py", stdin=None
     ):
         if under == "import":
-            text = re.sub(
-                r"\bimport multiprocessing\b(?! as)", "import procession as multiprocessing", text
-            )
-            text = re.sub(r"\b(import|from) multiprocessing\b", r"\1 procession", text)
+            text = _OWN_NAME.sub(r"\1procession as multiprocessing", text)
+            text = _OWN_PART.sub(r"\1procession", text)
+            assert "procession" in text
         script = tmp_path / name
         script.write_text(text)
         command = [sys.executable, *flags]

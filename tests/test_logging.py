@@ -14,22 +14,22 @@ LIFE = """
 import logging, multiprocessing, sys, threading
 
 def work(go):
-    go.wait()
+    go.recv()
 
 def forever():
     threading.Event().wait()
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    go = multiprocessing.Event()
+    there, here = multiprocessing.Pipe(duplex=False)
     multiprocessing.log_to_stderr(logging.INFO)
     joined = multiprocessing.Process(target=int)
     joined.start()
     joined.join()
-    multiprocessing.Process(target=work, args=(go,)).start()
+    multiprocessing.Process(target=work, args=(there,)).start()
     daemon = multiprocessing.Process(target=forever, daemon=True)
     daemon.start()
-    go.set()
+    here.send("go")
 """
 
 

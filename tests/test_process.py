@@ -51,8 +51,8 @@ class TestAttributes:
         assert child in both.active_children()
         assert not select.select([child.sentinel], [], [], 0)[0]
         child.terminate()
+        assert select.select([child.sentinel], [], [])[0]
         child.join()
-        assert select.select([child.sentinel], [], [], 0)[0]
         assert child.exitcode == -signal.SIGTERM
         assert not child.is_alive() and child not in both.active_children()
         child.close()
@@ -143,17 +143,17 @@ class TestEnd:
             """
             import procession, os, threading, sys
             def work(started):
-                started.set()
                 try:
+                    started.send(1)
                     threading.Event().wait()
                 except KeyboardInterrupt:
                     sys.exit(9)
             if __name__ == "__main__":
                 ctx = procession.get_context(sys.argv[1])
-                started = ctx.Event()
+                here, started = ctx.Pipe(duplex=False)
                 child = ctx.Process(target=work, args=(started,))
                 child.start()
-                started.wait()
+                here.recv()
                 child.interrupt()
                 child.join()
                 print(child.exitcode)
@@ -307,7 +307,7 @@ class TestFamily:
         done = run_program(UNGUARDED, method)
         assert done.stdout.splitlines()[-1] == "[1, 1]"
         assert done.stderr.count("An attempt has been made to start a new process before") == 2
-        assert "program.py, line 8" in done.stderr
+        assert "program.py, line 11" in done.stderr
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize("flags", [["-S"], ["-E"], ["-I"], ["-S", "-E", "-I"], ["-O"], ["-u"]])
@@ -396,7 +396,7 @@ AT_EXIT = """
 import multiprocessing, sys, threading
 
 def work(go):
-    go.wait()
+    go.recv()
     print("child is done", flush=True)
 
 def forever():
@@ -404,11 +404,11 @@ def forever():
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    go = multiprocessing.Event()
+    there, here = multiprocessing.Pipe(duplex=False)
     multiprocessing.Process(target=forever, daemon=True).start()
-    multiprocessing.Process(target=work, args=(go,)).start()
+    multiprocessing.Process(target=work, args=(there,)).start()
     print("main is done", flush=True)
-    go.set()
+    here.send("go")
 """
 
 KILLED_PARENT = """

@@ -22,6 +22,7 @@ class Popen:
 
     def __init__(self, process_obj: BaseProcess) -> None:
         _stdio.keep_lines_whole()
+        util._name_log_records()
         util._flush_std_streams()
         self.returncode: int | None = None
         self._child = self._launch(process_obj)

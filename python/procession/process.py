@@ -290,6 +290,7 @@ class BaseProcess:
         _announce_name(self._name)
         if self.daemon:
             _leave_with_parent(self._parent_pid)
+        util._name_log_records()
         try:
             self._after_fork()
         finally:

@@ -85,15 +85,21 @@ def get_logger() -> Any:
     if not _logger:
         import logging
 
-        from . import _logging
-
-        _logging.name_records()
+        _name_log_records()
         _logger = logging.getLogger(LOGGER_NAME)
         _logger.propagate = False
         # Registered last, run first: the package's last words need a logging module that still works.
         atexit.unregister(_exit_function)
         atexit.register(_exit_function)
     return _logger
+
+
+def _name_log_records() -> None:
+    """Have the records of all loggers name this family's processes, if the program logs at all."""
+    if "logging" in sys.modules:
+        from . import _logging
+
+        _logging.name_records()
 
 
 def log_to_stderr(level: int | str | None = None) -> Any:
