@@ -22,6 +22,15 @@ thread_local! {
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
 }
 
+/// While it exists, this thread is burying; also ends when a `destroy` panics.
+struct Burying;
+
+impl Drop for Burying {
+    fn drop(&mut self) {
+        let _ = DYING.try_with(|queue| *queue.borrow_mut() = None);
+    }
+}
+
 impl Arena {
     /// The birth number of the process born last.
     pub(crate) fn births(&self) -> u64 {
@@ -205,12 +214,12 @@ impl Arena {
         match DYING.try_with(later) {
             Ok(true) => {}
             Ok(false) => {
+                let _burying = Burying;
                 let mut next = Some((*cell, word));
                 while let Some((cell, word)) = next {
                     self.bury_one(&cell, word);
                     next = DYING.with(|queue| queue.borrow_mut().as_mut().and_then(Vec::pop));
                 }
-                DYING.with(|queue| *queue.borrow_mut() = None);
             }
             // The thread is ending.
             Err(_) => self.bury_one(cell, word),

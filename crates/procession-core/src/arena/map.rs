@@ -30,6 +30,12 @@ impl Arena {
     /// A new arena for a new family: as large as the system lets us reserve.
     pub(crate) fn create() -> Result<Self> {
         let mut size = wanted_size();
+        if memory::file_size_limit() < size {
+            return Err(Error::Exhausted {
+                what: "the arena (the limit of file sizes)",
+                wanted: size,
+            });
+        }
         let (fd, base) = loop {
             match memory::create(size) {
                 Ok(made) => break made,
@@ -153,10 +159,40 @@ impl Arena {
         }
         let have = have.min(length);
         let upto = bytes.next_multiple_of(GRAIN).min(length);
-        memory::commit(self.fd()?, offset + have, upto - have, what)?;
+        self.commit(offset + have, upto - have, what)?;
         // DEATH: before this the grain is committed and not noted; committing it again does no harm.
         committed.fetch_max(upto, Ordering::Release);
         Ok(())
+    }
+
+    /// Words of the allocator's tables and header that are committed, for tests that damage them.
+    #[cfg(test)]
+    pub(crate) fn table_words_for_tests(&self) -> Vec<&'static std::sync::atomic::AtomicU64> {
+        let words = |table: Table, most: usize| {
+            let committed =
+                self.header().committed[table as usize].load(Ordering::Relaxed) as usize / 8;
+            // SAFETY: all tables are atomics, aligned to 8; only the committed part is handed out.
+            let all: &'static [std::sync::atomic::AtomicU64] = unsafe { self.table(table) };
+            &all[..committed.min(most)]
+        };
+        let header = self.header();
+        let counters = [
+            &header.slab_count,
+            &header.unit_top,
+            &header.unit_peak,
+            &header.idle_units,
+        ];
+        [
+            words(Table::Slabs, 2000),
+            words(Table::Units, 200),
+            words(Table::Holdings, 4),
+            words(Table::Partial, 40),
+            words(Table::Committed, 2),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(counters)
+        .collect()
     }
 
     /// Address of a range of the arena, if it lies within.
@@ -164,6 +200,26 @@ impl Arena {
         let end = offset.checked_add(length)?;
         // SAFETY: offset and end lie within the mapping.
         (end <= self.layout.size).then(|| unsafe { self.base.add(offset as usize) })
+    }
+
+    /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program closed it
+    /// and that may not open it again.
+    pub(super) fn commit(&self, offset: u64, length: u64, what: &'static str) -> Result<()> {
+        match (self.fd(), self.at(offset, length)) {
+            (Ok(fd), _) => memory::commit(fd, offset, length, what),
+            (Err(_), Some(at)) => memory::populate(at, length, what),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Give a range that nobody uses back to the system; it reads as zeros afterwards.
+    pub(super) fn punch(&self, offset: u64, length: u64) -> Result<()> {
+        match (self.fd(), self.at(offset, length)) {
+            (Ok(fd), _) => memory::punch(fd, offset, length),
+            // SAFETY: the range lies in the mapping, and the callers vouch that nobody uses it.
+            (Err(_), Some(at)) => unsafe { memory::remove(at, length) },
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// The descriptor, reopened if the program closed it or put another file in its place.

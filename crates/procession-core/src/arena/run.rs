@@ -144,7 +144,6 @@ impl Arena {
             what,
             wanted: u64::from(units) * UNIT,
         };
-        let _ = self.fd()?; // looked for now: searching it may need the lock
         let _guard = self.lock_memory(me);
         let first = match self.find_free(units) {
             Some(found) => {

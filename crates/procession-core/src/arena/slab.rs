@@ -9,7 +9,7 @@ use std::sync::atomic::{
 };
 
 use super::layout::{Table, UNIT};
-use super::word::{Note, State, Word};
+use super::word::{is_free, Note, State, Word};
 use super::Arena;
 use crate::roll::Owner;
 use crate::{Error, Result};
@@ -122,36 +122,24 @@ impl Arena {
             .min(self.layout().slabs) as u32
     }
 
-    /// The cell with this number, if there is one.
-    pub(crate) fn cell(&self, index: u32) -> Option<Cell> {
-        let slab = index / 64;
+    /// The slab with this number, if there is one and it makes sense: cells of its class, all within the arena.
+    fn slab(&self, slab: u32) -> Option<(&'static Descriptor, usize, *mut u8)> {
         if slab >= self.slab_count() {
             return None;
         }
         let descriptor = &self.descriptors()[slab as usize];
         let class = descriptor.class.load(Relaxed) as usize;
-        let size = *SIZES.get(class)?;
-        let number = index % 64;
-        if number >= cells_of(class) {
-            return None;
-        }
-        let offset = descriptor
-            .base
-            .load(Relaxed)
-            .checked_add(u64::from(number * size))?;
-        let ptr = self
-            .at(offset, u64::from(size))
-            .filter(|_| offset % 64 == 0 && offset >= self.layout().data)?
-            .as_ptr();
-        Some(Cell {
-            index,
-            size,
-            ptr,
-            word: &descriptor.words[number as usize],
-            note: &descriptor.notes[number as usize],
-            hint: &descriptor.hint,
-            class: class as u32,
-        })
+        let bytes = SIZES.get(class)? * cells_of(class);
+        let base = descriptor.base.load(Relaxed);
+        let fits = base % 64 == 0 && base >= self.layout().data;
+        let ptr = self.at(base, u64::from(bytes)).filter(|_| fits)?.as_ptr();
+        Some((descriptor, class, ptr))
+    }
+
+    /// The cell with this number, if there is one.
+    pub(crate) fn cell(&self, index: u32) -> Option<Cell> {
+        let (descriptor, class, base) = self.slab(index / 64)?;
+        (index % 64 < cells_of(class)).then(|| cell_in(descriptor, class, base, index))
     }
 
     /// A cell of a class, owned by `me` alone; its content is unspecified.
@@ -255,30 +243,25 @@ impl Arena {
 
     /// Every free cell gets its hint back. Run by a reclaimer.
     pub(crate) fn heal_hints(&self, slab: u32) {
-        let descriptor = &self.descriptors()[slab as usize];
-        let class = descriptor.class.load(Relaxed) as usize;
-        if class >= CLASSES {
-            return;
-        }
-        let free = |number: &u32| {
-            Word::decode(descriptor.words[*number as usize].load(Relaxed)).state == State::Free
-        };
-        let found = (0..cells_of(class))
-            .filter(free)
-            .fold(0_u64, |bits, number| bits | 1 << number);
-        let hint = descriptor.hint.fetch_or(found, AcqRel) | found;
-        if hint != 0 {
+        let Some((descriptor, class, _)) = self.slab(slab) else { return };
+        let words = &descriptor.words[..cells_of(class) as usize];
+        let bit = |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
+        let free = words.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
+        if descriptor.hint.fetch_or(free, AcqRel) | free != 0 {
             let (word, bit) = self.partial(class, slab);
             word.fetch_or(bit, AcqRel);
         }
     }
 
     /// All cells of a slab that are not free, by their owner words.
-    pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> + '_ {
-        (slab * 64..slab * 64 + 64).filter_map(|index| {
-            let cell = self.cell(index)?;
-            let word = Word::decode(cell.word.load(Acquire));
-            (word.state != State::Free).then_some((cell, word))
+    pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
+        let found = self.slab(slab);
+        found.into_iter().flat_map(move |(descriptor, class, base)| {
+            let words = &descriptor.words[..cells_of(class) as usize];
+            (slab * 64..).zip(words).filter_map(move |(index, word)| {
+                let bits = word.load(Acquire);
+                (!is_free(bits)).then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
+            })
         })
     }
 
@@ -286,7 +269,6 @@ impl Arena {
     fn grow(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
         let bytes = u64::from(SIZES[class] * cells_of(class));
         self.charge(bytes, "a small block")?;
-        let fd = self.fd()?;
         let guard = self.lock_memory(me);
         // Somebody else may have made one while we waited.
         if let Some(found) = self.alloc_anywhere(class, me) {
@@ -318,8 +300,8 @@ impl Arena {
             (partial_index(CLASSES - 1, count as usize / 64) as u64 + 1) * 8,
             "slab descriptors",
         )?;
-        self.forget_units(fd, base, bytes)?;
-        crate::sys::memory::commit(fd, base, bytes, "a small block")?;
+        self.forget_units(base, bytes)?;
+        self.commit(base, bytes, "a small block")?;
         let descriptor = &self.descriptors()[count as usize];
         descriptor.base.store(base, Relaxed);
         descriptor.class.store(class as u32, Relaxed);
@@ -345,6 +327,20 @@ impl Arena {
                 .load(Relaxed)
                 .clamp(layout.data, end),
         }
+    }
+}
+
+/// The caller has checked that the slab has such a cell.
+fn cell_in(descriptor: &'static Descriptor, class: usize, base: *mut u8, index: u32) -> Cell {
+    let (number, size) = ((index % 64) as usize, SIZES[class]);
+    Cell {
+        index,
+        size,
+        ptr: base.wrapping_add(number * size as usize),
+        word: &descriptor.words[number],
+        note: &descriptor.notes[number],
+        hint: &descriptor.hint,
+        class: class as u32,
     }
 }
 

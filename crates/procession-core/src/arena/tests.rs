@@ -1,4 +1,8 @@
-//! The room as its users see it, in one process and in several.
+//! The room as its users see it. Each test needs a process of its own (cargo nextest gives it one).
+
+mod death;
+mod fork;
+mod model;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -8,7 +12,7 @@ use crate::{family, Error};
 
 /// An object of the tests' own.
 #[repr(C)]
-struct Counter {
+pub(super) struct Counter {
     value: AtomicU64,
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Freed runs stay committed: touching a page for the first time costs several times what using it again does.
 
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -12,7 +11,7 @@ use super::layout::{Table, UNIT};
 use super::run::{Run, BINS};
 use super::Arena;
 use crate::roll::Owner;
-use crate::sys::{limits, memory};
+use crate::sys::limits;
 use crate::{Error, Result};
 
 /// Memory limits are looked up each time this much more was committed.
@@ -74,11 +73,9 @@ impl Arena {
             return Ok(());
         }
         self.charge(u64::from(run.units - warm) * UNIT, what)?;
-        let fd = self.fd()?;
         let data = self.layout().data;
         for (first, units) in self.gaps(run.first, run.units) {
-            memory::commit(
-                fd,
+            self.commit(
                 data + u64::from(first) * UNIT,
                 u64::from(units) * UNIT,
                 what,
@@ -170,7 +167,6 @@ impl Arena {
 
     /// One step of trimming; false when there is nothing left to do.
     fn trim_some(&self, keep: u64, me: Owner) -> Result<bool> {
-        let fd = self.fd()?;
         let guard = self.lock_memory(me);
         let (top, peak) = (self.unit_top(), self.unit_peak());
         let used: u32 = self
@@ -184,7 +180,7 @@ impl Arena {
         }
         if peak > top {
             let first = peak.saturating_sub(SLICE).max(top);
-            self.punch(fd, first as u32, (peak - first) as u32)?;
+            self.punch_units(first as u32, (peak - first) as u32)?;
             // DEATH: before this the peak is higher than it need be, which costs the next holder a look at clear bits.
             self.header().unit_peak.store(first, Relaxed);
             return Ok(true);
@@ -199,17 +195,16 @@ impl Arena {
         // As its owner we can do without the lock; if we die, a survivor frees it.
         let owned = self.claim_free(&run, me);
         drop(guard);
-        self.punch(fd, run.first, run.units)?;
+        self.punch_units(run.first, run.units)?;
         self.put_back(&run, owned, me);
         Ok(true)
     }
 
     /// Give the memory of units back that are ours, or that are nobody's while we hold the lock.
-    fn punch(&self, fd: BorrowedFd<'_>, first: u32, units: u32) -> Result<()> {
+    fn punch_units(&self, first: u32, units: u32) -> Result<()> {
         // DEATH: cleared first: what is noted as committed is committed.
         self.clear_committed(first, units);
-        memory::punch(
-            fd,
+        self.punch(
             self.layout().data + u64::from(first) * UNIT,
             u64::from(units) * UNIT,
         )
@@ -217,13 +212,13 @@ impl Arena {
 
     /// A new slab reaches down to `base`, perhaps into memory that runs once used: from now on it is theirs no more, and zero.
     /// The memory lock is held.
-    pub(super) fn forget_units(&self, fd: BorrowedFd<'_>, base: u64, bytes: u64) -> Result<()> {
+    pub(super) fn forget_units(&self, base: u64, bytes: u64) -> Result<()> {
         let peak = self.unit_peak();
         let floor = (base - self.layout().data) / UNIT;
         if floor < peak {
             self.clear_committed(floor as u32, (peak - floor) as u32);
             self.header().unit_peak.store(floor, Relaxed);
-            memory::punch(fd, base, bytes)?;
+            self.punch(base, bytes)?;
         }
         Ok(())
     }

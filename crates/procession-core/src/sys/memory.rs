@@ -125,6 +125,44 @@ pub(crate) fn commit(
     }
 }
 
+/// As [`commit`], through a mapping of the file.
+pub(crate) fn populate(at: NonNull<u8>, length: u64, what: &'static str) -> Result<()> {
+    loop {
+        // SAFETY: populating changes no content, and a range that is not mapped is an error.
+        let done = unsafe {
+            libc::madvise(
+                at.as_ptr().cast(),
+                length as usize,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+        if done == 0 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ENOMEM | libc::EFAULT) => {
+                return Err(Error::Exhausted {
+                    what,
+                    wanted: length,
+                })
+            }
+            _ => return Err(Error::os("madvise(POPULATE_WRITE)", error)),
+        }
+    }
+}
+
+/// As [`punch`], through a mapping of the file.
+///
+/// # Safety
+/// The range must be part of a mapping of [`map`], and nobody may use its content any more.
+pub(crate) unsafe fn remove(at: NonNull<u8>, length: u64) -> Result<()> {
+    // SAFETY: vouched for by the caller.
+    unsafe { rustix::mm::madvise(at.as_ptr().cast(), length as usize, Advice::LinuxRemove) }
+        .map_err(|e| Error::os("madvise(REMOVE)", e))
+}
+
 /// Give a range back to the system; it reads as zeros afterwards.
 pub(crate) fn punch(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

@@ -1,0 +1,268 @@
+//! Killed at any instruction: a process steps through an operation and is killed at one point after the other; what it owned comes back.
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use super::{census, Census, Counter};
+use crate::arena::{cells, release_from_message, retain_for_message, Block, Handle, Ref};
+use crate::roll::{self, Owner};
+use crate::{family, reclaim};
+
+/// How many instructions a test steps through in all, by default: every point of an unoptimised build would be millions.
+const BUDGET: u64 = 60_000;
+
+/// Distance between the points at which an operation of `length` instructions is killed. `PROCESSION_KILL_BUDGET` makes it smaller.
+fn stride(length: u64) -> usize {
+    let set = std::env::var("PROCESSION_KILL_BUDGET")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let points = (2 * set.unwrap_or(BUDGET) / length.max(1)).clamp(5, length.max(5));
+    (length / points).max(1) as usize
+}
+
+/// How a stepped child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Killed after that many instructions.
+    Killed,
+    /// It was through after so many instructions.
+    After(u64),
+}
+
+/// Run `operation` in a child, and kill it after `steps` instructions. Gives the child's place in the roll.
+fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
+    let place = Block::alloc(64).unwrap();
+    // SAFETY: 64 aligned bytes of our own, which outlive the use; the child has inherited the mapping.
+    let who = unsafe { &*place.as_ptr().cast::<AtomicU32>() };
+    // SAFETY: the test has one thread; the child leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        who.store(family().unwrap().me().to_bits(), SeqCst);
+        // SAFETY: plain system calls.
+        unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+        }
+        operation();
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) }
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours; `status` outlives the calls.
+    let ended = unsafe {
+        libc::waitpid(pid, &raw mut status, 0);
+        let mut taken = 0;
+        loop {
+            if taken == steps {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, &raw mut status, 0);
+                break Ended::Killed;
+            }
+            libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0);
+            libc::waitpid(pid, &raw mut status, 0);
+            if libc::WIFEXITED(status) {
+                assert_eq!(libc::WEXITSTATUS(status), 0);
+                break Ended::After(taken);
+            }
+            assert!(
+                libc::WIFSTOPPED(status),
+                "status {status:#x} after {taken} steps"
+            );
+            assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "after {taken} steps");
+            taken += 1;
+        }
+    };
+    (ended, Owner::from_bits(who.load(SeqCst)).unwrap())
+}
+
+/// Kill `operation` at points all over it. After each death the arena must be what it was before, but for what `allowed` permits.
+fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Census, Census) -> bool) {
+    operation(); // slabs that do not exist yet are made now
+    let before = census();
+    let (Ended::After(length), owner) = step(u64::MAX, operation) else {
+        unreachable!()
+    };
+    assert!(!roll::is_alive(owner));
+    assert!(
+        allowed(before, census()),
+        "through to the end: {before:?} then {:?}",
+        census()
+    );
+    for point in (0..length).step_by(stride(length)) {
+        let before = census();
+        let (ended, owner) = step(point, operation);
+        // How long it takes depends a little on what there is already.
+        assert!(ended == Ended::Killed || point > length / 2);
+        assert!(!roll::is_alive(owner));
+        let after = census();
+        assert!(
+            allowed(before, after),
+            "killed at {point} of {length}: {before:?} then {after:?}"
+        );
+        operation();
+        assert!(
+            allowed(after, census()),
+            "after the death at {point} of {length}: {after:?} then {:?}",
+            census()
+        );
+    }
+}
+
+fn nothing_left(before: Census, after: Census) -> bool {
+    before == after
+}
+
+#[test]
+fn killed_with_a_small_block() {
+    at_many_points(&|| drop(Block::alloc(100).unwrap()), nothing_left);
+}
+
+#[test]
+fn killed_with_large_blocks() {
+    // Neighbours in use, and a hole: so that a run is split, and merged on both sides.
+    let mut blocks: Vec<_> = (0..4).map(|_| Block::alloc(300_000).unwrap()).collect();
+    blocks.remove(1);
+    at_many_points(
+        &|| {
+            let pair = (
+                Block::alloc(70_000).unwrap(),
+                Block::alloc(100_000).unwrap(),
+            );
+            drop(pair.0);
+            drop(pair.1);
+        },
+        nothing_left,
+    );
+    drop(blocks);
+    assert_eq!(census().runs, 0);
+    let family = family().unwrap();
+    assert_eq!(family.arena().unit_top(), 0, "everything merged");
+}
+
+#[test]
+fn killed_with_a_block_in_transit() {
+    // What was sent belongs to the message, which is not the arena's: at most one stays behind.
+    at_many_points(
+        &|| {
+            let token = Block::alloc(200).unwrap().send();
+            drop(Block::take(token, 200).unwrap());
+        },
+        |before, after| {
+            let stays = after.transit - before.transit;
+            stays <= 1
+                && before
+                    == Census {
+                        transit: before.transit,
+                        ..after
+                    }
+        },
+    );
+}
+
+#[test]
+fn killed_with_a_segment() {
+    at_many_points(
+        &|| {
+            let (index, generation) = cells::alloc_segment().unwrap();
+            cells::free_segment(index, generation);
+        },
+        |before, after| {
+            after.transit - before.transit <= 1
+                && before
+                    == Census {
+                        transit: before.transit,
+                        ..after
+                    }
+        },
+    );
+}
+
+#[test]
+fn killed_with_a_new_object() {
+    at_many_points(&|| drop(Ref::<Counter>::create().unwrap()), nothing_left);
+}
+
+#[test]
+fn killed_while_attaching_and_dropping() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    at_many_points(
+        &|| drop(Ref::<Counter>::attach(handle).unwrap()),
+        nothing_left,
+    );
+    drop(object);
+    assert_eq!(census().objects, 0);
+}
+
+#[test]
+fn killed_between_the_words_of_an_attach() {
+    // The same near its end, where the tag and the entry change.
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    let operation: &dyn Fn() = &|| std::mem::forget(Ref::<Counter>::attach(handle).unwrap());
+    let (Ended::After(length), owner) = step(u64::MAX, operation) else {
+        unreachable!()
+    };
+    assert!(!roll::is_alive(owner));
+    let before = census();
+    for point in (0..length).rev().take(400).step_by(stride(length).min(50)) {
+        let (_, owner) = step(point, operation);
+        assert!(!roll::is_alive(owner));
+        assert_eq!(census(), before, "killed at {point} of {length}");
+    }
+}
+
+#[test]
+fn a_message_loses_at_most_one_reference_to_a_death() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    at_many_points(
+        &|| {
+            assert!(retain_for_message(handle).unwrap());
+            release_from_message(handle).unwrap();
+        },
+        |before, after| {
+            after.refs - before.refs <= 1
+                && before
+                    == Census {
+                        refs: before.refs,
+                        ..after
+                    }
+        },
+    );
+}
+
+#[test]
+fn a_reclaimer_killed_in_the_middle() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle: Handle = object.handle();
+    let hold = || {
+        let _all = std::mem::ManuallyDrop::new((
+            Block::alloc(100).unwrap(),
+            Block::alloc(100_000).unwrap(),
+            Ref::<Counter>::create().unwrap(),
+            Ref::<Counter>::attach(handle).unwrap(),
+        ));
+    };
+    // Its slabs and runs exist already.
+    hold();
+    let before = census();
+    let mut length = u64::MAX;
+    let mut point = 0;
+    while point < length {
+        // A dead process that nobody has reclaimed, then one that dies while reclaiming it.
+        let (_, first) = step(u64::MAX, &hold);
+        let reclaiming = || reclaim::reclaim(first).unwrap();
+        let (ended, second) = step(
+            if length == u64::MAX { u64::MAX } else { point },
+            &reclaiming,
+        );
+        if let Ended::After(steps) = ended {
+            length = steps;
+        } else {
+            point += stride(length) as u64;
+        }
+        assert!(!roll::is_alive(second));
+        assert!(!roll::is_alive(first));
+        assert_eq!(census(), before, "reclaimer killed at {point} of {length}");
+    }
+}

@@ -1,0 +1,228 @@
+//! What children of fork inherit, and what they do not.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{census, Counter};
+use crate::arena::{retain_for_message, Block, Ref};
+use crate::{family, reclaim, roll};
+
+/// Run `child` in a child of fork, with pipes to tell it to go on and to learn that it has come to `park`.
+struct Child {
+    pid: i32,
+    go: std::io::PipeWriter,
+    ready: std::io::PipeReader,
+}
+
+/// The child's side.
+struct Parked {
+    go: std::io::PipeReader,
+    ready: std::io::PipeWriter,
+}
+
+impl Parked {
+    /// Tell the parent, and wait until it says to go on.
+    fn park(&mut self) {
+        use std::io::{Read, Write};
+        self.ready.write_all(b"x").unwrap();
+        self.go.read_exact(&mut [0]).unwrap();
+    }
+}
+
+impl Child {
+    fn new(work: impl FnOnce(&mut Parked) -> bool) -> Self {
+        let (go_reader, go) = std::io::pipe().unwrap();
+        let (ready, ready_writer) = std::io::pipe().unwrap();
+        // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            drop((go, ready));
+            let mut parked = Parked {
+                go: go_reader,
+                ready: ready_writer,
+            };
+            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut parked)))
+                .unwrap_or(false);
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(!fine)) }
+        }
+        Self { pid, go, ready }
+    }
+
+    fn wait_parked(&mut self) {
+        use std::io::Read;
+        self.ready.read_exact(&mut [0]).unwrap();
+    }
+
+    /// Let it go on to its end, which must be a good one.
+    fn finish(mut self) {
+        use std::io::Write;
+        self.go.write_all(b"x").unwrap();
+        assert_eq!(self.reap(), 0);
+    }
+
+    fn kill(self) {
+        // SAFETY: an unreaped child of ours.
+        assert_eq!(unsafe { libc::kill(self.pid, libc::SIGKILL) }, 0);
+        assert_eq!(self.reap(), -libc::SIGKILL);
+    }
+
+    fn reap(&self) -> i32 {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(
+            unsafe { libc::waitpid(self.pid, &raw mut status, 0) },
+            self.pid
+        );
+        roll::sweep();
+        if libc::WIFEXITED(status) {
+            libc::WEXITSTATUS(status)
+        } else {
+            -libc::WTERMSIG(status)
+        }
+    }
+}
+
+#[test]
+fn what_is_made_after_a_fork_is_free_at_once() {
+    let mut child = Child::new(|parked| {
+        parked.park();
+        true
+    });
+    child.wait_parked();
+    for len in [1000, 200_000] {
+        drop(made_now((len, 1)));
+        assert_eq!((census().limbo, census().objects, census().runs), (0, 0, 0));
+    }
+    child.finish();
+}
+
+/// A block and an object made now.
+fn made_now((len, value): (usize, u64)) -> (Block, Ref<Counter>) {
+    let object = Ref::<Counter>::create().unwrap();
+    object.value.store(value, SeqCst);
+    (Block::alloc(len).unwrap(), object)
+}
+
+#[test]
+fn limbo_lasts_as_long_as_the_child() {
+    for len in [1000, 200_000] {
+        let mut block = Some(Block::alloc(len).unwrap());
+        let mut object = Some(Ref::<Counter>::create().unwrap());
+        block.as_mut().unwrap().as_mut_slice().fill(1);
+        object.as_ref().unwrap().value.store(42, SeqCst);
+        let mut child = Child::new(|parked| {
+            parked.park();
+            let (block, object) = (block.take().unwrap(), object.take().unwrap());
+            let seen =
+                block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
+            // Nor does it free what it may still look at when it sweeps itself.
+            reclaim::sweep_limbo().unwrap();
+            parked.park();
+            seen && object.value.load(SeqCst) == 42
+                && block.as_slice().iter().all(|&byte| byte == 1)
+        });
+        child.wait_parked();
+        let handle = object.as_ref().unwrap().handle();
+        drop((block.take(), object.take()));
+        assert_eq!(census().limbo, 2);
+        reclaim::sweep_limbo().unwrap();
+        assert_eq!(census().limbo, 2);
+        let others: Vec<_> = (0..200).map(|_| made_now((len, 7))).collect();
+        std::io::Write::write_all(&mut child.go, b"x").unwrap();
+        child.wait_parked();
+        drop(others);
+        child.finish();
+        assert_eq!((census().limbo, census().objects), (0, 0));
+        assert!(!retain_for_message(handle).unwrap());
+    }
+}
+
+#[test]
+fn what_is_in_limbo_lives_again_when_a_child_sends_it() {
+    let mut object = Some(Ref::<Counter>::create().unwrap());
+    let handle = object.as_ref().unwrap().handle();
+    let mut child = Child::new(|parked| {
+        parked.park();
+        let inherited = object.take().unwrap();
+        retain_for_message(inherited.handle()).unwrap()
+    });
+    child.wait_parked();
+    drop(object.take());
+    assert_eq!((census().limbo, census().objects), (1, 0));
+    child.finish();
+    let received = Ref::<Counter>::attach(handle).unwrap();
+    crate::arena::release_from_message(handle).unwrap();
+    drop(received);
+    assert_eq!((census().limbo, census().objects), (0, 0));
+}
+
+#[test]
+fn a_clone_of_what_was_inherited_is_inherited_too() {
+    let object = Ref::<Counter>::create().unwrap();
+    let before = census();
+    Child::new(|parked| {
+        let copies: Vec<_> = (0..3).map(|_| object.clone()).collect();
+        let own = Ref::<Counter>::attach(object.handle()).unwrap();
+        let twice = own.clone();
+        let counted = census().refs == before.refs + 1;
+        drop((copies, own, twice));
+        parked.park();
+        counted && census().refs == before.refs
+    })
+    .finish();
+    assert_eq!(census(), before);
+}
+
+#[test]
+fn what_a_killed_child_held_comes_back() {
+    let shared = Ref::<Counter>::create().unwrap();
+    let before = census();
+    for round in 0..5 {
+        let mut child = Child::new(|parked| {
+            let blocks: Vec<_> = (0..50).map(|n| Block::alloc(n * 3000).unwrap()).collect();
+            let objects: Vec<_> = (0..300)
+                .map(|_| Ref::<Counter>::create().unwrap())
+                .collect();
+            let held = Ref::<Counter>::attach(shared.handle()).unwrap();
+            parked.park();
+            drop((blocks, objects, held));
+            true
+        });
+        child.wait_parked();
+        assert_eq!(census().objects, before.objects + 300);
+        if round % 2 == 0 {
+            child.kill();
+        } else {
+            child.finish();
+        }
+        assert_eq!(census(), before, "round {round}");
+    }
+    assert!(family().unwrap().arena().unit_top() < 50);
+}
+
+#[test]
+fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while busy.load(SeqCst) {
+                    drop(made_now((100_000, 1)));
+                }
+            });
+        }
+        for _ in 0..200 {
+            let child = Child::new(|_| {
+                let (block, object) = made_now((100_000, 1));
+                drop(object.clone());
+                drop((block, object));
+                true
+            });
+            assert_eq!(child.reap(), 0);
+        }
+        busy.store(false, SeqCst);
+    });
+    roll::sweep();
+    reclaim::sweep_limbo().unwrap();
+    assert_eq!((census().objects, census().limbo, census().runs), (0, 0, 0));
+}
