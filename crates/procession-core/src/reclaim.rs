@@ -49,10 +49,11 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
 }
 
 fn one<T: Object>() -> (Kind, usize, fn(*const u8)) {
-    // SAFETY: `destroy` calls this for a cell of kind T that is large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
-    (T::KIND, size_of::<T>(), |ptr| {
-        unsafe { &*ptr.cast::<T>() }.destroy()
-    })
+    let run = |ptr: *const u8| {
+        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
+        unsafe { &*ptr.cast::<T>() }.destroy();
+    };
+    (T::KIND, size_of::<T>(), run)
 }
 
 /// One reclaimer at a time. Whoever died at it had begun nothing that cannot be begun again.
@@ -125,7 +126,7 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
         for (cell, word) in arena.used_cells(slab) {
             match word.state {
                 State::Owned(owner) if is_gone(arena, owner, dead) => {
-                    give_back(arena, &Place::Cell(cell), word, now, me)
+                    give_back(arena, &Place::Cell(cell), word, now, me);
                 }
                 State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
                 State::Limbo { upto } => {
@@ -148,7 +149,7 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     for (run, word) in arena.runs_in_use(me) {
         match word.state {
             State::Owned(owner) if is_gone(arena, owner, dead) => {
-                give_back(arena, &Place::Run(run), word, now, me)
+                give_back(arena, &Place::Run(run), word, now, me);
             }
             State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto, now) => left += 1,
             State::Limbo { .. } => drop(arena.free_run(&run, word, me)),

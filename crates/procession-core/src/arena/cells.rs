@@ -3,7 +3,7 @@
 //! So a segment's words can be read by who holds a stale number: they are always words of some segment, and its generation tells which.
 //! A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when the queue's `destroy` frees it.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use super::slab::{write_note, SEGMENTS};
 use super::word::{State, Word};
@@ -32,17 +32,6 @@ pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
 pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
     let cell = family().ok()?.arena().cell(index)?;
     (cell.size as usize == SEGMENT_BYTES).then_some(cell.ptr)
-}
-
-/// The generation of a segment that is in use; `None` when it is not.
-pub(crate) fn segment_generation(index: u32) -> Option<u32> {
-    let cell = family()
-        .ok()?
-        .arena()
-        .cell(index)
-        .filter(|cell| cell.size as usize == SEGMENT_BYTES)?;
-    let word = Word::decode(cell.word.load(Acquire));
-    (word.state == State::Transit).then_some(word.generation)
 }
 
 /// Give a segment back. A stale generation does nothing (so it may be repeated).

@@ -41,27 +41,6 @@ impl Arena {
         self.cell(handle.split()?.0)
     }
 
-    /// Another reference, in nobody's holdings. False when the object is gone.
-    pub(super) fn retain(&self, cell: &Cell, handle: Handle) -> bool {
-        loop {
-            let Some((bits, word)) = current(cell, handle) else {
-                return false;
-            };
-            let state = match word.state {
-                State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object {
-                    tag,
-                    refs: refs + 1,
-                },
-                // Somebody who inherited it sends it on: it lives again.
-                State::Limbo { .. } if note_of(cell).kind != 0 => State::Object { tag: 0, refs: 1 },
-                _ => return false,
-            };
-            if replace(cell, bits, word.with(state)) {
-                return true;
-            }
-        }
-    }
-
     /// Give back a reference that is in nobody's holdings. If it was the last, the word with which to [`Arena::bury`] it.
     pub(super) fn release(&self, cell: &Cell, handle: Handle, me: Owner) -> Option<Word> {
         loop {
@@ -113,22 +92,6 @@ impl Arena {
         }
     }
 
-    /// Take the tag away; the reference it vouched for stays.
-    pub(super) fn untag(&self, cell: &Cell, tag: u32) {
-        loop {
-            let bits = cell.word.load(Acquire);
-            let word = Word::decode(bits);
-            match word.state {
-                State::Object { tag: present, refs } if present == tag => {
-                    if replace(cell, bits, word.with(State::Object { tag: 0, refs })) {
-                        return;
-                    }
-                }
-                _ => return,
-            }
-        }
-    }
-
     /// Take the tag away, and the reference it vouched for. If it was the last, the word with which to [`Arena::bury`] it.
     pub(crate) fn release_tagged(&self, cell: &Cell, tag: u32, me: Owner) -> Option<Word> {
         loop {
@@ -159,7 +122,7 @@ impl Arena {
             return;
         }
         match self.tagged(tag) {
-            None => self.untag(cell, tag), // nobody has such a tag: the word was damaged
+            None => untag(cell, tag), // nobody has such a tag: the word was damaged
             Some(owner) if roll::is_alive(owner) => std::thread::sleep(NAP),
             // Somebody is reclaiming, or that failed; a failure shows up at the next look, which tries again.
             Some(owner) => drop(reclaim::reclaim(owner)),
@@ -258,6 +221,43 @@ pub(crate) fn pinned(birth: u64, upto: u64) -> bool {
 
 pub(crate) fn note_of(cell: &Cell) -> Note {
     Note::decode(cell.note.load(Relaxed))
+}
+
+/// Another reference, in nobody's holdings. False when the object is gone.
+pub(super) fn retain(cell: &Cell, handle: Handle) -> bool {
+    loop {
+        let Some((bits, word)) = current(cell, handle) else {
+            return false;
+        };
+        let state = match word.state {
+            State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object {
+                tag,
+                refs: refs + 1,
+            },
+            // Somebody who inherited it sends it on: it lives again.
+            State::Limbo { .. } if note_of(cell).kind != 0 => State::Object { tag: 0, refs: 1 },
+            _ => return false,
+        };
+        if replace(cell, bits, word.with(state)) {
+            return true;
+        }
+    }
+}
+
+/// Take the tag away; the reference it vouched for stays.
+pub(super) fn untag(cell: &Cell, tag: u32) {
+    loop {
+        let bits = cell.word.load(Acquire);
+        let word = Word::decode(bits);
+        match word.state {
+            State::Object { tag: present, refs } if present == tag => {
+                if replace(cell, bits, word.with(State::Object { tag: 0, refs })) {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
 }
 
 fn current(cell: &Cell, handle: Handle) -> Option<(u64, Word)> {

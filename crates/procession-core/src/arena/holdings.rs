@@ -201,8 +201,8 @@ impl Arena {
             let Some(cell) = next.checked_sub(1).and_then(|index| self.cell(index)) else {
                 break;
             };
-            let owned = Word::decode(cell.word.load(Acquire)).state == State::Owned(owner);
-            if !owned || (cell.size as usize) < CHUNK {
+            let state = Word::decode(cell.word.load(Acquire)).state;
+            if state != State::Owned(owner) || (cell.size as usize) < CHUNK {
                 break;
             }
             let words = chunk_words(&cell);

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
 use super::{Layout, Table};
@@ -143,6 +143,19 @@ impl Arena {
         }
     }
 
+    /// A count of a table's entries, but never more than are committed, and than there can be.
+    pub(super) fn bounded(&self, count: &AtomicU64, table: Table, entry: usize) -> u64 {
+        let committed = self.header().committed[table as usize].load(Ordering::Acquire);
+        let most = match table {
+            Table::Units => self.layout.units,
+            _ => self.layout.table(table).1 / entry as u64,
+        };
+        count
+            .load(Ordering::Acquire)
+            .min(committed / entry as u64)
+            .min(most)
+    }
+
     /// Commit the first `bytes` bytes of a fixed table. Cheap when it was done before.
     pub(super) fn ensure(&self, table: Table, bytes: u64, what: &'static str) -> Result<()> {
         let committed = &self.header().committed[table as usize];
@@ -167,12 +180,12 @@ impl Arena {
 
     /// Words of the allocator's tables and header that are committed, for tests that damage them.
     #[cfg(test)]
-    pub(crate) fn table_words_for_tests(&self) -> Vec<&'static std::sync::atomic::AtomicU64> {
+    pub(crate) fn table_words_for_tests(&self) -> Vec<&'static AtomicU64> {
         let words = |table: Table, most: usize| {
             let committed =
                 self.header().committed[table as usize].load(Ordering::Relaxed) as usize / 8;
             // SAFETY: all tables are atomics, aligned to 8; only the committed part is handed out.
-            let all: &'static [std::sync::atomic::AtomicU64] = unsafe { self.table(table) };
+            let all: &'static [AtomicU64] = unsafe { self.table(table) };
             &all[..committed.min(most)]
         };
         let header = self.header();

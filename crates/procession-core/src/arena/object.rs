@@ -1,5 +1,6 @@
 //! Reference-counted objects in the arena.
 
+use super::count::{retain, untag};
 use super::holdings::{epoch, held, tag_of};
 use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
 use super::word::{Note, State};
@@ -122,7 +123,7 @@ impl<T: Object> Ref<T> {
         }
         // DEATH: the count has our tag and the entry is empty: a survivor takes the reference back.
         entry.store(handle.0, Release);
-        arena.untag(&cell, tag_of(me));
+        untag(&cell, tag_of(me));
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -195,7 +196,7 @@ pub(crate) fn retain_for_message(handle: Handle) -> Result<bool> {
     let arena = family()?.arena();
     Ok(arena
         .cell_of(handle)
-        .is_some_and(|cell| arena.retain(&cell, handle)))
+        .is_some_and(|cell| retain(&cell, handle)))
 }
 
 /// A message gives its reference back. A stale handle does nothing.

@@ -71,17 +71,11 @@ impl Arena {
 
     /// Where the units of runs end.
     pub(crate) fn unit_top(&self) -> u64 {
-        self.header()
-            .unit_top
-            .load(Acquire)
-            .min(self.layout().units)
+        self.bounded(&self.header().unit_top, Table::Units, size_of::<Unit>())
     }
 
     pub(super) fn unit_peak(&self) -> u64 {
-        self.header()
-            .unit_peak
-            .load(Relaxed)
-            .min(self.layout().units)
+        self.bounded(&self.header().unit_peak, Table::Units, size_of::<Unit>())
     }
 
     /// The run that begins at a unit, if that can be.

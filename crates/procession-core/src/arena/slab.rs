@@ -116,10 +116,8 @@ impl Arena {
 
     /// How many slabs there are, as far as that can be.
     pub(crate) fn slab_count(&self) -> u32 {
-        self.header()
-            .slab_count
-            .load(Acquire)
-            .min(self.layout().slabs) as u32
+        let entry = size_of::<Descriptor>();
+        self.bounded(&self.header().slab_count, Table::Slabs, entry) as u32
     }
 
     /// The slab with this number, if there is one and it makes sense: cells of its class, all within the arena.
@@ -243,10 +241,17 @@ impl Arena {
 
     /// Every free cell gets its hint back. Run by a reclaimer.
     pub(crate) fn heal_hints(&self, slab: u32) {
-        let Some((descriptor, class, _)) = self.slab(slab) else { return };
+        let Some((descriptor, class, _)) = self.slab(slab) else {
+            return;
+        };
         let words = &descriptor.words[..cells_of(class) as usize];
-        let bit = |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
-        let free = words.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
+        let bit =
+            |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
+        let free = words
+            .iter()
+            .enumerate()
+            .map(bit)
+            .fold(0, |bits, bit| bits | bit);
         if descriptor.hint.fetch_or(free, AcqRel) | free != 0 {
             let (word, bit) = self.partial(class, slab);
             word.fetch_or(bit, AcqRel);
@@ -256,19 +261,22 @@ impl Arena {
     /// All cells of a slab that are not free, by their owner words.
     pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
         let found = self.slab(slab);
-        found.into_iter().flat_map(move |(descriptor, class, base)| {
-            let words = &descriptor.words[..cells_of(class) as usize];
-            (slab * 64..).zip(words).filter_map(move |(index, word)| {
-                let bits = word.load(Acquire);
-                (!is_free(bits)).then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
+        found
+            .into_iter()
+            .flat_map(move |(descriptor, class, base)| {
+                let words = &descriptor.words[..cells_of(class) as usize];
+                (slab * 64..).zip(words).filter_map(move |(index, word)| {
+                    let bits = word.load(Acquire);
+                    (!is_free(bits))
+                        .then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
+                })
             })
-        })
     }
 
     /// A new slab, and a cell of it.
     fn grow(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
         let bytes = u64::from(SIZES[class] * cells_of(class));
-        self.charge(bytes, "a small block")?;
+        super::warm::charge(bytes, "a small block")?;
         let guard = self.lock_memory(me);
         // Somebody else may have made one while we waited.
         if let Some(found) = self.alloc_anywhere(class, me) {
@@ -370,10 +378,10 @@ mod tests {
 
     #[test]
     fn slabs_are_whole_pages() {
-        for class in 0..CLASSES {
+        for (class, size) in SIZES.into_iter().enumerate() {
             let cells = cells_of(class);
             assert!((8..=64).contains(&cells));
-            assert_eq!(SIZES[class] * cells % 4096, 0);
+            assert_eq!(size * cells % 4096, 0);
             assert_eq!(mask_of(class).count_ones(), cells);
         }
     }

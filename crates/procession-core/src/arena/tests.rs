@@ -2,6 +2,7 @@
 
 mod death;
 mod fork;
+mod limits;
 mod model;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -53,7 +54,9 @@ fn census() -> Census {
         arena.used_cells(slab).for_each(|(_, word)| count(word));
     }
     let runs = arena.runs_in_use(family.me());
-    runs.iter().for_each(|(_, word)| count(*word));
+    for (_, word) in &runs {
+        count(*word);
+    }
     census.runs = runs.len();
     census
 }
@@ -101,14 +104,14 @@ fn a_block_goes_through_transit_once() {
             Block::take(token, 10_000_000),
             Err(Error::Corrupt(_))
         ));
-        let taken = Block::take(token, len).unwrap();
-        assert!(taken.as_slice().iter().all(|&byte| byte == 7));
+        let block = Block::take(token, len).unwrap();
+        assert!(block.as_slice().iter().all(|&byte| byte == 7));
         assert!(matches!(
             Block::take(token, len),
             Err(Error::Stale("block"))
         ));
         Block::discard(token);
-        drop(taken);
+        drop(block);
         assert!(Block::take(token, len).is_err());
         let token = Block::alloc(len).unwrap().send();
         Block::discard(token);

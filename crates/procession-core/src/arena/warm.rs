@@ -51,7 +51,7 @@ impl Arena {
     pub(super) fn count_committed(&self, first: u32, units: u32) -> u32 {
         let mut count = 0;
         self.each_word(first, units, |_, word, mask| {
-            count += (word.load(Acquire) & mask).count_ones()
+            count += (word.load(Acquire) & mask).count_ones();
         });
         count
     }
@@ -72,7 +72,7 @@ impl Arena {
         if warm == run.units {
             return Ok(());
         }
-        self.charge(u64::from(run.units - warm) * UNIT, what)?;
+        charge(u64::from(run.units - warm) * UNIT, what)?;
         let data = self.layout().data;
         for (first, units) in self.gaps(run.first, run.units) {
             self.commit(
@@ -104,25 +104,6 @@ impl Arena {
             }
         });
         gaps
-    }
-
-    /// Refuse to commit what the machine or a memory limit would answer by killing somebody.
-    pub(super) fn charge(&self, bytes: u64, what: &'static str) -> Result<()> {
-        let unlooked = UNLOOKED.fetch_add(bytes, Relaxed) + bytes;
-        if unlooked < LOOK_AFTER {
-            return Ok(());
-        }
-        UNLOOKED.store(0, Relaxed);
-        match limits::available() {
-            Some(available) if bytes.saturating_add(RESERVE) > available => {
-                UNLOOKED.store(LOOK_AFTER, Relaxed); // look again the next time, however little is asked for
-                Err(Error::Exhausted {
-                    what,
-                    wanted: bytes,
-                })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try once more.
@@ -232,6 +213,25 @@ impl Arena {
             u64::from(used) * UNIT,
             u64::from(committed.saturating_sub(used)) * UNIT,
         ))
+    }
+}
+
+/// Refuse to commit what the machine or a memory limit would answer by killing somebody.
+pub(super) fn charge(bytes: u64, what: &'static str) -> Result<()> {
+    let unlooked = UNLOOKED.fetch_add(bytes, Relaxed) + bytes;
+    if unlooked < LOOK_AFTER {
+        return Ok(());
+    }
+    UNLOOKED.store(0, Relaxed);
+    match limits::available() {
+        Some(available) if bytes.saturating_add(RESERVE) > available => {
+            UNLOOKED.store(LOOK_AFTER, Relaxed); // look again the next time, however little is asked for
+            Err(Error::Exhausted {
+                what,
+                wanted: bytes,
+            })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -107,7 +107,7 @@ impl Word {
 
 /// Whether the word says FREE, without decoding the rest: scans look at many.
 pub(crate) fn is_free(bits: u64) -> bool {
-    (bits >> DETAIL_BITS) & 7 == 0
+    bits & (7 << DETAIL_BITS) == 0
 }
 
 /// What the word has no room for: birth number (low half) and kind. Written by the owner before others can see the cell.

@@ -253,7 +253,9 @@ impl Envelope {
                 let table = Table::find(self, head)?;
                 let (start, len) = (table.prefix(), table.len);
                 // SAFETY: `find` checked that the block is in transit, and holds `len` bytes, `start` of which are the prefix.
-                let body = unsafe { std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start) };
+                let body = unsafe {
+                    std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start)
+                };
                 Ok(body.to_vec())
             }
             _ => Err(Error::Corrupt("an envelope without a message")),

@@ -195,7 +195,10 @@ impl Pool {
     /// Whether there is, or may come, work that nobody has taken: workers that left must be replaced.
     pub fn needs_workers(&self) -> bool {
         let local = self.inner.lock();
-        self.inner.view.phase() == Phase::Run || (self.inner.view.phase() == Phase::Close && self.inner.view.is_waiting() && local.unfinished > 0)
+        self.inner.view.phase() == Phase::Run
+            || (self.inner.view.phase() == Phase::Close
+                && self.inner.view.is_waiting()
+                && local.unfinished > 0)
     }
 
     /// Whether nothing is left to be done and nothing can come.
@@ -259,7 +262,13 @@ impl Inner {
 
     pub fn measured(&self, key: u32) -> Option<Duration> {
         let function = self.lock().job(key).function;
-        let nanos = self.view.slot(function).ok().filter(|_| function != 0)?.next.load(Relaxed);
+        let nanos = self
+            .view
+            .slot(function)
+            .ok()
+            .filter(|_| function != 0)?
+            .next
+            .load(Relaxed);
         (nanos != 0).then(|| Duration::from_nanos(u64::from(nanos)))
     }
 

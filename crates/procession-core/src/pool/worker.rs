@@ -175,10 +175,16 @@ impl Worker {
     /// Say how long one item of this task's job takes, so that the parent may make its tasks as large as pays.
     pub fn measured(&self, task: &Task, per_item: Duration) {
         if let Some(Ok(slot)) = task.function.map(|(function, _)| self.view.slot(function)) {
-            let now = u32::try_from(per_item.as_nanos()).unwrap_or(u32::MAX).max(1);
+            let now = u32::try_from(per_item.as_nanos())
+                .unwrap_or(u32::MAX)
+                .max(1);
             let before = slot.next.load(Relaxed);
             // A hint, and averages of averages: whoever overwrites whom does not matter.
-            let average = if before == 0 { now } else { before / 2 + now / 2 };
+            let average = if before == 0 {
+                now
+            } else {
+                before / 2 + now / 2
+            };
             slot.next.store(average.max(1), Relaxed);
         }
     }

@@ -112,7 +112,11 @@ fn a_lock_times_out_and_a_probe_does_not_wait() {
     }
 }
 
-fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl Fn() -> bool, kind: Kind) {
+fn one_heir(
+    acquire: impl Fn(Deadline) -> Result<(), WaitError>,
+    release: impl Fn() -> bool,
+    kind: Kind,
+) {
     let board = board();
     let holder = fork(|| {
         acquire(Deadline::Now).unwrap();
@@ -148,13 +152,21 @@ fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl F
 #[test]
 fn the_death_of_a_locks_holder_is_told_to_exactly_one() {
     let lock = Lock::create().unwrap();
-    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::Lock);
+    one_heir(
+        |deadline| lock.acquire(deadline),
+        || lock.release(),
+        Kind::Lock,
+    );
 }
 
 #[test]
 fn the_death_of_an_rlocks_holder_is_told_to_exactly_one() {
     let lock = RLock::create().unwrap();
-    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::RLock);
+    one_heir(
+        |deadline| lock.acquire(deadline),
+        || lock.release(),
+        Kind::RLock,
+    );
 }
 
 #[test]
@@ -237,7 +249,10 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     const UNITS: u64 = 2_000;
     let (semaphore, board) = (Semaphore::create(0, SEM_VALUE_MAX).unwrap(), board());
     let take = || loop {
-        if semaphore.acquire(Deadline::after(Duration::from_secs(60))).is_err() {
+        if semaphore
+            .acquire(Deadline::after(Duration::from_secs(60)))
+            .is_err()
+        {
             return false;
         }
         if board.add(0) + 1 >= UNITS {
@@ -248,7 +263,8 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     let takers: Vec<_> = (0..2).map(|_| fork(take)).collect();
     for unit in 0..UNITS {
         if unit % 100 == 0 {
-            let victim = fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release() && take());
+            let victim =
+                fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release() && take());
             kill(victim);
             victims.push(victim);
         }
@@ -312,7 +328,9 @@ fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
 fn a_condition_notifies_in_order_and_skips_the_dead() {
     let (condition, board) = (Condition::create().unwrap(), board());
     condition.notify(1);
-    let children: Vec<_> = (1..=6).map(|mark| in_line(&condition, &board, mark)).collect();
+    let children: Vec<_> = (1..=6)
+        .map(|mark| in_line(&condition, &board, mark))
+        .collect();
     kill(children[1]);
     reap(children[1]);
     for _ in 0..3 {
@@ -351,7 +369,10 @@ fn a_notification_eaten_by_the_dead_goes_to_the_next() {
 fn who_leaves_the_line_passes_its_notification_on() {
     let (condition, board) = (Condition::create().unwrap(), board());
     let mut late = condition.enqueue().unwrap();
-    assert!(matches!(late.wait(Deadline::after(Duration::from_millis(5))), Err(WaitError::TimedOut)));
+    assert!(matches!(
+        late.wait(Deadline::after(Duration::from_millis(5))),
+        Err(WaitError::TimedOut)
+    ));
     assert_eq!(condition.waiting(), 0);
     let quitter = condition.enqueue().unwrap();
     let heir = in_line(&condition, &board, 1);
@@ -440,7 +461,9 @@ fn death_in_the_action_breaks_the_barrier() {
     let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
     wait_until(|| barrier.waiting() == 1);
     let actor = fork(|| {
-        let Ok(Arrival::Last(_last)) = barrier.arrive() else { return false };
+        let Ok(Arrival::Last(_last)) = barrier.arrive() else {
+            return false;
+        };
         forever()
     });
     wait_until(|| barrier.is_acting());
@@ -455,7 +478,10 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
     let barrier = Barrier::create(2).unwrap();
     let late = meet(&barrier, Deadline::after(Duration::from_millis(5)));
     assert!(matches!(late, Err(BarrierError::Broken)) && barrier.is_broken());
-    assert!(matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+    assert!(matches!(
+        meet(&barrier, patience()),
+        Err(BarrierError::Broken)
+    ));
     barrier.reset().unwrap();
     for end in [Barrier::abort, Barrier::reset] {
         let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));

@@ -209,12 +209,12 @@ fn reopen(path: &str) -> Option<OwnedFd> {
         .map(OwnedFd::from)
 }
 
-/// The largest file this process may make (RLIMIT_FSIZE); growing beyond it would be a SIGXFSZ.
+/// The largest file this process may make (`RLIMIT_FSIZE`); growing beyond it would be a `SIGXFSZ`.
 pub(crate) fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
-/// The limit of this process's address space (RLIMIT_AS), if there is one.
+/// The limit of this process's address space (`RLIMIT_AS`), if there is one.
 pub(crate) fn address_space_limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }

@@ -1,6 +1,6 @@
 //! Killed at any instruction: a process steps through an operation and is killed at one point after the other; what it owned comes back.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::{census, Census, Counter};
 use crate::arena::{cells, release_from_message, retain_for_message, Block, Handle, Ref};
@@ -15,7 +15,7 @@ fn stride(length: u64) -> usize {
     let set = std::env::var("PROCESSION_KILL_BUDGET")
         .ok()
         .and_then(|text| text.parse().ok());
-    let points = (2 * set.unwrap_or(BUDGET) / length.max(1)).clamp(5, length.max(5));
+    let points = (2 * set.unwrap_or(BUDGET) / length.max(1)).clamp(4, length.max(4));
     (length / points).max(1) as usize
 }
 
@@ -30,13 +30,59 @@ enum Ended {
 
 /// Run `operation` in a child, and kill it after `steps` instructions. Gives the child's place in the roll.
 fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
-    let place = Block::alloc(64).unwrap();
-    // SAFETY: 64 aligned bytes of our own, which outlive the use; the child has inherited the mapping.
-    let who = unsafe { &*place.as_ptr().cast::<AtomicU32>() };
+    in_child(operation, |pid| {
+        let mut status = 0;
+        let mut taken = 0;
+        // SAFETY: the child is ours; `status` outlives the calls.
+        unsafe {
+            libc::waitpid(pid, &raw mut status, 0);
+            loop {
+                if taken == steps {
+                    libc::kill(pid, libc::SIGKILL);
+                    libc::waitpid(pid, &raw mut status, 0);
+                    return Ended::Killed;
+                }
+                libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0);
+                libc::waitpid(pid, &raw mut status, 0);
+                if libc::WIFEXITED(status) {
+                    assert_eq!(libc::WEXITSTATUS(status), 0);
+                    return Ended::After(taken);
+                }
+                assert!(
+                    libc::WIFSTOPPED(status),
+                    "status {status:#x} after {taken} steps"
+                );
+                assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "after {taken} steps");
+                taken += 1;
+            }
+        }
+    })
+}
+
+/// Run `operation` in a child, at full speed.
+fn run(operation: &dyn Fn()) -> Owner {
+    let to_the_end = |pid| {
+        let mut status = 0;
+        // SAFETY: the child is ours; `status` outlives the calls.
+        unsafe {
+            libc::waitpid(pid, &raw mut status, 0);
+            libc::ptrace(libc::PTRACE_CONT, pid, 0, 0);
+            libc::waitpid(pid, &raw mut status, 0);
+        }
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0);
+    };
+    in_child(operation, to_the_end).1
+}
+
+/// A child that stops before `operation`, for `follow` to trace.
+fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner) {
+    let place = Ref::<Counter>::create().unwrap();
     // SAFETY: the test has one thread; the child leaves by `_exit`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        who.store(family().unwrap().me().to_bits(), SeqCst);
+        place
+            .value
+            .store(family().unwrap().me().to_bits().into(), SeqCst);
         // SAFETY: plain system calls.
         unsafe {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
@@ -46,37 +92,18 @@ fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
         // SAFETY: as above.
         unsafe { libc::_exit(0) }
     }
-    let mut status = 0;
-    // SAFETY: the child is ours; `status` outlives the calls.
-    let ended = unsafe {
-        libc::waitpid(pid, &raw mut status, 0);
-        let mut taken = 0;
-        loop {
-            if taken == steps {
-                libc::kill(pid, libc::SIGKILL);
-                libc::waitpid(pid, &raw mut status, 0);
-                break Ended::Killed;
-            }
-            libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0);
-            libc::waitpid(pid, &raw mut status, 0);
-            if libc::WIFEXITED(status) {
-                assert_eq!(libc::WEXITSTATUS(status), 0);
-                break Ended::After(taken);
-            }
-            assert!(
-                libc::WIFSTOPPED(status),
-                "status {status:#x} after {taken} steps"
-            );
-            assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "after {taken} steps");
-            taken += 1;
-        }
-    };
-    (ended, Owner::from_bits(who.load(SeqCst)).unwrap())
+    let result = follow(pid);
+    (
+        result,
+        Owner::from_bits(place.value.load(SeqCst) as u32).unwrap(),
+    )
 }
 
 /// Kill `operation` at points all over it. After each death the arena must be what it was before, but for what `allowed` permits.
 fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Census, Census) -> bool) {
-    operation(); // slabs that do not exist yet are made now
+    // Slabs that do not exist yet, and this process's own holdings, are made now.
+    operation();
+    drop(Ref::<Counter>::create().unwrap());
     let before = census();
     let (Ended::After(length), owner) = step(u64::MAX, operation) else {
         unreachable!()
@@ -246,23 +273,16 @@ fn a_reclaimer_killed_in_the_middle() {
     // Its slabs and runs exist already.
     hold();
     let before = census();
-    let mut length = u64::MAX;
-    let mut point = 0;
-    while point < length {
+    let mut points = vec![u64::MAX];
+    while let Some(point) = points.pop() {
         // A dead process that nobody has reclaimed, then one that dies while reclaiming it.
-        let (_, first) = step(u64::MAX, &hold);
-        let reclaiming = || reclaim::reclaim(first).unwrap();
-        let (ended, second) = step(
-            if length == u64::MAX { u64::MAX } else { point },
-            &reclaiming,
-        );
-        if let Ended::After(steps) = ended {
-            length = steps;
-        } else {
-            point += stride(length) as u64;
+        let first = run(&hold);
+        let (ended, second) = step(point, &|| reclaim::reclaim(first).unwrap());
+        if let (Ended::After(length), u64::MAX) = (ended, point) {
+            points.extend((0..length).step_by(stride(length)));
         }
         assert!(!roll::is_alive(second));
         assert!(!roll::is_alive(first));
-        assert_eq!(census(), before, "reclaimer killed at {point} of {length}");
+        assert_eq!(census(), before, "reclaimer killed at {point}");
     }
 }

@@ -69,10 +69,8 @@ impl Child {
     fn reap(&self) -> i32 {
         let mut status = 0;
         // SAFETY: `status` outlives the call.
-        assert_eq!(
-            unsafe { libc::waitpid(self.pid, &raw mut status, 0) },
-            self.pid
-        );
+        let waited = unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
+        assert_eq!(waited, self.pid);
         roll::sweep();
         if libc::WIFEXITED(status) {
             libc::WEXITSTATUS(status)

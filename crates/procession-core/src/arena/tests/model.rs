@@ -73,11 +73,11 @@ proptest! {
 
     #[test]
     fn tokens_and_handles_of_any_bits_are_refused(bits: u64) {
-        let _keep = (Ref::<Counter>::create().unwrap(), Block::alloc(100_000).unwrap());
+        let keep = (Ref::<Counter>::create().unwrap(), Block::alloc(100_000).unwrap());
         prop_assert!(Block::take(Token(bits), 1).is_err());
         Block::discard(Token(bits));
         prop_assert!(Block::peek(Token(bits), 1).is_err());
-        if let Some(handle) = Handle::from_bits(bits).filter(|&handle| handle != _keep.0.handle()) {
+        if let Some(handle) = Handle::from_bits(bits).filter(|&handle| handle != keep.0.handle()) {
             prop_assert!(Ref::<Counter>::attach(handle).is_err());
             prop_assert!(!crate::arena::retain_for_message(handle).unwrap());
         }
