@@ -1,5 +1,6 @@
 //! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
 
+use procession_core::roll::{self, Owner};
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,14 +31,28 @@ pub fn wait<T: Send>(
             Ok(value) => return Ok(Some(value)),
             Err(WaitError::TimedOut) => return Ok(None),
             Err(WaitError::Interrupted) => py.check_signals()?,
-            Err(WaitError::OwnerDied(owner)) => {
-                return Err(PyRuntimeError::new_err(format!(
-                    "the owner died: {owner:?}"
-                )))
-            }
+            Err(WaitError::OwnerDied(owner)) => return Err(owner_died(py, owner)),
             Err(WaitError::Other(error)) => return Err(raise(error)),
         }
     }
+}
+
+/// `procession.OwnerDied` for a holder that died, naming it.
+#[cold]
+pub fn owner_died(py: Python<'_>, owner: Owner) -> PyErr {
+    let (pid, name) = roll::describe(owner).unwrap_or_default();
+    let who = match (pid, name.as_str()) {
+        (0, _) => "its holder".to_owned(),
+        (_, "") => format!("its holder, process {pid},"),
+        _ => format!("its holder, process {name} ({pid}),"),
+    };
+    let text = format!(
+        "{who} died; the lock is free again, you do not hold it, and what it protects may be half changed"
+    );
+    let made = py
+        .import("procession._errors")
+        .and_then(|errors| errors.getattr("OwnerDied")?.call1((text, pid, name)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// A deadline from a timeout in seconds: `None` and what no clock can reach never end, negative ones are over.

@@ -3,12 +3,14 @@
 use pyo3::prelude::*;
 
 mod common;
+mod fast;
 mod payload;
 mod pool;
 mod pool_worker;
 mod process;
 mod queue;
 mod shared;
+mod sync;
 
 #[pymodule(gil_used = false)]
 mod _procession {
@@ -26,4 +28,11 @@ mod _procession {
     use super::queue::Queue;
     #[pymodule_export]
     use super::shared::{attach_shared, SharedBytes};
+    #[pymodule_export]
+    use super::sync::{Barrier, Condition, Event, Lock, RLock, Semaphore};
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        super::sync::install(module.py())
+    }
 }

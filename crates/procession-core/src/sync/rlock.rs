@@ -63,6 +63,21 @@ impl RLock {
         Ok(())
     }
 
+    /// Take the lock if it is free, or once more.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<bool> {
+        let me = roll::me()?;
+        if self.state.raw.is_mine(me) {
+            self.state.count.fetch_add(1, Ordering::Relaxed);
+            return Ok(true);
+        }
+        let taken = self.state.raw.try_acquire(me);
+        if taken {
+            self.state.count.store(1, Ordering::Relaxed);
+        }
+        Ok(taken)
+    }
+
     /// Release it once. False: the calling thread does not hold it.
     #[inline]
     pub fn release(&self) -> bool {

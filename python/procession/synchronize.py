@@ -1,0 +1,248 @@
+"""Locks, semaphores, conditions, events and barriers between processes.
+
+All of them can be sent: as arguments of processes, inside items of queues, as arguments and results of pool tasks. `acquire`, `release` and
+the `with` statement are the extension's own methods, because a method written in Python costs more than a lock does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import _procession, process
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+RECURSIVE_MUTEX, SEMAPHORE = 0, 1
+SEM_VALUE_MAX = 2**31 - 1
+
+
+def _holder(lock: Any) -> str:
+    """Who holds a lock, in the words of the standard library."""
+    which = lock._holder()
+    if which != 1:
+        return ("None", "", "SomeOtherThread", "SomeOtherProcess")[which]
+    name = process.current_process().name
+    thread = threading.current_thread().name
+    return name if thread == "MainThread" else f"{name}|{thread}"
+
+
+class SemLock:
+    """What the lock classes share. Code that looks for the standard library's inner `_semlock` finds the lock itself."""
+
+    __slots__ = ()
+    kind = SEMAPHORE
+    maxvalue = 1
+
+    @property
+    def _semlock(self) -> Any:
+        return self
+
+
+class Lock(_procession.Lock, SemLock):
+    """A lock that one thread of one process holds at a time; any thread of any process may release it.
+
+    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free.
+
+    Args:
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._create()
+
+    def __repr__(self) -> str:
+        try:
+            owner = _holder(self)
+        except Exception:
+            owner = "unknown"
+        return f"<{type(self).__name__}(owner={owner})>"
+
+
+class RLock(_procession.RLock, SemLock):
+    """A lock that its holder, a thread of a process, may take again; only the holder may release it.
+
+    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free.
+
+    Args:
+        ctx: the context it was made by.
+    """
+
+    kind = RECURSIVE_MUTEX
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._create()
+
+    def __repr__(self) -> str:
+        count: Any
+        try:
+            owner = _holder(self)
+            which = self._holder()
+            count = (0, self._count(), "nonzero", "nonzero")[which]
+        except Exception:
+            owner = count = "unknown"
+        return f"<{type(self).__name__}({owner}, {count})>"
+
+
+def _value(semaphore: Any) -> Any:
+    try:
+        return semaphore._get_value()
+    except Exception:
+        return "unknown"
+
+
+class Semaphore(_procession.Semaphore):
+    """A counter: `acquire` takes one and waits at zero, `release` gives one.
+
+    Args:
+        value: its value to begin with; ValueError unless between 0 and `SEM_VALUE_MAX`.
+        ctx: the context it was made by.
+    """
+
+    kind = SEMAPHORE
+    _semlock = SemLock._semlock
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._create(value, False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={_value(self)})>"
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore whose value never exceeds the one it began with: `release` raises ValueError then.
+
+    Args:
+        value: its value to begin with.
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._create(value, True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={_value(self)}, maxvalue={self.maxvalue})>"
+
+
+class _Count:
+    """A number with the standard library's way to ask for it."""
+
+    __slots__ = ("get_value",)
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
+
+
+class Condition(_procession.Condition):
+    """A condition variable: wait until another thread or process notifies. Who waits longest is notified first.
+
+    Args:
+        lock: its `Lock` or `RLock`; None makes an `RLock`.
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any) -> None:
+        self._create(ctx.RLock() if lock is None else lock)
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait until `predicate()` is true, for at most `timeout` seconds; its last result."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+        return result
+
+    def __repr__(self) -> str:
+        waiting: Any
+        try:
+            waiting = self._waiting()
+        except Exception:
+            waiting = "unknown"
+        return f"<{type(self).__name__}({self._lock}, {waiting})>"
+
+    @property
+    def _sleeping_count(self) -> _Count:
+        return _Count(self._waiting)
+
+    @property
+    def _woken_count(self) -> _Count:
+        return _Count(lambda: 0)
+
+
+class Event(_procession.Event):
+    """A flag that processes set, clear and wait for.
+
+    Args:
+        ctx: the context it was made by.
+    """
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._create()
+
+    def __repr__(self) -> str:
+        status = "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {id(self):#x} {status}>"
+
+
+class Barrier(threading.Barrier):
+    """A number of parties wait until all of them are there.
+
+    Args:
+        parties: how many.
+        action: called by one of them before they go on; if it raises, the barrier is broken.
+        timeout: how many seconds `wait` waits unless told otherwise (None: for ever).
+        ctx: the context it was made by.
+    """
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], Any] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any,
+    ) -> None:
+        core = _procession.Barrier()
+        core._create(parties)
+        self.__setstate__((action, timeout, core))
+
+    def __getstate__(self) -> Any:
+        return self._action, self._timeout, self._core
+
+    def __setstate__(self, state: Any) -> None:
+        self._action, self._timeout, self._core = state
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others, for at most `timeout` seconds; the order of arrival, from 0.
+
+        Raises `threading.BrokenBarrierError` if the barrier is or gets broken: by a timeout, `abort`, `reset`, an action that raises or the
+        death of a process that waits.
+        """
+        return self._core.wait(self._timeout if timeout is None else timeout, self._action)
+
+    def reset(self) -> None:
+        """Make it as new; whoever waits gets `threading.BrokenBarrierError`."""
+        self._core.reset()
+
+    def abort(self) -> None:
+        """Break it, until it is reset."""
+        self._core.abort()
+
+    @property
+    def parties(self) -> int:
+        """How many it is for."""
+        return self._core.parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait now."""
+        return self._core.n_waiting
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is broken."""
+        return self._core.broken
