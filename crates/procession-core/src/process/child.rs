@@ -3,6 +3,7 @@
 use super::record::ChildRecord;
 use super::Exit;
 use crate::arena::Ref;
+use crate::roll;
 use crate::sys::signal::pidfd_send_signal;
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
@@ -78,13 +79,17 @@ impl Child {
         if let Some(exit) = *self.exit() {
             return Ok(Some(exit));
         }
-        match &self.record {
-            None => self.reap(),
+        let exit = match &self.record {
+            None => self.reap()?,
             Some(record) if record.exit().is_some() || self.ended(Deadline::Now)? => {
-                Ok(self.reported(record, Deadline::after(REPORT))?)
+                self.reported(record, Deadline::after(REPORT))?
             }
-            Some(_) => Ok(None),
+            Some(_) => None,
+        };
+        if exit.is_some() {
+            roll::has_ended(self.pid);
         }
+        Ok(exit)
     }
 
     /// Wait until it ends; `None` when the deadline passed.

@@ -72,6 +72,19 @@ pub fn sweep() -> usize {
         .count()
 }
 
+/// To be called by whoever knows that this process has ended: what it owned is given back now, not when somebody misses it.
+pub(crate) fn has_ended(pid: i32) {
+    let Some(table) = table::table() else {
+        return;
+    };
+    for (slot, entry) in table.in_use() {
+        if entry.pid.load(Ordering::Relaxed) == pid.cast_unsigned() {
+            // Asked all the same: the number may be another process's by now.
+            is_alive(Owner::new(slot, entry.life().generation()));
+        }
+    }
+}
+
 /// Whether the process of a starting or living entry has ended.
 fn is_over(entry: &Entry, life: Life) -> bool {
     let gone = pidfd::is_gone(life.pid(), life.start(), Life::START_MASK);

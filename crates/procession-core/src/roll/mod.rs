@@ -10,8 +10,8 @@ mod table;
 pub(crate) mod tests;
 mod waits;
 
+pub(crate) use death::{has_ended, is_known_dead, looks_dead_lately};
 pub use death::{is_alive, sweep};
-pub(crate) use death::{is_known_dead, looks_dead_lately};
 pub(crate) use entry::Entry;
 pub use fork::abandon_reserved;
 pub(crate) use fork::thread;
