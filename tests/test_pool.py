@@ -119,7 +119,9 @@ def test_starmap(pool):
 @pytest.mark.parametrize("chunksize", [1, 6])
 def test_imap(pool, chunksize):
     assert list(pool.imap(square, range(100), chunksize)) == [x * x for x in range(100)]
-    assert list(pool.imap(square, (x for x in range(100)), chunksize)) == [x * x for x in range(100)]
+    assert list(pool.imap(square, (x for x in range(100)), chunksize)) == [
+        x * x for x in range(100)
+    ]
     assert sorted(pool.imap_unordered(square, range(100), chunksize)) == [x * x for x in range(100)]
 
 
@@ -294,7 +296,9 @@ def test_arguments_and_results_are_not_kept(pool):
 
 
 def test_refuses_to_be_pickled(pool):
-    with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+    with pytest.raises(
+        NotImplementedError, match="pool objects cannot be passed between processes or pickled"
+    ):
         pool.__reduce__()
 
 

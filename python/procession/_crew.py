@@ -6,6 +6,7 @@ A thread sleeps until a worker ends. It is needed for nothing else: tasks and re
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from typing import Any
 
 from . import util
 from ._errors import BrokenPool, ProcessError
-from ._procession import PoolCore, PoolWorker
-from .connection import wait
+from ._pool_worker import worker
+from ._procession import PoolCore
 
 __all__: list[str] = []
 
@@ -31,24 +32,6 @@ _KILLED_LIMIT = 50
 _PAUSE = 0.5
 
 
-def worker(handle: int, place: int, initializer: Any = None, initargs: Any = (), maxtasks: int | None = None) -> None:
-    """Be a worker: the target of a pool's processes."""
-    try:
-        end = PoolWorker(handle, place)
-    except ValueError:
-        util.debug("the pool is gone -- exiting")
-        return
-    if initializer is not None:
-        try:
-            initializer(*initargs)
-        except BaseException as error:
-            end.fail(error)
-            raise
-    end.ready()
-    completed = end.run(maxtasks)
-    util.debug("worker exiting after %d tasks", completed)
-
-
 def terminated() -> ProcessError:
     """What calls raise whose pool was terminated before they were done."""
     return ProcessError("the pool was terminated before the task was done")
@@ -57,7 +40,9 @@ def terminated() -> ProcessError:
 class Crew:
     """A pool's workers, apart from the pool, so that the watching thread does not keep the pool alive."""
 
-    def __init__(self, core: PoolCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, core: PoolCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+    ) -> None:
         self.core = core
         self.workers: list[Any] = []
         #: The error of a pool whose workers cannot start.
@@ -78,7 +63,9 @@ class Crew:
             for _ in range(self._size - len(self.workers)):
                 place = self.core.enlist()
                 try:
-                    process = self._start(target=worker, args=(self.core.handle, place, *self._arguments))
+                    process = self._start(
+                        target=worker, args=(self.core.handle, place, *self._arguments)
+                    )
                     process.name = process.name.replace("Process", "PoolWorker")
                     process.daemon = True
                     process.start()
@@ -99,8 +86,10 @@ class Crew:
         try:
             pause = self._tend()
             while pause is not None:
-                sentinels = [process.sentinel for process in self.workers]
-                wait([*sentinels, self._notice], timeout=pause or None)
+                ends = select.poll()
+                for fd in [self._notice, *(process.sentinel for process in self.workers)]:
+                    ends.register(fd, select.POLLIN)
+                ends.poll(pause * 1000 if pause else None)
                 try:
                     os.eventfd_read(self._notice)
                 except BlockingIOError:

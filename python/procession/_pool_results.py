@@ -15,7 +15,13 @@ __all__: list[str] = []
 class ApplyResult:
     """The result of `Pool.apply_async`: there at once, its value later."""
 
-    def __init__(self, pool: Any, job: Any, callback: Callable[[Any], object] | None, error_callback: Callable[[BaseException], object] | None) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        job: Any,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
         # The pool lives as long as somebody waits for its results.
         self._pool = pool
         self._job = job

@@ -22,7 +22,9 @@ class ThreadCore:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, Callable[[], Any]] | None] = (
+            queue.SimpleQueue()
+        )
         self.jobs: set[ThreadJob] = set()
         self.completed: deque[int] = deque()
         #: Makes the exception for what is unfinished, once the pool was terminated.
@@ -235,7 +237,9 @@ def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
 class ThreadCrew:
     """A pool's threads."""
 
-    def __init__(self, core: ThreadCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, core: ThreadCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+    ) -> None:
         self.workers: list[Any] = []
         self._core = core
         self._start = start

@@ -6,18 +6,17 @@ become tasks, and what errors look like. `_crew` looks after the workers, `_pool
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import util
-from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew, worker
-from ._errors import TimeoutError, WorkerDied
-from ._pool_results import ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
+from ._errors import WorkerDied
+from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool_results import AsyncResult as AsyncResult
 from ._procession import PoolCore
 from .context import _default_context
 from .reduction import ForkingPickler
@@ -72,6 +71,8 @@ def _safe_repr(value: object) -> str:
 
 
 def _pack_exception(error: BaseException) -> tuple[bytes, str, str]:
+    import traceback
+
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     try:
         pickled = ForkingPickler.dumps(error)
@@ -155,7 +156,9 @@ class Pool:
             processes = _usable_cpus()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -187,7 +190,9 @@ class Pool:
         return PoolCore()
 
     @staticmethod
-    def _new_crew(core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> Any:
+    def _new_crew(
+        core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+    ) -> Any:
         return Crew(core, start, size, arguments)
 
     # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
@@ -197,7 +202,9 @@ class Pool:
 
     def __repr__(self) -> str:
         cls = type(self)
-        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+        return (
+            f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+        )
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -209,11 +216,15 @@ class Pool:
         if self._state != RUN:
             raise ValueError("Pool not running")
         if self._pid != os.getpid():
-            raise ValueError(f"this pool belongs to process {self._pid}: a child of it cannot use it, but can make its own")
+            raise ValueError(
+                f"this pool belongs to process {self._pid}: a child of it cannot use it, but can make its own"
+            )
         if self._crew.broken is not None:
             raise self._crew.broken()
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:  # noqa: B006 - only read
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+    ) -> Any:
         """Return `func(*args, **kwds)`, called in a worker."""
         return self.apply_async(func, args, kwds).get()
 
@@ -221,7 +232,7 @@ class Pool:
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - only read
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
@@ -230,7 +241,9 @@ class Pool:
         job = self._core.call(func, args, kwds)
         return self._result(ApplyResult(self, job, callback, error_callback), job)
 
-    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
         """Return the list of `func(item)` for all items, in their order.
 
         `chunksize` is the number of items that make one task; None: as many as suits the time they take.
@@ -248,7 +261,12 @@ class Pool:
         """As `map`, but return at once. The callback gets the whole list."""
         return self._map_async(func, iterable, _CHUNK, chunksize, callback, error_callback)
 
-    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
         """As `map`, but each item holds the arguments of one call."""
         return self._map_async(func, iterable, _STARRED_CHUNK, chunksize).get()
 
@@ -265,13 +283,26 @@ class Pool:
 
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
         """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there."""
-        return self._imap(func, iterable, chunksize, IMapIterator, "Chunksize must be 1+, not {0:n}")
+        return self._imap(
+            func, iterable, chunksize, IMapIterator, "Chunksize must be 1+, not {0:n}"
+        )
 
-    def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Any:
         """As `imap`, but the results come in the order in which they are done."""
-        return self._imap(func, iterable, chunksize, IMapUnorderedIterator, "Chunksize must be 1+, not {0!r}")
+        return self._imap(
+            func, iterable, chunksize, IMapUnorderedIterator, "Chunksize must be 1+, not {0!r}"
+        )
 
-    def _imap(self, func: Any, iterable: Iterable[Any], chunksize: int, kind: type[IMapIterator], refusal: str) -> Any:
+    def _imap(
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int,
+        kind: type[IMapIterator],
+        refusal: str,
+    ) -> Any:
         self._check_running()
         if chunksize < 1:
             raise ValueError(refusal.format(chunksize))
@@ -319,7 +350,9 @@ class Pool:
             job.announce()
             if self._announcer is None:
                 args = (self._core, self._cache)
-                self._announcer = threading.Thread(target=_announce, args=args, name="PoolCallbacks", daemon=True)
+                self._announcer = threading.Thread(
+                    target=_announce, args=args, name="PoolCallbacks", daemon=True
+                )
                 self._announcer.start()
         return result
 
@@ -361,7 +394,9 @@ def _usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) or os.cpu_count() or 1
 
 
-def _feed(iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int) -> None:
+def _feed(
+    iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
+) -> None:
     """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
     try:
         iterator = iter(iterable)
@@ -403,7 +438,12 @@ class ThreadPool(Pool):
 
         return Process(*args, **kwds)
 
-    def __init__(self, processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
         super().__init__(processes, initializer, initargs)
 
     @staticmethod
@@ -413,7 +453,9 @@ class ThreadPool(Pool):
         return ThreadCore()
 
     @staticmethod
-    def _new_crew(core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]) -> Any:
+    def _new_crew(
+        core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+    ) -> Any:
         from ._thread_core import ThreadCrew
 
         return ThreadCrew(core, start, size, arguments)

@@ -1,0 +1,36 @@
+"""What a pool's worker does. Of its own, because a worker that starts as a new interpreter waits for what it must import."""
+
+from __future__ import annotations
+
+from ._procession import PoolWorker
+
+__all__: list[str] = []
+
+
+def worker(
+    handle: int,
+    place: int,
+    initializer: object = None,
+    initargs: object = (),
+    maxtasks: int | None = None,
+) -> None:
+    """Be a worker: the target of a pool's processes."""
+    try:
+        end = PoolWorker(handle, place)
+    except ValueError:
+        return  # the pool is gone
+    if initializer is not None:
+        try:
+            initializer(*initargs)  # type: ignore[operator, misc]
+        except BaseException as error:
+            end.fail(error)
+            raise
+    end.ready()
+    completed = end.run(maxtasks)
+    _debug("worker exiting after %d tasks", completed)
+
+
+def _debug(text: str, *args: object) -> None:
+    from . import util
+
+    util.debug(text, *args)
