@@ -100,7 +100,13 @@ impl PoolCore {
         self.pool.is_ready(place)
     }
 
-    fn bury(&self, py: Python<'_>, place: u32, pid: i32, exitcode: i32) -> PyResult<(bool, Option<Py<PyAny>>)> {
+    fn bury(
+        &self,
+        py: Python<'_>,
+        place: u32,
+        pid: i32,
+        exitcode: i32,
+    ) -> PyResult<(bool, Option<Py<PyAny>>)> {
         Ok(match self.pool.bury(place, pid, exitcode).map_err(raise)? {
             Remains::Worked { .. } => (true, None),
             Remains::Unready => (false, None),
@@ -198,15 +204,29 @@ impl PoolJob {
         self.job.id()
     }
 
-    fn feed(&self, iterator: &Bound<'_, PyIterator>, chunksize: usize, limit: usize) -> PyResult<bool> {
+    fn feed(
+        &self,
+        iterator: &Bound<'_, PyIterator>,
+        chunksize: usize,
+        limit: usize,
+    ) -> PyResult<bool> {
         self.feed_chunks(iterator, limit, || chunksize)
     }
 
-    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: u64, limit: usize) -> PyResult<bool> {
+    fn feed_map(
+        &self,
+        iterator: &Bound<'_, PyIterator>,
+        length: u64,
+        workers: u64,
+        limit: usize,
+    ) -> PyResult<bool> {
         self.feed_chunks(iterator, limit, || {
             let fed = self.fed.load(Relaxed);
             let most = length.saturating_sub(fed) / (workers.max(1) * TAIL);
-            let worth = self.job.measured().map_or(1, |item| CHUNK_TIME.as_nanos() / item.as_nanos().max(1));
+            let worth = self
+                .job
+                .measured()
+                .map_or(1, |item| CHUNK_TIME.as_nanos() / item.as_nanos().max(1));
             let size = (worth as u64).min(most).max(1);
             self.fed.store(fed + size, Relaxed);
             size as usize
@@ -244,7 +264,10 @@ impl PoolJob {
     fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let (submitted, _) = self.job.progress();
         let list = PyList::empty(py);
-        let order = self.job.first_failure().map_or(0..submitted, |failed| failed..failed + 1);
+        let order = self
+            .job
+            .first_failure()
+            .map_or(0..submitted, |failed| failed..failed + 1);
         for number in order {
             let Some(item) = self.job.take(number, deadline(Some(0.0))).ok().flatten() else {
                 return Ok((false, helper(py, "_already_taken")?.call0()?));
@@ -259,7 +282,11 @@ impl PoolJob {
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+    fn next<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
         let found = if self.by_time {
             wait(py, || self.job.take_any(deadline))?
@@ -286,7 +313,12 @@ impl PoolJob {
 }
 
 impl PoolJob {
-    fn feed_chunks(&self, iterator: &Bound<'_, PyIterator>, limit: usize, mut size: impl FnMut() -> usize) -> PyResult<bool> {
+    fn feed_chunks(
+        &self,
+        iterator: &Bound<'_, PyIterator>,
+        limit: usize,
+        mut size: impl FnMut() -> usize,
+    ) -> PyResult<bool> {
         let mut iterator = iterator.clone();
         for _ in 0..limit {
             if self.job.is_sealed() {
@@ -328,7 +360,12 @@ impl PoolJob {
         refused.insert(self.job.refuse(), error.unbind());
     }
 
-    fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        number: u64,
+        item: Item,
+    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let error = match item {
             Item::Done(message) => match payload::loads(py, message) {
                 Ok(value) => return Ok((true, value)),
@@ -343,7 +380,9 @@ impl PoolJob {
                 None => helper(py, "_already_taken")?.call0()?,
             },
             Item::Lost(Loss::Stopped) => {
-                let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
+                let error = lock(&self.stopped)
+                    .as_ref()
+                    .map(|error| error.clone_ref(py));
                 match error {
                     Some(error) => error.bind(py).call0()?,
                     None => helper(py, "_already_taken")?.call0()?,
@@ -355,11 +394,17 @@ impl PoolJob {
 }
 
 /// The next task's arguments: an item (`chunksize` 0) or a tuple of up to `chunksize` items.
-fn next_task<'py>(iterator: &mut Bound<'py, PyIterator>, chunksize: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn next_task<'py>(
+    iterator: &mut Bound<'py, PyIterator>,
+    chunksize: usize,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     if chunksize == 0 {
         return iterator.next().transpose();
     }
-    let items = iterator.by_ref().take(chunksize).collect::<PyResult<Vec<_>>>()?;
+    let items = iterator
+        .by_ref()
+        .take(chunksize)
+        .collect::<PyResult<Vec<_>>>()?;
     if items.is_empty() {
         return Ok(None);
     }
@@ -373,9 +418,15 @@ fn dump_function(func: &Bound<'_, PyAny>, mode: u8) -> PyResult<Message> {
     if !pickled.has_buffers() {
         return pickled.pack();
     }
-    let pickler = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
+    let pickler = func
+        .py()
+        .import("procession.reduction")?
+        .getattr("ForkingPickler")?;
     let body = PyBuffer::<u8>::get(&pickler.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
-    let out = Outgoing { body: &body, ..Outgoing::default() };
+    let out = Outgoing {
+        body: &body,
+        ..Outgoing::default()
+    };
     Message::pack(out).map_err(raise)
 }
 

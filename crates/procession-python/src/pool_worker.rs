@@ -33,7 +33,8 @@ pub struct PoolWorker {
 impl PoolWorker {
     #[new]
     fn new(handle: u64, place: u32) -> PyResult<Self> {
-        let handle = Handle::from_bits(handle).ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
+        let handle = Handle::from_bits(handle)
+            .ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
         let worker = Worker::attach(handle, place).map_err(raise)?;
         Ok(Self { worker })
     }
@@ -66,7 +67,13 @@ impl PoolWorker {
 
 impl PoolWorker {
     /// Do a task. An error means that the worker must end, and the task with it.
-    fn perform(&self, py: Python<'_>, task: &Task, arguments: Incoming, functions: &mut Functions) -> PyResult<(Verdict, Message)> {
+    fn perform(
+        &self,
+        py: Python<'_>,
+        task: &Task,
+        arguments: Incoming,
+        functions: &mut Functions,
+    ) -> PyResult<(Verdict, Message)> {
         let value = match self.call(py, task, arguments, functions) {
             Ok(value) => value,
             Err(error) => {
@@ -83,10 +90,17 @@ impl PoolWorker {
         }
     }
 
-    fn call<'py>(&self, py: Python<'py>, task: &Task, arguments: Incoming, functions: &mut Functions) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        task: &Task,
+        arguments: Incoming,
+        functions: &mut Functions,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let Some(id) = task.function() else {
             let call = payload::loads(py, arguments)?;
-            let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
+            let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
+                call.extract()?;
             drop(call);
             let args = sequence(args)?;
             return match kwds.cast_into::<PyDict>() {
@@ -108,10 +122,15 @@ impl PoolWorker {
         let begin = Instant::now();
         let items = sequence(arguments)?;
         for item in items.iter_borrowed() {
-            let result = if mode == CHUNK { func.call1((item,))? } else { func.call1(sequence(item.to_owned())?)? };
+            let result = if mode == CHUNK {
+                func.call1((item,))?
+            } else {
+                func.call1(sequence(item.to_owned())?)?
+            };
             results.append(result)?;
         }
-        self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
+        self.worker
+            .measured(task, begin.elapsed() / items.len().max(1) as u32);
         Ok(results.into_any())
     }
 }
@@ -135,14 +154,21 @@ struct Functions {
 }
 
 impl Functions {
-    fn get<'py>(&mut self, py: Python<'py>, worker: &Worker, task: &Task, id: (u32, u32)) -> PyResult<(Bound<'py, PyAny>, u8)> {
+    fn get<'py>(
+        &mut self,
+        py: Python<'py>,
+        worker: &Worker,
+        task: &Task,
+        id: (u32, u32),
+    ) -> PyResult<(Bound<'py, PyAny>, u8)> {
         if let Some((_, func, mode)) = self.known.iter().find(|(known, ..)| *known == id) {
             return Ok((func.bind(py).clone(), *mode));
         }
         self.known.retain(|&(known, ..)| worker.is_current(known));
         let body = worker.function(task).map_err(raise)?;
         let loads = py.import("_pickle")?.getattr("loads")?;
-        let (func, mode): (Bound<'py, PyAny>, u8) = loads.call1((PyBytes::new(py, &body),))?.extract()?;
+        let (func, mode): (Bound<'py, PyAny>, u8) =
+            loads.call1((PyBytes::new(py, &body),))?.extract()?;
         self.known.push((id, func.clone().unbind(), mode));
         Ok((func, mode))
     }
@@ -153,7 +179,9 @@ fn flush(py: Python<'_>) {
     let Ok(sys) = py.import("sys") else { return };
     for name in ["stdout", "stderr"] {
         // A stream that is closed, missing or broken has nothing to lose.
-        let _ = sys.getattr(name).and_then(|stream| stream.call_method0("flush"));
+        let _ = sys
+            .getattr(name)
+            .and_then(|stream| stream.call_method0("flush"));
     }
 }
 

@@ -7,7 +7,7 @@ use super::shared::{Phase, State, Status, View};
 use super::table::{Table, Use};
 use crate::arena::Handle;
 use crate::channel::{Incoming, Message};
-use crate::roll::Owner;
+use crate::roll::{self, Owner};
 use crate::{family, Deadline, Result, WaitError};
 use std::collections::VecDeque;
 use std::sync::atomic::{
@@ -396,6 +396,10 @@ impl Inner {
         local.table.give_back(place);
         self.tell(&local, 0);
         drop(local);
+        if let Some(owner) = owner {
+            // The roll asks the kernel, and gives back what the dead one owned.
+            let _ = roll::is_alive(owner);
+        }
         // Whatever the dead one was woken for, another shall do.
         self.view.shared.work.notify(u32::MAX);
         Ok(if let Remains::Worked { .. } = remains {

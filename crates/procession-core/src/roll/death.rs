@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
-use super::{me, Owner};
+use super::Owner;
 use crate::sys::pidfd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,7 +100,8 @@ fn is_over(entry: &Entry, life: Life) -> bool {
 
 /// Clear away `owner`, which is dead. Idempotent: when the reaper dies, another one takes over.
 fn bury(table: &Table, owner: Owner, entry: &Entry) {
-    let Ok(me) = me() else { return };
+    // Without an entry there is no name to do it under; and registering here could come back here.
+    let Some(me) = me_already() else { return };
     let mine = Life::dead(owner.generation(), me);
     loop {
         let life = entry.life();

@@ -106,9 +106,16 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
     // The loser's entry is freed again; a lock here could be inherited held by a child of fork.
     let pid = std::process::id();
     let start = proc::start_time(pid).unwrap_or(0);
+    let before = table().map_or(0, Table::size);
     let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
     match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(me),
+        Ok(_) => {
+            if before != 0 && table().is_some_and(|table| table.size() > before) {
+                // There was no room: the next one shall find some.
+                death::sweep();
+            }
+            Ok(me)
+        }
         Err(first) => {
             if let Some((table, entry)) = table().and_then(|table| Some((table, table.get(me)?))) {
                 table.release(me, entry.life());
@@ -135,7 +142,8 @@ pub(super) fn claim(
         if let Some(owner) = table.claim_any(stage, pid, start, parent, by_fork) {
             return Ok(owner);
         }
-        if seen == 0 || death::sweep() == seen {
+        // Only who has an entry of its own can clear away others.
+        if seen == 0 || me_already().is_none() || death::sweep() == seen {
             table.grow(seen)?;
         }
     }
