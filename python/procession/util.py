@@ -378,9 +378,13 @@ def close_all_fds_except(fds: Any) -> None:
         os.closerange(low + 1, high)
 
 
+_empty_stdin: Any = None
+
+
 def _close_stdin() -> None:
     """Point `sys.stdin` to nothing: the terminal's input is the main process's."""
-    if sys.stdin is None:
+    global _empty_stdin
+    if sys.stdin is None or sys.stdin is _empty_stdin:
         return
     try:
         sys.stdin.close()
@@ -389,7 +393,7 @@ def _close_stdin() -> None:
     try:
         fd = os.open(os.devnull, os.O_RDONLY)
         try:
-            sys.stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
+            sys.stdin = _empty_stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
         except BaseException:
             os.close(fd)
             raise
