@@ -45,10 +45,10 @@ def main():
     pool.join()
 
     pool = procession.Pool(2)
-    endless = pool.map_async(never_ends, range(4))
+    pool.map_async(never_ends, range(4))
     pool.terminate()
     pool.join()
-    print("terminated, ready:", endless.ready())
+    print("terminated and joined")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def pool_async(run: Run) -> str:
         "after close: Pool not running",
         "ready after wait: True successful: True",
         f"old work: {cubes}",
-        "terminated, ready: False",
+        "terminated and joined",
     ]
     same(run.lines, wanted, "lines")
     return "closed pool refused new work and finished the old; endless work terminated"
