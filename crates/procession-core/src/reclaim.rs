@@ -36,7 +36,7 @@ pub(crate) fn in_progress() -> bool {
 pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
     let known = [
         one::<crate::channel::Queue>(),
-        one::<crate::process::ChildRecord>(),
+        one::<crate::process::Outcome>(),
         one::<crate::pool::Shared>(),
         one::<crate::shared::Shared>(),
     ];

@@ -391,7 +391,7 @@ impl ZygoteRequest {
         let Some(server) = lock(&self.server.get().server).take() else {
             return Err(PyRuntimeError::new_err("this process is no zygote's child"));
         };
-        let Some((fds, _record)) = request.in_child(server).map_err(raise)? else {
+        let Some(fds) = request.in_child(server).map_err(raise)? else {
             return Ok(false);
         };
         for fd in fds {

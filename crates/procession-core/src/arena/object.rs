@@ -27,6 +27,7 @@ pub enum Kind {
     Job = 10,
     Pool = 11,
     Cell = 12,
+    Outcome = 13,
 }
 
 /// The shared state of an object: only atomics (and bytes guarded by them), no pointers.

@@ -6,6 +6,7 @@
 mod child;
 mod exit;
 mod fork;
+mod outcome;
 mod record;
 mod spawn;
 mod watch;
@@ -14,6 +15,6 @@ pub mod zygote;
 pub use child::Child;
 pub use exit::Exit;
 pub use fork::{fork, Forked};
-pub use record::ChildRecord;
+pub use outcome::Outcome;
 pub use spawn::spawn;
 pub use watch::watch_parent;

@@ -2,13 +2,12 @@
 
 use super::Exit;
 use crate::arena::{Kind, Object};
-use crate::channel::{Envelope, Incoming, Message};
 use crate::roll::{self, Owner};
 use crate::sync::wait::EventCount;
-use crate::{Deadline, Result, WaitError};
+use crate::{Deadline, WaitError};
 use std::sync::atomic::{
     AtomicI32, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 use std::time::Duration;
 
@@ -27,23 +26,12 @@ pub struct ChildRecord {
     /// The zygote that read the request; set before `TAKEN`.
     zygote: AtomicU32,
     event: EventCount,
-    /// Whether `result` holds a message: [`EMPTY`], [`POSTING`], [`POSTED`].
-    posted: AtomicU32,
-    /// What the child leaves to its parent. Written once by the child, read by the parent after the child's end.
-    result: Envelope,
 }
 
 // SAFETY: only atomics; every state word but the known ones is treated as corrupt or as "not yet", and status words decode from any value.
 unsafe impl Object for ChildRecord {
     const KIND: Kind = Kind::Child;
     const NAME: &'static str = "child record";
-
-    fn destroy(&self) {
-        // DEATH: of a child while it was posting leaves an envelope that may be half filled; discarding copes with that.
-        if self.posted.load(Acquire) != EMPTY {
-            self.result.discard();
-        }
-    }
 }
 
 const REQUESTED: u32 = 0;
@@ -52,10 +40,6 @@ const RUNNING: u32 = 2;
 const EXITED: u32 = 3;
 const FAILED: u32 = 4;
 const ABANDONED: u32 = 5;
-
-const EMPTY: u32 = 0;
-const POSTING: u32 = 1;
-const POSTED: u32 = 2;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,26 +131,6 @@ impl ChildRecord {
             Ok(exit) => Ok(Some(exit)),
             Err(WaitError::TimedOut) => Ok(None),
             Err(e) => Err(e),
-        }
-    }
-
-    /// Child: leave `message` to the parent. Once only; a second one is dropped.
-    pub fn post_result(&self, message: Message) {
-        if self
-            .posted
-            .compare_exchange(EMPTY, POSTING, AcqRel, Acquire)
-            .is_ok()
-        {
-            self.result.post(message);
-            self.posted.store(POSTED, Release);
-        }
-    }
-
-    /// Parent, once the child has ended: what it left.
-    pub fn take_result(&self) -> Result<Option<Incoming>> {
-        match self.posted.compare_exchange(POSTED, EMPTY, AcqRel, Acquire) {
-            Ok(_) => self.result.open().map(Some),
-            Err(_) => Ok(None),
         }
     }
 

@@ -20,15 +20,6 @@ pub struct Pending {
 
 /// Ask for a child that works on the parcel `token` and gets duplicates of `fds`. `None`: there is no living zygote, start one.
 pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, WaitError> {
-    request_with(Ref::create()?, token, fds)
-}
-
-/// The same with a record of the caller's, fresh from the arena.
-pub fn request_with(
-    record: Ref<ChildRecord>,
-    token: u64,
-    fds: &[BorrowedFd<'_>],
-) -> Result<Option<Pending>, WaitError> {
     if fds.len() >= scm::MAX_FDS {
         return Err(Error::os("sendmsg", Errno::TOOMANYREFS).into());
     }
@@ -38,6 +29,7 @@ pub fn request_with(
     let Some(socket) = channel.socket() else {
         return Ok(None);
     };
+    let record = Ref::<ChildRecord>::create()?;
     let ask = Ask {
         record: record.handle(),
         token,

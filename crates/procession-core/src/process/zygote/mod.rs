@@ -8,5 +8,5 @@ mod server;
 mod wire;
 
 pub use channel::{attach, channel, forget, pid, start};
-pub use client::{request, request_with, Pending};
+pub use client::{request, Pending};
 pub use server::{Event, Request, Server};

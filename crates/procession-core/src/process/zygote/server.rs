@@ -143,8 +143,8 @@ impl Request {
     }
 
     /// In the child, first of all: the signal mask as it was, the zygote's descriptors closed, the asker's channel taken over.
-    /// `None` when the asker waits no longer: leave at once. Otherwise the descriptors for the child and its record.
-    pub fn in_child(self, server: Server) -> Result<Option<(Vec<OwnedFd>, Ref<ChildRecord>)>> {
+    /// `None` when the asker waits no longer: leave at once. Otherwise the descriptors for the child.
+    pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
         let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // The children's records are the zygote's: dropping our view of them gives nothing back.
         let Server {
@@ -156,7 +156,6 @@ impl Request {
             return Ok(None);
         }
         attach(self.channel, zygote)?;
-        let record = Ref::attach(self.record.handle())?;
-        Ok(Some((self.fds, record)))
+        Ok(Some(self.fds))
     }
 }

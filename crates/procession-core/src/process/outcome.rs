@@ -1,0 +1,60 @@
+//! What a child leaves to its parent: one message.
+
+use crate::arena::{Kind, Object};
+use crate::channel::{Envelope, Incoming, Message};
+use crate::Result;
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire, Release},
+};
+
+/// A place for one message, from a child that ends to whoever waits for its end. Zero-filled: there is none.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Outcome {
+    state: AtomicU32,
+    message: Envelope,
+}
+
+const EMPTY: u32 = 0;
+const POSTING: u32 = 1;
+const POSTED: u32 = 2;
+const TAKING: u32 = 3;
+
+// SAFETY: atomics only; the envelope validates what it finds, and a state that is none of the known is treated as no message.
+unsafe impl Object for Outcome {
+    const KIND: Kind = Kind::Outcome;
+    const NAME: &'static str = "outcome of a process";
+
+    fn destroy(&self) {
+        // DEATH: in the middle of posting or taking leaves the envelope half filled or half emptied; discarding copes with both.
+        if self.state.load(Acquire) != EMPTY {
+            self.message.discard();
+        }
+    }
+}
+
+impl Outcome {
+    /// Child: leave `message`. Once only: a second one is dropped.
+    pub fn post(&self, message: Message) {
+        if self.step(EMPTY, POSTING) {
+            self.message.post(message);
+            self.state.store(POSTED, Release);
+        }
+    }
+
+    /// Parent, once the child has ended: what it left. `None` when it left nothing, or died in the middle of it.
+    pub fn take(&self) -> Result<Option<Incoming>> {
+        if !self.step(POSTED, TAKING) {
+            return Ok(None);
+        }
+        let incoming = self.message.open()?;
+        self.state.store(EMPTY, Release);
+        Ok(Some(incoming))
+    }
+
+    fn step(&self, from: u32, to: u32) -> bool {
+        // SYNC: acquire sees the message that the release of POSTED published.
+        self.state.compare_exchange(from, to, AcqRel, Acquire).is_ok()
+    }
+}
