@@ -273,12 +273,8 @@ pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<O
 pub fn zygote_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
     zygote::start(|fd| {
         let launched = launch.call1((fd,))?;
-        let child = launched
-            .cast::<Child>()
-            .map_err(PyErr::from)?
-            .get()
-            .open()?;
-        Ok::<_, Raised>(child)
+        let child = launched.cast::<Child>().map_err(PyErr::from)?;
+        Ok::<_, Raised>(child.get().pid)
     })
     .map_err(|raised| raised.0)
 }

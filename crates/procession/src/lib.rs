@@ -1,1 +1,44 @@
-//! Rust face.
+//! Processes for Rust programs, shaped on [`std::thread`]: what a thread does there, a process does here, in an address space of its own.
+//!
+//! ```no_run
+//! fn double(n: u64) -> u64 {
+//!     n * 2
+//! }
+//!
+//! fn main() -> procession::Result<()> {
+//!     let child = procession::spawn(double, 21)?;
+//!     println!("{} says {}", child.name().to_owned(), child.join()?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How a child finds its function
+//!
+//! A child of the start methods [`Spawn`](StartMethod::Spawn) and [`Forkserver`](StartMethod::Forkserver) is the same executable, run once
+//! more. Before its `main`, a constructor that this crate puts into the program looks for one environment variable; if it is there, it
+//! removes it, fetches the function's place in the executable and its arguments, calls it and exits. So `main` needs no attribute and the
+//! function no macro, and a program that starts no process pays one look-up of an environment variable.
+//!
+//! What this asks for: the function is a plain `fn` (or a closure that captures nothing) of the executable itself, not of a shared library;
+//! arguments and result implement serde's traits; constructors of the program that run after this crate's have not run when the
+//! function does, and neither has `main`: what it sets up (a logger, a static) the function must set up for itself, except with
+//! [`Fork`](StartMethod::Fork).
+
+mod children;
+mod entry;
+mod error;
+mod image;
+mod join;
+mod order;
+mod panic;
+mod process;
+mod run;
+mod spawn;
+mod start;
+pub mod travel;
+
+pub use error::{Error, JoinError, Result};
+pub use join::JoinHandle;
+pub use process::{cpu_count, current, parent, Process};
+pub use spawn::{spawn, Builder};
+pub use start::{set_start_method, start_method, StartMethod};

@@ -4,14 +4,15 @@
 //! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
 
 use crate::process::child::{process, readable};
-use crate::process::{Child, Exit};
 use crate::sys::scm;
+use crate::sys::signal::reap;
 use crate::{Deadline, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{fstat, FileType};
 use rustix::process::{pidfd_open, PidfdFlags};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 /// The asking end.
@@ -22,19 +23,19 @@ pub(super) struct Channel {
     /// What the socket is, so that a program that closed it behind our back, and opened something else under its number, is noticed.
     inode: u64,
     pid: i32,
-    /// The zygote, if it is our own child: then reaping it is up to us.
-    child: Option<Arc<Child>>,
+    /// The process whose child the zygote is, if we know: reaping it is up to that one. 0 once it was reaped.
+    parent: AtomicU32,
 }
 
 impl Channel {
-    fn new(socket: OwnedFd, pid: i32, child: Option<Arc<Child>>) -> Result<Arc<Self>> {
+    fn new(socket: OwnedFd, pid: i32, parent: u32) -> Result<Arc<Self>> {
         let inode = socket_inode(socket.as_fd())
             .ok_or(Error::Corrupt("the zygote's descriptor is no socket"))?;
         Ok(Arc::new(Self {
             socket: Some(socket),
             inode,
             pid,
-            child,
+            parent: AtomicU32::new(parent),
         }))
     }
 
@@ -46,15 +47,30 @@ impl Channel {
 
     /// Whether somebody is there to read a request.
     pub(super) fn lives(&self) -> bool {
-        if let Some(child) = &self.child {
-            let _: Result<Option<Exit>, _> = child.try_wait(); // reaps
+        let lives = self.socket().is_some_and(|socket| !hung_up(socket)) && process_lives(self.pid);
+        if !lives {
+            self.bury();
         }
-        self.socket().is_some_and(|socket| !hung_up(socket)) && process_lives(self.pid)
+        lives
+    }
+
+    /// Reap a zygote of our own that ended. Once: afterwards its pid may be another child's.
+    fn bury(&self) {
+        let me = std::process::id();
+        if !process_lives(self.pid)
+            && self
+                .parent
+                .compare_exchange(me, 0, Relaxed, Relaxed)
+                .is_ok()
+        {
+            reap(self.pid);
+        }
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        self.bury();
         if self.socket().is_none() {
             // Whatever has that number now is not ours to close.
             let _ = self.socket.take().map(IntoRawFd::into_raw_fd);
@@ -118,18 +134,19 @@ pub(super) fn living() -> Option<Arc<Channel>> {
     current.filter(|channel| channel.lives())
 }
 
-/// Start a zygote: `launch` gets its end of the channel and must run it, handing over that descriptor at the same number.
+/// Start a zygote: `launch` gets its end of the channel and must run it as a child, handing over that descriptor at the same
+/// number, and return its pid.
 /// From then on [`request`](super::request) works in this process and in all children made after it.
-pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<Arc<Child>, E>) -> Result<(), E> {
+pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<i32, E>) -> Result<(), E> {
     let (ours, theirs) = scm::pair()?;
-    let child = launch(theirs.as_raw_fd())?;
-    replace(Some(Channel::new(ours, child.pid(), Some(child))?));
+    let pid = launch(theirs.as_raw_fd())?;
+    replace(Some(Channel::new(ours, pid, std::process::id())?));
     Ok(())
 }
 
 /// Use a channel that a parent passed on, to a zygote with this pid.
 pub fn attach(socket: OwnedFd, pid: i32) -> Result<()> {
-    replace(Some(Channel::new(socket, pid, None)?));
+    replace(Some(Channel::new(socket, pid, 0)?));
     Ok(())
 }
 

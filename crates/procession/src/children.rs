@@ -1,0 +1,78 @@
+//! The children of this process that may still run: joined when it exits, the daemonic ones ended.
+
+use crate::error::wait;
+use crate::process::here;
+use crate::Process;
+use procession_core::arena::Ref;
+use procession_core::channel::Parcel;
+use procession_core::process::{Child, Outcome};
+use procession_core::Deadline;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+
+/// A child that was started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub who: Process,
+    pub child: Child,
+    pub outcome: Ref<Outcome>,
+    /// Kept until the child had every chance to take it.
+    #[expect(dead_code, reason = "dropping it is its use")]
+    pub parcel: Option<Parcel>,
+}
+
+/// Those that were neither joined nor seen to have ended.
+#[derive(Debug, Default)]
+pub(crate) struct Children(Mutex<Vec<Arc<Running>>>);
+
+/// How long a daemonic child has to follow SIGTERM when its parent exits.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Children {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Note a new child; forget those that ended meanwhile.
+    pub(crate) fn add(&self, running: Arc<Running>) {
+        static AT_EXIT: Once = Once::new();
+        AT_EXIT.call_once(|| {
+            // SAFETY: a plain function. A child of fork inherits the registration.
+            unsafe { libc::atexit(at_exit) };
+        });
+        let mut all = self.lock();
+        all.retain(|running| matches!(running.child.try_wait(), Ok(None)));
+        all.push(running);
+    }
+
+    pub(crate) fn remove(&self, running: &Arc<Running>) {
+        self.lock().retain(|other| !Arc::ptr_eq(other, running));
+    }
+
+    /// End the daemonic children, wait for the others. Errors are nobody's to hear: this process is exiting.
+    pub(crate) fn end(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        let (daemons, others): (Vec<_>, Vec<_>) =
+            all.iter().partition(|running| running.who.daemon);
+        for running in &daemons {
+            let _ = running.child.signal(libc::SIGTERM);
+        }
+        for running in &others {
+            let _ = wait(|| running.child.wait(Deadline::Never));
+        }
+        let deadline = Deadline::after(GRACE);
+        for running in &daemons {
+            if let Ok(None) = wait(|| running.child.wait(deadline)) {
+                let _ = running.child.signal(libc::SIGKILL);
+            }
+        }
+    }
+}
+
+extern "C" fn at_exit() {
+    let here = here();
+    // Not in a process that the program forked by itself.
+    if here.me.pid == std::process::id() as i32 {
+        here.children.end();
+    }
+}

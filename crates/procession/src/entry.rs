@@ -1,0 +1,248 @@
+//! What runs before `main`: in a child, the whole of its life; elsewhere, one look at the environment.
+
+use crate::run::run;
+use procession_core::process::zygote::{attach, Event, Server};
+use procession_core::{roll, Error, Family, Result, WaitError};
+use std::ffi::{c_char, c_int, CStr, CString, OsString};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// The variable that tells a program that it is a child, and how to join its family. Gone before anything of the user's runs.
+const VARIABLE: &str = "PROCESSION_CHILD";
+
+/// What [`VARIABLE`] says: numbers of descriptors that the child was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Do what the parcel says.
+    Child {
+        arena: RawFd,
+        token: u64,
+        zygote: Option<(RawFd, i32)>,
+        fds: Vec<RawFd>,
+    },
+    /// Fork on request.
+    Zygote { arena: RawFd, server: RawFd },
+}
+
+impl Role {
+    /// The environment variable that tells it.
+    pub(crate) fn variable(&self) -> (&'static str, OsString) {
+        let text = match self {
+            Self::Child {
+                arena,
+                token,
+                zygote,
+                fds,
+            } => {
+                let (socket, pid) = zygote.unwrap_or((-1, 0));
+                let fds = fds.iter().map(|fd| format!(" {fd}"));
+                format!("child {arena} {token} {socket} {pid}{}", fds.collect::<String>())
+            }
+            Self::Zygote { arena, server } => format!("zygote {arena} {server}"),
+        };
+        (VARIABLE, text.into())
+    }
+
+    /// The descriptors that must be passed.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Child { arena, zygote, fds, .. } => [*arena]
+                .into_iter()
+                .chain(zygote.map(|(socket, _)| socket))
+                .chain(fds.iter().copied())
+                .collect(),
+            Self::Zygote { arena, server } => vec![*arena, *server],
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let kind = words.next()?;
+        let mut fd = || words.next()?.parse::<RawFd>().ok();
+        match kind {
+            "zygote" => Some(Self::Zygote {
+                arena: fd()?,
+                server: fd()?,
+            }),
+            "child" => {
+                let arena = fd()?;
+                let token = words.next()?.parse().ok()?;
+                let (socket, pid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                let zygote = (socket >= 0).then_some((socket, pid));
+                let fds = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+                Some(Self::Child {
+                    arena,
+                    token,
+                    zygote,
+                    fds,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
+
+/// Called by the C library at the start of every program that this crate is linked into.
+#[used]
+#[link_section = ".init_array"]
+static ENTRY: Constructor = enter;
+
+/// Keeps [`ENTRY`] in every program that can start a process: an object file of a library is linked only if something in it is used.
+pub(crate) fn keep() {
+    std::hint::black_box(&raw const ENTRY);
+}
+
+extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *const c_char) {
+    let name = CString::new(VARIABLE).expect("a constant without NUL");
+    // SAFETY: before main there are no other threads of ours that could change the environment; the value is copied before it is removed.
+    let value = unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() {
+            return;
+        }
+        let value = CStr::from_ptr(value).to_string_lossy().into_owned();
+        libc::unsetenv(name.as_ptr());
+        value
+    };
+    name_thread(argv);
+    // A program with this variable never goes on to main: it would be run a second time.
+    match Role::parse(&value) {
+        Some(role) => live(role),
+        None => fail(&Error::Corrupt("PROCESSION_CHILD")),
+    }
+}
+
+fn live(role: Role) -> ! {
+    match role {
+        Role::Child {
+            arena,
+            token,
+            zygote,
+            fds,
+        } => {
+            let joined = join(arena).and_then(|()| match zygote {
+                Some((socket, pid)) => attach(own(socket)?, pid),
+                None => Ok(()),
+            });
+            match joined.and_then(|()| fds.into_iter().map(own).collect()) {
+                Ok(fds) => run(token, fds),
+                Err(error) => fail(&error),
+            }
+        }
+        Role::Zygote { arena, server } => match join(arena).and_then(|()| serve(server)) {
+            Ok(()) => std::process::exit(0),
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+fn fail(error: &Error) -> ! {
+    eprintln!(
+        "procession: process {} cannot join the one that started it: {error}",
+        std::process::id()
+    );
+    std::process::exit(101)
+}
+
+fn join(arena: RawFd) -> Result<()> {
+    Family::attach(own(arena)?)?.me();
+    Ok(())
+}
+
+/// A descriptor that was passed at this number; close-on-exec from now on.
+fn own(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: changes a flag, and fails on a number that is no descriptor.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(Error::os("fcntl", std::io::Error::last_os_error()));
+    }
+    // SAFETY: open, and passed to this process for it to own.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Be the zygote: fork whenever somebody asks, until nobody is left.
+fn serve(server: RawFd) -> Result<()> {
+    roll::set_name("zygote");
+    // Ctrl-C is for those who work.
+    // SAFETY: dispositions without handlers.
+    let interrupt = unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    let mut server = Server::new(own(server)?)?;
+    loop {
+        let request = match server.next() {
+            Ok(Event::Fork(request)) => request,
+            Ok(Event::Quit) => return Ok(()),
+            Err(WaitError::Interrupted) => continue,
+            Err(WaitError::Other(error)) => return Err(error),
+            Err(_) => return Err(Error::Corrupt("zygote")),
+        };
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => {
+                let token = request.token;
+                // SAFETY: as above.
+                unsafe { libc::signal(libc::SIGINT, interrupt) };
+                match request.in_child(server) {
+                    Ok(Some(fds)) => run(token, fds),
+                    Ok(None) => std::process::exit(0),
+                    Err(error) => fail(&error),
+                }
+            }
+            pid if pid > 0 => request.forked(&mut server, pid),
+            _ => {
+                let code = std::io::Error::last_os_error().raw_os_error();
+                roll::abandon_reserved();
+                request.failed(code.unwrap_or(libc::EAGAIN));
+            }
+        }
+    }
+}
+
+/// Let `ps` show the program's name, not that of the link it was executed by.
+fn name_thread(argv: *const *const c_char) {
+    // SAFETY: the C library passes the program's arguments, which end with a null pointer.
+    let program = unsafe {
+        if argv.is_null() || (*argv).is_null() {
+            return;
+        }
+        CStr::from_ptr(*argv)
+    };
+    let name = program
+        .to_bytes()
+        .rsplit(|&byte| byte == b'/')
+        .next()
+        .unwrap_or_default();
+    if let Ok(name) = CString::new(name) {
+        // SAFETY: the kernel copies at most 16 bytes of the string.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Role;
+
+    #[test]
+    fn roles_survive_the_environment() {
+        for role in [
+            Role::Zygote { arena: 3, server: 9 },
+            Role::Child {
+                arena: 3,
+                token: u64::MAX,
+                zygote: None,
+                fds: vec![],
+            },
+            Role::Child {
+                arena: 3,
+                token: 7,
+                zygote: Some((5, 77)),
+                fds: vec![8, 9],
+            },
+        ] {
+            let text = role.variable().1.into_string().unwrap();
+            assert_eq!(Role::parse(&text), Some(role));
+        }
+        for text in ["", "child", "child 3 4 -1", "zygote 3 x", "child 3 4 -1 0 x"] {
+            assert_eq!(Role::parse(text), None, "{text:?}");
+        }
+    }
+}

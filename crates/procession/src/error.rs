@@ -1,0 +1,109 @@
+//! What can go wrong: in starting a process, and in a process.
+
+use procession_core::{Error as Engine, WaitError};
+
+/// The result of what may fail in this process.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine or the system refused.
+    #[error(transparent)]
+    Engine(#[from] Engine),
+    /// A value could not be turned into bytes.
+    #[error("a {kind} cannot be sent to another process: {source}")]
+    Encode {
+        /// The value's type.
+        kind: &'static str,
+        /// Why not.
+        source: postcard::Error,
+    },
+    /// Bytes that came from another process are no such value.
+    #[error("what another process sent is no {kind}: {source}")]
+    Decode {
+        /// The expected type.
+        kind: &'static str,
+        /// Why not.
+        source: postcard::Error,
+    },
+    /// The function is not part of the executable.
+    #[error("{0} is not part of this executable (a shared library's?): a child could not find it; use a function of the program itself, or StartMethod::Fork")]
+    Elsewhere(&'static str),
+    /// A daemonic process must not start others: nobody would end them.
+    #[error("daemonic processes are not allowed to have children")]
+    Daemon,
+    /// The helper process of `StartMethod::Forkserver` ends before it can start a child.
+    #[error("the fork server ended before it could start a child")]
+    Zygote,
+    /// The child did not return.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
+
+/// Why a process left no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Its function panicked.
+    #[error("the process panicked at {location}: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// File, line and column.
+        location: String,
+        /// The calls that led there.
+        backtrace: String,
+    },
+    /// A signal ended it.
+    #[error("the process was ended by signal {}", signal_name(*.0))]
+    Signaled(i32),
+    /// It exited before its function returned.
+    #[error("the process exited with code {0} before its function returned")]
+    Exited(i32),
+    /// It ended, but whoever could tell how is gone.
+    #[error("the process ended before its function returned, and who could tell how is gone")]
+    Unknown,
+    /// There is a result, but it did not arrive.
+    #[error("the process's result is lost: {0}")]
+    Lost(String),
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGSYS => "SIGSYS",
+        _ => return signal.to_string(),
+    };
+    format!("{signal} ({name})")
+}
+
+/// A wait that nothing bounds, retried after signals: what is left is an error of the engine.
+pub(crate) fn wait<T>(mut wait: impl FnMut() -> Result<T, WaitError>) -> Result<T, Engine> {
+    loop {
+        match wait() {
+            Ok(value) => return Ok(value),
+            Err(WaitError::Interrupted) => {}
+            Err(WaitError::Other(error)) => return Err(error),
+            Err(WaitError::TimedOut | WaitError::OwnerDied(_)) => {
+                return Err(Engine::Corrupt("a wait without a deadline ended"));
+            }
+        }
+    }
+}

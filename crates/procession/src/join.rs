@@ -1,0 +1,109 @@
+//! The parent's hold on a child.
+
+use crate::children::Running;
+use crate::error::wait;
+use crate::order::{LOST, PANICKED, RETURNED};
+use crate::process::here;
+use crate::{travel, Error, JoinError, Result};
+use procession_core::channel::Incoming;
+use procession_core::process::Exit;
+use procession_core::Deadline;
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A process that was started, and will leave an `R`.
+///
+/// Dropping it does not end the process. One that is not daemonic is waited for when the parent exits, a daemonic one is ended then.
+#[derive(Debug)]
+pub struct JoinHandle<R> {
+    running: Arc<Running>,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<R> JoinHandle<R> {
+    pub(crate) fn new(running: Arc<Running>) -> Self {
+        Self {
+            running,
+            result: PhantomData,
+        }
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> i32 {
+        self.running.child.pid()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.running.who.name()
+    }
+
+    /// Whether it ends with its parent.
+    pub fn is_daemon(&self) -> bool {
+        self.running.who.is_daemon()
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.running.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// A descriptor that polls readable once it has ended.
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.running.child.sentinel()
+    }
+
+    /// Ask it to end: SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        Ok(self.running.child.signal(libc::SIGTERM)?)
+    }
+
+    /// End it: SIGKILL.
+    pub fn kill(&self) -> Result<()> {
+        Ok(self.running.child.signal(libc::SIGKILL)?)
+    }
+
+    /// Wait at most `timeout` for its end; whether it ended.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Deadline::after(timeout);
+        Ok(wait(|| self.running.child.wait(deadline))?.is_some())
+    }
+}
+
+impl<R: DeserializeOwned> JoinHandle<R> {
+    /// Wait for its end and take what its function returned.
+    pub fn join(self) -> Result<R, JoinError> {
+        let running = &self.running;
+        let lost = |error: Error| JoinError::Lost(error.to_string());
+        let exit = wait(|| running.child.wait(Deadline::Never)).map_err(|e| lost(e.into()))?;
+        here().children.remove(running);
+        match running.outcome.take().map_err(|e| lost(e.into()))? {
+            Some(incoming) => read(&incoming),
+            None => Err(match exit.unwrap_or(Exit::Unknown) {
+                Exit::Code(code) => JoinError::Exited(code),
+                Exit::Signal(signal) => JoinError::Signaled(signal),
+                Exit::Unknown => JoinError::Unknown,
+            }),
+        }
+    }
+}
+
+fn read<R: DeserializeOwned>(incoming: &Incoming) -> Result<R, JoinError> {
+    let lost = |error: Error| JoinError::Lost(error.to_string());
+    let (kind, rest) = incoming.body().split_first().unwrap_or((&LOST, &[]));
+    match *kind {
+        RETURNED => travel::unpack(rest, Vec::new()).map_err(lost),
+        PANICKED => {
+            let (message, location, backtrace) = travel::unpack(rest, Vec::new()).map_err(lost)?;
+            Err(JoinError::Panicked {
+                message,
+                location,
+                backtrace,
+            })
+        }
+        _ => Err(JoinError::Lost(String::from_utf8_lossy(rest).into_owned())),
+    }
+}

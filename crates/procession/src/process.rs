@@ -1,0 +1,144 @@
+//! Who this process is.
+
+use crate::children::Children;
+use serde::{Deserialize, Serialize};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::Mutex;
+
+/// A process of the family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub(crate) pid: i32,
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    /// Numbers of its ancestors and its own among their siblings; empty for the first process.
+    pub(crate) path: Vec<u32>,
+}
+
+impl Process {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its name: what it was given, or `Process-1`, `Process-2`..., children of the latter `Process-2:1`..., and `MainProcess` for the first.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it ends with its parent.
+    pub fn is_daemon(&self) -> bool {
+        self.daemon
+    }
+}
+
+/// What this process knows of itself.
+pub(crate) struct Here {
+    pub me: Process,
+    pub parent: Option<Process>,
+    pub children: Children,
+    /// Held while a zygote is started.
+    pub zygote: Mutex<()>,
+    count: AtomicU32,
+}
+
+/// Set at most once in a process's life: allocated for ever, so that a child of fork never finds a lock on it held.
+static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
+
+impl Here {
+    pub(crate) fn new(me: Process, parent: Option<Process>) -> Self {
+        Self {
+            me,
+            parent,
+            children: Children::default(),
+            zygote: Mutex::new(()),
+            count: AtomicU32::new(0),
+        }
+    }
+
+    /// A child to be, as yet without a pid.
+    pub(crate) fn next_child(&self, name: Option<String>, daemon: bool) -> Process {
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let path: Vec<u32> = self.me.path.iter().copied().chain([number]).collect();
+        let name = name.unwrap_or_else(|| {
+            let numbers: Vec<String> = path.iter().map(u32::to_string).collect();
+            format!("Process-{}", numbers.join(":"))
+        });
+        Process {
+            pid: 0,
+            name,
+            daemon,
+            path,
+        }
+    }
+}
+
+/// This process.
+pub(crate) fn here() -> &'static Here {
+    let known = HERE.load(Ordering::Acquire);
+    if known.is_null() {
+        let me = Process {
+            pid: pid(),
+            name: "MainProcess".into(),
+            daemon: false,
+            path: Vec::new(),
+        };
+        let fresh = Box::into_raw(Box::new(Here::new(me, None)));
+        let placed =
+            HERE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
+        if placed.is_err() {
+            // SAFETY: made just above and seen by nobody else.
+            drop(unsafe { Box::from_raw(fresh) });
+        }
+        return here();
+    }
+    // SAFETY: a `Here` that was placed is never freed.
+    unsafe { &*known }
+}
+
+/// From now on this process is `me`, child of `parent`.
+pub(crate) fn become_child(mut me: Process, parent: Process) -> &'static Here {
+    me.pid = pid();
+    procession_core::roll::set_name(&me.name);
+    let fresh = Box::leak(Box::new(Here::new(me, Some(parent))));
+    HERE.store(fresh, Ordering::Release);
+    fresh
+}
+
+fn pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// This process.
+pub fn current() -> &'static Process {
+    &here().me
+}
+
+/// The process that started this one; `None` in the first process.
+pub fn parent() -> Option<&'static Process> {
+    here().parent.as_ref()
+}
+
+/// How many processes can run at once, as [`std::thread::available_parallelism`] estimates it; 1 if it cannot.
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_count_on() {
+        let main = here();
+        assert_eq!(main.me.name(), "MainProcess");
+        assert_eq!(main.next_child(None, false).name(), "Process-1");
+        assert_eq!(main.next_child(Some("Test".into()), false).name(), "Test");
+        let third = main.next_child(None, false);
+        assert_eq!(third.name(), "Process-3");
+        let third = Here::new(third, Some(main.me.clone()));
+        assert_eq!(third.next_child(None, false).name(), "Process-3:1");
+        assert_eq!(third.next_child(None, false).name(), "Process-3:2");
+    }
+}

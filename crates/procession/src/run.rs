@@ -1,0 +1,149 @@
+//! The child's side: be who the order says, call the function, leave its outcome, end.
+
+use crate::image::Image;
+use crate::order::{Arguments, Call, Order, LOST, PANICKED};
+use crate::panic::{catch, Speak};
+use crate::process::{become_child, here};
+use crate::travel::Cargo;
+use crate::{set_start_method, Error, JoinError, Process, Result};
+use procession_core::arena::{Handle, Ref};
+use procession_core::channel::{Message, Outgoing, Parcel};
+use procession_core::process::{watch_parent, Outcome};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+/// The exit code of a process whose function panicked or whose result is lost, as of a Rust program that panics.
+const FAILED: i32 = 101;
+
+/// Be the child that the parcel `token` describes, made by executing the program or by a zygote.
+pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
+    let code = perform(token, fds).unwrap_or_else(|error| {
+        // Without an order there is nobody to tell but the terminal. Mostly the parent died, and took it along.
+        eprintln!(
+            "procession: process {} ends, it cannot learn what to do: {error}",
+            std::process::id()
+        );
+        FAILED
+    });
+    here().children.end();
+    std::process::exit(code)
+}
+
+fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
+    let parcel = Parcel::take(token)?;
+    let (order, arguments): (Order, _) =
+        postcard::take_from_bytes(parcel.body()).map_err(|source| Error::Decode {
+            kind: "order",
+            source,
+        })?;
+    let start = parcel.body().len() - arguments.len();
+    let handle =
+        Handle::from_bits(order.outcome).ok_or(procession_core::Error::Corrupt("order"))?;
+    let outcome = Ref::<Outcome>::attach(handle)?;
+    set_start_method(order.start_method);
+    let image = Image::this();
+    let (call, function) = (image.address(order.call), image.address(order.function));
+    settle(order.me, order.parent)?;
+    let (Some(call), Some(function), true) = (call, function, image.mark == order.image) else {
+        let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";
+        return Ok(conclude(&outcome, Ok(Err(text.to_owned()))));
+    };
+    // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark says.
+    let call: Call = unsafe { std::mem::transmute(call as *const ()) };
+    let arguments = Arguments { parcel, start, fds };
+    let result = catch(Speak::Process, || call(function, arguments));
+    Ok(conclude(
+        &outcome,
+        result.map(|made| made.map_err(|error| error.to_string())),
+    ))
+}
+
+/// Be the child in a process made by `fork`: `f` calls the function and packs what it returned.
+pub(crate) fn run_forked(
+    me: Process,
+    parent: Process,
+    outcome: &Ref<Outcome>,
+    f: impl FnOnce() -> Result<Cargo>,
+) -> ! {
+    let code = match settle(me, parent) {
+        Ok(()) => {
+            let result = catch(Speak::AsBefore, f);
+            conclude(
+                outcome,
+                result.map(|made| made.map_err(|error| error.to_string())),
+            )
+        }
+        Err(error) => conclude(outcome, Ok(Err(error.to_string()))),
+    };
+    here().children.end();
+    // What the parent registered to be done at its exit is not this process's to do.
+    let _ = std::io::stdout().flush();
+    // SAFETY: flushes C's streams, which were flushed before the fork; ends the process.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(code)
+    }
+}
+
+/// Take on this identity.
+fn settle(me: Process, parent: Process) -> Result<()> {
+    let parent_pid = parent.pid;
+    if become_child(me, parent).me.daemon {
+        watch_parent(parent_pid)?;
+    }
+    Ok(())
+}
+
+/// Leave the outcome to the parent: the exit code.
+fn conclude(outcome: &Outcome, result: Result<Result<Cargo, String>, JoinError>) -> i32 {
+    let _ = std::io::stdout().flush();
+    let (cargo, code) = match result {
+        Ok(Ok(cargo)) => (cargo, 0),
+        Ok(Err(text)) => (lost(&text), FAILED),
+        Err(JoinError::Panicked {
+            message,
+            location,
+            backtrace,
+        }) => {
+            let parts = (message, location, backtrace);
+            let bytes = postcard::to_extend(&parts, vec![PANICKED]).unwrap_or_else(|_| vec![LOST]);
+            (
+                Cargo {
+                    bytes,
+                    ..Cargo::default()
+                },
+                FAILED,
+            )
+        }
+        Err(other) => (lost(&other.to_string()), FAILED),
+    };
+    match pack(&cargo).or_else(|error| pack(&lost(&error.to_string()))) {
+        Ok(message) => {
+            outcome.post(message);
+            code
+        }
+        Err(error) => {
+            eprintln!(
+                "procession: the result of process {} is lost: {error}",
+                std::process::id()
+            );
+            FAILED
+        }
+    }
+}
+
+fn pack(cargo: &Cargo) -> procession_core::Result<Message> {
+    Message::pack(Outgoing {
+        body: &cargo.bytes,
+        handles: &cargo.handles,
+        ..Outgoing::default()
+    })
+}
+
+fn lost(text: &str) -> Cargo {
+    let bytes = [&[LOST], text.as_bytes()].concat();
+    Cargo {
+        bytes,
+        ..Cargo::default()
+    }
+}

@@ -1,0 +1,35 @@
+//! The ways to start a process.
+
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How a child comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartMethod {
+    /// Forked by a helper process that is a fresh copy of the program and has one thread: as safe as `Spawn` and nearly as fast as
+    /// `Fork`. The default.
+    Forkserver,
+    /// The program, executed once more.
+    Spawn,
+    /// A copy of the calling process, with all its memory: the function may refer to what `main` set up, and arguments are not copied.
+    /// Of the threads only the calling one exists in the child; a lock that another one held stays locked for ever. So only for
+    /// programs that have no other threads at that time.
+    Fork,
+}
+
+static DEFAULT: AtomicU8 = AtomicU8::new(0);
+const ALL: [StartMethod; 3] = [
+    StartMethod::Forkserver,
+    StartMethod::Spawn,
+    StartMethod::Fork,
+];
+
+/// Set how children of this process, and theirs, are started from now on, unless a [`Builder`](crate::Builder) says otherwise.
+pub fn set_start_method(method: StartMethod) {
+    DEFAULT.store(method as u8, Ordering::Relaxed);
+}
+
+/// How children are started unless a [`Builder`](crate::Builder) says otherwise.
+pub fn start_method() -> StartMethod {
+    ALL[usize::from(DEFAULT.load(Ordering::Relaxed)) % ALL.len()]
+}

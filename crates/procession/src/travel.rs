@@ -1,0 +1,161 @@
+//! What goes along when a value is turned into bytes for another process: handles of shared objects, and descriptors.
+//!
+//! A shared type's `Serialize` writes its handle's number and calls [`handle`]; whoever packs the message adds the noted handles to it, so
+//! that the object lives until the receiver, whose `Deserialize` attaches to it, has a reference of its own.
+
+use crate::{Error, Result};
+use procession_core::arena::Handle;
+use serde::{de::DeserializeOwned, Serialize};
+use std::any::type_name;
+use std::cell::RefCell;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A value as it travels.
+#[derive(Debug, Default)]
+pub struct Cargo {
+    /// The value.
+    pub bytes: Vec<u8>,
+    /// The shared objects it speaks of.
+    pub handles: Vec<Handle>,
+    /// Duplicates of the descriptors it speaks of.
+    pub fds: Vec<OwnedFd>,
+}
+
+thread_local! {
+    /// Values being packed in this thread, the innermost last.
+    static PACKING: RefCell<Vec<Cargo>> = const { RefCell::new(Vec::new()) };
+    /// Descriptors that came with the values being unpacked in this thread, the innermost last.
+    static UNPACKING: RefCell<Vec<Vec<Option<OwnedFd>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Turn `value` into bytes behind `prefix`, noting what travels with it.
+pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Cargo> {
+    let scope = Scope::enter(&PACKING, Cargo::default());
+    let bytes = postcard::to_extend(value, prefix).map_err(|source| Error::Encode {
+        kind: type_name::<T>(),
+        source,
+    })?;
+    Ok(Cargo {
+        bytes,
+        ..scope.leave()
+    })
+}
+
+/// To be called while a shared object is serialized: the message will hold a reference to it. False when no message is being made.
+pub fn handle(handle: Handle) -> bool {
+    PACKING.with_borrow_mut(|all| match all.last_mut() {
+        Some(cargo) => {
+            cargo.handles.push(handle);
+            true
+        }
+        None => false,
+    })
+}
+
+/// To be called while something with a descriptor is serialized: its number in the message. `None` when no message is being made.
+pub fn fd(fd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
+    let copy = fd.try_clone_to_owned()?;
+    Ok(PACKING.with_borrow_mut(|all| {
+        let cargo = all.last_mut()?;
+        cargo.fds.push(copy);
+        Some(cargo.fds.len() as u32 - 1)
+    }))
+}
+
+/// Turn bytes back into a value; `fds` are the descriptors that came with them. Whatever holds the message's references must outlive the call.
+pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T> {
+    let scope = Scope::enter(&UNPACKING, fds.into_iter().map(Some).collect());
+    let value = postcard::from_bytes(bytes).map_err(|source| Error::Decode {
+        kind: type_name::<T>(),
+        source,
+    });
+    scope.leave(); // closes what nobody took
+    value
+}
+
+/// To be called while something with a descriptor is deserialized: the descriptor with this number, once only.
+pub fn take_fd(number: u32) -> Option<OwnedFd> {
+    UNPACKING.with_borrow_mut(|all| all.last_mut()?.get_mut(number as usize)?.take())
+}
+
+type Stack<T> = std::thread::LocalKey<RefCell<Vec<T>>>;
+
+/// An entry on top of a stack, removed also when serializing panics.
+struct Scope<T: 'static>(&'static Stack<T>);
+
+impl<T> Scope<T> {
+    fn enter(stack: &'static Stack<T>, entry: T) -> Self {
+        stack.with_borrow_mut(|all| all.push(entry));
+        Self(stack)
+    }
+
+    fn leave(self) -> T {
+        let entry = self.0.with_borrow_mut(Vec::pop);
+        std::mem::forget(self);
+        entry.expect("entered before")
+    }
+}
+
+impl<T> Drop for Scope<T> {
+    fn drop(&mut self) {
+        let entry = self.0.with_borrow_mut(Vec::pop);
+        drop(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::os::fd::AsFd;
+
+    /// Travels with a descriptor and a handle, as a shared type would.
+    struct Both(OwnedFd);
+
+    impl Serialize for Both {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            assert!(handle(Handle::from_bits(77).expect("not zero")));
+            let number = fd(self.0.as_fd())
+                .expect("it can be duplicated")
+                .expect("a message is being made");
+            number.serialize(to)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Both {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            take_fd(number)
+                .map(Self)
+                .ok_or_else(|| serde::de::Error::custom("no such descriptor"))
+        }
+    }
+
+    #[test]
+    fn handles_and_descriptors_go_along() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let cargo = collect(vec![9], &(1u8, Both(writer.into()), "text")).unwrap();
+        assert_eq!(cargo.bytes[..2], [9, 1]);
+        assert_eq!(cargo.handles, [Handle::from_bits(77).unwrap()]);
+        assert_eq!(cargo.fds.len(), 1);
+        let (one, both, text): (u8, Both, String) = unpack(&cargo.bytes[1..], cargo.fds).unwrap();
+        assert_eq!((one, text.as_str()), (1, "text"));
+        drop(both);
+        assert_eq!(
+            std::io::read_to_string(reader).unwrap(),
+            "",
+            "the end of the file: no other copy is open"
+        );
+    }
+
+    #[test]
+    fn nothing_travels_without_a_message() {
+        assert!(!handle(Handle::from_bits(1).unwrap()));
+        assert_eq!(fd(std::io::stdin().as_fd()).unwrap(), None);
+        assert!(take_fd(0).is_none());
+        assert!(matches!(
+            unpack::<String>(&[200], Vec::new()),
+            Err(Error::Decode { .. })
+        ));
+    }
+}

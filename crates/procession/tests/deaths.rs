@@ -1,0 +1,208 @@
+//! What is left when a process of the family is killed. Programs that are to be killed, or whose exit counts, are this very test
+//! executable, run once more for one of its ignored tests.
+
+#![allow(clippy::print_stdout)] // what programs say is how they are watched
+
+use procession::{Builder, JoinError, StartMethod};
+use procession_core::process::Child;
+use procession_core::Deadline;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const METHODS: [StartMethod; 3] = [
+    StartMethod::Spawn,
+    StartMethod::Fork,
+    StartMethod::Forkserver,
+];
+
+fn by(method: StartMethod) -> Builder {
+    Builder::new().start_method(method)
+}
+
+fn program(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--ignored",
+        "--exact",
+        "--nocapture",
+        "--test-threads=1",
+        name,
+    ]);
+    command
+}
+
+fn parent_pid((): ()) -> i32 {
+    // SAFETY: asks for a number.
+    unsafe { libc::getppid() }
+}
+
+fn kill(pid: i32) {
+    // SAFETY: a signal to a process that this test started.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+fn busy_for_ever((): ()) {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn outlive(zygote: i32) -> &'static str {
+    while parent_pid(()) == zygote {
+        std::thread::yield_now();
+    }
+    "outlived"
+}
+
+fn outlived(zygote: i32) -> String {
+    outlive(zygote).to_owned()
+}
+
+#[test]
+fn a_killed_zygote_is_replaced_and_its_children_go_on() {
+    let zygote = || procession::spawn(parent_pid, ()).unwrap().join().unwrap();
+    let first = zygote();
+    assert_eq!(zygote(), first, "one zygote serves all");
+    assert_ne!(first, std::process::id() as i32);
+    let busy = procession::spawn(busy_for_ever, ()).unwrap();
+    let patient = procession::spawn(outlived, first).unwrap();
+    kill(first);
+    assert_eq!(
+        patient.join(),
+        Ok("outlived".to_owned()),
+        "a result needs no zygote"
+    );
+    assert_ne!(zygote(), first);
+    assert!(!busy.is_finished());
+    busy.kill().unwrap();
+    assert_eq!(
+        busy.join(),
+        Err(JoinError::Unknown),
+        "nobody is left who knows its status"
+    );
+    for _ in 0..20 {
+        kill(zygote());
+    }
+    assert_ne!(zygote(), first);
+}
+
+/// Whether the process ends, or has ended.
+fn ends(pid: i32) -> bool {
+    let process = Child::adopt(pid).unwrap();
+    let ended = process.wait(Deadline::after(Duration::from_secs(20)));
+    ended.is_ok_and(|exit| exit.is_some())
+}
+
+#[test]
+fn daemonic_children_and_the_zygote_end_with_a_killed_root() {
+    let mut root = program("root_with_busy_daemons")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(root.stdout.take().unwrap()).lines();
+    let mut pids: Vec<i32> = Vec::new();
+    for line in lines {
+        match line.unwrap().strip_prefix("pid ") {
+            Some("all") => break,
+            Some(pid) => pids.push(pid.parse().unwrap()),
+            None => {}
+        }
+    }
+    root.kill().unwrap();
+    root.wait().unwrap();
+    assert_eq!(pids.len(), 4);
+    for pid in pids {
+        assert!(ends(pid), "{pid} is left over");
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn root_with_busy_daemons() {
+    let busy = METHODS.map(|method| by(method).daemon(true).spawn(busy_for_ever, ()).unwrap());
+    let zygote = procession::spawn(parent_pid, ()).unwrap().join().unwrap();
+    for pid in busy.iter().map(procession::JoinHandle::pid).chain([zygote]) {
+        // On a line of its own: the harness leaves one unfinished.
+        println!("\npid {pid}");
+    }
+    println!("pid all");
+    busy_for_ever(());
+}
+
+fn say(number: u32) {
+    std::thread::sleep(Duration::from_millis(50));
+    println!("line {number} of a child that nobody joined");
+}
+
+#[test]
+fn children_are_joined_and_daemons_ended_at_exit() {
+    let output = program("leaves_children_behind").output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for number in 0..9 {
+        let line = format!("line {number} of a child that nobody joined\n");
+        assert_eq!(text.matches(&line).count(), 1, "{text}");
+    }
+    assert_eq!(text.matches("a line of the parent").count(), 1, "{text}");
+    let daemons: Vec<i32> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("pid ")?.parse().ok())
+        .collect();
+    assert_eq!(daemons.len(), 3);
+    for pid in daemons {
+        assert!(ends(pid), "{pid} is left over");
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn leaves_children_behind() {
+    println!("a line of the parent");
+    for (round, method) in METHODS.into_iter().enumerate() {
+        let daemon = by(method).daemon(true).spawn(busy_for_ever, ()).unwrap();
+        println!("\npid {}", daemon.pid());
+        for number in 0..3 {
+            let child = by(method).spawn(say, round as u32 * 3 + number).unwrap();
+            drop(child);
+        }
+    }
+}
+
+#[test]
+fn closing_all_descriptors_does_not_stop_the_family() {
+    let output = program("closes_its_descriptors").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn closes_its_descriptors() {
+    for method in METHODS {
+        assert_eq!(
+            by(method).spawn(|n: u32| n + 1, 1).unwrap().join(),
+            Ok(2),
+            "{method:?}"
+        );
+    }
+    // SAFETY: nothing in this program owns a descriptor above 2 any more, but the engine, which must cope.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
+    let strangers: Vec<_> = (0..20)
+        .map(|_| std::fs::File::open("/dev/null").unwrap())
+        .collect();
+    for method in METHODS {
+        assert_eq!(
+            by(method).spawn(|n: u32| n + 1, 1).unwrap().join(),
+            Ok(2),
+            "{method:?}"
+        );
+    }
+    for file in strangers {
+        file.metadata()
+            .expect("the engine closed what is not its own");
+    }
+}

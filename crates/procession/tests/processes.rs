@@ -1,0 +1,302 @@
+//! Processes of all three start methods: results, names, ends.
+
+use procession::{current, parent, Builder, JoinError, StartMethod};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+const METHODS: [StartMethod; 3] = [
+    StartMethod::Spawn,
+    StartMethod::Fork,
+    StartMethod::Forkserver,
+];
+
+fn by(method: StartMethod) -> Builder {
+    Builder::new().start_method(method)
+}
+
+fn double(n: u64) -> u64 {
+    n * 2
+}
+
+#[test]
+fn a_function_is_called_elsewhere() {
+    for method in METHODS {
+        let here = std::process::id();
+        let child = by(method).spawn(|()| std::process::id(), ()).unwrap();
+        let pid = child.pid();
+        let there = child.join().unwrap();
+        assert_ne!(there, here, "{method:?}");
+        assert_eq!(there as i32, pid, "{method:?}");
+        assert_eq!(
+            by(method).spawn(double, 21).unwrap().join().unwrap(),
+            42,
+            "{method:?}"
+        );
+    }
+    assert_eq!(procession::spawn(double, 4).unwrap().join().unwrap(), 8);
+}
+
+#[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+struct Order {
+    name: String,
+    lines: BTreeMap<u32, Vec<f64>>,
+    rest: Option<Box<Order>>,
+}
+
+fn there_and_back((order, bytes): (Order, Vec<u8>)) -> (Vec<u8>, Order) {
+    (bytes, order)
+}
+
+#[test]
+fn structures_and_much_data_travel() {
+    let inner = Order {
+        name: "inner".into(),
+        lines: BTreeMap::new(),
+        rest: None,
+    };
+    let order = Order {
+        name: "ä".into(),
+        lines: [(3, vec![0.5; 10])].into(),
+        rest: Some(Box::new(inner)),
+    };
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+    for method in METHODS {
+        let child = by(method)
+            .spawn(there_and_back, (order.clone(), bytes.clone()))
+            .unwrap();
+        assert_eq!(
+            child.join().unwrap(),
+            (bytes.clone(), order.clone()),
+            "{method:?}"
+        );
+    }
+}
+
+fn refuses(number: i32) -> i32 {
+    assert!(number > 1000, "the number {number} is too small");
+    number
+}
+
+#[test]
+fn a_panic_arrives_as_a_value() {
+    for method in METHODS {
+        let error = by(method).spawn(refuses, 12).unwrap().join().unwrap_err();
+        let text = error.to_string();
+        let JoinError::Panicked {
+            message,
+            location,
+            backtrace,
+        } = error
+        else {
+            panic!("{method:?}: {error:?}");
+        };
+        assert_eq!(message, "the number 12 is too small");
+        assert!(
+            location.starts_with("crates/procession/tests/processes.rs:"),
+            "{location}"
+        );
+        assert!(backtrace.contains("refuses"), "{backtrace}");
+        assert_eq!(
+            text,
+            format!("the process panicked at {location}: the number 12 is too small")
+        );
+        assert_eq!(by(method).spawn(refuses, 1001).unwrap().join(), Ok(1001));
+    }
+}
+
+fn end_by_signal(signal: i32) {
+    // SAFETY: sends a signal to this process.
+    unsafe { libc::raise(signal) };
+}
+
+fn leave(code: i32) {
+    std::process::exit(code);
+}
+
+fn for_ever((): ()) {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn busy_for_ever((): ()) {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn signals_and_exit_codes_are_told_apart() {
+    for method in METHODS {
+        let join = |f, number| by(method).spawn(f, number).unwrap().join().unwrap_err();
+        assert_eq!(
+            join(end_by_signal as fn(i32), libc::SIGUSR1),
+            JoinError::Signaled(libc::SIGUSR1),
+            "{method:?}"
+        );
+        assert_eq!(join(leave, 7), JoinError::Exited(7), "{method:?}");
+        assert_eq!(join(leave, 0), JoinError::Exited(0), "{method:?}");
+    }
+    let text = JoinError::Signaled(libc::SIGKILL).to_string();
+    assert_eq!(text, "the process was ended by signal 9 (SIGKILL)");
+}
+
+#[test]
+fn a_child_that_never_ends_is_ended() {
+    for method in METHODS {
+        let child = by(method).spawn(for_ever, ()).unwrap();
+        assert!(!child.is_finished());
+        assert!(!child.wait(Duration::from_millis(20)).unwrap());
+        child.terminate().unwrap();
+        assert_eq!(
+            child.join(),
+            Err(JoinError::Signaled(libc::SIGTERM)),
+            "{method:?}"
+        );
+        let child = by(method).daemon(true).spawn(busy_for_ever, ()).unwrap();
+        child.kill().unwrap();
+        assert!(child.wait(Duration::from_secs(60)).unwrap());
+        assert!(child.is_finished());
+        assert_eq!(
+            child.join(),
+            Err(JoinError::Signaled(libc::SIGKILL)),
+            "{method:?}"
+        );
+    }
+}
+
+#[test]
+fn a_hundred_children() {
+    for method in METHODS {
+        let children: Vec<_> = (0..100u64)
+            .map(|n| by(method).spawn(double, n).unwrap())
+            .collect();
+        let pids: HashSet<_> = children.iter().map(procession::JoinHandle::pid).collect();
+        assert_eq!(pids.len(), 100, "{method:?}");
+        let results: Vec<_> = children
+            .into_iter()
+            .map(|child| child.join().unwrap())
+            .collect();
+        assert_eq!(
+            results,
+            (0..100).map(|n| n * 2).collect::<Vec<_>>(),
+            "{method:?}"
+        );
+    }
+}
+
+fn who((): ()) -> (String, Option<String>, bool, u32) {
+    let parent = parent().map(|parent| format!("{} {}", parent.name(), parent.pid()));
+    (
+        current().name().to_owned(),
+        parent,
+        current().is_daemon(),
+        std::process::id(),
+    )
+}
+
+fn with_children((): ()) -> Vec<String> {
+    let first = procession::spawn(who, ()).unwrap();
+    let second = Builder::new().name("Given").spawn(who, ()).unwrap();
+    let mut names = vec![first.name().to_owned(), second.name().to_owned()];
+    for child in [first, second] {
+        let (name, parent, ..) = child.join().unwrap();
+        assert_eq!(
+            parent,
+            Some(format!("{} {}", current().name(), std::process::id()))
+        );
+        names.push(name);
+    }
+    names
+}
+
+fn daemon_with_child((): ()) -> String {
+    procession::spawn(who, ()).unwrap_err().to_string()
+}
+
+#[test]
+fn they_know_who_they_are() {
+    assert_eq!(current().name(), "MainProcess");
+    assert_eq!(parent(), None);
+    let me = format!("MainProcess {}", std::process::id());
+    for method in METHODS {
+        let child = by(method).name("Test").daemon(true).spawn(who, ()).unwrap();
+        assert_eq!((child.name(), child.is_daemon()), ("Test", true));
+        let pid = child.pid() as u32;
+        assert_eq!(
+            child.join().unwrap(),
+            ("Test".into(), Some(me.clone()), true, pid),
+            "{method:?}"
+        );
+        let child = by(method).spawn(with_children, ()).unwrap();
+        let name = child.name().to_owned();
+        assert!(name.starts_with("Process-"));
+        let expected = [
+            format!("{name}:1"),
+            "Given".into(),
+            format!("{name}:1"),
+            "Given".into(),
+        ];
+        assert_eq!(child.join().unwrap(), expected, "{method:?}");
+        let refused = by(method)
+            .daemon(true)
+            .spawn(daemon_with_child, ())
+            .unwrap()
+            .join()
+            .unwrap();
+        assert_eq!(
+            refused,
+            "daemonic processes are not allowed to have children"
+        );
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Stubborn;
+
+impl Serialize for Stubborn {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not today"))
+    }
+}
+
+#[test]
+fn what_cannot_travel_is_an_error_that_says_so() {
+    let error = procession::spawn(|_: Stubborn| (), Stubborn)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("Stubborn") && error.contains("cannot be sent"),
+        "{error}"
+    );
+    for method in METHODS {
+        let error = by(method)
+            .spawn(|()| Stubborn, ())
+            .unwrap()
+            .join()
+            .unwrap_err();
+        assert!(
+            matches!(&error, JoinError::Lost(text) if text.contains("Stubborn")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_does_not_tell_that_it_is_a_child() {
+    for method in METHODS {
+        let left = by(method)
+            .spawn(|()| std::env::var("PROCESSION_CHILD").ok(), ())
+            .unwrap();
+        assert_eq!(left.join().unwrap(), None, "{method:?}");
+        let args = by(method)
+            .spawn(|()| std::env::args().collect::<Vec<_>>(), ())
+            .unwrap();
+        assert_eq!(
+            args.join().unwrap(),
+            std::env::args().collect::<Vec<_>>(),
+            "{method:?}"
+        );
+    }
+}
