@@ -1,0 +1,573 @@
+"""Locks, semaphores, conditions, events and barriers, between threads, processes, and processes that die."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import multiprocessing.synchronize
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import procession
+from procession import synchronize
+
+KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
+#: Seconds that a test which works never waits.
+LONG = 30
+
+
+def until(condition):
+    """Wait for something that no object of the test tells of."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.001)
+
+
+# What both packages do
+
+
+def test_a_lock_is_taken_once(package):
+    lock = package.Lock()
+    assert lock.acquire() is True
+    assert lock.acquire(False) is False
+    assert lock.acquire(True, 0.01) is False
+    assert lock.acquire(block=True, timeout=-1) is False
+    assert lock.release() is None
+    with lock as taken:
+        assert taken is True
+    with pytest.raises(ValueError, match="semaphore or lock released too many times"):
+        lock.release()
+
+
+def test_a_lock_may_be_released_by_another_thread(package):
+    lock = package.Lock()
+    lock.acquire()
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    assert lock.acquire(False)
+
+
+def test_an_rlock_belongs_to_a_thread(package):
+    lock = package.RLock()
+    for _ in range(3):
+        assert lock.acquire(timeout=5)
+    seen = []
+
+    def other():
+        seen.append(lock.acquire(False))
+        try:
+            lock.release()
+        except AssertionError as error:
+            seen.append(str(error))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [False, "attempt to release recursive lock not owned by thread"]
+    for _ in range(3):
+        lock.release()
+    with pytest.raises(AssertionError, match="attempt to release recursive lock not owned by thread"):
+        lock.release()
+
+
+def test_bad_arguments(package):
+    for kind in "Lock", "RLock", "Semaphore":
+        lock = getattr(package, kind)()
+        for args, kwargs in [((1, 2, 3), {}), ((), {"wait": 1}), ((True, "soon"), {}), ((True,), {"block": True})]:
+            with pytest.raises(TypeError):
+                lock.acquire(*args, **kwargs)
+        assert lock.acquire(False)
+
+
+def test_semaphores_count(package):
+    semaphore = package.Semaphore(2)
+    assert [semaphore.acquire(False) for _ in range(3)] == [True, True, False]
+    assert semaphore.get_value() == 0
+    for _ in range(3):
+        semaphore.release()
+    assert semaphore.get_value() == 3
+    bounded = package.BoundedSemaphore(1)
+    with pytest.raises(ValueError, match="semaphore or lock released too many times"):
+        bounded.release()
+    with bounded:
+        assert bounded.get_value() == 0
+    assert package.Semaphore(0).get_value() == 0
+    with pytest.raises((ValueError, OSError)):
+        package.Semaphore(-1)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "Barrier"])
+def test_signatures(kind):
+    theirs, ours = getattr(multiprocessing.synchronize, kind), getattr(synchronize, kind)
+    for name in "__init__", "wait", "wait_for":
+        if hasattr(theirs, name):
+            parameters = [list(inspect.signature(getattr(each, name)).parameters) for each in (theirs, ours)]
+            assert parameters[0] == parameters[1]
+
+
+def test_reprs(package):
+    lock, rlock = package.Lock(), package.RLock()
+    assert (repr(lock), repr(rlock)) == ("<Lock(owner=None)>", "<RLock(None, 0)>")
+    with lock, rlock, rlock:
+        assert (repr(lock), repr(rlock)) == ("<Lock(owner=MainProcess)>", "<RLock(MainProcess, 2)>")
+        seen = []
+        thread = threading.Thread(target=lambda: seen.extend([repr(lock), repr(rlock)]))
+        thread.start()
+        thread.join()
+        assert seen == ["<Lock(owner=SomeOtherThread)>", "<RLock(SomeOtherThread, nonzero)>"]
+    assert repr(package.Semaphore(3)) == "<Semaphore(value=3)>"
+    assert repr(package.BoundedSemaphore(3)) == "<BoundedSemaphore(value=3, maxvalue=3)>"
+    assert repr(package.Condition()) == "<Condition(<RLock(None, 0)>, 0)>"
+
+
+def test_a_condition_needs_its_lock(package):
+    condition = package.Condition()
+    for call in condition.wait, condition.notify, condition.notify_all:
+        with pytest.raises(AssertionError):
+            call()
+    with condition:
+        assert condition.wait(0.01) is False
+        assert condition.wait_for(lambda: 0, 0.01) == 0
+        assert condition.wait_for(lambda: "yes") == "yes"
+        condition.notify()
+        condition.notify_all()
+
+
+def test_a_condition_gives_its_lock_up_altogether(package):
+    condition = package.Condition()
+    done = []
+
+    def other():
+        with condition:
+            done.append(True)
+            condition.notify()
+
+    with condition, condition:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert condition.wait_for(lambda: done, LONG)
+    thread.join()
+    with pytest.raises(AssertionError):
+        condition.release()
+
+
+def test_an_event(package):
+    event = package.Event()
+    assert not event.is_set() and event.wait(0.01) is False
+    event.set()
+    event.set()
+    assert event.is_set() and event.wait() is True and event.wait(0) is True
+    event.clear()
+    assert not event.is_set() and event.wait(0) is False
+
+
+def test_a_barrier_of_threads(package):
+    acted = []
+    barrier = package.Barrier(3, action=lambda: acted.append(1))
+    assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
+    indexes = []
+    threads = [threading.Thread(target=lambda: indexes.append(barrier.wait(LONG))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(indexes) == [0, 1, 2] and acted == [1]
+    assert barrier.n_waiting == 0
+
+
+def test_a_barrier_breaks(package):
+    barrier = package.Barrier(2, timeout=0.01)
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    assert barrier.broken and barrier.n_waiting == 0
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait()
+    barrier.reset()
+    assert not barrier.broken
+    barrier.abort()
+    assert barrier.broken
+
+
+def test_an_action_that_raises_breaks_the_barrier(package):
+    def action():
+        raise ZeroDivisionError
+
+    barrier = package.Barrier(1, action)
+    with pytest.raises(ZeroDivisionError):
+        barrier.wait()
+    assert barrier.broken
+
+
+@pytest.mark.parametrize("end", ["abort", "reset"])
+def test_a_barrier_is_broken_from_outside(package, end):
+    barrier = package.Barrier(2)
+    seen = []
+
+    def wait():
+        try:
+            barrier.wait(LONG)
+        except threading.BrokenBarrierError:
+            seen.append(barrier.broken)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(lambda: barrier.n_waiting == 1)
+    getattr(barrier, end)()
+    thread.join()
+    assert len(seen) == 1 and barrier.broken == (end == "abort")
+
+
+def test_threads_run_while_one_waits(package):
+    """A wait gives the interpreter up."""
+    lock = package.Lock()
+    lock.acquire()
+    threading.Timer(0.01, lock.release).start()
+    assert lock.acquire(timeout=LONG)
+
+
+# Between processes
+
+
+def add(lock, value, times):
+    for _ in range(times):
+        with lock:
+            value.value += 1
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
+def test_processes_exclude_each_other(both, kind):
+    lock, value = getattr(both, kind)(), both.Value("i", 0, lock=False)
+    processes = [both.Process(target=add, args=(lock, value, 500)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(LONG)
+    assert value.value == 1500
+
+
+def meet(barrier, rounds, results):
+    for _ in range(rounds):
+        results.put(barrier.wait(LONG))
+
+
+def test_processes_meet_at_a_barrier(both):
+    barrier, results = both.Barrier(3), both.SimpleQueue()
+    processes = [both.Process(target=meet, args=(barrier, 20, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    indexes = [results.get() for _ in range(60)]
+    for process in processes:
+        process.join(LONG)
+    assert sorted(indexes) == sorted([0, 1, 2] * 20)
+
+
+def wait_in_line(condition, number, order):
+    with condition:
+        order.put(("waits", number))
+        condition.wait()
+        order.put(("woken", number))
+
+
+def test_who_waits_longest_is_notified_first(ctx):
+    condition, order = ctx.Condition(), ctx.SimpleQueue()
+    processes = []
+    for number in range(3):
+        processes.append(ctx.Process(target=wait_in_line, args=(condition, number, order)))
+        processes[-1].start()
+        assert order.get() == ("waits", number)
+    for number in range(3):
+        with condition:
+            condition.notify()
+        assert order.get() == ("woken", number)
+    for process in processes:
+        process.join(LONG)
+
+
+def answer(event, reply):
+    assert event.wait(LONG)
+    reply.set()
+
+
+def test_an_event_between_processes(both):
+    event, reply = both.Event(), both.Event()
+    process = both.Process(target=answer, args=(event, reply))
+    process.start()
+    event.set()
+    assert reply.wait(LONG)
+    process.join(LONG)
+
+
+def use_what_arrives(queue, done):
+    lock, condition, barrier, semaphore, event = queue.get()
+    with lock, condition:
+        condition.notify()
+    semaphore.release()
+    barrier.wait(LONG)
+    event.set()
+    done.set()
+
+
+def test_they_travel_in_queues(ctx):
+    """The standard library allows inheritance only."""
+    queue, done = ctx.Queue(), ctx.Event()
+    process = ctx.Process(target=use_what_arrives, args=(queue, done))
+    process.start()
+    things = [ctx.Lock(), ctx.Condition(ctx.Lock()), ctx.Barrier(2), ctx.Semaphore(0), ctx.Event()]
+    queue.put(things)
+    things[2].wait(LONG)
+    assert done.wait(LONG)
+    assert things[3].get_value() == 1 and things[4].is_set()
+    process.join(LONG)
+
+
+def test_an_object_lives_as_long_as_a_message_holds_it(ctx):
+    queue = ctx.Queue()
+    for value in range(100):
+        queue.put(ctx.Semaphore(value))
+    assert [queue.get().get_value() for _ in range(100)] == list(range(100))
+
+
+class Named(synchronize.Lock):
+    """A user's own class."""
+
+
+def test_subclasses_travel():
+    lock = Named(ctx=procession.get_context())
+    copy = pickle.loads(pickle.dumps(lock))
+    assert type(copy) is Named
+    with lock:
+        assert not copy.acquire(False)
+
+
+# Deaths
+
+
+def take_and_die(lock, times=1):
+    for _ in range(times):
+        lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Condition"])
+def test_the_death_of_a_holder_is_told_once(ctx, kind):
+    lock = getattr(ctx, kind)()
+    process = ctx.Process(target=take_and_die, args=(lock,), name="Holder")
+    process.start()
+    process.join(LONG)
+    with pytest.raises(procession.OwnerDied, match=r"Holder.*died") as caught:
+        lock.acquire()
+    assert caught.value.pid == process.pid and caught.value.name == "Holder"
+    assert isinstance(caught.value, procession.ProcessError)
+    with lock:
+        pass
+
+
+def test_a_probe_learns_of_the_death_too(ctx):
+    lock = ctx.Lock()
+    process = ctx.Process(target=take_and_die, args=(lock,))
+    process.start()
+    process.join(LONG)
+
+    def probe():
+        try:
+            return lock.acquire(False)
+        except procession.OwnerDied:
+            died.append(True)
+
+    died = []
+    until(probe)
+    assert died == [True]
+
+
+def wait_for_lock(lock, ready, results):
+    ready.release()
+    try:
+        lock.acquire()
+        results.put("taken")
+        lock.release()
+    except procession.OwnerDied:
+        results.put("died")
+
+
+def test_one_of_several_waiters_is_told(ctx):
+    lock, ready, results = ctx.Lock(), ctx.Semaphore(0), ctx.SimpleQueue()
+    lock.acquire()
+    waiters = [ctx.Process(target=wait_for_lock, args=(lock, ready, results)) for _ in range(3)]
+    for waiter in waiters:
+        waiter.start()
+    for _ in waiters:
+        assert ready.acquire(timeout=LONG)
+    victim = ctx.Process(target=take_and_die, args=(lock,))
+    victim.start()
+    lock.release()
+    ends = sorted(results.get() for _ in waiters)
+    victim.join(LONG)
+    # The victim dies with the lock whenever it comes to it: before, between or after the others.
+    assert ends in (["died", "taken", "taken"], ["taken"] * 3)
+    for waiter in waiters:
+        waiter.join(LONG)
+
+
+def wait_at(barrier, ready, results):
+    ready.release()
+    try:
+        results.put(barrier.wait())
+    except threading.BrokenBarrierError:
+        results.put("broken")
+
+
+def test_a_death_at_the_barrier_breaks_it(ctx):
+    barrier, ready, results = ctx.Barrier(4), ctx.Semaphore(0), ctx.SimpleQueue()
+    processes = [ctx.Process(target=wait_at, args=(barrier, ready, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    until(lambda: barrier.n_waiting == 3)
+    processes[0].kill()
+    assert [results.get(), results.get()] == ["broken", "broken"]
+    for process in processes:
+        process.join(LONG)
+    assert barrier.broken
+
+
+def wait_for_ever(condition, ready):
+    with condition:
+        ready.set()
+        condition.wait()
+
+
+def test_a_dead_waiter_gets_no_notification(ctx):
+    condition, ready, order = ctx.Condition(), ctx.Event(), ctx.SimpleQueue()
+    victim = ctx.Process(target=wait_for_ever, args=(condition, ready))
+    victim.start()
+    assert ready.wait(LONG)
+    until(lambda: "1)>" in repr(condition))
+    heir = ctx.Process(target=wait_in_line, args=(condition, 1, order))
+    heir.start()
+    assert order.get() == ("waits", 1)
+    victim.kill()
+    victim.join(LONG)
+    with condition:
+        condition.notify()
+    assert order.get() == ("woken", 1)
+    heir.join(LONG)
+
+
+# Fork, signals, other families
+
+
+def test_a_child_of_fork_does_not_hold_what_its_parent_holds():
+    lock, rlock = procession.Lock(), procession.RLock()
+    with lock, rlock:
+        child = os.fork()
+        if child == 0:
+            os._exit(int(lock.acquire(False) or rlock.acquire(False)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "Event", "Condition", "Barrier"])
+def test_a_signal_handler_runs_in_the_middle_of_a_wait(package, kind):
+    """It runs at once, and the wait goes on to its end."""
+    thing = package.Semaphore(0) if kind == "Semaphore" else package.Barrier(2) if kind == "Barrier" else getattr(package, kind)()
+    ran = []
+
+    def handler(_signal, _frame):
+        ran.append(time.monotonic())
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    begun = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        if kind == "Lock":
+            thing.acquire()
+            assert not thing.acquire(timeout=0.2)
+        elif kind == "Semaphore":
+            assert not thing.acquire(timeout=0.2)
+        elif kind == "Event":
+            assert not thing.wait(0.2)
+        elif kind == "Condition":
+            with thing:
+                assert not thing.wait(0.2)
+        else:
+            with pytest.raises(threading.BrokenBarrierError):
+                thing.wait(0.2)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert len(ran) == 1 and time.monotonic() - begun >= 0.19 and ran[0] - begun < 0.15
+
+
+class Stop(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("kind", ["Lock", "Event", "Condition", "Barrier"])
+def test_a_signal_handler_may_raise(package, kind):
+    thing = package.Barrier(2) if kind == "Barrier" else getattr(package, kind)()
+
+    def handler(_signal, _frame):
+        raise Stop
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    if kind == "Lock":
+        thing.acquire()
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        with pytest.raises(Stop):
+            if kind == "Condition":
+                with thing:
+                    thing.wait(LONG)
+            else:
+                (thing.acquire if kind == "Lock" else thing.wait)(timeout=LONG)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    if kind == "Condition":
+        with pytest.raises(AssertionError):
+            thing.release()
+    if kind == "Barrier":
+        assert thing.n_waiting == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_family_is_told_so(kind):
+    thing = getattr(procession, kind)()
+    text = f"import pickle, procession; procession.Lock(); pickle.loads({pickle.dumps(thing)!r})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("RuntimeError: this ")
+    assert "belongs to another family of processes" in done.stderr
+
+
+def test_a_handle_of_what_is_gone_is_told_so():
+    lock = procession.Lock()
+    pickled = pickle.dumps(lock)
+    del lock
+    with pytest.raises(RuntimeError, match="no longer exists"):
+        pickle.loads(pickled)
+
+
+def test_ten_thousand_locks_cost_no_descriptors():
+    procession.Lock()
+    before = len(os.listdir("/proc/self/fd"))
+    locks = [procession.Lock() for _ in range(10_000)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    for lock in locks:
+        with lock:
+            pass
+
+
+def test_a_base_constructor_that_was_not_called_is_told_so():
+    class Forgetful(synchronize.Lock):
+        def __init__(self):
+            pass
+
+    for call in functools.partial(Forgetful().acquire), Forgetful().release:
+        with pytest.raises(RuntimeError, match="__init__"):
+            call()
