@@ -80,6 +80,23 @@ fn main() {
         drop(black_box(Ref::<Small>::attach(object.handle()).unwrap()));
     });
 
+    // The same with another process at it.
+    // SAFETY: this program has one thread; the child leaves by `_exit`, or is killed.
+    let other = unsafe { libc::fork() };
+    if other == 0 {
+        loop {
+            drop(black_box(Block::alloc(64).unwrap()));
+        }
+    }
+    median("block of 64, two processes: alloc, free", 100_000, || {
+        drop(black_box(Block::alloc(64).unwrap()))
+    });
+    // SAFETY: our own child, not yet reaped.
+    unsafe {
+        libc::kill(other, libc::SIGKILL);
+        libc::waitpid(other, std::ptr::null_mut(), 0);
+    }
+
     let before = shared();
     let start = Instant::now();
     let many: Vec<_> = (0..10_000)
