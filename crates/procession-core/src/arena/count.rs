@@ -153,7 +153,7 @@ impl Arena {
     /// Something went to limbo. Sweep when that has become much: a process may have died that nobody asked about.
     pub(super) fn note_limbo(&self) {
         let header = self.header();
-        let count = header.limbo.fetch_add(1, Relaxed) + 1;
+        let count = header.limbo.fetch_add(1, Relaxed).wrapping_add(1);
         let at = header.sweep_at.load(Relaxed).max(SWEEP_AT);
         if count >= at && !reclaim::in_progress() {
             // A failure leaves things in limbo, for the next sweep.

@@ -194,6 +194,8 @@ impl Arena {
             &header.unit_top,
             &header.unit_peak,
             &header.idle_units,
+            &header.limbo,
+            &header.sweep_at,
         ];
         [
             words(Table::Slabs, 2000),

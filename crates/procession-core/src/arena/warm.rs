@@ -129,7 +129,7 @@ impl Arena {
     /// After a run was freed: give something back if much stands idle.
     pub(super) fn trim_if_needed(&self) {
         let idle = self.header().idle_units.load(Relaxed);
-        if idle * UNIT <= KEEP_WARM / 4 {
+        if idle <= KEEP_WARM / 4 / UNIT {
             return;
         }
         let limit = may_idle();

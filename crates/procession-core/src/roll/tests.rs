@@ -109,11 +109,12 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
         let grandchild = fork(|| fork_born_between(born, births()));
         let quiet = !fork_born_between(own, own);
         seen && quiet && reap(grandchild) == 0 && {
+            set_name("parked");
             std::thread::park();
             true
         }
     });
-    wait_until(|| members().iter().any(|member| member.pid == child as u32));
+    wait_until(|| members().iter().any(|member| member.name == "parked"));
     assert!(fork_born_between(born, births()));
     assert!(
         !fork_born_between(births(), births()),

@@ -303,7 +303,8 @@ fn churn(mut seed: u64, shared: &[Handle], done: &Counter) -> ! {
             1 => blocks.push(Block::alloc(next(&mut seed) as usize % 400_000).unwrap()),
             2 => objects.push(Ref::create().unwrap()),
             3 => {
-                objects.push(Ref::attach(shared[next(&mut seed) as usize % shared.len()]).unwrap())
+                let one = shared[next(&mut seed) as usize % shared.len()];
+                objects.push(Ref::attach(one).unwrap());
             }
             4 => drop(objects.pop()),
             _ => blocks.truncate(next(&mut seed) as usize % 30),
