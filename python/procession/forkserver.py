@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 #: What children need on their way to the user's function, beside what their parent has loaded of this package.
-_CHILD_MODULES = ("procession.reduction", "procession.queues")
+_CHILD_MODULES = ("procession.reduction", "procession.synchronize", "procession.queues")
 
 #: What the server takes over from the process that starts it; the rest of a child's settings come with the child.
 _SETTINGS = (
