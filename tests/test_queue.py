@@ -134,6 +134,16 @@ def test_closed_queue_says_so(queue):
             use()
 
 
+def test_a_closed_queue_that_was_never_used_is_empty(queue):
+    queue.close()
+    assert queue.empty()
+    used = ctx.Queue()
+    used.put(1)
+    used.close()
+    with pytest.raises(OSError, match="is closed"):
+        used.empty()
+
+
 def test_closing_concerns_this_process_only(queue):
     def produce():
         queue.put("from the child")
@@ -179,6 +189,22 @@ def test_an_item_that_cannot_be_pickled_is_an_error_of_the_caller(queue, item):
     assert repr(item)[:150] in str(caught.value)
     assert "nstead" in str(caught.value)
     assert queue.empty()
+
+
+def test_a_subclass_may_take_what_cannot_be_pickled(queue):
+    refused = []
+
+    class Lenient(queues.Queue):
+        def _on_queue_feeder_error(self, e, obj):
+            refused.append((type(e), obj))
+
+    lenient = Lenient(ctx=ctx)
+    culprit = Unpicklable()
+    lenient.put(culprit)
+    lenient.put_nowait(culprit)
+    lenient.put("fine")
+    assert lenient.get() == "fine"
+    assert refused == [(TypeError, culprit)] * 2
 
 
 def test_errors_of_pickling_methods_come_through(queue):

@@ -33,6 +33,25 @@ class Queue(_procession.Queue):
         """Return at once: there is no thread to wait for. Only after `close`."""
         assert self._closed, f"Queue {self!r} not closed"
 
+    def _put_failed(self, error: Exception, obj: object) -> None:
+        """Deal with an item that cannot be pickled; called by `put`, which returns or raises as this does.
+
+        It is the caller's error, at once. Where procession stands in for the standard library, and where a subclass asks for it, the
+        item goes to `_on_queue_feeder_error` instead and is lost, as there.
+        """
+        from ._install import is_installed
+
+        hook = type(self)._on_queue_feeder_error
+        if hook is Queue._on_queue_feeder_error and not is_installed():
+            raise error
+        self._on_queue_feeder_error(error, obj)
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: object) -> None:
+        import traceback
+
+        traceback.print_exception(e)
+
     def cancel_join_thread(self) -> None:
         """Do nothing: the end of a process never waits for its queues."""
 
@@ -59,7 +78,10 @@ class SimpleQueue(_procession.Queue):
     """
 
     def __init__(self, *, ctx: Any) -> None:
-        self._create(0)
+        self._create(0, used=True)
+
+    def _put_failed(self, error: Exception, obj: object) -> None:
+        raise error
 
     put = _procession.Queue._simple_put
     get = _procession.Queue._simple_get

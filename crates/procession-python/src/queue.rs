@@ -3,9 +3,10 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Incoming, Queue as Engine};
+use procession_core::channel::{Incoming, Message, Queue as Engine};
 use procession_core::{family, Deadline, Error, WaitError};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -27,6 +28,8 @@ pub struct Queue {
     engine: OnceLock<Ref<Engine>>,
     /// `close` was called in this process.
     closed: AtomicBool,
+    /// `put` was called in this process.
+    used: AtomicBool,
 }
 
 impl Queue {
@@ -48,6 +51,20 @@ impl Queue {
         this.engine()
     }
 
+    /// The item as a message; `None` when it could not be pickled and the class has dealt with that.
+    fn pack(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<Option<Message>> {
+        let py = slf.py();
+        slf.get().used.store(true, Relaxed);
+        match payload::dumps(obj) {
+            Ok(pickled) => pickled.pack().map(Some),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                slf.call_method1(intern!(py, "_put_failed"), (error.value(py), obj))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn set(&self, engine: Ref<Engine>) -> PyResult<()> {
         self.engine
             .set(engine)
@@ -63,11 +80,14 @@ impl Queue {
         Self {
             engine: OnceLock::new(),
             closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
         }
     }
 
-    /// Make the queue; 0 = no limit.
-    fn _create(&self, maxsize: u64) -> PyResult<()> {
+    /// Make the queue; 0 = no limit. `used`: `empty` shall not be asked after `close`, even if nothing was put.
+    #[pyo3(signature = (maxsize, used=false))]
+    fn _create(&self, maxsize: u64, used: bool) -> PyResult<()> {
+        self.used.store(used, Relaxed);
         self.set(Engine::create(maxsize).map_err(raise)?)
     }
 
@@ -81,7 +101,7 @@ impl Queue {
     ) -> PyResult<()> {
         let py = slf.py();
         let engine = Self::open(slf)?;
-        let mut message = Some(payload::dumps(obj)?.pack()?);
+        let mut message = Self::pack(slf, obj)?;
         match engine.put(&mut message, Deadline::Now) {
             Err(WaitError::TimedOut | WaitError::Interrupted) => {}
             result => return result.map_err(failed),
@@ -123,8 +143,9 @@ impl Queue {
 
     /// `put(obj, False)`.
     fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut message = Some(payload::dumps(obj)?.pack()?);
-        match Self::open(slf)?.put(&mut message, Deadline::Now) {
+        let engine = Self::open(slf)?;
+        let mut message = Self::pack(slf, obj)?;
+        match engine.put(&mut message, Deadline::Now) {
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Full")?),
             result => result.map_err(failed),
         }
@@ -154,8 +175,11 @@ impl Queue {
         self.engine()?.len().map_err(raise)
     }
 
-    /// Whether there is no item.
+    /// Whether there is no item. `OSError` if this process has put something and then closed the queue.
     fn empty(&self) -> PyResult<bool> {
+        if self.closed.load(Relaxed) && self.used.load(Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
         self.engine()?.is_empty().map_err(raise)
     }
 
