@@ -3,13 +3,11 @@
 use procession::{current, parent, Builder, JoinError, StartMethod};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-const METHODS: [StartMethod; 3] = [
-    StartMethod::Spawn,
-    StartMethod::Fork,
-    StartMethod::Forkserver,
-];
+const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 
 fn by(method: StartMethod) -> Builder {
     Builder::new().start_method(method)
@@ -28,11 +26,7 @@ fn a_function_is_called_elsewhere() {
         let there = child.join().unwrap();
         assert_ne!(there, here, "{method:?}");
         assert_eq!(there as i32, pid, "{method:?}");
-        assert_eq!(
-            by(method).spawn(double, 21).unwrap().join().unwrap(),
-            42,
-            "{method:?}"
-        );
+        assert_eq!(by(method).spawn(double, 21).unwrap().join().unwrap(), 42, "{method:?}");
     }
     assert_eq!(procession::spawn(double, 4).unwrap().join().unwrap(), 8);
 }
@@ -65,11 +59,7 @@ fn structures_and_much_data_travel() {
         let child = by(method)
             .spawn(there_and_back, (order.clone(), bytes.clone()))
             .unwrap();
-        assert_eq!(
-            child.join().unwrap(),
-            (bytes.clone(), order.clone()),
-            "{method:?}"
-        );
+        assert_eq!(child.join().unwrap(), (bytes.clone(), order.clone()), "{method:?}");
     }
 }
 
@@ -149,40 +139,23 @@ fn a_child_that_never_ends_is_ended() {
         assert!(!child.is_finished());
         assert!(!child.wait(Duration::from_millis(20)).unwrap());
         child.terminate().unwrap();
-        assert_eq!(
-            child.join(),
-            Err(JoinError::Signaled(libc::SIGTERM)),
-            "{method:?}"
-        );
+        assert_eq!(child.join(), Err(JoinError::Signaled(libc::SIGTERM)), "{method:?}");
         let child = by(method).daemon(true).spawn(busy_for_ever, ()).unwrap();
         child.kill().unwrap();
         assert!(child.wait(Duration::from_secs(60)).unwrap());
         assert!(child.is_finished());
-        assert_eq!(
-            child.join(),
-            Err(JoinError::Signaled(libc::SIGKILL)),
-            "{method:?}"
-        );
+        assert_eq!(child.join(), Err(JoinError::Signaled(libc::SIGKILL)), "{method:?}");
     }
 }
 
 #[test]
 fn a_hundred_children() {
     for method in METHODS {
-        let children: Vec<_> = (0..100u64)
-            .map(|n| by(method).spawn(double, n).unwrap())
-            .collect();
+        let children: Vec<_> = (0..100u64).map(|n| by(method).spawn(double, n).unwrap()).collect();
         let pids: HashSet<_> = children.iter().map(procession::JoinHandle::pid).collect();
         assert_eq!(pids.len(), 100, "{method:?}");
-        let results: Vec<_> = children
-            .into_iter()
-            .map(|child| child.join().unwrap())
-            .collect();
-        assert_eq!(
-            results,
-            (0..100).map(|n| n * 2).collect::<Vec<_>>(),
-            "{method:?}"
-        );
+        let results: Vec<_> = children.into_iter().map(|child| child.join().unwrap()).collect();
+        assert_eq!(results, (0..100).map(|n| n * 2).collect::<Vec<_>>(), "{method:?}");
     }
 }
 
@@ -202,10 +175,7 @@ fn with_children((): ()) -> Vec<String> {
     let mut names = vec![first.name().to_owned(), second.name().to_owned()];
     for child in [first, second] {
         let (name, parent, ..) = child.join().unwrap();
-        assert_eq!(
-            parent,
-            Some(format!("{} {}", current().name(), std::process::id()))
-        );
+        assert_eq!(parent, Some(format!("{} {}", current().name(), std::process::id())));
         names.push(name);
     }
     names
@@ -232,12 +202,7 @@ fn they_know_who_they_are() {
         let child = by(method).spawn(with_children, ()).unwrap();
         let name = child.name().to_owned();
         assert!(name.starts_with("Process-"));
-        let expected = [
-            format!("{name}:1"),
-            "Given".into(),
-            format!("{name}:1"),
-            "Given".into(),
-        ];
+        let expected = [format!("{name}:1"), "Given".into(), format!("{name}:1"), "Given".into()];
         assert_eq!(child.join().unwrap(), expected, "{method:?}");
         let refused = by(method)
             .daemon(true)
@@ -245,10 +210,7 @@ fn they_know_who_they_are() {
             .unwrap()
             .join()
             .unwrap();
-        assert_eq!(
-            refused,
-            "daemonic processes are not allowed to have children"
-        );
+        assert_eq!(refused, "daemonic processes are not allowed to have children");
     }
 }
 
@@ -263,19 +225,13 @@ impl Serialize for Stubborn {
 
 #[test]
 fn what_cannot_travel_is_an_error_that_says_so() {
-    let error = procession::spawn(|_: Stubborn| (), Stubborn)
-        .unwrap_err()
-        .to_string();
+    let error = procession::spawn(|_: Stubborn| (), Stubborn).unwrap_err().to_string();
     assert!(
         error.contains("Stubborn") && error.contains("cannot be sent"),
         "{error}"
     );
     for method in METHODS {
-        let error = by(method)
-            .spawn(|()| Stubborn, ())
-            .unwrap()
-            .join()
-            .unwrap_err();
+        let error = by(method).spawn(|()| Stubborn, ()).unwrap().join().unwrap_err();
         assert!(
             matches!(&error, JoinError::Lost(text) if text.contains("Stubborn")),
             "{error}"
@@ -290,13 +246,73 @@ fn the_environment_does_not_tell_that_it_is_a_child() {
             .spawn(|()| std::env::var("PROCESSION_CHILD").ok(), ())
             .unwrap();
         assert_eq!(left.join().unwrap(), None, "{method:?}");
-        let args = by(method)
-            .spawn(|()| std::env::args().collect::<Vec<_>>(), ())
-            .unwrap();
-        assert_eq!(
-            args.join().unwrap(),
-            std::env::args().collect::<Vec<_>>(),
-            "{method:?}"
-        );
+        let args = by(method).spawn(|()| std::env::args().collect::<Vec<_>>(), ()).unwrap();
+        assert_eq!(args.join().unwrap(), std::env::args().collect::<Vec<_>>(), "{method:?}");
     }
+}
+
+/// The writing end of a pipe, as an argument.
+struct End(std::os::fd::OwnedFd);
+
+impl Serialize for End {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let number = procession::travel::fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?;
+        number.expect("a message is being made").serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for End {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let fd = procession::travel::take_fd(u32::deserialize(from)?);
+        fd.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("no such descriptor"))
+    }
+}
+
+fn write_to((first, second): (End, End)) {
+    for (end, text) in [(first, "one"), (second, "two")] {
+        std::fs::File::from(end.0).write_all(text.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn descriptors_are_arguments() {
+    for method in METHODS {
+        let (first, to_first) = std::io::pipe().unwrap();
+        let (second, to_second) = std::io::pipe().unwrap();
+        let child = by(method)
+            .spawn(write_to, (End(to_first.into()), End(to_second.into())))
+            .unwrap();
+        child.join().unwrap();
+        // The end of the file: every copy of the writing ends is closed, those of the zygote too.
+        assert_eq!(std::io::read_to_string(first).unwrap(), "one", "{method:?}");
+        assert_eq!(std::io::read_to_string(second).unwrap(), "two", "{method:?}");
+    }
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn descriptors_stay_constant((): ()) -> (usize, usize) {
+    let round = || {
+        for method in METHODS {
+            by(method).spawn(double, 1).unwrap().join().unwrap();
+        }
+    };
+    round();
+    let before = open_descriptors();
+    for _ in 0..20 {
+        round();
+    }
+    (before, open_descriptors())
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let (before, after) = procession::spawn(descriptors_stay_constant, ())
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(before, after);
 }

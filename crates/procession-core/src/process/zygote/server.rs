@@ -103,8 +103,11 @@ impl Server {
             return Ok(None);
         };
         // An asker that is gone has taken its record with it.
-        let Ok(record) = Ref::<ChildRecord>::attach(ask.record) else {
-            return Ok(None);
+        // Any other error ends the zygote, which is how the asker learns of it.
+        let record = match Ref::<ChildRecord>::attach(ask.record) {
+            Ok(record) => record,
+            Err(Error::Stale(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         if !record.take(family()?.me()) {
             return Ok(None);

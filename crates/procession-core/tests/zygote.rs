@@ -1,0 +1,194 @@
+//! The zygote's conversation, with the zygote dying in every part of it.
+
+use procession_core::process::zygote::{self, Event, Request, Server};
+use procession_core::process::{Child, Exit};
+use procession_core::{family, Deadline, Error, WaitError};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How a zygote of these tests behaves at a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    /// As it should.
+    Proper,
+    /// It dies when it has read one.
+    DiesBeforeFork,
+    /// It dies when it has forked, without a word about the child.
+    DiesAfterFork,
+    /// Its fork fails.
+    CannotFork,
+}
+
+/// The channel is the process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn die() -> ! {
+    // SAFETY: ends this process.
+    unsafe {
+        libc::kill(libc::getpid(), libc::SIGKILL);
+        libc::_exit(1)
+    }
+}
+
+/// Fork a zygote that exits once nobody can ask any more.
+fn start(manner: Manner) -> i32 {
+    let arena = family()
+        .and_then(procession_core::Family::arena_fd)
+        .unwrap()
+        .as_raw_fd();
+    let mut started = 0;
+    zygote::start(|fd| {
+        // SAFETY: the child uses nothing that another thread of the harness may have been at: no output, no environment.
+        started = unsafe { libc::fork() };
+        if started == 0 {
+            // What this copy inherited is not its own, above all not the asking end.
+            for stray in (3..1024).filter(|stray| ![fd, arena].contains(stray)) {
+                // SAFETY: nothing in this copy uses them.
+                unsafe { libc::close(stray) };
+            }
+            serve(fd, manner);
+        }
+        Ok::<_, Error>(started)
+    })
+    .unwrap();
+    started
+}
+
+fn serve(fd: RawFd, manner: Manner) -> ! {
+    // SAFETY: open, and this process's alone.
+    let mut server = Server::new(unsafe { OwnedFd::from_raw_fd(fd) }).unwrap();
+    while let Ok(Event::Fork(request)) = server.next() {
+        match manner {
+            Manner::DiesBeforeFork => die(),
+            Manner::CannotFork => {
+                request.failed(libc::EAGAIN);
+                continue;
+            }
+            Manner::Proper | Manner::DiesAfterFork => {}
+        }
+        // SAFETY: one thread.
+        match unsafe { libc::fork() } {
+            0 => be_child(request, server),
+            _ if manner == Manner::DiesAfterFork => die(),
+            pid => request.forked(&mut server, pid),
+        }
+    }
+    // SAFETY: ends this process.
+    unsafe { libc::_exit(0) }
+}
+
+/// A child's token says how it ends: a code below 256, or a signal above; 1000 is not by itself.
+fn be_child(request: Request, server: Server) -> ! {
+    let token = request.token as i32;
+    let wanted = request.in_child(server).is_ok_and(|fds| fds.is_some());
+    // SAFETY: a signal to this process, or its end.
+    unsafe {
+        match token {
+            _ if !wanted => libc::_exit(99),
+            0..256 => libc::_exit(token),
+            1000 => loop {
+                libc::pause();
+            },
+            _ => libc::kill(libc::getpid(), token - 256),
+        };
+        libc::_exit(98)
+    }
+}
+
+fn ask(token: u64) -> Result<Option<Child>, WaitError> {
+    let pending = zygote::request(token, &[])?.expect("there is a living zygote");
+    pending.wait(Deadline::Never)
+}
+
+fn end(child: &Child) -> Option<Exit> {
+    child.wait(Deadline::Never).unwrap()
+}
+
+#[test]
+fn children_and_their_ends() {
+    let _alone = alone();
+    let pid = start(Manner::Proper);
+    assert_eq!(zygote::pid(), Some(pid));
+    assert_eq!(end(&ask(7).unwrap().unwrap()), Some(Exit::Code(7)));
+    assert_eq!(end(&ask(256 + 15).unwrap().unwrap()), Some(Exit::Signal(15)));
+    let children: Vec<_> = (0..100).map(|token| ask(token).unwrap().unwrap()).collect();
+    for (code, child) in children.iter().enumerate() {
+        assert_eq!(end(child), Some(Exit::Code(code as i32)));
+    }
+    let child = ask(1000).unwrap().unwrap();
+    assert_eq!(child.try_wait().unwrap(), None);
+    child.signal(libc::SIGKILL).unwrap();
+    assert_eq!(end(&child), Some(Exit::Signal(9)));
+}
+
+#[test]
+fn a_zygote_that_dies_with_the_request_leaves_it_void() {
+    let _alone = alone();
+    start(Manner::DiesBeforeFork);
+    assert!(ask(1).unwrap().is_none());
+    assert_eq!(zygote::pid(), None);
+    assert!(zygote::request(1, &[]).unwrap().is_none());
+    start(Manner::Proper);
+    assert_eq!(end(&ask(1).unwrap().unwrap()), Some(Exit::Code(1)));
+}
+
+#[test]
+fn a_child_speaks_for_itself_when_its_zygote_cannot() {
+    let _alone = alone();
+    for _ in 0..20 {
+        start(Manner::DiesAfterFork);
+        // Either the child was quick enough, or the request was void: then it ended without a trace.
+        if let Some(child) = ask(1000).unwrap() {
+            child.signal(libc::SIGKILL).unwrap();
+            assert_eq!(end(&child), Some(Exit::Unknown));
+        }
+    }
+}
+
+#[test]
+fn a_fork_that_fails_is_the_askers_error() {
+    let _alone = alone();
+    start(Manner::CannotFork);
+    let error = ask(1).unwrap_err().to_string();
+    assert!(error.starts_with("fork: ") && error.contains("os error 11"), "{error}");
+}
+
+#[test]
+fn a_killed_zygote_is_noticed_while_its_children_run() {
+    let _alone = alone();
+    let pid = start(Manner::Proper);
+    let child = ask(1000).unwrap().unwrap();
+    // SAFETY: a signal to a process of this test.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    child.signal(libc::SIGKILL).unwrap();
+    assert_eq!(end(&child), Some(Exit::Unknown));
+}
+
+#[test]
+fn a_request_given_up_makes_no_child() {
+    let _alone = alone();
+    let pid = start(Manner::Proper);
+    let (reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: signals to a process of this test.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    let pending = zygote::request(1000, &[writer.as_fd()]).unwrap().unwrap();
+    assert!(matches!(pending.wait(Deadline::Now), Err(WaitError::TimedOut)));
+    drop((pending, writer));
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    assert_eq!(end(&ask(3).unwrap().unwrap()), Some(Exit::Code(3)));
+    // A child for the first request would never end, and hold the pipe open.
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+}
+
+#[test]
+fn it_leaves_when_nobody_can_ask() {
+    let _alone = alone();
+    let pid = start(Manner::Proper);
+    let zygote = Child::adopt(pid).unwrap();
+    zygote::forget();
+    assert_eq!(end(&zygote), Some(Exit::Code(0)));
+}
