@@ -301,13 +301,14 @@ class TestFamily:
         assert done.stderr == ""
         assert done.stdout == "ended\n"
 
-    def test_an_unguarded_main_module_is_told_so_once(self, run_program, method):
+    @pytest.mark.parametrize("force", ["", ", force=True"])
+    def test_an_unguarded_main_module_is_told_so_once(self, run_program, method, force):
         if method == "fork":
             pytest.skip("fork imports nothing")
-        done = run_program(UNGUARDED, method)
+        done = run_program(UNGUARDED.replace(", force=True", force), method)
         assert done.stdout.splitlines()[-1] == "[1, 1]"
-        assert done.stderr.count("An attempt has been made to start a new process before") == 2
-        assert "program.py, line 11" in done.stderr
+        assert done.stderr.count("RuntimeError: \n        An attempt has been made") == 2
+        assert f"program.py, line {8 if method == 'spawn' and not force else 11}" in done.stderr
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize("flags", [["-S"], ["-E"], ["-I"], ["-S", "-E", "-I"], ["-O"], ["-u"]])

@@ -53,7 +53,7 @@ class _Finder:
 
 def is_installed() -> bool:
     """Whether `multiprocessing` is procession in this process."""
-    return sys.modules.get(_ALIAS) is sys.modules[_PACKAGE]
+    return _Finder in sys.meta_path
 
 
 def install() -> None:
@@ -66,8 +66,3 @@ def install() -> None:
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
-    importlib.import_module(_ALIAS)
-    # Submodules that are loaded under our name already: whoever has the package finds them under the other one too.
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_PACKAGE + "."):
-            sys.modules[_ALIAS + name[len(_PACKAGE) :]] = module

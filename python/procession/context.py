@@ -249,6 +249,10 @@ class DefaultContext(BaseContext):
     def set_start_method(self, method, force=False):
         """Set the start method. RuntimeError if it is settled already and not `force`."""
         if self._actual_context is not None and not force:
+            if getattr(process.current_process(), "_inheriting", False):
+                from .spawn import _check_not_importing_main
+
+                _check_not_importing_main()
             raise RuntimeError("context has already been set")
         self._actual_context = None if method is None and force else self.get_context(method)
 

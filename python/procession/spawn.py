@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from . import process, util
+from . import _install, process, util
 from .context import _default_context, _force_start_method, set_spawning_popen
 
 __all__ = [
@@ -115,7 +115,7 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
         prepare(preparation_data)
         self = take_parcel(process_parcel)
     except MainNotGuarded as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
         return 1
     finally:
@@ -147,6 +147,7 @@ _main_not_guarded: str | None = None
 
 
 def _check_not_importing_main() -> None:
+    """Raise `MainNotGuarded` if this is a child that still imports the main module."""
     if getattr(process.current_process(), "_inheriting", False):
         raise MainNotGuarded(f"""
         An attempt has been made to start a new process before the
@@ -190,7 +191,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "orig_dir": process.ORIGINAL_DIR,
         "dir": os.getcwd(),
         "start_method": _default_context.get_start_method(),
-        "installed": sys.modules.get("multiprocessing") is sys.modules[__package__],
+        "installed": _install.is_installed(),
     }
     if util._logger is not None:
         from . import _logging
@@ -217,9 +218,7 @@ def prepare(data: dict[str, Any]) -> None:
     """Make this process like its parent, as far as `get_preparation_data` told; nothing of the user's runs before."""
     current = process.current_process()
     if data.get("installed"):
-        from ._install import install
-
-        install()
+        _install.install()
     if "name" in data:
         current.name = data["name"]
     if "authkey" in data:
