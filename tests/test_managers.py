@@ -9,13 +9,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
-from procession.context import AuthenticationError, ProcessError
 
 import procession
 from procession import connection, managers
+from procession.context import AuthenticationError, ProcessError
 
 KEY = b"abracadabra"
 
@@ -432,17 +431,15 @@ class TestLife:
             if __name__ == '__main__':
                 manager = procession.get_context('fork').Manager()
                 print(manager._process.pid, flush=True)
+                input()
                 os.kill(os.getpid(), signal.SIGKILL)
         """
         with program(code) as parent:
-            pid = int(parent.stdout.readline())
-            assert parent.wait() == -signal.SIGKILL
-            # The server holds a duplicate of our pipe: its end is the pipe's.
-            assert parent.stdout.read() == ""
-            with pytest.raises(ProcessLookupError):
-                while True:  # until it is reaped
-                    os.kill(pid, 0)
-                    time.sleep(0.01)
+            server = os.pidfd_open(int(parent.stdout.readline()))
+            parent.communicate("now\n")
+            assert parent.returncode == -signal.SIGKILL
+            assert connection.wait([server], 30)
+            os.close(server)
 
 
 def append_for_ever(shared):

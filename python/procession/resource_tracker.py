@@ -41,13 +41,13 @@ _CLEANUP_FUNCS: dict[str, Any] = {
 
 
 class ResourceTracker:
-    """This process's connection to the family's tracker; with another `family` name, or '', to another tracker."""
+    """A connection to a tracker: the family's if `shared`, else one of this object's own."""
 
     # CPython's newer protocol encodes names; here any name without a line's end goes as it is.
     _use_simple_format = True
 
-    def __init__(self, family: str = "") -> None:
-        self._family = family
+    def __init__(self, shared: bool = False) -> None:
+        self._shared = shared
         self._lock = threading.RLock()
         self._fd: int | None = None
         # The tracker's process, if this process started it.
@@ -99,7 +99,7 @@ class ResourceTracker:
         """Connect to the tracker if it runs."""
         import socket
 
-        if not self._family:
+        if not self._shared:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             try:
@@ -114,9 +114,14 @@ class ResourceTracker:
         return True
 
     @property
+    def _family(self) -> str:
+        # Not known when a child imports this: it learns who it is only afterwards.
+        return process.current_process()._config["family"] if self._shared else ""
+
+    @property
     def _address(self) -> str:
         # Without a name the kernel chooses one.
-        return f"\0procession-tracker-{self._family}" if self._family else ""
+        return f"\0procession-tracker-{self._family}" if self._shared else ""
 
     def _connect(self) -> None:
         """Connect to the tracker; start it if it does not run."""
@@ -215,7 +220,7 @@ def _peer_uid(connection: Any) -> int:
     return struct.unpack("3i", credentials)[1]
 
 
-_resource_tracker = ResourceTracker(process.current_process()._config["family"])
+_resource_tracker = ResourceTracker(shared=True)
 os.register_at_fork(after_in_child=_resource_tracker._after_fork)
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register

@@ -233,11 +233,10 @@ class ShareableList:
                 struct.unpack_from(self._format_size_metainfo, self.shm.buf, 8)
             )
             return
-        items = [
-            item.encode(_encoding) if isinstance(item, str) else item for item in sequence or ()
-        ]
-        codes = [self._extract_recreation_code(item) for item in sequence or ()]
-        formats = [self._new_format(item) for item in items]
+        given = list(sequence or ())
+        items = [item.encode(_encoding) if isinstance(item, str) else item for item in given]
+        codes = [self._extract_recreation_code(item) for item in given]
+        formats = [self._new_format(*pair) for pair in zip(given, items, strict=True)]
         self._list_len = len(items)
         self._allocated_offsets = [0]
         for item_format in formats:
@@ -258,13 +257,12 @@ class ShareableList:
             self._format_back_transform_codes, buf, self._offset_back_transform_codes, *codes
         )
 
-    def _new_format(self, item: Any) -> str:
-        """The `struct` format of a new item; room for a str or bytes is at least one byte more than it needs now."""
-        if not isinstance(item, bytes):
+    def _new_format(self, item: Any, encoded: Any) -> str:
+        """The `struct` format of a new item. A str or bytes gets the standard library's room, more if it would not fit."""
+        if not isinstance(encoded, bytes):
             return self._types_mapping[type(item)]
-        item_format = self._types_mapping[bytes] % (
-            self._alignment * (len(item) // self._alignment + 1)
-        )
+        words = max(len(item) // self._alignment + 1, -(-len(encoded) // self._alignment))
+        item_format = self._types_mapping[bytes] % (self._alignment * words)
         assert len(item_format) <= 8, "this item is too long for a ShareableList"
         return item_format
 
