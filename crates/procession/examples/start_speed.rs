@@ -1,0 +1,32 @@
+//! How long a process takes to start and to be joined, by start method: `cargo run --release --example start_speed`.
+#![allow(clippy::print_stdout)]
+
+use procession::{Builder, StartMethod};
+use std::time::{Duration, Instant};
+
+fn nothing((): ()) {}
+
+fn main() -> procession::Result<()> {
+    for method in [StartMethod::Fork, StartMethod::Forkserver, StartMethod::Spawn] {
+        let mut started = Vec::new();
+        let mut joined = Vec::new();
+        for _ in 0..200 {
+            let begin = Instant::now();
+            let child = Builder::new().start_method(method).spawn(nothing, ())?;
+            started.push(begin.elapsed());
+            child.join()?;
+            joined.push(begin.elapsed());
+        }
+        println!(
+            "{method:?}: started after {:?}, joined after {:?}",
+            median(started),
+            median(joined)
+        );
+    }
+    Ok(())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
