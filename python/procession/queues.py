@@ -1,6 +1,9 @@
 """Queues between processes. When `put` returns, the item is in the queue: no thread of the producer carries it there later.
 
 Queues can be sent: as arguments of processes, inside items of other queues, as arguments and results of pool tasks.
+
+Buffers of 16 KB and more inside an item (numpy arrays) are copied once, by `put`; what `get` returns lies in shared memory that is the
+receiver's alone, except that it stays common to the receiver and children that it forks while it has it.
 """
 
 from __future__ import annotations

@@ -22,10 +22,7 @@ pub fn raise(error: Error) -> PyErr {
 
 /// Run a wait of the engine with the interpreter released; `None` when it timed out. After each interruption Python's signal handlers
 /// run, and what they raise ends the wait; the wait itself must keep its deadline.
-pub fn wait<T: Send>(
-    py: Python<'_>,
-    mut wait: impl FnMut() -> Result<T, WaitError> + Send,
-) -> PyResult<Option<T>> {
+pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitError> + Send) -> PyResult<Option<T>> {
     loop {
         match py.detach(&mut wait) {
             Ok(value) => return Ok(Some(value)),
@@ -46,9 +43,8 @@ pub fn owner_died(py: Python<'_>, owner: Owner) -> PyErr {
         (_, "") => format!("its holder, process {pid},"),
         _ => format!("its holder, process {name} ({pid}),"),
     };
-    let text = format!(
-        "{who} died; the lock is free again, you do not hold it, and what it protects may be half changed"
-    );
+    let text =
+        format!("{who} died; the lock is free again, you do not hold it, and what it protects may be half changed");
     let made = py
         .import("procession._errors")
         .and_then(|errors| errors.getattr("OwnerDied")?.call1((text, pid, name)));

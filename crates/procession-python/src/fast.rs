@@ -26,8 +26,7 @@ pub trait Takes: PyClass<Frozen = True> + Sync {
 }
 
 const WITH: &CStr = c"__enter__($self, /)\n--\n\nTake it.";
-const END: &CStr =
-    c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nGive it back.";
+const END: &CStr = c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nGive it back.";
 
 /// Put the methods into the class.
 pub fn install<T: Takes>(py: Python<'_>) -> PyResult<()> {
@@ -111,9 +110,7 @@ fn none_object() -> *mut ffi::PyObject {
 
 /// The ordinary way: with PyO3 informed, and errors raised.
 #[cold]
-fn slowly(
-    call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>,
-) -> *mut ffi::PyObject {
+fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     Python::attach(|py| {
         call(py).unwrap_or_else(|error| {
             error.restore(py);
@@ -187,9 +184,7 @@ unsafe fn arguments(
         // SAFETY: `at` is within what the caller says there is.
         let argument = unsafe { Bound::from_borrowed_ptr(py, *args.add(at)) };
         if found[place].replace(argument).is_some() {
-            return Err(PyTypeError::new_err(
-                "acquire() got multiple values for one argument",
-            ));
+            return Err(PyTypeError::new_err("acquire() got multiple values for one argument"));
         }
     }
     let [block, timeout] = found;
@@ -198,10 +193,7 @@ unsafe fn arguments(
     Ok((block, timeout))
 }
 
-unsafe extern "C" fn enter<T: Takes>(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
+unsafe extern "C" fn enter<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
     if value.try_take() {
@@ -211,10 +203,7 @@ unsafe extern "C" fn enter<T: Takes>(
     }
 }
 
-unsafe extern "C" fn release<T: Takes>(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
+unsafe extern "C" fn release<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
     if value.give() {

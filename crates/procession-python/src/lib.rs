@@ -20,9 +20,9 @@ mod _procession {
     use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
-        adopt, arena_fd, attach, attach_zygote, family_id, members, set_name, spawn_exec,
-        take_parcel, take_parcel_bytes, watch_parent, zygote_channel, zygote_pid, zygote_request,
-        zygote_start, zygote_stop, Child, Parcel, ZygoteRequest, ZygoteServer,
+        adopt, arena_fd, attach, attach_zygote, family_id, members, set_name, spawn_exec, take_parcel,
+        take_parcel_bytes, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, Child,
+        Parcel, ZygoteRequest, ZygoteServer,
     };
     #[pymodule_export]
     use super::queue::Queue;

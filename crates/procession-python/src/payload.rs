@@ -12,9 +12,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
 use std::cell::RefCell;
 use std::os::raw::c_int;
 use std::sync::Mutex;
@@ -45,11 +43,7 @@ fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
             pickler: pickle.getattr("Pickler")?.unbind(),
             pickling_error: pickle.getattr("PicklingError")?.cast_into()?.unbind(),
             file: py.import("_io")?.getattr("BytesIO")?.unbind(),
-            registered: py
-                .import("copyreg")?
-                .getattr("dispatch_table")?
-                .cast_into()?
-                .unbind(),
+            registered: py.import("copyreg")?.getattr("dispatch_table")?.cast_into()?.unbind(),
         })
     })
 }
@@ -63,18 +57,13 @@ pub struct Pickled<'py> {
 
 impl Pickled<'_> {
     /// The object as a message to be packed; `pack` copies what it keeps.
-    pub fn with<T>(
-        &self,
-        pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>,
-    ) -> PyResult<T> {
+    pub fn with<T>(&self, pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>) -> PyResult<T> {
         let buffers: Vec<&[u8]> = self
             .buffers
             .iter()
             // SAFETY: the buffers are contiguous (`PickleBuffer.raw`) and held by `self.buffers`. Another thread may write them while they are
             // copied, as it may for any copy of a buffer that Python makes.
-            .map(|buffer| unsafe {
-                std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes())
-            })
+            .map(|buffer| unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
             .collect();
         pack(Outgoing {
             body: self.body.as_bytes(),
@@ -121,7 +110,7 @@ impl Journey {
         Self
     }
 
-    fn handles(&self) -> Vec<Handle> {
+    fn end(self) -> Vec<Handle> {
         TRAVELLING.with_borrow_mut(|lists| lists.last_mut().map(std::mem::take).unwrap_or_default())
     }
 }
@@ -157,14 +146,11 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let reduction = py.import(intern!(py, "procession.reduction"))?;
     let journey = Journey::begin();
     let collector = Bound::new(py, Collector::default())?;
-    let body = reduction.call_method1(
-        intern!(py, "_dump_by_value"),
-        (obj, &collector, error.value(py)),
-    )?;
+    let body = reduction.call_method1(intern!(py, "_dump_by_value"), (obj, &collector, error.value(py)))?;
     Ok(Pickled {
         body: body.cast_into()?,
         buffers: collector.get().take(),
-        handles: journey.handles(),
+        handles: journey.end(),
     })
 }
 
@@ -176,9 +162,7 @@ fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let collector = Bound::new(py, Collector::default())?;
     let journey = Journey::begin();
     if let Some(custom) = forking.custom {
-        custom
-            .call1((&file, 5))?
-            .call_method1(intern!(py, "dump"), (obj,))?;
+        custom.call1((&file, 5))?.call_method1(intern!(py, "dump"), (obj,))?;
     } else {
         let table = tools.registered.bind(py).copy()?;
         table.update(forking.reducers.as_mapping())?;
@@ -189,7 +173,7 @@ fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     Ok(Pickled {
         body: file.call_method0(intern!(py, "getvalue"))?.cast_into()?,
         buffers: collector.get().take(),
-        handles: journey.handles(),
+        handles: journey.end(),
     })
 }
 
@@ -240,12 +224,7 @@ fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
     } else if let Ok(list) = obj.cast_exact::<PyList>() {
         list.iter().all(|item| plain(&item))
     } else if let Ok(dict) = obj.cast_exact::<PyDict>() {
-        dict.len() <= PLAIN_OBJECTS as usize
-            && dict
-                .keys()
-                .iter()
-                .chain(dict.values().iter())
-                .all(|item| plain(&item))
+        dict.len() <= PLAIN_OBJECTS as usize && dict.keys().iter().chain(dict.values().iter()).all(|item| plain(&item))
     } else if let Ok(set) = obj.cast_exact::<PySet>() {
         set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
     } else if let Ok(set) = obj.cast_exact::<PyFrozenSet>() {
@@ -293,7 +272,7 @@ impl Collector {
 }
 
 /// Unpickle a message. Whatever happens, all of the message that did not become part of the object is given back.
-pub fn loads<'py>(py: Python<'py>, mut incoming: Incoming) -> PyResult<Bound<'py, PyAny>> {
+pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
     let loads = tools(py)?.loads.bind(py);
     let blocks = incoming.take_buffers();
     let body = match incoming.take_block() {
@@ -312,7 +291,8 @@ pub fn loads<'py>(py: Python<'py>, mut incoming: Incoming) -> PyResult<Bound<'py
     loads.call((body,), Some(&keywords))
 }
 
-/// Memory of the arena as an object with the buffer protocol; given back when nothing refers to it any more.
+/// Memory of the arena as an object with the buffer protocol; given back when nothing refers to it any more. It is shared memory: a child
+/// forked while its owner has it sees what the owner writes to it later, and the other way round, where private memory would be copied.
 #[pyclass(frozen, module = "procession._procession")]
 struct Buffer {
     block: Block,
@@ -333,11 +313,7 @@ impl Buffer {
     }
 
     // Not `unsafe` in Python's eyes: the view keeps the object, the object keeps the block, and a block's bytes stay where they are.
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let len = (this.block.len() - this.start) as ffi::Py_ssize_t;
         // SAFETY: `view` is valid by the buffer protocol; `start` was checked to lie within the block; the block is ours alone and lives as

@@ -100,13 +100,7 @@ impl PoolCore {
         self.pool.is_ready(place)
     }
 
-    fn bury(
-        &self,
-        py: Python<'_>,
-        place: u32,
-        pid: i32,
-        exitcode: i32,
-    ) -> PyResult<(bool, Option<Py<PyAny>>)> {
+    fn bury(&self, py: Python<'_>, place: u32, pid: i32, exitcode: i32) -> PyResult<(bool, Option<Py<PyAny>>)> {
         Ok(match self.pool.bury(place, pid, exitcode).map_err(raise)? {
             Remains::Worked { .. } => (true, None),
             Remains::Unready => (false, None),
@@ -114,12 +108,7 @@ impl PoolCore {
         })
     }
 
-    fn call(
-        &self,
-        func: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyAny>,
-        kwds: &Bound<'_, PyAny>,
-    ) -> PyResult<PoolJob> {
+    fn call(&self, func: &Bound<'_, PyAny>, args: &Bound<'_, PyAny>, kwds: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
         let py = func.py();
         let job = self.start(None, false, func)?;
         let task = PyTuple::new(py, [func, args, kwds])?;
@@ -164,12 +153,7 @@ impl PoolCore {
 }
 
 impl PoolCore {
-    fn start(
-        &self,
-        function: Option<Message>,
-        by_time: bool,
-        func: &Bound<'_, PyAny>,
-    ) -> PyResult<PoolJob> {
+    fn start(&self, function: Option<Message>, by_time: bool, func: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
         Ok(PoolJob {
             job: self.pool.job(function, by_time).map_err(raise)?,
             func: func.clone().unbind(),
@@ -204,22 +188,11 @@ impl PoolJob {
         self.job.id()
     }
 
-    fn feed(
-        &self,
-        iterator: &Bound<'_, PyIterator>,
-        chunksize: usize,
-        limit: usize,
-    ) -> PyResult<bool> {
+    fn feed(&self, iterator: &Bound<'_, PyIterator>, chunksize: usize, limit: usize) -> PyResult<bool> {
         self.feed_chunks(iterator, limit, || chunksize)
     }
 
-    fn feed_map(
-        &self,
-        iterator: &Bound<'_, PyIterator>,
-        length: u64,
-        workers: u64,
-        limit: usize,
-    ) -> PyResult<bool> {
+    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: u64, limit: usize) -> PyResult<bool> {
         self.feed_chunks(iterator, limit, || {
             let fed = self.fed.load(Relaxed);
             let most = length.saturating_sub(fed) / (workers.max(1) * TAIL);
@@ -282,11 +255,7 @@ impl PoolJob {
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn next<'py>(
-        &self,
-        py: Python<'py>,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
         let found = if self.by_time {
             wait(py, || self.job.take_any(deadline))?
@@ -360,12 +329,7 @@ impl PoolJob {
         refused.insert(self.job.refuse(), error.unbind());
     }
 
-    fn open<'py>(
-        &self,
-        py: Python<'py>,
-        number: u64,
-        item: Item,
-    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
+    fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let error = match item {
             Item::Done(message) => match payload::loads(py, message) {
                 Ok(value) => return Ok((true, value)),
@@ -380,9 +344,7 @@ impl PoolJob {
                 None => helper(py, "_already_taken")?.call0()?,
             },
             Item::Lost(Loss::Stopped) => {
-                let error = lock(&self.stopped)
-                    .as_ref()
-                    .map(|error| error.clone_ref(py));
+                let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
                 match error {
                     Some(error) => error.bind(py).call0()?,
                     None => helper(py, "_already_taken")?.call0()?,
@@ -394,17 +356,11 @@ impl PoolJob {
 }
 
 /// The next task's arguments: an item (`chunksize` 0) or a tuple of up to `chunksize` items.
-fn next_task<'py>(
-    iterator: &mut Bound<'py, PyIterator>,
-    chunksize: usize,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn next_task<'py>(iterator: &mut Bound<'py, PyIterator>, chunksize: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
     if chunksize == 0 {
         return iterator.next().transpose();
     }
-    let items = iterator
-        .by_ref()
-        .take(chunksize)
-        .collect::<PyResult<Vec<_>>>()?;
+    let items = iterator.by_ref().take(chunksize).collect::<PyResult<Vec<_>>>()?;
     if items.is_empty() {
         return Ok(None);
     }
@@ -418,10 +374,7 @@ fn dump_function(func: &Bound<'_, PyAny>, mode: u8) -> PyResult<Message> {
     if !pickled.has_buffers() {
         return pickled.pack();
     }
-    let pickler = func
-        .py()
-        .import("procession.reduction")?
-        .getattr("ForkingPickler")?;
+    let pickler = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
     let body = PyBuffer::<u8>::get(&pickler.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
     let out = Outgoing {
         body: &body,

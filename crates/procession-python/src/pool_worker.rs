@@ -33,8 +33,7 @@ pub struct PoolWorker {
 impl PoolWorker {
     #[new]
     fn new(handle: u64, place: u32) -> PyResult<Self> {
-        let handle = Handle::from_bits(handle)
-            .ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
+        let handle = Handle::from_bits(handle).ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
         let worker = Worker::attach(handle, place).map_err(raise)?;
         Ok(Self { worker })
     }
@@ -99,8 +98,7 @@ impl PoolWorker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let Some(id) = task.function() else {
             let call = payload::loads(py, arguments)?;
-            let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                call.extract()?;
+            let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
             drop(call);
             let args = sequence(args)?;
             return match kwds.cast_into::<PyDict>() {
@@ -129,8 +127,7 @@ impl PoolWorker {
             };
             results.append(result)?;
         }
-        self.worker
-            .measured(task, begin.elapsed() / items.len().max(1) as u32);
+        self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
         Ok(results.into_any())
     }
 }
@@ -167,8 +164,7 @@ impl Functions {
         self.known.retain(|&(known, ..)| worker.is_current(known));
         let body = worker.function(task).map_err(raise)?;
         let loads = py.import("_pickle")?.getattr("loads")?;
-        let (func, mode): (Bound<'py, PyAny>, u8) =
-            loads.call1((PyBytes::new(py, &body),))?.extract()?;
+        let (func, mode): (Bound<'py, PyAny>, u8) = loads.call1((PyBytes::new(py, &body),))?.extract()?;
         self.known.push((id, func.clone().unbind(), mode));
         Ok((func, mode))
     }
@@ -179,9 +175,7 @@ fn flush(py: Python<'_>) {
     let Ok(sys) = py.import("sys") else { return };
     for name in ["stdout", "stderr"] {
         // A stream that is closed, missing or broken has nothing to lose.
-        let _ = sys
-            .getattr(name)
-            .and_then(|stream| stream.call_method0("flush"));
+        let _ = sys.getattr(name).and_then(|stream| stream.call_method0("flush"));
     }
 }
 

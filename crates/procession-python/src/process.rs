@@ -257,10 +257,7 @@ pub fn take_parcel_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyByt
 /// Ask this process's zygote for a child; None when there is no living zygote.
 #[pyfunction]
 pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<Option<Child>> {
-    let fds = fds
-        .into_iter()
-        .map(borrowed)
-        .collect::<PyResult<Vec<_>>>()?;
+    let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
     let Some(Some(pending)) = wait(py, || zygote::request(token, &fds))? else {
         return Ok(None);
     };

@@ -17,13 +17,7 @@ use std::sync::OnceLock;
 const SEM_VALUE_MAX: u64 = i32::MAX as u64;
 
 /// A queue of Python objects between the processes of a family. Empty-handed until `_create` or `__setstate__`.
-#[pyclass(
-    frozen,
-    subclass,
-    weakref,
-    module = "procession._procession",
-    name = "Queue"
-)]
+#[pyclass(frozen, subclass, weakref, module = "procession._procession", name = "Queue")]
 pub struct Queue {
     engine: OnceLock<Ref<Engine>>,
     /// `close` was called in this process.
@@ -43,10 +37,7 @@ impl Queue {
     fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Ref<Engine>> {
         let this = slf.get();
         if this.closed.load(Relaxed) {
-            return Err(PyValueError::new_err(format!(
-                "Queue {} is closed",
-                slf.repr()?
-            )));
+            return Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)));
         }
         this.engine()
     }
@@ -238,7 +229,7 @@ impl Queue {
 }
 
 fn is_true(block: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    block.map_or(Ok(true), |block| block.is_truthy())
+    block.map_or(Ok(true), PyAnyMethods::is_truthy)
 }
 
 /// An error of the engine that is neither a timeout nor a signal.

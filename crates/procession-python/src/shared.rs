@@ -37,24 +37,15 @@ impl SharedBytes {
         self.0.len()
     }
 
-    fn __reduce__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let handle = self.0.handle();
         payload::travelling(handle);
-        let attach = py
-            .import("procession._procession")?
-            .getattr("attach_shared")?;
+        let attach = py.import("procession._procession")?.getattr("attach_shared")?;
         let id = family().map_err(raise)?.id();
         Ok((attach, (id, handle.to_bits()).into_pyobject(py)?))
     }
 
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         if view.is_null() {
             return Err(PyBufferError::new_err("view is null"));
         }

@@ -48,9 +48,9 @@ impl<T: Shared> Engine<T> {
 
     #[inline]
     fn get(&self) -> PyResult<&T> {
-        self.0.get().ok_or_else(|| {
-            PyRuntimeError::new_err(format!("{}.__init__() was not called", T::NAME))
-        })
+        self.0
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err(format!("{}.__init__() was not called", T::NAME)))
     }
 
     fn set(&self, made: procession_core::Result<T>) -> PyResult<()> {
@@ -115,15 +115,11 @@ const ACQUIRE: &CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\nTake
 
 impl Takes for Lock {
     const ACQUIRE: &'static CStr = ACQUIRE;
-    const RELEASE: &'static CStr =
-        c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.";
+    const RELEASE: &'static CStr = c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.";
 
     #[inline]
     fn try_take(&self) -> bool {
-        self.0
-             .0
-            .get()
-            .is_some_and(|lock| lock.try_acquire().unwrap_or(false))
+        self.0 .0.get().is_some_and(|lock| lock.try_acquire().unwrap_or(false))
     }
 
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
@@ -137,22 +133,18 @@ impl Takes for Lock {
     }
 
     fn not_given(&self) -> PyErr {
-        self.0
-            .get()
-            .map_or_else(|error| error, |_| released_too_often())
+        self.0.get().map_or_else(|error| error, |_| released_too_often())
     }
 }
 
 impl Takes for RLock {
     const ACQUIRE: &'static CStr = ACQUIRE;
-    const RELEASE: &'static CStr = c"release($self, /)\n--\n\nRelease it once. AssertionError if the calling thread does not hold it.";
+    const RELEASE: &'static CStr =
+        c"release($self, /)\n--\n\nRelease it once. AssertionError if the calling thread does not hold it.";
 
     #[inline]
     fn try_take(&self) -> bool {
-        self.0
-             .0
-            .get()
-            .is_some_and(|lock| lock.try_acquire().unwrap_or(false))
+        self.0 .0.get().is_some_and(|lock| lock.try_acquire().unwrap_or(false))
     }
 
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
@@ -191,9 +183,7 @@ impl Takes for Semaphore {
     }
 
     fn not_given(&self) -> PyErr {
-        self.0
-            .get()
-            .map_or_else(|error| error, |_| released_too_often())
+        self.0.get().map_or_else(|error| error, |_| released_too_often())
     }
 }
 
@@ -203,9 +193,7 @@ impl Takes for Condition {
 
     #[inline]
     fn try_take(&self) -> bool {
-        self.parts
-            .get()
-            .is_some_and(|parts| parts.mutex.try_acquire())
+        self.parts.get().is_some_and(|parts| parts.mutex.try_acquire())
     }
 
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
@@ -221,8 +209,7 @@ impl Takes for Condition {
     fn not_given(&self) -> PyErr {
         match self.parts() {
             Ok(ConditionParts {
-                mutex: Mutex::RLock(_),
-                ..
+                mutex: Mutex::RLock(_), ..
             }) => not_the_owner(),
             Ok(_) => released_too_often(),
             Err(error) => error,
@@ -656,12 +643,7 @@ impl Barrier {
     }
 
     /// Wait for the others, for at most `timeout` seconds (None: for ever); the last one calls `action` first. The order of arrival, from 0.
-    fn wait(
-        &self,
-        py: Python<'_>,
-        timeout: Option<f64>,
-        action: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<usize> {
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
         let barrier = self.0.get()?;
         let deadline = deadline(timeout);
         match meet(py, || barrier.arrive())? {
@@ -721,10 +703,7 @@ impl Barrier {
 }
 
 /// A wait at a barrier; `threading.BrokenBarrierError` if it broke.
-fn meet<T: Send>(
-    py: Python<'_>,
-    mut attempt: impl FnMut() -> Result<T, BarrierError> + Send,
-) -> PyResult<T> {
+fn meet<T: Send>(py: Python<'_>, mut attempt: impl FnMut() -> Result<T, BarrierError> + Send) -> PyResult<T> {
     let end = wait(py, || match attempt() {
         Ok(value) => Ok(Some(value)),
         Err(BarrierError::Broken) => Ok(None),
