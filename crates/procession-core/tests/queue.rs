@@ -16,9 +16,7 @@ fn body(bytes: &[u8]) -> Outgoing<'_> {
 }
 
 fn put(queue: &Queue, number: u64) {
-    queue
-        .send(body(&number.to_le_bytes()), Deadline::Never)
-        .unwrap();
+    queue.send(body(&number.to_le_bytes()), Deadline::Never).unwrap();
 }
 
 fn number(incoming: &Incoming) -> u64 {
@@ -176,9 +174,7 @@ fn task_done_and_join() {
     queue.join(Deadline::Now).unwrap();
     put(&queue, 1);
     put(&queue, 2);
-    assert!(timed_out(
-        &queue.join(Deadline::after(Duration::from_millis(5)))
-    ));
+    assert!(timed_out(&queue.join(Deadline::after(Duration::from_millis(5)))));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..2 {
@@ -259,10 +255,7 @@ fn threads_many_to_many() {
             let consumers: Vec<_> = (0..3)
                 .map(|_| scope.spawn(move || (0..EACH).map(|_| get(queue)).collect()))
                 .collect();
-            consumers
-                .into_iter()
-                .map(|consumer| consumer.join().unwrap())
-                .collect()
+            consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect()
         });
         check(&got, 3, EACH);
     }
@@ -385,8 +378,7 @@ fn produce(queue: &Queue, board: &Board, producer: usize) {
 }
 
 fn consume(board: &Board, mut incoming: Incoming) {
-    let word =
-        |at: usize| u64::from_le_bytes(incoming.body()[at..at + 8].try_into().unwrap()) as usize;
+    let word = |at: usize| u64::from_le_bytes(incoming.body()[at..at + 8].try_into().unwrap()) as usize;
     let (producer, at) = (word(0), word(8));
     let fill = (producer * 7 + at) as u8;
     let whole = incoming.body()[16..].iter().all(|&byte| byte == fill);
@@ -459,14 +451,9 @@ fn storm(maxsize: u64, seed: u64) {
             got.iter().all(|times| times.load(SeqCst) <= 1),
             "a message was got twice"
         );
-        lost += got[..put]
-            .iter()
-            .filter(|times| times.load(SeqCst) == 0)
-            .count();
+        lost += got[..put].iter().filter(|times| times.load(SeqCst) == 0).count();
         // The one put of which we do not know whether it was done.
-        assert!(got[(put + 1).min(MOST)..]
-            .iter()
-            .all(|times| times.load(SeqCst) == 0));
+        assert!(got[(put + 1).min(MOST)..].iter().all(|times| times.load(SeqCst) == 0));
     }
     assert!(put_in_all > 100, "only {put_in_all} messages were put");
     assert!(

@@ -55,9 +55,7 @@ impl Message {
             });
         }
         if out.buffers.len() >= MAX_BUFFERS || u32::try_from(out.handles.len()).is_err() {
-            return Err(Error::Corrupt(
-                "a message of more parts than a message can have",
-            ));
+            return Err(Error::Corrupt("a message of more parts than a message can have"));
         }
         let mut buffers = Vec::with_capacity(out.buffers.len());
         for bytes in out.buffers {
@@ -159,10 +157,8 @@ impl Envelope {
                 self.words[0].store(table.token().0, Relaxed);
                 self.words[1].store(table.len() as u64, Relaxed);
                 // SYNC: who sees the head (after a death, without any stamp) sees the token.
-                self.head.store(
-                    KIND_TABLE | (buffers.len() as u64) << 8 | handles << 32,
-                    Release,
-                );
+                self.head
+                    .store(KIND_TABLE | (buffers.len() as u64) << 8 | handles << 32, Release);
                 // DEATH: before this line all blocks are ours and die with us; from here on the table is found through the envelope,
                 // and each buffer is either still ours or found through the table.
                 table.send();
@@ -189,11 +185,7 @@ impl Envelope {
             return Err(Error::Corrupt("an inline body longer than its envelope"));
         }
         let mut words = [0; INLINE_WORDS];
-        for (word, slot) in words
-            .iter_mut()
-            .zip(&self.words)
-            .take((len as usize).div_ceil(8))
-        {
+        for (word, slot) in words.iter_mut().zip(&self.words).take((len as usize).div_ceil(8)) {
             *word = slot.load(Relaxed).to_le();
         }
         Ok(Incoming {
@@ -253,9 +245,7 @@ impl Envelope {
                 let table = Table::find(self, head)?;
                 let (start, len) = (table.prefix(), table.len);
                 // SAFETY: `find` checked that the block is in transit, and holds `len` bytes, `start` of which are the prefix.
-                let body = unsafe {
-                    std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start)
-                };
+                let body = unsafe { std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start) };
                 Ok(body.to_vec())
             }
             _ => Err(Error::Corrupt("an envelope without a message")),
@@ -318,10 +308,7 @@ impl Table {
 
     fn buffer(&self, index: usize) -> (Token, usize) {
         let token = self.word(2 * index).load(Relaxed);
-        (
-            Token(token),
-            self.word(2 * index + 1).load(Relaxed) as usize,
-        )
+        (Token(token), self.word(2 * index + 1).load(Relaxed) as usize)
     }
 
     fn handle(&self, index: usize) -> &AtomicU64 {

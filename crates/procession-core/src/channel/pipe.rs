@@ -82,15 +82,9 @@ impl Pipe {
         loop {
             let left = deadline
                 .remaining()
-                .map(|left| {
-                    Timespec::try_from(left)
-                        .map_err(|_| Error::Corrupt("a timeout beyond the clock's range"))
-                })
+                .map(|left| Timespec::try_from(left).map_err(|_| Error::Corrupt("a timeout beyond the clock's range")))
                 .transpose()?;
-            match poll(
-                &mut [PollFd::new(&self.stream, PollFlags::IN)],
-                left.as_ref(),
-            ) {
+            match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], left.as_ref()) {
                 Ok(ready) => return Ok(ready > 0),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::os("poll", error)),
@@ -108,9 +102,7 @@ impl Pipe {
                 Ok(more) => got += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A peer that was killed with data unread.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset && got == 0 => {
-                    return Ok(false)
-                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset && got == 0 => return Ok(false),
                 Err(error) => return Err(Error::os("read from a pipe", error)),
             }
         }

@@ -124,10 +124,7 @@ impl Queue {
             slot.envelope.post(message);
         }
         // DEATH: before this line the slot is `Claimed` by the dead and will be skipped; after it the message is there.
-        slot.change(
-            view.stamp(State::Claimed, Some(me)),
-            view.stamp(State::Full, None),
-        );
+        slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
         self.waiting.not_empty.notify(1);
         Ok(())
     }
@@ -231,11 +228,7 @@ impl Queue {
         self.back.tail.load(SeqCst).saturating_sub(skipped)
     }
 
-    fn wait_for_room(
-        &self,
-        me: Owner,
-        deadline: Deadline,
-    ) -> Result<(View, &'static Slot), WaitError> {
+    fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(View, &'static Slot), WaitError> {
         let mut patience = Patience::new();
         self.waiting
             .not_full
@@ -278,10 +271,7 @@ impl Queue {
             let claimed = slot.change(free, view.stamp(State::Claimed, Some(me)));
             if claimed || slot.stamp().generation() == view.generation() {
                 // DEATH: a claim without this line: the next producer does it.
-                let _ = self
-                    .back
-                    .tail
-                    .compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
+                let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
             }
             if claimed {
                 return Ok(Some((view, slot)));
@@ -319,10 +309,7 @@ impl Queue {
             }
         }
         if let Some(next) = view.next() {
-            let _ = self
-                .back
-                .segment
-                .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
+            let _ = self.back.segment.compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
         }
         Ok(())
     }

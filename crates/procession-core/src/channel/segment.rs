@@ -181,11 +181,7 @@ impl View {
     pub fn at(link: Link) -> Option<Self> {
         let segment = segment(link.index())?;
         let base = segment.base.load(Acquire);
-        (segment.generation.load(Acquire) == link.generation()).then_some(Self {
-            segment,
-            link,
-            base,
-        })
+        (segment.generation.load(Acquire) == link.generation()).then_some(Self { segment, link, base })
     }
 
     pub fn generation(&self) -> u32 {
@@ -194,9 +190,7 @@ impl View {
 
     /// The slot of a ticket at or beyond `base`; `None` beyond the segment's end.
     pub fn slot(&self, ticket: u64) -> Option<&'static Slot> {
-        self.segment
-            .slots
-            .get(ticket.checked_sub(self.base)? as usize)
+        self.segment.slots.get(ticket.checked_sub(self.base)? as usize)
     }
 
     pub fn slots(&self) -> &'static [Slot] {
@@ -227,8 +221,7 @@ impl View {
             return None;
         }
         let view = Self::at(Link(word))?;
-        (self.segment.generation.load(Acquire) == self.generation() && view.base > self.base)
-            .then_some(view)
+        (self.segment.generation.load(Acquire) == self.generation() && view.base > self.base).then_some(view)
     }
 
     /// Say that all slots from this segment's first up to `further` are over.

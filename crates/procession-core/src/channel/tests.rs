@@ -54,9 +54,7 @@ fn take(queue: &Queue) -> super::walk::Found {
     let found = queue.walk().unwrap().full.unwrap();
     let me = family().unwrap().me();
     let from = found.view.stamp(State::Full, None);
-    assert!(found
-        .slot
-        .change(from, found.view.stamp(State::Taken, Some(me))));
+    assert!(found.slot.change(from, found.view.stamp(State::Taken, Some(me))));
     found
 }
 
@@ -81,9 +79,7 @@ fn join_does_not_wait_for_a_put_that_will_never_be() {
     in_a_child_that_dies(|| {
         queue.claim(family().unwrap().me()).unwrap().unwrap();
     });
-    queue
-        .join(Deadline::after(std::time::Duration::from_secs(30)))
-        .unwrap();
+    queue.join(Deadline::after(std::time::Duration::from_secs(30))).unwrap();
 }
 
 #[test]
@@ -99,10 +95,7 @@ fn claims_of_the_dead_make_room_in_a_full_queue() {
         put(&queue, b"a");
         put(&queue, b"b");
         assert!(queue.is_full().unwrap());
-        assert_eq!(
-            (get(&queue).body(), get(&queue).body()),
-            (&b"a"[..], &b"b"[..])
-        );
+        assert_eq!((get(&queue).body(), get(&queue).body()), (&b"a"[..], &b"b"[..]));
     }
 }
 
@@ -113,11 +106,7 @@ fn a_message_half_handed_over_is_given_back() {
         // The same cells serve again: nothing of the round before is left.
         put_with_buffers(queue);
         let mut incoming = get(queue);
-        incoming
-            .take_buffers()
-            .iter()
-            .map(Block::as_ptr)
-            .collect::<Vec<_>>()
+        incoming.take_buffers().iter().map(Block::as_ptr).collect::<Vec<_>>()
     };
     let before = free(&queue);
     for _ in 0..100 {
@@ -146,11 +135,7 @@ fn a_message_half_handed_over_is_given_back() {
 #[test]
 fn what_the_dead_had_only_chosen_is_there_again() {
     let queue = Queue::create(0).unwrap();
-    for (bytes, buffers) in [
-        (&b"small"[..], false),
-        (&[5; 5000], false),
-        (b"buffers", true),
-    ] {
+    for (bytes, buffers) in [(&b"small"[..], false), (&[5; 5000], false), (b"buffers", true)] {
         if buffers {
             put_with_buffers(&queue);
         } else {
@@ -219,16 +204,10 @@ fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
         ..Outgoing::default()
     };
     slot.envelope.post(Message::pack(out).unwrap());
-    assert!(slot.change(
-        view.stamp(State::Claimed, Some(me)),
-        view.stamp(State::Full, None)
-    ));
+    assert!(slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None)));
     put(&queue, b"last");
     assert!(queue.is_full().unwrap());
-    assert_eq!(
-        (get(&queue).body(), get(&queue).body()),
-        (&b"slow"[..], &b"last"[..])
-    );
+    assert_eq!((get(&queue).body(), get(&queue).body()), (&b"slow"[..], &b"last"[..]));
     assert!(is_empty(&queue));
 }
 
@@ -246,10 +225,7 @@ fn a_link_to_a_segment_used_anew_leads_nowhere() {
     }
     let me = family().unwrap().me();
     for slot in old.slots() {
-        assert!(!slot.change(
-            old.stamp(State::Free, None),
-            old.stamp(State::Claimed, Some(me))
-        ));
+        assert!(!slot.change(old.stamp(State::Free, None), old.stamp(State::Claimed, Some(me))));
     }
     assert!(!old.append(old.link));
     assert!(other.iter().all(|queue| get(queue).body() == b"y"));

@@ -89,10 +89,7 @@ impl Queue {
 
     /// Show every claimed slot from the head on to `see`, until it says false or the queue ends; slots that are over may be left out. When
     /// a segment is recycled under way, what was in it is over, and the walk goes on with what is oldest then.
-    pub(super) fn visit(
-        &self,
-        mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool,
-    ) -> Result<()> {
+    pub(super) fn visit(&self, mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool) -> Result<()> {
         let mut ticket = 0;
         'anew: loop {
             // SYNC: head before segment: a ticket is never newer than the segment read after it.
@@ -171,10 +168,7 @@ impl Queue {
                 Some(State::Skipped) => head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1,
                 _ => return Ok(()),
             };
-            let _ = self
-                .front
-                .head
-                .compare_exchange(head, passed, SeqCst, Relaxed);
+            let _ = self.front.head.compare_exchange(head, passed, SeqCst, Relaxed);
         }
     }
 
@@ -184,10 +178,7 @@ impl Queue {
             Some(Link::NOWHERE) => return false,
             Some(next) => {
                 // The one who appended `next` may not have got round to this; nobody may find the back on a segment that is gone.
-                let _ = self
-                    .back
-                    .segment
-                    .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
+                let _ = self.back.segment.compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
                 if self
                     .front
                     .segment
