@@ -17,7 +17,7 @@ struct Small {
 
 // SAFETY: atomics, of which any value is as good as another.
 unsafe impl Object for Small {
-    const KIND: Kind = Kind::Cell;
+    const KIND: Kind = Kind::Event;
     const NAME: &'static str = "small object";
 }
 
@@ -38,16 +38,8 @@ fn median(name: &str, repeat: u32, mut work: impl FnMut()) {
 /// Bytes of shared memory in this process.
 fn shared() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("RssShmem:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
+    let line = text.lines().find(|line| line.starts_with("RssShmem:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 fn main() {
@@ -61,21 +53,15 @@ fn main() {
         drop(black_box(Block::take(token, 64).unwrap()));
     });
     for megabytes in [1, 64] {
-        median(
-            &format!("block of {megabytes} MB, warm: alloc, free"),
-            1000,
-            || {
-                drop(black_box(Block::alloc(megabytes << 20).unwrap()));
-            },
-        );
+        median(&format!("block of {megabytes} MB, warm: alloc, free"), 1000, || {
+            drop(black_box(Block::alloc(megabytes << 20).unwrap()));
+        });
     }
     median("reference: create, drop", 10_000, || {
         drop(black_box(Ref::<Small>::create().unwrap()))
     });
     let object = Ref::<Small>::create().unwrap();
-    median("reference: clone, drop", 10_000, || {
-        drop(black_box(object.clone()))
-    });
+    median("reference: clone, drop", 10_000, || drop(black_box(object.clone())));
     median("reference: attach to what is held, drop", 10_000, || {
         drop(black_box(Ref::<Small>::attach(object.handle()).unwrap()));
     });
@@ -99,9 +85,7 @@ fn main() {
 
     let before = shared();
     let start = Instant::now();
-    let many: Vec<_> = (0..10_000)
-        .map(|_| Ref::<Small>::create().unwrap())
-        .collect();
+    let many: Vec<_> = (0..10_000).map(|_| Ref::<Small>::create().unwrap()).collect();
     let each = start.elapsed().as_nanos() / 10_000;
     for object in &many {
         black_box(object.words[0].load(std::sync::atomic::Ordering::Relaxed));

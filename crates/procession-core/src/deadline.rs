@@ -19,9 +19,7 @@ impl Deadline {
         if timeout.is_zero() {
             return Self::Now;
         }
-        Instant::now()
-            .checked_add(timeout)
-            .map_or(Self::Never, Self::At)
+        Instant::now().checked_add(timeout).map_or(Self::Never, Self::At)
     }
 
     /// What is left: `None` when there is no end, zero when it is over.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::arena::reclaiming::{full_birth, note_of, pinned, tag_of, Cell, Place, State, Word};
 use crate::arena::{Arena, Handle, Kind, Object};
 use crate::roll::{self, Owner};
-use crate::{family, Result};
+use crate::{family, sync, Result};
 
 thread_local! {
     /// Whether this thread holds the reclaim lock: while it reclaims one death, it may learn of another.
@@ -34,26 +34,26 @@ pub(crate) fn in_progress() -> bool {
 
 /// Run the object's `destroy`. `size` is what its cell holds.
 pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
-    let known = [
-        one::<crate::channel::Queue>(),
-        one::<crate::process::Outcome>(),
-        one::<crate::pool::Shared>(),
-        one::<crate::shared::Shared>(),
-    ];
-    // Kinds that refer to nothing have nothing to destroy.
-    if let Some((_, least, run)) = known.into_iter().find(|(of, _, _)| *of as u8 == kind) {
-        if size >= least {
-            run(ptr);
-        }
+    // A number that is no kind: the note was damaged, and nobody knows what the object refers to.
+    let Some(kind) = Kind::from_number(kind) else { return };
+    match kind {
+        Kind::Queue => run::<crate::channel::Queue>(ptr, size),
+        Kind::Outcome => run::<crate::process::Outcome>(ptr, size),
+        Kind::Pool => run::<crate::pool::Shared>(ptr, size),
+        Kind::Shared => run::<crate::shared::Shared>(ptr, size),
+        Kind::Condition => run::<sync::ending::Condition>(ptr, size),
+        Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
+        Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
+        // These refer to nothing.
+        Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::Event | Kind::Child | Kind::Job => {}
     }
 }
 
-fn one<T: Object>() -> (Kind, usize, fn(*const u8)) {
-    let run = |ptr: *const u8| {
+fn run<T: Object>(ptr: *const u8, size: usize) {
+    if size >= size_of::<T>() {
         // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
         unsafe { &*ptr.cast::<T>() }.destroy();
-    };
-    (T::KIND, size_of::<T>(), run)
+    }
 }
 
 /// One reclaimer at a time. Whoever died at it had begun nothing that cannot be begun again.

@@ -26,18 +26,11 @@ fn exit_code_and_signal() {
 fn a_running_child_has_no_exit_until_it_is_killed() {
     let child = shell("exec sleep 1000", &[]);
     assert_eq!(child.try_wait().unwrap(), None);
-    assert_eq!(
-        child
-            .wait(Deadline::after(Duration::from_millis(10)))
-            .unwrap(),
-        None
-    );
+    assert_eq!(child.wait(Deadline::after(Duration::from_millis(10))).unwrap(), None);
     child.signal(libc::SIGKILL).unwrap();
     assert_eq!(end(&child), Some(Exit::Signal(9)));
     assert_eq!(end(&child), Some(Exit::Signal(9)), "it stays known");
-    child
-        .signal(libc::SIGKILL)
-        .expect("no error for one that ended");
+    child.signal(libc::SIGKILL).expect("no error for one that ended");
 }
 
 #[test]
@@ -71,20 +64,13 @@ fn only_wanted_descriptors_arrive() {
     );
     assert_eq!(end(&shell(&script, &[&kept])), Some(Exit::Code(0)));
     let flags = rustix::io::fcntl_getfd(kept.as_fd()).unwrap();
-    assert!(
-        flags.contains(rustix::io::FdFlags::CLOEXEC),
-        "still close-on-exec here"
-    );
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "still close-on-exec here");
 }
 
 #[test]
 fn the_environment_can_be_added_to() {
     let extra = [("PROCESSION_TEST", "twelve".into())];
-    let argv = [
-        "sh",
-        "-c",
-        "test \"$PROCESSION_TEST\" = twelve && test -n \"$PATH\"",
-    ];
+    let argv = ["sh", "-c", "test \"$PROCESSION_TEST\" = twelve && test -n \"$PATH\""];
     let child = spawn(OsStr::new("/bin/sh"), &argv, &extra, &[]).unwrap();
     assert_eq!(end(&child), Some(Exit::Code(0)));
 }

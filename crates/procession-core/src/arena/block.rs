@@ -80,12 +80,9 @@ impl Block {
         let token = self.token;
         if let Some((place, owned)) = self.place() {
             // SYNC: releases the content to whoever takes it.
-            let _ = place.word().compare_exchange(
-                owned.encode(),
-                owned.with(State::Transit).encode(),
-                AcqRel,
-                Relaxed,
-            );
+            let _ = place
+                .word()
+                .compare_exchange(owned.encode(), owned.with(State::Transit).encode(), AcqRel, Relaxed);
         }
         std::mem::forget(self);
         token
@@ -107,10 +104,9 @@ impl Block {
         // Ours now: what a run says about its length is settled.
         let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
         if len > place.capacity() {
-            let _ =
-                place
-                    .word()
-                    .compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
+            let _ = place
+                .word()
+                .compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
             return Err(Error::Corrupt("length of a block"));
         }
         // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
@@ -158,8 +154,7 @@ impl Block {
 fn in_transit(token: Token) -> Option<(Place, Word)> {
     let (place, generation) = Place::find(family().ok()?.arena(), token)?;
     let word = Word::decode(place.word().load(Acquire));
-    (word.state == State::Transit && word.generation == generation & GENERATION)
-        .then_some((place, word))
+    (word.state == State::Transit && word.generation == generation & GENERATION).then_some((place, word))
 }
 
 impl Drop for Block {
@@ -168,9 +163,7 @@ impl Drop for Block {
             return;
         }
         if let (Ok(family), Some((place, owned))) = (family(), self.place()) {
-            family
-                .arena()
-                .give_back(&place, owned, self.birth, family.me());
+            family.arena().give_back(&place, owned, self.birth, family.me());
         }
     }
 }

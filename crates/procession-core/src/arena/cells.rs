@@ -38,10 +38,7 @@ pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
 pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
-    if let Some(cell) = arena
-        .cell(index)
-        .filter(|cell| cell.size as usize == SEGMENT_BYTES)
-    {
+    if let Some(cell) = arena.cell(index).filter(|cell| cell.size as usize == SEGMENT_BYTES) {
         arena.free_cell(
             &cell,
             Word {

@@ -46,10 +46,7 @@ impl Arena {
         loop {
             let (bits, word) = current(cell, handle)?;
             let state = match word.state {
-                State::Object { tag, refs } if refs > 1 => State::Object {
-                    tag,
-                    refs: refs - 1,
-                },
+                State::Object { tag, refs } if refs > 1 => State::Object { tag, refs: refs - 1 },
                 State::Object { tag: 0, refs: 1 } => self.end_of(cell, me),
                 // Given back more often than taken: nobody's last reference is ours to take.
                 _ => return None,
@@ -70,10 +67,7 @@ impl Arena {
             };
             let state = match word.state {
                 State::Object { tag: 0, refs } if refs >= 1 && refs + more <= MAX_REFS => {
-                    State::Object {
-                        tag,
-                        refs: refs + more,
-                    }
+                    State::Object { tag, refs: refs + more }
                 }
                 // A reclaimer goes on where the dead, or another reclaimer, stopped.
                 State::Object { tag: present, .. } if present == tag => return more == 0,
@@ -81,9 +75,7 @@ impl Arena {
                     self.wait_for_tag(cell, other, &mut looks);
                     continue;
                 }
-                State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => {
-                    State::Object { tag, refs: 1 }
-                }
+                State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => State::Object { tag, refs: 1 },
                 _ => return false,
             };
             if replace(cell, bits, word.with(state)) {
@@ -99,10 +91,7 @@ impl Arena {
             let word = Word::decode(bits);
             let state = match word.state {
                 State::Object { tag: present, refs } if present == tag && refs > 1 => {
-                    State::Object {
-                        tag: 0,
-                        refs: refs - 1,
-                    }
+                    State::Object { tag: 0, refs: refs - 1 }
                 }
                 State::Object { tag: present, .. } if present == tag => self.end_of(cell, me),
                 _ => return None,
@@ -230,10 +219,7 @@ pub(super) fn retain(cell: &Cell, handle: Handle) -> bool {
             return false;
         };
         let state = match word.state {
-            State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object {
-                tag,
-                refs: refs + 1,
-            },
+            State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object { tag, refs: refs + 1 },
             // Somebody who inherited it sends it on: it lives again.
             State::Limbo { .. } if note_of(cell).kind != 0 => State::Object { tag: 0, refs: 1 },
             _ => return false,
@@ -267,7 +253,5 @@ fn current(cell: &Cell, handle: Handle) -> Option<(u64, Word)> {
 }
 
 fn replace(cell: &Cell, bits: u64, word: Word) -> bool {
-    cell.word
-        .compare_exchange(bits, word.encode(), AcqRel, Relaxed)
-        .is_ok()
+    cell.word.compare_exchange(bits, word.encode(), AcqRel, Relaxed).is_ok()
 }

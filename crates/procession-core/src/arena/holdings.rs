@@ -84,9 +84,7 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
         };
     }
     // SAFETY: what HELD points to is never freed.
-    unsafe { &*held }
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    unsafe { &*held }.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Held {
@@ -142,20 +140,14 @@ impl Arena {
     }
 
     fn directory_of(&self, slot: usize) -> Result<&'static AtomicU64> {
-        let word = self
-            .directory()
-            .get(slot)
-            .ok_or(Error::Corrupt("roll slot"))?;
+        let word = self.directory().get(slot).ok_or(Error::Corrupt("roll slot"))?;
         self.ensure(Table::Holdings, (slot as u64 + 1) * 8, "holdings")?;
         Ok(word)
     }
 
     /// The process behind a tag, as far as it has holdings.
     pub(crate) fn tagged(&self, tag: u32) -> Option<Owner> {
-        let bits = self
-            .directory_of(tag.checked_sub(1)? as usize)
-            .ok()?
-            .load(Acquire);
+        let bits = self.directory_of(tag.checked_sub(1)? as usize).ok()?.load(Acquire);
         Owner::from_bits((bits >> 32) as u32)
     }
 
@@ -178,10 +170,7 @@ impl Arena {
             entry.store(0, Relaxed);
         }
         // DEATH: before this store the cell is an ordinary one of ours, and freed as such.
-        directory.store(
-            u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1),
-            Release,
-        );
+        directory.store(u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1), Release);
         Ok(words[1..].iter().collect())
     }
 

@@ -181,15 +181,7 @@ mod tests {
 
     #[test]
     fn odd_sizes_have_no_layout() {
-        for size in [
-            0,
-            1,
-            MIN_SIZE - 1,
-            MIN_SIZE + 1,
-            MIN_SIZE / 2,
-            MAX_SIZE * 2,
-            u64::MAX,
-        ] {
+        for size in [0, 1, MIN_SIZE - 1, MIN_SIZE + 1, MIN_SIZE / 2, MAX_SIZE * 2, u64::MAX] {
             assert_eq!(Layout::new(size), None);
         }
     }

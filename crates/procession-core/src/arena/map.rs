@@ -59,15 +59,12 @@ impl Arena {
         let base = memory::map(fd.as_fd(), size)?;
         let arena = Self::over(fd, base, size)?;
         let header = arena.header();
-        let ours = header.magic.load(Ordering::Acquire) == MAGIC
-            && header.size.load(Ordering::Relaxed) == size;
+        let ours = header.magic.load(Ordering::Acquire) == MAGIC && header.size.load(Ordering::Relaxed) == size;
         if !ours {
             return Err(Error::Corrupt("the inherited descriptor is no arena"));
         }
         if header.version.load(Ordering::Relaxed) != VERSION {
-            return Err(Error::Corrupt(
-                "the arena was made by another version of procession",
-            ));
+            return Err(Error::Corrupt("the arena was made by another version of procession"));
         }
         Ok(arena)
     }
@@ -150,10 +147,7 @@ impl Arena {
             Table::Units => self.layout.units,
             _ => self.layout.table(table).1 / entry as u64,
         };
-        count
-            .load(Ordering::Acquire)
-            .min(committed / entry as u64)
-            .min(most)
+        count.load(Ordering::Acquire).min(committed / entry as u64).min(most)
     }
 
     /// Commit the first `bytes` bytes of a fixed table. Cheap when it was done before.
@@ -165,10 +159,7 @@ impl Arena {
             return Ok(());
         }
         if bytes > length {
-            return Err(Error::Exhausted {
-                what,
-                wanted: bytes,
-            });
+            return Err(Error::Exhausted { what, wanted: bytes });
         }
         let have = have.min(length);
         let upto = bytes.next_multiple_of(GRAIN).min(length);
@@ -182,8 +173,7 @@ impl Arena {
     #[cfg(test)]
     pub(crate) fn table_words_for_tests(&self) -> Vec<&'static AtomicU64> {
         let words = |table: Table, most: usize| {
-            let committed =
-                self.header().committed[table as usize].load(Ordering::Relaxed) as usize / 8;
+            let committed = self.header().committed[table as usize].load(Ordering::Relaxed) as usize / 8;
             // SAFETY: all tables are atomics, aligned to 8; only the committed part is handed out.
             let all: &'static [AtomicU64] = unsafe { self.table(table) };
             &all[..committed.min(most)]
@@ -276,9 +266,7 @@ impl Drop for Arena {
 
 /// How much to try to reserve: what the user says, or everything; less where limits forbid it anyway.
 fn wanted_size() -> u64 {
-    let asked = std::env::var(SIZE_VARIABLE)
-        .ok()
-        .and_then(|text| parse_size(&text));
+    let asked = std::env::var(SIZE_VARIABLE).ok().and_then(|text| parse_size(&text));
     let mut size = asked.unwrap_or(MAX_SIZE);
     if asked.is_none() {
         // A limited address space is the program's, too: take a quarter at most.
@@ -286,9 +274,7 @@ fn wanted_size() -> u64 {
             size = size.min(limit / 4);
         }
     }
-    let size = size
-        .min(memory::file_size_limit())
-        .clamp(MIN_SIZE, MAX_SIZE);
+    let size = size.min(memory::file_size_limit()).clamp(MIN_SIZE, MAX_SIZE);
     1 << size.ilog2()
 }
 

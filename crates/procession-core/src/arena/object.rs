@@ -30,6 +30,31 @@ pub enum Kind {
     Outcome = 13,
 }
 
+impl Kind {
+    const ALL: [Self; 13] = [
+        Self::Lock,
+        Self::RLock,
+        Self::Semaphore,
+        Self::Condition,
+        Self::Event,
+        Self::Barrier,
+        Self::Queue,
+        Self::Shared,
+        Self::Child,
+        Self::Job,
+        Self::Pool,
+        Self::Cell,
+        Self::Outcome,
+    ];
+
+    /// The kind with this number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        let kind = *Self::ALL.get(usize::from(number).checked_sub(1)?)?;
+        debug_assert_eq!(kind as u8, number);
+        Some(kind)
+    }
+}
+
 /// The shared state of an object: only atomics (and bytes guarded by them), no pointers.
 ///
 /// # Safety
@@ -88,10 +113,8 @@ impl<T: Object> Ref<T> {
         // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of ours.
         entry.store(handle.0, Release);
         // SYNC: releases the zeros to everybody who attaches.
-        cell.word.store(
-            owned.with(State::Object { tag: 0, refs: 1 }).encode(),
-            Release,
-        );
+        cell.word
+            .store(owned.with(State::Object { tag: 0, refs: 1 }).encode(), Release);
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -182,9 +205,7 @@ impl<T: Object> Drop for Ref<T> {
         entry.store(0, Release);
         held.give_back(entry);
         // DEATH: from here until the tag is gone, a survivor takes the reference back.
-        let dying = tagged
-            .then(|| arena.release_tagged(&cell, tag_of(me), me))
-            .flatten();
+        let dying = tagged.then(|| arena.release_tagged(&cell, tag_of(me), me)).flatten();
         drop(held);
         if let Some(word) = dying {
             arena.bury(&cell, word);
@@ -195,9 +216,7 @@ impl<T: Object> Drop for Ref<T> {
 /// A message gets a reference of its own, which is in no process's holdings. False when the object is gone.
 pub(crate) fn retain_for_message(handle: Handle) -> Result<bool> {
     let arena = family()?.arena();
-    Ok(arena
-        .cell_of(handle)
-        .is_some_and(|cell| retain(&cell, handle)))
+    Ok(arena.cell_of(handle).is_some_and(|cell| retain(&cell, handle)))
 }
 
 /// A message gives its reference back. A stale handle does nothing.

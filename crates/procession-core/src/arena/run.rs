@@ -90,10 +90,7 @@ impl Arena {
             return None;
         }
         let ptr = self
-            .at(
-                self.layout().data + u64::from(first) * UNIT,
-                u64::from(units) * UNIT,
-            )?
+            .at(self.layout().data + u64::from(first) * UNIT, u64::from(units) * UNIT)?
             .as_ptr();
         Some(Run {
             first,
@@ -114,12 +111,7 @@ impl Arena {
     }
 
     /// A committed run of `units`, owned by `me`; its content is unspecified.
-    pub(crate) fn alloc_run(
-        &self,
-        units: u32,
-        me: Owner,
-        what: &'static str,
-    ) -> Result<(Run, Word)> {
+    pub(crate) fn alloc_run(&self, units: u32, me: Owner, what: &'static str) -> Result<(Run, Word)> {
         self.with_memory(what, || {
             let (run, word) = self.reserve_run(units, me, what)?;
             // DEATH: from here on the run is owned, and a survivor frees it like any other.
@@ -169,11 +161,7 @@ impl Arena {
         if self.layout().data + new_top * UNIT > self.slab_bottom() {
             return Err(exhausted());
         }
-        self.ensure(
-            Table::Units,
-            new_top * size_of::<Unit>() as u64,
-            "the unit table",
-        )?;
+        self.ensure(Table::Units, new_top * size_of::<Unit>() as u64, "the unit table")?;
         self.ensure(Table::Committed, new_top.div_ceil(64) * 8, "the unit table")?;
         self.set_length(top as u32, units);
         self.free_word(top as u32);
@@ -198,9 +186,7 @@ impl Arena {
 
     fn set_length(&self, first: u32, units: u32) {
         let table = self.units();
-        table[(first + units - 1) as usize]
-            .first
-            .store(first, Relaxed);
+        table[(first + units - 1) as usize].first.store(first, Relaxed);
         table[first as usize].length.store(units, Release);
     }
 
@@ -220,10 +206,7 @@ impl Arena {
         let next = head.load(Relaxed);
         unit.prev.store(0, Relaxed);
         unit.next.store(next, Relaxed);
-        if let Some(next) = next
-            .checked_sub(1)
-            .and_then(|next| table.get(next as usize))
-        {
+        if let Some(next) = next.checked_sub(1).and_then(|next| table.get(next as usize)) {
             next.prev.store(first + 1, Relaxed);
         }
         head.store(first + 1, Relaxed);
@@ -360,9 +343,7 @@ impl Arena {
             unit += units;
         }
         let warm = u64::from(self.count_committed(0, self.unit_peak() as u32));
-        header
-            .idle_units
-            .store(warm.saturating_sub(used_warm), Relaxed);
+        header.idle_units.store(warm.saturating_sub(used_warm), Relaxed);
     }
 
     /// All runs that are not free, as they are at one moment.

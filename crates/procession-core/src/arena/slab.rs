@@ -16,8 +16,7 @@ use crate::{Error, Result};
 
 /// Cell sizes; the last is that of queue segments, which share a class with nothing else.
 const SIZES: [u32; CLASSES] = [
-    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384,
-    24576, 32768, 4608,
+    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 4608,
 ];
 /// Number of size classes.
 pub(crate) const CLASSES: usize = 19;
@@ -44,18 +43,14 @@ const CLASS_OF: [u8; LARGEST_CELL / 64 + 1] = {
 
 /// The class whose cells hold `len` bytes, if any does.
 pub(crate) fn class_of(len: usize) -> Option<usize> {
-    CLASS_OF
-        .get(len.div_ceil(64))
-        .map(|&class| usize::from(class))
+    CLASS_OF.get(len.div_ceil(64)).map(|&class| usize::from(class))
 }
 
 fn cells_of(class: usize) -> u32 {
     if class == SEGMENTS {
         return 64;
     }
-    (LARGEST_SLAB / SIZES[class])
-        .next_power_of_two()
-        .clamp(8, 64)
+    (LARGEST_SLAB / SIZES[class]).next_power_of_two().clamp(8, 64)
 }
 
 fn mask_of(class: usize) -> u64 {
@@ -108,10 +103,7 @@ impl Arena {
     fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
         // SAFETY: the table's type; words of slabs below the slab count are committed.
         let words: &[AtomicU64] = unsafe { self.table(Table::Partial) };
-        (
-            &words[partial_index(class, slab as usize / 64)],
-            1 << (slab % 64),
-        )
+        (&words[partial_index(class, slab as usize / 64)], 1 << (slab % 64))
     }
 
     /// How many slabs there are, as far as that can be.
@@ -245,13 +237,8 @@ impl Arena {
             return;
         };
         let words = &descriptor.words[..cells_of(class) as usize];
-        let bit =
-            |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
-        let free = words
-            .iter()
-            .enumerate()
-            .map(bit)
-            .fold(0, |bits, bit| bits | bit);
+        let bit = |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
+        let free = words.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
         if descriptor.hint.fetch_or(free, AcqRel) | free != 0 {
             let (word, bit) = self.partial(class, slab);
             word.fetch_or(bit, AcqRel);
@@ -261,16 +248,13 @@ impl Arena {
     /// All cells of a slab that are not free, by their owner words.
     pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
         let found = self.slab(slab);
-        found
-            .into_iter()
-            .flat_map(move |(descriptor, class, base)| {
-                let words = &descriptor.words[..cells_of(class) as usize];
-                (slab * 64..).zip(words).filter_map(move |(index, word)| {
-                    let bits = word.load(Acquire);
-                    (!is_free(bits))
-                        .then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
-                })
+        found.into_iter().flat_map(move |(descriptor, class, base)| {
+            let words = &descriptor.words[..cells_of(class) as usize];
+            (slab * 64..).zip(words).filter_map(move |(index, word)| {
+                let bits = word.load(Acquire);
+                (!is_free(bits)).then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
             })
+        })
     }
 
     /// A new slab, and a cell of it.

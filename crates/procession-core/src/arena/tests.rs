@@ -19,7 +19,7 @@ pub(super) struct Counter {
 
 // SAFETY: one atomic, of which any value is as good as another.
 unsafe impl Object for Counter {
-    const KIND: Kind = Kind::Cell;
+    const KIND: Kind = Kind::Event;
     const NAME: &'static str = "counter";
 }
 
@@ -64,20 +64,9 @@ fn census() -> Census {
 #[test]
 fn blocks_of_all_sizes_hold_what_was_written() {
     let mut blocks = Vec::new();
-    for (number, len) in [
-        0,
-        1,
-        64,
-        65,
-        1000,
-        32 << 10,
-        (32 << 10) + 1,
-        64 << 10,
-        1 << 20,
-        5 << 20,
-    ]
-    .into_iter()
-    .enumerate()
+    for (number, len) in [0, 1, 64, 65, 1000, 32 << 10, (32 << 10) + 1, 64 << 10, 1 << 20, 5 << 20]
+        .into_iter()
+        .enumerate()
     {
         let mut block = Block::alloc(len).unwrap();
         assert_eq!(block.len(), len);
@@ -100,16 +89,10 @@ fn a_block_goes_through_transit_once() {
         let token = block.token();
         assert!(Block::take(token, len).is_err(), "not sent yet");
         assert_eq!(block.send(), token);
-        assert!(matches!(
-            Block::take(token, 10_000_000),
-            Err(Error::Corrupt(_))
-        ));
+        assert!(matches!(Block::take(token, 10_000_000), Err(Error::Corrupt(_))));
         let block = Block::take(token, len).unwrap();
         assert!(block.as_slice().iter().all(|&byte| byte == 7));
-        assert!(matches!(
-            Block::take(token, len),
-            Err(Error::Stale("block"))
-        ));
+        assert!(matches!(Block::take(token, len), Err(Error::Stale("block"))));
         Block::discard(token);
         drop(block);
         assert!(Block::take(token, len).is_err());
@@ -138,20 +121,13 @@ fn references_are_counted() {
     drop((first, second));
     assert!(retain_for_message(handle).unwrap());
     drop(third);
-    assert_eq!(
-        (census().objects, census().refs),
-        (1, 1),
-        "the message keeps it"
-    );
+    assert_eq!((census().objects, census().refs), (1, 1), "the message keeps it");
     let again = Ref::<Counter>::attach(handle).unwrap();
     assert_eq!(again.value.load(SeqCst), 5);
     release_from_message(handle).unwrap();
     drop(again);
     assert_eq!(census().objects, 0);
-    assert!(matches!(
-        Ref::<Counter>::attach(handle),
-        Err(Error::Stale("counter"))
-    ));
+    assert!(matches!(Ref::<Counter>::attach(handle), Err(Error::Stale("counter"))));
     assert!(!retain_for_message(handle).unwrap());
     release_from_message(handle).unwrap();
     assert_eq!(
@@ -159,4 +135,30 @@ fn references_are_counted() {
         0,
         "used again, and zeroed"
     );
+}
+
+#[test]
+fn every_kind_has_its_number() {
+    let known = (0..=u8::MAX).filter_map(|number| Some((number, Kind::from_number(number)?)));
+    let found: Vec<u8> = known
+        .map(|(number, kind)| (number == kind as u8).then_some(number).unwrap())
+        .collect();
+    assert_eq!(found, (1..=13).collect::<Vec<u8>>());
+}
+
+#[test]
+fn what_an_object_refers_to_goes_with_it_however_long_the_chain() {
+    type Link = crate::sync::ending::Chunk;
+    let mut first = Ref::<Link>::create().unwrap();
+    for _ in 0..20_000 {
+        let before = Ref::<Link>::create().unwrap();
+        assert!(retain_for_message(first.handle()).unwrap());
+        let words = std::ptr::from_ref::<Link>(&before).cast::<AtomicU64>();
+        // SAFETY: the last word of a chunk is the handle of the next one.
+        unsafe { (*words.add(size_of::<Link>() / 8 - 1)).store(first.handle().to_bits(), SeqCst) };
+        first = before;
+    }
+    assert_eq!(census().objects, 20_001);
+    drop(first);
+    assert_eq!((census().objects, census().other), (0, 0));
 }

@@ -66,20 +66,14 @@ impl Arena {
     pub(super) fn commit_run(&self, run: &Run, what: &'static str) -> Result<()> {
         let warm = self.count_committed(run.first, run.units);
         let idle = &self.header().idle_units;
-        let _ = idle.fetch_update(Relaxed, Relaxed, |units| {
-            Some(units.saturating_sub(u64::from(warm)))
-        });
+        let _ = idle.fetch_update(Relaxed, Relaxed, |units| Some(units.saturating_sub(u64::from(warm))));
         if warm == run.units {
             return Ok(());
         }
         charge(u64::from(run.units - warm) * UNIT, what)?;
         let data = self.layout().data;
         for (first, units) in self.gaps(run.first, run.units) {
-            self.commit(
-                data + u64::from(first) * UNIT,
-                u64::from(units) * UNIT,
-                what,
-            )?;
+            self.commit(data + u64::from(first) * UNIT, u64::from(units) * UNIT, what)?;
             // DEATH: before this the units are committed and not noted: the next owner commits them again, at no cost.
             self.each_word(first, units, |_, word, mask| {
                 word.fetch_or(mask, Release);
@@ -107,11 +101,7 @@ impl Arena {
     }
 
     /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try once more.
-    pub(super) fn with_memory<T>(
-        &self,
-        what: &'static str,
-        mut allocate: impl FnMut() -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut() -> Result<T>) -> Result<T> {
         match allocate() {
             Err(Error::Exhausted { .. }) => {
                 crate::reclaim::sweep_limbo()?;
@@ -167,10 +157,7 @@ impl Arena {
             return Ok(true);
         }
         let warm = |run: &Run| self.count_committed(run.first, run.units) > 0;
-        let Some(run) = (0..BINS)
-            .rev()
-            .find_map(|bin| self.free_runs_of(bin).find(warm))
-        else {
+        let Some(run) = (0..BINS).rev().find_map(|bin| self.free_runs_of(bin).find(warm)) else {
             return Ok(false);
         };
         // As its owner we can do without the lock; if we die, a survivor frees it.
@@ -185,10 +172,7 @@ impl Arena {
     fn punch_units(&self, first: u32, units: u32) -> Result<()> {
         // DEATH: cleared first: what is noted as committed is committed.
         self.clear_committed(first, units);
-        self.punch(
-            self.layout().data + u64::from(first) * UNIT,
-            u64::from(units) * UNIT,
-        )
+        self.punch(self.layout().data + u64::from(first) * UNIT, u64::from(units) * UNIT)
     }
 
     /// A new slab reaches down to `base`, perhaps into memory that runs once used: from now on it is theirs no more, and zero.
@@ -209,10 +193,7 @@ impl Arena {
         let _guard = self.lock_memory(crate::family()?.me());
         let used: u32 = self.used_runs().map(|(run, _)| run.units).sum();
         let committed = self.count_committed(0, self.unit_peak() as u32);
-        Ok((
-            u64::from(used) * UNIT,
-            u64::from(committed.saturating_sub(used)) * UNIT,
-        ))
+        Ok((u64::from(used) * UNIT, u64::from(committed.saturating_sub(used)) * UNIT))
     }
 }
 
@@ -226,10 +207,7 @@ pub(super) fn charge(bytes: u64, what: &'static str) -> Result<()> {
     match limits::available() {
         Some(available) if bytes.saturating_add(RESERVE) > available => {
             UNLOOKED.store(LOOK_AFTER, Relaxed); // look again the next time, however little is asked for
-            Err(Error::Exhausted {
-                what,
-                wanted: bytes,
-            })
+            Err(Error::Exhausted { what, wanted: bytes })
         }
         _ => Ok(()),
     }

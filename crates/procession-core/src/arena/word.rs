@@ -64,9 +64,7 @@ impl Word {
                 tag: (detail >> REFS_BITS) as u32,
                 refs: detail as u32 & MAX_REFS,
             },
-            (4, _) => State::Limbo {
-                upto: detail as u32,
-            },
+            (4, _) => State::Limbo { upto: detail as u32 },
             (5, Some(owner)) => State::Dying(owner),
             _ => State::Damaged,
         };
@@ -86,9 +84,7 @@ impl Word {
             State::Dying(owner) => (5, u64::from(owner.to_bits())),
             State::Damaged => (7, 0),
         };
-        u64::from(self.generation & GENERATION) << GENERATION_SHIFT
-            | state << DETAIL_BITS
-            | detail & DETAIL
+        u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
     }
 
     /// The same cell in another state.
@@ -196,11 +192,7 @@ mod tests {
     fn births_are_restored_across_a_wrap() {
         assert_eq!(full_birth(7, 9), 7);
         assert_eq!(full_birth(u32::MAX, (1 << 32) + 2), u64::from(u32::MAX));
-        assert_eq!(
-            full_birth(5, 3),
-            0,
-            "a damaged note is older than everything"
-        );
+        assert_eq!(full_birth(5, 3), 0, "a damaged note is older than everything");
     }
 
     proptest! {

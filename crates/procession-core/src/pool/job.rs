@@ -74,8 +74,7 @@ impl State {
     }
 
     pub fn entry(&mut self, item: u64) -> Option<&mut Entry> {
-        self.items
-            .get_mut(usize::try_from(item.checked_sub(self.base)?).ok()?)
+        self.items.get_mut(usize::try_from(item.checked_sub(self.base)?).ok()?)
     }
 
     pub fn is_complete(&self) -> bool {
@@ -138,8 +137,7 @@ impl Job {
 
     /// How many tasks were submitted, and how many of them are finished.
     pub fn progress(&self) -> (u64, u64) {
-        self.pool
-            .with_job(self.key, |job| (job.submitted(), job.finished))
+        self.pool.with_job(self.key, |job| (job.submitted(), job.finished))
     }
 
     /// Whether all tasks are finished and no more will come.
@@ -173,9 +171,10 @@ impl Job {
     pub fn take_any(&self, deadline: Deadline) -> Result<Option<(u64, Item)>, WaitError> {
         loop {
             self.pool.wait(self.key, Want::Any, deadline)?;
-            let Some(number) = self.pool.with_job(self.key, |job| {
-                job.order.as_mut().and_then(VecDeque::pop_front)
-            }) else {
+            let Some(number) = self
+                .pool
+                .with_job(self.key, |job| job.order.as_mut().and_then(VecDeque::pop_front))
+            else {
                 if self.is_complete() {
                     return Ok(None);
                 }

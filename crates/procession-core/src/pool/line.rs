@@ -29,11 +29,7 @@ impl View {
     }
 
     /// Claim the first task in line for `me`; `intent` is where I note which, before I do. Its slot number and state.
-    pub(super) fn claim(
-        &self,
-        me: Owner,
-        intent: &std::sync::atomic::AtomicU32,
-    ) -> Result<Option<(u32, State)>> {
+    pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, State)>> {
         let head = &self.shared.head.0;
         loop {
             let seen = head.load(SeqCst);
@@ -68,19 +64,18 @@ impl View {
     /// Whether a task waits in line. A hint: it may be gone at once.
     pub(super) fn is_waiting(&self) -> bool {
         let head = self.shared.head.0.load(SeqCst);
-        self.slot(low(head))
-            .is_ok_and(|slot| slot.next.load(SeqCst) != 0)
+        self.slot(low(head)).is_ok_and(|slot| slot.next.load(SeqCst) != 0)
     }
 
     /// Make sure that the head is not *before* `slot`, which was claimed: afterwards it is at it or beyond. Parent only.
     pub(super) fn pass(&self, slot: u32) -> Result<()> {
         let head = self.shared.head.0.load(SeqCst);
         if self.slot(low(head))?.next.load(SeqCst) == slot {
-            let _ =
-                self.shared
-                    .head
-                    .0
-                    .compare_exchange(head, advanced(head, slot), SeqCst, Relaxed);
+            let _ = self
+                .shared
+                .head
+                .0
+                .compare_exchange(head, advanced(head, slot), SeqCst, Relaxed);
         }
         Ok(())
     }
@@ -98,12 +93,7 @@ impl View {
             slot.aux.store(low(seen), Relaxed);
             let count = ((seen >> 32) as u32).saturating_add(1);
             // DEATH: before this the task is finished but unheard of: the parent looks at what the dead one worked on.
-            match top.compare_exchange_weak(
-                seen,
-                u64::from(count) << 32 | u64::from(index),
-                SeqCst,
-                Relaxed,
-            ) {
+            match top.compare_exchange_weak(seen, u64::from(count) << 32 | u64::from(index), SeqCst, Relaxed) {
                 Ok(_) => break count,
                 Err(now) => seen = now,
             }

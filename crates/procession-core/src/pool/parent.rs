@@ -85,9 +85,7 @@ impl Pool {
             local: Mutex::new(local),
             version: AtomicU64::new(0),
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     #[cfg(test)]
@@ -145,11 +143,7 @@ impl Pool {
 
     /// A place for a worker: what [`Worker::attach`](super::Worker::attach) wants. [`bury`](Self::bury) it when its process ended.
     pub fn enlist(&self) -> Result<u32> {
-        let (index, generation) = self
-            .inner
-            .lock()
-            .table
-            .take(&self.inner.view, Use::Worker)?;
+        let (index, generation) = self.inner.lock().table.take(&self.inner.view, Use::Worker)?;
         let slot = self.inner.view.slot(index)?;
         slot.next.store(0, Relaxed);
         slot.aux.store(0, Relaxed);
@@ -196,9 +190,7 @@ impl Pool {
     pub fn needs_workers(&self) -> bool {
         let local = self.inner.lock();
         self.inner.view.phase() == Phase::Run
-            || (self.inner.view.phase() == Phase::Close
-                && self.inner.view.is_waiting()
-                && local.unfinished > 0)
+            || (self.inner.view.phase() == Phase::Close && self.inner.view.is_waiting() && local.unfinished > 0)
     }
 
     /// Whether nothing is left to be done and nothing can come.
@@ -213,12 +205,7 @@ impl Pool {
         self.inner
             .wait_for(deadline, |local| match local.completed.pop_front() {
                 Some(key) => Ok(Some(key)),
-                None if local.closing
-                    && local.unsealed == 0
-                    && local.announced().next().is_none() =>
-                {
-                    Ok(None)
-                }
+                None if local.closing && local.unsealed == 0 && local.announced().next().is_none() => Ok(None),
                 None => Err(local.until_completed()),
             })
     }
@@ -337,14 +324,7 @@ impl Inner {
             Some(state) if state.generation == generation && state.status == Status::Raised => true,
             _ => return,
         };
-        if local.settle(
-            job,
-            item,
-            Entry::Ready {
-                slot: index,
-                raised,
-            },
-        ) {
+        if local.settle(job, item, Entry::Ready { slot: index, raised }) {
             if local.job(job).abandoned {
                 self.release(local, index);
             }
@@ -373,22 +353,14 @@ impl Inner {
         let slot = self.view.slot(place)?;
         let state = slot.load().filter(|state| state.generation == generation);
         let remains = match state.map(|state| state.status) {
-            Some(Status::Failed) => slot
-                .envelope
-                .open()
-                .map_or(Remains::Unready, Remains::Failed),
+            Some(Status::Failed) => slot.envelope.open().map_or(Remains::Unready, Remains::Failed),
             Some(Status::Ready) => Remains::Worked { lost: false },
             _ => Remains::Unready,
         };
         let owner = state.and_then(|state| Owner::from_bits(state.owner));
         let mut lost = false;
         if let Some(owner) = owner {
-            lost = self.bury_task(
-                &mut local,
-                slot.next.load(SeqCst),
-                owner,
-                Loss::Died { pid, exitcode },
-            );
+            lost = self.bury_task(&mut local, slot.next.load(SeqCst), owner, Loss::Died { pid, exitcode });
             self.view.leave_lookout(owner);
         }
         slot.envelope.discard();
@@ -495,11 +467,7 @@ impl Inner {
         if job.function != 0 {
             if let Ok(slot) = self.view.slot(job.function) {
                 slot.envelope.discard();
-                slot.store(State::of(
-                    Status::Free,
-                    local.table.get(job.function).1,
-                    None,
-                ));
+                slot.store(State::of(Status::Free, local.table.get(job.function).1, None));
                 local.table.give_back(job.function);
             }
         }

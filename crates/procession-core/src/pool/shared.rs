@@ -43,11 +43,9 @@ pub(super) enum Status {
 impl Status {
     fn from_bits(bits: u8) -> Option<Self> {
         use Status::{Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
-        [
-            Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed,
-        ]
-        .get(bits as usize)
-        .copied()
+        [Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed]
+            .get(bits as usize)
+            .copied()
     }
 }
 
@@ -71,9 +69,7 @@ impl State {
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.owner) << 32
-            | u64::from(self.generation % Self::GENERATIONS) << 8
-            | self.status as u64
+        u64::from(self.owner) << 32 | u64::from(self.generation % Self::GENERATIONS) << 8 | self.status as u64
     }
 
     fn unpack(word: u64) -> Option<Self> {
@@ -110,12 +106,7 @@ impl Slot {
     /// SYNC: AcqRel, so that whoever claims sees what was written before the state it claims from.
     pub fn swap(&self, from: State, to: State) -> bool {
         self.state
-            .compare_exchange(
-                from.pack(),
-                to.pack(),
-                std::sync::atomic::Ordering::AcqRel,
-                Relaxed,
-            )
+            .compare_exchange(from.pack(), to.pack(), std::sync::atomic::Ordering::AcqRel, Relaxed)
             .is_ok()
     }
 }
@@ -218,10 +209,7 @@ impl View {
             return Ok(slot);
         }
         let k = (index / FIRST).ilog2() as usize;
-        let cached = self
-            .segments
-            .get(k)
-            .ok_or(Error::Corrupt("a pool's slot number"))?;
+        let cached = self.segments.get(k).ok_or(Error::Corrupt("a pool's slot number"))?;
         let mut ptr = cached.load(Acquire);
         if ptr.is_null() {
             ptr = segment_ptr(Token(self.shared.segments[k].load(Acquire)), k)?;

@@ -45,9 +45,7 @@ fn work(pool: &Pool, place: u32) {
     while let Some((task, arguments)) = worker.next().unwrap() {
         let body = arguments.body();
         let (command, rest) = (body[0], &body[1..]);
-        let factor = task
-            .function()
-            .map_or(2, |_| worker.function(&task).unwrap()[0]);
+        let factor = task.function().map_or(2, |_| worker.function(&task).unwrap()[0]);
         match command {
             // SAFETY: plain system calls.
             2 => unsafe { libc::kill(libc::getpid(), libc::SIGKILL) },
@@ -59,11 +57,7 @@ fn work(pool: &Pool, place: u32) {
             }
             _ => 0,
         };
-        let verdict = if command == 1 {
-            Verdict::Raised
-        } else {
-            Verdict::Done
-        };
+        let verdict = if command == 1 { Verdict::Raised } else { Verdict::Done };
         let result: Vec<u8> = rest.iter().map(|byte| byte.wrapping_mul(factor)).collect();
         drop(arguments);
         worker.finish(task, verdict, message(&result)).unwrap();
@@ -74,10 +68,7 @@ fn work(pool: &Pool, place: u32) {
 fn reap(hired: &Hired) -> i32 {
     let mut status = 0;
     // SAFETY: waits for our own child.
-    assert_eq!(
-        unsafe { libc::waitpid(hired.pid, &raw mut status, 0) },
-        hired.pid
-    );
+    assert_eq!(unsafe { libc::waitpid(hired.pid, &raw mut status, 0) }, hired.pid);
     if libc::WIFSIGNALED(status) {
         -libc::WTERMSIG(status)
     } else {
@@ -87,10 +78,7 @@ fn reap(hired: &Hired) -> i32 {
 
 fn bury(pool: &Pool, hired: &Hired) -> (i32, Remains) {
     let exitcode = reap(hired);
-    (
-        exitcode,
-        pool.bury(hired.place, hired.pid, exitcode).unwrap(),
-    )
+    (exitcode, pool.bury(hired.place, hired.pid, exitcode).unwrap())
 }
 
 fn done(item: Option<Item>) -> Vec<u8> {
@@ -123,16 +111,10 @@ fn results_come_in_order_and_the_function_serves_all_tasks() {
     job.wait(soon()).unwrap();
     assert_eq!(job.progress(), (200, 200));
     for n in 0..200u8 {
-        assert_eq!(
-            done(job.take(u64::from(n), soon()).unwrap()),
-            [n.wrapping_mul(3)]
-        );
+        assert_eq!(done(job.take(u64::from(n), soon()).unwrap()), [n.wrapping_mul(3)]);
     }
     assert!(job.take(200, soon()).unwrap().is_none());
-    assert!(
-        job.take(7, soon()).unwrap().is_none(),
-        "an item is taken once"
-    );
+    assert!(job.take(7, soon()).unwrap().is_none(), "an item is taken once");
     dismiss(&pool, &crew);
 }
 
@@ -149,10 +131,7 @@ fn the_line_grows_beyond_the_slots_in_the_object() {
     let mut seen = vec![false; 5_000];
     while let Some((number, item)) = job.take_any(soon()).unwrap() {
         assert_eq!(done(Some(item)), [2; 300]);
-        assert!(
-            !std::mem::replace(&mut seen[number as usize], true),
-            "twice"
-        );
+        assert!(!std::mem::replace(&mut seen[number as usize], true), "twice");
     }
     assert!(seen.iter().all(|&seen| seen));
     dismiss(&pool, &crew);
@@ -166,10 +145,7 @@ fn slots_are_used_again_and_jobs_leave_nothing_behind() {
         let job = pool.job(Some(message(&[2])), false).unwrap();
         assert_eq!(job.id(), 0, "the job before was forgotten");
         submit_all(&job, [[0, round as u8]]);
-        assert_eq!(
-            done(job.take(0, soon()).unwrap()),
-            [(round as u8).wrapping_mul(2)]
-        );
+        assert_eq!(done(job.take(0, soon()).unwrap()), [(round as u8).wrapping_mul(2)]);
     }
     assert!(pool.is_idle());
     dismiss(&pool, &crew);
@@ -183,9 +159,7 @@ fn a_failure_is_known_by_the_time_it_came() {
     submit_all(&job, [[0, 1], [1, 2], [1, 3]]);
     job.wait(soon()).unwrap();
     assert_eq!(job.first_failure(), Some(1));
-    assert!(
-        matches!(job.take(1, soon()).unwrap(), Some(Item::Raised(message)) if message.body() == [4])
-    );
+    assert!(matches!(job.take(1, soon()).unwrap(), Some(Item::Raised(message)) if message.body() == [4]));
     dismiss(&pool, &crew);
 }
 
@@ -222,10 +196,7 @@ fn die_at_the_head(pool: &Pool, place: u32) {
     view.slot(place).unwrap().next.store(next, SeqCst);
     let slot = view.slot(next).unwrap();
     let state = slot.load().unwrap();
-    assert!(slot.swap(
-        state,
-        State::of(Status::Running, state.generation, Some(me))
-    ));
+    assert!(slot.swap(state, State::of(Status::Running, state.generation, Some(me))));
 }
 
 #[test]
@@ -286,8 +257,7 @@ fn a_death_after_telling_counts_once() {
     let dying = fork(&pool, |pool, place| {
         die_untold(pool, place);
         let view = View::attach(pool.handle()).unwrap();
-        view.push_finished(view.slot(place).unwrap().next.load(SeqCst))
-            .unwrap();
+        view.push_finished(view.slot(place).unwrap().next.load(SeqCst)).unwrap();
     });
     bury(&pool, &dying);
     assert_eq!(job.progress(), (1, 1));
@@ -302,9 +272,7 @@ fn a_dead_lookout_is_relieved() {
         let worker = Worker::attach(pool.handle(), place).unwrap();
         worker.ready();
         let view = View::attach(pool.handle()).unwrap();
-        view.shared
-            .lookout
-            .store(family().unwrap().me().to_bits(), SeqCst);
+        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
     });
     bury(&pool, &dying);
     assert_eq!(pool.inner_view().shared.lookout.load(SeqCst), 0);
@@ -325,10 +293,7 @@ fn terminate_ends_every_wait() {
         all.join().unwrap();
         assert!(waiting.join().unwrap());
     });
-    assert!(matches!(
-        job.take(99, soon()).unwrap(),
-        Some(Item::Lost(Loss::Stopped))
-    ));
+    assert!(matches!(job.take(99, soon()).unwrap(), Some(Item::Lost(Loss::Stopped))));
     assert_eq!(bury(&pool, &crew[0]).0, 0, "workers leave");
     assert_eq!(open.submit(message(&[0, 0])).unwrap(), 0);
 }
@@ -354,9 +319,7 @@ fn close_lets_workers_finish_what_is_in_line() {
 fn a_worker_says_why_it_cannot_start() {
     let pool = Pool::new().unwrap();
     let failing = fork(&pool, |pool, place| {
-        Worker::attach(pool.handle(), place)
-            .unwrap()
-            .fail(message(b"no way"));
+        Worker::attach(pool.handle(), place).unwrap().fail(message(b"no way"));
     });
     let (_, remains) = bury(&pool, &failing);
     assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
@@ -410,10 +373,7 @@ fn a_random_killer_loses_no_task_and_doubles_none() {
         }
     }
     assert_eq!(finished, TASKS);
-    assert!(
-        lost <= killed.load(SeqCst),
-        "{lost} tasks lost to {killed:?} deaths"
-    );
+    assert!(lost <= killed.load(SeqCst), "{lost} tasks lost to {killed:?} deaths");
     assert!(pool.is_idle());
     dismiss(&pool, &crew);
 }
@@ -437,9 +397,6 @@ fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        (takes[0].body(), takes[1].body()),
-        ([2].as_slice(), [4].as_slice())
-    );
+    assert_eq!((takes[0].body(), takes[1].body()), ([2].as_slice(), [4].as_slice()));
     dismiss(&pool, &crew);
 }

@@ -67,8 +67,7 @@ impl Worker {
     }
 
     fn tell(&self, status: Status) {
-        self.place()
-            .store(State::of(status, self.generation, Some(self.me)));
+        self.place().store(State::of(status, self.generation, Some(self.me)));
     }
 
     /// The worker is initialised and will take tasks.
@@ -98,14 +97,10 @@ impl Worker {
                 return Ok(None);
             }
             if !self.look_out() {
-                let (purpose, ready) = (
-                    Purpose::of(Kind::Pool, Some(self.view.shared.handle())),
-                    || self.is_wanted().then_some(()),
-                );
-                self.view
-                    .shared
-                    .work
-                    .sleep_for(purpose, Deadline::Never, ready)?;
+                let (purpose, ready) = (Purpose::of(Kind::Pool, Some(self.view.shared.handle())), || {
+                    self.is_wanted().then_some(())
+                });
+                self.view.shared.work.sleep_for(purpose, Deadline::Never, ready)?;
             }
         }
     }
@@ -117,17 +112,10 @@ impl Worker {
     /// Look for work without sleeping for a while, if nobody else does. Whether there is any.
     fn look_out(&self) -> bool {
         let lookout = &self.view.shared.lookout;
-        if lookout
-            .compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed)
-            .is_err()
-        {
+        if lookout.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
             return false;
         }
-        let found = self
-            .view
-            .shared
-            .work
-            .spin(|| self.is_wanted().then_some(()));
+        let found = self.view.shared.work.spin(|| self.is_wanted().then_some(()));
         self.view.leave_lookout(self.me);
         found.is_some()
     }
@@ -142,21 +130,11 @@ impl Worker {
                     .slot(function)?
                     .load()
                     .filter(|state| state.status == Status::Function);
-                Some((
-                    function,
-                    state.ok_or(Error::Corrupt("a task's function"))?.generation,
-                ))
+                Some((function, state.ok_or(Error::Corrupt("a task's function"))?.generation))
             }
         };
         let arguments = slot.envelope.open()?;
-        Ok((
-            Task {
-                index,
-                state,
-                function,
-            },
-            arguments,
-        ))
+        Ok((Task { index, state, function }, arguments))
     }
 
     /// The message that says what a task's function is.
@@ -168,23 +146,16 @@ impl Worker {
     /// Whether a function seen before may still be asked for.
     pub fn is_current(&self, (function, generation): (u32, u32)) -> bool {
         let state = self.view.slot(function).ok().and_then(Slot::load);
-        state
-            .is_some_and(|state| state.status == Status::Function && state.generation == generation)
+        state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
     }
 
     /// Say how long one item of this task's job takes, so that the parent may make its tasks as large as pays.
     pub fn measured(&self, task: &Task, per_item: Duration) {
         if let Some(Ok(slot)) = task.function.map(|(function, _)| self.view.slot(function)) {
-            let now = u32::try_from(per_item.as_nanos())
-                .unwrap_or(u32::MAX)
-                .max(1);
+            let now = u32::try_from(per_item.as_nanos()).unwrap_or(u32::MAX).max(1);
             let before = slot.next.load(Relaxed);
             // A hint, and averages of averages: whoever overwrites whom does not matter.
-            let average = if before == 0 {
-                now
-            } else {
-                before / 2 + now / 2
-            };
+            let average = if before == 0 { now } else { before / 2 + now / 2 };
             slot.next.store(average.max(1), Relaxed);
         }
     }
@@ -200,9 +171,7 @@ impl Worker {
             Status::Raised
         };
         let place = self.place();
-        place
-            .aux
-            .store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        place.aux.store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
         if !slot.swap(state, State { status, ..state }) {
             return Err(Error::Corrupt("a task's state"));
         }

@@ -142,11 +142,7 @@ impl Child {
     }
 
     /// The status of a child that ended, from the zygote that made it; `Unknown` if that one died without saying.
-    fn reported(
-        &self,
-        record: &ChildRecord,
-        deadline: Deadline,
-    ) -> Result<Option<Exit>, WaitError> {
+    fn reported(&self, record: &ChildRecord, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         let reported = record.wait_exit(deadline)?;
         if reported.is_some() {
             *self.exit() = reported;

@@ -55,12 +55,7 @@ mod tests {
 
     #[test]
     fn survives_the_word() {
-        for exit in [
-            Exit::Code(0),
-            Exit::Code(255),
-            Exit::Signal(9),
-            Exit::Unknown,
-        ] {
+        for exit in [Exit::Code(0), Exit::Code(255), Exit::Signal(9), Exit::Unknown] {
             assert_eq!(Exit::from_bits(exit.to_bits()), exit);
         }
         assert_eq!(Exit::from_bits(-1), Exit::Unknown);

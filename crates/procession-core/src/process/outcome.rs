@@ -55,8 +55,6 @@ impl Outcome {
 
     fn step(&self, from: u32, to: u32) -> bool {
         // SYNC: acquire sees the message that the release of POSTED published.
-        self.state
-            .compare_exchange(from, to, AcqRel, Acquire)
-            .is_ok()
+        self.state.compare_exchange(from, to, AcqRel, Acquire).is_ok()
     }
 }

@@ -97,11 +97,7 @@ impl ChildRecord {
     }
 
     /// Asker: wait for the reply to a request. `zygote_lives` tells whether somebody can still read it.
-    pub(super) fn wait_reply(
-        &self,
-        deadline: Deadline,
-        zygote_lives: impl Fn() -> bool,
-    ) -> Result<Reply, WaitError> {
+    pub(super) fn wait_reply(&self, deadline: Deadline, zygote_lives: impl Fn() -> bool) -> Result<Reply, WaitError> {
         self.wait(
             deadline,
             || self.reply(),
@@ -150,10 +146,7 @@ impl ChildRecord {
         lost: impl Fn() -> Option<T>,
     ) -> Result<T, WaitError> {
         loop {
-            match self
-                .event
-                .wait(Deadline::after(deadline.slice(SLICE)), &ready)
-            {
+            match self.event.wait(Deadline::after(deadline.slice(SLICE)), &ready) {
                 Err(WaitError::TimedOut) => {}
                 settled => return settled,
             }
@@ -168,8 +161,6 @@ impl ChildRecord {
 
     fn step(&self, from: u32, to: u32) -> bool {
         // SYNC: release publishes pid or status, acquire in the readers sees them.
-        self.state
-            .compare_exchange(from, to, AcqRel, Acquire)
-            .is_ok()
+        self.state.compare_exchange(from, to, AcqRel, Acquire).is_ok()
     }
 }

@@ -10,21 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 /// It gets the descriptors 0, 1, 2 and `keep`, at the same numbers, and nothing else.
 ///
 /// To let it join the family, keep [`Family::arena_fd`](crate::Family::arena_fd) and tell it the number.
-pub fn spawn<S: AsRef<OsStr>>(
-    path: &OsStr,
-    argv: &[S],
-    extra: &[(&str, OsString)],
-    keep: &[RawFd],
-) -> Result<Child> {
-    let argv: Vec<_> = argv
-        .iter()
-        .map(|arg| c_string(arg.as_ref()))
-        .collect::<Result<_>>()?;
-    let inherited =
-        std::env::vars_os().filter(|(key, _)| extra.iter().all(|(name, _)| key != name));
-    let extra = extra
-        .iter()
-        .map(|(name, value)| (OsString::from(name), value.clone()));
+pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString)], keep: &[RawFd]) -> Result<Child> {
+    let argv: Vec<_> = argv.iter().map(|arg| c_string(arg.as_ref())).collect::<Result<_>>()?;
+    let inherited = std::env::vars_os().filter(|(key, _)| extra.iter().all(|(name, _)| key != name));
+    let extra = extra.iter().map(|(name, value)| (OsString::from(name), value.clone()));
     let env: Vec<_> = inherited
         .chain(extra)
         .map(|(key, value)| variable(key, &value))

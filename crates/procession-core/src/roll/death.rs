@@ -41,8 +41,7 @@ pub fn is_alive(owner: Owner) -> bool {
 pub(crate) fn is_known_dead(owner: Owner) -> bool {
     table::entry(owner).is_none_or(|entry| {
         let life = entry.life();
-        life.generation() != owner.generation()
-            || !matches!(life.stage(), Stage::Live | Stage::Starting)
+        life.generation() != owner.generation() || !matches!(life.stage(), Stage::Live | Stage::Starting)
     })
 }
 

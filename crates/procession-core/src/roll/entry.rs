@@ -129,8 +129,7 @@ impl Entry {
                 Ordering::Relaxed,
             );
         }
-        self.name_version
-            .store(version.wrapping_add(1), Ordering::Release);
+        self.name_version.store(version.wrapping_add(1), Ordering::Release);
     }
 
     pub(super) fn name(&self) -> String {
@@ -145,10 +144,7 @@ impl Entry {
                 break;
             }
         }
-        let len = bytes
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(bytes.len());
+        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
         String::from_utf8_lossy(&bytes[..len]).into_owned()
     }
 }
@@ -166,10 +162,7 @@ mod tests {
     fn life_keeps_its_parts_apart() {
         let life = Life::new(u16::MAX, Stage::Live, (1 << 22) - 1, u64::MAX);
         assert_eq!((life.generation(), life.stage()), (u16::MAX, Stage::Live));
-        assert_eq!(
-            (life.pid(), life.start()),
-            ((1 << 22) - 1, Life::START_MASK)
-        );
+        assert_eq!((life.pid(), life.start()), ((1 << 22) - 1, Life::START_MASK));
         let reaper = Owner::new(32767, u16::MAX);
         let dead = Life::dead(7, reaper);
         assert_eq!(

@@ -126,13 +126,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
 }
 
 /// Claim a free entry.
-pub(super) fn claim(
-    stage: Stage,
-    pid: u32,
-    start: u64,
-    parent: Option<Owner>,
-    by_fork: bool,
-) -> Result<Owner> {
+pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
     let table = match table() {
         Some(table) => table,
         None => open(crate::family()?.arena())?,
@@ -163,9 +157,7 @@ pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
 
 /// How many processes were born so far: an object created now is born after that many.
 pub(crate) fn births() -> u64 {
-    table().map_or(0, |table| {
-        table.arena.header().births.load(Ordering::SeqCst)
-    })
+    table().map_or(0, |table| table.arena.header().births.load(Ordering::SeqCst))
 }
 
 /// Whether some process (or one about to start) was born by fork with a birth number in `(after, upto]`: it may have inherited
@@ -258,8 +250,7 @@ impl Table {
             return Err(Error::RollFull(seen));
         }
         self.arena.commit_roll(more)?;
-        self.word(Word::Size)
-            .fetch_max(more as u64, Ordering::AcqRel);
+        self.word(Word::Size).fetch_max(more as u64, Ordering::AcqRel);
         Ok(())
     }
 
@@ -301,23 +292,17 @@ impl Table {
                 continue;
             }
             // SYNC: the hint goes first; whoever releases an entry clears it while the entry is still dead, so it cannot be lost.
-            self.hint(slot)
-                .fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
+            self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
             let generation = life.generation().wrapping_add(1).max(1);
             if entry.change(life, Life::new(generation, stage, pid, start)) {
                 // DEATH: until these are written the life word alone speaks for the entry; a `birth` of zero counts as any birth.
-                entry.pid.store(
-                    if stage == Stage::Live { pid } else { 0 },
-                    Ordering::Relaxed,
-                );
                 entry
-                    .parent
-                    .store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
+                    .pid
+                    .store(if stage == Stage::Live { pid } else { 0 }, Ordering::Relaxed);
+                entry.parent.store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
                 entry.since.store(now(), Ordering::Relaxed);
                 entry.set_name("");
-                entry
-                    .birth
-                    .store(birth << 1 | u64::from(by_fork), Ordering::Release);
+                entry.birth.store(birth << 1 | u64::from(by_fork), Ordering::Release);
                 return Some(Owner::new(slot, generation));
             }
         }
@@ -332,8 +317,7 @@ impl Table {
     pub(super) fn release(&self, owner: Owner, from: Life) {
         let entry = &self.entries[owner.slot()];
         let spinning = entry.spinning.swap(0, Ordering::Relaxed);
-        self.spinners()
-            .fetch_sub(spinning.into(), Ordering::Relaxed);
+        self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
         entry.forget_waits();
         entry.birth.store(0, Ordering::Relaxed);
         entry.since.store(0, Ordering::Relaxed);

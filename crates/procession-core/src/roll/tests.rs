@@ -8,8 +8,7 @@ pub(crate) fn fork(child: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
     match unsafe { libc::fork() } {
         0 => {
-            let fine =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
             // SAFETY: ends the process.
             unsafe { libc::_exit(i32::from(!fine)) }
         }
@@ -48,10 +47,7 @@ fn a_process_has_one_place_and_a_child_another() {
     let child = fork(|| {
         let mine = me().unwrap();
         set_name("child");
-        let about = members()
-            .into_iter()
-            .find(|member| member.owner == mine)
-            .unwrap();
+        let about = members().into_iter().find(|member| member.owner == mine).unwrap();
         mine != here
             && is_alive(here)
             && about.pid == std::process::id()
@@ -173,10 +169,7 @@ fn a_reaper_that_dies_is_succeeded() {
     let reaper = fork(|| {
         let entry = entry(owner).unwrap();
         let life = entry.life();
-        entry.change(
-            life,
-            super::entry::Life::dead(owner.generation(), me().unwrap()),
-        )
+        entry.change(life, super::entry::Life::dead(owner.generation(), me().unwrap()))
     });
     assert_eq!(reap(reaper), 0);
     assert!(is_known_dead(owner));
@@ -194,15 +187,8 @@ fn many_processes_at_once_grow_the_table() {
             })
         })
         .collect();
-    wait_until(|| {
-        members()
-            .iter()
-            .filter(|member| member.state == State::Live)
-            .count()
-            == 201
-    });
-    let owners: std::collections::HashSet<_> =
-        members().into_iter().map(|member| member.owner).collect();
+    wait_until(|| members().iter().filter(|member| member.state == State::Live).count() == 201);
+    let owners: std::collections::HashSet<_> = members().into_iter().map(|member| member.owner).collect();
     assert_eq!(owners.len(), 201);
     for &child in &children {
         kill(child);

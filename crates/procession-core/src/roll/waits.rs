@@ -34,12 +34,9 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
                 .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            wait.since
-                .store(super::table::now() as u32, Ordering::Relaxed);
-            wait.kind
-                .store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
-            wait.object
-                .store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
+            wait.since.store(super::table::now() as u32, Ordering::Relaxed);
+            wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
+            wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
             return Announced(Some(wait));
         }
     }
@@ -82,11 +79,7 @@ impl Entry {
             .map(|wait| {
                 let since = wait.since.load(Ordering::Relaxed);
                 let object = Handle::from_bits(wait.object.load(Ordering::Relaxed));
-                (
-                    wait.kind.load(Ordering::Relaxed),
-                    object,
-                    now.wrapping_sub(since),
-                )
+                (wait.kind.load(Ordering::Relaxed), object, now.wrapping_sub(since))
             })
             .collect()
     }

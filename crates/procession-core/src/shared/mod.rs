@@ -92,11 +92,7 @@ impl SharedBytes {
             None if length <= INLINE => object.inline.get().cast(),
             None => return Err(corrupt()),
         };
-        Ok(Self {
-            object,
-            ptr,
-            length,
-        })
+        Ok(Self { object, ptr, length })
     }
 
     /// The handle to send.

@@ -17,16 +17,7 @@ fn fill(shared: &SharedBytes, value: u8) {
 
 #[test]
 fn zeros_of_every_size_even_where_others_wrote() {
-    for length in [
-        0,
-        1,
-        INLINE,
-        INLINE + 1,
-        4096,
-        32 << 10,
-        (32 << 10) + 1,
-        200_000,
-    ] {
+    for length in [0, 1, INLINE, INLINE + 1, 4096, 32 << 10, (32 << 10) + 1, 200_000] {
         for _ in 0..3 {
             let shared = SharedBytes::create(length).unwrap();
             assert_eq!(shared.len(), length);
@@ -73,10 +64,7 @@ fn a_length_that_makes_no_sense_is_refused() {
         let object = Ref::<Shared>::attach(shared.handle()).unwrap();
         for wrong in [1 << 30, u64::MAX] {
             object.length.store(wrong, Relaxed);
-            assert!(matches!(
-                SharedBytes::attach(shared.handle()),
-                Err(Error::Corrupt(_))
-            ));
+            assert!(matches!(SharedBytes::attach(shared.handle()), Err(Error::Corrupt(_))));
         }
         object.length.store(length as u64, Relaxed);
         assert_eq!(object.token().is_none(), inline);
@@ -85,14 +73,8 @@ fn a_length_that_makes_no_sense_is_refused() {
 
 #[test]
 fn more_than_there_is_is_an_error() {
-    assert!(matches!(
-        SharedBytes::create(1 << 50),
-        Err(Error::Exhausted { .. })
-    ));
-    assert!(matches!(
-        SharedBytes::create(usize::MAX),
-        Err(Error::Exhausted { .. })
-    ));
+    assert!(matches!(SharedBytes::create(1 << 50), Err(Error::Exhausted { .. })));
+    assert!(matches!(SharedBytes::create(usize::MAX), Err(Error::Exhausted { .. })));
     assert!(SharedBytes::create(1 << 20).is_ok());
     assert!(Handle::from_bits(1).is_none_or(|handle| SharedBytes::attach(handle).is_err()));
 }

@@ -14,7 +14,7 @@ use crate::{Deadline, Result, WaitError};
 
 /// A barrier's state in the arena.
 #[repr(C)]
-struct State {
+pub(crate) struct State {
     guard: RawLock,
     /// Written once, before anybody else sees the handle.
     parties: AtomicU32,
@@ -127,11 +127,7 @@ impl Barrier {
                 released: false,
             }));
         }
-        let seat = guard
-            .0
-            .waiters
-            .sit(index as u32, me)
-            .map_err(WaitError::from)?;
+        let seat = guard.0.waiters.sit(index as u32, me).map_err(WaitError::from)?;
         drop(guard);
         Ok(Arrival::Waits(Participant {
             barrier: self.clone(),
@@ -290,9 +286,7 @@ impl Participant {
         let state = &*self.barrier.state;
         let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
         let look_around = || self.barrier.look_around(self.me, self.index);
-        let end = state
-            .waiters
-            .wait(&seat, &state.spin, purpose, deadline, look_around);
+        let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
         match end {
             Ok(()) => {
                 self.seat = None;
@@ -344,9 +338,7 @@ impl Drop for Last {
     fn drop(&mut self) {
         if roll::me().is_ok_and(|me| me == self.me) {
             let guard = Guard(&self.barrier.state);
-            guard
-                .0
-                .enter(if self.released { RELEASING } else { BROKEN });
+            guard.0.enter(if self.released { RELEASING } else { BROKEN });
             guard.0.repair();
         }
     }

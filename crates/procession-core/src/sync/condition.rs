@@ -12,7 +12,7 @@ use crate::{Deadline, Result, WaitError};
 
 /// A condition's state in the arena.
 #[repr(C)]
-struct State {
+pub(crate) struct State {
     /// The ticket drawn next.
     ticket: AtomicU32,
     spin: Spin,
@@ -45,9 +45,7 @@ pub struct Waiter {
 impl Condition {
     /// A new condition.
     pub fn create() -> Result<Self> {
-        Ok(Self {
-            state: Ref::create()?,
-        })
+        Ok(Self { state: Ref::create()? })
     }
 
     /// The condition behind a handle.
@@ -93,9 +91,9 @@ impl Condition {
             });
             let Some((seat, word)) = oldest else { return };
             // Who spins is alive, or was some microseconds ago; a sleeper may be dead for long.
-            let dead = word.owner().is_none_or(|owner| {
-                roll::is_known_dead(owner) || word.is_asleep() && !roll::is_alive(owner)
-            });
+            let dead = word
+                .owner()
+                .is_none_or(|owner| roll::is_known_dead(owner) || word.is_asleep() && !roll::is_alive(owner));
             if dead {
                 waiters.clear(&seat, word);
             } else if waiters.decide(&seat, word, false) {
@@ -139,9 +137,7 @@ impl Waiter {
         let state = &*self.condition.state;
         let purpose = Purpose::of(Kind::Condition, Some(self.condition.handle()));
         let look_around = || self.condition.look_after_the_dead();
-        let end = state
-            .waiters
-            .wait(&seat, &state.spin, purpose, deadline, look_around);
+        let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
         if matches!(end, Err(WaitError::Interrupted)) {
             return end;
         }
@@ -158,9 +154,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
         // A child of fork that was born in the middle of a wait leaves its parent's place alone.
-        if roll::me().is_ok_and(|me| me == self.me)
-            && self.condition.state.waiters.leave(&seat) != Leave::Undecided
-        {
+        if roll::me().is_ok_and(|me| me == self.me) && self.condition.state.waiters.leave(&seat) != Leave::Undecided {
             self.condition.notify(1);
         }
     }

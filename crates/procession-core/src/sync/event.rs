@@ -31,9 +31,7 @@ pub struct Event {
 impl Event {
     /// A new event, not set.
     pub fn create() -> Result<Self> {
-        Ok(Self {
-            state: Ref::create()?,
-        })
+        Ok(Self { state: Ref::create()? })
     }
 
     /// The event behind a handle.

@@ -28,9 +28,7 @@ pub struct Lock {
 impl Lock {
     /// A new, free lock.
     pub fn create() -> Result<Self> {
-        Ok(Self {
-            state: Ref::create()?,
-        })
+        Ok(Self { state: Ref::create()? })
     }
 
     /// The lock behind a handle.

@@ -21,6 +21,13 @@ pub use lock::Lock;
 pub use rlock::RLock;
 pub use semaphore::{Semaphore, SEM_VALUE_MAX};
 
+/// The states that refer to other objects, for `reclaim` to end.
+pub(crate) mod ending {
+    pub(crate) type Barrier = super::barrier::State;
+    pub(crate) type Chunk = super::waiters::Chunk;
+    pub(crate) type Condition = super::condition::State;
+}
+
 /// Process-local state of this room after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {}
 

@@ -38,12 +38,7 @@ impl RawLock {
 
     /// Take the lock. [`WaitError::OwnerDied`]: the holder died; the lock is free now, and not ours.
     #[inline]
-    pub(super) fn acquire(
-        &self,
-        me: Owner,
-        purpose: Purpose,
-        deadline: Deadline,
-    ) -> Result<(), WaitError> {
+    pub(super) fn acquire(&self, me: Owner, purpose: Purpose, deadline: Deadline) -> Result<(), WaitError> {
         if self.try_acquire(me) {
             return Ok(());
         }
@@ -51,20 +46,13 @@ impl RawLock {
     }
 
     #[cold]
-    fn acquire_slowly(
-        &self,
-        me: Owner,
-        purpose: Purpose,
-        deadline: Deadline,
-    ) -> Result<(), WaitError> {
+    fn acquire_slowly(&self, me: Owner, purpose: Purpose, deadline: Deadline) -> Result<(), WaitError> {
         if deadline.is_over() {
             let holder = self.owner();
-            return Err(
-                match holder.filter(|&owner| roll::looks_dead_lately(owner)) {
-                    Some(dead) if self.bury(dead) => WaitError::OwnerDied(dead),
-                    _ => WaitError::TimedOut,
-                },
-            );
+            return Err(match holder.filter(|&owner| roll::looks_dead_lately(owner)) {
+                Some(dead) if self.bury(dead) => WaitError::OwnerDied(dead),
+                _ => WaitError::TimedOut,
+            });
         }
         let spun = self.spin.run(|| {
             let free = self.word.load(Ordering::Relaxed) == 0;
@@ -106,11 +94,7 @@ impl RawLock {
                 continue;
             }
             let start = std::time::Instant::now();
-            match sleep(
-                &self.word,
-                word | WAITERS,
-                deadline.slice(purpose.watching().slice),
-            ) {
+            match sleep(&self.word, word | WAITERS, deadline.slice(purpose.watching().slice)) {
                 Woken::Wake => self.spin.slept(start.elapsed()),
                 Woken::Changed => {}
                 Woken::TimedOut => ask = true,
@@ -144,12 +128,10 @@ impl RawLock {
     fn pass_on(&self) {
         let mut word = self.word.load(Ordering::Relaxed);
         while word != 0 && word & WAITERS == 0 {
-            match self.word.compare_exchange(
-                word,
-                word | WAITERS,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange(word, word | WAITERS, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => word = now,
             }

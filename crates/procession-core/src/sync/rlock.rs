@@ -32,9 +32,7 @@ pub struct RLock {
 impl RLock {
     /// A new, free lock.
     pub fn create() -> Result<Self> {
-        Ok(Self {
-            state: Ref::create()?,
-        })
+        Ok(Self { state: Ref::create()? })
     }
 
     /// The lock behind a handle.

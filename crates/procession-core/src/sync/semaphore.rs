@@ -33,12 +33,10 @@ impl State {
     fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & !WAITERS != 0 {
-            match self.word.compare_exchange_weak(
-                word,
-                word - 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, word - 1, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -64,9 +62,9 @@ impl State {
                 return Err(WaitError::TimedOut);
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
-            let announced =
-                self.word
-                    .compare_exchange(0, WAITERS, Ordering::Relaxed, Ordering::Relaxed);
+            let announced = self
+                .word
+                .compare_exchange(0, WAITERS, Ordering::Relaxed, Ordering::Relaxed);
             if !matches!(announced, Ok(_) | Err(WAITERS)) {
                 continue;
             }
@@ -93,12 +91,10 @@ impl State {
             if word & !WAITERS >= bound {
                 return false;
             }
-            match self.word.compare_exchange_weak(
-                word,
-                word + 1,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, word + 1, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -115,9 +111,9 @@ impl State {
             return;
         }
         // Nobody there: save the next release the call.
-        let cleared =
-            self.word
-                .compare_exchange(word, word & !WAITERS, Ordering::Relaxed, Ordering::Relaxed);
+        let cleared = self
+            .word
+            .compare_exchange(word, word & !WAITERS, Ordering::Relaxed, Ordering::Relaxed);
         if cleared.is_ok() {
             // SYNC: the value may have been zero in between, and have sent others to sleep: they are woken to announce themselves again.
             wake(&self.word, u32::MAX);
@@ -135,12 +131,8 @@ impl Semaphore {
     /// A semaphore with this value, which releases may not bring above `bound`. Both are at most [`SEM_VALUE_MAX`].
     pub fn create(value: u32, bound: u32) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
-        state
-            .bound
-            .store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
-        state
-            .word
-            .store(value.min(SEM_VALUE_MAX), Ordering::Release);
+        state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
+        state.word.store(value.min(SEM_VALUE_MAX), Ordering::Release);
         Ok(Self { state })
     }
 

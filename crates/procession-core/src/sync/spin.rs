@@ -46,9 +46,7 @@ impl Spin {
                 spin_loop();
             }
             // One core is left to whoever is to make the condition true.
-            if start.elapsed() >= budget
-                || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10
-            {
+            if start.elapsed() >= budget || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10 {
                 self.0.store(failures + 1, Ordering::Relaxed);
                 return None;
             }

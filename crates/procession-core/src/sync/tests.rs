@@ -13,7 +13,7 @@ struct Board([AtomicU64; 16]);
 
 // SAFETY: atomics only.
 unsafe impl Object for Board {
-    const KIND: Kind = Kind::Shared;
+    const KIND: Kind = Kind::Event;
     const NAME: &'static str = "test board";
 }
 
@@ -112,11 +112,7 @@ fn a_lock_times_out_and_a_probe_does_not_wait() {
     }
 }
 
-fn one_heir(
-    acquire: impl Fn(Deadline) -> Result<(), WaitError>,
-    release: impl Fn() -> bool,
-    kind: Kind,
-) {
+fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl Fn() -> bool, kind: Kind) {
     let board = board();
     let holder = fork(|| {
         acquire(Deadline::Now).unwrap();
@@ -152,21 +148,13 @@ fn one_heir(
 #[test]
 fn the_death_of_a_locks_holder_is_told_to_exactly_one() {
     let lock = Lock::create().unwrap();
-    one_heir(
-        |deadline| lock.acquire(deadline),
-        || lock.release(),
-        Kind::Lock,
-    );
+    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::Lock);
 }
 
 #[test]
 fn the_death_of_an_rlocks_holder_is_told_to_exactly_one() {
     let lock = RLock::create().unwrap();
-    one_heir(
-        |deadline| lock.acquire(deadline),
-        || lock.release(),
-        Kind::RLock,
-    );
+    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::RLock);
 }
 
 #[test]
@@ -249,10 +237,7 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     const UNITS: u64 = 2_000;
     let (semaphore, board) = (Semaphore::create(0, SEM_VALUE_MAX).unwrap(), board());
     let take = || loop {
-        if semaphore
-            .acquire(Deadline::after(Duration::from_secs(60)))
-            .is_err()
-        {
+        if semaphore.acquire(Deadline::after(Duration::from_secs(60))).is_err() {
             return false;
         }
         if board.add(0) + 1 >= UNITS {
@@ -263,8 +248,7 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     let takers: Vec<_> = (0..2).map(|_| fork(take)).collect();
     for unit in 0..UNITS {
         if unit % 100 == 0 {
-            let victim =
-                fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release() && take());
+            let victim = fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release() && take());
             kill(victim);
             victims.push(victim);
         }
@@ -328,9 +312,7 @@ fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
 fn a_condition_notifies_in_order_and_skips_the_dead() {
     let (condition, board) = (Condition::create().unwrap(), board());
     condition.notify(1);
-    let children: Vec<_> = (1..=6)
-        .map(|mark| in_line(&condition, &board, mark))
-        .collect();
+    let children: Vec<_> = (1..=6).map(|mark| in_line(&condition, &board, mark)).collect();
     kill(children[1]);
     reap(children[1]);
     for _ in 0..3 {
@@ -478,10 +460,7 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
     let barrier = Barrier::create(2).unwrap();
     let late = meet(&barrier, Deadline::after(Duration::from_millis(5)));
     assert!(matches!(late, Err(BarrierError::Broken)) && barrier.is_broken());
-    assert!(matches!(
-        meet(&barrier, patience()),
-        Err(BarrierError::Broken)
-    ));
+    assert!(matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
     barrier.reset().unwrap();
     for end in [Barrier::abort, Barrier::reset] {
         let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));

@@ -68,11 +68,7 @@ impl Purpose {
 impl EventCount {
     /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
     /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
-    pub fn wait<T>(
-        &self,
-        deadline: Deadline,
-        ready: impl FnMut() -> Option<T>,
-    ) -> Result<T, WaitError> {
+    pub fn wait<T>(&self, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
         self.wait_for(Purpose::default(), deadline, ready)
     }
 
@@ -160,19 +156,13 @@ impl EventCount {
     #[cold]
     fn wake(&self, n: u32) {
         // SYNC: the new epoch keeps whoever has announced himself but does not sleep yet from falling asleep.
-        let word = self
-            .word
-            .fetch_add(EPOCH, Ordering::SeqCst)
-            .wrapping_add(EPOCH);
+        let word = self.word.fetch_add(EPOCH, Ordering::SeqCst).wrapping_add(EPOCH);
         if wake(&self.word, n) == 0 && word & WAITERS != 0 {
             // Nobody there: save the next notifier the call. Who fell asleep since the wake did so on this very word, and is woken to announce
             // himself again; who comes later finds the word changed.
-            let cleared = self.word.compare_exchange(
-                word,
-                word & !WAITERS,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            );
+            let cleared = self
+                .word
+                .compare_exchange(word, word & !WAITERS, Ordering::SeqCst, Ordering::Relaxed);
             if cleared.is_ok() {
                 wake(&self.word, u32::MAX);
             }

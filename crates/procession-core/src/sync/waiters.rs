@@ -53,7 +53,7 @@ impl Word {
 
 /// A chunk of places, linked to more when it is full. Zero-filled is empty.
 #[repr(C)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     places: [AtomicU64; PLACES],
     /// Handle of the next chunk, to which this one holds a reference, or zero. Written once.
     next: AtomicU64,
@@ -115,10 +115,7 @@ impl Chunk {
     }
 
     /// Call `look` with each place until it answers true. Says whether it did, and the last chunk.
-    pub(super) fn visit(
-        &self,
-        mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool,
-    ) -> (bool, Option<Ref<Chunk>>) {
+    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> (bool, Option<Ref<Chunk>>) {
         let mut chunk: Option<Ref<Chunk>> = None;
         loop {
             let here = chunk.as_deref().unwrap_or(self);
@@ -164,12 +161,9 @@ impl Chunk {
         let more: Ref<Chunk> = Ref::create()?;
         arena::retain_for_message(more.handle())?;
         // DEATH: killed here, the chunk stays in memory unused.
-        let linked = self.next.compare_exchange(
-            0,
-            more.handle().to_bits(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let linked = self
+            .next
+            .compare_exchange(0, more.handle().to_bits(), Ordering::AcqRel, Ordering::Relaxed);
         if linked.is_err() {
             arena::release_from_message(more.handle())?;
         }

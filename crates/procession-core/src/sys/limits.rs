@@ -72,8 +72,7 @@ impl Group {
 
     /// The limit, unless there is none ("max", or a number near the end of the range).
     fn limit(&self) -> Option<u64> {
-        self.number(self.names.limit)
-            .filter(|&limit| limit < 1 << 60)
+        self.number(self.names.limit).filter(|&limit| limit < 1 << 60)
     }
 
     fn available(&self) -> Option<u64> {
@@ -90,11 +89,7 @@ impl Group {
                 .parse::<u64>()
                 .ok()
         };
-        self.names
-            .cache
-            .iter()
-            .filter_map(value)
-            .fold(0, u64::saturating_add)
+        self.names.cache.iter().filter_map(value).fold(0, u64::saturating_add)
     }
 }
 
@@ -109,8 +104,7 @@ fn own_groups() -> Vec<Group> {
 /// The groups that a line of `/proc/self/cgroup` names: `0::/path` (version 2) or `4:memory:/path`.
 fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
     let mut parts = line.splitn(3, ':');
-    let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-    else {
+    let (Some(number), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
         return Vec::new();
     };
     let (root, names) = if number == "0" && controllers.is_empty() {
@@ -137,8 +131,7 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("procession-limits-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("procession-limits-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }
@@ -185,21 +178,12 @@ mod tests {
         let none = "9223372036854771712\n";
         write(
             &mount.join("memory"),
-            &[
-                ("memory.limit_in_bytes", none),
-                ("memory.usage_in_bytes", "1\n"),
-            ],
+            &[("memory.limit_in_bytes", none), ("memory.usage_in_bytes", "1\n")],
         );
-        let files = [
-            ("memory.limit_in_bytes", "4096\n"),
-            ("memory.usage_in_bytes", "5000\n"),
-        ];
+        let files = [("memory.limit_in_bytes", "4096\n"), ("memory.usage_in_bytes", "5000\n")];
         write(&mount.join("memory/x"), &files);
         let groups = groups_of("4:cpu,memory:/x", &mount);
-        assert_eq!(
-            groups.iter().map(Group::available).collect::<Vec<_>>(),
-            [Some(0), None]
-        );
+        assert_eq!(groups.iter().map(Group::available).collect::<Vec<_>>(), [Some(0), None]);
         std::fs::remove_dir_all(mount).unwrap();
     }
 

@@ -35,8 +35,7 @@ impl FileId {
 /// An anonymous file of `size` bytes, all of it a hole, and its mapping. The file is not yet sealed.
 pub(crate) fn create(size: u64) -> Result<(OwnedFd, NonNull<u8>)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd =
-        rustix::fs::memfd_create("procession", flags).map_err(|e| Error::os("memfd_create", e))?;
+    let fd = rustix::fs::memfd_create("procession", flags).map_err(|e| Error::os("memfd_create", e))?;
     rustix::fs::ftruncate(&fd, size).map_err(|e| Error::os("ftruncate", e))?;
     let base = map(fd.as_fd(), size)?;
     Ok((fd, base))
@@ -103,23 +102,13 @@ pub(crate) fn move_high(fd: OwnedFd) -> OwnedFd {
 }
 
 /// Commit a range of the file, so that touching it cannot fail. `Exhausted` when the system has no more.
-pub(crate) fn commit(
-    fd: BorrowedFd<'_>,
-    offset: u64,
-    length: u64,
-    what: &'static str,
-) -> Result<()> {
+pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, length: u64, what: &'static str) -> Result<()> {
     loop {
         match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, length) {
             Ok(()) => return Ok(()),
             // A signal arrived while pages were being allocated; what was done stays done.
             Err(Errno::INTR) => {}
-            Err(Errno::NOMEM | Errno::NOSPC) => {
-                return Err(Error::Exhausted {
-                    what,
-                    wanted: length,
-                })
-            }
+            Err(Errno::NOMEM | Errno::NOSPC) => return Err(Error::Exhausted { what, wanted: length }),
             Err(e) => return Err(Error::os("fallocate", e)),
         }
     }
@@ -129,25 +118,14 @@ pub(crate) fn commit(
 pub(crate) fn populate(at: NonNull<u8>, length: u64, what: &'static str) -> Result<()> {
     loop {
         // SAFETY: populating changes no content, and a range that is not mapped is an error.
-        let done = unsafe {
-            libc::madvise(
-                at.as_ptr().cast(),
-                length as usize,
-                libc::MADV_POPULATE_WRITE,
-            )
-        };
+        let done = unsafe { libc::madvise(at.as_ptr().cast(), length as usize, libc::MADV_POPULATE_WRITE) };
         if done == 0 {
             return Ok(());
         }
         let error = std::io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EINTR) => {}
-            Some(libc::ENOMEM | libc::EFAULT) => {
-                return Err(Error::Exhausted {
-                    what,
-                    wanted: length,
-                })
-            }
+            Some(libc::ENOMEM | libc::EFAULT) => return Err(Error::Exhausted { what, wanted: length }),
             _ => return Err(Error::os("madvise(POPULATE_WRITE)", error)),
         }
     }
@@ -190,11 +168,8 @@ pub(crate) fn reopen_from(pid: u32, id: FileId) -> Option<OwnedFd> {
     folder
         .flatten()
         .filter(|entry| {
-            std::fs::read_link(entry.path()).is_ok_and(|to| {
-                to.as_os_str()
-                    .as_encoded_bytes()
-                    .starts_with(b"/memfd:procession")
-            })
+            std::fs::read_link(entry.path())
+                .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"/memfd:procession"))
         })
         .filter_map(|entry| reopen(entry.path().to_str()?))
         .find(|fd| FileId::of(fd.as_fd()).is_ok_and(|found| found == id))
@@ -235,9 +210,7 @@ pub(crate) fn random_id() -> Result<u128> {
     let mut filled = 0;
     while filled < bytes.len() {
         // SAFETY: the pointer and the length name the unfilled rest of `bytes`.
-        let got = unsafe {
-            libc::getrandom(bytes[filled..].as_mut_ptr().cast(), bytes.len() - filled, 0)
-        };
+        let got = unsafe { libc::getrandom(bytes[filled..].as_mut_ptr().cast(), bytes.len() - filled, 0) };
         if got < 0 {
             let error = std::io::Error::last_os_error();
             if error.kind() != std::io::ErrorKind::Interrupted {

@@ -58,10 +58,7 @@ mod tests {
         let pid = child.id();
         let start = proc::start_time(pid).unwrap();
         assert!(!is_gone(pid, start, u64::MAX));
-        assert!(
-            is_gone(pid, start + 1, u64::MAX),
-            "another start time: another process"
-        );
+        assert!(is_gone(pid, start + 1, u64::MAX), "another start time: another process");
         let pidfd = open(pid).unwrap();
         child.kill().unwrap();
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];

@@ -3,8 +3,8 @@
 use crate::{Error, Result};
 use rustix::io::Errno;
 use rustix::net::{
-    recvmsg, sendmsg, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags,
-    ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    recvmsg, sendmsg, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,13 +15,8 @@ pub const MAX_FDS: usize = 253;
 
 /// Two connected ends that keep datagrams whole and report the end of file; close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|e| Error::os("socketpair", e))
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|e| Error::os("socketpair", e))
 }
 
 /// Send `body` and duplicates of `fds`, whole or not at all. Blocks while the other side's buffer is full.
@@ -31,13 +26,7 @@ pub fn send(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> Resu
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::INVAL);
     }
-    sendmsg(
-        socket,
-        &[IoSlice::new(body)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )
-    .map(drop)
+    sendmsg(socket, &[IoSlice::new(body)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Receive one datagram into `body`: its length and its descriptors (close-on-exec). Length 0 is the end of file.
@@ -57,10 +46,7 @@ pub fn receive(socket: BorrowedFd<'_>, body: &mut [u8]) -> Result<(usize, Vec<Ow
             fds.extend(rights);
         }
     }
-    if got
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE);
     }
     Ok((got.bytes, fds))

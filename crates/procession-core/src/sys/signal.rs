@@ -14,15 +14,7 @@ fn last() -> Errno {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let info: *const libc::siginfo_t = ptr::null();
     // SAFETY: takes three numbers and a null pointer, which means what kill() would fill in.
-    let code = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            info,
-            0,
-        )
-    };
+    let code = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
     if code < 0 {
         Err(last())
     } else {
@@ -75,9 +67,7 @@ impl ChildSignals {
     /// The signal mask as it was before.
     pub fn restore(self) {
         // SAFETY: `before` was filled in by `listen`.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
-        };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
     }
 }
 

@@ -48,10 +48,7 @@ fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
                     assert_eq!(libc::WEXITSTATUS(status), 0);
                     return Ended::After(taken);
                 }
-                assert!(
-                    libc::WIFSTOPPED(status),
-                    "status {status:#x} after {taken} steps"
-                );
+                assert!(libc::WIFSTOPPED(status), "status {status:#x} after {taken} steps");
                 assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "after {taken} steps");
                 taken += 1;
             }
@@ -80,9 +77,7 @@ fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner
     // SAFETY: the test has one thread; the child leaves by `_exit`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        place
-            .value
-            .store(family().unwrap().me().to_bits().into(), SeqCst);
+        place.value.store(family().unwrap().me().to_bits().into(), SeqCst);
         // SAFETY: plain system calls.
         unsafe {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
@@ -93,10 +88,7 @@ fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner
         unsafe { libc::_exit(0) }
     }
     let result = follow(pid);
-    (
-        result,
-        Owner::from_bits(place.value.load(SeqCst) as u32).unwrap(),
-    )
+    (result, Owner::from_bits(place.value.load(SeqCst) as u32).unwrap())
 }
 
 /// Kill `operation` at points all over it. After each death the arena must be what it was before, but for what `allowed` permits.
@@ -150,10 +142,7 @@ fn killed_with_large_blocks() {
     blocks.remove(1);
     at_many_points(
         &|| {
-            let pair = (
-                Block::alloc(70_000).unwrap(),
-                Block::alloc(100_000).unwrap(),
-            );
+            let pair = (Block::alloc(70_000).unwrap(), Block::alloc(100_000).unwrap());
             drop(pair.0);
             drop(pair.1);
         },
@@ -212,10 +201,7 @@ fn killed_with_a_new_object() {
 fn killed_while_attaching_and_dropping() {
     let object = Ref::<Counter>::create().unwrap();
     let handle = object.handle();
-    at_many_points(
-        &|| drop(Ref::<Counter>::attach(handle).unwrap()),
-        nothing_left,
-    );
+    at_many_points(&|| drop(Ref::<Counter>::attach(handle).unwrap()), nothing_left);
     drop(object);
     assert_eq!(census().objects, 0);
 }
@@ -314,9 +300,7 @@ fn churn(mut seed: u64, shared: &[Handle], done: &Counter) -> ! {
                 *byte = number;
             }
         }
-        let marked = |(number, block): (u8, &Block)| {
-            block.as_slice().first().is_none_or(|&byte| byte == number)
-        };
+        let marked = |(number, block): (u8, &Block)| block.as_slice().first().is_none_or(|&byte| byte == number);
         assert!((0_u8..).zip(&blocks).all(marked), "somebody else's memory");
         done.value.fetch_add(1, SeqCst);
         objects.truncate(20);
@@ -347,11 +331,7 @@ fn a_storm_of_deaths_leaves_nothing() {
         let enough = done.value.load(SeqCst) + next(&mut seed) % 500;
         while done.value.load(SeqCst) < enough {
             std::thread::yield_now();
-            assert_eq!(
-                census_of_ended(&children),
-                0,
-                "a child found something wrong"
-            );
+            assert_eq!(census_of_ended(&children), 0, "a child found something wrong");
         }
         wait_for_registration();
         let victim = next(&mut seed) as usize % children.len();
@@ -385,10 +365,7 @@ fn end(pid: i32) {
         libc::kill(pid, libc::SIGKILL);
         libc::waitpid(pid, &raw mut status, 0);
     }
-    assert!(
-        libc::WIFSIGNALED(status),
-        "it had ended before: {status:#x}"
-    );
+    assert!(libc::WIFSIGNALED(status), "it had ended before: {status:#x}");
 }
 
 /// How many children ended by themselves (they stay to be waited for).

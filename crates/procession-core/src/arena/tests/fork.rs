@@ -40,8 +40,7 @@ impl Child {
                 go: go_reader,
                 ready: ready_writer,
             };
-            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut parked)))
-                .unwrap_or(false);
+            let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut parked))).unwrap_or(false);
             // SAFETY: ends the process.
             unsafe { libc::_exit(i32::from(!fine)) }
         }
@@ -111,13 +110,11 @@ fn limbo_lasts_as_long_as_the_child() {
         let mut child = Child::new(|parked| {
             parked.park();
             let (block, object) = (block.take().unwrap(), object.take().unwrap());
-            let seen =
-                block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
+            let seen = block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
             // Nor does it free what it may still look at when it sweeps itself.
             reclaim::sweep_limbo().unwrap();
             parked.park();
-            seen && object.value.load(SeqCst) == 42
-                && block.as_slice().iter().all(|&byte| byte == 1)
+            seen && object.value.load(SeqCst) == 42 && block.as_slice().iter().all(|&byte| byte == 1)
         });
         child.wait_parked();
         let handle = object.as_ref().unwrap().handle();
@@ -178,9 +175,7 @@ fn what_a_killed_child_held_comes_back() {
     for round in 0..5 {
         let mut child = Child::new(|parked| {
             let blocks: Vec<_> = (0..50).map(|n| Block::alloc(n * 3000).unwrap()).collect();
-            let objects: Vec<_> = (0..300)
-                .map(|_| Ref::<Counter>::create().unwrap())
-                .collect();
+            let objects: Vec<_> = (0..300).map(|_| Ref::<Counter>::create().unwrap()).collect();
             let held = Ref::<Counter>::attach(shared.handle()).unwrap();
             parked.park();
             drop((blocks, objects, held));

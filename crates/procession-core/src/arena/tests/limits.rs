@@ -19,12 +19,7 @@ fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
 
 fn address_space_in_use() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split_whitespace()
-        .next()
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 4096
+    text.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 4096
 }
 
 #[test]
@@ -38,9 +33,7 @@ fn a_small_address_space_makes_a_small_arena_that_works() {
     );
     let mut block = Block::alloc(64 << 20).unwrap();
     block.as_mut_slice().fill(1);
-    let small: Vec<_> = (0..10_000)
-        .map(|n| Block::alloc(n % 3000).unwrap())
-        .collect();
+    let small: Vec<_> = (0..10_000).map(|n| Block::alloc(n % 3000).unwrap()).collect();
     drop((block, small));
     assert_eq!(census(), Census::default());
 }
@@ -83,14 +76,8 @@ fn an_exhausted_arena_says_so_and_works_again() {
         drop(blocks);
         assert_eq!(census(), Census::default());
     }
-    assert!(matches!(
-        Block::alloc(1 << 40),
-        Err(Error::Exhausted { .. })
-    ));
-    assert!(matches!(
-        Block::alloc(usize::MAX),
-        Err(Error::Exhausted { .. })
-    ));
+    assert!(matches!(Block::alloc(1 << 40), Err(Error::Exhausted { .. })));
+    assert!(matches!(Block::alloc(usize::MAX), Err(Error::Exhausted { .. })));
 }
 
 #[test]
@@ -119,10 +106,7 @@ fn more_than_the_machine_has_is_refused_before_it_hurts() {
 #[test]
 fn idle_memory_is_kept_warm_and_given_back_when_asked() {
     let arena = family().unwrap().arena();
-    drop((
-        Block::alloc(10 << 20).unwrap(),
-        Block::alloc(3 << 20).unwrap(),
-    ));
+    drop((Block::alloc(10 << 20).unwrap(), Block::alloc(3 << 20).unwrap()));
     assert_eq!(arena.run_bytes().unwrap(), (0, 13 << 20));
     let keep = Block::alloc(1 << 20).unwrap();
     assert_eq!(
@@ -193,10 +177,7 @@ fn an_attached_arena_is_the_same_memory() {
     ));
     let stranger = Arena::create().unwrap();
     let foreign = stranger.fd().unwrap().try_clone_to_owned().unwrap();
-    assert!(matches!(
-        crate::Family::attach(foreign),
-        Err(Error::Foreign(_))
-    ));
+    assert!(matches!(crate::Family::attach(foreign), Err(Error::Foreign(_))));
     let file = std::fs::File::open("/dev/zero").unwrap();
     assert!(matches!(Arena::attach(file.into()), Err(Error::Corrupt(_))));
 }

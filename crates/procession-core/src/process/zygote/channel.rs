@@ -29,8 +29,7 @@ pub(super) struct Channel {
 
 impl Channel {
     fn new(socket: OwnedFd, pid: i32, parent: u32) -> Result<Arc<Self>> {
-        let inode = socket_inode(socket.as_fd())
-            .ok_or(Error::Corrupt("the zygote's descriptor is no socket"))?;
+        let inode = socket_inode(socket.as_fd()).ok_or(Error::Corrupt("the zygote's descriptor is no socket"))?;
         Ok(Arc::new(Self {
             socket: Some(socket),
             inode,
@@ -57,12 +56,7 @@ impl Channel {
     /// Reap a zygote of our own that ended. Once: afterwards its pid may be another child's.
     fn bury(&self) {
         let me = std::process::id();
-        if !process_lives(self.pid)
-            && self
-                .parent
-                .compare_exchange(me, 0, Relaxed, Relaxed)
-                .is_ok()
-        {
+        if !process_lives(self.pid) && self.parent.compare_exchange(me, 0, Relaxed, Relaxed).is_ok() {
             reap(self.pid);
         }
     }
@@ -86,8 +80,7 @@ fn socket_inode(fd: BorrowedFd<'_>) -> Option<u64> {
 fn hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let now = rustix::event::Timespec::default();
-    poll(&mut fds, Some(&now)).is_ok()
-        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.

@@ -49,9 +49,7 @@ impl Pending {
     pub fn wait(&self, deadline: Deadline) -> Result<Option<Child>, WaitError> {
         match self.record.wait_reply(deadline, || self.channel.lives())? {
             Reply::Child(pid) => Ok(Some(Child::of_zygote(pid, self.record.clone())?)),
-            Reply::Failed(errno) => {
-                Err(Error::os("fork", std::io::Error::from_raw_os_error(errno)).into())
-            }
+            Reply::Failed(errno) => Err(Error::os("fork", std::io::Error::from_raw_os_error(errno)).into()),
             Reply::Void => Ok(None),
         }
     }

@@ -150,9 +150,7 @@ impl Request {
     pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
         let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // The children's records are the zygote's: dropping our view of them gives nothing back.
-        let Server {
-            socket, signals, ..
-        } = server;
+        let Server { socket, signals, .. } = server;
         drop(socket);
         signals.restore();
         if !self.record.running(std::process::id() as i32) {
