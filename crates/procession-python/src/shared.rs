@@ -56,7 +56,7 @@ impl SharedBytes {
                 view,
                 slf.as_ptr(),
                 engine.as_ptr().cast(),
-                engine.len().cast_signed(),
+                engine.len() as ffi::Py_ssize_t,
                 0,
                 flags,
             )

@@ -77,7 +77,7 @@ pub(crate) fn has_ended(pid: i32) {
         return;
     };
     for (slot, entry) in table.in_use() {
-        if entry.pid.load(Ordering::Relaxed) == pid.cast_unsigned() {
+        if entry.pid.load(Ordering::Relaxed) == pid as u32 {
             // Asked all the same: the number may be another process's by now.
             is_alive(Owner::new(slot, entry.life().generation()));
         }
