@@ -52,8 +52,7 @@ impl Children {
     /// End the daemonic children, wait for the others. Errors are nobody's to hear: this process is exiting.
     pub(crate) fn end(&self) {
         let all = std::mem::take(&mut *self.lock());
-        let (daemons, others): (Vec<_>, Vec<_>) =
-            all.iter().partition(|running| running.who.daemon);
+        let (daemons, others): (Vec<_>, Vec<_>) = all.iter().partition(|running| running.who.daemon);
         for running in &daemons {
             let _ = running.child.signal(libc::SIGTERM);
         }

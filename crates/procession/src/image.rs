@@ -22,8 +22,7 @@ impl Image {
 
     /// The place of a function; `None` if it is not part of the executable.
     pub(crate) fn place(&self, address: usize) -> Option<u64> {
-        self.has_code(address)
-            .then(|| address.wrapping_sub(self.base) as u64)
+        self.has_code(address).then(|| address.wrapping_sub(self.base) as u64)
     }
 
     /// The address of the code at a place.
@@ -49,11 +48,7 @@ impl Image {
 }
 
 /// The first that is reported is the executable.
-unsafe extern "C" fn first(
-    info: *mut libc::dl_phdr_info,
-    _size: usize,
-    image: *mut libc::c_void,
-) -> libc::c_int {
+unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `dl_iterate_phdr` passes a valid description and what `read` gave it.
     let (info, image) = unsafe { (&*info, &mut *image.cast::<Image>()) };
     image.base = info.dlpi_addr as usize;

@@ -40,10 +40,7 @@ pub(crate) const PANICKED: u8 = 1;
 pub(crate) const LOST: u8 = 2;
 
 /// The [`Call`] for functions of this type.
-pub(crate) fn call<A: DeserializeOwned, R: Serialize>(
-    function: usize,
-    arguments: Arguments,
-) -> Result<travel::Cargo> {
+pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments: Arguments) -> Result<travel::Cargo> {
     // SAFETY: the address is that of a function of this type: the parent took it from one, together with this very instance of `call`,
     // and the mark says that both are at the same places here.
     let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };

@@ -85,8 +85,7 @@ pub(crate) fn here() -> &'static Here {
             path: Vec::new(),
         };
         let fresh = Box::into_raw(Box::new(Here::new(me, None)));
-        let placed =
-            HERE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
+        let placed = HERE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
         if placed.is_err() {
             // SAFETY: made just above and seen by nobody else.
             drop(unsafe { Box::from_raw(fresh) });

@@ -32,13 +32,9 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
 fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     let parcel = Parcel::take(token)?;
     let (order, arguments): (Order, _) =
-        postcard::take_from_bytes(parcel.body()).map_err(|source| Error::Decode {
-            kind: "order",
-            source,
-        })?;
+        postcard::take_from_bytes(parcel.body()).map_err(|source| Error::Decode { kind: "order", source })?;
     let start = parcel.body().len() - arguments.len();
-    let handle =
-        Handle::from_bits(order.outcome).ok_or(procession_core::Error::Corrupt("order"))?;
+    let handle = Handle::from_bits(order.outcome).ok_or(procession_core::Error::Corrupt("order"))?;
     let outcome = Ref::<Outcome>::attach(handle)?;
     set_start_method(order.start_method);
     let image = Image::this();
@@ -59,19 +55,11 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
 }
 
 /// Be the child in a process made by `fork`: `f` calls the function and packs what it returned.
-pub(crate) fn run_forked(
-    me: Process,
-    parent: Process,
-    outcome: &Ref<Outcome>,
-    f: impl FnOnce() -> Result<Cargo>,
-) -> ! {
+pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f: impl FnOnce() -> Result<Cargo>) -> ! {
     let code = match settle(me, parent) {
         Ok(()) => {
             let result = catch(Speak::AsBefore, f);
-            conclude(
-                outcome,
-                result.map(|made| made.map_err(|error| error.to_string())),
-            )
+            conclude(outcome, result.map(|made| made.map_err(|error| error.to_string())))
         }
         Err(error) => conclude(outcome, Ok(Err(error.to_string()))),
     };

@@ -87,8 +87,7 @@ impl Builder {
         let (child, parcel) = if method == StartMethod::Fork {
             (fork(here, &who, &outcome, || returned(&f(args)))?, None)
         } else {
-            let place =
-                |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
+            let place = |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
             let order = Order {
                 me: who.clone(),
                 parent: here.me.clone(),
@@ -138,10 +137,7 @@ fn send<A: Serialize>(
     outcome: &Ref<Outcome>,
     args: &A,
 ) -> Result<(Child, Option<Parcel>)> {
-    let head = postcard::to_stdvec(order).map_err(|source| Error::Encode {
-        kind: "order",
-        source,
-    })?;
+    let head = postcard::to_stdvec(order).map_err(|source| Error::Encode { kind: "order", source })?;
     let mut cargo = travel::collect(head, args)?;
     cargo.handles.push(outcome.handle());
     let out = Outgoing {

@@ -18,11 +18,7 @@ pub enum StartMethod {
 }
 
 static DEFAULT: AtomicU8 = AtomicU8::new(0);
-const ALL: [StartMethod; 3] = [
-    StartMethod::Forkserver,
-    StartMethod::Spawn,
-    StartMethod::Fork,
-];
+const ALL: [StartMethod; 3] = [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Fork];
 
 /// Set how children of this process, and theirs, are started from now on, unless a [`Builder`](crate::Builder) says otherwise.
 pub fn set_start_method(method: StartMethod) {

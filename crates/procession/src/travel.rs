@@ -35,10 +35,7 @@ pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Carg
         kind: type_name::<T>(),
         source,
     })?;
-    Ok(Cargo {
-        bytes,
-        ..scope.leave()
-    })
+    Ok(Cargo { bytes, ..scope.leave() })
 }
 
 /// To be called while a shared object is serialized: the message will hold a reference to it. False when no message is being made.

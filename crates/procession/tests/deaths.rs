@@ -10,11 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const METHODS: [StartMethod; 3] = [
-    StartMethod::Spawn,
-    StartMethod::Fork,
-    StartMethod::Forkserver,
-];
+const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 
 fn by(method: StartMethod) -> Builder {
     Builder::new().start_method(method)
@@ -22,13 +18,7 @@ fn by(method: StartMethod) -> Builder {
 
 fn program(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([
-        "--ignored",
-        "--exact",
-        "--nocapture",
-        "--test-threads=1",
-        name,
-    ]);
+    command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", name]);
     command
 }
 
@@ -68,11 +58,7 @@ fn a_killed_zygote_is_replaced_and_its_children_go_on() {
     let busy = procession::spawn(busy_for_ever, ()).unwrap();
     let patient = procession::spawn(outlived, first).unwrap();
     kill(first);
-    assert_eq!(
-        patient.join(),
-        Ok("outlived".to_owned()),
-        "a result needs no zygote"
-    );
+    assert_eq!(patient.join(), Ok("outlived".to_owned()), "a result needs no zygote");
     assert_ne!(zygote(), first);
     assert!(!busy.is_finished());
     busy.kill().unwrap();
@@ -172,37 +158,22 @@ fn leaves_children_behind() {
 #[test]
 fn closing_all_descriptors_does_not_stop_the_family() {
     let output = program("closes_its_descriptors").output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 #[ignore = "run by another test"]
 fn closes_its_descriptors() {
     for method in METHODS {
-        assert_eq!(
-            by(method).spawn(|n: u32| n + 1, 1).unwrap().join(),
-            Ok(2),
-            "{method:?}"
-        );
+        assert_eq!(by(method).spawn(|n: u32| n + 1, 1).unwrap().join(), Ok(2), "{method:?}");
     }
     // SAFETY: nothing in this program owns a descriptor above 2 any more, but the engine, which must cope.
     unsafe { libc::close_range(3, u32::MAX, 0) };
-    let strangers: Vec<_> = (0..20)
-        .map(|_| std::fs::File::open("/dev/null").unwrap())
-        .collect();
+    let strangers: Vec<_> = (0..20).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     for method in METHODS {
-        assert_eq!(
-            by(method).spawn(|n: u32| n + 1, 1).unwrap().join(),
-            Ok(2),
-            "{method:?}"
-        );
+        assert_eq!(by(method).spawn(|n: u32| n + 1, 1).unwrap().join(), Ok(2), "{method:?}");
     }
     for file in strangers {
-        file.metadata()
-            .expect("the engine closed what is not its own");
+        file.metadata().expect("the engine closed what is not its own");
     }
 }
