@@ -9,9 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from importlib._abc import Loader  # importlib.abc loads `typing`
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__: list[str] = []
 
@@ -19,7 +23,7 @@ _ALIAS = "multiprocessing"
 _PACKAGE = __package__
 
 
-class _Loader:
+class _Loader(Loader):
     """Load a module by handing out ours."""
 
     def __init__(self, name: str) -> None:
@@ -46,9 +50,8 @@ class _Finder:
         spec = importlib.util.find_spec(own)
         if spec is None:
             return None
-        return ModuleSpec(
-            name, _Loader(own), is_package=spec.submodule_search_locations is not None
-        )  # type: ignore[arg-type]
+        is_package = spec.submodule_search_locations is not None
+        return ModuleSpec(name, _Loader(own), is_package=is_package)
 
 
 def is_installed() -> bool:
@@ -65,4 +68,4 @@ def install() -> None:
             "multiprocessing has been imported already, and who holds it would keep it: call procession.install()"
             " before all other imports, or start the program with 'procession run'"
         )
-    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder)

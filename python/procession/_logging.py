@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
 
 from . import process, util
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__: list[str] = []
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any
 
 from . import process
 from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ()
 
@@ -249,7 +252,7 @@ class DefaultContext(BaseContext):
     def set_start_method(self, method, force=False):
         """Set the start method. RuntimeError if it is settled already and not `force`."""
         if self._actual_context is not None and not force:
-            if getattr(process.current_process(), "_inheriting", False):
+            if process.current_process()._inheriting:
                 from .spawn import _check_not_importing_main
 
                 _check_not_importing_main()

@@ -12,7 +12,6 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any
 
 from . import popen_fork, process, spawn, util
 from ._procession import (
@@ -27,6 +26,10 @@ from ._procession import (
     zygote_start,
     zygote_stop,
 )
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "connect_to_new_process",

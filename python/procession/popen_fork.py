@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from typing import Any
 
 from . import _stdio, util
 from ._procession import Child, adopt
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import popen_fork, spawn
 from ._procession import Child, arena_fd, spawn_exec, zygote_channel
 from .process import BaseProcess
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -10,8 +10,11 @@ import os
 import sys
 import threading
 from _weakrefset import WeakSet
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
@@ -55,8 +58,13 @@ class BaseProcess:
     """
 
     _start_method: str | None = None
+    _identity: tuple[int, ...]
+    _config: dict[str, Any]
+    #: Whether this is a child that still becomes what its parent told it to be.
+    _inheriting = False
 
-    def _Popen(self) -> Any:
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
         raise NotImplementedError
 
     def __init__(
@@ -327,7 +335,7 @@ class _ParentProcess(BaseProcess):
         self._parent_pid = None
         self._popen = None
         self._closed = False
-        self._sentinel = sentinel  # type: ignore[assignment]
+        self._sentinel = sentinel
         self._config = {}
 
     def is_alive(self) -> bool:

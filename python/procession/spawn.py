@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from . import _install, process, util
 from .context import _default_context, _force_start_method, set_spawning_popen
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "_main",
@@ -49,7 +52,10 @@ def freeze_support() -> None:
     """In a frozen executable that was started as a child: be that child, then exit."""
     if is_forking(sys.argv):
         items = (arg.split("=") for arg in sys.argv[2:])
-        spawn_main(**{name: None if value == "None" else int(value) for name, value in items})
+        numbers: dict[str, Any] = {
+            name: None if value == "None" else int(value) for name, value in items
+        }
+        spawn_main(**numbers)
         sys.exit()
 
 
@@ -94,11 +100,11 @@ def spawn_main(
     `parent_fd` becomes readable when the parent ends; `zygote_fd` and `zygote_pid` lead to the family's fork server.
     """
     assert is_forking(sys.argv), "Not forking"
-    from . import _procession
+    from ._procession import attach, attach_zygote
 
-    _procession.attach(arena_fd)
+    attach(arena_fd)
     if zygote_fd is not None and zygote_pid is not None:
-        _procession.attach_zygote(zygote_fd, zygote_pid)
+        attach_zygote(zygote_fd, zygote_pid)
     for fd in (parent_fd, zygote_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
@@ -148,7 +154,7 @@ _main_not_guarded: str | None = None
 
 def _check_not_importing_main() -> None:
     """Raise `MainNotGuarded` if this is a child that still imports the main module."""
-    if getattr(process.current_process(), "_inheriting", False):
+    if process.current_process()._inheriting:
         raise MainNotGuarded(f"""
         An attempt has been made to start a new process before the
         current process has finished its bootstrapping phase{_importing_line()}.

@@ -11,9 +11,12 @@ import os
 import sys
 import threading  # before atexit.register below: threads end before the package cleans up
 import weakref
-from typing import Any
 
 from . import process
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "SUBDEBUG",
@@ -433,7 +436,7 @@ def close_fds(*fds: int) -> None:
 
 def _cleanup_tests() -> None:
     """Leave nothing behind; CPython's own tests call this at their end."""
-    from test import support
+    from test import support  # type: ignore[import-not-found]
 
     from . import forkserver, resource_tracker
 
