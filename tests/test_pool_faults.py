@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -303,9 +305,34 @@ def test_initializer_that_kills_once(context, tmp_path):
         assert pool.map_async(square, range(20), 1).get(30) == [x * x for x in range(20)]
 
 
-def test_maxtasksperchild_of_one(context):
-    with context.Pool(2, maxtasksperchild=1) as pool:
-        assert pool.map_async(square, range(200), 1).get(60) == [x * x for x in range(200)]
+ONE_TASK_EACH = """
+    import os, procession, sys
+
+    def task(x):
+        return x * x, os.getpid()
+
+    if __name__ == "__main__":
+        with procession.get_context(sys.argv[1]).Pool(2, maxtasksperchild=1) as pool:
+            results = pool.map(task, range(200), 1)
+        assert [square for square, _ in results] == [x * x for x in range(200)]
+        assert len({pid for _, pid in results}) == 200
+        print("done")
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maxtasksperchild_of_one(tmp_path, method):
+    """In a program of its own: under spawn each worker imports what the main program did, here the test runner."""
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(ONE_TASK_EACH))
+    run = subprocess.run(
+        [sys.executable, str(program), method],
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("done\n", "", 0)
 
 
 def use_inherited_pool(pipe, pool):

@@ -27,7 +27,7 @@ TERMINATE = "TERMINATE"
 #: Seconds a worker has to end after SIGTERM, before SIGKILL.
 _GRACE = 1.0
 #: Workers killed by a signal in a row, none of them ready, before a pool counts as broken.
-_KILLED_LIMIT = 50
+_KILLED_LIMIT = 20
 #: Seconds before workers are replaced again when the last ones did not become ready.
 _PAUSE = 0.5
 

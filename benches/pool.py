@@ -1,0 +1,104 @@
+"""The pool side by side with the standard library's: `python benches/pool.py [rounds] [start method]`.
+
+Rounds alternate between the two libraries, each in a fresh interpreter; printed are medians and how many times better procession is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+WORKERS = 2
+LIBRARIES = ("multiprocessing", "procession")
+
+
+def trivial(x):
+    return x
+
+
+def busy(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def rate(count, work):
+    begin = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - begin)
+
+
+def skewed(pool, order):
+    """Makespan over its ideal: 8 of 64 tasks take 20 times as long."""
+    unit = 0.002
+    times = sorted([unit * 20] * 8 + [unit] * 56, reverse=order == "down")
+    begin = time.perf_counter()
+    pool.map(busy, times)
+    return (time.perf_counter() - begin) / (math.fsum(times) / min(WORKERS, len(os.sched_getaffinity(0))))
+
+
+def measure(library, method):
+    module = __import__(library)
+    context = module.get_context(method)
+    first = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        with context.Pool(WORKERS) as pool:
+            pool.apply(trivial, (1,))
+            first.append(time.perf_counter() - begin)
+    with context.Pool(WORKERS) as pool:
+        pool.map(trivial, range(1000), 1)
+        results = {
+            "map, chunksize 1": rate(40_000, lambda: pool.map(trivial, range(40_000), 1)),
+            "imap": rate(20_000, lambda: list(pool.imap(trivial, range(20_000)))),
+            "imap_unordered": rate(20_000, lambda: list(pool.imap_unordered(trivial, range(20_000)))),
+            "apply_async each, then get": rate(
+                10_000, lambda: [r.get() for r in [pool.apply_async(trivial, (x,)) for x in range(10_000)]]
+            ),
+            "map, default, 1,000,000": rate(1_000_000, lambda: pool.map(trivial, range(1_000_000))),
+            "map, default, 1,000": rate(20_000, lambda: [pool.map(trivial, range(1_000)) for _ in range(20)]),
+        }
+        trips = []
+        for _ in range(2_000):
+            begin = time.perf_counter()
+            pool.apply(trivial, (1,))
+            trips.append(time.perf_counter() - begin)
+        trips.sort()
+        results["apply, median"] = trips[len(trips) // 2] * 1e6
+        results["apply, p99"] = trips[len(trips) * 99 // 100] * 1e6
+        results["skewed up, of ideal"] = skewed(pool, "up")
+        results["skewed down, of ideal"] = skewed(pool, "down")
+    results["Pool(2) to its first result"] = statistics.median(first[1:]) * 1e3
+    return results
+
+
+UNITS = {"apply, median": "us", "apply, p99": "us", "Pool(2) to its first result": "ms"}
+
+
+def main():
+    if len(sys.argv) > 3:
+        print(json.dumps(measure(*sys.argv[2:4])))
+        return
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    method = sys.argv[2] if len(sys.argv) > 2 else "fork"
+    figures = {library: [] for library in LIBRARIES}
+    for number in range(rounds):
+        for library in LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]:
+            command = [sys.executable, __file__, "1", library, method]
+            run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+            figures[library].append(json.loads(run.stdout))
+    print(f"{'pool, ' + method:32} {LIBRARIES[0]:>16} {LIBRARIES[1]:>14} {'ratio':>8}")
+    for name in figures[LIBRARIES[0]][0]:
+        theirs, ours = (statistics.median(one[name] for one in figures[library]) for library in LIBRARIES)
+        unit = UNITS.get(name, "" if "ideal" in name else "/s")
+        ratio = ours / theirs if unit == "/s" else theirs / ours
+        print(f"{name:32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ratio:7.2f}x")
+
+
+if __name__ == "__main__":
+    main()
