@@ -34,6 +34,7 @@ use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Incoming, Message, Outgoing};
 use procession_core::pool::{Item, Job, Loss, Pool, Remains};
+use procession_core::Deadline;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyStopIteration};
 use pyo3::prelude::*;
@@ -46,8 +47,11 @@ use std::time::Duration;
 
 /// How long a chunk of a `map` without a chunk size should take: its cost, a few microseconds, is then a few per cent of it.
 const CHUNK_TIME: Duration = Duration::from_micros(200);
-/// A chunk is at most this part of what is left for one worker, so that none is left with the tail.
+/// A chunk is at most this part of what is left for one worker, so that none is left with the tail; but not less than this part of
+/// the time above.
 const TAIL: u64 = 8;
+/// How long to wait for the first items, to learn how long one takes: time for a worker to wake up and do a short one.
+const PROBE_TIME: Duration = Duration::from_micros(150);
 
 /// A function of `procession.pool`, which knows what errors look like.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -193,14 +197,19 @@ impl PoolJob {
     }
 
     fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: u64, limit: usize) -> PyResult<bool> {
+        let py = iterator.py();
+        let workers = workers.max(1);
         self.feed_chunks(iterator, limit, || {
             let fed = self.fed.load(Relaxed);
-            let most = length.saturating_sub(fed) / (workers.max(1) * TAIL);
-            let worth = self
-                .job
-                .measured()
-                .map_or(1, |item| CHUNK_TIME.as_nanos() / item.as_nanos().max(1));
-            let size = (worth as u64).min(most).max(1);
+            if fed == 2 * workers && self.job.measured().is_none() {
+                // The first few are a probe: what is not done by then takes so long that each item may be a task.
+                let _ = py.detach(|| self.job.wait_for_one(Deadline::after(PROBE_TIME)));
+            }
+            let size = self.job.measured().map_or(1, |item| {
+                let worth = (CHUNK_TIME.as_nanos() / item.as_nanos().max(1)) as u64;
+                let left = length.saturating_sub(fed) / (workers * TAIL);
+                left.max(worth / TAIL).min(worth).max(1)
+            });
             self.fed.store(fed + size, Relaxed);
             size as usize
         })

@@ -160,6 +160,11 @@ impl Job {
         self.pool.wait(self.key, Want::All, deadline)
     }
 
+    /// Wait until the first task is finished.
+    pub fn wait_for_one(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.pool.wait(self.key, Want::Item(0), deadline)
+    }
+
     /// Take the item of task `number`, once it is finished. `None`: the job is complete, and there is no such item (any more).
     pub fn take(&self, number: u64, deadline: Deadline) -> Result<Option<Item>, WaitError> {
         self.pool.wait(self.key, Want::Item(number), deadline)?;

@@ -93,10 +93,8 @@ impl RawLock {
             if word & WAITERS == 0 && !self.swap_word(word, word | WAITERS) {
                 continue;
             }
-            let start = std::time::Instant::now();
             match sleep(&self.word, word | WAITERS, deadline.slice(purpose.watching().slice)) {
-                Woken::Wake => self.spin.slept(start.elapsed()),
-                Woken::Changed => {}
+                Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => ask = true,
                 Woken::Interrupted => {
                     if self.word.load(Ordering::Relaxed) != 0 {

@@ -5,7 +5,6 @@ use super::spin::Spin;
 use super::wait::Purpose;
 use crate::arena::{Handle, Kind, Object, Ref};
 use crate::{roll, Deadline, Result, WaitError};
-use std::time::Instant;
 
 /// Somebody may be asleep on the word.
 const WAITERS: u32 = 1 << 31;
@@ -68,10 +67,8 @@ impl State {
             if !matches!(announced, Ok(_) | Err(WAITERS)) {
                 continue;
             }
-            let start = Instant::now();
             match sleep(&self.word, WAITERS, deadline.slice(purpose.slice)) {
-                Woken::Wake => self.spin.slept(start.elapsed()),
-                Woken::Changed | Woken::TimedOut => {}
+                Woken::Wake | Woken::Changed | Woken::TimedOut => {}
                 Woken::Interrupted => {
                     return if self.try_take() {
                         Ok(())

@@ -7,25 +7,29 @@ use std::time::{Duration, Instant};
 /// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
 /// so that two who could spin would go on waking each other; more never pays.
 const LONGEST: Duration = Duration::from_micros(50);
-/// A sleep as short as this would better have been a spin: waking alone takes most of it.
-const SHORT_SLEEP: Duration = Duration::from_micros(100);
-/// After so many failures in a row nobody spins any more, until a sleep turns out to have been short.
+/// After this many failures in a row only every 64th wait spins: often enough to notice that the times have changed.
 const GIVE_UP: u32 = 6;
 /// Looks at the condition between two looks at the clock.
 const ROUND: u32 = 16;
 /// Slow paths between two looks at the cores this process may use.
 const ASK_CORES: u32 = 256;
 
-/// How spinning went lately for one object: failures in a row. Zero-filled is valid (and hopeful).
+/// How spinning went lately for one object: `waits to pass over (24 bits) | failures in a row (8)`. Zero-filled is valid (and hopeful).
+///
+/// What failures cost is bounded by spinning more rarely, not for a shorter time: a spin shorter than a wake never meets a partner who is
+/// just being woken, and so would learn nothing. Nor does a short sleep promise anything: on one core, or with busy neighbours, every
+/// sleep between partners is short and no spin succeeds.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub(crate) struct Spin(AtomicU32);
 
 impl Spin {
-    /// Spin until `ready` yields a value, as long as that seems worth it.
+    /// Spin until `ready` yields a value, if that seems worth it.
     pub(super) fn run<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        let failures = self.0.load(Ordering::Relaxed);
-        if failures >= GIVE_UP {
+        let word = self.0.load(Ordering::Relaxed);
+        let (pass, failures) = (word >> 8, word & 0xff);
+        if pass > 0 {
+            self.0.store(word - 0x100, Ordering::Relaxed);
             return None;
         }
         let cores = usable_cores();
@@ -33,7 +37,6 @@ impl Spin {
             return None;
         }
         let start = Instant::now();
-        let budget = LONGEST / (failures + 1);
         let spinning = roll::Spinning::begin();
         loop {
             for _ in 0..ROUND {
@@ -46,18 +49,11 @@ impl Spin {
                 spin_loop();
             }
             // One core is left to whoever is to make the condition true.
-            if start.elapsed() >= budget || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10 {
-                self.0.store(failures + 1, Ordering::Relaxed);
+            if start.elapsed() >= LONGEST || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10 {
+                let failures = (failures + 1).min(GIVE_UP);
+                self.0.store(((1 << failures) - 1) << 8 | failures, Ordering::Relaxed);
                 return None;
             }
-        }
-    }
-
-    /// Learn from how long a sleep took.
-    pub(super) fn slept(&self, time: Duration) {
-        if time < SHORT_SLEEP {
-            let failures = self.0.load(Ordering::Relaxed).min(GIVE_UP);
-            self.0.store(failures.saturating_sub(2), Ordering::Relaxed);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::primitive::{fence, sleep, wake, AtomicU32, Ordering, Woken};
 use super::spin::Spin;
 use crate::arena::{Handle, Kind};
 use crate::{roll, Deadline, WaitError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest sleep without a look around.
 pub const SLICE: Duration = Duration::from_secs(1);
@@ -115,12 +115,8 @@ impl EventCount {
             if deadline.is_over() {
                 break WaitError::TimedOut;
             }
-            let start = Instant::now();
             match sleep(&self.word, key, deadline.slice(purpose.slice)) {
-                Woken::Wake => {
-                    woken = true;
-                    self.spin.slept(start.elapsed());
-                }
+                Woken::Wake => woken = true,
                 Woken::Interrupted => {
                     if let Some(value) = ready() {
                         return Ok(value);

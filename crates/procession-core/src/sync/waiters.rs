@@ -6,7 +6,6 @@ use super::wait::Purpose;
 use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
-use std::time::Instant;
 
 /// Places in a chunk: an object that contains one fits 512 bytes.
 const PLACES: usize = 56;
@@ -252,10 +251,8 @@ impl Chunk {
             if deadline.is_over() {
                 return Err(WaitError::TimedOut);
             }
-            let start = Instant::now();
             match sleep(low, word.0 as u32, deadline.slice(purpose.slice)) {
-                Woken::Wake => spin.slept(start.elapsed()),
-                Woken::Changed => {}
+                Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => look_around(),
                 Woken::Interrupted if decided().is_some() => return Ok(()),
                 Woken::Interrupted => return Err(WaitError::Interrupted),
