@@ -53,8 +53,9 @@ def five_processes(run: Run) -> str:
 
 def names(run: Run) -> str:
     wanted = [f"{number} doubled to {2 * number} by Process-{index}" for index, number in enumerate(NUMBERS, start=2)]
-    wanted += ["2 doubled to 4 by Test", "parent is MainProcess", "never started: Process-1"]
-    same_lines(run.lines, wanted)
+    wanted += ["2 doubled to 4 by Test", "parent is MainProcess"]
+    same_lines(run.lines[:-1], wanted)
+    captured(r"(never started|said nothing): Process-1", run.lines[-1:])  # in Rust only a process that was started has a name
     return "Process-2 to Process-6, Test, MainProcess"
 
 

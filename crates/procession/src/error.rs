@@ -37,6 +37,18 @@ pub enum Error {
     /// The helper process of `StartMethod::Forkserver` ends before it can start a child.
     #[error("the fork server ended before it could start a child")]
     Zygote,
+    /// The timeout passed: the lock was still held, the queue still empty (or full), the event not set.
+    #[error("timed out")]
+    TimedOut,
+    /// The process that held the lock died. Exactly one waiter is told; the lock is free again.
+    #[error("the process that held the lock died; what the lock guards may be half-changed")]
+    OwnerDied,
+    /// The barrier was aborted or reset, or a party timed out or died.
+    #[error("the barrier is broken")]
+    BrokenBarrier,
+    /// An argument or a call that makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// The child did not return.
     #[error(transparent)]
     Join(#[from] JoinError),

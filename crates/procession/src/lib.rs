@@ -24,6 +24,7 @@
 //! function does, and neither has `main`: what it sets up (a logger, a static) the function must set up for itself, except with
 //! [`Fork`](StartMethod::Fork).
 
+mod array;
 mod children;
 mod entry;
 mod error;
@@ -31,14 +32,23 @@ mod image;
 mod join;
 mod order;
 mod panic;
+mod patience;
+mod pipe;
 mod process;
+mod queue;
 mod run;
 mod spawn;
 mod start;
+pub mod sync;
 pub mod travel;
+mod wire;
 
+pub use array::{Array, ArrayGuard};
 pub use error::{Error, JoinError, Result};
 pub use join::JoinHandle;
+pub use pipe::{pipe, Pipe};
 pub use process::{cpu_count, current, parent, Process};
+pub use queue::Queue;
 pub use spawn::{spawn, Builder};
 pub use start::{set_start_method, start_method, StartMethod};
+pub use sync::{Barrier, Condvar, Event, Lock, Mutex, Semaphore, Value};

@@ -5,6 +5,7 @@
 use crate::{Deadline, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -75,6 +76,15 @@ impl Pipe {
             return Err(Error::Corrupt("a pipe ended in the middle of a frame"));
         }
         Ok(Some(frame))
+    }
+
+    /// End the pipe for every process that has a copy of this end: the other end finds the end of file.
+    pub fn shutdown(&self) -> Result<()> {
+        match self.stream.shutdown(Shutdown::Both) {
+            // The other end ended it first.
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            ended => ended.map_err(|error| Error::os("shutdown", error)),
+        }
     }
 
     /// Whether `recv` would find something (a frame or the end of file) by the deadline.

@@ -1,0 +1,165 @@
+//! An array of plain data in shared memory, with a lock of its own.
+
+use crate::sync::{Lock, LockGuard};
+use crate::{wire, Error, Result};
+use bytemuck::Pod;
+use procession_core::shared::SharedBytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// A lock and the plain data it guards, in shared memory: `multiprocessing.Array` shaped on `std::sync::Mutex`.
+///
+/// `T` is plain data: any bytes are a valid `T` ([`bytemuck::Pod`]), as another process of the family could write any.
+///
+/// ```
+/// let squares = procession::Array::<u64>::new(&[1, 2, 3])?;
+/// for item in squares.lock()?.iter_mut() {
+///     *item *= *item;
+/// }
+/// assert_eq!(squares.to_vec()?, [1, 4, 9]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub struct Array<T> {
+    lock: Lock,
+    bytes: SharedBytes,
+    items: PhantomData<T>,
+}
+
+// SAFETY: the data is reached only through the lock's guard.
+unsafe impl<T: Send> Send for Array<T> {}
+// SAFETY: as above; the guard gives exclusive access.
+unsafe impl<T: Send> Sync for Array<T> {}
+
+impl<T> Clone for Array<T> {
+    fn clone(&self) -> Self {
+        Self {
+            lock: self.lock.clone(),
+            bytes: self.bytes.clone(),
+            items: PhantomData,
+        }
+    }
+}
+
+impl<T: Pod> Array<T> {
+    /// An array that starts as a copy of `items`.
+    pub fn new(items: &[T]) -> Result<Self> {
+        let array = Self::zeroed(items.len())?;
+        array.lock()?.copy_from_slice(items);
+        Ok(array)
+    }
+
+    /// `len` zeroes.
+    pub fn zeroed(len: usize) -> Result<Self> {
+        if align_of::<T>() > 16 {
+            return Err(Error::Invalid("shared memory is aligned to 16 bytes"));
+        }
+        let size = len
+            .checked_mul(size_of::<T>())
+            .ok_or(Error::Invalid("the array is larger than memory can be"))?;
+        Ok(Self {
+            lock: Lock::new()?,
+            bytes: SharedBytes::create(size)?,
+            items: PhantomData,
+        })
+    }
+
+    /// Exclusive access, waiting for it.
+    pub fn lock(&self) -> Result<ArrayGuard<'_, T>> {
+        Ok(self.guard(self.lock.lock()?))
+    }
+
+    /// Exclusive access, waiting no longer than `timeout`.
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>> {
+        Ok(self.guard(self.lock.lock_timeout(timeout)?))
+    }
+
+    fn guard<'a>(&'a self, held: LockGuard<'a>) -> ArrayGuard<'a, T> {
+        ArrayGuard {
+            held,
+            ptr: self.bytes.as_ptr().cast(),
+            len: self.len(),
+            items: PhantomData,
+        }
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / size_of::<T>().max(1)
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of the items, taken under the lock.
+    pub fn to_vec(&self) -> Result<Vec<T>> {
+        Ok(self.lock()?.to_vec())
+    }
+}
+
+/// Exclusive access to an [`Array`]'s data; ends when dropped.
+#[must_use = "the lock is given back at once if the guard is not kept"]
+pub struct ArrayGuard<'a, T> {
+    held: LockGuard<'a>,
+    ptr: *mut T,
+    len: usize,
+    items: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> ArrayGuard<'a, T> {
+    pub(crate) fn held(&mut self) -> &mut LockGuard<'a> {
+        &mut self.held
+    }
+}
+
+impl<T: Pod> Deref for ArrayGuard<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `ptr` is the start of len * size_of::<T>() committed, 16-byte aligned bytes that live as long as the borrow
+        // of the array; T is plain data, so any content is valid; the lock is held, so no writer that keeps to it is at work.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+impl<T: Pod> DerefMut for ArrayGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and the guard is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
+    }
+}
+
+wire::shared!(SharedBytes, "shared memory");
+
+impl<T> Serialize for Array<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (&self.lock, Bytes(self.bytes.clone())).serialize(to)
+    }
+}
+
+impl<'de, T: Pod> Deserialize<'de> for Array<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (lock, Bytes(bytes)) = Deserialize::deserialize(from)?;
+        Ok(Self {
+            lock,
+            bytes,
+            items: PhantomData,
+        })
+    }
+}
+
+struct Bytes(SharedBytes);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        wire::serialize(&self.0, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        wire::deserialize(from).map(Self)
+    }
+}

@@ -1,0 +1,105 @@
+//! A two-way pipe of values between two processes.
+
+use crate::{travel, Error, Result};
+use procession_core::{channel, Deadline};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// One end of a pipe; what is sent at one end is received at the other. Made by [`pipe`].
+///
+/// It can be sent to another process as an argument of [`spawn`](crate::spawn): the descriptor is passed along. The other end sees
+/// the end of file once every copy of this one is dropped.
+pub struct Pipe<T> {
+    inner: channel::Pipe,
+    messages: PhantomData<fn(T) -> T>,
+}
+
+/// A pipe: two connected ends, each for both ways.
+///
+/// ```
+/// let (ours, theirs) = procession::pipe::<String>()?;
+/// ours.send(&"hello".to_string())?;
+/// drop(ours);
+/// assert_eq!(theirs.recv()?.as_deref(), Some("hello"));
+/// assert_eq!(theirs.recv()?, None);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn pipe<T>() -> Result<(Pipe<T>, Pipe<T>)> {
+    let (one, other) = channel::Pipe::pair()?;
+    Ok((Pipe::from_inner(one), Pipe::from_inner(other)))
+}
+
+impl<T> Pipe<T> {
+    fn from_inner(inner: channel::Pipe) -> Self {
+        Self {
+            inner,
+            messages: PhantomData,
+        }
+    }
+
+    /// Another descriptor of the same end.
+    pub fn try_clone(&self) -> Result<Self> {
+        let copy = self.as_fd().try_clone_to_owned();
+        let copy = copy.map_err(|error| procession_core::Error::os("dup", error))?;
+        Ok(Self::from_inner(channel::Pipe::from_fd(copy)))
+    }
+
+    /// End the pipe for every process that has a copy of this end: the other end finds the end of file at once. A child made by
+    /// [`Fork`](crate::StartMethod::Fork) has copies of all ends that its parent had, also of those it was not given.
+    pub fn close(self) -> Result<()> {
+        Ok(self.inner.shutdown()?)
+    }
+
+    /// Whether `recv` would find a message or the end of file within `timeout`.
+    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.inner.poll(Deadline::after(timeout))?)
+    }
+}
+
+impl<T: Serialize> Pipe<T> {
+    /// Send a value; waits while the other end is slow to read.
+    pub fn send(&self, value: &T) -> Result<()> {
+        let cargo = travel::collect(Vec::new(), value)?;
+        if !cargo.fds.is_empty() {
+            return Err(Error::Invalid(
+                "a pipe's end is sent as an argument of spawn, not through a pipe",
+            ));
+        }
+        Ok(self.inner.send(&cargo.bytes)?)
+    }
+}
+
+impl<T: DeserializeOwned> Pipe<T> {
+    /// Receive a value, waiting for it; `None` at the end of file.
+    pub fn recv(&self) -> Result<Option<T>> {
+        let frame = self.inner.recv()?;
+        frame.map(|bytes| travel::unpack(&bytes, Vec::new())).transpose()
+    }
+}
+
+impl<T> AsFd for Pipe<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl<T> Serialize for Pipe<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let number = travel::fd(self.as_fd()).map_err(S::Error::custom)?;
+        let number = number.ok_or_else(|| S::Error::custom("a pipe's end is sent as an argument of spawn"))?;
+        number.serialize(to)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Pipe<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let number = u32::deserialize(from)?;
+        let fd = travel::take_fd(number).ok_or_else(|| D::Error::custom("this pipe's end was taken already"))?;
+        Ok(Self::from_inner(channel::Pipe::from_fd(fd)))
+    }
+}

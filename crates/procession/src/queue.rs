@@ -1,0 +1,161 @@
+//! A queue of values between processes.
+
+use crate::patience::patiently;
+use crate::wire;
+use crate::{Error, Result};
+use procession_core::arena::{Handle, Ref};
+use procession_core::{channel, Deadline, WaitError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// A first-in first-out queue that any process of the family may put to and get from.
+///
+/// It has no thread and no pipe: when [`put`](Self::put) returns, the item is in shared memory and outlives the process that put it.
+/// Clone it, or send it to another process as an argument or inside an item: it is the same queue.
+///
+/// ```
+/// let queue = procession::Queue::new()?;
+/// queue.put(&(1, "one".to_string()))?;
+/// assert!(!queue.is_empty()?);
+/// assert_eq!(queue.get()?, (1, "one".to_string()));
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub struct Queue<T> {
+    inner: Ref<channel::Queue>,
+    items: PhantomData<fn(T) -> T>,
+}
+
+impl wire::Shared for Ref<channel::Queue> {
+    const NAME: &'static str = "queue";
+    fn handle(&self) -> Handle {
+        Ref::handle(self)
+    }
+    fn attach(handle: Handle) -> procession_core::Result<Self> {
+        Ref::attach(handle)
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            items: PhantomData,
+        }
+    }
+}
+
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        wire::serialize(&self.inner, to)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        wire::deserialize(from).map(|inner| Self {
+            inner,
+            items: PhantomData,
+        })
+    }
+}
+
+impl<T> Queue<T> {
+    /// A queue that grows as long as memory lasts.
+    pub fn new() -> Result<Self> {
+        Self::create(0)
+    }
+
+    /// A queue for at most `capacity` items; `put` waits while it is full.
+    pub fn bounded(capacity: u64) -> Result<Self> {
+        if capacity == 0 {
+            return Err(Error::Invalid("a bounded queue needs a capacity of at least 1"));
+        }
+        Self::create(capacity)
+    }
+
+    fn create(maxsize: u64) -> Result<Self> {
+        let inner = channel::Queue::create(maxsize)?;
+        Ok(Self {
+            inner,
+            items: PhantomData,
+        })
+    }
+
+    /// Number of items in the queue.
+    pub fn len(&self) -> Result<u64> {
+        Ok(self.inner.len()?)
+    }
+
+    /// Whether the queue holds nothing: exact, also right after somebody's `put`.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.inner.is_empty()?)
+    }
+
+    /// Whether a `put` would have to wait.
+    pub fn is_full(&self) -> Result<bool> {
+        Ok(self.inner.is_full()?)
+    }
+
+    /// Say that an item taken has been dealt with; see [`join`](Self::join).
+    pub fn task_done(&self) -> Result<()> {
+        if self.inner.task_done() {
+            Ok(())
+        } else {
+            Err(Error::Invalid("task_done() called too many times"))
+        }
+    }
+
+    /// Wait until `task_done` has been called for every item put.
+    pub fn join(&self) -> Result<()> {
+        patiently(|| self.inner.join(Deadline::Never))
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// Put an item, waiting while the queue is full.
+    pub fn put(&self, item: &T) -> Result<()> {
+        self.put_until(item, Deadline::Never)
+    }
+
+    /// Put an item if there is room: [`Error::TimedOut`] when the queue is full.
+    pub fn try_put(&self, item: &T) -> Result<()> {
+        self.put_until(item, Deadline::Now)
+    }
+
+    /// Put an item, waiting no longer than `timeout`.
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
+        self.put_until(item, Deadline::after(timeout))
+    }
+
+    fn put_until(&self, item: &T, deadline: Deadline) -> Result<()> {
+        let mut message = Some(wire::pack(item)?);
+        patiently(|| self.inner.put(&mut message, deadline))
+    }
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// Take the oldest item, waiting for one.
+    pub fn get(&self) -> Result<T> {
+        self.get_until(Deadline::Never)
+    }
+
+    /// Take the oldest item, waiting no longer than `timeout`: [`Error::TimedOut`] when there was none.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Deadline::after(timeout))
+    }
+
+    /// Take the oldest item if there is one.
+    pub fn try_get(&self) -> Result<Option<T>> {
+        match self.inner.get(Deadline::Now) {
+            Ok(incoming) => wire::unpack(&incoming).map(Some),
+            Err(WaitError::TimedOut) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn get_until(&self, deadline: Deadline) -> Result<T> {
+        wire::unpack(&patiently(|| self.inner.get(deadline))?)
+    }
+}

@@ -1,0 +1,103 @@
+//! A meeting point.
+
+use crate::wire::travels;
+use crate::{Error, Result};
+use procession_core::sync::{self, Arrival, BarrierError};
+use procession_core::{Deadline, WaitError};
+use std::time::Duration;
+
+/// A point where a number of processes wait for each other, shaped on [`std::sync::Barrier`]; reusable.
+///
+/// ```
+/// let alone = procession::Barrier::new(1)?;
+/// assert!(alone.wait()?.is_leader());
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Barrier {
+    inner: sync::Barrier,
+}
+
+travels!(Barrier, sync::Barrier, "barrier");
+
+/// How a wait at a [`Barrier`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierWaitResult {
+    index: usize,
+    leader: bool,
+}
+
+impl BarrierWaitResult {
+    /// Whether this one arrived last; true for exactly one of them.
+    pub fn is_leader(&self) -> bool {
+        self.leader
+    }
+
+    /// The order of arrival, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Barrier {
+    /// A barrier for `parties` processes (or threads).
+    pub fn new(parties: u32) -> Result<Self> {
+        if parties == 0 {
+            return Err(Error::Invalid("a barrier needs at least one party"));
+        }
+        Ok(Self {
+            inner: sync::Barrier::create(parties)?,
+        })
+    }
+
+    /// Wait until all parties are here. [`Error::BrokenBarrier`] when one of them timed out or died, or the barrier was aborted or reset.
+    pub fn wait(&self) -> Result<BarrierWaitResult> {
+        self.wait_until(Deadline::Never)
+    }
+
+    /// As [`wait`](Self::wait), no longer than `timeout`, after which the barrier is broken for everyone.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
+        self.wait_until(Deadline::after(timeout))
+    }
+
+    /// Break it: whoever waits or will wait gets [`Error::BrokenBarrier`], until it is reset.
+    pub fn abort(&self) -> Result<()> {
+        crate::patience::patiently(|| self.inner.abort())
+    }
+
+    /// Make it as new; whoever waits gets [`Error::BrokenBarrier`].
+    pub fn reset(&self) -> Result<()> {
+        crate::patience::patiently(|| self.inner.reset())
+    }
+
+    /// Whether it is broken.
+    pub fn is_broken(&self) -> bool {
+        self.inner.is_broken()
+    }
+
+    fn wait_until(&self, deadline: Deadline) -> Result<BarrierWaitResult> {
+        match patiently(|| self.inner.arrive())? {
+            Arrival::Last(last) => {
+                let index = last.index();
+                last.release();
+                Ok(BarrierWaitResult { index, leader: true })
+            }
+            Arrival::Waits(mut participant) => {
+                let index = participant.index();
+                patiently(|| participant.wait(deadline))?;
+                Ok(BarrierWaitResult { index, leader: false })
+            }
+        }
+    }
+}
+
+fn patiently<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result<T> {
+    loop {
+        match wait() {
+            Ok(value) => return Ok(value),
+            Err(BarrierError::Wait(WaitError::Interrupted)) => {}
+            Err(BarrierError::Broken) => return Err(Error::BrokenBarrier),
+            Err(BarrierError::Wait(error)) => return Err(error.into()),
+        }
+    }
+}

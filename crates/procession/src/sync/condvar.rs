@@ -1,0 +1,96 @@
+//! Waiting for a change of what a lock guards.
+
+use super::lock::LockGuard;
+use super::mutex::MutexGuard;
+use crate::wire::travels;
+use crate::{Error, Result};
+use procession_core::{sync, Deadline, WaitError};
+use std::time::Duration;
+
+/// Whatever holds a lock: the guard of a [`Lock`](crate::Lock) or of a [`Mutex`](crate::Mutex).
+pub trait Held: sealed::Sealed {}
+
+mod sealed {
+    use super::super::lock::LockGuard;
+
+    pub trait Sealed {
+        fn without_lock<T>(&mut self, wait: impl FnOnce() -> T) -> crate::Result<T>;
+    }
+
+    impl Sealed for LockGuard<'_> {
+        fn without_lock<T>(&mut self, wait: impl FnOnce() -> T) -> crate::Result<T> {
+            self.without(wait)
+        }
+    }
+}
+
+impl<P> sealed::Sealed for MutexGuard<'_, P> {
+    fn without_lock<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
+        self.held().without(wait)
+    }
+}
+
+impl Held for LockGuard<'_> {}
+impl<T> Held for MutexGuard<'_, T> {}
+
+/// Waiting for a change of what a lock guards, shaped on [`std::sync::Condvar`]. Those that wait longest are notified first.
+///
+/// After [`Error::OwnerDied`] the lock is held again all the same; what it guards may be half-changed.
+///
+/// ```
+/// use procession::{Condvar, Mutex};
+/// use std::time::Duration;
+///
+/// let (ready, changed) = (Mutex::new(1_u8)?, Condvar::new()?);
+/// let mut guard = ready.lock()?;
+/// while *guard == 0 {
+///     changed.wait(&mut guard)?;
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Condvar {
+    inner: sync::Condition,
+}
+
+travels!(Condvar, sync::Condition, "condition");
+
+impl Condvar {
+    /// A new condition. Use it with one lock only.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            inner: sync::Condition::create()?,
+        })
+    }
+
+    /// Give the lock back, wait to be notified, and take the lock again.
+    pub fn wait(&self, guard: &mut impl Held) -> Result<()> {
+        self.wait_until(guard, Deadline::Never)
+    }
+
+    /// As [`wait`](Self::wait), no longer than `timeout`: [`Error::TimedOut`], with the lock held again.
+    pub fn wait_timeout(&self, guard: &mut impl Held, timeout: Duration) -> Result<()> {
+        self.wait_until(guard, Deadline::after(timeout))
+    }
+
+    /// Notify the one that waits longest. Hold the lock meanwhile.
+    pub fn notify_one(&self) {
+        self.inner.notify(1);
+    }
+
+    /// Notify everybody. Hold the lock meanwhile.
+    pub fn notify_all(&self) {
+        self.inner.notify_all();
+    }
+
+    fn wait_until(&self, guard: &mut impl Held, deadline: Deadline) -> Result<()> {
+        let mut waiter = self.inner.enqueue()?;
+        let waited = guard.without_lock(|| loop {
+            match waiter.wait(deadline) {
+                Err(WaitError::Interrupted) => {}
+                other => break other,
+            }
+        })?;
+        waited.map_err(Error::from)
+    }
+}

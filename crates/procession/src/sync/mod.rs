@@ -1,0 +1,17 @@
+//! Primitives between processes, shaped on `std::sync`.
+//!
+//! Each may be cloned, sent as an argument, or put into a queue: it stays the same primitive.
+
+mod barrier;
+mod condvar;
+mod event;
+mod lock;
+mod mutex;
+mod semaphore;
+
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::Condvar;
+pub use event::Event;
+pub use lock::{Lock, LockGuard};
+pub use mutex::{Mutex, MutexGuard, Value};
+pub use semaphore::{Permit, Semaphore};

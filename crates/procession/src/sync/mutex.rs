@@ -1,0 +1,104 @@
+//! One plain value in shared memory, and its lock.
+
+use super::lock::LockGuard;
+use crate::array::{Array, ArrayGuard};
+use crate::Result;
+use bytemuck::Pod;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+/// A lock and the plain value it guards, in shared memory, shaped on [`std::sync::Mutex`].
+///
+/// `T` is plain data: any bytes are a valid `T` ([`bytemuck::Pod`]), as another process of the family could write any.
+///
+/// ```
+/// let counter = procession::Mutex::new(0_u64)?;
+/// *counter.lock()? += 1;
+/// assert_eq!(counter.get()?, 1);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Mutex<T> {
+    inner: Array<T>,
+}
+
+/// A shared value, as `multiprocessing.Value`: the same thing as a [`Mutex`].
+pub type Value<T> = Mutex<T>;
+
+impl<T: Pod> Mutex<T> {
+    /// A value in shared memory.
+    pub fn new(value: T) -> Result<Self> {
+        Ok(Self {
+            inner: Array::new(&[value])?,
+        })
+    }
+
+    /// Exclusive access, waiting for it. [`Error::OwnerDied`](crate::Error::OwnerDied) is told once when a process died holding it; lock
+    /// again to go on.
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>> {
+        Ok(MutexGuard {
+            inner: self.inner.lock()?,
+        })
+    }
+
+    /// Exclusive access, waiting no longer than `timeout`.
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>> {
+        Ok(MutexGuard {
+            inner: self.inner.lock_timeout(timeout)?,
+        })
+    }
+
+    /// The value, read under the lock.
+    pub fn get(&self) -> Result<T> {
+        Ok(*self.lock()?)
+    }
+
+    /// Replace the value, under the lock.
+    pub fn set(&self, value: T) -> Result<()> {
+        *self.lock()? = value;
+        Ok(())
+    }
+}
+
+/// Exclusive access to a [`Mutex`]'s value; ends when dropped.
+#[must_use = "the lock is given back at once if the guard is not kept"]
+pub struct MutexGuard<'a, T> {
+    inner: ArrayGuard<'a, T>,
+}
+
+impl<'a, T> MutexGuard<'a, T> {
+    pub(super) fn held(&mut self) -> &mut LockGuard<'a> {
+        self.inner.held()
+    }
+}
+
+impl<T: Pod> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner[0]
+    }
+}
+
+impl<T: Pod> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner[0]
+    }
+}
+
+impl<T> Serialize for Mutex<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.inner.serialize(to)
+    }
+}
+
+impl<'de, T: Pod> Deserialize<'de> for Mutex<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let inner = Array::deserialize(from)?;
+        if inner.len() == 1 {
+            Ok(Self { inner })
+        } else {
+            Err(serde::de::Error::custom("this is an array, not a single value"))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A counter of permits.
+
+use crate::patience::patiently;
+use crate::wire::travels;
+use crate::{Error, Result};
+use procession_core::{sync, Deadline};
+use std::time::Duration;
+
+/// Permits that processes take and give back: `multiprocessing.BoundedSemaphore`.
+///
+/// ```
+/// let slots = procession::Semaphore::new(2)?;
+/// let one = slots.acquire()?;
+/// assert_eq!(slots.available(), 1);
+/// drop(one);
+/// assert_eq!(slots.available(), 2);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    inner: sync::Semaphore,
+}
+
+travels!(Semaphore, sync::Semaphore, "semaphore");
+
+impl Semaphore {
+    /// A semaphore with so many permits.
+    pub fn new(permits: u32) -> Result<Self> {
+        if permits > sync::SEM_VALUE_MAX {
+            return Err(Error::Invalid("a semaphore holds at most 2^31 - 1 permits"));
+        }
+        Ok(Self {
+            inner: sync::Semaphore::create(permits, sync::SEM_VALUE_MAX)?,
+        })
+    }
+
+    /// Take a permit, waiting for one; it is given back when the [`Permit`] is dropped.
+    pub fn acquire(&self) -> Result<Permit<'_>> {
+        self.acquire_until(Deadline::Never)
+    }
+
+    /// Take a permit, waiting no longer than `timeout`.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>> {
+        self.acquire_until(Deadline::after(timeout))
+    }
+
+    /// Take a permit if there is one.
+    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.inner.try_acquire().then_some(Permit { semaphore: self })
+    }
+
+    /// Add a permit: what one process acquired and [forgot](Permit::forget), another may release.
+    pub fn release(&self) -> Result<()> {
+        if self.inner.release() {
+            Ok(())
+        } else {
+            Err(Error::Invalid("the semaphore is full"))
+        }
+    }
+
+    /// Permits that are there now.
+    pub fn available(&self) -> u32 {
+        self.inner.value()
+    }
+
+    fn acquire_until(&self, deadline: Deadline) -> Result<Permit<'_>> {
+        patiently(|| self.inner.acquire(deadline))?;
+        Ok(Permit { semaphore: self })
+    }
+}
+
+/// A permit, given back when dropped.
+#[derive(Debug)]
+#[must_use = "the permit is given back at once if it is not kept"]
+pub struct Permit<'a> {
+    semaphore: &'a Semaphore,
+}
+
+impl Permit<'_> {
+    /// Keep the permit for good; [`Semaphore::release`] gives it back.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.semaphore.inner.release();
+    }
+}

@@ -1,0 +1,87 @@
+//! How shared objects travel: as the family's identity and a handle. And how values become messages.
+
+use crate::{travel, Result};
+use procession_core::arena::Handle;
+use procession_core::channel::{Incoming, Message, Outgoing};
+use procession_core::{family, Error};
+use serde::de::DeserializeOwned;
+use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
+
+/// A value as a message of the engine.
+pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
+    let cargo = travel::collect(Vec::new(), value)?;
+    if !cargo.fds.is_empty() {
+        return Err(crate::Error::Invalid(
+            "a pipe's end is sent as an argument of spawn, not inside a queue",
+        ));
+    }
+    let out = Outgoing {
+        body: &cargo.bytes,
+        buffers: &[],
+        handles: &cargo.handles,
+    };
+    Ok(Message::pack(out)?)
+}
+
+/// The value that a message carried.
+pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
+    travel::unpack(incoming.body(), Vec::new())
+}
+
+/// Something that lives in the arena and is known by its handle.
+pub(crate) trait Shared: Sized {
+    const NAME: &'static str;
+    fn handle(&self) -> Handle;
+    fn attach(handle: Handle) -> procession_core::Result<Self>;
+}
+
+pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
+    let id = family().map_err(ser::Error::custom)?.id();
+    let handle = shared.handle();
+    travel::handle(handle);
+    (id, handle.to_bits()).serialize(to)
+}
+
+pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    let (id, bits) = <(u128, u64)>::deserialize(from)?;
+    let here = family().map_err(de::Error::custom)?;
+    let handle = Handle::from_bits(bits).filter(|_| id == here.id());
+    let handle = handle.ok_or_else(|| de::Error::custom(Error::Foreign(T::NAME)))?;
+    T::attach(handle).map_err(de::Error::custom)
+}
+
+/// `Shared` for an engine type that has these methods of its own.
+macro_rules! shared {
+    ($type:ty, $name:literal) => {
+        impl crate::wire::Shared for $type {
+            const NAME: &'static str = $name;
+            fn handle(&self) -> procession_core::arena::Handle {
+                self.handle()
+            }
+            fn attach(handle: procession_core::arena::Handle) -> procession_core::Result<Self> {
+                Self::attach(handle)
+            }
+        }
+    };
+}
+pub(crate) use shared;
+
+/// `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`.
+macro_rules! travels {
+    ($wrapper:ident, $engine:ty, $name:literal) => {
+        crate::wire::shared!($engine, $name);
+
+        impl serde::Serialize for $wrapper {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                crate::wire::serialize(&self.inner, to)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $wrapper {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                crate::wire::deserialize(from).map(|inner| Self { inner })
+            }
+        }
+    };
+}
+pub(crate) use travels;

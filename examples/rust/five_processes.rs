@@ -1,0 +1,23 @@
+//! Five processes, each of which doubles a number and says its pid.
+//!
+//! What to see: five different pids, none the parent's, each line whole.
+
+mod common;
+
+fn double(number: u32) {
+    println!("process {} doubles {number}: {}", std::process::id(), 2 * number);
+}
+
+fn main() -> common::Outcome {
+    common::start_method()?;
+    println!("parent {}", std::process::id());
+    let mut children = Vec::new();
+    for number in [5, 10, 15, 20, 25] {
+        children.push(procession::spawn(double, number)?);
+    }
+    for child in children {
+        child.join()?;
+    }
+    println!("all five have ended");
+    Ok(())
+}

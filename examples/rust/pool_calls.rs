@@ -1,0 +1,34 @@
+//! Pool of four: tuples as arguments, one call, and many at once with a callback.
+//!
+//! What to see: the results in order, and the failed task's panic as a value.
+
+mod common;
+use procession::Pool;
+
+fn power((base, exponent): (u64, u32)) -> u64 {
+    base.pow(exponent)
+}
+
+fn divide((dividend, divisor): (i64, i64)) -> i64 {
+    dividend / divisor
+}
+
+fn main() -> common::Outcome {
+    common::start_method()?;
+    let pool = Pool::new(4)?;
+    println!("starmap: {:?}", pool.map(power, [(2, 3), (3, 2), (10, 4), (7, 2)])?);
+    println!("apply: {}", pool.apply(power, (5, 3))?);
+    let mut results = Vec::new();
+    for base in 0..5 {
+        results.push(pool.apply_async(power, (base, 2))?);
+    }
+    let squares: Result<Vec<u64>, _> = results.into_iter().map(|result| result.get()).collect();
+    println!("apply_async: {:?}", squares?);
+    match pool.apply(divide, (1, 0)) {
+        Err(error) => println!("failed: {}", error.to_string().contains("divide by zero")),
+        Ok(quotient) => println!("1 / 0 = {quotient}"),
+    }
+    pool.close();
+    pool.join()?;
+    Ok(())
+}
