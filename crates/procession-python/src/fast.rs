@@ -1,4 +1,4 @@
-//! `acquire`, `release` and the `with` statement as plain C methods: what PyO3 puts around a method costs more than a lock does.
+//! `acquire`, `release` and the `with` statement as plain C methods: what `PyO3` puts around a method costs more than a lock does.
 //!
 //! Only what can neither fail nor wait happens here; the rest goes by the ordinary way.
 
@@ -108,7 +108,7 @@ fn none_object() -> *mut ffi::PyObject {
     unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }
 
-/// The ordinary way: with PyO3 informed, and errors raised.
+/// The ordinary way: with `PyO3` informed, and errors raised.
 #[cold]
 fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     Python::attach(|py| {

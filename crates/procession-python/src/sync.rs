@@ -1,4 +1,4 @@
-//! Lock, RLock, Semaphore, Condition, Event and Barrier for Python.
+//! `Lock`, `RLock`, `Semaphore`, `Condition`, `Event` and `Barrier` for Python.
 //!
 //! Each call is tried once with the interpreter held, and gives it up only to wait. `acquire`, `release` and the `with` statement come from
 //! `fast`; the classes of `procession.synchronize` inherit them as they are, because a method written in Python costs more than a lock does.
@@ -265,10 +265,12 @@ impl Lock {
     }
 
     fn _count(&self) -> PyResult<u32> {
-        Ok(u32::from(matches!(self._holder()?, 1 | 2)))
+        Ok(u32::from(matches!(self.holder()?, 1 | 2)))
     }
 
-    fn _holder(&self) -> PyResult<u8> {
+    /// See [`holder`].
+    #[pyo3(name = "_holder")]
+    fn holder(&self) -> PyResult<u8> {
         let lock = self.0.get()?;
         Ok(holder(lock.owner(), lock.is_mine()))
     }
@@ -312,11 +314,13 @@ impl RLock {
     }
 
     fn _count(&self) -> PyResult<u32> {
-        let held_here = matches!(self._holder()?, 1 | 2);
+        let held_here = matches!(self.holder()?, 1 | 2);
         Ok(if held_here { self.0.get()?.count() } else { 0 })
     }
 
-    fn _holder(&self) -> PyResult<u8> {
+    /// See [`holder`].
+    #[pyo3(name = "_holder")]
+    fn holder(&self) -> PyResult<u8> {
         let lock = self.0.get()?;
         Ok(holder(lock.owner(), lock.is_mine()))
     }
@@ -518,8 +522,8 @@ impl Condition {
         self.engine.set(sync::Condition::create())
     }
 
-    #[getter]
-    fn _lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    #[getter(_lock)]
+    fn lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(self.parts()?.lock.clone_ref(py))
     }
 
@@ -563,7 +567,7 @@ impl Condition {
     }
 
     fn __getstate__(&self, py: Python<'_>) -> PyResult<((u128, u64), Py<PyAny>)> {
-        Ok((self.engine.state()?, self._lock(py)?))
+        Ok((self.engine.state()?, self.lock(py)?))
     }
 
     fn __setstate__(&self, state: ((u128, u64), Bound<'_, PyAny>)) -> PyResult<()> {
@@ -709,11 +713,9 @@ fn meet<T: Send>(py: Python<'_>, mut attempt: impl FnMut() -> Result<T, BarrierE
         Err(BarrierError::Broken) => Ok(None),
         Err(BarrierError::Wait(end)) => Err(end),
     })?;
-    match end {
-        Some(Some(value)) => Ok(value),
-        _ => {
-            let class = py.import("threading")?.getattr("BrokenBarrierError")?;
-            Err(PyErr::from_type(class.cast_into::<PyType>()?, ()))
-        }
+    if let Some(Some(value)) = end {
+        return Ok(value);
     }
+    let class = py.import("threading")?.getattr("BrokenBarrierError")?;
+    Err(PyErr::from_type(class.cast_into::<PyType>()?, ()))
 }

@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 thread_local! {
     /// The entry that this thread reserved for the child of the fork it is in, or was in last.
     static RESERVED: Cell<u32> = const { Cell::new(0) };
-    /// The kernel's number of this thread, asked once.
-    static THREAD: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this process was born by fork in the family.
@@ -26,17 +24,6 @@ pub(super) fn install() -> Result<()> {
         return Ok(());
     }
     atfork::install(prepare, parent, child)
-}
-
-/// The kernel's number of this thread: unique among the living threads of the machine, and right after a fork.
-#[inline]
-pub(crate) fn thread() -> u32 {
-    THREAD.with(|thread| {
-        if thread.get() == 0 {
-            thread.set(rustix::thread::gettid().as_raw_nonzero().get() as u32);
-        }
-        thread.get()
-    })
 }
 
 pub(super) fn was_forked() -> bool {
@@ -66,7 +53,6 @@ extern "C" fn child() {
     let parent = me_already();
     let reserved = Owner::from_bits(RESERVED.replace(0));
     let parent_start = START.swap(0, Ordering::Relaxed);
-    THREAD.set(0);
     FORKED.store(true, Ordering::Relaxed);
     let pid = std::process::id();
     let start = own_start();

@@ -12,11 +12,9 @@ mod waits;
 
 pub(crate) use death::{has_ended, is_known_dead, looks_dead_lately};
 pub use death::{is_alive, sweep};
-pub(crate) use entry::Entry;
 pub use fork::abandon_reserved;
-pub(crate) use fork::thread;
-pub(crate) use table::{births, entry, fork_born_between, join, now, open, Table};
 pub use table::{describe, me, members, set_name, Member, State};
+pub(crate) use table::{fork_born_between, open};
 pub(crate) use waits::{announce, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).

@@ -155,11 +155,6 @@ pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
     table()?.get(owner)
 }
 
-/// How many processes were born so far: an object created now is born after that many.
-pub(crate) fn births() -> u64 {
-    table().map_or(0, |table| table.arena.header().births.load(Ordering::SeqCst))
-}
-
 /// Whether some process (or one about to start) was born by fork with a birth number in `(after, upto]`: it may have inherited
 /// whatever was created at `after` and dropped at `upto`. The caller itself counts, too: it may be sweeping what others dropped and
 /// it still has. (What it created itself is younger than it is, so that is never in its own way.)

@@ -1,7 +1,12 @@
 //! The roll between real processes. Each test needs a process of its own (cargo nextest gives it one).
 
+use super::table::entry;
 use super::*;
 use crate::family;
+
+fn births() -> u64 {
+    family().unwrap().arena().births()
+}
 
 /// Fork; the child runs `child` and leaves with its answer as exit code.
 pub(crate) fn fork(child: impl FnOnce() -> bool) -> i32 {

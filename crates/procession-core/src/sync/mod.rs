@@ -1,4 +1,4 @@
-//! Waiting, and the primitives users know: Lock, RLock, Semaphore, Condition, Event, Barrier.
+//! Waiting, and the primitives users know: `Lock`, `RLock`, `Semaphore`, `Condition`, `Event`, `Barrier`.
 //!
 //! The README of this folder holds the state machines and the wake-up argument.
 

@@ -1,6 +1,6 @@
 //! A lock word that knows its owner: the base of `Lock`, `RLock` and the barrier's guard.
 
-use super::primitive::{sleep, wake, AtomicU32, Ordering, Woken};
+use super::primitive::{sleep, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use super::wait::Purpose;
 use crate::roll::{self, Owner};
@@ -16,10 +16,17 @@ const WAITERS: u32 = 1 << 31;
 #[derive(Debug, Default)]
 pub(super) struct RawLock {
     word: AtomicU32,
-    /// The holder's thread. Written by the holder after it took the word and before it gives it back, so a thread that finds its own number here,
-    /// and its process in the word, wrote it itself.
-    thread: AtomicU32,
     spin: Spin,
+    /// The holder's thread, as its process knows it. Written by the holder after it took the word and before it gives it back, so a thread that finds its own number here,
+    /// and its process in the word, wrote it itself.
+    thread: AtomicU64,
+}
+
+/// This thread among those of its process; the same before and after a fork. It costs a third of what the kernel's number kept in a thread-local does.
+#[inline]
+fn this_thread() -> u64 {
+    // SAFETY: it has no preconditions and cannot fail.
+    unsafe { libc::pthread_self() as u64 }
 }
 
 impl RawLock {
@@ -31,7 +38,7 @@ impl RawLock {
             .compare_exchange(0, me.to_bits(), Ordering::Acquire, Ordering::Relaxed)
             .is_ok();
         if taken {
-            self.thread.store(roll::thread(), Ordering::Relaxed);
+            self.thread.store(this_thread(), Ordering::Relaxed);
         }
         taken
     }
@@ -76,7 +83,7 @@ impl RawLock {
             let Some(owner) = Owner::from_bits(word) else {
                 // SYNC: others may sleep here still; the bit that the last release took away is ours to put back.
                 if self.swap_word(word, me.to_bits() | WAITERS) {
-                    self.thread.store(roll::thread(), Ordering::Relaxed);
+                    self.thread.store(this_thread(), Ordering::Relaxed);
                     return Ok(());
                 }
                 continue;
@@ -162,11 +169,6 @@ impl RawLock {
     /// Whether the calling thread holds it.
     #[inline]
     pub(super) fn is_mine(&self, me: Owner) -> bool {
-        self.owner() == Some(me) && self.thread.load(Ordering::Relaxed) == roll::thread()
-    }
-
-    /// The holder's thread number, if anybody holds it.
-    pub(super) fn thread(&self) -> u32 {
-        self.thread.load(Ordering::Relaxed)
+        self.owner() == Some(me) && self.thread.load(Ordering::Relaxed) == this_thread()
     }
 }

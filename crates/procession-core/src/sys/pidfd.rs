@@ -22,9 +22,8 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
 /// When the kernel will not say (no descriptors left, no `/proc`), it counts as alive.
 pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
     match open(pid) {
-        Err(Errno::SRCH) => true,
         // EINVAL: the pid now belongs to a thread that leads no process, so ours is gone.
-        Err(Errno::INVAL) => true,
+        Err(Errno::SRCH | Errno::INVAL) => true,
         Err(_) => match proc::start_time(pid) {
             Some(now) => now & mask != start & mask,
             None => no_such_process(pid),
