@@ -172,6 +172,8 @@ class Condition(_procession.Condition):
     def _woken_count(self) -> _Count:
         return _Count(lambda: 0)
 
+    _wait_semaphore = _woken_count
+
 
 class Event(_procession.Event):
     """A flag that processes set, clear and wait for.
