@@ -34,6 +34,8 @@ def cases() -> Iterator[Any]:
                 marks = [pytest.mark.skip(reason=program.hangs)]
             elif variant == "standard" and program.loses:
                 marks = [pytest.mark.xfail(reason=program.loses, strict=False)]
+            elif variant == "rust":
+                marks = [pytest.mark.timeout(900)]  # the first of them builds all
             for method in METHODS:
                 yield pytest.param(program, variant, method, marks=marks, id=f"{program.name}-{variant}-{method}")
 
