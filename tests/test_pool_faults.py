@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -387,7 +388,8 @@ def test_a_random_killer(context):
                 # A starting interpreter takes longer than that: shoot those that are at work.
                 workers = [one for one in list(pool._pool) if pool._core.is_ready(one._place)]
                 if workers:
-                    os.kill(workers[0].pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(workers[0].pid, signal.SIGKILL)
 
         killer = threading.Thread(target=shoot)
         killer.start()
