@@ -20,7 +20,10 @@ fn main() -> common::Outcome {
     let event = Event::new()?;
     let pool = Pool::new(3)?;
     println!("map: {:?}", pool.map(square, 0..10)?);
-    println!("apply_async: {}", pool.apply_async(square, 100)?.get_timeout(Duration::from_secs(10))?);
+    println!(
+        "apply_async: {}",
+        pool.apply_async(square, 100)?.get_timeout(Duration::from_secs(10))?
+    );
     let result = pool.apply_async(late, event.clone())?;
     match result.get_timeout(Duration::from_millis(100)) {
         Err(Error::TimedOut) => println!("late: TimeoutError"),

@@ -33,8 +33,7 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Incoming, Message, Outgoing};
-use procession_core::pool::{Item, Job, Loss, Pool, Remains};
-use procession_core::Deadline;
+use procession_core::pool::{Cutter, Item, Job, Loss, Pool, Remains};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyStopIteration};
 use pyo3::prelude::*;
@@ -43,15 +42,6 @@ use pyo3::types::{PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long a chunk of a `map` without a chunk size should take: its cost, a few microseconds, is then a few per cent of it.
-const CHUNK_TIME: Duration = Duration::from_micros(200);
-/// A chunk is at most this part of what is left for one worker, so that none is left with the tail; but not less than this part of
-/// the time above.
-const TAIL: u64 = 8;
-/// How long to wait for the first items, to learn how long one takes: time for a worker to wake up and do a short one.
-const PROBE_TIME: Duration = Duration::from_micros(150);
 
 /// A function of `procession.pool`, which knows what errors look like.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -164,7 +154,7 @@ impl PoolCore {
             by_time,
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
-            fed: AtomicU64::new(0),
+            cutter: Mutex::default(),
             stopped: Arc::clone(&self.error),
         })
     }
@@ -180,8 +170,8 @@ pub struct PoolJob {
     /// Errors of tasks that never came to be.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
-    /// Items handed out by `feed_map`.
-    fed: AtomicU64,
+    /// What `feed_map` has come to.
+    cutter: Mutex<Option<Cutter>>,
     stopped: Arc<Mutex<Option<Py<PyAny>>>>,
 }
 
@@ -196,23 +186,14 @@ impl PoolJob {
         self.feed_chunks(iterator, limit, || chunksize)
     }
 
-    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: u64, limit: usize) -> PyResult<bool> {
+    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: usize, limit: usize) -> PyResult<bool> {
         let py = iterator.py();
-        let workers = workers.max(1);
-        self.feed_chunks(iterator, limit, || {
-            let fed = self.fed.load(Relaxed);
-            if fed == 2 * workers && self.job.measured().is_none() {
-                // The first few are a probe: what is not done by then takes so long that each item may be a task.
-                let _ = py.detach(|| self.job.wait_for_one(Deadline::after(PROBE_TIME)));
-            }
-            let size = self.job.measured().map_or(1, |item| {
-                let worth = (CHUNK_TIME.as_nanos() / item.as_nanos().max(1)) as u64;
-                let left = length.saturating_sub(fed) / (workers * TAIL);
-                left.max(worth / TAIL).min(worth).max(1)
-            });
-            self.fed.store(fed + size, Relaxed);
-            size as usize
-        })
+        let mut cutter = lock(&self.cutter)
+            .take()
+            .unwrap_or_else(|| Cutter::new(length, workers));
+        let more = self.feed_chunks(iterator, limit, || py.detach(|| cutter.next(&self.job)) as usize);
+        *lock(&self.cutter) = Some(cutter);
+        more
     }
 
     #[pyo3(name = "refuse")]
@@ -383,8 +364,8 @@ fn dump_function(func: &Bound<'_, PyAny>, mode: u8) -> PyResult<Message> {
     if !pickled.has_buffers() {
         return pickled.pack();
     }
-    let pickler = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
-    let body = PyBuffer::<u8>::get(&pickler.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
+    let forking = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
+    let body = PyBuffer::<u8>::get(&forking.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
     let out = Outgoing {
         body: &body,
         ..Outgoing::default()

@@ -46,6 +46,17 @@ pub enum Error {
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error("the barrier is broken")]
     BrokenBarrier,
+    /// The pool worker that did a task died; the task's result is lost, and nothing else.
+    #[error("pool worker {pid} died during a task: {how}")]
+    WorkerDied {
+        /// The worker's process.
+        pid: i32,
+        /// How it ended.
+        how: JoinError,
+    },
+    /// The pool was terminated before the task was done.
+    #[error("the pool was terminated before the task was done")]
+    Terminated,
     /// An argument or a call that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),

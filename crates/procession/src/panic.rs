@@ -23,9 +23,14 @@ thread_local! {
 /// Run `f`; a panic in it is an error.
 pub(crate) fn catch<T>(speak: Speak, f: impl FnOnce() -> T) -> Result<T, JoinError> {
     install(speak);
-    WATCHED.set(true);
+    watched(f)
+}
+
+/// The same within such an `f`, where the hook is installed already.
+pub(crate) fn watched<T>(f: impl FnOnce() -> T) -> Result<T, JoinError> {
+    let before = WATCHED.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
-    WATCHED.set(false);
+    WATCHED.set(before);
     result.map_err(|payload| {
         let (location, backtrace) = NOTED
             .take()

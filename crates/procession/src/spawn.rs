@@ -70,6 +70,11 @@ impl Builder {
         self
     }
 
+    /// Its name, or this one if it was given none.
+    pub(crate) fn name_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or(default)
+    }
+
     /// Start it.
     pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<JoinHandle<R>>
     where

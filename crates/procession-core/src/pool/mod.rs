@@ -4,6 +4,7 @@
 //! object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside says why that is right.
 //! What a task means, how a worker process is started and how it ended is the faces' business.
 
+mod cut;
 mod job;
 mod line;
 mod parent;
@@ -14,6 +15,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use cut::Cutter;
 pub use job::{Item, Job, Loss};
 pub use parent::{Pool, Remains};
 pub use shared::Phase;

@@ -525,7 +525,7 @@ impl Inner {
         result
     }
 
-    /// SYNC: stored before the waiter's last look at the stack (SeqCst both): see `View::push_finished`.
+    /// SYNC: stored before the waiter's last look at the stack (`SeqCst` both): see `View::push_finished`.
     fn set_wake(&self, local: &Local) {
         let least = local
             .waiters

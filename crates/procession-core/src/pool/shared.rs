@@ -103,7 +103,7 @@ impl Slot {
         self.state.store(state.pack(), Release);
     }
 
-    /// SYNC: AcqRel, so that whoever claims sees what was written before the state it claims from.
+    /// SYNC: `AcqRel`, so that whoever claims sees what was written before the state it claims from.
     pub fn swap(&self, from: State, to: State) -> bool {
         self.state
             .compare_exchange(from.pack(), to.pack(), std::sync::atomic::Ordering::AcqRel, Relaxed)

@@ -58,12 +58,9 @@ impl Table {
             index = self.free.pop();
             self.free.push(head);
         }
-        let index = match index {
-            Some(index) => index,
-            None => {
-                self.add(view.grow()?);
-                return self.take(view, used);
-            }
+        let Some(index) = index else {
+            self.add(view.grow()?);
+            return self.take(view, used);
         };
         let entry = &mut self.entries[index as usize];
         entry.generation = (entry.generation + 1) % super::shared::State::GENERATIONS;

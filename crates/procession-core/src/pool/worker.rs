@@ -161,6 +161,7 @@ impl Worker {
     }
 
     /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker.
+    #[expect(clippy::needless_pass_by_value, reason = "a task is handed back once")]
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<()> {
         let Task { index, state, .. } = task;
         let slot = self.view.slot(index)?;

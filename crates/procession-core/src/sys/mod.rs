@@ -4,6 +4,7 @@ pub(crate) mod atfork;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub mod notice;
 pub(crate) mod pidfd;
 pub(crate) mod proc;
 pub mod scm;

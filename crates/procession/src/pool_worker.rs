@@ -1,0 +1,100 @@
+//! What a pool's worker does, and how it finds the function of a task: by its place in the executable, as a spawned child does.
+
+use crate::image::Image;
+use crate::panic::watched;
+use crate::{wire, Error, JoinError, Result};
+use procession_core::arena::Handle;
+use procession_core::channel::{Incoming, Message, Outgoing};
+use procession_core::pool::{Task, Verdict, Worker};
+use procession_core::WaitError;
+use serde::{de::DeserializeOwned, Serialize};
+use std::any::type_name;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Unpacks items, calls the function at an address with each, packs the results, and says how long an item took: made for each kind of function.
+type Call = fn(function: usize, items: &Incoming) -> Result<(Message, Duration)>;
+
+fn call<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) -> Result<(Message, Duration)> {
+    // SAFETY: the address is that of a function of this type: the parent took it from one, together with this very instance of `call`,
+    // and the mark says that both are at the same places here.
+    let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };
+    let items: Vec<A> = wire::unpack(items)?;
+    let (count, begin) = (items.len() as u32, Instant::now());
+    let results: Vec<R> = items.into_iter().map(function).collect();
+    let per_item = begin.elapsed() / count.max(1);
+    Ok((wire::pack(&results)?, per_item))
+}
+
+/// The message that tells workers what a job calls.
+pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R) -> Result<Message> {
+    let image = Image::this();
+    let place = |address: usize, name| image.place(address).ok_or(Error::Elsewhere(name));
+    let call = place(call::<A, R> as Call as usize, "this function's type")?;
+    let function = place(f as usize, type_name::<fn(A) -> R>())?;
+    wire::pack(&(image.mark, call, function))
+}
+
+/// What a job calls, from that message.
+fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
+    let body = worker.function(task)?;
+    let (mark, call, function): (u64, u64, u64) = crate::travel::unpack(&body, Vec::new())?;
+    let image = Image::this();
+    match (image.address(call), image.address(function)) {
+        (Some(call), Some(function)) if mark == image.mark => {
+            // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark says.
+            Ok((
+                unsafe { std::mem::transmute::<*const (), Call>(call as *const ()) },
+                function,
+            ))
+        }
+        _ => Err(Error::Elsewhere("the task's function")),
+    }
+}
+
+/// Be a worker: the function of a pool's processes.
+pub(crate) fn work((handle, place): (u64, u32)) {
+    let worker = Handle::from_bits(handle).map(|handle| Worker::attach(handle, place));
+    // Otherwise the pool is gone, and nobody is left to be told.
+    let Some(Ok(worker)) = worker else { return };
+    worker.ready();
+    loop {
+        let (task, items) = match worker.next() {
+            Ok(Some(next)) => next,
+            Err(WaitError::Interrupted) => continue,
+            Ok(None) | Err(_) => return,
+        };
+        let (verdict, message) = perform(&worker, &task, &items);
+        drop(items);
+        // What a task printed is on its way before its result is.
+        let _ = std::io::stdout().flush();
+        if worker.finish(task, verdict, message).is_err() {
+            return;
+        }
+    }
+}
+
+/// What the parent is told of a task that failed: its panic, or why there is no result.
+type Failure = Result<(String, String, String), String>;
+
+fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message) {
+    let failure: Failure = match watched(|| {
+        let (call, function) = find(worker, task)?;
+        call(function, items)
+    }) {
+        Ok(Ok((message, per_item))) => {
+            worker.measured(task, per_item);
+            return (Verdict::Done, message);
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(JoinError::Panicked {
+            message,
+            location,
+            backtrace,
+        }) => Ok((message, location, backtrace)),
+        Err(other) => Err(other.to_string()),
+    };
+    let message = wire::pack(&failure).or_else(|_| Ok::<_, Error>(Message::pack(Outgoing::default())?));
+    // Without memory for even an empty message this process is lost, and its task with it: the parent will say so.
+    (Verdict::Raised, message.unwrap_or_else(|_| std::process::abort()))
+}
