@@ -89,7 +89,9 @@ impl<T> AsFd for Pipe<T> {
 impl<T> Serialize for Pipe<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
-        let number = travel::fd(self.as_fd()).map_err(S::Error::custom)?;
+        let number = travel::fd(self.as_fd());
+        let number =
+            number.map_err(|error| S::Error::custom(travel::refuse(procession_core::Error::os("dup", error))))?;
         let number = number.ok_or_else(|| S::Error::custom("a pipe's end is sent as an argument of spawn"))?;
         number.serialize(to)
     }

@@ -26,14 +26,17 @@ thread_local! {
     static PACKING: RefCell<Vec<Cargo>> = const { RefCell::new(Vec::new()) };
     /// Descriptors that came with the values being unpacked in this thread, the innermost last.
     static UNPACKING: RefCell<Vec<Vec<Option<OwnedFd>>>> = const { RefCell::new(Vec::new()) };
+    /// Why a shared object was refused just now: postcard does not carry the texts of errors.
+    static REFUSAL: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
 
 /// Turn `value` into bytes behind `prefix`, noting what travels with it.
 pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Cargo> {
     let scope = Scope::enter(&PACKING, Cargo::default());
-    let bytes = postcard::to_extend(value, prefix).map_err(|source| Error::Encode {
-        kind: type_name::<T>(),
-        source,
+    REFUSAL.take();
+    let bytes = postcard::to_extend(value, prefix).map_err(|source| {
+        let kind = type_name::<T>();
+        REFUSAL.take().unwrap_or(Error::Encode { kind, source })
     })?;
     Ok(Cargo { bytes, ..scope.leave() })
 }
@@ -62,9 +65,10 @@ pub fn fd(fd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
 /// Turn bytes back into a value; `fds` are the descriptors that came with them. Whatever holds the message's references must outlive the call.
 pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T> {
     let scope = Scope::enter(&UNPACKING, fds.into_iter().map(Some).collect());
-    let value = postcard::from_bytes(bytes).map_err(|source| Error::Decode {
-        kind: type_name::<T>(),
-        source,
+    REFUSAL.take();
+    let value = postcard::from_bytes(bytes).map_err(|source| {
+        let kind = type_name::<T>();
+        REFUSAL.take().unwrap_or(Error::Decode { kind, source })
     });
     scope.leave(); // closes what nobody took
     value
@@ -73,6 +77,14 @@ pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T>
 /// To be called while something with a descriptor is deserialized: the descriptor with this number, once only.
 pub fn take_fd(number: u32) -> Option<OwnedFd> {
     UNPACKING.with_borrow_mut(|all| all.last_mut()?.get_mut(number as usize)?.take())
+}
+
+/// The text for serde's `custom`, where a shared object cannot be packed or unpacked; [`collect`] or [`unpack`] then return this error.
+pub(crate) fn refuse(error: impl Into<Error>) -> String {
+    let error = error.into();
+    let text = error.to_string();
+    REFUSAL.replace(Some(error));
+    text
 }
 
 type Stack<T> = std::thread::LocalKey<RefCell<Vec<T>>>;

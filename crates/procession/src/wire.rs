@@ -36,18 +36,20 @@ pub(crate) trait Shared: Sized {
 }
 
 pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
-    let id = family().map_err(ser::Error::custom)?.id();
+    let family = family().map_err(|error| ser::Error::custom(travel::refuse(error)))?;
     let handle = shared.handle();
     travel::handle(handle);
-    (id, handle.to_bits()).serialize(to)
+    (family.id(), handle.to_bits()).serialize(to)
 }
 
 pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     let (id, bits) = <(u128, u64)>::deserialize(from)?;
-    let here = family().map_err(de::Error::custom)?;
-    let handle = Handle::from_bits(bits).filter(|_| id == here.id());
-    let handle = handle.ok_or_else(|| de::Error::custom(Error::Foreign(T::NAME)))?;
-    T::attach(handle).map_err(de::Error::custom)
+    let attach = || {
+        let ours = id == family()?.id();
+        let handle = Handle::from_bits(bits).filter(|_| ours);
+        T::attach(handle.ok_or(Error::Foreign(T::NAME))?)
+    };
+    attach().map_err(|error| de::Error::custom(travel::refuse(error)))
 }
 
 /// `Shared` for an engine type that has these methods of its own.

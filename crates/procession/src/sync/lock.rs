@@ -46,7 +46,7 @@ impl Lock {
     /// Take the lock if it is free.
     pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>> {
         let taken = self.inner.try_acquire()?;
-        Ok(taken.then_some(LockGuard { lock: self }))
+        Ok(taken.then(|| LockGuard { lock: self }))
     }
 
     fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>> {

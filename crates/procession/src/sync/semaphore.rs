@@ -46,7 +46,7 @@ impl Semaphore {
 
     /// Take a permit if there is one.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.inner.try_acquire().then_some(Permit { semaphore: self })
+        self.inner.try_acquire().then(|| Permit { semaphore: self })
     }
 
     /// Add a permit: what one process acquired and [forgot](Permit::forget), another may release.
