@@ -108,7 +108,7 @@ impl Pool {
         }
         let hands = self.crew.lock();
         if hands.closed || hands.terminated {
-            return Err(Error::Invalid("the pool is not running"));
+            return Err(Error::Invalid("Pool not running"));
         }
         Ok(self.crew.core.job(Some(function(f)?), false)?)
     }
