@@ -78,7 +78,8 @@ def logging_stderr(run: Run) -> str:
     children = ["Process-1", "Process-2", "Process-3"]
     same(sorted(logged), ["MainProcess", *children], "who logged")
     life = ["child process calling self.run()", "process shutting down", "process exiting with exitcode 0"]
-    if sys.version_info >= (3, 13):  # there a child shuts down in its exit functions, after it has told its exit code
+    python = run.command[:1] == [sys.executable]
+    if python and sys.version_info >= (3, 13):  # there a child shuts down in its exit functions, after it has told its exit code
         life[1:] = life[:0:-1]
     for name in children:
         same(logged[name], life, name)

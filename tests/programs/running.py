@@ -35,6 +35,8 @@ class Run:
     """Command lines of the processes that were still there ``GRACE`` seconds after the main one."""
     others: list[Run] = field(default_factory=list)
     """Runs of the further programs that belong to this one."""
+    command: list[str] = field(default_factory=list)
+    """What was run."""
 
     @property
     def lines(self) -> list[str]:
@@ -107,6 +109,7 @@ class Running:
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]  # noqa: SIM115  closed by finish()
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self.command = command
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             command,
@@ -134,7 +137,7 @@ class Running:
             self.process.wait()
         seconds = time.monotonic() - self.started
         left = empty_session(session)
-        run = Run(code, self.text(0), self.text(1), seconds, left)
+        run = Run(code, self.text(0), self.text(1), seconds, left, command=self.command)
         for file in self.files:
             file.close()
         return run

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --release -p procession-core --example arena_speed`
 
-#![allow(clippy::print_stdout)]
-
 use procession_core::arena::{Block, Kind, Object, Ref};
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;

@@ -2,6 +2,8 @@
 //!
 //! It knows neither Python nor serde: a payload is bytes. The architecture page of the repository says how the rooms fit together.
 
+#![warn(clippy::print_stdout)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("procession supports Linux only, for now");
 

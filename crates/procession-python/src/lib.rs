@@ -1,5 +1,5 @@
 //! The Python extension module `procession._procession`.
-#![allow(clippy::needless_pass_by_value)] // arguments arrive by value
+#![warn(clippy::print_stdout)]
 use pyo3::prelude::*;
 
 mod common;

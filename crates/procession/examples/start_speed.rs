@@ -1,5 +1,4 @@
 //! How long a process takes to start and to be joined, by start method: `cargo run --release --example start_speed`.
-#![allow(clippy::print_stdout)]
 
 use procession::{Builder, StartMethod};
 use std::time::{Duration, Instant};

@@ -3,10 +3,13 @@
 use crate::error::wait;
 use crate::process::here;
 use crate::Process;
+use log::info;
 use procession_core::arena::Ref;
 use procession_core::channel::Parcel;
 use procession_core::process::{Child, Outcome};
 use procession_core::Deadline;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
@@ -23,23 +26,23 @@ pub(crate) struct Running {
 
 /// Those that were neither joined nor seen to have ended.
 #[derive(Debug, Default)]
-pub(crate) struct Children(Mutex<Vec<Arc<Running>>>);
+pub(crate) struct Children {
+    all: Mutex<Vec<Arc<Running>>>,
+    /// Whether this process said that it shuts down.
+    said: AtomicBool,
+}
 
 /// How long a daemonic child has to follow SIGTERM when its parent exits.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Children {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Note a new child; forget those that ended meanwhile.
     pub(crate) fn add(&self, running: Arc<Running>) {
-        static AT_EXIT: Once = Once::new();
-        AT_EXIT.call_once(|| {
-            // SAFETY: a plain function. A child of fork inherits the registration.
-            unsafe { libc::atexit(at_exit) };
-        });
+        end_at_exit();
         let mut all = self.lock();
         all.retain(|running| matches!(running.child.try_wait(), Ok(None)));
         all.push(running);
@@ -51,16 +54,22 @@ impl Children {
 
     /// End the daemonic children, wait for the others. Errors are nobody's to hear: this process is exiting.
     pub(crate) fn end(&self) {
+        if !self.said.swap(true, Ordering::Relaxed) {
+            info!("process shutting down");
+        }
         let all = std::mem::take(&mut *self.lock());
         let (daemons, others): (Vec<_>, Vec<_>) = all.iter().partition(|running| running.who.daemon);
         for running in &daemons {
+            info!("calling terminate() for daemon {}", running.who.name());
             let _ = running.child.signal(libc::SIGTERM);
         }
         for running in &others {
+            info!("calling join() for process {}", running.who.name());
             let _ = wait(|| running.child.wait(Deadline::Never));
         }
         let deadline = Deadline::after(GRACE);
         for running in &daemons {
+            info!("calling join() for process {}", running.who.name());
             if let Ok(None) = wait(|| running.child.wait(deadline)) {
                 let _ = running.child.signal(libc::SIGKILL);
             }
@@ -68,10 +77,20 @@ impl Children {
     }
 }
 
+/// Have this process end its children when it exits.
+pub(crate) fn end_at_exit() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // SAFETY: a plain function. A child of fork inherits the registration.
+        unsafe { libc::atexit(at_exit) };
+    });
+}
+
 extern "C" fn at_exit() {
     let here = here();
     // Not in a process that the program forked by itself.
     if here.me.pid == std::process::id() as i32 {
-        here.children.end();
+        // The program's logger may panic so late, without its thread-locals; a panic here would be an abort.
+        let _ = catch_unwind(AssertUnwindSafe(|| here.children.end()));
     }
 }

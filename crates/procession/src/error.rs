@@ -1,6 +1,7 @@
 //! What can go wrong: in starting a process, and in a process.
 
 use procession_core::{Error as Engine, WaitError};
+use std::path::{Path, PathBuf};
 
 /// The result of what may fail in this process.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,12 +58,30 @@ pub enum Error {
     /// The pool was terminated before the task was done.
     #[error("the pool was terminated before the task was done")]
     Terminated,
+    /// The program has a logger already: this crate's, or one that it installed itself.
+    #[error("a logger is installed already; what processes log goes to it")]
+    Logger,
+    /// The file to log to cannot be written.
+    #[error("the log {} cannot be opened: {source}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An argument or a call that makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
     /// The child did not return.
     #[error(transparent)]
     Join(#[from] JoinError),
+}
+
+impl Error {
+    pub(crate) fn log(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Log { path, source }
+    }
 }
 
 /// Why a process left no result.

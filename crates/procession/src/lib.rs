@@ -24,12 +24,15 @@
 //! function does, and neither has `main`: what it sets up (a logger, a static) the function must set up for itself, except with
 //! [`Fork`](StartMethod::Fork).
 
+#![warn(clippy::print_stdout)]
+
 mod array;
 mod children;
 mod entry;
 mod error;
 mod image;
 mod join;
+mod logging;
 mod order;
 mod panic;
 mod patience;
@@ -48,6 +51,7 @@ mod wire;
 pub use array::{Array, ArrayGuard};
 pub use error::{Error, JoinError, Result};
 pub use join::JoinHandle;
+pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};
 pub use pool::{AsyncResult, Imap, MapResult, Pool};
 pub use process::{cpu_count, current, parent, Process};

@@ -1,6 +1,6 @@
 //! What a child is told: who it is, and what it calls. The arguments follow it in the same parcel.
 
-use crate::{travel, Process, Result, StartMethod};
+use crate::{logging, travel, Process, Result, StartMethod};
 use procession_core::channel::Incoming;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::any::type_name;
@@ -14,6 +14,7 @@ pub(crate) struct Order {
     /// Where the result goes.
     pub outcome: u64,
     pub start_method: StartMethod,
+    pub log: Option<logging::Setting>,
     /// [`Image::mark`](crate::image::Image::mark) of the parent: the places below hold in this image only.
     pub image: u64,
     /// Place of the [`Call`].

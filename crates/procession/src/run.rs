@@ -5,7 +5,8 @@ use crate::order::{Arguments, Call, Order, LOST, PANICKED};
 use crate::panic::{catch, Speak};
 use crate::process::{become_child, here};
 use crate::travel::Cargo;
-use crate::{set_start_method, Error, JoinError, Process, Result};
+use crate::{logging, set_start_method, Error, JoinError, Process, Result};
+use log::info;
 use procession_core::arena::{Handle, Ref};
 use procession_core::channel::{Message, Outgoing, Parcel};
 use procession_core::process::{watch_parent, Outcome};
@@ -14,6 +15,10 @@ use std::os::fd::OwnedFd;
 
 /// The exit code of a process whose function panicked or whose result is lost, as of a Rust program that panics.
 const FAILED: i32 = 101;
+
+// What is logged, in the words of the standard library of Python.
+const CALLING: &str = "child process calling self.run()";
+const EXITING: &str = "process exiting with exitcode";
 
 /// Be the child that the parcel `token` describes, made by executing the program or by a zygote.
 pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
@@ -26,6 +31,7 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
         FAILED
     });
     here().children.end();
+    info!("{EXITING} {code}");
     std::process::exit(code)
 }
 
@@ -40,6 +46,9 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     let image = Image::this();
     let (call, function) = (image.address(order.call), image.address(order.function));
     settle(order.me, order.parent)?;
+    if let Some(Err(error)) = order.log.map(logging::install) {
+        return Ok(conclude(&outcome, Ok(Err(error.to_string()))));
+    }
     let (Some(call), Some(function), true) = (call, function, image.mark == order.image) else {
         let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";
         return Ok(conclude(&outcome, Ok(Err(text.to_owned()))));
@@ -47,6 +56,7 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark says.
     let call: Call = unsafe { std::mem::transmute(call as *const ()) };
     let arguments = Arguments { parcel, start, fds };
+    info!("{CALLING}");
     let result = catch(Speak::Process, || call(function, arguments));
     Ok(conclude(
         &outcome,
@@ -58,12 +68,14 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
 pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f: impl FnOnce() -> Result<Cargo>) -> ! {
     let code = match settle(me, parent) {
         Ok(()) => {
+            info!("{CALLING}");
             let result = catch(Speak::AsBefore, f);
             conclude(outcome, result.map(|made| made.map_err(|error| error.to_string())))
         }
         Err(error) => conclude(outcome, Ok(Err(error.to_string()))),
     };
     here().children.end();
+    info!("{EXITING} {code}");
     // What the parent registered to be done at its exit is not this process's to do.
     let _ = std::io::stdout().flush();
     // SAFETY: flushes C's streams, which were flushed before the fork; ends the process.

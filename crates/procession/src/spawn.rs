@@ -7,7 +7,7 @@ use crate::image::Image;
 use crate::order::{call, returned, Call, Order};
 use crate::process::{here, Here};
 use crate::run::run_forked;
-use crate::{start_method, travel, Error, JoinHandle, Process, Result, StartMethod};
+use crate::{logging, start_method, travel, Error, JoinHandle, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Outgoing, Parcel};
 use procession_core::process::{self, zygote, Child, Forked, Outcome};
@@ -98,6 +98,7 @@ impl Builder {
                 parent: here.me.clone(),
                 outcome: outcome.handle().to_bits(),
                 start_method: start_method(),
+                log: logging::setting(),
                 image: Image::this().mark,
                 call: place(call::<A, R> as Call as usize, "this function's type")?,
                 function: place(f as usize, type_name::<fn(A) -> R>())?,

@@ -1,7 +1,5 @@
 //! Queues, pipes, locks and shared values between processes, and what is left of them when one of the processes is killed.
 
-#![allow(clippy::needless_pass_by_value)] // the functions of processes get what they are given
-
 use procession::travel::{collect, unpack};
 use procession::{
     pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinHandle, Lock, Mutex, Pipe, Queue, Semaphore,
@@ -563,7 +561,7 @@ fn packed() -> [(&'static str, Vec<u8>); 8] {
 
 #[test]
 fn what_belongs_to_another_family_is_refused() {
-    let texts = packed().map(|(_, bytes)| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let texts = packed().map(|(_, bytes)| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
     passes("refuses_what_is_foreign", FOREIGN, &texts.join(" "));
 }
 
@@ -573,10 +571,7 @@ fn refuses_what_is_foreign() {
     let texts = std::env::var(FOREIGN).unwrap();
     let foreign: Vec<Vec<u8>> = texts
         .split(' ')
-        .map(|text| {
-            let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-            (0..text.len()).step_by(2).map(byte).collect()
-        })
+        .map(|text| text.split(',').map(|byte| byte.parse().unwrap()).collect())
         .collect();
     let own = packed(); // this family has objects in the same places
     let error = |at: usize| {

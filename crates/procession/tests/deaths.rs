@@ -1,8 +1,6 @@
 //! What is left when a process of the family is killed. Programs that are to be killed, or whose exit counts, are this very test
 //! executable, run once more for one of its ignored tests.
 
-#![allow(clippy::print_stdout)] // what programs say is how they are watched
-
 use procession::{Builder, JoinError, StartMethod};
 use procession_core::process::Child;
 use procession_core::Deadline;

@@ -84,9 +84,9 @@ impl Condvar {
     }
 
     fn wait_until(&self, guard: &mut impl Held, deadline: Deadline) -> Result<()> {
-        let mut waiter = self.inner.enqueue()?;
+        let mut place = self.inner.enqueue()?;
         let waited = guard.without_lock(|| loop {
-            match waiter.wait(deadline) {
+            match place.wait(deadline) {
                 Err(WaitError::Interrupted) => {}
                 other => break other,
             }

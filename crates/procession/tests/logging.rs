@@ -1,0 +1,192 @@
+//! What processes log, and where. Loggers are for a whole program, so each is this test executable, run once more for an ignored test.
+
+use log::{LevelFilter, Log, Metadata, Record};
+use procession::{log_to_file, log_to_stderr, Builder, Error, JoinError, StartMethod};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
+const FOLDER: &str = "PROCESSION_TEST_FOLDER";
+
+/// What the program wrote to stderr, and the text of the file `log` in its folder, if there is one.
+fn passes(name: &str) -> (String, String) {
+    let folder = std::env::temp_dir().join(format!("procession-{name}-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1", name])
+        .env(FOLDER, &folder)
+        .output()
+        .unwrap();
+    let text = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let _ = std::fs::remove_dir_all(&folder); // one of the programs does so itself
+    let (out, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success() && out.contains("1 passed"),
+        "{out}\n{errors}\n{text}"
+    );
+    (errors.into_owned(), text)
+}
+
+fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).unwrap().into()
+}
+
+/// The lines of each process.
+fn by_name(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut lines = BTreeMap::<_, Vec<_>>::new();
+    for line in text.lines() {
+        let (name, said) = line
+            .split_once('/')
+            .and_then(|(level, rest)| {
+                assert!(["[INFO", "[DEBUG"].contains(&level), "{line}");
+                rest.split_once("] ")
+            })
+            .unwrap_or_else(|| panic!("a torn line: {line}"));
+        lines.entry(name).or_default().push(said);
+    }
+    lines
+}
+
+fn leaf((): ()) {
+    log::debug!("I am the leaf");
+    log::trace!("which nobody wants to hear");
+}
+
+fn branch((): ()) {
+    procession::spawn(leaf, ()).unwrap(); // not joined
+}
+
+#[test]
+fn all_processes_log_to_one_file() {
+    let (_, text) = passes("logs_to_a_file");
+    let lines = by_name(&text);
+    for number in 1..=3 {
+        let (branch, leaf) = (format!("Process-{number}"), format!("Process-{number}:1"));
+        let join = format!("calling join() for process {leaf}");
+        assert_eq!(
+            lines[&*branch],
+            [
+                "child process calling self.run()",
+                "process shutting down",
+                &join,
+                "process exiting with exitcode 0"
+            ]
+        );
+        assert_eq!(
+            lines[&*leaf],
+            [
+                "child process calling self.run()",
+                "I am the leaf",
+                "process shutting down",
+                "process exiting with exitcode 0"
+            ]
+        );
+    }
+    assert_eq!(
+        lines["fails"].last(),
+        Some(&"process exiting with exitcode 101"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines["MainProcess"],
+        [
+            "process shutting down",
+            "calling terminate() for daemon sleepy",
+            "calling join() for process sleepy"
+        ]
+    );
+    assert_eq!(lines.len(), 9, "{lines:?}");
+}
+
+fn sleep_for_ever((): ()) {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn logs_to_a_file() {
+    std::env::set_current_dir(folder()).unwrap();
+    log_to_file("log", LevelFilter::Trace).unwrap();
+    log::set_max_level(LevelFilter::Debug); // is inherited too
+    std::env::set_current_dir("/").unwrap();
+    assert!(matches!(log_to_stderr(LevelFilter::Info), Err(Error::Logger)));
+    for method in METHODS {
+        Builder::new()
+            .start_method(method)
+            .spawn(branch, ())
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+    let fails = Builder::new()
+        .name("fails")
+        .spawn::<(), ()>(|()| panic!("as it should"), ());
+    fails.unwrap().join().unwrap_err();
+    let sleepy = Builder::new().name("sleepy").daemon(true);
+    sleepy.spawn(sleep_for_ever, ()).unwrap();
+}
+
+struct Own;
+
+impl Log for Own {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &Record<'_>) {
+        eprintln!("own logger of {}: {}", procession::current().name(), record.args());
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_logger_of_the_program_hears_of_its_processes() {
+    let (errors, _) = passes("has_a_logger");
+    for line in [
+        "own logger of Process-1: child process calling self.run()",
+        "own logger of Process-1: process exiting with exitcode 0",
+        "own logger of MainProcess: process shutting down",
+    ] {
+        assert!(errors.contains(line), "{errors}");
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn has_a_logger() {
+    log::set_logger(&Own).unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let error = log_to_stderr(LevelFilter::Info).unwrap_err().to_string();
+    assert_eq!(error, "a logger is installed already; what processes log goes to it");
+    let child = Builder::new().start_method(StartMethod::Fork).spawn(leaf, ());
+    child.unwrap().join().unwrap();
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_an_error() {
+    passes("has_no_log");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn has_no_log() {
+    let missing = folder().join("missing/log");
+    let error = log_to_file(&missing, LevelFilter::Info).unwrap_err().to_string();
+    let text = format!("the log {} cannot be opened: ", missing.display());
+    assert!(error.starts_with(&text), "{error}");
+    log_to_file(folder().join("log"), LevelFilter::Info).unwrap();
+    std::fs::remove_dir_all(folder()).unwrap();
+    for method in [StartMethod::Spawn, StartMethod::Forkserver] {
+        let child = Builder::new().start_method(method).spawn(leaf, ()).unwrap();
+        let lost = child.join().unwrap_err();
+        assert!(
+            matches!(&lost, JoinError::Lost(text) if text.contains("cannot be opened: ")),
+            "{lost}"
+        );
+    }
+}
