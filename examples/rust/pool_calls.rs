@@ -22,7 +22,7 @@ fn main() -> common::Outcome {
     for base in 0..5 {
         results.push(pool.apply_async(power, (base, 2))?);
     }
-    let squares: Result<Vec<u64>, _> = results.into_iter().map(|result| result.get()).collect();
+    let squares: Result<Vec<u64>, _> = results.into_iter().map(procession::AsyncResult::get).collect();
     println!("apply_async: {:?}", squares?);
     println!("1 / 0: {:?}", pool.apply(divide, (1, 0))?);
     pool.close();

@@ -1,10 +1,12 @@
 //! An array of plain data in shared memory, with a lock of its own.
 
 use crate::sync::{Lock, LockGuard};
+use crate::travel::refuse;
 use crate::{wire, Error, Result};
 use bytemuck::Pod;
 use procession_core::shared::SharedBytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -42,6 +44,13 @@ impl<T> Clone for Array<T> {
     }
 }
 
+impl<T> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes.len();
+        f.debug_struct("Array").field("bytes", &bytes).finish_non_exhaustive()
+    }
+}
+
 impl<T: Pod> Array<T> {
     /// An array that starts as a copy of `items`.
     pub fn new(items: &[T]) -> Result<Self> {
@@ -52,9 +61,7 @@ impl<T: Pod> Array<T> {
 
     /// `len` zeroes.
     pub fn zeroed(len: usize) -> Result<Self> {
-        if align_of::<T>() > 16 {
-            return Err(Error::Invalid("shared memory is aligned to 16 bytes"));
-        }
+        Self::check()?;
         let size = len
             .checked_mul(size_of::<T>())
             .ok_or(Error::Invalid("the array is larger than memory can be"))?;
@@ -65,7 +72,19 @@ impl<T: Pod> Array<T> {
         })
     }
 
-    /// Exclusive access, waiting for it.
+    fn check() -> Result<()> {
+        if align_of::<T>() > 16 {
+            return Err(Error::Invalid(
+                "shared memory is aligned to 16 bytes, this type wants more",
+            ));
+        }
+        if size_of::<T>() == 0 {
+            return Err(Error::Invalid("a type without a size has nothing to share"));
+        }
+        Ok(())
+    }
+
+    /// Exclusive access, waiting for it. [`Error::OwnerDied`] is told once when a process died holding it; lock again to go on.
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>> {
         Ok(self.guard(self.lock.lock()?))
     }
@@ -86,7 +105,7 @@ impl<T: Pod> Array<T> {
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.bytes.len() / size_of::<T>().max(1)
+        self.bytes.len() / size_of::<T>()
     }
 
     /// Whether there are no items.
@@ -107,6 +126,15 @@ pub struct ArrayGuard<'a, T> {
     ptr: *mut T,
     len: usize,
     items: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads that share the guard only read the data.
+unsafe impl<T: Sync> Sync for ArrayGuard<'_, T> {}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
 }
 
 impl<'a, T> ArrayGuard<'a, T> {
@@ -141,6 +169,8 @@ impl<T> Serialize for Array<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        Self::check().map_err(|error| D::Error::custom(refuse(error)))?;
         let (lock, Bytes(bytes)) = Deserialize::deserialize(from)?;
         Ok(Self {
             lock,

@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An operation that failed.
+///
+/// ```
+/// use procession::{Error, Queue};
+/// use std::time::Duration;
+///
+/// let queue = Queue::<u32>::new()?;
+/// assert!(matches!(queue.get_timeout(Duration::from_millis(1)), Err(Error::TimedOut)));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -85,6 +94,16 @@ impl Error {
 }
 
 /// Why a process left no result.
+///
+/// ```
+/// fn half(n: u32) -> u32 {
+///     assert!(n % 2 == 0, "{n} is odd");
+///     n / 2
+/// }
+/// let error = procession::spawn(half, 7)?.join().unwrap_err();
+/// assert!(matches!(&error, procession::JoinError::Panicked { message, .. } if message == "7 is odd"));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {

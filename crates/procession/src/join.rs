@@ -17,6 +17,19 @@ use std::time::Duration;
 /// A process that was started, and will leave an `R`.
 ///
 /// Dropping it does not end the process. One that is not daemonic is waited for when the parent exits, a daemonic one is ended then.
+///
+/// ```
+/// fn busy((): ()) {
+///     loop {
+///         std::thread::park();
+///     }
+/// }
+/// let child = procession::spawn(busy, ())?;
+/// assert!(!child.is_finished());
+/// child.terminate()?;
+/// assert_eq!(child.join(), Err(procession::JoinError::Signaled(15)));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct JoinHandle<R> {
     running: Arc<Running>,

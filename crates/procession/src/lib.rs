@@ -1,6 +1,6 @@
 //! Processes for Rust programs, shaped on [`std::thread`]: what a thread does there, a process does here, in an address space of its own.
 //!
-//! ```no_run
+//! ```
 //! fn double(n: u64) -> u64 {
 //!     n * 2
 //! }
@@ -21,8 +21,8 @@
 //!
 //! What this asks for: the function is a plain `fn` (or a closure that captures nothing) of the executable itself, not of a shared library;
 //! arguments and result implement serde's traits; constructors of the program that run after this crate's have not run when the
-//! function does, and neither has `main`: what it sets up (a logger, a static) the function must set up for itself, except with
-//! [`Fork`](StartMethod::Fork).
+//! function does, and neither has `main`: what it sets up (a static, a logger other than [`log_to_stderr`]'s) the function must set up for itself,
+//! except with [`Fork`](StartMethod::Fork).
 
 #![warn(clippy::print_stdout)]
 

@@ -4,6 +4,7 @@ use crate::{travel, Error, Result};
 use procession_core::{channel, Deadline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 /// One end of a pipe; what is sent at one end is received at the other. Made by [`pipe`].
 ///
 /// It can be sent to another process as an argument of [`spawn`](crate::spawn): the descriptor is passed along. The other end sees
-/// the end of file once every copy of this one is dropped.
+/// the end of file once every copy of this one is dropped. One process (and one thread) at a time sends, and one receives, at each end:
+/// large values are written in several pieces. For more there is [`Queue`](crate::Queue).
 pub struct Pipe<T> {
     inner: channel::Pipe,
     messages: PhantomData<fn(T) -> T>,
@@ -77,6 +79,12 @@ impl<T: DeserializeOwned> Pipe<T> {
     pub fn recv(&self) -> Result<Option<T>> {
         let frame = self.inner.recv()?;
         frame.map(|bytes| travel::unpack(&bytes, Vec::new())).transpose()
+    }
+}
+
+impl<T> fmt::Debug for Pipe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").field("fd", &self.as_fd()).finish()
     }
 }
 

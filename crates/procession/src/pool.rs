@@ -9,6 +9,7 @@ use procession_core::sys::notice::Notice;
 use procession_core::Deadline;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -216,6 +217,13 @@ impl Pool {
     }
 }
 
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.crew.size;
+        f.debug_struct("Pool").field("size", &size).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.crew.core.is_mine() {
@@ -334,6 +342,15 @@ pub struct MapResult<R> {
     result: PhantomData<fn() -> R>,
 }
 
+impl<R> fmt::Debug for MapResult<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ready = self.is_ready();
+        f.debug_struct("MapResult")
+            .field("ready", &ready)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<R> MapResult<R> {
     fn new(job: Job) -> Self {
         Self {
@@ -386,6 +403,7 @@ impl<R: DeserializeOwned> MapResult<R> {
 }
 
 /// The result of an [`apply_async`](Pool::apply_async) to come.
+#[derive(Debug)]
 pub struct AsyncResult<R>(MapResult<R>);
 
 impl<R> AsyncResult<R> {
@@ -431,6 +449,14 @@ pub struct Imap<I, R> {
     ahead: u64,
     taken: u64,
     result: PhantomData<fn() -> R>,
+}
+
+impl<I, R> fmt::Debug for Imap<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap")
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {

@@ -110,11 +110,25 @@ fn pid() -> i32 {
 }
 
 /// This process.
+///
+/// ```
+/// assert_eq!(procession::current().name(), "MainProcess");
+/// assert_eq!(procession::current().pid() as u32, std::process::id());
+/// ```
 pub fn current() -> &'static Process {
     &here().me
 }
 
 /// The process that started this one; `None` in the first process.
+///
+/// ```
+/// fn parent((): ()) -> Option<i32> {
+///     procession::parent().map(|parent| parent.pid())
+/// }
+/// assert_eq!(parent(()), None);
+/// assert_eq!(procession::spawn(parent, ())?.join()?, Some(procession::current().pid()));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn parent() -> Option<&'static Process> {
     here().parent.as_ref()
 }

@@ -7,6 +7,7 @@ use procession_core::arena::{Handle, Ref};
 use procession_core::{channel, Deadline, WaitError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -43,6 +44,13 @@ impl<T> Clone for Queue<T> {
             inner: self.inner.clone(),
             items: PhantomData,
         }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.inner.len().ok();
+        f.debug_struct("Queue").field("len", &len).finish_non_exhaustive()
     }
 }
 

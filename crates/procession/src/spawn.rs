@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Start a process that calls `f(args)`.
 ///
-/// ```no_run
+/// ```
 /// fn add((a, b): (i32, i32)) -> i32 {
 ///     a + b
 /// }
@@ -37,6 +37,17 @@ where
 }
 
 /// A process to be: name, daemon, start method.
+///
+/// ```
+/// use procession::{Builder, StartMethod};
+///
+/// fn name((): ()) -> String {
+///     procession::current().name().to_owned()
+/// }
+/// let child = Builder::new().name("counter").start_method(StartMethod::Spawn).spawn(name, ())?;
+/// assert_eq!(child.join()?, "counter");
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Builder {

@@ -21,6 +21,14 @@ static DEFAULT: AtomicU8 = AtomicU8::new(0);
 const ALL: [StartMethod; 3] = [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Fork];
 
 /// Set how children of this process, and theirs, are started from now on, unless a [`Builder`](crate::Builder) says otherwise.
+///
+/// ```
+/// use procession::{set_start_method, start_method, StartMethod};
+///
+/// assert_eq!(start_method(), StartMethod::Forkserver);
+/// set_start_method(StartMethod::Spawn);
+/// assert_eq!(start_method(), StartMethod::Spawn);
+/// ```
 pub fn set_start_method(method: StartMethod) {
     DEFAULT.store(method as u8, Ordering::Relaxed);
 }

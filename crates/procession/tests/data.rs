@@ -606,6 +606,58 @@ fn a_handle_of_another_kind_or_of_nothing_is_refused() {
 }
 
 #[test]
+fn what_memory_cannot_hold_is_refused_here_and_on_arrival() {
+    #[derive(Clone, Copy)]
+    #[repr(C, align(64))]
+    struct Aligned([u8; 64]);
+    // SAFETY: plain bytes without padding.
+    unsafe impl bytemuck::Zeroable for Aligned {}
+    // SAFETY: as above.
+    unsafe impl bytemuck::Pod for Aligned {}
+
+    let bytes = collect(Vec::new(), &Array::new(&[0_u8; 64]).unwrap()).unwrap().bytes;
+    let alignment = "shared memory is aligned to 16 bytes, this type wants more";
+    for error in [
+        Array::<Aligned>::zeroed(1).unwrap_err(),
+        unpack::<Array<Aligned>>(&bytes, vec![]).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), alignment);
+    }
+    let size = "a type without a size has nothing to share";
+    for error in [
+        Mutex::new(()).unwrap_err(),
+        unpack::<Mutex<()>>(&bytes, vec![]).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), size);
+    }
+    let error = Array::<u64>::zeroed(usize::MAX).unwrap_err().to_string();
+    assert_eq!(error, "the array is larger than memory can be");
+}
+
+#[test]
+fn threads_share_all_of_it_and_it_can_be_shown() {
+    fn both<T: Send + Sync + std::fmt::Debug>(shared: T) -> String {
+        format!("{shared:?}")
+    }
+    struct Bare; // what a queue carries does not matter
+    type Local = (std::rc::Rc<()>, Bare);
+    assert_eq!(both(Queue::<Local>::new().unwrap()), "Queue { len: Some(0), .. }");
+    assert!(both(pipe::<Local>().unwrap().0).starts_with("Pipe { fd: "));
+    let array = Array::new(&[1_u16, 2]).unwrap();
+    assert_eq!(format!("{:?}", array.lock().unwrap()), "[1, 2]");
+    assert_eq!(both(array), "Array { bytes: 4, .. }");
+    let mutex = Mutex::new(5_u8).unwrap();
+    assert_eq!(format!("{:?}", mutex.lock().unwrap()), "5");
+    assert_eq!(both(mutex), "Mutex { .. }");
+    both((
+        Lock::new().unwrap(),
+        Semaphore::new(1).unwrap(),
+        Condvar::new().unwrap(),
+    ));
+    both((Event::new().unwrap(), Barrier::new(1).unwrap()));
+}
+
+#[test]
 fn exhausted_memory_is_an_error_and_everything_goes_on() {
     passes("goes_on_after_exhaustion", "PROCESSION_ARENA_SIZE", "64M");
 }

@@ -1,7 +1,7 @@
 //! What processes log, and where. Loggers are for a whole program, so each is this test executable, run once more for an ignored test.
 
 use log::{LevelFilter, Log, Metadata, Record};
-use procession::{log_to_file, log_to_stderr, Builder, Error, JoinError, StartMethod};
+use procession::{log_to_file, log_to_stderr, Builder, Error, Event, JoinError, StartMethod};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -102,7 +102,8 @@ fn all_processes_log_to_one_file() {
     assert_eq!(lines.len(), 9, "{lines:?}");
 }
 
-fn sleep_for_ever((): ()) {
+fn sleep_for_ever(started: Event) {
+    started.set();
     loop {
         std::thread::park();
     }
@@ -129,7 +130,9 @@ fn logs_to_a_file() {
         .spawn::<(), ()>(|()| panic!("as it should"), ());
     fails.unwrap().join().unwrap_err();
     let sleepy = Builder::new().name("sleepy").daemon(true);
-    sleepy.spawn(sleep_for_ever, ()).unwrap();
+    let started = Event::new().unwrap();
+    sleepy.spawn(sleep_for_ever, started.clone()).unwrap();
+    started.wait().unwrap();
 }
 
 struct Own;

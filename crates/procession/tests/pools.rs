@@ -1,6 +1,6 @@
 //! Pools, with every start method: results, failures, deaths, ends.
 
-use procession::{Builder, Error, JoinError, Pool, StartMethod};
+use procession::{Builder, Error, Event, JoinError, Pool, StartMethod};
 use std::time::Duration;
 
 const METHODS: [StartMethod; 3] = [StartMethod::Fork, StartMethod::Spawn, StartMethod::Forkserver];
@@ -173,10 +173,7 @@ fn close_finishes_the_old_and_refuses_the_new() {
         let old = pool.map_async(sleep_ms, [50; 6]).unwrap();
         assert!(matches!(pool.join(), Err(Error::Invalid(_))), "not yet closed");
         pool.close();
-        assert!(matches!(
-            pool.apply(square, 1),
-            Err(Error::Invalid("the pool is not running"))
-        ));
+        assert!(matches!(pool.apply(square, 1), Err(Error::Invalid("Pool not running"))));
         pool.join().unwrap();
         assert_eq!(old.get().unwrap(), [50; 6]);
     });
@@ -189,6 +186,26 @@ fn terminate_stops_at_once() {
         pool.terminate();
         pool.join().unwrap();
         assert!(matches!(endless.get(), Err(Error::Terminated)));
+    });
+}
+
+fn hang(started: Event) {
+    started.set();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn results_of_running_tasks_may_be_dropped_before_the_end() {
+    each(|pool| {
+        let started = Event::new().unwrap();
+        let endless = pool.apply_async(hang, started.clone()).unwrap();
+        started.wait().unwrap();
+        pool.terminate();
+        drop(endless);
+        pool.join()
+            .expect("the watch buries workers whose task nobody knows any more");
     });
 }
 

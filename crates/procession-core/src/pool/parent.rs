@@ -394,10 +394,12 @@ impl Inner {
             .filter(|state| state.generation == generation && state.owner == owner.to_bits());
         match state.map(|state| state.status) {
             Some(Status::Running) => {
-                local.settle(job, item, Entry::Lost(loss));
+                let waited_for = local.settle(job, item, Entry::Lost(loss));
                 self.release(local, index);
-                local.check_complete(job);
-                self.end_if_over(local, job);
+                if waited_for {
+                    local.check_complete(job);
+                    self.end_if_over(local, job);
+                }
                 true
             }
             Some(Status::Done | Status::Raised) => {
@@ -555,9 +557,11 @@ impl Local {
         number
     }
 
-    /// An item is no longer waiting. `false`: it was not anyway.
+    /// An item is no longer waiting. `false`: it was not anyway, or its job was stopped, dropped and forgotten while the item still ran.
     fn settle(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
-        let job = self.job(key);
+        let Some(job) = &mut self.jobs[key as usize] else {
+            return false;
+        };
         let abandoned = job.abandoned;
         let Some(entry @ Entry::Waiting) = job.entry(number) else {
             return false;

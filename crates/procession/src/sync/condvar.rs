@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use procession_core::{sync, Deadline, WaitError};
 use std::time::Duration;
 
-/// Whatever holds a lock: the guard of a [`Lock`](crate::Lock) or of a [`Mutex`](crate::Mutex).
+/// Whatever holds a lock, for [`Condvar::wait`]: the guard of a [`Lock`](crate::Lock) or of a [`Mutex`](crate::Mutex).
 pub trait Held: sealed::Sealed {}
 
 mod sealed {

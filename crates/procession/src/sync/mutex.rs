@@ -2,9 +2,11 @@
 
 use super::lock::LockGuard;
 use crate::array::{Array, ArrayGuard};
-use crate::Result;
+use crate::travel::refuse;
+use crate::{Error, Result};
 use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -25,6 +27,12 @@ pub struct Mutex<T> {
 
 /// A shared value, as `multiprocessing.Value`: the same thing as a [`Mutex`].
 pub type Value<T> = Mutex<T>;
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").finish_non_exhaustive()
+    }
+}
 
 impl<T: Pod> Mutex<T> {
     /// A value in shared memory.
@@ -67,6 +75,12 @@ pub struct MutexGuard<'a, T> {
     inner: ArrayGuard<'a, T>,
 }
 
+impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 impl<'a, T> MutexGuard<'a, T> {
     pub(super) fn held(&mut self) -> &mut LockGuard<'a> {
         self.inner.held()
@@ -98,7 +112,8 @@ impl<'de, T: Pod> Deserialize<'de> for Mutex<T> {
         if inner.len() == 1 {
             Ok(Self { inner })
         } else {
-            Err(serde::de::Error::custom("this is an array, not a single value"))
+            let error = Error::Invalid("this is an array, or a value of another type");
+            Err(serde::de::Error::custom(refuse(error)))
         }
     }
 }
