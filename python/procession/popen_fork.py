@@ -7,7 +7,7 @@ import os
 import signal
 
 from . import _stdio, util
-from ._procession import Child, adopt
+from ._procession import Child, adopt, family_id
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -98,5 +98,6 @@ def own_sentinel() -> int:
     """A descriptor by which children see this process's end. Opened once, before the child is, so never another's."""
     global _own_sentinel
     if _own_sentinel is None or _own_sentinel[0] != os.getpid():
+        family_id()  # a child of fork inherits the family only if there is one
         _own_sentinel = (os.getpid(), os.pidfd_open(os.getpid()))
     return _own_sentinel[1]
