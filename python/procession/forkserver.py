@@ -171,19 +171,35 @@ def _serve(server_fd: int) -> None:
 
     server = ZygoteServer(server_fd)
     while (request := server.next()) is not None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            request.failed(error.errno)
-            continue
-        if pid == 0:
-            popen_fork.run_forked(lambda: _serve_one(request))
-        request.forked(pid)
+        if not request.hand_over():
+            try:
+                pid = os.fork()
+            except OSError as error:
+                request.failed(error.errno)
+                continue
+            if pid == 0:
+                popen_fork.run_forked(lambda: _serve_one(request))
+            request.forked(pid)
+        _keep_spare(server)
+
+
+def _keep_spare(server: Any) -> None:
+    """Fork the next child ahead of its request: who asks for one process mostly asks for more."""
+    seat = server.seat()
+    if seat is None:
+        return
+    try:
+        pid = os.fork()
+    except OSError:
+        return  # whoever asks next will hear of it, if it still holds then
+    if pid == 0:
+        popen_fork.run_forked(lambda: _serve_one(seat.wait()))
+    seat.taken(pid)
 
 
 def _serve_one(request: Any) -> int:
     """Be the child that was asked for."""
-    if not request.in_child():
+    if request is None or not request.in_child():
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parent_sentinel, *_forkserver._inherited_fds = request.fds

@@ -22,7 +22,7 @@ mod _procession {
     use super::process::{
         adopt, arena_fd, attach, attach_zygote, family_id, members, set_name, spawn_exec, take_parcel,
         take_parcel_bytes, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, Child,
-        Parcel, ZygoteRequest, ZygoteServer,
+        Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
     };
     #[pymodule_export]
     use super::queue::Queue;

@@ -49,10 +49,15 @@
 //! class ZygoteServer:
 //!     def __init__(self, server_fd: int) -> None: ...    # takes over the descriptor
 //!     def next(self) -> ZygoteRequest | None: ...        # None: nobody is left, leave. Reaps children meanwhile. GIL released, handlers run
+//!     def seat(self) -> ZygoteSeat | None: ...           # a place for a child forked ahead of its request; None while one waits
+//! class ZygoteSeat:
+//!     def taken(self, pid: int) -> None: ...             # in the zygote, after os.fork()
+//!     def wait(self) -> ZygoteRequest | None: ...        # in the child: the request, which in_child() then enters. None: leave
 //! class ZygoteRequest:
 //!     token: int
 //!     parent_pid: int                         # who asked (os.getppid() would be the zygote)
 //!     fds: list[int]                          # the descriptors passed, at their numbers here; the child owns them after in_child()
+//!     def hand_over(self) -> bool: ...        # in the zygote: the spare child takes it. False: there is none, fork
 //!     def forked(self, pid: int) -> None: ... # in the zygote, after os.fork(): tells the asker, closes fds
 //!     def failed(self, errno: int) -> None: ...          # in the zygote, when os.fork() failed: the asker gets that OSError
 //!     def in_child(self) -> bool: ...         # in the child, first thing: signal mask as before the server, the server's descriptors closed,
@@ -62,7 +67,7 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
-use procession_core::process::zygote::{self, Event, Request, Server};
+use procession_core::process::zygote::{self, Event, Request, Seat, Server};
 use procession_core::process::{self, Child as CoreChild};
 use procession_core::{family, roll, Error, Family};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -326,13 +331,53 @@ impl ZygoteServer {
         let Some(Event::Fork(request)) = event else {
             return Ok(None);
         };
-        Ok(Some(ZygoteRequest {
-            token: request.token,
-            parent_pid: request.parent,
-            fds: request.fds.iter().map(AsRawFd::as_raw_fd).collect(),
-            request: Mutex::new(Some(request)),
+        Ok(Some(ZygoteRequest::new(request, this.clone().unbind())))
+    }
+
+    /// A place for a spare child; None while there is one.
+    fn seat(this: &Bound<'_, Self>) -> PyResult<Option<ZygoteSeat>> {
+        let seat = match &*lock(&this.get().server) {
+            Some(server) => server.seat().map_err(raise)?,
+            None => None,
+        };
+        Ok(seat.map(|seat| ZygoteSeat {
+            seat: Mutex::new(Some(seat)),
             server: this.clone().unbind(),
         }))
+    }
+}
+
+/// A place for a child that is forked before anybody asks for it.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct ZygoteSeat {
+    seat: Mutex<Option<Seat>>,
+    server: Py<ZygoteServer>,
+}
+
+impl ZygoteSeat {
+    fn take(&self) -> PyResult<Seat> {
+        lock(&self.seat)
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("this seat was taken already"))
+    }
+}
+
+#[pymethods]
+impl ZygoteSeat {
+    /// In the zygote: the spare child exists.
+    fn taken(&self, pid: i32) -> PyResult<()> {
+        let seat = self.take()?;
+        if let Some(server) = &mut *lock(&self.server.get().server) {
+            seat.taken(server, pid);
+        }
+        Ok(())
+    }
+
+    /// In the child: wait for a request. None: leave.
+    fn wait(&self, py: Python<'_>) -> PyResult<Option<ZygoteRequest>> {
+        let seat = self.take()?;
+        let request = py.detach(|| seat.wait()).map_err(raise)?;
+        Ok(request.map(|request| ZygoteRequest::new(request, self.server.clone_ref(py))))
     }
 }
 
@@ -353,6 +398,16 @@ pub struct ZygoteRequest {
 }
 
 impl ZygoteRequest {
+    fn new(request: Request, server: Py<ZygoteServer>) -> Self {
+        Self {
+            token: request.token,
+            parent_pid: request.parent,
+            fds: request.fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            request: Mutex::new(Some(request)),
+            server,
+        }
+    }
+
     fn take(&self) -> PyResult<Request> {
         lock(&self.request)
             .take()
@@ -362,6 +417,18 @@ impl ZygoteRequest {
 
 #[pymethods]
 impl ZygoteRequest {
+    /// In the zygote: give the request to the spare child. False: there is none, fork.
+    fn hand_over(&self) -> PyResult<bool> {
+        let request = self.take()?;
+        let Some(server) = &mut *lock(&self.server.get().server) else {
+            return Err(PyRuntimeError::new_err("this process is no zygote"));
+        };
+        let kept = request.hand_over(server).err();
+        let handed = kept.is_none();
+        *lock(&self.request) = kept;
+        Ok(handed)
+    }
+
     /// In the zygote: the child exists.
     fn forked(&self, pid: i32) -> PyResult<()> {
         let request = self.take()?;

@@ -30,6 +30,19 @@ pub(super) fn was_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
+/// Whether children of a fork inherit references to shared objects from this process.
+static BEARS_STRANGERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on the children that this process forks take over no reference to any shared object, as a zygote's: they count as born afresh,
+/// and pin nothing.
+pub fn bears_strangers() {
+    BEARS_STRANGERS.store(true, Ordering::Relaxed);
+}
+
+fn passes_on() -> bool {
+    !BEARS_STRANGERS.load(Ordering::Relaxed)
+}
+
 fn own_start() -> u64 {
     let mut start = START.load(Ordering::Relaxed);
     if start == 0 {
@@ -42,7 +55,7 @@ fn own_start() -> u64 {
 extern "C" fn prepare() {
     // A fork cannot be refused: without an entry the child will try to register by itself.
     let Ok(parent) = me() else { return };
-    let reserved = table::claim(Stage::Starting, std::process::id(), own_start(), Some(parent), true);
+    let reserved = table::claim(Stage::Starting, std::process::id(), own_start(), Some(parent), passes_on());
     RESERVED.set(reserved.map_or(0, Owner::to_bits));
 }
 
@@ -60,9 +73,10 @@ extern "C" fn child() {
     // DEATH: a child whose parent died before it came here may find its entry given to another: it takes a new one.
     let me = taken.or_else(|| {
         parent?;
-        table::table()?.claim_any(Stage::Live, pid, start, parent, true)
+        table::table()?.claim_any(Stage::Live, pid, start, parent, passes_on())
     });
     become_owner(me);
+    BEARS_STRANGERS.store(false, Ordering::Relaxed);
     crate::arena::after_fork_child();
     crate::sync::after_fork_child();
 }

@@ -5,8 +5,10 @@
 mod channel;
 mod client;
 mod server;
+mod spare;
 mod wire;
 
 pub use channel::{attach, channel, forget, pid, start};
 pub use client::{request, Pending};
 pub use server::{Event, Request, Server};
+pub use spare::Seat;

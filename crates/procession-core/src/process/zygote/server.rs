@@ -1,6 +1,7 @@
 //! The zygote's loop: requests in, ends of children out.
 
 use super::channel::attach;
+use super::spare::Spare;
 use super::wire::{Ask, SIZE};
 use crate::arena::Ref;
 use crate::process::child::timespec;
@@ -8,7 +9,7 @@ use crate::process::record::ChildRecord;
 use crate::process::Exit;
 use crate::sys::scm;
 use crate::sys::signal::{ended_child, reap, ChildSignals};
-use crate::{family, Error, Result, WaitError};
+use crate::{family, roll, Error, Result, WaitError};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ pub struct Server {
     socket: OwnedFd,
     signals: ChildSignals,
     children: HashMap<i32, Ref<ChildRecord>>,
+    pub(super) spare: Option<Spare>,
 }
 
 /// What the zygote is to do next.
@@ -53,10 +55,12 @@ impl Server {
     /// Serve the requests that come in through `socket`.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         family()?.me();
+        roll::bears_strangers();
         Ok(Self {
             socket,
             signals: ChildSignals::listen()?,
             children: HashMap::new(),
+            spare: None,
         })
     }
 
@@ -112,13 +116,7 @@ impl Server {
         if !record.take(family()?.me()) {
             return Ok(None);
         }
-        Ok(Some(Event::Fork(Request {
-            token: ask.token,
-            parent: ask.parent,
-            fds,
-            record,
-            channel,
-        })))
+        Ok(Some(Event::Fork(Request::new(ask, fds, record, channel))))
     }
 
     /// Report and reap all children that ended.
@@ -134,6 +132,28 @@ impl Server {
 }
 
 impl Request {
+    pub(super) fn new(ask: Ask, fds: Vec<OwnedFd>, record: Ref<ChildRecord>, channel: OwnedFd) -> Self {
+        Self {
+            token: ask.token,
+            parent: ask.parent,
+            fds,
+            record,
+            channel,
+        }
+    }
+
+    pub(super) fn ask(&self) -> Ask {
+        Ask {
+            record: self.record.handle(),
+            token: self.token,
+            parent: self.parent,
+        }
+    }
+
+    pub(super) fn channel(&self) -> &OwnedFd {
+        &self.channel
+    }
+
     /// In the zygote, after the fork.
     pub fn forked(self, server: &mut Server, pid: i32) {
         self.record.running(pid);
@@ -150,10 +170,17 @@ impl Request {
     pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
         let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // The children's records are the zygote's: dropping our view of them gives nothing back.
-        let Server { socket, signals, .. } = server;
-        drop(socket);
+        let Server {
+            socket, signals, spare, ..
+        } = server;
+        drop((socket, spare));
         signals.restore();
-        if !self.record.running(std::process::id() as i32) {
+        // Inherited from the zygote it would not be counted, and it must outlive the zygote.
+        let record = match Ref::<ChildRecord>::attach(self.record.handle()) {
+            Err(Error::Stale(_)) => return Ok(None),
+            attached => attached?,
+        };
+        if !record.running(std::process::id() as i32) {
             return Ok(None);
         }
         attach(self.channel, zygote)?;

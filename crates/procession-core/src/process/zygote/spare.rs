@@ -1,0 +1,82 @@
+//! A child forked ahead of its request: who asks next need not wait for a fork.
+
+use super::server::{Request, Server};
+use super::wire::{Ask, SIZE};
+use crate::arena::Ref;
+use crate::sys::scm;
+use crate::{Error, Result};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The one child that waits, seen from the zygote.
+#[derive(Debug)]
+pub(super) struct Spare {
+    socket: OwnedFd,
+    pid: i32,
+}
+
+/// A place for a spare child: make it before the fork, then [`Seat::taken`] in the zygote, [`Seat::wait`] in the child.
+#[derive(Debug)]
+pub struct Seat {
+    zygote: OwnedFd,
+    child: OwnedFd,
+}
+
+impl Server {
+    /// A place for a spare child; `None` while there is one.
+    pub fn seat(&self) -> Result<Option<Seat>> {
+        if self.spare.is_some() {
+            return Ok(None);
+        }
+        let (zygote, child) = scm::pair()?;
+        Ok(Some(Seat { zygote, child }))
+    }
+}
+
+impl Seat {
+    /// In the zygote: the spare child exists.
+    pub fn taken(self, server: &mut Server, pid: i32) {
+        let socket = self.zygote;
+        server.spare = Some(Spare { socket, pid });
+    }
+
+    /// In the child: wait for a request. `None`: the zygote is gone, or the asker; leave.
+    pub fn wait(self) -> Result<Option<Request>> {
+        let Self { zygote, child } = self;
+        drop(zygote); // or there would be no end of file when the zygote dies
+        let mut bytes = [0; SIZE];
+        let (length, mut fds) = loop {
+            match scm::receive(child.as_fd(), &mut bytes) {
+                Err(Errno::INTR) => {}
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok(got) => break got,
+                Err(e) => return Err(Error::os("recvmsg", e)),
+            }
+        };
+        let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
+            return Ok(None);
+        };
+        match Ref::attach(ask.record) {
+            Ok(record) => Ok(Some(Request::new(ask, fds, record, channel))),
+            Err(Error::Stale(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Request {
+    /// In the zygote: give the request to the spare child. `Err`: there is none, or it died; fork.
+    pub fn hand_over(self, server: &mut Server) -> Result<(), Self> {
+        let Some(spare) = server.spare.take() else {
+            return Err(self);
+        };
+        let fds: Vec<_> = self.fds.iter().chain([self.channel()]).map(AsFd::as_fd).collect();
+        // DEATH: a spare that died before has closed its end; one that dies later is reported like any child.
+        if scm::send(spare.socket.as_fd(), &self.ask().encode(), &fds).is_err() {
+            return Err(self);
+        }
+        self.forked(server, spare.pid);
+        Ok(())
+    }
+}
+

@@ -1,0 +1,79 @@
+"""The fork server keeps one child forked ahead; its death at any time harms nobody."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import select
+import signal
+
+import pytest
+
+import procession
+from procession import forkserver
+
+LIMIT = 20
+
+
+def own_parent(results):
+    results.put((os.getpid(), os.getppid()))
+
+
+def start_one(context) -> tuple[int, int]:
+    results = context.SimpleQueue()
+    process = context.Process(target=own_parent, args=(results,))
+    process.start()
+    process.join(LIMIT)
+    assert process.exitcode == 0
+    return results.get()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], LIMIT)[0])
+
+
+@pytest.fixture
+def context():
+    return procession.get_context("forkserver")
+
+
+def wait_for_spare(zygote: int) -> int:
+    """The spare is forked after the request was answered: wait."""
+    while not (children := children_of(zygote)):
+        select.select([], [], [], 0.001)
+    (spare,) = children
+    return spare
+
+
+def test_the_spare_becomes_the_next_child(context):
+    last, zygote = start_one(context)
+    spare = wait_for_spare(zygote, last)
+    assert start_one(context) == (spare, zygote)
+
+
+def test_a_spare_that_was_killed_is_replaced(context):
+    last, zygote = start_one(context)
+    for _ in range(5):
+        spare = wait_for_spare(zygote, last)
+        watched = os.pidfd_open(spare)
+        os.kill(spare, signal.SIGKILL)
+        assert ended(watched)
+        os.close(watched)
+        last, parent = start_one(context)
+        assert parent == zygote
+        assert last != spare
+
+
+def test_the_spare_leaves_with_its_server(context):
+    last, zygote = start_one(context)
+    watched = os.pidfd_open(wait_for_spare(zygote, last))
+    os.kill(zygote, signal.SIGKILL)
+    assert ended(watched)
+    os.close(watched)
+    _, successor = start_one(context)
+    assert successor != zygote
+    forkserver._forkserver._stop()
