@@ -10,9 +10,9 @@ import sys
 import threading
 
 import pytest
-from procession.context import AuthenticationError, BufferTooShort
 
 from procession import connection
+from procession.context import AuthenticationError, BufferTooShort
 
 KEY = b"peekaboo"
 

@@ -41,9 +41,9 @@ def context():
     return procession.get_context("forkserver")
 
 
-def wait_for_spare(zygote: int) -> int:
-    """The spare is forked after the request was answered: wait."""
-    while not (children := children_of(zygote)):
+def wait_for_spare(zygote: int, last: int) -> int:
+    """The spare is forked after the request was answered, and the last child may not be reaped yet: wait for the spare."""
+    while not (children := set(children_of(zygote)) - {last}):
         select.select([], [], [], 0.001)
     (spare,) = children
     return spare

@@ -100,21 +100,8 @@ mod tests {
     #[test]
     fn the_program_keeps_its_own_options() {
         assert_eq!(
-            words(
-                &["procession", "run", "-m", "app", "--python", "x", "-h"],
-                None
-            ),
-            [
-                "python3",
-                "-m",
-                "procession",
-                "run",
-                "-m",
-                "app",
-                "--python",
-                "x",
-                "-h"
-            ]
+            words(&["procession", "run", "-m", "app", "--python", "x", "-h"], None),
+            ["python3", "-m", "procession", "run", "-m", "app", "--python", "x", "-h"]
         );
         assert_eq!(
             words(

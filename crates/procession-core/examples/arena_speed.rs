@@ -43,7 +43,7 @@ fn shared() -> u64 {
 fn main() {
     for len in [64, 1000, 20_000] {
         median(&format!("block of {len}: alloc, free"), 10_000, || {
-            drop(black_box(Block::alloc(len).unwrap()))
+            drop(black_box(Block::alloc(len).unwrap()));
         });
     }
     median("block of 64: alloc, send, take, free", 10_000, || {
@@ -56,7 +56,7 @@ fn main() {
         });
     }
     median("reference: create, drop", 10_000, || {
-        drop(black_box(Ref::<Small>::create().unwrap()))
+        drop(black_box(Ref::<Small>::create().unwrap()));
     });
     let object = Ref::<Small>::create().unwrap();
     median("reference: clone, drop", 10_000, || drop(black_box(object.clone())));
@@ -73,7 +73,7 @@ fn main() {
         }
     }
     median("block of 64, two processes: alloc, free", 100_000, || {
-        drop(black_box(Block::alloc(64).unwrap()))
+        drop(black_box(Block::alloc(64).unwrap()));
     });
     // SAFETY: our own child, not yet reaped.
     unsafe {

@@ -111,7 +111,9 @@ impl Journey {
     }
 
     fn end(self) -> Vec<Handle> {
-        TRAVELLING.with_borrow_mut(|lists| lists.last_mut().map(std::mem::take).unwrap_or_default())
+        let handles = TRAVELLING.with_borrow_mut(|lists| lists.last_mut().map(std::mem::take).unwrap_or_default());
+        drop(self);
+        handles
     }
 }
 

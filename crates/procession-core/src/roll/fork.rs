@@ -55,7 +55,13 @@ fn own_start() -> u64 {
 extern "C" fn prepare() {
     // A fork cannot be refused: without an entry the child will try to register by itself.
     let Ok(parent) = me() else { return };
-    let reserved = table::claim(Stage::Starting, std::process::id(), own_start(), Some(parent), passes_on());
+    let reserved = table::claim(
+        Stage::Starting,
+        std::process::id(),
+        own_start(),
+        Some(parent),
+        passes_on(),
+    );
     RESERVED.set(reserved.map_or(0, Owner::to_bits));
 }
 
