@@ -39,7 +39,9 @@ def skewed(pool, order):
     times = sorted([unit * 20] * 8 + [unit] * 56, reverse=order == "down")
     begin = time.perf_counter()
     pool.map(busy, times)
-    return (time.perf_counter() - begin) / (math.fsum(times) / min(WORKERS, len(os.sched_getaffinity(0))))
+    return (time.perf_counter() - begin) / (
+        math.fsum(times) / min(WORKERS, len(os.sched_getaffinity(0)))
+    )
 
 
 def measure(library, method):
@@ -56,12 +58,17 @@ def measure(library, method):
         results = {
             "map, chunksize 1": rate(40_000, lambda: pool.map(trivial, range(40_000), 1)),
             "imap": rate(20_000, lambda: list(pool.imap(trivial, range(20_000)))),
-            "imap_unordered": rate(20_000, lambda: list(pool.imap_unordered(trivial, range(20_000)))),
+            "imap_unordered": rate(
+                20_000, lambda: list(pool.imap_unordered(trivial, range(20_000)))
+            ),
             "apply_async each, then get": rate(
-                10_000, lambda: [r.get() for r in [pool.apply_async(trivial, (x,)) for x in range(10_000)]]
+                10_000,
+                lambda: [r.get() for r in [pool.apply_async(trivial, (x,)) for x in range(10_000)]],
             ),
             "map, default, 1,000,000": rate(1_000_000, lambda: pool.map(trivial, range(1_000_000))),
-            "map, default, 1,000": rate(20_000, lambda: [pool.map(trivial, range(1_000)) for _ in range(20)]),
+            "map, default, 1,000": rate(
+                20_000, lambda: [pool.map(trivial, range(1_000)) for _ in range(20)]
+            ),
         }
         trips = []
         for _ in range(2_000):
@@ -94,7 +101,9 @@ def main():
             figures[library].append(json.loads(run.stdout))
     print(f"{'pool, ' + method:32} {LIBRARIES[0]:>16} {LIBRARIES[1]:>14} {'ratio':>8}")
     for name in figures[LIBRARIES[0]][0]:
-        theirs, ours = (statistics.median(one[name] for one in figures[library]) for library in LIBRARIES)
+        theirs, ours = (
+            statistics.median(one[name] for one in figures[library]) for library in LIBRARIES
+        )
         unit = UNITS.get(name, "" if "ideal" in name else "/s")
         ratio = ours / theirs if unit == "/s" else theirs / ours
         print(f"{name:32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ratio:7.2f}x")

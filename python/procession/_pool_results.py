@@ -88,7 +88,7 @@ class ApplyResult:
             return self._value
         raise self._value
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 AsyncResult = ApplyResult

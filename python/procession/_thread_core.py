@@ -31,6 +31,21 @@ class ThreadCore:
         self.error: Callable[[], BaseException] | None = None
         self.closing = False
         self._keys = itertools.count()
+        self._feeds: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._feed, name="PoolFeeder", daemon=True).start()
+
+    def _feed(self) -> None:
+        while (feed := self._feeds.get()) is not None:
+            feed()
+
+    def feed_later(self, feed: Callable[[], None]) -> None:
+        self._feeds.put(feed)
+
+    def dismiss(self, workers: int) -> None:
+        """Let the feeder and this many workers end when they have done what is in line."""
+        self._feeds.put(None)
+        for _ in range(workers):
+            self.tasks.put(None)
 
     def call(self, func: Any, args: Any, kwds: Any) -> ThreadJob:
         job = self._new(func, 0, False)
@@ -86,19 +101,21 @@ class ThreadJob:
         self._by_time = by_time
         self._outcomes: dict[int, _Outcome] = {}
         self._order: deque[int] = deque()
+        self._done: set[int] = set()
         self._submitted = self._finished = self._taken = 0
         self._first_failure: _Outcome | None = None
-        self._sealed = False
+        self._sealed = self._stopped = False
 
     def _complete(self) -> bool:
         return self._sealed and self._finished == self._submitted
 
     def _settle(self, number: int, outcome: _Outcome) -> None:
         with self._changed:
-            if self._complete():
-                return  # stopped meanwhile
+            if self._stopped:
+                return
             self._outcomes[number] = outcome
             self._order.append(number)
+            self._done.add(number)
             self._finished += 1
             if not outcome[0] and self._first_failure is None:
                 self._first_failure = outcome
@@ -139,11 +156,12 @@ class ThreadJob:
             self._look()
 
     def stop(self, error: Callable[[], BaseException]) -> None:
-        """Nothing more comes of this."""
+        """Nothing more comes of this. The lock is held."""
         self._sealed = True
         for number in range(self._submitted):
-            if not self._complete() and number not in self._outcomes and number >= self._taken:
+            if number not in self._done:
                 self._settle(number, (False, error()))
+        self._stopped = True
         self._look()
 
     def announce(self) -> None:
@@ -269,8 +287,7 @@ class ThreadCrew:
     def _dismiss(self) -> None:
         if not self._leaving:
             self._leaving = True
-            for _ in self.workers:
-                self._core.tasks.put(None)
+            self._core.dismiss(len(self.workers))
 
     def join(self) -> None:
         self._core.wait_idle()

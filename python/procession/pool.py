@@ -179,7 +179,11 @@ class Pool:
         try:
             self._repopulate_pool()
         except Exception:
-            self._crew.stop()
+            for process in self._pool:
+                if process.exitcode is None:
+                    process.terminate()
+            for process in self._pool:
+                process.join()
             raise
         self._crew.watch()
         self._terminate = util.Finalize(self, self._crew.stop, exitpriority=15)
@@ -312,7 +316,7 @@ class Pool:
         size = 0 if chunksize == 1 else chunksize
         # A list yields its items at once; what a generator does may take its time, and may want its results first.
         at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
-        _feed(iterable, job, lambda iterator, limit: job.feed(iterator, size, limit), at_once)
+        self._feed(iterable, job, lambda iterator, limit: job.feed(iterator, size, limit), at_once)
         if chunksize == 1:
             return result
         return (item for chunk in result for item in chunk)
@@ -340,8 +344,21 @@ class Pool:
         else:
             size = max(chunksize, 1)
             feed = lambda iterator, limit: job.feed(iterator, size, limit)  # noqa: E731
-        _feed(iterable, job, feed, _AT_ONCE)
+        self._feed(iterable, job, feed, _AT_ONCE)
         return result
+
+    def _feed(
+        self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
+    ) -> None:
+        """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
+        try:
+            iterator = iter(iterable)
+        except Exception as error:
+            job.refuse(error)
+            return
+        if not at_once or feed(iterator, at_once):
+            args = (iterator, feed)
+            threading.Thread(target=feed_all, args=args, name="PoolFeeder", daemon=True).start()
 
     def _result(self, result: Any, job: Any) -> Any:
         """Have the result's callbacks run, if it has any."""
@@ -388,30 +405,17 @@ class Pool:
         self.terminate()
 
 
+def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
+    """Put what `iterator` yields in line."""
+    # A few at a time: in between, the interpreter lets other threads have their turn.
+    while feed(iterator, _BATCH):
+        pass
+
+
 def _usable_cpus() -> int:
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) or os.cpu_count() or 1
-
-
-def _feed(
-    iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
-) -> None:
-    """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
-    try:
-        iterator = iter(iterable)
-    except Exception as error:
-        job.refuse(error)
-        return
-    if at_once and not feed(iterator, at_once):
-        return
-
-    def rest() -> None:
-        # A few at a time: in between, the interpreter lets other threads have their turn.
-        while feed(iterator, _BATCH):
-            pass
-
-    threading.Thread(target=rest, name="PoolFeeder", daemon=True).start()
 
 
 def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
@@ -459,3 +463,14 @@ class ThreadPool(Pool):
         from ._thread_core import ThreadCrew
 
         return ThreadCrew(core, start, size, arguments)
+
+    def _feed(
+        self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
+    ) -> None:
+        # Always from a thread: `terminate` right after a call must find the tasks not yet begun, since it could not stop them.
+        try:
+            iterator = iter(iterable)
+        except Exception as error:
+            job.refuse(error)
+            return
+        self._core.feed_later(lambda: feed_all(iterator, feed))
