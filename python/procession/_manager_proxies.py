@@ -23,12 +23,13 @@ class State:
     """Where a manager is in its life, in one mutable place that finalizers share."""
 
     __slots__ = ["value"]
+    value: int
     INITIAL = 0
     STARTED = 1
     SHUTDOWN = 2
 
 
-class ProcessLocalSet(set):  # type: ignore[type-arg]
+class ProcessLocalSet(set):
     """A set that is empty in every child of fork, and when unpickled."""
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class BaseProxy:
     # server's address -> (each thread's connection, ids of the objects this process refers to)
     _address_to_local: dict[Any, tuple[Any, ProcessLocalSet]] = {}
     _mutex = util.ForkAwareThreadLock()
+    _tls: Any
 
     def __init__(
         self,
@@ -461,7 +463,7 @@ class ValueProxy(BaseProxy):
 
     value = property(get, set)
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 BaseListProxy: Any = MakeProxyType(
@@ -481,7 +483,7 @@ class ListProxy(BaseListProxy):
         self._callmethod("__imul__", (value,))
         return self
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 _BaseDictProxy: Any = MakeProxyType(
@@ -498,7 +500,7 @@ class DictProxy(_BaseDictProxy):
         self._callmethod("__ior__", (value,))
         return self
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 _BaseSetProxy: Any = MakeProxyType(
@@ -527,7 +529,7 @@ class SetProxy(_BaseSetProxy):
         self._callmethod("__ixor__", (value,))
         return self
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 ArrayProxy: Any = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))

@@ -94,7 +94,7 @@ def public_methods(obj: object) -> list[str]:
 
 
 # Each serializer's way to listen and to connect.
-listener_client = {
+listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (connection.Listener, connection.Client),
     "xmlrpclib": (connection.XmlListener, connection.XmlClient),
 }

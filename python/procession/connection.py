@@ -222,7 +222,7 @@ class _ConnectionBase:
         """Receive one object. Raises EOFError when the other end is closed and nothing is left."""
         self._check_closed()
         self._check_readable()
-        return _ForkingPickler.loads(self._recv_bytes())
+        return _ForkingPickler.loads(self._recv_bytes())  # type: ignore[arg-type]
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether something can be received, waiting up to `timeout` seconds (None: for ever) for it."""

@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import reduction as reduction
+
 __all__ = ()
 
 

@@ -175,7 +175,7 @@ def _serve(server_fd: int) -> None:
             try:
                 pid = os.fork()
             except OSError as error:
-                request.failed(error.errno)
+                request.failed(error.errno)  # type: ignore[arg-type]
                 continue
             if pid == 0:
                 popen_fork.run_forked(lambda: _serve_one(request))

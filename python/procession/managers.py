@@ -68,7 +68,7 @@ def rebuild_as_list(obj: Any) -> Any:
 
 
 reduction.register(array.array, reduce_array)
-view_types = [type({}.items()), type({}.keys()), type({}.values())]
+view_types: list[type] = [type({}.items()), type({}.keys()), type({}.values())]
 for _view_type in view_types:
     reduction.register(_view_type, rebuild_as_list)
 del _view_type

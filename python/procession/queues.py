@@ -58,7 +58,7 @@ class Queue(_procession.Queue):
     def cancel_join_thread(self) -> None:
         """Do nothing: the end of a process never waits for its queues."""
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 class JoinableQueue(Queue):
@@ -86,6 +86,6 @@ class SimpleQueue(_procession.Queue):
     def _put_failed(self, error: Exception, obj: object) -> None:
         raise error
 
-    put = _procession.Queue._simple_put
-    get = _procession.Queue._simple_get
-    __class_getitem__ = classmethod(types.GenericAlias)
+    put = _procession.Queue._simple_put  # type: ignore[assignment]
+    get = _procession.Queue._simple_get  # type: ignore[assignment]
+    __class_getitem__: Any = classmethod(types.GenericAlias)

@@ -11,7 +11,10 @@ import os
 import struct
 import types
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -86,7 +89,7 @@ class SharedMemory:
         if self._track and (create or not isinstance(track, _ByDefault)):
             from . import resource_tracker
 
-            resource_tracker.register(self._name, "shared_memory")
+            resource_tracker.register(self._name, "shared_memory")  # type: ignore[arg-type]
         self._size = size
         self._buf = memoryview(self._mmap)
 
@@ -296,6 +299,10 @@ class ShareableList:
             raise IndexError("Requested position out of range.")
         return actual
 
+    if TYPE_CHECKING:  # iterated over by position
+
+        def __iter__(self) -> Iterator[Any]: ...
+
     def __getitem__(self, position: int) -> Any:
         try:
             position = self._checked(position)
@@ -373,4 +380,4 @@ class ShareableList:
                 return position
         raise ValueError(f"{value!r} not in this container")
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
