@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,9 @@ import pytest
 import procession
 
 METHODS = ["fork", "spawn", "forkserver"]
+
+# A run in the background inherits SIGINT ignored, and so would the programs whose Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The folder that makes `procession` importable in a fresh interpreter.
 PACKAGE_FOLDER = str(pathlib.Path(procession.__file__).parent.parent)

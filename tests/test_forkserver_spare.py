@@ -6,6 +6,8 @@ import os
 import pathlib
 import select
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +79,39 @@ def test_the_spare_leaves_with_its_server(context):
     _, successor = start_one(context)
     assert successor != zygote
     forkserver._forkserver._stop()
+
+
+PRELOADED = """
+import os, select, signal, procession, procession.forkserver
+
+lock = procession.Lock()  # made once, in the fork server, and inherited by its children
+
+
+def outlive(zygote_killed, results):
+    zygote_killed.wait()
+    others = [procession.Lock() for _ in range(1000)]
+    with lock:
+        results.put(all(other.acquire(False) for other in others))
+
+
+if __name__ == "__main__":
+    context = procession.get_context("forkserver")
+    killed, results = context.Event(), context.SimpleQueue()
+    child = context.Process(target=outlive, args=(killed, results))
+    child.start()
+    zygote = procession.forkserver._forkserver._forkserver_pid
+    watched = os.pidfd_open(zygote)
+    os.kill(zygote, signal.SIGKILL)
+    select.select([watched], [], [])
+    killed.set()
+    print(results.get())
+"""
+
+
+def test_what_a_preloaded_module_made_outlives_the_server(tmp_path):
+    program = tmp_path / "preloaded.py"
+    program.write_text(PRELOADED)
+    run = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (run.stdout, run.stderr) == ("True\n", "")

@@ -87,6 +87,11 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
     unsafe { &*held }.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether this process refers to no shared object.
+pub(crate) fn holds_nothing() -> bool {
+    held().counts.is_empty()
+}
+
 impl Held {
     /// One more of what is already held; false when it is not.
     pub(super) fn again(&mut self, handle: Handle) -> bool {

@@ -21,6 +21,7 @@ mod word;
 
 pub use block::{Block, Token};
 pub use handle::Handle;
+pub(crate) use holdings::holds_nothing;
 use layout::{Layout, Table};
 pub use map::Arena;
 pub(crate) use object::{release_from_message, retain_for_message};

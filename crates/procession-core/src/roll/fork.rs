@@ -33,8 +33,8 @@ pub(super) fn was_forked() -> bool {
 /// Whether children of a fork inherit references to shared objects from this process.
 static BEARS_STRANGERS: AtomicBool = AtomicBool::new(false);
 
-/// From now on the children that this process forks take over no reference to any shared object, as a zygote's: they count as born afresh,
-/// and pin nothing.
+/// From now on the children that this process forks take over no reference to any shared object, as those of a zygote that holds none: they
+/// count as born afresh, and pin nothing.
 pub fn bears_strangers() {
     BEARS_STRANGERS.store(true, Ordering::Relaxed);
 }

@@ -3,7 +3,7 @@
 use super::channel::attach;
 use super::spare::Spare;
 use super::wire::{Ask, SIZE};
-use crate::arena::Ref;
+use crate::arena::{self, Ref};
 use crate::process::child::timespec;
 use crate::process::record::ChildRecord;
 use crate::process::Exit;
@@ -55,7 +55,10 @@ impl Server {
     /// Serve the requests that come in through `socket`.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         family()?.me();
-        roll::bears_strangers();
+        // What a preloaded module made is inherited by the children, and must outlive the zygote for them.
+        if arena::holds_nothing() {
+            roll::bears_strangers();
+        }
         Ok(Self {
             socket,
             signals: ChildSignals::listen()?,
