@@ -11,8 +11,11 @@ from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutE
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from . import connection, managers, pool, queues, synchronize
     from . import reduction as reduction
 
 __all__ = ()
@@ -40,7 +43,7 @@ class BaseContext:
             raise NotImplementedError("cannot determine number of cpus")
         return count
 
-    def Manager(self):
+    def Manager(self) -> managers.SyncManager:
         """Return a started `SyncManager`: a server process that holds objects for others."""
         from .managers import SyncManager
 
@@ -48,122 +51,132 @@ class BaseContext:
         manager.start()
         return manager
 
-    def Pipe(self, duplex=True):
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
         """Return the two ends of a pipe; not `duplex`: (receiving, sending)."""
         from .connection import Pipe
 
         return Pipe(duplex)
 
-    def Lock(self):
+    def Lock(self) -> synchronize.Lock:
         """Return a lock that any process may release."""
         from .synchronize import Lock
 
         return Lock(ctx=self.get_context())
 
-    def RLock(self):
+    def RLock(self) -> synchronize.RLock:
         """Return a lock that its holder may acquire again."""
         from .synchronize import RLock
 
         return RLock(ctx=self.get_context())
 
-    def Condition(self, lock=None):
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
         """Return a condition variable on `lock`, by default a new `RLock`."""
         from .synchronize import Condition
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value=1):
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
         """Return a semaphore that starts at `value`."""
         from .synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value=1):
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
         """Return a semaphore that may not be released above `value`."""
         from .synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self):
+    def Event(self) -> synchronize.Event:
         """Return a flag that processes can wait for."""
         from .synchronize import Event
 
         return Event(ctx=self.get_context())
 
-    def Barrier(self, parties, action=None, timeout=None):
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
         """Return a barrier for `parties` processes."""
         from .synchronize import Barrier
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize=0):
+    def Queue(self, maxsize: int = 0) -> queues.Queue:
         """Return a queue of at most `maxsize` items; 0: no limit."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize=0):
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
         """Return a queue that counts unfinished items."""
         from .queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self):
+    def SimpleQueue(self) -> queues.SimpleQueue:
         """Return a queue with `put`, `get` and `empty` alone."""
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
 
-    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> pool.Pool:
         """Return a pool of `processes` workers; None: one for each processor."""
         from .pool import Pool
 
         return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
-    def RawValue(self, typecode_or_type, *args):
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """Return a shared ctypes object without a lock."""
         from .sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
-    def RawArray(self, typecode_or_type, size_or_initializer):
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """Return a shared ctypes array without a lock."""
         from .sharedctypes import RawArray
 
         return RawArray(typecode_or_type, size_or_initializer)
 
-    def Value(self, typecode_or_type, *args, lock=True):
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """Return a shared ctypes object with its lock."""
         from .sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
-    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """Return a shared ctypes array with its lock."""
         from .sharedctypes import Array
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
-    def freeze_support(self):
+    def freeze_support(self) -> None:
         """In a frozen executable that was started as a child: be that child, then exit. Otherwise do nothing."""
         if getattr(sys, "frozen", False):
             from .spawn import freeze_support
 
             freeze_support()
 
-    def get_logger(self):
+    def get_logger(self) -> logging.Logger:
         """Return the package's logger."""
         from .util import get_logger
 
         return get_logger()
 
-    def log_to_stderr(self, level=None):
+    def log_to_stderr(self, level: int | str | None = None) -> logging.Logger:
         """Let the package's logger print to standard error, from `level` on; return it."""
         from .util import log_to_stderr
 
         return log_to_stderr(level)
 
-    def log_to_file(self, path, level=None):
+    def log_to_file(
+        self, path: str | os.PathLike[str], level: int | str | None = None
+    ) -> logging.Logger:
         """Let the package's logger, in this process and all its children to come, append to the file `path`.
 
         Each record is one write: no line is lost or torn. Returns the logger; OSError if the file cannot be opened.
@@ -172,23 +185,23 @@ class BaseContext:
 
         return log_to_file(path, level)
 
-    def allow_connection_pickling(self):
+    def allow_connection_pickling(self) -> None:
         """Let connections and sockets be sent between processes."""
         from . import connection  # noqa: F401 - registers its reducers
 
-    def set_executable(self, executable):
+    def set_executable(self, executable: Any) -> None:
         """Set the interpreter that spawn and forkserver start, for programs that embed Python."""
         from .spawn import set_executable
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names, *, on_error="ignore"):
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
         """Set the modules that the fork server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
         from .forkserver import set_forkserver_preload
 
         set_forkserver_preload(module_names, on_error=on_error)
 
-    def get_context(self, method=None):
+    def get_context(self, method: str | None = None) -> BaseContext:
         """Return the context of a start method; None: this one. ValueError if there is no such method."""
         if method is None:
             return self
@@ -199,11 +212,11 @@ class BaseContext:
         context._check_available()
         return context
 
-    def get_start_method(self, allow_none=False):
+    def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the name of the start method."""
         return self._name
 
-    def set_start_method(self, method, force=False):
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Set the start method: possible in the default context alone."""
         raise ValueError("cannot set start method of concrete context")
 
@@ -216,7 +229,7 @@ class BaseContext:
     def reducer(self, reduction):
         globals()["reduction"] = reduction
 
-    def _check_available(self):
+    def _check_available(self) -> None:
         pass
 
 
@@ -239,11 +252,11 @@ class DefaultContext(BaseContext):
 
     Process = Process
 
-    def __init__(self, context):
+    def __init__(self, context: BaseContext) -> None:
         self._default_context = context
-        self._actual_context = None
+        self._actual_context: BaseContext | None = None
 
-    def get_context(self, method=None):
+    def get_context(self, method: str | None = None) -> BaseContext:
         """Return the context of a start method; None: the one in use, which from now on is settled."""
         if method is not None:
             return super().get_context(method)
@@ -251,7 +264,7 @@ class DefaultContext(BaseContext):
             self._actual_context = self._default_context
         return self._actual_context
 
-    def set_start_method(self, method, force=False):
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Set the start method. RuntimeError if it is settled already and not `force`."""
         if self._actual_context is not None and not force:
             if process.current_process()._inheriting:
@@ -261,13 +274,13 @@ class DefaultContext(BaseContext):
             raise RuntimeError("context has already been set")
         self._actual_context = None if method is None and force else self.get_context(method)
 
-    def get_start_method(self, allow_none=False):
+    def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the name of the start method and settle it; `allow_none`: None if it is not settled."""
         if self._actual_context is None and allow_none:
             return None
         return self.get_context()._name
 
-    def get_all_start_methods(self):
+    def get_all_start_methods(self) -> list[str]:
         """Return the start methods that this system supports, the default one first."""
         default = self._default_context._name
         return [default, *(name for name in _concrete_contexts if name != default)]
@@ -334,7 +347,7 @@ class ForkServerContext(BaseContext):
     Process = ForkServerProcess
 
 
-_concrete_contexts = {
+_concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),

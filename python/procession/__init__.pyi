@@ -1,0 +1,72 @@
+"""The package's names: the methods of the default context, which `__init__.py` puts there when it is imported."""
+
+from typing import Any
+
+from . import context as context
+from ._errors import (
+    AuthenticationError as AuthenticationError,
+)
+from ._errors import (
+    BrokenPool as BrokenPool,
+)
+from ._errors import (
+    BufferTooShort as BufferTooShort,
+)
+from ._errors import (
+    OwnerDied as OwnerDied,
+)
+from ._errors import (
+    ProcessError as ProcessError,
+)
+from ._errors import (
+    TimeoutError as TimeoutError,
+)
+from ._errors import (
+    WorkerDied as WorkerDied,
+)
+from .context import Process as Process
+from .process import (
+    active_children as active_children,
+)
+from .process import (
+    current_process as current_process,
+)
+from .process import (
+    parent_process as parent_process,
+)
+
+SUBDEBUG: int
+SUBWARNING: int
+reducer: Any
+
+def install() -> None: ...
+
+Array = context._default_context.Array
+Barrier = context._default_context.Barrier
+BoundedSemaphore = context._default_context.BoundedSemaphore
+Condition = context._default_context.Condition
+Event = context._default_context.Event
+JoinableQueue = context._default_context.JoinableQueue
+Lock = context._default_context.Lock
+Manager = context._default_context.Manager
+Pipe = context._default_context.Pipe
+Pool = context._default_context.Pool
+Queue = context._default_context.Queue
+RLock = context._default_context.RLock
+RawArray = context._default_context.RawArray
+RawValue = context._default_context.RawValue
+Semaphore = context._default_context.Semaphore
+SimpleQueue = context._default_context.SimpleQueue
+Value = context._default_context.Value
+allow_connection_pickling = context._default_context.allow_connection_pickling
+cpu_count = context._default_context.cpu_count
+freeze_support = context._default_context.freeze_support
+get_all_start_methods = context._default_context.get_all_start_methods
+get_context = context._default_context.get_context
+get_logger = context._default_context.get_logger
+get_start_method = context._default_context.get_start_method
+log_to_file = context._default_context.log_to_file
+log_to_stderr = context._default_context.log_to_stderr
+set_executable = context._default_context.set_executable
+set_forkserver_preload = context._default_context.set_forkserver_preload
+set_start_method = context._default_context.set_start_method
