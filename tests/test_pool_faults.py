@@ -102,7 +102,7 @@ def test_the_others_go_on(pool):
 
 def test_a_worker_killed_while_idle(pool):
     assert pool.map(square, [1, 2]) == [1, 4]
-    os.kill(pool._pool[0].pid, signal.SIGKILL)
+    pool._pool[0].kill()
     assert pool.map(square, range(50), 1) == [x * x for x in range(50)]
 
 
@@ -110,7 +110,7 @@ def test_all_workers_killed_at_once(pool):
     for _ in range(5):
         assert pool.map(square, [1, 2]) == [1, 4]
         for process in list(pool._pool):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # one that ended and was reaped is left alone
     assert pool.map_async(square, range(50), 1).get(30) == [x * x for x in range(50)]
 
 
@@ -389,7 +389,7 @@ def test_a_random_killer(context):
                 workers = [one for one in list(pool._pool) if pool._core.is_ready(one._place)]
                 if workers:
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(workers[0].pid, signal.SIGKILL)
+                        workers[0].kill()
 
         killer = threading.Thread(target=shoot)
         killer.start()
