@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -388,8 +387,7 @@ def test_a_random_killer(context):
                 # A starting interpreter takes longer than that: shoot those that are at work.
                 workers = [one for one in list(pool._pool) if pool._core.is_ready(one._place)]
                 if workers:
-                    with contextlib.suppress(ProcessLookupError):
-                        workers[0].kill()
+                    workers[0].kill()
 
         killer = threading.Thread(target=shoot)
         killer.start()
