@@ -38,7 +38,7 @@ lint: setup      ## rustfmt, clippy, ruff, mypy
 bench: setup     ## side by side with the standard library, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)
 
-conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern Queue"
+conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern '*Queue*' --repeat 5"
 	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
 
 clean:           ## remove what was built

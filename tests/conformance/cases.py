@@ -1,24 +1,87 @@
-"""Lists or runs the cases of one start method; used by run.py inside the conformance environment."""
+"""Lists or runs the cases of one start method; `run.py` calls it with the interpreter of the conformance environment.
+
+    python -m cases list METHOD                          {suite: {class: [tests]}} as JSON
+    python -m cases run METHOD SUITE CLASS RESULTS TEST...   a line for each event in the file RESULTS
+
+All of it is CPython's own code, found where the interpreter has it.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
+import importlib.util
 import json
+import pkgutil
 import signal
 import sys
 import unittest
 
+FUTURES = "test.test_concurrent_futures"
+
+
+def modules(suite: str, method: str) -> list[str]:
+    """The modules that hold the suite's classes; none if this interpreter came without it."""
+    if suite == "multiprocessing":
+        return [f"conformance_{method}"]
+    if suite == "main_handling":
+        return ["test.test_multiprocessing_main_handling"]
+    try:
+        spec = importlib.util.find_spec(FUTURES)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is None:  # one file until 3.11
+        return [FUTURES]
+    parts = pkgutil.iter_modules(spec.submodule_search_locations)
+    return [f"{FUTURES}.{part.name}" for part in parts if part.name.startswith("test_")]
+
+
+def tests(suite: str, method: str, cls: type[unittest.TestCase]) -> list[str]:
+    """The names of the class's tests that belong to the start method."""
+    names = unittest.defaultTestLoader.getTestCaseNames(cls)
+    if suite == "multiprocessing":
+        return list(names)
+    own = getattr(cls, "start_method" if suite == "main_handling" else "ctx", None)
+    # One class of the futures tests several methods, each in a test that bears its name.
+    return [name for name in names if own == method or (own is None and name == f"test_{method}")]
+
+
+def classes(suite: str, method: str) -> dict[str, type[unittest.TestCase]]:
+    """The suite's classes that have tests of the start method, by name."""
+    found = {}
+    for module in modules(suite, method):
+        for name, cls in vars(importlib.import_module(module)).items():
+            if (
+                isinstance(cls, type)
+                and issubclass(cls, unittest.TestCase)
+                and cls.__module__ == module
+                and tests(suite, method, cls)
+            ):
+                found[name] = cls
+    return dict(sorted(found.items()))
+
 
 class Report(unittest.TextTestResult):
-    """Prints one line for each test as it ends."""
+    """Writes a line when a test starts and one when it ends, so that a hang or a crash has a name."""
+
+    results: str
 
     def _say(self, test: unittest.TestCase, status: str) -> None:
-        name = getattr(test, "_testMethodName", str(test))
-        print(f"\nRESULT\t{name}\t{status}", flush=True)
+        # What stands for a class or module whose setting up failed or was skipped has no method: it speaks for all.
+        with open(self.results, "a") as file:
+            file.write(f"{getattr(test, '_testMethodName', '*')}\t{status}\n")
+
+    def startTest(self, test):
+        super().startTest(test)
+        self._say(test, "started")
 
     def addSuccess(self, test):
         super().addSuccess(test)
         self._say(test, "ok")
+
+    addExpectedFailure = addSuccess
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
@@ -28,31 +91,44 @@ class Report(unittest.TextTestResult):
         super().addError(test, err)
         self._say(test, "fail")
 
-    addExpectedFailure = addSuccess
-
     def addFailure(self, test, err):
         super().addFailure(test, err)
         self._say(test, "fail")
+
+    def addUnexpectedSuccess(self, test):
+        super().addUnexpectedSuccess(test)
+        self._say(test, "fail")
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._say(test, "fail")
 
 
 def main() -> None:
     # A driver in the background inherits SIGINT ignored; the tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     action, method, *rest = sys.argv[1:]
-    module = importlib.import_module(f"conformance_{method}")
-    loader = unittest.defaultTestLoader
     if action == "list":
-        cases = {
-            name: list(loader.getTestCaseNames(cls))
-            for name, cls in sorted(vars(module).items())
-            if isinstance(cls, type) and issubclass(cls, unittest.TestCase)
+        suites = ("multiprocessing", "main_handling", "futures")
+        listing = {
+            suite: {name: tests(suite, method, cls) for name, cls in classes(suite, method).items()}
+            for suite in suites
         }
-        print(json.dumps({name: tests for name, tests in cases.items() if tests}))
+        print(json.dumps(listing))
         return
-    name, *tests = rest
-    cls = getattr(module, name)
-    suite = unittest.TestSuite([cls(test) for test in tests])
-    unittest.TextTestRunner(sys.stdout, resultclass=Report, verbosity=0).run(suite)
+    suite, name, Report.results, limit, *wanted = rest
+    # Before the runner ends us: where a hang is.
+    faulthandler.dump_traceback_later(float(limit), exit=False)
+    cls = classes(suite, method)[name]
+    cases = unittest.TestSuite([cls(test) for test in wanted])
+    unittest.TextTestRunner(sys.stdout, resultclass=Report, verbosity=2).run(cases)
+    faulthandler.cancel_dump_traceback_later()
+    from test import support
+
+    if support.environment_altered:
+        with open(Report.results, "a") as file:
+            file.write("(left behind)\tfail\n")
 
 
 if __name__ == "__main__":

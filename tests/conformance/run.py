@@ -1,14 +1,15 @@
-"""CPython's own multiprocessing tests, run from the interpreter's folder against procession.
+"""CPython's own multiprocessing tests, run from the interpreter's folder, unmodified, against procession.
 
-A virtual environment of its own carries a ``.pth`` file that puts procession under the name
-``multiprocessing`` before anything else is imported; that reaches children started with ``-E`` and ``-I`` too.
-Each test class runs in a process group of its own with a time limit, so that one hang cannot stop the rest.
+`_test_multiprocessing`, `test_multiprocessing_main_handling` and the process pools of `test_concurrent_futures`. Each test class runs in a
+process group and a working folder of its own with a time limit, so that one hang cannot stop the rest. `skips.txt` names the tests that
+do not count, and why; `baseline.txt` says what the standard library achieves. Exit code 0: every test that counts passed in every run.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import fnmatch
 import json
 import os
@@ -17,45 +18,34 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+
+import environment
+import report
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-CASES = """\
-from test._test_multiprocessing import install_tests_in_module_dict
-install_tests_in_module_dict(globals(), {method!r})
-"""
+GOOD = ("ok", "skip")
 
 
-def environment(python: str, standin: bool) -> str:
-    """Make (once) the virtual environment, and return its interpreter."""
-    out = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_python_version())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    version = out.stdout.strip()
-    name = f"conformance-{version}" + ("" if standin else "-standard")
-    venv = ROOT / ".build" / name
-    site = venv / "lib" / f"python{version}" / "site-packages"
-    if not site.exists():
-        subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
-    cases = venv / "cases"
-    cases.mkdir(exist_ok=True)
-    for method in ("fork", "spawn", "forkserver"):
-        (cases / f"conformance_{method}.py").write_text(CASES.format(method=method))
-    lines = [str(cases), str(HERE)]
-    if standin:
-        lines += [str(ROOT / "python"), "import procession; procession.install()"]
-    (site / "conformance.pth").write_text("\n".join(lines) + "\n")
-    return str(venv / "bin" / "python")
+def skip_list() -> dict[str, str]:
+    """Pattern of test -> reason."""
+    lines = (HERE / "skips.txt").read_text().splitlines()
+    return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
 
 
 def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
-    """Run ``command`` in its own session; its exit code (None when it had to be stopped) and output."""
-    with tempfile.TemporaryFile("w+") as output:
+    """Run a command in its own session; its exit code (None when it had to be stopped) and output."""
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as output,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            start_new_session=True,
         )
         try:
             code: int | None = process.wait(limit)
@@ -70,52 +60,114 @@ def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
         return code, output.read()
 
 
+def run_class(command: list[str], tests: list[str], limit: float) -> tuple[dict[str, str], str]:
+    """Run tests of one class: what became of each, and their output. After a hang or a crash the rest runs anew."""
+    statuses: dict[str, str] = {}
+    text = ""
+    while left := [test for test in tests if test not in statuses]:
+        with tempfile.NamedTemporaryFile("r") as results:
+            code, output = run_group([*command, results.name, str(max(limit - 5, 1)), *left], limit)
+            events = [line.rstrip("\n").split("\t") for line in results]
+        text += output
+        running = None
+        for test, status in events:
+            if status == "started":
+                running = test
+                statuses[test] = "crash" if code is not None else "hang"
+            elif test == "*":  # the class as a whole
+                statuses.update((name, status) for name in left if name not in statuses)
+            elif statuses.get(test) != "fail":
+                statuses[test] = status
+        if running is None and not events:
+            statuses.update((test, "crash" if code is not None else "hang") for test in left)
+    return statuses, text
+
+
+def run_method(
+    python: str, method: str, args: argparse.Namespace
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Run what is wanted of one start method: {suite: {test: status}}, and the suites that are not there."""
+    command = [python, "-m", "cases"]
+    listing = subprocess.run([*command, "list", method], stdout=subprocess.PIPE, text=True)
+    if listing.returncode:
+        raise SystemExit("the interpreter cannot list its tests")
+    skips = skip_list()
+    statuses: dict[str, dict[str, str]] = {}
+    work = []
+    missing = []
+    for suite, classes in json.loads(listing.stdout).items():
+        if args.suite and suite not in args.suite:
+            continue
+        if not classes:
+            missing.append(suite)
+        statuses[suite] = {}
+        for name, tests in classes.items():
+            names = [f"{name}.{test}" for test in tests]
+            names = [test for test in names if fnmatch.fnmatch(test, args.pattern)]
+            excused = {test for test in names for glob in skips if fnmatch.fnmatch(test, glob)}
+            if not args.standard and not args.all:
+                statuses[suite].update(dict.fromkeys(excused, "excused"))
+                names = [test for test in names if test not in excused]
+            if names:
+                work.append((suite, name, [test.partition(".")[2] for test in names]))
+
+    def one(suite: str, name: str, tests: list[str]) -> None:
+        found, output = run_class([*command, "run", method, suite, name], tests, args.limit)
+        bad = [f"{name}.{test}" for test, status in found.items() if status not in GOOD]
+        statuses[suite].update((f"{name}.{test}", status) for test, status in found.items())
+        for test in bad:
+            print(f"{method:<12}{test}: {statuses[suite][test]}", flush=True)
+        if args.verbose and bad:
+            print(output, flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for done in [pool.submit(one, *item) for item in work]:
+            done.result()
+    return statuses, missing
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter whose suite to run")
-    parser.add_argument("--method", action="append", choices=["fork", "spawn", "forkserver"])
-    parser.add_argument("--pattern", default="*", help="test ids, e.g. '*Queue*'")
-    parser.add_argument("--limit", type=float, default=300, help="seconds for a class")
-    parser.add_argument("--standard", action="store_true", help="run the standard library instead")
+    parser.add_argument("--method", action="append", choices=environment.METHODS)
+    parser.add_argument("--suite", action="append", choices=report.SUITES)
+    parser.add_argument("--pattern", default="*", help="which tests, e.g. 'With*Queue.test_[pg]*'")
+    parser.add_argument("--repeat", type=int, default=1, help="runs, each of which must pass")
+    parser.add_argument("--jobs", type=int, default=1, help="test classes at the same time")
+    parser.add_argument("--limit", type=float, default=150, help="seconds that a class may take")
+    parser.add_argument("--all", action="store_true", help="also what skips.txt excuses")
+    parser.add_argument("--standard", action="store_true", help="test the standard library instead")
     parser.add_argument("--verbose", action="store_true", help="print the output of failures")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write docs/compatibility.md from all full runs so far",
+    )
     args = parser.parse_args()
 
-    python = environment(args.python, not args.standard)
-    totals: dict[str, collections.Counter[str]] = {}
-    bad: list[str] = []
-    for method in args.method or ["fork", "spawn", "forkserver"]:
-        totals[method] = collections.Counter()
-        listing = subprocess.run(
-            [python, "-m", "cases", "list", method], capture_output=True, text=True, check=False
-        )
-        if listing.returncode:
-            print(listing.stderr)
-            return 2
-        for name, tests in json.loads(listing.stdout).items():
-            wanted = [t for t in tests if fnmatch.fnmatch(f"{name}.{t}", args.pattern)]
-            if not wanted:
-                continue
-            code, output = run_group(
-                [python, "-m", "cases", "run", method, name, *wanted], args.limit
-            )
-            seen = dict(
-                line.split("\t")[1:3] for line in output.splitlines() if line.startswith("RESULT\t")
-            )
-            for test in wanted:
-                status = seen.get(test, "hang" if code is None else "no result")
-                totals[method][status] += 1
-                if status not in ("ok", "skip"):
-                    bad.append(f"{method} {name}.{test}: {status}")
-                    print(bad[-1], flush=True)
-            if args.verbose and any(seen.get(t) not in ("ok", "skip") for t in wanted):
-                print(output)
-    print(f"\n{'method':<12}{'ok':>6}{'skip':>6}{'fail':>6}{'hang':>6}{'no result':>11}")
-    for method, count in totals.items():
-        print(
-            f"{method:<12}{count['ok']:>6}{count['skip']:>6}{count['fail']:>6}"
-            f"{count['hang']:>6}{count['no result']:>11}"
-        )
-    return bool(bad)
+    python = environment.prepare(args.python, args.standard)
+    version = environment.ask(python, "platform.python_version()")
+    complete = args.pattern == "*" and not (args.suite or args.all)
+    results = []
+    for method in args.method or environment.METHODS:
+        start = time.monotonic()
+        runs = collections.defaultdict(lambda: collections.defaultdict(list))
+        missing: list[str] = []
+        for _ in range(args.repeat):
+            found, missing = run_method(python, method, args)
+            for suite, statuses in found.items():
+                for test, status in statuses.items():
+                    runs[suite][test].append(status)
+        result = report.Result(version, method, runs, missing, time.monotonic() - start)
+        results.append(result)
+        if complete and not args.standard:
+            result.save()
+    report.print_table(results, complete)
+    if args.report:
+        report.write(skip_list())
+    return any(result.bad() for result in results)
 
 
 if __name__ == "__main__":
