@@ -13,9 +13,10 @@ from types import ModuleType, TracebackType
 __all__: list[str] = []
 
 USAGE = """\
-usage: procession run [--start-method fork|spawn|forkserver] (script.py | -m module | -c code) [args...]
+usage: procession run [--start-method fork|spawn|forkserver] [script.py | folder | archive | -m module | -c code | -] [args...]
 
-Run a Python program in which `import multiprocessing` means procession.
+Run a Python program in which `import multiprocessing` means procession, here and in all it starts. Without a program, or with -, it is
+read from standard input. Options of the interpreter come first: python -O -m procession run script.py.
 """
 
 
@@ -41,21 +42,18 @@ def main(argv: list[str] | None = None) -> int:
     if args and args[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return 0
-    if not args or (args[0] in ("-m", "-c") and len(args) < 2):
-        return _misused("there is no program to run")
-    if args[0].startswith("-") and args[0] not in ("-", "-m", "-c"):
+    if args and args[0] in ("-m", "-c") and len(args) < 2:
+        return _misused(f"{args[0]} takes an argument")
+    if args and args[0].startswith("-") and args[0] not in ("-", "-m", "-c"):
         return _misused(f"unknown option {args[0]}")
 
     from . import context
-    from ._install import install
+    from ._install import install_for_run
 
-    if method is not None:
-        if method not in context._concrete_contexts:
-            return _misused(f"unknown start method {method!r}")
-        # The default, not the choice: the program may still say set_start_method().
-        context._default_context._default_context = context._concrete_contexts[method]
-    install()
-    return _run(_program(args))
+    if method is not None and method not in context._concrete_contexts:
+        return _misused(f"unknown start method {method!r}")
+    install_for_run(method)
+    return _run(_program(args or [""]))
 
 
 def _misused(reason: str) -> int:
@@ -77,13 +75,10 @@ def _program(args: list[str]) -> Callable[[], None]:
         run = _source_runner(
             main_module, lambda: compile(args[1], "<string>", "exec", dont_inherit=True)
         )
-    elif args[0] == "-":
+    elif args[0] in ("", "-"):
         sys.argv = args
         _put_first("")
-        main_module.__file__ = "<stdin>"
-        run = _source_runner(
-            main_module, lambda: compile(sys.stdin.read(), "<stdin>", "exec", dont_inherit=True)
-        )
+        run = _stdin_runner(main_module)
     else:
         sys.argv = args
         run = _file_runner(main_module, args[0])
@@ -109,6 +104,26 @@ def _source_runner(module: ModuleType, code: Callable[[], object]) -> Callable[[
     module.__loader__ = BuiltinImporter
 
     return lambda: exec(code(), module.__dict__)  # type: ignore[arg-type]
+
+
+def _stdin_runner(module: ModuleType) -> Callable[[], None]:
+    if not sys.stdin.isatty():
+        module.__file__ = "<stdin>"
+        return _source_runner(
+            module, lambda: compile(sys.stdin.read(), "<stdin>", "exec", dont_inherit=True)
+        )
+
+    def converse() -> None:
+        import code
+
+        try:
+            import readline  # noqa: F401 - lines can be edited
+        except ImportError:
+            pass
+        banner = f"Python {sys.version} on {sys.platform}, with procession as multiprocessing"
+        code.interact(banner, local=module.__dict__, exitmsg="")
+
+    return converse
 
 
 def _file_runner(module: ModuleType, script: str) -> Callable[[], None]:

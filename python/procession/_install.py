@@ -2,12 +2,14 @@
 
 The finder lies in `sys.meta_path`, so that whoever imports `multiprocessing.pool` gets `procession.pool`. Children made by fork
 have it as they begin; those of spawn and forkserver are told by ``spawn.prepare``, before anything of the user's is imported.
+Beneath `procession run` an environment variable tells every interpreter of the same environment: see ``_beneath/sitecustomize.py``.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from importlib._abc import Loader  # importlib.abc loads `typing`
 from importlib.machinery import ModuleSpec
@@ -69,3 +71,34 @@ def install() -> None:
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)
+
+
+#: In the environment beneath `procession run`: ``cache tag:start method, if one was given:sys.prefix``.
+_VARIABLE = "PROCESSION_RUN"
+
+
+def install_for_run(method: str | None) -> None:
+    """`install`, with `method` as the default start method, here and in all interpreters of this environment started beneath."""
+    install()
+    _set_default(method)
+    os.environ[_VARIABLE] = f"{sys.implementation.cache_tag}:{method or ''}:{sys.prefix}"
+    hook = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_beneath")
+    package_folder = os.path.dirname(os.path.dirname(hook))
+    if not os.path.exists(os.path.join(package_folder, "procession_run.pth")):
+        # Not installed, but found on the path: so is the hook to be.
+        rest = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([hook, rest] if rest else [hook])
+
+
+def install_beneath_run() -> None:
+    """`install` in an interpreter started beneath `procession run`, with the start method given there."""
+    install()
+    _set_default(os.environ[_VARIABLE].split(":", 2)[1] or None)
+
+
+def _set_default(method: str | None) -> None:
+    # The default, not the choice: the program may still say set_start_method().
+    if method is not None:
+        from . import context
+
+        context._default_context._default_context = context._concrete_contexts[method]

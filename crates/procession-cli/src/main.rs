@@ -33,8 +33,8 @@ struct Run {
     #[arg(long, value_enum)]
     start_method: Option<StartMethod>,
 
-    /// script.py [args], -m module [args] or -c code [args]
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    /// script.py, folder or archive, -m module, -c code, or - (as nothing at all) for standard input; then its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     program: Vec<OsString>,
 }
 
@@ -134,6 +134,7 @@ mod tests {
     fn the_named_interpreter_comes_before_the_environment() {
         let both = &["procession", "run", "--python", "/p", "-c", "1"];
         assert_eq!(words(both, Some("/venv"))[0], "/p");
+        assert_eq!(words(&["procession", "run"], None), ["python3", "-m", "procession", "run"]);
         let none = &["procession", "run", "-c", "1"];
         assert_eq!(words(none, Some("/venv"))[0], "/venv/bin/python");
         assert_eq!(words(none, None)[0], "python3");
@@ -143,7 +144,6 @@ mod tests {
     fn misuse_is_refused() {
         for args in [
             &["procession"][..],
-            &["procession", "run"],
             &["procession", "run", "--start-method", "thread", "a.py"],
             &["procession", "walk"],
         ] {
