@@ -4,8 +4,10 @@ CARGO  ?= cargo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
-DEV    := pytest pytest-timeout numpy ruff mypy maturin
+DEV    := pytest pytest-timeout numpy ruff mypy pyright maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
+# What pyright fetches for itself.
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.build/pyright
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
@@ -29,11 +31,12 @@ test-rust: .build/nextest
 test-python: setup
 	$(PY) -m pytest -q $(PYTEST_ARGS)
 
-lint: setup      ## rustfmt, clippy, ruff, mypy
+lint: setup      ## rustfmt, clippy, ruff, mypy, stubtest
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(PY) -m ruff check python tests examples benches
 	$(PY) -m mypy
+	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt
 
 bench: setup     ## side by side with the standard library, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)

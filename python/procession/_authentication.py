@@ -25,9 +25,9 @@ MESSAGE_LENGTH = 40
 # Neither side sends more than this before the other is proved; a longer message is refused unread.
 LONGEST_MESSAGE = 256
 
-CHALLENGE = b"#CHALLENGE#"
-WELCOME = b"#WELCOME#"
-FAILURE = b"#FAILURE#"
+CHALLENGE: bytes = b"#CHALLENGE#"
+WELCOME: bytes = b"#WELCOME#"
+FAILURE: bytes = b"#FAILURE#"
 
 _DIGESTS = frozenset({b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"})
 _LEGACY_CHALLENGE_LENGTH = 20

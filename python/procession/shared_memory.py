@@ -11,10 +11,7 @@ import os
 import struct
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -298,10 +295,6 @@ class ShareableList:
         if not 0 <= actual < self._list_len:
             raise IndexError("Requested position out of range.")
         return actual
-
-    if TYPE_CHECKING:  # iterated over by position
-
-        def __iter__(self) -> Iterator[Any]: ...
 
     def __getitem__(self, position: int) -> Any:
         try:

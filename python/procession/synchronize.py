@@ -146,7 +146,7 @@ class Condition(_procession.Condition):
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any) -> None:
         self._create(ctx.RLock() if lock is None else lock)
 
-    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `predicate()` is true, for at most `timeout` seconds; its last result."""
         end = None if timeout is None else time.monotonic() + timeout
         while not (result := predicate()):

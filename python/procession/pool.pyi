@@ -1,0 +1,132 @@
+"""Types of the pools: what a call returns follows from its function."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import GenericAlias, TracebackType
+from typing import Any, Final, Generic, TypeVar
+
+from typing_extensions import Self
+
+from .context import BaseContext
+
+__all__ = ["Pool", "ThreadPool"]
+
+_R = TypeVar("_R")
+_A = TypeVar("_A")
+
+INIT: Final = "INIT"
+RUN: Final = "RUN"
+CLOSE: Final = "CLOSE"
+TERMINATE: Final = "TERMINATE"
+
+class RemoteTraceback(Exception):
+    def __init__(self, tb: str) -> None: ...
+    tb: str
+
+class MaybeEncodingError(Exception):
+    def __init__(self, exc: object, value: object) -> None: ...
+    exc: str
+    value: str
+
+class ApplyResult(Generic[_R]):
+    def __init__(
+        self,
+        pool: Any,
+        job: Any,
+        callback: Callable[[_R], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None: ...
+    def ready(self) -> bool: ...
+    def successful(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> None: ...
+    def get(self, timeout: float | None = None) -> _R: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+
+AsyncResult = ApplyResult
+
+class MapResult(ApplyResult[list[_R]]): ...
+
+class IMapIterator(Iterator[_R]):
+    def __init__(self, pool: Any, job: Any) -> None: ...
+    def __iter__(self) -> Self: ...
+    def next(self, timeout: float | None = None) -> _R: ...
+    def __next__(self, timeout: float | None = None) -> _R: ...
+
+class IMapUnorderedIterator(IMapIterator[_R]): ...
+
+class Pool:
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any: ...
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+    ) -> None: ...
+    def apply(
+        self,
+        func: Callable[..., _R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+    ) -> _R: ...
+    def apply_async(
+        self,
+        func: Callable[..., _R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[_R], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult[_R]: ...
+    def map(
+        self, func: Callable[[_A], _R], iterable: Iterable[_A], chunksize: int | None = None
+    ) -> list[_R]: ...
+    def map_async(
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_R]: ...
+    def starmap(
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[_R]: ...
+    def starmap_async(
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_R]: ...
+    def imap(
+        self, func: Callable[[_A], _R], iterable: Iterable[_A], chunksize: int = 1
+    ) -> IMapIterator[_R]: ...
+    def imap_unordered(
+        self, func: Callable[[_A], _R], iterable: Iterable[_A], chunksize: int = 1
+    ) -> IMapIterator[_R]: ...
+    def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    def join(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None: ...
+    def __del__(self, _warn: Callable[..., object] = ..., RUN: str = "RUN") -> None: ...
+    def __reduce__(self) -> Any: ...
+
+class ThreadPool(Pool):
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None: ...
