@@ -4,10 +4,8 @@ CARGO  ?= cargo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
-DEV    := pytest pytest-timeout numpy ruff mypy pyright maturin
+DEV    := pytest pytest-timeout numpy ruff mypy 'pyright[nodejs]' maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
-# What pyright fetches for itself.
-export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.build/pyright
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
