@@ -252,8 +252,8 @@ class DefaultContext(BaseContext):
 
     Process = Process
 
-    def __init__(self, context: BaseContext) -> None:
-        self._default_context = context
+    def __init__(self, context: BaseContext | None = None) -> None:
+        self._default_context = context or _concrete_contexts[_DEFAULT_METHOD]
         self._actual_context: BaseContext | None = None
 
     def get_context(self, method: str | None = None) -> BaseContext:
@@ -352,9 +352,8 @@ _concrete_contexts: dict[str, BaseContext] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context = DefaultContext(
-    _concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"]
-)
+_DEFAULT_METHOD = "forkserver" if sys.version_info >= (3, 14) else "fork"
+_default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 
+from . import AuthenticationError as AuthenticationError
 from . import popen_fork, process, spawn, util
 from ._procession import (
     Child,

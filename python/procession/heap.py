@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from ._procession import SharedBytes
+from .context import assert_spawning as assert_spawning
 
 __all__ = ["BufferWrapper"]
 

@@ -12,7 +12,7 @@ import queue
 import threading
 from typing import Any
 
-from . import connection, process, util
+from . import connection, get_context, process, util
 from ._manager_proxies import (
     AcquirerProxy,
     Array,
@@ -51,6 +51,7 @@ from ._manager_server import (
     public_methods,
 )
 from .context import ProcessError, reduction
+from .context import get_spawning_popen as get_spawning_popen
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
@@ -105,9 +106,7 @@ class BaseManager:
         self._serializer = serializer
         self._Listener, self._Client = listener_client[serializer]
         if ctx is None:
-            from .context import _default_context
-
-            ctx = _default_context.get_context()
+            ctx = get_context()
         self._ctx = ctx
         self._shutdown_timeout = shutdown_timeout
 

@@ -6,19 +6,21 @@ become tasks, and what errors look like. `_crew` looks after the workers, `_pool
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from . import util
+from . import TimeoutError as TimeoutError
+from . import get_context, util
 from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._errors import WorkerDied
 from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._procession import PoolCore
-from .context import _default_context
 from .reduction import ForkingPickler
 
 __all__ = ["Pool", "ThreadPool"]
@@ -38,6 +40,38 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return self.tb
+
+
+class ExceptionWithTraceback:
+    """An exception that arrives in another process with its traceback as text, its ``__cause__``."""
+
+    def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
+        import traceback
+
+        text = "".join(traceback.format_exception(type(exc), exc, tb))
+        self.exc = exc
+        # As a frame of it may hold what cannot travel, or should not live on.
+        self.exc.__traceback__ = None
+        self.tb = f'\n"""\n{text}"""'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_exc, (self.exc, self.tb)
+
+
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
+    """Give an exception the text `tb` as its cause."""
+    exc.__cause__ = RemoteTraceback(tb)
+    return exc
+
+
+def mapstar(args: Any) -> list[Any]:
+    """``list(map(*args))``: what the standard library's workers are told to do with a chunk."""
+    return list(map(*args))
+
+
+def starmapstar(args: Any) -> list[Any]:
+    """The same, for items that are the arguments of a call."""
+    return list(itertools.starmap(*args))
 
 
 class MaybeEncodingError(Exception):
@@ -148,7 +182,7 @@ class Pool:
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
-        self._ctx = context or _default_context.get_context()
+        self._ctx = context or get_context()
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs

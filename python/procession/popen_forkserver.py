@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import forkserver, popen_fork, spawn
 from ._procession import Child
+from .context import set_spawning_popen as set_spawning_popen
 from .process import BaseProcess
 
 __all__ = ["Popen"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import popen_fork, spawn
 from ._procession import Child, arena_fd, spawn_exec, zygote_channel
+from .context import set_spawning_popen as set_spawning_popen
 from .process import BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load

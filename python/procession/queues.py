@@ -9,12 +9,13 @@ receiver's alone, except that it stays common to the receiver and children that 
 from __future__ import annotations
 
 import types
-from queue import Empty, Full
+from queue import Empty as Empty
+from queue import Full as Full
 from typing import Any
 
 from . import _procession
 
-__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
 class Queue(_procession.Queue):

@@ -20,9 +20,6 @@ from typing import Any
 from . import context
 
 __all__ = [
-    "ACKNOWLEDGE",
-    "HAVE_SEND_HANDLE",
-    "AbstractReducer",
     "DupFd",
     "ForkingPickler",
     "dump",

@@ -22,7 +22,12 @@ _TRACKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tracker.py
 _LONGEST_MESSAGE = 512
 
 
-def _refuse(name: str) -> None:
+class ReentrantCallError(RuntimeError):
+    """Of the standard library's tracker, which a finalizer may call while it is being called; this one takes that."""
+
+
+def cleanup_noop(name: str) -> None:
+    """Refuse: nothing of this type is ever registered."""
     raise RuntimeError("noop should never be registered or cleaned up")
 
 
@@ -34,7 +39,7 @@ def _unlink_shared_memory(name: str) -> None:
 
 # What removes a name; the process has its own copy. 'noop' and 'dummy' are for tests.
 _CLEANUP_FUNCS: dict[str, Any] = {
-    "noop": _refuse,
+    "noop": cleanup_noop,
     "dummy": lambda name: None,
     "shared_memory": _unlink_shared_memory,
 }

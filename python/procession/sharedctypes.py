@@ -9,7 +9,8 @@ import ctypes
 import weakref
 from typing import Any
 
-from . import heap
+from . import get_context, heap
+from .context import assert_spawning as assert_spawning
 from .context import reduction
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
@@ -77,16 +78,10 @@ def _locked(obj: Any, lock: Any, ctx: Any) -> Any:
     if lock is False:
         return obj
     if lock is True or lock is None:
-        lock = (ctx or _context()).RLock()
+        lock = (ctx or get_context()).RLock()
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     return synchronized(obj, lock, ctx)
-
-
-def _context() -> Any:
-    from .context import _default_context
-
-    return _default_context.get_context()
 
 
 def copy(obj: Any) -> Any:
@@ -168,7 +163,7 @@ class SynchronizedBase:
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         self._obj = obj
-        self._lock = lock if lock else (ctx or _context()).RLock()
+        self._lock = lock if lock else (ctx or get_context()).RLock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
 

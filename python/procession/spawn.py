@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _install, process, util
-from .context import _default_context, _force_start_method, set_spawning_popen
+from . import _install, get_start_method, process, util
+from . import set_start_method as set_start_method
+from .context import _force_start_method, set_spawning_popen
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ __all__ = [
     "import_main_path",
     "set_executable",
 ]
+
+#: Whether this is a frozen Windows executable, or a Windows service.
+WINEXE = WINSERVICE = False
 
 _python_exe: bytes | None = os.fsencode(sys.executable) if sys.executable else None
 
@@ -196,7 +200,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
         "dir": os.getcwd(),
-        "start_method": _default_context.get_start_method(),
+        "start_method": get_start_method(allow_none=True),
         "installed": _install.is_installed(),
     }
     if util._logger is not None:
@@ -243,7 +247,7 @@ def prepare(data: dict[str, Any]) -> None:
         os.chdir(data["dir"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
-    if "start_method" in data:
+    if data.get("start_method") is not None:
         _force_start_method(data["start_method"])
     if "init_main_from_name" in data:
         _fixup_main_from_name(data["init_main_from_name"])

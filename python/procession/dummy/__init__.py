@@ -35,7 +35,7 @@ __all__ = [
 class DummyProcess(threading.Thread):
     """A thread with a process's attributes."""
 
-    def __init__(self, group=None, target=None, name=None, args=(), kwargs={}):  # noqa: B006 - only read
+    def __init__(self, group=None, target=None, name=None, args=(), kwargs=None):
         threading.Thread.__init__(self, group, target, name, args, kwargs)
         self._pid = None
         self._children = weakref.WeakKeyDictionary()

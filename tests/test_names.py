@@ -1,0 +1,263 @@
+"""The public face, name by name: what the running Python's `multiprocessing` has, procession has, and it is called in the same way."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import types
+
+import pytest
+
+MODULES = [
+    "",
+    "connection",
+    "context",
+    "dummy",
+    "dummy.connection",
+    "forkserver",
+    "heap",
+    "managers",
+    "pool",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
+    "process",
+    "queues",
+    "reduction",
+    "resource_sharer",
+    "resource_tracker",
+    "shared_memory",
+    "sharedctypes",
+    "spawn",
+    "synchronize",
+    "util",
+]
+
+#: What we add to a module's `__all__`, and why.
+ADDED = {
+    "": {
+        "BrokenPool": "a pool whose workers cannot start says so",
+        "OwnerDied": "the holder of a lock died",
+        "WorkerDied": "the worker of a task died",
+        "install": "stand in under the name multiprocessing",
+        "log_to_file": "the log of all processes, whole lines",
+    },
+    "util": {
+        "log_to_file": "the log of all processes, whole lines",
+        "warn": "of 3.14, everywhere",
+    },
+}
+
+#: Parameters that we add, and why. Calls that give positions alone cannot meet them.
+ADDED_PARAMETERS = {
+    "digest_name": "of 3.12, everywhere: how a peer proves itself",
+    "on_error": "of 3.15, everywhere: what the fork server does about a module that it cannot import",
+    "track": "of 3.13, everywhere: whether the resource tracker knows the segment",
+}
+
+#: Parameters that newer Pythons let be None, and we everywhere.
+NONE_IN_NEWER = ("context", "kwargs")
+
+#: Names of the standard library's machinery that is not ours, and names whose arguments are that machinery's.
+MACHINERY = {
+    "connection.BUFSIZE": "how much its connections read at a time",
+    "connection.MESSAGE_LENGTH": "how much chance its challenges hold: 20 bytes before 3.12, which we take still",
+    "forkserver.MAXFDS_TO_SEND": "how much its server takes over a socket",
+    "forkserver.main": "what its server is started with",
+    "forkserver.read_signed": "its server's answers",
+    "forkserver.write_signed": "its server's answers",
+    "heap.Arena": "its arenas are files",
+    "heap.Heap": "its heap divides memory; ours is in the engine",
+    "heap.rebuild_arena": "its arenas travel as descriptors",
+    "heap.reduce_arena": "its arenas travel as descriptors",
+    "pool.ApplyResult": "made by pools alone",
+    "pool.AsyncResult": "made by pools alone",
+    "pool.IMapIterator": "made by pools alone",
+    "pool.IMapUnorderedIterator": "made by pools alone",
+    "pool.MapResult": "made by pools alone",
+    "pool.job_counter": "its numbers of jobs",
+    "pool.worker": "the loop of its workers, over pipes",
+    "resource_tracker.ResourceTracker": "ours may be the family's or one's own",
+    "resource_tracker.main": "what its tracker is started with",
+    "sharedctypes.template": "the text that its properties are compiled from",
+    "spawn.spawn_main": "what a child is started with",
+    "synchronize.SemLock": "its locks are named semaphores; ours are made by their own classes",
+}
+
+
+#: Modules whose names the other modules import for their own use.
+OWN_TOOLS = ("multiprocessing.util", "multiprocessing.connection")
+
+
+def standard(name):
+    return importlib.import_module("multiprocessing" + (name and "." + name))
+
+
+def own(name):
+    return importlib.import_module("procession" + (name and "." + name))
+
+
+def public_names(module):
+    """What a program could import from a module of the standard library's: not what it took from elsewhere itself."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or isinstance(value, types.ModuleType):
+            continue
+        origin = getattr(value, "__module__", None) or "multiprocessing"
+        if origin in OWN_TOOLS and origin != module.__name__:
+            origin = ""
+        if origin.startswith("multiprocessing") or name in getattr(module, "__all__", ()):
+            yield name, value
+
+
+def parameters(function, is_method):
+    """How a function is called; None if that cannot be known, as of some that are built in."""
+    try:
+        found = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        return None
+    if is_method and found and found[0].name in ("self", "cls"):
+        # What is written in Rust takes it by position alone.
+        found = found[1:]
+    return {parameter.name: parameter for parameter in found}
+
+
+def same_default(name, theirs, ours):
+    if name in NONE_IN_NEWER and ours is None:
+        return True
+    if isinstance(theirs, dict):
+        return isinstance(ours, dict)
+    return (
+        theirs == ours
+        or repr(theirs) == repr(ours)
+        or getattr(theirs, "__name__", 0) == getattr(ours, "__name__", 1)
+    )
+
+
+def difference(theirs, ours):
+    """What differs between two signatures; None if nothing does."""
+    if theirs is None:
+        return None
+    if ours is None:
+        return "is not known"
+    added = {name for name in ours if name not in theirs}
+    for name in added:
+        if name not in ADDED_PARAMETERS or list(theirs) != list(ours)[: len(theirs)]:
+            return f"has {name}"
+    if list(theirs) != [name for name in ours if name not in added]:
+        return f"takes {list(ours)}, not {list(theirs)}"
+    for name, parameter in theirs.items():
+        if parameter.kind is not ours[name].kind:
+            return f"takes {name} as {ours[name].kind.description}"
+        if not same_default(name, parameter.default, ours[name].default):
+            return f"has {name}={ours[name].default!r}, not {parameter.default!r}"
+    return None
+
+
+def compare_callable(path, theirs, ours, is_method=False):
+    if callable(theirs) and theirs is not ours:
+        assert callable(ours), path
+        found = difference(parameters(theirs, is_method), parameters(ours, is_method))
+        if found:
+            yield f"{path} {found}"
+
+
+def compare_class(path, theirs, ours):
+    """Its public methods and attributes, and the special methods that it has of its own."""
+    special = {
+        name
+        for base in theirs.__mro__
+        if base.__module__.startswith("multiprocessing")
+        for name in vars(base)
+        if name.startswith("__") and callable(getattr(theirs, name))
+    } - {"__init__", "__new__", "__getattr__", "__del__", "__setstate__", "__annotate_func__"}
+    for name in dir(theirs):
+        if name.startswith("_") and name not in special:
+            continue
+        if not hasattr(ours, name):
+            yield f"{path}.{name} is missing"
+        elif not name.startswith("_"):
+            yield from compare_callable(
+                f"{path}.{name}", getattr(theirs, name), getattr(ours, name), is_method=True
+            )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all(name):
+    theirs, ours = set(getattr(standard(name), "__all__", ())), set(own(name).__all__)
+    assert theirs - ours == set()
+    added = set(ADDED.get(name, ()))
+    if theirs:
+        assert ours - theirs <= added
+    for listed in ours:
+        assert hasattr(own(name), listed)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_names_and_signatures(name):
+    differences = []
+    for public, theirs in public_names(standard(name)):
+        path = f"{name}.{public}"
+        if path in MACHINERY:
+            continue
+        ours = getattr(own(name), public, MACHINERY)
+        if ours is MACHINERY:
+            differences.append(f"{path} is missing")
+            continue
+        differences += compare_callable(path, theirs, ours)
+        if isinstance(theirs, type):
+            assert isinstance(ours, type), path
+            differences += compare_class(path, theirs, ours)
+        elif isinstance(theirs, (int, str, bytes, float)) and ours != theirs:
+            differences.append(f"{path} is {ours!r}, not {theirs!r}")
+    assert differences == []
+
+
+def test_nothing_else_is_public():
+    """A name in the package beside `__all__` would be a promise that nobody made."""
+    package = own("")
+    names = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert names <= {*package.__all__, "SUBDEBUG", "SUBWARNING", "reducer"}
+
+
+def test_windows_module_says_why_it_is_not_there():
+    with pytest.raises(ImportError):
+        own("popen_spawn_win32")
+
+
+def test_exceptions_are_one():
+    package = own("")
+    assert package.TimeoutError is package.context.TimeoutError is own("pool").TimeoutError
+    assert package.TimeoutError is not TimeoutError
+    assert issubclass(package.TimeoutError, package.ProcessError)
+
+
+# What newer Pythons have and older ones may have too
+
+
+def test_newer_names_are_everywhere():
+    package = own("")
+    assert callable(package.Process.interrupt)
+    assert callable(package.Lock().locked)
+    assert callable(own("util").warn)
+    assert "on_error" in inspect.signature(package.set_forkserver_preload).parameters
+    shared_memory = own("shared_memory")
+    assert "track" in inspect.signature(shared_memory.SharedMemory).parameters
+    managers = own("managers")
+    assert callable(managers.SyncManager.set)
+    for method in ("copy", "clear"):
+        assert callable(getattr(managers.ListProxy, method))
+    for method in ("fromkeys", "__or__", "__ior__", "__reversed__"):
+        assert callable(getattr(managers.DictProxy, method))
+
+
+def test_start_methods_are_the_running_python_s():
+    package = own("")
+    assert package.get_all_start_methods()[0] == (
+        "forkserver" if sys.version_info >= (3, 14) else "fork"
+    )
+    assert set(package.get_all_start_methods()) == {"fork", "spawn", "forkserver"}
