@@ -1,40 +1,17 @@
-"""Connections, listeners, the handshake, and talking to a plain `multiprocessing` of any age."""
+"""Connections, listeners, the handshake."""
 
 import array
 import os
-import pathlib
 import socket
 import struct
-import subprocess
-import sys
 import threading
 
 import pytest
 
-from procession import connection
+from procession import _listening, connection
 from procession.context import AuthenticationError, BufferTooShort
 
 KEY = b"peekaboo"
-
-
-def interpreters():
-    """Interpreters on this machine whose plain `multiprocessing` is talked to: this one, and pyenv's, old and new."""
-    found = {"running": sys.executable}
-    for path in sorted(pathlib.Path.home().glob(".pyenv/versions/3.*/bin/python3")):
-        found[path.parent.parent.name] = str(path)
-    return [pytest.param(path, id=name) for name, path in found.items()]
-
-
-def plain(python, code, *args):
-    """A process of `python` that knows nothing of procession."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.Popen(
-        [python, "-c", code, *map(str, args)],
-        env=environment,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
 
 
 @pytest.fixture(params=["duplex", "simplex", "tcp", "unix"])
@@ -347,7 +324,7 @@ class TestHandshake:
             assert {type(accepted.next()) for _ in range(6)} <= {EOFError, ConnectionResetError}
 
     def test_a_silent_peer_is_refused_in_the_end(self, monkeypatch):
-        monkeypatch.setattr(connection, "CONNECTION_TIMEOUT", 0.05)
+        monkeypatch.setattr(_listening, "CONNECTION_TIMEOUT", 0.05)
         with (
             connection.Listener(family="AF_INET", authkey=KEY) as listener,
             socket.create_connection(listener.address) as silent,
@@ -472,77 +449,6 @@ class TestHandshake:
         for messages in [(b"bogus",), (b"#CHALLENGE#",), (b"#CHALLENGE#" + b"1" * 20, b"bogus")]:
             with pytest.raises(AuthenticationError):
                 connection.answer_challenge(Peer(*messages), KEY)
-
-
-PLAIN_CLIENT = """
-import sys
-from multiprocessing.connection import Client
-from multiprocessing import AuthenticationError
-address, key, size = eval(sys.argv[1]), sys.argv[2].encode(), int(sys.argv[3])
-try:
-    c = Client(address, authkey=key)
-except AuthenticationError as e:
-    print('refused')
-else:
-    c.send(('hello', [1, 2.5, None]))
-    c.send_bytes(b'x' * size)
-    print(c.recv(), len(c.recv_bytes()))
-"""
-
-PLAIN_LISTENER = """
-import sys
-from multiprocessing.connection import Listener
-from multiprocessing import AuthenticationError
-with Listener(eval(sys.argv[1]), sys.argv[2], authkey=sys.argv[3].encode()) as listener:
-    print(listener.address)
-    sys.stdout.flush()
-    try:
-        listener.accept()
-    except AuthenticationError:
-        print('refused')
-    c = listener.accept()
-    obj = c.recv()
-    data = c.recv_bytes()
-    c.send(obj)
-    c.send_bytes(data)
-    print(len(data))
-"""
-
-
-@pytest.mark.parametrize("family", ["AF_INET", "AF_UNIX"])
-@pytest.mark.parametrize("python", interpreters())
-class TestWireCompatibility:
-    def test_plain_client(self, python, family):
-        size = 100_000_000 if python == sys.executable else 1_000_000
-        with (
-            connection.Listener(family=family, authkey=KEY) as listener,
-            Accepted(listener) as accepted,
-        ):
-            with plain(python, PLAIN_CLIENT, repr(listener.address), KEY.decode(), size) as client:
-                peer = accepted.next()
-                assert peer.recv() == ("hello", [1, 2.5, None])
-                data = peer.recv_bytes()
-                assert data == b"x" * size
-                peer._send_bytes(__import__("pickle").dumps("bye", 2))
-                peer.send_bytes(data)
-                assert client.communicate()[0].split() == ["bye", str(size)]
-            with plain(python, PLAIN_CLIENT, repr(listener.address), "wrong", 1) as client:
-                assert isinstance(accepted.next(), AuthenticationError)
-                assert client.communicate()[0].split() == ["refused"]
-
-    def test_plain_listener(self, python, family):
-        size = 100_000_000 if python == sys.executable else 1_000_000
-        with plain(python, PLAIN_LISTENER, None, family, KEY.decode()) as server:
-            address = server.stdout.readline().strip()
-            address = eval(address) if family == "AF_INET" else address
-            with pytest.raises(AuthenticationError):
-                connection.Client(address, authkey=b"wrong")
-            client = connection.Client(address, authkey=KEY)
-            client._send_bytes(__import__("pickle").dumps((1, "two"), 2))
-            client.send_bytes(b"y" * size)
-            assert client.recv() == (1, "two")
-            assert client.recv_bytes() == b"y" * size
-            assert server.communicate()[0].split() == ["refused", str(size)]
 
 
 def test_xml_connections():

@@ -1,4 +1,4 @@
-"""Managers: every shared type, proxies and their reference counts, custom types, remote managers, and plain ones at the other end."""
+"""Managers: every shared type, proxies and their reference counts, custom types, remote managers."""
 
 import array
 import os
@@ -509,84 +509,6 @@ def program(tmp_path):
         )
 
     return run
-
-
-SERVER = """
-import queue, sys
-from PACKAGE.managers import BaseManager
-jobs, results = queue.Queue(), queue.Queue()
-class QueueManager(BaseManager):
-    pass
-QueueManager.register('jobs', callable=lambda: jobs)
-QueueManager.register('results', callable=lambda: results)
-QueueManager.register('registry', dict, exposed=('get', 'update', 'items'))
-if __name__ == '__main__':
-    for number in range(20):
-        jobs.put(number)
-    server = QueueManager(address=('127.0.0.1', 0), authkey=b'abracadabra').get_server()
-    print(server.address[1], flush=True)
-    server.serve_forever()
-"""
-
-WORKER = """
-import os, queue, sys
-from PACKAGE import AuthenticationError
-from PACKAGE.managers import BaseManager
-class QueueManager(BaseManager):
-    pass
-QueueManager.register('jobs')
-QueueManager.register('results')
-if __name__ == '__main__':
-    manager = QueueManager(address=('127.0.0.1', int(sys.argv[1])), authkey=sys.argv[2].encode())
-    try:
-        manager.connect()
-    except AuthenticationError:
-        sys.exit('refused')
-    jobs, results = manager.jobs(), manager.results()
-    while True:
-        try:
-            number = jobs.get(timeout=0.1)
-        except queue.Empty:
-            break
-        results.put((number, number * number, os.getpid()))
-"""
-
-COLLECTOR = """
-import sys
-from PACKAGE.managers import BaseManager
-class QueueManager(BaseManager):
-    pass
-QueueManager.register('results')
-QueueManager.register('registry')
-if __name__ == '__main__':
-    manager = QueueManager(address=('127.0.0.1', int(sys.argv[1])), authkey=b'abracadabra')
-    manager.connect()
-    results = manager.results()
-    got = [results.get() for _ in range(20)]
-    print(sorted((number, square) for number, square, pid in got))
-    table = manager.registry()
-    table.update({1: 2})
-    print(table.get(1), table)
-"""
-
-
-@pytest.mark.parametrize("server_package", ["procession", "multiprocessing"])
-@pytest.mark.parametrize("client_package", ["procession", "multiprocessing"])
-def test_remote_manager(server_package, client_package, program):
-    with program(SERVER.replace("PACKAGE", server_package)) as server:
-        try:
-            port = int(server.stdout.readline())
-            worker = WORKER.replace("PACKAGE", client_package)
-            with program(worker, port, "wrong") as refused:
-                assert refused.communicate()[0] == "refused\n" and refused.returncode == 1
-            workers = [program(worker, port, KEY.decode()) for _ in range(2)]
-            with program(COLLECTOR.replace("PACKAGE", client_package), port) as collector:
-                lines = collector.communicate()[0].splitlines()
-            assert lines == [str([(n, n * n) for n in range(20)]), "2 {1: 2}"]
-            for one in workers:
-                assert one.communicate()[0] == "" and one.returncode == 0
-        finally:
-            server.kill()
 
 
 def test_message_shapes():

@@ -1,0 +1,376 @@
+"""Addresses, listeners and clients, and the handshake in which both ends prove that they know the same key.
+
+Whoever connects to a listener with a key is a stranger until then: no message of his is longer than a handshake's, he has a few seconds for all of
+it, and nothing that he sends is unpickled. What a proof consists of is in `_authentication`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import _authentication, util
+from ._framing import LENGTH, Connection, wait
+from .context import AuthenticationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "Client",
+    "Listener",
+    "SocketClient",
+    "SocketListener",
+    "answer_challenge",
+    "deliver_challenge",
+]
+
+# Seconds a peer has for its whole handshake; it is dropped afterwards.
+CONNECTION_TIMEOUT = 20.0
+
+default_family = "AF_UNIX"
+families = ["AF_INET", "AF_UNIX"]
+
+
+def arbitrary_address(family: str) -> Any:
+    """An unused address of the family: ('localhost', 0), or a name in this program's temporary folder."""
+    if family == "AF_INET":
+        return ("localhost", 0)
+    if family == "AF_UNIX":
+        return os.path.join(util.get_temp_dir(), f"listener-{os.getpid()}-{os.urandom(5).hex()}")
+    raise ValueError("unrecognized family")
+
+
+def _validate_family(family: str) -> None:
+    if family not in families and (family == "AF_PIPE" or not hasattr(socket, family)):
+        raise ValueError(f"Family {family} is not recognized.")
+
+
+def address_type(address: Any) -> str:
+    """The family of an address: 'AF_INET', 'AF_UNIX' or 'AF_PIPE'. Raises ValueError for anything else."""
+    if type(address) is tuple:
+        return "AF_INET"
+    if type(address) is str and address.startswith("\\\\"):
+        return "AF_PIPE"
+    if type(address) is str or util.is_abstract_socket_namespace(address):
+        return "AF_UNIX"
+    raise ValueError(f"address type of {address!r} unrecognized")
+
+
+class SocketListener:
+    """A bound, listening socket.
+
+    The socket itself never blocks: several threads or processes may wait for it, and only one of them gets the peer.
+    """
+
+    def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
+        self._socket = socket.socket(getattr(socket, family))
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.setblocking(False)
+            self._socket.bind(address)
+            self._socket.listen(backlog)
+            self._address = self._socket.getsockname()
+        except OSError:
+            self._socket.close()
+            raise
+        self._family = family
+        self._last_accepted: Any = None
+        self._unlink: Any = None
+        if family == "AF_UNIX" and not util.is_abstract_socket_namespace(address):
+            self._unlink = util.Finalize(self, os.unlink, args=(address,), exitpriority=0)
+
+    def accept(self) -> Connection:
+        """Wait for a peer. Raises OSError when the socket is closed."""
+        while True:
+            connection = self.accept_now()
+            if connection is not None:
+                return connection
+            wait([self._socket])
+
+    def accept_now(self) -> Connection | None:
+        """A peer that is waiting already, or None."""
+        try:
+            peer, self._last_accepted = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        return _connection(peer)
+
+    def close(self) -> None:
+        """Close the socket and remove its name from the file system."""
+        try:
+            self._socket.close()
+        finally:
+            unlink, self._unlink = self._unlink, None
+            if unlink is not None:
+                unlink()
+
+
+def _connection(connected: socket.socket) -> Connection:
+    connected.setblocking(True)
+    if connected.family != socket.AF_UNIX:
+        # The handshake writes twice in a row: the second must not wait for the peer's late acknowledgement of the first.
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Connection(connected.detach())
+
+
+def SocketClient(address: Any) -> Connection:
+    """A connection to the listener at `address`, without a handshake."""
+    with socket.socket(getattr(socket, address_type(address))) as s:
+        s.connect(address)
+        return _connection(s)
+
+
+class _Handshake:
+    """A listener's half of the mutual proof, advanced whenever bytes arrive; it never waits and reads no byte too many."""
+
+    def __init__(self, connection: Connection, authkey: bytes) -> None:
+        self.connection = connection
+        self.begun = time.monotonic()
+        self.deadline = self.begun + CONNECTION_TIMEOUT
+        self._steps = self._both(authkey)
+        self._received = bytearray()
+        self._wanted = 4
+
+    @staticmethod
+    def _both(authkey: bytes) -> _authentication.Steps:
+        yield from _authentication.challenge(authkey)
+        yield from _authentication.answer(authkey)
+
+    def fileno(self) -> int:
+        return self.connection.fileno()
+
+    def advance(self, message: bytes | None = None) -> bool:
+        """Hand the peer's message (at first None) to the protocol; whether that proved the peer."""
+        try:
+            reply = self._steps.send(message)
+            while reply is not None:
+                # A few hundred bytes in all: the socket's buffer takes them whatever the peer does.
+                os.write(self.fileno(), LENGTH.pack(len(reply)) + reply)
+                reply = next(self._steps)
+        except StopIteration:
+            return True
+        return False
+
+    def receive(self) -> bool:
+        """Take what has arrived, as `wait` says that something has; whether the peer is proved by now."""
+        data = os.read(self.fileno(), self._wanted - len(self._received))
+        if not data:
+            raise EOFError
+        self._received += data
+        if len(self._received) < self._wanted:
+            return False
+        if self._wanted == 4:
+            (length,) = LENGTH.unpack(self._received)
+            if not 0 <= length <= _authentication.LONGEST_MESSAGE:
+                raise OSError("bad message length")
+            self._wanted += length
+            if length:
+                return False
+        message = bytes(self._received[4:])
+        self._received.clear()
+        self._wanted = 4
+        return self.advance(message)
+
+
+class Listener:
+    """A bound socket that accepts connections.
+
+    `address` defaults to a free one of `family` (default AF_UNIX); with an `authkey` (bytes) every peer must prove that it knows
+    it, and gets our proof. The handshakes of several peers run side by side, so one that is silent keeps nobody waiting long; it
+    is refused after `CONNECTION_TIMEOUT` seconds.
+    """
+
+    # Peers in the middle of their handshake; the oldest makes room for another.
+    _MOST_PENDING = 128
+    # Peers let in before those already inside are heard again.
+    _MOST_AT_ONCE = 32
+    # Seconds that peers have for themselves before others are let in. What is begun and not finished when `accept` returns goes on at its
+    # next call, and only in this process: a program with several processes or threads in `accept` wants it rarely.
+    _patience = 0.05
+    # Seconds after which a call looks for what a call in another thread has begun and left.
+    _LEFT_OVERS = 1.0
+
+    def __init__(
+        self,
+        address: Any = None,
+        family: str | None = None,
+        backlog: int = 1,
+        authkey: bytes | None = None,
+    ) -> None:
+        family = family or (address and address_type(address)) or default_family
+        address = address or arbitrary_address(family)
+        _validate_family(family)
+        if authkey is not None and not isinstance(authkey, bytes):
+            raise TypeError("authkey should be a byte string")
+        self._listener: SocketListener | None = SocketListener(address, family, backlog)
+        self._authkey = authkey
+        self._pending: list[_Handshake] = []
+        self._accepting = 0
+        self._mutex = threading.Lock()
+
+    def accept(self) -> Connection:
+        """Wait for a peer and return the connection to it.
+
+        Raises AuthenticationError when a peer has the wrong key or takes too long, EOFError or OSError when it leaves or talks
+        nonsense; the listener stays usable. Raises OSError when the listener is closed.
+        """
+        listener = self._listener
+        if listener is None:
+            raise OSError("listener is closed")
+        if self._authkey is None:
+            return listener.accept()
+        pending: list[_Handshake] = []
+        with self._mutex:
+            self._accepting += 1
+        try:
+            return self._accept_proved(listener, pending, self._authkey)
+        finally:
+            with self._mutex:
+                self._accepting -= 1
+                self._pending += pending
+
+    def _accept_proved(
+        self, listener: SocketListener, pending: list[_Handshake], authkey: bytes
+    ) -> Connection:
+        """Carry on the `pending` handshakes, which are this call's alone, and begin others, until one is through."""
+        while True:
+            with self._mutex:
+                pending += self._pending
+                self._pending.clear()
+                ends = [self._LEFT_OVERS] if self._accepting > 1 else []
+            now = time.monotonic()
+            ends += [peer.deadline - now for peer in pending]
+            patience = max((peer.begun for peer in pending), default=0) + self._patience - now
+            if patience > 0:
+                ready = wait(pending, min(*ends, patience))
+            else:
+                ready = wait([listener._socket, *pending], min(ends, default=None))
+            for peer in ready:
+                if isinstance(peer, _Handshake) and self._proved(peer, pending, peer.receive):
+                    return peer.connection
+            if listener._socket in ready:
+                self._admit(listener, pending, authkey)
+            now = time.monotonic()
+            for peer in pending:
+                if peer.deadline < now and peer not in ready:
+                    self._drop(peer, pending)
+                    raise AuthenticationError(
+                        f"the peer did not finish its handshake in {CONNECTION_TIMEOUT} s"
+                    )
+
+    def _admit(self, listener: SocketListener, pending: list[_Handshake], authkey: bytes) -> None:
+        """Begin the handshakes of peers that wait for it."""
+        for _ in range(self._MOST_AT_ONCE):
+            try:
+                connection = listener.accept_now()
+            except OSError as error:
+                # Somebody who has not proved anything must not keep the descriptor that somebody else needs.
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not pending:
+                    raise
+                self._drop(pending[0], pending)
+                continue
+            if connection is None:
+                return
+            if len(pending) >= self._MOST_PENDING:
+                self._drop(pending[0], pending)
+            pending.append(_Handshake(connection, authkey))
+            self._proved(pending[-1], pending, pending[-1].advance)
+
+    @staticmethod
+    def _drop(peer: _Handshake, pending: list[_Handshake]) -> None:
+        pending.remove(peer)
+        peer.connection.close()
+
+    @classmethod
+    def _proved(cls, peer: _Handshake, pending: list[_Handshake], step: Callable[[], bool]) -> bool:
+        """Take one step; a peer that is through or fails is no longer pending."""
+        try:
+            proved = step()
+        except BaseException:
+            cls._drop(peer, pending)
+            raise
+        if proved:
+            pending.remove(peer)
+        return proved
+
+    def close(self) -> None:
+        """Close the listener and drop the peers that it has not returned yet."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with self._mutex:
+                pending, self._pending = self._pending, []
+            for peer in pending:
+                peer.connection.close()
+            listener.close()
+
+    @property
+    def address(self) -> Any:
+        """The address it is bound to."""
+        return self._listener._address  # type: ignore[union-attr]
+
+    @property
+    def last_accepted(self) -> Any:
+        """The address of the last peer, None if there was none or it has none."""
+        return self._listener._last_accepted  # type: ignore[union-attr]
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, exc_type: object, exc_value: object, exc_tb: object) -> None:
+        self.close()
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
+    """A connection to the listener at `address`. Raises AuthenticationError when the two keys differ.
+
+    Waits as long as the listener's program takes to accept it.
+    """
+    family = family or address_type(address)
+    _validate_family(family)
+    if authkey is not None and not isinstance(authkey, bytes):
+        raise TypeError("authkey should be a byte string")
+    connection = SocketClient(address)
+    if authkey is not None:
+        try:
+            answer_challenge(connection, authkey)
+            deliver_challenge(connection, authkey)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _drive(connection: Any, steps: _authentication.Steps) -> None:
+    message = None
+    try:
+        while True:
+            reply = steps.send(message)
+            if reply is None:
+                message = connection.recv_bytes(_authentication.LONGEST_MESSAGE)
+            else:
+                connection.send_bytes(reply)
+                message = None
+    except StopIteration:
+        pass
+
+
+def _check_key(authkey: object) -> None:
+    if not isinstance(authkey, bytes):
+        raise ValueError(f"Authkey must be bytes, not {type(authkey)}")
+
+
+def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
+    """Let the peer prove that it knows the key; raises AuthenticationError when it does not. Waits for the peer."""
+    _check_key(authkey)
+    _drive(connection, _authentication.challenge(authkey, digest_name))
+
+
+def answer_challenge(connection: Any, authkey: bytes) -> None:
+    """Prove to the peer that we know the key; raises AuthenticationError when it is not content. Waits for the peer."""
+    _check_key(authkey)
+    _drive(connection, _authentication.answer(authkey))
