@@ -62,15 +62,20 @@ class ForkServer:
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
+        # The server that this process started, and this process: a forked child has a copy.
+        self._started: tuple[Child, int] | None = None
 
     @property
     def _forkserver_pid(self) -> int | None:
         return zygote_pid()
 
     def _stop(self) -> None:
-        """Let the server end; the next child starts another."""
+        """Let the server end; the next child starts another. Returns when it has ended, or after 5 s if others use it still."""
         with self._lock:
             zygote_stop()
+            started, self._started = self._started, None
+        if started is not None and started[1] == os.getpid():
+            started[0].wait(5)
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Set the modules that the server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
@@ -125,7 +130,9 @@ class ForkServer:
         arena = arena_fd()
         call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={self._settings.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
-        return spawn_exec(command[0], command, [arena, server_fd])
+        server = spawn_exec(command[0], command, [arena, server_fd])
+        self._started = (server, os.getpid())
+        return server
 
 
 def main(arena_fd: int, server_fd: int, parcel: int) -> None:

@@ -40,6 +40,12 @@ class SemLock:
     def _semlock(self) -> Any:
         return self
 
+    def _is_zero(self: Any) -> bool:
+        return self._get_value() == 0
+
+    def _is_mine(self: Any) -> bool:
+        return self._holder() == 1
+
 
 class Lock(_procession.Lock, SemLock):
     """A lock that one thread of one process holds at a time; any thread of any process may release it.
@@ -103,6 +109,7 @@ class Semaphore(_procession.Semaphore):
 
     kind = SEMAPHORE
     _semlock = SemLock._semlock
+    _is_zero = SemLock._is_zero
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
         self._create(value, False)
