@@ -131,6 +131,8 @@ class _Handshake:
     def __init__(self, connection: Connection, authkey: bytes) -> None:
         self.connection = connection
         self.begun = time.monotonic()
+        # It has not proved anything yet.
+        self.is_stranger = True
         self.deadline = self.begun + CONNECTION_TIMEOUT
         self._steps = self._both(authkey)
         self._received = bytearray()
@@ -148,6 +150,7 @@ class _Handshake:
         """Hand the peer's message (at first None) to the protocol; whether that proved the peer."""
         try:
             reply = self._steps.send(message)
+            self.is_stranger = message is None
             while reply is not None:
                 # A few hundred bytes in all: the socket's buffer takes them whatever the peer does.
                 os.write(self.fileno(), LENGTH.pack(len(reply)) + reply)
@@ -185,8 +188,9 @@ class Listener:
     is refused after `CONNECTION_TIMEOUT` seconds.
     """
 
-    # Peers in the middle of their handshake; the oldest makes room for another.
-    _MOST_PENDING = 128
+    # Peers in the middle of their handshake. When there are as many, strangers make room for others, the oldest first, after that many seconds.
+    _MOST_PENDING = 256
+    _GRACE = 0.2
     # Peers let in before those already inside are heard again.
     _MOST_AT_ONCE = 32
     # Seconds that peers have for themselves before others are let in. What is begun and not finished when `accept` returns goes on at its
@@ -245,9 +249,9 @@ class Listener:
                 ends = [self._LEFT_OVERS] if self._accepting > 1 else []
             now = time.monotonic()
             ends += [peer.deadline - now for peer in pending]
-            patience = max((peer.begun for peer in pending), default=0) + self._patience - now
-            if patience > 0:
-                ready = wait(pending, min(*ends, patience))
+            closed_for = self._closed_for(pending, now)
+            if closed_for > 0:
+                ready = wait(pending, min(*ends, closed_for))
             else:
                 ready = wait([listener._socket, *pending], min(ends, default=None))
             for peer in ready:
@@ -263,21 +267,33 @@ class Listener:
                         f"the peer did not finish its handshake in {CONNECTION_TIMEOUT} s"
                     )
 
+    def _closed_for(self, pending: list[_Handshake], now: float) -> float:
+        """Seconds until somebody else may be let in; not positive: now."""
+        if len(pending) < self._MOST_PENDING:
+            return max((peer.begun for peer in pending), default=0) + self._patience - now
+        return self._oldest_stranger(pending).begun + self._GRACE - now
+
+    @staticmethod
+    def _oldest_stranger(pending: list[_Handshake]) -> _Handshake:
+        return min(pending, key=lambda peer: (not peer.is_stranger, peer.begun))
+
     def _admit(self, listener: SocketListener, pending: list[_Handshake], authkey: bytes) -> None:
         """Begin the handshakes of peers that wait for it."""
         for _ in range(self._MOST_AT_ONCE):
+            if len(pending) >= self._MOST_PENDING:
+                if self._closed_for(pending, time.monotonic()) > 0:
+                    return
+                self._drop(self._oldest_stranger(pending), pending)
             try:
                 connection = listener.accept_now()
             except OSError as error:
-                # Somebody who has not proved anything must not keep the descriptor that somebody else needs.
+                # Who has not proved anything must not keep the descriptor that somebody else needs.
                 if error.errno not in (errno.EMFILE, errno.ENFILE) or not pending:
                     raise
-                self._drop(pending[0], pending)
+                self._drop(self._oldest_stranger(pending), pending)
                 continue
             if connection is None:
                 return
-            if len(pending) >= self._MOST_PENDING:
-                self._drop(pending[0], pending)
             pending.append(_Handshake(connection, authkey))
             self._proved(pending[-1], pending, pending[-1].advance)
 

@@ -6,6 +6,7 @@ a reply is a kind, such as '#RETURN', and a value. The other side of them is `_m
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from traceback import format_exc
@@ -100,6 +101,11 @@ listener_client: dict[str, tuple[Any, Any]] = {
 }
 
 
+_NOT_THE_PEERS_FAULT = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EBADF}
+)
+
+
 class Server:
     """A manager's objects and the threads that serve them, one for each connection.
 
@@ -128,6 +134,7 @@ class Server:
         Listener, _Client = listener_client[serializer]
         # Peers prove their key inside accept(), any number at once: only those that did get a thread.
         self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
+        self.listener._patience = 0  # `accepter` alone accepts, and never stops
         self.address = self.listener.address
         # id -> (object, exposed names, method -> type id); '0' is the server itself.
         self.id_to_obj: dict[str, Any] = {"0": (None, ())}
@@ -160,13 +167,11 @@ class Server:
         while True:
             try:
                 conn = self.listener.accept()
-            except (AuthenticationError, EOFError, ConnectionError) as error:
+            except (AuthenticationError, EOFError, OSError) as error:
                 util.info("refused a connection: %s", error)
-                continue
-            except OSError as error:
-                # Out of descriptors, or the listener was closed: neither changes by asking at once again.
-                util.info("cannot accept connections: %s", error)
-                if self.stop_event.wait(0.1):
+                # Out of descriptors or memory, or the listener was closed: that does not change by asking at once again.
+                ours = getattr(error, "errno", None) in _NOT_THE_PEERS_FAULT
+                if ours and self.stop_event.wait(0.1):
                     return
                 continue
             threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
