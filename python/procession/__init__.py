@@ -1,6 +1,6 @@
 """procession: `multiprocessing` on an engine that does not lose, tear or hang.
 
-The names are the standard library's, module for module; `install`, `log_to_file` and three exceptions are additions.
+The names are the standard library's, module for module; `install`, `log_to_file`, `ProcessPoolExecutor` and three exceptions are additions.
 """
 
 import sys
@@ -37,7 +37,11 @@ if "__main__" in sys.modules:
 
 
 def __getattr__(name: str) -> object:
-    # The module of the reducers is loaded by whoever first needs it.
+    # Modules that few need are loaded by whoever first does.
     if name == "reducer":
         return context._default_context.reducer
+    if name == "ProcessPoolExecutor":
+        from ._executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

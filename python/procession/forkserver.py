@@ -14,7 +14,7 @@ import signal
 import sys
 
 from . import AuthenticationError as AuthenticationError
-from . import popen_fork, process, spawn, util
+from . import _install, popen_fork, process, spawn, util
 from ._procession import (
     Child,
     Parcel,
@@ -150,6 +150,8 @@ def main(arena_fd: int, server_fd: int, parcel: int) -> None:
 
 def _preload(settings: dict[str, Any]) -> None:
     """Import what the children will need: the package's own modules first, then what the user wants."""
+    if settings.get("installed"):
+        _install.install()  # before anything can import `multiprocessing`
     for name in settings["own"]:
         importlib.import_module(name)
     current = process.current_process()

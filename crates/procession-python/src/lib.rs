@@ -6,6 +6,7 @@ mod common;
 mod fast;
 mod payload;
 mod pool;
+mod pool_stream;
 mod pool_worker;
 mod process;
 mod queue;
@@ -16,6 +17,8 @@ mod sync;
 mod _procession {
     #[pymodule_export]
     use super::pool::{PoolCore, PoolJob};
+    #[pymodule_export]
+    use super::pool_stream::PoolStream;
     #[pymodule_export]
     use super::pool_worker::PoolWorker;
     #[pymodule_export]

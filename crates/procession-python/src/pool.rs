@@ -21,6 +21,7 @@
 //!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...   # up to `limit` tasks; False: that was all. 0: items, not tuples
 //!     def feed_map(self, iterator, length: int, workers: int, limit: int) -> bool: ...    # the same, in chunks that suit the workers
 //!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
+//!     def seal(self) -> None: ...                     # there are no more tasks
 //!     def announce(self) -> None: ...                 # next_completed shall tell
 //!     def wait(self, timeout: float | None) -> bool: ...
 //!     def is_complete(self) -> bool: ...
@@ -50,7 +51,7 @@ pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     module.bind(py).getattr(name)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -147,7 +148,7 @@ impl PoolCore {
 }
 
 impl PoolCore {
-    fn start(&self, function: Option<Message>, by_time: bool, func: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
+    pub fn start(&self, function: Option<Message>, by_time: bool, func: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
         Ok(PoolJob {
             job: self.pool.job(function, by_time).map_err(raise)?,
             func: func.clone().unbind(),
@@ -163,7 +164,7 @@ impl PoolCore {
 /// One call's tasks.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolJob {
-    job: Job,
+    pub job: Job,
     /// What the tasks call, to be named in errors. Also keeps alive what the function refers to while its pickle is in use.
     func: Py<PyAny>,
     by_time: bool,
@@ -199,6 +200,10 @@ impl PoolJob {
     #[pyo3(name = "refuse")]
     fn refuse_rest(&self, error: Bound<'_, PyAny>) {
         self.refuse(error);
+        self.job.seal();
+    }
+
+    fn seal(&self) {
         self.job.seal();
     }
 
@@ -303,23 +308,37 @@ impl PoolJob {
     }
 
     fn submit(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        match payload::dumps(task).and_then(|pickled| pickled.pack()) {
-            Ok(message) => self.job.submit(message).map(drop).map_err(raise),
-            Err(error) => {
-                self.refuse(catchable(task.py(), error)?);
-                Ok(())
-            }
+        self.submit_packed(pack_task(task)?).map(drop)
+    }
+
+    pub fn submit_packed(&self, task: Packed<'_>) -> PyResult<u64> {
+        match task {
+            Ok(message) => self.job.submit(message).map_err(raise),
+            Err(error) => Ok(self.refuse(error)),
         }
     }
 
     /// The next task's outcome is `error`.
-    fn refuse(&self, error: Bound<'_, PyAny>) {
+    fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
         // Held across both, so that nobody finds the item before its error.
         let mut refused = lock(&self.refused);
-        refused.insert(self.job.refuse(), error.unbind());
+        let number = self.job.refuse();
+        refused.insert(number, error.unbind());
+        number
     }
 
     fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        self.open_call(py, self.func.bind(py), number, item)
+    }
+
+    /// What became of task `number`, which called `func`.
+    pub fn open_call<'py>(
+        &self,
+        py: Python<'py>,
+        func: &Bound<'py, PyAny>,
+        number: u64,
+        item: Item,
+    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let error = match item {
             Item::Done(message) => match payload::loads(py, message) {
                 Ok(value) => return Ok((true, value)),
@@ -327,7 +346,7 @@ impl PoolJob {
             },
             Item::Raised(message) => rebuild(py, message)?,
             Item::Lost(Loss::Died { pid, exitcode }) => {
-                helper(py, "_worker_died")?.call1((&self.func, number, pid, exitcode))?
+                helper(py, "_worker_died")?.call1((func, number, pid, exitcode))?
             }
             Item::Lost(Loss::Refused) => match lock(&self.refused).remove(&number) {
                 Some(error) => error.into_bound(py),
@@ -342,6 +361,16 @@ impl PoolJob {
             }
         };
         Ok((false, error))
+    }
+}
+
+/// A task to be submitted, or why it cannot be.
+pub type Packed<'py> = Result<Message, Bound<'py, PyAny>>;
+
+pub fn pack_task<'py>(task: &Bound<'py, PyAny>) -> PyResult<Packed<'py>> {
+    match payload::dumps(task).and_then(|pickled| pickled.pack()) {
+        Ok(message) => Ok(Ok(message)),
+        Err(error) => catchable(task.py(), error).map(Err),
     }
 }
 

@@ -1,0 +1,101 @@
+//! Bindings of the pool room, parent side, for an executor: calls of any functions, whose outcomes one thread takes as they come.
+//!
+//! ```text
+//! class PoolStream:
+//!     def __init__(self, core: PoolCore) -> None: ...
+//!     def submit(self, future, func, args, kwds) -> int | None: ...   # the task's number; None: closed
+//!     def take(self, limit: int) -> list[tuple[future, bool, object]]: ...
+//!         # what ended, success and value or exception each; waits for one. Empty: closed, and all has ended
+//!     def waiting(self) -> list: ...                  # the futures of what has not ended
+//!     def pending(self) -> int: ...                   # how many that are
+//!     def close(self) -> None: ...                    # submit no more
+//! ```
+
+use crate::common::{deadline, wait};
+use crate::pool::{lock, pack_task, PoolCore, PoolJob};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+/// Calls under way, and the futures that stand for them.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct PoolStream {
+    job: PoolJob,
+    futures: Mutex<Futures>,
+}
+
+#[derive(Default)]
+struct Futures {
+    by_number: HashMap<u64, Call>,
+    closed: bool,
+}
+
+struct Call {
+    future: Py<PyAny>,
+    func: Py<PyAny>,
+}
+
+#[pymethods]
+impl PoolStream {
+    #[new]
+    fn new(py: Python<'_>, core: &PoolCore) -> PyResult<Self> {
+        Ok(Self {
+            job: core.start(None, true, py.None().bind(py))?,
+            futures: Mutex::default(),
+        })
+    }
+
+    fn submit(
+        &self,
+        future: Py<PyAny>,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<u64>> {
+        let task = pack_task(PyTuple::new(func.py(), [func, args, kwds])?.as_any())?;
+        let func = func.clone().unbind();
+        // Held across both, so that nobody finds the outcome before its future. Nothing in between runs Python.
+        let mut futures = lock(&self.futures);
+        if futures.closed {
+            return Ok(None);
+        }
+        let number = self.job.submit_packed(task)?;
+        futures.by_number.insert(number, Call { future, func });
+        Ok(Some(number))
+    }
+
+    fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let batch = wait(py, || self.job.job.take_batch(limit.max(1), deadline(None)))?.unwrap_or_default();
+        let outcomes = PyList::empty(py);
+        for (number, item) in batch {
+            let Some(Call { future, func }) = lock(&self.futures).by_number.remove(&number) else {
+                continue;
+            };
+            let (success, value) = self
+                .job
+                .open_call(py, func.bind(py), number, item)
+                .unwrap_or_else(|error| (false, error.into_value(py).into_bound(py).into_any()));
+            outcomes.append((future, success, value))?;
+        }
+        Ok(outcomes)
+    }
+
+    fn waiting(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let futures = lock(&self.futures);
+        futures
+            .by_number
+            .values()
+            .map(|call| call.future.clone_ref(py))
+            .collect()
+    }
+
+    fn pending(&self) -> usize {
+        lock(&self.futures).by_number.len()
+    }
+
+    fn close(&self) {
+        lock(&self.futures).closed = true;
+        self.job.job.seal();
+    }
+}

@@ -1,0 +1,376 @@
+"""`ProcessPoolExecutor`: the pool in the shape of `concurrent.futures`.
+
+Tasks, workers and what becomes of them are the pool's; here are the futures, which one thread completes as outcomes come in.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import InvalidStateError
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ParamSpec, TypeVar
+
+from . import _errors
+from ._procession import PoolStream
+from .context import BaseContext, _default_context
+from .pool import _CHUNK, _ITEM, _STARRED_CHUNK, Pool, _usable_cpus
+
+__all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "WorkerDied"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: Outcomes that the collecting thread takes at a time.
+_BATCH = 256
+#: Items of a `map` that are put in line between two looks at other threads.
+_FEED = 64
+
+
+class WorkerDied(_errors.WorkerDied, BrokenProcessPool):
+    """A worker died while it ran a task. A `BrokenProcessPool` for those who catch that, but this executor is not broken: it goes on."""
+
+
+class BrokenPool(_errors.BrokenPool, BrokenProcessPool):
+    """An executor's workers cannot be started, or were terminated: it is of no more use."""
+
+
+class Future(concurrent.futures.Future):
+    """The outcome of a call that an executor was given."""
+
+
+class _Engine:
+    """What outlives an executor that is dropped: its pool, the calls under way, the thread that completes their futures."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.stream = PoolStream(pool._core)
+        #: Maps that may still take items from their iterables.
+        self.maps: weakref.WeakSet[_Map] = weakref.WeakSet()
+        self._stopping = False
+        self.thread = threading.Thread(target=self._collect, name="ExecutorResults", daemon=True)
+        self.thread.start()
+        _engines.add(self)
+
+    def _collect(self) -> None:
+        while outcomes := self.stream.take(_BATCH):
+            while outcomes:
+                _complete(*outcomes.pop())
+        if self._stopping:
+            self.pool.terminate()
+        else:
+            self.pool.close()
+        self.pool.join()
+        _engines.discard(self)
+
+    def close(self, _executor: object = None) -> None:
+        """Take no more calls; all that is under way ends as it would."""
+        if self.pool._pid == os.getpid():
+            self.stream.close()
+            for work in list(self.maps):
+                work.job.seal()
+            self.pool.close()
+
+    def stop(self, signal_worker: Callable[[Any], None]) -> None:
+        """End the workers at once."""
+        self._stopping = True
+        self.stream.close()
+        self.pool._core.terminate(_terminated)
+        for process in list(self.pool._pool):
+            if process.exitcode is None:
+                signal_worker(process)
+
+
+class _Map:
+    """The tasks of a `map`. Apart from its iterator, so that a shutdown can find it without keeping it alive."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+
+#: The engines at work. The interpreter does not end before they have.
+_engines: set[_Engine] = set()
+_exiting = False
+
+
+def _at_exit() -> None:
+    global _exiting
+    _exiting = True
+    engines = list(_engines)
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
+    for engine in engines:
+        if interrupted:
+            engine.stop(lambda process: process.terminate())
+        else:
+            engine.close()
+    for engine in engines:
+        engine.thread.join()
+
+
+# Before the interpreter joins its threads: the rest of what `atexit` offers comes after.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+# A forked child has neither the threads nor the workers.
+os.register_at_fork(after_in_child=_engines.clear)
+
+
+def _terminated() -> BrokenPool:
+    return BrokenPool("the executor's workers were terminated before the call was done")
+
+
+def _recognisable(error: BaseException) -> BaseException:
+    """The error of a broken worker or pool, such that those who know `concurrent.futures` alone recognise it."""
+    kind = _KINDS.get(type(error))
+    if kind is None:
+        return error
+    made = kind(*error.args)
+    made.__dict__.update(error.__dict__)
+    made.__cause__ = error.__cause__
+    return made
+
+
+_KINDS: dict[type, Callable[..., BaseException]] = {
+    _errors.WorkerDied: WorkerDied,
+    _errors.BrokenPool: BrokenPool,
+}
+
+
+def _complete(future: Future, success: bool, value: Any) -> None:
+    try:
+        if success:
+            future.set_result(value)
+        else:
+            future.set_exception(_recognisable(value))
+    except InvalidStateError:
+        pass  # cancelled
+    except BaseException as error:
+        # A callback's: it stops nobody else's.
+        args = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(args))
+
+
+class ProcessPoolExecutor(concurrent.futures.Executor):
+    """Worker processes that call functions, as `concurrent.futures` has them.
+
+    A call whose worker dies fails with `WorkerDied`, which is a `BrokenProcessPool`; the worker is replaced, and all else goes on.
+
+    Args:
+        max_workers: number of workers; None: one for each processor that this process may use.
+        mp_context: where the workers come from; None: the default context, or with `max_tasks_per_child` that of spawn.
+        initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
+        max_tasks_per_child: number of calls after which a worker is replaced; None: never.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        self._max_workers = max_workers or _usable_cpus()
+        self._mp_context = _context(mp_context, "spawn" if max_tasks_per_child else None)
+        self._arguments = (initializer, initargs, max_tasks_per_child)
+        self._engine: _Engine | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def _start(self) -> _Engine:
+        """The engine; its workers start with the first call."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if _exiting:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            engine = self._engine
+            if engine is None:
+                pool = Pool(self._max_workers, *self._arguments, self._mp_context)
+                self._engine = engine = _Engine(pool)
+                # What is dropped without a shutdown finishes what it was given.
+                self._dropped = weakref.ref(self, engine.close)
+        pool = engine.pool
+        if pool._pid != os.getpid():
+            raise RuntimeError(
+                f"this executor belongs to process {pool._pid}: a child of it cannot use it, but can make its own"
+            )
+        if pool._crew.broken is not None:
+            raise _recognisable(pool._crew.broken())
+        return engine
+
+    def submit(
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> concurrent.futures.Future[_T]:
+        """Have `fn(*args, **kwargs)` called in a worker and return the future of its value.
+
+        Raises:
+            RuntimeError: the executor was shut down, or belongs to another process.
+            BrokenPool: its workers cannot be started.
+        """
+        engine = self._start()
+        future = Future()
+        if engine.stream.submit(future, fn, args, kwargs) is None:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[_T]:
+        """Return an iterator over `fn` of the items of all iterables, in their order.
+
+        Args:
+            timeout: seconds from now in which all results must be there.
+            chunksize: number of items that make one task.
+            buffersize: number of tasks that may be under way or waiting to be taken; None: all items are taken at once.
+
+        Raises:
+            TimeoutError: from the iterator: a result was not there in time.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        engine = self._start()
+        single = len(iterables) == 1
+        items = iter(iterables[0]) if single else zip(*iterables)  # noqa: B905
+        errors: list[Exception] = []
+        source = _noting(items, errors)
+        plain = single and chunksize == 1
+        job = engine.pool._core.job(
+            fn, _ITEM if plain else _CHUNK if single else _STARRED_CHUNK, False
+        )
+        size = 0 if plain else chunksize
+        work = _Map(job)
+        if buffersize is None:
+            while job.feed(source, size, _FEED):
+                pass
+        else:
+            engine.maps.add(work)
+            job.feed(source, size, buffersize)
+        if errors:
+            raise errors.pop()
+        refill = None if buffersize is None else lambda: self._refill(job, source, size)
+        results = _results(work, refill, end)
+        return results if plain else _flattened(results)
+
+    def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
+        """One more task, for one whose results were taken."""
+        if not job.feed(source, size, 1) and self._closed and next(source, source) is not source:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: return only when all calls have ended, and the workers too.
+            cancel_futures: cancel the calls that no worker has begun.
+        """
+        with self._lock:
+            self._closed = True
+            engine = self._engine
+        if engine is None:
+            return
+        engine.close()
+        if wait and engine.thread is not threading.current_thread():
+            engine.thread.join()
+
+    def terminate_workers(self) -> None:
+        """End the workers at once, by SIGTERM: what runs fails with `BrokenPool`, what waits is cancelled. A shutdown."""
+        self._stop(lambda process: process.terminate())
+
+    def kill_workers(self) -> None:
+        """As `terminate_workers`, by SIGKILL."""
+        self._stop(lambda process: process.kill())
+
+    def _stop(self, signal_worker: Callable[[Any], None]) -> None:
+        self.shutdown(wait=False, cancel_futures=True)
+        if self._engine is not None:
+            self._engine.stop(signal_worker)
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        if exc_type is KeyboardInterrupt:
+            self.terminate_workers()
+        self.shutdown(wait=True)
+
+    # What those who look inside the standard library's executor expect to find.
+
+    @property
+    def _processes(self) -> dict[int, Any] | None:
+        if self._closed:
+            return None
+        return {process.pid: process for process in self._engine.pool._pool} if self._engine else {}
+
+    @property
+    def _broken(self) -> bool:
+        return self._engine is not None and self._engine.pool._crew.broken is not None
+
+
+def _context(context: Any, method: str | None) -> BaseContext:
+    if context is None:
+        return _default_context.get_context(method)
+    if isinstance(context, BaseContext):
+        return context
+    return _default_context.get_context(context.get_start_method())  # the standard library's
+
+
+def _noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
+    """The items, and what their iterator raises noted: a map raises it itself."""
+    try:
+        yield from items
+    except Exception as error:
+        errors.append(error)
+        raise
+
+
+def _results(work: _Map, refill: Callable[[], None] | None, end: float | None) -> Iterator[Any]:
+    # No value stays behind in a variable while its receiver has it.
+    while True:
+        if refill is not None:
+            refill()
+        try:
+            yield _value(work.job, end)
+        except StopIteration:
+            return
+
+
+def _value(job: Any, end: float | None) -> Any:
+    outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
+    if outcome is None:
+        raise concurrent.futures.TimeoutError
+    success, value = outcome
+    if success:
+        return value
+    try:
+        raise _recognisable(value)
+    finally:
+        del outcome, value
+
+
+def _flattened(results: Iterator[list[Any]]) -> Iterator[Any]:
+    for chunk in results:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()

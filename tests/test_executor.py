@@ -1,0 +1,405 @@
+"""`ProcessPoolExecutor` as `concurrent.futures` documents it. Each test runs on every start method."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import itertools
+import os
+import threading
+import time
+import weakref
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+import procession
+from procession import ProcessPoolExecutor
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+def square(x):
+    return x * x
+
+
+def add(x, y):
+    return x + y
+
+
+def everything(*args, **kwds):
+    return args, kwds
+
+
+def fail(x):
+    raise KeyError(x)
+
+
+def fail_on_three(x):
+    if x == 3:
+        raise KeyError(x)
+    return x
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def remember(value):
+    global remembered
+    remembered = value
+
+
+def recall():
+    return remembered
+
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return path
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("never")
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def executor(request):
+    with ProcessPoolExecutor(2, procession.get_context(request.param)) as made:
+        yield made
+
+
+def test_submit(executor):
+    assert executor.submit(square, 5).result(20) == 25
+    assert executor.submit(everything, 1, self=2, fn=3).result(20) == ((1,), {"self": 2, "fn": 3})
+    future = executor.submit(fail, 7)
+    assert isinstance(future, concurrent.futures.Future)
+    error = future.exception(20)
+    assert isinstance(error, KeyError)
+    assert "in fail" in str(error.__cause__)
+    with pytest.raises(RuntimeError, match="never"):
+        executor.submit(square, Unpicklable()).result(20)
+
+
+def test_it_is_an_executor(executor):
+    assert isinstance(executor, concurrent.futures.Executor)
+    assert ProcessPoolExecutor is procession.ProcessPoolExecutor
+
+
+def test_wait_and_as_completed(executor):
+    futures = [executor.submit(square, x) for x in range(200)]
+    assert sum(future.result() for future in concurrent.futures.as_completed(futures, 20)) == sum(
+        x * x for x in range(200)
+    )
+    done, pending = concurrent.futures.wait([executor.submit(fail, 1)], 20)
+    assert (len(done), len(pending)) == (1, 0)
+
+
+def test_callbacks(executor):
+    called = []
+    everybody = threading.Event()
+
+    def bad(future):
+        raise LookupError("from the callback")
+
+    def good(future):
+        called.append(future.result())
+        everybody.set()
+
+    first = executor.submit(square, 2)
+    first.add_done_callback(bad)
+    executor.submit(square, 3).add_done_callback(good)
+    assert first.result(20) == 4
+    assert everybody.wait(20)
+    assert called == [9]
+
+
+def test_a_callback_may_submit(executor):
+    chained: concurrent.futures.Future[int] = concurrent.futures.Future()
+    executor.submit(square, 2).add_done_callback(
+        lambda first: executor.submit(square, first.result()).add_done_callback(
+            lambda second: chained.set_result(second.result())
+        )
+    )
+    assert chained.result(20) == 16
+
+
+@pytest.mark.parametrize("chunksize", [1, 6, 100])
+def test_map(executor, chunksize):
+    assert list(executor.map(square, range(50), chunksize=chunksize)) == [x * x for x in range(50)]
+    assert list(executor.map(add, range(50), range(60), chunksize=chunksize)) == [
+        2 * x for x in range(50)
+    ]
+    assert list(executor.map(square, [], chunksize=chunksize)) == []
+    assert list(executor.map(square, chunksize=chunksize)) == []
+
+
+def test_map_stops_at_an_error(executor):
+    results = executor.map(fail_on_three, range(10))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_map_says_at_once_what_its_iterable_raises(executor):
+    def items():
+        yield 1
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        executor.map(square, items())
+    assert executor.submit(square, 3).result(20) == 9
+
+
+def test_map_timeout(executor, tmp_path):
+    flag = tmp_path / "flag"
+    results = executor.map(wait_for, [str(flag)], timeout=0.05)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        next(results)
+    flag.touch()
+
+
+def test_map_with_a_buffer(executor):
+    taken = itertools.count()
+    results = executor.map(square, (next(taken) for _ in itertools.count()), buffersize=4)
+    assert [next(results) for _ in range(20)] == [x * x for x in range(20)]
+    assert next(taken) <= 25
+    for buffersize in (1, 3, 10, 100):
+        assert list(executor.map(add, range(10), range(10), buffersize=buffersize)) == [
+            2 * x for x in range(10)
+        ]
+    assert list(executor.map(square, range(10), chunksize=3, buffersize=1)) == [
+        x * x for x in range(10)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"chunksize": 0}, ValueError),
+        ({"buffersize": 0}, ValueError),
+        ({"buffersize": 1.5}, TypeError),
+    ],
+)
+def test_map_refuses(executor, arguments, error):
+    with pytest.raises(error):
+        executor.map(square, [1], **arguments)
+
+
+def test_asyncio(executor):
+    async def main():
+        loop = asyncio.get_running_loop()
+        one = loop.run_in_executor(executor, square, 4)
+        other = asyncio.wrap_future(executor.submit(square, 5))
+        return await asyncio.gather(one, other)
+
+    assert asyncio.run(main()) == [16, 25]
+
+
+def test_results_are_not_kept(executor):
+    class Mark:
+        pass
+
+    mark = Mark()
+    future = executor.submit(square, 3)
+    future.mark = mark
+    gone = weakref.ref(mark)
+    assert future.result(20) == 9
+    del mark, future
+    # The thread that completed it lets it go a moment after everybody heard.
+    deadline = time.monotonic() + 20
+    while gone() is not None and time.monotonic() < deadline:
+        gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"max_workers": 0}, ValueError),
+        ({"max_workers": -1}, ValueError),
+        ({"initializer": 3}, TypeError),
+        ({"max_tasks_per_child": 0}, ValueError),
+        ({"max_tasks_per_child": 1.5}, TypeError),
+    ],
+)
+def test_refused_arguments(arguments, error):
+    with pytest.raises(error):
+        ProcessPoolExecutor(**arguments)
+
+
+def test_initializer(ctx):
+    with ProcessPoolExecutor(2, ctx, remember, ("it",)) as executor:
+        assert executor.submit(recall).result(20) == "it"
+
+
+def initialize_badly():
+    raise OSError("no disk")
+
+
+def test_initializer_that_raises(ctx):
+    with ProcessPoolExecutor(1, ctx, initialize_badly) as executor:
+        with pytest.raises(BrokenProcessPool, match="no disk") as caught:
+            executor.submit(square, 1).result(30)
+        assert isinstance(caught.value, procession.BrokenPool)
+        with pytest.raises(BrokenProcessPool, match="no disk"):
+            executor.submit(square, 1)
+
+
+def test_max_tasks_per_child(ctx):
+    with ProcessPoolExecutor(1, ctx, max_tasks_per_child=2) as executor:
+        pids = [executor.submit(pid).result(20) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert ProcessPoolExecutor(max_tasks_per_child=2)._mp_context.get_start_method() == "spawn"
+
+
+def test_the_contexts_of_the_standard_library():
+    import multiprocessing
+
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    assert executor._mp_context is procession.get_context("spawn")
+
+
+def test_shutdown_waits(ctx):
+    executor = ProcessPoolExecutor(2, ctx)
+    futures = [executor.submit(square, x) for x in range(100)]
+    results = executor.map(square, range(10))
+    processes = executor._engine.pool._pool
+    executor.shutdown()
+    assert all(future.done() for future in futures)
+    assert list(processes) == []
+    assert list(results) == [x * x for x in range(10)]
+    for call in (lambda: executor.submit(square, 1), lambda: executor.map(square, [1])):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            call()
+    executor.shutdown()
+
+
+def test_shutdown_without_waiting(ctx):
+    executor = ProcessPoolExecutor(2, ctx)
+    futures = [executor.submit(square, x) for x in range(100)]
+    executor.shutdown(wait=False)
+    assert [future.result(20) for future in futures] == [x * x for x in range(100)]
+
+
+def test_shutdown_ends_a_buffered_map(ctx):
+    executor = ProcessPoolExecutor(1, ctx)
+    results = executor.map(square, itertools.count(), buffersize=2)
+    whole = executor.map(square, range(3), buffersize=3)
+    assert next(results) == 0
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(results)
+    assert list(whole) == [0, 1, 4]
+
+
+def test_dropped_without_shutdown(ctx):
+    executor = ProcessPoolExecutor(2, ctx)
+    future = executor.submit(square, 3)
+    engine = executor._engine
+    del executor
+    gc.collect()
+    engine.thread.join(20)
+    assert not engine.thread.is_alive()
+    assert future.result(0) == 9
+    assert list(engine.pool._pool) == []
+
+
+@pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
+def test_ending_the_workers(ctx, end, tmp_path):
+    executor = ProcessPoolExecutor(1, ctx)
+    assert executor.submit(square, 2).result(20) == 4
+    running = executor.submit(wait_for, str(tmp_path / "never"))
+    processes = list(executor._processes.values())
+    getattr(executor, end)()
+    with pytest.raises(BrokenProcessPool):
+        running.result(20)
+    for process in processes:
+        process.join(20)
+        assert process.exitcode is not None
+    with pytest.raises(RuntimeError):
+        executor.submit(square, 1)
+
+
+def test_interrupted_with_block(ctx, tmp_path):
+    """The first Ctrl-C ends it: nobody waits for the tasks."""
+    with pytest.raises(KeyboardInterrupt), ProcessPoolExecutor(1, ctx) as executor:
+        running = executor.submit(wait_for, str(tmp_path / "never"))
+        raise KeyboardInterrupt
+    assert isinstance(running.exception(0), BrokenProcessPool)
+
+
+AT_EXIT = """
+import atexit, sys
+import procession
+
+def task(x):
+    return x
+
+def late():
+    try:
+        executor.submit(task, 1)
+    except RuntimeError as error:
+        print(error)
+
+if __name__ == "__main__":
+    atexit.register(late)
+    executor = procession.ProcessPoolExecutor(2, procession.get_context(sys.argv[1]))
+    executor.submit(task, 5).add_done_callback(lambda future: print("called with", future.result()))
+"""
+
+
+def test_interpreter_end(run_program, method):
+    """What was submitted is done before the interpreter ends."""
+    run = run_program(AT_EXIT, method)
+    assert (run.stdout, run.stderr) == (
+        "called with 5\ncannot schedule new futures after interpreter shutdown\n",
+        "",
+    )
+
+
+def test_many_submits_in_bounded_memory():
+    executor = ProcessPoolExecutor(2)
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def submit(number):
+        last = None
+        for x in range(number):
+            last = executor.submit(abs, x)
+        assert last.result(60) == number - 1
+
+    with executor:
+        submit(20_000)
+        before = resident()
+        for _ in range(4):
+            submit(20_000)
+        assert resident() - before < 40_000_000
+
+
+def use_inherited(pipe, executor):
+    try:
+        executor.submit(square, 1)
+    except RuntimeError as error:
+        pipe.send(str(error))
+
+
+def test_use_from_a_forked_child():
+    context = procession.get_context("fork")
+    with ProcessPoolExecutor(1, context) as executor:
+        executor.submit(square, 1).result(20)
+        ours, theirs = context.Pipe()
+        child = context.Process(target=use_inherited, args=(theirs, executor))
+        child.start()
+        assert ours.poll(20)
+        assert f"belongs to process {os.getpid()}" in ours.recv()
+        child.join(20)
+        assert child.exitcode == 0
+        assert executor.submit(square, 3).result(20) == 9
