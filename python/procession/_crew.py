@@ -67,7 +67,7 @@ class Crew:
                         target=worker, args=(self.core.handle, place, *self._arguments)
                     )
                     process.name = process.name.replace("Process", "PoolWorker")
-                    process.daemon = True
+                    process.daemon = process._config["nests"] = True
                     process.start()
                 except BaseException:
                     self.core.bury(place, 0, 0)

@@ -20,7 +20,7 @@ from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._errors import WorkerDied
 from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_results import AsyncResult as AsyncResult
-from ._procession import PoolCore
+from ._procession import PoolCore, usable_cpus
 from .reduction import ForkingPickler
 
 __all__ = ["Pool", "ThreadPool"]
@@ -447,9 +447,11 @@ def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
 
 
 def _usable_cpus() -> int:
-    if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
-    return len(os.sched_getaffinity(0)) or os.cpu_count() or 1
+    """How many workers can run at once: what the user told the interpreter, else what affinity and control groups leave."""
+    told = getattr(os, "process_cpu_count", lambda: None)()
+    if told and told != len(os.sched_getaffinity(0)):
+        return told
+    return usable_cpus()
 
 
 def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:

@@ -108,7 +108,8 @@ class BaseProcess:
         assert self._parent_pid == os.getpid(), (
             "can only start a process object created by current process"
         )
-        assert not _current_process._config.get("daemon"), (
+        config = _current_process._config
+        assert not config.get("daemon") or config.get("nests"), (
             "daemonic processes are not allowed to have children"
         )
         _cleanup()
@@ -296,7 +297,8 @@ class BaseProcess:
         if threading._HAVE_THREAD_NATIVE_ID:  # type: ignore[attr-defined]
             threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
         _announce_name(self._name)
-        if self.daemon:
+        # A pool's worker may have children, daemonic though it is; but they end with it.
+        if self.daemon or self._config.get("nests"):
             _leave_with_parent(self._parent_pid)
         util._name_log_records()
         try:

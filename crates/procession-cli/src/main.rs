@@ -134,7 +134,10 @@ mod tests {
     fn the_named_interpreter_comes_before_the_environment() {
         let both = &["procession", "run", "--python", "/p", "-c", "1"];
         assert_eq!(words(both, Some("/venv"))[0], "/p");
-        assert_eq!(words(&["procession", "run"], None), ["python3", "-m", "procession", "run"]);
+        assert_eq!(
+            words(&["procession", "run"], None),
+            ["python3", "-m", "procession", "run"]
+        );
         let none = &["procession", "run", "-c", "1"];
         assert_eq!(words(none, Some("/venv"))[0], "/venv/bin/python");
         assert_eq!(words(none, None)[0], "python3");

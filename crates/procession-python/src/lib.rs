@@ -24,8 +24,8 @@ mod _procession {
     #[pymodule_export]
     use super::process::{
         adopt, arena_fd, attach, attach_zygote, family_id, members, set_name, spawn_exec, take_parcel,
-        take_parcel_bytes, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, Child,
-        Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
+        take_parcel_bytes, usable_cpus, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start,
+        zygote_stop, Child, Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
     };
     #[pymodule_export]
     use super::queue::Queue;

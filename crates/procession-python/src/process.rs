@@ -78,6 +78,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The descriptor that lets a child join the family.
+/// How many processes can run at once: the processors that this process may use, or fewer if a control group of it, or above it, has a quota.
+#[pyfunction]
+pub fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {
     let fd = family().and_then(Family::arena_fd).map_err(raise)?;
