@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
+import types
 
 from . import _stdio, util
 from ._procession import Child, adopt, family_id
@@ -63,9 +65,12 @@ class Popen:
         self._send_signal(signal.SIGKILL)
 
     def _launch(self, process_obj: BaseProcess) -> Child:
+        global known_at_birth
         parent_sentinel = own_sentinel()
+        self.known = _definitions_of_main()
         pid = os.fork()
         if pid == 0:
+            known_at_birth = self.known
             run_forked(lambda: process_obj._bootstrap(parent_sentinel))
         return adopt(pid)
 
@@ -89,6 +94,19 @@ def run_forked(main: Any) -> None:
                 util._flush_std_streams()
         finally:
             os._exit(code & 0xFF)
+
+
+#: What `__main__` held when this process was forked: its names, and what they stood for if that is a function or class.
+known_at_birth: dict[str, Any] | None = None
+
+
+def _definitions_of_main() -> dict[str, Any]:
+    # `_by_value` asks: what a child has need not travel. Data is not kept alive for that.
+    names = sys.modules["__main__"].__dict__
+    return {
+        name: value if isinstance(value, (types.FunctionType, type)) else None
+        for name, value in names.items()
+    }
 
 
 _own_sentinel: tuple[int, int] | None = None

@@ -1,7 +1,6 @@
 """How objects become bytes for other processes: the pickler, its registered reducers, and descriptors sent over sockets.
 
-Queues, pools and processes pickle in the extension; it takes the reducers registered here, and comes to `_dump_by_value` with what
-pickle cannot carry.
+Queues, pools and processes pickle in the extension; it takes the reducers registered here. What pickle cannot carry is `_by_value`'s.
 """
 
 from __future__ import annotations
@@ -51,9 +50,14 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def dumps(cls, obj: object, protocol: int | None = None) -> memoryview:
-        """Return the pickle of `obj`."""
+        """Return the pickle of `obj`; functions and classes that pickle refuses are in it by value."""
         buffer = io.BytesIO()
-        cls(buffer, protocol).dump(obj)
+        try:
+            cls(buffer, protocol).dump(obj)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            from . import _by_value
+
+            return memoryview(_by_value.dump(obj, None, error))
         return buffer.getbuffer()
 
     loads = pickle.loads
@@ -67,45 +71,6 @@ register = ForkingPickler.register
 def dump(obj: object, file: Any, protocol: int | None = None) -> None:
     """Write the pickle of `obj` to `file`."""
     ForkingPickler(file, protocol).dump(obj)
-
-
-def _dump_by_value(obj: object, buffer_callback: Callable[[Any], Any], error: Exception) -> bytes:
-    """Pickle what pickle refused with `error`: functions and classes by value, if cloudpickle is there. Called by the extension."""
-    try:
-        pickler = _cloud_pickler()
-    except ImportError:
-        advice = "Send data, or functions and classes defined at the top level of a module; or install the package cloudpickle"
-        raise _refusal(obj, error, advice) from error
-    file = io.BytesIO()
-    try:
-        pickler(file, buffer_callback).dump(obj)
-    except (TypeError, AttributeError, pickle.PicklingError) as again:
-        raise _refusal(obj, again, "Send the data it is made of instead, and make it anew in the other process") from again
-    return file.getvalue()
-
-
-@functools.cache
-def _cloud_pickler() -> type:
-    import cloudpickle
-
-    class CloudPickler(cloudpickle.Pickler):
-        def __init__(self, file: io.BytesIO, buffer_callback: Callable[[Any], Any]) -> None:
-            super().__init__(file, 5, buffer_callback)
-            self.dispatch_table = {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table, **_ForkingPickler._extra_reducers}
-
-    return CloudPickler
-
-
-def _refusal(obj: object, error: Exception, advice: str) -> Exception:
-    """The same kind of error, saying also what was to be sent and what to do."""
-    try:
-        name = repr(obj)
-    except Exception:
-        name = object.__repr__(obj)
-    if len(name) > 200:
-        name = name[:200] + "..."
-    kind = next(kind for kind in (pickle.PicklingError, AttributeError, TypeError) if isinstance(error, kind))
-    return kind(f"cannot send {name} to another process: {error}. {advice}.")
 
 
 # Descriptors over Unix sockets

@@ -136,7 +136,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
         });
     }
     let error = match dump(tools, obj) {
-        Ok(pickled) => return Ok(pickled),
+        Ok(pickled) => return amended(obj, pickled),
         Err(error) => error,
     };
     let unpicklable = error.is_instance_of::<PyTypeError>(py)
@@ -145,10 +145,36 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     if !unpicklable {
         return Err(error);
     }
-    let reduction = py.import(intern!(py, "procession.reduction"))?;
     let journey = Journey::begin();
     let collector = Bound::new(py, Collector::default())?;
-    let body = reduction.call_method1(intern!(py, "_dump_by_value"), (obj, &collector, error.value(py)))?;
+    let body = by_value(py)?.call_method1(intern!(py, "dump"), (obj, &collector, error.value(py)))?;
+    Ok(Pickled {
+        body: body.cast_into()?,
+        buffers: collector.get().take(),
+        handles: journey.end(),
+    })
+}
+
+fn by_value(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(intern!(py, "procession._by_value"))
+}
+
+/// What was pickled, unless it names what of `__main__` a receiver may lack: then that is in it by value.
+fn amended<'py>(obj: &Bound<'py, PyAny>, pickled: Pickled<'py>) -> PyResult<Pickled<'py>> {
+    static ASKS: PyOnceLock<bool> = PyOnceLock::new();
+    let py = obj.py();
+    // The main module is `__main__`, or `__mp_main__` where it was imported.
+    let named = || pickled.body.contains(PyBytes::new(py, b"_main__"));
+    let asks = || by_value(py)?.call_method0(intern!(py, "asks"))?.extract();
+    if ASKS.get(py) == Some(&false) || !named()? || !*ASKS.get_or_try_init(py, asks)? {
+        return Ok(pickled);
+    }
+    let journey = Journey::begin();
+    let collector = Bound::new(py, Collector::default())?;
+    let body = by_value(py)?.call_method1(intern!(py, "amend"), (obj, &collector))?;
+    if body.is_none() {
+        return Ok(pickled);
+    }
     Ok(Pickled {
         body: body.cast_into()?,
         buffers: collector.get().take(),
