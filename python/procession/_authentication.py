@@ -13,13 +13,16 @@ the two ends can talk them down to a weaker one.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 
 from .context import AuthenticationError
 
-__all__ = ["answer", "challenge"]
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
-Steps = Generator["bytes | None", "bytes | None", None]
+    Steps = Generator[bytes | None, bytes | None, None]
+
+__all__ = ["answer", "challenge"]
 
 MESSAGE_LENGTH = 40
 # Neither side sends more than this before the other is proved; a longer message is refused unread.

@@ -9,13 +9,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 from . import util
 from ._errors import BrokenPool, ProcessError
 from ._pool_worker import worker
 from ._procession import PoolCore
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__: list[str] = []
 

@@ -13,12 +13,13 @@ import select
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any
 
 from .context import BufferTooShort, reduction
 
+TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 __all__ = ["LENGTH", "Connection", "Pipe", "wait"]
 

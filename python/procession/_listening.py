@@ -11,14 +11,15 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
 
 from . import _authentication, util
 from ._framing import LENGTH, Connection, wait
 from .context import AuthenticationError
 
+TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "Client",

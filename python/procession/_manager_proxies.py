@@ -10,11 +10,14 @@ import array
 import threading
 import time
 import types
-from typing import Any
 
 from . import process, util
 from ._manager_server import Token, convert_to_error, dispatch, listener_client
 from .context import get_spawning_popen
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "State"]
 

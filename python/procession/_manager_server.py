@@ -11,10 +11,13 @@ import sys
 import threading
 from traceback import format_exc
 from types import SimpleNamespace
-from typing import Any
 
 from . import connection, process, util
 from .context import AuthenticationError
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "RemoteError",

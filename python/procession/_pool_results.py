@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import types
-from collections.abc import Callable
-from typing import Any
 
 from ._errors import TimeoutError
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__: list[str] = []
 

@@ -6,15 +6,18 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from ._crew import terminated
 from ._errors import BrokenPool
 
-__all__: list[str] = []
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
-_Outcome = tuple[bool, Any]
+    _Outcome = tuple[bool, Any]
+
+__all__: list[str] = []
 
 
 class ThreadCore:

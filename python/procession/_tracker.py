@@ -18,7 +18,10 @@ import socket
 import struct
 import sys
 import warnings
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _unlink_shared_memory(name: str) -> None:

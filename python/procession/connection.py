@@ -6,8 +6,6 @@ object becomes bytes is `reduction`'s.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from . import _authentication
 from ._framing import Connection, Pipe, wait
 from ._listening import (  # noqa: F401 - not in __all__, but public in CPython
@@ -24,10 +22,14 @@ from ._listening import (  # noqa: F401 - not in __all__, but public in CPython
     deliver_challenge,
     families,
 )
+from .context import AuthenticationError as AuthenticationError
+from .context import BufferTooShort as BufferTooShort
 from .context import reduction
 
+TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 

@@ -6,10 +6,13 @@ The engine's arena is the heap: what is here neither divides memory nor frees it
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from ._procession import SharedBytes
 from .context import assert_spawning as assert_spawning
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BufferWrapper"]
 

@@ -10,7 +10,6 @@ import array
 import os
 import queue
 import threading
-from typing import Any
 
 from . import connection, get_context, process, util
 from ._manager_proxies import (
@@ -52,6 +51,10 @@ from ._manager_server import (
 )
 from .context import ProcessError, reduction
 from .context import get_spawning_popen as get_spawning_popen
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 

@@ -11,8 +11,6 @@ import os
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
@@ -22,6 +20,11 @@ from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, Map
 from ._pool_results import AsyncResult as AsyncResult
 from ._procession import PoolCore, usable_cpus
 from .reduction import ForkingPickler
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = ["Pool", "ThreadPool"]
 

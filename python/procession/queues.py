@@ -11,9 +11,12 @@ from __future__ import annotations
 import types
 from queue import Empty as Empty
 from queue import Full as Full
-from typing import Any
 
 from . import _procession
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from . import _procession
 
-__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 _T = TypeVar("_T")
 

@@ -13,10 +13,13 @@ import os
 import pickle
 import socket
 from abc import ABCMeta
-from collections.abc import Callable, Iterable
-from typing import Any
 
 from . import context
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 __all__ = [
     "DupFd",

@@ -12,9 +12,12 @@ import os
 import signal
 import threading
 import warnings
-from typing import Any
 
 from . import process, util
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ensure_running", "register", "unregister"]
 

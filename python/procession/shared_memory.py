@@ -11,7 +11,10 @@ import os
 import struct
 import types
 from functools import partial
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ShareableList", "SharedMemory"]
 

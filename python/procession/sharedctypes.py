@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any
 
 from . import get_context, heap
 from .context import assert_spawning as assert_spawning
 from .context import reduction
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 

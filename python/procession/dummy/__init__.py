@@ -8,9 +8,12 @@ import threading
 import weakref
 from queue import Queue
 from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
-from typing import Any
 
 from .connection import Pipe
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "Barrier",
