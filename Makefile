@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint bench conformance clean
+.PHONY: help setup demo test test-rust test-python lint model bench conformance clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -35,6 +35,9 @@ lint: setup      ## rustfmt, clippy, ruff, mypy, stubtest
 	$(PY) -m ruff check python tests examples benches
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt
+
+model:           ## the queue and the locks under many more schedules than `make test` tries
+	PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test shuttle
 
 bench: setup     ## side by side with the standard library, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)

@@ -4,6 +4,7 @@
 
 mod message;
 mod parcel;
+mod patience;
 mod pipe;
 mod queue;
 mod segment;

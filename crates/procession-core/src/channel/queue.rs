@@ -1,14 +1,14 @@
 //! The queue of many producers and many consumers: linked segments of slots used once. The README beside says why it is right.
 
+use super::patience::Patience;
 use super::segment::{Link, Slot, State, View, SLOTS};
-use super::tend::Patience;
 use super::walk::{still, Found};
 use super::{Incoming, Message, Outgoing};
 use crate::arena::{Kind, Object, Ref};
 use crate::roll::Owner;
+use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};
 use crate::{family, Deadline, Result, WaitError};
-use std::sync::atomic::{AtomicU64, Ordering};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` founds its first segment.

@@ -1,16 +1,16 @@
-//! A segment: 35 slots of a queue, each used once, in memory that is never used for anything but segments.
+//! A segment: slots of a queue, each used once, in memory that is never used for anything but segments.
 //!
 //! Leaves to `queue` what the states of a slot are for.
 
 use super::Envelope;
 use crate::arena::cells;
 use crate::roll::Owner;
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use Ordering::{Acquire, Relaxed, Release};
 
-/// Slots of a segment.
-pub(super) const SLOTS: u64 = 35;
+/// Slots of a segment: what fits behind its first words.
+pub(super) const SLOTS: u64 = cells::SEGMENT_BYTES as u64 / 128 - 1;
 
 /// What a slot is in. Each state is entered once, in this order; `Full` may be left and entered again after a consumer's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +179,9 @@ impl View {
 
     /// The segment behind a link; `None` when it is used for something newer.
     pub fn at(link: Link) -> Option<Self> {
+        if link == Link::NOWHERE {
+            return None;
+        }
         let segment = segment(link.index())?;
         let base = segment.base.load(Acquire);
         (segment.generation.load(Acquire) == link.generation()).then_some(Self { segment, link, base })

@@ -3,12 +3,8 @@
 use super::queue::Queue;
 use super::segment::{Slot, Stamp, State, View};
 use crate::roll::{is_alive, Owner};
+use crate::sync::primitive::Ordering::SeqCst;
 use crate::{family, Result};
-use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
-
-/// How long a process that has to wait lets a claim be before it asks whether the claimant lives.
-const PATIENCE: Duration = Duration::from_millis(1);
 
 impl Queue {
     /// Put right what the dead left between head and tail; `true` when there was something.
@@ -68,28 +64,4 @@ fn inherit(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
     }
     slot.envelope.discard();
     slot.change(clearing, view.stamp(State::Skipped, None));
-}
-
-/// Tells when it is time to look after the dead, while waiting.
-pub(super) struct Patience(Option<Instant>);
-
-impl Patience {
-    pub fn new() -> Self {
-        Self(None)
-    }
-
-    pub fn is_over(&mut self) -> bool {
-        let now = Instant::now();
-        match self.0 {
-            Some(next) if now < next => false,
-            None => {
-                self.0 = Some(now + PATIENCE);
-                false
-            }
-            Some(_) => {
-                self.0 = Some(now + PATIENCE);
-                true
-            }
-        }
-    }
 }

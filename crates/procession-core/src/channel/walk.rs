@@ -2,8 +2,8 @@
 
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
 use super::segment::{Link, Slot, Stamp, State, View};
+use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// A slot that a walk from the head came upon.

@@ -6,7 +6,7 @@ mod barrier;
 mod condition;
 mod event;
 mod lock;
-mod primitive;
+pub(crate) mod primitive;
 mod raw;
 mod rlock;
 mod semaphore;

@@ -1,5 +1,6 @@
 //! The primitives between real processes, some of which are killed. Each test needs a process of its own (cargo nextest gives it one).
 
+use super::wait::EventCount;
 use super::*;
 use crate::arena::{Kind, Object, Ref};
 use crate::roll::tests::{fork, kill, reap, wait_until};
@@ -473,4 +474,44 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
     wait_until(|| barrier.waiting() == 1);
     assert_eq!(meet(&barrier, patience()).unwrap(), 1);
     assert_eq!(reap(waiter), 0);
+}
+
+#[test]
+fn a_timeout_is_honoured_and_a_true_condition_needs_no_wait() {
+    let event = EventCount::default();
+    assert_eq!(event.wait(Deadline::Now, || Some(7)).unwrap(), 7);
+    let late = event.wait(Deadline::after(Duration::from_millis(20)), || None::<()>);
+    assert!(matches!(late, Err(WaitError::TimedOut)));
+}
+
+#[test]
+fn tokens_are_neither_lost_nor_doubled() {
+    const EACH: u64 = 20_000;
+    let event = EventCount::default();
+    let tokens = AtomicU64::new(0);
+    let taken = AtomicU64::new(0);
+    let take = || {
+        tokens
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |value| value.checked_sub(1))
+            .ok()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    event.wait(Deadline::Never, take).unwrap();
+                    taken.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..EACH * 3 / 2 {
+                    tokens.fetch_add(1, Ordering::SeqCst);
+                    event.notify(1);
+                }
+            });
+        }
+    });
+    assert_eq!((taken.into_inner(), tokens.into_inner()), (EACH * 3, 0));
 }

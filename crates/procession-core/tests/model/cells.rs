@@ -1,0 +1,43 @@
+//! Memory of queue segments: two slots each, so that their ends are met often; used again at once, so that stale links are.
+
+use crate::futex::segments;
+use crate::Result;
+
+pub const SEGMENT_BYTES: usize = 3 * 128;
+
+#[repr(C, align(64))]
+struct Memory([u8; SEGMENT_BYTES]);
+
+#[allow(clippy::unnecessary_wraps)]
+pub fn alloc_segment() -> Result<(u32, u32)> {
+    crate::futex::point();
+    Ok(segments(|all| {
+        let index = all.free.pop().unwrap_or_else(|| {
+            let memory = Box::leak(Box::new(Memory([0; SEGMENT_BYTES])));
+            all.cells.push((std::ptr::from_mut(memory) as usize, 1));
+            all.cells.len() as u32 - 1
+        });
+        (index, all.cells[index as usize].1)
+    }))
+}
+
+pub fn segment_ptr(index: u32) -> Option<*mut u8> {
+    segments(|all| all.cells.get(index as usize).map(|&(address, _)| address as *mut u8))
+}
+
+/// A stale generation does nothing.
+pub fn free_segment(index: u32, generation: u32) {
+    crate::futex::point();
+    segments(|all| {
+        let cell = &mut all.cells[index as usize];
+        if cell.1 == generation {
+            cell.1 += 1;
+            all.free.push(index);
+        }
+    });
+}
+
+/// Segments that nobody has given back.
+pub fn in_use() -> u32 {
+    segments(|all| (all.cells.len() - all.free.len()) as u32)
+}

@@ -1,0 +1,130 @@
+//! The engine's queue, from its own files, with messages that are a number and who has it.
+
+use crate::futex::{self, AtomicU64, Ordering::SeqCst};
+use crate::{Error, Result};
+
+#[path = "../../src/channel/queue.rs"]
+mod queue;
+#[path = "../../src/channel/segment.rs"]
+mod segment;
+#[path = "../../src/channel/tend.rs"]
+mod tend;
+#[path = "../../src/channel/walk.rs"]
+mod walk;
+
+pub use queue::Queue;
+
+/// Time does not pass in a model: whoever waits looks after the dead each time.
+mod patience {
+    pub struct Patience;
+
+    impl Patience {
+        pub fn new() -> Self {
+            Self
+        }
+
+        #[allow(clippy::unused_self)]
+        pub fn is_over(&mut self) -> bool {
+            true
+        }
+    }
+}
+
+/// The memory of one message: whose it is.
+pub struct Block(u64);
+
+const WITH_PRODUCER: u64 = 0;
+const IN_TRANSIT: u64 = 1;
+const FREED: u64 = 2;
+/// And the number of the consumer above it.
+const TAKEN: u64 = 3;
+
+impl Block {
+    pub fn of(number: u64) -> Self {
+        Self(number)
+    }
+
+    fn state(&self) -> &'static AtomicU64 {
+        futex::block(self.0)
+    }
+
+    fn change(&self, from: u64, to: u64) -> bool {
+        self.state().compare_exchange(from, to, SeqCst, SeqCst).is_ok()
+    }
+
+    pub fn is_in_transit(&self) -> bool {
+        self.state().load(SeqCst) == IN_TRANSIT
+    }
+
+    /// Whether a consumer that died had taken it.
+    pub fn is_with_the_dead(&self) -> bool {
+        let state = self.state().load(SeqCst);
+        state & 3 == TAKEN && futex::is_dead((state >> 2) as u32)
+    }
+}
+
+pub struct Message(u64);
+
+impl Message {
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    #[allow(clippy::unnecessary_wraps)]
+    pub fn pack(out: Outgoing<'_>) -> Result<Self> {
+        Ok(Self(out.body.len() as u64))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub body: &'a [u8],
+}
+
+#[derive(Debug)]
+pub struct Incoming(u64);
+
+impl Incoming {
+    pub fn number(&self) -> u64 {
+        self.0
+    }
+}
+
+/// As long as the engine's.
+#[repr(C)]
+pub struct Envelope {
+    number: AtomicU64,
+    rest: [u64; 13],
+}
+
+impl Envelope {
+    pub fn clear(&self) {
+        self.number.store(0, SeqCst);
+    }
+
+    pub fn post(&self, message: Message) {
+        self.number.store(message.0, SeqCst);
+        assert!(Block::of(message.0).change(WITH_PRODUCER, IN_TRANSIT));
+    }
+
+    pub fn open(&self) -> Result<Incoming> {
+        let number = self.number.load(SeqCst);
+        let taken = u64::from(futex::thread_number()) << 2 | TAKEN;
+        if !Block::of(number).change(IN_TRANSIT, taken) {
+            return Err(Error::Corrupt("a message that is not there"));
+        }
+        Ok(Incoming(number))
+    }
+
+    pub fn discard(&self) {
+        let number = self.number.load(SeqCst);
+        if number != 0 {
+            Block::of(number).change(IN_TRANSIT, FREED);
+        }
+    }
+
+    pub fn is_whole(&self) -> bool {
+        let number = self.number.load(SeqCst);
+        number != 0 && Block::of(number).is_in_transit()
+    }
+}

@@ -1,0 +1,113 @@
+//! A futex for `loom`: whoever sleeps stays asleep until somebody wakes him, or somebody dies.
+
+use loom::sync::{Condvar, Mutex};
+use std::cell::Cell;
+use std::time::Duration;
+
+pub use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // a model has no signals
+pub enum Woken {
+    Wake,
+    Changed,
+    TimedOut,
+    Interrupted,
+}
+
+#[derive(Default)]
+struct Kernel {
+    /// Word slept on, number of the sleeper.
+    sleepers: Vec<(usize, u32)>,
+    /// Sleepers whose time is over: somebody died.
+    over: Vec<u32>,
+    dead: Vec<u32>,
+    threads: u32,
+}
+
+loom::lazy_static! {
+    static ref KERNEL: Mutex<Kernel> = Mutex::new(Kernel::default());
+    static ref BELL: Condvar = Condvar::new();
+}
+
+loom::thread_local! {
+    static NUMBER: Cell<u32> = Cell::new(0);
+    /// How many deaths there had been when it last slept: a slice that begins before a death is noticed ends after it.
+    static SEEN: Cell<usize> = Cell::new(0);
+}
+
+/// The calling thread's number, from 1 on.
+pub fn thread_number() -> u32 {
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            let mut kernel = KERNEL.lock().unwrap();
+            kernel.threads += 1;
+            number.set(kernel.threads);
+        }
+        number.get()
+    })
+}
+
+fn address(word: &AtomicU32) -> usize {
+    std::ptr::from_ref(word) as usize
+}
+
+pub fn sleep(word: &AtomicU32, expected: u32, _timeout: Duration) -> Woken {
+    let me = thread_number();
+    let mut kernel = KERNEL.lock().unwrap();
+    // SYNC: the kernel compares and puts to bed under one lock, which a wake takes too.
+    if word.load(Ordering::SeqCst) != expected {
+        return Woken::Changed;
+    }
+    let deaths = kernel.dead.len();
+    if SEEN.with(|seen| seen.replace(deaths)) != deaths {
+        return Woken::TimedOut;
+    }
+    kernel.sleepers.push((address(word), me));
+    while kernel.sleepers.iter().any(|&(_, sleeper)| sleeper == me) {
+        kernel = BELL.wait(kernel).unwrap();
+    }
+    match kernel.over.iter().position(|&sleeper| sleeper == me) {
+        Some(at) => {
+            kernel.over.remove(at);
+            Woken::TimedOut
+        }
+        None => Woken::Wake,
+    }
+}
+
+pub fn wake(word: &AtomicU32, n: u32) -> u32 {
+    let mut kernel = KERNEL.lock().unwrap();
+    let mut woken = 0;
+    kernel.sleepers.retain(|&(at, _)| {
+        let wakes = at == address(word) && woken < n;
+        woken += u32::from(wakes);
+        !wakes
+    });
+    BELL.notify_all();
+    woken
+}
+
+pub fn is_dead(number: u32) -> bool {
+    KERNEL.lock().unwrap().dead.contains(&number)
+}
+
+/// A process ends: whoever sleeps looks again.
+pub fn die(number: u32) {
+    let mut kernel = KERNEL.lock().unwrap();
+    kernel.dead.push(number);
+    let sleepers: Vec<_> = kernel.sleepers.drain(..).map(|(_, sleeper)| sleeper).collect();
+    kernel.over.extend(sleepers);
+    BELL.notify_all();
+}
+
+/// How this world makes an object: `loom` must know of each word.
+pub trait Fresh: Sized {
+    fn fresh() -> std::sync::Arc<Self>;
+}
+
+impl<T: crate::arena::Object + Default> Fresh for T {
+    fn fresh() -> std::sync::Arc<Self> {
+        std::sync::Arc::default()
+    }
+}

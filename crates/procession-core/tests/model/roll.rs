@@ -1,0 +1,46 @@
+//! A roll whose processes are the model's threads.
+
+use crate::arena::{Handle, Kind};
+use crate::futex::{self, AtomicU32};
+use crate::Result;
+
+pub use procession_core::roll::Owner;
+
+/// An owner's place in the model; from 1 on.
+fn number(owner: Owner) -> u32 {
+    owner.to_bits() & 0xff
+}
+
+/// This thread, as a process.
+#[allow(clippy::unnecessary_wraps)]
+pub fn me() -> Result<Owner> {
+    Ok(Owner::from_bits(1 << 15 | futex::thread_number()).expect("a generation"))
+}
+
+pub fn is_alive(owner: Owner) -> bool {
+    !futex::is_dead(number(owner))
+}
+
+pub fn is_known_dead(owner: Owner) -> bool {
+    !is_alive(owner)
+}
+
+pub fn looks_dead_lately(owner: Owner) -> bool {
+    !is_alive(owner)
+}
+
+/// The calling thread dies as a process does, and the reaper wakes whoever sleeps.
+pub fn die() {
+    futex::die(futex::thread_number());
+}
+
+/// Withdrawn when dropped, in the engine.
+pub struct Announced;
+
+impl Drop for Announced {
+    fn drop(&mut self) {}
+}
+
+pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>) -> Announced {
+    Announced
+}

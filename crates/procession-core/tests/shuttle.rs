@@ -1,0 +1,226 @@
+//! The queue and the semaphore, compiled from the engine's own files, under long random schedules in which processes die.
+//!
+//! `shuttle` runs each model some thousand times, each with another schedule; a failure prints the schedule, to be replayed. A doomed process
+//! dies before one of its atomic operations, which the schedule chooses. What is around the queue (arena, roll, messages, futex) is a small model of it.
+
+#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+
+#[path = "model/arena.rs"]
+mod arena;
+#[path = "model/cells.rs"]
+pub mod cells;
+#[path = "model/channel.rs"]
+mod channel;
+#[path = "model/shuttle_futex.rs"]
+mod futex;
+#[path = "model/roll.rs"]
+mod roll;
+#[path = "model/sync.rs"]
+mod sync;
+
+pub use procession_core::{Deadline, Error, Result, WaitError};
+
+use channel::{Block, Message, Queue};
+use futex::process;
+use shuttle::rand::Rng;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use sync::{Lock, Semaphore};
+
+/// How many schedules each model is run with, unless `PROCESSION_SCHEDULES` says otherwise.
+const SCHEDULES: usize = 400;
+
+/// This process's place in the family.
+pub struct Family;
+
+impl Family {
+    pub fn me(&self) -> roll::Owner {
+        roll::me().expect("every thread has a place")
+    }
+}
+
+pub fn family() -> Result<Family> {
+    Ok(Family)
+}
+
+/// Run a model under random schedules, and under some in which few threads are preempted, but at the worst places.
+fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
+    let schedules = std::env::var("PROCESSION_SCHEDULES").map_or(SCHEDULES, |number| number.parse().expect("a number"));
+    shuttle::check_random(model.clone(), schedules);
+    shuttle::check_pct(model, schedules / 2, 3);
+}
+
+/// What became of the messages.
+#[derive(Default)]
+struct Ledger {
+    /// Their `put` returned.
+    put: Vec<u64>,
+    got: HashMap<u64, u32>,
+}
+
+type Book = Arc<Mutex<Ledger>>;
+
+const STOP: u64 = 99;
+
+fn produce(queue: &Queue, book: &Book, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        queue.put(&mut Some(Message::new(number)), Deadline::Never).unwrap();
+        book.lock().unwrap().put.push(number);
+    }
+}
+
+/// Get messages until one says to stop.
+fn consume(queue: &Queue, book: &Book) {
+    loop {
+        let number = queue.get(Deadline::Never).unwrap().number();
+        if number >= STOP {
+            return;
+        }
+        *book.lock().unwrap().got.entry(number).or_default() += 1;
+    }
+}
+
+/// Two producers and two consumers, of which some die, and what must hold afterwards.
+fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
+    const EACH: u64 = 3;
+    let queue = Queue::create(maxsize).unwrap();
+    let book = Book::default();
+    let run = |doomed: bool, body: Box<dyn FnOnce() + Send>| {
+        let fuse = doomed.then(|| shuttle::rand::thread_rng().gen_range(1..90));
+        process(fuse, body)
+    };
+    let producers: Vec<_> = (0..2)
+        .map(|at| {
+            let (queue, book) = (queue.clone(), book.clone());
+            let first = 1 + at as u64 * EACH;
+            run(
+                at < doomed_producers,
+                Box::new(move || produce(&queue, &book, first..first + EACH)),
+            )
+        })
+        .collect();
+    let consumers: Vec<_> = (0..2)
+        .map(|at| {
+            let (queue, book) = (queue.clone(), book.clone());
+            run(at < doomed_consumers, Box::new(move || consume(&queue, &book)))
+        })
+        .collect();
+    for producer in producers {
+        producer.join();
+    }
+    // One for each consumer; a dead one's may come to nobody.
+    for stop in STOP..STOP + 2 {
+        queue.put(&mut Some(Message::new(stop)), Deadline::Never).unwrap();
+    }
+    for consumer in consumers {
+        consumer.join();
+    }
+    let mut book = std::mem::take(&mut *book.lock().unwrap());
+    while let Ok(rest) = queue.get(Deadline::Now) {
+        if rest.number() < STOP {
+            *book.got.entry(rest.number()).or_default() += 1;
+        }
+    }
+    for (number, times) in &book.got {
+        assert_eq!(*times, 1, "message {number} was got {times} times");
+    }
+    for number in &book.put {
+        let lost = !book.got.contains_key(number);
+        assert!(
+            !lost || Block::of(*number).is_with_the_dead(),
+            "message {number} was put, and nobody got it"
+        );
+    }
+    assert!(queue.is_empty().unwrap());
+    assert_eq!(queue.len().unwrap(), 0);
+    if maxsize != 0 {
+        assert!(!queue.is_full().unwrap());
+    }
+    for number in (1..=2 * EACH).chain(STOP..STOP + 2) {
+        assert!(
+            !Block::of(number).is_in_transit(),
+            "message {number} was left in the queue"
+        );
+    }
+    arena::Object::destroy(&*queue);
+    let dead = (doomed_producers + doomed_consumers) as u32;
+    let leaked = cells::in_use();
+    assert!(leaked <= dead, "{leaked} segments are lost, by at most {dead} deaths");
+}
+
+#[test]
+fn an_unbounded_queue_delivers_each_message_once() {
+    check(|| traffic(0, 0, 0));
+}
+
+#[test]
+fn a_bounded_queue_delivers_each_message_once() {
+    check(|| traffic(1, 0, 0));
+}
+
+#[test]
+fn a_dead_producer_leaves_no_torn_message() {
+    check(|| traffic(0, 1, 0));
+}
+
+#[test]
+fn a_dead_consumer_loses_no_more_than_what_it_held() {
+    check(|| traffic(0, 0, 1));
+}
+
+#[test]
+fn deaths_on_both_sides_of_a_bounded_queue_let_the_others_go_on() {
+    check(|| traffic(2, 1, 1));
+}
+
+#[test]
+fn a_semaphore_among_four_loses_no_wake() {
+    check(|| {
+        let semaphore = Semaphore::create(1, u32::MAX).unwrap();
+        let takers: Vec<_> = (0..4)
+            .map(|_| {
+                let semaphore = semaphore.clone();
+                process(None, move || {
+                    for _ in 0..2 {
+                        semaphore.acquire(Deadline::Never).unwrap();
+                        assert!(semaphore.release());
+                    }
+                })
+            })
+            .collect();
+        for taker in takers {
+            taker.join();
+        }
+        assert_eq!(semaphore.value(), 1);
+    });
+}
+
+#[test]
+fn a_lock_outlives_its_holders() {
+    check(|| {
+        let lock = Lock::create().unwrap();
+        let inside = Arc::new(Mutex::new(None));
+        let users: Vec<_> = (0..4)
+            .map(|at| {
+                let (lock, inside) = (lock.clone(), inside.clone());
+                let fuse = (at < 2).then(|| shuttle::rand::thread_rng().gen_range(1..30));
+                process(fuse, move || {
+                    for _ in 0..2 {
+                        while let Err(error) = lock.acquire(Deadline::Never) {
+                            assert!(matches!(error, WaitError::OwnerDied(_)), "{error}");
+                        }
+                        let me = roll::me().unwrap();
+                        let before = inside.lock().unwrap().replace(me);
+                        assert!(before.is_none_or(|other| !roll::is_alive(other)), "two at once");
+                        futex::point();
+                        *inside.lock().unwrap() = None;
+                        assert!(lock.release());
+                    }
+                })
+            })
+            .collect();
+        for user in users {
+            user.join();
+        }
+    });
+}
