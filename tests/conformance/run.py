@@ -8,7 +8,6 @@ do not count, and why; `baseline.txt` says what the standard library achieves. E
 from __future__ import annotations
 
 import argparse
-import collections
 import concurrent.futures
 import fnmatch
 import json
@@ -153,13 +152,13 @@ def main() -> int:
     results = []
     for method in args.method or environment.METHODS:
         start = time.monotonic()
-        runs = collections.defaultdict(lambda: collections.defaultdict(list))
+        runs: dict[str, dict[str, list[str]]] = {}
         missing: list[str] = []
         for _ in range(args.repeat):
             found, missing = run_method(python, method, args)
             for suite, statuses in found.items():
                 for test, status in statuses.items():
-                    runs[suite][test].append(status)
+                    runs.setdefault(suite, {}).setdefault(test, []).append(status)
         result = report.Result(version, method, runs, missing, time.monotonic() - start)
         results.append(result)
         if complete and not args.standard:

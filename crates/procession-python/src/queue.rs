@@ -3,15 +3,16 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Incoming, Message, Queue as Engine};
+use procession_core::channel::{Incoming, Message, Queue as Engine, Readiness};
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What the standard library says for "no limit".
 const SEM_VALUE_MAX: u64 = i32::MAX as u64;
@@ -24,9 +25,25 @@ pub struct Queue {
     closed: AtomicBool,
     /// `put` was called in this process.
     used: AtomicBool,
+    /// Whether somebody has asked for a descriptor.
+    polled: AtomicBool,
+    ready: Mutex<Option<Readiness>>,
 }
 
 impl Queue {
+    fn ready(&self) -> MutexGuard<'_, Option<Readiness>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Make the descriptor, if this process has asked for one, agree with the queue: after each look for an item.
+    fn settle(&self) {
+        if self.polled.load(Relaxed) {
+            if let Some(readiness) = &*self.ready() {
+                readiness.settle();
+            }
+        }
+    }
+
     fn engine(&self) -> PyResult<&Ref<Engine>> {
         self.engine
             .get()
@@ -72,6 +89,8 @@ impl Queue {
             engine: OnceLock::new(),
             closed: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            polled: AtomicBool::new(false),
+            ready: Mutex::new(None),
         }
     }
 
@@ -115,21 +134,20 @@ impl Queue {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = Self::open(slf)?;
-        let incoming: Incoming = match engine.get(Deadline::Now) {
-            Ok(incoming) => incoming,
-            Err(WaitError::TimedOut | WaitError::Interrupted) => {
-                if !is_true(block)? {
-                    return Err(exception(py, "Empty")?);
-                }
+        let incoming: Option<Incoming> = match engine.get(Deadline::Now) {
+            Ok(incoming) => Some(incoming),
+            Err(WaitError::TimedOut | WaitError::Interrupted) if is_true(block)? => {
                 let deadline = deadline(timeout);
-                match wait(py, || engine.get(deadline))? {
-                    Some(incoming) => incoming,
-                    None => return Err(exception(py, "Empty")?),
-                }
+                wait(py, || engine.get(deadline))?
             }
+            Err(WaitError::TimedOut | WaitError::Interrupted) => None,
             Err(error) => return Err(failed(error)),
         };
-        payload::loads(py, incoming)
+        slf.get().settle();
+        match incoming {
+            Some(incoming) => payload::loads(py, incoming),
+            None => Err(exception(py, "Empty")?),
+        }
     }
 
     /// `put(obj, False)`.
@@ -144,7 +162,9 @@ impl Queue {
 
     /// `get(False)`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        match Self::open(slf)?.get(Deadline::Now) {
+        let result = Self::open(slf)?.get(Deadline::Now);
+        slf.get().settle();
+        match result {
             Ok(incoming) => payload::loads(slf.py(), incoming),
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Empty")?),
             Err(error) => Err(failed(error)),
@@ -182,6 +202,36 @@ impl Queue {
     /// No more `put` and `get` by this process.
     fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.ready().take();
+    }
+
+    /// A descriptor for poll(2) and its kin that is readable while there are items, the same for as long as the queue is open in this
+    /// process. Made, with a thread that watches the queue, at the first call. Not to be read from.
+    fn _readable_fd(&self) -> PyResult<RawFd> {
+        if self.closed.load(Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        let mut ready = self.ready();
+        self.polled.store(true, Relaxed);
+        // A child of fork makes its own.
+        let readiness = match ready.take().filter(Readiness::is_own) {
+            Some(readiness) => readiness,
+            None => Readiness::new(self.engine()?).map_err(raise)?,
+        };
+        // Another process may have taken the last item since the last look.
+        readiness.settle();
+        Ok(ready.insert(readiness).fd().as_raw_fd())
+    }
+
+    /// Whether there is an item, or comes one in `timeout` seconds (`None`: for ever). It is not taken.
+    #[pyo3(signature = (timeout=None))]
+    fn _wait_until_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        if self.closed.load(Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        let engine = self.engine()?;
+        let deadline = deadline(timeout);
+        Ok(wait(py, || engine.wait_until_ready(deadline))?.is_some())
     }
 
     #[getter]

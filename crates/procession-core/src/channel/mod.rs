@@ -7,6 +7,7 @@ mod parcel;
 mod patience;
 mod pipe;
 mod queue;
+mod ready;
 mod segment;
 mod tend;
 #[cfg(test)]
@@ -17,3 +18,4 @@ pub use message::{Envelope, Incoming, Message, Outgoing};
 pub use parcel::Parcel;
 pub use pipe::Pipe;
 pub use queue::Queue;
+pub use ready::Readiness;

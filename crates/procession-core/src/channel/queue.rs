@@ -162,6 +162,36 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
+    /// Wait until a `get` need not wait, without taking anything.
+    pub fn wait_until_ready(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.wait_until_ready_or(deadline, || false)
+    }
+
+    /// The same, or until `over`: [`rouse`](Self::rouse) tells the waiter to ask that.
+    pub(super) fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
+        let mut patience = Patience::new();
+        let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
+            if over() {
+                return Some(Ok(()));
+            }
+            let full = self.walk().map(|found| found.full.is_some());
+            match full {
+                Ok(false) if patience.is_over() => self.is_empty().map(|empty| !empty),
+                other => other,
+            }
+            .map(|ready| ready.then_some(()))
+            .transpose()
+        });
+        // The wake that ended the wait was meant for one who takes.
+        self.waiting.not_empty.notify(1);
+        result?.map_err(WaitError::from)
+    }
+
+    /// Let everybody who waits for a message look around.
+    pub(super) fn rouse(&self) {
+        self.waiting.not_empty.notify_all();
+    }
+
     /// Messages in the queue.
     pub fn len(&self) -> Result<u64> {
         self.count(|state| state == State::Full)

@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::segment::{State, SLOTS};
-use super::{Incoming, Message, Outgoing};
+use super::{Incoming, Message, Outgoing, Readiness};
 use crate::arena::{Block, Ref};
 use crate::{family, Deadline};
 
@@ -233,4 +233,72 @@ fn a_link_to_a_segment_used_anew_leads_nowhere() {
 
 fn take_view(queue: &Queue) -> super::segment::View {
     queue.walk().unwrap().full.unwrap().view
+}
+
+fn is_readable(readiness: &Readiness, timeout: i32) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut poll = libc::pollfd {
+        fd: readiness.fd().as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&raw mut poll, 1, timeout) == 1 }
+}
+
+const LONG: i32 = 30_000;
+
+#[test]
+fn a_descriptor_is_readable_while_there_are_messages() {
+    let queue = Ref::<Queue>::create().unwrap();
+    let readiness = Readiness::new(&queue).unwrap();
+    for _ in 0..50 {
+        assert!(!is_readable(&readiness, 0));
+        put(&queue, b"one");
+        put(&queue, b"two");
+        assert!(is_readable(&readiness, LONG));
+        get(&queue);
+        readiness.settle();
+        assert!(is_readable(&readiness, LONG), "one is left");
+        get(&queue);
+        readiness.settle();
+    }
+}
+
+#[test]
+fn a_descriptor_is_readable_by_the_put_of_another_process_that_died_since() {
+    let queue = Ref::<Queue>::create().unwrap();
+    let readiness = Readiness::new(&queue).unwrap();
+    in_a_child_that_dies(|| put(&queue, b"last words"));
+    assert!(is_readable(&readiness, LONG));
+    assert_eq!(get(&queue).body(), b"last words");
+}
+
+#[test]
+fn a_descriptor_takes_no_wake_from_those_who_take() {
+    let queue = Ref::<Queue>::create().unwrap();
+    let readiness = Readiness::new(&queue).unwrap();
+    for _ in 0..200 {
+        std::thread::scope(|threads| {
+            let taker = threads.spawn(|| queue.get(Deadline::after(std::time::Duration::from_secs(30))));
+            put(&queue, b"message");
+            assert!(taker.join().unwrap().is_ok());
+        });
+        readiness.settle();
+    }
+}
+
+#[test]
+fn a_descriptor_that_nobody_wants_leaves_no_thread() {
+    let queue = Ref::<Queue>::create().unwrap();
+    let readiness = Readiness::new(&queue).unwrap();
+    let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    while !threads().any(|thread| name(thread).starts_with("procession-read")) {
+        std::thread::yield_now();
+    }
+    drop(readiness);
+    while threads().any(|thread| name(thread).starts_with("procession-read")) {
+        std::thread::yield_now();
+    }
 }

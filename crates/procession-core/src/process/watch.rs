@@ -3,6 +3,7 @@
 //! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
 
 use super::child::{process, readable};
+use crate::sys::signal::with_signals_blocked;
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
 use rustix::process::{getppid, pidfd_open, Pid, PidfdFlags};
@@ -52,19 +53,4 @@ fn watch(pidfd: Option<&OwnedFd>, real: Option<Pid>) {
     std::thread::sleep(GRACE);
     // SAFETY: as above.
     unsafe { libc::kill(this, libc::SIGKILL) };
-}
-
-/// Threads inherit the mask of their maker: handlers belong to the program's own threads.
-fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
-    let mut before = std::mem::MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and initialises `before`.
-    unsafe {
-        let mut all = std::mem::MaybeUninit::uninit();
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let result = f();
-    // SAFETY: `before` was initialised above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    result
 }

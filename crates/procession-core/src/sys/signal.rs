@@ -102,3 +102,18 @@ pub fn reap(pid: i32) {
     // SAFETY: a null status pointer is allowed.
     unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
 }
+
+/// Run `f`, which starts a thread: threads inherit the mask of their maker, and handlers belong to the program's own threads.
+pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and initialises `before`.
+    unsafe {
+        let mut all = MaybeUninit::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = f();
+    // SAFETY: `before` was initialised above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    result
+}
