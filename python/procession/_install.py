@@ -71,6 +71,17 @@ def install() -> None:
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)
+    for name in ("queues", "synchronize"):
+        amend(f"{_PACKAGE}.{name}")
+
+
+def amend(name: str) -> None:
+    """Where procession stands in, let a module of it have the standard library's defects; see `_standin`."""
+    module = sys.modules.get(name)
+    if module is not None and is_installed():
+        from . import _standin
+
+        _standin.amend(module)
 
 
 #: In the environment beneath `procession run`: ``cache tag:start method, if one was given:sys.prefix``.

@@ -8,6 +8,7 @@ receiver's alone, except that it stays common to the receiver and children that 
 
 from __future__ import annotations
 
+import sys
 import types
 from queue import Empty as Empty
 from queue import Full as Full
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
-class Queue(_procession.Queue):
+class _Parts:
+    """What code that reaches into the standard library's queues finds here."""
+
+    def __getattr__(self, name: str) -> Any:
+        from ._queue_ends import part
+
+        return part(self, name)
+
+
+class Queue(_procession.Queue, _Parts):
     """A first-in first-out queue of many producers and many consumers.
 
     `put(obj, block=True, timeout=None)` raises `Full`, `get(block=True, timeout=None)` raises `Empty` when `timeout` seconds have passed
@@ -43,13 +53,9 @@ class Queue(_procession.Queue):
     def _put_failed(self, error: Exception, obj: object) -> None:
         """Deal with an item that cannot be pickled; called by `put`, which returns or raises as this does.
 
-        It is the caller's error, at once. Where procession stands in for the standard library, and where a subclass asks for it, the
-        item goes to `_on_queue_feeder_error` instead and is lost, as there.
+        It is the caller's error, at once. Where a subclass asks for it, it goes to `_on_queue_feeder_error`, and the item is lost.
         """
-        from ._install import is_installed
-
-        hook = type(self)._on_queue_feeder_error
-        if hook is Queue._on_queue_feeder_error and not is_installed():
+        if type(self)._on_queue_feeder_error is Queue._on_queue_feeder_error:
             raise error
         self._on_queue_feeder_error(error, obj)
 
@@ -61,6 +67,9 @@ class Queue(_procession.Queue):
 
     def cancel_join_thread(self) -> None:
         """Do nothing: the end of a process never waits for its queues."""
+
+    def _terminate_broken(self) -> None:
+        self.close()
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
@@ -77,7 +86,7 @@ class JoinableQueue(Queue):
         self._join()
 
 
-class SimpleQueue(_procession.Queue):
+class SimpleQueue(_procession.Queue, _Parts):
     """A queue with no more than `put(obj)`, `get()`, `empty()` and `close()`.
 
     Args:
@@ -93,3 +102,6 @@ class SimpleQueue(_procession.Queue):
     put = _procession.Queue._simple_put  # type: ignore[assignment]
     get = _procession.Queue._simple_get  # type: ignore[assignment]
     __class_getitem__: Any = classmethod(types.GenericAlias)
+
+if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+    _install.amend(__name__)

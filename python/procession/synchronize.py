@@ -6,6 +6,7 @@ the `with` statement are the extension's own methods, because a method written i
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -258,3 +259,7 @@ class Barrier(threading.Barrier):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self._core.broken
+
+
+if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+    _install.amend(__name__)

@@ -158,10 +158,10 @@ impl Barrier {
 
     /// How many wait now.
     pub fn waiting(&self) -> usize {
-        if self.is_broken() {
-            0
-        } else {
-            self.state.waiters.waiting()
+        match self.state.phase() {
+            FILLING | ACTING => self.state.waiters.waiting(),
+            // They are being let go one by one: the first of them must not see the others.
+            _ => 0,
         }
     }
 

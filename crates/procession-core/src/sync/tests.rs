@@ -477,6 +477,7 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
 }
 
 #[test]
+
 fn a_timeout_is_honoured_and_a_true_condition_needs_no_wait() {
     let event = EventCount::default();
     assert_eq!(event.wait(Deadline::Now, || Some(7)).unwrap(), 7);
@@ -514,4 +515,19 @@ fn tokens_are_neither_lost_nor_doubled() {
         }
     });
     assert_eq!((taken.into_inner(), tokens.into_inner()), (EACH * 3, 0));
+}
+
+#[test]
+fn whom_a_barrier_lets_go_sees_nobody_wait() {
+    for _ in 0..500 {
+        let barrier = Barrier::create(4).unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    meet(&barrier, patience()).unwrap();
+                    assert_eq!(barrier.waiting(), 0);
+                });
+            }
+        });
+    }
 }
