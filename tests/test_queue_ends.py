@@ -175,6 +175,8 @@ def test_the_standard_executor_works_on_it(method):
 
 def test_a_worker_of_the_standard_executor_that_dies_is_noticed(method):
     context = procession.get_context(method)
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
-        with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-            executor.submit(os._exit, 3).result(60)
+    with (
+        concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor,
+        pytest.raises(concurrent.futures.process.BrokenProcessPool),
+    ):
+        executor.submit(os._exit, 3).result(60)

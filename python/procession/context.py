@@ -361,6 +361,7 @@ def _force_start_method(method: str) -> None:
 
 
 _spawning = threading.local()
+_this = sys.modules[__name__]
 
 
 def get_spawning_popen() -> Any:
@@ -371,6 +372,10 @@ def get_spawning_popen() -> Any:
 def set_spawning_popen(popen: Any) -> None:
     """Set or, with None, clear the ``Popen`` that this thread is pickling a process for."""
     _spawning.popen = popen
+    if sys.modules.get("multiprocessing.context", _this) is not _this:
+        from . import _neighbour
+
+        _neighbour.set_spawning_popen(popen)
 
 
 def assert_spawning(obj: object) -> None:
