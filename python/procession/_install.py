@@ -71,7 +71,7 @@ def install() -> None:
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)
-    for name in ("queues", "synchronize"):
+    for name in ("queues", "synchronize", "_pool_worker"):
         amend(f"{_PACKAGE}.{name}")
 
 

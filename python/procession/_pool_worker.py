@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ._procession import PoolWorker
 
 __all__: list[str] = []
@@ -34,3 +36,7 @@ def _debug(text: str, *args: object) -> None:
     from . import util
 
     util.debug(text, *args)
+
+
+if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+    _install.amend(__name__)

@@ -59,7 +59,24 @@ def _refuse_spawn(cls: Any) -> None:
     cls.__init__, cls.__getstate__ = __init__, __getstate__
 
 
+def _amend_pool_worker(module: ModuleType) -> None:
+    worker = module.worker
+
+    @functools.wraps(worker)
+    def strict_worker(*args: Any, **kwargs: Any) -> None:
+        from . import _by_value
+
+        def refuse(obj: object, collector: object, error: Exception) -> None:
+            raise error
+
+        _by_value.dump = refuse  # type: ignore[assignment]
+        worker(*args, **kwargs)
+
+    module.worker = strict_worker  # type: ignore[attr-defined]
+
+
 _CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "queues": _amend_queues,
     "synchronize": _amend_synchronize,
+    "_pool_worker": _amend_pool_worker,
 }

@@ -181,6 +181,8 @@ class ResourceTracker:
         """Leave the tracker; wait for its end if this process started it and no other process needs it."""
         with self._lock:
             if self._fd is None:
+                if self._exitcode is None:
+                    self._exitcode = 0  # it was not needed, so nothing was left
                 return
             try:
                 os.write(self._fd, b"LEAVE:0:noop\n")
