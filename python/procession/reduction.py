@@ -124,9 +124,48 @@ def DupFd(fd: int) -> Any:
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
+    from . import _procession
+
+    number = _procession.deposit_fd(fd)
+    if number is not None:
+        return _Deposit(_procession.family_id(), number)
     from . import resource_sharer
 
     return resource_sharer.DupFd(fd)
+
+
+class _Deposit:
+    """A descriptor in a queue's item or a pool's task or result; its sender keeps it until that was read."""
+
+    def __init__(self, family: bytes, number: int) -> None:
+        self._place = family, number
+
+    def __reduce__(self) -> Any:
+        return _Arrived, self._place
+
+
+class _Arrived:
+    """What became of a `_Deposit`. ValueError when its sender has ended."""
+
+    _fd: int | None = None
+
+    def __init__(self, family: bytes, number: int) -> None:
+        from . import _procession
+
+        if family != _procession.family_id():
+            raise ValueError("this descriptor belongs to another family of processes")
+        self._fd = _procession.claim_fd(number)
+
+    def detach(self) -> int:
+        """The descriptor, now the caller's; once."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            raise ValueError("this descriptor was taken already")
+        return fd
+
+    def __del__(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
 
 
 # Reducers for callables and sockets

@@ -45,7 +45,7 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
         Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
         // These refer to nothing.
-        Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::Event | Kind::Child | Kind::Job => {}
+        Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::Event | Kind::Child | Kind::Job | Kind::Deposit => {}
     }
 }
 

@@ -16,6 +16,8 @@ mod sync;
 #[pymodule(gil_used = false)]
 mod _procession {
     #[pymodule_export]
+    use super::payload::{claim_fd, deposit_fd};
+    #[pymodule_export]
     use super::pool::{PoolCore, PoolJob};
     #[pymodule_export]
     use super::pool_stream::PoolStream;

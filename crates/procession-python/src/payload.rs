@@ -4,8 +4,10 @@
 //! through a C pickler with the reducers registered with `reduction.ForkingPickler`; what pickle cannot carry, through cloudpickle.
 
 use crate::common::raise;
-use procession_core::arena::{Block, Handle};
-use procession_core::channel::{Incoming, Message, Outgoing};
+use crate::process::borrowed;
+use procession_core::arena::{Block, Handle, Ref};
+use procession_core::channel::{Deposit, Incoming, Message, Outgoing};
+use procession_core::Error;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
 use pyo3::ffi;
@@ -14,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
 use std::cell::RefCell;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::os::raw::c_int;
 use std::sync::Mutex;
 
@@ -52,7 +55,15 @@ fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
 pub struct Pickled<'py> {
     body: Bound<'py, PyBytes>,
     buffers: Vec<PyBuffer<u8>>,
+    luggage: Luggage,
+}
+
+/// What a pickle speaks of.
+#[derive(Default)]
+struct Luggage {
     handles: Vec<Handle>,
+    /// Descriptors among them, which nobody else refers to before the message does.
+    deposits: Vec<Ref<Deposit>>,
 }
 
 impl Pickled<'_> {
@@ -68,7 +79,7 @@ impl Pickled<'_> {
         pack(Outgoing {
             body: self.body.as_bytes(),
             buffers: &buffers,
-            handles: &self.handles,
+            handles: &self.luggage.handles,
         })
         .map_err(raise)
     }
@@ -85,41 +96,65 @@ impl Pickled<'_> {
 }
 
 thread_local! {
-    /// One list for each `dumps` under way in this thread.
-    static TRAVELLING: RefCell<Vec<Vec<Handle>>> = const { RefCell::new(Vec::new()) };
+    /// One entry for each `dumps` under way in this thread.
+    static TRAVELLING: RefCell<Vec<Luggage>> = const { RefCell::new(Vec::new()) };
 }
 
 /// To be called by the `__reduce__` of whatever is pickled as a handle: the message being made will hold a reference, so that the object
 /// lasts until the message was received. `false` when no message is being made.
 pub fn travelling(handle: Handle) -> bool {
-    TRAVELLING.with_borrow_mut(|lists| match lists.last_mut() {
-        Some(list) => {
-            list.push(handle);
+    TRAVELLING.with_borrow_mut(|all| match all.last_mut() {
+        Some(luggage) => {
+            luggage.handles.push(handle);
             true
         }
         None => false,
     })
 }
 
-/// Collects the handles of one `dumps`.
+/// Have the message being made take a duplicate of a descriptor along: what `claim_fd` wants in its receiver. None when no message is being made.
+#[pyfunction]
+pub fn deposit_fd(fd: RawFd) -> PyResult<Option<u64>> {
+    if TRAVELLING.with_borrow(Vec::is_empty) {
+        return Ok(None);
+    }
+    let copy = borrowed(fd)?.try_clone_to_owned()?;
+    let deposit = Deposit::create(copy).map_err(raise)?;
+    let handle = deposit.handle();
+    travelling(handle);
+    TRAVELLING.with_borrow_mut(|all| all.last_mut().map(|luggage| luggage.deposits.push(deposit)));
+    Ok(Some(handle.to_bits()))
+}
+
+/// The descriptor that `deposit_fd` let a message take along, while that is unpickled. `ValueError` if its sender has ended.
+#[pyfunction]
+pub fn claim_fd(py: Python<'_>, number: u64) -> PyResult<RawFd> {
+    let handle = Handle::from_bits(number);
+    let claimed = py.detach(|| handle.map_or(Ok(None), Deposit::claim)).map_err(raise)?;
+    let fd = claimed.ok_or_else(|| raise(Error::Stale("descriptor in this message")))?;
+    Ok(fd.into_raw_fd())
+}
+
+/// Collects what goes along with one `dumps`.
 struct Journey;
 
 impl Journey {
     fn begin() -> Self {
-        TRAVELLING.with_borrow_mut(|lists| lists.push(Vec::new()));
+        TRAVELLING.with_borrow_mut(|all| all.push(Luggage::default()));
         Self
     }
 
-    fn end(self) -> Vec<Handle> {
-        let handles = TRAVELLING.with_borrow_mut(|lists| lists.last_mut().map(std::mem::take).unwrap_or_default());
+    fn end(self) -> Luggage {
+        let luggage = TRAVELLING.with_borrow_mut(|all| all.last_mut().map(std::mem::take).unwrap_or_default());
         drop(self);
-        handles
+        luggage
     }
 }
 
 impl Drop for Journey {
     fn drop(&mut self) {
-        TRAVELLING.with_borrow_mut(Vec::pop);
+        let luggage = TRAVELLING.with_borrow_mut(Vec::pop);
+        drop(luggage); // after the borrow
     }
 }
 
@@ -132,7 +167,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
         return Ok(Pickled {
             body,
             buffers: Vec::new(),
-            handles: Vec::new(),
+            luggage: Luggage::default(),
         });
     }
     let error = match dump(tools, obj) {
@@ -151,7 +186,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     Ok(Pickled {
         body: body.cast_into()?,
         buffers: collector.get().take(),
-        handles: journey.end(),
+        luggage: journey.end(),
     })
 }
 
@@ -178,7 +213,7 @@ fn amended<'py>(obj: &Bound<'py, PyAny>, pickled: Pickled<'py>) -> PyResult<Pick
     Ok(Pickled {
         body: body.cast_into()?,
         buffers: collector.get().take(),
-        handles: journey.end(),
+        luggage: journey.end(),
     })
 }
 
@@ -201,7 +236,7 @@ fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     Ok(Pickled {
         body: file.call_method0(intern!(py, "getvalue"))?.cast_into()?,
         buffers: collector.get().take(),
-        handles: journey.end(),
+        luggage: journey.end(),
     })
 }
 

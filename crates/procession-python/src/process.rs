@@ -486,7 +486,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn borrowed(fd: RawFd) -> PyResult<BorrowedFd<'static>> {
+pub fn borrowed(fd: RawFd) -> PyResult<BorrowedFd<'static>> {
     check(fd)?;
     // SAFETY: open now; that it stays so while we use it is the Python caller's business, as with every descriptor number.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })

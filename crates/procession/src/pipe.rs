@@ -11,8 +11,9 @@ use std::time::Duration;
 
 /// One end of a pipe; what is sent at one end is received at the other. Made by [`pipe`].
 ///
-/// It can be sent to another process as an argument of [`spawn`](crate::spawn): the descriptor is passed along. The other end sees
-/// the end of file once every copy of this one is dropped. One process (and one thread) at a time sends, and one receives, at each end:
+/// It can be sent to another process as an argument of [`spawn`](crate::spawn), inside an item of a [`Queue`](crate::Queue), and as argument or
+/// result of a [`Pool`](crate::Pool)'s task: the descriptor is passed along. In an item it stays with the process that put it until the item was read:
+/// if that process ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped. One process (and one thread) at a time sends, and one receives, at each end:
 /// large values are written in several pieces. For more there is [`Queue`](crate::Queue).
 pub struct Pipe<T> {
     inner: channel::Pipe,
@@ -67,7 +68,7 @@ impl<T: Serialize> Pipe<T> {
         let cargo = travel::collect(Vec::new(), value)?;
         if !cargo.fds.is_empty() {
             return Err(Error::Invalid(
-                "a pipe's end is sent as an argument of spawn, not through a pipe",
+                "a pipe's end is sent as an argument of spawn or through a queue, not through a pipe",
             ));
         }
         Ok(self.inner.send(&cargo.bytes)?)

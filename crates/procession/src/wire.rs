@@ -1,20 +1,19 @@
 //! How shared objects travel: as the family's identity and a handle. And how values become messages.
 
 use crate::{travel, Result};
-use procession_core::arena::Handle;
-use procession_core::channel::{Incoming, Message, Outgoing};
+use procession_core::arena::{Handle, Ref};
+use procession_core::channel::{Deposit, Incoming, Message, Outgoing};
 use procession_core::{family, Error};
 use serde::de::DeserializeOwned;
 use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value as a message of the engine.
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
-    let cargo = travel::collect(Vec::new(), value)?;
-    if !cargo.fds.is_empty() {
-        return Err(crate::Error::Invalid(
-            "a pipe's end is sent as an argument of spawn, not inside a queue",
-        ));
-    }
+    let mut cargo = travel::collect(Vec::new(), value)?;
+    let deposits = cargo.fds.into_iter().map(Deposit::create);
+    // The message's own references keep the deposits once these are dropped.
+    let deposits = deposits.collect::<Result<Vec<_>, _>>()?;
+    cargo.handles.extend(deposits.iter().map(Ref::handle));
     let out = Outgoing {
         body: &cargo.bytes,
         buffers: &[],
@@ -25,7 +24,9 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
 
 /// The value that a message carried.
 pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
-    travel::unpack(incoming.body(), Vec::new())
+    let deposits = incoming.handles().iter();
+    let fds = deposits.filter_map(|&handle| Deposit::claim(handle).transpose());
+    travel::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
 }
 
 /// Something that lives in the arena and is known by its handle.

@@ -2,13 +2,13 @@
 
 use procession::travel::{collect, unpack};
 use procession::{
-    pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinHandle, Lock, Mutex, Pipe, Queue, Semaphore,
+    pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinHandle, Lock, Mutex, Pipe, Pool, Queue, Semaphore,
 };
 use procession::{JoinError, StartMethod, Value};
 use procession_core::roll;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 
@@ -254,15 +254,109 @@ fn the_death_of_a_process_is_the_end_of_its_pipe() {
     }
 }
 
+fn answer_all(ends: Queue<Option<(u64, Pipe<u64>)>>) -> u64 {
+    let mut answered = 0;
+    while let Some((number, end)) = ends.get().unwrap() {
+        assert_eq!(end.recv().unwrap(), Some(number));
+        end.send(&(number * 2)).unwrap();
+        answered += 1;
+    }
+    answered
+}
+
 #[test]
-fn an_end_of_a_pipe_goes_into_no_queue() {
+fn ends_of_pipes_go_through_queues() {
+    for method in METHODS {
+        let queue = Queue::new().unwrap();
+        let child = by(method).spawn(answer_all, queue.clone()).unwrap();
+        let ours: Vec<_> = (0..5)
+            .map(|number| {
+                let (ours, theirs) = pipe::<u64>().unwrap();
+                queue.put(&Some((number, theirs))).unwrap();
+                ours.send(&number).unwrap();
+                ours
+            })
+            .collect();
+        queue.put(&None).unwrap();
+        for (number, end) in ours.iter().enumerate() {
+            assert_eq!(end.recv().unwrap(), Some(2 * number as u64), "{method:?}");
+            assert_eq!(end.recv().unwrap(), None, "no copy is left open: {method:?}");
+        }
+        assert_eq!(child.join(), Ok(5));
+    }
+}
+
+#[test]
+fn a_process_may_take_back_what_it_sent() {
     let queue = Queue::new().unwrap();
-    let (end, _other) = pipe::<u64>().unwrap();
-    let error = queue.put(&end).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "a pipe's end is sent as an argument of spawn, not inside a queue"
-    );
+    let (ours, theirs) = pipe::<u64>().unwrap();
+    queue.put(&vec![theirs]).unwrap();
+    let back = queue.get().unwrap();
+    back[0].send(&5).unwrap();
+    drop(back);
+    assert_eq!((ours.recv().unwrap(), ours.recv().unwrap()), (Some(5), None));
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn what_is_never_read_is_closed() {
+    let queue = Queue::new().unwrap(); // opens what a family has
+    let before = open_descriptors();
+    let others: Vec<_> = (0..20)
+        .map(|_| {
+            let (ours, theirs) = pipe::<u64>().unwrap();
+            queue.put(&theirs).unwrap();
+            ours
+        })
+        .collect();
+    assert!(open_descriptors() >= before + 40);
+    drop(queue);
+    for end in &others {
+        assert_eq!(end.recv().unwrap(), None);
+    }
+    drop(others);
+    // Their socket goes a while after them.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while open_descriptors() > before {
+        assert!(Instant::now() < deadline, "{} are left", open_descriptors() - before);
+        std::thread::yield_now();
+    }
+}
+
+fn put_one(queue: Queue<Pipe<u64>>) {
+    queue.put(&pipe().unwrap().0).unwrap();
+}
+
+#[test]
+fn who_ends_takes_unread_ends_along() {
+    for method in METHODS {
+        let queue = Queue::new().unwrap();
+        by(method).spawn(put_one, queue.clone()).unwrap().join().unwrap();
+        let error = queue.get().unwrap_err().to_string();
+        assert!(error.contains("its sender has ended"), "{error}");
+    }
+}
+
+fn relay((number, end): (u64, Pipe<u64>)) -> (u64, Pipe<u64>) {
+    end.send(&number).unwrap();
+    (number + 1, end)
+}
+
+#[test]
+fn ends_of_pipes_are_arguments_and_results_of_pool_tasks() {
+    let pool = Pool::new(2).unwrap();
+    let (ours, theirs): (Vec<_>, Vec<_>) = (0..6).map(|_| pipe::<u64>().unwrap()).unzip();
+    let back = pool
+        .map(relay, theirs.into_iter().zip(0..).map(|(end, number)| (number, end)))
+        .unwrap();
+    for (number, (end, (next, returned))) in ours.iter().zip(back).enumerate() {
+        assert_eq!((end.recv().unwrap(), next), (Some(number as u64), number as u64 + 1));
+        returned.send(&7).unwrap();
+        assert_eq!(end.recv().unwrap(), Some(7));
+    }
 }
 
 type Counters = (Lock, Mutex<u64>, Value<f64>, Array<u32>);

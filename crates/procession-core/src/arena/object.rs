@@ -28,10 +28,11 @@ pub enum Kind {
     Pool = 11,
     Cell = 12,
     Outcome = 13,
+    Deposit = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Lock,
         Self::RLock,
         Self::Semaphore,
@@ -45,6 +46,7 @@ impl Kind {
         Self::Pool,
         Self::Cell,
         Self::Outcome,
+        Self::Deposit,
     ];
 
     /// The kind with this number.

@@ -1,7 +1,8 @@
-//! Messages and what carries them: queue, parcel, pipe.
+//! Messages and what carries them: queue, parcel, pipe; descriptors that go along.
 //!
 //! A message is bytes, out-of-band buffers and handles; what they mean is the faces' business.
 
+mod deposit;
 mod message;
 mod parcel;
 mod patience;
@@ -14,6 +15,7 @@ mod tend;
 mod tests;
 mod walk;
 
+pub use deposit::Deposit;
 pub use message::{Envelope, Incoming, Message, Outgoing};
 pub use parcel::Parcel;
 pub use pipe::Pipe;

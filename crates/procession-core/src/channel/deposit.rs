@@ -1,0 +1,254 @@
+//! Descriptors inside messages: whoever sends one keeps it until the message is read, and hands it to the reader over a socket.
+//!
+//! The arena object names the keeper's socket and the key; the message holds the only lasting reference to it. So the object's end is the
+//! deposit's: a thread of the keeper looks for deposits whose object is gone, be it that the message was read or that it never will be,
+//! and closes them. The thread and the socket last as long as something is kept.
+//!
+//! Who ends before the message is read takes the descriptor along: [`Deposit::claim`] then fails.
+
+use crate::arena::{release_from_message, retain_for_message, Handle, Kind, Object, Ref};
+use crate::sys::memory::random_id;
+use crate::sys::{atfork, scm, signal};
+use crate::{family, Error, Result};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+
+const NAME: &str = "descriptor in a message";
+/// The longest sleep between two looks for what is over, and the first one after something was handed out.
+const SLICE: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(1);
+/// How long the other side of a connection may be silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The arena object: where the descriptor is. Both words are written before the handle is known to anybody, and never again.
+#[repr(C)]
+pub struct Deposit {
+    /// Names the keeper's socket.
+    office: AtomicU64,
+    /// What the keeper asks for.
+    key: AtomicU64,
+}
+
+// SAFETY: any two numbers are a value: at worst no socket or no descriptor has them; 16 bytes.
+unsafe impl Object for Deposit {
+    const KIND: Kind = Kind::Deposit;
+    const NAME: &'static str = NAME;
+}
+
+impl Deposit {
+    /// Keep `fd`. Pack the handle into a message, then drop the reference.
+    pub fn create(fd: OwnedFd) -> Result<Ref<Self>> {
+        let deposit = Ref::<Self>::create()?;
+        let key = random_id()? as u64;
+        let mut desk = desk();
+        let office = match &desk.office {
+            Some(office) => office.number,
+            None => desk.open()?,
+        };
+        deposit.office.store(office, Relaxed);
+        deposit.key.store(key, Release);
+        desk.kept.push(Kept {
+            key,
+            fd,
+            handle: deposit.handle(),
+        });
+        Ok(deposit)
+    }
+
+    /// The descriptor behind a handle out of a message, which must not be dropped before. `None` if it is another object's.
+    pub fn claim(handle: Handle) -> Result<Option<OwnedFd>> {
+        match Ref::<Self>::attach(handle) {
+            Ok(deposit) => deposit.fetch().map(Some),
+            Err(Error::Stale(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The descriptor.
+    pub fn fetch(&self) -> Result<OwnedFd> {
+        let (key, office) = (self.key.load(Acquire), self.office.load(Relaxed));
+        let desk = desk();
+        let own = desk.kept.iter().find(|kept| kept.key == key);
+        let own = own.map(|kept| kept.fd.try_clone().map_err(|error| Error::os("dup", error)));
+        drop(desk);
+        let gone = |_| Error::Stale("descriptor in this message (its sender has ended)");
+        let socket = socket()?;
+        retrying(|| net::connect(&socket, &address(office)?)).map_err(gone)?;
+        if let Some(fd) = own {
+            return fd; // the thread was woken, and looks whether this was the last use
+        }
+        patient(&socket)?;
+        retrying(|| scm::send(socket.as_fd(), &key.to_ne_bytes(), &[])).map_err(gone)?;
+        let (_, mut fds) = retrying(|| scm::receive(socket.as_fd(), &mut [0])).map_err(gone)?;
+        fds.pop().ok_or_else(|| gone(Errno::NOENT))
+    }
+}
+
+fn retrying<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn socket() -> Result<OwnedFd> {
+    net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| Error::os("socket", error))
+}
+
+/// In the abstract name space: nothing to clear away, whoever dies.
+fn address(office: u64) -> Result<SocketAddrUnix, Errno> {
+    let id = family().map_err(|_| Errno::NOENT)?.id();
+    SocketAddrUnix::new_abstract_name(format!("procession-{id:032x}-{office:016x}").as_bytes())
+}
+
+fn patient(socket: &OwnedFd) -> Result<()> {
+    for side in [net::sockopt::Timeout::Recv, net::sockopt::Timeout::Send] {
+        net::sockopt::set_socket_timeout(socket, side, Some(PATIENCE))
+            .map_err(|error| Error::os("setsockopt", error))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: u64,
+    fd: OwnedFd,
+    handle: Handle,
+}
+
+/// What this process keeps for readers.
+#[derive(Debug)]
+struct Desk {
+    kept: Vec<Kept>,
+    office: Option<Office>,
+}
+
+/// The socket, which belongs to the thread that serves it.
+#[derive(Debug)]
+struct Office {
+    number: u64,
+    listener: i32,
+}
+
+static DESK: Mutex<Desk> = Mutex::new(Desk {
+    kept: Vec::new(),
+    office: None,
+});
+
+/// The lock on the desk; no fork happens while somebody holds it.
+fn desk() -> MutexGuard<'static, Desk> {
+    static HOOKS: Once = Once::new();
+    HOOKS.call_once(|| {
+        // Fails only for want of memory; a child of fork then keeps copies of what is kept here.
+        let _ = atfork::install(before_fork, after_fork, after_fork_child);
+    });
+    DESK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static FORKING: RefCell<Option<MutexGuard<'static, Desk>>> = const { RefCell::new(None) };
+}
+
+extern "C" fn before_fork() {
+    let _ = FORKING.try_with(|held| held.replace(Some(DESK.lock().unwrap_or_else(PoisonError::into_inner))));
+}
+
+extern "C" fn after_fork() {
+    let _ = FORKING.try_with(RefCell::take);
+}
+
+extern "C" fn after_fork_child() {
+    let _ = FORKING.try_with(|held| {
+        let Some(mut desk) = held.take() else { return };
+        let listener = desk.office.take().map(|office| office.listener);
+        for fd in desk.kept.iter().map(|kept| kept.fd.as_raw_fd()).chain(listener) {
+            // SAFETY: a copy of a descriptor that only the parent's thread, or its list, knows the number of.
+            unsafe { libc::close(fd) };
+        }
+        // Not dropped: freeing memory is not allowed here.
+        std::mem::forget(std::mem::take(&mut desk.kept));
+    });
+}
+
+impl Desk {
+    fn open(&mut self) -> Result<u64> {
+        let number = random_id()? as u64;
+        let listener = socket()?;
+        address(number)
+            .and_then(|address| net::bind(&listener, &address))
+            .and_then(|()| net::listen(&listener, 64))
+            .map_err(|error| Error::os("bind", error))?;
+        self.office = Some(Office {
+            number,
+            listener: listener.as_raw_fd(),
+        });
+        let thread = std::thread::Builder::new()
+            .name("procession-fds".into())
+            .stack_size(64 * 1024);
+        if let Err(error) = signal::with_signals_blocked(|| thread.spawn(move || serve(&listener))) {
+            self.office = None;
+            return Err(Error::os("clone", error));
+        }
+        Ok(number)
+    }
+
+    /// Close what no message speaks of any more.
+    fn clear(&mut self) {
+        self.kept.retain(|kept| {
+            let lives = retain_for_message(kept.handle).unwrap_or(false);
+            if lives {
+                // Fails only without a family.
+                let _ = release_from_message(kept.handle);
+            }
+            lives
+        });
+    }
+}
+
+fn serve(listener: &OwnedFd) {
+    let mut sleep = SLICE;
+    loop {
+        let asked = poll(
+            &mut [PollFd::new(listener, PollFlags::IN)],
+            Timespec::try_from(sleep).ok().as_ref(),
+        );
+        sleep = (2 * sleep).min(SLICE);
+        if asked == Ok(1) {
+            // Whoever asks wrongly gets no answer.
+            let _ = net::accept_with(listener, SocketFlags::CLOEXEC).map(|guest| hand_out(&guest));
+            sleep = SOON;
+        }
+        let mut desk = desk();
+        desk.clear();
+        if desk.kept.is_empty() && sleep == SLICE {
+            desk.office = None;
+            return;
+        }
+    }
+}
+
+fn hand_out(guest: &OwnedFd) -> Result<()> {
+    let credentials = net::sockopt::socket_peercred(guest).map_err(|error| Error::os("getsockopt", error))?;
+    if credentials.uid != rustix::process::geteuid() && !credentials.uid.is_root() {
+        return Ok(());
+    }
+    patient(guest)?;
+    let mut key = [0; 8];
+    let (got, _) = scm::receive(guest.as_fd(), &mut key).map_err(|error| Error::os("recvmsg", error))?;
+    let desk = desk();
+    let wanted = |kept: &&Kept| got == key.len() && kept.key == u64::from_ne_bytes(key);
+    let Some(kept) = desk.kept.iter().find(wanted) else {
+        return Ok(());
+    };
+    scm::send(guest.as_fd(), &[1], &[kept.fd.as_fd()]).map_err(|error| Error::os("sendmsg", error))
+}
