@@ -31,7 +31,9 @@ def start_one(context) -> tuple[int, int]:
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [
+        int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ]
 
 
 def ended(pidfd: int) -> bool:

@@ -182,7 +182,9 @@ class Unpicklable:
         return "<the culprit>"
 
 
-@pytest.mark.parametrize("item", [threading.Lock(), (number for number in ()), Unpicklable(), [1, Unpicklable()]])
+@pytest.mark.parametrize(
+    "item", [threading.Lock(), (number for number in ()), Unpicklable(), [1, Unpicklable()]]
+)
 def test_an_item_that_cannot_be_pickled_is_an_error_of_the_caller(queue, item):
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)) as caught:
         queue.put(item)
@@ -281,7 +283,9 @@ def test_arrays_are_the_receiver_s_own(queue):
     assert first.flags.writeable and first.flags.aligned
     assert (first == numpy.arange(1_000_000)).all()
     first += 1
-    queue.put({"a": first, "f": numpy.asfortranarray(numpy.ones((300, 200))), "small": numpy.arange(3)})
+    queue.put(
+        {"a": first, "f": numpy.asfortranarray(numpy.ones((300, 200))), "small": numpy.arange(3)}
+    )
     got = queue.get()
     assert (got["a"] == first).all() and got["f"].flags.f_contiguous and got["small"].sum() == 3
     frozen = numpy.ones(100_000)
@@ -396,7 +400,9 @@ def test_a_handle_from_another_family_is_refused(queue):
         except ValueError as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
+    )
     assert "another family" in done.stdout, done
 
 

@@ -76,14 +76,21 @@ def test_an_rlock_belongs_to_a_thread(package):
     assert seen == [False, "attempt to release recursive lock not owned by thread"]
     for _ in range(3):
         lock.release()
-    with pytest.raises(AssertionError, match="attempt to release recursive lock not owned by thread"):
+    with pytest.raises(
+        AssertionError, match="attempt to release recursive lock not owned by thread"
+    ):
         lock.release()
 
 
 def test_bad_arguments(package):
     for kind in "Lock", "RLock", "Semaphore":
         lock = getattr(package, kind)()
-        for args, kwargs in [((1, 2, 3), {}), ((), {"wait": 1}), ((True, "soon"), {}), ((True,), {"block": True})]:
+        for args, kwargs in [
+            ((1, 2, 3), {}),
+            ((), {"wait": 1}),
+            ((True, "soon"), {}),
+            ((True,), {"block": True}),
+        ]:
             with pytest.raises(TypeError):
                 lock.acquire(*args, **kwargs)
         assert lock.acquire(False)
@@ -111,7 +118,9 @@ def test_signatures(kind):
     theirs, ours = getattr(multiprocessing.synchronize, kind), getattr(synchronize, kind)
     for name in "__init__", "wait", "wait_for":
         if hasattr(theirs, name):
-            parameters = [list(inspect.signature(getattr(each, name)).parameters) for each in (theirs, ours)]
+            parameters = [
+                list(inspect.signature(getattr(each, name)).parameters) for each in (theirs, ours)
+            ]
             assert parameters[0] == parameters[1]
 
 
@@ -176,7 +185,9 @@ def test_a_barrier_of_threads(package):
     barrier = package.Barrier(3, action=lambda: acted.append(1))
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
     indexes = []
-    threads = [threading.Thread(target=lambda: indexes.append(barrier.wait(LONG))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: indexes.append(barrier.wait(LONG))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -549,7 +560,9 @@ def test_a_signal_handler_may_raise(package, kind):
 def test_another_family_is_told_so(kind):
     thing = getattr(procession, kind)()
     text = f"import pickle, procession; procession.Lock(); pickle.loads({pickle.dumps(thing)!r})"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=LONG)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=LONG
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("RuntimeError: this ")
     assert "belongs to another family of processes" in done.stderr

@@ -17,15 +17,17 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from . import _errors
+from . import pool as _pool_face
 from ._procession import PoolStream
 from .context import BaseContext, _default_context
-from .pool import _CHUNK, _ITEM, _STARRED_CHUNK, Pool, _usable_cpus
 
 __all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "WorkerDied"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+#: With its private names: its stub shows the public ones.
+_pools: Any = _pool_face
 #: Outcomes that the collecting thread takes at a time.
 _BATCH = 256
 #: Items of a `map` that are put in line between two looks at other threads.
@@ -47,7 +49,7 @@ class Future(concurrent.futures.Future):
 class _Engine:
     """What outlives an executor that is dropped: its pool, the calls under way, the thread that completes their futures."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.stream = PoolStream(pool._core)
         #: Maps that may still take items from their iterables.
@@ -183,7 +185,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        self._max_workers = max_workers or _usable_cpus()
+        self._max_workers = max_workers or _pools._usable_cpus()
         self._mp_context = _context(mp_context, "spawn" if max_tasks_per_child else None)
         self._arguments = (initializer, initargs, max_tasks_per_child)
         self._engine: _Engine | None = None
@@ -199,7 +201,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             engine = self._engine
             if engine is None:
-                pool = Pool(self._max_workers, *self._arguments, self._mp_context)
+                pool = _pools.Pool(self._max_workers, *self._arguments, self._mp_context)
                 self._engine = engine = _Engine(pool)
                 # What is dropped without a shutdown finishes what it was given.
                 self._dropped = weakref.ref(self, engine.close)
@@ -259,9 +261,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         errors: list[Exception] = []
         source = _noting(items, errors)
         plain = single and chunksize == 1
-        job = engine.pool._core.job(
-            fn, _ITEM if plain else _CHUNK if single else _STARRED_CHUNK, False
-        )
+        mode = _pools._ITEM if plain else _pools._CHUNK if single else _pools._STARRED_CHUNK
+        job = engine.pool._core.job(fn, mode, False)
         size = 0 if plain else chunksize
         work = _Map(job)
         if buffersize is None:

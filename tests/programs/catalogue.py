@@ -55,7 +55,10 @@ def run_remote(command: Command, _name: str, environment: dict[str, str]) -> Run
         server = stack.enter_context(running(command("remote_server"), environment))
         worker = [*command("remote_worker"), port_of(server)]
         refused = run([*worker, "third", "a wrong key"], environment)
-        workers = [stack.enter_context(running([*worker, name], environment)) for name in ("first", "second")]
+        workers = [
+            stack.enter_context(running([*worker, name], environment))
+            for name in ("first", "second")
+        ]
         result = server.finish()
         result.others = [*(worker.finish() for worker in workers), refused]
         return result
@@ -89,12 +92,18 @@ class Program:
         try:
             return self.check(result)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n--- output\n{result.stdout}\n--- errors\n{result.stderr}") from None
+            raise AssertionError(
+                f"{error}\n--- output\n{result.stdout}\n--- errors\n{result.stderr}"
+            ) from None
         except (ValueError, IndexError) as error:
-            raise AssertionError(f"cannot be read ({error})\n--- output\n{result.stdout}") from error
+            raise AssertionError(
+                f"cannot be read ({error})\n--- output\n{result.stdout}"
+            ) from error
 
 
-LOCK_GONE = "a lock is gone when the parent has dropped it, though spawned children have yet to open it"
+LOCK_GONE = (
+    "a lock is gone when the parent has dropped it, though spawned children have yet to open it"
+)
 
 PROGRAMS = [
     Program("five_processes", checks.five_processes, talks=True),
@@ -117,9 +126,21 @@ PROGRAMS = [
         loses="a terminated worker does not flush what its tasks printed",
     ),
     Program("creator_consumer", checks.creator_consumer),
-    Program("empty_loop", checks.empty_loop, loses="empty() is true while items are on their way to the pipe"),
-    Program("jobs_until_empty", checks.jobs_until_empty, loses="get_nowait() is Empty while items are on their way"),
-    Program("join_before_read", checks.join_before_read, hangs="a child ends only when its items have been read"),
+    Program(
+        "empty_loop",
+        checks.empty_loop,
+        loses="empty() is true while items are on their way to the pipe",
+    ),
+    Program(
+        "jobs_until_empty",
+        checks.jobs_until_empty,
+        loses="get_nowait() is Empty while items are on their way",
+    ),
+    Program(
+        "join_before_read",
+        checks.join_before_read,
+        hangs="a child ends only when its items have been read",
+    ),
     Program("squares_cubes", checks.squares_cubes),
     Program("subclass_run", checks.subclass_run, talks=True),
     Program("subclass_init", checks.subclass_init, talks=True),
@@ -147,19 +168,39 @@ def plain_folder() -> tempfile.TemporaryDirectory[str]:
 
 def swapped(method: str) -> Command:
     """The examples as they are: the import swapped."""
-    return lambda name: [sys.executable, str(HERE / "start.py"), "procession", method, str(PYTHON_EXAMPLES / f"{name}.py")]
+    return lambda name: [
+        sys.executable,
+        str(HERE / "start.py"),
+        "procession",
+        method,
+        str(PYTHON_EXAMPLES / f"{name}.py"),
+    ]
 
 
 def standard(method: str) -> Command:
     """The plain text on the standard library."""
     folder = plain_folder().name
-    return lambda name: [sys.executable, str(HERE / "start.py"), "multiprocessing", method, f"{folder}/{name}.py"]
+    return lambda name: [
+        sys.executable,
+        str(HERE / "start.py"),
+        "multiprocessing",
+        method,
+        f"{folder}/{name}.py",
+    ]
 
 
 def stood_in(method: str) -> Command:
     """The plain text under ``procession run``."""
     folder = plain_folder().name
-    return lambda name: [sys.executable, "-m", "procession", "run", "--start-method", method, f"{folder}/{name}.py"]
+    return lambda name: [
+        sys.executable,
+        "-m",
+        "procession",
+        "run",
+        "--start-method",
+        method,
+        f"{folder}/{name}.py",
+    ]
 
 
 def rust(method: str) -> Command:
@@ -175,9 +216,20 @@ def rust(method: str) -> Command:
 @functools.cache
 def rust_programs() -> dict[str, str]:
     """Executables of the Rust examples, built in release; what does not build is missing (cargo says why)."""
-    build = ["cargo", "build", "--release", "--examples", "--keep-going", "--quiet", "--package", "procession"]
+    build = [
+        "cargo",
+        "build",
+        "--release",
+        "--examples",
+        "--keep-going",
+        "--quiet",
+        "--package",
+        "procession",
+    ]
     messages_as = "--message-format=json-render-diagnostics"
-    out = subprocess.run([*build, messages_as], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    out = subprocess.run(
+        [*build, messages_as], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
     messages = [json.loads(line) for line in out.stdout.splitlines()]
     return {
         message["target"]["name"]: message["executable"]

@@ -17,7 +17,18 @@ from collections.abc import Sequence
 from running import Run
 
 NUMBERS = (5, 10, 15, 20, 25)
-WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
+WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+]
 
 
 def same(seen: object, wanted: object, what: str) -> None:
@@ -28,7 +39,9 @@ def same_lines(seen: Sequence[str], wanted: Sequence[str], what: str = "lines") 
     """The same lines, in whatever order the processes came to print them."""
     missing = collections.Counter(wanted) - collections.Counter(seen)
     extra = collections.Counter(seen) - collections.Counter(wanted)
-    assert not missing and not extra, f"{what}: missing {sorted(missing.elements())}, not wanted {sorted(extra.elements())}"
+    assert not missing and not extra, (
+        f"{what}: missing {sorted(missing.elements())}, not wanted {sorted(extra.elements())}"
+    )
 
 
 def captured(pattern: str, lines: Sequence[str]) -> list[tuple[str, ...]]:
@@ -41,10 +54,16 @@ def captured(pattern: str, lines: Sequence[str]) -> list[tuple[str, ...]]:
 
 def five_processes(run: Run) -> str:
     parent = [line for line in run.lines if line.startswith("parent ")]
-    same([line for line in run.lines if line.startswith("all ")], ["all five have ended"], "the end")
+    same(
+        [line for line in run.lines if line.startswith("all ")], ["all five have ended"], "the end"
+    )
     children = [line for line in run.lines if line not in parent and not line.startswith("all ")]
     rows = captured(r"process (\d+) doubles (\d+): (\d+)", children)
-    same(sorted((int(number), int(double)) for _, number, double in rows), [(n, 2 * n) for n in NUMBERS], "doubled")
+    same(
+        sorted((int(number), int(double)) for _, number, double in rows),
+        [(n, 2 * n) for n in NUMBERS],
+        "doubled",
+    )
     pids = {pid for pid, _, _ in rows}
     ((own,),) = captured(r"parent (\d+)", parent)
     same(len(pids - {own}), 5, "different process ids")
@@ -52,10 +71,15 @@ def five_processes(run: Run) -> str:
 
 
 def names(run: Run) -> str:
-    wanted = [f"{number} doubled to {2 * number} by Process-{index}" for index, number in enumerate(NUMBERS, start=2)]
+    wanted = [
+        f"{number} doubled to {2 * number} by Process-{index}"
+        for index, number in enumerate(NUMBERS, start=2)
+    ]
     wanted += ["2 doubled to 4 by Test", "parent is MainProcess"]
     same_lines(run.lines[:-1], wanted)
-    captured(r"(never started|said nothing): Process-1", run.lines[-1:])  # in Rust only a process that was started has a name
+    captured(
+        r"(never started|said nothing): Process-1", run.lines[-1:]
+    )  # in Rust only a process that was started has a name
     return "Process-2 to Process-6, Test, MainProcess"
 
 
@@ -77,15 +101,24 @@ def logging_stderr(run: Run) -> str:
         logged[name].append(text)
     children = ["Process-1", "Process-2", "Process-3"]
     same(sorted(logged), ["MainProcess", *children], "who logged")
-    life = ["child process calling self.run()", "process shutting down", "process exiting with exitcode 0"]
+    life = [
+        "child process calling self.run()",
+        "process shutting down",
+        "process exiting with exitcode 0",
+    ]
     python = run.command[:1] == [sys.executable]
-    if python and sys.version_info >= (3, 13):  # there a child shuts down in its exit functions, after it has told its exit code
+    if python and sys.version_info >= (
+        3,
+        13,
+    ):  # there a child shuts down in its exit functions, after it has told its exit code
         life[1:] = life[:0:-1]
     for name in children:
         same(logged[name], life, name)
     main = logged["MainProcess"]
     same(main[:1], ["process shutting down"], "MainProcess first")
-    same_lines(main[1:], [f"calling join() for process {name}" for name in children], "MainProcess then")
+    same_lines(
+        main[1:], [f"calling join() for process {name}" for name in children], "MainProcess then"
+    )
     return "3 lines for each of 3 children, 1 + 3 of MainProcess, all exact"
 
 
@@ -97,7 +130,12 @@ def logging_file(run: Run) -> str:
 
 def pool_map(run: Run) -> str:
     squares = [number * number for number in range(10)]
-    wanted = [f"map: {squares}", "apply_async: 10000", "late: TimeoutError", "afterwards: late, but here"]
+    wanted = [
+        f"map: {squares}",
+        "apply_async: 10000",
+        "late: TimeoutError",
+        "afterwards: late, but here",
+    ]
     same(run.lines, wanted, "lines")
     return "10 squares in order, TimeoutError when late"
 
@@ -117,7 +155,9 @@ def pool_async(run: Run) -> str:
 
 
 def pool_output(run: Run) -> str:
-    wanted = [f"{who} prints line {line}" for who in ("a task", "another task") for line in range(20)]
+    wanted = [
+        f"{who} prints line {line}" for who in ("a task", "another task") for line in range(20)
+    ]
     same_lines(run.lines, wanted)
     return "40 lines of 40, from pools that nobody closed"
 
@@ -131,7 +171,9 @@ def creator_consumer(run: Run) -> str:
 
 def empty_loop(run: Run) -> str:
     colours = list(enumerate(["red", "green", "blue", "black"], start=1))
-    wanted = [f"item {number}: {colour} {verb}" for verb in ("put", "got") for number, colour in colours]
+    wanted = [
+        f"item {number}: {colour} {verb}" for verb in ("put", "got") for number, colour in colours
+    ]
     same(run.lines, wanted, "lines")
     return "4 items of 4, in order, until empty()"
 
@@ -148,13 +190,17 @@ def join_before_read(run: Run) -> str:
 
 
 def squares_cubes(run: Run) -> str:
-    wanted = [f"square of {n} is {n**2}" for n in range(1, 6)] + [f"cube of {n} is {n**3}" for n in range(1, 6)]
+    wanted = [f"square of {n} is {n**2}" for n in range(1, 6)] + [
+        f"cube of {n} is {n**3}" for n in range(1, 6)
+    ]
     same_lines(run.lines, wanted)
     return "10 results of 10"
 
 
 def subclass_run(run: Run) -> str:
-    same_lines(run.lines, [f"run() of Worker-{n}" for n in range(1, 6)] + ["exit codes: [0, 0, 0, 0, 0]"])
+    same_lines(
+        run.lines, [f"run() of Worker-{n}" for n in range(1, 6)] + ["exit codes: [0, 0, 0, 0, 0]"]
+    )
     return "5 times its own run()"
 
 
@@ -181,7 +227,9 @@ def prime_factors(run: Run) -> str:
     for number, text in rows:
         product = 1
         for factor in map(int, text.split(" * ")):
-            assert factor > 1 and all(factor % d for d in range(2, int(factor**0.5) + 1)), f"{factor} is not prime"
+            assert factor > 1 and all(factor % d for d in range(2, int(factor**0.5) + 1)), (
+                f"{factor} is not prime"
+            )
             product *= factor
         same(product, int(number), f"product of {text}")
     return f"20 numbers factored rightly ({run.lines[0]})"
@@ -190,12 +238,19 @@ def prime_factors(run: Run) -> str:
 def search_engine(run: Run) -> str:
     count, folder, workers = captured(r"(\d+) files in (.*), (\d+) processes", run.lines[:1])[0]
     files = [path for path in pathlib.Path(folder).glob("*.*") if path.suffix in (".py", ".txt")]
-    texts = [path.read_text(encoding="utf-8", errors="replace").split("\n") for path in sorted(files)[: int(count)]]
+    texts = [
+        path.read_text(encoding="utf-8", errors="replace").split("\n")
+        for path in sorted(files)[: int(count)]
+    ]
     rows = captured(r"(\d+) lines with (.*)", run.lines[1:])
     assert int(count) > 1 and len(rows) >= 3, "too little to search"
     for matches, quoted in rows:
         query = ast.literal_eval(quoted)
-        same(int(matches), sum(query in line for text in texts for line in text), f"lines with {query!r}")
+        same(
+            int(matches),
+            sum(query in line for text in texts for line in text),
+            f"lines with {query!r}",
+        )
     found = " ".join(matches for matches, _ in rows)
     return f"{workers} processes, {count} files, {len(rows)} queries: {found} matches, exact"
 
@@ -204,7 +259,9 @@ def shared_state(run: Run) -> str:
     value, array = run.lines
     same(value, "value: 110", "value")
     kind, _, elements = array.partition(": ")
-    same((kind, ast.literal_eval(elements)), ("array", [-index / 2 for index in range(12)]), "array")
+    same(
+        (kind, ast.literal_eval(elements)), ("array", [-index / 2 for index in range(12)]), "array"
+    )
     return "value 110 and 12 elements, exact"
 
 
@@ -214,7 +271,12 @@ def shared_counter(run: Run) -> str:
 
 
 def pipe_both_ways(run: Run) -> str:
-    answers = ["who -> WHO (3)", "what -> WHAT (4)", "where -> WHERE (5)", "xxxxx -> XXXXX (100000)"]
+    answers = [
+        "who -> WHO (3)",
+        "what -> WHAT (4)",
+        "where -> WHERE (5)",
+        "xxxxx -> XXXXX (100000)",
+    ]
     ends = [f"the {side} has seen the end of file" for side in ("child", "parent")]
     same(run.lines, answers + ends, "lines")
     return "4 answers, then the end of file on both sides"
@@ -234,7 +296,11 @@ def remote_manager(run: Run) -> str:
     first, second, refused = run.others
     captured(r"port \d+", run.lines[:1])
     rows = captured(r"(\d+) squared is (\d+) by (first|second)", run.lines[1:11])
-    same([(int(number), int(square)) for number, square, _ in rows], [(n, n * n) for n in range(10)], "results")
+    same(
+        [(int(number), int(square)) for number, square, _ in rows],
+        [(n, n * n) for n in range(10)],
+        "results",
+    )
     same(run.lines[11:], ["first leaves", "second leaves"], "the end")
     done = {name: sum(worker == name for _, _, worker in rows) for name in ("first", "second")}
     for name, other in (("first", first), ("second", second)):
@@ -244,6 +310,9 @@ def remote_manager(run: Run) -> str:
 
 
 def terminate_kill(run: Run) -> str:
-    wanted = [f"{how}: alive True, then alive False, exit code {code}" for how, code in (("terminate", -15), ("kill", -9))]
+    wanted = [
+        f"{how}: alive True, then alive False, exit code {code}"
+        for how, code in (("terminate", -15), ("kill", -9))
+    ]
     same(run.lines, wanted, "lines")
     return "exit codes -15 and -9"

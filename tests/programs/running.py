@@ -41,7 +41,9 @@ class Run:
     @property
     def lines(self) -> list[str]:
         """The lines of the output; every one, the last too, must have ended."""
-        assert not self.stdout or self.stdout.endswith("\n"), f"torn last line: {self.stdout[-80:]!r}"
+        assert not self.stdout or self.stdout.endswith("\n"), (
+            f"torn last line: {self.stdout[-80:]!r}"
+        )
         return self.stdout.splitlines()
 
 
@@ -57,7 +59,11 @@ def session_of(pid: int) -> int | None:
 
 def members(session: int) -> list[int]:
     """Processes of a session."""
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if session_of(pid) == session]
+    return [
+        pid
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+        if session_of(pid) == session
+    ]
 
 
 def command_line(pid: int) -> str:
@@ -108,7 +114,9 @@ class Running:
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]  # noqa: SIM115  closed by finish()
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        inherited = {
+            name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
+        }
         self.command = command
         self.started = time.monotonic()
         self.process = subprocess.Popen(

@@ -37,7 +37,9 @@ def cases() -> Iterator[Any]:
             elif variant == "rust":
                 marks = [pytest.mark.timeout(900)]  # the first of them builds all
             for method in METHODS:
-                yield pytest.param(program, variant, method, marks=marks, id=f"{program.name}-{variant}-{method}")
+                yield pytest.param(
+                    program, variant, method, marks=marks, id=f"{program.name}-{variant}-{method}"
+                )
 
 
 @pytest.mark.parametrize(("program", "variant", "method"), list(cases()))
@@ -50,5 +52,8 @@ def test_program(program: Program, variant: str, method: str) -> None:
 
 
 def test_every_example_is_run() -> None:
-    programs = {program.name for program in PROGRAMS} - {"remote_manager"} | {"remote_server", "remote_worker"}
+    programs = {program.name for program in PROGRAMS} - {"remote_manager"} | {
+        "remote_server",
+        "remote_worker",
+    }
     assert {path.stem for path in catalogue.PYTHON_EXAMPLES.glob("*.py")} == programs

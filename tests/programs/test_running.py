@@ -45,4 +45,11 @@ def test_lost_and_doubled_lines_are_seen() -> None:
 
 def test_a_mixed_line_is_seen() -> None:
     with pytest.raises(AssertionError, match="not of the form"):
-        checks.five_processes(Run(0, "parent 1\nprocess 2 doubles 5: 10process 3 doubles 10: 20\n\nall five have ended\n", "", 0))
+        checks.five_processes(
+            Run(
+                0,
+                "parent 1\nprocess 2 doubles 5: 10process 3 doubles 10: 20\n\nall five have ended\n",
+                "",
+                0,
+            )
+        )

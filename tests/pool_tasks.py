@@ -1,0 +1,193 @@
+"""What the pool's fault tests have workers do: apart from the tests, so that a worker that starts as a new interpreter loads no test runner."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+
+
+def square(x):
+    return x * x
+
+
+def kill_self(_=None):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault(_=None):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def exit_at_once(code):
+    os._exit(code)
+
+
+def exit_politely(code):
+    sys.exit(code)
+
+
+def interrupt(_=None):
+    raise KeyboardInterrupt
+
+
+def die_on_three(x):
+    if x == 3:
+        kill_self()
+    return x
+
+
+def sleep_a_little(x):
+    time.sleep(0.0001)
+    return x
+
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.002)
+    return path
+
+
+def say_and_wait(folder, _=None):
+    """Make the file `pid` and wait for ever."""
+    with open(f"{folder}/new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(f"{folder}/new", f"{folder}/pid")
+    wait_for(f"{folder}/never")
+
+
+def run_out_of_memory(_=None):
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
+    try:
+        return bytearray(1 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("never")
+
+
+class UnpicklableFunction(Unpicklable):
+    def __call__(self, x):
+        return x
+
+
+class UnloadableThere:
+    def __reduce__(self):
+        return _explode, ()
+
+
+def _explode():
+    raise RuntimeError("not here")
+
+
+class KillsWhoLoadsIt:
+    def __reduce__(self):
+        return kill_self, ()
+
+
+class KillsWhoPicklesIt:
+    def __reduce__(self):
+        kill_self()
+
+
+def return_unpicklable(_=None):
+    return Unpicklable()
+
+
+def return_unloadable(_=None):
+    return UnloadableThere()
+
+
+def return_what_kills(_=None):
+    """Half of it is pickled by then."""
+    return [bytes(1 << 20), KillsWhoPicklesIt()]
+
+
+def return_much(size):
+    return bytes(size)
+
+
+class PickyError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+class UnpicklableError(Exception):
+    def __reduce__(self):
+        raise RuntimeError("never")
+
+
+class UnloadableError(Exception):
+    def __reduce__(self):
+        return _explode, ()
+
+
+def raise_picky(_=None):
+    raise PickyError("a", "b")
+
+
+def raise_unpicklable(_=None):
+    raise UnpicklableError("u")
+
+
+def raise_unloadable(_=None):
+    raise UnloadableError("l")
+
+
+def raise_rich(_=None):
+    error = ValueError("with more")
+    error.extra = list(range(10))
+    error.__notes__ = ["one note", "another"]
+    raise error
+
+
+def raise_group(_=None):
+    raise ExceptionGroup("two", [ValueError(1), OSError(2, "no")])  # noqa: F821
+
+
+def raise_cyclic(_=None):
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def raise_with_many_causes(_=None):
+    error = ValueError("the last of many")
+    at = error
+    for number in range(3000):
+        at.__cause__ = ValueError(number)
+        at = at.__cause__
+    raise error
+
+
+def raise_huge(_=None):
+    raise ValueError("x" * (5 << 20))
+
+
+def recurse(n=0):
+    return recurse(n + 1)
+
+
+def fail_to_start(text):
+    raise OSError(text)
+
+
+def die_once(path):
+    """The first to come here dies."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    kill_self()
+
+
+def identify(_=None):
+    return os.getpid()
