@@ -1,6 +1,7 @@
 """Managers: every shared type, proxies and their reference counts, custom types, remote managers."""
 
 import array
+import collections.abc
 import os
 import queue
 import signal
@@ -544,3 +545,23 @@ def test_method_names():
     assert managers.public_methods(Thing()) == ["method"]
     one = managers.MakeProxyType("One", ("method",))
     assert one is managers.MakeProxyType("One", ["method"]) and one._exposed_ == ("method",)
+
+
+def iterate(mapping, items, results):
+    # Proxies that came here in an argument know no manager.
+    results.put((mapping.keys(), list(reversed(mapping)), sorted(items), {"a"} | items))
+
+
+def test_dicts_and_sets_are_iterated_over_where_there_is_no_manager():
+    context = procession.get_context("fork")
+    with context.Manager() as manager:
+        mapping, items = manager.dict(x=1, y=2), manager.set("ab")
+        assert isinstance(mapping, collections.abc.MutableMapping)
+        assert isinstance(items, collections.abc.MutableSet)
+        assert isinstance(manager.list(), collections.abc.MutableSequence)
+        results = context.Queue()
+        process = context.Process(target=iterate, args=(mapping, items, results))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert results.get() == (["x", "y"], ["y", "x"], ["a", "b"], {"a", "b"})

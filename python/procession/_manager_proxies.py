@@ -10,6 +10,7 @@ import array
 import threading
 import time
 import types
+from collections.abc import MutableMapping, MutableSequence, MutableSet
 
 from . import process, util
 from ._manager_server import Token, convert_to_error, dispatch, listener_client
@@ -493,7 +494,7 @@ _BaseDictProxy: Any = MakeProxyType(
     "_BaseDictProxy",
     ["__contains__", "__delitem__", "__getitem__", "__ior__", "__iter__", "__len__", "__or__", "__reversed__", "__ror__", "__setitem__", "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"],
 )
-_BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator", "__reversed__": "Iterator"}
+_BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
 class DictProxy(_BaseDictProxy):
@@ -510,7 +511,6 @@ _BaseSetProxy: Any = MakeProxyType(
     "_BaseSetProxy",
     ["__and__", "__contains__", "__ge__", "__gt__", "__iand__", "__ior__", "__isub__", "__iter__", "__ixor__", "__le__", "__len__", "__lt__", "__or__", "__rand__", "__ror__", "__rsub__", "__rxor__", "__sub__", "__xor__", "add", "clear", "copy", "difference", "difference_update", "discard", "intersection", "intersection_update", "isdisjoint", "issubset", "issuperset", "pop", "remove", "symmetric_difference", "symmetric_difference_update", "union", "update"],
 )
-_BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
 class SetProxy(_BaseSetProxy):
@@ -533,6 +533,11 @@ class SetProxy(_BaseSetProxy):
         return self
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
+
+
+MutableSequence.register(BaseListProxy)
+MutableMapping.register(_BaseDictProxy)
+MutableSet.register(_BaseSetProxy)
 
 
 ArrayProxy: Any = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
