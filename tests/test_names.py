@@ -39,6 +39,8 @@ ADDED = {
     "": {
         "BrokenPool": "a pool whose workers cannot start says so",
         "OwnerDied": "the holder of a lock died",
+        "TaskCancelled": "a task was cancelled, perhaps while it ran",
+        "TaskTimeout": "a task ran for longer than it may",
         "WorkerDied": "the worker of a task died",
         "install": "stand in under the name multiprocessing",
         "log_to_file": "the log of all processes, whole lines",
@@ -51,6 +53,8 @@ ADDED = {
 
 #: Parameters that we add, and why. Calls that give positions alone cannot meet them.
 ADDED_PARAMETERS = {
+    "buffersize": "how far imap may run ahead of who takes the results",
+    "options": "a pool's limits, see `procession._pool_options`",
     "digest_name": "of 3.12, everywhere: how a peer proves itself",
     "on_error": "of 3.15, everywhere: what the fork server does about a module that it cannot import",
     "track": "of 3.13, everywhere: whether the resource tracker knows the segment",

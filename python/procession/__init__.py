@@ -1,6 +1,6 @@
 """procession: `multiprocessing` on an engine that does not lose, tear or hang.
 
-The names are the standard library's, module for module; `install`, `log_to_file`, `ProcessPoolExecutor` and three exceptions are additions.
+The names are the standard library's, module for module; `install`, `log_to_file`, `ProcessPoolExecutor` and five exceptions are additions.
 """
 
 import sys
@@ -9,13 +9,13 @@ if sys.platform != "linux":
     raise ImportError(f"procession runs on Linux only: this is {sys.platform}")
 
 from . import context
-from ._errors import BrokenPool, OwnerDied, WorkerDied
+from ._errors import BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update(
     (name, getattr(context._default_context, name)) for name in __all__ if name != "reducer"
 )
-__all__ += ["BrokenPool", "OwnerDied", "WorkerDied", "install"]
+__all__ += ["BrokenPool", "OwnerDied", "TaskCancelled", "TaskTimeout", "WorkerDied", "install"]
 
 
 def install() -> None:

@@ -19,6 +19,12 @@ from ._errors import (
     ProcessError as ProcessError,
 )
 from ._errors import (
+    TaskCancelled as TaskCancelled,
+)
+from ._errors import (
+    TaskTimeout as TaskTimeout,
+)
+from ._errors import (
     TimeoutError as TimeoutError,
 )
 from ._errors import (

@@ -5,13 +5,16 @@ A thread sleeps until a worker ends. It is needed for nothing else: tasks and re
 
 from __future__ import annotations
 
+import math
 import os
 import select
+import signal
 import threading
 import time
 
 from . import util
 from ._errors import BrokenPool, ProcessError
+from ._pool_deaths import OutOfMemory, Stacks
 from ._pool_worker import worker
 from ._procession import PoolCore
 
@@ -44,7 +47,12 @@ class Crew:
     """A pool's workers, apart from the pool, so that the watching thread does not keep the pool alive."""
 
     def __init__(
-        self, core: PoolCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+        self,
+        core: PoolCore,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> None:
         self.core = core
         self.workers: list[Any] = []
@@ -53,21 +61,28 @@ class Crew:
         self._start = start
         self._size = size
         self._arguments = arguments
+        self._options = options
+        self._stacks = Stacks()
+        self._out_of_memory: OutOfMemory | None = None
+        #: Workers that were told to end, and when they are killed.
+        self._ending: dict[Any, float] = {}
         self._state = RUN
         #: Workers in a row that ended before they were ready.
         self._failures = 0
         self._lock = threading.RLock()
-        self._notice = -1
         self._thread: threading.Thread | None = None
 
     def repopulate(self) -> None:
         """Bring the number of workers up to the pool's size."""
         with self._lock:
-            for _ in range(self._size - len(self.workers)):
+            leaving = sum(process._leaving for process in self.workers)
+            for _ in range(self._size + leaving - len(self.workers)):
                 place = self.core.enlist()
                 try:
                     process = self._start(
-                        target=worker, args=(self.core.handle, place, *self._arguments)
+                        target=worker,
+                        args=(self.core.handle, place, self._stacks.path, *self._arguments),
+                        kwargs=self._options,
                     )
                     process.name = process.name.replace("Process", "PoolWorker")
                     process.daemon = process._config["nests"] = True
@@ -75,46 +90,54 @@ class Crew:
                 except BaseException:
                     self.core.bury(place, 0, 0)
                     raise
-                process._place = place
+                process._place, process._leaving = place, False
                 self.workers.append(process)
                 util.debug("added worker")
 
+    def resize(self, size: int) -> None:
+        """Change the number of workers: start some, or have some leave."""
+        with self._lock:
+            self._size = size
+            staying = [process for process in self.workers if not process._leaving]
+            # Those that are idle go first.
+            staying.sort(key=lambda process: self.core.is_busy(process._place))
+            for process in staying[: max(0, len(staying) - size)]:
+                process._leaving = True
+                self.core.dismiss(process._place)
+            self.repopulate()
+        # It shall look at the new ones.
+        self._notify()
+
     def watch(self) -> None:
         """Start the thread that replaces workers."""
-        self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._watch, name="PoolCrew", daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        try:
-            pause = self._tend()
-            while pause is not None:
-                ends = select.poll()
-                for fd in [self._notice, *(process.sentinel for process in self.workers)]:
-                    ends.register(fd, select.POLLIN)
-                ends.poll(pause * 1000 if pause else None)
-                try:
-                    os.eventfd_read(self._notice)
-                except BlockingIOError:
-                    pass
-                pause = self._tend()
-        finally:
-            with self._lock:
-                os.close(self._notice)
-                self._notice = -1
+        self._out_of_memory = OutOfMemory()
+        while (pause := self._tend()) is not None:
+            ends = select.poll()
+            for fd in [self.core.notice, *(process.sentinel for process in self.workers)]:
+                ends.register(fd, select.POLLIN)
+            ends.poll(None if math.isinf(pause) else math.ceil(pause * 1000))
+            try:
+                os.eventfd_read(self.core.notice)
+            except BlockingIOError:
+                pass
         util.debug("pool crew's watch exiting")
 
     def _tend(self) -> float | None:
-        """Bury, replace. Return in how many seconds to look again (0: when something happens), None: the watch is over."""
+        """Bury, stop, replace. Return in how many seconds to look again, if nothing happens before; None: the watch is over."""
         with self._lock:
             self._bury_ended()
             if self._state == TERMINATE or self.broken:
                 return None
+            pause = self._stop_overdue()
             if not self.core.needs_workers():
                 # Closed, and nothing is left in line: the workers leave when they are done.
-                return 0 if self.workers else None
+                return pause if self.workers else None
             if self._failures and not self._may_go_on():
-                return _PAUSE if self.workers else None
+                return min(pause, _PAUSE) if self.workers else None
             try:
                 self.repopulate()
             except Exception as error:
@@ -123,14 +146,40 @@ class Crew:
                 if not self.workers:
                     self._break(f"a pool's worker cannot be started: {error!r}", error)
                     return None
-                return _PAUSE
-            return 0
+                return min(pause, _PAUSE)
+            return pause
+
+    def _stop_overdue(self) -> float:
+        """Stop the workers whose tasks shall not go on. Return in how many seconds to look again."""
+        places, again = self.core.overdue()
+        now = time.monotonic()
+        for process in self.workers:
+            if process._place in places:
+                process.terminate()
+                # One that was stopped takes the signal only when it goes on.
+                process._popen._send_signal(signal.SIGCONT)
+                self._ending[process] = now + _GRACE
+        for process, end in list(self._ending.items()):
+            if end <= now:
+                process.kill()
+                del self._ending[process]
+        left = [end - now for end in self._ending.values()]
+        return min([*left, math.inf if again is None else again])
 
     def _bury_ended(self) -> None:
         for process in [process for process in self.workers if process.exitcode is not None]:
             process.join()
             self.workers.remove(process)
-            ready, error = self.core.bury(process._place, process.pid, process.exitcode)
+            self._ending.pop(process, None)
+            place, exitcode = process._place, process.exitcode
+            killed = exitcode == -signal.SIGKILL and self._out_of_memory is not None
+            ready, error = self.core.bury(
+                place,
+                process.pid,
+                exitcode,
+                killed and self._out_of_memory.happened(),  # type: ignore[union-attr]
+                self._stacks.take(place),
+            )
             util.debug("cleaned up worker %s", process.name)
             self._failures = 0 if ready else self._failures + 1
             if not ready:
@@ -168,12 +217,9 @@ class Crew:
         """Let the workers leave when all is done."""
         self._state = CLOSE
         self.core.close()
-        self._notify()
 
     def _notify(self) -> None:
-        with self._lock:
-            if self._notice >= 0:
-                os.eventfd_write(self._notice, 1)
+        os.eventfd_write(self.core.notice, 1)
 
     def join(self) -> None:
         """Wait until the watch is over and the workers have ended."""
@@ -187,12 +233,15 @@ class Crew:
         util.debug("terminating pool's workers")
         self._state = TERMINATE
         self.core.terminate(terminated)
-        self._notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         running = [process for process in self.workers if process.exitcode is None]
+        # The idle leave on their own; to wait for that pays only if they have something to do before.
+        patient = "worker_exit" in self._options
         for process in running:
-            process.terminate()
+            place = process._place
+            if not (patient and self.core.is_ready(place)) or self.core.is_busy(place):
+                process.terminate()
         end = time.monotonic() + _GRACE
         for process in running:
             process.join(max(0.0, end - time.monotonic()))

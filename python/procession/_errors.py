@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+
 __all__ = [
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
     "OwnerDied",
     "ProcessError",
+    "TaskCancelled",
+    "TaskTimeout",
     "TimeoutError",
     "WorkerDied",
 ]
@@ -54,14 +58,26 @@ class WorkerDied(ProcessError):
     Attributes:
         pid: process identifier of the worker.
         exitcode: its exit code, negative for a signal (None when unknown).
-        task: what it was doing, in words.
+        task: what it was doing, in words: the function, the task's number, its arguments as far as they are known.
+        stack: where its Python code was, as text, when it could still say so (after a fault, not after SIGKILL); else None.
+        out_of_memory: whether the kernel ended a process for want of memory when this one was killed.
     """
 
-    def __init__(self, message: str, pid: int = 0, exitcode: int | None = None, task: str = "") -> None:
-        super().__init__(message, pid, exitcode, task)
+    def __init__(
+        self,
+        message: str,
+        pid: int = 0,
+        exitcode: int | None = None,
+        task: str = "",
+        stack: str | None = None,
+        out_of_memory: bool = False,
+    ) -> None:
+        super().__init__(message, pid, exitcode, task, stack, out_of_memory)
         self.pid = pid
         self.exitcode = exitcode
         self.task = task
+        self.stack = stack
+        self.out_of_memory = out_of_memory
 
     @property
     def signal(self) -> int | None:
@@ -70,6 +86,40 @@ class WorkerDied(ProcessError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TaskTimeout(ProcessError, builtins.TimeoutError):
+    """A pool's task took longer than `task_timeout`, and its worker was stopped.
+
+    Also a built-in TimeoutError. Not this package's: that says that a result is not there yet, and may be asked for again.
+
+    Attributes:
+        timeout: the seconds it might have taken.
+        pid: process identifier of the worker.
+        task: what it was doing, in words.
+        stack: where its Python code was, as text, when it could still say so; else None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        timeout: float = 0.0,
+        pid: int = 0,
+        task: str = "",
+        stack: str | None = None,
+    ) -> None:
+        super().__init__(message, timeout, pid, task, stack)
+        self.timeout = timeout
+        self.pid = pid
+        self.task = task
+        self.stack = stack
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskCancelled(ProcessError):
+    """A pool's task was cancelled before it had ended."""
 
 
 class BrokenPool(ProcessError):

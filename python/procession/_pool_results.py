@@ -58,6 +58,14 @@ class ApplyResult:
         finally:
             self._event.set()
 
+    def cancel(self) -> bool:
+        """Stop the call: what of it has not begun never will, what runs is stopped, with its worker. It then fails with `TaskCancelled`.
+
+        Return whether there was anything to stop: False if it had ended.
+        """
+        job = self._job
+        return job is not None and job.cancel() > 0
+
     def ready(self) -> bool:
         """Whether the call has ended, well or not."""
         if self._event is not None:
@@ -110,12 +118,35 @@ class IMapIterator:
     def __init__(self, pool: Any, job: Any) -> None:
         self._pool = pool
         self._job = job
+        #: Puts the given number of tasks in line, if that is left to whoever takes the results; False: there are no more.
+        self._feed: Callable[[int], bool] | None = None
+        self._ahead = 0
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
+        """Let there never be more than `ahead` tasks in line, at work, or done and not taken."""
+        self._feed, self._ahead = feed, ahead
+        self._refill()
+
+    def _refill(self) -> None:
+        if self._feed is None:
+            return
+        with self._lock:
+            missing = self._taken + self._ahead - self._job.progress()[0]
+            if missing > 0 and self._feed is not None and not self._feed(missing):
+                self._feed = None
 
     def __iter__(self) -> IMapIterator:
         return self
 
+    def cancel(self) -> bool:
+        """Stop what is unfinished; see `AsyncResult.cancel`. The results of those tasks are then `TaskCancelled`."""
+        return self._job.cancel() > 0
+
     def next(self, timeout: float | None = None) -> Any:
         """Return the next result, or raise what its task raised. TimeoutError if it is not there after `timeout` seconds."""
+        self._refill()
         try:
             item = self._job.next(timeout)
         except StopIteration:
@@ -123,6 +154,7 @@ class IMapIterator:
             raise
         if item is None:
             raise TimeoutError
+        self._taken += 1
         success, value = item
         if success:
             return value

@@ -6,21 +6,31 @@ import sys
 
 from ._procession import PoolWorker
 
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__: list[str] = []
 
 
 def worker(
     handle: int,
     place: int,
+    stacks: str,
     initializer: object = None,
     initargs: object = (),
     maxtasks: int | None = None,
+    max_rss: int | None = None,
+    worker_exit: Callable[[], object] | None = None,
 ) -> None:
     """Be a worker: the target of a pool's processes."""
+    from ._pool_deaths import leave_stack
+
     try:
         end = PoolWorker(handle, place)
     except ValueError:
         return  # the pool is gone
+    leave_stack(stacks, place)
     if initializer is not None:
         try:
             initializer(*initargs)  # type: ignore[operator, misc]
@@ -28,7 +38,9 @@ def worker(
             end.fail(error)
             raise
     end.ready()
-    completed = end.run(maxtasks)
+    completed = end.run(maxtasks, max_rss)
+    if worker_exit is not None:
+        worker_exit()
     _debug("worker exiting after %d tasks", completed)
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 
 from ._crew import terminated
-from ._errors import BrokenPool
+from ._errors import BrokenPool, TaskCancelled
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class ThreadCore:
         for _ in range(workers):
             self.tasks.put(None)
 
-    def call(self, func: Any, args: Any, kwds: Any) -> ThreadJob:
+    def call(self, func: Any, args: Any, kwds: Any, *terms: Any) -> ThreadJob:
         job = self._new(func, 0, False)
         job.submit(lambda: func(*args, **kwds))
         job.seal()
         return job
 
-    def job(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
+    def job(self, func: Any, mode: int, by_time: bool, *terms: Any) -> ThreadJob:
         return self._new(func, mode, by_time)
 
     def _new(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
@@ -104,6 +104,7 @@ class ThreadJob:
         self._by_time = by_time
         self._outcomes: dict[int, _Outcome] = {}
         self._order: deque[int] = deque()
+        self._begun: set[int] = set()
         self._done: set[int] = set()
         self._submitted = self._finished = self._taken = 0
         self._first_failure: _Outcome | None = None
@@ -140,6 +141,10 @@ class ThreadJob:
 
     def perform(self, number: int, task: Callable[[], Any]) -> None:
         """Do a task, in a worker."""
+        with self._changed:
+            if number in self._done:
+                return  # cancelled
+            self._begun.add(number)
         try:
             outcome = (True, task())
         except BaseException as error:
@@ -157,6 +162,23 @@ class ThreadJob:
         with self._changed:
             self._sealed = True
             self._look()
+
+    def cancel(self) -> int:
+        """Cancel the tasks that have not begun; a thread cannot be stopped."""
+        cancelled = 0
+        with self._changed:
+            self._sealed = True
+            for number in range(self._submitted):
+                if number not in self._begun and number not in self._done:
+                    self._settle(number, (False, TaskCancelled(f"task {number} was cancelled")))
+                    cancelled += 1
+            self._look()
+        return cancelled
+
+    def progress(self) -> tuple[int, int]:
+        """How many tasks were submitted, and how many of them are finished."""
+        with self._changed:
+            return self._submitted, self._finished
 
     def stop(self, error: Callable[[], BaseException]) -> None:
         """Nothing more comes of this. The lock is held."""
@@ -259,7 +281,12 @@ class ThreadCrew:
     """A pool's threads."""
 
     def __init__(
-        self, core: ThreadCore, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+        self,
+        core: ThreadCore,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> None:
         self.workers: list[Any] = []
         self._core = core

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from typing_extensions import Unpack
+
     from . import connection, managers, pool, queues, synchronize
     from . import reduction as reduction
+    from ._pool_options import PoolOptions
 
 __all__ = ()
 
@@ -125,11 +128,13 @@ class BaseContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        **options: Unpack[PoolOptions],
     ) -> pool.Pool:
-        """Return a pool of `processes` workers; None: one for each processor."""
+        """Return a pool of `processes` workers; None: one for each processor. For the options see `pool.Pool`."""
         from .pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        context = self.get_context()
+        return Pool(processes, initializer, initargs, maxtasksperchild, context, **options)
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """Return a shared ctypes object without a lock."""

@@ -15,7 +15,8 @@ import warnings
 from . import TimeoutError as TimeoutError
 from . import get_context, util
 from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
-from ._errors import WorkerDied
+from ._errors import TaskCancelled, TaskTimeout, WorkerDied
+from ._pool_options import Options
 from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._procession import PoolCore, usable_cpus
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from typing_extensions import Unpack
+
+    from ._pool_options import PoolOptions
+    from ._pool_stats import PoolStats
+
 __all__ = ["Pool", "ThreadPool"]
 
 #: How a job's function is applied to a task's arguments: see `pool_worker.rs`.
-_ITEM, _CHUNK, _STARRED_CHUNK = 0, 1, 2
+_ITEM, _CHUNK, _STARRED_CHUNK, _CALL, _CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
 #: Tasks that a call puts in line itself; the rest is left to a thread. Also how many such a thread puts in line at a time.
 _AT_ONCE = 4096
 _BATCH = 64
@@ -142,16 +148,60 @@ def _undecodable(error: Exception) -> MaybeEncodingError:
     return result
 
 
-def _worker_died(func: Callable[..., object], number: int, pid: int, exitcode: int) -> WorkerDied:
-    name = getattr(func, "__qualname__", None) or _safe_repr(func)
-    task = f"task {number} of {name}"
+def _task(func: Callable[..., object], number: int) -> str:
+    return f"task {number} of {getattr(func, '__qualname__', None) or _safe_repr(func)}"
+
+
+def _arguments(mode: int | None, pickled: bytes | None) -> str:
+    """A task's arguments in a few words, as far as they are known."""
+    import reprlib
+
+    if pickled is None:
+        return ""
+    try:
+        arguments = ForkingPickler.loads(pickled)
+        if mode in (_CHUNK, _STARRED_CHUNK) or (mode is not None and mode > _CALL_WITH_KEYWORDS):
+            return f" over {', '.join(reprlib.repr(item) for item in arguments[:3])}{', ...' * (len(arguments) > 3)}"
+        kwds: dict[str, object] = {}
+        if mode == _ITEM:
+            arguments = (arguments,)
+        elif mode != _CALL:
+            arguments, kwds = arguments[-2:]
+        words = [reprlib.repr(value) for value in arguments]
+        words += [f"{name}={reprlib.repr(value)}" for name, value in kwds.items()]
+        return f"({', '.join(words)})"
+    except Exception:
+        return ""  # what cannot be shown is not worth a second error
+
+
+def _worker_died(
+    func: Callable[..., object],
+    mode: int | None,
+    number: int,
+    arguments: bytes | None,
+    timeout: float | None,
+    death: tuple[int, int, bool, str | None],
+) -> WorkerDied | TaskTimeout:
+    pid, exitcode, out_of_memory, stack = death
+    task = _task(func, number) + _arguments(mode, arguments)
+    last = f"; its last stack:\n{stack}" if stack else ""
+    if timeout is not None:
+        text = f"worker process {pid} was stopped: {task} took more than {timeout:g} seconds{last}"
+        return TaskTimeout(text, timeout, pid, task, stack)
     if exitcode < 0:
         from .process import _describe_exitcode
 
         end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
+        if out_of_memory:
+            end += ", as memory ran out,"
     else:
         end = f"exited with code {exitcode}"
-    return WorkerDied(f"worker process {pid} {end} during {task}", pid, exitcode, task)
+    text = f"worker process {pid} {end} during {task}{last}"
+    return WorkerDied(text, pid, exitcode, task, stack, out_of_memory)
+
+
+def _cancelled(func: Callable[..., object], number: int) -> TaskCancelled:
+    return TaskCancelled(f"{_task(func, number)} was cancelled")
 
 
 def _already_taken() -> RuntimeError:
@@ -168,6 +218,7 @@ class Pool:
         initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
         maxtasksperchild: number of tasks after which a worker is replaced; None: never.
         context: where the workers come from; None: the default context.
+        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`, `max_rss`, `worker_exit`.
     """
 
     @staticmethod
@@ -182,6 +233,7 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        **options: Unpack[PoolOptions],
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -199,6 +251,7 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        self._options = Options(**options)
         self._processes = processes
         self._pid = os.getpid()
         #: Results whose callbacks are still to be run, by their job's key.
@@ -211,6 +264,7 @@ class Pool:
             lambda **kwds: make(ctx, **kwds),
             processes,
             (initializer, initargs, maxtasksperchild),
+            self._options.of_worker(),
         )
         self._pool = self._crew.workers
         try:
@@ -232,9 +286,13 @@ class Pool:
 
     @staticmethod
     def _new_crew(
-        core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+        core: Any,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> Any:
-        return Crew(core, start, size, arguments)
+        return Crew(core, start, size, arguments, options)
 
     # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
@@ -279,7 +337,7 @@ class Pool:
     ) -> ApplyResult:
         """Have `func(*args, **kwds)` called in a worker. When it ends, `callback` gets the value or `error_callback` the exception."""
         self._check_running()
-        job = self._core.call(func, args, kwds)
+        job = self._core.call(func, args, kwds, *self._options.terms)
         return self._result(ApplyResult(self, job, callback, error_callback), job)
 
     def map(
@@ -322,38 +380,61 @@ class Pool:
         """As `starmap`, but return at once. The callback gets the whole list."""
         return self._map_async(func, iterable, _STARRED_CHUNK, chunksize, callback, error_callback)
 
-    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1) -> Any:
-        """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there."""
-        return self._imap(
-            func, iterable, chunksize, IMapIterator, "Chunksize must be 1+, not {0:n}"
-        )
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+    ) -> Any:
+        """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there.
+
+        With `buffersize`, items are taken from `iterable` only as results are taken, and at most so many are on their way: it may be
+        endless. None: all are put in line as fast as they come.
+        """
+        refusal = "Chunksize must be 1+, not {0:n}"
+        return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal)
 
     def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
     ) -> Any:
         """As `imap`, but the results come in the order in which they are done."""
-        return self._imap(
-            func, iterable, chunksize, IMapUnorderedIterator, "Chunksize must be 1+, not {0!r}"
-        )
+        refusal = "Chunksize must be 1+, not {0!r}"
+        return self._imap(func, iterable, chunksize, buffersize, IMapUnorderedIterator, refusal)
 
     def _imap(
         self,
         func: Any,
         iterable: Iterable[Any],
         chunksize: int,
+        buffersize: int | None,
         kind: type[IMapIterator],
         refusal: str,
     ) -> Any:
         self._check_running()
         if chunksize < 1:
             raise ValueError(refusal.format(chunksize))
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or 1+")
         by_time = kind is IMapUnorderedIterator
-        job = self._core.job(func, _ITEM if chunksize == 1 else _CHUNK, by_time)
+        mode = _ITEM if chunksize == 1 else _CHUNK
+        job = self._core.job(func, mode, by_time, *self._options.terms)
         result = kind(self, job)
         size = 0 if chunksize == 1 else chunksize
-        # A list yields its items at once; what a generator does may take its time, and may want its results first.
-        at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
-        self._feed(iterable, job, lambda iterator, limit: job.feed(iterator, size, limit), at_once)
+        if buffersize is not None:
+            if (iterator := _iterator(iterable, job)) is not None:
+                ahead = max(1, buffersize // chunksize)
+                result._feed_ahead(lambda limit: job.feed(iterator, size, limit), ahead)
+        else:
+            # A list yields its items at once; what a generator does may take its time, and may want its results first.
+            at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
+            self._feed(iterable, job, lambda it, limit: job.feed(it, size, limit), at_once)
         if chunksize == 1:
             return result
         return (item for chunk in result for item in chunk)
@@ -373,7 +454,7 @@ class Pool:
         length = len(iterable)  # type: ignore[arg-type]
         if length == 0:
             callback = error_callback = None
-        job = self._core.job(func, mode, False)
+        job = self._core.job(func, mode, False, *self._options.terms)
         result = self._result(MapResult(self, job, callback, error_callback), job)
         if chunksize is None:
             workers = len(self._pool) or self._processes
@@ -388,10 +469,8 @@ class Pool:
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
         """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
-        try:
-            iterator = iter(iterable)
-        except Exception as error:
-            job.refuse(error)
+        iterator = _iterator(iterable, job)
+        if iterator is None:
             return
         if not at_once or feed(iterator, at_once):
             args = (iterator, feed)
@@ -409,6 +488,23 @@ class Pool:
                 )
                 self._announcer.start()
         return result
+
+    def resize(self, processes: int) -> None:
+        """Change the number of workers. Those that are too many leave when they have done the task they are at."""
+        self._check_running()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        self._processes = processes
+        self._crew.resize(processes)
+
+    def stats(self) -> PoolStats:
+        """Return what the pool has done and is doing."""
+        from ._pool_stats import PoolStats, WorkerStats
+
+        done, queued, running, workers = self._core.stats()
+        pids = {process._place: process.pid for process in list(self._pool)}
+        named = [WorkerStats(pids[place], *rest) for place, *rest in workers if place in pids]
+        return PoolStats(done, queued, running, named)
 
     def close(self) -> None:
         """Take no more work; workers end when all is done."""
@@ -440,6 +536,15 @@ class Pool:
 
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         self.terminate()
+
+
+def _iterator(iterable: Iterable[Any], job: Any) -> Any:
+    """`iter(iterable)`; None if that fails: then the job fails with what it raised."""
+    try:
+        return iter(iterable)
+    except Exception as error:
+        job.refuse(error)
+        return None
 
 
 def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
@@ -497,19 +602,29 @@ class ThreadPool(Pool):
 
     @staticmethod
     def _new_crew(
-        core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+        core: Any,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> Any:
         from ._thread_core import ThreadCrew
 
-        return ThreadCrew(core, start, size, arguments)
+        return ThreadCrew(core, start, size, arguments, options)
+
+    def resize(self, processes: int) -> None:
+        """Not for threads."""
+        raise NotImplementedError("a pool of threads keeps its size")
+
+    def stats(self) -> PoolStats:
+        """Not for threads."""
+        raise NotImplementedError("a pool of threads keeps no figures")
 
     def _feed(
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
         # Always from a thread: `terminate` right after a call must find the tasks not yet begun, since it could not stop them.
-        try:
-            iterator = iter(iterable)
-        except Exception as error:
-            job.refuse(error)
+        iterator = _iterator(iterable, job)
+        if iterator is None:
             return
         self._core.feed_later(lambda: feed_all(iterator, feed))

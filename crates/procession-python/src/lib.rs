@@ -6,6 +6,7 @@ mod common;
 mod fast;
 mod payload;
 mod pool;
+mod pool_job;
 mod pool_stream;
 mod pool_worker;
 mod process;
@@ -18,7 +19,9 @@ mod _procession {
     #[pymodule_export]
     use super::payload::{claim_fd, deposit_fd};
     #[pymodule_export]
-    use super::pool::{PoolCore, PoolJob};
+    use super::pool::PoolCore;
+    #[pymodule_export]
+    use super::pool_job::PoolJob;
     #[pymodule_export]
     use super::pool_stream::PoolStream;
     #[pymodule_export]

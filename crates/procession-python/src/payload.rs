@@ -56,6 +56,8 @@ pub struct Pickled<'py> {
     body: Bound<'py, PyBytes>,
     buffers: Vec<PyBuffer<u8>>,
     luggage: Luggage,
+    /// Whether pickle could not carry it, and it holds copies of what is otherwise found by name.
+    by_value: bool,
 }
 
 /// What a pickle speaks of.
@@ -87,6 +89,11 @@ impl Pickled<'_> {
     /// Whether parts of the object lie outside the pickle.
     pub fn has_buffers(&self) -> bool {
         !self.buffers.is_empty()
+    }
+
+    /// Whether functions in it were found by their names, and so are the same whenever they are pickled.
+    pub fn is_by_name(&self) -> bool {
+        !self.by_value
     }
 
     /// The object as a message.
@@ -168,6 +175,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
             body,
             buffers: Vec::new(),
             luggage: Luggage::default(),
+            by_value: false,
         });
     }
     let error = match dump(tools, obj) {
@@ -187,6 +195,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
         body: body.cast_into()?,
         buffers: collector.get().take(),
         luggage: journey.end(),
+        by_value: true,
     })
 }
 
@@ -214,6 +223,7 @@ fn amended<'py>(obj: &Bound<'py, PyAny>, pickled: Pickled<'py>) -> PyResult<Pick
         body: body.cast_into()?,
         buffers: collector.get().take(),
         luggage: journey.end(),
+        by_value: true,
     })
 }
 
@@ -237,7 +247,16 @@ fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
         body: file.call_method0(intern!(py, "getvalue"))?.cast_into()?,
         buffers: collector.get().take(),
         luggage: journey.end(),
+        by_value: false,
     })
+}
+
+/// Whether a program has a say in how objects of this type are pickled.
+pub fn has_reducer(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let py = class.py();
+    let forking = forking_pickler(py)?;
+    let registered = tools(py)?.registered.bind(py);
+    Ok(forking.custom.is_some() || forking.reducers.contains(class)? || registered.contains(class)?)
 }
 
 /// What `reduction.ForkingPickler` is at present.

@@ -1,48 +1,46 @@
-//! Bindings of the pool room, parent side: jobs are fed with pickled tasks, outcomes are unpickled where they are asked for. What calls
-//! these objects, and what an error looks like, is `pool.py`'s business; the worker's loop is in `pool_worker`.
+//! Bindings of the pool room, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in `pool_worker`; what
+//! calls these objects, and what an error looks like, is `pool.py`'s business.
 //!
 //! ```text
 //! class PoolCore:
 //!     def __init__(self) -> None: ...
 //!     handle: int                                     # for PoolWorker
+//!     notice: int                                     # descriptor, readable when the workers should be looked after; to be read
 //!     def enlist(self) -> int: ...                    # a worker's place
 //!     def is_ready(self, place: int) -> bool: ...
-//!     def bury(self, place: int, pid: int, exitcode: int) -> tuple[bool, BaseException | None]: ...
+//!     def is_busy(self, place: int) -> bool: ...
+//!     def dismiss(self, place: int) -> None: ...      # it leaves after its task
+//!     def bury(self, place: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, BaseException | None]: ...
 //!         # the process of the worker in that place has ended: whether it had been ready, and why it could not
-//!     def call(self, func, args, kwds) -> PoolJob: ...          # one task
-//!     def job(self, func, mode: int, by_time: bool) -> PoolJob: ...   # tasks of one function: feed them
+//!     def overdue(self) -> tuple[list[int], float | None]: ...    # places of workers to be stopped; when to ask again
+//!     def stats(self) -> tuple: ...                   # done, queued, running, [(place, running, tasks, busy, idle, received, sent)]
+//!     # timeout: seconds for each task (in chunks: item), then its worker is stopped; retries: when its worker dies
+//!     def call(self, func, args, kwds, timeout=None, retries=0) -> PoolJob: ...          # one task
+//!     def job(self, func, mode: int, by_time: bool, timeout=None, retries=0) -> PoolJob: ...   # tasks of one function: feed them
 //!     def close(self) -> None: ...
 //!     def terminate(self, error: Callable[[], BaseException]) -> None: ...   # what is unfinished fails with error()
 //!     def is_idle(self) -> bool: ...                  # nothing to do, and nothing can come
 //!     def needs_workers(self) -> bool: ...            # workers that left must be replaced
 //!     def next_completed(self) -> int | None: ...     # key of a job to be announced; None: there will be none
-//! class PoolJob:
-//!     key: int
-//!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...   # up to `limit` tasks; False: that was all. 0: items, not tuples
-//!     def feed_map(self, iterator, length: int, workers: int, limit: int) -> bool: ...    # the same, in chunks that suit the workers
-//!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
-//!     def seal(self) -> None: ...                     # there are no more tasks
-//!     def announce(self) -> None: ...                 # next_completed shall tell
-//!     def wait(self, timeout: float | None) -> bool: ...
-//!     def is_complete(self) -> bool: ...
-//!     def outcome(self) -> tuple[bool, object]: ...   # of a call: success, value or exception. Once, when complete
-//!     def gather(self) -> tuple[bool, object]: ...    # of a map: success, list or the first exception. Once, when complete
-//!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
-//!         # in order, or by time; StopIteration at the end; None: timed out
 //! ```
 
 use crate::common::{deadline, raise, wait};
 use crate::payload;
-use procession_core::channel::{Incoming, Message, Outgoing};
-use procession_core::pool::{Cutter, Item, Job, Loss, Pool, Remains};
+use crate::pool_job::{rebuild, PoolJob};
+use crate::pool_worker::Mode;
+use procession_core::channel::{Message, Outgoing};
+use procession_core::pool::{Death, Function, Pool, Remains, Terms};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyException, PyStopIteration};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PyList, PyTuple};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Functions of single calls that are kept in the pool, the one used last at the end.
+const KEPT: usize = 16;
 
 /// A function of `procession.pool`, which knows what errors look like.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -70,7 +68,17 @@ pub struct PoolCore {
     pool: Pool,
     /// Why it was terminated.
     error: Arc<Mutex<Option<Py<PyAny>>>>,
+    kept: Mutex<Vec<Kept>>,
 }
+
+/// A function that calls have in common: it is found by its name, so it travels once.
+struct Kept {
+    func: Py<PyAny>,
+    mode: Mode,
+    function: Arc<Function>,
+}
+
+type WorkerFigures = (u32, bool, u32, f64, f64, u64, u64);
 
 #[pymethods]
 impl PoolCore {
@@ -79,12 +87,18 @@ impl PoolCore {
         Ok(Self {
             pool: Pool::new().map_err(raise)?,
             error: Arc::default(),
+            kept: Mutex::default(),
         })
     }
 
     #[getter]
     fn handle(&self) -> u64 {
         self.pool.handle().to_bits()
+    }
+
+    #[getter]
+    fn notice(&self) -> i32 {
+        self.pool.notice().as_fd().as_raw_fd()
     }
 
     fn enlist(&self) -> PyResult<u32> {
@@ -95,30 +109,98 @@ impl PoolCore {
         self.pool.is_ready(place)
     }
 
-    fn bury(&self, py: Python<'_>, place: u32, pid: i32, exitcode: i32) -> PyResult<(bool, Option<Py<PyAny>>)> {
-        Ok(match self.pool.bury(place, pid, exitcode).map_err(raise)? {
+    fn is_busy(&self, place: u32) -> bool {
+        self.pool.is_busy(place)
+    }
+
+    fn dismiss(&self, place: u32) {
+        self.pool.dismiss(place);
+    }
+
+    #[pyo3(signature = (place, pid, exitcode, out_of_memory=false, stack=None))]
+    fn bury(
+        &self,
+        py: Python<'_>,
+        place: u32,
+        pid: i32,
+        exitcode: i32,
+        out_of_memory: bool,
+        stack: Option<String>,
+    ) -> PyResult<(bool, Option<Py<PyAny>>)> {
+        let death = Death {
+            pid,
+            exitcode,
+            out_of_memory,
+            stack,
+            arguments: None,
+        };
+        Ok(match self.pool.bury(place, death).map_err(raise)? {
             Remains::Worked { .. } => (true, None),
             Remains::Unready => (false, None),
             Remains::Failed(why) => (false, Some(rebuild(py, why)?.unbind())),
         })
     }
 
-    fn call(&self, func: &Bound<'_, PyAny>, args: &Bound<'_, PyAny>, kwds: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
+    fn overdue(&self) -> (Vec<u32>, Option<f64>) {
+        let overdue = self.pool.overdue();
+        (overdue.places, overdue.again.map(|time| time.as_secs_f64()))
+    }
+
+    fn stats(&self) -> (u64, u64, u64, Vec<WorkerFigures>) {
+        let stats = self.pool.stats();
+        let workers = stats.workers.iter().map(|one| {
+            let (busy, idle) = (one.busy.as_secs_f64(), one.idle.as_secs_f64());
+            (one.place, one.running, one.tasks, busy, idle, one.received, one.sent)
+        });
+        (stats.done, stats.queued, stats.running, workers.collect())
+    }
+
+    #[pyo3(signature = (func, args, kwds, timeout=None, retries=0))]
+    fn call(
+        &self,
+        func: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<PoolJob> {
         let py = func.py();
-        let job = self.start(None, false, func)?;
-        let task = PyTuple::new(py, [func, args, kwds])?;
-        job.submit(task.as_any())?;
-        job.job.seal();
+        let terms = terms(false, timeout, retries);
+        let plain = args.is_exact_instance_of::<PyTuple>() && kwds.is_exact_instance_of::<PyDict>();
+        let mode = if kwds.cast::<PyDict>().is_ok_and(PyDictMethods::is_empty) {
+            Mode::Call
+        } else {
+            Mode::CallWithKeywords
+        };
+        let kept = if plain { self.keep(func, mode)? } else { None };
+        let shared = kept.is_some();
+        let job = self.start(kept.as_deref(), terms, func, shared.then_some(mode));
+        if !shared {
+            job.submit(PyTuple::new(py, [func, args, kwds])?.as_any())?;
+        } else if mode == Mode::Call {
+            job.submit(args)?;
+        } else {
+            job.submit(PyTuple::new(py, [args, kwds])?.as_any())?;
+        }
+        job.seal();
         Ok(job)
     }
 
-    fn job(&self, func: &Bound<'_, PyAny>, mode: u8, by_time: bool) -> PyResult<PoolJob> {
-        let py = func.py();
-        match dump_function(func, mode) {
-            Ok(message) => self.start(Some(message), by_time, func),
+    #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0))]
+    fn job(
+        &self,
+        func: &Bound<'_, PyAny>,
+        mode: u8,
+        by_time: bool,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<PoolJob> {
+        let (terms, mode) = (terms(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
+        match dump_function(func, mode).and_then(|(message, _)| self.pool.function(message).map_err(raise)) {
+            Ok(function) => Ok(self.start(Some(&function), terms, func, Some(mode))),
             Err(error) => {
-                let error = catchable(py, error)?;
-                let job = self.start(None, by_time, func)?;
+                let error = catchable(func.py(), error)?;
+                let job = self.start(None, terms, func, Some(mode));
                 job.refuse_rest(error);
                 Ok(job)
             }
@@ -148,250 +230,81 @@ impl PoolCore {
 }
 
 impl PoolCore {
-    pub fn start(&self, function: Option<Message>, by_time: bool, func: &Bound<'_, PyAny>) -> PyResult<PoolJob> {
-        Ok(PoolJob {
-            job: self.pool.job(function, by_time).map_err(raise)?,
+    pub fn start(
+        &self,
+        function: Option<&Function>,
+        terms: Terms,
+        func: &Bound<'_, PyAny>,
+        mode: Option<Mode>,
+    ) -> PoolJob {
+        PoolJob::new(
+            self.pool.job(function, terms),
+            terms.by_time,
+            func.clone().unbind(),
+            mode,
+            Arc::clone(&self.error),
+        )
+    }
+
+    /// The function, as it lies in the pool; `None` for one that may be another thing the next time it is pickled.
+    fn keep(&self, func: &Bound<'_, PyAny>, mode: Mode) -> PyResult<Option<Arc<Function>>> {
+        {
+            let mut kept = lock(&self.kept);
+            if let Some(at) = kept.iter().rposition(|one| one.mode == mode && one.func.is(func)) {
+                let last = kept.len() - 1;
+                kept.swap(at, last);
+                return Ok(Some(Arc::clone(&kept[last].function)));
+            }
+        }
+        if !is_constant(func)? {
+            return Ok(None);
+        }
+        let message = match dump_function(func, mode) {
+            Ok((message, true)) => message,
+            Ok((_, false)) => return Ok(None),
+            // The call says what is wrong with it, unless this was an interrupt.
+            Err(error) => return catchable(func.py(), error).map(|_| None),
+        };
+        let one = Kept {
             func: func.clone().unbind(),
-            by_time,
-            refused: Mutex::default(),
-            cursor: AtomicU64::new(0),
-            cutter: Mutex::default(),
-            stopped: Arc::clone(&self.error),
-        })
-    }
-}
-
-/// One call's tasks.
-#[pyclass(frozen, module = "procession._procession")]
-pub struct PoolJob {
-    pub job: Job,
-    /// What the tasks call, to be named in errors. Also keeps alive what the function refers to while its pickle is in use.
-    func: Py<PyAny>,
-    by_time: bool,
-    /// Errors of tasks that never came to be.
-    refused: Mutex<HashMap<u64, Py<PyAny>>>,
-    cursor: AtomicU64,
-    /// What `feed_map` has come to.
-    cutter: Mutex<Option<Cutter>>,
-    stopped: Arc<Mutex<Option<Py<PyAny>>>>,
-}
-
-#[pymethods]
-impl PoolJob {
-    #[getter]
-    fn key(&self) -> u32 {
-        self.job.id()
-    }
-
-    fn feed(&self, iterator: &Bound<'_, PyIterator>, chunksize: usize, limit: usize) -> PyResult<bool> {
-        self.feed_chunks(iterator, limit, || chunksize)
-    }
-
-    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: usize, limit: usize) -> PyResult<bool> {
-        let py = iterator.py();
-        let mut cutter = lock(&self.cutter)
-            .take()
-            .unwrap_or_else(|| Cutter::new(length, workers));
-        let more = self.feed_chunks(iterator, limit, || py.detach(|| cutter.next(&self.job)) as usize);
-        *lock(&self.cutter) = Some(cutter);
-        more
-    }
-
-    #[pyo3(name = "refuse")]
-    fn refuse_rest(&self, error: Bound<'_, PyAny>) {
-        self.refuse(error);
-        self.job.seal();
-    }
-
-    fn seal(&self) {
-        self.job.seal();
-    }
-
-    fn announce(&self) {
-        self.job.announce();
-    }
-
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let deadline = deadline(timeout);
-        Ok(wait(py, || self.job.wait(deadline))?.is_some())
-    }
-
-    fn is_complete(&self) -> bool {
-        self.job.is_complete()
-    }
-
-    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        let item = self.job.take(0, deadline(Some(0.0)));
-        match item.ok().flatten() {
-            Some(item) => self.open(py, 0, item),
-            None => Ok((false, helper(py, "_already_taken")?.call0()?)),
-        }
-    }
-
-    fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        let (submitted, _) = self.job.progress();
-        let list = PyList::empty(py);
-        let order = self
-            .job
-            .first_failure()
-            .map_or(0..submitted, |failed| failed..failed + 1);
-        for number in order {
-            let Some(item) = self.job.take(number, deadline(Some(0.0))).ok().flatten() else {
-                return Ok((false, helper(py, "_already_taken")?.call0()?));
-            };
-            let (success, value) = self.open(py, number, item)?;
-            if !success {
-                return Ok((false, value));
-            }
-            list.call_method1("extend", (value,))?;
-        }
-        Ok((true, list.into_any()))
-    }
-
-    #[pyo3(signature = (timeout=None))]
-    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
-        let deadline = deadline(timeout);
-        let found = if self.by_time {
-            wait(py, || self.job.take_any(deadline))?
-        } else {
-            wait(py, || loop {
-                let number = self.cursor.load(Relaxed);
-                if let Some(item) = self.job.take(number, deadline)? {
-                    self.cursor.fetch_max(number + 1, Relaxed);
-                    return Ok(Some((number, item)));
-                }
-                // Another thread took it, or there is none.
-                if self.job.is_complete() && number >= self.job.progress().0 {
-                    return Ok(None);
-                }
-                self.cursor.fetch_max(number + 1, Relaxed);
-            })?
+            mode,
+            function: Arc::new(self.pool.function(message).map_err(raise)?),
         };
-        match found {
-            None => Ok(None),
-            Some(None) => Err(PyStopIteration::new_err(())),
-            Some(Some((number, item))) => self.open(py, number, item).map(Some),
-        }
+        let function = Arc::clone(&one.function);
+        let mut kept = lock(&self.kept);
+        let oldest = (kept.len() >= KEPT).then(|| kept.remove(0));
+        kept.push(one);
+        drop(kept);
+        drop(oldest);
+        Ok(Some(function))
     }
 }
 
-impl PoolJob {
-    fn feed_chunks(
-        &self,
-        iterator: &Bound<'_, PyIterator>,
-        limit: usize,
-        mut size: impl FnMut() -> usize,
-    ) -> PyResult<bool> {
-        let mut iterator = iterator.clone();
-        for _ in 0..limit {
-            if self.job.is_sealed() {
-                return Ok(false);
-            }
-            match next_task(&mut iterator, size()) {
-                Ok(Some(task)) => self.submit(&task)?,
-                Ok(None) => {
-                    self.job.seal();
-                    return Ok(false);
-                }
-                Err(error) => {
-                    let error = catchable(iterator.py(), error);
-                    if let Ok(error) = &error {
-                        self.refuse(error.clone());
-                    }
-                    self.job.seal();
-                    return error.map(|_| false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn submit(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.submit_packed(pack_task(task)?).map(drop)
-    }
-
-    pub fn submit_packed(&self, task: Packed<'_>) -> PyResult<u64> {
-        match task {
-            Ok(message) => self.job.submit(message).map_err(raise),
-            Err(error) => Ok(self.refuse(error)),
-        }
-    }
-
-    /// The next task's outcome is `error`.
-    fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
-        // Held across both, so that nobody finds the item before its error.
-        let mut refused = lock(&self.refused);
-        let number = self.job.refuse();
-        refused.insert(number, error.unbind());
-        number
-    }
-
-    fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        self.open_call(py, self.func.bind(py), number, item)
-    }
-
-    /// What became of task `number`, which called `func`.
-    pub fn open_call<'py>(
-        &self,
-        py: Python<'py>,
-        func: &Bound<'py, PyAny>,
-        number: u64,
-        item: Item,
-    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        let error = match item {
-            Item::Done(message) => match payload::loads(py, message) {
-                Ok(value) => return Ok((true, value)),
-                Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,))?,
-            },
-            Item::Raised(message) => rebuild(py, message)?,
-            Item::Lost(Loss::Died { pid, exitcode }) => {
-                helper(py, "_worker_died")?.call1((func, number, pid, exitcode))?
-            }
-            Item::Lost(Loss::Refused) => match lock(&self.refused).remove(&number) {
-                Some(error) => error.into_bound(py),
-                None => helper(py, "_already_taken")?.call0()?,
-            },
-            Item::Lost(Loss::Stopped) => {
-                let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
-                match error {
-                    Some(error) => error.bind(py).call0()?,
-                    None => helper(py, "_already_taken")?.call0()?,
-                }
-            }
-        };
-        Ok((false, error))
+pub fn terms(by_time: bool, timeout: Option<f64>, retries: u32) -> Terms {
+    Terms {
+        by_time,
+        // One that no clock can reach is none.
+        timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+        retries,
     }
 }
 
-/// A task to be submitted, or why it cannot be.
-pub type Packed<'py> = Result<Message, Bound<'py, PyAny>>;
-
-pub fn pack_task<'py>(task: &Bound<'py, PyAny>) -> PyResult<Packed<'py>> {
-    match payload::dumps(task).and_then(|pickled| pickled.pack()) {
-        Ok(message) => Ok(Ok(message)),
-        Err(error) => catchable(task.py(), error).map(Err),
-    }
+/// Whether this is a function of a module, with no state of its own.
+fn is_constant(func: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let of_module = match func.cast_exact::<PyCFunction>() {
+        Ok(builtin) => builtin.getattr("__self__")?.is_instance_of::<PyModule>(),
+        Err(_) => func.is_exact_instance_of::<PyFunction>(),
+    };
+    Ok(of_module && !payload::has_reducer(&func.get_type())?)
 }
 
-/// The next task's arguments: an item (`chunksize` 0) or a tuple of up to `chunksize` items.
-fn next_task<'py>(iterator: &mut Bound<'py, PyIterator>, chunksize: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if chunksize == 0 {
-        return iterator.next().transpose();
-    }
-    let items = iterator.by_ref().take(chunksize).collect::<PyResult<Vec<_>>>()?;
-    if items.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(PyTuple::new(iterator.py(), items)?.into_any()))
-}
-
-/// A job's function, with all it refers to inside the pickle: many workers read it, so no part of it can become one's own.
-fn dump_function(func: &Bound<'_, PyAny>, mode: u8) -> PyResult<Message> {
-    let pair = (func, mode).into_pyobject(func.py())?;
+/// A function, with all it refers to inside the pickle: many workers read it, so no part of it can become one's own. And whether it is
+/// found by its name.
+fn dump_function(func: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Message, bool)> {
+    let pair = (func, mode as u8).into_pyobject(func.py())?;
     let pickled = payload::dumps(pair.as_any())?;
     if !pickled.has_buffers() {
-        return pickled.pack();
+        return Ok((pickled.pack()?, pickled.is_by_name()));
     }
     let forking = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
     let body = PyBuffer::<u8>::get(&forking.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
@@ -399,13 +312,5 @@ fn dump_function(func: &Bound<'_, PyAny>, mode: u8) -> PyResult<Message> {
         body: &body,
         ..Outgoing::default()
     };
-    Message::pack(out).map_err(raise)
-}
-
-/// The exception that a worker sent.
-fn rebuild(py: Python<'_>, message: Incoming) -> PyResult<Bound<'_, PyAny>> {
-    match payload::loads(py, message) {
-        Ok(parts) => helper(py, "_unpack_exception")?.call1((parts,)),
-        Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,)),
-    }
+    Ok((Message::pack(out).map_err(raise)?, false))
 }

@@ -12,7 +12,9 @@
 //! ```
 
 use crate::common::{deadline, wait};
-use crate::pool::{lock, pack_task, PoolCore, PoolJob};
+use crate::pool::{lock, PoolCore};
+use crate::pool_job::{pack_task, PoolJob};
+use procession_core::pool::Terms;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::collections::HashMap;
@@ -40,8 +42,12 @@ struct Call {
 impl PoolStream {
     #[new]
     fn new(py: Python<'_>, core: &PoolCore) -> PyResult<Self> {
+        let terms = Terms {
+            by_time: true,
+            ..Terms::default()
+        };
         Ok(Self {
-            job: core.start(None, true, py.None().bind(py))?,
+            job: core.start(None, terms, py.None().bind(py), None),
             futures: Mutex::default(),
         })
     }

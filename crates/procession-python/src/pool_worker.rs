@@ -5,7 +5,8 @@
 //!     def __init__(self, handle: int, place: int) -> None: ...     # ValueError: the pool is gone
 //!     def ready(self) -> None: ...
 //!     def fail(self, error: BaseException) -> None: ...            # the initializer raised it
-//!     def run(self, max_tasks: int | None) -> int: ...             # returns when there will be no more tasks: how many were done
+//!     def run(self, max_tasks: int | None, max_rss: int | None) -> int: ...
+//!         # returns when there will be no more tasks, or its memory has grown beyond so many bytes: how many were done
 //! ```
 
 use crate::common::{raise, wait};
@@ -14,14 +15,49 @@ use crate::pool::{catchable, helper};
 use procession_core::arena::Handle;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Task, Verdict, Worker};
+use procession_core::sys::proc::own_memory;
 use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::time::Instant;
 
-/// How a job's function is applied to a task's arguments.
-const ITEM: u8 = 0;
-const CHUNK: u8 = 1;
+/// How a function is applied to a task's arguments; `pool.py` knows the first three.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Mode {
+    /// To the one item that the task is.
+    Item = 0,
+    /// To each item of a tuple.
+    Chunk = 1,
+    /// To each item of a tuple, as its positional arguments.
+    StarredChunk = 2,
+    /// To the tuple, as its positional arguments.
+    Call = 3,
+    /// To a pair of positional and keyword arguments.
+    CallWithKeywords = 4,
+    /// As the chunks, with a limit on the time that each item may take.
+    TimedChunk = 5,
+    /// The same.
+    TimedStarredChunk = 6,
+}
+
+impl Mode {
+    pub fn of(number: u8, timed: bool) -> PyResult<Self> {
+        Ok(match (number, timed) {
+            (0, _) => Self::Item,
+            (1, false) => Self::Chunk,
+            (2, false) => Self::StarredChunk,
+            (3, _) => Self::Call,
+            (4, _) => Self::CallWithKeywords,
+            (1 | 5, _) => Self::TimedChunk,
+            (2 | 6, _) => Self::TimedStarredChunk,
+            _ => return Err(PyValueError::new_err("not a way to apply a function")),
+        })
+    }
+}
 
 /// A worker's end of a pool.
 #[pyclass(frozen, module = "procession._procession")]
@@ -47,8 +83,8 @@ impl PoolWorker {
         Ok(())
     }
 
-    #[pyo3(signature = (max_tasks=None))]
-    fn run(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
+    #[pyo3(signature = (max_tasks=None, max_rss=None))]
+    fn run(&self, py: Python<'_>, max_tasks: Option<u64>, max_rss: Option<u64>) -> PyResult<u64> {
         let mut functions = Functions::default();
         let mut done = 0;
         while max_tasks.is_none_or(|max| done < max) {
@@ -57,8 +93,13 @@ impl PoolWorker {
             };
             let (verdict, message) = self.perform(py, &task, arguments, &mut functions)?;
             flush(py);
-            self.worker.finish(task, verdict, message).map_err(raise)?;
+            if !self.worker.finish(task, verdict, message).map_err(raise)? {
+                break;
+            }
             done += 1;
+            if max_rss.is_some_and(|max| own_memory().is_some_and(|now| now > max)) {
+                break;
+            }
         }
         Ok(done)
     }
@@ -100,6 +141,7 @@ impl PoolWorker {
             let call = payload::loads(py, arguments)?;
             let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
             drop(call);
+            self.worker.begin_item();
             let args = sequence(args)?;
             return match kwds.cast_into::<PyDict>() {
                 Ok(kwds) if kwds.is_empty() => func.call1(args),
@@ -113,23 +155,59 @@ impl PoolWorker {
         };
         let (func, mode) = functions.get(py, &self.worker, task, id)?;
         let arguments = payload::loads(py, arguments)?;
-        if mode == ITEM {
-            return func.call1((arguments,));
+        self.worker.begin_item();
+        match mode {
+            Mode::Item => func.call1((arguments,)),
+            Mode::Call => func.call1(sequence(arguments)?),
+            Mode::CallWithKeywords => {
+                let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = arguments.extract()?;
+                func.call(args, Some(&kwds))
+            }
+            Mode::Chunk | Mode::StarredChunk | Mode::TimedChunk | Mode::TimedStarredChunk => {
+                let items = sequence(arguments)?;
+                let begin = Instant::now();
+                let results = self.call_each(&func, mode, &items)?;
+                self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
+                Ok(results)
+            }
+        }
+    }
+
+    /// The list of the function's results for the items of a chunk.
+    fn call_each<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        mode: Mode,
+        items: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = func.py();
+        if let Some(mapper) = mapper(py, mode)? {
+            let results = mapper.call1((func, items))?;
+            // SAFETY: a new list of what an iterator yields, or null with an exception set.
+            return unsafe { Bound::from_owned_ptr_or_err(py, ffi::PySequence_List(results.as_ptr())) };
         }
         let results = PyList::empty(py);
-        let begin = Instant::now();
-        let items = sequence(arguments)?;
         for item in items.iter_borrowed() {
-            let result = if mode == CHUNK {
+            self.worker.begin_item();
+            results.append(if mode == Mode::TimedChunk {
                 func.call1((item,))?
             } else {
                 func.call1(sequence(item.to_owned())?)?
-            };
-            results.append(result)?;
+            })?;
         }
-        self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
         Ok(results.into_any())
     }
+}
+
+/// What applies a function to each item; `None` when each must be timed.
+fn mapper(py: Python<'_>, mode: Mode) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Ok(match mode {
+        Mode::Chunk => Some(MAP.import(py, "builtins", "map")?.clone()),
+        Mode::StarredChunk => Some(STARMAP.import(py, "itertools", "starmap")?.clone()),
+        _ => None,
+    })
 }
 
 /// What is unpacked as positional arguments, as a tuple.
@@ -147,7 +225,7 @@ fn sequence(items: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
 /// The functions of the jobs this worker is at, unpickled once.
 #[derive(Default)]
 struct Functions {
-    known: Vec<((u32, u32), Py<PyAny>, u8)>,
+    known: Vec<((u32, u32), Py<PyAny>, Mode)>,
 }
 
 impl Functions {
@@ -157,7 +235,7 @@ impl Functions {
         worker: &Worker,
         task: &Task,
         id: (u32, u32),
-    ) -> PyResult<(Bound<'py, PyAny>, u8)> {
+    ) -> PyResult<(Bound<'py, PyAny>, Mode)> {
         if let Some((_, func, mode)) = self.known.iter().find(|(known, ..)| *known == id) {
             return Ok((func.bind(py).clone(), *mode));
         }
@@ -165,6 +243,7 @@ impl Functions {
         let body = worker.function(task).map_err(raise)?;
         let loads = py.import("_pickle")?.getattr("loads")?;
         let (func, mode): (Bound<'py, PyAny>, u8) = loads.call1((PyBytes::new(py, &body),))?.extract()?;
+        let mode = Mode::of(mode, false)?;
         self.known.push((id, func.clone().unbind(), mode));
         Ok((func, mode))
     }
@@ -172,10 +251,11 @@ impl Functions {
 
 /// What a task printed is on its way before its result is: whatever then happens to the worker, it is not lost.
 fn flush(py: Python<'_>) {
-    let Ok(sys) = py.import("sys") else { return };
-    for name in ["stdout", "stderr"] {
+    for name in [c"stdout", c"stderr"] {
+        // SAFETY: the name is a C string; what is returned is borrowed from `sys`, or null.
+        let stream = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PySys_GetObject(name.as_ptr())) };
         // A stream that is closed, missing or broken has nothing to lose.
-        let _ = sys.getattr(name).and_then(|stream| stream.call_method0("flush"));
+        let _ = stream.map(|stream| stream.call_method0(intern!(py, "flush")));
     }
 }
 

@@ -4,8 +4,7 @@ use crate::error::wait;
 use crate::patience::patiently;
 use crate::pool_worker::{function, work};
 use crate::{wire, Builder, Error, JoinError, JoinHandle, Result};
-use procession_core::pool::{Cutter, Item, Job, Loss, Pool as Core};
-use procession_core::sys::notice::Notice;
+use procession_core::pool::{Cutter, Death, Item, Job, Loss, Pool as Core, Terms};
 use procession_core::Deadline;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -46,8 +45,6 @@ struct Crew {
     size: usize,
     builder: Builder,
     hands: Mutex<Hands>,
-    /// Tells the watch to look.
-    notice: Notice,
 }
 
 #[derive(Default)]
@@ -82,7 +79,6 @@ impl Pool {
             size,
             builder,
             hands: Mutex::default(),
-            notice: Notice::new()?,
         });
         let pool = Self {
             crew: Arc::clone(&crew),
@@ -111,7 +107,8 @@ impl Pool {
         if hands.closed || hands.terminated {
             return Err(Error::Invalid("Pool not running"));
         }
-        Ok(self.crew.core.job(Some(function(f)?), false)?)
+        let function = self.crew.core.function(function(f)?)?;
+        Ok(self.crew.core.job(Some(&function), Terms::default()))
     }
 
     /// `f(argument)`, called in a worker.
@@ -187,7 +184,6 @@ impl Pool {
     pub fn close(&self) {
         self.crew.lock().closed = true;
         self.crew.core.close();
-        self.crew.notice.set();
     }
 
     /// End the workers at once. What is unfinished fails with [`Error::Terminated`].
@@ -197,7 +193,6 @@ impl Pool {
             return;
         }
         self.crew.core.terminate();
-        self.crew.notice.set();
         for hand in &hands.all {
             let _ = hand.handle.terminate();
         }
@@ -248,7 +243,7 @@ impl Crew {
             match builder.spawn(work, (self.core.handle().to_bits(), place)) {
                 Ok(handle) => hands.all.push(Hand { place, handle }),
                 Err(error) => {
-                    self.core.bury(place, 0, 0)?;
+                    self.core.bury(place, Death::default())?;
                     return Err(error);
                 }
             }
@@ -278,7 +273,7 @@ impl Crew {
                 .collect();
             let terminated = hands.terminated;
             drop(hands);
-            if !self.notice.wait(&sentinels, terminated.then_some(GRACE)) && terminated {
+            if !self.core.notice().wait(&sentinels, terminated.then_some(GRACE)) && terminated {
                 for hand in &self.lock().all {
                     let _ = hand.handle.kill();
                 }
@@ -302,7 +297,12 @@ impl Crew {
                 Err(JoinError::Exited(code)) => code,
                 Err(_) => 101,
             };
-            let _ = self.core.bury(place, pid, exitcode);
+            let death = Death {
+                pid,
+                exitcode,
+                ..Death::default()
+            };
+            let _ = self.core.bury(place, death);
         }
     }
 }
@@ -323,12 +323,12 @@ fn open<R: DeserializeOwned>(item: Option<Item>) -> Result<Vec<R>> {
             }),
             Err(lost) => Error::Join(JoinError::Lost(lost)),
         }),
-        Some(Item::Lost(Loss::Died { pid, exitcode })) => Err(Error::WorkerDied {
-            pid,
-            how: if exitcode < 0 {
-                JoinError::Signaled(-exitcode)
+        Some(Item::Lost(Loss::Died(death))) => Err(Error::WorkerDied {
+            pid: death.pid,
+            how: if death.exitcode < 0 {
+                JoinError::Signaled(-death.exitcode)
             } else {
-                JoinError::Exited(exitcode)
+                JoinError::Exited(death.exitcode)
             },
         }),
         Some(Item::Lost(_)) => Err(Error::Terminated),

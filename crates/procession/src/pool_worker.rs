@@ -68,7 +68,7 @@ pub(crate) fn work((handle, place): (u64, u32)) {
         drop(items);
         // What a task printed is on its way before its result is.
         let _ = std::io::stdout().flush();
-        if worker.finish(task, verdict, message).is_err() {
+        if !worker.finish(task, verdict, message).unwrap_or(false) {
             return;
         }
     }
@@ -80,6 +80,7 @@ type Failure = Result<(String, String, String), String>;
 fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message) {
     let failure: Failure = match watched(|| {
         let (call, function) = find(worker, task)?;
+        worker.begin_item();
         call(function, items)
     }) {
         Ok(Ok((message, per_item))) => {

@@ -87,6 +87,39 @@ impl Message {
         }
         Ok(message)
     }
+
+    /// Another message of the same content, of memory of its own.
+    pub fn duplicate(&self) -> Result<Self> {
+        let table = match &self.form {
+            Form::Inline { len, words } => {
+                return Ok(Self {
+                    form: Form::Inline {
+                        len: *len,
+                        words: *words,
+                    },
+                    buffers: Vec::new(),
+                    handles: Vec::new(),
+                })
+            }
+            Form::Table(table) => table,
+        };
+        let prefix = self.buffers.len() * BUFFER_ENTRY + self.handles.len() * HANDLE_ENTRY;
+        let buffers: Vec<&[u8]> = self.buffers.iter().map(Block::as_slice).collect();
+        Self::pack(Outgoing {
+            body: &table.as_slice()[prefix..],
+            buffers: &buffers,
+            handles: &self.handles,
+        })
+    }
+
+    /// Number of bytes in body and buffers.
+    pub fn size(&self) -> usize {
+        let body = match &self.form {
+            Form::Inline { len, .. } => *len as usize,
+            Form::Table(table) => table.len(),
+        };
+        body + self.buffers.iter().map(Block::len).sum::<usize>()
+    }
 }
 
 impl Drop for Message {
@@ -135,6 +168,11 @@ impl Envelope {
     /// Forget what was in it, without giving anything back: for memory that is used anew.
     pub(super) fn clear(&self) {
         self.head.store(0, Relaxed);
+    }
+
+    /// Words that whoever holds an empty envelope may use for something else.
+    pub(crate) fn spare_words(&self) -> &[AtomicU64; INLINE_WORDS] {
+        &self.words
     }
 
     /// Put `message` in and hand its blocks over. Cannot fail. What was in it before must have been taken or discarded.
@@ -236,6 +274,21 @@ impl Envelope {
         self.clear();
     }
 
+    /// The message; it stays where it is, for whoever wants to know what it was, if it is a body of at most `limit` bytes alone. Otherwise it
+    /// is taken out. In both cases [`discard`](Self::discard) before the next one is posted.
+    pub fn open_or_copy(&self, limit: usize) -> Result<Incoming> {
+        let head = self.head.load(Relaxed);
+        let alone = head & 0xff == KIND_TABLE && head >> 8 == 0;
+        if !alone || self.words[1].load(Relaxed) as usize > limit {
+            return self.open();
+        }
+        Ok(Incoming {
+            body: Body::Copy(self.copy_body()?),
+            buffers: Vec::new(),
+            handles: Vec::new(),
+        })
+    }
+
     /// A copy of the body; the message stays. Many may read it so at a time, as long as nobody opens or discards it.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
         let head = self.head.load(Relaxed);
@@ -328,6 +381,7 @@ pub struct Incoming {
 enum Body {
     Inline { len: u8, words: [u64; INLINE_WORDS] },
     Table { block: Block, start: usize },
+    Copy(Vec<u8>),
 }
 
 impl Incoming {
@@ -339,7 +393,18 @@ impl Incoming {
                 unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), *len as usize) }
             }
             Body::Table { block, start } => &block.as_slice()[*start..],
+            Body::Copy(bytes) => bytes,
         }
+    }
+
+    /// Number of bytes in body and buffers.
+    pub fn size(&self) -> usize {
+        let body = match &self.body {
+            Body::Inline { len, .. } => *len as usize,
+            Body::Table { block, .. } => block.len(),
+            Body::Copy(bytes) => bytes.len(),
+        };
+        body + self.buffers.iter().map(Block::len).sum::<usize>()
     }
 
     /// The block that the bytes proper lie in, and where they start in it; `None` for small ones, and the second time.
@@ -350,8 +415,8 @@ impl Incoming {
         };
         match std::mem::replace(&mut self.body, nothing) {
             Body::Table { block, start } => Some((block, start)),
-            inline @ Body::Inline { .. } => {
-                self.body = inline;
+            other => {
+                self.body = other;
                 None
             }
         }

@@ -1,22 +1,34 @@
 //! A job as its submitter sees it: tasks go in, items come out. All its state is the parent's own.
 
+use super::collect::Withdrawn;
+use super::crew::Death;
 use super::parent::Inner;
 use crate::channel::{Incoming, Message};
 use crate::{Deadline, Result, WaitError};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// On what terms a job's tasks are done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Items will be taken as they finish ([`Job::take_any`]).
+    pub by_time: bool,
+    /// How long a task may run before its worker is stopped.
+    pub timeout: Option<Duration>,
+    /// How many more times a task is tried whose worker died.
+    pub retries: u32,
+}
+
 /// Why a task has neither result nor error.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Loss {
-    /// Its worker died: exit code, or minus the signal.
-    Died {
-        /// The worker's process.
-        pid: i32,
-        /// Exit code, or minus the signal.
-        exitcode: i32,
-    },
+    /// Its worker died.
+    Died(Box<Death>),
+    /// It ran for longer than this, and its worker was stopped.
+    TimedOut(Duration, Box<Death>),
+    /// It was withdrawn.
+    Cancelled,
     /// It never was a task: see [`Job::refuse`].
     Refused,
     /// The pool was terminated before it was done.
@@ -43,8 +55,12 @@ pub(super) enum Want {
 }
 
 pub(super) enum Entry {
-    Waiting,
-    Ready { slot: u32, raised: bool },
+    /// The task is in this slot.
+    Waiting(u32),
+    Ready {
+        slot: u32,
+        raised: bool,
+    },
     Lost(Loss),
     Taken,
 }
@@ -52,6 +68,7 @@ pub(super) enum Entry {
 /// The parent's record of a job.
 pub(super) struct State {
     pub function: u32,
+    pub terms: Terms,
     /// The items from number `base` on: what lies before was taken.
     pub items: VecDeque<Entry>,
     pub base: u64,
@@ -66,9 +83,34 @@ pub(super) struct State {
     pub announce: bool,
     /// Nobody will take the items.
     pub abandoned: bool,
+    /// What to try unfinished tasks again with.
+    pub spares: HashMap<u64, Spare>,
+}
+
+/// A copy of a task, should its worker die.
+pub(super) struct Spare {
+    pub message: Message,
+    /// How many more times.
+    pub left: u32,
 }
 
 impl State {
+    pub fn new(function: u32, terms: Terms) -> Self {
+        Self {
+            function,
+            terms,
+            items: VecDeque::new(),
+            base: 0,
+            finished: 0,
+            failed: None,
+            order: terms.by_time.then(VecDeque::new),
+            sealed: false,
+            announce: false,
+            abandoned: false,
+            spares: HashMap::new(),
+        }
+    }
+
     pub fn submitted(&self) -> u64 {
         self.base + self.items.len() as u64
     }
@@ -90,7 +132,7 @@ impl State {
             Want::All => (self.submitted() - self.finished).max(1),
             Want::Item(item) if item < self.base => 0,
             Want::Item(item) => match self.entry(item) {
-                Some(Entry::Waiting) | None => 1,
+                Some(Entry::Waiting(_)) | None => 1,
                 Some(_) => 0,
             },
             Want::Any => u64::from(self.order.as_ref().is_some_and(VecDeque::is_empty)),
@@ -128,6 +170,16 @@ impl Job {
     /// Have [`Pool::next_completed`](super::Pool::next_completed) tell when the job is complete.
     pub fn announce(&self) {
         self.pool.announce(self.key);
+    }
+
+    /// Seal it and stop what is not finished of it: that is [`Loss::Cancelled`] at once.
+    pub fn cancel(&self) -> Withdrawn {
+        self.pool.withdraw(self.key, None)
+    }
+
+    /// Stop one task, if it is not finished.
+    pub fn cancel_one(&self, number: u64) -> Withdrawn {
+        self.pool.withdraw(self.key, Some(number))
     }
 
     /// Whether no more tasks will come: it was sealed, or the pool was terminated.
@@ -172,7 +224,7 @@ impl Job {
     }
 
     /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken.
-    /// Only for a job made with `by_time`.
+    /// Only for a job whose terms say `by_time`.
     pub fn take_any(&self, deadline: Deadline) -> Result<Option<(u64, Item)>, WaitError> {
         loop {
             self.pool.wait(self.key, Want::Any, deadline)?;

@@ -80,9 +80,34 @@ impl View {
         Ok(())
     }
 
+    /// Move the head past the first in line, `limit` of them, as long as that is no task to be claimed: it was withdrawn. Parent only.
+    pub(super) fn skip_withdrawn(&self, limit: usize) -> Result<()> {
+        let head = &self.shared.head.0;
+        for _ in 0..limit {
+            let seen = head.load(SeqCst);
+            let next = self.slot(low(seen))?.next.load(SeqCst);
+            if next == 0
+                || self
+                    .slot(next)?
+                    .load()
+                    .is_some_and(|state| state.status == Status::Pending)
+            {
+                return Ok(());
+            }
+            // Fails when a worker moved it: look again.
+            let _ = head.compare_exchange(seen, advanced(seen, next), SeqCst, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The slot that was claimed last.
+    pub(super) fn head(&self) -> u32 {
+        low(self.shared.head.0.load(SeqCst))
+    }
+
     /// Whether the line still needs `slot`, as the one claimed last: it must not be used again yet.
     pub(super) fn is_head(&self, slot: u32) -> bool {
-        low(self.shared.head.0.load(SeqCst)) == slot
+        self.head() == slot
     }
 
     /// Put the finished `slot` on the stack, and wake who waits for as many.

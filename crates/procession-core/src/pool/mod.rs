@@ -4,6 +4,9 @@
 //! object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside says why that is right.
 //! What a task means, how a worker process is started and how it ended is the faces' business.
 
+mod book;
+mod collect;
+mod crew;
 mod cut;
 mod job;
 mod line;
@@ -15,9 +18,11 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use collect::Withdrawn;
+pub use crew::{Death, Overdue, Remains, Stats, WorkerStats};
 pub use cut::Cutter;
-pub use job::{Item, Job, Loss};
-pub use parent::{Pool, Remains};
+pub use job::{Item, Job, Loss, Terms};
+pub use parent::{Function, Pool};
 pub use shared::Phase;
 pub(crate) use shared::Shared;
 pub use worker::{Task, Verdict, Worker};

@@ -17,7 +17,7 @@ const FIRST: u32 = 64;
 const SEGMENTS: usize = 20;
 
 /// What a slot holds. Slots are handed out and taken back by the parent alone; a worker only moves PENDING to RUNNING to DONE or RAISED
-/// on tasks, and writes its own worker slot.
+/// on tasks, and writes its own worker slot. The parent may move PENDING to FREE (withdrawn) and RUNNING to CONDEMNED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Status {
@@ -38,14 +38,17 @@ pub(super) enum Status {
     Ready = 7,
     /// A worker that could not start; why is in the envelope.
     Failed = 8,
+    /// A task whose worker is to be stopped: nothing that it hands back counts.
+    Condemned = 9,
 }
 
 impl Status {
     fn from_bits(bits: u8) -> Option<Self> {
-        use Status::{Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
-        [Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed]
-            .get(bits as usize)
-            .copied()
+        use Status::{Condemned, Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
+        let all = [
+            Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed, Condemned,
+        ];
+        all.get(bits as usize).copied()
     }
 }
 
@@ -109,6 +112,45 @@ impl Slot {
             .compare_exchange(from.pack(), to.pack(), std::sync::atomic::Ordering::AcqRel, Relaxed)
             .is_ok()
     }
+}
+
+/// What a worker says of itself, and is told, in words of its place's envelope: no message is in that unless the worker failed.
+/// They are hints for people and clocks; nothing in the pool's memory depends on them.
+#[derive(Clone, Copy)]
+pub(super) enum Note {
+    /// When it began the item it is at; 0 = it is at none. Nanoseconds of the monotonic clock, as all times here.
+    Since = 0,
+    /// When it became ready.
+    Ready = 1,
+    /// Time spent at tasks that are over.
+    Busy = 2,
+    /// Bytes it was sent with tasks.
+    Received = 3,
+    /// Bytes of its results.
+    Sent = 4,
+    /// Not 0: it shall leave when it has done what it is at. Written by the parent.
+    Dismissed = 5,
+}
+
+impl Slot {
+    pub fn note(&self, note: Note) -> &AtomicU64 {
+        &self.envelope.spare_words()[note as usize]
+    }
+
+    /// A worker's note grows. Only the worker writes it, so no swap is needed.
+    pub fn add_to_note(&self, note: Note, more: u64) {
+        let word = self.note(note);
+        word.store(word.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+}
+
+/// Nanoseconds of a clock that all processes share; never 0.
+pub(super) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
+        .max(1)
 }
 
 /// How far the pool's life has got.

@@ -1,7 +1,9 @@
-//! The parent's book of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
+//! The parent's account of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
 
-use super::shared::View;
+use super::shared::{State, View};
 use crate::Result;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,14 +14,21 @@ pub(super) enum Use {
         job: u32,
         item: u64,
     },
-    Function,
+    /// A function, and how many refer to it.
+    Function {
+        users: u32,
+    },
     Worker,
+    /// A task that was withdrawn, still in line.
+    Withdrawn,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
     generation: u32,
     used: Use,
+    /// Its number in the line.
+    line: u64,
 }
 
 /// All slots of a pool.
@@ -27,6 +36,10 @@ pub(super) struct Table {
     entries: Vec<Entry>,
     /// Free ones, the one freed last at the end: it is still in the cache.
     free: Vec<u32>,
+    /// How many were put in line so far.
+    line: u64,
+    /// Withdrawn ones, the first in line on top.
+    withdrawn: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 impl Table {
@@ -34,24 +47,28 @@ impl Table {
         let mut table = Self {
             entries: Vec::new(),
             free: Vec::new(),
+            line: 0,
+            withdrawn: BinaryHeap::new(),
         };
         table.add(View::initial());
         table
     }
 
     fn add(&mut self, slots: std::ops::Range<u32>) {
-        self.entries.resize(
-            slots.end as usize,
-            Entry {
-                generation: 0,
-                used: Use::Free,
-            },
-        );
+        let free = Entry {
+            generation: 0,
+            used: Use::Free,
+            line: 0,
+        };
+        self.entries.resize(slots.end as usize, free);
         self.free.extend(slots.rev());
     }
 
     /// A free slot and its new generation.
     pub fn take(&mut self, view: &View, used: Use) -> Result<(u32, u32)> {
+        if !self.withdrawn.is_empty() {
+            self.free_passed(view);
+        }
         let mut index = self.free.pop();
         if let Some(head) = index.filter(|&index| view.is_head(index)) {
             // The line still starts at this one: leave it for another time.
@@ -63,15 +80,56 @@ impl Table {
             return self.take(view, used);
         };
         let entry = &mut self.entries[index as usize];
-        entry.generation = (entry.generation + 1) % super::shared::State::GENERATIONS;
+        entry.generation = (entry.generation + 1) % State::GENERATIONS;
         entry.used = used;
         Ok((index, entry.generation))
+    }
+
+    /// The slot is put in line now.
+    pub fn enter_line(&mut self, index: u32) {
+        self.line += 1;
+        self.entries[index as usize].line = self.line;
     }
 
     /// Give a slot back. It must have left the line (`View::pass`), or never have been in it.
     pub fn give_back(&mut self, index: u32) {
         self.entries[index as usize].used = Use::Free;
         self.free.push(index);
+    }
+
+    /// Give a slot back that may still be in line: once the line's head is at it or beyond.
+    pub fn give_back_later(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.used = Use::Withdrawn;
+        self.withdrawn.push(Reverse((entry.line, index)));
+    }
+
+    fn free_passed(&mut self, view: &View) {
+        // The head's entry still says where in line it was: it cannot be used again before the head has left it.
+        let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.line);
+        while let Some(&Reverse((line, index))) = self.withdrawn.peek() {
+            if line > passed {
+                break;
+            }
+            self.withdrawn.pop();
+            self.give_back(index);
+        }
+    }
+
+    /// One more, or one less, refers to the function in this slot: how many then do.
+    pub fn count_user(&mut self, index: u32, change: i32) -> u32 {
+        match self.entries.get_mut(index as usize).map(|entry| &mut entry.used) {
+            Some(Use::Function { users }) => {
+                *users = users.saturating_add_signed(change);
+                *users
+            }
+            _ => 0,
+        }
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// What a slot is used for, and its generation. Any number may be asked for.

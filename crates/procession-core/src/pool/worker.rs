@@ -1,6 +1,6 @@
 //! A worker: claims tasks, hands back results.
 
-use super::shared::{Phase, Slot, State, Status, View};
+use super::shared::{now, Note, Phase, Slot, State, Status, View};
 use crate::arena::{Handle, Kind};
 use crate::channel::{Incoming, Message};
 use crate::roll::Owner;
@@ -8,6 +8,10 @@ use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::time::Duration;
+
+/// Arguments of at most so many bytes are left in shared memory until the task is finished: should it end its worker, the parent can say
+/// what they were.
+const LEFT_IN_PLACE: usize = 4096;
 
 /// How a task ended, as the worker sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +36,7 @@ pub struct Task {
     index: u32,
     state: State,
     function: Option<(u32, u32)>,
+    begin: u64,
 }
 
 impl Task {
@@ -72,6 +77,7 @@ impl Worker {
 
     /// The worker is initialised and will take tasks.
     pub fn ready(&self) {
+        self.place().note(Note::Ready).store(now(), Relaxed);
         self.tell(Status::Ready);
     }
 
@@ -84,7 +90,7 @@ impl Worker {
     /// The next task and what it was submitted with; `None` when there will be none for this worker. Waits as long as it takes.
     pub fn next(&self) -> Result<Option<(Task, Incoming)>, WaitError> {
         loop {
-            if self.view.phase() == Phase::Terminate {
+            if self.view.phase() == Phase::Terminate || self.is_dismissed() {
                 return Ok(None);
             }
             if let Some((index, state)) = self.view.claim(self.me, &self.place().next)? {
@@ -106,7 +112,11 @@ impl Worker {
     }
 
     fn is_wanted(&self) -> bool {
-        self.view.is_waiting() || self.view.phase() != Phase::Run
+        self.view.is_waiting() || self.view.phase() != Phase::Run || self.is_dismissed()
+    }
+
+    fn is_dismissed(&self) -> bool {
+        self.place().note(Note::Dismissed).load(SeqCst) != 0
     }
 
     /// Look for work without sleeping for a while, if nobody else does. Whether there is any.
@@ -121,6 +131,7 @@ impl Worker {
     }
 
     fn unpack(&self, index: u32, state: State) -> Result<(Task, Incoming)> {
+        let begin = now();
         let slot = self.view.slot(index)?;
         let function = match slot.aux.load(Acquire) {
             0 => None,
@@ -133,8 +144,16 @@ impl Worker {
                 Some((function, state.ok_or(Error::Corrupt("a task's function"))?.generation))
             }
         };
-        let arguments = slot.envelope.open()?;
-        Ok((Task { index, state, function }, arguments))
+        let arguments = slot.envelope.open_or_copy(LEFT_IN_PLACE)?;
+        let place = self.place();
+        place.add_to_note(Note::Received, arguments.size() as u64);
+        let task = Task {
+            index,
+            state,
+            function,
+            begin,
+        };
+        Ok((task, arguments))
     }
 
     /// The message that says what a task's function is.
@@ -160,22 +179,50 @@ impl Worker {
         }
     }
 
-    /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker.
+    /// The function is called now, for the first or a further item of the task: a limit on time holds for each alone.
+    pub fn begin_item(&self) {
+        self.place().note(Note::Since).store(now(), Relaxed);
+    }
+
+    /// Whether the task was taken away: its worker is about to be stopped.
+    pub fn is_condemned(&self, task: &Task) -> bool {
+        let state = self.view.slot(task.index).ok().and_then(Slot::load);
+        state.is_none_or(|state| state != task.state)
+    }
+
+    /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker. `false`: the task was taken
+    /// away, its worker is about to be stopped and must not go on.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed back once")]
-    pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<()> {
-        let Task { index, state, .. } = task;
+    pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<bool> {
+        let Task {
+            index, state, begin, ..
+        } = task;
         let slot = self.view.slot(index)?;
+        let place = self.place();
+        // Before the arguments' place is used for the result: see `Inner::bury`.
+        place.note(Note::Since).store(0, Relaxed);
+        place.add_to_note(Note::Busy, now().saturating_sub(begin));
+        place.add_to_note(Note::Sent, message.size() as u64);
+        slot.envelope.discard();
         slot.envelope.post(message);
         let status = if verdict == Verdict::Done {
             Status::Done
         } else {
             Status::Raised
         };
-        let place = self.place();
         place.aux.store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
         if !slot.swap(state, State { status, ..state }) {
-            return Err(Error::Corrupt("a task's state"));
+            let condemned = State {
+                status: Status::Condemned,
+                ..state
+            };
+            return if slot.load() == Some(condemned) {
+                Ok(false)
+            } else {
+                Err(Error::Corrupt("a task's state"))
+            };
         }
-        self.view.push_finished(index)
+        self.view.push_finished(index)?;
+        Ok(true)
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod limits;
 pub(crate) mod memory;
 pub mod notice;
 pub(crate) mod pidfd;
-pub(crate) mod proc;
+pub mod proc;
 pub mod scm;
 pub mod signal;
 pub mod spawn;

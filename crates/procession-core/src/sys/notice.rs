@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::{read, write, Errno};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Set by one thread, waited for by another.
@@ -31,6 +31,13 @@ impl Notice {
         let ready = poll(&mut polls, timeout.as_ref());
         let _ = read(&self.0, &mut [0; 8]);
         !matches!(ready, Ok(0)) || timeout.is_none() || ready == Err(Errno::INTR)
+    }
+}
+
+impl AsFd for Notice {
+    /// Readable while the notice is set.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

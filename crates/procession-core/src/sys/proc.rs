@@ -1,4 +1,4 @@
-//! What `/proc` says of a process: when it started. Async-signal-safe.
+//! What `/proc` says of a process: when it started (async-signal-safe), how much memory it has.
 
 use rustix::fs::{Mode, OFlags};
 use std::ffi::CStr;
@@ -18,6 +18,14 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
         }
     };
     parse(&text[..len])
+}
+
+/// Bytes of memory that this process has for itself alone: resident, and neither of a file nor shared.
+pub fn own_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = text.split(' ').skip(1).map(|number| number.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()??, pages.next()??);
+    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
 /// `/proc/PID/stat`, without allocating.
@@ -61,6 +69,14 @@ mod tests {
         assert!(start_time(me).is_some());
         assert_eq!(start_time(me), start_time(me));
         assert_eq!(start_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn own_memory_grows_with_what_is_touched() {
+        let before = own_memory().unwrap();
+        let touched = vec![1_u8; 64 << 20];
+        assert!(own_memory().unwrap() >= before + (60 << 20));
+        drop(touched);
     }
 
     #[test]

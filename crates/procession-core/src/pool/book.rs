@@ -1,0 +1,181 @@
+//! The parent's book of jobs: their items, what became of them, who waits for how many.
+
+use super::job::{Entry, Loss, State as JobState, Terms};
+use super::table::Table;
+use crate::pool::crew::Hand;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+pub(super) struct Book {
+    pub table: Table,
+    pub jobs: Vec<Option<JobState>>,
+    pub free_jobs: Vec<u32>,
+    /// The workers, by their place.
+    pub crew: HashMap<u32, Hand>,
+    /// The line's last slot.
+    pub tail: u32,
+    /// Tasks submitted and not finished.
+    pub unfinished: u64,
+    /// Tasks that came to an end, good or bad.
+    pub done: u64,
+    /// Jobs that may still grow.
+    pub unsealed: u64,
+    pub closing: bool,
+    /// Complete jobs that were to be announced.
+    pub completed: VecDeque<u32>,
+    /// For each waiter how many more tasks must finish before it can have what it wants.
+    pub waiters: Vec<u64>,
+    /// Unfinished tasks that may only run for so long.
+    pub timed: BTreeMap<Duration, u64>,
+    /// When somebody will next look which of them are overdue.
+    pub next_look: Option<Instant>,
+    pub scratch: Vec<u32>,
+}
+
+impl Book {
+    pub fn new() -> Self {
+        Self {
+            table: Table::new(),
+            jobs: Vec::new(),
+            free_jobs: Vec::new(),
+            crew: HashMap::new(),
+            tail: 0,
+            unfinished: 0,
+            done: 0,
+            unsealed: 0,
+            closing: false,
+            completed: VecDeque::new(),
+            waiters: Vec::new(),
+            timed: BTreeMap::new(),
+            next_look: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// A new job; its key.
+    pub fn open(&mut self, function: u32, terms: Terms) -> u32 {
+        self.table.count_user(function, 1);
+        let state = JobState::new(function, terms);
+        self.unsealed += 1;
+        if let Some(key) = self.free_jobs.pop() {
+            self.jobs[key as usize] = Some(state);
+            return key;
+        }
+        self.jobs.push(Some(state));
+        self.jobs.len() as u32 - 1
+    }
+
+    pub fn job(&mut self, key: u32) -> &mut JobState {
+        self.jobs[key as usize]
+            .as_mut()
+            .expect("a job's record stays until it is dropped and complete")
+    }
+
+    /// Append an item to a job; its number.
+    pub fn add(&mut self, key: u32, entry: Entry) -> u64 {
+        let job = self.job(key);
+        let number = job.submitted();
+        let timeout = job.terms.timeout;
+        job.items.push_back(Entry::Waiting(0));
+        self.unfinished += 1;
+        if let Some(timeout) = timeout {
+            *self.timed.entry(timeout).or_default() += 1;
+        }
+        match entry {
+            Entry::Waiting(_) => *self.job(key).items.back_mut().expect("pushed above") = entry,
+            outcome => drop(self.settle(key, number, outcome)),
+        }
+        number
+    }
+
+    /// An item is no longer waiting. `false`: it was not anyway, or its job was stopped, dropped and forgotten while the item still ran.
+    pub fn settle(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
+        let Some(job) = &mut self.jobs[key as usize] else {
+            return false;
+        };
+        let abandoned = job.abandoned;
+        let Some(entry @ Entry::Waiting(_)) = job.entry(number) else {
+            return false;
+        };
+        let failed = !matches!(outcome, Entry::Ready { raised: false, .. });
+        let ran = matches!(
+            outcome,
+            Entry::Ready { .. } | Entry::Lost(Loss::Died(_) | Loss::TimedOut(..))
+        );
+        *entry = if abandoned { Entry::Taken } else { outcome };
+        job.finished += 1;
+        if failed && job.failed.is_none() {
+            job.failed = Some(number);
+        }
+        if let Some(order) = &mut job.order {
+            order.push_back(number);
+        }
+        if job.terms.retries > 0 {
+            job.spares.remove(&number);
+        }
+        let timeout = job.terms.timeout;
+        self.unfinished -= 1;
+        self.done += u64::from(ran);
+        if let Some(count) = timeout.and_then(|timeout| self.timed.get_mut(&timeout)) {
+            *count -= 1;
+            self.timed.retain(|_, count| *count > 0);
+        }
+        true
+    }
+
+    /// There will be no more tasks. Whether that is news.
+    pub fn seal(&mut self, key: u32) -> bool {
+        let news = !std::mem::replace(&mut self.job(key).sealed, true);
+        self.unsealed -= u64::from(news);
+        news
+    }
+
+    /// Nothing more comes of any job.
+    pub fn stop_all(&mut self) {
+        for key in 0..self.jobs.len() as u32 {
+            if let Some(job) = &self.jobs[key as usize] {
+                let numbers = job.base..job.submitted();
+                self.seal(key);
+                for number in numbers {
+                    self.settle(key, number, Entry::Lost(Loss::Stopped));
+                }
+                self.check_complete(key);
+            }
+        }
+    }
+
+    pub fn check_complete(&mut self, key: u32) {
+        let job = self.job(key);
+        if job.announce && job.is_complete() {
+            job.announce = false;
+            self.completed.push_back(key);
+        }
+    }
+
+    /// How many tasks must finish before the next announcement can be due.
+    pub fn until_completed(&self) -> u64 {
+        let mut announced = self.announced();
+        match (announced.next(), announced.next()) {
+            (None, _) => u64::MAX,
+            (Some(job), None) => (job.submitted() - job.finished).max(1),
+            _ => 1,
+        }
+    }
+
+    /// Jobs to be announced once they are complete.
+    pub fn announced(&self) -> impl Iterator<Item = &JobState> {
+        self.jobs.iter().flatten().filter(|job| job.announce)
+    }
+
+    pub fn replace_waiter(&mut self, old: u64, new: u64) {
+        if let Some(waiter) = self.waiters.iter_mut().find(|waiter| **waiter == old) {
+            *waiter = new;
+        }
+    }
+
+    pub fn forget_waiter(&mut self, old: u64) {
+        if let Some(at) = self.waiters.iter().position(|&waiter| waiter == old) {
+            self.waiters.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Bindings of the pool room, parent side: jobs are fed with pickled tasks, outcomes are unpickled where they are asked for.
+//!
+//! ```text
+//! class PoolJob:
+//!     key: int
+//!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...   # up to `limit` tasks; False: that was all. 0: items, not tuples
+//!     def feed_map(self, iterator, length: int, workers: int, limit: int) -> bool: ...    # the same, in chunks that suit the workers
+//!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
+//!     def seal(self) -> None: ...                     # there are no more tasks
+//!     def cancel(self) -> int: ...                    # stop what is not finished: how many tasks
+//!     def announce(self) -> None: ...                 # next_completed shall tell
+//!     def wait(self, timeout: float | None) -> bool: ...
+//!     def is_complete(self) -> bool: ...
+//!     def progress(self) -> tuple[int, int]: ...      # tasks submitted, tasks finished
+//!     def outcome(self) -> tuple[bool, object]: ...   # of a call: success, value or exception. Once, when complete
+//!     def gather(self) -> tuple[bool, object]: ...    # of a map: success, list or the first exception. Once, when complete
+//!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
+//!         # in order, or by time; StopIteration at the end; None: timed out
+//! ```
+
+use crate::common::{deadline, raise, wait};
+use crate::payload;
+use crate::pool::{catchable, helper, lock};
+use crate::pool_worker::Mode;
+use procession_core::channel::{Incoming, Message};
+use procession_core::pool::{Cutter, Death, Item, Job, Loss};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One call's tasks.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct PoolJob {
+    pub job: Job,
+    /// What the tasks call, to be named in errors. Also keeps alive what the function refers to while its pickle is in use.
+    func: Py<PyAny>,
+    /// How it is applied to a task's arguments; `None`: it is in them.
+    mode: Option<Mode>,
+    by_time: bool,
+    /// Errors of tasks that never came to be.
+    refused: Mutex<HashMap<u64, Py<PyAny>>>,
+    cursor: AtomicU64,
+    /// What `feed_map` has come to.
+    cutter: Mutex<Option<Cutter>>,
+    stopped: Arc<Mutex<Option<Py<PyAny>>>>,
+}
+
+#[pymethods]
+impl PoolJob {
+    #[getter]
+    fn key(&self) -> u32 {
+        self.job.id()
+    }
+
+    fn feed(&self, iterator: &Bound<'_, PyIterator>, chunksize: usize, limit: usize) -> PyResult<bool> {
+        self.feed_chunks(iterator, limit, || chunksize)
+    }
+
+    fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: usize, limit: usize) -> PyResult<bool> {
+        let py = iterator.py();
+        let mut cutter = lock(&self.cutter)
+            .take()
+            .unwrap_or_else(|| Cutter::new(length, workers));
+        let more = self.feed_chunks(iterator, limit, || py.detach(|| cutter.next(&self.job)) as usize);
+        *lock(&self.cutter) = Some(cutter);
+        more
+    }
+
+    pub fn seal(&self) {
+        self.job.seal();
+    }
+
+    fn cancel(&self) -> u64 {
+        let withdrawn = self.job.cancel();
+        withdrawn.pending + withdrawn.running
+    }
+
+    #[pyo3(name = "refuse")]
+    pub fn refuse_rest(&self, error: Bound<'_, PyAny>) {
+        self.refuse(error);
+        self.job.seal();
+    }
+
+    fn announce(&self) {
+        self.job.announce();
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = deadline(timeout);
+        Ok(wait(py, || self.job.wait(deadline))?.is_some())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.job.is_complete()
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        self.job.progress()
+    }
+
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let item = self.job.take(0, deadline(Some(0.0)));
+        match item.ok().flatten() {
+            Some(item) => self.open(py, 0, item),
+            None => Ok((false, helper(py, "_already_taken")?.call0()?)),
+        }
+    }
+
+    fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let (submitted, _) = self.job.progress();
+        let list = PyList::empty(py);
+        let order = self
+            .job
+            .first_failure()
+            .map_or(0..submitted, |failed| failed..failed + 1);
+        for number in order {
+            let Some(item) = self.job.take(number, deadline(Some(0.0))).ok().flatten() else {
+                return Ok((false, helper(py, "_already_taken")?.call0()?));
+            };
+            let (success, value) = self.open(py, number, item)?;
+            if !success {
+                return Ok((false, value));
+            }
+            list.call_method1("extend", (value,))?;
+        }
+        Ok((true, list.into_any()))
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        let deadline = deadline(timeout);
+        let found = if self.by_time {
+            wait(py, || self.job.take_any(deadline))?
+        } else {
+            wait(py, || loop {
+                let number = self.cursor.load(Relaxed);
+                if let Some(item) = self.job.take(number, deadline)? {
+                    self.cursor.fetch_max(number + 1, Relaxed);
+                    return Ok(Some((number, item)));
+                }
+                // Another thread took it, or there is none.
+                if self.job.is_complete() && number >= self.job.progress().0 {
+                    return Ok(None);
+                }
+                self.cursor.fetch_max(number + 1, Relaxed);
+            })?
+        };
+        match found {
+            None => Ok(None),
+            Some(None) => Err(PyStopIteration::new_err(())),
+            Some(Some((number, item))) => self.open(py, number, item).map(Some),
+        }
+    }
+}
+
+impl PoolJob {
+    pub fn new(
+        job: Job,
+        by_time: bool,
+        func: Py<PyAny>,
+        mode: Option<Mode>,
+        stopped: Arc<Mutex<Option<Py<PyAny>>>>,
+    ) -> Self {
+        Self {
+            job,
+            func,
+            mode,
+            by_time,
+            refused: Mutex::default(),
+            cursor: AtomicU64::new(0),
+            cutter: Mutex::default(),
+            stopped,
+        }
+    }
+
+    fn feed_chunks(
+        &self,
+        iterator: &Bound<'_, PyIterator>,
+        limit: usize,
+        mut size: impl FnMut() -> usize,
+    ) -> PyResult<bool> {
+        let mut iterator = iterator.clone();
+        for _ in 0..limit {
+            if self.job.is_sealed() {
+                return Ok(false);
+            }
+            match next_task(&mut iterator, size()) {
+                Ok(Some(task)) => self.submit(&task)?,
+                Ok(None) => {
+                    self.job.seal();
+                    return Ok(false);
+                }
+                Err(error) => {
+                    let error = catchable(iterator.py(), error);
+                    if let Ok(error) = &error {
+                        self.refuse(error.clone());
+                    }
+                    self.job.seal();
+                    return error.map(|_| false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub fn submit(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.submit_packed(pack_task(task)?).map(drop)
+    }
+
+    pub fn submit_packed(&self, task: Packed<'_>) -> PyResult<u64> {
+        match task {
+            Ok(message) => self.job.submit(message).map_err(raise),
+            Err(error) => Ok(self.refuse(error)),
+        }
+    }
+
+    /// The next task's outcome is `error`.
+    fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
+        // Held across both, so that nobody finds the item before its error.
+        let mut refused = lock(&self.refused);
+        let number = self.job.refuse();
+        refused.insert(number, error.unbind());
+        number
+    }
+
+    fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        self.open_call(py, self.func.bind(py), number, item)
+    }
+
+    /// What became of task `number`, which called `func`.
+    pub fn open_call<'py>(
+        &self,
+        py: Python<'py>,
+        func: &Bound<'py, PyAny>,
+        number: u64,
+        item: Item,
+    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let error = match item {
+            Item::Done(message) => match payload::loads(py, message) {
+                Ok(value) => return Ok((true, value)),
+                Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,))?,
+            },
+            Item::Raised(message) => rebuild(py, message)?,
+            Item::Lost(Loss::Died(death)) => self.describe(func, number, None, *death)?,
+            Item::Lost(Loss::TimedOut(after, death)) => self.describe(func, number, Some(after), *death)?,
+            Item::Lost(Loss::Cancelled) => helper(py, "_cancelled")?.call1((func, number))?,
+            Item::Lost(Loss::Refused) => match lock(&self.refused).remove(&number) {
+                Some(error) => error.into_bound(py),
+                None => helper(py, "_already_taken")?.call0()?,
+            },
+            Item::Lost(Loss::Stopped) => {
+                let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
+                match error {
+                    Some(error) => error.bind(py).call0()?,
+                    None => helper(py, "_already_taken")?.call0()?,
+                }
+            }
+        };
+        Ok((false, error))
+    }
+}
+
+impl PoolJob {
+    /// The exception of a task whose worker died, or was stopped because the task ran for too long.
+    fn describe<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        number: u64,
+        after: Option<Duration>,
+        death: Death,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = func.py();
+        let arguments = death.arguments.map(|body| PyBytes::new(py, &body));
+        helper(py, "_worker_died")?.call1((
+            func,
+            self.mode.map(|mode| mode as u8),
+            number,
+            arguments,
+            after.map(|after| after.as_secs_f64()),
+            (death.pid, death.exitcode, death.out_of_memory, death.stack),
+        ))
+    }
+}
+
+/// A task to be submitted, or why it cannot be.
+pub type Packed<'py> = Result<Message, Bound<'py, PyAny>>;
+
+pub fn pack_task<'py>(task: &Bound<'py, PyAny>) -> PyResult<Packed<'py>> {
+    match payload::dumps(task).and_then(|pickled| pickled.pack()) {
+        Ok(message) => Ok(Ok(message)),
+        Err(error) => catchable(task.py(), error).map(Err),
+    }
+}
+
+/// The next task's arguments: an item (`chunksize` 0) or a tuple of up to `chunksize` items.
+fn next_task<'py>(iterator: &mut Bound<'py, PyIterator>, chunksize: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if chunksize == 0 {
+        return iterator.next().transpose();
+    }
+    let items = iterator.by_ref().take(chunksize).collect::<PyResult<Vec<_>>>()?;
+    if items.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(PyTuple::new(iterator.py(), items)?.into_any()))
+}
+
+/// The exception that a worker sent.
+pub fn rebuild(py: Python<'_>, message: Incoming) -> PyResult<Bound<'_, PyAny>> {
+    match payload::loads(py, message) {
+        Ok(parts) => helper(py, "_unpack_exception")?.call1((parts,)),
+        Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,)),
+    }
+}

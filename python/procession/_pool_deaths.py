@@ -1,0 +1,91 @@
+"""What is known of how a worker ended: the last stack that it left, and whether memory ran out."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # `typing` is slow to load, and workers wait for this module
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__: list[str] = []
+
+#: Bytes of the file for each worker: more than faulthandler writes for a thread of usual names.
+_REGION = 64 * 1024
+
+
+class Stacks:
+    """Where workers leave their last stack: one file in memory, with a region for each place. It costs nothing until one does."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("procession-stacks", os.MFD_CLOEXEC)
+        # By its own name, not by descriptor: however a worker was started, it gets a file offset of its own.
+        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    def take(self, place: int) -> str | None:
+        """The stack that the dead worker in `place` left, if it did."""
+        start = place * _REGION
+        text = os.pread(self._fd, _REGION, start).partition(b"\0")[0]
+        if not text:
+            return None
+        os.pwrite(self._fd, bytes(len(text)), start)
+        return text.decode(errors="replace").rstrip()
+
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        _close(self._fd)
+
+
+def leave_stack(path: str, place: int) -> None:
+    """Have this worker write its stack into the file at `path` should a fault or SIGTERM end it."""
+    import faulthandler
+    import signal
+
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.lseek(fd, place * _REGION, os.SEEK_SET)
+    except OSError:
+        return  # no /proc, or the parent is gone
+    faulthandler.enable(fd, all_threads=False)
+    faulthandler.register(signal.SIGTERM, fd, all_threads=False, chain=True)
+
+
+class OutOfMemory:
+    """Notices when the kernel ends processes because memory ran out."""
+
+    def __init__(self) -> None:
+        self._paths = _counters()
+        self._seen = self._count()
+
+    def _count(self) -> int:
+        total = 0
+        for path in self._paths:
+            try:
+                with open(path) as file:
+                    for line in file:
+                        name, _, number = line.partition(" ")
+                        if name == "oom_kill":
+                            total += int(number)
+            except (OSError, ValueError):
+                pass  # not there in this kernel
+        return total
+
+    def happened(self) -> bool:
+        """Whether it did so since this was last asked."""
+        before, self._seen = self._seen, self._count()
+        return self._seen > before
+
+
+def _counters() -> list[str]:
+    """The files that count it for this process's control group, or for the system where there is none."""
+    paths = []
+    try:
+        with open("/proc/self/cgroup") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        groups = []
+    for _, controllers, group in groups:
+        if controllers == "":
+            paths.append(f"/sys/fs/cgroup{group}/memory.events")
+        elif "memory" in controllers.split(","):
+            paths.append(f"/sys/fs/cgroup/memory{group}/memory.oom_control")
+    return [path for path in paths if os.path.exists(path)] or ["/proc/vmstat"]

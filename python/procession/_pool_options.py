@@ -1,0 +1,66 @@
+"""What a pool takes beyond the standard library's arguments, in all its shapes."""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal, TypedDict
+
+    class PoolOptions(TypedDict, total=False):
+        """The keyword arguments that `Options` describes."""
+
+        task_timeout: float | None
+        on_death: Literal["raise", "retry"]
+        retries: int
+        max_rss: int | None
+        worker_exit: Callable[[], object] | None
+
+
+__all__: list[str] = []
+
+
+class Options:
+    """A pool's options, checked.
+
+    Args:
+        task_timeout: seconds that a task may take (of a chunk: each item). Then its worker is stopped (SIGTERM, and SIGKILL a second
+            later), the task fails with `TaskTimeout`, and the worker is replaced. None: as long as it takes.
+        on_death: what becomes of a task whose worker dies: "raise", it fails with `WorkerDied`; "retry", it is done again by another
+            worker. A task that was done in part when its worker died is then done twice in that part.
+        retries: how many more times "retry" tries before it raises.
+        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after a task is replaced. None: any number.
+        worker_exit: called without arguments in each worker that ends in order: not in one that is killed, or that is at a task when
+            the pool is terminated.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+    ) -> None:
+        if task_timeout is not None and not (task_timeout > 0 and math.isfinite(task_timeout)):
+            raise ValueError("task_timeout must be a positive number of seconds or None")
+        if on_death not in ("raise", "retry"):
+            raise ValueError(f"on_death must be 'raise' or 'retry', not {on_death!r}")
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError("retries must be a number from 0")
+        if max_rss is not None and (not isinstance(max_rss, int) or max_rss <= 0):
+            raise ValueError("max_rss must be a positive number of bytes or None")
+        if worker_exit is not None and not callable(worker_exit):
+            raise TypeError("worker_exit must be a callable")
+        #: For `PoolCore.call` and `PoolCore.job`.
+        self.terms = (task_timeout, retries if on_death == "retry" else 0)
+        self.worker_exit = worker_exit
+        self.max_rss = max_rss
+
+    def of_worker(self) -> dict[str, Any]:
+        """What a worker is told: the keyword arguments of `_pool_worker.worker`."""
+        given = {"max_rss": self.max_rss, "worker_exit": self.worker_exit}
+        return {name: value for name, value in given.items() if value is not None}
