@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench conformance clean
+.PHONY: help setup demo test test-rust test-python lint model bench conformance killer clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -44,6 +44,9 @@ bench: setup     ## side by side with the standard library, medians and ratios
 
 conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern '*Queue*' --repeat 5"
 	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
+
+killer:          ## a process killed after every instruction of every engine operation; KILLER_ARGS="--pairs 8 lock"
+	$(CARGO) run --release --quiet -p procession-killer -- $(KILLER_ARGS)
 
 clean:           ## remove what was built
 	rm -rf .build .venv .venv-* target python/procession/*.so

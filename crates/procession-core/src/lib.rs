@@ -23,3 +23,4 @@ pub mod sys;
 pub use deadline::Deadline;
 pub use error::{Error, Result, WaitError};
 pub use family::{family, Family};
+pub use reclaim::sweep_limbo;

@@ -4,7 +4,7 @@ use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::arena::reclaiming::{full_birth, note_of, pinned, tag_of, Cell, Place, State, Word};
-use crate::arena::{Arena, Handle, Kind, Object};
+use crate::arena::{cells, Arena, Handle, Kind, Object};
 use crate::roll::{self, Owner};
 use crate::{family, sync, Result};
 
@@ -23,7 +23,7 @@ pub(crate) fn reclaim(dead: Owner) -> Result<()> {
 }
 
 /// Free what is in limbo only because of processes that are gone by now; the number of things that stay.
-pub(crate) fn sweep_limbo() -> Result<u64> {
+pub fn sweep_limbo() -> Result<u64> {
     exclusively(|arena, me| scan(arena, None, me))
 }
 
@@ -126,7 +126,11 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
         for (cell, word) in arena.used_cells(slab) {
             match word.state {
                 State::Owned(owner) if is_gone(arena, owner, dead) => {
-                    give_back(arena, &Place::Cell(cell), word, now, me);
+                    if cells::is_segment(&cell) {
+                        crate::channel::settle(cell.index, word.generation, owner);
+                    } else {
+                        give_back(arena, &Place::Cell(cell), word, now, me);
+                    }
                 }
                 State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
                 State::Limbo { upto } => {

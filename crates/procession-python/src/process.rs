@@ -142,7 +142,7 @@ pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> 
 /// A child made by `os.fork()` in this process.
 #[pyfunction]
 pub fn adopt(pid: i32) -> PyResult<Child> {
-    CoreChild::adopt(pid).map(Child::new).map_err(raise)
+    CoreChild::forked(pid).map(Child::new).map_err(raise)
 }
 
 /// End this process when process `pid` ends.

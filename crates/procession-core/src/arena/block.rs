@@ -27,6 +27,18 @@ unsafe impl Sync for Block {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub(crate) u64);
 
+impl Token {
+    /// The token as a number, to be sent.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// A token from a number that was sent; validated when it is used.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
 impl Block {
     /// `len` bytes, committed, of unspecified content, aligned to 64.
     pub fn alloc(len: usize) -> Result<Self> {

@@ -1,50 +1,85 @@
 //! Queue segments: cells of a class of their own, whose memory is never anything else than a segment.
 //!
 //! So a segment's words can be read by who holds a stale number: they are always words of some segment, and its generation tells which.
-//! A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when the queue's `destroy` frees it.
+//! A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when the queue's `destroy` frees it. While a process
+//! is about to link it or to free it, it is OWNED by that process, so that a survivor asks the queue which of the two has happened.
 
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::slab::{write_note, SEGMENTS};
+use super::slab::{write_note, Cell, SEGMENTS};
 use super::word::{State, Word};
-use crate::{family, Error, Result};
+use crate::roll::Owner;
+use crate::{family, Result};
 
 /// Bytes of a segment.
 pub(crate) const SEGMENT_BYTES: usize = 4608;
 
-/// A segment of this queue's own: its number and generation. Content: zeros when it is used for the first time, otherwise what
+/// A segment, owned by this process until it is [handed over](hand_over): its number and generation. Content: zeros when it is used for the first time, otherwise what
 /// its last user left.
 pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
     let family = family()?;
     let arena = family.arena();
     let (cell, owned) = arena.alloc_cell(SEGMENTS, family.me())?;
     write_note(&cell, arena.births() as u32, 0);
-    let transit = owned.with(State::Transit);
-    // DEATH: between this store and the moment its queue links it, the segment is lost to the family. Linking first would be worse:
-    // a survivor would free a segment in use.
-    cell.word
-        .compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed)
-        .map_err(|_| Error::Corrupt("owner word of a segment"))?;
     Ok((cell.index, owned.generation))
+}
+
+/// The segment is its queue's from now on, if it is still `owner`'s.
+pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
+    change(index, generation, |state| {
+        (state == State::Owned(owner)).then_some(State::Transit)
+    });
+}
+
+/// The segment is this process's until it frees it, or dies.
+pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
+    change(index, generation, |_| Some(State::Owned(me)));
+}
+
+/// Change the state of a segment in use.
+fn change(index: u32, generation: u32, to: impl Fn(State) -> Option<State>) {
+    let Some(cell) = segment_cell(index) else { return };
+    loop {
+        let bits = cell.word.load(Acquire);
+        let word = Word::decode(bits);
+        let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
+        let Some(state) = to(word.state).filter(|_| in_use) else {
+            return;
+        };
+        let changed = cell
+            .word
+            .compare_exchange(bits, word.with(state).encode(), AcqRel, Relaxed);
+        if changed.is_ok() {
+            return;
+        }
+    }
+}
+
+fn segment_cell(index: u32) -> Option<Cell> {
+    let cell = family().ok()?.arena().cell(index)?;
+    is_segment(&cell).then_some(cell)
+}
+
+/// Whether a cell is of the class of segments.
+pub(crate) fn is_segment(cell: &Cell) -> bool {
+    cell.size as usize == SEGMENT_BYTES
 }
 
 /// Start of a segment, if there is one of that number.
 pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
-    let cell = family().ok()?.arena().cell(index)?;
-    (cell.size as usize == SEGMENT_BYTES).then_some(cell.ptr)
+    Some(segment_cell(index)?.ptr)
 }
 
 /// Give a segment back. A stale generation does nothing (so it may be repeated).
 pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
-    if let Some(cell) = arena.cell(index).filter(|cell| cell.size as usize == SEGMENT_BYTES) {
-        arena.free_cell(
-            &cell,
-            Word {
-                generation,
-                state: State::Transit,
-            },
-        );
+    let Some(cell) = segment_cell(index) else { return };
+    loop {
+        let word = Word::decode(cell.word.load(Acquire));
+        let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
+        if !in_use || arena.free_cell(&cell, word) {
+            return;
+        }
     }
 }

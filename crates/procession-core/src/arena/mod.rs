@@ -4,6 +4,7 @@
 
 mod block;
 pub(crate) mod cells;
+mod census;
 mod count;
 mod handle;
 mod holdings;
@@ -20,11 +21,12 @@ mod warm;
 mod word;
 
 pub use block::{Block, Token};
+pub use census::{census, Census};
 pub use handle::Handle;
 pub(crate) use holdings::holds_nothing;
 use layout::{Layout, Table};
 pub use map::Arena;
-pub(crate) use object::{release_from_message, retain_for_message};
+pub(crate) use object::{look_at, release_from_message, retain_for_message};
 pub use object::{Kind, Object, Ref};
 
 /// What `reclaim` works with.

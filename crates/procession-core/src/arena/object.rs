@@ -3,12 +3,12 @@
 use super::count::{retain, untag};
 use super::holdings::{epoch, held, tag_of};
 use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
-use super::word::{Note, State};
+use super::word::{Note, State, Word};
 use super::Handle;
 use crate::{family, Error, Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// What an object is. The number is stored in its note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,19 @@ impl<T: Object> Drop for Ref<T> {
             arena.bury(&cell, word);
         }
     }
+}
+
+/// The object behind a handle, ended or not, for who clears up: it may be freed at any time, so ask again after what was read of it.
+pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
+    let cell = family().ok()?.arena().cell_of(handle)?;
+    let word = Word::decode(cell.word.load(Acquire));
+    let there = handle
+        .split()
+        .is_some_and(|(_, generation)| generation == word.generation)
+        && matches!(word.state, State::Object { .. } | State::Limbo { .. } | State::Dying(_));
+    let fits = Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8 && cell.size as usize >= size_of::<T>();
+    // SAFETY: a cell of at least the size, aligned to 64, mapped for ever; T tolerates any bytes.
+    (there && fits).then(|| unsafe { &*cell.ptr.cast::<T>() })
 }
 
 /// A message gets a reference of its own, which is in no process's holdings. False when the object is gone.

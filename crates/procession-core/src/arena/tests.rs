@@ -7,9 +7,8 @@ mod model;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::word::{State, Word};
 use super::*;
-use crate::{family, Error};
+use crate::Error;
 
 /// An object of the tests' own.
 #[repr(C)]
@@ -23,42 +22,8 @@ unsafe impl Object for Counter {
     const NAME: &'static str = "counter";
 }
 
-/// What is not free: owned cells, objects, everything in limbo or transit, runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Census {
-    owned: usize,
-    transit: usize,
-    objects: usize,
-    refs: u64,
-    limbo: usize,
-    other: usize,
-    runs: usize,
-}
-
 fn census() -> Census {
-    let family = family().unwrap();
-    let arena = family.arena();
-    let mut census = Census::default();
-    let mut count = |word: Word| match word.state {
-        State::Owned(_) => census.owned += 1,
-        State::Transit => census.transit += 1,
-        State::Object { refs, tag } => {
-            census.objects += 1;
-            census.refs += u64::from(refs);
-            census.other += usize::from(tag != 0);
-        }
-        State::Limbo { .. } => census.limbo += 1,
-        _ => census.other += 1,
-    };
-    for slab in 0..arena.slab_count() {
-        arena.used_cells(slab).for_each(|(_, word)| count(word));
-    }
-    let runs = arena.runs_in_use(family.me());
-    for (_, word) in &runs {
-        count(*word);
-    }
-    census.runs = runs.len();
-    census
+    super::census().unwrap()
 }
 
 #[test]

@@ -21,3 +21,4 @@ pub use parcel::Parcel;
 pub use pipe::Pipe;
 pub use queue::Queue;
 pub use ready::Readiness;
+pub(crate) use segment::settle;

@@ -28,6 +28,8 @@ pub(super) struct Back {
     pub segment: AtomicU64,
     /// 0 = unbounded. Written once, before the queue is known to anyone else.
     maxsize: AtomicU64,
+    /// The queue's own handle, for its segments to name it. Written once, as `maxsize` is.
+    handle: AtomicU64,
 }
 
 /// What consumers write.
@@ -83,7 +85,10 @@ unsafe impl Object for Queue {
                 }
             }
             let next = view.next().unwrap_or(Link::NOWHERE);
-            // DEATH: after this line the cell of one segment leaks; before it, everything is done again.
+            if let Ok(family) = family() {
+                view.claim(family.me());
+            }
+            // DEATH: before this line everything is done again, after it the segment is ours, and in no queue.
             self.front.segment.store(next.0, SeqCst);
             view.free();
         }
@@ -95,6 +100,7 @@ impl Queue {
     pub fn create(maxsize: u64) -> Result<Ref<Self>> {
         let queue = Ref::<Self>::create()?;
         queue.back.maxsize.store(maxsize, Relaxed);
+        queue.back.handle.store(queue.handle().to_bits(), Relaxed);
         Ok(queue)
     }
 
@@ -280,7 +286,7 @@ impl Queue {
             let ticket = self.back.tail.load(Acquire);
             let link = Link(self.back.segment.load(Acquire));
             if link == Link::NOWHERE {
-                self.found()?;
+                self.found(me)?;
                 continue;
             }
             let Some(view) = View::at(link) else {
@@ -291,7 +297,7 @@ impl Queue {
                 continue;
             }
             let Some(slot) = view.slot(ticket) else {
-                self.extend(&view)?;
+                self.extend(&view, me)?;
                 continue;
             };
             if !self.has_room(ticket)? {
@@ -310,15 +316,14 @@ impl Queue {
     }
 
     /// Make the first segment.
-    fn found(&self) -> Result<()> {
+    fn found(&self, me: Owner) -> Result<()> {
         let front = &self.front.segment;
         if front.load(Acquire) == Link::NOWHERE.0 {
-            let view = View::create(0)?;
-            if front
-                .compare_exchange(Link::NOWHERE.0, view.link.0, SeqCst, Relaxed)
-                .is_err()
-            {
-                view.free();
+            let view = View::create(0, self.back.handle.load(Relaxed))?;
+            let linked = front.compare_exchange(Link::NOWHERE.0, view.link.0, SeqCst, Relaxed);
+            match linked {
+                Ok(_) => view.hand_over(me),
+                Err(_) => view.free(),
             }
         }
         // As long as the back has none, the front's is the first: a segment is left behind only after the back has been moved off it.
@@ -331,10 +336,12 @@ impl Queue {
     }
 
     /// Move the back to the segment after `view`, making it if need be.
-    fn extend(&self, view: &View) -> Result<()> {
+    fn extend(&self, view: &View, me: Owner) -> Result<()> {
         if view.next() == Some(Link::NOWHERE) {
-            let fresh = View::create(view.base + SLOTS)?;
-            if !view.append(fresh.link) {
+            let fresh = View::create(view.base + SLOTS, self.back.handle.load(Relaxed))?;
+            if view.append(fresh.link) {
+                fresh.hand_over(me);
+            } else {
                 fresh.free();
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! Leaves to `queue` what the states of a slot are for.
 
-use super::Envelope;
-use crate::arena::cells;
+use super::{Envelope, Queue};
+use crate::arena::{cells, Handle};
 use crate::roll::Owner;
 use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::{Error, Result};
@@ -126,6 +126,8 @@ pub(super) struct Segment {
     next: AtomicU64,
     /// Hint: link to a later segment; all slots from here to there are over. Nothing is said as `next` says that there is none.
     detour: AtomicU64,
+    /// Handle of the queue: written before the segment is linked, for who clears up after a process that died about that.
+    queue: AtomicU64,
     slots: [Slot; SLOTS as usize],
 }
 
@@ -153,9 +155,22 @@ fn last(generation: u32) -> u64 {
     1 << 31 | generation as u64
 }
 
+/// A dead process owned this segment: it was about to link it, or to free it. Which of the two had happened, its queue tells.
+pub(crate) fn settle(index: u32, generation: u32, dead: Owner) {
+    let Some(segment) = segment(index) else { return };
+    let link = Link::new(index, generation + 1);
+    let queue = Handle::from_bits(segment.queue.load(Acquire));
+    // Who died before it wrote its generation here had not linked it.
+    let written = segment.generation.load(Acquire) == link.generation();
+    match queue.filter(|_| written) {
+        Some(queue) if Queue::has(queue, link) => cells::hand_over(index, generation, dead),
+        _ => cells::free_segment(index, generation),
+    }
+}
+
 impl View {
     /// A new segment whose first slot has ticket `base`.
-    pub fn create(base: u64) -> Result<Self> {
+    pub fn create(base: u64, queue: u64) -> Result<Self> {
         let (index, generation) = cells::alloc_segment()?;
         // Never zero, which fresh memory holds.
         let generation = generation + 1;
@@ -163,6 +178,7 @@ impl View {
         segment.generation.store(generation, Relaxed);
         // SYNC: who reads any of the following new values also reads the new generation.
         segment.base.store(base, Release);
+        segment.queue.store(queue, Release);
         segment.next.store(last(generation), Release);
         segment.detour.store(last(generation), Release);
         let free = Stamp::new(generation, State::Free, None);
@@ -243,6 +259,16 @@ impl View {
             .next
             .compare_exchange(last(self.generation()), next.0, Ordering::SeqCst, Relaxed)
             .is_ok()
+    }
+
+    /// It has been linked: it is the queue's now, no longer this process's.
+    pub fn hand_over(&self, me: Owner) {
+        cells::hand_over(self.link.index(), self.generation() - 1, me);
+    }
+
+    /// It is about to be left: if this process dies before it [freed](Self::free) it, whoever clears up looks whether it was.
+    pub fn claim(&self, me: Owner) {
+        cells::claim(self.link.index(), self.generation() - 1, me);
     }
 
     /// Give the cell back. The caller must have made sure that no link to it is left.

@@ -2,8 +2,9 @@
 
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
 use super::segment::{Link, Slot, Stamp, State, View};
+use crate::arena::{self, Handle};
 use crate::sync::primitive::{AtomicU64, Ordering};
-use crate::{Error, Result};
+use crate::{family, Error, Result};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// A slot that a walk from the head came upon.
@@ -165,10 +166,47 @@ impl Queue {
             let passed = match stamp.state() {
                 _ if stamp.generation() != view.generation() => continue,
                 Some(State::Done) => head + 1,
-                Some(State::Skipped) => head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1,
+                Some(State::Skipped) => {
+                    // Its producer may have died before it moved the tail, and `ever_put` counts from there.
+                    let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
+                    head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1
+                }
                 _ => return Ok(()),
             };
             let _ = self.front.head.compare_exchange(head, passed, SeqCst, Relaxed);
+        }
+    }
+
+    /// Whether the queue behind `handle` has this segment: asked by who clears up after a process that was about to link or to free it, so that
+    /// it cannot come in any more. When that cannot be told, because the queue is damaged, it counts as in use.
+    pub(super) fn has(handle: Handle, wanted: Link) -> bool {
+        let Some(queue) = arena::look_at::<Self>(handle) else {
+            return false;
+        };
+        'anew: loop {
+            let first = Link(queue.front.segment.load(Acquire));
+            let (mut link, mut base) = (first, None);
+            while link != wanted {
+                if link == Link::NOWHERE {
+                    return false;
+                }
+                let next = View::at(link).and_then(|view| Some((view.next()?, view.base)));
+                let Some((next, at)) = next else {
+                    // It was left while we looked, or the queue has ended meanwhile.
+                    if arena::look_at::<Self>(handle).is_none() {
+                        return false;
+                    }
+                    if queue.front.segment.load(Acquire) == first.0 {
+                        return true;
+                    }
+                    continue 'anew;
+                };
+                if base.is_some_and(|before| at <= before) {
+                    return true;
+                }
+                (link, base) = (next, Some(at));
+            }
+            return arena::look_at::<Self>(handle).is_some();
         }
     }
 
@@ -179,15 +217,16 @@ impl Queue {
             Some(next) => {
                 // The one who appended `next` may not have got round to this; nobody may find the back on a segment that is gone.
                 let _ = self.back.segment.compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
-                if self
+                if let Ok(family) = family() {
+                    view.claim(family.me());
+                }
+                // DEATH: a segment that somebody owned is freed if it is in the queue no more.
+                let _ = self
                     .front
                     .segment
-                    .compare_exchange(view.link.0, next.0, SeqCst, Relaxed)
-                    .is_ok()
-                {
-                    // DEATH: before this line the cell leaks.
-                    view.free();
-                }
+                    .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
+                // Whoever moved the front off it: nobody comes back to it, and freeing it again does nothing.
+                view.free();
             }
             None => {}
         }

@@ -36,6 +36,12 @@ enum Watch {
 }
 
 impl Child {
+    /// A child that this thread itself just forked.
+    pub fn forked(pid: i32) -> Result<Self> {
+        roll::confirm_reserved(pid as u32);
+        Self::adopt(pid)
+    }
+
     /// A child that this process itself just forked or spawned.
     pub fn adopt(pid: i32) -> Result<Self> {
         let watch = Watch::open(pid)?;

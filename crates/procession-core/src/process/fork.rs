@@ -24,7 +24,7 @@ pub unsafe fn fork() -> Result<Forked> {
     // SAFETY: the caller's promise.
     match unsafe { libc::fork() } {
         0 => Ok(Forked::Child),
-        pid if pid > 0 => Child::adopt(pid).map(Forked::Parent),
+        pid if pid > 0 => Child::forked(pid).map(Forked::Parent),
         _ => {
             let error = std::io::Error::last_os_error();
             abandon_reserved();

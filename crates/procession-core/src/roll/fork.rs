@@ -92,15 +92,32 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
         return false;
     };
     let life = entry.life();
-    let mine = life.generation() == owner.generation()
+    let taken = Life::new(owner.generation(), Stage::Live, pid, start);
+    let starting = life.generation() == owner.generation()
         && life.stage() == Stage::Starting
-        && life.start() == parent_start & Life::START_MASK
-        && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start));
+        && life.start() == parent_start & Life::START_MASK;
+    // The parent may have entered us itself, see `confirm_reserved`.
+    let mine = starting && entry.change(life, taken) || entry.life() == taken;
     if mine {
         entry.pid.store(pid, Ordering::Relaxed);
         entry.since.store(table::now(), Ordering::Relaxed);
     }
     mine
+}
+
+/// This thread's last fork made process `pid`: from now on its death is noticed even if it comes before the child took over its entry.
+pub(crate) fn confirm_reserved(pid: u32) {
+    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else {
+        return;
+    };
+    let (Some(entry), Some(start)) = (table::entry(owner), proc::start_time(pid)) else {
+        return;
+    };
+    let life = entry.life();
+    let starting = life.generation() == owner.generation() && life.stage() == Stage::Starting;
+    if starting && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start)) {
+        entry.pid.store(pid, Ordering::Relaxed);
+    }
 }
 
 /// Free the entry that this thread's last fork reserved: to be called when that fork failed, and only then.

@@ -12,6 +12,7 @@ mod waits;
 
 pub(crate) use death::{has_ended, is_known_dead, looks_dead_lately};
 pub use death::{is_alive, sweep};
+pub(crate) use fork::confirm_reserved;
 pub use fork::{abandon_reserved, bears_strangers};
 pub use table::{describe, me, members, set_name, Member, State};
 pub(crate) use table::{fork_born_between, open};

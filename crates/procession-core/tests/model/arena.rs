@@ -17,6 +17,11 @@ pub unsafe trait Object: Sync + Sized + 'static {
 
 pub use crate::cells;
 
+/// Nobody clears up by handle here.
+pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {
+    None
+}
+
 #[derive(Debug)]
 pub struct Ref<T>(Arc<T>);
 

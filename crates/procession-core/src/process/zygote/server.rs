@@ -159,6 +159,7 @@ impl Request {
 
     /// In the zygote, after the fork.
     pub fn forked(self, server: &mut Server, pid: i32) {
+        crate::roll::confirm_reserved(pid as u32);
         self.record.running(pid);
         server.children.insert(pid, self.record);
     }

@@ -1,0 +1,202 @@
+//! All states of the arena in which a victim of an operation can leave it, each given to a survivor of its own.
+
+use crate::image::{Image, Words};
+use crate::operations::{Operation, Who};
+use crate::stage::{survive, Survived, World};
+use crate::trace::{kill, wait, Step, Tracee};
+use procession_core::arena::Census;
+use procession_core::roll;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+/// How thorough a run is.
+#[derive(Clone, Copy)]
+pub struct Thoroughness {
+    /// At most so many kill points of each operation, spread over it; with two deaths at once, of each of the two.
+    pub points: usize,
+    /// So many of the first death's points are combined with a second death.
+    pub pairs: usize,
+    /// Nobody may take longer.
+    pub limit: Duration,
+}
+
+/// What an operation did to the arena, instruction by instruction.
+struct Recording {
+    start: Image,
+    /// After which instruction which words had changed. States between two changes are alike.
+    changes: Vec<(u64, Words)>,
+    instructions: u64,
+    syscalls: u64,
+    /// Whoever must go on living for the recording to mean something: the parent of a child that was the victim.
+    bystander: Option<Tracee>,
+}
+
+/// What came of killing an operation.
+#[derive(Default)]
+pub struct Report {
+    pub instructions: u64,
+    pub syscalls: u64,
+    /// Different states of the arena.
+    pub states: usize,
+    /// Deaths: one at a time, and two.
+    pub kills: usize,
+    pub pairs: usize,
+    pub outcomes: BTreeMap<String, usize>,
+    /// After how many deaths something known stayed behind.
+    pub leaks: usize,
+    pub longest: Duration,
+    pub failures: Vec<String>,
+}
+
+impl Recording {
+    /// Step a process through an operation, to its end, and kill it.
+    fn make(arena: &File, who: Who, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> Self {
+        let victim = World::victim(arena, || {
+            if who != Who::Stranger {
+                roll::me().expect("a place in the roll");
+            }
+            prepare()
+        });
+        let mut image = Image::of(arena);
+        let mut tracee = Tracee::new(victim);
+        let mut recording = Self {
+            start: image.copy(),
+            changes: Vec::new(),
+            instructions: 0,
+            syscalls: 0,
+            bystander: None,
+        };
+        loop {
+            match tracee.step(&mut image) {
+                Step::Ran(changed) if changed.is_empty() => {}
+                Step::Ran(changed) => recording.changes.push((tracee.instructions, changed)),
+                Step::Forked(child) => {
+                    wait(child);
+                    match who {
+                        Who::Child => {
+                            while !matches!(tracee.step(&mut image), Step::Through) {}
+                            recording.start = image.copy();
+                            recording.bystander = Some(std::mem::replace(&mut tracee, Tracee::new(child)));
+                            recording.changes.clear();
+                        }
+                        Who::Caller | Who::Stranger => kill(child),
+                    }
+                }
+                Step::Through => break,
+            }
+        }
+        assert!(image.is_like(&Image::of(arena)), "a write to the arena was missed");
+        (recording.instructions, recording.syscalls) = (tracee.instructions, tracee.syscalls);
+        tracee.kill();
+        recording
+    }
+
+    /// All states with the instruction after which each begins, in order; then the last one again, the operation having returned.
+    fn each(&self, mut see: impl FnMut(usize, u64, &Image, bool)) {
+        let mut image = self.start.copy();
+        see(0, 0, &image, false);
+        for (number, (instruction, words)) in self.changes.iter().enumerate() {
+            image.apply(words);
+            see(number + 1, *instruction, &image, false);
+        }
+        see(self.changes.len() + 1, self.instructions, &image, true);
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Some(bystander) = self.bystander.take() {
+            bystander.kill();
+        }
+    }
+}
+
+/// Whether to look at this one of so many, when `most` are wanted: the first and the last, and others between them.
+fn is_chosen(number: usize, count: usize, most: usize) -> bool {
+    count <= most || number == 0 || number + 1 == count || number * most / count != (number - 1) * most / count
+}
+
+/// Kill `operation` at every point.
+pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
+    let world = World::found(&operation.setup);
+    let values = &world.values;
+    let length = world.arena.metadata().expect("the arena's size").len();
+    let recording = Recording::make(&world.arena, operation.who, || (operation.victim)(values));
+    let mut report = Report {
+        instructions: recording.instructions,
+        syscalls: recording.syscalls,
+        states: recording.changes.len() + 1,
+        ..Report::default()
+    };
+    let count = recording.changes.len() + 2;
+    let mut all_is_well: Option<Census> = None;
+    recording.each(|number, instruction, image, done| {
+        let mut judge = |image: &Image, place: &dyn Fn() -> String| {
+            let survived = survive(&image.arena(length), how.limit, || (operation.survivor)(values, done));
+            report.judge(survived, &mut all_is_well, operation.leak, place);
+        };
+        if is_chosen(number, count, how.points) {
+            judge(image, &|| format!("killed after instruction {instruction}"));
+            report.kills += 1;
+        }
+        if how.pairs > 0 && is_chosen(number, count, how.pairs) {
+            let arena = image.arena(length);
+            let second = Recording::make(&arena, Who::Caller, || {
+                let (repair, values) = (operation.repairer, values.clone());
+                Box::new(move || repair(&values))
+            });
+            let count = second.changes.len() + 2;
+            second.each(|number, next, image, _| {
+                if is_chosen(number, count, how.points) {
+                    let mut judge = |image: &Image, place: &dyn Fn() -> String| {
+                        let survived = survive(&image.arena(length), how.limit, || (operation.survivor)(values, done));
+                        report.judge(survived, &mut all_is_well, operation.leak, place);
+                    };
+                    judge(image, &|| {
+                        format!("killed after instruction {instruction}, its survivor after {next}")
+                    });
+                    report.pairs += 1;
+                }
+            });
+        }
+    });
+    report
+}
+
+/// Whether no more is left than is known to leak.
+fn is_known(expected: Census, left: Census, leak: Census) -> bool {
+    let within = |expected: usize, left: usize, leak: usize| (expected..=expected + leak).contains(&left);
+    within(expected.owned, left.owned, leak.owned)
+        && within(expected.transit, left.transit, leak.transit)
+        && within(expected.objects, left.objects, leak.objects)
+        && within(expected.refs as usize, left.refs as usize, leak.refs as usize)
+        && within(expected.limbo, left.limbo, leak.limbo)
+        && within(expected.other, left.other, leak.other)
+        && within(expected.runs, left.runs, leak.runs)
+}
+
+impl Report {
+    fn judge(
+        &mut self,
+        survived: Survived,
+        all_is_well: &mut Option<Census>,
+        leak: Census,
+        place: &dyn Fn() -> String,
+    ) {
+        self.longest = self.longest.max(survived.time);
+        match survived.outcome {
+            Ok((outcome, census)) => {
+                *self.outcomes.entry(outcome).or_default() += 1;
+                let expected = *all_is_well.get_or_insert(census);
+                if census != expected && is_known(expected, census, leak) {
+                    self.leaks += 1;
+                } else if census != expected {
+                    self.failures
+                        .push(format!("{}: {expected:?} would be right, {census:?} is left", place()));
+                }
+            }
+            Err(why) => self.failures.push(format!("{}: {why}", place())),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Blocks, objects, references.
+
+use super::{handle, Operation};
+use procession_core::arena::{Block, Census, Ref, Token};
+use procession_core::channel::{Outgoing, Queue};
+use procession_core::shared::SharedBytes;
+use procession_core::sync::Lock;
+use procession_core::Deadline;
+use std::mem::{forget, ManuallyDrop};
+
+/// The sizes of cells, and two sizes of runs: one unit, and several.
+const SIZES: [usize; 21] = [
+    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 65536,
+    300_000, 1_200_000,
+];
+
+/// Blocks of this length are nobody else's.
+fn are_distinct(length: usize) {
+    let mut blocks: Vec<_> = (0..4).map(|_| Block::alloc(length).expect("memory")).collect();
+    for (number, block) in (1..).zip(&mut blocks) {
+        let bytes = block.as_mut_slice();
+        (bytes[0], bytes[length - 1]) = (number, number);
+    }
+    for (number, block) in (1..).zip(&blocks) {
+        assert_eq!((block.as_slice()[0], block.as_slice()[length - 1]), (number, number));
+    }
+}
+
+fn block(length: usize, first: bool) -> Operation {
+    let name = format!(
+        "block alloc and free, {length} bytes{}",
+        if first { ", the first" } else { "" }
+    );
+    Operation::new(
+        name,
+        move || {
+            // Neighbours in use, and a hole between: runs are split, and merged on both sides.
+            let mut blocks: Vec<_> = (0..if first { 0 } else { 3 })
+                .map(|_| Block::alloc(length.max(200_000 * usize::from(length > 32768))).expect("memory"))
+                .collect();
+            if !first {
+                blocks.remove(1);
+            }
+            forget(blocks);
+            vec![]
+        },
+        move |_| move || drop(Block::alloc(length).expect("memory")),
+        move |_, _| {
+            are_distinct(length);
+            "works".to_owned()
+        },
+    )
+}
+
+fn in_transit(length: usize) -> Operation {
+    Operation::new(
+        format!("block take, {length} bytes"),
+        move || {
+            let mut block = Block::alloc(length).expect("memory");
+            block.as_mut_slice()[0] = 5;
+            vec![block.send().to_bits()]
+        },
+        move |values| {
+            let token = values[0];
+            move || {
+                let block = Block::take(Token::from_bits(token), length).expect("the block");
+                assert_eq!(block.as_slice()[0], 5);
+                forget(block);
+            }
+        },
+        move |values, done| {
+            let outcome = match Block::take(Token::from_bits(values[0]), length) {
+                Ok(block) => {
+                    assert!(!done && block.as_slice()[0] == 5);
+                    "still there"
+                }
+                Err(_) => "taken",
+            };
+            are_distinct(length);
+            outcome.to_owned()
+        },
+    )
+}
+
+fn lock() -> Vec<u64> {
+    vec![ManuallyDrop::new(Lock::create().expect("a lock")).handle().to_bits()]
+}
+
+fn works(values: &crate::stage::Values, _: bool) -> String {
+    let lock = Lock::attach(handle(values[0])).expect("the lock, to which the root refers");
+    assert!(lock.try_acquire().expect("a lock") && lock.release());
+    drop(Lock::create().expect("a lock"));
+    "there".to_owned()
+}
+
+fn references() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            "object create and drop",
+            lock,
+            |_| || drop(Lock::create().expect("a lock")),
+            works,
+        ),
+        Operation::new(
+            "handle attach",
+            lock,
+            |values| {
+                let handle = handle(values[0]);
+                move || forget(Lock::attach(handle).expect("the lock"))
+            },
+            works,
+        ),
+        Operation::new(
+            "handle drop",
+            lock,
+            |values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                move || drop(lock)
+            },
+            works,
+        ),
+        Operation::new(
+            "handle clone and drop",
+            lock,
+            |values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                move || {
+                    drop(lock.clone());
+                    forget(lock);
+                }
+            },
+            works,
+        ),
+        Operation::new(
+            "the last reference to a full queue drops",
+            lock,
+            |values| {
+                let (queue, lock) = (Queue::create(0).expect("a queue"), handle(values[0]));
+                for _ in 0..37 {
+                    queue
+                        .send(
+                            Outgoing {
+                                body: &[1; 200],
+                                buffers: &[&[2; 100]],
+                                handles: &[lock],
+                            },
+                            Deadline::Now,
+                        )
+                        .expect("room");
+                }
+                move || drop::<Ref<Queue>>(queue)
+            },
+            works,
+        )
+        .leaks(Census {
+            refs: 1,
+            ..Census::default()
+        }),
+        Operation::new(
+            "shared bytes create and drop",
+            lock,
+            |_| || drop(SharedBytes::create(100_000).expect("memory")),
+            works,
+        ),
+    ]
+}
+
+pub fn operations() -> Vec<Operation> {
+    let mut all: Vec<_> = SIZES.into_iter().map(|length| block(length, false)).collect();
+    all.extend([
+        block(256, true),
+        block(300_000, true),
+        in_transit(500),
+        in_transit(200_000),
+    ]);
+    all.extend(references());
+    all
+}

@@ -1,0 +1,84 @@
+//! The operations: what the victim does, and what must hold for those who survive it.
+
+mod memory;
+mod queue;
+mod roll;
+mod sync;
+
+use crate::stage::Values;
+use procession_core::arena::Census;
+
+/// Whom an operation that forks is to kill.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The process that runs the operation (and a child it forks, as soon as there is one).
+    Caller,
+    /// The child it forks, from its first instruction on; its parent lives.
+    Child,
+    /// The caller, which has no place in the roll yet.
+    Stranger,
+}
+
+type Setup = Box<dyn Fn() -> Vec<u64>>;
+type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
+type Survivor = Box<dyn Fn(&Values, bool) -> String>;
+
+/// One operation of the engine, as it is to be killed.
+pub struct Operation {
+    pub name: String,
+    pub who: Who,
+    /// What the root makes, and holds: handles and numbers for the others.
+    pub setup: Setup,
+    /// The operation, with everything at hand that it needs.
+    pub victim: Victim,
+    /// What a survivor does: panics when something is wrong, says what it found. `true`: the operation had returned.
+    pub survivor: Survivor,
+    /// What the first of two survivors does, until it is killed, too.
+    pub repairer: fn(&Values),
+    /// What may be left besides what is left otherwise: leaks that are known, and documented.
+    pub leak: Census,
+}
+
+impl Operation {
+    /// An operation whose victim needs no preparation but what `victim` does before it returns.
+    fn new<F: FnOnce() + 'static>(
+        name: impl Into<String>,
+        setup: impl Fn() -> Vec<u64> + 'static,
+        victim: impl Fn(&Values) -> F + 'static,
+        survivor: impl Fn(&Values, bool) -> String + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            who: Who::Caller,
+            setup: Box::new(setup),
+            victim: Box::new(move |values| Box::new(victim(values))),
+            survivor: Box::new(survivor),
+            repairer: |_| {
+                procession_core::roll::sweep();
+            },
+            leak: Census::default(),
+        }
+    }
+
+    fn leaks(self, leak: Census) -> Self {
+        Self { leak, ..self }
+    }
+
+    fn repaired_by(self, repairer: fn(&Values)) -> Self {
+        Self { repairer, ..self }
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Operation> {
+    let mut all = queue::operations();
+    all.extend(sync::operations());
+    all.extend(memory::operations());
+    all.extend(roll::operations());
+    all
+}
+
+/// The handle that a number is.
+fn handle(bits: u64) -> procession_core::arena::Handle {
+    procession_core::arena::Handle::from_bits(bits).expect("a handle")
+}

@@ -1,0 +1,298 @@
+//! Put and get, of all sorts.
+
+use super::{handle, Operation};
+use crate::stage::Values;
+use procession_core::arena::{Census, Handle, Ref};
+use procession_core::channel::{Incoming, Outgoing, Parcel, Queue};
+use procession_core::sync::Lock;
+use procession_core::{Deadline, WaitError};
+use std::time::Duration;
+
+/// Slots of a segment.
+const SEGMENT: u64 = 35;
+/// The number of the victim's message.
+const MINE: u64 = 99;
+
+/// How messages are made.
+#[derive(Clone, Copy)]
+enum Make {
+    Inline,
+    /// A body and a buffer of many bytes, and a handle: all that a message can have. Zeros but for a few bytes: states that differ in
+    /// nothing but how far a copy has got would only repeat each other.
+    Large,
+}
+
+const BODY: usize = 5000;
+const BUFFER: usize = 70_000;
+
+fn marked(number: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    for place in [0, length / 2, length - 1] {
+        bytes[place] = number as u8 + 1;
+    }
+    bytes
+}
+
+fn send(queue: &Queue, make: Make, number: u64, object: Handle, deadline: Deadline) -> Result<(), WaitError> {
+    match make {
+        Make::Inline => queue.send(
+            Outgoing {
+                body: &number.to_le_bytes(),
+                ..Outgoing::default()
+            },
+            deadline,
+        ),
+        Make::Large => queue.send(
+            Outgoing {
+                body: &marked(number, BODY),
+                buffers: &[&marked(number, BUFFER)],
+                handles: &[object],
+            },
+            deadline,
+        ),
+    }
+}
+
+/// The number of a message, all of which is there.
+fn number_of(mut incoming: Incoming, make: Make) -> u64 {
+    match make {
+        Make::Inline => u64::from_le_bytes(incoming.body().try_into().expect("8 bytes")),
+        Make::Large => {
+            let number = u64::from(incoming.body()[0]) - 1;
+            assert_eq!(incoming.body(), marked(number, BODY), "a torn body");
+            let buffers = incoming.take_buffers();
+            assert_eq!(buffers.len(), 1);
+            assert_eq!(buffers[0].as_slice(), marked(number, BUFFER), "a torn buffer");
+            let lock = Lock::attach(incoming.handles()[0]).expect("the object that came along");
+            assert!(lock.try_acquire().expect("a lock") && lock.release());
+            number
+        }
+    }
+}
+
+fn drain(queue: &Queue, make: Make) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    loop {
+        match queue.get(Deadline::Now) {
+            Ok(incoming) => numbers.push(number_of(incoming, make)),
+            Err(WaitError::TimedOut) => return numbers,
+            Err(error) => panic!("get: {error}"),
+        }
+    }
+}
+
+/// A queue that `passed` messages went through, with `held` in it; and a lock for messages to refer to.
+fn stock(make: Make, maxsize: u64, passed: u64, held: u64) -> Vec<u64> {
+    let queue = std::mem::ManuallyDrop::new(Queue::create(maxsize).expect("a queue"));
+    let lock = std::mem::ManuallyDrop::new(Lock::create().expect("a lock"));
+    for number in 0..passed {
+        send(&queue, Make::Inline, number, lock.handle(), Deadline::Now).expect("room");
+        queue.get(Deadline::Now).expect("a message");
+        assert!(queue.task_done());
+    }
+    for number in 0..held {
+        send(&queue, make, number, lock.handle(), Deadline::Now).expect("room");
+    }
+    vec![queue.handle().to_bits(), lock.handle().to_bits()]
+}
+
+/// The queue works, within its bounds, and counts right: `drained` messages were put and not yet dealt with, or `lost` fewer.
+fn still_works(queue: &Queue, object: Handle, maxsize: u64, drained: u64, lost: u64) {
+    assert!(queue.is_empty().expect("a queue") && !queue.is_full().expect("a queue"));
+    let mut dealt_with = 0;
+    while queue.task_done() {
+        dealt_with += 1;
+    }
+    assert!(
+        (drained - lost..=drained).contains(&dealt_with),
+        "{dealt_with} tasks to be dealt with, not {drained} less {lost}"
+    );
+    queue
+        .join(Deadline::after(Duration::from_secs(5)))
+        .expect("all was dealt with");
+    for number in 0..SEGMENT + 5 {
+        send(
+            queue,
+            Make::Inline,
+            number,
+            object,
+            Deadline::after(Duration::from_secs(5)),
+        )
+        .expect("room");
+        let incoming = queue.get(Deadline::after(Duration::from_secs(5))).expect("a message");
+        assert_eq!(number_of(incoming, Make::Inline), number);
+    }
+    let most = if maxsize == 0 { 3 } else { maxsize };
+    for number in 0..most {
+        send(queue, Make::Inline, number, object, Deadline::Now).expect("room");
+    }
+    if maxsize != 0 {
+        let more = send(queue, Make::Inline, 0, object, Deadline::Now);
+        assert!(matches!(more, Err(WaitError::TimedOut)), "more than {maxsize} messages");
+    }
+    assert_eq!(queue.len().expect("a queue"), most);
+    assert_eq!(drain(queue, Make::Inline), (0..most).collect::<Vec<_>>());
+}
+
+/// The reference of a message that is in no process's holdings and in no queue: between packing and posting, and while it is given back.
+fn reference(make: Make) -> Census {
+    Census {
+        refs: u64::from(matches!(make, Make::Large)),
+        ..Census::default()
+    }
+}
+
+/// A parcel that was packed and not sent, or taken and not opened.
+const PARCEL: Census = Census {
+    owned: 0,
+    transit: 3,
+    objects: 0,
+    refs: 1,
+    limbo: 0,
+    other: 0,
+    runs: 0,
+};
+
+fn repair(values: &Values) {
+    if let Ok(queue) = Ref::<Queue>::attach(handle(values[0])) {
+        let _ = queue.is_empty();
+        let _ = queue.is_full();
+    }
+    procession_core::roll::sweep();
+}
+
+fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
+    let is_full = maxsize != 0 && held == maxsize;
+    Operation::new(
+        format!("queue put, {name}"),
+        move || stock(make, maxsize, passed, held),
+        move |values| {
+            let (queue, object) = (
+                Ref::<Queue>::attach(handle(values[0])).expect("the queue"),
+                handle(values[1]),
+            );
+            move || {
+                let end = send(&queue, make, MINE, object, Deadline::Now);
+                assert_eq!(end.is_err(), is_full);
+                std::mem::forget(queue);
+            }
+        },
+        move |values, done| {
+            let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
+            let got = drain(&queue, make);
+            let (before, mine) = got.split_at(held as usize);
+            assert_eq!(before, (0..held).collect::<Vec<_>>(), "what was there before");
+            let there = mine == [MINE];
+            assert!(there || mine.is_empty(), "{mine:?} beside what was there");
+            assert!(there || is_full || !done, "put had returned");
+            still_works(&queue, handle(values[1]), maxsize, got.len() as u64, 0);
+            if there { "there" } else { "not there" }.to_owned()
+        },
+    )
+    .repaired_by(repair)
+    .leaks(reference(make))
+}
+
+fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
+    Operation::new(
+        format!("queue get, {name}"),
+        move || stock(make, maxsize, passed, held),
+        move |values| {
+            let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
+            move || {
+                let got = queue.get(Deadline::Now);
+                assert_eq!(got.is_ok(), held > 0);
+                std::mem::forget((queue, got));
+            }
+        },
+        move |values, done| {
+            let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
+            let mut got = drain(&queue, make);
+            // What a dead consumer had in its hands may come after what was behind it.
+            let there = got.contains(&0) || held == 0;
+            got.retain(|&number| number != 0);
+            assert_eq!(got, (1..held).collect::<Vec<_>>(), "what the victim did not take");
+            assert!(!there || !done || held == 0, "got twice");
+            // What died with its consumer before that had all of it counts as never put.
+            still_works(&queue, handle(values[1]), maxsize, held, u64::from(!there));
+            if there { "still there" } else { "taken" }.to_owned()
+        },
+    )
+    .repaired_by(repair)
+    .leaks(reference(make))
+}
+
+fn parcel() -> [Operation; 2] {
+    let pack = |object: u64| {
+        let out = Outgoing {
+            body: &[7; 200],
+            buffers: &[&[8; 300]],
+            handles: &[handle(object)],
+        };
+        Parcel::pack(out).expect("a parcel")
+    };
+    let setup = || {
+        vec![
+            0,
+            std::mem::ManuallyDrop::new(Lock::create().expect("a lock"))
+                .handle()
+                .to_bits(),
+        ]
+    };
+    [
+        Operation::new(
+            "parcel pack and drop",
+            setup,
+            move |values| {
+                let object = values[1];
+                move || drop(pack(object))
+            },
+            |_, _| "gone".to_owned(),
+        )
+        .leaks(PARCEL),
+        Operation::new(
+            "parcel take",
+            move || {
+                let mut values = setup();
+                let parcel = pack(values[1]);
+                values[0] = parcel.token();
+                std::mem::forget(parcel);
+                values
+            },
+            |values| {
+                let token = values[0];
+                move || std::mem::forget(Parcel::take(token).expect("the parcel"))
+            },
+            |values, done| match Parcel::take(values[0]) {
+                Ok(incoming) => {
+                    assert!(!done, "taken twice");
+                    assert_eq!(incoming.body(), [7; 200]);
+                    "still there".to_owned()
+                }
+                Err(_) => "taken".to_owned(),
+            },
+        )
+        .leaks(PARCEL),
+    ]
+}
+
+pub fn operations() -> Vec<Operation> {
+    use Make::{Inline, Large};
+    let mut all = vec![
+        put("the first", Inline, 0, 0, 0),
+        put("inline", Inline, 0, 3, 1),
+        put("inline, bounded", Inline, 4, 3, 1),
+        put("inline, bounded, full", Inline, 4, 3, 4),
+        put("inline, at the end of a segment", Inline, 0, SEGMENT, 0),
+        put("large", Large, 0, 3, 1),
+        put("large, bounded, at the end of a segment", Large, 4, SEGMENT - 1, 1),
+        get("inline", Inline, 0, 3, 3),
+        get("inline, bounded, full", Inline, 4, 3, 4),
+        get("empty", Inline, 0, 3, 0),
+        get("inline, leaving a segment", Inline, 0, SEGMENT - 1, 3),
+        get("large", Large, 0, 3, 2),
+        get("large, leaving a segment", Large, 4, SEGMENT - 1, 2),
+    ];
+    all.extend(parcel());
+    all
+}

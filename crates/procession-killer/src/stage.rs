@@ -1,0 +1,254 @@
+//! Processes that play a part: the root of a family, its victims, those who survive them.
+
+use crate::trace::{kill, wait, Mapping};
+use libc::pid_t;
+use procession_core::arena::{census, Census};
+use procession_core::{family, roll, sweep_limbo, Family};
+use std::fs::File;
+use std::io::Error;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::panic::AssertUnwindSafe;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Memory that all players share, besides the arena: what they say to the tracer.
+#[repr(C)]
+pub struct Board {
+    values: [AtomicU64; 32],
+    text: [AtomicU8; 2048],
+}
+
+/// The one board: players inherit it.
+pub fn board() -> &'static Board {
+    static BOARD: std::sync::OnceLock<&'static Board> = std::sync::OnceLock::new();
+    BOARD.get_or_init(|| {
+        let (read_write, shared) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping, as large as a board, never unmapped; zeros are a board.
+        unsafe {
+            let at = libc::mmap(std::ptr::null_mut(), size_of::<Board>(), read_write, shared, -1, 0);
+            assert_ne!(at, libc::MAP_FAILED, "mmap: {}", Error::last_os_error());
+            &*at.cast::<Board>()
+        }
+    })
+}
+
+impl Board {
+    pub fn say(&self, text: &str) {
+        let cut = text.len().min(self.text.len() - 1);
+        for (place, byte) in self.text.iter().zip(text.as_bytes()[..cut].iter().chain(&[0])) {
+            place.store(*byte, SeqCst);
+        }
+    }
+
+    pub fn said(&self) -> String {
+        let bytes = self.text.iter().map(|byte| byte.load(SeqCst));
+        String::from_utf8_lossy(&bytes.take_while(|&byte| byte != 0).collect::<Vec<_>>()).into_owned()
+    }
+
+    pub fn write(&self, values: &[u64]) {
+        assert!(values.len() < self.values.len());
+        for (place, value) in self.values.iter().zip([&[values.len() as u64], values].concat()) {
+            place.store(value, SeqCst);
+        }
+    }
+
+    pub fn read(&self) -> Vec<u64> {
+        let count = self.values[0].load(SeqCst) as usize;
+        self.values[1..=count].iter().map(|value| value.load(SeqCst)).collect()
+    }
+}
+
+/// To be called before anything else: small arenas, and one processor for all, so that a step is quick and nobody spins.
+pub fn prepare() {
+    // An instruction that copies by itself is as many steps as bytes: memory is to be copied by ordinary ones.
+    let plain = "glibc.cpu.x86_rep_movsb_threshold=0x40000000:glibc.cpu.x86_rep_stosb_threshold=0x40000000";
+    if std::env::var_os("GLIBC_TUNABLES").is_none() {
+        let again = std::env::current_exe().map(|program| {
+            Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .env("GLIBC_TUNABLES", plain)
+                .exec()
+        });
+        panic!("cannot start again: {again:?}");
+    }
+    std::env::set_var("PROCESSION_ARENA_SIZE", "64M");
+    // SAFETY: zeros are an empty set; one of the processors that we may use becomes the only one.
+    unsafe {
+        let (mut allowed, mut one): (libc::cpu_set_t, libc::cpu_set_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut allowed);
+        let usable: Vec<_> = (0..libc::CPU_SETSIZE as usize)
+            .filter(|&number| libc::CPU_ISSET(number, &allowed))
+            .collect();
+        if let Some(&chosen) = usable.get(std::process::id() as usize % usable.len().max(1)) {
+            libc::CPU_SET(chosen, &mut one);
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one);
+        }
+    }
+    board();
+}
+
+/// What a player knows from the start: handles, mostly.
+pub type Values = [u64];
+
+/// An arena, and the processes that are alive in it throughout.
+pub struct World {
+    pub arena: File,
+    pub values: Vec<u64>,
+    root: pid_t,
+}
+
+/// A process of this program that does `work` and ends; whoever it panics says why on the board.
+fn play(work: impl FnOnce()) -> pid_t {
+    // SAFETY: this process has one thread.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", Error::last_os_error());
+    if pid > 0 {
+        return pid;
+    }
+    std::panic::set_hook(Box::new(|panic| board().say(&panic.to_string().replace('\n', " "))));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(work));
+    // SAFETY: ends a process of ours, without running what it inherited.
+    unsafe { libc::_exit(i32::from(ended.is_err())) }
+}
+
+fn stop() {
+    // SAFETY: stops this process until somebody wants it to go on.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+impl World {
+    /// A family whose root makes what `setup` makes, and holds it until it is killed.
+    pub fn found(setup: &dyn Fn() -> Vec<u64>) -> Self {
+        let root = play(|| {
+            let fd = family()
+                .expect("a family")
+                .arena_fd()
+                .expect("its descriptor")
+                .as_raw_fd();
+            family().expect("a family").me();
+            let mut values = setup();
+            values.push(fd as u64);
+            board().write(&values);
+            loop {
+                stop();
+            }
+        });
+        let status = wait(root);
+        assert!(libc::WIFSTOPPED(status), "no stage: {}", board().said());
+        let mut values = board().read();
+        let fd = values.pop().expect("the arena's descriptor");
+        let arena = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{root}/fd/{fd}"));
+        Self {
+            arena: arena.expect("the arena"),
+            values,
+            root,
+        }
+    }
+
+    /// A process of the family that is stopped, traced, before the operation that `prepare` gives, and will stop after it.
+    pub fn victim(arena: &File, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> pid_t {
+        let pid = play(|| {
+            // SAFETY: no preconditions; makes the parent the tracer.
+            unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+            join(arena);
+            let operation = prepare();
+            // SAFETY: no preconditions.
+            Mapping::of(unsafe { libc::getpid() }).close_own();
+            stop();
+            operation();
+            stop();
+        });
+        let status = wait(pid);
+        assert!(libc::WIFSTOPPED(status), "no victim: {}", board().said());
+        pid
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        kill(self.root);
+    }
+}
+
+fn join(arena: &File) {
+    let own = arena.try_clone().expect("a descriptor");
+    Family::attach(OwnedFd::from(own)).expect("the family");
+}
+
+/// How a survivor fared.
+pub struct Survived {
+    /// What it found, or why it failed.
+    pub outcome: Result<(String, Census), String>,
+    pub time: Duration,
+}
+
+/// Have a new process of the family use what the dead used, and count what is left then.
+pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) -> Survived {
+    let begin = Instant::now();
+    board().say("");
+    let pid = play(|| {
+        join(arena);
+        roll::me().expect("a place in the roll");
+        let found = check();
+        roll::sweep();
+        sweep_limbo().expect("memory to sweep limbo");
+        board().say(&found);
+        let census = census().expect("a census");
+        board().write(&[
+            census.owned as u64,
+            census.transit as u64,
+            census.objects as u64,
+            census.refs,
+            census.limbo as u64,
+            census.other as u64,
+            census.runs as u64,
+        ]);
+    });
+    let outcome = match end_of(pid, limit) {
+        Some(status) if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 => {
+            let v = board().read();
+            let census = Census {
+                owned: v[0] as usize,
+                transit: v[1] as usize,
+                objects: v[2] as usize,
+                refs: v[3],
+                limbo: v[4] as usize,
+                other: v[5] as usize,
+                runs: v[6] as usize,
+            };
+            Ok((board().said(), census))
+        }
+        Some(status) => Err(format!("status {status:#x}: {}", board().said())),
+        None => Err("stuck".to_owned()),
+    };
+    Survived {
+        outcome,
+        time: begin.elapsed(),
+    }
+}
+
+/// Wait for the end of a process of ours; `None` when it had to be killed after `limit`.
+pub fn end_of(pid: pid_t, limit: Duration) -> Option<i32> {
+    // SAFETY: the descriptor is new, and nobody else's.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32) };
+    let mut poll = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: `poll` outlives the call.
+    let ended = unsafe { libc::poll(&raw mut poll, 1, limit.as_millis() as i32) } == 1;
+    if !ended {
+        kill(pid);
+        return None;
+    }
+    Some(wait(pid))
+}

@@ -1,0 +1,83 @@
+//! The table that a run prints, a line as soon as it is known.
+
+use crate::explore::Report;
+use std::io::Write;
+use std::time::Instant;
+
+/// Totals of what was printed so far.
+pub struct Table {
+    begin: Instant,
+    operations: usize,
+    instructions: u64,
+    kills: usize,
+    pairs: usize,
+    leaks: usize,
+    failures: usize,
+}
+
+/// A line of the output; whoever closed it does not want it.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            operations: 0,
+            instructions: 0,
+            kills: 0,
+            pairs: 0,
+            leaks: 0,
+            failures: 0,
+        }
+    }
+
+    pub fn add(&mut self, name: &str, report: Report) {
+        if self.operations == 0 {
+            say("| operation | instructions | syscalls | states | killed | two killed | slowest survivor | what survivors found | leaks | failures |");
+            say("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |");
+        }
+        let outcomes: Vec<_> = report
+            .outcomes
+            .iter()
+            .map(|(what, times)| format!("{what}: {times}"))
+            .collect();
+        say(&format!(
+            "| {name} | {} | {} | {} | {} | {} | {} ms | {} | {} | {} |",
+            report.instructions,
+            report.syscalls,
+            report.states,
+            report.kills,
+            report.pairs,
+            report.longest.as_millis(),
+            outcomes.join(", "),
+            report.leaks,
+            report.failures.len()
+        ));
+        for failure in report.failures.iter().take(8) {
+            say(&format!("    {failure}"));
+        }
+        self.operations += 1;
+        self.instructions += report.instructions;
+        self.kills += report.kills;
+        self.pairs += report.pairs;
+        self.leaks += report.leaks;
+        self.failures += report.failures.len();
+    }
+
+    /// The last line; how many failures there were.
+    pub fn end(&self) -> usize {
+        say(&format!(
+            "\n{} operations, {} instructions, {} processes killed and {} pairs, {} known leaks, {} failures, {:.1} s",
+            self.operations,
+            self.instructions,
+            self.kills,
+            self.pairs,
+            self.leaks,
+            self.failures,
+            self.begin.elapsed().as_secs_f64()
+        ));
+        self.failures
+    }
+}
