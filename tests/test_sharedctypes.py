@@ -321,3 +321,9 @@ class TestHeap:
         arena.buffer[start] = 5
         copy = pickle.loads(pickle.dumps(arena))
         assert (copy.size, copy.buffer[0], stop - start) == (1000, 5, 1000)
+
+
+@pytest.mark.parametrize("make", ["Value", "RawValue", "Array", "RawArray"])
+def test_a_bad_typecode_is_named(make):
+    with pytest.raises(TypeError, match="bad typecode"):
+        getattr(procession, make)("x", 3)

@@ -261,8 +261,12 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     An object is a connection, a socket, a process's `sentinel`, or anything with a `fileno()`; the end of a file can be read too.
     """
     by_descriptor: dict[int, list[Any]] = {}
+    # Whose descriptor follows the truth a moment later: an end that a process left just before it ended must not come after its sentinel.
+    lagging: list[Any] = []
     poller = select.poll()
     for obj in object_list:
+        if getattr(obj, "fileno_lags", False):
+            lagging.append(obj)
         descriptor = obj if isinstance(obj, int) else obj.fileno()
         if descriptor < 0:
             raise ValueError(f"Invalid file descriptor: {descriptor}")
@@ -270,12 +274,16 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         poller.register(descriptor, select.POLLIN)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        if deadline is None:
+        if any(obj.poll() for obj in lagging):
+            ready = poller.poll(0)
+        elif deadline is None:
             ready = poller.poll()
         else:
             left = max(deadline - time.monotonic(), 0) if timeout > 0 else 0  # type: ignore[operator]
             ready = poller.poll(min(math.ceil(left * 1000), _LONGEST_POLL))
-        if ready:
-            return [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
+        found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
+        found += [obj for obj in lagging if obj not in found and obj.poll()]
+        if found:
+            return found
         if deadline is not None and time.monotonic() >= deadline:
             return []

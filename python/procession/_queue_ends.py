@@ -16,13 +16,22 @@ __all__: list[str] = []
 
 
 class _End:
-    """One end of a queue's pipe. Closing it closes nothing but this object: the queue has `close`."""
+    """One end of a queue's pipe. Closing it closes nothing but this object: the queue has `close`.
+
+    The queue does not keep it, as that would be a circle; it equals every other of the same end.
+    """
 
     readable = writable = False
 
     def __init__(self, queue: Any) -> None:
         self._queue = queue
         self._end_closed = False
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._queue is self._queue
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._queue)))
 
     @property
     def closed(self) -> bool:
@@ -56,6 +65,8 @@ class Reader(_End):
     """The end that items come out of."""
 
     readable = True
+    #: `connection.wait` asks `poll` too: the descriptor is set by a thread.
+    fileno_lags = True
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is an item, or comes one in `timeout` seconds; None: for ever."""
@@ -88,7 +99,9 @@ class Writer(_End):
     def send_bytes(self, data: Any, offset: int = 0, size: int | None = None) -> None:
         """Put the object that `data` is the pickle of."""
         view = memoryview(data).cast("B")
-        self.send(reduction.ForkingPickler.loads(view[offset : None if size is None else offset + size]))
+        self.send(
+            reduction.ForkingPickler.loads(view[offset : None if size is None else offset + size])
+        )
 
 
 #: Name -> what makes it, and whether the queue keeps it. Nothing of procession's uses the locks: its queues need none.

@@ -39,7 +39,12 @@ typecode_to_type: dict[str, Any] = {
 
 
 def _new_value(type_: Any) -> Any:
-    return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
+    try:
+        size = ctypes.sizeof(type_)
+    except TypeError:
+        codes = ", ".join(typecode_to_type)
+        raise TypeError(f"bad typecode (must be a ctypes type or one of {codes})") from None
+    return rebuild_ctype(type_, heap.BufferWrapper(size), None)
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
