@@ -1,7 +1,6 @@
 """The process that holds a manager's objects: who refers to them, and the calls that come in for them.
 
-What the messages look like is CPython's: a request is `(object's id, method, args, kwds)`, with id None for the server's own functions;
-a reply is a kind, such as '#RETURN', and a value. The other side of them is `_manager_proxies`.
+What the messages look like is `_manager_wire`'s affair, the other side of them `_manager_link`'s and `_manager_proxies`'.
 """
 
 from __future__ import annotations
@@ -9,82 +8,18 @@ from __future__ import annotations
 import errno
 import sys
 import threading
+from collections import Counter
 from traceback import format_exc
-from types import SimpleNamespace
 
 from . import connection, process, util
+from ._manager_wire import Line, Token, listener_client, offer
 from .context import AuthenticationError
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = [
-    "RemoteError",
-    "Server",
-    "Token",
-    "all_methods",
-    "dispatch",
-    "listener_client",
-    "public_methods",
-]
-
-
-class Token:
-    """Which object of which manager: its registered type, the server's address, the object's id there."""
-
-    __slots__ = ("address", "id", "typeid")
-
-    def __init__(self, typeid: str, address: Any, id: str) -> None:
-        self.typeid, self.address, self.id = typeid, address, id
-
-    def __getstate__(self) -> tuple[str, Any, str]:
-        return self.typeid, self.address, self.id
-
-    def __setstate__(self, state: tuple[str, Any, str]) -> None:
-        self.typeid, self.address, self.id = state
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # It also travels to programs that do not have this package; what they need of it is the attributes.
-        return SimpleNamespace, (), {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def received(cls, token: Any) -> Token:
-        """A token in whatever form it arrived."""
-        return token if isinstance(token, cls) else cls(token.typeid, token.address, token.id)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
-
-
-class RemoteError(Exception):
-    """Something went wrong in the manager's process; the argument is the traceback from there."""
-
-    def __str__(self) -> str:
-        return "\n" + "-" * 75 + "\n" + str(self.args[0]) + "-" * 75
-
-
-def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
-    """Call a function of the server over a connection; raises what it raised."""
-    c.send((id, methodname, args, kwds))
-    kind, result = c.recv()
-    if kind == "#RETURN":
-        return result
-    try:
-        raise convert_to_error(kind, result)
-    finally:
-        del result  # the error's frame would keep it, and it the error
-
-
-def convert_to_error(kind: str, result: Any) -> BaseException:
-    """The exception that a reply other than '#RETURN' stands for."""
-    if kind == "#ERROR":
-        return result
-    if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
-        return ValueError(f"Unrecognized message type {kind!r}")
-    if not isinstance(result, str):
-        raise TypeError(f"Result {result!r} (kind '{kind}') type is {type(result)}, not str")
-    return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
+__all__ = ["Server", "all_methods", "public_methods"]
 
 
 def all_methods(obj: object) -> list[str]:
@@ -97,16 +32,18 @@ def public_methods(obj: object) -> list[str]:
     return [name for name in all_methods(obj) if name[0] != "_"]
 
 
-# Each serializer's way to listen and to connect.
-listener_client: dict[str, tuple[Any, Any]] = {
-    "pickle": (connection.Listener, connection.Client),
-    "xmlrpclib": (connection.XmlListener, connection.XmlClient),
-}
-
-
 _NOT_THE_PEERS_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EBADF}
 )
+
+
+class _Session:
+    """A client process: how many connections it has, and which references it has got over them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections = 0
+        self.references: Counter[str] = Counter()
 
 
 class Server:
@@ -145,6 +82,11 @@ class Server:
         self.id_to_refcount: dict[str, int] = {}
         # As id_to_obj, of objects that others of this server's objects refer to by proxies.
         self.id_to_local_proxy_obj: dict[str, Any] = {}
+        # By name, and by connection.
+        self._sessions: dict[str, _Session] = {}
+        self._session_of: dict[Any, _Session] = {}
+        # Lines to which the threads of these connections go over after their reply.
+        self._new_lines: dict[Any, Line] = {}
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
 
@@ -214,37 +156,44 @@ class Server:
         util.info(" ... exception was %r", error)
 
     def serve_client(self, conn: Any) -> None:
-        """Answer the calls that the proxies of one thread send over one connection."""
+        """Answer the calls that come over one connection."""
         util.debug("starting server thread to service %r", threading.current_thread().name)
-        while not self.stop_event.is_set():
-            try:
-                request = conn.recv()
-            except EOFError:
-                util.debug("got EOF -- exiting thread serving %r", threading.current_thread().name)
-                sys.exit(0)
-            except ConnectionError:
-                sys.exit(0)
-            except Exception:
-                msg = "#TRACEBACK", format_exc()
-            else:
-                msg = self._call(conn, request)
-                # It may hold the last reference to a proxy: not until the next request comes.
-                request = None
-            try:
+        line = conn
+        try:
+            while not self.stop_event.is_set():
                 try:
-                    conn.send(msg)
+                    request = line.recv()
+                except (EOFError, ConnectionError):
+                    util.debug("the client of thread %r has gone", threading.current_thread().name)
+                    sys.exit(0)
                 except Exception:
-                    conn.send(("#UNSERIALIZABLE", format_exc()))
-            except Exception as error:
-                self._log_unsent(msg, error)
-                conn.close()
-                sys.exit(1)
-            msg = None  # type: ignore[assignment]
+                    msg = "#TRACEBACK", format_exc()
+                else:
+                    msg = self._call(conn, request)
+                    # It may hold the last reference to a proxy: not until the next request comes.
+                    request = None
+                try:
+                    try:
+                        line.send(msg)
+                    except Exception:
+                        line.send(("#UNSERIALIZABLE", format_exc()))
+                except Exception as error:
+                    self._log_unsent(msg, error)
+                    conn.close()
+                    sys.exit(1)
+                msg = None  # type: ignore[assignment]
+                if self._new_lines:
+                    line = self._new_lines.pop(conn, line)
+        finally:
+            self._leave_session(conn)
 
     def _call(self, conn: Any, request: Any) -> tuple[str, Any]:
         """Call a method of an object; the reply."""
         try:
             ident, methodname, args, kwds = request
+            if ident is None:
+                assert methodname in self.public or methodname == "join_session", methodname
+                return "#RETURN", getattr(self, methodname)(conn, *args, **kwds)
             try:
                 obj, exposed, gettypeid = self.id_to_obj[ident]
             except KeyError:
@@ -346,6 +295,7 @@ class Server:
             # Both at once: a decref of the same object must not come in between.
             self.id_to_obj[ident] = obj, set(exposed), method_to_typeid
             self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+            self._note(c, ident, 1)
         return ident, tuple(exposed)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
@@ -355,19 +305,52 @@ class Server:
     def accept_connection(self, c: Any, name: str) -> None:
         """From now on the connection carries calls of objects' methods; `name` is its thread's, for logs."""
         threading.current_thread().name = name
-        c.send(("#RETURN", None))
+        c.send(("#RETURN", offer() if isinstance(c, connection.Connection) else None))
         self.serve_client(c)
+
+    def join_session(self, c: Any, name: str, requests: Any = None, replies: Any = None) -> None:
+        """The connection is one of a client process that calls its session `name`; its further calls come over these queues."""
+        with self.mutex:
+            session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
+            session.connections += 1
+        if requests is not None:
+            self._new_lines[c] = Line(c, requests, replies)
+
+    def _leave_session(self, c: Any) -> None:
+        """The connection has ended; with the last one of a process its references end."""
+        with self.mutex:
+            session = self._session_of.pop(c, None)
+            if session is None:
+                return
+            session.connections -= 1
+            if session.connections:
+                return
+            del self._sessions[session.name]
+        for ident in session.references.elements():
+            util.debug("giving back a reference to %r of a client that has gone", ident)
+            try:
+                self.decref(c, ident)
+            except KeyError:
+                pass  # another client has given back more than it had
+
+    def _note(self, c: Any, ident: str, change: int) -> None:
+        session = self._session_of.get(c)
+        if session is not None:
+            session.references[ident] += change
+            if not session.references[ident]:
+                del session.references[ident]
 
     def incref(self, c: Any, ident: str) -> None:
         """Another proxy refers to the object."""
         with self.mutex:
             if ident in self.id_to_refcount:
                 self.id_to_refcount[ident] += 1
-                return
-            # Nobody outside referred to it any more, but one of our own objects does, and gave a proxy away.
-            self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
-            self.id_to_refcount[ident] = 1
-            util.debug("Server re-enabled tracking & INCREF %r", ident)
+            else:
+                # Nobody outside referred to it any more, but one of our own objects does, and gave a proxy away.
+                self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
+                self.id_to_refcount[ident] = 1
+                util.debug("Server re-enabled tracking & INCREF %r", ident)
+            self._note(c, ident, 1)
 
     def decref(self, c: Any, ident: str) -> None:
         """A proxy less refers to the object; without any it is dropped."""
@@ -376,6 +359,7 @@ class Server:
                 util.debug("Server DECREF skipping %r", ident)
                 return
             self.id_to_refcount[ident] -= 1
+            self._note(c, ident, -1)
             if self.id_to_refcount[ident] > 0:
                 return
             del self.id_to_refcount[ident]
@@ -383,3 +367,7 @@ class Server:
         util.debug("disposing of obj with id %r", ident)
         # Here, not under the mutex: it may hold proxies, whose own decref comes back to this server.
         del dropped
+
+
+for _public in (Server, all_methods, public_methods):
+    _public.__module__ = f"{__package__}.managers"

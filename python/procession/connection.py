@@ -7,21 +7,19 @@ object becomes bytes is `reduction`'s.
 from __future__ import annotations
 
 from . import _authentication
-from ._framing import Connection, Pipe, wait
-from ._listening import (  # noqa: F401 - not in __all__, but public in CPython
-    CONNECTION_TIMEOUT,
-    Client,
-    Listener,
-    SocketClient,
-    SocketListener,
-    _validate_family,
-    address_type,
-    answer_challenge,
-    arbitrary_address,
-    default_family,
-    deliver_challenge,
-    families,
-)
+from ._framing import Connection as Connection
+from ._framing import Pipe, wait
+from ._listening import CONNECTION_TIMEOUT as CONNECTION_TIMEOUT
+from ._listening import Client, Listener
+from ._listening import SocketClient as SocketClient
+from ._listening import SocketListener as SocketListener
+from ._listening import _validate_family as _validate_family
+from ._listening import address_type as address_type
+from ._listening import answer_challenge as answer_challenge
+from ._listening import arbitrary_address as arbitrary_address
+from ._listening import default_family as default_family
+from ._listening import deliver_challenge as deliver_challenge
+from ._listening import families as families
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 from .context import reduction

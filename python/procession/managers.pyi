@@ -1,4 +1,4 @@
-"""Types of the managers: proxies generic in what they stand for. The modules behind (`_manager_proxies`, `_manager_server`) have none."""
+"""Types of the managers: proxies generic in what they stand for. The modules behind (`_manager_*`) have none."""
 
 import queue
 from collections.abc import (
@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from . import pool, shared_memory
 from ._manager_server import Server as Server
-from ._manager_server import Token as Token
+from ._manager_wire import Token as Token
 from .context import BaseContext
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]

@@ -1,0 +1,281 @@
+"""The manager: starting, finding and ending a server, and offering types of objects."""
+
+from __future__ import annotations
+
+from . import connection, get_context, process, util
+from ._manager_link import Link
+from ._manager_proxies import AutoProxy, State
+from ._manager_server import Server
+from ._manager_wire import Token, dispatch, listener_client
+from .context import ProcessError
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["BaseManager"]
+
+
+class BaseManager:
+    """A server process and the way to it.
+
+    `address` is where it listens, by default a free Unix socket; `authkey` (bytes) what clients must know, by default this process's.
+    Types are offered by `register`. `start` makes a process of its own, `get_server().serve_forever()` serves in this one,
+    `connect` goes to one that runs elsewhere. `shutdown_timeout` is how many seconds the process has to end before it is
+    terminated, and again before it is killed.
+    """
+
+    _registry: dict[str, Any] = {}
+    _Server = Server
+    _process: Any = None
+    # Held, once there is one, so that it stays from one proxy to the next.
+    _link: Link | None = None
+
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        *,
+        shutdown_timeout: float = 1.0,
+    ) -> None:
+        if authkey is None:
+            authkey = process.current_process().authkey
+        self._address = address
+        self._authkey = process.AuthenticationString(authkey)
+        self._state = State()
+        self._state.value = State.INITIAL
+        self._serializer = serializer
+        self._Listener, self._Client = listener_client[serializer]
+        if ctx is None:
+            ctx = get_context()
+        self._ctx = ctx
+        self._shutdown_timeout = shutdown_timeout
+
+    # What the errors of a manager that is used in the wrong state call it.
+    _server_noun, _manager_noun = "server", "Manager"
+
+    def _check_state(self, wanted: int) -> None:
+        state = self._state.value
+        if state == wanted:
+            return
+        if state == State.INITIAL:
+            raise ProcessError("Unable to start server")
+        if state == State.STARTED:
+            raise ProcessError(f"Already started {self._server_noun}")
+        if state == State.SHUTDOWN:
+            raise ProcessError(f"{self._manager_noun} has shut down")
+        raise ProcessError(f"Unknown state {state!r}")
+
+    def get_server(self) -> Server:
+        """The server, to be run in this process by its `serve_forever()`; its `address` is where it listens already."""
+        self._check_state(State.INITIAL)
+        return self._Server(self._registry, self._address, self._authkey, self._serializer)
+
+    def connect(self) -> None:
+        """Connect to the server that runs at `address`.
+
+        Raises AuthenticationError when it has another key, and OSError when nobody listens there.
+        """
+        conn = self._Client(self._address, authkey=self._authkey)
+        try:
+            dispatch(conn, None, "dummy")
+        finally:
+            conn.close()
+        self._state.value = State.STARTED
+
+    def start(self, initializer: Any = None, initargs: Any = ()) -> None:
+        """Start the server in a process of its own, which calls `initializer(*initargs)` first and ends with this one.
+
+        Raises EOFError when the process ends before it serves.
+        """
+        self._check_state(State.INITIAL)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        reader, writer = connection.Pipe(duplex=False)
+        self._process = self._ctx.Process(
+            target=type(self)._run_server,
+            args=(
+                self._registry,
+                self._address,
+                self._authkey,
+                self._serializer,
+                writer,
+                initializer,
+                initargs,
+            ),
+        )
+        ident = ":".join(str(i) for i in self._process._identity)
+        self._process.name = f"{type(self).__name__}-{ident}"
+        self._process.start()
+        writer.close()
+        # Not by the pipe's end alone: another child may have inherited the writing end.
+        connection.wait([reader, self._process.sentinel])
+        with reader:
+            try:
+                if not reader.poll():
+                    raise EOFError
+                self._address = reader.recv()
+            except EOFError:
+                self._process.join()
+                raise EOFError(
+                    f"the manager's server process ended before it served, with exit code {self._process.exitcode}"
+                ) from None
+        self._state.value = State.STARTED
+        self.shutdown = util.Finalize(
+            self,
+            type(self)._finalize_manager,
+            args=(
+                self._process,
+                self._address,
+                self._authkey,
+                self._state,
+                self._Client,
+                self._shutdown_timeout,
+            ),
+            exitpriority=0,
+        )
+
+    @classmethod
+    def _run_server(
+        cls,
+        registry: Any,
+        address: Any,
+        authkey: bytes,
+        serializer: str,
+        writer: Any,
+        initializer: Any = None,
+        initargs: Any = (),
+    ) -> None:
+        """Be the server process: report the address, serve."""
+        import signal
+
+        # Ctrl-C is for the program; its manager ends with it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        parent = process.parent_process()
+        if parent is not None:
+            process._leave_with_parent(parent.pid)
+        if initializer is not None:
+            initializer(*initargs)
+        server = cls._Server(registry, address, authkey, serializer)
+        writer.send(server.address)
+        writer.close()
+        util.info("manager serving at %r", server.address)
+        server.serve_forever()
+
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
+        assert self._state.value == State.STARTED, "server not yet started"
+        id, exposed = self._ask("create", typeid, *args, **kwds)
+        return Token(typeid, self._address, id), exposed
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the server process, if there is one, has ended, at most `timeout` seconds."""
+        if self._process is not None:
+            self._process.join(timeout)
+            if not self._process.is_alive():
+                self._process = None
+
+    def _ask(self, function: str, /, *args: Any, **kwds: Any) -> Any:
+        """Call a function of the server itself."""
+        self._link = Link.to(self._address, self._authkey, self._serializer)
+        return self._link.ask(function, *args, **kwds)
+
+    def _debug_info(self) -> str:
+        """The server's objects and how many proxies refer to each, for people."""
+        return self._ask("debug_info")
+
+    def _number_of_objects(self) -> int:
+        """How many objects of the server proxies refer to."""
+        return self._ask("number_of_objects")
+
+    def __enter__(self) -> Any:
+        if self._state.value == State.INITIAL:
+            self.start()
+        self._check_state(State.STARTED)
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        self.shutdown()
+
+    @staticmethod
+    def _finalize_manager(
+        process: Any,
+        address: Any,
+        authkey: bytes,
+        state: Any,
+        _Client: Any,
+        shutdown_timeout: float,
+    ) -> None:
+        """End the server process: ask it, terminate it, kill it."""
+        if process.is_alive():
+            util.info("sending shutdown message to manager")
+            try:
+                conn = _Client(address, authkey=authkey)
+                try:
+                    dispatch(conn, None, "shutdown")
+                finally:
+                    conn.close()
+            except Exception as error:
+                util.info("the manager does not listen: %s", error)
+            process.join(timeout=shutdown_timeout)
+            if process.is_alive():
+                util.info("manager still alive")
+                util.info("trying to `terminate()` manager process")
+                process.terminate()
+                process.join(timeout=shutdown_timeout)
+                if process.is_alive():
+                    util.info("manager still alive after terminate")
+                    process.kill()
+                    process.join()
+        state.value = State.SHUTDOWN
+        Link.end(address)
+
+    @property
+    def address(self) -> Any:
+        """Where the server listens."""
+        return self._address
+
+    @classmethod
+    def register(
+        cls,
+        typeid: str,
+        callable: Any = None,
+        proxytype: Any = None,
+        exposed: Any = None,
+        method_to_typeid: dict[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
+        """Offer a type of objects, and unless not `create_method` a method `typeid` that makes one and returns its proxy.
+
+        `callable` makes the object, in the server (None: this manager only connects); `proxytype` stands for it, by default made
+        from `exposed`, the names of the methods that may be called, by default all public ones; `method_to_typeid` names the
+        methods that return a proxy of a registered type, not a copy.
+        """
+        if "_registry" not in cls.__dict__:
+            cls._registry = cls._registry.copy()
+        if proxytype is None:
+            proxytype = AutoProxy
+        exposed = exposed or getattr(proxytype, "_exposed_", None)
+        method_to_typeid = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
+        for name in (name for item in (method_to_typeid or {}).items() for name in item):
+            assert type(name) is str, f"{name!r} is not a string"
+        cls._registry[typeid] = callable, exposed, method_to_typeid, proxytype
+        if not create_method:
+            return
+
+        def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+            util.debug("requesting creation of a shared %r object", typeid)
+            token, exposed = self._create(typeid, *args, **kwds)
+            proxy = proxytype(
+                token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed
+            )
+            # The server counted the object's making as a reference: the proxy has its own now.
+            self._ask("decref", token.id)
+            return proxy
+
+        create.__name__ = typeid
+        setattr(cls, typeid, create)
+
+
+BaseManager.__module__ = f"{__package__}.managers"

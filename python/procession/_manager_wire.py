@@ -1,0 +1,202 @@
+"""What a manager's server and its clients say to each other, and over what.
+
+The messages are CPython's: a request is `(object's id, method, args, kwds)`, with id None for the server's own functions; a reply is a kind, such as
+'#RETURN', and a value. Beyond that, a server of this package answers `accept_connection` with an offer, to which a plain client does not listen, and a
+client that gets one (a plain server answers None) joins a session: then it may call the server's own functions over any of its connections, the server
+gives back the session's references when the last of them ends, and where both are of one family calls go over two of the engine's queues.
+"""
+
+from __future__ import annotations
+
+from queue import Empty
+from types import SimpleNamespace
+
+from . import _procession, connection
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "AskingLine",
+    "Line",
+    "RemoteError",
+    "Token",
+    "convert_to_error",
+    "dispatch",
+    "family_of_offer",
+    "listener_client",
+    "new_queue",
+    "offer",
+    "result_of",
+]
+
+
+class Token:
+    """Which object of which manager: its registered type, the server's address, the object's id there."""
+
+    __slots__ = ("address", "id", "typeid")
+
+    def __init__(self, typeid: str, address: Any, id: str) -> None:
+        self.typeid, self.address, self.id = typeid, address, id
+
+    def __getstate__(self) -> tuple[str, Any, str]:
+        return self.typeid, self.address, self.id
+
+    def __setstate__(self, state: tuple[str, Any, str]) -> None:
+        self.typeid, self.address, self.id = state
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # It also travels to programs that do not have this package; what they need of it is the attributes.
+        return SimpleNamespace, (), {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def received(cls, token: Any) -> Token:
+        """A token in whatever form it arrived."""
+        return token if isinstance(token, cls) else cls(token.typeid, token.address, token.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+class RemoteError(Exception):
+    """Something went wrong in the manager's process; the argument is the traceback from there."""
+
+    def __str__(self) -> str:
+        return "\n" + "-" * 75 + "\n" + str(self.args[0]) + "-" * 75
+
+
+def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
+    """Call a function of the server over a connection; raises what it raised."""
+    c.send((id, methodname, args, kwds))
+    return result_of(*c.recv())
+
+
+def result_of(kind: str, result: Any) -> Any:
+    """What a reply brings; raises the error that it stands for."""
+    if kind == "#RETURN":
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # the error's frame would keep it, and it the error
+
+
+def convert_to_error(kind: str, result: Any) -> BaseException:
+    """The exception that a reply other than '#RETURN' stands for."""
+    if kind == "#ERROR":
+        return result
+    if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
+        return ValueError(f"Unrecognized message type {kind!r}")
+    if not isinstance(result, str):
+        raise TypeError(f"Result {result!r} (kind '{kind}') type is {type(result)}, not str")
+    return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
+
+
+# Each serializer's way to listen and to connect.
+listener_client: dict[str, tuple[Any, Any]] = {
+    "pickle": (connection.Listener, connection.Client),
+    "xmlrpclib": (connection.XmlListener, connection.XmlClient),
+}
+
+
+def offer() -> tuple[str, int, bytes]:
+    """What a server answers a client that may be of this package: the version of what it offers, and its family."""
+    return "procession", 1, _procession.family_id()
+
+
+def family_of_offer(answer: Any) -> bytes | None:
+    """The family of the server that gave this answer, None if it made no offer that is understood here."""
+    if isinstance(answer, tuple) and len(answer) == 3 and answer[:2] == ("procession", 1):
+        return answer[2]
+    return None
+
+
+class _Queue(_procession.Queue):
+    def _put_failed(self, error: Exception, obj: object) -> None:
+        raise error
+
+
+def new_queue() -> _Queue:
+    """A queue for one direction of a line."""
+    queue = _Queue()
+    queue._create(0)
+    return queue
+
+
+class Line:
+    """The server's end of two queues in place of a connection, which stays open and tells when the other end has gone.
+
+    Each message has a number, the same in request and reply: a client that was interrupted can pass over a reply it did not wait for.
+    """
+
+    # Seconds between two looks at the connection while nothing comes: at first, and at last.
+    _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+
+    def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
+        self._conn = conn
+        self._get = incoming.get
+        self._put = outgoing.put
+        self._number: int | None = 0
+
+    def send(self, obj: Any) -> None:
+        """Reply to the message received last."""
+        self._put((self._number, obj))
+
+    def recv(self) -> Any:
+        """The next message. Raises EOFError when the other end has gone, about a second later at the most."""
+        self._number = None  # if it cannot be unpickled, the reply says so without a number
+        self._number, obj = self._next()
+        return obj
+
+    def _next(self) -> tuple[int | None, Any]:
+        patience = self._FIRST_LOOK
+        while True:
+            try:
+                return self._get(True, patience)
+            except Empty:
+                pass
+            if connection.wait([self._conn], 0):
+                try:
+                    return self._get(False)
+                except Empty:
+                    raise EOFError("the other end of a manager's connection has gone") from None
+            patience = min(patience * 2, self._LAST_LOOK)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._conn.close()
+
+
+class AskingLine(Line):
+    """The client's end."""
+
+    # Seconds that the reply to an interrupted call may still take.
+    _CATCH_UP = 0.1
+
+    def send(self, obj: Any) -> None:
+        """Send a request."""
+        self._number += 1  # type: ignore[operator]
+        self._put((self._number, obj))
+
+    def recv(self) -> Any:
+        """The reply to the request sent last."""
+        while True:
+            number, obj = self._next()
+            if number is None or number == self._number:
+                return obj
+
+    def catch_up(self) -> bool:
+        """Whether the reply to the last request, for which nobody waits any more, is there, or comes at once."""
+        try:
+            while True:
+                number, _obj = self._get(True, self._CATCH_UP)
+                if number is None or number == self._number:
+                    return True
+        except Exception:
+            return False  # nothing came, or nothing that can be read
+
+
+for _name in ("RemoteError", "Token", "convert_to_error", "dispatch"):
+    # Where it is written is our affair: it is pickled, and shown in tracebacks, as what the standard library's is.
+    globals()[_name].__module__ = f"{__package__}.managers"
