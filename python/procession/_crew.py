@@ -85,7 +85,9 @@ class Crew:
                         kwargs=self._options,
                     )
                     process.name = process.name.replace("Process", "PoolWorker")
-                    process.daemon = process._config["nests"] = True
+                    process.daemon = True
+                    # A context of the user's own may make what is no process of ours.
+                    getattr(process, "_config", {})["nests"] = True
                     process.start()
                 except BaseException:
                     self.core.bury(place, 0, 0)
