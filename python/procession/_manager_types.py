@@ -226,73 +226,46 @@ class ValueProxy(BaseProxy):
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-BaseListProxy: Any = MakeProxyType(
+def _forwarding(name: str, methods: str) -> Any:
+    """A proxy type whose methods are the object's."""
+    return MakeProxyType(name, methods.split())
+
+
+def _in_place(name: str) -> Any:
+    """An operator that changes the object and leaves the proxy what it is."""
+
+    def operate(self: BaseProxy, value: Any) -> Any:
+        self._callmethod("extend" if name == "__iadd__" else name, (value,))
+        return self
+
+    operate.__name__ = operate.__qualname__ = name
+    return operate
+
+
+BaseListProxy: Any = _forwarding(
     "BaseListProxy",
-    [
-        "__add__",
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__imul__",
-        "__len__",
-        "__mul__",
-        "__reversed__",
-        "__rmul__",
-        "__setitem__",
-        "append",
-        "clear",
-        "copy",
-        "count",
-        "extend",
-        "index",
-        "insert",
-        "pop",
-        "remove",
-        "reverse",
-        "sort",
-    ],
+    """
+        __add__ __contains__ __delitem__ __getitem__ __imul__ __len__ __mul__ __reversed__
+        __rmul__ __setitem__ append clear copy count extend index insert pop remove reverse sort
+    """,
 )
 
 
 class ListProxy(BaseListProxy):
     """A list."""
 
-    def __iadd__(self, value: Any) -> ListProxy:
-        self._callmethod("extend", (value,))
-        return self
-
-    def __imul__(self, value: Any) -> ListProxy:
-        self._callmethod("__imul__", (value,))
-        return self
-
+    __iadd__ = _in_place("__iadd__")
+    __imul__ = _in_place("__imul__")
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-_BaseDictProxy: Any = MakeProxyType(
+_BaseDictProxy: Any = _forwarding(
     "_BaseDictProxy",
-    [
-        "__contains__",
-        "__delitem__",
-        "__getitem__",
-        "__ior__",
-        "__iter__",
-        "__len__",
-        "__or__",
-        "__reversed__",
-        "__ror__",
-        "__setitem__",
-        "clear",
-        "copy",
-        "fromkeys",
-        "get",
-        "items",
-        "keys",
-        "pop",
-        "popitem",
-        "setdefault",
-        "update",
-        "values",
-    ],
+    """
+        __contains__ __delitem__ __getitem__ __ior__ __iter__ __len__ __or__ __reversed__
+        __ror__ __setitem__ clear copy fromkeys get items keys pop popitem setdefault update
+        values
+    """,
 )
 _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
@@ -300,75 +273,29 @@ _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 class DictProxy(_BaseDictProxy):
     """A dict. `keys`, `values` and `items` are lists."""
 
-    def __ior__(self, value: Any) -> DictProxy:
-        self._callmethod("__ior__", (value,))
-        return self
-
+    __ior__ = _in_place("__ior__")
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-_BaseSetProxy: Any = MakeProxyType(
+_BaseSetProxy: Any = _forwarding(
     "_BaseSetProxy",
-    [
-        "__and__",
-        "__contains__",
-        "__ge__",
-        "__gt__",
-        "__iand__",
-        "__ior__",
-        "__isub__",
-        "__iter__",
-        "__ixor__",
-        "__le__",
-        "__len__",
-        "__lt__",
-        "__or__",
-        "__rand__",
-        "__ror__",
-        "__rsub__",
-        "__rxor__",
-        "__sub__",
-        "__xor__",
-        "add",
-        "clear",
-        "copy",
-        "difference",
-        "difference_update",
-        "discard",
-        "intersection",
-        "intersection_update",
-        "isdisjoint",
-        "issubset",
-        "issuperset",
-        "pop",
-        "remove",
-        "symmetric_difference",
-        "symmetric_difference_update",
-        "union",
-        "update",
-    ],
+    """
+        __and__ __contains__ __ge__ __gt__ __iand__ __ior__ __isub__ __iter__ __ixor__ __le__
+        __len__ __lt__ __or__ __rand__ __ror__ __rsub__ __rxor__ __sub__ __xor__ add clear copy
+        difference difference_update discard intersection intersection_update isdisjoint
+        issubset issuperset pop remove symmetric_difference symmetric_difference_update union
+        update
+    """,
 )
 
 
 class SetProxy(_BaseSetProxy):
     """A set."""
 
-    def __iand__(self, value: Any) -> SetProxy:
-        self._callmethod("__iand__", (value,))
-        return self
-
-    def __ior__(self, value: Any) -> SetProxy:
-        self._callmethod("__ior__", (value,))
-        return self
-
-    def __isub__(self, value: Any) -> SetProxy:
-        self._callmethod("__isub__", (value,))
-        return self
-
-    def __ixor__(self, value: Any) -> SetProxy:
-        self._callmethod("__ixor__", (value,))
-        return self
-
+    __iand__ = _in_place("__iand__")
+    __ior__ = _in_place("__ior__")
+    __isub__ = _in_place("__isub__")
+    __ixor__ = _in_place("__ixor__")
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
@@ -380,21 +307,12 @@ MutableSet.register(_BaseSetProxy)
 ArrayProxy: Any = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))
 
 
-BasePoolProxy: Any = MakeProxyType(
+BasePoolProxy: Any = _forwarding(
     "PoolProxy",
-    [
-        "apply",
-        "apply_async",
-        "close",
-        "imap",
-        "imap_unordered",
-        "join",
-        "map",
-        "map_async",
-        "starmap",
-        "starmap_async",
-        "terminate",
-    ],
+    """
+        apply apply_async close imap imap_unordered join map map_async starmap starmap_async
+        terminate
+    """,
 )
 BasePoolProxy._method_to_typeid_ = {
     "apply_async": "AsyncResult",

@@ -11,15 +11,15 @@ from ._framing import Connection as Connection
 from ._framing import Pipe, wait
 from ._listening import CONNECTION_TIMEOUT as CONNECTION_TIMEOUT
 from ._listening import Client, Listener
-from ._listening import SocketClient as SocketClient
-from ._listening import SocketListener as SocketListener
-from ._listening import _validate_family as _validate_family
-from ._listening import address_type as address_type
 from ._listening import answer_challenge as answer_challenge
-from ._listening import arbitrary_address as arbitrary_address
-from ._listening import default_family as default_family
 from ._listening import deliver_challenge as deliver_challenge
-from ._listening import families as families
+from ._sockets import SocketClient as SocketClient
+from ._sockets import SocketListener as SocketListener
+from ._sockets import _validate_family as _validate_family
+from ._sockets import address_type as address_type
+from ._sockets import arbitrary_address as arbitrary_address
+from ._sockets import default_family as default_family
+from ._sockets import families as families
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 from .context import reduction
