@@ -34,19 +34,31 @@ class AuthenticationError(ProcessError):
 
 
 class OwnerDied(ProcessError):
-    """The process that held a lock died holding it.
+    """The process that held a lock died holding it, or the thread that held an `RLock` ended.
 
-    The lock is free again, and whoever gets this error does not hold it. What the lock protects may be half changed.
+    The lock is free again, and whoever gets this error does not hold it (but after `Condition.wait` it does). What the lock protects may be
+    half changed.
 
     Attributes:
         pid: process identifier of the dead holder (0 when no longer known).
         name: its name (empty when no longer known).
+        object: what it held: "Lock" or "RLock".
+        made: file and line where that was made, as "file:line" (None when not known).
     """
 
-    def __init__(self, message: str = "the process that held the lock died", pid: int = 0, name: str = "") -> None:
-        super().__init__(message, pid, name)
+    def __init__(
+        self,
+        message: str = "the process that held the lock died",
+        pid: int = 0,
+        name: str = "",
+        object: str = "",
+        made: str | None = None,
+    ) -> None:
+        super().__init__(message, pid, name, object, made)
         self.pid = pid
         self.name = name
+        self.object = object
+        self.made = made
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -60,17 +60,17 @@ class BaseContext:
 
         return Pipe(duplex)
 
-    def Lock(self) -> synchronize.Lock:
-        """Return a lock that any process may release."""
+    def Lock(self, *, recover: str = "error") -> synchronize.Lock:
+        """Return a lock that any process may release. `recover`: "silent" if nobody is to be told that its holder died."""
         from .synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(recover=recover, ctx=self.get_context())
 
-    def RLock(self) -> synchronize.RLock:
-        """Return a lock that its holder may acquire again."""
+    def RLock(self, *, recover: str = "error") -> synchronize.RLock:
+        """Return a lock that its holder may acquire again. `recover`: "silent" if nobody is to be told that its holder died."""
         from .synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(recover=recover, ctx=self.get_context())
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
         """Return a condition variable on `lock`, by default a new `RLock`."""
@@ -78,17 +78,19 @@ class BaseContext:
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
-        """Return a semaphore that starts at `value`."""
+    def Semaphore(self, value: int = 1, *, recover: str | None = None) -> synchronize.Semaphore:
+        """Return a semaphore that starts at `value`. `recover`: "silent" if what the dead had acquired is to come back."""
         from .synchronize import Semaphore
 
-        return Semaphore(value, ctx=self.get_context())
+        return Semaphore(value, recover=recover, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
-        """Return a semaphore that may not be released above `value`."""
+    def BoundedSemaphore(
+        self, value: int = 1, *, recover: str | None = None
+    ) -> synchronize.BoundedSemaphore:
+        """Return a semaphore that may not be released above `value`. `recover`: "silent" if what the dead had acquired is to come back."""
         from .synchronize import BoundedSemaphore
 
-        return BoundedSemaphore(value, ctx=self.get_context())
+        return BoundedSemaphore(value, recover=recover, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:
         """Return a flag that processes can wait for."""

@@ -54,14 +54,16 @@ class SemLock:
 class Lock(_procession.Lock, SemLock):
     """A lock that one thread of one process holds at a time; any thread of any process may release it.
 
-    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free.
+    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free. The end of the thread that acquired it
+    is no such death: another thread may release it.
 
     Args:
+        recover: "error", or "silent" if the lock of a dead holder is handed on without `OwnerDied`.
         ctx: the context it was made by.
     """
 
-    def __init__(self, *, ctx: Any) -> None:
-        self._create()
+    def __init__(self, *, ctx: Any, recover: str = "error") -> None:
+        self._create(recover)
 
     def __repr__(self) -> str:
         try:
@@ -74,16 +76,17 @@ class Lock(_procession.Lock, SemLock):
 class RLock(_procession.RLock, SemLock):
     """A lock that its holder, a thread of a process, may take again; only the holder may release it.
 
-    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free.
+    If the holding process dies, or the thread ends, exactly one of those who wait gets `OwnerDied`, and the lock is free.
 
     Args:
+        recover: "error", or "silent" if the lock of a dead holder is handed on without `OwnerDied`.
         ctx: the context it was made by.
     """
 
     kind = RECURSIVE_MUTEX
 
-    def __init__(self, *, ctx: Any) -> None:
-        self._create()
+    def __init__(self, *, ctx: Any, recover: str = "error") -> None:
+        self._create(recover)
 
     def __repr__(self) -> str:
         count: Any
@@ -108,6 +111,8 @@ class Semaphore(_procession.Semaphore):
 
     Args:
         value: its value to begin with; ValueError unless between 0 and `SEM_VALUE_MAX`.
+        recover: None, or "silent" if what a process had acquired and not released when it died comes back. For semaphores that are released
+            by the process that acquired them; each call costs about three times as much.
         ctx: the context it was made by.
     """
 
@@ -115,8 +120,8 @@ class Semaphore(_procession.Semaphore):
     _semlock = SemLock._semlock
     _is_zero = SemLock._is_zero
 
-    def __init__(self, value: int = 1, *, ctx: Any) -> None:
-        self._create(value, False)
+    def __init__(self, value: int = 1, *, ctx: Any, recover: str | None = None) -> None:
+        self._create(value, False, recover)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={_value(self)})>"
@@ -127,11 +132,12 @@ class BoundedSemaphore(Semaphore):
 
     Args:
         value: its value to begin with.
+        recover: as of `Semaphore`.
         ctx: the context it was made by.
     """
 
-    def __init__(self, value: int = 1, *, ctx: Any) -> None:
-        self._create(value, True)
+    def __init__(self, value: int = 1, *, ctx: Any, recover: str | None = None) -> None:
+        self._create(value, True, recover)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={_value(self)}, maxvalue={self.maxvalue})>"

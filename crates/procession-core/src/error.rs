@@ -1,6 +1,6 @@
 //! What can go wrong in the engine.
 
-use crate::roll::Owner;
+use crate::sync::Death;
 
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -54,12 +54,12 @@ pub enum WaitError {
     /// The deadline passed.
     #[error("timed out")]
     TimedOut,
-    /// A signal arrived: run its handlers and wait again.
+    /// A signal arrived (or may have, see [`interruptible`](crate::sync::wait::interruptible)): run its handlers and wait again.
     #[error("interrupted by a signal")]
     Interrupted,
-    /// The process that held what we waited for died. The object is usable again; exactly one waiter sees this.
-    #[error("the owner died: {0:?}")]
-    OwnerDied(Owner),
+    /// Who held what we waited for died. The object is usable again; exactly one waiter sees this.
+    #[error("{0}")]
+    OwnerDied(Box<Death>),
     /// Anything else.
     #[error(transparent)]
     Other(#[from] Error),

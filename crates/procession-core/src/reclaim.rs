@@ -44,8 +44,9 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
         Kind::Condition => run::<sync::ending::Condition>(ptr, size),
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
         Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
+        Kind::Semaphore => run::<sync::ending::Semaphore>(ptr, size),
         // These refer to nothing.
-        Kind::Lock | Kind::RLock | Kind::Semaphore | Kind::Event | Kind::Child | Kind::Job | Kind::Deposit => {}
+        Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::Deposit => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
 
-use procession_core::roll::{self, Owner};
+use procession_core::sync::wait::interruptible;
+use procession_core::sync::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -24,31 +25,36 @@ pub fn raise(error: Error) -> PyErr {
 /// run, and what they raise ends the wait; the wait itself must keep its deadline.
 pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitError> + Send) -> PyResult<Option<T>> {
     loop {
-        match py.detach(&mut wait) {
+        match py.detach(|| interruptible(&mut wait)) {
             Ok(value) => return Ok(Some(value)),
             Err(WaitError::TimedOut) => return Ok(None),
             Err(WaitError::Interrupted) => py.check_signals()?,
-            Err(WaitError::OwnerDied(owner)) => return Err(owner_died(py, owner)),
+            Err(WaitError::OwnerDied(death)) => return Err(owner_died(py, &death)),
             Err(WaitError::Other(error)) => return Err(raise(error)),
         }
     }
 }
 
-/// `procession.OwnerDied` for a holder that died, naming it.
+/// `procession.OwnerDied` for a holder that died, naming it and what it held.
 #[cold]
-pub fn owner_died(py: Python<'_>, owner: Owner) -> PyErr {
-    let (pid, name) = roll::describe(owner).unwrap_or_default();
-    let who = match (pid, name.as_str()) {
-        (0, _) => "its holder".to_owned(),
-        (_, "") => format!("its holder, process {pid},"),
-        _ => format!("its holder, process {name} ({pid}),"),
-    };
-    let text =
-        format!("{who} died; the lock is free again, you do not hold it, and what it protects may be half changed");
-    let made = py
+pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
+    let text = format!("{death}; what it protects may be half changed");
+    let made = death.made.as_ref().map(ToString::to_string);
+    let arguments = (text, death.pid, &death.name, death.object, made);
+    let error = py
         .import("procession._errors")
-        .and_then(|errors| errors.getattr("OwnerDied")?.call1((text, pid, name)));
-    made.map_or_else(|error| error, PyErr::from_value)
+        .and_then(|errors| errors.getattr("OwnerDied")?.call1(arguments));
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Which of the `known` ways to treat the death of a holder is asked for, if any is.
+pub fn recovers(recover: Option<&str>, known: &[&str]) -> PyResult<Option<usize>> {
+    let Some(recover) = recover else { return Ok(None) };
+    let found = known.iter().position(|&one| one == recover).ok_or_else(|| {
+        let known: Vec<_> = known.iter().map(|one| format!("{one:?}")).collect();
+        PyValueError::new_err(format!("recover is {}, not {recover:?}", known.join(" or ")))
+    });
+    found.map(Some)
 }
 
 /// A deadline from a timeout in seconds: `None` and what no clock can reach never end, negative ones are over.

@@ -1,6 +1,6 @@
 //! An array of plain data in shared memory, with a lock of its own.
 
-use crate::sync::{Lock, LockGuard};
+use crate::sync::{Lock, LockGuard, LockResult};
 use crate::travel::refuse;
 use crate::{wire, Error, Result};
 use bytemuck::Pod;
@@ -53,6 +53,7 @@ impl<T> fmt::Debug for Array<T> {
 
 impl<T: Pod> Array<T> {
     /// An array that starts as a copy of `items`.
+    #[track_caller]
     pub fn new(items: &[T]) -> Result<Self> {
         let array = Self::zeroed(items.len())?;
         array.lock()?.copy_from_slice(items);
@@ -60,6 +61,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// `len` zeroes.
+    #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self> {
         Self::check()?;
         let size = len
@@ -84,14 +86,19 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// Exclusive access, waiting for it. [`Error::OwnerDied`] is told once when a process died holding it; lock again to go on.
-    pub fn lock(&self) -> Result<ArrayGuard<'_, T>> {
-        Ok(self.guard(self.lock.lock()?))
+    /// Exclusive access, waiting for it. After the death of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError).
+    pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
+        self.guarded(self.lock.lock())
     }
 
     /// Exclusive access, waiting no longer than `timeout`.
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>> {
-        Ok(self.guard(self.lock.lock_timeout(timeout)?))
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
+        self.guarded(self.lock.lock_timeout(timeout))
+    }
+
+    fn guarded<'a>(&'a self, held: LockResult<LockGuard<'a>>) -> LockResult<ArrayGuard<'a, T>> {
+        let guard = |held| self.guard(held);
+        held.map(guard).map_err(|error| error.map(guard))
     }
 
     fn guard<'a>(&'a self, held: LockGuard<'a>) -> ArrayGuard<'a, T> {

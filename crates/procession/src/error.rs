@@ -50,9 +50,9 @@ pub enum Error {
     /// The timeout passed: the lock was still held, the queue still empty (or full), the event not set.
     #[error("timed out")]
     TimedOut,
-    /// The process that held the lock died. Exactly one waiter is told; the lock is free again.
-    #[error("the process that held the lock died; what the lock guards may be half-changed")]
-    OwnerDied,
+    /// The process that held the lock died. Exactly one is told, who had the lock, and has given it back with this.
+    #[error("{0}; what it guards may be half-changed")]
+    OwnerDied(Box<procession_core::sync::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error("the barrier is broken")]
     BrokenBarrier,

@@ -7,7 +7,7 @@ impl From<WaitError> for Error {
     fn from(error: WaitError) -> Self {
         match error {
             WaitError::TimedOut | WaitError::Interrupted => Self::TimedOut,
-            WaitError::OwnerDied(_) => Self::OwnerDied,
+            WaitError::OwnerDied(death) => Self::OwnerDied(death),
             WaitError::Other(error) => Self::Engine(error),
         }
     }

@@ -4,7 +4,7 @@ use procession::travel::{collect, unpack};
 use procession::{
     pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinHandle, Lock, Mutex, Pipe, Pool, Queue, Semaphore,
 };
-use procession::{JoinError, StartMethod, Value};
+use procession::{JoinError, LockError, StartMethod, Value};
 use procession_core::roll;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::process::Command;
@@ -421,9 +421,9 @@ fn hold((lock, mutex, held): (Lock, Mutex<u64>, Event)) {
 
 /// Whether it was told of a death, for the lock and the mutex.
 fn take((lock, mutex): (Lock, Mutex<u64>)) -> (bool, bool) {
-    let one = matches!(lock.lock().map(drop), Err(Error::OwnerDied));
+    let one = matches!(lock.lock().map(drop), Err(LockError::Poisoned(_)));
     drop(lock.lock().unwrap());
-    let other = matches!(mutex.lock().map(drop), Err(Error::OwnerDied));
+    let other = matches!(mutex.lock().map(drop), Err(LockError::Poisoned(_)));
     *mutex.lock().unwrap() += 1;
     (one, other)
 }
@@ -436,8 +436,14 @@ fn one_waiter_is_told_when_a_holder_is_killed() {
         let holder = by(method).spawn(hold, arguments).unwrap();
         held.wait().unwrap();
         let brief = Duration::from_millis(10);
-        assert!(matches!(lock.lock_timeout(brief), Err(Error::TimedOut)));
-        assert!(matches!(mutex.lock_timeout(brief).map(drop), Err(Error::TimedOut)));
+        assert!(matches!(
+            lock.lock_timeout(brief),
+            Err(LockError::Failed(Error::TimedOut))
+        ));
+        assert!(matches!(
+            mutex.lock_timeout(brief).map(drop),
+            Err(LockError::Failed(Error::TimedOut))
+        ));
         assert!(lock.try_lock().unwrap().is_none());
         let waiters: Vec<_> = (0..3)
             .map(|_| by(method).spawn(take, (lock.clone(), mutex.clone())).unwrap())
@@ -453,6 +459,63 @@ fn one_waiter_is_told_when_a_holder_is_killed() {
             4,
             "{method:?}: what the dead wrote, and three more"
         );
+    }
+}
+
+#[test]
+fn whoever_is_told_holds_the_lock_and_can_make_whole_what_it_guards() {
+    let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
+    let holder = by(StartMethod::Fork)
+        .name("holder")
+        .spawn(hold, (lock.clone(), mutex.clone(), held.clone()))
+        .unwrap();
+    held.wait().unwrap();
+    let pid = holder.pid();
+    kill(holder);
+    let Err(LockError::Poisoned(mut poisoned)) = mutex.lock() else {
+        panic!("the holder is dead");
+    };
+    assert_eq!(poisoned.death().pid, u32::try_from(pid).unwrap());
+    assert!(
+        poisoned.death().to_string().contains("tests/data.rs:"),
+        "{}",
+        poisoned.death()
+    );
+    assert_eq!(**poisoned.get_ref(), 1, "what the dead wrote");
+    **poisoned.get_mut() = 7;
+    let brief = Duration::from_millis(10);
+    assert!(matches!(
+        mutex.lock_timeout(brief),
+        Err(LockError::Failed(Error::TimedOut))
+    ));
+    let guard = poisoned.into_inner();
+    assert_eq!(*guard, 7);
+    drop(guard);
+    assert_eq!(mutex.get().unwrap(), 7);
+    // As an error it gives the lock back.
+    let told = || -> procession::Result<()> { lock.lock().map(drop).map_err(Error::from) };
+    assert!(matches!(told(), Err(Error::OwnerDied(_))));
+    drop(lock.lock().or_else(LockError::into_inner).unwrap());
+}
+
+#[test]
+fn permits_of_a_killed_process_come_back() {
+    let (slots, held) = (Semaphore::recovering(1).unwrap(), Event::new().unwrap());
+    let holder = by(StartMethod::Fork)
+        .spawn(occupy, (slots.clone(), held.clone()))
+        .unwrap();
+    held.wait().unwrap();
+    assert!(slots.try_acquire().unwrap().is_none());
+    kill(holder);
+    drop(slots.acquire().unwrap());
+    assert_eq!(slots.available(), 1);
+}
+
+fn occupy((slots, held): (Semaphore, Event)) {
+    let _permit = slots.acquire().unwrap();
+    held.set();
+    loop {
+        std::thread::park();
     }
 }
 
@@ -497,7 +560,7 @@ fn one_process_releases_what_another_acquired() {
         permits.acquire().unwrap().forget();
     }
     let permits = Semaphore::new(0).unwrap();
-    assert!(permits.try_acquire().is_none());
+    assert!(permits.try_acquire().unwrap().is_none());
     let child = procession::spawn(acquire, permits.clone()).unwrap();
     until_asleep(&child);
     permits.release().unwrap();

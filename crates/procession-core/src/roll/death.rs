@@ -3,7 +3,7 @@
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
 use super::Owner;
-use crate::sys::pidfd;
+use crate::sys::{pidfd, proc};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a child of fork may take to claim the entry reserved for it, in milliseconds: a reservation that grew older is of a fork that failed.
@@ -47,17 +47,19 @@ pub(crate) fn is_known_dead(owner: Owner) -> bool {
 
 /// As `!is_alive`, but cheap when called often: asks the kernel only now and then.
 pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
+    is_known_dead(owner) || may_ask() && !is_alive(owner)
+}
+
+/// Whether a non-blocking call may ask the kernel about holders, or another of this process did just now.
+pub(crate) fn may_ask() -> bool {
     static ASKED: AtomicU64 = AtomicU64::new(0);
-    if is_known_dead(owner) {
-        return true;
-    }
     let now = now();
     let asked = ASKED.load(Ordering::Relaxed);
-    if now.wrapping_sub(asked) < ASK_AGAIN {
-        return false;
+    let may = now.wrapping_sub(asked) >= ASK_AGAIN;
+    if may {
+        ASKED.store(now, Ordering::Relaxed);
     }
-    ASKED.store(now, Ordering::Relaxed);
-    !is_alive(owner)
+    may
 }
 
 /// Look after every process of the family and clear away those that died. Says how many are left.
@@ -82,6 +84,16 @@ pub(crate) fn has_ended(pid: i32) {
             is_alive(Owner::new(slot, entry.life().generation()));
         }
     }
+}
+
+/// Whether this thread of a process that lives has ended.
+pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
+    table::entry(owner).is_some_and(|entry| {
+        let life = entry.life();
+        let ended = life.stage() == Stage::Live && proc::has_thread_ended(life.pid(), tid);
+        // The process may have died and its number be another's: then its death is to be told, not the thread's end.
+        ended && life.generation() == owner.generation() && !is_over(entry, life)
+    })
 }
 
 /// Whether the process of a starting or living entry has ended.

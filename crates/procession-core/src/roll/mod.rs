@@ -10,13 +10,13 @@ mod table;
 pub(crate) mod tests;
 mod waits;
 
-pub(crate) use death::{has_ended, is_known_dead, looks_dead_lately};
+pub(crate) use death::{has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask};
 pub use death::{is_alive, sweep};
 pub(crate) use fork::confirm_reserved;
 pub use fork::{abandon_reserved, bears_strangers};
 pub use table::{describe, me, members, set_name, Member, State};
 pub(crate) use table::{fork_born_between, open};
-pub(crate) use waits::{announce, Spinning};
+pub(crate) use waits::{announce, announce_low, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
 /// Never zero, always below 2^31: a claim word has a bit to spare.

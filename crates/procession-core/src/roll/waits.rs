@@ -43,6 +43,11 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
     Announced(None)
 }
 
+/// As [`announce`], for a sleep on the lower half of `word`.
+pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<Handle>) -> Announced {
+    announce(futex::lower_half(word), kind, object)
+}
+
 impl Drop for Announced {
     fn drop(&mut self) {
         if let Some(wait) = self.0 {

@@ -3,12 +3,14 @@
 //! All changes are made under a guard, an engine lock; before each an intent is written into `phase`, which the next holder of the guard
 //! completes if its writer died.
 
+use super::claim::Claim;
+use super::death::Holder;
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, Seat};
-use crate::arena::{Handle, Kind, Object, Ref};
+use crate::arena::{Kind, Object, Ref};
 use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
@@ -89,6 +91,8 @@ pub struct Last {
 /// The guard, held.
 struct Guard<'a>(&'a State);
 
+super::shared!(Barrier);
+
 impl Barrier {
     /// A barrier for so many parties.
     pub fn create(parties: u32) -> Result<Self> {
@@ -97,22 +101,10 @@ impl Barrier {
         Ok(Self { state })
     }
 
-    /// The barrier behind a handle.
-    pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
-    }
-
-    /// The handle to send.
-    pub fn handle(&self) -> Handle {
-        self.state.handle()
-    }
-
     /// Arrive. Waits only while somebody else changes the barrier, or runs its action.
     pub fn arrive(&self) -> Result<Arrival, BarrierError> {
         let me = roll::me().map_err(WaitError::from)?;
-        let guard = self.guard(me)?;
+        let guard = self.guard()?;
         if guard.0.phase() != FILLING {
             return Err(BarrierError::Broken);
         }
@@ -139,13 +131,13 @@ impl Barrier {
 
     /// Break it: whoever waits or will wait gets [`BarrierError::Broken`], until it is reset.
     pub fn abort(&self) -> Result<(), WaitError> {
-        self.guard(roll::me()?)?.0.break_up();
+        self.guard()?.0.break_up();
         Ok(())
     }
 
     /// Make it as new; whoever waits gets [`BarrierError::Broken`].
     pub fn reset(&self) -> Result<(), WaitError> {
-        let guard = self.guard(roll::me()?)?;
+        let guard = self.guard()?;
         guard.0.enter(RESETTING);
         guard.0.repair();
         Ok(())
@@ -176,23 +168,19 @@ impl Barrier {
     }
 
     /// Take the guard, and finish what a dead holder had begun.
-    fn guard(&self, me: Owner) -> Result<Guard<'_>, WaitError> {
+    fn guard(&self) -> Result<Guard<'_>, WaitError> {
         let purpose = Purpose::of(Kind::Barrier, Some(self.handle()));
-        loop {
-            match self.state.guard.acquire(me, purpose, Deadline::Never) {
-                Ok(()) => break,
-                Err(WaitError::OwnerDied(_)) => {}
-                Err(end) => return Err(end),
-            }
-        }
+        self.state
+            .guard
+            .acquire(Claim::mine()?, Holder::Process, purpose, Deadline::Never)?;
         self.state.repair();
         Ok(Guard(&self.state))
     }
 
     /// As [`guard`](Self::guard), whatever signals come.
-    fn guard_surely(&self, me: Owner) -> Result<Guard<'_>, WaitError> {
+    fn guard_surely(&self) -> Result<Guard<'_>, WaitError> {
         loop {
-            match self.guard(me) {
+            match self.guard() {
                 Err(WaitError::Interrupted) => {}
                 end => return end,
             }
@@ -200,12 +188,12 @@ impl Barrier {
     }
 
     /// Look after the next participant and after whoever holds the guard: together the waiting look after each other.
-    fn look_around(&self, me: Owner, index: usize) {
+    fn look_around(&self, index: usize) {
         let state = &*self.state;
         if let Some(holder) = state.guard.owner() {
             if !roll::is_alive(holder) {
                 // Taking the guard repairs what the dead began.
-                let _ = self.guard_surely(me);
+                let _ = self.guard_surely();
             }
         }
         let waiting: Vec<_> = state
@@ -220,7 +208,7 @@ impl Barrier {
         if word.owner().is_some_and(roll::is_alive) {
             return;
         }
-        if let Ok(guard) = self.guard_surely(me) {
+        if let Ok(guard) = self.guard_surely() {
             if state.waiters.clear(seat, *word) {
                 guard.0.break_up();
             }
@@ -285,7 +273,7 @@ impl Participant {
         };
         let state = &*self.barrier.state;
         let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
-        let look_around = || self.barrier.look_around(self.me, self.index);
+        let look_around = || self.barrier.look_around(self.index);
         let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
         match end {
             Ok(()) => {
@@ -296,7 +284,7 @@ impl Participant {
                 }
             }
             Err(WaitError::TimedOut) => {
-                let guard = self.barrier.guard_surely(self.me)?;
+                let guard = self.barrier.guard_surely()?;
                 self.seat = None;
                 match state.waiters.leave(&seat) {
                     Leave::Decided { broken: false } => Ok(()),

@@ -6,7 +6,7 @@ use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, Seat, Word};
-use crate::arena::{Handle, Kind, Object, Ref};
+use crate::arena::{Kind, Object, Ref};
 use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
@@ -42,22 +42,12 @@ pub struct Waiter {
     seat: Option<Seat>,
 }
 
+super::shared!(Condition);
+
 impl Condition {
     /// A new condition.
     pub fn create() -> Result<Self> {
         Ok(Self { state: Ref::create()? })
-    }
-
-    /// The condition behind a handle.
-    pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
-    }
-
-    /// The handle to send.
-    pub fn handle(&self) -> Handle {
-        self.state.handle()
     }
 
     /// Get in line, while holding the lock.

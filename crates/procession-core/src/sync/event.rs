@@ -2,7 +2,7 @@
 
 use super::primitive::{AtomicU32, Ordering};
 use super::wait::{EventCount, Purpose};
-use crate::arena::{Handle, Kind, Object, Ref};
+use crate::arena::{Kind, Object, Ref};
 use crate::{Deadline, Result, WaitError};
 
 const SET: u32 = 1;
@@ -28,22 +28,12 @@ pub struct Event {
     state: Ref<State>,
 }
 
+super::shared!(Event);
+
 impl Event {
     /// A new event, not set.
     pub fn create() -> Result<Self> {
         Ok(Self { state: Ref::create()? })
-    }
-
-    /// The event behind a handle.
-    pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
-    }
-
-    /// The handle to send.
-    pub fn handle(&self) -> Handle {
-        self.state.handle()
     }
 
     /// Whether it is set.

@@ -1,9 +1,12 @@
 //! `Lock`: held by one thread at a time; anybody may release it, as the standard library's.
 
+use super::claim::Claim;
+use super::death::{Death, Holder};
 use super::raw::RawLock;
+use super::terms::{Options, Terms};
 use super::wait::Purpose;
-use crate::arena::{Handle, Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::arena::{Kind, Object, Ref};
+use crate::roll::Owner;
 use crate::{Deadline, Result, WaitError};
 
 /// A lock's state in the arena.
@@ -11,6 +14,7 @@ use crate::{Deadline, Result, WaitError};
 #[derive(Debug, Default)]
 struct State {
     raw: RawLock,
+    terms: Terms,
 }
 
 // SAFETY: atomics only; zero is a free lock; any word is judged by the roll.
@@ -19,41 +23,55 @@ unsafe impl Object for State {
     const NAME: &'static str = "Lock";
 }
 
-/// A lock that processes share. When the holding process dies, exactly one waiter gets [`WaitError::OwnerDied`], and the lock is free.
+/// A lock that processes share. When the holding process dies, exactly one waiter learns of it.
+///
+/// The end of the *thread* that took it is not the holder's death: another may release it.
 #[derive(Clone, Debug)]
 pub struct Lock {
     state: Ref<State>,
 }
 
+super::shared!(Lock);
+
 impl Lock {
     /// A new, free lock.
     pub fn create() -> Result<Self> {
-        Ok(Self { state: Ref::create()? })
+        Self::with(Options::default())
     }
 
-    /// The lock behind a handle.
-    pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
-    }
-
-    /// The handle to send.
-    pub fn handle(&self) -> Handle {
-        self.state.handle()
+    /// A new, free lock, made to be special.
+    pub fn with(options: Options<'_>) -> Result<Self> {
+        let state: Ref<State> = Ref::create()?;
+        state.terms.set(options);
+        Ok(Self { state })
     }
 
     /// Take the lock, waiting until the deadline. Not recursive: a thread that holds it waits for itself.
+    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
+        match self.inherit(deadline)? {
+            None => Ok(()),
+            Some(death) => {
+                self.release();
+                Err(WaitError::OwnerDied(death))
+            }
+        }
+    }
+
+    /// Take the lock, also from a dead holder: `Some` of it, unless the lock was made to be silent about that.
+    #[inline]
+    pub fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
-        self.state.raw.acquire(roll::me()?, purpose, deadline)
+        let state = &*self.state;
+        let dead = state.raw.acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
+        Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
     }
 
     /// Take the lock if it is free.
     #[inline]
     pub fn try_acquire(&self) -> Result<bool> {
-        Ok(self.state.raw.try_acquire(roll::me()?))
+        Ok(self.state.raw.try_acquire(Claim::mine()?))
     }
 
     /// Give the lock back, whoever took it. False: nobody held it.
@@ -69,6 +87,6 @@ impl Lock {
 
     /// Whether the calling thread took it.
     pub fn is_mine(&self) -> bool {
-        roll::me().is_ok_and(|me| self.state.raw.is_mine(me))
+        Claim::mine().is_ok_and(|me| self.state.raw.is_mine(me))
     }
 }

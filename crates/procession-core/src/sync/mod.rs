@@ -2,34 +2,66 @@
 //!
 //! The README of this folder holds the state machines and the wake-up argument.
 
+/// What a class of objects in the arena, with a field `state`, has for being sent.
+macro_rules! shared {
+    ($class:ident) => {
+        impl $class {
+            /// The object behind a handle.
+            pub fn attach(handle: $crate::arena::Handle) -> $crate::Result<Self> {
+                let state = $crate::arena::Ref::attach(handle)?;
+                Ok(Self { state })
+            }
+
+            /// The handle to send.
+            pub fn handle(&self) -> $crate::arena::Handle {
+                self.state.handle()
+            }
+        }
+    };
+}
+use shared;
+
 mod barrier;
+mod claim;
 mod condition;
+mod death;
 mod event;
+mod ledger;
 mod lock;
 pub(crate) mod primitive;
 mod raw;
 mod rlock;
 mod semaphore;
+mod site;
 mod spin;
+mod terms;
 pub mod wait;
 mod waiters;
 
 pub use barrier::{Arrival, Barrier, BarrierError, Last, Participant};
 pub use condition::{Condition, Waiter};
+pub use death::Death;
 pub use event::Event;
 pub use lock::Lock;
 pub use rlock::RLock;
 pub use semaphore::{Semaphore, SEM_VALUE_MAX};
+pub use site::Site;
+pub use terms::Options;
 
 /// The states that refer to other objects, for `reclaim` to end.
 pub(crate) mod ending {
     pub(crate) type Barrier = super::barrier::State;
     pub(crate) type Chunk = super::waiters::Chunk;
     pub(crate) type Condition = super::condition::State;
+    pub(crate) type Semaphore = super::semaphore::State;
 }
 
 /// Process-local state of this room after a fork; async-signal-safe.
-pub(crate) fn after_fork_child() {}
+pub(crate) fn after_fork_child() {
+    claim::after_fork_child();
+}
 
+#[cfg(test)]
+mod death_tests;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,13 @@
 //! `RLock`: its holder may take it again, and only its holder may release it.
 
+use super::claim::Claim;
+use super::death::{Death, Holder};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
+use super::terms::{Options, Terms};
 use super::wait::Purpose;
-use crate::arena::{Handle, Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::arena::{Kind, Object, Ref};
+use crate::roll::Owner;
 use crate::{Deadline, Result, WaitError};
 
 /// A recursive lock's state in the arena.
@@ -14,6 +17,7 @@ struct State {
     raw: RawLock,
     /// How often the holder took it. Only the holder writes; it starts anew at each first acquisition, so a dead holder's count does not matter.
     count: AtomicU32,
+    terms: Terms,
 }
 
 // SAFETY: atomics only; zero is a free lock; any word is judged by the roll, and any count is just a number.
@@ -23,50 +27,58 @@ unsafe impl Object for State {
 }
 
 /// A recursive lock that processes share; it belongs to a thread of a process.
-/// When the holding process dies, exactly one waiter gets [`WaitError::OwnerDied`], and the lock is free.
+/// When the holding process dies, or the thread ends, exactly one waiter learns of it.
 #[derive(Clone, Debug)]
 pub struct RLock {
     state: Ref<State>,
 }
 
+super::shared!(RLock);
+
 impl RLock {
     /// A new, free lock.
     pub fn create() -> Result<Self> {
-        Ok(Self { state: Ref::create()? })
+        Self::with(Options::default())
     }
 
-    /// The lock behind a handle.
-    pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
-    }
-
-    /// The handle to send.
-    pub fn handle(&self) -> Handle {
-        self.state.handle()
+    /// A new, free lock, made to be special.
+    pub fn with(options: Options<'_>) -> Result<Self> {
+        let state: Ref<State> = Ref::create()?;
+        state.terms.set(options);
+        Ok(Self { state })
     }
 
     /// Take the lock, waiting until the deadline, or once more.
+    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
-        let me = roll::me()?;
-        if self.state.raw.is_mine(me) {
-            self.state.count.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+        match self.inherit(deadline)? {
+            None => Ok(()),
+            Some(death) => {
+                self.release();
+                Err(WaitError::OwnerDied(death))
+            }
+        }
+    }
+
+    /// Take the lock, or once more, also from a dead holder: `Some` of it, unless the lock was made to be silent about that.
+    #[inline]
+    pub fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
+        let (me, state) = (Claim::mine()?, &*self.state);
+        if self.take_again(me) {
+            return Ok(None);
         }
         let purpose = Purpose::of(Kind::RLock, Some(self.handle()));
-        self.state.raw.acquire(me, purpose, deadline)?;
-        self.state.count.store(1, Ordering::Relaxed);
-        Ok(())
+        let dead = state.raw.acquire(me, Holder::Thread, purpose, deadline)?;
+        state.count.store(1, Ordering::Relaxed);
+        Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
     }
 
     /// Take the lock if it is free, or once more.
     #[inline]
     pub fn try_acquire(&self) -> Result<bool> {
-        let me = roll::me()?;
-        if self.state.raw.is_mine(me) {
-            self.state.count.fetch_add(1, Ordering::Relaxed);
+        let me = Claim::mine()?;
+        if self.take_again(me) {
             return Ok(true);
         }
         let taken = self.state.raw.try_acquire(me);
@@ -74,6 +86,15 @@ impl RLock {
             self.state.count.store(1, Ordering::Relaxed);
         }
         Ok(taken)
+    }
+
+    #[inline]
+    fn take_again(&self, me: Claim) -> bool {
+        let mine = self.state.raw.is_mine(me);
+        if mine {
+            self.state.count.fetch_add(1, Ordering::Relaxed);
+        }
+        mine
     }
 
     /// Release it once. False: the calling thread does not hold it.
@@ -91,7 +112,7 @@ impl RLock {
         self.state.raw.release()
     }
 
-    /// Release it altogether; how often the calling thread had taken it (zero: not at all). For [`acquire_restore`](Self::acquire_restore).
+    /// Release it altogether; how often the calling thread had taken it (zero: not at all). For [`inherit_restore`](Self::inherit_restore).
     pub fn release_save(&self) -> u32 {
         if !self.is_mine() {
             return 0;
@@ -101,11 +122,11 @@ impl RLock {
         count
     }
 
-    /// Take it as often as `count` says.
-    pub fn acquire_restore(&self, count: u32, deadline: Deadline) -> Result<(), WaitError> {
-        self.acquire(deadline)?;
+    /// As [`inherit`](Self::inherit), as often as `count` says.
+    pub fn inherit_restore(&self, count: u32, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
+        let death = self.inherit(deadline)?;
         self.state.count.store(count.max(1), Ordering::Relaxed);
-        Ok(())
+        Ok(death)
     }
 
     /// The process that holds it.
@@ -116,7 +137,7 @@ impl RLock {
     /// Whether the calling thread holds it.
     #[inline]
     pub fn is_mine(&self) -> bool {
-        roll::me().is_ok_and(|me| self.state.raw.is_mine(me))
+        Claim::mine().is_ok_and(|me| self.state.raw.is_mine(me))
     }
 
     /// How often its holder took it.

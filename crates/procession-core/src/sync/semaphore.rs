@@ -1,9 +1,11 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
+use super::ledger::Ledger;
 use super::primitive::{sleep, wake, AtomicU32, Ordering, Woken};
 use super::spin::Spin;
 use super::wait::Purpose;
-use crate::arena::{Handle, Kind, Object, Ref};
+use super::waiters::Chunk;
+use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::{roll, Deadline, Result, WaitError};
 
 /// Somebody may be asleep on the word.
@@ -14,22 +16,32 @@ pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 /// A semaphore's state in the arena. Word: value (31 bits) and the waiters bit.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     word: AtomicU32,
     /// The value it never exceeds. Written once, before anybody else sees the handle.
     bound: AtomicU32,
     spin: Spin,
+    /// Who holds permits, when those of the dead are to come back.
+    ledger: Ledger,
 }
 
-// SAFETY: atomics only; zero is an empty semaphore; every word is a value.
+// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the ledger's handle is checked when it is used.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Semaphore;
     const NAME: &'static str = "Semaphore";
+
+    fn destroy(&self) {
+        if let Some(holders) = self.ledger.forget() {
+            // The memory comes back with the process at the latest.
+            let _ = arena::release_from_message(holders);
+        }
+    }
 }
 
 impl State {
+    /// Take one; with a ledger, under its guard.
     #[inline]
-    fn try_take(&self) -> bool {
+    pub(super) fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & !WAITERS != 0 {
             match self
@@ -43,22 +55,37 @@ impl State {
         false
     }
 
+    /// Wait until `take` takes one; `look_around` is called after each slice.
     #[cold]
-    fn take_slowly(&self, purpose: Purpose, deadline: Deadline) -> Result<(), WaitError> {
+    fn take_slowly(
+        &self,
+        purpose: Purpose,
+        deadline: Deadline,
+        take: impl Fn() -> Result<bool>,
+        look_around: impl Fn() -> Result<()>,
+    ) -> Result<(), WaitError> {
         if deadline.is_over() {
             return Err(WaitError::TimedOut);
         }
-        if self.spin.run(|| self.try_take().then_some(())).is_some() {
-            return Ok(());
+        let attempt = || match take() {
+            Ok(false) => None,
+            end => Some(end.map(drop)),
+        };
+        if let Some(end) = self.spin.run(attempt) {
+            return Ok(end?);
         }
         let _announced = roll::announce(&self.word, purpose.kind, purpose.object);
+        let mut slept = false;
         loop {
-            if self.try_take() {
+            if take()? {
                 return Ok(());
             }
             if deadline.is_over() {
                 // A wake we have eaten was for a unit that another has taken: whoever gives that one back finds the bit still set.
                 return Err(WaitError::TimedOut);
+            }
+            if slept && super::wait::is_interruptible() {
+                return Err(WaitError::Interrupted);
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
             let announced = self
@@ -68,20 +95,21 @@ impl State {
                 continue;
             }
             match sleep(&self.word, WAITERS, deadline.slice(purpose.slice)) {
-                Woken::Wake | Woken::Changed | Woken::TimedOut => {}
+                Woken::Wake | Woken::Changed => {}
+                Woken::TimedOut => {
+                    look_around()?;
+                    slept = true;
+                }
                 Woken::Interrupted => {
-                    return if self.try_take() {
-                        Ok(())
-                    } else {
-                        Err(WaitError::Interrupted)
-                    };
+                    return if take()? { Ok(()) } else { Err(WaitError::Interrupted) };
                 }
             }
         }
     }
 
+    /// Give one; with a ledger, under its guard.
     #[inline]
-    fn give(&self) -> bool {
+    pub(super) fn give(&self) -> bool {
         let bound = self.bound.load(Ordering::Relaxed);
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -100,6 +128,21 @@ impl State {
             self.wake_one(word + 1);
         }
         true
+    }
+
+    /// Correct the value, and let whoever waits look at it.
+    pub(super) fn reset(&self, value: u32) {
+        let correct = |word: u32| Some(word & WAITERS | value);
+        let _ = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, correct);
+        wake(&self.word, u32::MAX);
+    }
+
+    pub(super) fn value(&self) -> u32 {
+        self.word.load(Ordering::Relaxed) & !WAITERS
+    }
+
+    pub(super) fn bound(&self) -> u32 {
+        self.bound.load(Ordering::Relaxed)
     }
 
     #[cold]
@@ -122,6 +165,8 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     state: Ref<State>,
+    /// Of one whose permits come back from the dead.
+    holders: Option<Ref<Chunk>>,
 }
 
 impl Semaphore {
@@ -130,14 +175,26 @@ impl Semaphore {
         let state: Ref<State> = Ref::create()?;
         state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
         state.word.store(value.min(SEM_VALUE_MAX), Ordering::Release);
-        Ok(Self { state })
+        Ok(Self { state, holders: None })
     }
 
-    /// The semaphore behind a handle.
+    /// The same with an account of who took permits: what a dead process had taken and not given back comes back. It is slower, and its
+    /// permits are to be given back by the process that took them.
+    pub fn recovering(value: u32, bound: u32) -> Result<Self> {
+        let mut semaphore = Self::create(value, bound)?;
+        let holders = Ref::<Chunk>::create()?;
+        arena::retain_for_message(holders.handle())?;
+        // DEATH: before this, a chunk of 512 bytes stays that nobody uses.
+        semaphore.state.ledger.begin(value.min(SEM_VALUE_MAX), holders.handle());
+        semaphore.holders = Some(holders);
+        Ok(semaphore)
+    }
+
+    /// The object behind a handle.
     pub fn attach(handle: Handle) -> Result<Self> {
-        Ok(Self {
-            state: Ref::attach(handle)?,
-        })
+        let state: Ref<State> = Ref::attach(handle)?;
+        let holders = state.ledger.holders().map(Ref::attach).transpose()?;
+        Ok(Self { state, holders })
     }
 
     /// The handle to send.
@@ -148,32 +205,46 @@ impl Semaphore {
     /// Take one, waiting until the deadline.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
-        if self.state.try_take() {
+        if self.try_acquire()? {
             return Ok(());
         }
         let purpose = Purpose::of(Kind::Semaphore, Some(self.handle()));
-        self.state.take_slowly(purpose, deadline)
+        let state = &*self.state;
+        match &self.holders {
+            None => state.take_slowly(purpose, deadline, || Ok(state.try_take()), || Ok(())),
+            Some(holders) => {
+                let take = || state.ledger.take(state, holders);
+                let look_around = || state.ledger.bury(state, holders);
+                state.take_slowly(purpose.watching(), deadline, take, look_around)
+            }
+        }
     }
 
     /// Take one if there is one.
     #[inline]
-    pub fn try_acquire(&self) -> bool {
-        self.state.try_take()
+    pub fn try_acquire(&self) -> Result<bool> {
+        match &self.holders {
+            None => Ok(self.state.try_take()),
+            Some(holders) => self.state.ledger.take(&self.state, holders),
+        }
     }
 
     /// Give one. False: the value is at its bound already.
     #[inline]
-    pub fn release(&self) -> bool {
-        self.state.give()
+    pub fn release(&self) -> Result<bool> {
+        match &self.holders {
+            None => Ok(self.state.give()),
+            Some(holders) => self.state.ledger.give(&self.state, holders),
+        }
     }
 
     /// The value.
     pub fn value(&self) -> u32 {
-        self.state.word.load(Ordering::Relaxed) & !WAITERS
+        self.state.value()
     }
 
     /// The value it never exceeds.
     pub fn bound(&self) -> u32 {
-        self.state.bound.load(Ordering::Relaxed)
+        self.state.bound()
     }
 }

@@ -100,7 +100,7 @@ fn anybody_may_release_a_lock_but_only_its_holder_an_rlock() {
     assert!(rlock.is_mine());
     assert_eq!(rlock.release_save(), 1);
     assert!(rlock.owner().is_none());
-    rlock.acquire_restore(3, Deadline::Now).unwrap();
+    rlock.inherit_restore(3, Deadline::Now).unwrap();
     assert_eq!(rlock.count(), 3);
 }
 
@@ -211,7 +211,7 @@ fn a_semaphore_counts() {
                     semaphore.acquire(patience()).unwrap();
                     assert!(board.add(0) < 2, "three at once");
                     board.0[0].fetch_sub(1, Ordering::SeqCst);
-                    assert!(semaphore.release());
+                    assert!(semaphore.release().unwrap());
                 }
                 true
             })
@@ -226,11 +226,11 @@ fn a_semaphore_counts() {
 #[test]
 fn a_bounded_semaphore_knows_its_bound() {
     let semaphore = Semaphore::create(1, 1).unwrap();
-    assert!(!semaphore.release());
-    assert!(semaphore.try_acquire() && !semaphore.try_acquire());
-    assert!(semaphore.release() && !semaphore.release());
+    assert!(!semaphore.release().unwrap());
+    assert!(semaphore.try_acquire().unwrap() && !semaphore.try_acquire().unwrap());
+    assert!(semaphore.release().unwrap() && !semaphore.release().unwrap());
     let full = Semaphore::create(SEM_VALUE_MAX, SEM_VALUE_MAX).unwrap();
-    assert!(!full.release());
+    assert!(!full.release().unwrap());
 }
 
 #[test]
@@ -249,15 +249,15 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     let takers: Vec<_> = (0..2).map(|_| fork(take)).collect();
     for unit in 0..UNITS {
         if unit % 100 == 0 {
-            let victim = fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release() && take());
+            let victim = fork(|| semaphore.acquire(patience()).is_ok() && semaphore.release().unwrap() && take());
             kill(victim);
             victims.push(victim);
         }
-        semaphore.release();
+        semaphore.release().unwrap();
     }
     // A victim may have died with a unit in its hand, as with any semaphore: make those up.
     for _ in 0..victims.len() + takers.len() {
-        semaphore.release();
+        semaphore.release().unwrap();
     }
     for taker in takers {
         assert_eq!(reap(taker), 0);

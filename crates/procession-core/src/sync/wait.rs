@@ -4,6 +4,7 @@ use super::primitive::{fence, sleep, wake, AtomicU32, Ordering, Woken};
 use super::spin::Spin;
 use crate::arena::{Handle, Kind};
 use crate::{roll, Deadline, WaitError};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// The longest sleep without a look around.
@@ -65,6 +66,23 @@ impl Purpose {
     }
 }
 
+thread_local! {
+    static INTERRUPTIBLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Run a wait for a caller who has to act upon signals. A signal that comes just before the kernel puts us to sleep does not keep it from doing
+/// that: so here every wait ends with [`WaitError::Interrupted`] after each slice, too, and is to be begun again.
+pub fn interruptible<T>(wait: impl FnOnce() -> T) -> T {
+    let before = INTERRUPTIBLE.replace(true);
+    let end = wait();
+    INTERRUPTIBLE.set(before);
+    end
+}
+
+pub(super) fn is_interruptible() -> bool {
+    INTERRUPTIBLE.get()
+}
+
 impl EventCount {
     /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
     /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
@@ -104,7 +122,7 @@ impl EventCount {
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<T, WaitError> {
         let announced = roll::announce(&self.word, purpose.kind, purpose.object);
-        let mut woken = false;
+        let (mut woken, mut slept) = (false, false);
         let end = loop {
             let key = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
             // SYNC: the announcement comes before this look, the notifier's change before its look at the word: one of us sees the other.
@@ -115,6 +133,9 @@ impl EventCount {
             if deadline.is_over() {
                 break WaitError::TimedOut;
             }
+            if slept && is_interruptible() {
+                break WaitError::Interrupted;
+            }
             match sleep(&self.word, key, deadline.slice(purpose.slice)) {
                 Woken::Wake => woken = true,
                 Woken::Interrupted => {
@@ -123,7 +144,8 @@ impl EventCount {
                     }
                     break WaitError::Interrupted;
                 }
-                Woken::Changed | Woken::TimedOut => {}
+                Woken::TimedOut => slept = true,
+                Woken::Changed => {}
             }
         };
         drop(announced);

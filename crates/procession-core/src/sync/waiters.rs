@@ -1,6 +1,6 @@
 //! Places for those who wait in a condition or a barrier: each waiter has a word of its own, on which he sleeps and learns what was decided.
 
-use super::primitive::{sleep, wake, AtomicU32, AtomicU64, Ordering, Woken};
+use super::primitive::{sleep_low, wake_low, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use super::wait::Purpose;
 use crate::arena::{self, Handle, Kind, Object, Ref};
@@ -115,15 +115,40 @@ impl Chunk {
 
     /// Call `look` with each place until it answers true. Says whether it did, and the last chunk.
     pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> (bool, Option<Ref<Chunk>>) {
+        self.walk(|chunk, index, place| {
+            let seat = || Seat {
+                chunk: chunk.clone(),
+                index,
+            };
+            look(&seat, Word(place.load(Ordering::Acquire)))
+        })
+    }
+
+    /// The first place that `look` finds fit, among all that there are and, if none is, new ones. For who uses places for words of his own.
+    pub(super) fn find(&self, mut look: impl FnMut(&AtomicU64) -> bool) -> Result<()> {
+        loop {
+            let (found, last) = self.walk(|_, _, place| look(place));
+            if found {
+                return Ok(());
+            }
+            last.as_deref().unwrap_or(self).extend()?;
+        }
+    }
+
+    /// Call `look` with each place.
+    pub(super) fn each(&self, mut look: impl FnMut(&AtomicU64)) {
+        self.walk(|_, _, place| {
+            look(place);
+            false
+        });
+    }
+
+    fn walk(&self, mut look: impl FnMut(&Option<Ref<Chunk>>, usize, &AtomicU64) -> bool) -> (bool, Option<Ref<Chunk>>) {
         let mut chunk: Option<Ref<Chunk>> = None;
         loop {
             let here = chunk.as_deref().unwrap_or(self);
             for (index, place) in here.places.iter().enumerate() {
-                let seat = || Seat {
-                    chunk: chunk.clone(),
-                    index,
-                };
-                if look(&seat, Word(place.load(Ordering::Acquire))) {
+                if look(&chunk, index, place) {
                     return (true, chunk);
                 }
             }
@@ -196,7 +221,7 @@ impl Chunk {
             if self.change(seat, word, decided) {
                 if word.is_asleep() {
                     // DEATH: killed before this, the waiter finds out by his next slice.
-                    wake(sleeping_word(self.place(seat)), 1);
+                    wake_low(self.place(seat), 1);
                 }
                 return true;
             }
@@ -240,8 +265,8 @@ impl Chunk {
             return Ok(());
         }
         let place = self.place(seat);
-        let low = sleeping_word(place);
-        let _announced = roll::announce(low, purpose.kind, purpose.object);
+        let _announced = roll::announce_low(place, purpose.kind, purpose.object);
+        let mut slept = false;
         loop {
             // SYNC: whoever decides sees this bit, or we see the decision.
             let word = Word(place.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
@@ -251,19 +276,18 @@ impl Chunk {
             if deadline.is_over() {
                 return Err(WaitError::TimedOut);
             }
-            match sleep(low, word.0 as u32, deadline.slice(purpose.slice)) {
+            if slept && super::wait::is_interruptible() {
+                return Err(WaitError::Interrupted);
+            }
+            match sleep_low(place, word.0, deadline.slice(purpose.slice)) {
                 Woken::Wake | Woken::Changed => {}
-                Woken::TimedOut => look_around(),
+                Woken::TimedOut => {
+                    look_around();
+                    slept = true;
+                }
                 Woken::Interrupted if decided().is_some() => return Ok(()),
                 Woken::Interrupted => return Err(WaitError::Interrupted),
             }
         }
     }
-}
-
-/// The lower half of a place's word, to be slept on.
-fn sleeping_word(place: &AtomicU64) -> &AtomicU32 {
-    let half = usize::from(cfg!(target_endian = "big"));
-    // SAFETY: it lies within `place`, lives as long, and is aligned; only the kernel reads through it.
-    unsafe { AtomicU32::from_ptr(place.as_ptr().cast::<u32>().add(half)) }
 }

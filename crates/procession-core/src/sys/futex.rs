@@ -1,6 +1,6 @@
 //! Sleeping on a word of shared memory until another process wakes us.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 /// Why a sleep ended.
@@ -46,6 +46,13 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken 
 /// Wake up to `n` sleepers; says how many there were.
 pub(crate) fn wake(word: &AtomicU32, n: u32) -> u32 {
     wake_at(word.as_ptr() as usize, n)
+}
+
+/// The lower half of a word, to be slept on.
+pub(crate) fn lower_half(word: &AtomicU64) -> &AtomicU32 {
+    let half = usize::from(cfg!(target_endian = "big"));
+    // SAFETY: it lies within `word`, lives as long, and is aligned; only the kernel reads through it.
+    unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) }
 }
 
 /// Wake up to `n` sleepers at an address that need not be mapped: nobody is there then.

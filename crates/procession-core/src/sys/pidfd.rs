@@ -18,8 +18,8 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     matches!(rustix::event::poll(&mut fds, Some(&rustix::fs::Timespec::default())), Ok(n) if n > 0)
 }
 
-/// Whether the process that had this pid and start time (in clock ticks; only the bits of `mask` are compared) has ended.
-/// When the kernel will not say (no descriptors left, no `/proc`), it counts as alive.
+/// Whether the process that had this pid and start time (in clock ticks; only the bits of `mask` are compared) has ended, or will never run
+/// its program again. When the kernel will not say (no descriptors left, no `/proc`), it counts as alive.
 pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
     match open(pid) {
         // EINVAL: the pid now belongs to a thread that leads no process, so ours is gone.
@@ -31,8 +31,9 @@ pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
         Ok(pidfd) => {
             // The start time is read while the descriptor is held and before it is polled: if the process has not ended
             // by then, the time read was its own.
-            let other = proc::start_time(pid).is_some_and(|now| now & mask != start & mask);
-            other || has_ended(&pidfd)
+            let now = proc::stat(pid);
+            let over = |now: proc::Stat| now.start & mask != start & mask || proc::is_leaving(pid, now);
+            now.is_some_and(over) || has_ended(&pidfd)
         }
     }
 }

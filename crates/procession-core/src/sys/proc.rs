@@ -1,13 +1,66 @@
-//! What `/proc` says of a process: when it started (async-signal-safe), how much memory it has.
+//! What `/proc` says of a process: when it started, whether it is on its way out, how much memory it has.
 
 use rustix::fs::{Mode, OFlags};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+
+/// A thread with one of these flags of the kernel's never runs a line of its program again: it was killed by a signal (`PF_SIGNALED`), or
+/// has begun to exit (`PF_EXITING`). The process's memory is taken down after that, which at 3 GB lasts a second, and only then do a
+/// pidfd and a parent hear of the end.
+const LEAVING: u64 = 0x400 | 0x4;
+
+/// What we read of a `stat` file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    flags: u64,
+    /// When it started, in clock ticks since boot.
+    pub(crate) start: u64,
+}
 
 /// When process `pid` started, in clock ticks since boot; `None` when there is no such process, or no `/proc`.
-/// Together with the pid it names a process for ever.
+/// Together with the pid it names a process for ever. Async-signal-safe.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start)
+}
+
+/// The state of a process's first thread. Async-signal-safe.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let mut path = [0_u8; 32];
-    let path = stat_path(pid, &mut path);
+    read(stat_path(pid, &mut path))
+}
+
+/// Whether no thread of process `pid` will ever run its program again, given what its first thread's state is.
+pub(crate) fn is_leaving(pid: u32, first: Stat) -> bool {
+    first.flags & LEAVING != 0 && all_leave(pid)
+}
+
+/// Whether thread `tid` of process `pid` has ended, or is about to.
+pub(crate) fn has_thread_ended(pid: u32, tid: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody; the call only says whether the thread exists.
+    let code = unsafe { libc::syscall(libc::SYS_tgkill, pid as i32, tid as i32, 0) };
+    if code != 0 {
+        return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+    }
+    // A process's first thread stays, as a zombie, for as long as others run.
+    pid == tid && stat(pid).is_some_and(|stat| stat.flags & LEAVING != 0)
+}
+
+fn all_leave(pid: u32) -> bool {
+    let threads = || -> Option<Vec<u32>> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        entries
+            .map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect()
+    };
+    let Some(seen) = threads() else { return false };
+    let leaves = |tid: &u32| {
+        let path = CString::new(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+        read(&path).is_some_and(|stat| stat.flags & LEAVING != 0)
+    };
+    // SYNC: one that was made after the first look was made by one that still ran then: it shows in the second.
+    seen.iter().all(leaves) && threads().is_some_and(|now| now.iter().all(|tid| seen.contains(tid)))
+}
+
+fn read(path: &CStr) -> Option<Stat> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut text = [0_u8; 1024];
     let len = loop {
@@ -49,14 +102,17 @@ fn stat_path(pid: u32, buffer: &mut [u8; 32]) -> &CStr {
     CStr::from_bytes_with_nul(&buffer[..len]).unwrap_or(c"/proc/self/stat")
 }
 
-/// Field 22, counted after the command name, which may itself hold blanks and parentheses.
-fn parse(stat: &[u8]) -> Option<u64> {
+/// Fields 9 and 22, counted after the command name, which may itself hold blanks and parentheses.
+fn parse(stat: &[u8]) -> Option<Stat> {
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let field = stat[after_name..]
+    let mut fields = stat[after_name..]
         .split(|&byte| byte == b' ')
-        .filter(|field| !field.is_empty())
-        .nth(19)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
+        .filter(|field| !field.is_empty());
+    let mut next = |skip: usize| -> Option<u64> { std::str::from_utf8(fields.nth(skip)?).ok()?.parse().ok() };
+    Some(Stat {
+        flags: next(6)?,
+        start: next(12)?,
+    })
 }
 
 #[cfg(test)]
@@ -82,6 +138,25 @@ mod tests {
     #[test]
     fn a_nasty_command_name_does_not_confuse() {
         let stat = b"12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20\n";
-        assert_eq!(parse(stat), Some(777));
+        assert_eq!(parse(stat), Some(Stat { flags: 6, start: 777 }));
+    }
+
+    #[test]
+    fn a_thread_that_ended_is_told_from_one_that_runs() {
+        let tid = || u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(tid()).unwrap();
+            let _ = ended.recv();
+        });
+        let (me, other) = (std::process::id(), told.recv().unwrap());
+        assert!(!has_thread_ended(me, other) && !has_thread_ended(me, tid()));
+        assert!(!is_leaving(me, stat(me).unwrap()));
+        drop(end);
+        thread.join().unwrap();
+        while !has_thread_ended(me, other) {
+            std::thread::yield_now();
+        }
     }
 }

@@ -48,15 +48,32 @@ pub fn thread_number() -> u32 {
     })
 }
 
-fn address(word: &AtomicU32) -> usize {
+fn address(word: &impl Word) -> usize {
     std::ptr::from_ref(word) as usize
 }
 
-pub fn sleep(word: &AtomicU32, expected: u32, _timeout: Duration) -> Woken {
+/// What can be slept on: a word, or the lower half of a longer one.
+pub trait Word {
+    fn low(&self) -> u32;
+}
+
+impl Word for AtomicU32 {
+    fn low(&self) -> u32 {
+        self.load(Ordering::SeqCst)
+    }
+}
+
+impl Word for AtomicU64 {
+    fn low(&self) -> u32 {
+        self.load(Ordering::SeqCst) as u32
+    }
+}
+
+pub fn sleep(word: &impl Word, expected: u32, _timeout: Duration) -> Woken {
     let me = thread_number();
     let mut kernel = KERNEL.lock().unwrap();
     // SYNC: the kernel compares and puts to bed under one lock, which a wake takes too.
-    if word.load(Ordering::SeqCst) != expected {
+    if word.low() != expected {
         return Woken::Changed;
     }
     let deaths = kernel.dead.len();
@@ -76,7 +93,7 @@ pub fn sleep(word: &AtomicU32, expected: u32, _timeout: Duration) -> Woken {
     }
 }
 
-pub fn wake(word: &AtomicU32, n: u32) -> u32 {
+pub fn wake(word: &impl Word, n: u32) -> u32 {
     let mut kernel = KERNEL.lock().unwrap();
     let mut woken = 0;
     kernel.sleepers.retain(|&(at, _)| {

@@ -1,7 +1,7 @@
 //! A roll whose processes are the model's threads.
 
 use crate::arena::{Handle, Kind};
-use crate::futex::{self, AtomicU32};
+use crate::futex::{self, AtomicU32, AtomicU64};
 use crate::Result;
 
 pub use procession_core::roll::Owner;
@@ -42,5 +42,9 @@ impl Drop for Announced {
 }
 
 pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>) -> Announced {
+    Announced
+}
+
+pub fn announce_low(_word: &AtomicU64, _kind: Option<Kind>, _object: Option<Handle>) -> Announced {
     Announced
 }

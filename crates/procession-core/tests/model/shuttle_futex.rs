@@ -226,11 +226,28 @@ pub fn die(number: u32) {
     BELL.notify_all();
 }
 
-pub fn sleep(word: &AtomicU32, expected: u32, _timeout: Duration) -> Woken {
+/// What can be slept on: a word, or the lower half of a longer one.
+pub trait Word {
+    fn low(&self) -> u32;
+}
+
+impl Word for AtomicU32 {
+    fn low(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Word for AtomicU64 {
+    fn low(&self) -> u32 {
+        self.0.load(Ordering::SeqCst) as u32
+    }
+}
+
+pub fn sleep(word: &impl Word, expected: u32, _timeout: Duration) -> Woken {
     let me = thread_number();
     let mut kernel = KERNEL.lock().unwrap();
     // SYNC: the kernel compares and puts to bed under one lock, which a wake takes too.
-    if word.0.load(Ordering::SeqCst) != expected {
+    if word.low() != expected {
         return Woken::Changed;
     }
     let deaths = world(|world| world.dead.len());
@@ -250,7 +267,7 @@ pub fn sleep(word: &AtomicU32, expected: u32, _timeout: Duration) -> Woken {
     }
 }
 
-pub fn wake(word: &AtomicU32, n: u32) -> u32 {
+pub fn wake(word: &impl Word, n: u32) -> u32 {
     point();
     let mut kernel = KERNEL.lock().unwrap();
     let mut woken = 0;
@@ -263,7 +280,7 @@ pub fn wake(word: &AtomicU32, n: u32) -> u32 {
     woken
 }
 
-fn address(word: &AtomicU32) -> usize {
+fn address(word: &impl Word) -> usize {
     std::ptr::from_ref(word) as usize
 }
 

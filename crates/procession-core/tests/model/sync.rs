@@ -2,7 +2,147 @@
 
 pub mod primitive {
     pub use crate::futex::{fence, sleep, wake, AtomicU32, AtomicU64, Ordering, Woken};
+
+    pub fn sleep_low(word: &AtomicU64, expected: u64, timeout: std::time::Duration) -> Woken {
+        sleep(word, expected as u32, timeout)
+    }
+
+    pub fn wake_low(word: &AtomicU64, n: u32) -> u32 {
+        wake(word, n)
+    }
 }
+
+/// A thread is a process here, and has no other number.
+pub mod claim {
+    use crate::roll::{self, Owner};
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Claim(Owner);
+
+    impl Claim {
+        pub fn mine() -> crate::Result<Self> {
+            roll::me().map(Self)
+        }
+
+        /// With the thread's part, so that both halves of a word count.
+        pub fn to_bits(self) -> u64 {
+            u64::from(self.0.to_bits()) * (1 << 32 | 1)
+        }
+
+        pub fn from_bits(bits: u64) -> Option<Self> {
+            Owner::from_bits(bits as u32).map(Self)
+        }
+
+        pub fn owner(self) -> Owner {
+            self.0
+        }
+    }
+}
+
+pub mod death {
+    use super::claim::Claim;
+    use crate::roll;
+    pub use procession_core::sync::Death;
+
+    #[derive(Clone, Copy)]
+    pub enum Holder {
+        Process,
+        Thread,
+    }
+
+    impl Holder {
+        pub fn is_dead(self, claim: Claim) -> bool {
+            !roll::is_alive(claim.owner())
+        }
+
+        pub fn looks_dead_lately(self, claim: Claim) -> bool {
+            self.is_dead(claim)
+        }
+    }
+}
+
+pub mod terms {
+    use super::claim::Claim;
+    use super::death::Death;
+    pub use procession_core::sync::Options;
+
+    #[derive(Debug, Default)]
+    pub struct Terms;
+
+    impl Terms {
+        pub fn set(&self, _options: Options<'_>) {}
+
+        pub fn death(&self, dead: Claim, object: &'static str) -> Option<Box<Death>> {
+            Some(Box::new(Death {
+                owner: dead.owner(),
+                pid: 0,
+                name: String::new(),
+                thread: None,
+                object,
+                made: None,
+            }))
+        }
+    }
+}
+
+/// Not modelled: semaphores here keep no account.
+pub mod ledger {
+    use super::semaphore::State;
+    use super::waiters::Chunk;
+    use crate::arena::Handle;
+    use crate::Result;
+
+    #[derive(Debug, Default)]
+    pub struct Ledger;
+
+    impl Ledger {
+        pub fn begin(&self, _total: u32, _holders: Handle) {}
+
+        pub fn holders(&self) -> Option<Handle> {
+            None
+        }
+
+        pub fn forget(&self) -> Option<Handle> {
+            None
+        }
+
+        pub fn take(&self, _state: &State, _holders: &Chunk) -> Result<bool> {
+            unimplemented!()
+        }
+
+        pub fn give(&self, _state: &State, _holders: &Chunk) -> Result<bool> {
+            unimplemented!()
+        }
+
+        pub fn bury(&self, _state: &State, _holders: &Chunk) -> Result<()> {
+            unimplemented!()
+        }
+    }
+}
+
+pub mod waiters {
+    use crate::arena::{Kind, Object};
+
+    #[derive(Debug, Default)]
+    pub struct Chunk;
+
+    // SAFETY: nothing is shared.
+    unsafe impl Object for Chunk {
+        const KIND: Kind = Kind::Cell;
+        const NAME: &'static str = "list of waiters";
+    }
+}
+
+macro_rules! shared {
+    ($class:ident) => {
+        impl $class {
+            pub fn handle(&self) -> crate::arena::Handle {
+                self.state.handle()
+            }
+        }
+    };
+}
+use shared;
 
 pub mod spin {
     #[derive(Debug, Default)]

@@ -1,14 +1,16 @@
 //! A lock that guards nothing but what its users agree upon.
 
+use super::poison::{LockError, LockResult};
 use crate::patience::patiently;
 use crate::wire::travels;
 use crate::{Error, Result};
 use procession_core::{sync, Deadline};
+use std::panic::Location;
 use std::time::Duration;
 
 /// A lock between processes: `multiprocessing.Lock`. For data in shared memory see [`Mutex`](crate::Mutex).
 ///
-/// When the process that holds it dies, exactly one waiter gets [`Error::OwnerDied`](crate::Error::OwnerDied) and the lock is free again.
+/// When the process that holds it dies, the next to take it is told, once, by [`LockError::Poisoned`].
 ///
 /// ```
 /// let lock = procession::Lock::new()?;
@@ -27,19 +29,25 @@ travels!(Lock, sync::Lock, "lock");
 
 impl Lock {
     /// A new, free lock.
+    #[track_caller]
     pub fn new() -> Result<Self> {
+        let here = Location::caller();
+        let options = sync::Options {
+            made: Some((here.file(), here.line())),
+            ..sync::Options::default()
+        };
         Ok(Self {
-            inner: sync::Lock::create()?,
+            inner: sync::Lock::with(options)?,
         })
     }
 
     /// Take the lock, waiting for it. Not recursive: a thread that holds it waits for itself.
-    pub fn lock(&self) -> Result<LockGuard<'_>> {
+    pub fn lock(&self) -> LockResult<LockGuard<'_>> {
         self.lock_until(Deadline::Never)
     }
 
     /// Take the lock, waiting no longer than `timeout`.
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>> {
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<LockGuard<'_>> {
         self.lock_until(Deadline::after(timeout))
     }
 
@@ -49,9 +57,13 @@ impl Lock {
         Ok(taken.then(|| LockGuard { lock: self }))
     }
 
-    fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_>> {
-        patiently(|| self.inner.acquire(deadline))?;
-        Ok(LockGuard { lock: self })
+    fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {
+        let death = patiently(|| self.inner.inherit(deadline)).map_err(LockError::Failed)?;
+        let guard = LockGuard { lock: self };
+        match death {
+            None => Ok(guard),
+            Some(death) => Err(LockError::poisoned(guard, death)),
+        }
     }
 }
 
@@ -68,13 +80,10 @@ impl LockGuard<'_> {
     pub(super) fn without<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
         self.lock.inner.release();
         let result = wait();
-        let mut died = None;
-        loop {
-            match patiently(|| self.lock.inner.acquire(Deadline::Never)) {
-                Ok(()) => return died.map_or(Ok(result), Err),
-                Err(error @ Error::OwnerDied) => died = Some(error),
-                Err(error) => panic!("a process that held a lock is in the roll: {error}"),
-            }
+        match patiently(|| self.lock.inner.inherit(Deadline::Never)) {
+            Ok(None) => Ok(result),
+            Ok(Some(death)) => Err(Error::OwnerDied(death)),
+            Err(error) => panic!("a process that held a lock is in the roll: {error}"),
         }
     }
 }

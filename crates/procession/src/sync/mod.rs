@@ -7,6 +7,7 @@ mod condvar;
 mod event;
 mod lock;
 mod mutex;
+mod poison;
 mod semaphore;
 
 pub use barrier::{Barrier, BarrierWaitResult};
@@ -14,4 +15,5 @@ pub use condvar::Condvar;
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard, Value};
+pub use poison::{LockError, LockResult, Poisoned};
 pub use semaphore::{Permit, Semaphore};

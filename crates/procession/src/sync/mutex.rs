@@ -1,6 +1,7 @@
 //! One plain value in shared memory, and its lock.
 
 use super::lock::LockGuard;
+use super::poison::LockResult;
 use crate::array::{Array, ArrayGuard};
 use crate::travel::refuse;
 use crate::{Error, Result};
@@ -36,25 +37,27 @@ impl<T> fmt::Debug for Mutex<T> {
 
 impl<T: Pod> Mutex<T> {
     /// A value in shared memory.
+    #[track_caller]
     pub fn new(value: T) -> Result<Self> {
         Ok(Self {
             inner: Array::new(&[value])?,
         })
     }
 
-    /// Exclusive access, waiting for it. [`Error::OwnerDied`](crate::Error::OwnerDied) is told once when a process died holding it; lock
-    /// again to go on.
-    pub fn lock(&self) -> Result<MutexGuard<'_, T>> {
-        Ok(MutexGuard {
-            inner: self.inner.lock()?,
-        })
+    /// Exclusive access, waiting for it. After the death of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError),
+    /// with which it can repair the value before anybody else sees it.
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let guard = |inner| MutexGuard { inner };
+        self.inner.lock().map(guard).map_err(|error| error.map(guard))
     }
 
     /// Exclusive access, waiting no longer than `timeout`.
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>> {
-        Ok(MutexGuard {
-            inner: self.inner.lock_timeout(timeout)?,
-        })
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<MutexGuard<'_, T>> {
+        let guard = |inner| MutexGuard { inner };
+        self.inner
+            .lock_timeout(timeout)
+            .map(guard)
+            .map_err(|error| error.map(guard))
     }
 
     /// The value, read under the lock.

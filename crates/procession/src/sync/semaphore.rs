@@ -24,13 +24,22 @@ pub struct Semaphore {
 travels!(Semaphore, sync::Semaphore, "semaphore");
 
 impl Semaphore {
-    /// A semaphore with so many permits.
+    /// A semaphore with so many permits. Those that a process held when it died are gone.
     pub fn new(permits: u32) -> Result<Self> {
+        Self::made(permits, sync::Semaphore::create)
+    }
+
+    /// As [`new`](Self::new), but the permits of dead processes come back. It keeps account of them, and is slower.
+    pub fn recovering(permits: u32) -> Result<Self> {
+        Self::made(permits, sync::Semaphore::recovering)
+    }
+
+    fn made(permits: u32, make: fn(u32, u32) -> procession_core::Result<sync::Semaphore>) -> Result<Self> {
         if permits > sync::SEM_VALUE_MAX {
             return Err(Error::Invalid("a semaphore holds at most 2^31 - 1 permits"));
         }
         Ok(Self {
-            inner: sync::Semaphore::create(permits, sync::SEM_VALUE_MAX)?,
+            inner: make(permits, sync::SEM_VALUE_MAX)?,
         })
     }
 
@@ -45,13 +54,14 @@ impl Semaphore {
     }
 
     /// Take a permit if there is one.
-    pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.inner.try_acquire().then(|| Permit { semaphore: self })
+    pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
+        let taken = self.inner.try_acquire()?;
+        Ok(taken.then(|| Permit { semaphore: self }))
     }
 
     /// Add a permit: what one process acquired and [forgot](Permit::forget), another may release.
     pub fn release(&self) -> Result<()> {
-        if self.inner.release() {
+        if self.inner.release()? {
             Ok(())
         } else {
             Err(Error::Invalid("the semaphore is full"))
@@ -85,6 +95,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.semaphore.inner.release();
+        // It can only fail in a child of fork that found no place in the roll, and that took no permit.
+        let _ = self.semaphore.inner.release();
     }
 }

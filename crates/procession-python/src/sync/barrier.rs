@@ -1,0 +1,80 @@
+//! `Barrier`.
+
+use crate::common::{deadline, wait};
+use procession_core::sync::{self, Arrival, BarrierError};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+shared_class! {
+    /// A number of parties wait until all are there.
+    Barrier {
+        fn _create(&self, parties: u32) -> PyResult<()> {
+            self.0.set(sync::Barrier::create(parties))
+        }
+
+        /// Wait for the others, for at most `timeout` seconds (None: for ever); the last one calls `action` first. The order of arrival, from 0.
+        fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
+            let barrier = self.0.get()?;
+            let deadline = deadline(timeout);
+            match meet(py, || barrier.arrive())? {
+                Arrival::Last(last) => {
+                    if let Some(action) = action {
+                        // If it raises, `last` is dropped, and the barrier breaks.
+                        action.call0()?;
+                    }
+                    let index = last.index();
+                    last.release();
+                    Ok(index)
+                }
+                Arrival::Waits(mut participant) => {
+                    meet(py, || participant.wait(deadline))?;
+                    Ok(participant.index())
+                }
+            }
+        }
+
+        /// Break it, until it is reset.
+        fn abort(&self, py: Python<'_>) -> PyResult<()> {
+            let barrier = self.0.get()?;
+            wait(py, || barrier.abort()).map(drop)
+        }
+
+        /// Make it as new; whoever waits gets `BrokenBarrierError`.
+        fn reset(&self, py: Python<'_>) -> PyResult<()> {
+            let barrier = self.0.get()?;
+            wait(py, || barrier.reset()).map(drop)
+        }
+
+        /// For how many it is.
+        #[getter]
+        fn parties(&self) -> PyResult<u32> {
+            Ok(self.0.get()?.parties())
+        }
+
+        /// How many wait now.
+        #[getter]
+        fn n_waiting(&self) -> PyResult<usize> {
+            Ok(self.0.get()?.waiting())
+        }
+
+        /// Whether it is broken.
+        #[getter]
+        fn broken(&self) -> PyResult<bool> {
+            Ok(self.0.get()?.is_broken())
+        }
+    }
+}
+
+/// A wait at a barrier; `threading.BrokenBarrierError` if it broke.
+fn meet<T: Send>(py: Python<'_>, mut attempt: impl FnMut() -> Result<T, BarrierError> + Send) -> PyResult<T> {
+    let end = wait(py, || match attempt() {
+        Ok(value) => Ok(Some(value)),
+        Err(BarrierError::Broken) => Ok(None),
+        Err(BarrierError::Wait(end)) => Err(end),
+    })?;
+    if let Some(Some(value)) = end {
+        return Ok(value);
+    }
+    let class = py.import("threading")?.getattr("BrokenBarrierError")?;
+    Err(PyErr::from_type(class.cast_into::<PyType>()?, ()))
+}

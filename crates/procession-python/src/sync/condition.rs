@@ -1,0 +1,231 @@
+//! `Condition`: an engine's condition and the lock that goes with it.
+
+use super::lock::{Lock, RLock};
+use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
+use crate::common::{deadline, owner_died, raise, wait};
+use crate::fast::Takes;
+use procession_core::sync::wait::interruptible;
+use procession_core::sync::{self, Death};
+use procession_core::{Deadline, WaitError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// The lock of a condition.
+enum Mutex {
+    Lock(sync::Lock),
+    RLock(sync::RLock),
+}
+
+impl Mutex {
+    fn of(lock: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(lock) = lock.cast::<Lock>() {
+            return Ok(Self::Lock(lock.get().0.get()?.clone()));
+        }
+        if let Ok(lock) = lock.cast::<RLock>() {
+            return Ok(Self::RLock(lock.get().0.get()?.clone()));
+        }
+        Err(PyTypeError::new_err(format!(
+            "a Condition needs a Lock or an RLock of this package, not {}",
+            lock.repr()?
+        )))
+    }
+
+    fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
+        match self {
+            Self::Lock(lock) => lock.acquire(deadline),
+            Self::RLock(lock) => lock.acquire(deadline),
+        }
+    }
+
+    fn try_acquire(&self) -> bool {
+        match self {
+            Self::Lock(lock) => lock.try_acquire(),
+            Self::RLock(lock) => lock.try_acquire(),
+        }
+        .unwrap_or(false)
+    }
+
+    fn release(&self) -> bool {
+        match self {
+            Self::Lock(lock) => lock.release(),
+            Self::RLock(lock) => lock.release(),
+        }
+    }
+
+    fn is_mine(&self) -> bool {
+        match self {
+            Self::Lock(lock) => lock.is_mine(),
+            Self::RLock(lock) => lock.is_mine(),
+        }
+    }
+
+    /// Release it altogether; what [`restore`](Self::restore) needs to take it again.
+    fn release_save(&self) -> u32 {
+        match self {
+            Self::Lock(lock) => lock.release().into(),
+            Self::RLock(lock) => lock.release_save(),
+        }
+    }
+
+    /// Take it again, also from a dead holder.
+    fn restore(&self, count: u32) -> Result<Option<Box<Death>>, WaitError> {
+        match self {
+            Self::Lock(lock) => lock.inherit(Deadline::Never),
+            Self::RLock(lock) => lock.inherit_restore(count, Deadline::Never),
+        }
+    }
+
+    /// Take it again, whatever happens meanwhile: the first thing that did is returned, with the lock held.
+    fn restore_surely(&self, py: Python<'_>, count: u32) -> PyResult<()> {
+        let mut happened = Ok(());
+        loop {
+            match py.detach(|| interruptible(|| self.restore(count))) {
+                Ok(None) => return happened,
+                Ok(Some(death)) => return happened.and_then(|()| Err(owner_died(py, &death))),
+                Err(WaitError::Other(error)) => return Err(raise(error)),
+                Err(_) => happened = happened.and(py.check_signals()),
+            }
+        }
+    }
+}
+
+/// What a condition is made of, once it is.
+struct ConditionParts {
+    lock: Py<PyAny>,
+    mutex: Mutex,
+}
+
+/// A condition variable.
+#[pyclass(frozen, subclass, weakref, module = "procession._procession")]
+pub struct Condition {
+    engine: Engine<sync::Condition>,
+    parts: OnceLock<ConditionParts>,
+}
+
+impl Condition {
+    fn set_lock(&self, lock: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mutex = Mutex::of(lock)?;
+        let lock = lock.clone().unbind();
+        // Set already: `engine` complains.
+        let _ = self.parts.set(ConditionParts { lock, mutex });
+        Ok(())
+    }
+
+    fn parts(&self) -> PyResult<&ConditionParts> {
+        self.parts
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("Condition.__init__() was not called"))
+    }
+
+    fn mine(&self, otherwise: &'static str) -> PyResult<&Mutex> {
+        let mutex = &self.parts()?.mutex;
+        if mutex.is_mine() {
+            Ok(mutex)
+        } else {
+            Err(PyAssertionError::new_err(otherwise))
+        }
+    }
+}
+
+#[pymethods]
+impl Condition {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            engine: Engine::none(),
+            parts: OnceLock::new(),
+        }
+    }
+
+    fn _create(&self, lock: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_lock(lock)?;
+        self.engine.set(sync::Condition::create())
+    }
+
+    #[getter(_lock)]
+    fn lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.lock.clone_ref(py))
+    }
+
+    /// Release the lock, wait to be notified for at most `timeout` seconds (None: for ever) and take the lock again. Says whether it was notified.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let mutex = self.mine("must acquire() condition before using wait()")?;
+        let mut waiter = self.engine.get()?.enqueue().map_err(raise)?;
+        let count = mutex.release_save();
+        let deadline = deadline(timeout);
+        let notified = wait(py, || waiter.wait(deadline));
+        // If a signal handler raised, a notification that has come meanwhile goes to the next in line.
+        drop(waiter);
+        let restored = mutex.restore_surely(py, count);
+        let notified = notified?;
+        restored?;
+        Ok(notified.is_some())
+    }
+
+    /// Notify the `n` that wait longest. The calling thread must hold the lock.
+    #[pyo3(signature = (n=1))]
+    fn notify(&self, n: i128) -> PyResult<()> {
+        self.mine("lock is not owned")?;
+        let condition = self.engine.get()?;
+        match u32::try_from(n.max(0)) {
+            Ok(n) => condition.notify(n),
+            Err(_) => condition.notify_all(),
+        }
+        Ok(())
+    }
+
+    /// Notify all who wait. The calling thread must hold the lock.
+    fn notify_all(&self) -> PyResult<()> {
+        self.mine("lock is not owned")?;
+        self.engine.get()?.notify_all();
+        Ok(())
+    }
+
+    fn _waiting(&self) -> PyResult<usize> {
+        Ok(self.engine.get()?.waiting())
+    }
+
+    fn __getstate__(&self, py: Python<'_>) -> PyResult<((u128, u64), Py<PyAny>)> {
+        Ok((self.engine.state()?, self.lock(py)?))
+    }
+
+    fn __setstate__(&self, state: ((u128, u64), Bound<'_, PyAny>)) -> PyResult<()> {
+        self.set_lock(&state.1)?;
+        self.engine.restore(state.0)
+    }
+}
+
+impl Takes for Condition {
+    const ACQUIRE: &'static CStr = ACQUIRE;
+    const RELEASE: &'static CStr = c"release($self, /)\n--\n\nRelease the lock.";
+
+    #[inline]
+    fn try_take(&self) -> bool {
+        self.parts.get().is_some_and(|parts| parts.mutex.try_acquire())
+    }
+
+    fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let mutex = &self.parts()?.mutex;
+        acquire(py, block, timeout, |deadline| mutex.acquire(deadline))
+    }
+
+    #[inline]
+    fn give(&self) -> bool {
+        self.parts.get().is_some_and(|parts| parts.mutex.release())
+    }
+
+    fn not_given(&self) -> PyErr {
+        match self.parts() {
+            Ok(ConditionParts {
+                mutex: Mutex::RLock(_), ..
+            }) => not_the_owner(),
+            Ok(_) => released_too_often(),
+            Err(error) => error,
+        }
+    }
+}

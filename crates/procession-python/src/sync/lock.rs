@@ -1,0 +1,89 @@
+//! `Lock` and `RLock`.
+
+use super::{not_the_owner, released_too_often, site};
+use crate::common::recovers;
+use procession_core::roll::{self, Owner};
+use procession_core::sync::{self, Options};
+use pyo3::prelude::*;
+
+macro_rules! lock_class {
+    ($(#[$doc:meta])* $class:ident, $count:expr) => {
+        shared_class! {
+            $(#[$doc])*
+            $class {
+                /// Make it. `recover`: "error", or "silent" if nobody is to be told that a holder died.
+                #[pyo3(signature = (recover=None))]
+                fn _create(&self, py: Python<'_>, recover: Option<&str>) -> PyResult<()> {
+                    let silent = recovers(recover, &["error", "silent"])? == Some(1);
+                    let made = site::caller(py);
+                    let made = made.as_ref().map(|(file, line)| (file.as_str(), *line));
+                    self.0.set(sync::$class::with(Options { silent, made }))
+                }
+
+                /// Whether somebody holds it.
+                fn locked(&self) -> PyResult<bool> {
+                    Ok(self.0.get()?.owner().is_some())
+                }
+
+                fn _is_mine(&self) -> PyResult<bool> {
+                    Ok(self.0.get()?.is_mine())
+                }
+
+                fn _get_value(&self) -> PyResult<u32> {
+                    Ok(u32::from(self.0.get()?.owner().is_none()))
+                }
+
+                fn _count(&self) -> PyResult<u32> {
+                    let held_here = matches!(self.holder()?, 1 | 2);
+                    Ok(if held_here { $count(self.0.get()?) } else { 0 })
+                }
+
+                /// See [`holder`].
+                #[pyo3(name = "_holder")]
+                fn holder(&self) -> PyResult<u8> {
+                    let lock = self.0.get()?;
+                    Ok(holder(lock.owner(), lock.is_mine()))
+                }
+            }
+        }
+    };
+}
+
+lock_class!(
+    /// A lock; any thread of any process may release it.
+    Lock,
+    once
+);
+lock_class!(
+    /// A lock that its holder, a thread of a process, may take again; only the holder may release it.
+    RLock,
+    sync::RLock::count
+);
+
+takes!(
+    Lock,
+    c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.",
+    sync::Lock::release,
+    released_too_often
+);
+takes!(
+    RLock,
+    c"release($self, /)\n--\n\nRelease it once. AssertionError if the calling thread does not hold it.",
+    sync::RLock::release,
+    not_the_owner
+);
+
+/// How often the holder of a `Lock` took it.
+fn once(_: &sync::Lock) -> u32 {
+    1
+}
+
+/// Who holds a lock, as far as `repr` says: 0 nobody, 1 this thread, 2 another thread of this process, 3 another process.
+fn holder(owner: Option<Owner>, mine: bool) -> u8 {
+    match owner {
+        None => 0,
+        Some(_) if mine => 1,
+        Some(owner) if roll::me().is_ok_and(|me| me == owner) => 2,
+        Some(_) => 3,
+    }
+}

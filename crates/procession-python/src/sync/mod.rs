@@ -1,0 +1,195 @@
+//! `Lock`, `RLock`, `Semaphore`, `Condition`, `Event` and `Barrier` for Python.
+//!
+//! Each call is tried once with the interpreter held, and gives it up only to wait. `acquire`, `release` and the `with` statement come from
+//! `fast`; the classes of `procession.synchronize` inherit them as they are, because a method written in Python costs more than a lock does.
+
+use crate::common::{deadline, owner_died, raise, wait};
+use crate::fast;
+use crate::payload;
+use procession_core::arena::Handle;
+use procession_core::{family, sync, Deadline, Error, WaitError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// An engine object that travels by its handle.
+trait Shared: Sized {
+    const NAME: &'static str;
+    fn attach(handle: Handle) -> procession_core::Result<Self>;
+    fn handle(&self) -> Handle;
+}
+
+macro_rules! shared {
+    ($($class:ident)*) => {$(
+        impl Shared for sync::$class {
+            const NAME: &'static str = stringify!($class);
+            fn attach(handle: Handle) -> procession_core::Result<Self> {
+                Self::attach(handle)
+            }
+            fn handle(&self) -> Handle {
+                self.handle()
+            }
+        }
+    )*};
+}
+shared!(Lock RLock Semaphore Condition Event Barrier);
+
+/// A Python class around one engine object: it is made empty, filled by a `_create` of its own or by `__setstate__`, and pickled as a handle.
+macro_rules! shared_class {
+    ($(#[$doc:meta])* $class:ident { $($methods:tt)* }) => {
+        $(#[$doc])*
+        #[pyo3::pyclass(frozen, subclass, weakref, module = "procession._procession")]
+        pub struct $class(pub(super) super::Engine<procession_core::sync::$class>);
+
+        #[pyo3::pymethods]
+        impl $class {
+            #[new]
+            #[pyo3(signature = (*_args, **_kwargs))]
+            fn new(
+                _args: &pyo3::Bound<'_, pyo3::types::PyTuple>,
+                _kwargs: Option<&pyo3::Bound<'_, pyo3::types::PyDict>>,
+            ) -> Self {
+                Self(super::Engine::none())
+            }
+
+            fn __getstate__(&self) -> pyo3::PyResult<(u128, u64)> {
+                self.0.state()
+            }
+
+            fn __setstate__(&self, state: (u128, u64)) -> pyo3::PyResult<()> {
+                self.0.restore(state)
+            }
+
+            $($methods)*
+        }
+    };
+}
+
+/// What `fast` asks of a class around one engine object that is acquired and released.
+macro_rules! takes {
+    ($class:ident, $release:literal, $give:path, $not_given:path) => {
+        impl crate::fast::Takes for $class {
+            const ACQUIRE: &'static std::ffi::CStr = super::ACQUIRE;
+            const RELEASE: &'static std::ffi::CStr = $release;
+
+            #[inline]
+            fn try_take(&self) -> bool {
+                self.0
+                     .0
+                    .get()
+                    .is_some_and(|inner| inner.try_acquire().unwrap_or(false))
+            }
+
+            fn take(&self, py: pyo3::Python<'_>, block: bool, timeout: Option<f64>) -> pyo3::PyResult<bool> {
+                let inner = self.0.get()?;
+                super::acquire(py, block, timeout, |deadline| inner.acquire(deadline))
+            }
+
+            #[inline]
+            fn give(&self) -> bool {
+                self.0 .0.get().is_some_and($give)
+            }
+
+            fn not_given(&self) -> pyo3::PyErr {
+                self.0.get().map_or_else(|error| error, |_| $not_given())
+            }
+        }
+    };
+}
+
+mod barrier;
+mod condition;
+mod event;
+mod lock;
+mod semaphore;
+mod site;
+
+pub use barrier::Barrier;
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::{Lock, RLock};
+pub use semaphore::Semaphore;
+
+/// A Python object's engine object: made by `_create`, or found again by `__setstate__`.
+struct Engine<T>(OnceLock<T>);
+
+impl<T: Shared> Engine<T> {
+    fn none() -> Self {
+        Self(OnceLock::new())
+    }
+
+    #[inline]
+    fn get(&self) -> PyResult<&T> {
+        self.0
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err(format!("{}.__init__() was not called", T::NAME)))
+    }
+
+    fn set(&self, made: procession_core::Result<T>) -> PyResult<()> {
+        self.0
+            .set(made.map_err(raise)?)
+            .map_err(|_| PyRuntimeError::new_err(format!("the {} exists already", T::NAME)))
+    }
+
+    /// What is pickled: the family and the handle. The message being made keeps the object alive.
+    fn state(&self) -> PyResult<(u128, u64)> {
+        let handle = self.get()?.handle();
+        payload::travelling(handle);
+        Ok((family().map_err(raise)?.id(), handle.to_bits()))
+    }
+
+    fn restore(&self, (id, bits): (u128, u64)) -> PyResult<()> {
+        if id != family().map_err(raise)?.id() {
+            // A RuntimeError, as the standard library's when a lock is pickled where it cannot go.
+            return Err(PyRuntimeError::new_err(Error::Foreign(T::NAME).to_string()));
+        }
+        let stale = || PyRuntimeError::new_err(Error::Stale(T::NAME).to_string());
+        let handle = Handle::from_bits(bits).ok_or_else(stale)?;
+        match T::attach(handle) {
+            Err(Error::Stale(_)) => Err(stale()),
+            made => self.set(made),
+        }
+    }
+}
+
+/// `acquire` of everything that has it.
+#[inline]
+fn acquire(
+    py: Python<'_>,
+    block: bool,
+    timeout: Option<f64>,
+    take: impl Fn(Deadline) -> Result<(), WaitError> + Sync,
+) -> PyResult<bool> {
+    match take(Deadline::Now) {
+        Ok(()) => return Ok(true),
+        Err(WaitError::TimedOut | WaitError::Interrupted) => {}
+        Err(WaitError::OwnerDied(death)) => return Err(owner_died(py, &death)),
+        Err(WaitError::Other(error)) => return Err(raise(error)),
+    }
+    if !block {
+        return Ok(false);
+    }
+    let deadline = deadline(timeout);
+    Ok(wait(py, || take(deadline))?.is_some())
+}
+
+#[cold]
+fn released_too_often() -> PyErr {
+    PyValueError::new_err("semaphore or lock released too many times")
+}
+
+#[cold]
+fn not_the_owner() -> PyErr {
+    PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
+}
+
+const ACQUIRE: &CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\nTake it, waiting for it if `block`, for at most `timeout` seconds (None: for ever). Says whether it was taken.";
+
+/// Put the C methods into the classes.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    fast::install::<Lock>(py)?;
+    fast::install::<RLock>(py)?;
+    fast::install::<Semaphore>(py)?;
+    fast::install::<Condition>(py)
+}

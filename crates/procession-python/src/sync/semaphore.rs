@@ -1,0 +1,69 @@
+//! `Semaphore` and, with a bound, `BoundedSemaphore`.
+
+use super::released_too_often;
+use crate::common::{raise, recovers};
+use procession_core::roll;
+use procession_core::sync::{self, SEM_VALUE_MAX};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+shared_class! {
+    /// A counter that waits at zero.
+    Semaphore {
+        /// Make it with this value, which it never exceeds if `bounded`. `recover`: "silent" if permits of the dead are to come back.
+        #[pyo3(signature = (value, bounded, recover=None))]
+        fn _create(&self, value: i64, bounded: bool, recover: Option<&str>) -> PyResult<()> {
+            let recover = recovers(recover, &["silent"])?.is_some();
+            let value = u32::try_from(value)
+                .ok()
+                .filter(|&value| value <= SEM_VALUE_MAX)
+                .ok_or_else(|| {
+                    PyValueError::new_err(format!(
+                        "a semaphore's value is between 0 and {SEM_VALUE_MAX}, not {value}"
+                    ))
+                })?;
+            let bound = if bounded { value } else { SEM_VALUE_MAX };
+            self.0.set(if recover {
+                sync::Semaphore::recovering(value, bound)
+            } else {
+                sync::Semaphore::create(value, bound)
+            })
+        }
+
+        /// The value.
+        fn get_value(&self) -> PyResult<u32> {
+            Ok(self.0.get()?.value())
+        }
+
+        /// Whether the value is zero.
+        fn locked(&self) -> PyResult<bool> {
+            Ok(self.get_value()? == 0)
+        }
+
+        fn _get_value(&self) -> PyResult<u32> {
+            self.get_value()
+        }
+
+        /// The value it never exceeds.
+        #[getter]
+        fn maxvalue(&self) -> PyResult<u32> {
+            Ok(self.0.get()?.bound())
+        }
+    }
+}
+
+takes!(
+    Semaphore,
+    c"release($self, /)\n--\n\nGive one. ValueError if the value is at its greatest already.",
+    given,
+    not_given
+);
+
+fn given(semaphore: &sync::Semaphore) -> bool {
+    semaphore.release().unwrap_or(false)
+}
+
+/// What keeps a permit from being given back, when the value does not, is a process that has no place in the roll.
+fn not_given() -> PyErr {
+    roll::me().map_or_else(raise, |_| released_too_often())
+}

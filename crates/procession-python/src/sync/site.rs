@@ -1,0 +1,43 @@
+//! The line of the program that is making a lock.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::sync::OnceLock;
+
+/// How many calls up the program may be: what a class in between adds is few.
+const DEPTH: usize = 16;
+
+/// File and line of the nearest caller that is not of this package.
+pub fn caller(py: Python<'_>) -> Option<(String, u32)> {
+    static PACKAGE: OnceLock<String> = OnceLock::new();
+    // SAFETY: attached; the frame is borrowed from the running thread.
+    let mut frame = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }?;
+    // It is the package's own: it runs `__init__`.
+    let package = match PACKAGE.get() {
+        Some(package) => package,
+        None => PACKAGE.get_or_init(|| file_of(&frame).map(folder).unwrap_or_default()),
+    };
+    for _ in 0..DEPTH {
+        let file = file_of(&frame)?;
+        if package.is_empty() || !file.starts_with(package) {
+            // SAFETY: attached, and it is a frame.
+            let line = unsafe { ffi::PyFrame_GetLineNumber(frame.as_ptr().cast()) };
+            return u32::try_from(line).ok().map(|line| (file, line));
+        }
+        // SAFETY: attached, and it is a frame; a new reference or null.
+        frame = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetBack(frame.as_ptr().cast()).cast()) }?;
+    }
+    None
+}
+
+fn file_of(frame: &Bound<'_, PyAny>) -> Option<String> {
+    // SAFETY: attached, and it is a frame; a new reference.
+    let code = unsafe { Bound::from_owned_ptr_or_opt(frame.py(), ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast()) }?;
+    let name = code.getattr(pyo3::intern!(frame.py(), "co_filename")).ok()?;
+    name.extract().ok()
+}
+
+fn folder(mut file: String) -> String {
+    file.truncate(file.rfind('/').map_or(0, |end| end + 1));
+    file
+}

@@ -1,0 +1,114 @@
+//! Locks whose holder died: as `std::sync`'s poisoning, but told once, to one.
+
+use crate::{Error, Result};
+use procession_core::sync::Death;
+use std::fmt;
+
+/// The result of taking a lock, shaped on [`std::sync::LockResult`].
+pub type LockResult<G> = Result<G, LockError<G>>;
+
+/// Why there is no lock, or one to be careful with.
+///
+/// Where `?` turns it into an [`Error`], the lock is given back and free for the next, who is not told again.
+///
+/// ```
+/// use procession::{LockError, Mutex};
+///
+/// let total = Mutex::new(0_u64)?;
+/// let mut guard = match total.lock() {
+///     Err(LockError::Poisoned(poisoned)) => {
+///         eprintln!("{}", poisoned.death());
+///         let mut guard = poisoned.into_inner();
+///         *guard = 0; // make it whole again
+///         guard
+///     }
+///     other => other?,
+/// };
+/// *guard += 1;
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub enum LockError<G> {
+    /// The lock is held, and its last holder died holding it: what it guards may be half-changed.
+    Poisoned(Poisoned<G>),
+    /// The lock is not held.
+    Failed(Error),
+}
+
+/// A lock taken from a dead holder.
+pub struct Poisoned<G> {
+    guard: G,
+    death: Box<Death>,
+}
+
+impl<G> Poisoned<G> {
+    /// The guard.
+    pub fn into_inner(self) -> G {
+        self.guard
+    }
+
+    /// The guard, for a look.
+    pub fn get_ref(&self) -> &G {
+        &self.guard
+    }
+
+    /// The guard, to repair what it guards.
+    pub fn get_mut(&mut self) -> &mut G {
+        &mut self.guard
+    }
+
+    /// Who died.
+    pub fn death(&self) -> &Death {
+        &self.death
+    }
+}
+
+impl<G> LockError<G> {
+    /// The guard whoever died: `lock.lock().or_else(LockError::into_inner)?`.
+    pub fn into_inner(self) -> Result<G> {
+        match self {
+            Self::Poisoned(poisoned) => Ok(poisoned.into_inner()),
+            Self::Failed(error) => Err(error),
+        }
+    }
+
+    /// The same for a guard made of this one.
+    pub(crate) fn map<H>(self, wrap: impl FnOnce(G) -> H) -> LockError<H> {
+        match self {
+            Self::Poisoned(Poisoned { guard, death }) => LockError::poisoned(wrap(guard), death),
+            Self::Failed(error) => LockError::Failed(error),
+        }
+    }
+
+    pub(crate) fn poisoned(guard: G, death: Box<Death>) -> Self {
+        Self::Poisoned(Poisoned { guard, death })
+    }
+}
+
+impl<G> From<LockError<G>> for Error {
+    fn from(error: LockError<G>) -> Self {
+        match error {
+            LockError::Poisoned(poisoned) => Self::OwnerDied(poisoned.death),
+            LockError::Failed(error) => error,
+        }
+    }
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poisoned(poisoned) => f.debug_tuple("Poisoned").field(&poisoned.death).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poisoned(poisoned) => poisoned.death.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<G> std::error::Error for LockError<G> {}
