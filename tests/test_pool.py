@@ -453,3 +453,20 @@ def test_what_tasks_printed_arrives(tmp_path, method, end):
     assert run.returncode == 0, run.stderr
     assert sorted(run.stdout.splitlines()) == sorted(f"line {n}" for n in range(60))
     assert run.stderr == ""
+
+
+class Unwilling:
+    def __reduce__(self):
+        raise RuntimeError("not me")
+
+
+def test_a_pool_that_was_given_what_cannot_travel_is_collected():
+    pool = procession.get_context("fork").Pool(2)
+    with pytest.raises(RuntimeError, match="not me"):
+        pool.map(abs, [Unwilling() for _ in range(10)])
+    pool.terminate()
+    pool.join()
+    gone = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert gone() is None

@@ -25,6 +25,7 @@ use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Cutter, Death, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
@@ -51,6 +52,23 @@ pub struct PoolJob {
 
 #[pymethods]
 impl PoolJob {
+    /// An error knows the frames it came through, and these know the job.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.func)?;
+        // Who holds it is at work on it just now: not garbage.
+        if let Ok(refused) = self.refused.try_lock() {
+            for error in refused.values() {
+                visit.call(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let refused = std::mem::take(&mut *lock(&self.refused));
+        drop(refused);
+    }
+
     #[getter]
     fn key(&self) -> u32 {
         self.job.id()
