@@ -46,6 +46,10 @@ class _Finder:
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name.endswith(".loky.backend.queues") or name == "loky.backend.queues":
+            from . import _loky
+
+            return _loky.find_spec(name, path)
         if name != _ALIAS and not name.startswith(_ALIAS + "."):
             return None
         own = _PACKAGE + name[len(_ALIAS) :]
