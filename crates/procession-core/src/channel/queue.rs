@@ -2,7 +2,7 @@
 
 use super::patience::Patience;
 use super::segment::{Link, Slot, State, View, SLOTS};
-use super::walk::{still, Found};
+use super::walk::{Found, Rounds};
 use super::{Incoming, Message, Outgoing};
 use crate::arena::{Kind, Object, Ref};
 use crate::roll::Owner;
@@ -281,16 +281,17 @@ impl Queue {
 
     /// Claim the next slot; `None` when the queue is full.
     pub(super) fn claim(&self, me: Owner) -> Result<Option<(View, &'static Slot)>> {
+        let mut rounds = Rounds::default();
         loop {
             // SYNC: ticket before segment: a ticket is never newer than the segment read after it.
             let ticket = self.back.tail.load(Acquire);
             let link = Link(self.back.segment.load(Acquire));
+            rounds.begin(ticket, link)?;
             if link == Link::NOWHERE {
                 self.found(me)?;
                 continue;
             }
             let Some(view) = View::at(link) else {
-                still(&self.back.segment, link)?;
                 continue;
             };
             if ticket < view.base {

@@ -3,7 +3,7 @@
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
 use super::segment::{Link, Slot, Stamp, State, View};
 use crate::arena::{self, Handle};
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::primitive::Ordering;
 use crate::{family, Error, Result};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
@@ -92,15 +92,17 @@ impl Queue {
     /// a segment is recycled under way, what was in it is over, and the walk goes on with what is oldest then.
     pub(super) fn visit(&self, mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool) -> Result<()> {
         let mut ticket = 0;
+        let mut rounds = Rounds::default();
         'anew: loop {
             // SYNC: head before segment: a ticket is never newer than the segment read after it.
-            ticket = ticket.max(self.front.head.load(Acquire) & TICKET);
+            let head = self.front.head.load(Acquire) & TICKET;
+            ticket = ticket.max(head);
             let link = Link(self.front.segment.load(Acquire));
             if link == Link::NOWHERE {
                 return Ok(());
             }
+            rounds.begin(head, link)?;
             let Some(mut view) = View::at(link) else {
-                still(&self.front.segment, link)?;
                 continue;
             };
             let mut detour = Detour::default();
@@ -145,12 +147,13 @@ impl Queue {
 
     /// Move the head over everything that is over, and give back the segments left behind.
     pub(super) fn advance(&self) -> Result<()> {
+        let mut rounds = Rounds::default();
         loop {
             let head = self.front.head.load(SeqCst);
             let ticket = head & TICKET;
             let link = Link(self.front.segment.load(Acquire));
+            rounds.begin(head, link)?;
             let Some(view) = View::at(link) else {
-                still(&self.front.segment, link)?;
                 continue;
             };
             if ticket < view.base {
@@ -234,10 +237,17 @@ impl Queue {
     }
 }
 
-/// A link in the queue's own words that leads nowhere is only right if the word has changed since.
-pub(super) fn still(word: &AtomicU64, link: Link) -> Result<()> {
-    if word.load(Acquire) == link.0 {
-        return Err(Error::Corrupt("a queue's segment"));
+/// A loop that begins anew because somebody else moved on.
+#[derive(Default)]
+pub(super) struct Rounds(Option<(u64, u64)>);
+
+impl Rounds {
+    /// Begin a round with these words. They only ever move on, so the same ones twice in a row mean damage, and that all further rounds would end
+    /// as the last did.
+    pub fn begin(&mut self, ticket: u64, link: Link) -> Result<()> {
+        if self.0.replace((ticket, link.0)) == Some((ticket, link.0)) {
+            return Err(Error::Corrupt("a queue's segments"));
+        }
+        Ok(())
     }
-    Ok(())
 }
