@@ -8,7 +8,7 @@ use crate::arena::{Kind, Object, Ref};
 use crate::roll::Owner;
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};
-use crate::{family, Deadline, Result, WaitError};
+use crate::{family, Deadline, Error, Result, WaitError};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` founds its first segment.
@@ -298,7 +298,7 @@ impl Queue {
                 continue;
             }
             let Some(slot) = view.slot(ticket) else {
-                self.extend(&view, me)?;
+                self.extend(&view, ticket, me)?;
                 continue;
             };
             if !self.has_room(ticket)? {
@@ -336,10 +336,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Move the back to the segment after `view`, making it if need be.
-    fn extend(&self, view: &View, me: Owner) -> Result<()> {
+    /// Move the back to the segment after `view`, making it if need be for a `ticket` that lies behind it.
+    fn extend(&self, view: &View, ticket: u64, me: Owner) -> Result<()> {
+        let end = view.base + SLOTS;
         if view.next() == Some(Link::NOWHERE) {
-            let fresh = View::create(view.base + SLOTS, self.back.handle.load(Relaxed))?;
+            // The tail never passes a free slot.
+            if ticket != end {
+                return Err(Error::Corrupt("a queue's tail"));
+            }
+            let fresh = View::create(end, self.back.handle.load(Relaxed))?;
             if view.append(fresh.link) {
                 fresh.hand_over(me);
             } else {

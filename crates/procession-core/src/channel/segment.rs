@@ -2,6 +2,7 @@
 //!
 //! Leaves to `queue` what the states of a slot are for.
 
+use super::queue::TICKET;
 use super::{Envelope, Queue};
 use crate::arena::{cells, Handle};
 use crate::roll::Owner;
@@ -200,7 +201,8 @@ impl View {
         }
         let segment = segment(link.index())?;
         let base = segment.base.load(Acquire);
-        (segment.generation.load(Acquire) == link.generation()).then_some(Self { segment, link, base })
+        let fits = segment.generation.load(Acquire) == link.generation() && base <= TICKET;
+        fits.then_some(Self { segment, link, base })
     }
 
     pub fn generation(&self) -> u32 {

@@ -53,7 +53,8 @@ impl Queue {
                     return false;
                 }
                 match stamp.state() {
-                    Some(State::Full) => {
+                    // Anything else that calls itself full is damage, which nobody can take.
+                    Some(State::Full) if stamp == view.stamp(State::Full, None) => {
                         limit = ticket;
                         full = Some(Found {
                             view: *view,

@@ -110,7 +110,7 @@ impl State {
     /// Give one; with a ledger, under its guard.
     #[inline]
     pub(super) fn give(&self) -> bool {
-        let bound = self.bound.load(Ordering::Relaxed);
+        let bound = self.bound.load(Ordering::Relaxed).min(SEM_VALUE_MAX);
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & !WAITERS >= bound {
