@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import itertools
 import os
@@ -310,15 +311,23 @@ def test_dropped_without_shutdown(ctx):
     assert list(engine.pool._pool) == []
 
 
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return condition()
+
+
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
 def test_ending_the_workers(ctx, end, tmp_path):
     executor = ProcessPoolExecutor(1, ctx)
-    assert executor.submit(square, 2).result(20) == 4
-    running = executor.submit(wait_for, str(tmp_path / "never"))
+    running, waiting = (executor.submit(wait_for, str(tmp_path / "never")) for _ in range(2))
+    assert wait_until(running.running)
     processes = list(executor._processes.values())
     getattr(executor, end)()
     with pytest.raises(BrokenProcessPool):
         running.result(20)
+    assert waiting.cancelled()
     for process in processes:
         process.join(20)
         assert process.exitcode is not None
@@ -326,10 +335,130 @@ def test_ending_the_workers(ctx, end, tmp_path):
         executor.submit(square, 1)
 
 
+def touch(path):
+    open(path, "x").close()
+
+
+def test_cancel(ctx, tmp_path):
+    """What waits never begins, what runs is stopped with its worker, what has ended cannot be cancelled; all else goes on."""
+    with ProcessPoolExecutor(1, ctx) as executor:
+        ended = executor.submit(square, 2)
+        assert ended.result(20) == 4
+        running = executor.submit(wait_for, str(tmp_path / "never"))
+        waiting = executor.submit(touch, str(tmp_path / "begun"))
+        last = executor.submit(square, 3)
+        assert wait_until(running.running)
+        assert not waiting.running()
+        assert [future.cancel() for future in (ended, waiting, running)] == [False, True, True]
+        assert [future.cancelled() for future in (ended, waiting, running)] == [False, True, True]
+        assert waiting.cancel()
+        with pytest.raises(concurrent.futures.CancelledError):
+            running.result(0)
+        done, pending = concurrent.futures.wait([waiting, running, last], 20)
+        assert (len(done), len(pending)) == (3, 0)
+        assert last.result(0) == 9
+    assert not (tmp_path / "begun").exists()
+
+
+def test_shutdown_cancels_what_waits(ctx, tmp_path):
+    executor = ProcessPoolExecutor(1, ctx)
+    running = executor.submit(wait_for, str(tmp_path / "flag"))
+    waiting = [executor.submit(square, x) for x in range(10)]
+    results = executor.map(square, range(10))
+    assert wait_until(running.running)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert all(future.cancelled() for future in waiting)
+    assert not running.cancelled()
+    (tmp_path / "flag").touch()
+    assert running.result(20) == str(tmp_path / "flag")
+    with pytest.raises(concurrent.futures.CancelledError):
+        next(results)
+
+
+def test_the_rest_of_a_map_is_dropped_with_its_iterator(ctx, tmp_path):
+    with ProcessPoolExecutor(1, ctx) as executor:
+        held = executor.submit(wait_for, str(tmp_path / "flag"))
+        results = executor.map(touch, [str(tmp_path / "begun")])
+        results.close()  # not begun: the tasks are still done, as those of any map nobody looks at
+        results = executor.map(fail_on_three, [3, 1])
+        rest = executor.map(touch, [str(tmp_path / "first"), str(tmp_path / "second")])
+        (tmp_path / "flag").touch()
+        assert held.result(20)
+        assert list(rest) == [None, None]
+        with pytest.raises(KeyError):
+            next(results)
+
+
+def test_workers_start_as_they_are_needed():
+    context = procession.get_context("forkserver")
+    with ProcessPoolExecutor(4, context) as executor:
+        for x in range(3):
+            assert executor.submit(square, x).result(20) == x * x
+        assert len(executor._processes) == 1
+        assert (
+            sum(future.result(20) for future in [executor.submit(square, 1) for _ in range(20)])
+            == 20
+        )
+        assert len(executor._processes) == 4
+    with ProcessPoolExecutor(4, procession.get_context("fork")) as executor:
+        executor.submit(square, 1)
+        assert len(executor._processes) == 4
+
+
+def test_the_pools_options(ctx, tmp_path):
+    path = tmp_path / "exits"
+    with ProcessPoolExecutor(
+        1, ctx, task_timeout=0.2, worker_exit=functools.partial(touch, str(path))
+    ) as executor:
+        with pytest.raises(procession.TaskTimeout):
+            executor.submit(wait_for, str(tmp_path / "never")).result(20)
+        with pytest.raises(procession.TaskTimeout):
+            list(executor.map(wait_for, [str(tmp_path / "never")]))
+        assert executor.submit(square, 3).result(20) == 9
+    assert path.exists()
+    with pytest.raises(ValueError):
+        ProcessPoolExecutor(task_timeout=-1)
+    with pytest.raises(TypeError):
+        ProcessPoolExecutor(no_such_option=1)
+
+
+def die_at_first(folder, x):
+    try:
+        touch(f"{folder}/{x}")
+    except FileExistsError:
+        return x
+    os._exit(1)
+
+
+def test_retries(ctx, tmp_path):
+    with ProcessPoolExecutor(2, ctx, on_death="retry", retries=1) as executor:
+        assert executor.submit(die_at_first, str(tmp_path), 1).result(20) == 1
+        tasks = itertools.repeat(str(tmp_path)), [2, 3, 4]
+        assert list(executor.map(die_at_first, *tasks)) == [2, 3, 4]
+    (tmp_path / "1").unlink()
+    with ProcessPoolExecutor(1, ctx) as executor, pytest.raises(BrokenProcessPool) as caught:
+        executor.submit(die_at_first, str(tmp_path), 1).result(20)
+    assert isinstance(caught.value, procession.WorkerDied)
+    assert caught.value.exitcode == 1
+    assert "die_at_first" in caught.value.task
+
+
+def test_stats_and_resize(ctx):
+    with ProcessPoolExecutor(1, ctx) as executor:
+        assert list(executor.map(square, range(10))) == [x * x for x in range(10)]
+        stats = executor.stats()
+        assert (stats.done, stats.queued, stats.running) == (10, 0, 0)
+        assert [worker.tasks for worker in stats.workers] == [10]
+        executor.resize(3)
+        assert len(executor._processes) == 3
+        assert list(executor.map(square, range(10))) == [x * x for x in range(10)]
+
+
 def test_interrupted_with_block(ctx, tmp_path):
     """The first Ctrl-C ends it: nobody waits for the tasks."""
     with pytest.raises(KeyboardInterrupt), ProcessPoolExecutor(1, ctx) as executor:
         running = executor.submit(wait_for, str(tmp_path / "never"))
+        assert wait_until(running.running)
         raise KeyboardInterrupt
     assert isinstance(running.exception(0), BrokenProcessPool)
 

@@ -14,14 +14,21 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import _errors
 from . import pool as _pool_face
+from ._pool_options import Options
 from ._procession import PoolStream
 from .context import BaseContext, _default_context
 
-__all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "WorkerDied"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._pool_options import PoolOptions
+    from ._pool_stats import PoolStats
+
+__all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "TaskCancelled", "WorkerDied"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -42,8 +49,32 @@ class BrokenPool(_errors.BrokenPool, BrokenProcessPool):
     """An executor's workers cannot be started, or were terminated: it is of no more use."""
 
 
+class TaskCancelled(_errors.TaskCancelled, concurrent.futures.CancelledError):
+    """A task of a `map` was cancelled, by `shutdown(cancel_futures=True)`, before it had begun."""
+
+
 class Future(concurrent.futures.Future):
     """The outcome of a call that an executor was given."""
+
+    #: What stops it, as long as it has not ended.
+    _stream: PoolStream | None = None
+    _number = 0
+
+    def cancel(self) -> bool:
+        """Stop the call, also one that runs: its worker is stopped with it, and replaced. Return whether it is cancelled: not if it has ended."""
+        stream = self._stream
+        if stream is not None and stream.cancel(self._number):
+            self._be_cancelled()
+        return self.cancelled()
+
+    def _be_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
+    def running(self) -> bool:
+        """Whether a worker is at it."""
+        stream = self._stream
+        return not self.done() and stream is not None and stream.is_running(self._number)
 
 
 class _Engine:
@@ -51,8 +82,8 @@ class _Engine:
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
-        self.stream = PoolStream(pool._core)
-        #: Maps that may still take items from their iterables.
+        self.stream = PoolStream(pool._core, *pool._options.terms)
+        #: Maps whose results somebody may still take.
         self.maps: weakref.WeakSet[_Map] = weakref.WeakSet()
         self._stopping = False
         self.thread = threading.Thread(target=self._collect, name="ExecutorResults", daemon=True)
@@ -77,6 +108,13 @@ class _Engine:
             for work in list(self.maps):
                 work.job.seal()
             self.pool.close()
+
+    def cancel_pending(self) -> None:
+        """Stop what no worker has begun."""
+        for future in self.stream.cancel_pending():
+            future._be_cancelled()
+        for work in list(self.maps):
+            work.job.cancel_pending()
 
     def stop(self, signal_worker: Callable[[Any], None]) -> None:
         """End the workers at once."""
@@ -138,10 +176,12 @@ def _recognisable(error: BaseException) -> BaseException:
 _KINDS: dict[type, Callable[..., BaseException]] = {
     _errors.WorkerDied: WorkerDied,
     _errors.BrokenPool: BrokenPool,
+    _errors.TaskCancelled: TaskCancelled,
 }
 
 
 def _complete(future: Future, success: bool, value: Any) -> None:
+    future._stream = None
     try:
         if success:
             future.set_result(value)
@@ -165,6 +205,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         mp_context: where the workers come from; None: the default context, or with `max_tasks_per_child` that of spawn.
         initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
         max_tasks_per_child: number of calls after which a worker is replaced; None: never.
+        options: those of `procession._pool_options.Options`.
     """
 
     def __init__(
@@ -175,7 +216,10 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        **options: Unpack[PoolOptions],
     ) -> None:
+        Options(**options)  # raises for what is wrong with them
+        self._options = options
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -201,7 +245,12 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             engine = self._engine
             if engine is None:
-                pool = _pools.Pool(self._max_workers, *self._arguments, self._mp_context)
+                # Interpreters are started as they are needed; forks at once, before there are threads.
+                forks = self._mp_context.get_start_method() == "fork"
+                self._started = self._max_workers if forks else 1
+                pool = _pools.Pool(
+                    self._started, *self._arguments, self._mp_context, **self._options
+                )
                 self._engine = engine = _Engine(pool)
                 # What is dropped without a shutdown finishes what it was given.
                 self._dropped = weakref.ref(self, engine.close)
@@ -225,9 +274,21 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         """
         engine = self._start()
         future = Future()
-        if engine.stream.submit(future, fn, args, kwargs) is None:
+        future._stream = engine.stream
+        number = engine.stream.submit(future, fn, args, kwargs)
+        if number is None:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        future._number = number
+        if self._started < self._max_workers:
+            self._grow(engine.stream.pending())
         return future
+
+    def _grow(self, wanted: int) -> None:
+        """Start one more worker, if so many could be at work now."""
+        with self._lock:
+            if self._started < min(wanted, self._max_workers) and not self._closed:
+                self._started += 1
+                self._engine.pool.resize(self._started)  # type: ignore[union-attr]
 
     def map(
         self,
@@ -262,15 +323,15 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         source = _noting(items, errors)
         plain = single and chunksize == 1
         mode = _pools._ITEM if plain else _pools._CHUNK if single else _pools._STARRED_CHUNK
-        job = engine.pool._core.job(fn, mode, False)
+        job = engine.pool._core.job(fn, mode, False, *engine.pool._options.terms)
         size = 0 if plain else chunksize
         work = _Map(job)
-        if buffersize is None:
-            while job.feed(source, size, _FEED):
-                pass
-        else:
-            engine.maps.add(work)
-            job.feed(source, size, buffersize)
+        engine.maps.add(work)
+        while job.feed(source, size, buffersize or _FEED):
+            while self._started < min(job.progress()[0], self._max_workers):
+                self._grow(self._max_workers)
+            if buffersize is not None:
+                break
         if errors:
             raise errors.pop()
         refill = None if buffersize is None else lambda: self._refill(job, source, size)
@@ -294,9 +355,25 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             engine = self._engine
         if engine is None:
             return
+        if cancel_futures:
+            engine.cancel_pending()
         engine.close()
         if wait and engine.thread is not threading.current_thread():
             engine.thread.join()
+
+    def resize(self, max_workers: int) -> None:
+        """Change the number of workers. Those that are too many leave when they have done the task they are at."""
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        with self._lock:
+            self._max_workers = max_workers
+            if self._engine is not None:
+                self._started = max_workers
+                self._engine.pool.resize(max_workers)
+
+    def stats(self) -> PoolStats:
+        """Return what the executor has done and is doing."""
+        return self._start().pool.stats()
 
     def terminate_workers(self) -> None:
         """End the workers at once, by SIGTERM: what runs fails with `BrokenPool`, what waits is cancelled. A shutdown."""
@@ -348,13 +425,17 @@ def _noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
 
 def _results(work: _Map, refill: Callable[[], None] | None, end: float | None) -> Iterator[Any]:
     # No value stays behind in a variable while its receiver has it.
-    while True:
-        if refill is not None:
-            refill()
-        try:
-            yield _value(work.job, end)
-        except StopIteration:
-            return
+    try:
+        while True:
+            if refill is not None:
+                refill()
+            try:
+                yield _value(work.job, end)
+            except StopIteration:
+                return
+    finally:
+        work.job.seal()
+        work.job.cancel_pending()
 
 
 def _value(job: Any, end: float | None) -> Any:

@@ -8,6 +8,7 @@
 //!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
 //!     def seal(self) -> None: ...                     # there are no more tasks
 //!     def cancel(self) -> int: ...                    # stop what is not finished: how many tasks
+//!     def cancel_pending(self) -> None: ...           # stop what has not begun
 //!     def announce(self) -> None: ...                 # next_completed shall tell
 //!     def wait(self, timeout: float | None) -> bool: ...
 //!     def is_complete(self) -> bool: ...
@@ -95,6 +96,10 @@ impl PoolJob {
     fn cancel(&self) -> u64 {
         let withdrawn = self.job.cancel();
         withdrawn.pending + withdrawn.running
+    }
+
+    fn cancel_pending(&self) {
+        self.job.cancel_pending();
     }
 
     #[pyo3(name = "refuse")]

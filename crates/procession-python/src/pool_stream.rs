@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! class PoolStream:
-//!     def __init__(self, core: PoolCore) -> None: ...
+//!     def __init__(self, core: PoolCore, timeout: float | None, retries: int) -> None: ...
 //!     def submit(self, future, func, args, kwds) -> int | None: ...   # the task's number; None: closed
 //!     def take(self, limit: int) -> list[tuple[future, bool, object]]: ...
 //!         # what ended, success and value or exception each; waits for one. Empty: closed, and all has ended
-//!     def waiting(self) -> list: ...                  # the futures of what has not ended
+//!     def cancel(self, number: int) -> bool: ...      # stop it; whether there was anything to stop
+//!     def cancel_pending(self) -> list: ...           # stop what has not begun: its futures
+//!     def is_running(self, number: int) -> bool: ...
 //!     def pending(self) -> int: ...                   # how many that are
 //!     def close(self) -> None: ...                    # submit no more
 //! ```
 
 use crate::common::{deadline, wait};
-use crate::pool::{lock, PoolCore};
+use crate::pool::{lock, terms, PoolCore};
 use crate::pool_job::{pack_task, PoolJob};
-use procession_core::pool::Terms;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::collections::HashMap;
@@ -41,15 +42,11 @@ struct Call {
 #[pymethods]
 impl PoolStream {
     #[new]
-    fn new(py: Python<'_>, core: &PoolCore) -> PyResult<Self> {
-        let terms = Terms {
-            by_time: true,
-            ..Terms::default()
-        };
-        Ok(Self {
-            job: core.start(None, terms, py.None().bind(py), None),
+    fn new(py: Python<'_>, core: &PoolCore, timeout: Option<f64>, retries: u32) -> Self {
+        Self {
+            job: core.start(None, terms(true, timeout, retries), py.None().bind(py), None),
             futures: Mutex::default(),
-        })
+        }
     }
 
     fn submit(
@@ -87,13 +84,20 @@ impl PoolStream {
         Ok(outcomes)
     }
 
-    fn waiting(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    fn cancel(&self, number: u64) -> bool {
+        let withdrawn = self.job.job.cancel_one(number);
+        withdrawn.pending + withdrawn.running > 0
+    }
+
+    fn cancel_pending(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let numbers = self.job.job.cancel_pending();
         let futures = lock(&self.futures);
-        futures
-            .by_number
-            .values()
-            .map(|call| call.future.clone_ref(py))
-            .collect()
+        let calls = numbers.iter().filter_map(|number| futures.by_number.get(number));
+        calls.map(|call| call.future.clone_ref(py)).collect()
+    }
+
+    fn is_running(&self, number: u64) -> bool {
+        self.job.job.is_running(number)
     }
 
     fn pending(&self) -> usize {

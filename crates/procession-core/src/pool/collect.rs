@@ -141,6 +141,56 @@ impl Inner {
         withdrawn
     }
 
+    /// Whether a worker is at a task.
+    pub fn is_running(&self, key: u32, item: u64) -> bool {
+        let mut book = self.lock();
+        let Some(&mut Entry::Waiting(index)) = book.job(key).entry(item) else {
+            return false;
+        };
+        let state = self.view.slot(index).ok().and_then(super::shared::Slot::load);
+        state.is_some_and(|state| state.status == Status::Running)
+    }
+
+    /// Stop the tasks of a job that no worker has begun: which.
+    pub fn withdraw_pending(&self, key: u32) -> Vec<u64> {
+        let mut book = self.lock();
+        self.collect(&mut book, 0);
+        let job = book.job(key);
+        let mut withdrawn = Vec::new();
+        for number in job.base..job.submitted() {
+            let Some(&mut Entry::Waiting(index)) = book.job(key).entry(number) else {
+                continue;
+            };
+            if self.withdraw_task(&mut book, index) {
+                book.settle(key, number, Entry::Lost(Loss::Cancelled));
+                withdrawn.push(number);
+            }
+        }
+        let _ = self.view.skip_withdrawn(book.table.len());
+        book.check_complete(key);
+        self.tell(&book, 0);
+        withdrawn
+    }
+
+    /// Keep a task from being begun; whether it had not.
+    fn withdraw_task(&self, book: &mut Book, index: u32) -> bool {
+        let (Use::Task { .. }, generation) = book.table.get(index) else {
+            return false;
+        };
+        let Ok(slot) = self.view.slot(index) else {
+            return false;
+        };
+        let pending = slot
+            .load()
+            .filter(|state| state.generation == generation && state.status == Status::Pending);
+        let withdrawn = pending.is_some_and(|state| slot.swap(state, State::of(Status::Free, generation, None)));
+        if withdrawn {
+            slot.envelope.discard();
+            book.table.give_back_later(index);
+        }
+        withdrawn
+    }
+
     /// Keep a task from being begun, or its result from being counted: what it was, unless it is finished.
     fn stop_task(&self, book: &mut Book, index: u32) -> Option<Status> {
         let (Use::Task { .. }, generation) = book.table.get(index) else {
@@ -151,11 +201,7 @@ impl Inner {
         for _ in 0..3 {
             let state = slot.load().filter(|state| state.generation == generation)?;
             match state.status {
-                Status::Pending if slot.swap(state, State::of(Status::Free, generation, None)) => {
-                    slot.envelope.discard();
-                    book.table.give_back_later(index);
-                    return Some(Status::Pending);
-                }
+                Status::Pending if self.withdraw_task(book, index) => return Some(Status::Pending),
                 Status::Running if self.condemn(book, index, state, None) => return Some(Status::Running),
                 Status::Pending | Status::Running => {}
                 _ => return None,

@@ -182,6 +182,16 @@ impl Job {
         self.pool.withdraw(self.key, Some(number))
     }
 
+    /// Stop the tasks that have not begun: their numbers. The others go on, and more may come.
+    pub fn cancel_pending(&self) -> Vec<u64> {
+        self.pool.withdraw_pending(self.key)
+    }
+
+    /// Whether a worker is at this task.
+    pub fn is_running(&self, number: u64) -> bool {
+        self.pool.is_running(self.key, number)
+    }
+
     /// Whether no more tasks will come: it was sealed, or the pool was terminated.
     pub fn is_sealed(&self) -> bool {
         self.pool.with_job(self.key, |job| job.sealed)
