@@ -462,12 +462,18 @@ fn storm(maxsize: u64, seed: u64) {
     );
 }
 
+/// How many storms: each kills 79 processes. `make storm` asks for more than one.
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    let asked = std::env::var("PROCESSION_STORMS").ok();
+    1..=asked.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 #[test]
 fn a_storm_of_kills_on_an_unbounded_queue() {
-    storm(0, 1);
+    seeds().for_each(|seed| storm(0, seed));
 }
 
 #[test]
 fn a_storm_of_kills_on_a_bounded_queue() {
-    storm(4, 2);
+    seeds().for_each(|seed| storm(4, seed + 1));
 }

@@ -113,7 +113,7 @@ impl Drop for Recording {
 }
 
 /// Whether to look at this one of so many, when `most` are wanted: the first and the last, and others between them.
-fn is_chosen(number: usize, count: usize, most: usize) -> bool {
+pub fn is_chosen(number: usize, count: usize, most: usize) -> bool {
     count <= most || number == 0 || number + 1 == count || number * most / count != (number - 1) * most / count
 }
 

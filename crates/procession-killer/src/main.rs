@@ -7,12 +7,13 @@ compile_error!("the killer steps x86-64 instructions on Linux");
 
 mod explore;
 mod image;
+mod live;
 mod operations;
 mod stage;
 mod table;
 mod trace;
 
-use explore::{explore, Thoroughness};
+use explore::{explore, Report, Thoroughness};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,15 +40,21 @@ fn main() -> ExitCode {
     }
     stage::prepare();
     let mut table = table::Table::new();
-    for operation in operations::all() {
-        if !names.is_empty() && !names.iter().any(|name| operation.name.contains(name.as_str())) {
-            continue;
+    let mut each = |name: &str, explore: &dyn Fn() -> Report| {
+        if !names.is_empty() && !names.iter().any(|part| name.contains(part.as_str())) {
+            return;
         }
         if list {
-            table::say(&operation.name);
+            table::say(name);
         } else {
-            table.add(&operation.name, explore(&operation, how));
+            table.add(name, explore());
         }
+    };
+    for operation in operations::all() {
+        each(&operation.name, &|| explore(&operation, how));
+    }
+    for operation in operations::waited() {
+        each(operation.name, &|| live::explore(&operation, how));
     }
     if !list && table.end() > 0 {
         return ExitCode::FAILURE;

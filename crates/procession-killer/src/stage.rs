@@ -1,5 +1,6 @@
 //! Processes that play a part: the root of a family, its victims, those who survive them.
 
+use crate::live::{After, Death};
 use crate::trace::{kill, wait, Mapping};
 use libc::pid_t;
 use procession_core::arena::{census, Census};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub struct Board {
     values: [AtomicU64; 32],
     text: [AtomicU8; 2048],
+    marked: AtomicU64,
 }
 
 /// The one board: players inherit it.
@@ -43,6 +45,14 @@ impl Board {
         for (place, byte) in self.text.iter().zip(text.as_bytes()[..cut].iter().chain(&[0])) {
             place.store(*byte, SeqCst);
         }
+    }
+
+    pub fn mark(&self) {
+        self.marked.store(1, SeqCst);
+    }
+
+    pub fn is_marked(&self) -> bool {
+        self.marked.load(SeqCst) != 0
     }
 
     pub fn said(&self) -> String {
@@ -124,20 +134,52 @@ fn stop() {
 impl World {
     /// A family whose root makes what `setup` makes, and holds it until it is killed.
     pub fn found(setup: &dyn Fn() -> Vec<u64>) -> Self {
-        let root = play(|| {
-            let fd = family()
-                .expect("a family")
-                .arena_fd()
-                .expect("its descriptor")
-                .as_raw_fd();
-            family().expect("a family").me();
-            let mut values = setup();
-            values.push(fd as u64);
-            board().write(&values);
+        Self::of(play(|| {
+            publish(setup);
             loop {
                 stop();
             }
-        });
+        }))
+    }
+
+    /// A family whose root is to do something when it [goes on](Self::go_on).
+    pub fn with_a_future(setup: fn() -> (Vec<u64>, After)) -> Self {
+        board().marked.store(0, SeqCst);
+        Self::of(play(|| {
+            let mut future = None;
+            publish(|| {
+                let (values, after) = setup();
+                future = Some(after);
+                values
+            });
+            stop();
+            let death = board().read();
+            roll::sweep();
+            let (pid, returned) = (death[0] as pid_t, death[1] != 0);
+            let found = future.map(|after| after(Death { pid, returned }));
+            board().say(&found.unwrap_or_default());
+        }))
+    }
+
+    /// Tell the root of the victim's death, and give up the stage: the root ends by itself.
+    pub fn go_on(mut self, death: Death) -> pid_t {
+        board().say("");
+        board().write(&[death.pid as u64, u64::from(death.returned)]);
+        let root = std::mem::take(&mut self.root);
+        // SAFETY: a stopped process of ours.
+        unsafe { libc::kill(root, libc::SIGCONT) };
+        root
+    }
+
+    /// A process of the family that does something beside the victim.
+    pub fn bystander(arena: &File, work: impl FnOnce()) -> pid_t {
+        play(|| {
+            join(arena);
+            work();
+        })
+    }
+
+    fn of(root: pid_t) -> Self {
         let status = wait(root);
         assert!(libc::WIFSTOPPED(status), "no stage: {}", board().said());
         let mut values = board().read();
@@ -174,8 +216,20 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        kill(self.root);
+        if self.root != 0 {
+            kill(self.root);
+        }
     }
+}
+
+/// In the root: found the family, make what `setup` makes, say where it is.
+fn publish(setup: impl FnOnce() -> Vec<u64>) {
+    let family = family().expect("a family");
+    let fd = family.arena_fd().expect("its descriptor").as_raw_fd();
+    family.me();
+    let mut values = setup();
+    values.push(fd as u64);
+    board().write(&values);
 }
 
 fn join(arena: &File) {

@@ -83,6 +83,8 @@ pub struct Tracee {
     pub syscalls: u64,
     /// The last instruction was a system call.
     pub at_syscall: bool,
+    /// It wrote to the arena, be it what had been there before.
+    pub touched: bool,
     /// Which addresses hold a system call.
     calls: HashMap<u64, bool>,
 }
@@ -99,6 +101,7 @@ impl Tracee {
             instructions: 0,
             syscalls: 0,
             at_syscall: false,
+            touched: false,
             calls: HashMap::new(),
         }
     }
@@ -131,6 +134,7 @@ impl Tracee {
             }
         }
         self.instructions += 1;
+        self.touched = !open.is_empty();
         self.syscalls += u64::from(self.at_syscall);
         for &page in &open {
             self.protect(page, libc::PROT_READ);

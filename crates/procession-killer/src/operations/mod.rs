@@ -4,6 +4,7 @@ mod memory;
 mod queue;
 mod roll;
 mod sync;
+mod waited;
 
 use crate::stage::Values;
 use procession_core::arena::Census;
@@ -20,7 +21,7 @@ pub enum Who {
 }
 
 type Setup = Box<dyn Fn() -> Vec<u64>>;
-type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
+pub type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
 type Survivor = Box<dyn Fn(&Values, bool) -> String>;
 
 /// One operation of the engine, as it is to be killed.
@@ -76,6 +77,11 @@ pub fn all() -> Vec<Operation> {
     all.extend(memory::operations());
     all.extend(roll::operations());
     all
+}
+
+/// Those that somebody waits for.
+pub fn waited() -> Vec<crate::live::Waited> {
+    waited::operations()
 }
 
 /// The handle that a number is.

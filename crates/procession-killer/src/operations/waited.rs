@@ -1,0 +1,434 @@
+//! Operations that somebody waits for, asleep; and tasks of a pool, whose parent sees to it that each has one outcome.
+
+use super::{handle, Victim};
+use crate::live::{After, Death, Waited};
+use crate::stage::{board, Values};
+use procession_core::arena::Ref;
+use procession_core::channel::{Message, Outgoing, Queue};
+use procession_core::pool::{Death as WorkerDeath, Item, Pool, Terms, Verdict, Worker};
+use procession_core::sync::{Arrival, Barrier, BarrierError, Condition, Event, Lock, Semaphore};
+use procession_core::{Deadline, WaitError};
+use std::mem::forget;
+use std::time::{Duration, Instant};
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(8))
+}
+
+/// Longer than any slice: who has not noticed by then never will.
+const NOTICED: Duration = Duration::from_secs(4);
+
+/// The bystander has what it waited for.
+fn through() {
+    board().mark();
+}
+
+/// Wait until the bystander is through. It is owed what it waits for, so it needs no help.
+fn is_through_alone() {
+    let begin = Instant::now();
+    while !board().is_marked() {
+        assert!(begin.elapsed() < NOTICED, "the bystander sleeps on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn operation<F: FnOnce() + 'static>(
+    name: &'static str,
+    setup: fn() -> (Vec<u64>, After),
+    sleeper: Option<fn(&Values)>,
+    victim: fn(&Values) -> F,
+) -> Waited {
+    let victim: Victim = Box::new(move |values| Box::new(victim(values)));
+    Waited {
+        name,
+        setup,
+        sleeper,
+        victim,
+    }
+}
+
+fn send(queue: &Queue, number: u8) {
+    let out = Outgoing {
+        body: &[number],
+        ..Outgoing::default()
+    };
+    queue.send(out, soon()).expect("room");
+}
+
+fn number(queue: &Queue, deadline: Deadline) -> Result<u8, WaitError> {
+    queue.get(deadline).map(|incoming| incoming.body()[0])
+}
+
+fn attach_queue(values: &Values) -> Ref<Queue> {
+    Ref::attach(handle(values[0])).expect("the queue")
+}
+
+fn queues() -> Vec<Waited> {
+    vec![
+        operation(
+            "queue put, a get sleeps",
+            || {
+                let queue = Queue::create(0).expect("a queue");
+                let values = vec![queue.handle().to_bits()];
+                let after = move |death: Death| {
+                    let there = death.returned || !queue.is_empty().expect("a queue") || board().is_marked();
+                    if !there {
+                        send(&queue, 9);
+                    }
+                    is_through_alone();
+                    assert!(queue.is_empty().expect("a queue"), "more than one message");
+                    if there { "put" } else { "not put" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let got = number(&attach_queue(values), soon()).expect("a message");
+                assert!(got == 7 || got == 9);
+                through();
+            }),
+            |values| {
+                let queue = attach_queue(values);
+                move || {
+                    send(&queue, 7);
+                    forget(queue);
+                }
+            },
+        ),
+        operation(
+            "queue get, a put sleeps",
+            || {
+                let queue = Queue::create(2).expect("a queue");
+                send(&queue, 1);
+                send(&queue, 2);
+                let values = vec![queue.handle().to_bits()];
+                let after = move |death: Death| {
+                    let taken = death.returned || !queue.is_full().expect("a queue") || board().is_marked();
+                    let mut got = Vec::new();
+                    if !taken {
+                        got.push(number(&queue, soon()).expect("a message"));
+                    }
+                    is_through_alone();
+                    while let Ok(number) = number(&queue, Deadline::Now) {
+                        got.push(number);
+                    }
+                    got.sort_unstable();
+                    assert_eq!(got, if taken { vec![2, 3] } else { vec![1, 2, 3] });
+                    if taken { "taken" } else { "not taken" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                send(&attach_queue(values), 3);
+                through();
+            }),
+            |values| {
+                let queue = attach_queue(values);
+                move || {
+                    assert_eq!(number(&queue, Deadline::Now).expect("a message"), 1);
+                    forget(queue);
+                }
+            },
+        ),
+        operation(
+            "queue task_done, a join sleeps",
+            || {
+                let queue = Queue::create(0).expect("a queue");
+                send(&queue, 1);
+                number(&queue, soon()).expect("a message");
+                let values = vec![queue.handle().to_bits()];
+                let after = move |_| {
+                    let said = !queue.task_done();
+                    is_through_alone();
+                    assert!(!queue.task_done(), "said twice");
+                    if said { "said" } else { "not said" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                attach_queue(values).join(soon()).expect("all dealt with");
+                through();
+            }),
+            |values| {
+                let queue = attach_queue(values);
+                move || {
+                    assert!(queue.task_done());
+                    forget(queue);
+                }
+            },
+        ),
+    ]
+}
+
+fn locks() -> Vec<Waited> {
+    vec![
+        operation(
+            "lock release, an acquire sleeps",
+            || {
+                let lock = Lock::create().expect("a lock");
+                let values = vec![lock.handle().to_bits()];
+                let after = move |_| {
+                    is_through_alone();
+                    assert!(lock.try_acquire().expect("a lock"), "held by nobody");
+                    "acquired".to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                match lock.acquire(soon()) {
+                    Ok(()) => {}
+                    Err(WaitError::OwnerDied(_)) => lock.acquire(soon()).expect("the lock"),
+                    Err(end) => panic!("acquire: {end}"),
+                }
+                assert!(lock.release());
+                through();
+            }),
+            |values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                assert!(lock.try_acquire().expect("a lock"));
+                move || {
+                    assert!(lock.release());
+                    forget(lock);
+                }
+            },
+        ),
+        operation(
+            "semaphore release, an acquire sleeps",
+            || {
+                let semaphore = Semaphore::create(0, 5).expect("a semaphore");
+                let values = vec![semaphore.handle().to_bits()];
+                let after = move |death: Death| {
+                    let given = death.returned || semaphore.value() > 0 || board().is_marked();
+                    if !given {
+                        assert!(semaphore.release().expect("a semaphore"));
+                    }
+                    is_through_alone();
+                    assert_eq!(semaphore.value(), 0, "one was given, and taken");
+                    if given { "given" } else { "not given" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
+                semaphore.acquire(soon()).expect("a unit");
+                through();
+            }),
+            |values| {
+                let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
+                move || {
+                    assert!(semaphore.release().expect("a semaphore"));
+                    forget(semaphore);
+                }
+            },
+        ),
+    ]
+}
+
+fn arrive(barrier: &Barrier) -> Arrival {
+    let Ok(arrival) = barrier.arrive() else {
+        panic!("no place at the barrier")
+    };
+    arrival
+}
+
+fn notices() -> Vec<Waited> {
+    vec![
+        operation(
+            "condition notify, a wait sleeps",
+            || {
+                let condition = Condition::create().expect("a condition");
+                let values = vec![condition.handle().to_bits()];
+                let after = move |death: Death| {
+                    let notified = death.returned || condition.waiting() == 0;
+                    if !notified {
+                        condition.notify(1);
+                    }
+                    is_through_alone();
+                    if notified { "notified" } else { "not notified" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let condition = Condition::attach(handle(values[0])).expect("the condition");
+                condition.enqueue().expect("a place").wait(soon()).expect("notified");
+                through();
+            }),
+            |values| {
+                let condition = Condition::attach(handle(values[0])).expect("the condition");
+                move || {
+                    condition.notify(1);
+                    forget(condition);
+                }
+            },
+        ),
+        operation(
+            "event set, a wait sleeps",
+            || {
+                let event = Event::create().expect("an event");
+                let values = vec![event.handle().to_bits()];
+                let after = move |death: Death| {
+                    let set = death.returned || event.is_set();
+                    if !set {
+                        event.set();
+                    }
+                    is_through_alone();
+                    if set { "set" } else { "not set" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let event = Event::attach(handle(values[0])).expect("the event");
+                event.wait(event.begin(), soon()).expect("set");
+                through();
+            }),
+            |values| {
+                let event = Event::attach(handle(values[0])).expect("the event");
+                move || {
+                    event.set();
+                    forget(event);
+                }
+            },
+        ),
+        operation(
+            "barrier arrive, the other sleeps",
+            || {
+                let barrier = Barrier::create(2).expect("a barrier");
+                let values = vec![barrier.handle().to_bits()];
+                let after = move |death: Death| {
+                    // Who died before it had arrived is not missed: a third one may come.
+                    std::thread::sleep(Duration::from_millis(60));
+                    let arrived =
+                        death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting() == 0;
+                    if !arrived {
+                        match arrive(&barrier) {
+                            Arrival::Last(last) => last.release(),
+                            Arrival::Waits(_) => panic!("the bystander waits"),
+                        }
+                    }
+                    is_through_alone();
+                    let broken = barrier.is_broken();
+                    assert!(!broken || !death.returned);
+                    if broken { "broken" } else { "passed" }.to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
+                match arrive(&barrier) {
+                    Arrival::Waits(mut participant) => match participant.wait(soon()) {
+                        Ok(()) | Err(BarrierError::Broken) => through(),
+                        Err(end) => panic!("wait: {end}"),
+                    },
+                    Arrival::Last(_) => panic!("the first of two"),
+                }
+            }),
+            |values| {
+                let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
+                move || match arrive(&barrier) {
+                    Arrival::Last(last) => last.release(),
+                    Arrival::Waits(_) => panic!("the bystander waits"),
+                }
+            },
+        ),
+    ]
+}
+
+fn message(bytes: &[u8]) -> Message {
+    let out = Outgoing {
+        body: bytes,
+        ..Outgoing::default()
+    };
+    Message::pack(out).expect("a message")
+}
+
+/// Do a task: its argument, and one more.
+fn work(worker: &Worker) -> bool {
+    let Some((task, arguments)) = worker.next().expect("a pool") else {
+        return false;
+    };
+    let result = message(&[arguments.body()[0] + 1; 300]);
+    drop(arguments);
+    worker.finish(task, Verdict::Done, result).expect("a pool");
+    true
+}
+
+/// A pool with two tasks and a place for the victim. Afterwards another worker does what is left, and each task has one outcome.
+fn pool() -> (Vec<u64>, After) {
+    let pool = Pool::new().expect("a pool");
+    let job = pool.job(None, Terms::default());
+    for number in [10, 20] {
+        job.submit(message(&[number])).expect("a task");
+    }
+    job.seal();
+    let place = pool.enlist().expect("a place");
+    let values = vec![pool.handle().to_bits(), u64::from(place)];
+    let after = move |death: Death| {
+        let ended = |pid, exitcode| WorkerDeath {
+            pid,
+            exitcode,
+            ..WorkerDeath::default()
+        };
+        pool.bury(place, ended(death.pid, -libc::SIGKILL)).expect("a pool");
+        let place = pool.enlist().expect("a place");
+        // SAFETY: one thread; the child leaves by `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let worker = Worker::attach(pool.handle(), place).expect("the place");
+            worker.ready();
+            while work(&worker) {}
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        let outcomes = [(0, 11), (1, 21)].map(|(item, result)| match job.take(item, soon()).expect("an outcome") {
+            Some(Item::Done(message)) => {
+                assert_eq!(message.body(), [result; 300], "a torn result");
+                "done"
+            }
+            Some(Item::Lost(_)) => "lost",
+            other => panic!("task {item}: {other:?}"),
+        });
+        assert!(
+            job.take(0, Deadline::Now).expect("a job").is_none(),
+            "an outcome is had once"
+        );
+        assert_eq!(outcomes[1], "done", "the victim took the first only");
+        pool.close();
+        crate::trace::wait(pid);
+        pool.bury(place, ended(pid, 0)).expect("a pool");
+        assert!(pool.is_idle());
+        format!("its task {}", outcomes[0])
+    };
+    (values, Box::new(after))
+}
+
+fn enter(values: &Values) -> Worker {
+    let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the place");
+    worker.ready();
+    worker
+}
+
+fn pools() -> Vec<Waited> {
+    vec![
+        operation("pool worker attach, ready", pool, None, |values| {
+            let values = values.to_vec();
+            move || forget(enter(&values))
+        }),
+        operation("pool task take", pool, None, |values| {
+            let worker = enter(values);
+            move || forget((worker.next().expect("a pool"), worker))
+        }),
+        operation("pool result write", pool, None, |values| {
+            let worker = enter(values);
+            let (task, arguments) = worker.next().expect("a pool").expect("a task");
+            move || {
+                let result = message(&[arguments.body()[0] + 1; 300]);
+                worker.finish(task, Verdict::Done, result).expect("a pool");
+                forget((worker, arguments));
+            }
+        }),
+    ]
+}
+
+pub fn operations() -> Vec<Waited> {
+    [queues(), locks(), notices(), pools()].into_iter().flatten().collect()
+}
