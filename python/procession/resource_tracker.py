@@ -61,6 +61,7 @@ class ResourceTracker:
         # The tracker's process, if this process started it.
         self._pid: int | None = None
         self._exitcode: int | None = None
+        self._waitpid_timed_out = False
 
     def _after_fork(self) -> None:
         # The connection is shared with the parent, like a pipe's end; the child is not the tracker's parent.
@@ -177,8 +178,8 @@ class ResourceTracker:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _stop(self) -> None:
-        """Leave the tracker; wait for its end if this process started it and no other process needs it."""
+    def _stop(self, wait_timeout: float | None = None) -> None:
+        """Leave the tracker. If this process started it, wait for its end, at most `wait_timeout` seconds: others may need it still."""
         with self._lock:
             if self._fd is None:
                 if self._exitcode is None:
@@ -191,10 +192,13 @@ class ResourceTracker:
             os.close(self._fd)
             self._fd = None
             if self._pid is not None:
-                try:
-                    self._exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-                except (ChildProcessError, ValueError):
-                    self._exitcode = None
+                self._waitpid_timed_out = not _ends(self._pid, wait_timeout)
+                self._exitcode = None
+                if not self._waitpid_timed_out:
+                    try:
+                        self._exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+                    except (ChildProcessError, ValueError):
+                        pass
                 self._pid = None
 
     def register(self, name: str, rtype: str) -> None:
@@ -218,6 +222,22 @@ class ResourceTracker:
         self.ensure_running()
         assert self._fd is not None
         os.write(self._fd, message)
+
+
+def _ends(pid: int, timeout: float | None) -> bool:
+    """Whether a child ends, or has ended, within `timeout` seconds; None: however long that takes."""
+    import select
+
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(None if timeout is None else timeout * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def _peer_uid(connection: Any) -> int:
