@@ -20,6 +20,7 @@ from . import _errors
 from . import pool as _pool_face
 from ._pool_options import Options
 from ._procession import PoolStream
+from ._randomness import numbered
 from .context import BaseContext, _default_context
 
 if TYPE_CHECKING:
@@ -273,6 +274,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             BrokenPool: its workers cannot be started.
         """
         engine = self._start()
+        if (seeds := engine.pool._options.seeds) is not None:
+            fn, args, kwargs = seeds.function(fn), ((0, args, kwargs),), {}  # type: ignore[assignment]
         future = Future()
         future._stream = engine.stream
         number = engine.stream.submit(future, fn, args, kwargs)
@@ -320,6 +323,9 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         single = len(iterables) == 1
         items = iter(iterables[0]) if single else zip(*iterables)  # noqa: B905
         errors: list[Exception] = []
+        if (seeds := engine.pool._options.seeds) is not None:
+            fn, items = seeds.function(fn), numbered(items, not single)
+            single = True
         source = _noting(items, errors)
         plain = single and chunksize == 1
         mode = _pools._ITEM if plain else _pools._CHUNK if single else _pools._STARRED_CHUNK

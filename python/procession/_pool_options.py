@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, TypedDict
 
+    from ._randomness import Seeds
+
     class PoolOptions(TypedDict, total=False):
         """The keyword arguments that `Options` describes."""
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
         retries: int
         max_rss: int | None
         worker_exit: Callable[[], object] | None
+        seed: int | Literal[False] | None
+        threads_per_worker: int | None
 
 
 __all__: list[str] = []
@@ -34,6 +38,12 @@ class Options:
         max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after a task is replaced. None: any number.
         worker_exit: called without arguments in each worker that ends in order: not in one that is killed, or that is at a task when
             the pool is terminated.
+        seed: a number: before each item the global generators of `random` and numpy (if it is loaded) are seeded with it, the number of
+            the call and the number of the item: the same calls of functions of a module give the same results, whatever the workers.
+            None: workers have random numbers of their own, no two alike. False: they begin with what a new process begins with; then
+            forked ones share the state of numpy's global generator.
+        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and their kin use in a worker. None: what they choose, mostly one for
+            each processor, in each worker.
     """
 
     def __init__(
@@ -44,6 +54,8 @@ class Options:
         retries: int = 2,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> None:
         if task_timeout is not None and not (task_timeout > 0 and math.isfinite(task_timeout)):
             raise ValueError("task_timeout must be a positive number of seconds or None")
@@ -55,12 +67,30 @@ class Options:
             raise ValueError("max_rss must be a positive number of bytes or None")
         if worker_exit is not None and not callable(worker_exit):
             raise TypeError("worker_exit must be a callable")
+        if seed is not None and not isinstance(seed, int):
+            raise TypeError("seed must be an int, None or False")
+        if threads_per_worker is not None and (
+            not isinstance(threads_per_worker, int) or threads_per_worker < 1
+        ):
+            raise ValueError("threads_per_worker must be a number from 1 or None")
         #: For `PoolCore.call` and `PoolCore.job`.
         self.terms = (task_timeout, retries if on_death == "retry" else 0)
         self.worker_exit = worker_exit
         self.max_rss = max_rss
+        self.reseed = seed is not False
+        self.seeds: Seeds | None = None
+        if seed is not None and seed is not False:
+            from ._randomness import Seeds
+
+            self.seeds = Seeds(seed)
+        self.threads = threads_per_worker
 
     def of_worker(self) -> dict[str, Any]:
         """What a worker is told: the keyword arguments of `_pool_worker.worker`."""
-        given = {"max_rss": self.max_rss, "worker_exit": self.worker_exit}
+        given = {
+            "max_rss": self.max_rss,
+            "worker_exit": self.worker_exit,
+            "threads": self.threads,
+            "reseed": self.reseed,
+        }
         return {name: value for name, value in given.items() if value is not None}

@@ -22,6 +22,8 @@ def worker(
     maxtasks: int | None = None,
     max_rss: int | None = None,
     worker_exit: Callable[[], object] | None = None,
+    threads: int | None = None,
+    reseed: bool = False,
 ) -> None:
     """Be a worker: the target of a pool's processes."""
     from ._pool_deaths import leave_stack
@@ -31,6 +33,12 @@ def worker(
     except ValueError:
         return  # the pool is gone
     leave_stack(stacks, place)
+    if threads is not None:
+        from ._worker_threads import limit
+
+        limit(threads)
+    if reseed and (numpy_random := sys.modules.get("numpy.random")) is not None:
+        numpy_random.seed()  # a forked worker has its parent's state
     if initializer is not None:
         try:
             initializer(*initargs)  # type: ignore[operator, misc]
@@ -38,7 +46,11 @@ def worker(
             end.fail(error)
             raise
     end.ready()
-    completed = end.run(maxtasks, max_rss)
+    try:
+        completed = end.run(maxtasks, max_rss)
+    except KeyboardInterrupt:
+        # Ctrl-C went to the parent too, whose business it is to say so; of a task it is `WorkerDied`.
+        raise SystemExit(1) from None
     if worker_exit is not None:
         worker_exit()
     _debug("worker exiting after %d tasks", completed)

@@ -218,7 +218,8 @@ class Pool:
         initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
         maxtasksperchild: number of tasks after which a worker is replaced; None: never.
         context: where the workers come from; None: the default context.
-        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`, `max_rss`, `worker_exit`.
+        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`, `max_rss`, `worker_exit`, `seed`,
+            `threads_per_worker`.
     """
 
     @staticmethod
@@ -337,6 +338,8 @@ class Pool:
     ) -> ApplyResult:
         """Have `func(*args, **kwds)` called in a worker. When it ends, `callback` gets the value or `error_callback` the exception."""
         self._check_running()
+        if (seeds := self._options.seeds) is not None:
+            func, args, kwds = seeds.function(func), ((0, tuple(args), dict(kwds)),), {}
         job = self._core.call(func, args, kwds, *self._options.terms)
         return self._result(ApplyResult(self, job, callback, error_callback), job)
 
@@ -423,6 +426,8 @@ class Pool:
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or 1+")
         by_time = kind is IMapUnorderedIterator
+        if (seeds := self._options.seeds) is not None:
+            func, iterable = seeds.function(func), _Numbered(iterable)
         mode = _ITEM if chunksize == 1 else _CHUNK
         job = self._core.job(func, mode, by_time, *self._options.terms)
         result = kind(self, job)
@@ -454,6 +459,9 @@ class Pool:
         length = len(iterable)  # type: ignore[arg-type]
         if length == 0:
             callback = error_callback = None
+        if (seeds := self._options.seeds) is not None:
+            func, iterable = seeds.function(func), _Numbered(iterable, mode == _STARRED_CHUNK)
+            mode = _CHUNK
         job = self._core.job(func, mode, False, *self._options.terms)
         result = self._result(MapResult(self, job, callback, error_callback), job)
         if chunksize is None:
@@ -545,6 +553,19 @@ def _iterator(iterable: Iterable[Any], job: Any) -> Any:
     except Exception as error:
         job.refuse(error)
         return None
+
+
+class _Numbered:
+    """The items as a seeded function wants them."""
+
+    def __init__(self, items: Iterable[Any], starred: bool = False) -> None:
+        self._items = items
+        self._starred = starred
+
+    def __iter__(self) -> Any:
+        from ._randomness import numbered
+
+        return numbered(iter(self._items), self._starred)
 
 
 def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
