@@ -1,6 +1,7 @@
 """Connections, listeners, the handshake."""
 
 import array
+import gc
 import os
 import socket
 import struct
@@ -158,6 +159,24 @@ class TestMessages:
             os.fstat(descriptor)
         with pytest.raises(BrokenPipeError):
             writer.send(1)
+
+    def test_a_collected_connection_is_closed_once(self):
+        """In a cycle it may be closed by its own end first, and then by that of whoever has it."""
+        keep = []
+
+        class Owner:
+            def __init__(self, conn):
+                self.conn = conn
+                conn.owner = self
+
+            def __del__(self):
+                keep.append(self.conn)
+
+        for conn in connection.Pipe():
+            Owner(conn)
+        del conn
+        gc.collect()
+        assert [conn.closed for conn in keep] == [True, True]
 
     def test_wrong_handles(self):
         with pytest.raises(ValueError, match="invalid handle"):

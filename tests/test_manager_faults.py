@@ -145,6 +145,20 @@ class TestAClientDies:
             assert shared[number][0] == number
         assert manager._number_of_objects() == 3
 
+    def test_the_server_keeps_no_thread_of_threads_that_have_ended(self, manager):
+        shared = manager.list()
+
+        def threads():
+            return len(os.listdir(f"/proc/{manager._process.pid}/task"))
+
+        before = threads()
+        for _ in range(20):
+            thread = threading.Thread(target=shared.append, args=(1,))
+            thread.start()
+            thread.join()
+        until(lambda: threads() <= before)
+        assert len(shared) == 20
+
     def test_a_parent_that_dies_before_its_child(self, manager):
         """The child's copies of the parent's connections must not keep the parent's references."""
         ctx = procession.get_context("fork")

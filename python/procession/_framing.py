@@ -51,8 +51,8 @@ class Connection:
         self._writable = writable
 
     def __del__(self) -> None:
-        if self._handle is not None:
-            self._close()
+        # The collector may have others look at it afterwards: it must know that it is closed.
+        self.close()
 
     def _check_readable(self) -> None:
         self.fileno()

@@ -8,6 +8,7 @@ gives back the session's references when the last of them ends, and where both a
 
 from __future__ import annotations
 
+import os
 from queue import Empty
 from types import SimpleNamespace
 
@@ -147,6 +148,8 @@ class Line:
         """The next message. Raises EOFError when the other end has gone, about a second later at the most."""
         self._number = None  # if it cannot be unpickled, the reply says so without a number
         self._number, obj = self._next()
+        if obj is None:
+            raise EOFError
         return obj
 
     def _next(self) -> tuple[int | None, Any]:
@@ -173,6 +176,19 @@ class AskingLine(Line):
 
     # Seconds that the reply to an interrupted call may still take.
     _CATCH_UP = 0.1
+
+    def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
+        super().__init__(conn, incoming, outgoing)
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, and let the server know at once; a child of fork closes its copy only."""
+        if not self._conn.closed and os.getpid() == self._pid:
+            self._put((0, None))
+        super().close()
 
     def send(self, obj: Any) -> None:
         """Send a request."""
