@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
@@ -186,6 +187,30 @@ class TestAClientDies:
         leave.set()
         assert connection.wait([grandchild], SECONDS)
         os.close(grandchild)
+
+    def test_many_of_them_at_any_moment(self, manager):
+        ours, alive = manager.list(), manager.Value("i", 0)
+
+        def work():
+            while True:
+                mine = [manager.list([number]) for number in range(3)]
+                ours.append(mine[0])
+                mine[1].extend(range(100))
+                alive.value = os.getpid()
+
+        draw = random.Random(1)
+        for _ in range(10):
+            clients = [child(work) for _ in range(3)]
+            pids = {client.pid for client in clients}
+            until(lambda pids=pids: alive.value in pids)
+            for client in clients:
+                time.sleep(draw.random() / 50)
+                client.kill()
+                client.join()
+        until(lambda: manager._number_of_objects() == 2)
+        ours.clear()
+        ours.append(1)
+        assert ours[:] == [1]
 
     def test_in_the_middle_of_a_call_with_a_lock(self, manager):
         """As in the standard library: the lock stays taken, any process may release it; the server serves on."""
