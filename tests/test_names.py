@@ -54,6 +54,7 @@ ADDED = {
 #: Parameters that we add, and why. Calls that give positions alone cannot meet them.
 ADDED_PARAMETERS = {
     "buffersize": "how far imap may run ahead of who takes the results",
+    "progress": "how far a call with many items is",
     "options": "a pool's limits, see `procession._pool_options`",
     "digest_name": "of 3.12, everywhere: how a peer proves itself",
     "on_error": "of 3.15, everywhere: what the fork server does about a module that it cannot import",

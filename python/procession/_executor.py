@@ -300,6 +300,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: Any = False,
     ) -> Iterator[_T]:
         """Return an iterator over `fn` of the items of all iterables, in their order.
 
@@ -307,6 +308,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             timeout: seconds from now in which all results must be there.
             chunksize: number of items that make one task.
             buffersize: number of tasks that may be under way or waiting to be taken; None: all items are taken at once.
+            progress: True for a bar on the terminal, or a callable that gets the number of items whose results were taken and of all; see
+                `procession._progress.progress`.
 
         Raises:
             TimeoutError: from the iterator: a result was not there in time.
@@ -342,7 +345,9 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             raise errors.pop()
         refill = None if buffersize is None else lambda: self._refill(job, source, size)
         results = _results(work, refill, end)
-        return results if plain else _flattened(results)
+        if not plain:
+            results = _flattened(results)
+        return _reported(results, progress, iterables) if progress else results
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
         """One more task, for one whose results were taken."""
@@ -455,6 +460,30 @@ def _value(job: Any, end: float | None) -> Any:
         raise _recognisable(value)
     finally:
         del outcome, value
+
+
+def _reported(
+    results: Iterator[Any], wanted: Any, iterables: tuple[Iterable[Any], ...]
+) -> Iterator[Any]:
+    from ._progress import progress
+
+    known = iterables and all(hasattr(items, "__len__") for items in iterables)
+    total = min(len(items) for items in iterables) if known else None  # type: ignore[arg-type]
+    bar = progress(wanted, total)
+    if bar is None:
+        return results
+
+    def reporting() -> Iterator[Any]:
+        done = 0
+        try:
+            for result in results:
+                done += 1
+                bar.report(done)
+                yield result
+        finally:
+            bar.finish(done)
+
+    return reporting()
 
 
 def _flattened(results: Iterator[list[Any]]) -> Iterator[Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 import types
 
 from ._errors import TimeoutError
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Any
+
+    from ._progress import Progress
 
 __all__: list[str] = []
 
@@ -32,6 +35,8 @@ class ApplyResult:
         self._error_callback = error_callback
         # Only when callbacks are to run before anybody hears of the value.
         self._event = threading.Event() if callback or error_callback else None
+        #: To be called when it has ended; None: it has, and they were.
+        self._waiters: list[Callable[[], object]] | None = []
         self._lock = threading.Lock()
 
     def _outcome(self) -> tuple[bool, Any]:
@@ -56,7 +61,55 @@ class ApplyResult:
             args = (type(error), error, error.__traceback__, threading.current_thread())
             threading.excepthook(threading.ExceptHookArgs(args))
         finally:
-            self._event.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let go who waits until callbacks were run, or never will be."""
+        assert self._event is not None
+        self._event.set()
+        with self._lock:
+            waiters, self._waiters = self._waiters or (), None
+            self._announced_job = None
+        for waiter in waiters:
+            waiter()
+
+    def _when_ended(self, waiter: Callable[[], object]) -> None:
+        """Have it called when the call has ended, by another thread, or now."""
+        with self._lock:
+            pool, job = self._pool, self._job
+            announced = self._event is not None
+            waiting = self._waiters is not None and (announced or job is not None)
+            if waiting:
+                self._waiters.append(waiter)  # type: ignore[union-attr]
+            if waiting and not announced:
+                self._event = threading.Event()
+                # Or it could be dropped, by who gets the value, before it is announced.
+                self._announced_job = job
+        if not waiting:
+            waiter()
+        elif not announced:
+            pool._result(self, job)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the value without holding up the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def wake() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def tell() -> None:
+            try:
+                loop.call_soon_threadsafe(wake)
+            except RuntimeError:
+                pass  # the loop was closed: nobody waits any more
+
+        self._when_ended(tell)
+        yield from ended
+        return self.get()
 
     def cancel(self) -> bool:
         """Stop the call: what of it has not begun never will, what runs is stopped, with its worker. It then fails with `TaskCancelled`.
@@ -108,11 +161,87 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, or the exception of the task that failed first."""
 
+    _progress: Progress | None = None
+
+    def _wait(self, timeout: float | None) -> bool:
+        bar, job = self._progress, self._job
+        if bar is None or job is None:
+            return super()._wait(timeout)
+        from ._progress import INTERVAL
+
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = INTERVAL if end is None else end - time.monotonic()
+            if super()._wait(max(0.0, min(left, INTERVAL))):
+                bar.finish(job.items_finished())
+                return True
+            bar.report(job.items_finished())
+            if left <= 0:
+                return False
+
     def _outcome(self) -> tuple[bool, Any]:
         return self._job.gather()
 
 
-class IMapIterator:
+class _Results:
+    """An iterator that an asynchronous program may ask too."""
+
+    _asked: Any = None
+    _progress: Progress | None = None
+    _items = 0
+
+    def __iter__(self) -> _Results:
+        return self
+
+    def __aiter__(self) -> _Results:
+        return self
+
+    async def __anext__(self) -> Any:
+        import asyncio
+
+        # What was asked for by somebody who was cancelled is the next one's.
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().run_in_executor(None, next, self, self)
+        try:
+            value = await asyncio.shield(self._asked)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._asked = None
+            raise
+        self._asked = None
+        if value is self:
+            raise StopAsyncIteration
+        return value
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next result, or raise what its task raised. TimeoutError if it is not there after `timeout` seconds."""
+        if self._progress is None:
+            return self._next(timeout)
+        try:
+            value = self._next(timeout)
+        except StopIteration:
+            self._progress.finish(self._items)
+            raise
+        except TimeoutError:
+            self._progress.report(self._items)
+            raise
+        except Exception:
+            self._items += 1
+            self._progress.report(self._items)
+            raise
+        self._items += 1
+        self._progress.report(self._items)
+        return value
+
+    def __next__(self, timeout: float | None = None) -> Any:
+        return self.next(timeout)
+
+    def _next(self, timeout: float | None) -> Any:
+        raise NotImplementedError
+
+
+class IMapIterator(_Results):
     """The results of `Pool.imap`, in the order of the arguments."""
 
     def __init__(self, pool: Any, job: Any) -> None:
@@ -137,15 +266,11 @@ class IMapIterator:
             if missing > 0 and self._feed is not None and not self._feed(missing):
                 self._feed = None
 
-    def __iter__(self) -> IMapIterator:
-        return self
-
     def cancel(self) -> bool:
         """Stop what is unfinished; see `AsyncResult.cancel`. The results of those tasks are then `TaskCancelled`."""
         return self._job.cancel() > 0
 
-    def next(self, timeout: float | None = None) -> Any:
-        """Return the next result, or raise what its task raised. TimeoutError if it is not there after `timeout` seconds."""
+    def _next(self, timeout: float | None) -> Any:
         self._refill()
         try:
             item = self._job.next(timeout)
@@ -160,8 +285,24 @@ class IMapIterator:
             return value
         raise value
 
-    __next__ = next
-
 
 class IMapUnorderedIterator(IMapIterator):
     """The results of `Pool.imap_unordered`, as they arrive."""
+
+
+class ChunkedResults(_Results):
+    """The results of tasks of several items each, item by item."""
+
+    def __init__(self, chunks: IMapIterator) -> None:
+        self._chunks = chunks
+        self._chunk: Any = iter(())
+
+    def cancel(self) -> bool:
+        """Stop what is unfinished; see `IMapIterator.cancel`."""
+        return self._chunks.cancel()
+
+    def _next(self, timeout: float | None) -> Any:
+        while True:
+            for value in self._chunk:
+                return value
+            self._chunk = iter(self._chunks.next(timeout))

@@ -106,6 +106,8 @@ class ThreadJob:
         self._order: deque[int] = deque()
         self._begun: set[int] = set()
         self._done: set[int] = set()
+        #: How many items each task has.
+        self._sizes: list[int] = []
         self._submitted = self._finished = self._taken = 0
         self._first_failure: _Outcome | None = None
         self._sealed = self._stopped = False
@@ -180,6 +182,14 @@ class ThreadJob:
         with self._changed:
             return self._submitted, self._finished
 
+    def count_items(self) -> None:
+        """They are counted anyway."""
+
+    def items_finished(self) -> int:
+        """How many items the finished tasks have."""
+        with self._changed:
+            return sum(self._sizes[number] for number in self._done if number < len(self._sizes))
+
     def stop(self, error: Callable[[], BaseException]) -> None:
         """Nothing more comes of this. The lock is held."""
         self._sealed = True
@@ -212,6 +222,7 @@ class ThreadJob:
             except Exception as error:
                 self.refuse(error)
                 return False
+            self._sizes.append(len(items))
             if chunksize == 0:
                 self.submit(lambda item=items[0]: func(item))  # type: ignore[misc]
             elif self._mode == 1:

@@ -17,7 +17,13 @@ from . import get_context, util
 from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._errors import TaskCancelled, TaskTimeout, WorkerDied
 from ._pool_options import Options
-from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool_results import (
+    ApplyResult,
+    ChunkedResults,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+)
 from ._pool_results import AsyncResult as AsyncResult
 from ._procession import PoolCore, usable_cpus
 from .reduction import ForkingPickler
@@ -344,13 +350,19 @@ class Pool:
         return self._result(ApplyResult(self, job, callback, error_callback), job)
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        progress: Any = False,
     ) -> list[Any]:
         """Return the list of `func(item)` for all items, in their order.
 
-        `chunksize` is the number of items that make one task; None: as many as suits the time they take.
+        `chunksize` is the number of items that make one task; None: as many as suits the time they take. `progress`: see
+        `procession._progress.progress`: True for a bar on the terminal, or a callable that gets the number of items done and of all.
         """
-        return self._map_async(func, iterable, _CHUNK, chunksize).get()
+        return self._map_async(func, iterable, _CHUNK, chunksize, progress=progress).get()
 
     def map_async(
         self,
@@ -359,18 +371,24 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: Any = False,
     ) -> MapResult:
         """As `map`, but return at once. The callback gets the whole list."""
-        return self._map_async(func, iterable, _CHUNK, chunksize, callback, error_callback)
+        return self._map_async(
+            func, iterable, _CHUNK, chunksize, callback, error_callback, progress
+        )
 
     def starmap(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        progress: Any = False,
     ) -> list[Any]:
         """As `map`, but each item holds the arguments of one call."""
-        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize).get()
+        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize, progress=progress).get()
 
     def starmap_async(
         self,
@@ -379,9 +397,13 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: Any = False,
     ) -> MapResult:
         """As `starmap`, but return at once. The callback gets the whole list."""
-        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize, callback, error_callback)
+        return self._map_async(
+            func, iterable, _STARRED_CHUNK, chunksize, callback, error_callback, progress
+        )
 
     def imap(
         self,
@@ -390,6 +412,7 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        progress: Any = False,
     ) -> Any:
         """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there.
 
@@ -397,7 +420,7 @@ class Pool:
         endless. None: all are put in line as fast as they come.
         """
         refusal = "Chunksize must be 1+, not {0:n}"
-        return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal)
+        return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal, progress)
 
     def imap_unordered(
         self,
@@ -406,10 +429,13 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
+        progress: Any = False,
     ) -> Any:
         """As `imap`, but the results come in the order in which they are done."""
         refusal = "Chunksize must be 1+, not {0!r}"
-        return self._imap(func, iterable, chunksize, buffersize, IMapUnorderedIterator, refusal)
+        return self._imap(
+            func, iterable, chunksize, buffersize, IMapUnorderedIterator, refusal, progress
+        )
 
     def _imap(
         self,
@@ -419,6 +445,7 @@ class Pool:
         buffersize: int | None,
         kind: type[IMapIterator],
         refusal: str,
+        progress: Any,
     ) -> Any:
         self._check_running()
         if chunksize < 1:
@@ -426,11 +453,15 @@ class Pool:
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or 1+")
         by_time = kind is IMapUnorderedIterator
+        total = len(iterable) if hasattr(iterable, "__len__") else None
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), _Numbered(iterable)
         mode = _ITEM if chunksize == 1 else _CHUNK
         job = self._core.job(func, mode, by_time, *self._options.terms)
         result = kind(self, job)
+        results = result if chunksize == 1 else ChunkedResults(result)
+        if progress:
+            results._progress = _progress(progress, total)
         size = 0 if chunksize == 1 else chunksize
         if buffersize is not None:
             if (iterator := _iterator(iterable, job)) is not None:
@@ -440,9 +471,7 @@ class Pool:
             # A list yields its items at once; what a generator does may take its time, and may want its results first.
             at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
             self._feed(iterable, job, lambda it, limit: job.feed(it, size, limit), at_once)
-        if chunksize == 1:
-            return result
-        return (item for chunk in result for item in chunk)
+        return results
 
     def _map_async(
         self,
@@ -452,6 +481,7 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        progress: Any = False,
     ) -> MapResult:
         self._check_running()
         if not hasattr(iterable, "__len__"):
@@ -464,6 +494,9 @@ class Pool:
             mode = _CHUNK
         job = self._core.job(func, mode, False, *self._options.terms)
         result = self._result(MapResult(self, job, callback, error_callback), job)
+        if progress:
+            result._progress = _progress(progress, length)
+            job.count_items()
         if chunksize is None:
             workers = len(self._pool) or self._processes
             feed = lambda iterator, limit: job.feed_map(iterator, length, workers, limit)  # noqa: E731
@@ -546,6 +579,12 @@ class Pool:
         self.terminate()
 
 
+def _progress(wanted: Any, total: int | None) -> Any:
+    from ._progress import progress
+
+    return progress(wanted, total)
+
+
 def _iterator(iterable: Iterable[Any], job: Any) -> Any:
     """`iter(iterable)`; None if that fails: then the job fails with what it raised."""
     try:
@@ -592,9 +631,7 @@ def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
         result = None
     # Terminated: nobody is called any more, but whoever waits is told.
     while cache:
-        event = cache.popitem()[1]._event
-        if event is not None:
-            event.set()
+        cache.popitem()[1]._tell()
 
 
 class ThreadPool(Pool):

@@ -1,8 +1,8 @@
 """Types of the pools: what a call returns follows from its function."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from typing_extensions import Self, Unpack
 
@@ -14,6 +14,8 @@ __all__ = ["Pool", "ThreadPool"]
 
 _R = TypeVar("_R")
 _A = TypeVar("_A")
+
+_Progress = bool | Literal["always"] | Callable[[int, int | None], object]
 
 INIT: Final = "INIT"
 RUN: Final = "RUN"
@@ -42,6 +44,7 @@ class ApplyResult(Generic[_R]):
     def successful(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> None: ...
     def get(self, timeout: float | None = None) -> _R: ...
+    def __await__(self) -> Generator[Any, None, _R]: ...
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
@@ -49,12 +52,20 @@ AsyncResult = ApplyResult
 
 class MapResult(ApplyResult[list[_R]]): ...
 
-class IMapIterator(Iterator[_R]):
-    def __init__(self, pool: Any, job: Any) -> None: ...
+class _Results(Iterator[_R]):
     def __iter__(self) -> Self: ...
-    def cancel(self) -> bool: ...
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> _R: ...
     def next(self, timeout: float | None = None) -> _R: ...
     def __next__(self, timeout: float | None = None) -> _R: ...
+
+class IMapIterator(_Results[_R]):
+    def __init__(self, pool: Any, job: Any) -> None: ...
+    def cancel(self) -> bool: ...
+
+class ChunkedResults(_Results[_R]):
+    def __init__(self, chunks: IMapIterator[Any]) -> None: ...
+    def cancel(self) -> bool: ...
 
 class IMapUnorderedIterator(IMapIterator[_R]): ...
 
@@ -85,7 +96,12 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[_R]: ...
     def map(
-        self, func: Callable[[_A], _R], iterable: Iterable[_A], chunksize: int | None = None
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int | None = None,
+        *,
+        progress: _Progress = False,
     ) -> list[_R]: ...
     def map_async(
         self,
@@ -94,12 +110,16 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: _Progress = False,
     ) -> MapResult[_R]: ...
     def starmap(
         self,
         func: Callable[..., _R],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        progress: _Progress = False,
     ) -> list[_R]: ...
     def starmap_async(
         self,
@@ -108,6 +128,8 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[_R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: _Progress = False,
     ) -> MapResult[_R]: ...
     def imap(
         self,
@@ -116,7 +138,8 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-    ) -> IMapIterator[_R]: ...
+        progress: _Progress = False,
+    ) -> IMapIterator[_R] | ChunkedResults[_R]: ...
     def imap_unordered(
         self,
         func: Callable[[_A], _R],
@@ -124,7 +147,8 @@ class Pool:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-    ) -> IMapIterator[_R]: ...
+        progress: _Progress = False,
+    ) -> IMapIterator[_R] | ChunkedResults[_R]: ...
     def resize(self, processes: int) -> None: ...
     def stats(self) -> PoolStats: ...
     def close(self) -> None: ...

@@ -13,6 +13,8 @@
 //!     def wait(self, timeout: float | None) -> bool: ...
 //!     def is_complete(self) -> bool: ...
 //!     def progress(self) -> tuple[int, int]: ...      # tasks submitted, tasks finished
+//!     def count_items(self) -> None: ...              # before it is fed: for items_finished
+//!     def items_finished(self) -> int: ...            # of the tasks that are finished
 //!     def outcome(self) -> tuple[bool, object]: ...   # of a call: success, value or exception. Once, when complete
 //!     def gather(self) -> tuple[bool, object]: ...    # of a map: success, list or the first exception. Once, when complete
 //!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
@@ -46,6 +48,8 @@ pub struct PoolJob {
     /// Errors of tasks that never came to be.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
+    /// How many items each task has, if somebody wants to know.
+    sizes: Mutex<Option<Vec<u32>>>,
     /// What `feed_map` has come to.
     cutter: Mutex<Option<Cutter>>,
     stopped: Arc<Mutex<Option<Py<PyAny>>>>,
@@ -126,6 +130,17 @@ impl PoolJob {
         self.job.progress()
     }
 
+    fn count_items(&self) {
+        *lock(&self.sizes) = Some(Vec::new());
+    }
+
+    fn items_finished(&self) -> u64 {
+        let sizes = lock(&self.sizes);
+        let sizes = sizes.as_deref().unwrap_or_default();
+        let size = |number: u64| sizes.get(number as usize).copied().map_or(0, u64::from);
+        self.job.weigh_finished(size)
+    }
+
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let item = self.job.take(0, deadline(Some(0.0)));
         match item.ok().flatten() {
@@ -196,6 +211,7 @@ impl PoolJob {
             by_time,
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
+            sizes: Mutex::default(),
             cutter: Mutex::default(),
             stopped,
         }
@@ -212,8 +228,16 @@ impl PoolJob {
             if self.job.is_sealed() {
                 return Ok(false);
             }
-            match next_task(&mut iterator, size()) {
-                Ok(Some(task)) => self.submit(&task)?,
+            let size = size();
+            let chunked = size > 0;
+            match next_task(&mut iterator, size) {
+                Ok(Some(task)) => {
+                    if let Some(sizes) = &mut *lock(&self.sizes) {
+                        let items = if chunked { task.len()? as u32 } else { 1 };
+                        sizes.push(items);
+                    }
+                    self.submit(&task)?;
+                }
                 Ok(None) => {
                     self.job.seal();
                     return Ok(false);

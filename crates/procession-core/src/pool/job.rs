@@ -202,6 +202,18 @@ impl Job {
         self.pool.with_job(self.key, |job| (job.submitted(), job.finished))
     }
 
+    /// What `weight` says of the finished tasks, summed up.
+    pub fn weigh_finished(&self, weight: impl Fn(u64) -> u64) -> u64 {
+        self.pool.with_job(self.key, |job| {
+            let later = job.items.iter().zip(job.base..);
+            let finished = later.filter(|(entry, _)| !matches!(entry, Entry::Waiting(_)));
+            (0..job.base)
+                .chain(finished.map(|(_, number)| number))
+                .map(weight)
+                .sum()
+        })
+    }
+
     /// Whether all tasks are finished and no more will come.
     pub fn is_complete(&self) -> bool {
         self.pool.with_job(self.key, |job| job.is_complete())
