@@ -308,7 +308,9 @@ fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
     } else if let Ok(dict) = obj.cast_exact::<PyDict>() {
         dict.len() <= PLAIN_OBJECTS as usize && dict.keys().iter().chain(dict.values().iter()).all(|item| plain(&item))
     } else if let Ok(set) = obj.cast_exact::<PySet>() {
-        set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
+        // Another thread may change it meanwhile, which ends the iteration with an error: the pickler shall say so.
+        let items = set.as_any().try_iter();
+        items.is_ok_and(|mut items| items.all(|item| item.is_ok_and(|item| plain(&item))))
     } else if let Ok(set) = obj.cast_exact::<PyFrozenSet>() {
         set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
     } else {

@@ -212,7 +212,14 @@ impl PoolCore {
     }
 
     fn terminate(&self, error: Py<PyAny>) {
-        lock(&self.error).get_or_insert(error);
+        let mut first = lock(&self.error);
+        let later = if first.is_some() {
+            Some(error)
+        } else {
+            first.replace(error)
+        };
+        drop(first);
+        drop(later); // after the lock: its end may run Python
         self.pool.terminate();
     }
 

@@ -21,7 +21,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
 /// How a function is applied to a task's arguments; `pool.py` knows the first three.
@@ -251,11 +251,16 @@ impl Functions {
 
 /// What a task printed is on its way before its result is: whatever then happens to the worker, it is not lost.
 fn flush(py: Python<'_>) {
-    for name in [c"stdout", c"stderr"] {
-        // SAFETY: the name is a C string; what is returned is borrowed from `sys`, or null.
-        let stream = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PySys_GetObject(name.as_ptr())) };
+    static SYS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let Ok(sys) = SYS.get_or_try_init(py, || py.import("sys").map(Bound::unbind)) else {
+        return;
+    };
+    for name in [intern!(py, "stdout"), intern!(py, "stderr")] {
         // A stream that is closed, missing or broken has nothing to lose.
-        let _ = stream.map(|stream| stream.call_method0(intern!(py, "flush")));
+        let _ = sys
+            .bind(py)
+            .getattr(name)
+            .and_then(|stream| stream.call_method0(intern!(py, "flush")));
     }
 }
 
