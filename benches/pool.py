@@ -1,6 +1,7 @@
 """The pool side by side with the standard library's: `python benches/pool.py [rounds] [start method]`.
 
-Rounds alternate between the two libraries, each in a fresh interpreter; printed are medians and how many times better procession is.
+Rounds alternate between the two libraries, each in a fresh interpreter; printed are medians, how many times better procession is, and what
+that should be at least (or, for procession's own figure, at most).
 """
 
 from __future__ import annotations
@@ -44,6 +45,18 @@ def skewed(pool, order):
     )
 
 
+def shifted(array):
+    return array + 1
+
+
+def arrays(pool, count=24):
+    """Arrays of 8 MB per second that went to a worker and came back."""
+    import numpy
+
+    array = numpy.ones(1 << 20)
+    return rate(count, lambda: [None for _ in pool.imap(shifted, (array for _ in range(count)))])
+
+
 def measure(library, method):
     module = __import__(library)
     context = module.get_context(method)
@@ -70,6 +83,11 @@ def measure(library, method):
                 20_000, lambda: [pool.map(trivial, range(1_000)) for _ in range(20)]
             ),
         }
+        try:
+            arrays(pool, 4)
+            results["arrays of 8 MB, there and back"] = arrays(pool)
+        except ImportError:
+            pass
         trips = []
         for _ in range(2_000):
             begin = time.perf_counter()
@@ -84,6 +102,19 @@ def measure(library, method):
     return results
 
 
+#: What is to be reached: (times better, at most).
+TARGETS = {
+    "map, chunksize 1": (6, None),
+    "imap": (6, None),
+    "imap_unordered": (6, None),
+    "apply_async each, then get": (6, None),
+    "map, default, 1,000,000": (1, None),
+    "map, default, 1,000": (1, None),
+    "arrays of 8 MB, there and back": (5, None),
+    "apply, median": (10, None),
+    "skewed up, of ideal": (None, 1.08),
+    "skewed down, of ideal": (None, 1.08),
+}
 UNITS = {"apply, median": "us", "apply, p99": "us", "Pool(2) to its first result": "ms"}
 
 
@@ -99,14 +130,20 @@ def main():
             command = [sys.executable, __file__, "1", library, method]
             run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
             figures[library].append(json.loads(run.stdout))
-    print(f"{'pool, ' + method:32} {LIBRARIES[0]:>16} {LIBRARIES[1]:>14} {'ratio':>8}")
+    print(
+        f"{'pool, ' + method:32} {LIBRARIES[0]:>16} {LIBRARIES[1]:>14} {'ratio':>8} {'target':>8}"
+    )
     for name in figures[LIBRARIES[0]][0]:
         theirs, ours = (
             statistics.median(one[name] for one in figures[library]) for library in LIBRARIES
         )
         unit = UNITS.get(name, "" if "ideal" in name else "/s")
         ratio = ours / theirs if unit == "/s" else theirs / ours
-        print(f"{name:32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ratio:7.2f}x")
+        times, at_most = TARGETS.get(name, (None, None))
+        target = f"{times}x" if times else f"<= {at_most}" if at_most else ""
+        print(
+            f"{name:32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ratio:7.2f}x {target:>8}"
+        )
 
 
 if __name__ == "__main__":
