@@ -78,6 +78,14 @@ struct Kept {
     function: Arc<Function>,
 }
 
+/// A call as it is sent.
+pub struct Call<'py> {
+    pub function: Option<Arc<Function>>,
+    /// How the function is applied; `None`: it is in the task.
+    pub mode: Option<Mode>,
+    pub task: Bound<'py, PyAny>,
+}
+
 type WorkerFigures = (u32, bool, u32, f64, f64, u64, u64);
 
 #[pymethods]
@@ -164,24 +172,10 @@ impl PoolCore {
         timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<PoolJob> {
-        let py = func.py();
+        let call = self.prepare(func, args, kwds)?;
         let terms = terms(false, timeout, retries);
-        let plain = args.is_exact_instance_of::<PyTuple>() && kwds.is_exact_instance_of::<PyDict>();
-        let mode = if kwds.cast::<PyDict>().is_ok_and(PyDictMethods::is_empty) {
-            Mode::Call
-        } else {
-            Mode::CallWithKeywords
-        };
-        let kept = if plain { self.keep(func, mode)? } else { None };
-        let shared = kept.is_some();
-        let job = self.start(kept.as_deref(), terms, func, shared.then_some(mode));
-        if !shared {
-            job.submit(PyTuple::new(py, [func, args, kwds])?.as_any())?;
-        } else if mode == Mode::Call {
-            job.submit(args)?;
-        } else {
-            job.submit(PyTuple::new(py, [args, kwds])?.as_any())?;
-        }
+        let job = self.start(call.function.as_deref(), terms, func, call.mode);
+        job.submit(&call.task)?;
         job.seal();
         Ok(job)
     }
@@ -251,6 +245,36 @@ impl PoolCore {
             mode,
             Arc::clone(&self.error),
         )
+    }
+
+    /// What a call sends: with a function that the pool keeps only its arguments, otherwise all.
+    pub fn prepare<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+        kwds: &Bound<'py, PyAny>,
+    ) -> PyResult<Call<'py>> {
+        let py = func.py();
+        if args.is_exact_instance_of::<PyTuple>() {
+            if let Ok(keywords) = kwds.cast_exact::<PyDict>() {
+                let mode = if keywords.is_empty() {
+                    Mode::Call
+                } else {
+                    Mode::CallWithKeywords
+                };
+                if let Some(function) = self.keep(func, mode)? {
+                    let task = match mode {
+                        Mode::Call => args.clone(),
+                        _ => PyTuple::new(py, [args, kwds])?.into_any(),
+                    };
+                    let (function, mode) = (Some(function), Some(mode));
+                    return Ok(Call { function, mode, task });
+                }
+            }
+        }
+        let task = PyTuple::new(py, [func, args, kwds])?.into_any();
+        let (function, mode) = (None, None);
+        Ok(Call { function, mode, task })
     }
 
     /// The function, as it lies in the pool; `None` for one that may be another thing the next time it is pickled.

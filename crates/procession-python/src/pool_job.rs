@@ -26,7 +26,7 @@ use crate::payload;
 use crate::pool::{catchable, helper, lock};
 use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
-use procession_core::pool::{Cutter, Death, Item, Job, Loss};
+use procession_core::pool::{Cutter, Death, Function, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -256,13 +256,15 @@ impl PoolJob {
     }
 
     pub fn submit(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.submit_packed(pack_task(task)?).map(drop)
+        self.submit_packed(None, pack_task(task)?).map(drop)
     }
 
-    pub fn submit_packed(&self, task: Packed<'_>) -> PyResult<u64> {
-        match task {
-            Ok(message) => self.job.submit(message).map_err(raise),
-            Err(error) => Ok(self.refuse(error)),
+    /// One more task, with a function of its own if one is given; its number.
+    pub fn submit_packed(&self, function: Option<&Function>, task: Packed<'_>) -> PyResult<u64> {
+        match (task, function) {
+            (Ok(message), None) => self.job.submit(message).map_err(raise),
+            (Ok(message), Some(function)) => self.job.submit_for(function, message).map_err(raise),
+            (Err(error), _) => Ok(self.refuse(error)),
         }
     }
 
@@ -276,25 +278,26 @@ impl PoolJob {
     }
 
     fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        self.open_call(py, self.func.bind(py), number, item)
+        self.open_call(self.func.bind(py), self.mode, number, item)
     }
 
     /// What became of task `number`, which called `func`.
     pub fn open_call<'py>(
         &self,
-        py: Python<'py>,
         func: &Bound<'py, PyAny>,
+        mode: Option<Mode>,
         number: u64,
         item: Item,
     ) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let py = func.py();
         let error = match item {
             Item::Done(message) => match payload::loads(py, message) {
                 Ok(value) => return Ok((true, value)),
                 Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,))?,
             },
             Item::Raised(message) => rebuild(py, message)?,
-            Item::Lost(Loss::Died(death)) => self.describe(func, number, None, *death)?,
-            Item::Lost(Loss::TimedOut(after, death)) => self.describe(func, number, Some(after), *death)?,
+            Item::Lost(Loss::Died(death)) => describe(func, mode, number, None, *death)?,
+            Item::Lost(Loss::TimedOut(after, death)) => describe(func, mode, number, Some(after), *death)?,
             Item::Lost(Loss::Cancelled) => helper(py, "_cancelled")?.call1((func, number))?,
             Item::Lost(Loss::Refused) => match lock(&self.refused).remove(&number) {
                 Some(error) => error.into_bound(py),
@@ -312,26 +315,24 @@ impl PoolJob {
     }
 }
 
-impl PoolJob {
-    /// The exception of a task whose worker died, or was stopped because the task ran for too long.
-    fn describe<'py>(
-        &self,
-        func: &Bound<'py, PyAny>,
-        number: u64,
-        after: Option<Duration>,
-        death: Death,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = func.py();
-        let arguments = death.arguments.map(|body| PyBytes::new(py, &body));
-        helper(py, "_worker_died")?.call1((
-            func,
-            self.mode.map(|mode| mode as u8),
-            number,
-            arguments,
-            after.map(|after| after.as_secs_f64()),
-            (death.pid, death.exitcode, death.out_of_memory, death.stack),
-        ))
-    }
+/// The exception of a task whose worker died, or was stopped because the task ran for too long.
+fn describe<'py>(
+    func: &Bound<'py, PyAny>,
+    mode: Option<Mode>,
+    number: u64,
+    after: Option<Duration>,
+    death: Death,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = func.py();
+    let arguments = death.arguments.map(|body| PyBytes::new(py, &body));
+    helper(py, "_worker_died")?.call1((
+        func,
+        mode.map(|mode| mode as u8),
+        number,
+        arguments,
+        after.map(|after| after.as_secs_f64()),
+        (death.pid, death.exitcode, death.out_of_memory, death.stack),
+    ))
 }
 
 /// A task to be submitted, or why it cannot be.

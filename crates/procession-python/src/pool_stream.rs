@@ -16,14 +16,16 @@
 use crate::common::{deadline, wait};
 use crate::pool::{lock, terms, PoolCore};
 use crate::pool_job::{pack_task, PoolJob};
+use crate::pool_worker::Mode;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyList;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 /// Calls under way, and the futures that stand for them.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolStream {
+    core: Py<PoolCore>,
     job: PoolJob,
     futures: Mutex<Futures>,
 }
@@ -37,14 +39,17 @@ struct Futures {
 struct Call {
     future: Py<PyAny>,
     func: Py<PyAny>,
+    mode: Option<Mode>,
 }
 
 #[pymethods]
 impl PoolStream {
     #[new]
-    fn new(py: Python<'_>, core: &PoolCore, timeout: Option<f64>, retries: u32) -> Self {
+    fn new(core: &Bound<'_, PoolCore>, timeout: Option<f64>, retries: u32) -> Self {
+        let terms = terms(true, timeout, retries);
         Self {
-            job: core.start(None, terms(true, timeout, retries), py.None().bind(py), None),
+            job: core.get().start(None, terms, core.py().None().bind(core.py()), None),
+            core: core.clone().unbind(),
             futures: Mutex::default(),
         }
     }
@@ -56,15 +61,16 @@ impl PoolStream {
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
     ) -> PyResult<Option<u64>> {
-        let task = pack_task(PyTuple::new(func.py(), [func, args, kwds])?.as_any())?;
-        let func = func.clone().unbind();
+        let call = self.core.get().prepare(func, args, kwds)?;
+        let task = pack_task(&call.task)?;
+        let (func, mode) = (func.clone().unbind(), call.mode);
         // Held across both, so that nobody finds the outcome before its future. Nothing in between runs Python.
         let mut futures = lock(&self.futures);
         if futures.closed {
             return Ok(None);
         }
-        let number = self.job.submit_packed(task)?;
-        futures.by_number.insert(number, Call { future, func });
+        let number = self.job.submit_packed(call.function.as_deref(), task)?;
+        futures.by_number.insert(number, Call { future, func, mode });
         Ok(Some(number))
     }
 
@@ -72,12 +78,12 @@ impl PoolStream {
         let batch = wait(py, || self.job.job.take_batch(limit.max(1), deadline(None)))?.unwrap_or_default();
         let outcomes = PyList::empty(py);
         for (number, item) in batch {
-            let Some(Call { future, func }) = lock(&self.futures).by_number.remove(&number) else {
+            let Some(Call { future, func, mode }) = lock(&self.futures).by_number.remove(&number) else {
                 continue;
             };
             let (success, value) = self
                 .job
-                .open_call(py, func.bind(py), number, item)
+                .open_call(func.bind(py), mode, number, item)
                 .unwrap_or_else(|error| (false, error.into_value(py).into_bound(py).into_any()));
             outcomes.append((future, success, value))?;
         }

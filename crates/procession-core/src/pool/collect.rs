@@ -26,7 +26,7 @@ impl Inner {
         look(book.job(key))
     }
 
-    pub fn submit(&self, key: u32, arguments: Message) -> Result<u64> {
+    pub fn submit(&self, key: u32, function: u32, arguments: Message) -> Result<u64> {
         let mut book = self.lock();
         if self.view.finished() > 0 {
             self.collect(&mut book, 0);
@@ -37,7 +37,7 @@ impl Inner {
         let terms = book.job(key).terms;
         let spare = (terms.retries > 0).then(|| arguments.duplicate()).transpose()?;
         let item = book.job(key).submitted();
-        let index = self.put_in_line(&mut book, key, item, arguments)?;
+        let index = self.put_in_line(&mut book, (key, item, function), arguments)?;
         book.add(key, Entry::Waiting(index));
         if let Some(message) = spare {
             let left = terms.retries;
@@ -51,11 +51,18 @@ impl Inner {
         Ok(item)
     }
 
-    /// Put a task at the line's end; its slot.
-    pub fn put_in_line(&self, book: &mut Book, job: u32, item: u64, arguments: Message) -> Result<u32> {
-        let (index, generation) = book.table.take(&self.view, Use::Task { job, item })?;
+    /// Put a task (of this job, this number, with this function of its own if it is not 0) at the line's end; its slot.
+    pub fn put_in_line(&self, book: &mut Book, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
+        let (job, item, function) = task;
+        let (index, generation) = book.table.take(&self.view, Use::Task { job, item, function })?;
         let slot = self.view.slot(index)?;
-        slot.aux.store(book.job(job).function, Relaxed);
+        let function = if function == 0 {
+            book.job(job).function
+        } else {
+            function
+        };
+        book.table.count_user(book.table.own_function(index), 1);
+        slot.aux.store(function, Relaxed);
         slot.envelope.post(arguments);
         book.table.enter_line(index);
         let tail = std::mem::replace(&mut book.tail, index);
@@ -186,6 +193,7 @@ impl Inner {
         let withdrawn = pending.is_some_and(|state| slot.swap(state, State::of(Status::Free, generation, None)));
         if withdrawn {
             slot.envelope.discard();
+            self.leave_function(book, book.table.own_function(index));
             book.table.give_back_later(index);
         }
         withdrawn
@@ -234,7 +242,7 @@ impl Inner {
 
     /// Take note of one finished task.
     pub fn note(&self, book: &mut Book, index: u32) {
-        let (Use::Task { job, item }, generation) = book.table.get(index) else {
+        let (Use::Task { job, item, .. }, generation) = book.table.get(index) else {
             return;
         };
         let Ok(slot) = self.view.slot(index) else {
@@ -258,6 +266,7 @@ impl Inner {
     pub fn release(&self, book: &mut Book, index: u32) {
         if let Ok(slot) = self.view.slot(index) {
             slot.envelope.discard();
+            self.leave_function(book, book.table.own_function(index));
             slot.store(State::of(Status::Free, book.table.get(index).1, None));
             if self.view.pass(index).is_ok() {
                 book.table.give_back(index);

@@ -274,7 +274,7 @@ impl Inner {
 
     /// The task that the dead `owner` had noted down: lost if it still ran, finished if it only had not told yet.
     fn bury_task(&self, book: &mut Book, index: u32, owner: Owner, hand: &Hand, death: Death) -> bool {
-        let (Use::Task { job, item }, generation) = book.table.get(index) else {
+        let (Use::Task { job, item, function }, generation) = book.table.get(index) else {
             return false;
         };
         let Ok(slot) = self.view.slot(index) else {
@@ -285,7 +285,7 @@ impl Inner {
             .filter(|state| state.generation == generation && state.owner == owner.to_bits());
         let loss = match state.map(|state| state.status) {
             Some(Status::Running) => {
-                if self.try_again(book, job, item) {
+                if self.try_again(book, job, item, function) {
                     self.release(book, index);
                     return true;
                 }
@@ -314,7 +314,7 @@ impl Inner {
     }
 
     /// Put a task whose worker died back in line, if its job's terms allow it.
-    fn try_again(&self, book: &mut Book, key: u32, item: u64) -> bool {
+    fn try_again(&self, book: &mut Book, key: u32, item: u64, function: u32) -> bool {
         let Some(job) = &mut book.jobs[key as usize] else {
             return false;
         };
@@ -330,7 +330,7 @@ impl Inner {
         } else {
             spare.message.duplicate().ok()
         };
-        let Some(Ok(index)) = message.map(|message| self.put_in_line(book, key, item, message)) else {
+        let Some(Ok(index)) = message.map(|message| self.put_in_line(book, (key, item, function), message)) else {
             return false;
         };
         if let Some(entry) = book.job(key).entry(item) {

@@ -2,7 +2,7 @@
 
 use super::collect::Withdrawn;
 use super::crew::Death;
-use super::parent::Inner;
+use super::parent::{Function, Inner};
 use crate::channel::{Incoming, Message};
 use crate::{Deadline, Result, WaitError};
 use std::collections::{HashMap, VecDeque};
@@ -154,7 +154,12 @@ impl Job {
 
     /// One more task; its number.
     pub fn submit(&self, arguments: Message) -> Result<u64> {
-        self.pool.submit(self.key, arguments)
+        self.pool.submit(self.key, 0, arguments)
+    }
+
+    /// One more task, with a function of its own; its number.
+    pub fn submit_for(&self, function: &Function, arguments: Message) -> Result<u64> {
+        self.pool.submit(self.key, function.index, arguments)
     }
 
     /// Count a task that could not even be packed: its item is [`Loss::Refused`]; its number.

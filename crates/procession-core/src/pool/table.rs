@@ -13,6 +13,8 @@ pub(super) enum Use {
     Task {
         job: u32,
         item: u64,
+        /// The function that it has of its own, not of its job; 0 = none.
+        function: u32,
     },
     /// A function, and how many refer to it.
     Function {
@@ -95,6 +97,14 @@ impl Table {
     pub fn give_back(&mut self, index: u32) {
         self.entries[index as usize].used = Use::Free;
         self.free.push(index);
+    }
+
+    /// The function that the task in this slot has of its own; 0 = none.
+    pub fn own_function(&self, index: u32) -> u32 {
+        match self.get(index).0 {
+            Use::Task { function, .. } => function,
+            _ => 0,
+        }
     }
 
     /// Give a slot back that may still be in line: once the line's head is at it or beyond.

@@ -604,7 +604,8 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
     let pool = Pool::new().unwrap();
     let function = pool.function(message(&[3])).unwrap();
     let slot = pool.inner_view().slot(function.index).unwrap();
-    let is_there = || slot.load().is_some_and(|state| state.status == Status::Function);
+    let holds = |slot: &super::shared::Slot| slot.load().is_some_and(|state| state.status == Status::Function);
+    let is_there = || holds(slot);
     let jobs = [0, 1].map(|_| pool.job(Some(&function), Terms::default()));
     for job in &jobs {
         submit_all(job, [[0, 5]]);
@@ -616,6 +617,19 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
         assert_eq!(done(job.take(0, soon()).unwrap()), [15]);
     }
     assert!(!is_there());
+    // A task can have one of its own, also of a job that has none.
+    let (job, function) = (pool.job(None, BY_TIME), pool.function(message(&[7])).unwrap());
+    let slot = pool.inner_view().slot(function.index).unwrap();
+    job.submit_for(&function, message(&[4, 5])).unwrap();
+    job.submit(message(&[0, 5])).unwrap();
+    job.submit_for(&function, message(&[0, 5])).unwrap();
+    job.seal();
+    drop(function);
+    assert_eq!(job.cancel_one(2).pending, 1);
+    assert!(holds(slot));
+    assert_eq!(done(job.take(0, soon()).unwrap()), [35]);
+    assert_eq!(done(job.take(1, soon()).unwrap()), [10]);
+    assert!(!holds(slot));
     dismiss(&pool, &crew);
 }
 
