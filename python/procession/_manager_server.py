@@ -115,7 +115,8 @@ class Server:
             except (AuthenticationError, EOFError, OSError) as error:
                 util.info("refused a connection: %s", error)
                 # Out of descriptors or memory, or the listener was closed: that does not change by asking at once again.
-                ours = getattr(error, "errno", None) in _NOT_THE_PEERS_FAULT
+                closed = self.listener._listener is None
+                ours = closed or getattr(error, "errno", None) in _NOT_THE_PEERS_FAULT
                 if ours and self.stop_event.wait(0.1):
                     return
                 continue
