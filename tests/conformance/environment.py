@@ -27,6 +27,12 @@ def ask(python: str | pathlib.Path, expression: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def write(path: pathlib.Path, text: str) -> None:
+    """Write a file, unless it is right already: another run may be reading it."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 def build(python: str) -> None:
     """Build the extension for an interpreter, into the package's folder."""
     package = ROOT / "python" / "procession"
@@ -62,7 +68,7 @@ def prepare(python: str, standard: bool) -> str:
     if not site.exists():
         subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
     for method in METHODS:
-        (site / f"conformance_{method}.py").write_text(CASES.format(method=method))
+        write(site / f"conformance_{method}.py", CASES.format(method=method))
     lines = [str(HERE)]
     if not standard:
         build(python)
@@ -72,5 +78,5 @@ def prepare(python: str, standard: bool) -> str:
             print("cloudpickle is not installed here: the suite runs without it")
         elif not (site / "cloudpickle").exists():
             (site / "cloudpickle").symlink_to(pathlib.Path(pickler.origin).parent)
-    (site / "conformance.pth").write_text("\n".join(lines) + "\n")
+    write(site / "conformance.pth", "\n".join(lines) + "\n")
     return str(venv / "bin" / "python")

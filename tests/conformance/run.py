@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--pattern", default="*", help="which tests, e.g. 'With*Queue.test_[pg]*'")
     parser.add_argument("--repeat", type=int, default=1, help="runs, each of which must pass")
     parser.add_argument("--jobs", type=int, default=1, help="test classes at the same time")
-    parser.add_argument("--limit", type=float, default=150, help="seconds that a class may take")
+    parser.add_argument("--limit", type=float, default=300, help="seconds that a class may take")
     parser.add_argument("--all", action="store_true", help="also what skips.txt excuses")
     parser.add_argument("--standard", action="store_true", help="test the standard library instead")
     parser.add_argument("--verbose", action="store_true", help="print the output of failures")
