@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import pickle
 import select
 import threading
+import weakref
 
 import pytest
 
 import procession
-from procession import connection
+from procession import connection, queues
 
 ctx = procession.get_context("fork")
 
@@ -180,3 +182,24 @@ def test_a_worker_of_the_standard_executor_that_dies_is_noticed(method):
         pytest.raises(concurrent.futures.process.BrokenProcessPool),
     ):
         executor.submit(os._exit, 3).result(60)
+
+
+class Quiet(queues.Queue):
+    def _on_queue_feeder_error(self, e, obj):
+        self.error = e
+
+
+def test_an_error_that_a_queue_keeps_does_not_keep_the_callers_frames():
+    class Local:
+        pass
+
+    def put_with_local() -> weakref.ref:
+        local = Local()
+        queue.put(threading.Lock())
+        return weakref.ref(local)
+
+    queue = Quiet(ctx=ctx)
+    gone = put_with_local()
+    gc.collect()
+    assert isinstance(queue.error, TypeError)
+    assert gone() is None

@@ -27,7 +27,7 @@ def amend(module: ModuleType) -> None:
 
 def _amend_queues(module: ModuleType) -> None:
     def put_failed(self: Any, error: Exception, obj: object) -> None:
-        self._on_queue_feeder_error(error, obj)
+        self._give_up(error, obj)
 
     module.Queue._put_failed = put_failed
     for cls in (module.Queue, module.SimpleQueue):

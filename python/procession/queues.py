@@ -57,10 +57,17 @@ class Queue(_procession.Queue, _Parts):
         """
         if type(self)._on_queue_feeder_error is Queue._on_queue_feeder_error:
             raise error
+        self._give_up(error, obj)
+
+    def _give_up(self, error: BaseException | None, obj: object) -> None:
         self._on_queue_feeder_error(error, obj)
+        # The frames lead to the caller of `put` and all that it holds: who keeps the error shall not keep that.
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__context__
 
     @staticmethod
-    def _on_queue_feeder_error(e: Exception, obj: object) -> None:
+    def _on_queue_feeder_error(e: Any, obj: object) -> None:
         import traceback
 
         traceback.print_exception(e)

@@ -69,6 +69,7 @@ class Report(unittest.TextTestResult):
     results: str
 
     def _say(self, test: unittest.TestCase, status: str) -> None:
+        test = getattr(test, "test_case", test)  # of a part of a test
         # What stands for a class or module whose setting up failed or was skipped has no method: it speaks for all.
         with open(self.results, "a") as file:
             file.write(f"{getattr(test, '_testMethodName', '*')}\t{status}\n")
