@@ -64,6 +64,17 @@ pub enum Error {
         /// How it ended.
         how: JoinError,
     },
+    /// A task took longer than [`Pool::task_timeout`](crate::Pool::task_timeout) allows; its worker was stopped, and nothing else.
+    #[error("a task ran for more than {limit:?}, and its worker {pid} was stopped")]
+    TaskTimedOut {
+        /// The limit.
+        limit: std::time::Duration,
+        /// The worker's process.
+        pid: i32,
+    },
+    /// The task was cancelled.
+    #[error("the task was cancelled")]
+    Cancelled,
     /// The pool was terminated before the task was done.
     #[error("the pool was terminated before the task was done")]
     Terminated,

@@ -1,22 +1,19 @@
 //! A pool of worker processes.
 
-use crate::error::wait;
-use crate::patience::patiently;
+use crate::pool_results::{AsyncResult, Imap, MapResult};
 use crate::pool_worker::{function, work};
 use crate::{wire, Builder, Error, JoinError, JoinHandle, Result};
-use procession_core::pool::{Cutter, Death, Item, Job, Loss, Pool as Core, Terms};
-use procession_core::Deadline;
+use procession_core::pool::{Cutter, Death, Job, Overdue, Pool as Core, Terms};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Results of [`imap`](Pool::imap) that may be under way, for each worker.
 const AHEAD: u64 = 64;
-/// How long workers have to follow SIGTERM when the pool is terminated.
+/// How long workers have to follow SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
 /// Workers in a row that end before they are ready: then it is no use to start more.
 const FAILURES: u32 = 20;
@@ -37,12 +34,12 @@ const FAILURES: u32 = 20;
 pub struct Pool {
     crew: Arc<Crew>,
     watch: Mutex<Option<thread::JoinHandle<()>>>,
+    terms: Terms,
 }
 
 /// What the pool and the thread that watches its workers share.
 struct Crew {
     core: Core,
-    size: usize,
     builder: Builder,
     hands: Mutex<Hands>,
 }
@@ -50,6 +47,8 @@ struct Crew {
 #[derive(Default)]
 struct Hands {
     all: Vec<Hand>,
+    /// How many workers there shall be.
+    size: usize,
     /// Workers started so far: their numbers.
     started: u32,
     /// Workers in a row that ended before they were ready.
@@ -61,6 +60,40 @@ struct Hands {
 struct Hand {
     place: u32,
     handle: JoinHandle<()>,
+    /// It leaves after its task, and is not replaced.
+    leaving: bool,
+    /// It was told to end: when SIGKILL comes.
+    ending: Option<Instant>,
+}
+
+/// What a pool has done and is doing: see [`Pool::stats`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Tasks that came to an end, good or bad. A task is one item, or several of a [`map`](Pool::map).
+    pub done: u64,
+    /// Tasks in line.
+    pub queued: u64,
+    /// Tasks that workers are at.
+    pub running: u64,
+    /// The workers.
+    pub workers: Vec<WorkerStats>,
+}
+
+/// What a worker has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Its process.
+    pub pid: i32,
+    /// Whether it is at a task.
+    pub running: bool,
+    /// Tasks done.
+    pub tasks: u32,
+    /// Time at tasks.
+    pub busy: Duration,
+    /// Time between tasks.
+    pub idle: Duration,
 }
 
 impl Pool {
@@ -76,13 +109,16 @@ impl Pool {
         }
         let crew = Arc::new(Crew {
             core: Core::new()?,
-            size,
             builder,
-            hands: Mutex::default(),
+            hands: Mutex::new(Hands {
+                size,
+                ..Hands::default()
+            }),
         });
         let pool = Self {
             crew: Arc::clone(&crew),
             watch: Mutex::default(),
+            terms: Terms::default(),
         };
         crew.populate(&mut crew.lock())?;
         let watch = thread::Builder::new().name("pool-watch".into());
@@ -93,11 +129,83 @@ impl Pool {
         Ok(pool)
     }
 
-    fn job<A, R>(&self, f: fn(A) -> R) -> Result<Job>
-    where
-        A: DeserializeOwned,
-        R: Serialize,
-    {
+    /// From now on an item that a worker is at for longer than `limit` fails with [`Error::TaskTimedOut`]; the worker is stopped and replaced.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// fn sleep(seconds: u64) {
+    ///     std::thread::sleep(Duration::from_secs(seconds));
+    /// }
+    /// let pool = procession::Pool::new(2)?.task_timeout(Duration::from_millis(100));
+    /// assert!(matches!(pool.apply(sleep, 60), Err(procession::Error::TaskTimedOut { .. })));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[must_use]
+    pub fn task_timeout(mut self, limit: Duration) -> Self {
+        self.terms.timeout = Some(limit);
+        self
+    }
+
+    /// From now on an item whose worker dies is tried again, up to `times` times, before it fails with [`Error::WorkerDied`].
+    #[must_use]
+    pub fn retries(mut self, times: u32) -> Self {
+        self.terms.retries = times;
+        self
+    }
+
+    /// Change the number of workers. Those too many leave after their task, idle ones first.
+    pub fn resize(&self, size: usize) -> Result<()> {
+        if size == 0 {
+            return Err(Error::Invalid("number of processes must be at least 1"));
+        }
+        let mut hands = self.running()?;
+        hands.size = size;
+        hands.all.sort_by_key(|hand| self.crew.core.is_busy(hand.place));
+        let staying = hands.all.iter().filter(|hand| !hand.leaving).count();
+        for hand in hands
+            .all
+            .iter_mut()
+            .filter(|hand| !hand.leaving)
+            .take(staying.saturating_sub(size))
+        {
+            hand.leaving = true;
+            self.crew.core.dismiss(hand.place);
+        }
+        self.crew.populate(&mut hands)?;
+        // The watch shall look at the new ones.
+        self.crew.core.notice().set();
+        Ok(())
+    }
+
+    /// What the pool has done and is doing.
+    pub fn stats(&self) -> PoolStats {
+        let hands = self.crew.lock();
+        let stats = self.crew.core.stats();
+        let pid = |place| {
+            hands
+                .all
+                .iter()
+                .find(|hand| hand.place == place)
+                .map(|hand| hand.handle.pid())
+        };
+        let workers = stats.workers.into_iter().filter_map(|worker| {
+            Some(WorkerStats {
+                pid: pid(worker.place)?,
+                running: worker.running,
+                tasks: worker.tasks,
+                busy: worker.busy,
+                idle: worker.idle,
+            })
+        });
+        PoolStats {
+            done: stats.done,
+            queued: stats.queued,
+            running: stats.running,
+            workers: workers.collect(),
+        }
+    }
+
+    fn running(&self) -> Result<MutexGuard<'_, Hands>> {
         if !self.crew.core.is_mine() {
             return Err(Error::Invalid(
                 "this pool belongs to another process: make one of your own",
@@ -107,8 +215,17 @@ impl Pool {
         if hands.closed || hands.terminated {
             return Err(Error::Invalid("Pool not running"));
         }
+        Ok(hands)
+    }
+
+    fn job<A, R>(&self, f: fn(A) -> R) -> Result<Job>
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        let _hands = self.running()?;
         let function = self.crew.core.function(function(f)?)?;
-        Ok(self.crew.core.job(Some(&function), Terms::default()))
+        Ok(self.crew.core.job(Some(&function), self.terms))
     }
 
     /// `f(argument)`, called in a worker.
@@ -149,10 +266,13 @@ impl Pool {
     {
         let job = self.job(f)?;
         let items: Vec<A> = items.into_iter().collect();
-        let mut cutter = Cutter::new(items.len() as u64, self.crew.size);
+        // Where an item may be stopped or tried again, it is not to take others along.
+        let alone = self.terms.timeout.is_some() || self.terms.retries > 0;
+        let mut cutter = Cutter::new(items.len() as u64, self.crew.lock().size);
         let mut rest = items.as_slice();
         while !rest.is_empty() {
-            let size = usize::try_from(cutter.next(&job)).unwrap_or(usize::MAX).min(rest.len());
+            let size = if alone { 1 } else { cutter.next(&job) };
+            let size = usize::try_from(size).unwrap_or(usize::MAX).min(rest.len());
             let (task, behind) = rest.split_at(size);
             job.submit(wire::pack(&task)?)?;
             rest = behind;
@@ -169,15 +289,9 @@ impl Pool {
         R: Serialize + DeserializeOwned,
         I: IntoIterator<Item = A>,
     {
-        let mut imap = Imap {
-            job: self.job(f)?,
-            items: Some(items.into_iter()),
-            ahead: AHEAD * self.crew.size as u64,
-            taken: 0,
-            result: PhantomData,
-        };
-        imap.feed()?;
-        Ok(imap)
+        let job = self.job(f)?;
+        let ahead = AHEAD * self.crew.lock().size as u64;
+        Imap::new(job, items.into_iter(), ahead)
     }
 
     /// Take no more work; workers end when all is done.
@@ -214,7 +328,7 @@ impl Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = self.crew.size;
+        let size = self.crew.lock().size;
         f.debug_struct("Pool").field("size", &size).finish_non_exhaustive()
     }
 }
@@ -235,13 +349,18 @@ impl Crew {
 
     /// Bring the number of workers up to the pool's size.
     fn populate(&self, hands: &mut Hands) -> Result<()> {
-        while hands.all.len() < self.size {
+        while hands.all.iter().filter(|hand| !hand.leaving).count() < hands.size {
             let place = self.core.enlist()?;
             hands.started += 1;
             let name = format!("{}-{}", self.builder.name_or("PoolWorker"), hands.started);
             let builder = self.builder.clone().name(name).daemon(true);
             match builder.spawn(work, (self.core.handle().to_bits(), place)) {
-                Ok(handle) => hands.all.push(Hand { place, handle }),
+                Ok(handle) => hands.all.push(Hand {
+                    place,
+                    handle,
+                    leaving: false,
+                    ending: None,
+                }),
                 Err(error) => {
                     self.core.bury(place, Death::default())?;
                     return Err(error);
@@ -256,6 +375,7 @@ impl Crew {
         loop {
             let mut hands = self.lock();
             self.bury(&mut hands);
+            let pause = self.stop_overdue(&mut hands);
             let over = hands.terminated || !self.core.needs_workers();
             if over && hands.all.is_empty() {
                 return;
@@ -273,12 +393,36 @@ impl Crew {
                 .collect();
             let terminated = hands.terminated;
             drop(hands);
-            if !self.core.notice().wait(&sentinels, terminated.then_some(GRACE)) && terminated {
+            let pause = if terminated { Some(GRACE) } else { pause };
+            if !self.core.notice().wait(&sentinels, pause) && terminated {
                 for hand in &self.lock().all {
                     let _ = hand.handle.kill();
                 }
             }
         }
+    }
+
+    /// Stop the workers whose tasks shall not go on. In how long to look again, if nothing happens before.
+    fn stop_overdue(&self, hands: &mut Hands) -> Option<Duration> {
+        let Overdue { places, again } = self.core.overdue();
+        let now = Instant::now();
+        let mut pause = again;
+        for hand in &mut hands.all {
+            if places.contains(&hand.place) {
+                // What cannot be told any more has ended.
+                let _ = hand.handle.terminate();
+                hand.ending = Some(now + GRACE);
+            }
+            let Some(end) = hand.ending else { continue };
+            let left = end.saturating_duration_since(now);
+            if left.is_zero() {
+                let _ = hand.handle.kill();
+                hand.ending = None;
+            } else {
+                pause = Some(pause.map_or(left, |pause| pause.min(left)));
+            }
+        }
+        pause
     }
 
     fn bury(&self, hands: &mut Hands) {
@@ -287,7 +431,7 @@ impl Crew {
             .partition(|hand| hand.handle.is_finished());
         hands.all = all;
         let ended: Vec<Hand> = ended;
-        for Hand { place, handle } in ended {
+        for Hand { place, handle, .. } in ended {
             let ready = self.core.is_ready(place);
             hands.failures = if ready { 0 } else { hands.failures + 1 };
             let pid = handle.pid();
@@ -309,189 +453,4 @@ impl Crew {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What became of a task's items.
-fn open<R: DeserializeOwned>(item: Option<Item>) -> Result<Vec<R>> {
-    match item {
-        Some(Item::Done(message)) => wire::unpack(&message),
-        Some(Item::Raised(message)) => Err(match wire::unpack(&message)? {
-            Ok((message, location, backtrace)) => Error::Join(JoinError::Panicked {
-                message,
-                location,
-                backtrace,
-            }),
-            Err(lost) => Error::Join(JoinError::Lost(lost)),
-        }),
-        Some(Item::Lost(Loss::Died(death))) => Err(Error::WorkerDied {
-            pid: death.pid,
-            how: if death.exitcode < 0 {
-                JoinError::Signaled(-death.exitcode)
-            } else {
-                JoinError::Exited(death.exitcode)
-            },
-        }),
-        Some(Item::Lost(_)) => Err(Error::Terminated),
-        None => Err(Error::Invalid("the result was taken already")),
-    }
-}
-
-/// Results of a [`map`](Pool::map) to come.
-pub struct MapResult<R> {
-    job: Job,
-    result: PhantomData<fn() -> R>,
-}
-
-impl<R> fmt::Debug for MapResult<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ready = self.is_ready();
-        f.debug_struct("MapResult")
-            .field("ready", &ready)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<R> MapResult<R> {
-    fn new(job: Job) -> Self {
-        Self {
-            job,
-            result: PhantomData,
-        }
-    }
-
-    /// Whether all is done, well or not.
-    pub fn is_ready(&self) -> bool {
-        self.job.is_complete()
-    }
-
-    /// Wait until all is done.
-    pub fn wait(&self) {
-        // What could go wrong is told by `get`.
-        let _ = patiently(|| self.job.wait(Deadline::Never));
-    }
-
-    /// Wait at most `timeout`; whether all is done.
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let deadline = Deadline::after(timeout);
-        patiently(|| self.job.wait(deadline)).is_ok()
-    }
-}
-
-impl<R: DeserializeOwned> MapResult<R> {
-    /// The results, in the order of the items, when all is done.
-    pub fn get(self) -> Result<Vec<R>> {
-        self.fetch(Deadline::Never)
-    }
-
-    /// As [`get`](Self::get), but [`Error::TimedOut`] after `timeout`: then it may be tried again.
-    pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<R>> {
-        self.fetch(Deadline::after(timeout))
-    }
-
-    fn fetch(&self, deadline: Deadline) -> Result<Vec<R>> {
-        patiently(|| self.job.wait(deadline))?;
-        let take = |number| open(patiently(|| self.job.take(number, Deadline::Now))?);
-        if let Some(failed) = self.job.first_failure() {
-            return take(failed);
-        }
-        let mut results = Vec::new();
-        for number in 0..self.job.progress().0 {
-            results.append(&mut take(number)?);
-        }
-        Ok(results)
-    }
-}
-
-/// The result of an [`apply_async`](Pool::apply_async) to come.
-#[derive(Debug)]
-pub struct AsyncResult<R>(MapResult<R>);
-
-impl<R> AsyncResult<R> {
-    /// Whether the call has ended, well or not.
-    pub fn is_ready(&self) -> bool {
-        self.0.is_ready()
-    }
-
-    /// Wait until it has ended.
-    pub fn wait(&self) {
-        self.0.wait();
-    }
-
-    /// Wait at most `timeout`; whether it has ended.
-    pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.0.wait_timeout(timeout)
-    }
-}
-
-impl<R: DeserializeOwned> AsyncResult<R> {
-    /// The result, when it is there.
-    pub fn get(self) -> Result<R> {
-        only(self.0.get()?)
-    }
-
-    /// As [`get`](Self::get), but [`Error::TimedOut`] after `timeout`: then it may be tried again.
-    pub fn get_timeout(&self, timeout: Duration) -> Result<R> {
-        only(self.0.get_timeout(timeout)?)
-    }
-}
-
-fn only<R>(results: Vec<R>) -> Result<R> {
-    results
-        .into_iter()
-        .next()
-        .ok_or(Error::Invalid("the result was taken already"))
-}
-
-/// The results of an [`imap`](Pool::imap).
-pub struct Imap<I, R> {
-    job: Job,
-    items: Option<I>,
-    ahead: u64,
-    taken: u64,
-    result: PhantomData<fn() -> R>,
-}
-
-impl<I, R> fmt::Debug for Imap<I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap")
-            .field("taken", &self.taken)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
-    fn feed(&mut self) -> Result<()> {
-        while let Some(items) = self
-            .items
-            .as_mut()
-            .filter(|_| self.job.progress().0 < self.taken + self.ahead)
-        {
-            if let Some(item) = items.next() {
-                self.job.submit(wire::pack(&[item].as_slice())?)?;
-            } else {
-                self.items = None;
-                self.job.seal();
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<A: Serialize, I: Iterator<Item = A>, R: DeserializeOwned> Iterator for Imap<I, R> {
-    type Item = Result<R>;
-
-    fn next(&mut self) -> Option<Result<R>> {
-        if let Err(error) = self.feed() {
-            self.items = None;
-            self.job.seal();
-            return Some(Err(error));
-        }
-        let number = self.taken;
-        let item = match wait(|| self.job.take(number, Deadline::Never)) {
-            Ok(item) => item?,
-            Err(error) => return Some(Err(error.into())),
-        };
-        self.taken += 1;
-        Some(open(Some(item)).and_then(only))
-    }
 }

@@ -1,7 +1,7 @@
 //! Pools, with every start method: results, failures, deaths, ends.
 
-use procession::{Builder, Error, Event, JoinError, Pool, StartMethod};
-use std::time::Duration;
+use procession::{Builder, Error, Event, JoinError, Pool, Queue, StartMethod};
+use std::time::{Duration, Instant};
 
 const METHODS: [StartMethod; 3] = [StartMethod::Fork, StartMethod::Spawn, StartMethod::Forkserver];
 
@@ -218,4 +218,77 @@ fn a_pool_needs_a_worker_and_a_function_of_the_program() {
         [1, 2, 3],
         "a closure that captures nothing will do"
     );
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_stopped_alone() {
+    each(|pool| {
+        let pool = pool.task_timeout(Duration::from_millis(200));
+        let error = pool.map(sleep_ms, [0, 60_000, 1]).unwrap_err();
+        assert!(matches!(error, Error::TaskTimedOut { .. }), "{error}");
+        let slow = pool.apply_async(sleep_ms, 60_000).unwrap();
+        assert_eq!(pool.map(square, 0..50).unwrap(), squares(50));
+        assert!(matches!(slow.get(), Err(Error::TaskTimedOut { .. })));
+    });
+}
+
+#[test]
+fn cancelled_tasks_are_not_done_and_running_ones_stopped() {
+    each(|pool| {
+        let started = Event::new().unwrap();
+        let running = pool.apply_async(hang, started.clone()).unwrap();
+        let line = pool.map_async(sleep_ms, vec![60_000; 10]).unwrap();
+        started.wait().unwrap();
+        assert!(running.cancel());
+        assert!(line.cancel());
+        assert!(matches!(running.get(), Err(Error::Cancelled)));
+        assert!(matches!(line.get(), Err(Error::Cancelled)));
+        let done = pool.apply_async(square, 3).unwrap();
+        done.wait();
+        assert!(!done.cancel());
+        assert_eq!(done.get().unwrap(), 9);
+    });
+}
+
+fn die_once(marks: Queue<u8>) -> bool {
+    if marks.try_get().unwrap().is_some() {
+        die_of(libc::SIGKILL);
+    }
+    true
+}
+
+#[test]
+fn a_task_is_tried_again_as_often_as_allowed() {
+    each(|pool| {
+        let pool = pool.retries(2);
+        let marks = Queue::new().unwrap();
+        let fill = |count| (0..count).for_each(|mark| marks.put(&mark).unwrap());
+        fill(2);
+        assert!(pool.apply(die_once, marks.clone()).unwrap());
+        fill(3);
+        assert!(matches!(
+            pool.apply(die_once, marks.clone()),
+            Err(Error::WorkerDied { .. })
+        ));
+        assert!(marks.is_empty().unwrap());
+    });
+}
+
+#[test]
+fn a_pool_is_resized_and_counts() {
+    each(|pool| {
+        pool.resize(3).unwrap();
+        assert_eq!(pool.map(sleep_ms, [1; 30]).unwrap(), [1; 30]);
+        pool.resize(1).unwrap();
+        assert!(pool.resize(0).is_err());
+        assert_eq!(pool.map(square, 0..50).unwrap(), squares(50));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while pool.stats().workers.len() > 1 {
+            assert!(Instant::now() < deadline, "{:?}", pool.stats());
+            std::thread::yield_now();
+        }
+        let stats = pool.stats();
+        assert!(stats.done >= 2 && stats.queued == 0, "{stats:?}");
+        assert!(stats.workers[0].pid > 0);
+    });
 }

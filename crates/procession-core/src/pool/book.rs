@@ -88,6 +88,12 @@ impl Book {
         number
     }
 
+    /// Whether a job's item waits for the task in the slot `index`.
+    pub fn waits_for(&mut self, key: u32, number: u64, index: u32) -> bool {
+        let job = self.jobs[key as usize].as_mut();
+        matches!(job.and_then(|job| job.entry(number)), Some(&mut Entry::Waiting(slot)) if slot == index)
+    }
+
     /// An item is no longer waiting. `false`: it was not anyway, or its job was stopped, dropped and forgotten while the item still ran.
     pub fn settle(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
         let Some(job) = &mut self.jobs[key as usize] else {

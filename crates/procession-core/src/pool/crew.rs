@@ -304,7 +304,8 @@ impl Inner {
             }
             _ => return false,
         };
-        let waited_for = book.settle(job, item, Entry::Lost(loss));
+        // A withdrawn task's job may be over, and its key another's.
+        let waited_for = book.waits_for(job, item, index) && book.settle(job, item, Entry::Lost(loss));
         self.release(book, index);
         if waited_for {
             book.check_complete(job);

@@ -574,6 +574,27 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
 }
 
 #[test]
+fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
+    let pool = Pool::new().unwrap();
+    let first = fork(&pool, work_for_ever);
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[5, 1]]);
+    until_running(&pool);
+    job.cancel();
+    let key = job.id();
+    drop(job);
+    let next = pool.job(None, Terms::default());
+    assert_eq!(next.id(), key, "keys are used again");
+    submit_all(&next, [[0, 1]]);
+    assert_eq!(overdue(&pool), [first.place]);
+    kill(&first);
+    bury(&pool, &first);
+    let second = fork(&pool, work_for_ever);
+    assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
+    dismiss(&pool, &[second]);
+}
+
+#[test]
 fn a_task_is_tried_again_as_often_as_its_terms_say() {
     let pool = Pool::new().unwrap();
     let terms = Terms {
