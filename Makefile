@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench conformance killer clean
+.PHONY: help setup demo test test-rust test-python lint model bench conformance killer storm soak clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -47,6 +47,13 @@ conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS=
 
 killer:          ## a process killed after every instruction of every engine operation; KILLER_ARGS="--pairs 8 lock"
 	$(CARGO) run --release --quiet -p procession-killer -- $(KILLER_ARGS)
+
+storm: setup     ## minutes of processes killed at random: queues, locks, pools, managers, forks; STORM_ARGS="--seed 2 locks"
+	PROCESSION_STORMS=14 $(CARGO) test --release --quiet -p procession-core --test queue storm
+	$(PY) -m tests.storm $(STORM_ARGS)
+
+soak: setup      ## half an hour of all storms at once: what is used at the end is what was used after a minute; SOAK_ARGS="--seconds 60"
+	$(PY) -m tests.storm.soak $(SOAK_ARGS)
 
 clean:           ## remove what was built
 	rm -rf .build .venv .venv-* target python/procession/*.so

@@ -69,7 +69,7 @@ use crate::payload;
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
 use procession_core::process::zygote::{self, Event, Request, Seat, Server};
 use procession_core::process::{self, Child as CoreChild};
-use procession_core::{family, roll, Error, Family};
+use procession_core::{family, roll, sweep_limbo, Error, Family};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -109,6 +109,23 @@ pub fn set_name(name: &str) -> PyResult<()> {
     family().map_err(raise)?.me();
     roll::set_name(name);
     Ok(())
+}
+
+/// What is in use in the arena once the dead are cleared away, counted by state: equal counts before and after show that nothing leaked.
+#[pyfunction]
+pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    roll::sweep();
+    let census = sweep_limbo()
+        .and_then(|_| procession_core::arena::census())
+        .map_err(raise)?;
+    let counts = PyDict::new(py);
+    counts.set_item("owned", census.owned)?;
+    counts.set_item("transit", census.transit)?;
+    counts.set_item("objects", census.objects)?;
+    counts.set_item("references", census.refs)?;
+    counts.set_item("limbo", census.limbo)?;
+    counts.set_item("other", census.other)?;
+    Ok(counts)
 }
 
 /// The processes of the family: pid, name, parent's pid, state.

@@ -1,0 +1,1 @@
+"""Storms: processes that work together while random ones of them are killed every few milliseconds, and new ones join."""

@@ -1,0 +1,82 @@
+"""Processes of which random ones are killed and replaced, and who watches that the others go on."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 30.0
+"""Seconds without any progress of a process after which it counts as stuck."""
+
+
+class Stuck(AssertionError):
+    """A process made no progress."""
+
+
+class Crew:
+    """`size` processes that run `work(place, *args)`; `beats[place]` must go on changing as long as a process is in that place."""
+
+    def __init__(
+        self, context: Any, seed: int, size: int, work: Callable[..., Any], *args: Any
+    ) -> None:
+        self.context = context
+        self.random = random.Random(seed)
+        self.beats = context.RawArray("Q", size)
+        self.work = work
+        self.args = args
+        self.kills = 0
+        self.places = [self._start(place) for place in range(size)]
+        self._seen = [(0, time.monotonic())] * size
+
+    def _start(self, place: int) -> Any:
+        process = self.context.Process(
+            target=self.work, args=(place, self.beats, *self.args), daemon=True
+        )
+        process.start()
+        return process
+
+    def storm(
+        self, kills: int, pause: float, *, on_kill: Callable[[int], None] = lambda place: None
+    ) -> None:
+        """Kill that many, with pauses of up to twice `pause` seconds between, and start others in their places."""
+        for _ in range(kills):
+            # Not synchronisation: it only varies where the blow falls.
+            time.sleep(self.random.uniform(0, 2 * pause))
+            place = self.random.randrange(len(self.places))
+            self.places[place].kill()
+            self.places[place].join()
+            assert self.places[place].exitcode == -9, (
+                f"it ended by itself: {self.places[place].exitcode}"
+            )
+            self.kills += 1
+            on_kill(place)
+            self.places[place] = self._start(place)
+            self._seen[place] = (self.beats[place], time.monotonic())
+            self.watch()
+
+    def watch(self) -> None:
+        """Raise `Stuck` when somebody has made no progress for too long."""
+        for place, process in enumerate(self.places):
+            beat, since = self._seen[place]
+            if self.beats[place] != beat:
+                self._seen[place] = (self.beats[place], time.monotonic())
+            elif time.monotonic() - since > PATIENCE:
+                raise Stuck(f"{process} in place {place} makes no progress")
+
+    def settle(self) -> None:
+        """Without further kills, everybody makes progress once more."""
+        before = list(self.beats)
+        end = time.monotonic() + PATIENCE
+        while any(now == then for now, then in zip(self.beats, before, strict=True)):
+            if time.monotonic() > end:
+                stuck = [place for place, beat in enumerate(self.beats) if beat == before[place]]
+                raise Stuck(f"no progress any more in places {stuck}")
+            time.sleep(0.005)
+
+    def end(self) -> None:
+        """Kill all that are left."""
+        for process in self.places:
+            process.kill()
+            process.join()

@@ -1,0 +1,306 @@
+"""The storms. Each takes a context, a seed, and how many to kill; it returns what to say of it, and raises when something was wrong."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import random
+import tempfile
+import threading
+import time
+import zlib
+from typing import Any
+
+import procession
+from procession.managers import SyncManager
+
+from .crew import PATIENCE, Crew, Stuck
+
+PRODUCERS, CONSUMERS = 3, 3
+
+
+def produce(
+    place: int, beats: Any, queue: Any, put: Any, got: Any, torn: Any, next_number: Any
+) -> None:
+    """Or consume, in the upper places: what a producer's number is, every byte of its message follows from."""
+    if place >= PRODUCERS:
+        while True:
+            number, check, body = queue.get()
+            if zlib.crc32(body) != check or body[:1] != bytes([number % 251]):
+                torn[0] += 1
+            got[number] += 1
+            beats[place] += 1
+    while True:
+        # The number is used up before it is put: whoever comes after a killed one takes the next.
+        number = next_number[place]
+        if number >= (place + 1) * len(put) // PRODUCERS:
+            time.sleep(0.001)
+            beats[place] += 1
+            continue
+        next_number[place] = number + 1
+        body = bytes([number % 251]) * (20, 300, 40_000, 5)[number % 4]
+        queue.put((number, zlib.crc32(body), body))
+        put[number] = 1
+        beats[place] += 1
+
+
+def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
+    """Every message arrives whole and once; lost are at most those that a killed consumer had in its hands."""
+    queue = context.Queue(maxsize)
+    # Numbers of messages: each place's producers go on where the killed one before them stopped.
+    room = 12_000 * (kills + 10)
+    put, got = context.RawArray("B", room), context.RawArray("B", room)
+    torn = context.RawArray("Q", 1)
+    next_number = context.RawArray("Q", [place * room // PRODUCERS for place in range(PRODUCERS)])
+    crew = Crew(context, seed, PRODUCERS + CONSUMERS, produce, queue, put, got, torn, next_number)
+    consumers_killed = 0
+
+    def count(place: int) -> None:
+        nonlocal consumers_killed
+        consumers_killed += place >= PRODUCERS
+
+    crew.storm(kills, 0.003, on_kill=count)
+    crew.settle()
+    crew.end()
+    consumers_killed += CONSUMERS
+    while not queue.empty():
+        number, check, body = queue.get(timeout=PATIENCE)
+        assert zlib.crc32(body) == check
+        got[number] += 1
+    assert torn[0] == 0, f"{torn[0]} messages were torn"
+    assert max(got) <= 1, "a message was got twice"
+    lost = sum(1 for sent, had in zip(put, got, strict=True) if sent and not had)
+    assert lost <= consumers_killed, f"{lost} messages lost, {consumers_killed} consumers killed"
+    return (
+        f"{sum(got):,} messages delivered once and whole, {lost} died with their consumers, 0 stuck"
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process may still run its program: it is neither gone nor on its way out of the kernel."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    exiting = 0x4
+    return fields[0] not in "ZX" and not int(fields[6]) & exiting
+
+
+def exclude(place: int, beats: Any, lock: Any, cells: Any) -> None:
+    """Two counters that only differ while somebody is inside."""
+    me = os.getpid()
+    while True:
+        try:
+            lock.acquire()
+        except procession.OwnerDied:
+            cells[4] += 1
+            lock.acquire()
+        inside = cells[0]
+        cells[3] += inside not in (0, me) and is_alive(inside)
+        cells[0] = me
+        cells[1] += 1
+        cells[2] = cells[1]
+        cells[0] = 0
+        lock.release()
+        beats[place] += 1
+
+
+def locks(context: Any, seed: int, kills: int) -> str:
+    """Never two inside at once; whoever dies inside is reported, and the lock goes on."""
+    total, told = 0, 0
+    for kind, share in (("Lock", kills // 2), ("RLock", kills - kills // 2)):
+        lock = getattr(context, kind)()
+        cells = context.RawArray("q", 5)
+        crew = Crew(context, seed, 6, exclude, lock, cells)
+        crew.storm(share, 0.003)
+        crew.settle()
+        crew.end()
+        try:
+            assert lock.acquire(timeout=PATIENCE)
+        except procession.OwnerDied:
+            assert lock.acquire(timeout=PATIENCE)
+        lock.release()
+        assert cells[3] == 0, f"{cells[3]} times somebody living was inside already"
+        total += cells[2]
+        told += cells[4]
+    return f"{total:,} times held, never by two; OwnerDied {told} times, 0 stuck"
+
+
+def double(number: int) -> int:
+    time.sleep(0.001 * (number % 3))
+    return 2 * number
+
+
+def pools(context: Any, seed: int, kills: int) -> str:
+    """Each task has exactly one outcome: its result, or that its worker died."""
+    rng = random.Random(seed)
+    done = lost = killed = number = 0
+    with context.Pool(4) as pool:
+        pending: list[tuple[int, Any]] = []
+        while killed < kills:
+            while len(pending) < 200:
+                pending.append((number, pool.apply_async(double, (number,))))
+                number += 1
+            time.sleep(rng.uniform(0, 0.006))
+            victim = rng.choice(pool._pool)
+            if victim.is_alive():
+                victim.kill()
+                killed += 1
+            rest = []
+            for argument, result in pending:
+                if not result.ready():
+                    rest.append((argument, result))
+                    continue
+                try:
+                    assert result.get(0) == 2 * argument
+                    done += 1
+                except procession.WorkerDied:
+                    lost += 1
+            pending = rest
+        for argument, result in pending:
+            try:
+                assert result.get(PATIENCE) == 2 * argument
+                done += 1
+            except procession.WorkerDied:
+                lost += 1
+            except procession.TimeoutError:
+                raise Stuck(f"task {argument} has no outcome") from None
+        assert pool.map(double, range(50)) == [2 * n for n in range(50)]
+    assert done + lost == number and lost <= killed
+    return (
+        f"{number:,} tasks: {done:,} results, {lost} lost with their workers, 0 without an outcome"
+    )
+
+
+def call(place: int, beats: Any, folder: str, current: Any, key: bytes, acknowledged: Any) -> None:
+    """Count in the server's dictionary, again and again, over a connection of its own."""
+    while True:
+        try:
+            manager = SyncManager(os.path.join(folder, str(current[0])), key)
+            manager.connect()
+            table = manager.table()
+            while True:
+                table.update({f"{os.getpid()}": beats[place]})
+                assert table.get(f"{os.getpid()}") == beats[place]
+                beats[place] += 1
+                acknowledged[place] += 1
+        except (EOFError, OSError):
+            # The server died in the middle of it; another one has another address.
+            beats[place] += 1
+            time.sleep(0.002)
+
+
+_table: dict[str, int] = {}
+
+
+def table() -> dict[str, int]:
+    return _table
+
+
+SyncManager.register("table", table, exposed=("get", "update", "__len__"))
+
+
+def serve(address: Any, key: bytes) -> None:
+    SyncManager(address, key).get_server().serve_forever()
+
+
+def managers(context: Any, seed: int, kills: int) -> str:
+    """Clients die in the middle of calls, and now and then the server: who is left goes on, or is told."""
+    key = b"storm"
+    with tempfile.TemporaryDirectory() as folder:
+        current, acknowledged = context.RawArray("Q", 1), context.RawArray("Q", 4)
+
+        def start_server() -> Any:
+            current[0] += 1
+            address = os.path.join(folder, str(current[0]))
+            server = context.Process(target=serve, args=(address, key), daemon=True)
+            server.start()
+            return server
+
+        server = start_server()
+        crew = Crew(context, seed, 4, call, folder, current, key, acknowledged)
+        servers = 0
+        for part in range(0, kills, 50):
+            crew.storm(min(50, kills - part), 0.005)
+            server.kill()
+            server.join()
+            servers += 1
+            server = start_server()
+        before = list(acknowledged)
+        end = time.monotonic() + PATIENCE
+        while any(now == then for now, then in zip(acknowledged, before, strict=True)):
+            assert server.is_alive() and time.monotonic() < end, "the server answers nobody"
+            time.sleep(0.01)
+        crew.end()
+        server.kill()
+        server.join()
+    return f"{sum(acknowledged):,} calls answered, {servers} servers killed too, 0 stuck"
+
+
+def touch(queue: Any, lock: Any, seconds: float) -> None:
+    """What a child that was forked amid threads does with what it inherited."""
+    queue.put(os.getpid())
+    lock.acquire()
+    lock.release()
+    time.sleep(seconds)
+
+
+def forks(context: Any, seed: int, kills: int) -> str:
+    """Children are forked while threads of this process put, get and lock; some end, some are killed; nobody waits for ever."""
+    context = procession.get_context("fork")
+    rng = random.Random(seed)
+    queue, lock, stop = context.Queue(), context.Lock(), threading.Event()
+    counts = [0] * 4
+
+    def thread(number: int) -> None:
+        try:
+            while not stop.is_set():
+                if number < 2:
+                    queue.put(number)
+                    queue.get(timeout=PATIENCE)
+                else:
+                    try:
+                        lock.acquire()
+                    except procession.OwnerDied:
+                        continue
+                    lock.release()
+                    time.sleep(0.001)
+                counts[number] += 1
+        except BaseException as error:
+            errors.append(error)
+
+    errors: list[BaseException] = []
+    threads = [threading.Thread(target=thread, args=(number,), daemon=True) for number in range(4)]
+    for each in threads:
+        each.start()
+    ended = killed = 0
+    for turn in itertools.count():
+        child = context.Process(target=touch, args=(queue, lock, 10 if turn % 2 else 0))
+        child.start()
+        if turn % 2:
+            time.sleep(rng.uniform(0, 0.004))
+            child.kill()
+            killed += 1
+        child.join(PATIENCE)
+        if child.is_alive():
+            raise Stuck(f"{child} was forked while threads held something")
+        ended += child.exitcode == 0
+        assert turn % 2 or child.exitcode == 0, child.exitcode
+        if killed == kills:
+            break
+    before = list(counts)
+    end = time.monotonic() + PATIENCE
+    while any(now == then for now, then in zip(counts, before, strict=True)):
+        if errors or time.monotonic() > end:
+            raise Stuck(f"threads do not go on: {before}, {counts}, {errors}")
+        time.sleep(0.005)
+    stop.set()
+    for each in threads:
+        each.join(PATIENCE)
+        assert not each.is_alive()
+    assert not errors, errors
+    return f"{ended + killed} children forked amid threads, {killed} killed, 0 stuck"
+
+
+SCENES = {"queues": queues, "locks": locks, "pools": pools, "managers": managers, "forks": forks}

@@ -1,0 +1,132 @@
+"""A soak: all storms at once, again and again; what the family uses at the end is what it used after the first part.
+
+`python -m tests.storm.soak [--seconds 1800] [--part 60]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gc
+import os
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import procession
+from procession import _procession
+
+from .scenes import SCENES, double
+
+KILLS = 10
+"""In each storm of a round."""
+MEGABYTE = 1 << 20
+GROWTH = 8 * MEGABYTE
+"""By how much memory may differ: what allocators keep for reuse varies with what ran last."""
+
+
+@dataclass
+class Use:
+    """What the family uses while nothing goes on."""
+
+    resident: int
+    shared: int
+    descriptors: int
+    processes: int
+    objects: int
+    references: int
+    cells: int
+
+    @classmethod
+    def now(cls) -> Use:
+        gc.collect()
+        census = _procession.census()
+        assert census["other"] == 0, census
+        with open("/proc/self/statm") as statm:
+            fields = [int(field) * os.sysconf("SC_PAGESIZE") for field in statm.read().split()]
+        return cls(
+            # Private memory alone: the arena's pages are counted with the arena.
+            resident=fields[1] - fields[2],
+            shared=os.fstat(_procession.arena_fd()).st_blocks * 512,
+            descriptors=len(os.listdir("/proc/self/fd")),
+            processes=len(_procession.members()),
+            objects=census["objects"],
+            references=census["references"],
+            cells=census["owned"] + census["transit"] + census["limbo"],
+        )
+
+
+def calm(context: Any, seed: int, kills: int) -> str:
+    """Work that nobody disturbs, with children of another start method."""
+    context = procession.get_context("forkserver")
+    with context.Pool(2) as pool:
+        assert pool.map(double, range(200)) == [2 * number for number in range(200)]
+    value = context.Value("i", 0)
+    with value.get_lock():
+        value.value += 1
+    return "undisturbed"
+
+
+def round_of(seed: int) -> int:
+    """Everything once, side by side; how many storms that were."""
+    context = procession.get_context("fork")
+    errors: list[BaseException] = []
+
+    def run(scene: Any) -> None:
+        try:
+            scene(context, seed, KILLS)
+        except BaseException as error:
+            errors.append(error)
+
+    scenes = [scene for name, scene in SCENES.items() if name != "forks"] + [calm]
+    threads = [threading.Thread(target=run, args=(scene,)) for scene in scenes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return len(threads)
+
+
+def compare(first: Use, last: Use) -> list[str]:
+    """What is not as it was."""
+    before, after = asdict(first), asdict(last)
+    grown = [name for name in ("resident", "shared") if after[name] > before[name] + GROWTH]
+    return grown + [
+        name
+        for name in before
+        if name not in ("resident", "shared") and after[name] != before[name]
+    ]
+
+
+def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
+    """Rounds for so many seconds: what was used after the first part of it, and at the end, and how many processes were killed."""
+    begin, first, seed = time.monotonic(), None, 0
+    while first is None or time.monotonic() - begin < seconds:
+        seed += 1
+        round_of(seed)
+        if first is None and time.monotonic() - begin >= part:
+            first = Use.now()
+            print(f"after {time.monotonic() - begin:.0f} s: {first}", flush=True)
+    last = Use.now()
+    print(f"after {time.monotonic() - begin:.0f} s: {last}", flush=True)
+    return first, last, seed * (len(SCENES) - 1) * KILLS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.storm.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1800)
+    parser.add_argument("--part", type=float, default=60)
+    options = parser.parse_args()
+    faulthandler.dump_traceback_later(options.seconds + 600, exit=True)
+    first, last, kills = soak(options.seconds, options.part)
+    different = compare(first, last)
+    print(f"{kills} processes killed; not as it was: {', '.join(different) or 'nothing'}")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
