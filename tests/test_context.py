@@ -46,7 +46,7 @@ def test_every_name_of_the_standard_library_is_here(name):
 
 
 #: Parameters that we add, all of them keywords.
-ADDED = ("recover",)
+ADDED = ("die_with_parent", "options", "recover")
 
 
 def test_signatures_of_methods(method):

@@ -30,8 +30,16 @@ def _unlink_shared_memory(name: str) -> None:
     _posixshmem.shm_unlink(name)
 
 
+def _remove_folder(name: str) -> None:
+    import shutil
+
+    shutil.rmtree(name, ignore_errors=True)
+
+
 _CLEANUP = {
     "shared_memory": _unlink_shared_memory,
+    # Of the package's own making: left by a process that was killed, which is nobody's mistake.
+    "folder": _remove_folder,
     "dummy": lambda name: None,
     "noop": lambda name: None,
 }
@@ -101,7 +109,7 @@ class _Tracker:
             del self.peers[descriptor]
             return
         try:
-            self.obey(message.decode("ascii").rstrip("\n"))
+            self.obey(message.decode("utf-8", "surrogateescape").rstrip("\n"))
         except Exception:
             self.exitcode = 3
             sys.excepthook(*sys.exc_info())
@@ -127,8 +135,9 @@ class _Tracker:
         for rtype, names in self.names.items():
             if not names:
                 continue
-            self.exitcode = 1
-            if rtype != "dummy":
+            if rtype != "folder":
+                self.exitcode = 1
+            if rtype not in ("dummy", "folder"):
                 _warn(
                     f"resource_tracker: There appear to be {len(names)} leaked {rtype} objects "
                     f"to clean up at shutdown: {set(names)}"

@@ -54,12 +54,14 @@ def _cleanup() -> None:
 class BaseProcess:
     """An activity that runs in a process of its own; the counterpart of `threading.Thread`.
 
-    Give it a `target` to call, or override `run` in a subclass.
+    Give it a `target` to call, or override `run` in a subclass. A daemonic one leaves soon after its parent was killed, whatever it is at;
+    others finish their work then, unless made with `die_with_parent`.
     """
 
     _start_method: str | None = None
     _identity: tuple[int, ...]
     _config: dict[str, Any]
+    _die_with_parent = False
     #: Whether this is a child that still becomes what its parent told it to be.
     _inheriting = False
 
@@ -76,6 +78,7 @@ class BaseProcess:
         kwargs: Mapping[str, Any] | None = None,
         *,
         daemon: bool | None = None,
+        die_with_parent: bool = False,
     ) -> None:
         assert group is None, "group argument must be None for now"
         self._identity = (*_current_process._identity, next(_process_counter))
@@ -90,6 +93,8 @@ class BaseProcess:
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
+        if die_with_parent:
+            self._die_with_parent = True
         _dangling.add(self)
 
     def _check_closed(self) -> None:
@@ -298,7 +303,7 @@ class BaseProcess:
             threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
         _announce_name(self._name)
         # A pool's worker may have children, daemonic though it is; but they end with it.
-        if self.daemon or self._config.get("nests"):
+        if self.daemon or self._die_with_parent or self._config.get("nests"):
             _leave_with_parent(self._parent_pid)
         util._name_log_records()
         try:

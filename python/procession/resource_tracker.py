@@ -1,7 +1,7 @@
 """Names that must not outlive the program: they are removed when its last process has ended, however it ended.
 
 procession's own objects have no names: they are memory that goes with the last process that maps it. What is left is the named shared
-memory of `shared_memory`, and whatever a program registers here. For these, and only when the first is registered, there is one
+memory of `shared_memory`, the temporary folder of `util`, and whatever a program registers here. For these, and only when the first is registered, there is one
 process for the whole family, `_tracker`; the family's processes find it by an abstract socket named after the family, so it
 need not be started beforehand nor be handed down.
 """
@@ -216,7 +216,7 @@ class ResourceTracker:
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, command: str, name: str, rtype: str) -> None:
-        message = f"{command}:{name}:{rtype}\n".encode("ascii")
+        message = f"{command}:{name}:{rtype}\n".encode("utf-8", "surrogateescape")
         if len(message) > _LONGEST_MESSAGE:
             raise ValueError("msg too long")
         self.ensure_running()

@@ -148,21 +148,28 @@ def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
 
 
 def _remove_temp_dir(rmtree: Any, tempdir: str) -> None:
+    from .resource_tracker import unregister
+
     rmtree(tempdir)
+    unregister(tempdir, "folder")
     current = process.current_process()
     if current is not None:  # None late in the interpreter's own shutdown
         current._config["tempdir"] = None
 
 
 def get_temp_dir() -> str:
-    """Return the family's temporary directory; removed when the process that first asked for it ends."""
+    """Return the family's temporary directory; removed when the process that first asked for it ends, however it ends."""
     config = process.current_process()._config
     tempdir = config.get("tempdir")
     if tempdir is None:
         import shutil
         import tempfile
 
+        from .resource_tracker import register
+
         tempdir = tempfile.mkdtemp(prefix="pymp-")
+        # Finalizers do not run in a process that is killed.
+        register(tempdir, "folder")
         info("created temp directory %s", tempdir)
         Finalize(None, _remove_temp_dir, args=(shutil.rmtree, tempdir), exitpriority=-100)
         config["tempdir"] = tempdir

@@ -2,6 +2,7 @@
 
 use procession_core::process::zygote::{self, Event, Request, Server};
 use procession_core::process::{Child, Exit};
+use procession_core::roll::members;
 use procession_core::{family, Deadline, Error, WaitError};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -120,6 +121,15 @@ fn children_and_their_ends() {
     }
     let child = ask(1000).unwrap().unwrap();
     assert_eq!(child.try_wait().unwrap(), None);
+    // The roll names who asked as the parent, once the child has come so far.
+    let me = family().unwrap().me();
+    while !members()
+        .iter()
+        .any(|one| one.pid as i32 == child.pid() && one.parent == Some(me))
+    {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
     child.signal(libc::SIGKILL).unwrap();
     assert_eq!(end(&child), Some(Exit::Signal(9)));
 }

@@ -12,6 +12,8 @@ pub struct Process {
     pub(crate) pid: i32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    /// Whether it leaves when its parent dies, though it may not be daemonic.
+    pub(crate) dies_with_parent: bool,
     /// Numbers of its ancestors and its own among their siblings; empty for the first process.
     pub(crate) path: Vec<u32>,
 }
@@ -69,6 +71,7 @@ impl Here {
             pid: 0,
             name,
             daemon,
+            dies_with_parent: daemon,
             path,
         }
     }
@@ -82,6 +85,7 @@ pub(crate) fn here() -> &'static Here {
             pid: pid(),
             name: "MainProcess".into(),
             daemon: false,
+            dies_with_parent: false,
             path: Vec::new(),
         };
         let fresh = Box::into_raw(Box::new(Here::new(me, None)));

@@ -88,7 +88,7 @@ pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f
 /// Take on this identity.
 fn settle(me: Process, parent: Process) -> Result<()> {
     let parent_pid = parent.pid;
-    if become_child(me, parent).me.daemon {
+    if become_child(me, parent).me.dies_with_parent {
         watch_parent(parent_pid)?;
     }
     Ok(())

@@ -53,6 +53,7 @@ where
 pub struct Builder {
     name: Option<String>,
     daemon: bool,
+    die_with_parent: bool,
     method: Option<StartMethod>,
 }
 
@@ -72,6 +73,13 @@ impl Builder {
     /// busy. It may not have children. Otherwise the parent, exiting, waits for it.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
+        self
+    }
+
+    /// Whether it leaves within a second when its parent dies, even if it is busy, as daemonic ones do. When the parent exits, it is waited
+    /// for all the same.
+    pub fn die_with_parent(mut self, die: bool) -> Self {
+        self.die_with_parent = die;
         self
     }
 
@@ -97,7 +105,8 @@ impl Builder {
         if here.me.daemon {
             return Err(Error::Daemon);
         }
-        let who = here.next_child(self.name, self.daemon);
+        let mut who = here.next_child(self.name, self.daemon);
+        who.dies_with_parent |= self.die_with_parent;
         let outcome = Ref::<Outcome>::create()?;
         let method = self.method.unwrap_or_else(start_method);
         let (child, parcel) = if method == StartMethod::Fork {

@@ -95,7 +95,7 @@ fn daemonic_children_and_the_zygote_end_with_a_killed_root() {
     }
     root.kill().unwrap();
     root.wait().unwrap();
-    assert_eq!(pids.len(), 4);
+    assert_eq!(pids.len(), 7);
     for pid in pids {
         assert!(ends(pid), "{pid} is left over");
     }
@@ -104,7 +104,10 @@ fn daemonic_children_and_the_zygote_end_with_a_killed_root() {
 #[test]
 #[ignore = "run by another test"]
 fn root_with_busy_daemons() {
-    let busy = METHODS.map(|method| by(method).daemon(true).spawn(busy_for_ever, ()).unwrap());
+    let daemons = METHODS.map(|method| by(method).daemon(true));
+    let others = METHODS.map(|method| by(method).die_with_parent(true));
+    let start = |builder: &Builder| builder.clone().spawn(busy_for_ever, ()).unwrap();
+    let busy: Vec<_> = daemons.iter().chain(&others).map(start).collect();
     let zygote = procession::spawn(parent_pid, ()).unwrap().join().unwrap();
     for pid in busy.iter().map(procession::JoinHandle::pid).chain([zygote]) {
         // On a line of its own: the harness leaves one unfinished.

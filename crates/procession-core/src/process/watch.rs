@@ -3,6 +3,7 @@
 //! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
 
 use super::child::{process, readable};
+use crate::sys::proc;
 use crate::sys::signal::with_signals_blocked;
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
@@ -11,9 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Between the polite signal and the last one.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(400);
+/// How often a parent is looked at: one with much memory is as good as dead long before its pidfd says so.
+const SLICE: Duration = Duration::from_millis(300);
 
-/// From now on end this process when process `parent` ends: SIGTERM, and SIGKILL half a second later should that not do.
+/// From now on end this process when process `parent` ends: SIGTERM, and SIGKILL soon after should that not do.
 /// At once when it is already gone. Holds in this process only, not in its children.
 pub fn watch_parent(parent: i32) -> Result<()> {
     let Some(parent) = process(parent) else {
@@ -30,19 +33,25 @@ pub fn watch_parent(parent: i32) -> Result<()> {
     let watcher = std::thread::Builder::new()
         .name("procession-watch".into())
         .stack_size(64 * 1024);
-    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), real.then_some(parent))))
+    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), parent, real)))
         .map(drop)
         .map_err(|e| Error::os("clone", e))
 }
 
-fn watch(pidfd: Option<&OwnedFd>, real: Option<Pid>) {
+fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
     if let Some(pidfd) = pidfd {
-        // With all signals blocked nothing interrupts this; anything but "ended" would be a descriptor closed behind our back.
-        while real.is_none_or(|parent| getppid() == Some(parent)) {
-            match readable(pidfd.as_fd(), Deadline::after(Duration::from_millis(800))) {
+        while !real || getppid() == Some(parent) {
+            // With all signals blocked nothing interrupts this; anything but "ended" would be a descriptor closed behind our back.
+            match readable(pidfd.as_fd(), Deadline::after(SLICE)) {
                 Ok(true) => break,
-                Ok(false) | Err(WaitError::Interrupted) => {}
-                Err(_) if real.is_some() => std::thread::sleep(Duration::from_millis(800)),
+                // Not ended, so the number is still this process's.
+                Ok(false) | Err(WaitError::Interrupted) => {
+                    let pid = parent.as_raw_nonzero().get() as u32;
+                    if proc::stat(pid).is_some_and(|stat| proc::is_leaving(pid, stat)) {
+                        break;
+                    }
+                }
+                Err(_) if real => std::thread::sleep(SLICE),
                 Err(_) => return,
             }
         }

@@ -15,7 +15,7 @@ pub use death::{is_alive, sweep};
 pub(crate) use fork::confirm_reserved;
 pub use fork::{abandon_reserved, bears_strangers};
 pub use table::{describe, me, members, set_name, Member, State};
-pub(crate) use table::{fork_born_between, open};
+pub(crate) use table::{fork_born_between, open, set_parent};
 pub(crate) use waits::{announce, announce_low, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).

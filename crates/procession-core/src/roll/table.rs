@@ -178,6 +178,19 @@ pub fn set_name(name: &str) {
     }
 }
 
+/// Name `pid` as this process's parent: a zygote's child is somebody else's.
+pub(crate) fn set_parent(pid: u32) {
+    let Some((table, mine)) = my_entry() else { return };
+    let parent = table.in_use().find_map(|(slot, entry)| {
+        let life = entry.life();
+        let is = life.stage() == Stage::Live && entry.pid.load(Ordering::Relaxed) == pid;
+        is.then(|| Owner::new(slot, life.generation()))
+    });
+    if let Some(parent) = parent {
+        mine.parent.store(parent.to_bits(), Ordering::Relaxed);
+    }
+}
+
 /// The processes of the family.
 pub fn members() -> Vec<Member> {
     let Some(table) = table() else {

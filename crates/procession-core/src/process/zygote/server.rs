@@ -188,6 +188,7 @@ impl Request {
             return Ok(None);
         }
         attach(self.channel, zygote)?;
+        roll::set_parent(self.parent as u32);
         Ok(Some(self.fds))
     }
 }

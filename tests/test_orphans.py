@@ -1,0 +1,243 @@
+"""What becomes of a family whose root is killed: nothing of it is left, but for what has work of its own to finish."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+from conftest import METHODS, PACKAGE_FOLDER
+
+#: Far more than a second, on a machine that does a hundred other things.
+LONG = 20
+
+HEAD = """\
+import ctypes, os, signal, sys, threading, time
+import procession
+from procession import managers
+
+def busy():
+    while True:
+        pass
+
+def native():
+    "A loop in C that holds the interpreter's lock, and a handler that would have to wait for it."
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    ctypes.PyDLL(None).sleep(1000)
+
+def nap():
+    time.sleep(1000)
+
+def get(queue):
+    queue.get()
+
+def acquire(lock):
+    lock.acquire()
+
+def square(n):
+    return n * n
+
+def hang(_):
+    time.sleep(1000)
+
+def nested(method, daemon):
+    ctx = procession.get_context(method)
+    child = ctx.Process(target=nap, daemon=daemon)
+    child.start()
+    print("ready", flush=True)
+    time.sleep(1000)
+
+def finish(path, began):
+    began.set()
+    time.sleep(1.5)
+    open(path, "w").write("finished")
+"""
+
+
+def living(session):
+    """Pids and states of the processes of a session, zombies included."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session:
+                found[int(entry.name)] = fields[0], describe(entry)
+    return found
+
+
+def describe(entry):
+    try:
+        return (entry / "cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+class Family:
+    """A program in a session of its own, with a folder for temporary files."""
+
+    def __init__(self, folder, text, *args):
+        script = folder / "program.py"
+        script.write_text(HEAD + "\nif __name__ == '__main__':\n" + text)
+        # Not below the test's own folder: addresses of sockets are short.
+        self.folder = tempfile.mkdtemp(prefix="orphans-")
+        self.before = set(os.listdir("/dev/shm"))
+        self.root = subprocess.Popen(
+            [sys.executable, str(script), *args],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER, "TMPDIR": self.folder},
+        )
+
+    def ready(self):
+        assert self.root.stdout.readline() == "ready\n"
+        return living(self.root.pid)
+
+    def kill_root(self):
+        self.root.kill()
+        self.root.wait()
+
+    def left(self, seconds=LONG):
+        """What is still there after so long, or at once when nothing is."""
+        end = time.monotonic() + seconds
+        while (left := living(self.root.pid)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return left
+
+    def litter(self):
+        end = time.monotonic() + LONG
+        while (left := os.listdir(self.folder)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return left + sorted(set(os.listdir("/dev/shm")) - self.before)
+
+    def clear(self):
+        for pid in living(self.root.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.root.stdout.close()
+        self.root.wait()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def family(tmp_path):
+    made = []
+
+    def make(text, *args):
+        made.append(Family(tmp_path, text, *args))
+        return made[0]
+
+    yield make
+    for one in made:
+        one.clear()
+
+
+def expect_nothing(family, text, *args, processes):
+    one = family(text, *args)
+    assert len(one.ready()) >= processes
+    one.kill_root()
+    assert one.left() == {}
+    assert one.litter() == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_daemons_leave_whatever_they_are_at(family, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    lock = ctx.Lock()
+    lock.acquire()
+    work = [(busy, ()), (native, ()), (nap, ()), (get, (ctx.Queue(),)), (acquire, (lock,))]
+    children = [ctx.Process(target=target, args=args, daemon=True) for target, args in work]
+    thread = threading.Thread(target=lambda: [child.start() for child in children])
+    thread.start()
+    thread.join()
+    time.sleep(0.5)
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_leave_busy_and_idle(family, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    idle, at_work = ctx.Pool(2), ctx.Pool(2)
+    idle.map(square, range(4))
+    at_work.map_async(hang, range(2))
+    time.sleep(0.3)
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_managers_server_leaves(family, method):
+    text = """
+    manager = managers.SyncManager(ctx=procession.get_context(sys.argv[1]))
+    manager.start()
+    shared = manager.dict(a=1)
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_grandchildren_leave_with_a_child_that_is_told_to(family, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    ctx.Process(target=nested, args=(sys.argv[1], True), die_with_parent=True).start()
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_has_work_of_its_own_finishes_it(family, tmp_path, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    began = ctx.Event()
+    ctx.Process(target=finish, args=(sys.argv[2], began)).start()
+    began.wait()
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    result = tmp_path / "result"
+    one = family(text, method, str(result))
+    one.ready()
+    one.kill_root()
+    assert one.left() == {}
+    assert result.read_text() == "finished"
+    assert one.litter() == []
+
+
+def test_a_daemon_leaves_while_the_roots_memory_is_still_being_taken_down(family):
+    text = """
+    memory = bytearray(b"1") * (1 << 30)
+    procession.Process(target=nap, daemon=True).start()
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, processes=2)
+
+
+def test_named_segments_and_temporary_folders_go(family):
+    text = """
+    from procession import shared_memory, util
+    util.get_temp_dir()
+    segment = shared_memory.SharedMemory(create=True, size=100)
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, processes=1)
