@@ -49,8 +49,6 @@ _SETTINGS = (
     "sys_argv",
     "dir",
     "orig_dir",
-    "init_main_from_name",
-    "init_main_from_path",
 )
 
 
@@ -82,7 +80,7 @@ class ForkServer:
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         if on_error not in ("ignore", "warn", "fail"):
-            raise ValueError(f"on_error must be 'ignore', 'warn' or 'fail', not {on_error!r}")
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
         self._preload_on_error = on_error
 
@@ -93,15 +91,19 @@ class ForkServer:
     def request(self, token: int, fds: list[int]) -> Child:
         """Have the server make a child for the parcel `token`, with duplicates of `fds`."""
         fds = [popen_fork.own_sentinel(), *fds]
-        for _ in range(2):
-            child = zygote_request(token, fds)
-            if child is not None:
-                return child
+        child = zygote_request(token, fds)
+        if child is None:
             self.ensure_running()
-        raise RuntimeError(
-            "the fork server ended before it could start a child; if it printed no reason, look at what"
-            " set_forkserver_preload() has it import"
-        )
+            child = zygote_request(token, fds)
+        if child is None:
+            error = EOFError("the fork server ended before it could start a child")
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(
+                    "Forkserver process may have crashed during module preloading. Check stderr,"
+                    " and what set_forkserver_preload() has it import."
+                )
+            raise error
+        return child
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
         """The standard library's server takes the child's orders over a pipe; this one does not."""
@@ -118,11 +120,9 @@ class ForkServer:
         if self._preload_modules:
             data = spawn.get_preparation_data("ignore")
             settings = {key: data[key] for key in _SETTINGS if key in data}
-            if "__main__" not in self._preload_modules:
-                settings = {
-                    key: settings[key] for key in settings if not key.startswith("init_main")
-                }
-        settings["preload"] = [name for name in self._preload_modules if name != "__main__"]
+            settings["main_path"] = data.get("init_main_from_path")
+            settings["main_name"] = data.get("init_main_from_name")
+        settings["preload"] = self._preload_modules
         settings["on_error"] = self._preload_on_error
         loaded = (name for name in sys.modules if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
@@ -154,26 +154,59 @@ def _preload(settings: dict[str, Any]) -> None:
         _install.install()  # before anything can import `multiprocessing`
     for name in settings["own"]:
         importlib.import_module(name)
-    current = process.current_process()
-    current._inheriting = True
     try:
         spawn.prepare(settings)
-    except (Exception, SystemExit):
-        pass  # of the main module: each child comes to it again, and says what is wrong
-    finally:
-        del current._inheriting
-    for name in settings["preload"]:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            if settings["on_error"] == "fail":
-                raise
-            if settings["on_error"] == "warn":
-                import warnings
+    except OSError:
+        pass  # the working folder is gone: each child comes to that again
+    main_path, main_name = settings.get("main_path"), settings.get("main_name")
+    _handle_preload(
+        settings["preload"], main_path, on_error=settings["on_error"], main_name=main_name
+    )
 
-                text = f"Failed to preload module {name!r}"
-                warnings.warn(text, ImportWarning, stacklevel=1)
+
+def _handle_preload(
+    preload: list[str],
+    main_path: str | None = None,
+    sys_path: list[str] | None = None,
+    sys_argv: list[str] | None = None,
+    on_error: str = "ignore",
+    *,
+    main_name: str | None = None,
+) -> None:
+    """Import the modules of a list; `__main__` is the file `main_path`, or the module `main_name`."""
+    if sys_argv is not None:
+        sys.argv[:] = sys_argv
+    if sys_path is not None:
+        sys.path[:] = sys_path
+    if "__main__" in preload and (main_path or main_name):
+        current = process.current_process()
+        current._inheriting = True
+        try:
+            if main_name:
+                spawn._fixup_main_from_name(main_name)
+            elif main_path:
+                spawn.import_main_path(main_path)
+        except (Exception, SystemExit) as error:
+            # If it is ignored, each child comes to it again, and says what is wrong.
+            _handle_failure(on_error, f"__main__ from {main_name or main_path!r}", error)
+        finally:
+            del current._inheriting
+    for name in preload:
+        if name != "__main__":
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                _handle_failure(on_error, f"module {name!r}", error)
     util._flush_std_streams()
+
+
+def _handle_failure(on_error: str, what: str, error: BaseException) -> None:
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        import warnings
+
+        warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=3)
 
 
 def _serve(server_fd: int) -> None:
