@@ -14,6 +14,8 @@ mod queue;
 mod shared;
 mod sync;
 
+// Sound without the GIL: classes are frozen; what changes in them are atomics, `OnceLock`s, and mutexes under which no Python code runs
+// (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
 #[pymodule(gil_used = false)]
 mod _procession {
     #[pymodule_export]
