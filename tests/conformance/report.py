@@ -155,6 +155,12 @@ def write(skips: dict[str, str]) -> None:
             lines.append(
                 f"- Python {result.python}, {result.method}: `{test}` {', '.join(statuses)}."
             )
+    done = {(result.version, result.method) for result in results}
+    lacking = [
+        f"{version} {method}" for version, method in baseline() if (version, method) not in done
+    ]
+    if lacking:
+        lines += ["", f"Not run for this page: {', '.join(lacking)}."]
     notes = HERE / "notes.md"
     lines += ["", notes.read_text().rstrip()] if notes.exists() else []
     DOCUMENT.write_text("\n".join(lines) + "\n")
