@@ -17,6 +17,10 @@ def kill_self(_=None):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stop_self(_=None):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def segfault(_=None):
     os.kill(os.getpid(), signal.SIGSEGV)
 

@@ -109,7 +109,7 @@ def all_end(pids):
 def test_parent_killed(start, kind):
     held = "" if kind == "idle" else f"calls = [made.call(hold, {kind!r}) for _ in range(2)];"
     program = start(
-        f"[made.call(identify, 1)() for _ in range(4)]; {held} print(*made.pids, flush=True); time.sleep(1000)"
+        f"[call() for call in [made.call(identify, 1) for _ in range(8)]]; {held} print(*made.pids, flush=True); time.sleep(1000)"
     )
     pids = [int(pid) for pid in program.stdout.readline().split()]
     assert len(pids) == 2
@@ -120,7 +120,7 @@ def test_parent_killed(start, kind):
 @pytest.mark.parametrize("place", ["with block", "no with block"])
 def test_interrupted_once(start, place):
     """Ctrl-C goes to all of the terminal's processes; one says so, and all end."""
-    wait = "[made.call(identify, 1)() for _ in range(4)]; calls = [made.call(hold, 'asleep') for _ in range(9)]; print(*made.pids, flush=True); calls[0]()"
+    wait = "[call() for call in [made.call(identify, 1) for _ in range(8)]]; calls = [made.call(hold, 'asleep') for _ in range(9)]; print(*made.pids, flush=True); calls[0]()"
     program = start(f"with made.face: {wait}" if place == "with block" else wait)
     pids = [int(pid) for pid in program.stdout.readline().split()]
     os.killpg(program.pid, signal.SIGINT)

@@ -126,3 +126,10 @@ def test_all_killed_at_once(opening, request):
             for process in list(pool.pool._pool):
                 process.kill()  # one that ended and was reaped is left alone
         assert_serves(pool)
+
+
+def test_stopped_for_ever(opening):
+    with opening(1, task_timeout=0.3) as pool:
+        with pytest.raises(procession.TaskTimeout, match="stop_self"):
+            pool.call(tasks.stop_self)(20)
+        assert_serves(pool)

@@ -252,7 +252,11 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 pool = _pools.Pool(
                     self._started, *self._arguments, self._mp_context, **self._options
                 )
-                self._engine = engine = _Engine(pool)
+                try:
+                    self._engine = engine = _Engine(pool)
+                except BaseException:
+                    pool.terminate()  # no thread is to be had
+                    raise
                 # What is dropped without a shutdown finishes what it was given.
                 self._dropped = weakref.ref(self, engine.close)
         pool = engine.pool
