@@ -72,6 +72,12 @@ def _program(args: list[str]) -> Callable[[], None]:
     elif args[0] == "-c":
         sys.argv = ["-c", *args[2:]]
         _put_first("")
+        if sys.version_info >= (3, 13):
+            # The interpreter shows the lines of such code in tracebacks.
+            import linecache
+
+            lines = args[1].splitlines(keepends=True)
+            linecache.cache["<string>"] = (len(args[1]), None, lines, "<string>")
         run = _source_runner(
             main_module, lambda: compile(args[1], "<string>", "exec", dont_inherit=True)
         )
