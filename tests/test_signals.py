@@ -1,0 +1,232 @@
+"""Every blocking call: a handler that raises ends it, one that does not lets it go on, and under a storm of signals its timeout still holds."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+import procession
+from procession import connection
+
+#: A wait that only a signal ends.
+LONG = 30
+
+
+class Rang(Exception):
+    pass
+
+
+def held(kind):
+    """A lock that a thread holds until the returned function is called."""
+    lock, taken, done = getattr(procession, kind)(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+
+    def end():
+        done.set()
+        thread.join()
+
+    return lock, end
+
+
+def lock(kind):
+    one, end = held(kind)
+    return one.acquire, lambda result: result is False, end
+
+
+def condition():
+    one = procession.Condition()
+
+    def wait(timeout=None):
+        with one:
+            return one.wait(timeout)
+
+    return wait, lambda result: result is False, None
+
+
+def event():
+    return procession.Event().wait, lambda result: result is False, None
+
+
+def semaphore():
+    return procession.Semaphore(0).acquire, lambda result: result is False, None
+
+
+def recovering():
+    return procession.Semaphore(0, recover="silent").acquire, lambda result: result is False, None
+
+
+def barrier():
+    def wait(timeout=None):
+        try:
+            return procession.Barrier(2).wait(timeout)
+        except threading.BrokenBarrierError:
+            return "broken"
+
+    return wait, lambda result: result == "broken", None
+
+
+def get():
+    one = procession.Queue()
+
+    def call(timeout=None):
+        try:
+            return one.get(True, timeout)
+        except Exception as error:
+            if isinstance(error, Rang):
+                raise
+            return type(error).__name__
+
+    return call, lambda result: result == "Empty", None
+
+
+def put():
+    one = procession.Queue(1)
+    one.put(1)
+
+    def call(timeout=None):
+        try:
+            return one.put(2, True, timeout)
+        except Exception as error:
+            if isinstance(error, Rang):
+                raise
+            return type(error).__name__
+
+    return call, lambda result: result == "Full", None
+
+
+def poll():
+    ours, theirs = procession.Pipe()
+
+    def end():
+        ours.close()
+        theirs.close()
+
+    return lambda timeout=None: ours.poll(timeout), lambda result: result is False, end
+
+
+def wait():
+    ours, theirs = procession.Pipe()
+
+    def end():
+        ours.close()
+        theirs.close()
+
+    return lambda timeout=None: connection.wait([ours], timeout), lambda result: result == [], end
+
+
+def join():
+    process = procession.Process(target=signal.pause)
+    process.start()
+
+    def call(timeout=None):
+        process.join(timeout)
+        return process.exitcode
+
+    def end():
+        process.kill()
+        process.join()
+
+    return call, lambda result: result is None, end
+
+
+def result():
+    pool = procession.Pool(1)
+    task = pool.apply_async(signal.pause)
+
+    def call(timeout=None):
+        try:
+            return task.get(timeout)
+        except procession.TimeoutError:
+            return "late"
+
+    def end():
+        pool.terminate()
+        pool.join()
+
+    return call, lambda result: result == "late", end
+
+
+CALLS = {
+    "lock": lambda: lock("Lock"),
+    "rlock": lambda: lock("RLock"),
+    "condition": condition,
+    "event": event,
+    "semaphore": semaphore,
+    "recovering semaphore": recovering,
+    "barrier": barrier,
+    "queue get": get,
+    "queue put": put,
+    "pipe poll": poll,
+    "connection.wait": wait,
+    "process join": join,
+    "pool get": result,
+}
+
+
+@pytest.fixture(params=CALLS)
+def blocking(request):
+    """A blocking call, and whether a result of it is that of a timeout."""
+    before = signal.getsignal(signal.SIGALRM)
+    call, timed_out, end = CALLS[request.param]()
+    yield call, timed_out
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    if end is not None:
+        end()
+
+
+def test_a_handler_that_raises_ends_it(blocking):
+    call, _timed_out = blocking
+
+    def ring(_signal, _frame):
+        raise Rang
+
+    signal.signal(signal.SIGALRM, ring)
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(Rang):
+        call()
+    assert time.monotonic() - began < LONG
+
+
+def test_a_timeout_holds_in_a_storm_of_signals(blocking):
+    call, timed_out = blocking
+    rings = []
+    signal.signal(signal.SIGALRM, lambda *_: rings.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.002)
+    began = time.monotonic()
+    answer = call(timeout=0.2)
+    took = time.monotonic() - began
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert timed_out(answer), answer
+    assert rings
+    assert 0.19 <= took < LONG
+
+
+def test_messages_pass_whole_in_a_storm_of_signals():
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    ours, theirs = procession.Pipe()
+    message = bytes(range(256)) * 20_000
+    thread = threading.Thread(target=lambda: theirs.send_bytes(theirs.recv_bytes()))
+    thread.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        ours.send_bytes(message)
+        assert ours.recv_bytes() == message
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    thread.join()
+    ours.close()
+    theirs.close()
