@@ -353,3 +353,28 @@ def test_threads_are_cancelled_before_they_begin():
         gate.set()
         assert first.get(20)
         assert list(pool.imap(square, iter(range(9)), buffersize=2)) == [x * x for x in range(9)]
+
+
+def shifted(array):
+    return array + 1
+
+
+def test_an_array_in_flight_is_one_copy():
+    numpy = pytest.importorskip("numpy")
+    from procession._procession import arena_fd
+
+    def held():
+        return os.fstat(arena_fd()).st_blocks * 512
+
+    size = 8 << 20
+    array = numpy.zeros(size // 8)
+    with procession.get_context("fork").Pool(2) as pool:
+        before = peak = held()
+        count = 0
+        for result in pool.imap(shifted, (array for _ in range(40)), buffersize=4):
+            assert result[0] == 1 and len(result) == len(array)
+            count += 1
+            peak = max(peak, held())
+    assert count == 40
+    # Four on their way, and the one that is looked at. The engine keeps some freed memory for the next.
+    assert peak - before <= 5 * size + (32 << 20)
