@@ -66,6 +66,7 @@ class ResourceTracker:
     def _after_fork(self) -> None:
         # The connection is shared with the parent, like a pipe's end; the child is not the tracker's parent.
         self._lock = threading.RLock()
+        self._pid = None
 
     def getfd(self) -> int:
         """The connection's descriptor."""
