@@ -1,5 +1,7 @@
 //! The killer's table, sampled: some operations, some points of each, and of some pairs of deaths. `make killer` goes through all of them.
 
+#![cfg(target_arch = "x86_64")]
+
 use std::process::Command;
 
 fn killer(arguments: &[&str]) {
