@@ -4,7 +4,7 @@ CARGO  ?= cargo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
-DEV    := pytest pytest-timeout numpy ruff mypy 'pyright[nodejs]' maturin
+DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
@@ -29,12 +29,13 @@ test-rust: .build/nextest
 test-python: setup
 	$(PY) -m pytest -q $(PYTEST_ARGS)
 
-lint: setup      ## rustfmt, clippy, ruff, mypy, stubtest
+lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(PY) -m ruff check python tests examples benches
 	$(PY) -m mypy
-	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt
+	$(PY) -m pyright
+	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
 
 model:           ## the queue and the locks under many more schedules than `make test` tries
 	PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test shuttle

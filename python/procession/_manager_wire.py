@@ -182,7 +182,8 @@ class AskingLine(Line):
         self._pid = os.getpid()
 
     def __del__(self) -> None:
-        self.close()
+        if os is not None:  # None when the interpreter takes its modules down; the connection ends with it
+            self.close()
 
     def close(self) -> None:
         """Close the connection, and let the server know at once; a child of fork closes its copy only."""
