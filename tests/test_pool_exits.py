@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pool_tasks as tasks
 import pytest
 from conftest import PACKAGE_FOLDER
-from pool_shapes import METHODS, SHAPES, opened
+from pool_shapes import METHODS, SHAPES, all_end, is_running, opened
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -88,21 +87,6 @@ def start(tmp_path, arguments):
         program.wait()
         program.stdout.close()
         program.stderr.close()
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def all_end(pids):
-    deadline = time.monotonic() + 10
-    while any(map(is_running, pids)) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return not any(map(is_running, pids))
 
 
 @pytest.mark.parametrize("kind", ["idle", "busy", "in C"])

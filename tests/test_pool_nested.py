@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from pool_shapes import all_end, is_running
 
 import procession
 from procession import pool as pool_module
@@ -63,21 +64,6 @@ def wait_for_pids(folder):
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return [int(pid) for pid in file.read_text().split()]
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def all_end(pids):
-    deadline = time.monotonic() + 10
-    while any(map(is_running, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not any(map(is_running, pids))
 
 
 @pytest.mark.parametrize("task", [squares, squares_by_executor])

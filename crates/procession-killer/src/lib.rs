@@ -1,6 +1,8 @@
 //! Kills a process after every instruction of every engine operation, and lets survivors judge what it left.
 //!
-//!     procession-killer [--points N] [--pairs N] [--limit SECONDS] [--list] [NAME...]
+//! ```text
+//! procession-killer [--points N] [--pairs N] [--limit SECONDS] [--list] [NAME...]
+//! ```
 
 // It reads x86-64 registers and instructions. Elsewhere there is nothing here, so that the workspace builds.
 #![cfg(target_arch = "x86_64")]
