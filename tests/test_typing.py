@@ -27,6 +27,8 @@ def program(request, tmp_path):
         text = re.sub(r"^from multiprocessing", "from procession", text, flags=re.M)
         (tmp_path / "procession").symlink_to(PACKAGE)
     (tmp_path / "usage.py").write_text(text)
+    # Its own, so that one in a folder above it does not count.
+    (tmp_path / "pyrightconfig.json").write_text("{}")
     return tmp_path
 
 
