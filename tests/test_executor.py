@@ -493,6 +493,7 @@ def test_interpreter_end(run_program, method):
 
 
 def test_many_submits_in_bounded_memory():
+    """A million."""
     executor = ProcessPoolExecutor(2)
 
     def resident():
@@ -508,7 +509,7 @@ def test_many_submits_in_bounded_memory():
     with executor:
         submit(20_000)
         before = resident()
-        for _ in range(4):
+        for _ in range(49):
             submit(20_000)
         assert resident() - before < 40_000_000
 

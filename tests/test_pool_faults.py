@@ -13,6 +13,8 @@ import procession
 
 pytestmark = pytest.mark.timeout(60)
 
+#: Whether numbers may cost minutes.
+BIG = "PROCESSION_BIG_TESTS" in os.environ
 SHAPES_AND_METHODS = [(shape, method) for shape in SHAPES for method in METHODS]
 
 
@@ -103,14 +105,16 @@ if __name__ == "__main__":
     [
         ("Pool", "fork", 2000),
         ("Pool", "spawn", 30),
-        ("Pool", "forkserver", 300),
-        ("ProcessPoolExecutor", "fork", 200),
+        ("Pool", "forkserver", 2000),
+        ("ProcessPoolExecutor", "fork", 2000),
         ("ProcessPoolExecutor", "spawn", 10),
-        ("ProcessPoolExecutor", "forkserver", 100),
+        ("ProcessPoolExecutor", "forkserver", 2000),
     ],
 )
 def test_one_task_for_each_worker(run_program, shape, method, number):
-    """In a small program: the time goes into forking it, or into starting interpreters."""
+    """In a small program: the time goes into forking it, or into starting interpreters. With PROCESSION_BIG_TESTS 2,000 everywhere."""
+    if BIG:
+        number = 2000
     run = run_program(ONE_TASK_EACH, shape, method, str(number))
     assert (run.stdout, run.stderr, run.returncode) == ("done\n", "", 0)
 
@@ -193,9 +197,8 @@ def test_calls_while_it_is_terminated(opening):
 
 
 def test_a_random_killer(opening):
-    """Each of 10,000 tasks ends with its result or with WorkerDied, none twice, none never; for the shapes and methods beside the first fewer."""
-    first = (opening.shape, opening.method) == ("Pool", "fork")
-    number = 10_000 if first else 300 if opening.method == "spawn" else 2000
+    """Each of 10,000 tasks ends with its result or with WorkerDied, none twice, none never; fewer where a new worker is a new interpreter."""
+    number = 10_000 if BIG or opening.method != "spawn" else 300
     with opening() as pool:
         assert_serves(pool)
         over = threading.Event()
