@@ -174,7 +174,7 @@ class Line:
 class AskingLine(Line):
     """The client's end."""
 
-    # Seconds that the reply to an interrupted call may still take.
+    # Seconds that the server may still take for an interrupted call.
     _CATCH_UP = 0.1
 
     def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
@@ -204,11 +204,15 @@ class AskingLine(Line):
                 return obj
 
     def catch_up(self) -> bool:
-        """Whether the reply to the last request, for which nobody waits any more, is there, or comes at once."""
+        """Whether the server is done with the last request, for which nobody waits any more, or is at once.
+
+        Its reply may have been taken from the queue and lost to the interruption: so a further request is made, to be answered after it.
+        """
         try:
+            self.send((None, "dummy", (), {}))
             while True:
                 number, _obj = self._get(True, self._CATCH_UP)
-                if number is None or number == self._number:
+                if number == self._number:
                     return True
         except Exception:
             return False  # nothing came, or nothing that can be read
