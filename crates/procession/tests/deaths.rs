@@ -1,24 +1,15 @@
 //! What is left when a process of the family is killed. Programs that are to be killed, or whose exit counts, are this very test
 //! executable, run once more for one of its ignored tests.
 
-use procession::{Builder, JoinError, StartMethod};
+mod common;
+
+use common::{by, program, METHODS};
+use procession::{Builder, JoinError};
 use procession_core::process::Child;
 use procession_core::Deadline;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
-
-const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
-
-fn by(method: StartMethod) -> Builder {
-    Builder::new().start_method(method)
-}
-
-fn program(name: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", name]);
-    command
-}
 
 fn parent_pid((): ()) -> i32 {
     // SAFETY: asks for a number.

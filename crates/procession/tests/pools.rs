@@ -1,13 +1,14 @@
 //! Pools, with every start method: results, failures, deaths, ends.
 
-use procession::{Builder, Error, Event, JoinError, Pool, Queue, StartMethod};
-use std::time::{Duration, Instant};
+mod common;
 
-const METHODS: [StartMethod; 3] = [StartMethod::Fork, StartMethod::Spawn, StartMethod::Forkserver];
+use common::{by, METHODS};
+use procession::{Builder, Error, Event, JoinError, Pool, Queue};
+use std::time::{Duration, Instant};
 
 fn each(check: impl Fn(Pool)) {
     for method in METHODS {
-        check(Pool::with(2, Builder::new().start_method(method)).unwrap());
+        check(Pool::with(2, by(method)).unwrap());
     }
 }
 

@@ -1,17 +1,14 @@
 //! Processes of all three start methods: results, names, ends.
 
-use procession::{current, parent, Builder, JoinError, StartMethod};
+mod common;
+
+use common::{by, METHODS};
+use procession::{current, parent, Builder, JoinError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
-
-const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
-
-fn by(method: StartMethod) -> Builder {
-    Builder::new().start_method(method)
-}
 
 fn double(n: u64) -> u64 {
     n * 2

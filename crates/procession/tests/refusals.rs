@@ -1,0 +1,180 @@
+//! What is refused, and how: what belongs to another family, what is of another kind or gone, what no memory is left for.
+
+mod common;
+
+use common::{by, program, METHODS};
+use procession::travel::{collect, unpack};
+use procession::{pipe, Array, Barrier, Condvar, Error, Event, JoinError, Lock, Mutex, Queue, Semaphore, StartMethod};
+use serde::Serialize;
+
+/// The ignored test of that name passes in a family of its own, with this in its environment.
+fn passes(name: &str, variable: &str, value: &str) {
+    let output = program(name).env(variable, value).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+const FOREIGN: &str = "PROCESSION_TEST_FOREIGN";
+
+/// Each kind of shared object, packed.
+fn packed() -> [(&'static str, Vec<u8>); 8] {
+    fn pack<T: Serialize>(value: procession::Result<T>) -> Vec<u8> {
+        collect(Vec::new(), &value.unwrap()).unwrap().bytes
+    }
+    [
+        ("queue", pack(Queue::<u8>::new())),
+        ("lock", pack(Lock::new())),
+        ("lock", pack(Mutex::new(0_u8))), // its lock comes first
+        ("lock", pack(Array::<u8>::zeroed(9))),
+        ("semaphore", pack(Semaphore::new(1))),
+        ("condition", pack(Condvar::new())),
+        ("event", pack(Event::new())),
+        ("barrier", pack(Barrier::new(2))),
+    ]
+}
+
+#[test]
+fn what_belongs_to_another_family_is_refused() {
+    let texts = packed().map(|(_, bytes)| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(","));
+    passes("refuses_what_is_foreign", FOREIGN, &texts.join(" "));
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn refuses_what_is_foreign() {
+    let texts = std::env::var(FOREIGN).unwrap();
+    let foreign: Vec<Vec<u8>> = texts
+        .split(' ')
+        .map(|text| text.split(',').map(|byte| byte.parse().unwrap()).collect())
+        .collect();
+    let own = packed(); // this family has objects in the same places
+    let error = |at: usize| {
+        let bytes = &foreign[at];
+        let error = match at {
+            0 => unpack::<Queue<u8>>(bytes, vec![]).map(drop),
+            1 => unpack::<Lock>(bytes, vec![]).map(drop),
+            2 => unpack::<Mutex<u8>>(bytes, vec![]).map(drop),
+            3 => unpack::<Array<u8>>(bytes, vec![]).map(drop),
+            4 => unpack::<Semaphore>(bytes, vec![]).map(drop),
+            5 => unpack::<Condvar>(bytes, vec![]).map(drop),
+            6 => unpack::<Event>(bytes, vec![]).map(drop),
+            _ => unpack::<Barrier>(bytes, vec![]).map(drop),
+        };
+        error.unwrap_err().to_string()
+    };
+    for (at, (name, _)) in own.iter().enumerate() {
+        let text = format!("this {name} belongs to another family of processes: it cannot be used here");
+        assert_eq!(error(at), text);
+    }
+}
+
+#[test]
+fn a_handle_of_another_kind_or_of_nothing_is_refused() {
+    let lock = Lock::new().unwrap();
+    let bytes = collect(Vec::new(), &lock).unwrap().bytes;
+    assert!(unpack::<Event>(&bytes, vec![]).is_err());
+    drop(unpack::<Lock>(&bytes, vec![]).unwrap());
+    drop(lock);
+    let error = unpack::<Lock>(&bytes, vec![]).unwrap_err().to_string();
+    assert!(error.ends_with("no longer exists"), "{error}");
+}
+
+#[test]
+fn what_memory_cannot_hold_is_refused_here_and_on_arrival() {
+    #[derive(Clone, Copy)]
+    #[repr(C, align(64))]
+    struct Aligned([u8; 64]);
+    // SAFETY: plain bytes without padding.
+    unsafe impl bytemuck::Zeroable for Aligned {}
+    // SAFETY: as above.
+    unsafe impl bytemuck::Pod for Aligned {}
+
+    let bytes = collect(Vec::new(), &Array::new(&[0_u8; 64]).unwrap()).unwrap().bytes;
+    let alignment = "shared memory is aligned to 16 bytes, this type wants more";
+    for error in [
+        Array::<Aligned>::zeroed(1).unwrap_err(),
+        unpack::<Array<Aligned>>(&bytes, vec![]).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), alignment);
+    }
+    let size = "a type without a size has nothing to share";
+    for error in [
+        Mutex::new(()).unwrap_err(),
+        unpack::<Mutex<()>>(&bytes, vec![]).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), size);
+    }
+    let error = Array::<u64>::zeroed(usize::MAX).unwrap_err().to_string();
+    assert_eq!(error, "the array is larger than memory can be");
+}
+
+#[test]
+fn threads_share_all_of_it_and_it_can_be_shown() {
+    fn both<T: Send + Sync + std::fmt::Debug>(shared: T) -> String {
+        format!("{shared:?}")
+    }
+    struct Bare; // what a queue carries does not matter
+    type Local = (std::rc::Rc<()>, Bare);
+    assert_eq!(both(Queue::<Local>::new().unwrap()), "Queue { len: Some(0), .. }");
+    assert!(both(pipe::<Local>().unwrap().0).starts_with("Pipe { fd: "));
+    let array = Array::new(&[1_u16, 2]).unwrap();
+    assert_eq!(format!("{:?}", array.lock().unwrap()), "[1, 2]");
+    assert_eq!(both(array), "Array { bytes: 4, .. }");
+    let mutex = Mutex::new(5_u8).unwrap();
+    assert_eq!(format!("{:?}", mutex.lock().unwrap()), "5");
+    assert_eq!(both(mutex), "Mutex { .. }");
+    both((
+        Lock::new().unwrap(),
+        Semaphore::new(1).unwrap(),
+        Condvar::new().unwrap(),
+    ));
+    both((Event::new().unwrap(), Barrier::new(1).unwrap()));
+}
+
+#[test]
+fn exhausted_memory_is_an_error_and_everything_goes_on() {
+    passes("goes_on_after_exhaustion", "PROCESSION_ARENA_SIZE", "64M");
+}
+
+fn long(size: usize) -> String {
+    "x".repeat(size)
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn goes_on_after_exhaustion() {
+    let exhausted = |error: &Error| error.to_string().starts_with("out of shared memory: ");
+    let huge = long(100 << 20);
+    let queue = Queue::new().unwrap();
+    assert!(exhausted(&queue.put(&huge).unwrap_err()));
+    assert!(exhausted(&Array::<u8>::zeroed(100 << 20).map(drop).unwrap_err()));
+    let megabyte = long(1 << 20);
+    for method in METHODS {
+        assert!(queue.is_empty().unwrap());
+        // Fork does not copy arguments.
+        if method != StartMethod::Fork {
+            let refused = by(method).spawn(|text: String| text.len(), huge.clone());
+            assert!(exhausted(&refused.unwrap_err()), "{method:?}");
+        }
+        let lost = by(method).spawn(long, huge.len()).unwrap().join().unwrap_err();
+        assert!(
+            matches!(&lost, JoinError::Lost(text) if text.starts_with("out of shared memory: ")),
+            "{method:?}: {lost}"
+        );
+        let mut count = 0;
+        let error = loop {
+            match queue.put(&megabyte) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(exhausted(&error) && count > 20, "{method:?}: {count} {error}");
+        let (one, two) = (queue.get().unwrap(), queue.get().unwrap());
+        assert!(one == megabyte && two == megabyte);
+        let child = by(method).spawn(long, 1 << 20).unwrap();
+        assert!(child.join().unwrap() == megabyte, "{method:?}");
+        for _ in 2..count {
+            assert!(queue.get().unwrap() == megabyte);
+        }
+    }
+}

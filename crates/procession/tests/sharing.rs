@@ -1,0 +1,330 @@
+//! Locks, their kin and shared values between processes, and who is told when one of the processes is killed.
+
+mod common;
+
+use common::{by, kill, until_asleep, METHODS};
+use procession::{Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Semaphore, StartMethod, Value};
+use std::time::Duration;
+
+type Counters = (Lock, Mutex<u64>, Value<f64>, Array<u32>);
+
+fn count((lock, mutex, value, array): Counters) {
+    for round in 0..300 {
+        *mutex.lock().unwrap() += 1;
+        let held = lock.lock().unwrap();
+        // Two steps, which only the lock makes one.
+        value.set(value.get().unwrap() + 0.5).unwrap();
+        drop(held);
+        array.lock().unwrap()[round % 3] += 1;
+    }
+}
+
+#[test]
+fn locked_changes_of_many_processes_all_count() {
+    for method in METHODS {
+        let shared: Counters = (
+            Lock::new().unwrap(),
+            Mutex::new(0).unwrap(),
+            Value::new(0.0).unwrap(),
+            Array::zeroed(3).unwrap(),
+        );
+        let children: Vec<_> = (0..4)
+            .map(|_| by(method).spawn(count, shared.clone()).unwrap())
+            .collect();
+        for child in children {
+            child.join().unwrap();
+        }
+        assert_eq!(shared.1.get().unwrap(), 1200, "{method:?}");
+        assert!((shared.2.get().unwrap() - 600.0).abs() < f64::EPSILON, "{method:?}");
+        assert_eq!(shared.3.to_vec().unwrap(), [400; 3], "{method:?}");
+    }
+}
+
+#[test]
+fn a_large_array_arrives_as_the_same_memory() {
+    fn negate(array: Array<i64>) {
+        for item in array.lock().unwrap().iter_mut() {
+            *item = -*item;
+        }
+    }
+    let numbers: Vec<i64> = (0..100_000).collect();
+    for method in METHODS {
+        let array = Array::new(&numbers).unwrap();
+        by(method).spawn(negate, array.clone()).unwrap().join().unwrap();
+        let array = array.to_vec().unwrap();
+        assert!(array.iter().zip(&numbers).all(|(new, old)| *new == -old), "{method:?}");
+    }
+}
+
+fn hold((lock, mutex, held): (Lock, Mutex<u64>, Event)) {
+    let _one = lock.lock().unwrap();
+    let mut other = mutex.lock().unwrap();
+    *other = 1;
+    held.set();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Whether it was told of a death, for the lock and the mutex.
+fn take((lock, mutex): (Lock, Mutex<u64>)) -> (bool, bool) {
+    let one = matches!(lock.lock().map(drop), Err(LockError::Poisoned(_)));
+    drop(lock.lock().unwrap());
+    let other = matches!(mutex.lock().map(drop), Err(LockError::Poisoned(_)));
+    *mutex.lock().unwrap() += 1;
+    (one, other)
+}
+
+#[test]
+fn one_waiter_is_told_when_a_holder_is_killed() {
+    for method in METHODS {
+        let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
+        let arguments = (lock.clone(), mutex.clone(), held.clone());
+        let holder = by(method).spawn(hold, arguments).unwrap();
+        held.wait().unwrap();
+        let brief = Duration::from_millis(10);
+        assert!(matches!(
+            lock.lock_timeout(brief),
+            Err(LockError::Failed(Error::TimedOut))
+        ));
+        assert!(matches!(
+            mutex.lock_timeout(brief).map(drop),
+            Err(LockError::Failed(Error::TimedOut))
+        ));
+        assert!(lock.try_lock().unwrap().is_none());
+        let waiters: Vec<_> = (0..3)
+            .map(|_| by(method).spawn(take, (lock.clone(), mutex.clone())).unwrap())
+            .collect();
+        waiters.iter().for_each(until_asleep);
+        kill(holder);
+        let told: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
+        assert_eq!(told.iter().filter(|told| told.0).count(), 1, "{method:?}: {told:?}");
+        assert_eq!(told.iter().filter(|told| told.1).count(), 1, "{method:?}: {told:?}");
+        assert!(lock.try_lock().unwrap().is_some());
+        assert_eq!(
+            mutex.get().unwrap(),
+            4,
+            "{method:?}: what the dead wrote, and three more"
+        );
+    }
+}
+
+#[test]
+fn whoever_is_told_holds_the_lock_and_can_make_whole_what_it_guards() {
+    let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
+    let holder = by(StartMethod::Fork)
+        .name("holder")
+        .spawn(hold, (lock.clone(), mutex.clone(), held.clone()))
+        .unwrap();
+    held.wait().unwrap();
+    let pid = holder.pid();
+    kill(holder);
+    let Err(LockError::Poisoned(mut poisoned)) = mutex.lock() else {
+        panic!("the holder is dead");
+    };
+    assert_eq!(poisoned.death().pid, u32::try_from(pid).unwrap());
+    assert!(poisoned.death().to_string().contains(file!()), "{}", poisoned.death());
+    assert_eq!(**poisoned.get_ref(), 1, "what the dead wrote");
+    **poisoned.get_mut() = 7;
+    let brief = Duration::from_millis(10);
+    assert!(matches!(
+        mutex.lock_timeout(brief),
+        Err(LockError::Failed(Error::TimedOut))
+    ));
+    let guard = poisoned.into_inner();
+    assert_eq!(*guard, 7);
+    drop(guard);
+    assert_eq!(mutex.get().unwrap(), 7);
+    // As an error it gives the lock back.
+    let told = || -> procession::Result<()> { lock.lock().map(drop).map_err(Error::from) };
+    assert!(matches!(told(), Err(Error::OwnerDied(_))));
+    drop(lock.lock().or_else(LockError::into_inner).unwrap());
+}
+
+#[test]
+fn permits_of_a_killed_process_come_back() {
+    let (slots, held) = (Semaphore::recovering(1).unwrap(), Event::new().unwrap());
+    let holder = by(StartMethod::Fork)
+        .spawn(occupy, (slots.clone(), held.clone()))
+        .unwrap();
+    held.wait().unwrap();
+    assert!(slots.try_acquire().unwrap().is_none());
+    kill(holder);
+    drop(slots.acquire().unwrap());
+    assert_eq!(slots.available(), 1);
+}
+
+fn occupy((slots, held): (Semaphore, Event)) {
+    let _permit = slots.acquire().unwrap();
+    held.set();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn enter((slots, inside, most): (Semaphore, Mutex<u32>, Mutex<u32>)) {
+    for _ in 0..200 {
+        let _permit = slots.acquire().unwrap();
+        let now = {
+            let mut inside = inside.lock().unwrap();
+            *inside += 1;
+            *inside
+        };
+        let mut most = most.lock().unwrap();
+        *most = now.max(*most);
+        drop(most);
+        *inside.lock().unwrap() -= 1;
+    }
+}
+
+#[test]
+fn a_semaphore_lets_no_more_in_than_it_has_permits() {
+    for method in METHODS {
+        let (slots, inside, most) = (
+            Semaphore::new(2).unwrap(),
+            Mutex::new(0).unwrap(),
+            Mutex::new(0).unwrap(),
+        );
+        let arguments = (slots.clone(), inside.clone(), most.clone());
+        let children: Vec<_> = (0..4)
+            .map(|_| by(method).spawn(enter, arguments.clone()).unwrap())
+            .collect();
+        for child in children {
+            child.join().unwrap();
+        }
+        assert!((1..=2).contains(&most.get().unwrap()), "{method:?}");
+        assert_eq!((slots.available(), inside.get().unwrap()), (2, 0), "{method:?}");
+    }
+}
+
+#[test]
+fn one_process_releases_what_another_acquired() {
+    fn acquire(permits: Semaphore) {
+        permits.acquire().unwrap().forget();
+    }
+    let permits = Semaphore::new(0).unwrap();
+    assert!(permits.try_acquire().unwrap().is_none());
+    let child = procession::spawn(acquire, permits.clone()).unwrap();
+    until_asleep(&child);
+    permits.release().unwrap();
+    child.join().unwrap();
+    assert_eq!(permits.available(), 0);
+    let brief = Duration::from_millis(10);
+    assert!(matches!(permits.acquire_timeout(brief), Err(Error::TimedOut)));
+}
+
+fn wait_for((turn, changed, mine): (Mutex<u32>, Condvar, u32)) {
+    let mut turn = turn.lock().unwrap();
+    while *turn != mine {
+        changed.wait(&mut turn).unwrap();
+    }
+    *turn += 1;
+    changed.notify_all();
+}
+
+#[test]
+fn a_condition_hands_the_turn_on() {
+    for method in METHODS {
+        let (turn, changed) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
+        let children: Vec<_> = (1..5)
+            .rev()
+            .map(|mine| {
+                by(method)
+                    .spawn(wait_for, (turn.clone(), changed.clone(), mine))
+                    .unwrap()
+            })
+            .collect();
+        wait_for((turn.clone(), changed.clone(), 0));
+        for child in children {
+            child.join().unwrap();
+        }
+        assert_eq!(turn.get().unwrap(), 5, "{method:?}");
+        let mut turn = turn.lock().unwrap();
+        let late = changed.wait_timeout(&mut turn, Duration::from_millis(10));
+        assert!(matches!(late, Err(Error::TimedOut)));
+        *turn = 0;
+    }
+}
+
+#[test]
+fn a_notification_is_not_lost_on_a_killed_waiter() {
+    for method in METHODS {
+        let (turn, changed) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
+        let arguments = || (turn.clone(), changed.clone(), 1);
+        let victim = by(method).spawn(wait_for, arguments()).unwrap();
+        until_asleep(&victim);
+        let survivor = by(method).spawn(wait_for, arguments()).unwrap();
+        until_asleep(&survivor);
+        kill(victim);
+        let mut guard = turn.lock().unwrap();
+        *guard = 1;
+        changed.notify_one();
+        drop(guard);
+        assert_eq!(survivor.join(), Ok(()), "{method:?}");
+    }
+}
+
+fn wait_event(event: Event) -> bool {
+    event.wait().unwrap();
+    event.is_set()
+}
+
+#[test]
+fn an_event_reaches_those_who_still_live() {
+    for method in METHODS {
+        let event = Event::new().unwrap();
+        let [victim, survivor] = [(), ()].map(|()| by(method).spawn(wait_event, event.clone()).unwrap());
+        until_asleep(&victim);
+        until_asleep(&survivor);
+        kill(victim);
+        assert!(matches!(
+            event.wait_timeout(Duration::from_millis(10)),
+            Err(Error::TimedOut)
+        ));
+        event.set();
+        assert_eq!(survivor.join(), Ok(true), "{method:?}");
+        event.clear();
+        assert!(!event.is_set());
+    }
+}
+
+/// Index of arrival and leader of two rounds; `None`: the barrier was broken.
+fn meet(barrier: Barrier) -> Option<(usize, bool)> {
+    match barrier.wait().and_then(|_| barrier.wait()) {
+        Ok(result) => Some((result.index(), result.is_leader())),
+        Err(Error::BrokenBarrier) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_barrier_lets_all_pass_and_has_one_leader() {
+    for method in METHODS {
+        let barrier = Barrier::new(4).unwrap();
+        let children: Vec<_> = (0..3)
+            .map(|_| by(method).spawn(meet, barrier.clone()).unwrap())
+            .collect();
+        let mut met = vec![meet(barrier.clone()).unwrap()];
+        met.extend(children.into_iter().map(|child| child.join().unwrap().unwrap()));
+        met.sort_unstable();
+        assert_eq!(met.iter().map(|one| one.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(met.iter().filter(|one| one.1).count(), 1, "{method:?}");
+    }
+}
+
+#[test]
+fn a_party_killed_at_the_barrier_breaks_it() {
+    for method in METHODS {
+        let barrier = Barrier::new(3).unwrap();
+        let [victim, survivor] = [(), ()].map(|()| by(method).spawn(meet, barrier.clone()).unwrap());
+        until_asleep(&victim);
+        until_asleep(&survivor);
+        kill(victim);
+        assert_eq!(survivor.join(), Ok(None), "{method:?}");
+        assert!(barrier.is_broken());
+        assert!(matches!(barrier.wait(), Err(Error::BrokenBarrier)));
+        barrier.reset().unwrap();
+        let late = barrier.wait_timeout(Duration::from_millis(10));
+        assert!(matches!(late, Err(Error::BrokenBarrier)), "one that is late breaks it");
+    }
+}
