@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import random
 import signal
 import threading
 import time
@@ -212,6 +215,38 @@ def test_a_timeout_holds_in_a_storm_of_signals(blocking):
     assert timed_out(answer), answer
     assert rings
     assert 0.19 <= took < LONG
+
+
+def ring(cells, pid, turns):
+    """In each turn, SIGINT a little after its number has been written: while the other is on his way into the wait."""
+    moments = random.Random(1)
+    for turn in range(1, turns + 1):
+        while cells[0] != turn:
+            pass
+        for _ in range(moments.randrange(1500)):
+            pass
+        os.kill(pid, signal.SIGINT)
+
+
+def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
+    turns = 60
+    call, timed_out = blocking
+    cells = procession.RawArray("Q", 1)
+    bell = procession.Process(target=ring, args=(cells, os.getpid(), turns))
+    bell.start()
+    # What a finalizer or a callback of the collector would raise is lost, and with it the one signal of a turn.
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(1, turns + 1):
+            with pytest.raises(KeyboardInterrupt):
+                cells[0] = turn
+                call()
+    finally:
+        gc.enable()
+    bell.join()
+    assert bell.exitcode == 0
+    assert timed_out(call(timeout=0.05)), "what was interrupted took nothing, and holds nothing"
 
 
 def test_messages_pass_whole_in_a_storm_of_signals():

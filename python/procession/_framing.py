@@ -29,8 +29,9 @@ _LONG_LENGTH = struct.Struct("!Q")
 _JOINED = 16384
 # Most bytes asked of the kernel at once.
 _CHUNK = 1 << 18
-# poll(2) takes milliseconds as an int.
-_LONGEST_POLL = 2**31 - 1
+# Seconds that `wait` sleeps without a look at signals.
+_FIRST_SLEEP = 0.002
+_LONGEST_SLEEP = 1.0
 
 _ForkingPickler = reduction.ForkingPickler
 
@@ -272,18 +273,19 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             raise ValueError(f"Invalid file descriptor: {descriptor}")
         by_descriptor.setdefault(descriptor, []).append(obj)
         poller.register(descriptor, select.POLLIN)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = math.inf if timeout is None else began + timeout
     while True:
+        now = time.monotonic()
         if any(obj.poll() for obj in lagging):
-            ready = poller.poll(0)
-        elif deadline is None:
-            ready = poller.poll()
+            pause = 0.0
         else:
-            left = max(deadline - time.monotonic(), 0) if timeout > 0 else 0  # type: ignore[operator]
-            ready = poller.poll(min(math.ceil(left * 1000), _LONGEST_POLL))
+            # A signal that comes just before the kernel puts us to sleep is heard afterwards: so no sleep is longer than the wait was until then.
+            pause = max(min(max(now - began, _FIRST_SLEEP), _LONGEST_SLEEP, deadline - now), 0)
+        ready = poller.poll(math.ceil(pause * 1000))
         found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
         found += [obj for obj in lagging if obj not in found and obj.poll()]
         if found:
             return found
-        if deadline is not None and time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             return []

@@ -54,7 +54,7 @@ pub enum WaitError {
     /// The deadline passed.
     #[error("timed out")]
     TimedOut,
-    /// A signal arrived (or may have, see [`interruptible`](crate::sync::wait::interruptible)): run its handlers and wait again.
+    /// A signal arrived (or may have, see [`Interruptible`](crate::sync::wait::Interruptible)): run its handlers and wait again.
     #[error("interrupted by a signal")]
     Interrupted,
     /// Who held what we waited for died. The object is usable again; exactly one waiter sees this.

@@ -1,6 +1,6 @@
 //! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
 
-use procession_core::sync::wait::interruptible;
+use procession_core::sync::wait::Interruptible;
 use procession_core::sync::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -24,8 +24,9 @@ pub fn raise(error: Error) -> PyErr {
 /// Run a wait of the engine with the interpreter released; `None` when it timed out. After each interruption Python's signal handlers
 /// run, and what they raise ends the wait; the wait itself must keep its deadline.
 pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitError> + Send) -> PyResult<Option<T>> {
+    let mut interruptible = Interruptible::default();
     loop {
-        match py.detach(|| interruptible(&mut wait)) {
+        match py.detach(|| interruptible.run(&mut wait)) {
             Ok(value) => return Ok(Some(value)),
             Err(WaitError::TimedOut) => return Ok(None),
             Err(WaitError::Interrupted) => py.check_signals()?,

@@ -4,6 +4,7 @@ use super::record::ChildRecord;
 use super::Exit;
 use crate::arena::Ref;
 use crate::roll;
+use crate::sync::wait::{is_interruptible, next_slice, SLICE};
 use crate::sys::signal::pidfd_send_signal;
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
@@ -184,8 +185,14 @@ pub(super) fn process(pid: i32) -> Option<Pid> {
 /// Wait until `fd` is readable.
 pub(super) fn readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, WaitError> {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let timeout = deadline.remaining().map(timespec);
-    match poll(&mut fds, timeout.as_ref()) {
+    let sliced = is_interruptible();
+    let timeout = if sliced {
+        Some(next_slice(SLICE, deadline))
+    } else {
+        deadline.remaining()
+    };
+    match poll(&mut fds, timeout.map(timespec).as_ref()) {
+        Ok(0) if sliced && !deadline.is_over() => Err(WaitError::Interrupted),
         Ok(n) => Ok(n > 0),
         Err(Errno::INTR) => Err(WaitError::Interrupted),
         Err(e) => Err(Error::os("poll", e).into()),

@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{sleep_low, wake_low, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
-use super::wait::Purpose;
+use super::wait::{is_interruptible, next_slice, Purpose};
 use crate::roll::{self, Owner};
 use crate::{Deadline, WaitError};
 
@@ -100,13 +100,13 @@ impl RawLock {
             if deadline.is_over() {
                 return Err(WaitError::TimedOut);
             }
-            if slept && super::wait::is_interruptible() {
+            if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);
             }
             if word & WAITERS == 0 && !self.swap_word(word, word | WAITERS) {
                 continue;
             }
-            let slice = deadline.slice(purpose.watching().slice);
+            let slice = next_slice(purpose.watching().slice, deadline);
             match sleep_low(&self.word, word | WAITERS, slice) {
                 Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => slept = true,

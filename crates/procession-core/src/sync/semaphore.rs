@@ -3,7 +3,7 @@
 use super::ledger::Ledger;
 use super::primitive::{sleep, wake, AtomicU32, Ordering, Woken};
 use super::spin::Spin;
-use super::wait::Purpose;
+use super::wait::{is_interruptible, next_slice, Purpose};
 use super::waiters::Chunk;
 use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::{roll, Deadline, Result, WaitError};
@@ -84,7 +84,7 @@ impl State {
                 // A wake we have eaten was for a unit that another has taken: whoever gives that one back finds the bit still set.
                 return Err(WaitError::TimedOut);
             }
-            if slept && super::wait::is_interruptible() {
+            if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
@@ -94,7 +94,7 @@ impl State {
             if !matches!(announced, Ok(_) | Err(WAITERS)) {
                 continue;
             }
-            match sleep(&self.word, WAITERS, deadline.slice(purpose.slice)) {
+            match sleep(&self.word, WAITERS, next_slice(purpose.slice, deadline)) {
                 Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => {
                     look_around()?;

@@ -1,12 +1,12 @@
 //! The primitives between real processes, some of which are killed. Each test needs a process of its own (cargo nextest gives it one).
 
-use super::wait::EventCount;
+use super::wait::{next_slice, EventCount, Interruptible, SLICE};
 use super::*;
 use crate::arena::{Kind, Object, Ref};
 use crate::roll::tests::{fork, kill, reap, wait_until};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Shared words for a test's book-keeping.
 #[repr(C)]
@@ -477,7 +477,37 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
 }
 
 #[test]
+fn an_interruptible_wait_sleeps_no_longer_than_it_has() {
+    let began = Instant::now();
+    let (event, mut wait) = (EventCount::default(), Interruptible::default());
+    let mut slices = 0;
+    while began.elapsed() < Duration::from_millis(100) {
+        let lasted = began.elapsed();
+        let next = wait.run(|| {
+            // Once more, so that the wait has surely begun: it tells what it would sleep.
+            next_slice(SLICE, Deadline::Never)
+        });
+        assert!(
+            next >= Duration::from_millis(2) && next <= began.elapsed().max(Duration::from_millis(2)),
+            "{next:?}"
+        );
+        let end = wait.run(|| event.wait(Deadline::Never, || None::<()>));
+        assert!(matches!(end, Err(WaitError::Interrupted)));
+        assert!(began.elapsed() >= lasted + next);
+        slices += 1;
+    }
+    // 2, 2, 4, 8, 16, 32 and 64 ms: fewer where the machine is slow, never more.
+    assert!(slices <= 7, "{slices}");
+    let end = wait.run(|| event.wait(Deadline::after(Duration::from_millis(1)), || None::<()>));
+    assert!(matches!(end, Err(WaitError::TimedOut)), "the deadline is kept");
+    assert_eq!(
+        next_slice(SLICE, Deadline::Never),
+        SLICE,
+        "other waits have long slices"
+    );
+}
 
+#[test]
 fn a_timeout_is_honoured_and_a_true_condition_needs_no_wait() {
     let event = EventCount::default();
     assert_eq!(event.wait(Deadline::Now, || Some(7)).unwrap(), 7);

@@ -5,7 +5,7 @@ use super::spin::Spin;
 use crate::arena::{Handle, Kind};
 use crate::{roll, Deadline, WaitError};
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest sleep without a look around.
 pub const SLICE: Duration = Duration::from_secs(1);
@@ -66,21 +66,49 @@ impl Purpose {
     }
 }
 
+/// The first slice of a wait whose caller has to act upon signals.
+const FIRST_SLICE: Duration = Duration::from_millis(2);
+
+/// A wait for a caller who has to act upon signals, from its beginning to its end, however often it is begun again between.
+///
+/// A signal that comes just before the kernel puts us to sleep does not keep it from doing that. So here every wait ends with
+/// [`WaitError::Interrupted`] after each slice, too, and is to be begun again; and no slice is longer than the wait has already lasted (or 2 ms),
+/// so that the handlers run no later than after twice the time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interruptible {
+    /// When it first fell asleep.
+    since: Option<Instant>,
+}
+
 thread_local! {
-    static INTERRUPTIBLE: Cell<bool> = const { Cell::new(false) };
+    /// The interruptible wait that this thread is in.
+    static CURRENT: Cell<Option<Interruptible>> = const { Cell::new(None) };
 }
 
-/// Run a wait for a caller who has to act upon signals. A signal that comes just before the kernel puts us to sleep does not keep it from doing
-/// that: so here every wait ends with [`WaitError::Interrupted`] after each slice, too, and is to be begun again.
-pub fn interruptible<T>(wait: impl FnOnce() -> T) -> T {
-    let before = INTERRUPTIBLE.replace(true);
-    let end = wait();
-    INTERRUPTIBLE.set(before);
-    end
+impl Interruptible {
+    /// Begin the wait, or begin it again.
+    pub fn run<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        let outer = CURRENT.replace(Some(*self));
+        let end = wait();
+        *self = CURRENT.replace(outer).unwrap_or_default();
+        end
+    }
 }
 
-pub(super) fn is_interruptible() -> bool {
-    INTERRUPTIBLE.get()
+/// Whether signals are to be heard: a wait that has slept for a slice ends.
+pub(crate) fn is_interruptible() -> bool {
+    CURRENT.get().is_some()
+}
+
+/// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if signals are to be heard.
+pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
+    let slice = CURRENT.get().map_or(slice, |wait| {
+        let now = Instant::now();
+        let since = wait.since.unwrap_or(now);
+        CURRENT.set(Some(Interruptible { since: Some(since) }));
+        slice.min(FIRST_SLICE.max(now - since))
+    });
+    deadline.slice(slice)
 }
 
 impl EventCount {
@@ -136,7 +164,7 @@ impl EventCount {
             if slept && is_interruptible() {
                 break WaitError::Interrupted;
             }
-            match sleep(&self.word, key, deadline.slice(purpose.slice)) {
+            match sleep(&self.word, key, next_slice(purpose.slice, deadline)) {
                 Woken::Wake => woken = true,
                 Woken::Interrupted => {
                     if let Some(value) = ready() {

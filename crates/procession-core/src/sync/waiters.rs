@@ -2,7 +2,7 @@
 
 use super::primitive::{sleep_low, wake_low, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
-use super::wait::Purpose;
+use super::wait::{is_interruptible, next_slice, Purpose};
 use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
@@ -276,10 +276,10 @@ impl Chunk {
             if deadline.is_over() {
                 return Err(WaitError::TimedOut);
             }
-            if slept && super::wait::is_interruptible() {
+            if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);
             }
-            match sleep_low(place, word.0, deadline.slice(purpose.slice)) {
+            match sleep_low(place, word.0, next_slice(purpose.slice, deadline)) {
                 Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => {
                     look_around();

@@ -4,7 +4,7 @@ use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
 use crate::common::{deadline, owner_died, raise, wait};
 use crate::fast::Takes;
-use procession_core::sync::wait::interruptible;
+use procession_core::sync::wait::Interruptible;
 use procession_core::sync::{self, Death};
 use procession_core::{Deadline, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
@@ -80,9 +80,9 @@ impl Mutex {
 
     /// Take it again, whatever happens meanwhile: the first thing that did is returned, with the lock held.
     fn restore_surely(&self, py: Python<'_>, count: u32) -> PyResult<()> {
-        let mut happened = Ok(());
+        let (mut happened, mut interruptible) = (Ok(()), Interruptible::default());
         loop {
-            match py.detach(|| interruptible(|| self.restore(count))) {
+            match py.detach(|| interruptible.run(|| self.restore(count))) {
                 Ok(None) => return happened,
                 Ok(Some(death)) => return happened.and_then(|()| Err(owner_died(py, &death))),
                 Err(WaitError::Other(error)) => return Err(raise(error)),
