@@ -282,6 +282,23 @@ def test_several_threads_map_at_once(pool):
     assert outcomes == {n: [x * x for x in range(n, n + 200)] for n in range(8)}
 
 
+def test_several_threads_get_the_same_result(pool):
+    result = pool.apply_async(identity, ([1],))
+    mapped = pool.map_async(identity, [[1], [2]], 1)
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.append((result.get(30), mapped.get(30))))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert got == [([1], [[1], [2]])] * 8
+    # It was unpickled once.
+    assert len({id(value) for value, _ in got}) == len({id(values) for _, values in got}) == 1
+
+
 def test_arguments_and_results_are_not_kept(pool):
     class_ = type("Counted", (), {})
     value = [class_()] if isinstance(pool, ThreadPool) else [set()]

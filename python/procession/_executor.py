@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from . import _errors
 from . import pool as _pool_face
 from ._pool_options import Options
+from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolStream
 from ._randomness import numbered
 from .context import BaseContext, _default_context
@@ -335,7 +336,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             single = True
         source = _noting(items, errors)
         plain = single and chunksize == 1
-        mode = _pools._ITEM if plain else _pools._CHUNK if single else _pools._STARRED_CHUNK
+        mode = ITEM if plain else CHUNK if single else STARRED_CHUNK
         job = engine.pool._core.job(fn, mode, False, *engine.pool._options.terms)
         size = 0 if plain else chunksize
         work = _Map(job)

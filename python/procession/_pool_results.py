@@ -31,23 +31,34 @@ class ApplyResult:
         # The pool lives as long as somebody waits for its results.
         self._pool = pool
         self._job = job
-        self._callback = callback
-        self._error_callback = error_callback
-        # Only when callbacks are to run before anybody hears of the value.
-        self._event = threading.Event() if callback or error_callback else None
+        if callback or error_callback:
+            self._callback = callback
+            self._error_callback = error_callback
+            self._lock = threading.Lock()
+            self._announce()
+
+    # What most results never need is not made for each.
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    #: Only when somebody is to be called before anybody hears of the value.
+    _event: threading.Event | None = None
+
+    def _announce(self) -> None:
         #: To be called when it has ended; None: it has, and they were.
         self._waiters: list[Callable[[], object]] | None = []
-        self._lock = threading.Lock()
+        self._event = threading.Event()
 
-    def _outcome(self) -> tuple[bool, Any]:
-        return self._job.outcome()
-
-    def _resolve(self) -> None:
-        """Fetch the value of a complete job, once."""
-        with self._lock:
-            if self._job is not None:
-                self._success, self._value = self._outcome()
-                self._job = self._pool = None
+    def _resolve(self, timeout: float | None = None) -> bool:
+        """Wait for the value of the job. False: timed out."""
+        job = self._job
+        if job is not None:
+            # The same for every thread that asks.
+            outcome = job.outcome(timeout)
+            if outcome is None:
+                return False
+            self._success, self._value = outcome
+            self._job = self._pool = None
+        return True
 
     def _deliver(self) -> None:
         """Run the callback; what it raises is reported, and stops nothing."""
@@ -75,20 +86,21 @@ class ApplyResult:
 
     def _when_ended(self, waiter: Callable[[], object]) -> None:
         """Have it called when the call has ended, by another thread, or now."""
-        with self._lock:
+        # Whoever is the first to ask makes the lock.
+        with self.__dict__.setdefault("_lock", threading.Lock()):
             pool, job = self._pool, self._job
-            announced = self._event is not None
-            waiting = self._waiters is not None and (announced or job is not None)
-            if waiting:
-                self._waiters.append(waiter)  # type: ignore[union-attr]
-            if waiting and not announced:
-                self._event = threading.Event()
+            news = self._event is None and job is not None
+            if news:
                 # Or it could be dropped, by who gets the value, before it is announced.
                 self._announced_job = job
+                self._announce()
+            waiting = self._event is not None and self._waiters is not None
+            if waiting:
+                self._waiters.append(waiter)  # type: ignore[union-attr]
         if not waiting:
             waiter()
-        elif not announced:
-            pool._result(self, job)
+        elif news:
+            pool._announce_result(self, job)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the value without holding up the event loop."""
@@ -145,9 +157,8 @@ class ApplyResult:
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the value, or raise what the call raised. TimeoutError if it has not ended after `timeout` seconds."""
-        if not self._wait(timeout):
+        if (self._event is not None and not self._wait(timeout)) or not self._resolve(timeout):
             raise TimeoutError
-        self._resolve()
         if self._success:
             return self._value
         raise self._value
@@ -179,8 +190,11 @@ class MapResult(ApplyResult):
             if left <= 0:
                 return False
 
-    def _outcome(self) -> tuple[bool, Any]:
-        return self._job.gather()
+    def get(self, timeout: float | None = None) -> Any:
+        """As `ApplyResult.get`."""
+        if self._progress is not None and not self._wait(timeout):
+            raise TimeoutError
+        return super().get(timeout)
 
 
 class _Results:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+#: How a job's function is applied to a task's arguments: see `pool_worker.rs`.
+ITEM, CHUNK, STARRED_CHUNK, CALL, CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
+
 
 def worker(
     handle: int,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import queue
 import threading
 from collections import deque
 
 from ._crew import terminated
 from ._errors import BrokenPool, TaskCancelled
+from ._pool_errors import _foreign
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class ThreadCore:
         #: Makes the exception for what is unfinished, once the pool was terminated.
         self.error: Callable[[], BaseException] | None = None
         self.closing = False
+        self._pid = os.getpid()
         self._keys = itertools.count()
         self._feeds: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._feed, name="PoolFeeder", daemon=True).start()
@@ -40,6 +43,7 @@ class ThreadCore:
     def _feed(self) -> None:
         while (feed := self._feeds.get()) is not None:
             feed()
+            feed = None  # what it refers to is not to live on while this waits
 
     def feed_later(self, feed: Callable[[], None]) -> None:
         self._feeds.put(feed)
@@ -51,7 +55,10 @@ class ThreadCore:
             self.tasks.put(None)
 
     def call(self, func: Any, args: Any, kwds: Any, *terms: Any) -> ThreadJob:
+        if self._pid != os.getpid():
+            raise _foreign(self._pid)
         job = self._new(func, 0, False)
+        job._single = True
         job.submit(lambda: func(*args, **kwds))
         job.seal()
         return job
@@ -110,6 +117,10 @@ class ThreadJob:
         self._sizes: list[int] = []
         self._submitted = self._finished = self._taken = 0
         self._first_failure: _Outcome | None = None
+        #: Whether it is one task, whose value is the job's.
+        self._single = False
+        #: What became of it, once somebody asked.
+        self._whole: _Outcome | None = None
         self._sealed = self._stopped = False
 
     def _complete(self) -> bool:
@@ -242,14 +253,21 @@ class ThreadJob:
         with self._changed:
             return self._changed.wait_for(self._complete, timeout)
 
-    def outcome(self) -> _Outcome:
-        return self._outcomes.pop(0)
-
-    def gather(self) -> _Outcome:
-        if self._first_failure is not None:
-            return self._first_failure
-        outcomes, self._outcomes = self._outcomes, {}
-        return True, [value for number in range(len(outcomes)) for value in outcomes.pop(number)[1]]
+    def outcome(self, timeout: float | None = None) -> _Outcome | None:
+        """What became of it: success, and a call's value, a map's list or the first exception. None: timed out."""
+        with self._changed:
+            if not self._changed.wait_for(self._complete, timeout):
+                return None
+            if self._whole is None:
+                outcomes, self._outcomes = self._outcomes, {}
+                if self._first_failure is not None:
+                    self._whole = self._first_failure
+                elif self._single:
+                    self._whole = outcomes[0]
+                else:
+                    parts = (outcomes[number][1] for number in range(len(outcomes)))
+                    self._whole = True, list(itertools.chain.from_iterable(parts))
+            return self._whole
 
     def next(self, timeout: float | None = None) -> _Outcome | None:
         def ready() -> bool:

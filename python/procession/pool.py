@@ -1,7 +1,7 @@
 """Pools of worker processes, and of threads.
 
-The engine hands tasks to the workers and results to whoever waits for them; this module is the face: what calls mean, how their arguments
-become tasks, and what errors look like. `_crew` looks after the workers, `_pool_results` holds what asynchronous calls return.
+The engine hands tasks to the workers and results to whoever waits for them; this module is the face: what calls mean and how their arguments
+become tasks. `_crew` looks after the workers, `_pool_results` holds what asynchronous calls return, `_pool_errors` what they raise.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import types
 import warnings
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
 from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
-from ._errors import TaskCancelled, TaskTimeout, WorkerDied
+from ._pool_errors import ExceptionWithTraceback as ExceptionWithTraceback
+from ._pool_errors import MaybeEncodingError as MaybeEncodingError
+from ._pool_errors import RemoteTraceback as RemoteTraceback
+from ._pool_errors import _foreign
+from ._pool_errors import rebuild_exc as rebuild_exc
 from ._pool_options import Options
 from ._pool_results import (
     ApplyResult,
@@ -25,8 +28,8 @@ from ._pool_results import (
     MapResult,
 )
 from ._pool_results import AsyncResult as AsyncResult
+from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolCore, usable_cpus
-from .reduction import ForkingPickler
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -40,43 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-#: How a job's function is applied to a task's arguments: see `pool_worker.rs`.
-_ITEM, _CHUNK, _STARRED_CHUNK, _CALL, _CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
 #: Tasks that a call puts in line itself; the rest is left to a thread. Also how many such a thread puts in line at a time.
 _AT_ONCE = 4096
 _BATCH = 64
-
-
-class RemoteTraceback(Exception):
-    """The traceback of a worker's exception, as text: the ``__cause__`` of that exception in the parent."""
-
-    def __init__(self, tb: str) -> None:
-        self.tb = tb
-
-    def __str__(self) -> str:
-        return self.tb
-
-
-class ExceptionWithTraceback:
-    """An exception that arrives in another process with its traceback as text, its ``__cause__``."""
-
-    def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
-        import traceback
-
-        text = "".join(traceback.format_exception(type(exc), exc, tb))
-        self.exc = exc
-        # As a frame of it may hold what cannot travel, or should not live on.
-        self.exc.__traceback__ = None
-        self.tb = f'\n"""\n{text}"""'
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild_exc, (self.exc, self.tb)
-
-
-def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
-    """Give an exception the text `tb` as its cause."""
-    exc.__cause__ = RemoteTraceback(tb)
-    return exc
 
 
 def mapstar(args: Any) -> list[Any]:
@@ -87,131 +56,6 @@ def mapstar(args: Any) -> list[Any]:
 def starmapstar(args: Any) -> list[Any]:
     """The same, for items that are the arguments of a call."""
     return list(itertools.starmap(*args))
-
-
-class MaybeEncodingError(Exception):
-    """A result, or an exception, could not travel from the worker.
-
-    Attributes:
-        exc: `repr` of what pickle raised.
-        value: `repr` of what could not travel.
-    """
-
-    def __init__(self, exc: object, value: object) -> None:
-        self.exc = _safe_repr(exc)
-        self.value = _safe_repr(value)
-        super().__init__(self.exc, self.value)
-
-    def __str__(self) -> str:
-        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self}>"
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__} object whose repr() raises {type(error).__name__}>"
-
-
-# What the engine's bindings call: how exceptions travel, and what is raised for tasks that came to no end.
-
-
-def _pack_exception(error: BaseException) -> tuple[bytes, str, str]:
-    import traceback
-
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    try:
-        pickled = ForkingPickler.dumps(error)
-    except Exception as reason:
-        pickled = ForkingPickler.dumps(MaybeEncodingError(reason, error))
-    return bytes(pickled), f'\n"""\n{text}"""', _safe_repr(error)
-
-
-def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
-    pickled, text, description = parts
-    try:
-        error = ForkingPickler.loads(pickled)
-        if not isinstance(error, BaseException):
-            raise TypeError(f"it unpickles as {type(error).__name__}")
-    except Exception as reason:
-        error = MaybeEncodingError(reason, None)
-        error.value = description
-    error.__cause__ = RemoteTraceback(text)
-    return error
-
-
-def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
-    return MaybeEncodingError(error, value)
-
-
-def _undecodable(error: Exception) -> MaybeEncodingError:
-    result = MaybeEncodingError(error, None)
-    result.value = "a result that cannot be unpickled"
-    result.__cause__ = error
-    return result
-
-
-def _task(func: Callable[..., object], number: int) -> str:
-    return f"task {number} of {getattr(func, '__qualname__', None) or _safe_repr(func)}"
-
-
-def _arguments(mode: int | None, pickled: bytes | None) -> str:
-    """A task's arguments in a few words, as far as they are known."""
-    import reprlib
-
-    if pickled is None:
-        return ""
-    try:
-        arguments = ForkingPickler.loads(pickled)
-        if mode in (_CHUNK, _STARRED_CHUNK) or (mode is not None and mode > _CALL_WITH_KEYWORDS):
-            return f" over {', '.join(reprlib.repr(item) for item in arguments[:3])}{', ...' * (len(arguments) > 3)}"
-        kwds: dict[str, object] = {}
-        if mode == _ITEM:
-            arguments = (arguments,)
-        elif mode != _CALL:
-            arguments, kwds = arguments[-2:]
-        words = [reprlib.repr(value) for value in arguments]
-        words += [f"{name}={reprlib.repr(value)}" for name, value in kwds.items()]
-        return f"({', '.join(words)})"
-    except Exception:
-        return ""  # what cannot be shown is not worth a second error
-
-
-def _worker_died(
-    func: Callable[..., object],
-    mode: int | None,
-    number: int,
-    arguments: bytes | None,
-    timeout: float | None,
-    death: tuple[int, int, bool, str | None],
-) -> WorkerDied | TaskTimeout:
-    pid, exitcode, out_of_memory, stack = death
-    task = _task(func, number) + _arguments(mode, arguments)
-    last = f"; its last stack:\n{stack}" if stack else ""
-    if timeout is not None:
-        text = f"worker process {pid} was stopped: {task} took more than {timeout:g} seconds{last}"
-        return TaskTimeout(text, timeout, pid, task, stack)
-    if exitcode < 0:
-        from .process import _describe_exitcode
-
-        end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
-        if out_of_memory:
-            end += ", as memory ran out,"
-    else:
-        end = f"exited with code {exitcode}"
-    text = f"worker process {pid} {end} during {task}{last}"
-    return WorkerDied(text, pid, exitcode, task, stack, out_of_memory)
-
-
-def _cancelled(func: Callable[..., object], number: int) -> TaskCancelled:
-    return TaskCancelled(f"{_task(func, number)} was cancelled")
-
-
-def _already_taken() -> RuntimeError:
-    return RuntimeError("the result was taken already")
 
 
 class Pool:
@@ -322,9 +166,7 @@ class Pool:
         if self._state != RUN:
             raise ValueError("Pool not running")
         if self._pid != os.getpid():
-            raise ValueError(
-                f"this pool belongs to process {self._pid}: a child of it cannot use it, but can make its own"
-            )
+            raise _foreign(self._pid)
         if self._crew.broken is not None:
             raise self._crew.broken()
 
@@ -343,11 +185,17 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
         """Have `func(*args, **kwds)` called in a worker. When it ends, `callback` gets the value or `error_callback` the exception."""
-        self._check_running()
-        if (seeds := self._options.seeds) is not None:
-            func, args, kwds = seeds.function(func), ((0, tuple(args), dict(kwds)),), {}
-        job = self._core.call(func, args, kwds, *self._options.terms)
-        return self._result(ApplyResult(self, job, callback, error_callback), job)
+        # Whether the pool is this process's the core knows itself.
+        if self._state != RUN or self._crew.broken is not None:
+            self._check_running()
+        options = self._options
+        if options.seeds is not None:
+            func, args, kwds = options.seeds.function(func), ((0, tuple(args), dict(kwds)),), {}
+        job = self._core.call(func, args, kwds, *options.terms)
+        result = ApplyResult(self, job, callback, error_callback)
+        if callback or error_callback:
+            self._announce_result(result, job)
+        return result
 
     def map(
         self,
@@ -362,7 +210,7 @@ class Pool:
         `chunksize` is the number of items that make one task; None: as many as suits the time they take. `progress`: see
         `procession._progress.progress`: True for a bar on the terminal, or a callable that gets the number of items done and of all.
         """
-        return self._map_async(func, iterable, _CHUNK, chunksize, progress=progress).get()
+        return self._map_async(func, iterable, CHUNK, chunksize, progress=progress).get()
 
     def map_async(
         self,
@@ -375,9 +223,7 @@ class Pool:
         progress: Any = False,
     ) -> MapResult:
         """As `map`, but return at once. The callback gets the whole list."""
-        return self._map_async(
-            func, iterable, _CHUNK, chunksize, callback, error_callback, progress
-        )
+        return self._map_async(func, iterable, CHUNK, chunksize, callback, error_callback, progress)
 
     def starmap(
         self,
@@ -388,7 +234,7 @@ class Pool:
         progress: Any = False,
     ) -> list[Any]:
         """As `map`, but each item holds the arguments of one call."""
-        return self._map_async(func, iterable, _STARRED_CHUNK, chunksize, progress=progress).get()
+        return self._map_async(func, iterable, STARRED_CHUNK, chunksize, progress=progress).get()
 
     def starmap_async(
         self,
@@ -402,7 +248,7 @@ class Pool:
     ) -> MapResult:
         """As `starmap`, but return at once. The callback gets the whole list."""
         return self._map_async(
-            func, iterable, _STARRED_CHUNK, chunksize, callback, error_callback, progress
+            func, iterable, STARRED_CHUNK, chunksize, callback, error_callback, progress
         )
 
     def imap(
@@ -456,7 +302,7 @@ class Pool:
         total = len(iterable) if hasattr(iterable, "__len__") else None
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), _Numbered(iterable)
-        mode = _ITEM if chunksize == 1 else _CHUNK
+        mode = ITEM if chunksize == 1 else CHUNK
         job = self._core.job(func, mode, by_time, *self._options.terms)
         result = kind(self, job)
         results = result if chunksize == 1 else ChunkedResults(result)
@@ -490,10 +336,12 @@ class Pool:
         if length == 0:
             callback = error_callback = None
         if (seeds := self._options.seeds) is not None:
-            func, iterable = seeds.function(func), _Numbered(iterable, mode == _STARRED_CHUNK)
-            mode = _CHUNK
+            func, iterable = seeds.function(func), _Numbered(iterable, mode == STARRED_CHUNK)
+            mode = CHUNK
         job = self._core.job(func, mode, False, *self._options.terms)
-        result = self._result(MapResult(self, job, callback, error_callback), job)
+        result = MapResult(self, job, callback, error_callback)
+        if result._event is not None:
+            self._announce_result(result, job)
         if progress:
             result._progress = _progress(progress, length)
             job.count_items()
@@ -517,18 +365,16 @@ class Pool:
             args = (iterator, feed)
             threading.Thread(target=feed_all, args=args, name="PoolFeeder", daemon=True).start()
 
-    def _result(self, result: Any, job: Any) -> Any:
-        """Have the result's callbacks run, if it has any."""
-        if result._event is not None:
-            self._cache[job.key] = result
-            job.announce()
-            if self._announcer is None:
-                args = (self._core, self._cache)
-                self._announcer = threading.Thread(
-                    target=_announce, args=args, name="PoolCallbacks", daemon=True
-                )
-                self._announcer.start()
-        return result
+    def _announce_result(self, result: ApplyResult, job: Any) -> None:
+        """Have the result's callbacks run when it has ended."""
+        self._cache[job.key] = result
+        job.announce()
+        if self._announcer is None:
+            args = (self._core, self._cache)
+            self._announcer = threading.Thread(
+                target=_announce, args=args, name="PoolCallbacks", daemon=True
+            )
+            self._announcer.start()
 
     def resize(self, processes: int) -> None:
         """Change the number of workers. Those that are too many leave when they have done the task they are at."""

@@ -1,5 +1,5 @@
 //! Bindings of the pool room, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in `pool_worker`; what
-//! calls these objects, and what an error looks like, is `pool.py`'s business.
+//! calls these objects is `pool.py`'s business, what an error looks like `_pool_errors.py`'s.
 //!
 //! ```text
 //! class PoolCore:
@@ -15,7 +15,7 @@
 //!     def overdue(self) -> tuple[list[int], float | None]: ...    # places of workers to be stopped; when to ask again
 //!     def stats(self) -> tuple: ...                   # done, queued, running, [(place, running, tasks, busy, idle, received, sent)]
 //!     # timeout: seconds for each task (in chunks: item), then its worker is stopped; retries: when its worker dies
-//!     def call(self, func, args, kwds, timeout=None, retries=0) -> PoolJob: ...          # one task
+//!     def call(self, func, args, kwds, timeout=None, retries=0) -> PoolJob: ...          # one task. ValueError: not in the process that made the pool
 //!     def job(self, func, mode: int, by_time: bool, timeout=None, retries=0) -> PoolJob: ...   # tasks of one function: feed them
 //!     def close(self) -> None: ...
 //!     def terminate(self, error: Callable[[], BaseException]) -> None: ...   # what is unfinished fails with error()
@@ -26,10 +26,10 @@
 
 use crate::common::{deadline, raise, wait};
 use crate::payload;
-use crate::pool_job::{rebuild, PoolJob};
+use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
 use crate::pool_worker::Mode;
 use procession_core::channel::{Message, Outgoing};
-use procession_core::pool::{Death, Function, Pool, Remains, Terms};
+use procession_core::pool::{Death, Function, Job, Pool, Remains, Terms};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -42,10 +42,10 @@ use std::time::Duration;
 /// Functions of single calls that are kept in the pool, the one used last at the end.
 const KEPT: usize = 16;
 
-/// A function of `procession.pool`, which knows what errors look like.
+/// A function of the module that knows what errors look like.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || py.import("procession.pool").map(Bound::unbind))?;
+    let module = MODULE.get_or_try_init(py, || py.import("procession._pool_errors").map(Bound::unbind))?;
     module.bind(py).getattr(name)
 }
 
@@ -66,6 +66,8 @@ pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolCore {
     pool: Pool,
+    /// The process that made it.
+    pid: u32,
     /// Why it was terminated.
     error: Arc<Mutex<Option<Py<PyAny>>>>,
     kept: Mutex<Vec<Kept>>,
@@ -94,6 +96,7 @@ impl PoolCore {
     fn new() -> PyResult<Self> {
         Ok(Self {
             pool: Pool::new().map_err(raise)?,
+            pid: std::process::id(),
             error: Arc::default(),
             kept: Mutex::default(),
         })
@@ -172,11 +175,20 @@ impl PoolCore {
         timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<PoolJob> {
+        if !self.pool.is_mine() {
+            return Err(PyErr::from_value(helper(func.py(), "_foreign")?.call1((self.pid,))?));
+        }
         let call = self.prepare(func, args, kwds)?;
-        let terms = terms(false, timeout, retries);
-        let job = self.start(call.function.as_deref(), terms, func, call.mode);
-        job.submit(&call.task)?;
-        job.seal();
+        let (function, terms) = (call.function.as_deref(), terms(false, timeout, retries));
+        let refused = match pack_task(&call.task)? {
+            Ok(task) => {
+                let job = self.pool.call(function, terms, task).map_err(raise)?;
+                return Ok(self.wrap(job, Shape::Call, func, call.mode));
+            }
+            Err(error) => error,
+        };
+        let job = self.wrap(self.pool.job(function, terms), Shape::Call, func, call.mode);
+        job.refuse_rest(refused);
         Ok(job)
     }
 
@@ -238,13 +250,12 @@ impl PoolCore {
         func: &Bound<'_, PyAny>,
         mode: Option<Mode>,
     ) -> PoolJob {
-        PoolJob::new(
-            self.pool.job(function, terms),
-            terms.by_time,
-            func.clone().unbind(),
-            mode,
-            Arc::clone(&self.error),
-        )
+        let shape = if terms.by_time { Shape::ByTime } else { Shape::InOrder };
+        self.wrap(self.pool.job(function, terms), shape, func, mode)
+    }
+
+    fn wrap(&self, job: Job, shape: Shape, func: &Bound<'_, PyAny>, mode: Option<Mode>) -> PoolJob {
+        PoolJob::new(job, shape, func.clone().unbind(), mode, Arc::clone(&self.error))
     }
 
     /// What a call sends: with a function that the pool keeps only its arguments, otherwise all.

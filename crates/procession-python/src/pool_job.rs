@@ -15,8 +15,8 @@
 //!     def progress(self) -> tuple[int, int]: ...      # tasks submitted, tasks finished
 //!     def count_items(self) -> None: ...              # before it is fed: for items_finished
 //!     def items_finished(self) -> int: ...            # of the tasks that are finished
-//!     def outcome(self) -> tuple[bool, object]: ...   # of a call: success, value or exception. Once, when complete
-//!     def gather(self) -> tuple[bool, object]: ...    # of a map: success, list or the first exception. Once, when complete
+//!     def outcome(self, timeout: float | None = None) -> tuple[bool, object] | None: ...
+//!         # when complete: success, and the value of a call, the list of a map, or the first exception; None: timed out
 //!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
 //!         # in order, or by time; StopIteration at the end; None: timed out
 //! ```
@@ -30,11 +30,23 @@ use procession_core::pool::{Cutter, Death, Function, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How the outcomes of a job's tasks are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// It is one task, whose value is the job's.
+    Call,
+    /// In order: one by one, or together, when they are lists, as one list.
+    InOrder,
+    /// One by one, as they end.
+    ByTime,
+}
 
 /// One call's tasks.
 #[pyclass(frozen, module = "procession._procession")]
@@ -44,7 +56,9 @@ pub struct PoolJob {
     func: Py<PyAny>,
     /// How it is applied to a task's arguments; `None`: it is in them.
     mode: Option<Mode>,
-    by_time: bool,
+    shape: Shape,
+    /// What became of it, once somebody asked.
+    outcome: Mutex<Option<(bool, Py<PyAny>)>>,
     /// Errors of tasks that never came to be.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
@@ -60,7 +74,10 @@ impl PoolJob {
     /// An error knows the frames it came through, and these know the job.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.func)?;
-        // Who holds it is at work on it just now: not garbage.
+        // Who holds one of these is at work on it just now: not garbage.
+        if let Ok(outcome) = self.outcome.try_lock() {
+            visit.call(outcome.as_ref().map(|(_, value)| value))?;
+        }
         if let Ok(refused) = self.refused.try_lock() {
             for error in refused.values() {
                 visit.call(error)?;
@@ -72,6 +89,8 @@ impl PoolJob {
     fn __clear__(&self) {
         let refused = std::mem::take(&mut *lock(&self.refused));
         drop(refused);
+        let outcome = lock(&self.outcome).take();
+        drop(outcome);
     }
 
     #[getter]
@@ -141,38 +160,32 @@ impl PoolJob {
         self.job.weigh_finished(size)
     }
 
-    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        let item = self.job.take(0, deadline(Some(0.0)));
-        match item.ok().flatten() {
-            Some(item) => self.open(py, 0, item),
-            None => Ok((false, helper(py, "_already_taken")?.call0()?)),
+    #[pyo3(signature = (timeout=None))]
+    fn outcome<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        // Most often it is there, and the interpreter need not be let go.
+        if !self.job.is_complete() && !self.wait(py, timeout)? {
+            return Ok(None);
         }
-    }
-
-    fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        let (submitted, _) = self.job.progress();
-        let list = PyList::empty(py);
-        let order = self
-            .job
-            .first_failure()
-            .map_or(0..submitted, |failed| failed..failed + 1);
-        for number in order {
-            let Some(item) = self.job.take(number, deadline(Some(0.0))).ok().flatten() else {
-                return Ok((false, helper(py, "_already_taken")?.call0()?));
-            };
-            let (success, value) = self.open(py, number, item)?;
-            if !success {
-                return Ok((false, value));
-            }
-            list.call_method1("extend", (value,))?;
+        let mut outcome = self
+            .outcome
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((success, value)) = &*outcome {
+            return Ok(Some((*success, value.bind(py).clone())));
         }
-        Ok((true, list.into_any()))
+        let (success, value) = if self.shape == Shape::Call {
+            self.open_ended(py, 0)?
+        } else {
+            self.gather(py)?
+        };
+        *outcome = Some((success, value.clone().unbind()));
+        Ok(Some((success, value)))
     }
 
     #[pyo3(signature = (timeout=None))]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
-        let found = if self.by_time {
+        let found = if self.shape == Shape::ByTime {
             wait(py, || self.job.take_any(deadline))?
         } else {
             wait(py, || loop {
@@ -199,7 +212,7 @@ impl PoolJob {
 impl PoolJob {
     pub fn new(
         job: Job,
-        by_time: bool,
+        shape: Shape,
         func: Py<PyAny>,
         mode: Option<Mode>,
         stopped: Arc<Mutex<Option<Py<PyAny>>>>,
@@ -208,7 +221,8 @@ impl PoolJob {
             job,
             func,
             mode,
-            by_time,
+            shape,
+            outcome: Mutex::default(),
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
             sizes: Mutex::default(),
@@ -236,7 +250,7 @@ impl PoolJob {
                         let items = if chunked { task.len()? as u32 } else { 1 };
                         sizes.push(items);
                     }
-                    self.submit(&task)?;
+                    self.submit(None, pack_task(&task)?)?;
                 }
                 Ok(None) => {
                     self.job.seal();
@@ -255,12 +269,8 @@ impl PoolJob {
         Ok(true)
     }
 
-    pub fn submit(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.submit_packed(None, pack_task(task)?).map(drop)
-    }
-
     /// One more task, with a function of its own if one is given; its number.
-    pub fn submit_packed(&self, function: Option<&Function>, task: Packed<'_>) -> PyResult<u64> {
+    pub fn submit(&self, function: Option<&Function>, task: Packed<'_>) -> PyResult<u64> {
         match (task, function) {
             (Ok(message), None) => self.job.submit(message).map_err(raise),
             (Ok(message), Some(function)) => self.job.submit_for(function, message).map_err(raise),
@@ -275,6 +285,31 @@ impl PoolJob {
         let number = self.job.refuse();
         refused.insert(number, error.unbind());
         number
+    }
+
+    /// The list of all tasks' values, or what failed first.
+    fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let (submitted, _) = self.job.progress();
+        if let Some(failed) = self.job.first_failure() {
+            return self.open_ended(py, failed);
+        }
+        let list = PyList::empty(py);
+        for number in 0..submitted {
+            let (success, value) = self.open_ended(py, number)?;
+            if !success {
+                return Ok((false, value));
+            }
+            list.call_method1("extend", (value,))?;
+        }
+        Ok((true, list.into_any()))
+    }
+
+    /// What became of a task that has ended.
+    fn open_ended<'py>(&self, py: Python<'py>, number: u64) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        match self.job.take_now(number).map_err(raise)? {
+            Some(item) => self.open(py, number, item),
+            None => Ok((false, helper(py, "_already_taken")?.call0()?)),
+        }
     }
 
     fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {

@@ -69,7 +69,7 @@ impl PoolStream {
         if futures.closed {
             return Ok(None);
         }
-        let number = self.job.submit_packed(call.function.as_deref(), task)?;
+        let number = self.job.submit(call.function.as_deref(), task)?;
         futures.by_number.insert(number, Call { future, func, mode });
         Ok(Some(number))
     }

@@ -24,7 +24,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
-/// How a function is applied to a task's arguments; `pool.py` knows the first three.
+/// How a function is applied to a task's arguments; `_pool_worker.py` knows the first five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {

@@ -28,26 +28,30 @@ impl Inner {
 
     pub fn submit(&self, key: u32, function: u32, arguments: Message) -> Result<u64> {
         let mut book = self.lock();
-        if self.view.finished() > 0 {
-            self.collect(&mut book, 0);
-        }
+        let item = self.add_task(&mut book, key, function, arguments)?;
+        drop(book);
+        self.view.rouse();
+        Ok(item)
+    }
+
+    /// One more task of a job, in line; its number. Nobody is woken.
+    pub fn add_task(&self, book: &mut Book, key: u32, function: u32, arguments: Message) -> Result<u64> {
+        self.collect(book, 0);
         if self.view.phase() == Phase::Terminate {
             return Ok(book.add(key, Entry::Lost(Loss::Stopped)));
         }
         let terms = book.job(key).terms;
         let spare = (terms.retries > 0).then(|| arguments.duplicate()).transpose()?;
         let item = book.job(key).submitted();
-        let index = self.put_in_line(&mut book, (key, item, function), arguments)?;
+        let index = self.put_in_line(book, (key, item, function), arguments)?;
         book.add(key, Entry::Waiting(index));
         if let Some(message) = spare {
             let left = terms.retries;
             book.job(key).spares.insert(item, Spare { message, left });
         }
         if let Some(timeout) = terms.timeout {
-            self.see_in_time(&mut book, timeout);
+            self.see_in_time(book, timeout);
         }
-        drop(book);
-        self.view.rouse();
         Ok(item)
     }
 
@@ -274,8 +278,8 @@ impl Inner {
         }
     }
 
-    pub fn take(&self, key: u32, number: u64) -> Result<Option<Item>> {
-        let mut book = self.lock();
+    /// Take an item, if it is there.
+    pub fn take(&self, book: &mut Book, key: u32, number: u64) -> Result<Option<Item>> {
         let job = book.job(key);
         let Some(entry) = job.entry(number) else {
             return Ok(None);
@@ -291,7 +295,7 @@ impl Inner {
         Ok(match entry {
             Entry::Ready { slot, raised } => {
                 let message = self.view.slot(slot)?.envelope.open();
-                self.release(&mut book, slot);
+                self.release(book, slot);
                 Some(if raised {
                     Item::Raised(message?)
                 } else {

@@ -246,8 +246,20 @@ impl Job {
 
     /// Take the item of task `number`, once it is finished. `None`: the job is complete, and there is no such item (any more).
     pub fn take(&self, number: u64, deadline: Deadline) -> Result<Option<Item>, WaitError> {
-        self.pool.wait(self.key, Want::Item(number), deadline)?;
-        Ok(self.pool.take(self.key, number)?)
+        let item = self
+            .pool
+            .wait_for(deadline, |book| match book.job(self.key).missing(Want::Item(number)) {
+                0 => Ok(self.pool.take(book, self.key, number)),
+                missing => Err(missing),
+            })?;
+        Ok(item?)
+    }
+
+    /// Take the item of task `number`, if it is there.
+    pub fn take_now(&self, number: u64) -> Result<Option<Item>> {
+        let mut book = self.pool.lock();
+        self.pool.collect(&mut book, 0);
+        self.pool.take(&mut book, self.key, number)
     }
 
     /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken.
@@ -264,7 +276,7 @@ impl Job {
                 }
                 continue;
             };
-            if let Some(item) = self.pool.take(self.key, number)? {
+            if let Some(item) = self.take_now(number)? {
                 return Ok(Some((number, item)));
             }
         }
@@ -280,7 +292,7 @@ impl Job {
             order.map_or_else(Vec::new, |order| order.drain(..order.len().min(limit - 1)).collect())
         });
         for number in more {
-            batch.extend(self.pool.take(self.key, number)?.map(|item| (number, item)));
+            batch.extend(self.take_now(number)?.map(|item| (number, item)));
         }
         Ok(batch)
     }

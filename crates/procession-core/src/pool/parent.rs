@@ -94,6 +94,21 @@ impl Pool {
         }
     }
 
+    /// A job of one task, to which none is added.
+    pub fn call(&self, function: Option<&Function>, terms: Terms, arguments: Message) -> Result<Job> {
+        let mut book = self.inner.lock();
+        let key = book.open(function.map_or(0, |function| function.index), terms);
+        let added = self.inner.add_task(&mut book, key, 0, arguments);
+        book.seal(key);
+        self.inner.close_if_done(&book);
+        drop(book);
+        let pool = Arc::clone(&self.inner);
+        let job = Job { pool, key };
+        added?;
+        job.pool.view.rouse();
+        Ok(job)
+    }
+
     /// A place for a worker: what [`Worker::attach`](super::Worker::attach) wants. [`bury`](Self::bury) it when its process ended.
     pub fn enlist(&self) -> Result<u32> {
         self.inner.enlist()
