@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench conformance killer storm soak clean
+.PHONY: help setup demo test test-rust test-python lint model bench conformance killer storm soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -32,7 +32,7 @@ test-python: setup
 lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(PY) -m ruff check python tests examples benches
+	$(PY) -m ruff check python tests examples benches fuzz
 	$(PY) -m mypy
 	$(PY) -m pyright
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
@@ -56,8 +56,11 @@ storm: setup     ## minutes of processes killed at random: queues, locks, pools,
 soak: setup      ## half an hour of all storms at once: what is used at the end is what was used after a minute; SOAK_ARGS="--seconds 60"
 	$(PY) -m tests.storm.soak $(SOAK_ARGS)
 
+fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt arena, decoders, connections; FUZZ_ARGS="arena --seconds 600"
+	$(PY) fuzz/run.py $(FUZZ_ARGS)
+
 clean:           ## remove what was built
-	rm -rf .build .venv .venv-* target python/procession/*.so
+	rm -rf .build .venv .venv-* target fuzz/target python/procession/*.so
 
 .build/venv-$(VERSION):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "procession needs Python 3.10 or newer; use make PYTHON=...")'
@@ -75,3 +78,8 @@ clean:           ## remove what was built
 	@mkdir -p .build
 	@$(CARGO) nextest --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-nextest --root .build/cargo
 	@touch $@
+
+# What cannot be had `fuzz/run.py` misses, and says so.
+.build/fuzz-$(VERSION): .build/venv-$(VERSION)
+	@{ $(CARGO) fuzz --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz --root .build/cargo; } \
+	&& $(VENV)/bin/pip install --quiet --disable-pip-version-check atheris && touch $@ || true

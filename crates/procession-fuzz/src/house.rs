@@ -1,0 +1,284 @@
+//! One of everything that lies in an arena, in use.
+
+use crate::child;
+use crate::choices::{random, Choices};
+use procession_core::arena::{census, Block, Handle, Ref, Token};
+use procession_core::channel::{Incoming, Message, Outgoing, Parcel, Queue};
+use procession_core::pool::{Death, Function, Job, Pool, Terms, Verdict, Worker};
+use procession_core::process::Outcome;
+use procession_core::shared::SharedBytes;
+use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
+use procession_core::{roll, sweep_limbo, Deadline, WaitError};
+use std::time::Duration;
+
+/// Different things that can be done.
+const WAYS: u64 = 32;
+
+pub(crate) struct House {
+    pub queues: Vec<Ref<Queue>>,
+    lock: Lock,
+    rlock: RLock,
+    semaphores: [Semaphore; 2],
+    condition: Condition,
+    event: Event,
+    barrier: Barrier,
+    shared: SharedBytes,
+    outcome: Ref<Outcome>,
+    pool: Pool,
+    function: Function,
+    job: Job,
+    /// Of one of each.
+    pub handles: Vec<Handle>,
+    blocks: Vec<Block>,
+    tokens: Vec<(Token, usize)>,
+    taken: Vec<Incoming>,
+    parcels: Vec<Parcel>,
+}
+
+fn message(bytes: &[u8]) -> Result<Message, WaitError> {
+    Ok(Message::pack(Outgoing {
+        body: bytes,
+        ..Outgoing::default()
+    })?)
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_micros(50))
+}
+
+impl House {
+    pub fn build() -> Self {
+        let pool = Pool::new().unwrap();
+        let function = pool.function(message(b"function").unwrap()).unwrap();
+        let mut house = Self {
+            queues: vec![Queue::create(0).unwrap(), Queue::create(3).unwrap()],
+            lock: Lock::create().unwrap(),
+            rlock: RLock::create().unwrap(),
+            semaphores: [Semaphore::create(3, 5).unwrap(), Semaphore::recovering(3, 5).unwrap()],
+            condition: Condition::create().unwrap(),
+            event: Event::create().unwrap(),
+            barrier: Barrier::create(2).unwrap(),
+            shared: SharedBytes::create(1000).unwrap(),
+            outcome: Ref::create().unwrap(),
+            job: pool.job(Some(&function), Terms::default()),
+            function,
+            pool,
+            handles: Vec::new(),
+            blocks: Vec::new(),
+            tokens: Vec::new(),
+            taken: Vec::new(),
+            parcels: Vec::new(),
+        };
+        house.handles = vec![
+            house.lock.handle(),
+            house.rlock.handle(),
+            house.semaphores[0].handle(),
+            house.semaphores[1].handle(),
+            house.condition.handle(),
+            house.event.handle(),
+            house.barrier.handle(),
+            house.shared.handle(),
+            house.outcome.handle(),
+            house.pool.handle(),
+            house.queues[0].handle(),
+            house.queues[1].handle(),
+        ];
+        let input = random(2);
+        house.use_all(&mut Choices::new(&input));
+        house
+    }
+
+    /// Do something; what comes of it does not matter.
+    pub fn use_once(&mut self, choices: &mut Choices) -> Result<(), WaitError> {
+        let way = choices.below(WAYS);
+        self.use_in_way(way, choices)
+    }
+
+    /// Each thing that can be done, once.
+    pub fn use_all(&mut self, choices: &mut Choices) {
+        for way in 0..WAYS {
+            let _ = self.use_in_way(way, choices);
+        }
+    }
+
+    fn use_in_way(&mut self, way: u64, choices: &mut Choices) -> Result<(), WaitError> {
+        let queue = &self.queues[(way % 2) as usize];
+        match way {
+            0..=3 => queue.send(
+                Outgoing {
+                    body: &bytes(choices, 3_000),
+                    buffers: &[&bytes(choices, 300_000)[..], &[7]][..choices.below(3) as usize],
+                    handles: &self.handles[..choices.below(4) as usize],
+                },
+                Deadline::Now,
+            )?,
+            4..=7 => self.taken.push(queue.get(soon())?),
+            8 => drop(self.taken.drain(..)),
+            9 => drop((queue.len()?, queue.is_full()?, queue.task_done(), queue.is_empty()?)),
+            10 => self.blocks.push(Block::alloc(bytes(choices, 300_000).len())?),
+            11 => drop(self.blocks.pop()),
+            12 => self.tokens.extend(self.blocks.pop().map(|block| {
+                let length = block.len();
+                (block.send(), length)
+            })),
+            13 => {
+                if let Some((token, length)) = self.tokens.pop() {
+                    self.blocks.push(Block::take(token, length)?);
+                }
+            }
+            14 => self.parcels.push(Parcel::pack(Outgoing {
+                body: &bytes(choices, 3_000),
+                ..Outgoing::default()
+            })?),
+            15 => {
+                if let Some(parcel) = self.parcels.pop() {
+                    self.taken.push(Parcel::take(parcel.token())?);
+                }
+            }
+            16 => self.lock.acquire(soon())?,
+            17 => drop((self.lock.release(), self.lock.owner())),
+            18 => self.rlock.acquire(soon())?,
+            19 => drop((self.rlock.release(), self.rlock.count(), self.rlock.owner())),
+            20 => self.semaphores[choices.below(2) as usize].acquire(soon())?,
+            21 => drop(self.semaphores[choices.below(2) as usize].release()?),
+            22 => {
+                let mut waiter = self.condition.enqueue()?;
+                self.condition.notify(choices.below(3) as u32);
+                waiter.wait(soon())?;
+            }
+            23 => {
+                if let Ok(Arrival::Waits(mut participant)) = self.barrier.arrive() {
+                    let _ = participant.wait(soon());
+                }
+                self.barrier.reset()?;
+            }
+            24 => {
+                self.event.clear();
+                let _ = self.event.wait(self.event.begin(), soon());
+                self.event.set();
+            }
+            25 => {
+                let handle = *choices
+                    .pick(&self.handles)
+                    .expect("there are some, once the house stands");
+                attach_as(choices, handle);
+            }
+            26 => {
+                self.outcome.post(message(&bytes(choices, 3_000))?);
+                drop(self.outcome.take()?);
+            }
+            27 => self.work_in_pool(choices)?,
+            28 => drop((
+                self.pool.stats(),
+                self.pool.overdue(),
+                self.pool.is_idle(),
+                self.job.cancel(),
+            )),
+            29 => self.die(choices),
+            30 => drop((sweep_limbo()?, census()?)),
+            _ => drop((roll::members(), roll::sweep())),
+        }
+        Ok(())
+    }
+
+    /// A child of ours does something and dies of it; who is dead then is found by the sweep.
+    fn die(&mut self, choices: &mut Choices) {
+        let times = choices.below(5);
+        let deeds = choices.bytes(16);
+        let pid = child::fork(|| {
+            let mut deeds = Choices::new(deeds);
+            for _ in 0..=times {
+                // Its own children would be too many.
+                let way = deeds.below(26);
+                let _ = self.use_in_way(way, &mut deeds);
+            }
+        });
+        let status = child::wait(pid);
+        assert_eq!(status, 0, "a child that shares the arena ended with {status}");
+        roll::sweep();
+    }
+
+    /// A task, a worker that does it and ends, a look at what came of it.
+    fn work_in_pool(&mut self, choices: &mut Choices) -> Result<(), WaitError> {
+        let item = self.job.submit(message(&bytes(choices, 3_000))?)?;
+        let place = self.pool.enlist()?;
+        let dies = choices.below(2) == 0;
+        let handle = self.pool.handle();
+        let pid = child::fork(|| {
+            // What it waits for may never come, as it may in an arena that is whole.
+            end_soon();
+            let _ = work(handle, place, dies);
+        });
+        let status = child::wait(pid);
+        assert!(status == 0 || status == libc::SIGALRM, "a worker ended with {status}");
+        let death = Death {
+            pid,
+            exitcode: status,
+            ..Death::default()
+        };
+        let _ = (self.pool.is_ready(place), self.pool.is_busy(place));
+        drop(self.pool.bury(place, death)?);
+        drop(self.job.take(item, soon())?);
+        let _ = &self.function;
+        Ok(())
+    }
+}
+
+/// Some bytes, mostly few.
+fn bytes(choices: &mut Choices, most: u64) -> Vec<u8> {
+    let reach = [most / 30, most / 5, most][choices.below(3) as usize];
+    vec![7; choices.below(reach) as usize]
+}
+
+/// End this process after a moment, whatever it is at.
+fn end_soon() {
+    let moment = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 50_000,
+        },
+    };
+    // SAFETY: reads what it is given; takes the place of the alarm, which is the same timer.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const moment, std::ptr::null_mut()) };
+}
+
+fn work(pool: Handle, place: u32, dies: bool) -> Result<(), WaitError> {
+    let worker = Worker::attach(pool, place)?;
+    worker.ready();
+    let Some((task, arguments)) = worker.next()? else {
+        return Ok(());
+    };
+    worker.begin_item();
+    worker.measured(&task, Duration::from_micros(3));
+    let function = worker.function(&task)?;
+    if let (Some(known), false) = (task.function(), dies) {
+        let _ = (worker.is_current(known), worker.is_condemned(&task));
+        worker.finish(task, Verdict::Done, message(&[arguments.body(), &function].concat())?)?;
+    }
+    Ok(())
+}
+
+/// Take the handle for one of something, whatever it is.
+pub(crate) fn attach_as(choices: &mut Choices, handle: Handle) {
+    match choices.below(9) {
+        0 => drop(Lock::attach(handle).map(|lock| lock.try_acquire())),
+        1 => drop(RLock::attach(handle).map(|lock| lock.try_acquire())),
+        2 => drop(Semaphore::attach(handle).map(|semaphore| (semaphore.try_acquire(), semaphore.bound()))),
+        3 => drop(Condition::attach(handle).map(|condition| condition.notify_all())),
+        4 => drop(Event::attach(handle).map(|event| event.set())),
+        5 => drop(Barrier::attach(handle).map(|barrier| (barrier.waiting(), barrier.parties(), barrier.abort()))),
+        6 => drop(SharedBytes::attach(handle).map(|shared| read(&shared))),
+        7 => drop(Ref::<Outcome>::attach(handle).map(|outcome| outcome.take())),
+        _ => drop(Ref::<Queue>::attach(handle).map(|queue| queue.get(soon()))),
+    }
+}
+
+/// That the bytes are there at all: first and last.
+fn read(shared: &SharedBytes) -> u8 {
+    if shared.is_empty() {
+        return 0;
+    }
+    // SAFETY: what `SharedBytes` says about start and length is what is tried here; atomic, as others may write.
+    unsafe { shared.as_ptr().read_volatile() ^ shared.as_ptr().add(shared.len() - 1).read_volatile() }
+}

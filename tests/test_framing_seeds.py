@@ -1,0 +1,60 @@
+"""Strangers' bytes against framing and authentication, without a fuzzer: the inputs of `fuzz/seeds/framing`, and others like them."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import random
+
+import pytest
+
+from procession import _listening
+
+FUZZ = pathlib.Path(__file__).parent.parent / "fuzz"
+SEEDS = sorted((FUZZ / "seeds" / "framing").iterdir())
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("framing", FUZZ / "framing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+framing = load()
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda path: path.name)
+def test_what_was_kept(seed):
+    framing.play(seed.read_bytes())
+
+
+def test_inputs_like_those():
+    chance = random.Random(1)
+    originals = [seed.read_bytes() for seed in SEEDS]
+    for _ in range(2000):
+        data = bytearray(chance.choice(originals))
+        for _ in range(chance.randrange(1, 5)):
+            at = chance.randrange(len(data) + 1)
+            end = at + chance.randrange(3)
+            data[at:end] = chance.randbytes(chance.randrange(4))
+        try:
+            framing.play(bytes(data))
+        except BaseException:
+            print("the input was", bytes(data))
+            raise
+
+
+@pytest.mark.parametrize("name", ["listener-proved", "listener-proved-by-old"])
+def test_a_peer_with_the_key_is_let_in(name, monkeypatch):
+    """Or the others would be refused for the wrong reason."""
+    outcomes = []
+    receive = _listening._Handshake.receive
+
+    def noting(self):
+        outcomes.append(receive(self))
+        return outcomes[-1]
+
+    monkeypatch.setattr(_listening._Handshake, "receive", noting)
+    framing.play((FUZZ / "seeds" / "framing" / name).read_bytes())
+    assert outcomes[-1] and not any(outcomes[:-1])
