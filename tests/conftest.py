@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pathlib
@@ -54,6 +55,23 @@ def both(package, method):
 def under(request):
     """How a program that says `import multiprocessing` is run: see `run_program`."""
     return request.param
+
+
+@pytest.fixture
+def alone():
+    """Run a function in a child of fork, where no thread that an earlier test left opens or closes descriptors meanwhile."""
+
+    def run(function):
+        def without_garbage():
+            gc.collect()
+            function()
+
+        process = procession.get_context("fork").Process(target=without_garbage)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+
+    return run
 
 
 @pytest.fixture

@@ -335,14 +335,20 @@ class OnlyHere:
             raise ValueError("it cannot be here")
 
 
-def test_no_descriptor_stays_behind():
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
+def test_no_descriptor_stays_behind(alone):
+    def use():
         with procession.get_context("fork").Manager() as manager:
             shared = manager.list([1])
             thread = threading.Thread(target=shared.append, args=(2,))
             thread.start()
             thread.join()
             assert shared[:] == [1, 2]
-        del shared, manager
-    assert len(os.listdir("/proc/self/fd")) == before
+
+    def count():
+        use()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            use()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    alone(count)

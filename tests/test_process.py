@@ -283,18 +283,21 @@ class TestFamily:
             assert child not in procession.active_children()
         assert len(os.listdir("/proc/self/fd")) <= before + 1  # this process's own sentinel
 
-    def test_descriptors_do_not_leak(self, ctx):
+    def test_descriptors_do_not_leak(self, ctx, alone):
         def cycle():
             child = ctx.Process(target=nothing)
             child.start()
             child.join()
             child.close()
 
-        cycle()
-        before = sorted(os.listdir("/proc/self/fd"))
-        for _ in range(3):
+        def count():
             cycle()
-        assert sorted(os.listdir("/proc/self/fd")) == before
+            before = sorted(os.listdir("/proc/self/fd"))
+            for _ in range(3):
+                cycle()
+            assert sorted(os.listdir("/proc/self/fd")) == before
+
+        alone(count)
 
     def test_a_daemon_leaves_with_a_killed_parent(self, run_program, method):
         done = run_program(KILLED_PARENT, method)

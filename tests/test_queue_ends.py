@@ -106,27 +106,33 @@ def test_select_and_an_event_loop_take_it(queue):
     assert select.select([queue._reader], [], [])[0]
 
 
-def test_a_queue_that_nobody_polls_has_no_descriptor_and_no_thread():
-    descriptors, threads = open_descriptors(), len(os.listdir("/proc/self/task"))
-    queues = [ctx.Queue() for _ in range(10)]
-    for queue in queues:
-        queue.put(1)
-        assert queue._reader.poll() and queue.get() == 1
-    assert open_descriptors() == descriptors
-    assert len(os.listdir("/proc/self/task")) == threads
+def test_a_queue_that_nobody_polls_has_no_descriptor_and_no_thread(alone):
+    def count() -> None:
+        descriptors, threads = open_descriptors(), len(os.listdir("/proc/self/task"))
+        queues = [ctx.Queue() for _ in range(10)]
+        for queue in queues:
+            queue.put(1)
+            assert queue._reader.poll() and queue.get() == 1
+        assert open_descriptors() == descriptors
+        assert len(os.listdir("/proc/self/task")) == threads
+
+    alone(count)
 
 
-def test_a_closed_queue_gives_its_descriptor_back(queue):
-    descriptors = open_descriptors()
-    reader = queue._reader
-    reader.fileno()
-    assert open_descriptors() == descriptors + 1
+def test_a_closed_queue_gives_its_descriptor_back(queue, alone):
+    def count() -> None:
+        descriptors = open_descriptors()
+        queue._reader.fileno()
+        assert open_descriptors() == descriptors + 1
+        queue.close()
+        while open_descriptors() != descriptors:  # the thread lets go of it a moment later
+            pass
+
+    alone(count)
     queue.close()
-    while open_descriptors() != descriptors:  # the thread lets go of it a moment later
-        pass
-    assert reader.closed and queue._reader.closed and queue._writer.closed
+    assert queue._reader.closed and queue._writer.closed
     with pytest.raises(OSError, match="handle is closed"):
-        reader.fileno()
+        queue._reader.fileno()
     with pytest.raises(OSError, match="handle is closed"):
         queue._reader.poll()
 

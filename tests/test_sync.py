@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import multiprocessing.synchronize
 import os
@@ -576,15 +575,16 @@ def test_a_handle_of_what_is_gone_is_told_so():
         pickle.loads(pickled)
 
 
-def test_ten_thousand_locks_cost_no_descriptors():
-    procession.Lock()
-    gc.collect()  # of what other tests left, something may hold descriptors
-    before = len(os.listdir("/proc/self/fd"))
-    locks = [procession.Lock() for _ in range(10_000)]
-    assert len(os.listdir("/proc/self/fd")) == before
-    for lock in locks:
-        with lock:
-            pass
+def test_ten_thousand_locks_cost_no_descriptors(alone):
+    def count():
+        before = len(os.listdir("/proc/self/fd"))
+        locks = [procession.Lock() for _ in range(10_000)]
+        assert len(os.listdir("/proc/self/fd")) == before
+        for lock in locks:
+            with lock:
+                pass
+
+    alone(count)
 
 
 def test_a_base_constructor_that_was_not_called_is_told_so():

@@ -62,6 +62,4 @@ pub(crate) fn after_fork_child() {
 }
 
 #[cfg(test)]
-mod death_tests;
-#[cfg(test)]
 mod tests;

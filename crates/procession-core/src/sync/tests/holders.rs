@@ -1,15 +1,8 @@
-//! Holders that die, each in its way. Each test needs a process of its own (cargo nextest gives it one).
+//! Holders that die, each in its way.
 
 use super::*;
-use crate::roll::tests::{fork, kill, reap, wait_until};
-use crate::{Deadline, WaitError};
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
-
-fn patience() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
-}
 
 fn rlock() -> RLock {
     RLock::create().unwrap()

@@ -1,0 +1,117 @@
+//! Barriers: rounds, and what breaks them.
+
+use super::*;
+
+fn meet(barrier: &Barrier, deadline: Deadline) -> Result<usize, BarrierError> {
+    match barrier.arrive()? {
+        Arrival::Last(last) => {
+            let index = last.index();
+            last.release();
+            Ok(index)
+        }
+        Arrival::Waits(mut participant) => {
+            participant.wait(deadline)?;
+            Ok(participant.index())
+        }
+    }
+}
+
+#[test]
+fn a_barrier_keeps_rounds_apart() {
+    const PARTIES: u64 = 3;
+    const ROUNDS: u64 = 2_000;
+    let (barrier, board) = (Barrier::create(PARTIES as u32).unwrap(), board());
+    let children: Vec<_> = (0..PARTIES)
+        .map(|_| {
+            fork(|| {
+                (0..ROUNDS).all(|round| {
+                    board.add(0);
+                    let index = meet(&barrier, patience()).unwrap();
+                    board.add(1 + index);
+                    let seen = board.get(0);
+                    let fine = seen >= (round + 1) * PARTIES && seen < (round + 2) * PARTIES;
+                    meet(&barrier, patience()).unwrap();
+                    fine
+                })
+            })
+        })
+        .collect();
+    for child in children {
+        assert_eq!(reap(child), 0);
+    }
+    assert_eq!([board.get(1), board.get(2), board.get(3)], [ROUNDS; 3]);
+    assert_eq!(barrier.waiting(), 0);
+}
+
+#[test]
+fn the_death_of_a_participant_breaks_the_barrier() {
+    let barrier = Barrier::create(4).unwrap();
+    let join = || matches!(meet(&barrier, patience()), Err(BarrierError::Broken));
+    let children: Vec<_> = (1..=3)
+        .map(|count| {
+            let child = fork(join);
+            wait_until(|| barrier.waiting() == count);
+            child
+        })
+        .collect();
+    kill(children[1]);
+    reap(children[1]);
+    assert_eq!(reap(children[0]), 0);
+    assert_eq!(reap(children[2]), 0);
+    assert!(barrier.is_broken());
+    barrier.reset().unwrap();
+    assert!(!barrier.is_broken());
+}
+
+#[test]
+fn death_in_the_action_breaks_the_barrier() {
+    let barrier = Barrier::create(2).unwrap();
+    let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+    wait_until(|| barrier.waiting() == 1);
+    let actor = fork(|| {
+        let Ok(Arrival::Last(_last)) = barrier.arrive() else {
+            return false;
+        };
+        forever()
+    });
+    wait_until(|| barrier.is_acting());
+    kill(actor);
+    reap(actor);
+    assert_eq!(reap(waiter), 0);
+    assert!(barrier.is_broken());
+}
+
+#[test]
+fn a_barrier_breaks_by_timeout_abort_and_reset() {
+    let barrier = Barrier::create(2).unwrap();
+    let late = meet(&barrier, Deadline::after(Duration::from_millis(5)));
+    assert!(matches!(late, Err(BarrierError::Broken)) && barrier.is_broken());
+    assert!(matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+    barrier.reset().unwrap();
+    for end in [Barrier::abort, Barrier::reset] {
+        let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+        wait_until(|| barrier.waiting() == 1);
+        end(&barrier).unwrap();
+        assert_eq!(reap(waiter), 0);
+        barrier.reset().unwrap();
+    }
+    let waiter = fork(|| meet(&barrier, patience()).is_ok_and(|index| index == 0));
+    wait_until(|| barrier.waiting() == 1);
+    assert_eq!(meet(&barrier, patience()).unwrap(), 1);
+    assert_eq!(reap(waiter), 0);
+}
+
+#[test]
+fn whom_a_barrier_lets_go_sees_nobody_wait() {
+    for _ in 0..500 {
+        let barrier = Barrier::create(4).unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    meet(&barrier, patience()).unwrap();
+                    assert_eq!(barrier.waiting(), 0);
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! Conditions: order, and notifications that the dead do not keep.
+
+use super::*;
+
+#[test]
+fn a_pulse_wakes_all_who_wait() {
+    let (event, board) = (Event::create().unwrap(), board());
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            fork(|| {
+                let begun = event.begin();
+                board.add(0);
+                event.wait(begun, patience()).is_ok()
+            })
+        })
+        .collect();
+    wait_until(|| board.get(0) == 4);
+    kill(waiters[0]);
+    event.set();
+    event.clear();
+    for waiter in &waiters[1..] {
+        assert_eq!(reap(*waiter), 0);
+    }
+    reap(waiters[0]);
+    assert!(!event.is_set());
+    let late = event.wait(event.begin(), Deadline::after(Duration::from_millis(10)));
+    assert!(matches!(late, Err(WaitError::TimedOut)));
+    event.set();
+    event.wait(event.begin(), Deadline::Now).unwrap();
+}
+
+/// A child that waits in a condition and then writes down when it was woken.
+fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
+    let before = condition.waiting();
+    let child = fork(|| {
+        let mut waiter = condition.enqueue().unwrap();
+        if waiter.wait(patience()).is_err() {
+            return false;
+        }
+        board.0[mark].store(board.add(0) + 1, Ordering::SeqCst);
+        true
+    });
+    wait_until(|| condition.waiting() == before + 1);
+    child
+}
+
+#[test]
+fn a_condition_notifies_in_order_and_skips_the_dead() {
+    let (condition, board) = (Condition::create().unwrap(), board());
+    condition.notify(1);
+    let children: Vec<_> = (1..=6).map(|mark| in_line(&condition, &board, mark)).collect();
+    kill(children[1]);
+    reap(children[1]);
+    for _ in 0..3 {
+        let done = board.get(0);
+        condition.notify(1);
+        wait_until(|| board.get(0) == done + 1);
+    }
+    let order: Vec<_> = (1..=6).map(|mark| board.get(mark)).collect();
+    assert_eq!(order, [1, 0, 2, 3, 0, 0]);
+    condition.notify_all();
+    for (at, child) in children.into_iter().enumerate() {
+        if at != 1 {
+            assert_eq!(reap(child), 0);
+        }
+    }
+    assert_eq!(condition.waiting(), 0);
+}
+
+#[test]
+fn a_notification_eaten_by_the_dead_goes_to_the_next() {
+    let (condition, board) = (Condition::create().unwrap(), board());
+    let stopped = fork(|| {
+        let _waiter = condition.enqueue().unwrap();
+        forever()
+    });
+    wait_until(|| condition.waiting() == 1);
+    let heir = in_line(&condition, &board, 1);
+    condition.notify(1);
+    assert_eq!(board.get(1), 0, "the first in line is alive, and got it");
+    kill(stopped);
+    reap(stopped);
+    assert_eq!(reap(heir), 0);
+}
+
+#[test]
+fn who_leaves_the_line_passes_its_notification_on() {
+    let (condition, board) = (Condition::create().unwrap(), board());
+    let mut late = condition.enqueue().unwrap();
+    assert!(matches!(
+        late.wait(Deadline::after(Duration::from_millis(5))),
+        Err(WaitError::TimedOut)
+    ));
+    assert_eq!(condition.waiting(), 0);
+    let quitter = condition.enqueue().unwrap();
+    let heir = in_line(&condition, &board, 1);
+    condition.notify(1);
+    drop(quitter);
+    assert_eq!(reap(heir), 0);
+}
+
+#[test]
+fn a_long_line_is_served_in_order_too() {
+    const LENGTH: usize = 150;
+    let condition = Condition::create().unwrap();
+    let mut line: Vec<_> = (0..LENGTH).map(|_| condition.enqueue().unwrap()).collect();
+    assert_eq!(condition.waiting(), LENGTH);
+    condition.notify(100);
+    for (at, waiter) in line.iter_mut().enumerate() {
+        assert_eq!(waiter.wait(Deadline::Now).is_ok(), at < 100, "place {at}");
+    }
+    assert_eq!(condition.waiting(), 0);
+}
