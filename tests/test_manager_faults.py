@@ -9,13 +9,12 @@ import threading
 import time
 
 import pytest
+from waiting import LONG, until
 
 import procession
 from procession import _manager_wire, connection, managers
 
 KEY = b"abracadabra"
-SECONDS = 60
-"""After which something that should happen soon has not happened."""
 
 
 @pytest.fixture(params=["family", "stranger"])
@@ -30,14 +29,6 @@ def manager(kind, monkeypatch):
         monkeypatch.setattr("procession._manager_link.family_of_offer", lambda answer: b"another")
     with managers.SyncManager(authkey=KEY, ctx=procession.get_context("fork")) as manager:
         yield manager
-
-
-def until(condition):
-    """Wait for what another process is about to do."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def child(target, *args):
@@ -73,7 +64,7 @@ class TestTheServerDies:
         until(lambda: manager._debug_info() and not items.qsize())
         manager._process.kill()
         for thread in threads:
-            thread.join(SECONDS)
+            thread.join(LONG)
         assert len(caught) == 3
 
     def test_another_one_at_the_same_address(self, kind, monkeypatch, tmp_path):
@@ -185,7 +176,7 @@ class TestAClientDies:
         parent.join()
         until(lambda: manager._number_of_objects() == 0)
         leave.set()
-        assert connection.wait([grandchild], SECONDS)
+        assert connection.wait([grandchild], LONG)
         os.close(grandchild)
 
     def test_many_of_them_at_any_moment(self, manager):
@@ -229,7 +220,7 @@ class TestAClientDies:
         client.join()
         assert not lock.acquire(timeout=0.05)
         lock.release()
-        assert lock.acquire(timeout=SECONDS)
+        assert lock.acquire(timeout=LONG)
 
 
 def interrupt_who_waits(barrier, then):
@@ -258,13 +249,13 @@ class TestACallIsInterrupted:
         barrier.abort()
 
     def test_a_lock_is_still_ours_if_the_call_ends(self, monkeypatch):
-        monkeypatch.setattr(_manager_wire.AskingLine, "_CATCH_UP", SECONDS)
+        monkeypatch.setattr(_manager_wire.AskingLine, "_CATCH_UP", LONG)
         with procession.get_context("fork").Manager() as manager:
             lock, barrier = manager.RLock(), manager.Barrier(2)
             thread = interrupt_who_waits(barrier, then=barrier.wait)
             with pytest.raises(KeyboardInterrupt), lock:
                 barrier.wait()
-                threading.Event().wait(SECONDS)
+                threading.Event().wait(LONG)
             thread.join()
             assert lock.acquire(False)
             assert barrier.n_waiting == 0

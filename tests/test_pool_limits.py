@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from waiting import until
 
 import procession
 
@@ -51,13 +52,6 @@ def outcomes(results, count):
         except procession.ProcessError as error:
             ends.append(type(error))
     return ends
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("function", [hang_on_three, stop_on_three, ignore_sigterm_on_three])

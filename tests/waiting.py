@@ -1,0 +1,17 @@
+"""Waiting for what no object of a test tells of: other processes' deaths, counts, files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+#: Seconds that a test which works never waits.
+LONG = 60
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return once the condition is true."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.001)
