@@ -2,7 +2,9 @@
 //!
 //! `cargo run --release -p procession-core --example arena_speed`
 
-use procession_core::arena::{Block, Kind, Object, Ref};
+use procession_core::arena::{Block, Handle, Kind, Object, Ref};
+use procession_core::channel::{Outgoing, Queue};
+use procession_core::Deadline;
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -55,6 +57,17 @@ fn main() {
             drop(black_box(Block::alloc(megabytes << 20).unwrap()));
         });
     }
+    let (queue, small) = (Queue::create(0).unwrap(), Ref::<Small>::create().unwrap());
+    let pass = |body: &[u8], handles: &[Handle]| {
+        let buffers = &[];
+        queue.send(Outgoing { body, buffers, handles }, Deadline::Now).unwrap();
+        drop(black_box(queue.get(Deadline::Now).unwrap()));
+    };
+    median("message of 8 bytes: put, get", 10_000, || pass(&[0; 8], &[]));
+    median("message of 200 bytes: put, get", 10_000, || pass(&[0; 200], &[]));
+    median("message with a handle: put, get", 10_000, || {
+        pass(&[0; 8], &[small.handle()]);
+    });
     median("reference: create, drop", 10_000, || {
         drop(black_box(Ref::<Small>::create().unwrap()));
     });

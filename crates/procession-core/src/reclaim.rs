@@ -1,7 +1,10 @@
 //! What a death gives back: knows every kind of object, so that the rooms below need not know each other.
 
 use std::cell::Cell as LocalCell;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 
 use crate::arena::reclaiming::{full_birth, note_of, pinned, tag_of, Cell, Place, State, Word};
 use crate::arena::{cells, Arena, Handle, Kind, Object};
@@ -45,6 +48,7 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
         Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
         Kind::Semaphore => run::<sync::ending::Semaphore>(ptr, size),
+        Kind::Parcel => run::<crate::channel::Envelope>(ptr, size),
         // These refer to nothing.
         Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::Deposit => {}
     }
@@ -85,38 +89,42 @@ impl Drop for Holding {
     }
 }
 
-/// Every reference in the dead process's holdings, and every one it was about to enter there or had just struck out.
+/// Every reference in the dead process's holdings: its entries, and those that its blocks begin with.
 fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
     if arena.tagged(tag_of(dead)) != Some(dead) {
         return;
     }
-    for entry in arena.entries_of(dead) {
-        let Some(handle) = Handle::from_bits(entry.load(Acquire)) else {
-            continue;
-        };
-        let cell = arena.cell_of(handle);
-        // DEATH: as for the owner itself: when the tag is there and the entry is not, the reference is to be taken back.
-        let tagged = cell.filter(|cell| arena.tag(cell, handle, tag_of(dead), 0));
-        entry.store(0, Release);
-        if let Some(cell) = tagged {
-            take_back(arena, &cell, dead, me);
-        }
-    }
+    let mut blocks = Vec::new();
     for slab in 0..arena.slab_count() {
         for (cell, word) in arena.used_cells(slab) {
-            if matches!(word.state, State::Object { tag, .. } if tag == tag_of(dead)) {
-                take_back(arena, &cell, dead, me);
+            match word.state {
+                // DEATH: of the dead, or of whoever reclaimed it before: before anything else is struck out, so that the entry is that one's.
+                State::Object { tag, .. } if tag == tag_of(dead) => {
+                    arena.settle_tag(dead, me, &cell, word);
+                }
+                State::Owned(owner) if owner == dead && !cells::is_segment(&cell) => blocks.push(Place::Cell(cell)),
+                _ => {}
             }
         }
     }
+    let runs = arena.runs_in_use(me).into_iter();
+    blocks.extend(
+        runs.filter(|(_, word)| word.state == State::Owned(dead))
+            .map(|(run, _)| Place::Run(run)),
+    );
+    let strike = |entry: &AtomicU64| {
+        let handle = Handle::from_bits(entry.load(Acquire));
+        if let Some((cell, word)) = handle.and_then(|handle| arena.strike(dead, me, handle, entry)) {
+            arena.bury(&cell, word);
+        }
+    };
+    arena.entries_of(dead).into_iter().for_each(strike);
+    for block in &blocks {
+        block.references().iter().for_each(strike);
+        block.set_references(0);
+    }
     // DEATH: before this all of it is done again, and finds nothing.
     arena.forget_entries(dead);
-}
-
-fn take_back(arena: &Arena, cell: &Cell, dead: Owner, me: Owner) {
-    if let Some(word) = arena.release_tagged(cell, tag_of(dead), me) {
-        arena.bury(cell, word);
-    }
 }
 
 /// Free what the dead owned and what need not be in limbo any longer; heal the hints. How much stays in limbo.
@@ -130,6 +138,9 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
                     if cells::is_segment(&cell) {
                         crate::channel::settle(cell.index, word.generation, owner);
                     } else {
+                        if note_of(&cell).kind == Kind::Parcel as u8 {
+                            destroy(Kind::Parcel as u8, cell.ptr, cell.size as usize);
+                        }
                         give_back(arena, &Place::Cell(cell), word, now, me);
                     }
                 }

@@ -1,8 +1,8 @@
 //! The queue from outside: order, bounds, growth, many processes, and what is left when some of them are killed.
 
-use procession_core::arena::Ref;
+use procession_core::arena::{census, Ref};
 use procession_core::channel::{Incoming, Message, Outgoing, Parcel, Pipe, Queue};
-use procession_core::{family, Deadline, WaitError};
+use procession_core::{family, roll, Deadline, WaitError};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -310,6 +310,38 @@ fn a_parcel_is_had_once() {
     let token = parcel.token();
     drop(parcel);
     assert!(Parcel::take(token).is_err());
+}
+
+#[test]
+fn a_parcel_goes_with_its_packer_until_somebody_knows_of_it() {
+    let what = Queue::create(0).unwrap();
+    let token = Queue::create(0).unwrap();
+    let out = Outgoing {
+        body: &[1; 1000],
+        buffers: &[&[2; 10_000]],
+        handles: &[what.handle()],
+    };
+    let packed = |tell: bool| {
+        let pid = child(|| {
+            let parcel = std::mem::ManuallyDrop::new(Parcel::pack(out).unwrap());
+            if tell {
+                put(&token, parcel.token());
+            }
+        });
+        assert_eq!(wait(pid), 0);
+        roll::sweep();
+    };
+    // The queue's segment, and the slabs, exist from now on.
+    put(&token, 0);
+    assert_eq!(get(&token), 0);
+    let before = census().unwrap();
+    packed(false);
+    assert_eq!(census().unwrap(), before);
+    packed(true);
+    let incoming = Parcel::take(get(&token)).unwrap();
+    assert_eq!(incoming.body(), [1; 1000]);
+    drop(incoming);
+    assert_eq!(census().unwrap(), before);
 }
 
 #[test]

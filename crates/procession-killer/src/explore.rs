@@ -43,8 +43,6 @@ pub struct Report {
     pub kills: usize,
     pub pairs: usize,
     pub outcomes: BTreeMap<String, usize>,
-    /// After how many deaths something known stayed behind.
-    pub leaks: usize,
     pub longest: Duration,
     pub failures: Vec<String>,
 }
@@ -134,7 +132,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
     recording.each(|number, instruction, image, done| {
         let mut judge = |image: &Image, place: &dyn Fn() -> String| {
             let survived = survive(&image.arena(length), how.limit, || (operation.survivor)(values, done));
-            report.judge(survived, &mut all_is_well, operation.leak, place);
+            report.judge(survived, &mut all_is_well, place);
         };
         if is_chosen(number, count, how.points) {
             judge(image, &|| format!("killed after instruction {instruction}"));
@@ -151,7 +149,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
                 if is_chosen(number, count, how.points) {
                     let mut judge = |image: &Image, place: &dyn Fn() -> String| {
                         let survived = survive(&image.arena(length), how.limit, || (operation.survivor)(values, done));
-                        report.judge(survived, &mut all_is_well, operation.leak, place);
+                        report.judge(survived, &mut all_is_well, place);
                     };
                     judge(image, &|| {
                         format!("killed after instruction {instruction}, its survivor after {next}")
@@ -164,34 +162,14 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
     report
 }
 
-/// Whether no more is left than is known to leak.
-fn is_known(expected: Census, left: Census, leak: Census) -> bool {
-    let within = |expected: usize, left: usize, leak: usize| (expected..=expected + leak).contains(&left);
-    within(expected.owned, left.owned, leak.owned)
-        && within(expected.transit, left.transit, leak.transit)
-        && within(expected.objects, left.objects, leak.objects)
-        && within(expected.refs as usize, left.refs as usize, leak.refs as usize)
-        && within(expected.limbo, left.limbo, leak.limbo)
-        && within(expected.other, left.other, leak.other)
-        && within(expected.runs, left.runs, leak.runs)
-}
-
 impl Report {
-    fn judge(
-        &mut self,
-        survived: Survived,
-        all_is_well: &mut Option<Census>,
-        leak: Census,
-        place: &dyn Fn() -> String,
-    ) {
+    fn judge(&mut self, survived: Survived, all_is_well: &mut Option<Census>, place: &dyn Fn() -> String) {
         self.longest = self.longest.max(survived.time);
         match survived.outcome {
             Ok((outcome, census)) => {
                 *self.outcomes.entry(outcome).or_default() += 1;
                 let expected = *all_is_well.get_or_insert(census);
-                if census != expected && is_known(expected, census, leak) {
-                    self.leaks += 1;
-                } else if census != expected {
+                if census != expected {
                     self.failures
                         .push(format!("{}: {expected:?} would be right, {census:?} is left", place()));
                 }

@@ -11,7 +11,6 @@ pub struct Table {
     instructions: u64,
     kills: usize,
     pairs: usize,
-    leaks: usize,
     failures: usize,
 }
 
@@ -28,15 +27,14 @@ impl Table {
             instructions: 0,
             kills: 0,
             pairs: 0,
-            leaks: 0,
             failures: 0,
         }
     }
 
     pub fn add(&mut self, name: &str, report: Report) {
         if self.operations == 0 {
-            say("| operation | instructions | syscalls | states | killed | two killed | slowest survivor | what survivors found | leaks | failures |");
-            say("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |");
+            say("| operation | instructions | syscalls | states | killed | two killed | slowest survivor | what survivors found | failures |");
+            say("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |");
         }
         let outcomes: Vec<_> = report
             .outcomes
@@ -44,7 +42,7 @@ impl Table {
             .map(|(what, times)| format!("{what}: {times}"))
             .collect();
         say(&format!(
-            "| {name} | {} | {} | {} | {} | {} | {} ms | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} ms | {} | {} |",
             report.instructions,
             report.syscalls,
             report.states,
@@ -52,7 +50,6 @@ impl Table {
             report.pairs,
             report.longest.as_millis(),
             outcomes.join(", "),
-            report.leaks,
             report.failures.len()
         ));
         for failure in report.failures.iter().take(8) {
@@ -62,19 +59,17 @@ impl Table {
         self.instructions += report.instructions;
         self.kills += report.kills;
         self.pairs += report.pairs;
-        self.leaks += report.leaks;
         self.failures += report.failures.len();
     }
 
     /// The last line; how many failures there were.
     pub fn end(&self) -> usize {
         say(&format!(
-            "\n{} operations, {} instructions, {} processes killed and {} pairs, {} known leaks, {} failures, {:.1} s",
+            "\n{} operations, {} instructions, {} processes killed and {} pairs, {} failures, {:.1} s",
             self.operations,
             self.instructions,
             self.kills,
             self.pairs,
-            self.leaks,
             self.failures,
             self.begin.elapsed().as_secs_f64()
         ));

@@ -1,8 +1,13 @@
 //! Blocks: memory for one payload, owned by one process at a time.
+//!
+//! A block may begin with references: words that each count as one. While a process owns the block they are entries of its holdings; in
+//! transit they are the message's.
 
 use super::holdings::epoch;
 use super::place::Place;
-use super::word::{State, Word, GENERATION};
+use super::word::{State, Word, GENERATION, MAX_REFERENCES};
+use super::{Arena, Handle, Kind};
+use crate::roll::Owner;
 use crate::{family, Error, Result};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -16,6 +21,8 @@ pub struct Block {
     birth: u64,
     /// The process that owns it: a child of fork has inherited it, and does not.
     epoch: u32,
+    /// With how many references it begins.
+    references: usize,
 }
 
 // SAFETY: a block is memory that its owner has alone; `&self` only reads it.
@@ -51,7 +58,55 @@ impl Block {
             token: place.token(word.generation),
             birth,
             epoch: epoch(),
+            references: 0,
         })
+    }
+
+    /// Have the block begin with references to these objects, which takes 8 bytes each; they go with it, when it is sent as well as when it is dropped.
+    pub(crate) fn refer(&mut self, handles: &[Handle]) -> Result<()> {
+        let family = family()?;
+        let (arena, me) = (family.arena(), family.me());
+        let (place, _) = Place::find(arena, self.token).ok_or(Error::Stale("block"))?;
+        let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        if count > MAX_REFERENCES || self.len / 8 < handles.len() {
+            return Err(Error::Corrupt("a message of more parts than a message can have"));
+        }
+        arena.enrol(me)?;
+        self.as_mut_slice()[..handles.len() * 8].fill(0);
+        // SYNC: releases the zeros, also to whoever looks after a death.
+        // DEATH: from here on a survivor looks for references in the block.
+        place.set_references(count);
+        self.references = handles.len();
+        for (&handle, entry) in handles.iter().zip(place.references()) {
+            let cell = arena.cell_of(handle);
+            if !cell.is_some_and(|cell| arena.enter(me, &cell, handle, entry)) {
+                return Err(Error::Stale("object in this message"));
+            }
+        }
+        Ok(())
+    }
+
+    /// With how many references it begins.
+    pub(crate) fn references(&self) -> usize {
+        self.references
+    }
+
+    /// What the references that the block begins with are to.
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        let place = self.place().filter(|_| self.references != 0);
+        let entries = place.map_or(&[][..], |(place, _)| place.references());
+        let handles = entries.iter().map(|entry| Handle::from_bits(entry.load(Relaxed)));
+        handles.take(self.references).flatten().collect()
+    }
+
+    /// Say what is in it, for its `destroy` to be run if this process dies while it owns the block.
+    pub(crate) fn set_kind(&mut self, kind: Kind) {
+        if let Some((place, _)) = self.place() {
+            place.set_kind(kind);
+        }
     }
 
     /// The bytes.
@@ -105,10 +160,12 @@ impl Block {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
         let stale = || Error::Stale("block");
-        let (_, transit) = in_transit(token).ok_or_else(stale)?;
+        let (place, transit) = in_transit(token).ok_or_else(stale)?;
+        if !place.references().is_empty() {
+            arena.enrol(me)?;
+        }
         let birth = arena.births();
         let owned = transit.with(State::Owned(me));
-        let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
         place
             .word()
             .compare_exchange(transit.encode(), owned.encode(), AcqRel, Relaxed)
@@ -129,6 +186,7 @@ impl Block {
             token,
             birth,
             epoch: epoch(),
+            references: place.references().len(),
         })
     }
 
@@ -143,9 +201,26 @@ impl Block {
 
     /// Free a block in transit whose message is thrown away. A stale token does nothing.
     pub fn discard(token: Token) {
-        if let (Ok(family), Some((place, transit))) = (family(), in_transit(token)) {
+        let (Ok(family), Some((place, transit))) = (family(), in_transit(token)) else {
+            return;
+        };
+        if place.references().is_empty() {
             place.free(family.arena(), transit, family.me());
+        } else {
+            // Its references are to be struck out by one who owns it. When there is no memory to be enrolled in, it stays for the next one.
+            drop(Self::take(token, 0));
         }
+    }
+
+    /// Strike out the references that it begins with.
+    fn strike_out(&self, arena: &Arena, place: &Place, me: Owner) {
+        for entry in place.references().iter().take(self.references) {
+            let handle = Handle::from_bits(entry.load(Acquire));
+            if let Some((cell, word)) = handle.and_then(|handle| arena.strike(me, me, handle, entry)) {
+                arena.bury(&cell, word);
+            }
+        }
+        place.set_references(0);
     }
 
     /// Where it lies, and what its word says while we own it.
@@ -175,6 +250,9 @@ impl Drop for Block {
             return;
         }
         if let (Ok(family), Some((place, owned))) = (family(), self.place()) {
+            if self.references != 0 {
+                self.strike_out(family.arena(), &place, family.me());
+            }
             family.arena().give_back(&place, owned, self.birth, family.me());
         }
     }

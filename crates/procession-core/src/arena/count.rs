@@ -22,6 +22,16 @@ thread_local! {
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
 }
 
+/// How it went to tag a count.
+pub(super) enum Tried {
+    /// It has our tag.
+    Tagged,
+    /// The object is gone.
+    Gone,
+    /// It has this tag.
+    Busy(u32),
+}
+
 /// While it exists, this thread is burying; also ends when a `destroy` panics.
 struct Burying;
 
@@ -58,34 +68,8 @@ impl Arena {
         }
     }
 
-    /// Tag the count, adding `more` references (0 or 1). False when the object is gone.
-    pub(crate) fn tag(&self, cell: &Cell, handle: Handle, tag: u32, more: u32) -> bool {
-        let mut looks = 0;
-        loop {
-            let Some((bits, word)) = current(cell, handle) else {
-                return false;
-            };
-            let state = match word.state {
-                State::Object { tag: 0, refs } if refs >= 1 && refs + more <= MAX_REFS => {
-                    State::Object { tag, refs: refs + more }
-                }
-                // A reclaimer goes on where the dead, or another reclaimer, stopped.
-                State::Object { tag: present, .. } if present == tag => return more == 0,
-                State::Object { tag: other, .. } if other != 0 => {
-                    self.wait_for_tag(cell, other, &mut looks);
-                    continue;
-                }
-                State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => State::Object { tag, refs: 1 },
-                _ => return false,
-            };
-            if replace(cell, bits, word.with(state)) {
-                return true;
-            }
-        }
-    }
-
-    /// Take the tag away, and the reference it vouched for. If it was the last, the word with which to [`Arena::bury`] it.
-    pub(crate) fn release_tagged(&self, cell: &Cell, tag: u32, me: Owner) -> Option<Word> {
+    /// Take the tag away, and the reference it vouched for: the word then.
+    pub(super) fn release_tagged(&self, cell: &Cell, tag: u32, me: Owner) -> Option<Word> {
         loop {
             let bits = cell.word.load(Acquire);
             let word = Word::decode(bits);
@@ -98,13 +82,13 @@ impl Arena {
             };
             let next = word.with(state);
             if replace(cell, bits, next) {
-                return self.ended(next);
+                return Some(next);
             }
         }
     }
 
     /// Somebody is entering or striking out a reference: wait, or do it for him if he died.
-    fn wait_for_tag(&self, cell: &Cell, tag: u32, looks: &mut u32) {
+    pub(super) fn wait_for_tag(&self, cell: &Cell, tag: u32, looks: &mut u32) {
         *looks += 1;
         if *looks % SPINS != 0 {
             std::hint::spin_loop();
@@ -128,7 +112,8 @@ impl Arena {
         }
     }
 
-    fn ended(&self, word: Word) -> Option<Word> {
+    /// After the word of an object changed to this one: with which to [`bury`](Arena::bury) it, if it is to be.
+    pub(super) fn ended(&self, word: Word) -> Option<Word> {
         match word.state {
             State::Dying(_) => Some(word),
             State::Limbo { .. } => {
@@ -226,6 +211,27 @@ pub(super) fn retain(cell: &Cell, handle: Handle) -> bool {
         };
         if replace(cell, bits, word.with(state)) {
             return true;
+        }
+    }
+}
+
+/// Tag the count, adding `more` references (0 or 1), unless somebody else has it tagged.
+pub(super) fn try_tag(cell: &Cell, handle: Handle, tag: u32, more: u32) -> Tried {
+    loop {
+        let Some((bits, word)) = current(cell, handle) else {
+            return Tried::Gone;
+        };
+        let state = match word.state {
+            State::Object { tag: 0, refs } if refs >= 1 && refs + more <= MAX_REFS => {
+                State::Object { tag, refs: refs + more }
+            }
+            State::Object { tag: present, .. } if present == tag && more == 0 => return Tried::Tagged,
+            State::Object { tag: other, .. } if other != 0 && other != tag => return Tried::Busy(other),
+            State::Limbo { .. } if more == 1 && note_of(cell).kind != 0 => State::Object { tag, refs: 1 },
+            _ => return Tried::Gone,
+        };
+        if replace(cell, bits, word.with(state)) {
+            return Tried::Tagged;
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What this process explicitly holds: one entry in the arena per object, so that a survivor can give the reference back,
 //! and process-local counts, so that a further clone costs no arena write.
 //!
-//! An object's count and the entry cannot change in one store. So the count is *tagged* with our roll slot while we enter or strike out:
-//! as long as the tag is there, the count includes one reference of ours, and whether it is to stay is for the entry to say.
+//! How an entry and the object's count change together is `entry`'s business.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -28,7 +27,13 @@ const ENTRIES: usize = CHUNK / 8;
 /// Which process this is, counted in forks: what was made under another number was inherited.
 static EPOCH: AtomicU32 = AtomicU32::new(1);
 /// Made on first use. A child of fork leaves its parent's alone: some thread may have been in the middle of changing it.
-static HELD: AtomicPtr<Mutex<Held>> = AtomicPtr::new(ptr::null_mut());
+static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
+
+#[derive(Default)]
+struct Local {
+    held: Mutex<Held>,
+    tagging: Mutex<()>,
+}
 
 type Map = HashMap<u64, (u64, &'static AtomicU64), BuildHasherDefault<HandleHasher>>;
 
@@ -66,15 +71,14 @@ pub(super) fn epoch() -> u32 {
 
 pub(super) fn after_fork_child() {
     EPOCH.fetch_add(1, Relaxed);
-    HELD.store(ptr::null_mut(), Release);
+    LOCAL.store(ptr::null_mut(), Release);
 }
 
-/// The references of this process; nobody else in it enters or strikes out in the meantime.
-pub(super) fn held() -> MutexGuard<'static, Held> {
-    let mut held = HELD.load(Acquire);
-    if held.is_null() {
+fn local() -> &'static Local {
+    let mut local = LOCAL.load(Acquire);
+    if local.is_null() {
         let fresh = Box::into_raw(Box::default());
-        held = match HELD.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+        local = match LOCAL.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
             Ok(_) => fresh,
             Err(first) => {
                 // SAFETY: made above, and seen by nobody.
@@ -83,8 +87,18 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
             }
         };
     }
-    // SAFETY: what HELD points to is never freed.
-    unsafe { &*held }.lock().unwrap_or_else(PoisonError::into_inner)
+    // SAFETY: what LOCAL points to is never freed.
+    unsafe { &*local }
+}
+
+/// The explicit references of this process.
+pub(super) fn held() -> MutexGuard<'static, Held> {
+    local().held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by the one thread of this process that has a count tagged; for a handful of instructions, in which nothing waits.
+pub(super) fn tagging() -> MutexGuard<'static, ()> {
+    local().tagging.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this process refers to no shared object.
@@ -132,40 +146,84 @@ impl Held {
     }
 }
 
+/// What the arena knows of the holdings of the process in a roll slot.
+#[repr(C)]
+struct Directory {
+    /// `owner | number of the first chunk's cell + 1`.
+    chunks: AtomicU64,
+    /// Where in the arena the entry is that the tag of this process, if there is one, is about.
+    changing: AtomicU64,
+}
+
+impl Directory {
+    fn owner(&self) -> Option<Owner> {
+        Owner::from_bits((self.chunks.load(Acquire) >> 32) as u32)
+    }
+}
+
 /// The tag of a process: its roll slot + 1.
 pub(crate) fn tag_of(owner: Owner) -> u32 {
     owner.slot() as u32 + 1
 }
 
 impl Arena {
-    /// One word a roll slot: `owner | number of the first chunk's cell + 1`.
-    fn directory(&self) -> &'static [AtomicU64] {
-        // SAFETY: the table's type; `directory_of` commits what it gives out.
-        unsafe { self.table(Table::Holdings) }
-    }
-
-    fn directory_of(&self, slot: usize) -> Result<&'static AtomicU64> {
-        let word = self.directory().get(slot).ok_or(Error::Corrupt("roll slot"))?;
-        self.ensure(Table::Holdings, (slot as u64 + 1) * 8, "holdings")?;
-        Ok(word)
+    fn directory_of(&self, slot: usize) -> Result<&'static Directory> {
+        // SAFETY: the table's type; what is given out is committed.
+        let all: &'static [Directory] = unsafe { self.table(Table::Holdings) };
+        let directory = all.get(slot).ok_or(Error::Corrupt("roll slot"))?;
+        let end = (slot + 1) * size_of::<Directory>();
+        self.ensure(Table::Holdings, end as u64, "holdings")?;
+        Ok(directory)
     }
 
     /// The process behind a tag, as far as it has holdings.
     pub(crate) fn tagged(&self, tag: u32) -> Option<Owner> {
-        let bits = self.directory_of(tag.checked_sub(1)? as usize).ok()?.load(Acquire);
-        Owner::from_bits((bits >> 32) as u32)
+        self.directory_of(tag.checked_sub(1)? as usize).ok()?.owner()
+    }
+
+    /// Have this process in the directory, so that others know its tag, and look for its holdings.
+    pub(super) fn enrol(&self, me: Owner) -> Result<()> {
+        let directory = self.directory_of(me.slot())?;
+        if directory.owner() == Some(me) {
+            return Ok(());
+        }
+        // The slot's previous holder died and was not reclaimed to the end.
+        if let Some(dead) = directory.owner().filter(|dead| dead.slot() == me.slot()) {
+            crate::reclaim::reclaim(dead)?;
+        }
+        let bits = directory.chunks.load(Acquire);
+        if directory.owner() != Some(me) {
+            // If it fails, another thread of ours was first.
+            let mine = u64::from(me.to_bits()) << 32;
+            let _ = directory.chunks.compare_exchange(bits, mine, AcqRel, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Say which of the holdings of an enrolled process is about to change.
+    pub(super) fn announce(&self, owner: Owner, entry: &AtomicU64) {
+        if let Ok(directory) = self.directory_of(owner.slot()) {
+            directory.changing.store(self.offset_of(entry), Release);
+        }
+    }
+
+    /// Whether what the dead process was changing when it died says `handle`.
+    pub(super) fn had_entered(&self, dead: Owner, handle: Handle) -> bool {
+        let Ok(directory) = self.directory_of(dead.slot()) else {
+            return false;
+        };
+        let offset = directory.changing.load(Acquire);
+        let Some(entry) = self.at(offset, 8).filter(|_| offset % 8 == 0) else {
+            return false;
+        };
+        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
+        unsafe { entry.cast::<AtomicU64>().as_ref() }.load(Acquire) == handle.0
     }
 
     fn add_chunk(&self, me: Owner) -> Result<Vec<&'static AtomicU64>> {
-        let directory = self.directory_of(me.slot())?;
-        let mut first = directory.load(Acquire);
-        if first >> 32 != 0 && first >> 32 != u64::from(me.to_bits()) {
-            // The slot's previous holder died and was not reclaimed to the end.
-            if let Some(dead) = Owner::from_bits((first >> 32) as u32) {
-                crate::reclaim::reclaim(dead)?;
-            }
-            first = 0;
-        }
+        self.enrol(me)?;
+        let directory = &self.directory_of(me.slot())?.chunks;
+        let first = directory.load(Acquire);
         let class = class_of(CHUNK).ok_or(Error::Corrupt("chunk size"))?;
         let (cell, _) = self.alloc_cell(class, me)?;
         write_note(&cell, self.births() as u32, 0);
@@ -185,7 +243,7 @@ impl Arena {
         let Ok(directory) = self.directory_of(owner.slot()) else {
             return entries;
         };
-        let bits = directory.load(Acquire);
+        let bits = directory.chunks.load(Acquire);
         if bits >> 32 != u64::from(owner.to_bits()) {
             return entries;
         }
@@ -209,9 +267,9 @@ impl Arena {
     /// The holdings of a process are no more: its chunks are ordinary cells of its own now.
     pub(crate) fn forget_entries(&self, owner: Owner) {
         if let Ok(directory) = self.directory_of(owner.slot()) {
-            let bits = directory.load(Acquire);
+            let bits = directory.chunks.load(Acquire);
             if bits >> 32 == u64::from(owner.to_bits()) {
-                let _ = directory.compare_exchange(bits, 0, AcqRel, Relaxed);
+                let _ = directory.chunks.compare_exchange(bits, 0, AcqRel, Relaxed);
             }
         }
     }

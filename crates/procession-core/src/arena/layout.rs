@@ -10,7 +10,7 @@ use super::slab::{Descriptor, CLASSES};
 /// What the first word of every arena says.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// The unit of runs.
@@ -72,7 +72,7 @@ pub(crate) struct Header {
 pub(crate) enum Table {
     /// [`ROLL_ENTRY`] bytes a process.
     Roll,
-    /// One word a roll slot: whose holdings, and their first chunk.
+    /// Two words a roll slot: whose holdings, and their first chunk; which of them is being entered or struck out.
     Holdings,
     /// Slab descriptors.
     Slabs,
@@ -134,7 +134,7 @@ impl Layout {
         for table in Table::ALL {
             let length = match table {
                 Table::Roll => roll * ROLL_ENTRY,
-                Table::Holdings => roll * 8,
+                Table::Holdings => roll * 16,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
                 // A few entries more than needed: the tables take some of the arena themselves.

@@ -207,6 +207,11 @@ impl Arena {
         (end <= self.layout.size).then(|| unsafe { self.base.add(offset as usize) })
     }
 
+    /// Where in the arena a word of it lies.
+    pub(super) fn offset_of(&self, word: &AtomicU64) -> u64 {
+        (std::ptr::from_ref(word) as usize).wrapping_sub(self.base.as_ptr() as usize) as u64
+    }
+
     /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program closed it
     /// and that may not open it again.
     pub(super) fn commit(&self, offset: u64, length: u64, what: &'static str) -> Result<()> {

@@ -6,6 +6,7 @@ mod block;
 pub(crate) mod cells;
 mod census;
 mod count;
+mod entry;
 mod handle;
 mod holdings;
 pub(crate) mod layout;

@@ -1,7 +1,7 @@
 //! Reference-counted objects in the arena.
 
-use super::count::{retain, untag};
-use super::holdings::{epoch, held, tag_of};
+use super::count::retain;
+use super::holdings::{epoch, held};
 use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
 use super::word::{Note, State, Word};
 use super::Handle;
@@ -29,10 +29,11 @@ pub enum Kind {
     Cell = 12,
     Outcome = 13,
     Deposit = 14,
+    Parcel = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Lock,
         Self::RLock,
         Self::Semaphore,
@@ -47,6 +48,7 @@ impl Kind {
         Self::Cell,
         Self::Outcome,
         Self::Deposit,
+        Self::Parcel,
     ];
 
     /// The kind with this number.
@@ -143,13 +145,10 @@ impl<T: Object> Ref<T> {
         }
         let entry = held.reserve(arena, me)?;
         // The note is stable as long as the generation is: retaining checks that.
-        if !fits() || !arena.tag(&cell, handle, tag_of(me), 1) {
+        if !fits() || !arena.enter(me, &cell, handle, entry) {
             held.give_back(entry);
             return Err(stale());
         }
-        // DEATH: the count has our tag and the entry is empty: a survivor takes the reference back.
-        entry.store(handle.0, Release);
-        untag(&cell, tag_of(me));
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -200,16 +199,10 @@ impl<T: Object> Drop for Ref<T> {
         let Some(entry) = held.one_less(self.handle) else {
             return;
         };
-        let Some(cell) = arena.cell_of(self.handle) else {
-            return;
-        };
-        let tagged = arena.tag(&cell, self.handle, tag_of(me), 0);
-        entry.store(0, Release);
+        let ended = arena.strike(me, me, self.handle, entry);
         held.give_back(entry);
-        // DEATH: from here until the tag is gone, a survivor takes the reference back.
-        let dying = tagged.then(|| arena.release_tagged(&cell, tag_of(me), me)).flatten();
         drop(held);
-        if let Some(word) = dying {
+        if let Some((cell, word)) = ended {
             arena.bury(&cell, word);
         }
     }

@@ -1,12 +1,15 @@
 //! Where a block lies: in a cell or in a run. Both have an owner word, a birth number and a capacity.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 
 use super::layout::UNIT;
 use super::run::{units_of, Run};
 use super::slab::{class_of, write_note, Cell};
 use super::word::{full_birth, Note, Word, GENERATION, GENERATION_BITS};
-use super::{Arena, Token};
+use super::{Arena, Kind, Token};
 use crate::roll::Owner;
 use crate::{Error, Result};
 
@@ -35,7 +38,10 @@ impl Place {
             let (run, word) = arena.alloc_run(units, me, what)?;
             (Self::Run(run), word)
         };
-        place.set_birth(birth);
+        match &place {
+            Self::Cell(cell) => write_note(cell, birth as u32, 0),
+            Self::Run(run) => run.birth.store(birth as u32, Relaxed),
+        }
         Ok((place, word))
     }
 
@@ -79,11 +85,37 @@ impl Place {
         }
     }
 
-    /// Record when the memory was allocated or taken; says at the same time that it is no object.
+    /// Record when the memory was allocated or taken.
     pub(crate) fn set_birth(&self, birth: u64) {
         match self {
-            Self::Cell(cell) => write_note(cell, birth as u32, 0),
+            Self::Cell(cell) => amend(cell, |note| note.birth = birth as u32),
             Self::Run(run) => run.birth.store(birth as u32, Relaxed),
+        }
+    }
+
+    /// Record with how many references it begins. What is free begins with none.
+    pub(crate) fn set_references(&self, references: u32) {
+        match self {
+            Self::Cell(cell) => amend(cell, |note| note.references = references),
+            Self::Run(run) => run.references.store(references, Release),
+        }
+    }
+
+    /// The references it begins with, struck out or not.
+    pub(crate) fn references(&self) -> &'static [AtomicU64] {
+        let count = match self {
+            Self::Cell(cell) => Note::decode(cell.note.load(Relaxed)).references,
+            Self::Run(run) => run.references.load(Relaxed),
+        };
+        let count = (count as usize).min(self.capacity() / 8);
+        // SAFETY: words of committed memory, which is mapped for ever; they are written as atomics as long as they count as references.
+        unsafe { std::slice::from_raw_parts(self.ptr().cast(), count) }
+    }
+
+    /// Record what is in it, if that is to be destroyed when its owner dies. Only cells have a place for that.
+    pub(super) fn set_kind(&self, kind: Kind) {
+        if let Self::Cell(cell) = self {
+            amend(cell, |note| note.kind = kind as u8);
         }
     }
 
@@ -103,4 +135,10 @@ impl Place {
             Self::Run(run) => arena.free_run(run, from, me),
         }
     }
+}
+
+fn amend(cell: &Cell, change: impl FnOnce(&mut Note)) {
+    let mut note = Note::decode(cell.note.load(Relaxed));
+    change(&mut note);
+    cell.note.store(note.encode(), Release);
 }

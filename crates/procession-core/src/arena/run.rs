@@ -36,7 +36,8 @@ pub(crate) struct Unit {
     next: AtomicU32,
     /// Previous free run of the bin (unit + 1), 0 at its head.
     prev: AtomicU32,
-    reserved: AtomicU32,
+    /// How many references the run begins with.
+    references: AtomicU32,
 }
 
 /// A run: in range, below the top.
@@ -47,6 +48,7 @@ pub(crate) struct Run {
     pub ptr: *mut u8,
     pub word: &'static AtomicU64,
     pub birth: &'static AtomicU32,
+    pub references: &'static AtomicU32,
 }
 
 /// Units that hold `len` bytes.
@@ -98,6 +100,7 @@ impl Arena {
             ptr,
             word: &unit.word,
             birth: &unit.birth,
+            references: &unit.references,
         })
     }
 

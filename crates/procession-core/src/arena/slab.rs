@@ -341,9 +341,18 @@ fn partial_index(class: usize, word: usize) -> usize {
     (word / 8 * CLASSES + class) * 8 + word % 8
 }
 
-/// Record birth and kind.
+/// Record birth and kind; says at the same time that it begins with no references.
 pub(crate) fn write_note(cell: &Cell, birth: u32, kind: u8) {
-    cell.note.store(Note { birth, kind }.encode(), Relaxed);
+    let references = 0;
+    cell.note.store(
+        Note {
+            birth,
+            kind,
+            references,
+        }
+        .encode(),
+        Relaxed,
+    );
 }
 
 #[cfg(test)]

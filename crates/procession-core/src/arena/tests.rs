@@ -103,12 +103,63 @@ fn references_are_counted() {
 }
 
 #[test]
+fn references_travel_with_their_block() {
+    for len in [100, 100_000] {
+        let object = Ref::<Counter>::create().unwrap();
+        let handle = object.handle();
+        let mut block = Block::alloc(len).unwrap();
+        block.refer(&[handle, handle]).unwrap();
+        drop(object);
+        assert_eq!((census().objects, census().refs), (1, 2), "in {len} bytes");
+        let token = block.send();
+        let block = Block::take(token, len).unwrap();
+        assert_eq!(block.handles(), [handle, handle]);
+        Block::discard(block.send());
+        assert_eq!(
+            census(),
+            Census {
+                owned: 1,
+                ..Census::default()
+            },
+            "but for the holdings"
+        );
+        let mut block = Block::alloc(len).unwrap();
+        assert!(matches!(block.refer(&[handle]), Err(Error::Stale(_))));
+        assert!(block.refer(&vec![handle; len / 8 + 1]).is_err());
+        assert!(
+            Block::alloc(len).unwrap().handles().is_empty(),
+            "of what was there before"
+        );
+    }
+}
+
+#[test]
+fn threads_refer_to_one_object_at_once() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    let attached = (thread % 2 == 0).then(|| Ref::<Counter>::attach(handle).unwrap());
+                    let mut block = Block::alloc(64).unwrap();
+                    block.refer(&[handle; 3]).unwrap();
+                    drop(attached);
+                    Block::discard(block.send());
+                }
+            });
+        }
+    });
+    assert_eq!((census().objects, census().refs, census().other), (1, 1, 0));
+}
+
+#[test]
 fn every_kind_has_its_number() {
     let known = (0..=u8::MAX).filter_map(|number| Some((number, Kind::from_number(number)?)));
     let found: Vec<u8> = known
         .map(|(number, kind)| (number == kind as u8).then_some(number).unwrap())
         .collect();
-    assert_eq!(found, (1..=14).collect::<Vec<u8>>());
+    assert_eq!(found, (1..=15).collect::<Vec<u8>>());
 }
 
 #[test]

@@ -113,18 +113,24 @@ pub(crate) struct Note {
     pub birth: u32,
     /// Kind of the object; 0 for a block.
     pub kind: u8,
+    /// How many references the block begins with.
+    pub references: u32,
 }
+
+/// The most references a block can begin with.
+pub(crate) const MAX_REFERENCES: u32 = (1 << 24) - 1;
 
 impl Note {
     pub(crate) fn decode(bits: u64) -> Self {
         Self {
             birth: bits as u32,
             kind: (bits >> 32) as u8,
+            references: (bits >> 40) as u32,
         }
     }
 
     pub(crate) fn encode(self) -> u64 {
-        u64::from(self.kind) << 32 | u64::from(self.birth)
+        u64::from(self.references & MAX_REFERENCES) << 40 | u64::from(self.kind) << 32 | u64::from(self.birth)
     }
 }
 
@@ -203,7 +209,7 @@ mod tests {
             if word.state != State::Damaged {
                 prop_assert_eq!(Word::decode(word.encode()), word);
             }
-            Note::decode(bits);
+            prop_assert_eq!(Note::decode(bits).encode(), bits);
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Who ends before the message is read takes the descriptor along: [`Deposit::claim`] then fails.
 
-use crate::arena::{release_from_message, retain_for_message, Handle, Kind, Object, Ref};
+use crate::arena::{look_at, Handle, Kind, Object, Ref};
 use crate::sys::memory::random_id;
 use crate::sys::{atfork, scm, signal};
 use crate::{family, Error, Result};
@@ -204,14 +204,7 @@ impl Desk {
 
     /// Close what no message speaks of any more.
     fn clear(&mut self) {
-        self.kept.retain(|kept| {
-            let lives = retain_for_message(kept.handle).unwrap_or(false);
-            if lives {
-                // Fails only without a family.
-                let _ = release_from_message(kept.handle);
-            }
-            lives
-        });
+        self.kept.retain(|kept| look_at::<Deposit>(kept.handle).is_some());
     }
 }
 

@@ -1,10 +1,10 @@
 //! A message: how it is packed, how it rests in shared memory, how it is taken out again.
 //!
-//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: tokens and lengths of the out-of-band buffers,
-//! then the handles, then the body. Blocks change hands in an order that lets a survivor tell, from the blocks alone, how far a dead
-//! process came: `post` hands over the table first, `open` takes it last.
+//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: the references that the message holds, then tokens
+//! and lengths of the out-of-band buffers, then the body. Blocks change hands in an order that lets a survivor tell, from the blocks alone,
+//! how far a dead process came: `post` hands over the table first, `open` takes it last. The references are always whose the table is.
 
-use crate::arena::{self, Block, Handle, Token};
+use crate::arena::{Block, Handle, Token};
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
 
@@ -35,7 +35,6 @@ pub struct Outgoing<'a> {
 pub struct Message {
     form: Form,
     buffers: Vec<Block>,
-    handles: Vec<Handle>,
 }
 
 #[derive(Debug)]
@@ -51,7 +50,6 @@ impl Message {
             return Ok(Self {
                 form: inline(out.body),
                 buffers: Vec::new(),
-                handles: Vec::new(),
             });
         }
         if out.buffers.len() >= MAX_BUFFERS || u32::try_from(out.handles.len()).is_err() {
@@ -66,26 +64,17 @@ impl Message {
         let prefix = out.buffers.len() * BUFFER_ENTRY + out.handles.len() * HANDLE_ENTRY;
         let mut table = Block::alloc(prefix + out.body.len())?;
         let (words, body) = table.as_mut_slice().split_at_mut(prefix);
-        let numbers = buffers
-            .iter()
-            .flat_map(|block| [block.token().0, block.len() as u64])
-            .chain(out.handles.iter().map(|handle| handle.to_bits()));
-        for (word, number) in words.chunks_exact_mut(8).zip(numbers) {
+        let numbers = buffers.iter().flat_map(|block| [block.token().0, block.len() as u64]);
+        let words = words.chunks_exact_mut(8).skip(out.handles.len());
+        for (word, number) in words.zip(numbers) {
             word.copy_from_slice(&number.to_le_bytes());
         }
         body.copy_from_slice(out.body);
-        let mut message = Self {
+        table.refer(out.handles)?;
+        Ok(Self {
             form: Form::Table(table),
             buffers,
-            handles: Vec::with_capacity(out.handles.len()),
-        };
-        for &handle in out.handles {
-            if !arena::retain_for_message(handle)? {
-                return Err(Error::Stale("object in this message"));
-            }
-            message.handles.push(handle);
-        }
-        Ok(message)
+        })
     }
 
     /// Another message of the same content, of memory of its own.
@@ -98,17 +87,17 @@ impl Message {
                         words: *words,
                     },
                     buffers: Vec::new(),
-                    handles: Vec::new(),
                 })
             }
             Form::Table(table) => table,
         };
-        let prefix = self.buffers.len() * BUFFER_ENTRY + self.handles.len() * HANDLE_ENTRY;
+        let handles = table.handles();
+        let prefix = self.buffers.len() * BUFFER_ENTRY + handles.len() * HANDLE_ENTRY;
         let buffers: Vec<&[u8]> = self.buffers.iter().map(Block::as_slice).collect();
         Self::pack(Outgoing {
             body: &table.as_slice()[prefix..],
             buffers: &buffers,
-            handles: &self.handles,
+            handles: &handles,
         })
     }
 
@@ -120,20 +109,6 @@ impl Message {
         };
         body + self.buffers.iter().map(Block::len).sum::<usize>()
     }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        for handle in self.handles.drain(..) {
-            release(handle);
-        }
-    }
-}
-
-/// Give back a message's reference.
-fn release(handle: Handle) {
-    // Fails only without a family, in which case there is nothing to give back.
-    let _ = arena::release_from_message(handle);
 }
 
 fn inline(body: &[u8]) -> Form {
@@ -176,14 +151,9 @@ impl Envelope {
     }
 
     /// Put `message` in and hand its blocks over. Cannot fail. What was in it before must have been taken or discarded.
-    pub fn post(&self, mut message: Message) {
-        let handles = std::mem::take(&mut message.handles).len() as u64;
-        let buffers = std::mem::take(&mut message.buffers);
-        let nothing = Form::Inline {
-            len: 0,
-            words: [0; INLINE_WORDS],
-        };
-        match std::mem::replace(&mut message.form, nothing) {
+    pub fn post(&self, message: Message) {
+        let buffers = message.buffers;
+        match message.form {
             Form::Inline { len, words } => {
                 let used = (len as usize).div_ceil(8);
                 for (slot, word) in self.words.iter().zip(words).take(used) {
@@ -195,10 +165,10 @@ impl Envelope {
                 self.words[0].store(table.token().0, Relaxed);
                 self.words[1].store(table.len() as u64, Relaxed);
                 // SYNC: who sees the head (after a death, without any stamp) sees the token.
-                self.head
-                    .store(KIND_TABLE | (buffers.len() as u64) << 8 | handles << 32, Release);
-                // DEATH: before this line all blocks are ours and die with us; from here on the table is found through the envelope,
-                // and each buffer is either still ours or found through the table.
+                let (buffers_in, handles) = (buffers.len() as u64, table.references() as u64);
+                self.head.store(KIND_TABLE | buffers_in << 8 | handles << 32, Release);
+                // DEATH: before this line all blocks are ours and die with us; from here on the table, with its references, is found
+                // through the envelope, and each buffer is either still ours or found through the table.
                 table.send();
                 for block in buffers {
                     block.send();
@@ -240,12 +210,10 @@ impl Envelope {
             let (token, len) = table.buffer(index);
             buffers.push(Block::take(token, len)?);
         }
-        let handles = (0..table.handles)
-            .filter_map(|index| Handle::from_bits(table.handle(index).load(Relaxed)))
-            .collect();
         let start = table.prefix();
         // DEATH: until here the table says that this message was being taken; afterwards all of it is ours.
         let block = Block::take(table.token, table.len)?;
+        let handles = block.handles();
         Ok(Incoming {
             body: Body::Table { block, start },
             buffers,
@@ -253,20 +221,14 @@ impl Envelope {
         })
     }
 
-    /// Free all that the message holds. Idempotent: repeating it, also after somebody died in the middle of it, does no harm.
+    /// Free all that the message holds. Idempotent: repeating it, also after somebody died in the middle of it, does no harm. The table
+    /// goes last, for it knows the buffers.
     pub fn discard(&self) {
         let head = self.head.load(Relaxed);
         if head & 0xff == KIND_TABLE {
             if let Ok(table) = Table::find(self, head) {
                 for index in 0..table.buffers {
                     Block::discard(table.buffer(index).0);
-                }
-                for index in 0..table.handles {
-                    // DEATH: between the two lines one reference leaks; the other order could give it back twice.
-                    let bits = table.handle(index).swap(0, Relaxed);
-                    if let Some(handle) = Handle::from_bits(bits) {
-                        release(handle);
-                    }
                 }
                 Block::discard(table.token);
             }
@@ -360,12 +322,9 @@ impl Table {
     }
 
     fn buffer(&self, index: usize) -> (Token, usize) {
-        let token = self.word(2 * index).load(Relaxed);
-        (Token(token), self.word(2 * index + 1).load(Relaxed) as usize)
-    }
-
-    fn handle(&self, index: usize) -> &AtomicU64 {
-        self.word(2 * self.buffers + index)
+        let first = self.handles + 2 * index;
+        let token = self.word(first).load(Relaxed);
+        (Token(token), self.word(first + 1).load(Relaxed) as usize)
     }
 }
 
@@ -407,7 +366,8 @@ impl Incoming {
         body + self.buffers.iter().map(Block::len).sum::<usize>()
     }
 
-    /// The block that the bytes proper lie in, and where they start in it; `None` for small ones, and the second time.
+    /// The block that the bytes proper lie in, and where they start in it; `None` for small ones, and the second time. The message's
+    /// references go with the block.
     pub fn take_block(&mut self) -> Option<(Block, usize)> {
         let nothing = Body::Inline {
             len: 0,
@@ -427,16 +387,9 @@ impl Incoming {
         std::mem::take(&mut self.buffers)
     }
 
-    /// The objects the body speaks of. The message's references to them last until the `Incoming` is dropped: take your own before.
+    /// The objects the body speaks of. The message's references to them last until the `Incoming` is dropped, and the block that was taken from it:
+    /// take your own before.
     pub fn handles(&self) -> &[Handle] {
         &self.handles
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        for handle in self.handles.drain(..) {
-            release(handle);
-        }
     }
 }

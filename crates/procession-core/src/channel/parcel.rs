@@ -1,47 +1,72 @@
 //! A parcel: one message for one receiver, known by a number.
 
 use super::{Envelope, Incoming, Message, Outgoing};
-use crate::arena::{Block, Token};
+use crate::arena::{Block, Kind, Object, Token};
 use crate::Result;
+use std::sync::{Mutex, PoisonError};
 
 /// A message that waits in the arena until the one who knows its token takes it. Discarded on drop if nobody took it
 /// (not in a child of fork, which does not own it).
 ///
-/// It is a block in transit that holds an envelope: whoever takes the block out of transit has the message, so it is had once.
+/// It is a block that holds an envelope. The packer's until somebody is told the token, it is in transit then: whoever takes it out of transit
+/// has the message, so it is had once.
 #[derive(Debug)]
 pub struct Parcel {
     token: Token,
+    /// Until it is sent.
+    block: Mutex<Option<Block>>,
     /// The process that packed it.
     packer: u32,
 }
 
 const LEN: usize = size_of::<Envelope>();
 
+// SAFETY: atomics only; the envelope validates what it finds.
+unsafe impl Object for Envelope {
+    const KIND: Kind = Kind::Parcel;
+    const NAME: &'static str = "parcel";
+
+    /// Of a parcel that a dead process was packing, sending or taking.
+    fn destroy(&self) {
+        self.discard();
+    }
+}
+
 impl Parcel {
     /// Pack a message.
     pub fn pack(out: Outgoing<'_>) -> Result<Self> {
         let message = Message::pack(out)?;
-        let block = Block::alloc(LEN)?;
-        let envelope = envelope(&block);
-        envelope.clear();
-        envelope.post(message);
-        // DEATH: before this line a message of one block or more is lost to the family (the envelope dies with us): a leak, no harm.
-        let token = block.send();
+        let mut block = Block::alloc(LEN)?;
+        envelope(&block).clear();
+        // DEATH: from here on a survivor looks into the envelope.
+        block.set_kind(Kind::Parcel);
+        envelope(&block).post(message);
         Ok(Self {
-            token,
+            token: block.token(),
+            block: Mutex::new(Some(block)),
             packer: std::process::id(),
         })
     }
 
-    /// What the receiver must know.
+    /// What the receiver must know. From now on the parcel outlives the packer: if nobody takes it then, it stays as long as the family.
     pub fn token(&self) -> u64 {
+        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(block) = block {
+            block.send();
+        }
         self.token.0
     }
 
     /// Take the message out: once only, in any process of the family.
     pub fn take(token: u64) -> Result<Incoming> {
         let block = Block::take(Token(token), LEN)?;
-        envelope(&block).open()
+        let envelope = envelope(&block);
+        let incoming = envelope.open();
+        if incoming.is_err() {
+            envelope.discard();
+        }
+        envelope.clear();
+        incoming
     }
 }
 
@@ -50,7 +75,8 @@ impl Drop for Parcel {
         if self.packer != std::process::id() {
             return;
         }
-        if let Ok(block) = Block::take(self.token, LEN) {
+        let unsent = self.block.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(block) = unsent.or_else(|| Block::take(self.token, LEN).ok()) {
             envelope(&block).discard();
         }
     }

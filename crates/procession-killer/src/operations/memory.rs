@@ -1,7 +1,7 @@
 //! Blocks, objects, references.
 
 use super::{handle, Operation};
-use procession_core::arena::{Block, Census, Ref, Token};
+use procession_core::arena::{Block, Ref, Token};
 use procession_core::channel::{Outgoing, Queue};
 use procession_core::shared::SharedBytes;
 use procession_core::sync::Lock;
@@ -151,11 +151,7 @@ fn references() -> Vec<Operation> {
                 move || drop::<Ref<Queue>>(queue)
             },
             works,
-        )
-        .leaks(Census {
-            refs: 1,
-            ..Census::default()
-        }),
+        ),
         Operation::new(
             "shared bytes create and drop",
             lock,

@@ -7,7 +7,6 @@ mod sync;
 mod waited;
 
 use crate::stage::Values;
-use procession_core::arena::Census;
 
 /// Whom an operation that forks is to kill.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,8 +35,6 @@ pub struct Operation {
     pub survivor: Survivor,
     /// What the first of two survivors does, until it is killed, too.
     pub repairer: fn(&Values),
-    /// What may be left besides what is left otherwise: leaks that are known, and documented.
-    pub leak: Census,
 }
 
 impl Operation {
@@ -57,12 +54,7 @@ impl Operation {
             repairer: |_| {
                 procession_core::roll::sweep();
             },
-            leak: Census::default(),
         }
-    }
-
-    fn leaks(self, leak: Census) -> Self {
-        Self { leak, ..self }
     }
 
     fn repaired_by(self, repairer: fn(&Values)) -> Self {

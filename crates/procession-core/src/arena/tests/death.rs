@@ -218,6 +218,25 @@ fn killed_between_the_words_of_an_attach() {
 }
 
 #[test]
+fn killed_with_references_in_a_block() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    at_many_points(
+        &|| {
+            // Held in four places at once.
+            let held = Ref::<Counter>::attach(handle).unwrap();
+            let (mut small, mut large) = (Block::alloc(64).unwrap(), Block::alloc(70_000).unwrap());
+            small.refer(&[handle, handle]).unwrap();
+            large.refer(&[handle]).unwrap();
+            drop((held, small, large));
+        },
+        nothing_left,
+    );
+    drop(object);
+    assert_eq!(census().objects, 0);
+}
+
+#[test]
 fn a_message_loses_at_most_one_reference_to_a_death() {
     let object = Ref::<Counter>::create().unwrap();
     let handle = object.handle();
@@ -241,12 +260,18 @@ fn a_message_loses_at_most_one_reference_to_a_death() {
 fn a_reclaimer_killed_in_the_middle() {
     let object = Ref::<Counter>::create().unwrap();
     let handle: Handle = object.handle();
+    let referring = || {
+        let mut block = Block::alloc(200).unwrap();
+        block.refer(&[handle, handle]).unwrap();
+        block
+    };
     let hold = || {
         let _all = std::mem::ManuallyDrop::new((
             Block::alloc(100).unwrap(),
             Block::alloc(100_000).unwrap(),
             Ref::<Counter>::create().unwrap(),
             Ref::<Counter>::attach(handle).unwrap(),
+            referring(),
         ));
     };
     // Its slabs and runs exist already.
