@@ -149,10 +149,12 @@ impl View {
         out.reverse();
     }
 
-    /// Work was put in line: wake a worker, unless one is on the lookout anyway.
+    /// Work was put in line: wake a worker, unless one is on the lookout or on its way anyway.
     pub(super) fn rouse(&self) {
-        // SYNC: the line was changed (SeqCst) before this load; a lookout that gives up clears the word (SeqCst) before its last look.
-        if self.shared.lookout.load(SeqCst) == 0 {
+        // SYNC: the line was changed (SeqCst) before these loads; a lookout that gives up, and whoever was asleep or is about to be, clears
+        // the word (SeqCst) before he looks at the line.
+        if self.shared.lookout.load(SeqCst) == 0 && self.shared.roused.load(SeqCst) == 0 {
+            self.shared.roused.store(1, SeqCst);
             self.shared.work.notify(1);
         }
     }

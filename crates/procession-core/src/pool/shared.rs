@@ -181,6 +181,8 @@ pub struct Shared {
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping; while there is one, submitting wakes nobody else.
     pub(super) lookout: AtomicU32,
+    /// 1: a worker was woken and has not looked at the line since; until then submitting wakes nobody else.
+    pub(super) roused: AtomicU32,
     phase: AtomicU32,
     /// Idle workers sleep here,
     pub(super) work: EventCount,

@@ -103,10 +103,13 @@ impl Worker {
                 return Ok(None);
             }
             if !self.look_out() {
-                let (purpose, ready) = (Purpose::of(Kind::Pool, Some(self.view.shared.handle())), || {
+                let shared = &self.view.shared;
+                let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
+                shared.work.sleep_for(purpose, Deadline::Never, || {
+                    // SYNC: before the look: see `View::rouse`.
+                    shared.roused.store(0, SeqCst);
                     self.is_wanted().then_some(())
-                });
-                self.view.shared.work.sleep_for(purpose, Deadline::Never, ready)?;
+                })?;
             }
         }
     }

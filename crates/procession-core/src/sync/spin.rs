@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 /// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
 /// so that two who could spin would go on waking each other; more never pays.
 const LONGEST: Duration = Duration::from_micros(50);
-/// After this many failures in a row only every 64th wait spins: often enough to notice that the times have changed.
-const GIVE_UP: u32 = 6;
+/// After this many failures in a row only every 512th wait spins: often enough to notice that the times have changed, and far more rarely than one
+/// in a hundred, so that where spinning cannot pay (all partners on one core) the longest of a hundred waits is one like the others.
+const GIVE_UP: u32 = 9;
 /// Looks at the condition between two looks at the clock.
 const ROUND: u32 = 16;
 /// Slow paths between two looks at the cores this process may use.

@@ -1,0 +1,232 @@
+//! What a dead worker costs: the task it was at, and nothing else.
+
+use super::{bury, death, dismiss, done, fork, job_of, message, reap, soon, submit_all, work, BY_TIME};
+use crate::channel::Incoming;
+use crate::family;
+use crate::pool::shared::{State, Status, View};
+use crate::pool::{Item, Loss, Pool, Remains, Terms, Worker};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+#[test]
+fn a_death_loses_its_own_task_only() {
+    for (command, exitcode) in [(2, -libc::SIGKILL), (3, 7)] {
+        let pool = Pool::new().unwrap();
+        let first = fork(&pool, work);
+        let job = pool.job(None, Terms::default());
+        submit_all(&job, [[0, 1], [command, 2], [0, 3]]);
+        let (code, remains) = bury(&pool, &first);
+        assert_eq!(code, exitcode);
+        assert!(matches!(remains, Remains::Worked { lost: true }));
+        let second = fork(&pool, work);
+        assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+        let Some(Item::Lost(Loss::Died(death))) = job.take(1, soon()).unwrap() else {
+            panic!("not lost");
+        };
+        assert_eq!((death.pid, death.exitcode), (first.pid, exitcode));
+        assert_eq!(death.arguments.as_deref(), Some([command, 2].as_slice()));
+        assert_eq!(done(job.take(2, soon()).unwrap()), [6]);
+        dismiss(&pool, &[second]);
+    }
+}
+
+/// A worker that claims a task and dies before the line's head has moved.
+fn die_at_the_head(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    let view = View::attach(pool.handle()).unwrap();
+    let me = family().unwrap().me();
+    let head = view.shared.head.0.load(SeqCst) as u32;
+    let next = view.slot(head).unwrap().next.load(SeqCst);
+    view.slot(place).unwrap().next.store(next, SeqCst);
+    let slot = view.slot(next).unwrap();
+    let state = slot.load().unwrap();
+    assert!(slot.swap(state, State::of(Status::Running, state.generation, Some(me))));
+}
+
+#[test]
+fn a_death_between_claim_and_head_holds_up_nobody() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[0, 1], [0, 2]]);
+    let dying = fork(&pool, die_at_the_head);
+    reap(&dying);
+    let crew = [fork(&pool, work)];
+    assert_eq!(
+        done(job.take(1, soon()).unwrap()),
+        [4],
+        "others pass by, even before the burial"
+    );
+    pool.bury(dying.place, death(dying.pid, 0)).unwrap();
+    assert!(matches!(job.take(0, soon()).unwrap(), Some(Item::Lost(_))));
+    dismiss(&pool, &crew);
+}
+
+/// A worker that finishes a task and dies before it has told.
+fn die_untold(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    let view = View::attach(pool.handle()).unwrap();
+    let (index, state) = view
+        .claim(family().unwrap().me(), &view.slot(place).unwrap().next)
+        .unwrap()
+        .unwrap();
+    let slot = view.slot(index).unwrap();
+    drop(slot.envelope.open().unwrap());
+    slot.envelope.post(message(b"done"));
+    assert!(slot.swap(
+        state,
+        State {
+            status: Status::Done,
+            ..state
+        }
+    ));
+}
+
+#[test]
+fn a_result_survives_a_death_before_it_was_told_of() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[0, 1]]);
+    let dying = fork(&pool, die_untold);
+    let (_, remains) = bury(&pool, &dying);
+    assert!(matches!(remains, Remains::Worked { lost: false }));
+    assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+}
+
+#[test]
+fn a_death_after_telling_counts_once() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[0, 1]]);
+    let dying = fork(&pool, |pool, place| {
+        die_untold(pool, place);
+        let view = View::attach(pool.handle()).unwrap();
+        view.push_finished(view.slot(place).unwrap().next.load(SeqCst)).unwrap();
+    });
+    bury(&pool, &dying);
+    assert_eq!(job.progress(), (1, 1));
+    assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+    assert!(pool.is_idle());
+}
+
+#[test]
+fn a_dead_lookout_is_relieved() {
+    let pool = Pool::new().unwrap();
+    let dying = fork(&pool, |pool, place| {
+        let worker = Worker::attach(pool.handle(), place).unwrap();
+        worker.ready();
+        let view = View::attach(pool.handle()).unwrap();
+        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    });
+    bury(&pool, &dying);
+    assert_eq!(pool.inner_view().shared.lookout.load(SeqCst), 0);
+}
+
+#[test]
+fn who_died_on_the_way_to_work_is_relieved() {
+    let pool = Pool::new().unwrap();
+    let sleeper = fork(&pool, work);
+    let view = pool.inner_view();
+    let dead = fork(&pool, |pool, place| {
+        Worker::attach(pool.handle(), place).unwrap().ready();
+        pool.inner_view().shared.roused.store(1, SeqCst);
+    });
+    bury(&pool, &dead);
+    let job = job_of(&pool, &[2]);
+    submit_all(&job, [[0, 1]]);
+    assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+    // Who falls asleep looks at the line for himself.
+    while view.shared.roused.load(SeqCst) != 0 {
+        std::thread::yield_now();
+    }
+    dismiss(&pool, &[sleeper]);
+}
+
+#[test]
+fn a_worker_says_why_it_cannot_start() {
+    let pool = Pool::new().unwrap();
+    let failing = fork(&pool, |pool, place| {
+        Worker::attach(pool.handle(), place).unwrap().fail(message(b"no way"));
+    });
+    let (_, remains) = bury(&pool, &failing);
+    assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
+    let silent = fork(&pool, |_, _| ());
+    assert!(matches!(bury(&pool, &silent).1, Remains::Unready));
+}
+
+#[test]
+fn a_random_killer_loses_no_task_and_doubles_none() {
+    const TASKS: u64 = 2_000;
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, BY_TIME);
+    submit_all(&job, (0..TASKS).map(|n| [0, n as u8]));
+    let mut crew = vec![fork(&pool, work), fork(&pool, work)];
+    let killed = AtomicU32::new(0);
+    let mut lost = 0;
+    let mut finished = 0;
+    while let Some((_, item)) = job.take_any(soon()).unwrap() {
+        finished += 1;
+        lost += u32::from(matches!(item, Item::Lost(_)));
+        if finished % 40 == 0 {
+            let victim = crew.swap_remove(0);
+            // SAFETY: our own child, not yet waited for.
+            unsafe { libc::kill(victim.pid, libc::SIGKILL) };
+            assert_eq!(bury(&pool, &victim).0, -libc::SIGKILL);
+            killed.fetch_add(1, SeqCst);
+            crew.push(fork(&pool, work));
+        }
+    }
+    assert_eq!(finished, TASKS);
+    assert!(lost <= killed.load(SeqCst), "{lost} tasks lost to {killed:?} deaths");
+    assert!(pool.is_idle());
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[0, 1], [0, 2]]);
+    let shared = &pool.inner_view().shared;
+    // A stack that claims more than there is, and names slots that are in other use or do not exist.
+    for word in [u64::MAX, 5 << 32 | 1, 1 << 32 | 63, 9 << 32 | 0x00ff_ffff] {
+        shared.finished.0.store(word, SeqCst);
+        assert_eq!(job.progress(), (2, 0));
+    }
+    let crew = [fork(&pool, work)];
+    job.wait(soon()).unwrap();
+    let takes: Vec<Incoming> = (0..2)
+        .map(|n| match job.take(n, soon()).unwrap() {
+            Some(Item::Done(message)) => message,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((takes[0].body(), takes[1].body()), ([2].as_slice(), [4].as_slice()));
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn a_task_is_tried_again_as_often_as_its_terms_say() {
+    let pool = Pool::new().unwrap();
+    let terms = Terms {
+        retries: 2,
+        ..Terms::default()
+    };
+    let job = pool.job(None, terms);
+    let large = [[2u8].as_slice(), &[1; 300]].concat();
+    submit_all(&job, [[2, 1]]);
+    let other = pool.job(None, terms);
+    other.submit(message(&large)).unwrap();
+    other.seal();
+    for attempt in 0..6 {
+        assert_eq!((job.is_complete(), other.is_complete()), (attempt == 5, false));
+        bury(&pool, &fork(&pool, work));
+    }
+    for (job, arguments) in [(job, [2, 1].as_slice()), (other, &large)] {
+        match job.take(0, soon()).unwrap() {
+            Some(Item::Lost(Loss::Died(death))) => assert_eq!(death.arguments.as_deref(), Some(arguments)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pool.is_idle());
+}

@@ -1,0 +1,175 @@
+//! Tasks that are withdrawn, or take too long.
+
+use super::{bury, dismiss, done, fork, message, soon, submit_all, work, Hired};
+use crate::pool::{Item, Loss, Pool, Remains, Terms, Verdict, Withdrawn, Worker};
+use std::time::Duration;
+
+#[test]
+fn a_withdrawn_task_is_passed_over() {
+    let pool = Pool::new().unwrap();
+    let first = pool.job(None, Terms::default());
+    let (second, third) = (pool.job(None, Terms::default()), pool.job(None, Terms::default()));
+    submit_all(&first, [[0, 1]]);
+    submit_all(&second, (0..100).map(|n| [0, n]));
+    submit_all(&third, [[0, 3]]);
+    assert_eq!(second.cancel_one(50).pending, 1);
+    assert_eq!(second.progress(), (100, 1));
+    assert_eq!(second.cancel().pending, 99);
+    assert!(second.is_complete() && !first.is_complete());
+    assert!(matches!(
+        second.take(7, soon()).unwrap(),
+        Some(Item::Lost(Loss::Cancelled))
+    ));
+    let crew = [fork(&pool, work)];
+    assert_eq!(done(first.take(0, soon()).unwrap()), [2]);
+    assert_eq!(done(third.take(0, soon()).unwrap()), [6]);
+    assert_eq!(
+        third.cancel(),
+        Withdrawn::default(),
+        "what is finished is not withdrawn"
+    );
+    assert!(pool.is_idle());
+    // The slots can be used again, and with them the line is still whole.
+    let again = pool.job(None, Terms::default());
+    submit_all(&again, (0..100).map(|n| [0, n]));
+    again.wait(soon()).unwrap();
+    assert_eq!(done(again.take(99, soon()).unwrap()), [198]);
+    dismiss(&pool, &crew);
+}
+
+#[test]
+fn withdrawing_all_that_is_in_line_leaves_nothing_to_do() {
+    let pool = Pool::new().unwrap();
+    for _ in 0..1_000 {
+        let job = pool.job(None, Terms::default());
+        submit_all(&job, [[0, 1], [0, 2], [0, 3]]);
+        assert_eq!(job.cancel().pending, 3);
+    }
+    assert!(!pool.inner_view().is_waiting());
+    assert!(pool.inner_view().slot(64).is_err(), "slots were used again");
+    pool.close();
+    assert!(!pool.needs_workers());
+}
+
+/// Wait until a worker runs a task.
+fn until_running(pool: &Pool) {
+    while pool.stats().running == 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// What must be stopped, once there is something.
+fn overdue(pool: &Pool) -> Vec<u32> {
+    loop {
+        let overdue = pool.overdue();
+        if !overdue.places.is_empty() {
+            return overdue.places;
+        }
+        let limit = Some(overdue.again.unwrap_or(Duration::from_secs(20)));
+        pool.notice().wait(&[], limit);
+    }
+}
+
+fn kill(hired: &Hired) {
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(hired.pid, libc::SIGKILL) };
+}
+
+/// As `work`, but a command of 5 lasts until the worker is killed, and 6 until its task is taken away.
+fn work_for_ever(pool: &Pool, place: u32) {
+    let worker = Worker::attach(pool.handle(), place).unwrap();
+    worker.ready();
+    while let Some((task, arguments)) = worker.next().unwrap() {
+        let command = arguments.body()[0];
+        worker.begin_item();
+        if command == 5 {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        while command == 6 && !worker.is_condemned(&task) {
+            std::thread::yield_now();
+        }
+        if !worker.finish(task, Verdict::Done, message(&[1])).unwrap() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_lost_alone() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work_for_ever)];
+    let limit = Duration::from_millis(30);
+    let terms = Terms {
+        timeout: Some(limit),
+        ..Terms::default()
+    };
+    let job = pool.job(None, terms);
+    submit_all(&job, [[0, 1], [5, 2], [0, 3]]);
+    assert_eq!(overdue(&pool), [crew[0].place]);
+    assert!(pool.overdue().places.is_empty(), "named once");
+    assert!(!job.is_complete(), "not lost before its worker is dead");
+    kill(&crew[0]);
+    bury(&pool, &crew[0]);
+    let second = fork(&pool, work_for_ever);
+    job.wait(soon()).unwrap();
+    match job.take(1, soon()).unwrap() {
+        Some(Item::Lost(Loss::TimedOut(after, death))) => {
+            assert_eq!((after, death.pid), (limit, crew[0].pid));
+            assert_eq!(death.arguments.as_deref(), Some([5, 2].as_slice()));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(done(job.take(2, soon()).unwrap()), [1]);
+    assert_eq!(pool.overdue().again, None, "nothing is left that could take too long");
+    dismiss(&pool, &[second]);
+}
+
+#[test]
+fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
+    for command in [5, 6] {
+        let pool = Pool::new().unwrap();
+        let first = fork(&pool, work_for_ever);
+        let (job, next) = (pool.job(None, Terms::default()), pool.job(None, Terms::default()));
+        submit_all(&job, [[command, 1]]);
+        submit_all(&next, [[0, 1]]);
+        until_running(&pool);
+        let withdrawn = job.cancel();
+        assert_eq!((withdrawn.pending, withdrawn.running), (0, 1));
+        assert!(matches!(
+            job.take(0, soon()).unwrap(),
+            Some(Item::Lost(Loss::Cancelled))
+        ));
+        assert_eq!(overdue(&pool), [first.place]);
+        if command == 5 {
+            kill(&first);
+        }
+        let (exitcode, remains) = bury(&pool, &first);
+        assert_eq!(exitcode, if command == 5 { -libc::SIGKILL } else { 0 });
+        assert!(matches!(remains, Remains::Worked { lost: true }));
+        assert!(!next.is_complete(), "the worker left");
+        let second = fork(&pool, work_for_ever);
+        assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
+        dismiss(&pool, &[second]);
+    }
+}
+
+#[test]
+fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
+    let pool = Pool::new().unwrap();
+    let first = fork(&pool, work_for_ever);
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[5, 1]]);
+    until_running(&pool);
+    job.cancel();
+    let key = job.id();
+    drop(job);
+    let next = pool.job(None, Terms::default());
+    assert_eq!(next.id(), key, "keys are used again");
+    submit_all(&next, [[0, 1]]);
+    assert_eq!(overdue(&pool), [first.place]);
+    kill(&first);
+    bury(&pool, &first);
+    let second = fork(&pool, work_for_ever);
+    assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
+    dismiss(&pool, &[second]);
+}
