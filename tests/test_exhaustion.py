@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import METHODS, PACKAGE_FOLDER
+
 #: Each is a program of its own: what it uses up is the whole process's.
 HEAD = """\
 import os, resource, sys
@@ -26,14 +37,21 @@ def works():
 """
 
 
-def run(run_program, text, **env):
-    end = run_program(HEAD + "\nif __name__ == '__main__':\n" + text, env=env)
+def program(text, functions=""):
+    return HEAD + functions + "\nif __name__ == '__main__':\n" + text
+
+
+def run(run_program, text, *args, functions="", timeout=60, **env):
+    expect_done(run_program(program(text, functions), *args, env=env, timeout=timeout))
+
+
+def expect_done(end):
     assert end.returncode == 0, end.stderr
     assert end.stdout.split() == ["done"], end.stdout
 
 
-def test_a_queue_fed_faster_than_it_is_read(run_program):
-    text = """
+#: Feeds a queue until there is no more memory, then reads all of it.
+FEED = """
     queue, lock = procession.Queue(), procession.Lock()
     count = 0
     try:
@@ -47,11 +65,116 @@ def test_a_queue_fed_faster_than_it_is_read(run_program):
         pass
     for number in range(count):
         item = queue.get()
-        assert len(item) == 100_000 and set(item) == {number % 256}
+        assert item == bytes([number % 256]) * 100_000
     assert queue.empty() and works()
     print("done")
 """
-    run(run_program, text, PROCESSION_ARENA_SIZE="64M")
+
+
+def test_a_queue_fed_faster_than_it_is_read(run_program):
+    run(run_program, FEED, PROCESSION_ARENA_SIZE="64M")
+
+
+def test_a_queue_fed_until_the_address_space_ends(run_program):
+    text = """
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+"""
+    run(run_program, text + FEED)
+
+
+def remove(group):
+    """Remove a control group; the last processes of it may be leaving still."""
+    for _ in range(3000):
+        try:
+            return group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.02)
+    raise AssertionError((group / "cgroup.procs").read_text())
+
+
+@pytest.fixture
+def memory_group():
+    """A control group of our own within this process's, and the file of its limit."""
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount, limit = "/sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, limit = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = pathlib.Path(mount + path, f"procession-test-{os.getpid()}")
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if os.access(group / limit, os.W_OK):
+                yield group, limit
+                return
+        finally:
+            remove(group)
+    pytest.skip("this process may not make a control group that limits memory")
+
+
+def test_a_control_groups_limit_is_an_error_and_kills_nobody(memory_group, tmp_path):
+    group, limit = memory_group
+    (group / limit).write_text(str(256 << 20))
+    script = tmp_path / "program.py"
+    enter = f"""
+import os
+with open({str(group / "cgroup.procs")!r}, "w") as procs:
+    procs.write(str(os.getpid()))
+"""
+    script.write_text(enter + program(FEED))
+    expect_done(
+        subprocess.run(
+            [sys.executable, script],
+            env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    )
+
+
+def test_a_small_dev_shm_does_not_matter(tmp_path):
+    text = """
+    space = os.statvfs("/dev/shm")
+    assert space.f_blocks * space.f_frsize == 1 << 20, space
+    array = procession.Array("d", 4_000_000)
+    array[-1] = 1.5
+    assert works()
+    queue = procession.Queue()
+    for _ in range(3):
+        queue.put(bytearray(20 << 20))
+    assert [len(queue.get()) for _ in range(3)] == [20 << 20] * 3
+    for method in procession.get_all_start_methods():
+        with procession.get_context(method).Pool(2) as pool:
+            assert pool.map(bytes, [2_000_000] * 4) == [bytes(2_000_000)] * 4
+    print("done")
+"""
+    script = tmp_path / "program.py"
+    script.write_text(program(text))
+    mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
+    if not shutil.which("unshare"):
+        pytest.skip("there is no unshare")
+    for apart in (["unshare", "-m"], ["unshare", "-Urm"]):
+        if subprocess.run([*apart, "sh", "-c", mount], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("this process may not mount a /dev/shm of its own")
+    expect_done(
+        subprocess.run(
+            [*apart, "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, str(script)],
+            env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    )
 
 
 def test_small_items_and_objects_until_the_arena_is_full(run_program):
@@ -99,6 +222,47 @@ def test_a_message_larger_than_the_arena(run_program):
     print("done")
 """
     run(run_program, text, PROCESSION_ARENA_SIZE="64M")
+
+
+def available():
+    with open("/proc/meminfo") as meminfo:
+        fields = dict(line.split(":") for line in meminfo)
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+@pytest.mark.skipif(
+    "PROCESSION_BIG_TESTS" not in os.environ, reason="takes 5 GB: PROCESSION_BIG_TESTS=1"
+)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["queue", "pipe"])
+def test_a_message_of_5_gb_passes(run_program, way):
+    pytest.importorskip("numpy")
+    if available() < 8 << 30:
+        pytest.skip("there are no 8 GB of free memory")
+    # What is zero takes no memory of the sender's. Of a queue's array the receiver needs none of his own; of a pipe he reads 5 GB into bytes.
+    text = """
+    import numpy, threading, time
+    size, at = 5 << 30, [0, 3 << 30, (5 << 30) - 1]
+    array = numpy.zeros(size, "u1")
+    array[at] = 1, 2, 3
+    began = time.monotonic()
+    if sys.argv[1] == "queue":
+        queue = procession.Queue()
+        queue.put(array)
+        got = queue.get()
+    else:
+        ours, theirs = procession.Pipe()
+        thread = threading.Thread(target=ours.send_bytes, args=(array,))
+        thread.start()
+        got = numpy.frombuffer(theirs.recv_bytes(), "u1")
+        thread.join()
+    print(f"{time.monotonic() - began:.1f} s", file=sys.stderr)
+    assert len(got) == size and list(got[at]) == [1, 2, 3] and numpy.count_nonzero(got) == 3
+    del got
+    assert works()
+    print("done")
+"""
+    run(run_program, text, way, timeout=300)
 
 
 def test_an_address_space_that_is_limited(run_program):
@@ -163,3 +327,59 @@ def test_no_process_may_be_started(run_program):
     print("done")
 """
     run(run_program, text)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_family_with_too_many_processes(run_program, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    full, leave, queue = procession.Event(), procession.Event(), procession.Queue()
+    child = procession.get_context("fork").Process(target=fill, args=(full, leave))
+    child.start()
+    full.wait()
+    for _ in range(3):
+        try:
+            ctx.Process(target=print).start()
+        except BlockingIOError as error:
+            assert "too many processes" in str(error), error
+        else:
+            raise AssertionError("there was no room")
+    queue.put("nobody else is harmed")
+    assert queue.get() == "nobody else is harmed"
+    leave.set()
+    child.join()
+    assert child.exitcode == 0
+    # Entries that were reserved for a child end two seconds after who reserved them.
+    while len(_procession.members()) > 10:
+        _procession.census()
+        time.sleep(0.05)
+    child = ctx.Process(target=queue.put, args=("works again",))
+    child.start()
+    assert queue.get() == "works again"
+    child.join()
+    assert child.exitcode == 0 and works()
+    print("done")
+"""
+    # Forks that fail, unknown to procession, keep the entries that were reserved for the children until the process ends.
+    functions = """
+import time
+from procession import _procession
+
+def fill(full, leave):
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    while True:
+        try:
+            _procession.check_room()
+        except BlockingIOError:
+            break
+        try:
+            os.fork()
+        except BlockingIOError:
+            continue
+        raise AssertionError("no process may be forked")
+    full.set()
+    leave.wait()
+"""
+    run(run_program, text, method, functions=functions, PROCESSION_ARENA_SIZE="64M")

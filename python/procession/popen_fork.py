@@ -9,7 +9,7 @@ import sys
 import types
 
 from . import _stdio, util
-from ._procession import Child, adopt, family_id
+from ._procession import Child, adopt, check_room, family_id
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -68,6 +68,7 @@ class Popen:
         global known_at_birth
         parent_sentinel = own_sentinel()
         self.known = _definitions_of_main()
+        check_room()
         pid = os.fork()
         if pid == 0:
             known_at_birth = self.known

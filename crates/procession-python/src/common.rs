@@ -16,8 +16,10 @@ pub fn raise(error: Error) -> PyErr {
             Some(code) => PyOSError::new_err((code, format!("{source} (in {call})"))),
             None => PyOSError::new_err(format!("{call}: {source}")),
         },
+        // What the kernel says when it has no process to give.
+        Error::RollFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
         Error::Stale(_) | Error::Foreign(_) => PyValueError::new_err(error.to_string()),
-        _ => PyRuntimeError::new_err(error.to_string()),
+        Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

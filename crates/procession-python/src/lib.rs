@@ -30,9 +30,9 @@ mod _procession {
     use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
-        adopt, arena_fd, attach, attach_zygote, census, family_id, members, set_name, spawn_exec, take_parcel,
-        take_parcel_bytes, usable_cpus, watch_parent, zygote_channel, zygote_pid, zygote_request, zygote_start,
-        zygote_stop, Child, Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
+        adopt, arena_fd, attach, attach_zygote, census, check_room, family_id, members, set_name, spawn_exec,
+        take_parcel, take_parcel_bytes, usable_cpus, watch_parent, zygote_channel, zygote_pid, zygote_request,
+        zygote_start, zygote_stop, Child, Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
     };
     #[pymodule_export]
     use super::queue::Queue;

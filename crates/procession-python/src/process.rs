@@ -11,6 +11,7 @@
 //! # children
 //! def spawn_exec(path: str, argv: list[str], pass_fds: list[int]) -> Child: ...
 //!         # runs a program; it gets 0, 1, 2 and pass_fds, nothing else; inherits environment, working directory, signal mask
+//! def check_room() -> None: ...               # BlockingIOError if there is none for a further process; to be called before os.fork()
 //! def adopt(pid: int) -> Child: ...           # a child made by os.fork() in this process
 //! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.5 s later SIGKILL) when that process ends,
 //!                                             # even when busy; at once if it is already gone. pid is the process that asked for this one
@@ -77,13 +78,13 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The descriptor that lets a child join the family.
 /// How many processes can run at once: the processors that this process may use, or fewer if a control group of it, or above it, has a quota.
 #[pyfunction]
 pub fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The descriptor that lets a child join the family.
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {
     let fd = family().and_then(Family::arena_fd).map_err(raise)?;
@@ -154,6 +155,12 @@ pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> 
     process::spawn(&path, &argv, &[], &pass_fds)
         .map(Child::new)
         .map_err(raise)
+}
+
+/// `BlockingIOError` unless there is room for one more process in the family.
+#[pyfunction]
+pub fn check_room() -> PyResult<()> {
+    roll::check_room().map_err(raise)
 }
 
 /// A child made by `os.fork()` in this process.

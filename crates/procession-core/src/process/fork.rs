@@ -1,7 +1,7 @@
 //! A copy of this process.
 
 use super::Child;
-use crate::roll::abandon_reserved;
+use crate::roll::{abandon_reserved, check_room};
 use crate::{Error, Result};
 
 /// The two who return from [`fork`].
@@ -21,6 +21,7 @@ pub enum Forked {
 pub unsafe fn fork() -> Result<Forked> {
     // A child of fork inherits its family, so there must be one.
     crate::family()?.me();
+    check_room()?;
     // SAFETY: the caller's promise.
     match unsafe { libc::fork() } {
         0 => Ok(Forked::Child),

@@ -1,7 +1,7 @@
 //! A program as a child.
 
 use super::Child;
-use crate::{sys, Error, Result};
+use crate::{roll, sys, Error, Result};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 ///
 /// To let it join the family, keep [`Family::arena_fd`](crate::Family::arena_fd) and tell it the number.
 pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString)], keep: &[RawFd]) -> Result<Child> {
+    roll::check_room()?;
     let argv: Vec<_> = argv.iter().map(|arg| c_string(arg.as_ref())).collect::<Result<_>>()?;
     let inherited = std::env::vars_os().filter(|(key, _)| extra.iter().all(|(name, _)| key != name));
     let extra = extra.iter().map(|(name, value)| (OsString::from(name), value.clone()));

@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 const GROUP: usize = 64;
 /// By how many entries the part of the table in use grows.
 const STEP: usize = 128;
+/// Entries left for who comes without having asked: zygotes, their spare children, forks that the program calls by itself.
+const RESERVE: usize = 16;
 
 /// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
 pub(crate) struct Table {
@@ -143,6 +145,16 @@ pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, b
     }
 }
 
+/// Whether there is room for a further process. To be asked before one is started: without an entry it could only fail where nobody sees it.
+pub fn check_room() -> Result<()> {
+    let Some(table) = table() else { return Ok(()) };
+    if table.has_reserve() || death::sweep() > 0 && table.has_reserve() {
+        Ok(())
+    } else {
+        Err(Error::RollFull(table.entries.len()))
+    }
+}
+
 /// The calling process's table and entry.
 #[inline]
 pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
@@ -249,6 +261,12 @@ impl Table {
     fn size(&self) -> usize {
         let size = self.word(Word::Size).load(Ordering::Acquire);
         (size as usize).min(self.entries.len())
+    }
+
+    /// Whether more entries than the last few are free, or can be.
+    fn has_reserve(&self) -> bool {
+        let most = self.entries.len() - RESERVE;
+        self.size() <= most || self.in_use().count() < most
     }
 
     /// Put more entries to use, if nobody else did since `seen`.

@@ -157,6 +157,48 @@ fn a_failed_fork_leaves_no_entry_when_said_so() {
 }
 
 #[test]
+fn a_full_roll_is_an_error_of_who_starts_a_process() {
+    std::env::set_var("PROCESSION_ARENA_SIZE", "64M");
+    let here = family().unwrap().me();
+    let (pid, start) = (
+        std::process::id(),
+        crate::sys::proc::start_time(std::process::id()).unwrap(),
+    );
+    let claim = || table::claim(entry::Stage::Live, pid, start, Some(here), false);
+    let refused = || {
+        // SAFETY: the child, should there be one, leaves at once.
+        match unsafe { crate::process::fork() } {
+            // SAFETY: ends the process.
+            Ok(crate::process::Forked::Child) => unsafe { libc::_exit(1) },
+            Ok(crate::process::Forked::Parent(_)) => false,
+            Err(error) => matches!(error, crate::Error::RollFull(4096)),
+        }
+    };
+    let mut others = Vec::new();
+    while check_room().is_ok() {
+        others.push(claim().unwrap());
+        assert!(others.len() < 4096);
+    }
+    assert!(refused() && others.len() > 4000);
+    // Who comes without asking finds room still; and when there is none, nobody else is harmed.
+    assert_eq!(reap(fork(|| me().is_ok())), 0);
+    while let Ok(owner) = claim() {
+        others.push(owner);
+    }
+    assert!(refused());
+    assert_eq!(reap(fork(|| me().is_err())), 0);
+    assert!(is_alive(here) && crate::arena::Block::alloc(100_000).is_ok());
+    for owner in others {
+        let (table, _) = table::my_entry().unwrap();
+        table.release(owner, table.get(owner).unwrap().life());
+    }
+    assert!(check_room().is_ok());
+    assert_eq!(reap(fork(|| me().is_ok())), 0);
+    sweep();
+    assert_eq!(members().len(), 1);
+}
+
+#[test]
 fn a_reaper_that_dies_is_succeeded() {
     family().unwrap().me();
     let child = fork(|| loop {

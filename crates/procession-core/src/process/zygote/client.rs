@@ -6,7 +6,7 @@ use crate::arena::Ref;
 use crate::process::record::{ChildRecord, Reply};
 use crate::process::Child;
 use crate::sys::scm;
-use crate::{Deadline, Error, Result, WaitError};
+use crate::{roll, Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, Wa
     if fds.len() >= scm::MAX_FDS {
         return Err(Error::os("sendmsg", Errno::TOOMANYREFS).into());
     }
+    roll::check_room()?;
     let Some(channel) = living() else {
         return Ok(None);
     };
