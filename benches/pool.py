@@ -1,21 +1,24 @@
 """The pool side by side with the standard library's: `python benches/pool.py [rounds] [start method]`.
 
 Rounds alternate between the two libraries, each in a fresh interpreter; printed are medians, how many times better procession is, and what
-that should be at least (or, for procession's own figure, at most).
+that should be at least (or, for procession's own figure, at most). Where ray is installed its object store has a round of the arrays, too.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 WORKERS = 2
 LIBRARIES = ("multiprocessing", "procession")
+ARRAYS = "arrays of 8 MB, there and back"
 
 
 def trivial(x):
@@ -57,7 +60,30 @@ def arrays(pool, count=24):
     return rate(count, lambda: [None for _ in pool.imap(shifted, (array for _ in range(count)))])
 
 
+def arrays_by_ray(count=24):
+    """The same by ray's tasks, through its object store."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import numpy
+    import ray
+
+    array = numpy.ones(1 << 20)
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+        remote = ray.remote(shifted)
+
+        def work(count):
+            for reference in [remote.remote(array) for _ in range(count)]:
+                ray.get(reference)
+
+        work(4)
+        result = rate(count, lambda: work(count))
+        ray.shutdown()
+    return {ARRAYS: result}
+
+
 def measure(library, method):
+    if library == "ray":
+        return arrays_by_ray()
     module = __import__(library)
     context = module.get_context(method)
     first = []
@@ -85,7 +111,7 @@ def measure(library, method):
         }
         try:
             arrays(pool, 4)
-            results["arrays of 8 MB, there and back"] = arrays(pool)
+            results[ARRAYS] = arrays(pool)
         except ImportError:
             pass
         trips = []
@@ -110,7 +136,7 @@ TARGETS = {
     "apply_async each, then get": (6, None),
     "map, default, 1,000,000": (1, None),
     "map, default, 1,000": (1, None),
-    "arrays of 8 MB, there and back": (5, None),
+    ARRAYS: (5, None),
     "apply, median": (10, None),
     "skewed up, of ideal": (None, 1.08),
     "skewed down, of ideal": (None, 1.08),
@@ -124,12 +150,14 @@ def main():
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     method = sys.argv[2] if len(sys.argv) > 2 else "fork"
-    figures = {library: [] for library in LIBRARIES}
+    ray = all(map(importlib.util.find_spec, ("ray", "numpy")))
+    measured = (*LIBRARIES, "ray") if ray else LIBRARIES
+    figures = {library: [] for library in measured}
     for number in range(rounds):
-        for library in LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]:
+        for library in measured if number % 2 == 0 else measured[::-1]:
             command = [sys.executable, __file__, "1", library, method]
             run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-            figures[library].append(json.loads(run.stdout))
+            figures[library].append(json.loads(run.stdout.splitlines()[-1]))
     print(
         f"{'pool, ' + method:32} {LIBRARIES[0]:>16} {LIBRARIES[1]:>14} {'ratio':>8} {'target':>8}"
     )
@@ -144,6 +172,13 @@ def main():
         print(
             f"{name:32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ratio:7.2f}x {target:>8}"
         )
+        if name == ARRAYS and ray:
+            theirs = statistics.median(one[name] for one in figures["ray"])
+            print(
+                f"{'  against ray instead':32} {theirs:13,.2f} {unit:2} {ours:11,.2f} {unit:2} {ours / theirs:7.2f}x {'> 1x':>8}"
+            )
+    if not ray:
+        print("ray is not installed here: its object store was not measured")
 
 
 if __name__ == "__main__":

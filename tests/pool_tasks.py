@@ -43,6 +43,12 @@ def die_on_three(x):
     return x
 
 
+def fail_on_three(x):
+    if x == 3:
+        raise KeyError(x)
+    return x
+
+
 def sleep_a_little(x):
     time.sleep(0.0001)
     return x

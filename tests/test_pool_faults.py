@@ -7,26 +7,15 @@ import threading
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import METHODS, SHAPES, assert_serves, opened
+from pool_shapes import assert_serves
 
 import procession
+from procession.pool import ThreadPool
 
 pytestmark = pytest.mark.timeout(60)
 
 #: Whether numbers may cost minutes.
 BIG = "PROCESSION_BIG_TESTS" in os.environ
-SHAPES_AND_METHODS = [(shape, method) for shape in SHAPES for method in METHODS]
-
-
-@pytest.fixture(params=SHAPES_AND_METHODS, ids="-".join)
-def opening(request):
-    """Open one for this test."""
-
-    def open_one(*args, **options):
-        return opened(*request.param, *args, **options)
-
-    open_one.shape, open_one.method = request.param
-    return open_one
 
 
 def test_initializer_that_raises(opening, capfd):
@@ -111,11 +100,12 @@ if __name__ == "__main__":
         ("ProcessPoolExecutor", "forkserver", 2000),
     ],
 )
+@pytest.mark.timeout(300)
 def test_one_task_for_each_worker(run_program, shape, method, number):
     """In a small program: the time goes into forking it, or into starting interpreters. With PROCESSION_BIG_TESTS 2,000 everywhere."""
     if BIG:
         number = 2000
-    run = run_program(ONE_TASK_EACH, shape, method, str(number))
+    run = run_program(ONE_TASK_EACH, shape, method, str(number), timeout=280)
     assert (run.stdout, run.stderr, run.returncode) == ("done\n", "", 0)
 
 
@@ -147,20 +137,60 @@ def use_inherited(pipe, pool):
             pipe.send(str(error))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_use_from_a_forked_child(shape):
-    context = procession.get_context("fork")
-    with opened(shape, "fork", 1) as pool:
+def fork_by_hand(target, *args):
+    """`os.fork`, and no more; what waits for the child."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            target(*args)
+        finally:
+            os._exit(0)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def fork_as_process(target, *args):
+    child = procession.get_context("fork").Process(target=target, args=args)
+    child.start()
+
+    def join():
+        child.join(20)
+        return child.exitcode
+
+    return join
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
+def test_use_from_a_forked_child(opening, fork):
+    """Wherever the pool's own workers come from."""
+    with opening(1) as pool:
         assert_serves(pool)
-        ours, theirs = context.Pipe()
-        child = context.Process(target=use_inherited, args=(theirs, pool))
-        child.start()
+        ours, theirs = procession.Pipe()
+        join = fork(use_inherited, theirs, pool)
         for _ in range(2):
             assert ours.poll(20)
             assert f"belongs to process {os.getpid()}" in ours.recv()
-        child.join(20)
-        assert child.exitcode == 0
+        assert join() == 0
         assert_serves(pool)
+
+
+def use_inherited_threads(pipe, pool):
+    for use in (lambda: pool.map(tasks.square, [1]), lambda: pool.apply(tasks.square, (1,))):
+        try:
+            use()
+        except ValueError as error:
+            pipe.send(str(error))
+
+
+def test_use_of_threads_from_a_forked_child():
+    with ThreadPool(1) as pool:
+        ours, theirs = procession.Pipe()
+        join = fork_as_process(use_inherited_threads, theirs, pool)
+        for _ in range(2):
+            assert ours.poll(20)
+            assert f"belongs to process {os.getpid()}" in ours.recv()
+        assert join() == 0
+        assert pool.map(tasks.square, [2]) == [4]
 
 
 def test_use_after_the_end(opening):

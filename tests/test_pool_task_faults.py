@@ -8,81 +8,67 @@ import sys
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import METHODS, SHAPES, assert_serves, opened
+from pool_shapes import assert_serves, opened
 
 from procession.pool import MaybeEncodingError, RemoteTraceback
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(
-    scope="module", params=[(shape, method) for shape in SHAPES for method in METHODS], ids="-".join
-)
-def shared(request):
-    with opened(*request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def pool(shared):
-    yield shared
-    assert_serves(shared)
-
-
-def test_argument_that_cannot_be_pickled(pool):
+def test_argument_that_cannot_be_pickled(survivor):
     with pytest.raises(RuntimeError, match="never"):
-        pool.map(tasks.square, [1, tasks.Unpicklable(), 3])
+        survivor.map(tasks.square, [1, tasks.Unpicklable(), 3])
     with pytest.raises(RuntimeError, match="never"):
-        pool.call(tasks.square, tasks.Unpicklable())(20)
-    results = pool.results(tasks.square, [1, tasks.Unpicklable(), 3])
+        survivor.call(tasks.square, tasks.Unpicklable())(20)
+    results = survivor.results(tasks.square, [1, tasks.Unpicklable(), 3])
     assert next(results) == 1
     with pytest.raises(RuntimeError, match="never"):
         next(results)
 
 
-def test_argument_that_cannot_be_unpickled(pool):
+def test_argument_that_cannot_be_unpickled(survivor):
     with pytest.raises(RuntimeError, match="not here"):
-        pool.call(tasks.square, tasks.UnloadableThere())(20)
+        survivor.call(tasks.square, tasks.UnloadableThere())(20)
 
 
-def test_function_that_cannot_be_pickled(pool):
+def test_function_that_cannot_be_pickled(survivor):
     with pytest.raises(RuntimeError, match="never"):
-        pool.call(tasks.UnpicklableFunction(), 1)(20)
+        survivor.call(tasks.UnpicklableFunction(), 1)(20)
     with pytest.raises(RuntimeError, match="never"):
-        pool.map(tasks.UnpicklableFunction(), [1, 2, 3])
+        survivor.map(tasks.UnpicklableFunction(), [1, 2, 3])
     with pytest.raises(RuntimeError, match="never"):
-        next(pool.results(tasks.UnpicklableFunction(), [1]))
+        next(survivor.results(tasks.UnpicklableFunction(), [1]))
 
 
-def test_result_that_cannot_be_pickled(pool):
+def test_result_that_cannot_be_pickled(survivor):
     for _ in range(3):
         with pytest.raises(MaybeEncodingError, match=r"^Error sending result: ") as caught:
-            pool.call(tasks.return_unpicklable)(20)
+            survivor.call(tasks.return_unpicklable)(20)
         assert "RuntimeError('never')" in caught.value.exc
         assert "Unpicklable" in caught.value.value
 
 
-def test_result_that_cannot_be_unpickled(pool):
+def test_result_that_cannot_be_unpickled(survivor):
     with pytest.raises(MaybeEncodingError, match="not here") as caught:
-        pool.call(tasks.return_unloadable)(20)
+        survivor.call(tasks.return_unloadable)(20)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 @pytest.mark.parametrize(
     "function", [tasks.raise_picky, tasks.raise_unpicklable, tasks.raise_unloadable]
 )
-def test_exception_that_cannot_travel(pool, function):
+def test_exception_that_cannot_travel(survivor, function):
     with pytest.raises(MaybeEncodingError) as caught:
-        pool.call(function)(20)
+        survivor.call(function)(20)
     cause = caught.value.__cause__
     assert isinstance(cause, RemoteTraceback)
     assert f"in {function.__name__}" in str(cause)
     assert "Error(" in caught.value.value
 
 
-def test_exception_with_attributes_and_notes(pool):
+def test_exception_with_attributes_and_notes(survivor):
     with pytest.raises(ValueError, match="with more") as caught:
-        pool.call(tasks.raise_rich)(20)
+        survivor.call(tasks.raise_rich)(20)
     assert caught.value.extra == list(range(10))
     assert caught.value.__notes__ == ["one note", "another"]
     assert isinstance(caught.value.__cause__, RemoteTraceback)
@@ -90,9 +76,9 @@ def test_exception_with_attributes_and_notes(pool):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in 3.11")
-def test_exception_group(pool):
+def test_exception_group(survivor):
     with pytest.raises(ExceptionGroup, match="two") as caught:  # noqa: F821
-        pool.call(tasks.raise_group)(20)
+        survivor.call(tasks.raise_group)(20)
     assert [type(error) for error in caught.value.exceptions] == [ValueError, FileNotFoundError]
 
 
@@ -104,19 +90,19 @@ def test_exception_group(pool):
         (tasks.raise_huge, "xxx"),
     ],
 )
-def test_exception_with_a_huge_or_cyclic_history(pool, function, text):
+def test_exception_with_a_huge_or_cyclic_history(survivor, function, text):
     with pytest.raises(ValueError) as caught:
-        pool.call(function)(20)
+        survivor.call(function)(20)
     assert str(caught.value).startswith(text)
     assert f"in {function.__name__}" in str(caught.value.__cause__)
 
 
-def test_deep_recursion(pool):
+def test_deep_recursion(survivor):
     with pytest.raises(RecursionError):
-        pool.call(tasks.recurse)(20)
+        survivor.call(tasks.recurse)(20)
 
 
-def test_generator_that_raises_midway(pool):
+def test_generator_that_raises_midway(survivor):
     def items():
         yield 2
         yield 3
@@ -124,27 +110,27 @@ def test_generator_that_raises_midway(pool):
 
     got = []
     with pytest.raises(OSError, match="no more"):
-        for result in pool.results(tasks.square, items()):
+        for result in survivor.results(tasks.square, items()):
             got.append(result)
     # An executor takes all items before it returns: its map itself raises.
-    assert got == ([4, 9] if hasattr(pool.face, "imap") else [])
+    assert got == ([4, 9] if hasattr(survivor.face, "imap") else [])
 
 
-def test_iterable_that_raises_at_once(pool):
+def test_iterable_that_raises_at_once(survivor):
     class Bad:
         def __iter__(self):
             raise OSError("not even one")
 
     with pytest.raises(OSError, match="not even one"):
-        next(pool.results(tasks.square, Bad()))
+        next(survivor.results(tasks.square, Bad()))
     with pytest.raises(OSError, match="not even one"):
-        pool.map(tasks.square, Bad())
+        survivor.map(tasks.square, Bad())
 
 
-def test_endless_generator(pool):
-    if hasattr(pool.face, "imap"):
+def test_endless_generator(survivor):
+    if hasattr(survivor.face, "imap"):
         pytest.skip("see test_pool_limits")
-    results = pool.face.map(tasks.square, itertools.count(), buffersize=3)
+    results = survivor.face.map(tasks.square, itertools.count(), buffersize=3)
     assert [next(results) for _ in range(10)] == [x * x for x in range(10)]
 
 

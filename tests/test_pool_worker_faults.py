@@ -8,32 +8,11 @@ import time
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import METHODS, SHAPES, assert_serves, opened
+from pool_shapes import assert_serves
 
 import procession
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(
-    scope="module", params=[(shape, method) for shape in SHAPES for method in METHODS], ids="-".join
-)
-def shared(request):
-    """One for all tests: each fault meets what the others left."""
-    with opened(*request.param) as made:
-        yield made
-
-
-@pytest.fixture
-def pool(shared):
-    yield shared
-    assert_serves(shared)
-
-
-@pytest.fixture(params=[(shape, method) for shape in SHAPES for method in METHODS], ids="-".join)
-def opening(request):
-    """Open one for this test alone."""
-    return lambda *args, **options: opened(*request.param, *args, **options)
 
 
 def died(call, exitcode):
@@ -56,28 +35,28 @@ def died(call, exitcode):
         (tasks.interrupt, None, 1),
     ],
 )
-def test_a_task_that_ends_its_worker(pool, capfd, function, argument, exitcode):
-    error = died(pool.call(function, argument), exitcode)
+def test_a_task_that_ends_its_worker(survivor, capfd, function, argument, exitcode):
+    error = died(survivor.call(function, argument), exitcode)
     assert function.__name__ in error.task
     assert "Fatal Python error" not in capfd.readouterr().err
 
 
-def test_the_others_go_on(pool):
-    outcomes = [pool.call(tasks.die_on_three, x) for x in range(8)]
+def test_the_others_go_on(survivor):
+    outcomes = [survivor.call(tasks.die_on_three, x) for x in range(8)]
     died(outcomes.pop(3), -signal.SIGKILL)
     assert [outcome(20) for outcome in outcomes] == [0, 1, 2, 4, 5, 6, 7]
     with pytest.raises(procession.WorkerDied, match="task 3 of die_on_three"):
-        pool.map(tasks.die_on_three, range(8))
+        survivor.map(tasks.die_on_three, range(8))
 
 
-def test_killed_while_idle(pool):
-    assert_serves(pool)
-    pool.pool._pool[0].kill()
-    assert pool.map(tasks.square, range(50)) == [x * x for x in range(50)]
+def test_killed_while_idle(survivor):
+    assert_serves(survivor)
+    survivor.pool._pool[0].kill()
+    assert survivor.map(tasks.square, range(50)) == [x * x for x in range(50)]
 
 
-def test_killed_while_it_waits_in_a_task(pool, tmp_path):
-    call = pool.call(tasks.say_and_wait, str(tmp_path))
+def test_killed_while_it_waits_in_a_task(survivor, tmp_path):
+    call = survivor.call(tasks.say_and_wait, str(tmp_path))
     pid = int(read_once_there(tmp_path / "pid"))
     os.kill(pid, signal.SIGTERM)
     assert died(call, -signal.SIGTERM).pid == pid
@@ -90,13 +69,13 @@ def read_once_there(path):
     return path.read_text()
 
 
-def test_killed_while_taking_a_task(pool):
-    error = died(pool.call(tasks.square, tasks.KillsWhoLoadsIt()), -signal.SIGKILL)
+def test_killed_while_taking_a_task(survivor):
+    error = died(survivor.call(tasks.square, tasks.KillsWhoLoadsIt()), -signal.SIGKILL)
     assert "square" in error.task
 
 
-def test_killed_while_writing_a_result(pool):
-    error = died(pool.call(tasks.return_what_kills), -signal.SIGKILL)
+def test_killed_while_writing_a_result(survivor):
+    error = died(survivor.call(tasks.return_what_kills), -signal.SIGKILL)
     assert "return_what_kills" in error.task
 
 
@@ -112,14 +91,14 @@ def test_killed_during_its_initializer(opening, tmp_path):
         assert_serves(pool)
 
 
-def test_out_of_memory(pool):
+def test_out_of_memory(survivor):
     with pytest.raises(MemoryError):
-        pool.call(tasks.run_out_of_memory)(20)
+        survivor.call(tasks.run_out_of_memory)(20)
 
 
-def test_all_killed_at_once(opening, request):
+def test_all_killed_at_once(opening):
     """A hundred times; fewer where a new worker is a new interpreter."""
-    rounds = 10 if "spawn" in request.node.name else 100
+    rounds = 10 if opening.method == "spawn" else 100
     with opening() as pool:
         for _ in range(rounds):
             assert pool.map(tasks.square, [1, 2, 3]) == [1, 4, 9]
