@@ -51,23 +51,6 @@ impl Arena {
         self.cell(handle.split()?.0)
     }
 
-    /// Give back a reference that is in nobody's holdings. If it was the last, the word with which to [`Arena::bury`] it.
-    pub(super) fn release(&self, cell: &Cell, handle: Handle, me: Owner) -> Option<Word> {
-        loop {
-            let (bits, word) = current(cell, handle)?;
-            let state = match word.state {
-                State::Object { tag, refs } if refs > 1 => State::Object { tag, refs: refs - 1 },
-                State::Object { tag: 0, refs: 1 } => self.end_of(cell, me),
-                // Given back more often than taken: nobody's last reference is ours to take.
-                _ => return None,
-            };
-            let next = word.with(state);
-            if replace(cell, bits, next) {
-                return self.ended(next);
-            }
-        }
-    }
-
     /// Take the tag away, and the reference it vouched for: the word then.
     pub(super) fn release_tagged(&self, cell: &Cell, tag: u32, me: Owner) -> Option<Word> {
         loop {
@@ -195,24 +178,6 @@ pub(crate) fn pinned(birth: u64, upto: u64) -> bool {
 
 pub(crate) fn note_of(cell: &Cell) -> Note {
     Note::decode(cell.note.load(Relaxed))
-}
-
-/// Another reference, in nobody's holdings. False when the object is gone.
-pub(super) fn retain(cell: &Cell, handle: Handle) -> bool {
-    loop {
-        let Some((bits, word)) = current(cell, handle) else {
-            return false;
-        };
-        let state = match word.state {
-            State::Object { tag, refs } if (1..MAX_REFS).contains(&refs) => State::Object { tag, refs: refs + 1 },
-            // Somebody who inherited it sends it on: it lives again.
-            State::Limbo { .. } if note_of(cell).kind != 0 => State::Object { tag: 0, refs: 1 },
-            _ => return false,
-        };
-        if replace(cell, bits, word.with(state)) {
-            return true;
-        }
-    }
 }
 
 /// Tag the count, adding `more` references (0 or 1), unless somebody else has it tagged.

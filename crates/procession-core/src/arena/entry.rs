@@ -4,7 +4,10 @@
 //! our roll slot while both change, and what our place in the directory announces is the entry: as long as the tag is there, the count
 //! includes one reference for it, which is to stay exactly if the entry says so. One thread of a process does this at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed, Release},
+};
 use std::sync::MutexGuard;
 
 use super::count::{try_tag, untag, Tried};
@@ -15,15 +18,20 @@ use super::{Arena, Handle};
 use crate::roll::Owner;
 
 impl Arena {
-    /// Count a reference, and have the empty `entry` say so. False when the object is gone. This process is enrolled.
+    /// Count a reference, and have `entry` say so. False when the object is gone, or the entry was not empty. This process is enrolled.
     pub(super) fn enter(&self, me: Owner, cell: &Cell, handle: Handle, entry: &AtomicU64) -> bool {
-        let Some(_alone) = self.tag(me, cell, handle, 1, entry) else {
+        let Some(alone) = self.tag(me, cell, handle, 1, entry) else {
             return false;
         };
         // DEATH: the count has our tag and the entry is empty: a survivor takes the reference back.
-        entry.store(handle.0, Release);
-        untag(cell, tag_of(me));
-        true
+        if entry.compare_exchange(0, handle.0, AcqRel, Relaxed).is_ok() {
+            untag(cell, tag_of(me));
+            return true;
+        }
+        let released = self.release_tagged(cell, tag_of(me), me);
+        drop(alone);
+        self.end(cell, released);
+        false
     }
 
     /// Empty an entry of `owner`, which is this process or a dead one, and take its reference off the count. If it was the last, what to
@@ -43,10 +51,14 @@ impl Arena {
     pub(crate) fn settle_tag(&self, dead: Owner, me: Owner, cell: &Cell, word: Word) {
         if self.had_entered(dead, Handle::new(cell.index, word.generation)) {
             untag(cell, tag_of(dead));
-        } else if let Some(word) = self
-            .release_tagged(cell, tag_of(dead), me)
-            .and_then(|word| self.ended(word))
-        {
+        } else {
+            self.end(cell, self.release_tagged(cell, tag_of(dead), me));
+        }
+    }
+
+    /// After a reference was released.
+    fn end(&self, cell: &Cell, released: Option<Word>) {
+        if let Some(word) = released.and_then(|word| self.ended(word)) {
             self.bury(cell, word);
         }
     }

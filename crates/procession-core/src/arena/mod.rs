@@ -27,7 +27,7 @@ pub use handle::Handle;
 pub(crate) use holdings::holds_nothing;
 use layout::{Layout, Table};
 pub use map::Arena;
-pub(crate) use object::{look_at, release_from_message, retain_for_message};
+pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 
 /// What `reclaim` works with.

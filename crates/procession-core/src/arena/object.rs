@@ -1,6 +1,5 @@
 //! Reference-counted objects in the arena.
 
-use super::count::retain;
 use super::holdings::{epoch, held};
 use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
 use super::word::{Note, State, Word};
@@ -8,7 +7,10 @@ use super::Handle;
 use crate::{family, Error, Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// What an object is. The number is stored in its note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,21 +223,23 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
     (there && fits).then(|| unsafe { &*cell.ptr.cast::<T>() })
 }
 
-/// A message gets a reference of its own, which is in no process's holdings. False when the object is gone.
-pub(crate) fn retain_for_message(handle: Handle) -> Result<bool> {
-    let arena = family()?.arena();
-    Ok(arena.cell_of(handle).is_some_and(|cell| retain(&cell, handle)))
-}
-
-/// A message gives its reference back. A stale handle does nothing.
-pub(crate) fn release_from_message(handle: Handle) -> Result<()> {
+/// Have a word of an object refer to another object, by a reference of its own. False when that is gone, or the word is not zero.
+pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
-    let Some(cell) = arena.cell_of(handle) else {
-        return Ok(());
-    };
-    if let Some(word) = arena.release(&cell, handle, me) {
-        arena.bury(&cell, word);
+    arena.enrol(me)?;
+    Ok(arena.cell_of(to).is_some_and(|cell| arena.enter(me, &cell, to, entry)))
+}
+
+/// End the reference of a word of an object that is being destroyed. Can be repeated.
+pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
+    let family = family()?;
+    let (arena, me) = (family.arena(), family.me());
+    if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
+        arena.enrol(me)?;
+        if let Some((cell, word)) = arena.strike(me, me, handle, entry) {
+            arena.bury(&cell, word);
+        }
     }
     Ok(())
 }

@@ -83,18 +83,19 @@ fn references_are_counted() {
         (1, 1),
         "one entry per process and object"
     );
+    let holder = Ref::<Counter>::create().unwrap();
     drop((first, second));
-    assert!(retain_for_message(handle).unwrap());
+    assert!(link(&holder.value, handle).unwrap());
     drop(third);
-    assert_eq!((census().objects, census().refs), (1, 1), "the message keeps it");
+    assert_eq!((census().objects, census().refs), (2, 2), "the other object keeps it");
     let again = Ref::<Counter>::attach(handle).unwrap();
     assert_eq!(again.value.load(SeqCst), 5);
-    release_from_message(handle).unwrap();
+    unlink(&holder.value).unwrap();
     drop(again);
-    assert_eq!(census().objects, 0);
+    assert_eq!(census().objects, 1);
     assert!(matches!(Ref::<Counter>::attach(handle), Err(Error::Stale("counter"))));
-    assert!(!retain_for_message(handle).unwrap());
-    release_from_message(handle).unwrap();
+    assert!(!link(&holder.value, handle).unwrap());
+    unlink(&holder.value).unwrap();
     assert_eq!(
         Ref::<Counter>::create().unwrap().value.load(SeqCst),
         0,
@@ -168,10 +169,9 @@ fn what_an_object_refers_to_goes_with_it_however_long_the_chain() {
     let mut first = Ref::<Link>::create().unwrap();
     for _ in 0..20_000 {
         let before = Ref::<Link>::create().unwrap();
-        assert!(retain_for_message(first.handle()).unwrap());
         let words = std::ptr::from_ref::<Link>(&before).cast::<AtomicU64>();
         // SAFETY: the last word of a chunk is the handle of the next one.
-        unsafe { (*words.add(size_of::<Link>() / 8 - 1)).store(first.handle().to_bits(), SeqCst) };
+        assert!(link(unsafe { &*words.add(size_of::<Link>() / 8 - 1) }, first.handle()).unwrap());
         first = before;
     }
     assert_eq!(census().objects, 20_001);

@@ -10,7 +10,7 @@ use super::raw::RawLock;
 use super::semaphore::{State, SEM_VALUE_MAX};
 use super::wait::Purpose;
 use super::waiters::Chunk;
-use crate::arena::{Handle, Kind};
+use crate::arena::{self, Handle, Kind};
 use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
@@ -48,18 +48,19 @@ impl Drop for Guard<'_> {
 }
 
 impl Ledger {
-    pub(super) fn begin(&self, total: u32, holders: Handle) {
+    pub(super) fn begin(&self, total: u32, holders: Handle) -> Result<()> {
         self.total.store(total, Ordering::Relaxed);
-        self.holders.store(holders.to_bits(), Ordering::Release);
+        arena::link(&self.holders, holders)?;
+        Ok(())
     }
 
     pub(super) fn holders(&self) -> Option<Handle> {
         Handle::from_bits(self.holders.load(Ordering::Acquire))
     }
 
-    /// At the semaphore's end: the chunk, once.
-    pub(super) fn forget(&self) -> Option<Handle> {
-        Handle::from_bits(self.holders.swap(0, Ordering::AcqRel))
+    /// At the semaphore's end.
+    pub(super) fn end(&self) -> Result<()> {
+        arena::unlink(&self.holders)
     }
 
     /// Take a permit and note it down.

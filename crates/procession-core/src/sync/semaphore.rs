@@ -5,7 +5,7 @@ use super::primitive::{sleep, wake, AtomicU32, Ordering, Woken};
 use super::spin::Spin;
 use super::wait::{is_interruptible, next_slice, Purpose};
 use super::waiters::Chunk;
-use crate::arena::{self, Handle, Kind, Object, Ref};
+use crate::arena::{Handle, Kind, Object, Ref};
 use crate::{roll, Deadline, Result, WaitError};
 
 /// Somebody may be asleep on the word.
@@ -31,10 +31,8 @@ unsafe impl Object for State {
     const NAME: &'static str = "Semaphore";
 
     fn destroy(&self) {
-        if let Some(holders) = self.ledger.forget() {
-            // The memory comes back with the process at the latest.
-            let _ = arena::release_from_message(holders);
-        }
+        // Fails without a family, and when there is no memory to say who does it: then the chunk stays.
+        let _ = self.ledger.end();
     }
 }
 
@@ -183,9 +181,10 @@ impl Semaphore {
     pub fn recovering(value: u32, bound: u32) -> Result<Self> {
         let mut semaphore = Self::create(value, bound)?;
         let holders = Ref::<Chunk>::create()?;
-        arena::retain_for_message(holders.handle())?;
-        // DEATH: before this, a chunk of 512 bytes stays that nobody uses.
-        semaphore.state.ledger.begin(value.min(SEM_VALUE_MAX), holders.handle());
+        semaphore
+            .state
+            .ledger
+            .begin(value.min(SEM_VALUE_MAX), holders.handle())?;
         semaphore.holders = Some(holders);
         Ok(semaphore)
     }

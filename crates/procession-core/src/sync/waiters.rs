@@ -64,10 +64,8 @@ unsafe impl Object for Chunk {
     const NAME: &'static str = "list of waiters";
 
     fn destroy(&self) {
-        if let Some(next) = Handle::from_bits(self.next.swap(0, Ordering::Relaxed)) {
-            // The memory comes back with the process at the latest.
-            let _ = arena::release_from_message(next);
-        }
+        // Fails without a family, and when there is no memory to say who does it: then the next chunk stays.
+        let _ = arena::unlink(&self.next);
     }
 }
 
@@ -183,14 +181,8 @@ impl Chunk {
 
     fn extend(&self) -> Result<()> {
         let more: Ref<Chunk> = Ref::create()?;
-        arena::retain_for_message(more.handle())?;
-        // DEATH: killed here, the chunk stays in memory unused.
-        let linked = self
-            .next
-            .compare_exchange(0, more.handle().to_bits(), Ordering::AcqRel, Ordering::Relaxed);
-        if linked.is_err() {
-            arena::release_from_message(more.handle())?;
-        }
+        // Somebody else may have been first.
+        arena::link(&self.next, more.handle())?;
         Ok(())
     }
 

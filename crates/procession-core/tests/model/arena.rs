@@ -55,11 +55,3 @@ impl<T> Deref for Ref<T> {
         &self.0
     }
 }
-
-pub fn retain_for_message(_handle: Handle) -> Result<()> {
-    Ok(())
-}
-
-pub fn release_from_message(_handle: Handle) -> Result<()> {
-    Ok(())
-}

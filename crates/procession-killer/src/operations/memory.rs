@@ -4,7 +4,7 @@ use super::{handle, Operation};
 use procession_core::arena::{Block, Ref, Token};
 use procession_core::channel::{Outgoing, Queue};
 use procession_core::shared::SharedBytes;
-use procession_core::sync::Lock;
+use procession_core::sync::{Lock, Semaphore};
 use procession_core::Deadline;
 use std::mem::{forget, ManuallyDrop};
 
@@ -150,6 +150,12 @@ fn references() -> Vec<Operation> {
                 }
                 move || drop::<Ref<Queue>>(queue)
             },
+            works,
+        ),
+        Operation::new(
+            "semaphore that recovers create and drop",
+            lock,
+            |_| || drop(Semaphore::recovering(2, 3).expect("a semaphore")),
             works,
         ),
         Operation::new(

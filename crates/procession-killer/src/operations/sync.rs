@@ -237,12 +237,15 @@ fn semaphores() -> Vec<Operation> {
     ]
 }
 
-/// Whoever waits from now on is notified.
+/// Places of a condition before some are added.
+const PLACES: usize = 56;
+
+/// Whoever waits from now on is notified, also where places must be added: all who have been here leave the same memory.
 fn notifies(condition: &Condition) {
-    let mut waiters: Vec<_> = (0..12).map(|_| condition.enqueue().expect("a place")).collect();
-    assert_eq!(condition.waiting(), 12);
+    let mut waiters: Vec<_> = (0..=PLACES).map(|_| condition.enqueue().expect("a place")).collect();
+    assert_eq!(condition.waiting(), PLACES + 1);
     condition.notify(2);
-    assert_eq!(condition.waiting(), 10);
+    assert_eq!(condition.waiting(), PLACES - 1);
     for waiter in &mut waiters[..2] {
         waiter.wait(soon()).expect("notified");
     }
@@ -280,7 +283,7 @@ fn conditions() -> Vec<Operation> {
         Operation::new(
             "condition wait, where places must be added",
             condition,
-            waits(40),
+            waits(PLACES),
             survivor,
         ),
         Operation::new(

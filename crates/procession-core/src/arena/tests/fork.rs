@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{census, Counter};
-use crate::arena::{retain_for_message, Block, Ref};
+use crate::arena::{link, unlink, Block, Ref};
 use crate::{family, reclaim, roll};
 
 /// Run `child` in a child of fork, with pipes to tell it to go on and to learn that it has come to `park`.
@@ -128,26 +128,28 @@ fn limbo_lasts_as_long_as_the_child() {
         drop(others);
         child.finish();
         assert_eq!((census().limbo, census().objects), (0, 0));
-        assert!(!retain_for_message(handle).unwrap());
+        let other = Ref::<Counter>::create().unwrap();
+        assert!(!link(&other.value, handle).unwrap());
     }
 }
 
 #[test]
 fn what_is_in_limbo_lives_again_when_a_child_sends_it() {
+    let other = Ref::<Counter>::create().unwrap();
     let mut object = Some(Ref::<Counter>::create().unwrap());
     let handle = object.as_ref().unwrap().handle();
     let mut child = Child::new(|parked| {
         parked.park();
         let inherited = object.take().unwrap();
-        retain_for_message(inherited.handle()).unwrap()
+        link(&other.value, inherited.handle()).unwrap()
     });
     child.wait_parked();
     drop(object.take());
-    assert_eq!((census().limbo, census().objects), (1, 0));
+    assert_eq!((census().limbo, census().objects), (1, 1));
     child.finish();
     let received = Ref::<Counter>::attach(handle).unwrap();
-    crate::arena::release_from_message(handle).unwrap();
-    drop(received);
+    unlink(&other.value).unwrap();
+    drop((received, other));
     assert_eq!((census().limbo, census().objects), (0, 0));
 }
 

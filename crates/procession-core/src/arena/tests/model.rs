@@ -79,7 +79,7 @@ proptest! {
         prop_assert!(Block::peek(Token(bits), 1).is_err());
         if let Some(handle) = Handle::from_bits(bits).filter(|&handle| handle != keep.0.handle()) {
             prop_assert!(Ref::<Counter>::attach(handle).is_err());
-            prop_assert!(!crate::arena::retain_for_message(handle).unwrap());
+            prop_assert!(!crate::arena::link(&keep.0.value, handle).unwrap());
         }
         prop_assert!(cells::segment_ptr(bits as u32).is_none());
         cells::free_segment(bits as u32, (bits >> 32) as u32);
