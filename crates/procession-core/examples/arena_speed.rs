@@ -63,9 +63,9 @@ fn main() {
         queue.send(Outgoing { body, buffers, handles }, Deadline::Now).unwrap();
         drop(black_box(queue.get(Deadline::Now).unwrap()));
     };
-    median("message of 8 bytes: put, get", 10_000, || pass(&[0; 8], &[]));
-    median("message of 200 bytes: put, get", 10_000, || pass(&[0; 200], &[]));
-    median("message with a handle: put, get", 10_000, || {
+    median("message of 8 bytes: put, get", 1000, || pass(&[0; 8], &[]));
+    median("message of 200 bytes: put, get", 1000, || pass(&[0; 200], &[]));
+    median("message with a handle: put, get", 1000, || {
         pass(&[0; 8], &[small.handle()]);
     });
     median("reference: create, drop", 10_000, || {
