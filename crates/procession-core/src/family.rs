@@ -22,8 +22,9 @@ pub fn family() -> Result<&'static Family> {
     }
     // Two threads may both make an arena; one of them is thrown away. A lock could be inherited held by a child of fork.
     let arena = Arena::create()?;
+    roll::register_forks()?;
     let family = FAMILY.get_or_init(|| Family { arena });
-    roll::open(&family.arena)?;
+    roll::open(&family.arena);
     Ok(family)
 }
 
@@ -32,9 +33,10 @@ impl Family {
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         let arena = Arena::attach(fd)?;
         let id = arena.id();
+        roll::register_forks()?;
         let family = FAMILY.get_or_init(|| Family { arena });
         if family.id() == id {
-            roll::open(&family.arena)?;
+            roll::open(&family.arena);
             Ok(family)
         } else {
             Err(Error::Foreign("arena"))

@@ -66,15 +66,13 @@ pub struct Member {
     pub waits: Vec<(u32, Option<Handle>, u32)>,
 }
 
-/// Take the roll of `arena` for this process's and have forks registered from now on.
-pub(crate) fn open(arena: &'static Arena) -> Result<&'static Table> {
-    let table = TABLE.get_or_init(|| {
+/// Take the roll of `arena` for this process's.
+pub(crate) fn open(arena: &'static Arena) -> &'static Table {
+    TABLE.get_or_init(|| {
         // SAFETY: `Entry` is atomics only, of the size the arena expects, and what every process of this version takes the table for.
         let entries = unsafe { arena.roll_table::<Entry>() };
         Table { arena, entries }
-    });
-    fork::install()?;
-    Ok(table)
+    })
 }
 
 /// The table, if the family has come to be.
@@ -131,7 +129,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
 pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
     let table = match table() {
         Some(table) => table,
-        None => open(crate::family()?.arena())?,
+        None => open(crate::family()?.arena()),
     };
     loop {
         let seen = table.size();
