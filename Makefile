@@ -37,8 +37,8 @@ lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest
 	$(PY) -m pyright
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
 
-model:           ## the queue and the locks under many more schedules than `make test` tries
-	PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test shuttle
+model:           ## the queue, the locks and the allocator under many more schedules than `make test` tries
+	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test shuttle
 
 bench: setup     ## side by side with the standard library, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)

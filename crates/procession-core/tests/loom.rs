@@ -6,6 +6,9 @@
 #![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
 #![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
 
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
 #[path = "model/arena.rs"]
 mod arena;
 pub mod cells {}
@@ -15,6 +18,8 @@ mod futex;
 mod roll;
 #[path = "model/sync.rs"]
 mod sync;
+#[path = "model/loom_words.rs"]
+mod words;
 
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
@@ -23,13 +28,7 @@ use loom::thread;
 use std::sync::Arc;
 use sync::wait::EventCount;
 use sync::{Event, Lock, Semaphore};
-
-/// Run a model; `preemptions` bounds how often a schedule may take the processor from a thread that could go on.
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(model);
-}
+use words::check;
 
 /// Run `body` as a process of its own.
 fn process(body: impl FnOnce() + 'static) -> thread::JoinHandle<()> {
@@ -39,7 +38,7 @@ fn process(body: impl FnOnce() + 'static) -> thread::JoinHandle<()> {
 #[test]
 fn an_eventcount_loses_no_wake() {
     check(3, || {
-        let event = Arc::new(EventCount::default());
+        let event = words::zeroed::<EventCount>();
         let token = Arc::new(AtomicU32::new(0));
         let waiter = {
             let (event, token) = (event.clone(), token.clone());
@@ -58,7 +57,7 @@ fn an_eventcount_loses_no_wake() {
 #[test]
 fn two_tokens_reach_two_waiters_of_an_eventcount() {
     check(2, || {
-        let event = Arc::new(EventCount::default());
+        let event = words::zeroed::<EventCount>();
         let tokens = Arc::new(AtomicU32::new(0));
         let take = |tokens: &AtomicU32| {
             tokens

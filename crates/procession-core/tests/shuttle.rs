@@ -6,6 +6,9 @@
 #![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
 #![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
 
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
 #[path = "model/arena.rs"]
 mod arena;
 #[path = "model/cells.rs"]
@@ -20,6 +23,7 @@ mod roll;
 mod sync;
 
 pub use procession_core::{Deadline, Error, Result, WaitError};
+pub use roll::{family, Family};
 
 use channel::{Block, Message, Queue};
 use futex::process;
@@ -30,19 +34,6 @@ use sync::{Lock, Semaphore};
 
 /// How many schedules each model is run with, unless `PROCESSION_SCHEDULES` says otherwise.
 const SCHEDULES: usize = 400;
-
-/// This process's place in the family.
-pub struct Family;
-
-impl Family {
-    pub fn me(&self) -> roll::Owner {
-        roll::me().expect("every thread has a place")
-    }
-}
-
-pub fn family() -> Result<Family> {
-    Ok(Family)
-}
 
 /// Run a model under random schedules, and under some in which few threads are preempted, but at the worst places.
 fn check(model: impl Fn() + Send + Sync + Clone + 'static) {

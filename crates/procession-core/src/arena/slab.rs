@@ -3,15 +3,14 @@
 //! The owner words are the truth. `hint` and the `Partial` table say where a free cell probably is; a death can leave
 //! them wrong in both directions, and `reclaim` heals them.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
-
 use super::layout::{Table, UNIT};
 use super::word::{is_free, Note, State, Word};
 use super::Arena;
 use crate::roll::Owner;
+use crate::sys::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use crate::{Error, Result};
 
 /// Cell sizes; the last is that of queue segments, which share a class with nothing else.
@@ -174,7 +173,9 @@ impl Arena {
                 return None;
             }
             let bit = hint & hint.wrapping_neg();
-            if descriptor.hint.fetch_and(!bit, Relaxed) & bit == 0 {
+            // SYNC: acquires the word of the one who freed the cell and then set the bit: an older one would look as if the cell were in use,
+            // and it would be lost until somebody heals.
+            if descriptor.hint.fetch_and(!bit, Acquire) & bit == 0 {
                 continue;
             }
             // DEATH: here a free cell has no hint; `heal` gives it one.

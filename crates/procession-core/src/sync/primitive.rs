@@ -1,9 +1,9 @@
 //! What waiting is built from: atomics and the futex, in one place so that a model checker can swap them.
 
+pub(crate) use crate::sys::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::lower_half;
 pub(crate) use crate::sys::futex::{wait as sleep, wake, Woken};
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// As [`sleep`], on the lower half of a word.
 pub(crate) fn sleep_low(word: &AtomicU64, expected: u64, timeout: std::time::Duration) -> Woken {

@@ -10,3 +10,8 @@ pub mod proc;
 pub mod scm;
 pub mod signal;
 pub mod spawn;
+
+/// In one place so that a model checker can swap them.
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+}

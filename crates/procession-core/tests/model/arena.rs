@@ -1,6 +1,6 @@
 //! Objects without an arena.
 
-use crate::futex::Fresh;
+use crate::futex::zeroed;
 use crate::Result;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -25,14 +25,12 @@ pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {
 #[derive(Debug)]
 pub struct Ref<T>(Arc<T>);
 
-impl<T: Object + Fresh> Ref<T> {
+impl<T: Object> Ref<T> {
     #[allow(clippy::unnecessary_wraps)]
     pub fn create() -> Result<Self> {
-        Ok(Self(T::fresh()))
+        Ok(Self(zeroed()))
     }
-}
 
-impl<T: Object> Ref<T> {
     pub fn attach(_handle: Handle) -> Result<Self> {
         unimplemented!("models share objects by cloning")
     }

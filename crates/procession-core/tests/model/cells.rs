@@ -1,8 +1,9 @@
 //! Memory of queue segments: two slots each, so that their ends are met often; used again at once, so that stale links are.
 
-use crate::futex::segments;
+use crate::futex::{change_segments, segments, zeroed};
 use crate::roll::Owner;
 use crate::Result;
+use std::sync::Arc;
 
 pub const SEGMENT_BYTES: usize = 3 * 128;
 
@@ -11,11 +12,9 @@ struct Memory([u8; SEGMENT_BYTES]);
 
 #[allow(clippy::unnecessary_wraps)]
 pub fn alloc_segment() -> Result<(u32, u32)> {
-    crate::futex::point();
-    Ok(segments(|all| {
+    Ok(change_segments(|all| {
         let index = all.free.pop().unwrap_or_else(|| {
-            let memory = Box::leak(Box::new(Memory([0; SEGMENT_BYTES])));
-            all.cells.push((std::ptr::from_mut(memory) as usize, 1));
+            all.cells.push((Arc::into_raw(zeroed::<Memory>()) as usize, 1));
             all.cells.len() as u32 - 1
         });
         (index, all.cells[index as usize].1)
@@ -28,8 +27,7 @@ pub fn segment_ptr(index: u32) -> Option<*mut u8> {
 
 /// A stale generation does nothing.
 pub fn free_segment(index: u32, generation: u32) {
-    crate::futex::point();
-    segments(|all| {
+    change_segments(|all| {
         let cell = &mut all.cells[index as usize];
         if cell.1 == generation {
             cell.1 += 1;

@@ -1,6 +1,7 @@
 //! The engine's queue, from its own files, with messages that are a number and who has it.
 
-use crate::futex::{self, AtomicU64, Ordering::SeqCst};
+use crate::futex::{self, AtomicU64};
+use crate::sync::primitive::Ordering::{Relaxed, SeqCst};
 use crate::{Error, Result};
 
 #[path = "../../src/channel/queue.rs"]
@@ -99,16 +100,16 @@ pub struct Envelope {
 
 impl Envelope {
     pub fn clear(&self) {
-        self.number.store(0, SeqCst);
+        self.number.store(0, Relaxed);
     }
 
     pub fn post(&self, message: Message) {
-        self.number.store(message.0, SeqCst);
+        self.number.store(message.0, Relaxed);
         assert!(Block::of(message.0).change(WITH_PRODUCER, IN_TRANSIT));
     }
 
     pub fn open(&self) -> Result<Incoming> {
-        let number = self.number.load(SeqCst);
+        let number = self.number.load(Relaxed);
         let taken = u64::from(futex::thread_number()) << 2 | TAKEN;
         if !Block::of(number).change(IN_TRANSIT, taken) {
             return Err(Error::Corrupt("a message that is not there"));
@@ -117,14 +118,14 @@ impl Envelope {
     }
 
     pub fn discard(&self) {
-        let number = self.number.load(SeqCst);
+        let number = self.number.load(Relaxed);
         if number != 0 {
             Block::of(number).change(IN_TRANSIT, FREED);
         }
     }
 
     pub fn is_whole(&self) -> bool {
-        let number = self.number.load(SeqCst);
+        let number = self.number.load(Relaxed);
         number != 0 && Block::of(number).is_in_transit()
     }
 }

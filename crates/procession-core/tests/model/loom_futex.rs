@@ -4,7 +4,8 @@ use loom::sync::{Condvar, Mutex};
 use std::cell::Cell;
 use std::time::Duration;
 
-pub use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+pub use crate::words::{zeroed, AtomicU32, AtomicU64};
+pub use loom::sync::atomic::{fence, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code)] // a model has no signals
@@ -118,13 +119,34 @@ pub fn die(number: u32) {
     BELL.notify_all();
 }
 
-/// How this world makes an object: `loom` must know of each word.
-pub trait Fresh: Sized {
-    fn fresh() -> std::sync::Arc<Self>;
+/// The cells of queue segments: memory and generation of each, and which are free.
+#[derive(Default)]
+pub struct Segments {
+    pub cells: Vec<(usize, u32)>,
+    pub free: Vec<u32>,
 }
 
-impl<T: crate::arena::Object + Default> Fresh for T {
-    fn fresh() -> std::sync::Arc<Self> {
-        std::sync::Arc::default()
-    }
+loom::lazy_static! {
+    static ref SEGMENTS: std::sync::Mutex<Segments> = std::sync::Mutex::default();
+    /// Every change of the allocator sees what was done before the last.
+    static ref ORDER: loom::sync::atomic::AtomicU32 = loom::sync::atomic::AtomicU32::new(0);
+    static ref BLOCKS: std::sync::Arc<[AtomicU64; 8]> = zeroed();
+}
+
+/// Between two instructions; the atomics themselves are where schedules part.
+pub fn point() {}
+
+pub fn change_segments<T>(change: impl FnOnce(&mut Segments) -> T) -> T {
+    ORDER.fetch_add(1, Ordering::AcqRel);
+    segments(change)
+}
+
+/// What has been said of them never changes: a look is no event.
+pub fn segments<T>(look: impl FnOnce(&mut Segments) -> T) -> T {
+    look(&mut SEGMENTS.lock().unwrap())
+}
+
+/// Whose a message's memory is. To be asked for before others are: then it is there for all.
+pub fn block(number: u64) -> &'static AtomicU64 {
+    &BLOCKS[number as usize]
 }

@@ -42,16 +42,6 @@ macro_rules! atomic {
                 self.0.compare_exchange(from, to, done, failed)
             }
 
-            pub fn compare_exchange_weak(
-                &self,
-                from: $number,
-                to: $number,
-                done: Ordering,
-                failed: Ordering,
-            ) -> Result<$number, $number> {
-                self.compare_exchange(from, to, done, failed)
-            }
-
             pub fn fetch_add(&self, value: $number, order: Ordering) -> $number {
                 point();
                 self.0.fetch_add(value, order)
@@ -72,15 +62,7 @@ macro_rules! atomic {
                 self.0.fetch_max(value, order)
             }
 
-            pub fn fetch_update(
-                &self,
-                done: Ordering,
-                failed: Ordering,
-                change: impl FnMut($number) -> Option<$number>,
-            ) -> Result<$number, $number> {
-                point();
-                self.0.fetch_update(done, failed, change)
-            }
+            derived!($number);
         }
     };
 }
@@ -289,23 +271,22 @@ pub fn block(number: u64) -> &'static AtomicU64 {
     world(|world| &world.blocks[number as usize])
 }
 
+pub fn change_segments<T>(change: impl FnOnce(&mut Segments) -> T) -> T {
+    point();
+    segments(change)
+}
+
 pub fn segments<T>(look: impl FnOnce(&mut Segments) -> T) -> T {
     world(|world| look(&mut world.segments))
 }
 
-/// How this world makes an object: of zeros, as the engine does.
-pub trait Fresh: Sized {
-    fn fresh() -> std::sync::Arc<Self>;
-}
-
-impl<T: crate::arena::Object> Fresh for T {
-    fn fresh() -> std::sync::Arc<Self> {
-        let mut object = std::sync::Arc::<Self>::new_uninit();
-        let place = std::sync::Arc::get_mut(&mut object).expect("nobody else has it yet");
-        // SAFETY: an object of the engine is valid when all its bytes are zero; so are these atomics.
-        unsafe {
-            place.as_mut_ptr().write_bytes(0, 1);
-            object.assume_init()
-        }
+/// Zero-filled memory.
+pub fn zeroed<T>() -> std::sync::Arc<T> {
+    let mut memory = std::sync::Arc::<T>::new_uninit();
+    let place = std::sync::Arc::get_mut(&mut memory).expect("nobody else has it yet");
+    // SAFETY: whoever asks for a type here says that zeros are one; zeros are these atomics.
+    unsafe {
+        place.as_mut_ptr().write_bytes(0, 1);
+        memory.assume_init()
     }
 }

@@ -1,0 +1,120 @@
+//! The queue's slots and segments, compiled from the engine's own files, under every order of their atomic operations that the memory model allows.
+//!
+//! Segments have two slots and are used again at once. As in `loom.rs`, what is around the queue (arena, roll, messages, futex) is a small model of it.
+//! Nobody waits here: what waiting does is `loom.rs`'s affair, and longer schedules, also with deaths, are `shuttle.rs`'s.
+
+#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
+#[path = "model/arena.rs"]
+mod arena;
+#[path = "model/cells.rs"]
+pub mod cells;
+#[path = "model/channel.rs"]
+mod channel;
+#[path = "model/loom_futex.rs"]
+mod futex;
+#[path = "model/roll.rs"]
+mod roll;
+#[path = "model/sync.rs"]
+mod sync;
+#[path = "model/loom_words.rs"]
+mod words;
+
+pub use procession_core::{Deadline, Error, Result, WaitError};
+pub use roll::{family, Family};
+
+use channel::{Block, Message, Queue};
+use loom::thread;
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    words::check(2, move || {
+        futex::block(0); // there before any other thread is
+        model();
+    });
+}
+
+/// What a producer or a consumer got.
+type Ends = Vec<thread::JoinHandle<Vec<u64>>>;
+
+fn producer(queue: &arena::Ref<Queue>, numbers: std::ops::RangeInclusive<u64>) -> thread::JoinHandle<Vec<u64>> {
+    let queue = queue.clone();
+    thread::spawn(move || {
+        for number in numbers {
+            queue.put(&mut Some(Message::new(number)), Deadline::Now).unwrap();
+        }
+        Vec::new()
+    })
+}
+
+fn consumer(queue: &arena::Ref<Queue>, times: usize) -> thread::JoinHandle<Vec<u64>> {
+    let queue = queue.clone();
+    thread::spawn(move || (0..times).filter_map(|_| take(&queue)).collect())
+}
+
+fn take(queue: &Queue) -> Option<u64> {
+    match queue.get(Deadline::Now) {
+        Ok(incoming) => Some(incoming.number()),
+        Err(WaitError::TimedOut) => None,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// After all have ended: each of the messages was got once, and nothing is left.
+fn settle(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
+    let mut got: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
+    got.push(std::iter::from_fn(|| take(queue)).collect());
+    let mut all: Vec<_> = got.concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=messages).collect::<Vec<_>>());
+    assert!(queue.is_empty().unwrap());
+    arena::Object::destroy(&**queue);
+    assert_eq!(cells::in_use(), 0, "segments are lost");
+    got
+}
+
+#[test]
+fn two_producers_meet_at_the_first_segment() {
+    check(|| {
+        let queue = Queue::create(0).unwrap();
+        let ends = vec![producer(&queue, 1..=1), producer(&queue, 2..=2)];
+        settle(&queue, ends, 2);
+    });
+}
+
+#[test]
+fn a_consumer_takes_beside_two_producers() {
+    check(|| {
+        let queue = Queue::create(0).unwrap();
+        queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
+        let ends = vec![producer(&queue, 2..=2), producer(&queue, 3..=3), consumer(&queue, 1)];
+        settle(&queue, ends, 3);
+    });
+}
+
+#[test]
+fn messages_of_one_producer_come_in_its_order_across_segments() {
+    check(|| {
+        let queue = Queue::create(0).unwrap();
+        queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
+        let ends = vec![producer(&queue, 2..=3), consumer(&queue, 2)];
+        let got = settle(&queue, ends, 3);
+        assert_eq!(got.concat(), [1, 2, 3]);
+    });
+}
+
+#[test]
+fn of_two_consumers_one_gets_the_message() {
+    check(|| {
+        let queue = Queue::create(0).unwrap();
+        for number in 1..=2 {
+            queue.put(&mut Some(Message::new(number)), Deadline::Now).unwrap();
+        }
+        let ends = vec![consumer(&queue, 1), consumer(&queue, 1)];
+        let got = settle(&queue, ends, 2);
+        assert!(got[0].len() == 1 && got[1].len() == 1, "both messages were there");
+    });
+}

@@ -1,0 +1,167 @@
+//! The allocator's cells (owner words, hints, partial slabs), compiled from the engine's own files, under every order of their atomic operations that
+//! the memory model allows.
+//!
+//! No cell is two processes', and without a death none is lost: whatever is free at the end is found again.
+
+#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
+#[path = "model/arena.rs"]
+mod arena;
+pub mod cells {}
+#[path = "model/loom_futex.rs"]
+mod futex;
+#[path = "model/slab.rs"]
+mod memory;
+#[path = "model/roll.rs"]
+mod roll;
+#[path = "model/loom_words.rs"]
+mod words;
+
+mod sys {
+    pub mod atomic {
+        pub use crate::futex::{AtomicU32, AtomicU64, Ordering};
+    }
+}
+
+pub use procession_core::{Error, Result};
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use memory::slab::Cell;
+use memory::word::Word;
+use memory::Arena;
+use words::check;
+
+/// Of large cells, eight to a slab.
+const CLASS: usize = 17;
+const CELLS: usize = 8;
+
+/// An arena, and what its cells hold: of that loom knows who wrote it when.
+struct House {
+    arena: Arena,
+    content: Vec<UnsafeCell<u32>>,
+}
+
+type Owned = (Cell, Word);
+
+impl House {
+    fn new() -> Self {
+        Self {
+            arena: Arena::new(),
+            content: (0..2 * CELLS).map(|_| UnsafeCell::new(0)).collect(),
+        }
+    }
+
+    /// Allocate a cell and write to it.
+    fn alloc(&self) -> Owned {
+        let owned = self
+            .arena
+            .alloc_cell(CLASS, roll::me().unwrap())
+            .expect("there is room");
+        let at = owned.0.index as usize / 64 * CELLS + owned.0.index as usize % 64;
+        // SAFETY: the cell is ours alone, which is what loom checks here.
+        self.content[at].with_mut(|content| unsafe { *content += 1 });
+        owned
+    }
+
+    fn free(&self, (cell, word): Owned) {
+        assert!(self.arena.free_cell(&cell, word));
+    }
+
+    fn fill(&self, cells: usize) -> Vec<Owned> {
+        (0..cells).map(|_| self.alloc()).collect()
+    }
+
+    /// As many cells are found as are free in `slabs` slabs of which `used` are in use, without another slab.
+    fn has_lost_nothing(&self, slabs: u32, used: usize) {
+        let owned = self.fill(slabs as usize * CELLS - used);
+        assert_eq!(self.arena.slab_count(), slabs, "a free cell was not found");
+        let mut cells: Vec<_> = owned.iter().map(|(cell, _)| cell.index).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        assert_eq!(cells.len(), owned.len());
+    }
+}
+
+fn process<T: 'static>(house: &Arc<House>, body: impl FnOnce(&House) -> T + 'static) -> thread::JoinHandle<T> {
+    let house = house.clone();
+    thread::spawn(move || body(&house))
+}
+
+#[test]
+fn two_who_allocate_get_different_cells() {
+    check(2, || {
+        let house = Arc::new(House::new());
+        let first = house.alloc();
+        let other = process(&house, House::alloc);
+        let mine = house.alloc();
+        let others = other.join().unwrap();
+        let cells = [first.0.index, mine.0.index, others.0.index];
+        assert!(cells[0] != cells[1] && cells[0] != cells[2] && cells[1] != cells[2]);
+        house.has_lost_nothing(1, 3);
+    });
+}
+
+#[test]
+fn two_who_need_a_slab_make_one() {
+    check(2, || {
+        let house = Arc::new(House::new());
+        let other = process(&house, House::alloc);
+        let mine = house.alloc();
+        assert_ne!(mine.0.index, other.join().unwrap().0.index);
+        house.has_lost_nothing(1, 2);
+    });
+}
+
+#[test]
+fn a_cell_freed_while_the_slab_is_found_full_is_found_again() {
+    check(2, || {
+        let house = Arc::new(House::new());
+        let mut owned = house.fill(CELLS);
+        let given = owned.pop().expect("eight");
+        let other = process(&house, move |house| house.free(given));
+        // The freed cell, or one of another slab.
+        house.alloc();
+        other.join().unwrap();
+        let slabs = house.arena.slab_count();
+        house.has_lost_nothing(slabs, CELLS);
+    });
+}
+
+#[test]
+fn two_who_allocate_and_free_lose_nothing() {
+    check(2, || {
+        let house = Arc::new(House::new());
+        house.fill(CELLS - 1);
+        let turn = |house: &House| {
+            let owned = house.alloc();
+            house.free(owned);
+        };
+        let other = process(&house, turn);
+        turn(&house);
+        other.join().unwrap();
+        let slabs = house.arena.slab_count();
+        house.has_lost_nothing(slabs, CELLS - 1);
+    });
+}
+
+#[test]
+fn who_heals_hints_gives_nobody_a_cell_in_use() {
+    check(2, || {
+        let house = Arc::new(House::new());
+        let mut owned = house.fill(CELLS);
+        let given = owned.pop().expect("eight");
+        let other = process(&house, move |house| house.free(given));
+        let healer = process(&house, |house| house.arena.heal_hints(0));
+        house.alloc();
+        other.join().unwrap();
+        healer.join().unwrap();
+        let slabs = house.arena.slab_count();
+        house.has_lost_nothing(slabs, CELLS);
+    });
+}
