@@ -159,7 +159,6 @@ def fork_as_process(target, *args):
     return join
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 @pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
 def test_use_from_a_forked_child(opening, fork):
     """Wherever the pool's own workers come from."""

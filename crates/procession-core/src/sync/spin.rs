@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 /// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
 /// so that two who could spin would go on waking each other; more never pays.
 const LONGEST: Duration = Duration::from_micros(50);
-/// After this many failures in a row only every 512th wait spins: often enough to notice that the times have changed, and far more rarely than one
-/// in a hundred, so that where spinning cannot pay (all partners on one core) the longest of a hundred waits is one like the others.
-const GIVE_UP: u32 = 9;
+/// How many waits do not spin after the first failure in a row, the second and so on. One failure says little. In the end it is often enough to
+/// notice that the times have changed; and all together, of both sides of a round trip, far less than one in a hundred of them, so that where
+/// spinning cannot pay (all partners on one core) the longest of a hundred trips is like the others.
+const PASS: [u32; 5] = [1, 3, 15, 127, 511];
 /// Looks at the condition between two looks at the clock.
 const ROUND: u32 = 16;
 /// Slow paths between two looks at the cores this process may use.
@@ -51,8 +52,9 @@ impl Spin {
             }
             // One core is left to whoever is to make the condition true.
             if start.elapsed() >= LONGEST || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10 {
-                let failures = (failures + 1).min(GIVE_UP);
-                self.0.store(((1 << failures) - 1) << 8 | failures, Ordering::Relaxed);
+                let last = PASS.len() as u32 - 1;
+                let pass = PASS[failures.min(last) as usize];
+                self.0.store(pass << 8 | (failures + 1).min(last), Ordering::Relaxed);
                 return None;
             }
         }
