@@ -18,7 +18,7 @@ from conftest import METHODS, PACKAGE_FOLDER
 LONG = 20
 
 HEAD = """\
-import ctypes, os, signal, sys, threading, time
+import itertools, os, signal, sys, threading, time
 import procession
 from procession import managers
 
@@ -29,7 +29,7 @@ def busy():
 def native():
     "A loop in C that holds the interpreter's lock, and a handler that would have to wait for it."
     signal.signal(signal.SIGTERM, lambda *_: None)
-    ctypes.PyDLL(None).sleep(1000)
+    max(itertools.repeat(0))
 
 def nap():
     time.sleep(1000)
@@ -115,10 +115,14 @@ class Family:
         return left
 
     def litter(self):
+        """Files of it that stay. What other programs have in /dev/shm comes and goes."""
         end = time.monotonic() + LONG
-        while (left := os.listdir(self.folder)) and time.monotonic() < end:
+        while (left := self.files()) and time.monotonic() < end:
             time.sleep(0.02)
-        return left + sorted(set(os.listdir("/dev/shm")) - self.before)
+        return left
+
+    def files(self):
+        return os.listdir(self.folder) + sorted(set(os.listdir("/dev/shm")) - self.before)
 
     def clear(self):
         for pid in living(self.root.pid):
@@ -173,12 +177,28 @@ def test_workers_leave_busy_and_idle(family, method):
     ctx = procession.get_context(sys.argv[1])
     idle, at_work = ctx.Pool(2), ctx.Pool(2)
     idle.map(square, range(4))
-    at_work.map_async(hang, range(2))
+    at_work.map_async(hang, range(2), chunksize=1)
+    in_c = ctx.Pool(1)
+    in_c.apply_async(native)
     time.sleep(0.3)
     print("ready", flush=True)
     time.sleep(1000)
 """
-    expect_nothing(family, text, method, processes=5)
+    expect_nothing(family, text, method, processes=6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_executors_workers_leave_busy_and_idle(family, method):
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    idle, at_work = (procession.ProcessPoolExecutor(2, mp_context=ctx) for _ in range(2))
+    assert list(idle.map(square, range(4))) == [0, 1, 4, 9]
+    futures = [at_work.submit(target, *args) for target, args in ((hang, (1,)), (native, ()))]
+    time.sleep(0.3)
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=4)
 
 
 @pytest.mark.parametrize("method", METHODS)

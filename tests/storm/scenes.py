@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import procession
@@ -132,45 +133,79 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def pools(context: Any, seed: int, kills: int) -> str:
-    """Each task has exactly one outcome: its result, or that its worker died."""
+def disturbed(
+    seed: int,
+    kills: int,
+    submit: Callable[[int], Any],
+    is_done: Callable[[Any], bool],
+    outcome: Callable[[Any, float], int],
+    workers: Callable[[], Any],
+) -> str:
+    """Calls of `double` while workers are killed: each has exactly one outcome, its result or that its worker died."""
     rng = random.Random(seed)
     done = lost = killed = number = 0
-    with context.Pool(4) as pool:
-        pending: list[tuple[int, Any]] = []
-        while killed < kills:
-            while len(pending) < 200:
-                pending.append((number, pool.apply_async(double, (number,))))
-                number += 1
-            time.sleep(rng.uniform(0, 0.006))
-            victim = rng.choice(pool._pool)
-            if victim.is_alive():
-                victim.kill()
-                killed += 1
-            rest = []
-            for argument, result in pending:
-                if not result.ready():
-                    rest.append((argument, result))
-                    continue
-                try:
-                    assert result.get(0) == 2 * argument
-                    done += 1
-                except procession.WorkerDied:
-                    lost += 1
-            pending = rest
+    pending: list[tuple[int, Any]] = []
+
+    def settle(argument: int, result: Any, timeout: float) -> None:
+        nonlocal done, lost
+        try:
+            assert outcome(result, timeout) == 2 * argument
+            done += 1
+        except procession.WorkerDied:
+            lost += 1
+        except (procession.TimeoutError, TimeoutError):
+            raise Stuck(f"task {argument} has no outcome") from None
+
+    while killed < kills:
+        while len(pending) < 200:
+            pending.append((number, submit(number)))
+            number += 1
+        time.sleep(rng.uniform(0, 0.006))
+        crew = list(workers())
+        if crew and (victim := rng.choice(crew)).is_alive():
+            victim.kill()
+            killed += 1
+        rest = []
         for argument, result in pending:
-            try:
-                assert result.get(PATIENCE) == 2 * argument
-                done += 1
-            except procession.WorkerDied:
-                lost += 1
-            except procession.TimeoutError:
-                raise Stuck(f"task {argument} has no outcome") from None
-        assert pool.map(double, range(50)) == [2 * n for n in range(50)]
+            if is_done(result):
+                settle(argument, result, 0)
+            else:
+                rest.append((argument, result))
+        pending = rest
+    for argument, result in pending:
+        settle(argument, result, PATIENCE)
     assert done + lost == number and lost <= killed
     return (
         f"{number:,} tasks: {done:,} results, {lost} lost with their workers, 0 without an outcome"
     )
+
+
+def pools(context: Any, seed: int, kills: int) -> str:
+    with context.Pool(4) as pool:
+        said = disturbed(
+            seed,
+            kills,
+            submit=lambda number: pool.apply_async(double, (number,)),
+            is_done=lambda result: result.ready(),
+            outcome=lambda result, timeout: result.get(timeout),
+            workers=lambda: pool._pool,
+        )
+        assert pool.map(double, range(50)) == [2 * n for n in range(50)]
+    return said
+
+
+def executors(context: Any, seed: int, kills: int) -> str:
+    with procession.ProcessPoolExecutor(4, mp_context=context) as executor:
+        said = disturbed(
+            seed,
+            kills,
+            submit=lambda number: executor.submit(double, number),
+            is_done=lambda future: future.done(),
+            outcome=lambda future, timeout: future.result(timeout),
+            workers=lambda: executor._processes.values(),
+        )
+        assert list(executor.map(double, range(50))) == [2 * n for n in range(50)]
+    return said
 
 
 def call(place: int, beats: Any, folder: str, current: Any, key: bytes, acknowledged: Any) -> None:
@@ -303,4 +338,11 @@ def forks(context: Any, seed: int, kills: int) -> str:
     return f"{ended + killed} children forked amid threads, {killed} killed, 0 stuck"
 
 
-SCENES = {"queues": queues, "locks": locks, "pools": pools, "managers": managers, "forks": forks}
+SCENES = {
+    "queues": queues,
+    "locks": locks,
+    "pools": pools,
+    "executors": executors,
+    "managers": managers,
+    "forks": forks,
+}

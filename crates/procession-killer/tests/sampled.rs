@@ -38,6 +38,7 @@ fn locks_and_the_like() {
         "lock acquire",
         "lock release",
         "semaphore release",
+        "recovering semaphore",
         "condition notify",
         "barrier",
     ]);

@@ -13,7 +13,7 @@
 //!         # runs a program; it gets 0, 1, 2 and pass_fds, nothing else; inherits environment, working directory, signal mask
 //! def check_room() -> None: ...               # BlockingIOError if there is none for a further process; to be called before os.fork()
 //! def adopt(pid: int) -> Child: ...           # a child made by os.fork() in this process
-//! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.5 s later SIGKILL) when that process ends,
+//! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.25 s later SIGKILL) when that process ends,
 //!                                             # even when busy; at once if it is already gone. pid is the process that asked for this one
 //! class Child:
 //!     pid: int

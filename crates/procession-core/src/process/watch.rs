@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Between the polite signal and the last one.
-const GRACE: Duration = Duration::from_millis(400);
+const GRACE: Duration = Duration::from_millis(250);
 /// How often a parent is looked at: one with much memory is as good as dead long before its pidfd says so.
 const SLICE: Duration = Duration::from_millis(300);
 

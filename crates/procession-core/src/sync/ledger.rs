@@ -65,7 +65,7 @@ impl Ledger {
 
     /// Take a permit and note it down.
     pub(super) fn take(&self, state: &State, holders: &Chunk) -> Result<bool> {
-        if state.value() == 0 && !has_dead(holders) {
+        if state.value() == 0 && !self.has_dead(holders) {
             return Ok(false);
         }
         let guard = self.lock(state, holders)?;
@@ -117,7 +117,7 @@ impl Ledger {
 
     /// Take back what the dead held.
     pub(super) fn bury(&self, state: &State, holders: &Chunk) -> Result<()> {
-        if any(holders, |owner| !roll::is_alive(owner)) {
+        if self.involves(holders, |owner| !roll::is_alive(owner)) {
             let guard = self.lock(state, holders)?;
             self.bury_under(&guard, state, holders);
         }
@@ -162,18 +162,19 @@ impl Ledger {
             }
         }
     }
-}
 
-fn any(holders: &Chunk, is: impl Fn(Owner) -> bool) -> bool {
-    let mut found = false;
-    holders.each(|place| found = found || read(place).0.is_some_and(&is));
-    found
-}
+    /// Whether such a process holds permits; or the guard, under which it may have taken others' back and not said so.
+    fn involves(&self, holders: &Chunk, is: impl Fn(Owner) -> bool) -> bool {
+        let mut found = self.guard.owner().is_some_and(&is);
+        holders.each(|place| found = found || read(place).0.is_some_and(&is));
+        found
+    }
 
-/// Whether some holder is dead: asks the kernel only now and then.
-fn has_dead(holders: &Chunk) -> bool {
-    let ask = roll::may_ask();
-    any(holders, |owner| {
-        roll::is_known_dead(owner) || ask && !roll::is_alive(owner)
-    })
+    /// Whether a dead process is involved: asks the kernel only now and then.
+    fn has_dead(&self, holders: &Chunk) -> bool {
+        let ask = roll::may_ask();
+        self.involves(holders, |owner| {
+            roll::is_known_dead(owner) || ask && !roll::is_alive(owner)
+        })
+    }
 }

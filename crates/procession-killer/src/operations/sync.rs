@@ -2,7 +2,7 @@
 
 use super::{handle, Operation};
 use crate::stage::Values;
-use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
+use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, Options, RLock, Semaphore};
 use procession_core::{Deadline, WaitError};
 use std::mem::{forget, ManuallyDrop};
 use std::time::Duration;
@@ -21,80 +21,130 @@ fn keep<T>(object: T, handle: impl Fn(&T) -> procession_core::arena::Handle) -> 
     vec![handle(&ManuallyDrop::new(object)).to_bits()]
 }
 
-/// Whatever the dead did with the lock: it can be had, at once or after its holder's death was reported, and excludes.
-fn takes_lock(lock: &Lock) -> &'static str {
-    let outcome = outcome_of(&|| lock.acquire(soon()));
-    assert!(lock.is_mine() && !lock.try_acquire().expect("a lock"), "held twice");
-    assert!(lock.release() && !lock.release() && lock.owner().is_none());
-    outcome
+/// What the two kinds of lock have in common.
+trait Mutual: Sized + 'static {
+    fn create(silent: bool) -> Vec<u64>;
+    fn of(values: &Values) -> Self;
+    fn take(&self) -> Result<(), WaitError>;
+    fn give(&self) -> bool;
+    /// The caller holds it: what it then does is right, and it gives it back.
+    fn works(&self);
+
+    /// Whatever the dead did with it, it can be had, at once or after its holder's death was reported, and excludes.
+    fn serves(&self) -> &'static str {
+        let outcome = match self.take() {
+            Ok(()) => "free",
+            Err(WaitError::OwnerDied(_)) => {
+                self.take().expect("the lock, its death being reported");
+                DIED
+            }
+            Err(end) => panic!("acquire: {end}"),
+        };
+        self.works();
+        outcome
+    }
 }
 
-fn takes_rlock(lock: &RLock) -> &'static str {
-    let outcome = outcome_of(&|| lock.acquire(soon()));
-    assert_eq!(lock.count(), 1);
-    assert!(lock.try_acquire().expect("a lock"));
-    assert_eq!(lock.count(), 2);
-    assert!(lock.release() && lock.release() && !lock.release() && lock.owner().is_none());
-    outcome
+impl Mutual for Lock {
+    fn create(silent: bool) -> Vec<u64> {
+        keep(Self::with(options(silent)).expect("a lock"), Self::handle)
+    }
+
+    fn of(values: &Values) -> Self {
+        Self::attach(handle(values[0])).expect("the lock")
+    }
+
+    fn take(&self) -> Result<(), WaitError> {
+        self.acquire(soon())
+    }
+
+    fn give(&self) -> bool {
+        self.release()
+    }
+
+    fn works(&self) {
+        assert!(self.is_mine() && !self.try_acquire().expect("a lock"), "held twice");
+        assert!(self.release() && !self.release() && self.owner().is_none());
+    }
+}
+
+impl Mutual for RLock {
+    fn create(silent: bool) -> Vec<u64> {
+        keep(Self::with(options(silent)).expect("a lock"), Self::handle)
+    }
+
+    fn of(values: &Values) -> Self {
+        Self::attach(handle(values[0])).expect("the lock")
+    }
+
+    fn take(&self) -> Result<(), WaitError> {
+        self.acquire(soon())
+    }
+
+    fn give(&self) -> bool {
+        self.release()
+    }
+
+    fn works(&self) {
+        assert_eq!(self.count(), 1);
+        assert!(self.try_acquire().expect("a lock"));
+        assert_eq!(self.count(), 2);
+        assert!(self.release() && self.release() && !self.release() && self.owner().is_none());
+    }
+}
+
+fn options(silent: bool) -> Options<'static> {
+    Options { silent, made: None }
 }
 
 const DIED: &str = "its holder died";
 
-fn outcome_of(acquire: &dyn Fn() -> Result<(), WaitError>) -> &'static str {
-    match acquire() {
-        Ok(()) => "free",
-        Err(WaitError::OwnerDied(_)) => {
-            acquire().expect("the lock, its death being reported");
-            DIED
-        }
-        Err(end) => panic!("acquire: {end}"),
+/// An operation on a lock that the victim holds already, or not. `after`: what must be found once it has returned.
+fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> Operation {
+    Operation::new(
+        name,
+        || L::create(false),
+        move |values| {
+            let lock = L::of(values);
+            if held {
+                lock.take().expect("the lock");
+            }
+            move || {
+                act(&lock);
+                forget(lock);
+            }
+        },
+        move |values, done| {
+            let outcome = L::of(values).serves();
+            assert!(!done || outcome == after);
+            outcome.to_owned()
+        },
+    )
+}
+
+/// One that is silent about deaths: whatever the victim left it in, nobody is told.
+fn silent_lock<L: Mutual>(name: &str, held: bool, act: fn(&L)) -> Operation {
+    let told = lock(name, held, act, "");
+    Operation {
+        setup: Box::new(|| L::create(true)),
+        survivor: Box::new(|values, _| {
+            assert_eq!(L::of(values).serves(), "free");
+            "had, without a word".to_owned()
+        }),
+        ..told
     }
 }
 
-/// An operation on a lock that the victim holds already, or not. `after`: what must be found once it has returned.
-fn lock(name: &str, held: bool, act: fn(&Lock), after: &'static str) -> Operation {
-    Operation::new(
-        name,
-        || keep(Lock::create().expect("a lock"), Lock::handle),
-        move |values| {
-            let lock = Lock::attach(handle(values[0])).expect("the lock");
-            if held {
-                lock.acquire(soon()).expect("the lock");
-            }
-            move || {
-                act(&lock);
-                forget(lock);
-            }
-        },
-        move |values, done| {
-            let outcome = takes_lock(&Lock::attach(handle(values[0])).expect("the lock"));
-            assert!(!done || outcome == after);
-            outcome.to_owned()
-        },
-    )
-}
-
-/// The same for a recursive lock.
-fn rlock(name: &str, held: bool, act: fn(&RLock), after: &'static str) -> Operation {
-    Operation::new(
-        name,
-        || keep(RLock::create().expect("a lock"), RLock::handle),
-        move |values| {
-            let lock = RLock::attach(handle(values[0])).expect("the lock");
-            if held {
-                lock.acquire(soon()).expect("the lock");
-            }
-            move || {
-                act(&lock);
-                forget(lock);
-            }
-        },
-        move |values, done| {
-            let outcome = takes_rlock(&RLock::attach(handle(values[0])).expect("the lock"));
-            assert!(!done || outcome == after);
-            outcome.to_owned()
-        },
-    )
+/// What a child does that ends then, without giving anything back.
+fn in_a_child_that_dies(act: impl FnOnce()) {
+    // SAFETY: one thread; the child leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        act();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) }
+    }
+    crate::trace::wait(pid);
 }
 
 /// A lock whose holder has died: the victim is told so, and takes it.
@@ -103,25 +153,19 @@ fn lock_of_the_dead() -> Operation {
         "lock acquire, its holder having died",
         || {
             let lock = Lock::create().expect("a lock");
-            // SAFETY: one thread; the child leaves by `_exit`.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                lock.acquire(soon()).expect("the lock");
-                // SAFETY: ends the child.
-                unsafe { libc::_exit(0) }
-            }
-            crate::trace::wait(pid);
+            in_a_child_that_dies(|| lock.acquire(soon()).expect("the lock"));
             keep(lock, Lock::handle)
         },
         |values| {
-            let lock = Lock::attach(handle(values[0])).expect("the lock");
+            let lock = Lock::of(values);
             move || {
-                assert_eq!(outcome_of(&|| lock.acquire(soon())), DIED);
+                assert!(matches!(lock.take(), Err(WaitError::OwnerDied(_))));
+                lock.take().expect("the lock, its death being reported");
                 forget(lock);
             }
         },
         |values, done| {
-            let outcome = takes_lock(&Lock::attach(handle(values[0])).expect("the lock"));
+            let outcome = Lock::of(values).serves();
             assert!(!done || outcome == DIED);
             outcome.to_owned()
         },
@@ -148,31 +192,40 @@ fn lock_in_vain() -> Operation {
             let lock = Lock::attach(handle(values[0])).expect("the lock");
             assert!(lock.owner().is_some() && !lock.try_acquire().expect("a lock"));
             assert!(lock.release());
-            takes_lock(&lock).to_owned()
+            lock.serves().to_owned()
         },
     )
 }
 
+fn take<L: Mutual>(lock: &L) {
+    lock.take().expect("the lock");
+}
+
+fn give<L: Mutual>(lock: &L) {
+    assert!(lock.give());
+}
+
 fn locks() -> Vec<Operation> {
-    let acquire = |lock: &Lock| lock.acquire(soon()).expect("the lock");
-    let acquire_rlock = |lock: &RLock| lock.acquire(soon()).expect("the lock");
     vec![
-        lock("lock acquire", false, acquire, DIED),
-        lock("lock release", true, |lock| assert!(lock.release()), "free"),
+        lock::<Lock>("lock acquire", false, take, DIED),
+        lock::<Lock>("lock release", true, give, "free"),
         lock_in_vain(),
         lock_of_the_dead(),
-        rlock("rlock acquire", false, acquire_rlock, DIED),
-        rlock("rlock acquire again", true, acquire_rlock, DIED),
-        rlock(
+        silent_lock::<Lock>("lock acquire, silent", false, take),
+        silent_lock::<Lock>("lock release, silent", true, give),
+        lock::<RLock>("rlock acquire", false, take, DIED),
+        lock::<RLock>("rlock acquire again", true, take, DIED),
+        lock::<RLock>(
             "rlock acquire again, release",
             true,
             |lock| {
-                lock.acquire(soon()).expect("the lock");
-                assert!(lock.release());
+                take(lock);
+                give(lock);
             },
             DIED,
         ),
-        rlock("rlock release", true, |lock| assert!(lock.release()), "free"),
+        lock::<RLock>("rlock release", true, give, "free"),
+        silent_lock::<RLock>("rlock acquire, silent", false, take),
     ]
 }
 
@@ -233,6 +286,65 @@ fn semaphores() -> Vec<Operation> {
                 }
             },
             |values, done| counts(values, if done { 3 } else { 2 }, 3),
+        ),
+    ]
+}
+
+/// A semaphore made with 2 of 3 whose permits come back: the survivor gets so many, also of those that the dead had, and no more.
+fn gives_back(values: &Values, least: u32, most: u32) -> String {
+    let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
+    for _ in 0..least {
+        semaphore.acquire(soon()).expect("a permit");
+    }
+    let mut had = least;
+    while semaphore.acquire(shortly()).is_ok() {
+        had += 1;
+    }
+    assert!((least..=most).contains(&had), "{had}, not from {least} to {most}");
+    for _ in 0..had {
+        assert!(semaphore.release().expect("a place"));
+    }
+    assert_eq!(semaphore.value(), had);
+    format!("{had} permits")
+}
+
+fn recovering_semaphores() -> Vec<Operation> {
+    let semaphore = || Semaphore::recovering(2, 3).expect("a semaphore");
+    let operation = |name: &str, setup: fn(&Semaphore), before: fn(&Semaphore), act: fn(&Semaphore), adds: u32| {
+        Operation::new(
+            name,
+            move || {
+                let semaphore = semaphore();
+                setup(&semaphore);
+                keep(semaphore, Semaphore::handle)
+            },
+            move |values| {
+                let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
+                before(&semaphore);
+                move || {
+                    act(&semaphore);
+                    forget(semaphore);
+                }
+            },
+            move |values, done| gives_back(values, if done { 2 + adds } else { 2 }, 2 + adds),
+        )
+    };
+    let nothing: fn(&Semaphore) = |_| ();
+    let acquire: fn(&Semaphore) = |semaphore| semaphore.acquire(soon()).expect("a permit");
+    let release: fn(&Semaphore) = |semaphore| assert!(semaphore.release().expect("a place"));
+    let dead_have_all: fn(&Semaphore) = |semaphore| {
+        in_a_child_that_dies(|| (0..2).for_each(|_| semaphore.acquire(soon()).expect("a permit")));
+    };
+    vec![
+        operation("recovering semaphore acquire", nothing, nothing, acquire, 0),
+        operation("recovering semaphore release", nothing, acquire, release, 0),
+        operation("recovering semaphore release, one more", nothing, nothing, release, 1),
+        operation(
+            "recovering semaphore acquire, its holder having died",
+            dead_have_all,
+            nothing,
+            acquire,
+            0,
         ),
     ]
 }
@@ -433,8 +545,15 @@ fn barriers() -> Vec<Operation> {
 }
 
 pub fn operations() -> Vec<Operation> {
-    [locks(), semaphores(), conditions(), events(), barriers()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        locks(),
+        semaphores(),
+        recovering_semaphores(),
+        conditions(),
+        events(),
+        barriers(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
