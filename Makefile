@@ -49,7 +49,7 @@ conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS=
 killer:          ## a process killed after every instruction of every engine operation; KILLER_ARGS="--pairs 8 lock"
 	$(CARGO) run --release --quiet -p procession-killer -- $(KILLER_ARGS)
 
-storm: setup     ## minutes of processes killed at random: queues, locks, pools, managers, forks; STORM_ARGS="--seed 2 locks"
+storm: setup     ## minutes of processes killed at random: queues, locks, pools, executors, managers, forks; STORM_ARGS="--seed 2 locks"
 	PROCESSION_STORMS=14 $(CARGO) test --release --quiet -p procession-core --test queue storm
 	$(PY) -m tests.storm $(STORM_ARGS)
 
