@@ -179,7 +179,7 @@ impl Block {
             return Err(Error::Corrupt("length of a block"));
         }
         // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
-        place.set_birth(birth);
+        place.renew_birth(birth);
         Ok(Self {
             ptr: place.ptr(),
             len,

@@ -38,10 +38,7 @@ impl Place {
             let (run, word) = arena.alloc_run(units, me, what)?;
             (Self::Run(run), word)
         };
-        match &place {
-            Self::Cell(cell) => write_note(cell, birth as u32, 0),
-            Self::Run(run) => run.birth.store(birth as u32, Relaxed),
-        }
+        place.set_birth(birth);
         Ok((place, word))
     }
 
@@ -85,8 +82,19 @@ impl Place {
         }
     }
 
-    /// Record when the memory was allocated or taken.
+    /// Record when the memory was allocated; says at the same time that it is no object, and begins with no references.
     pub(crate) fn set_birth(&self, birth: u64) {
+        match self {
+            Self::Cell(cell) => write_note(cell, birth as u32, 0),
+            Self::Run(run) => {
+                run.birth.store(birth as u32, Relaxed);
+                run.references.store(0, Relaxed);
+            }
+        }
+    }
+
+    /// Record when it was taken, with what is in it.
+    pub(super) fn renew_birth(&self, birth: u64) {
         match self {
             Self::Cell(cell) => amend(cell, |note| note.birth = birth as u32),
             Self::Run(run) => run.birth.store(birth as u32, Relaxed),
