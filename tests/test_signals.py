@@ -232,7 +232,7 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
     turns = 60
     call, timed_out = blocking
     cells = procession.RawArray("Q", 1)
-    bell = procession.Process(target=ring, args=(cells, os.getpid(), turns))
+    bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
     bell.start()
     # What a finalizer or a callback of the collector would raise is lost, and with it the one signal of a turn.
     gc.collect()
