@@ -76,9 +76,11 @@ pub(crate) fn free_segment(index: u32, generation: u32) {
     let arena = family.arena();
     let Some(cell) = segment_cell(index) else { return };
     loop {
-        let word = Word::decode(cell.word.load(Acquire));
+        let bits = cell.word.load(Acquire);
+        let word = Word::decode(bits);
         let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
-        if !in_use || arena.free_cell(&cell, word) {
+        // A word that says more than its state means was damaged, and would never be as expected.
+        if !in_use || word.encode() != bits || arena.free_cell(&cell, word) {
             return;
         }
     }

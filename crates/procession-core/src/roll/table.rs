@@ -306,7 +306,12 @@ impl Table {
         parent: Option<Owner>,
         by_fork: bool,
     ) -> Option<Owner> {
-        let birth = self.arena.header().births.fetch_add(1, Ordering::SeqCst) + 1;
+        let birth = self
+            .arena
+            .header()
+            .births
+            .fetch_add(1, Ordering::SeqCst)
+            .wrapping_add(1);
         let entries = &self.entries[..self.size()];
         let first = self.word(Word::Next).fetch_add(1, Ordering::Relaxed) as usize;
         for slot in (0..entries.len()).map(|step| first.wrapping_add(step) % entries.len()) {
