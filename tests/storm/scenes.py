@@ -96,7 +96,7 @@ def exclude(place: int, beats: Any, lock: Any, cells: Any) -> None:
             lock.acquire()
         except procession.OwnerDied:
             cells[4] += 1
-            lock.acquire()
+            continue
         inside = cells[0]
         cells[3] += inside not in (0, me) and is_alive(inside)
         cells[0] = me
