@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 
@@ -12,6 +13,8 @@ import procession
 
 METHODS = ["fork", "spawn", "forkserver"]
 SHAPES = ["Pool", "ProcessPoolExecutor"]
+#: Whether numbers may cost minutes, and gigabytes.
+BIG = "PROCESSION_BIG_TESTS" in os.environ
 
 
 class Pool:

@@ -7,15 +7,12 @@ import threading
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import assert_serves
+from pool_shapes import BIG, assert_serves
 
 import procession
 from procession.pool import ThreadPool
 
 pytestmark = pytest.mark.timeout(60)
-
-#: Whether numbers may cost minutes.
-BIG = "PROCESSION_BIG_TESTS" in os.environ
 
 
 def test_initializer_that_raises(opening, capfd):

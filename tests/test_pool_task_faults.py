@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import assert_serves, opened
+from pool_shapes import BIG, assert_serves, opened
 
 from procession.pool import MaybeEncodingError, RemoteTraceback
 
@@ -134,7 +133,7 @@ def test_endless_generator(survivor):
     assert [next(results) for _ in range(10)] == [x * x for x in range(10)]
 
 
-@pytest.mark.skipif("PROCESSION_BIG_TESTS" not in os.environ, reason="takes 10 GB of memory")
+@pytest.mark.skipif(not BIG, reason="takes 10 GB of memory")
 def test_result_of_three_gigabytes():
     size = 3 << 30
     with opened("Pool", "fork") as pool:

@@ -8,7 +8,7 @@ import time
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import assert_serves
+from pool_shapes import BIG, assert_serves
 
 import procession
 
@@ -97,8 +97,8 @@ def test_out_of_memory(survivor):
 
 
 def test_all_killed_at_once(opening):
-    """A hundred times; fewer where a new worker is a new interpreter."""
-    rounds = 10 if opening.method == "spawn" else 100
+    """A hundred times; fewer where a new worker is a new interpreter, without PROCESSION_BIG_TESTS."""
+    rounds = 100 if BIG or opening.method != "spawn" else 10
     with opening() as pool:
         for _ in range(rounds):
             assert pool.map(tasks.square, [1, 2, 3]) == [1, 4, 9]
