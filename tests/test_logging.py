@@ -173,3 +173,49 @@ def test_levels_and_helpers(caplog):
     assert [record.levelno for record in caplog.records] == [5, 10, 20, 25, 30]
     assert {record.getMessage() for record in caplog.records} == {"3 things"}
     assert {record.funcName for record in caplog.records} == {"test_levels_and_helpers"}
+
+
+IMPORTED_MEANWHILE = """
+import importlib.machinery, sys, threading
+import procession
+from procession import util
+
+begun, go_on = threading.Event(), threading.Event()
+
+class Slow:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "logging":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (begun.set(), go_on.wait(), execute(module))
+        return spec
+
+def load():
+    import logging
+
+flush = util._flush_std_streams
+
+def begin():
+    util._flush_std_streams = flush
+    assert "logging" not in sys.modules
+    threading.Thread(target=load).start()
+    begun.wait()
+    flush()
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, Slow)
+    util._flush_std_streams = begin  # the last that the parent does before it forks
+    child = procession.get_context("fork").Process(target=print, args=("the child ran",))
+    child.start()
+    child.join(30)
+    print(child.exitcode)
+    go_on.set()
+    child.kill()
+"""
+
+
+def test_a_child_forked_while_logging_is_imported_does_not_wait_for_it(run_program):
+    done = run_program(IMPORTED_MEANWHILE)
+    assert (done.stdout, done.returncode) == ("the child ran\n0\n", 0), done.stderr

@@ -5,6 +5,7 @@ Loaded only where the standard library's `multiprocessing` is loaded beside proc
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -16,6 +17,9 @@ __all__: list[str] = []
 def set_spawning_popen(popen: Any) -> None:
     """Let the standard library's objects know what process they are pickled for; None: for none any more."""
     sys.modules["multiprocessing.context"].set_spawning_popen(popen)
-    theirs = sys.modules.get("multiprocessing.connection")
-    if theirs is not None and theirs.Connection not in reduction.ForkingPickler._extra_reducers:
+    if "multiprocessing.connection" not in sys.modules:
+        return
+    # Another thread may be importing it just now: this waits until it is there as a whole.
+    theirs = importlib.import_module("multiprocessing.connection")
+    if theirs.Connection not in reduction.ForkingPickler._extra_reducers:
         reduction.register(theirs.Connection, theirs.reduce_connection)

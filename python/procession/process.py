@@ -305,7 +305,6 @@ class BaseProcess:
         # A pool's worker may have children, daemonic though it is; but they end with it.
         if self.daemon or self._die_with_parent or self._config.get("nests"):
             _leave_with_parent(self._parent_pid)
-        util._name_log_records()
         try:
             self._after_fork()
         finally:

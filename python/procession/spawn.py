@@ -130,6 +130,7 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
         return 1
     finally:
         del current._inheriting
+    util._name_log_records()
     return self._bootstrap(parent_sentinel)
 
 

@@ -98,7 +98,10 @@ def get_logger() -> Any:
 
 
 def _name_log_records() -> None:
-    """Have the records of all loggers name this family's processes, if the program logs at all."""
+    """Have the records of all loggers name this family's processes, if the program logs at all.
+
+    Not in a child of fork, which has what its parent had: one of its parent's other threads may have been importing `logging`, which nobody completes.
+    """
     if "logging" in sys.modules:
         from . import _logging
 

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import procession
@@ -26,8 +27,14 @@ def produce(
 ) -> None:
     """Or consume, in the upper places: what a producer's number is, every byte of its message follows from."""
     if place >= PRODUCERS:
+        share = len(put) // PRODUCERS
         while True:
-            number, check, body = queue.get()
+            try:
+                number, check, body = queue.get(timeout=1)
+            except Empty:
+                # It is nobody's fault once all numbers are used up.
+                beats[place] += list(next_number) == [share, 2 * share, 3 * share]
+                continue
             if zlib.crc32(body) != check or body[:1] != bytes([number % 251]):
                 torn[0] += 1
             got[number] += 1
