@@ -18,7 +18,8 @@ import time
 
 WORKERS = 2
 LIBRARIES = ("multiprocessing", "procession")
-ARRAYS = "arrays of 8 MB, there and back"
+ARRAYS = "8 MB arrays, there and back"
+BETWEEN = "apply between cores"
 
 
 def trivial(x):
@@ -53,6 +54,33 @@ def calls(pool, count=10_000):
         "apply_async each, then get": statistics.median(rates),
         "  processor time of the caller": statistics.median(costs),
     }
+
+
+def round_trips(pool, name, count=4_000):
+    """One task each, from the call to its result: microseconds."""
+    trips = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        pool.apply(trivial, (1,))
+        trips.append(time.perf_counter() - begin)
+    trips.sort()
+    median, p99 = (trips[count * part // 100] * 1e6 for part in (50, 99))
+    return {f"{name}, median": median, f"{name}, p99": p99, f"{name}, p99 of median": p99 / median}
+
+
+def between_cores(context):
+    """The same with all workers on another core than the caller; nothing where there is but one core."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        return {}
+    mine, theirs, *_ = sorted(cores)
+    with context.Pool(WORKERS, os.sched_setaffinity, (0, {theirs})) as pool:
+        os.sched_setaffinity(0, {mine})
+        try:
+            round_trips(pool, "", 1_000)
+            return round_trips(pool, BETWEEN)
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 def skewed(pool, order):
@@ -129,16 +157,10 @@ def measure(library, method):
             results[ARRAYS] = arrays(pool)
         except ImportError:
             pass
-        trips = []
-        for _ in range(2_000):
-            begin = time.perf_counter()
-            pool.apply(trivial, (1,))
-            trips.append(time.perf_counter() - begin)
-        trips.sort()
-        results["apply, median"] = trips[len(trips) // 2] * 1e6
-        results["apply, p99"] = trips[len(trips) * 99 // 100] * 1e6
+        results.update(round_trips(pool, "apply"))
         results["skewed up, of ideal"] = skewed(pool, "up")
         results["skewed down, of ideal"] = skewed(pool, "down")
+    results.update(between_cores(context))
     results["Pool(2) to its first result"] = statistics.median(first[1:]) * 1e3
     return results
 
@@ -152,7 +174,8 @@ TARGETS = {
     "map, default, 1,000,000": (1, None),
     "map, default, 1,000": (1, None),
     ARRAYS: (5, None),
-    "apply, median": (10, None),
+    f"{BETWEEN}, median": (10, None),
+    f"{BETWEEN}, p99 of median": (None, 5),
     "skewed up, of ideal": (None, 1.08),
     "skewed down, of ideal": (None, 1.08),
 }
@@ -160,6 +183,8 @@ UNITS = {
     "  processor time of the caller": "us",
     "apply, median": "us",
     "apply, p99": "us",
+    f"{BETWEEN}, median": "us",
+    f"{BETWEEN}, p99": "us",
     "Pool(2) to its first result": "ms",
 }
 
@@ -185,7 +210,7 @@ def main():
         theirs, ours = (
             statistics.median(one[name] for one in figures[library]) for library in LIBRARIES
         )
-        unit = UNITS.get(name, "" if "ideal" in name else "/s")
+        unit = UNITS.get(name, "" if " of " in name else "/s")
         ratio = ours / theirs if unit == "/s" else theirs / ours
         times, at_most = TARGETS.get(name, (None, None))
         target = f"{times}x" if times else f"<= {at_most}" if at_most else ""

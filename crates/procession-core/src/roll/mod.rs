@@ -16,7 +16,7 @@ pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks};
 pub use table::{check_room, describe, me, members, set_name, Member, State};
 pub(crate) use table::{fork_born_between, open, set_parent};
-pub(crate) use waits::{announce, announce_low, Spinning};
+pub(crate) use waits::{announce, announce_low, cores, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
 /// Never zero, always below 2^31: a claim word has a bit to spare.

@@ -4,7 +4,7 @@ use super::death;
 use super::entry::{Entry, Life, Stage};
 use super::{fork, Owner};
 use crate::arena::{Arena, Handle};
-use crate::sys::proc;
+use crate::sys::{limits, proc};
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::OnceLock;
@@ -31,6 +31,8 @@ enum Word {
     Next,
     /// How many threads of the family are spinning: a hint.
     Spinners,
+    /// The most cores that any process of the family was free to use: a hint.
+    Cores,
 }
 
 /// The table of this process's family, once [`open`]ed.
@@ -110,6 +112,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
     let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
     match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
+            super::cores(limits::usable_cores());
             if before != 0 && table().is_some_and(|table| table.size() > before) {
                 // There was no room: the next one shall find some.
                 death::sweep();
@@ -254,6 +257,10 @@ impl Table {
 
     pub(super) fn spinners(&self) -> &AtomicU64 {
         self.word(Word::Spinners)
+    }
+
+    pub(super) fn cores(&self) -> &AtomicU64 {
+        self.word(Word::Cores)
     }
 
     fn size(&self) -> usize {

@@ -112,6 +112,12 @@ impl Spinning {
     }
 }
 
+/// The most cores that any process of the family could use so far, as they said here; `own` is what this one can use now.
+pub(crate) fn cores(own: u32) -> u32 {
+    let most = table::table().map_or(0, |table| table.cores().fetch_max(own.into(), Ordering::Relaxed));
+    own.max(u32::try_from(most).unwrap_or(u32::MAX))
+}
+
 impl Drop for Spinning {
     fn drop(&mut self) {
         if let Some((table, entry)) = self.0 {

@@ -2,6 +2,7 @@
 
 use super::primitive::{spin_loop, AtomicU32, Ordering};
 use crate::roll;
+use crate::sys::limits;
 use std::time::{Duration, Instant};
 
 /// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
@@ -61,7 +62,8 @@ impl Spin {
     }
 }
 
-/// How many cores this process may use, asked of the kernel now and then.
+/// How many cores this process and its partners may use, asked of the kernel now and then. Whoever is bound to one core has partners on
+/// others, if anybody of the family ever had more: whether spinning pays then is soon learned.
 fn usable_cores() -> u32 {
     static CORES: AtomicU32 = AtomicU32::new(0);
     static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -70,7 +72,10 @@ fn usable_cores() -> u32 {
     if known != 0 && calls % ASK_CORES != 0 {
         return known;
     }
-    let cores = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
-    CORES.store(cores.max(1), Ordering::Relaxed);
+    let cores = match limits::usable_cores() {
+        1 => roll::cores(1),
+        own => own,
+    };
+    CORES.store(cores, Ordering::Relaxed);
     cores
 }

@@ -66,13 +66,14 @@ impl Purpose {
     }
 }
 
-/// The first slice of a wait whose caller has to act upon signals.
-const FIRST_SLICE: Duration = Duration::from_millis(2);
+/// The first slice of a wait whose caller has to act upon signals. Longer than the scheduler's tick (4 ms at 250 Hz): a sleep that ended before
+/// the next tick would have the timer set anew, which makes a round trip on one core half as long again.
+pub(super) const FIRST_SLICE: Duration = Duration::from_millis(20);
 
 /// A wait for a caller who has to act upon signals, from its beginning to its end, however often it is begun again between.
 ///
 /// A signal that comes just before the kernel puts us to sleep does not keep it from doing that. So here every wait ends with
-/// [`WaitError::Interrupted`] after each slice, too, and is to be begun again; and no slice is longer than the wait has already lasted (or 2 ms),
+/// [`WaitError::Interrupted`] after each slice, too, and is to be begun again; and no slice is longer than the wait has already lasted (or 20 ms),
 /// so that the handlers run no later than after twice the time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interruptible {

@@ -1,4 +1,4 @@
-//! How much memory there is still to be had: the machine's, and what control groups leave of it.
+//! How many cores this process may use; how much memory there is still to be had: the machine's, and what control groups leave of it.
 //!
 //! Pages of the arena are charged to a control group; beyond its limit the kernel does not refuse, it kills. So look before committing.
 
@@ -6,6 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// Where control groups are mounted, by convention.
 const MOUNT: &str = "/sys/fs/cgroup";
+
+/// How many cores this process may use, at least one.
+pub(crate) fn usable_cores() -> u32 {
+    rustix::thread::sched_getaffinity(None)
+        .map_or(1, |set| set.count())
+        .max(1)
+}
 
 /// Bytes that can still be committed; `None` when the system does not say.
 pub(crate) fn available() -> Option<u64> {
