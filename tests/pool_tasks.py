@@ -121,6 +121,25 @@ def return_what_kills(_=None):
     return [bytes(1 << 20), KillsWhoPicklesIt()]
 
 
+#: What a result does to who unpickles it.
+when_loaded = []
+
+
+class TellsWhoLoadsIt:
+    def __reduce__(self):
+        return _tell, ()
+
+
+def _tell():
+    for function in when_loaded:
+        function()
+    return "loaded"
+
+
+def return_what_tells(_=None):
+    return TellsWhoLoadsIt()
+
+
 def return_much(size):
     return bytes(size)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 
 import pool_tasks as tasks
 import pytest
@@ -51,6 +52,39 @@ def test_result_that_cannot_be_unpickled(survivor):
     with pytest.raises(MaybeEncodingError, match="not here") as caught:
         survivor.call(tasks.return_unloadable)(20)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("kind", ["call", "map"])
+def test_result_whose_unpickling_asks_for_it(survivor, monkeypatch, kind):
+    """It would wait for itself; others wait for it."""
+    outcomes = []
+
+    def ask(timeout):
+        try:
+            outcomes.append(get(timeout))
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+
+    def ask_everywhere():
+        ask(0.01)
+        impatient = threading.Thread(target=ask, args=(0.01,))
+        impatient.start()
+        impatient.join()
+        patient.start()
+
+    patient = threading.Thread(target=ask, args=(30,))
+    monkeypatch.setattr(tasks, "when_loaded", [ask_everywhere])
+    of_pool = hasattr(survivor.face, "apply_async")
+    if kind == "call":
+        get = survivor.call(tasks.return_what_tells)
+    elif of_pool:
+        get = survivor.face.map_async(tasks.return_what_tells, [None]).get
+    else:
+        pytest.skip("an executor's maps have no result of their own")
+    value = "loaded" if kind == "call" else ["loaded"]
+    assert get(30) == value
+    patient.join(30)
+    assert outcomes == ["RuntimeError" if of_pool else "TimeoutError", "TimeoutError", value]
 
 
 @pytest.mark.parametrize(

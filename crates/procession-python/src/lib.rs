@@ -7,6 +7,7 @@ mod fast;
 mod payload;
 mod pool;
 mod pool_job;
+mod pool_outcome;
 mod pool_stream;
 mod pool_worker;
 mod process;

@@ -24,17 +24,17 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use crate::pool::{catchable, helper, lock};
+use crate::pool_outcome::Outcome;
 use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Cutter, Death, Function, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How the outcomes of a job's tasks are asked for.
@@ -58,7 +58,7 @@ pub struct PoolJob {
     mode: Option<Mode>,
     shape: Shape,
     /// What became of it, once somebody asked.
-    outcome: Mutex<Option<(bool, Py<PyAny>)>>,
+    outcome: Outcome,
     /// Errors of tasks that never came to be.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
@@ -74,10 +74,8 @@ impl PoolJob {
     /// An error knows the frames it came through, and these know the job.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.func)?;
-        // Who holds one of these is at work on it just now: not garbage.
-        if let Ok(outcome) = self.outcome.try_lock() {
-            visit.call(outcome.as_ref().map(|(_, value)| value))?;
-        }
+        self.outcome.traverse(&visit)?;
+        // Who holds the lock is at work on it just now: not garbage.
         if let Ok(refused) = self.refused.try_lock() {
             for error in refused.values() {
                 visit.call(error)?;
@@ -89,8 +87,7 @@ impl PoolJob {
     fn __clear__(&self) {
         let refused = std::mem::take(&mut *lock(&self.refused));
         drop(refused);
-        let outcome = lock(&self.outcome).take();
-        drop(outcome);
+        self.outcome.clear();
     }
 
     #[getter]
@@ -162,24 +159,15 @@ impl PoolJob {
 
     #[pyo3(signature = (timeout=None))]
     fn outcome<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        let deadline = deadline(timeout);
         // Most often it is there, and the interpreter need not be let go.
-        if !self.job.is_complete() && !self.wait(py, timeout)? {
+        if !self.job.is_complete() && wait(py, || self.job.wait(deadline))?.is_none() {
             return Ok(None);
         }
-        let mut outcome = self
-            .outcome
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((success, value)) = &*outcome {
-            return Ok(Some((*success, value.bind(py).clone())));
-        }
-        let (success, value) = if self.shape == Shape::Call {
-            self.open_ended(py, 0)?
-        } else {
-            self.gather(py)?
-        };
-        *outcome = Some((success, value.clone().unbind()));
-        Ok(Some((success, value)))
+        self.outcome.get_or_open(py, deadline, || match self.shape {
+            Shape::Call => self.open_ended(py, 0),
+            _ => self.gather(py),
+        })
     }
 
     #[pyo3(signature = (timeout=None))]
@@ -222,7 +210,7 @@ impl PoolJob {
             func,
             mode,
             shape,
-            outcome: Mutex::default(),
+            outcome: Outcome::default(),
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
             sizes: Mutex::default(),
@@ -334,10 +322,13 @@ impl PoolJob {
             Item::Lost(Loss::Died(death)) => describe(func, mode, number, None, *death)?,
             Item::Lost(Loss::TimedOut(after, death)) => describe(func, mode, number, Some(after), *death)?,
             Item::Lost(Loss::Cancelled) => helper(py, "_cancelled")?.call1((func, number))?,
-            Item::Lost(Loss::Refused) => match lock(&self.refused).remove(&number) {
-                Some(error) => error.into_bound(py),
-                None => helper(py, "_already_taken")?.call0()?,
-            },
+            Item::Lost(Loss::Refused) => {
+                let error = lock(&self.refused).remove(&number);
+                match error {
+                    Some(error) => error.into_bound(py),
+                    None => helper(py, "_already_taken")?.call0()?,
+                }
+            }
             Item::Lost(Loss::Stopped) => {
                 let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
                 match error {
