@@ -32,8 +32,10 @@ TERMINATE = "TERMINATE"
 
 #: Seconds a worker has to end after SIGTERM, before SIGKILL.
 _GRACE = 1.0
-#: Workers killed by a signal in a row, none of them ready, before a pool counts as broken.
-_KILLED_LIMIT = 20
+#: A pool none of whose workers becomes ready counts as broken when so many in a row, or as many as it has, failed in their initializer,
+_FAULTS = 3
+#: or so many for each that it has were killed before they came to it.
+_FAILURES = 20
 #: Seconds before workers are replaced again when the last ones did not become ready.
 _PAUSE = 0.5
 
@@ -67,8 +69,9 @@ class Crew:
         #: Workers that were told to end, and when they are killed.
         self._ending: dict[Any, float] = {}
         self._state = RUN
-        #: Workers in a row that ended before they were ready.
-        self._failures = 0
+        #: Workers in a row that ended before they were ready, those of them that did so on their own, and the last: exit code and error.
+        self._failures = self._faults = 0
+        self._last_failure: tuple[int, BaseException | None] = (0, None)
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
 
@@ -144,7 +147,6 @@ class Crew:
                 self.repopulate()
             except Exception as error:
                 util.warn("cannot start a worker: %r", error)
-                self._failures += 1
                 if not self.workers:
                     self._break(f"a pool's worker cannot be started: {error!r}", error)
                     return None
@@ -175,7 +177,7 @@ class Crew:
             self._ending.pop(process, None)
             place, exitcode = process._place, process.exitcode
             killed = exitcode == -signal.SIGKILL and self._out_of_memory is not None
-            ready, error = self.core.bury(
+            begun, ready, error = self.core.bury(
                 place,
                 process.pid,
                 exitcode,
@@ -183,20 +185,24 @@ class Crew:
                 self._stacks.take(place),
             )
             util.debug("cleaned up worker %s", process.name)
-            self._failures = 0 if ready else self._failures + 1
-            if not ready:
-                self._last_failure = (process.exitcode, error)
+            if ready:
+                self._failures = self._faults = 0
+            else:
+                self._failures += 1
+                self._faults += exitcode >= 0 or (begun and self._arguments[0] is not None)
+                self._last_failure = (exitcode, error)
 
     def _may_go_on(self) -> bool:
         """Whether to replace workers although the last ones did not become ready. Breaks the pool when that is hopeless."""
-        exitcode, error = self._last_failure
-        limit = 2 * self._size + 1 if error is not None or exitcode >= 0 else _KILLED_LIMIT
-        if self._failures < limit:
+        faults, failures = max(_FAULTS, self._size), _FAILURES * self._size
+        if self._faults < faults and self._failures < failures:
             return True
         if any(self.core.is_ready(process._place) for process in self.workers):
             # The others can work: leave it at them for a while.
-            self._failures = limit - 1
+            self._faults = min(self._faults, faults - 1)
+            self._failures = min(self._failures, failures - 1)
             return False
+        exitcode, error = self._last_failure
         if error is not None:
             text = f"the pool's workers cannot start: the initializer raised {error!r}"
         else:

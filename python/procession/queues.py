@@ -110,5 +110,6 @@ class SimpleQueue(_procession.Queue, _Parts):
     get = _procession.Queue._simple_get  # type: ignore[assignment]
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
+
 if (_install := sys.modules.get(f"{__package__}._install")) is not None:
     _install.amend(__name__)

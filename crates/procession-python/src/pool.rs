@@ -10,8 +10,8 @@
 //!     def is_ready(self, place: int) -> bool: ...
 //!     def is_busy(self, place: int) -> bool: ...
 //!     def dismiss(self, place: int) -> None: ...      # it leaves after its task
-//!     def bury(self, place: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, BaseException | None]: ...
-//!         # the process of the worker in that place has ended: whether it had been ready, and why it could not
+//!     def bury(self, place: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, bool, BaseException | None]: ...
+//!         # the process of the worker in that place has ended: whether its initializer had begun, whether it had been ready, and why not
 //!     def overdue(self) -> tuple[list[int], float | None]: ...    # places of workers to be stopped; when to ask again
 //!     def stats(self) -> tuple: ...                   # done, queued, running, [(place, running, tasks, busy, idle, received, sent)]
 //!     # timeout: seconds for each task (in chunks: item), then its worker is stopped; retries: when its worker dies
@@ -137,7 +137,7 @@ impl PoolCore {
         exitcode: i32,
         out_of_memory: bool,
         stack: Option<String>,
-    ) -> PyResult<(bool, Option<Py<PyAny>>)> {
+    ) -> PyResult<(bool, bool, Option<Py<PyAny>>)> {
         let death = Death {
             pid,
             exitcode,
@@ -146,9 +146,9 @@ impl PoolCore {
             arguments: None,
         };
         Ok(match self.pool.bury(place, death).map_err(raise)? {
-            Remains::Worked { .. } => (true, None),
-            Remains::Unready => (false, None),
-            Remains::Failed(why) => (false, Some(rebuild(py, why)?.unbind())),
+            Remains::Worked { .. } => (true, true, None),
+            Remains::Unready { begun } => (begun, false, None),
+            Remains::Failed(why) => (true, false, Some(rebuild(py, why)?.unbind())),
         })
     }
 

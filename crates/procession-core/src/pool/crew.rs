@@ -34,7 +34,10 @@ pub struct Death {
 #[derive(Debug)]
 pub enum Remains {
     /// It had not said that it was ready.
-    Unready,
+    Unready {
+        /// Whether it had taken its place, and so was about to be initialised.
+        begun: bool,
+    },
     /// It could not start, and said why.
     Failed(Incoming),
     /// It worked; the task it was at, if any, is lost now, or will be tried again.
@@ -233,12 +236,13 @@ impl Inner {
         };
         let slot = self.view.slot(place)?;
         let state = slot.load().filter(|state| state.generation == generation);
-        let remains = match state.map(|state| state.status) {
-            Some(Status::Failed) => slot.envelope.open().map_or(Remains::Unready, Remains::Failed),
-            Some(Status::Ready) => Remains::Worked { lost: false },
-            _ => Remains::Unready,
-        };
         let owner = state.and_then(|state| Owner::from_bits(state.owner));
+        let unready = Remains::Unready { begun: owner.is_some() };
+        let remains = match state.map(|state| state.status) {
+            Some(Status::Failed) => slot.envelope.open().map_or(unready, Remains::Failed),
+            Some(Status::Ready) => Remains::Worked { lost: false },
+            _ => unready,
+        };
         let mut lost = false;
         let hand = book.crew.remove(&place).unwrap_or_default();
         if let Some(owner) = owner {

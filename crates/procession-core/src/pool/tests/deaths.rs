@@ -151,7 +151,9 @@ fn a_worker_says_why_it_cannot_start() {
     let (_, remains) = bury(&pool, &failing);
     assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
     let silent = fork(&pool, |_, _| ());
-    assert!(matches!(bury(&pool, &silent).1, Remains::Unready));
+    assert!(matches!(bury(&pool, &silent).1, Remains::Unready { begun: false }));
+    let cut_short = fork(&pool, |pool, place| drop(Worker::attach(pool.handle(), place).unwrap()));
+    assert!(matches!(bury(&pool, &cut_short).1, Remains::Unready { begun: true }));
 }
 
 #[test]
