@@ -50,7 +50,7 @@ killer:          ## a process killed after every instruction of every engine ope
 	$(CARGO) run --release --quiet -p procession-killer -- $(KILLER_ARGS)
 
 storm: setup     ## minutes of processes killed at random: queues, locks, pools, executors, managers, forks; STORM_ARGS="--seed 2 locks"
-	PROCESSION_STORMS=14 $(CARGO) test --release --quiet -p procession-core --test queue storm
+	PROCESSION_STORMS=14 $(CARGO) test --release --quiet -p procession-core --test queue_storm
 	$(PY) -m tests.storm $(STORM_ARGS)
 
 soak: setup      ## half an hour of all storms at once: what is used at the end is what was used after a minute; SOAK_ARGS="--seconds 60"

@@ -261,3 +261,65 @@ def test_named_segments_and_temporary_folders_go(family):
     time.sleep(1000)
 """
     expect_nothing(family, text, processes=1)
+
+
+def test_the_errand_of_a_child_that_never_came_is_given_back(run_program, tmp_path):
+    text = """
+import os, select, signal, sys, time
+import procession
+from procession import _procession
+
+def start(pids):
+    ctx = procession.get_context("spawn")
+    ctx.set_executable(sys.argv[1])
+    child = ctx.Process(target=print, args=(bytes(100_000),))
+    child.start()
+    pids.put(child.pid)
+    time.sleep(1000)
+
+def parent():
+    child = procession.get_context("fork").Process(target=start, args=(pids,))
+    child.start()
+    return child, pids.get()
+
+pids = procession.Queue()
+pids.put(0)
+pids.get()
+before = _procession.census()
+child, grandchild = parent()
+pidfd = os.pidfd_open(grandchild)
+child.kill()
+child.join()
+assert _procession.census()["transit"] > before["transit"], "the grandchild may yet come"
+os.kill(grandchild, signal.SIGKILL)
+select.select([pidfd], [], [])
+assert _procession.census() == before, (_procession.census(), before)
+print("done")
+"""
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
+    sleeper.chmod(0o755)
+    done = run_program(text, str(sleeper))
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_whose_parent_is_killed_right_after_the_start_does_its_work(run_program, method):
+    text = """
+import os, signal, sys
+import procession
+
+def start(method, queue):
+    procession.get_context(method).Process(target=queue.put, args=("worked",)).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    for _ in range(3):
+        queue = procession.Queue()
+        child = procession.get_context("fork").Process(target=start, args=(sys.argv[1], queue))
+        child.start()
+        child.join()
+        print(child.exitcode, queue.get(timeout=60))
+"""
+    done = run_program(text, method)
+    assert done.stdout == "-9 worked\n" * 3, done.stderr

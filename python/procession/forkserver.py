@@ -131,6 +131,7 @@ class ForkServer:
         call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={self._settings.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
         server = spawn_exec(command[0], command, [arena, server_fd])
+        self._settings.address(server.pid)
         self._started = (server, os.getpid())
         return server
 

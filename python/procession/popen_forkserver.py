@@ -40,4 +40,6 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> Child:
         self._errand = spawn.Errand(self, process_obj)
-        return forkserver._forkserver.request(self._errand.token, self._fds)
+        child = forkserver._forkserver.request(self._errand.token, self._fds)
+        self._errand.address(child.pid)
+        return child

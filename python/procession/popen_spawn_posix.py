@@ -53,4 +53,6 @@ class Popen(popen_fork.Popen):
             call["zygote_fd"], call["zygote_pid"] = zygote
             passed.append(zygote[0])
         command = spawn.get_command_line(**call)
-        return spawn_exec(command[0], command, passed)
+        child = spawn_exec(command[0], command, passed)
+        self._errand.address(child.pid)
+        return child

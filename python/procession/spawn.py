@@ -149,6 +149,11 @@ class Errand:
             set_spawning_popen(None)
         self.token: int = self._all.token
 
+    def address(self, pid: int) -> None:
+        """Have the errand outlive this process: it is now the child's, which is process `pid`."""
+        self._all.address(pid)
+        self._process.address(pid)
+
 
 class MainNotGuarded(RuntimeError):
     """The main module starts processes when it is merely imported."""

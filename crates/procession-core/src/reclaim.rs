@@ -138,13 +138,11 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
                     if cells::is_segment(&cell) {
                         crate::channel::settle(cell.index, word.generation, owner);
                     } else {
-                        if note_of(&cell).kind == Kind::Parcel as u8 {
-                            destroy(Kind::Parcel as u8, cell.ptr, cell.size as usize);
-                        }
-                        give_back(arena, &Place::Cell(cell), word, now, me);
+                        give_back_cell(arena, cell, word, now, me);
                     }
                 }
                 State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
+                State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
                     if still_pinned(note.birth, upto, now) {
@@ -183,6 +181,26 @@ fn is_gone(arena: &Arena, owner: Owner, dead: Option<Owner>) -> bool {
 
 fn give_back(arena: &Arena, place: &Place, word: Word, now: u64, me: Owner) {
     arena.give_back(place, word, place.birth(now), me);
+}
+
+/// A block that somebody owned alone, with what is in it.
+fn give_back_cell(arena: &Arena, cell: Cell, word: Word, now: u64, me: Owner) {
+    if note_of(&cell).kind == Kind::Parcel as u8 {
+        destroy(Kind::Parcel as u8, cell.ptr, cell.size as usize);
+    }
+    give_back(arena, &Place::Cell(cell), word, now, me);
+}
+
+/// A block that waits for a process that died.
+fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
+    let owned = word.with(State::Owned(me));
+    // DEATH: from here on it is ours, and given back as such.
+    let taken = cell
+        .word
+        .compare_exchange(word.encode(), owned.encode(), AcqRel, Relaxed);
+    if taken.is_ok() {
+        give_back_cell(arena, *cell, owned, now, me);
+    }
 }
 
 fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {

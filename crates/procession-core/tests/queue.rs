@@ -1,11 +1,13 @@
-//! The queue from outside: order, bounds, growth, many processes, and what is left when some of them are killed.
+//! The queue from outside: order, bounds, growth, many processes.
 
-use procession_core::arena::{census, Ref};
-use procession_core::channel::{Incoming, Message, Outgoing, Parcel, Pipe, Queue};
-use procession_core::{family, roll, Deadline, WaitError};
+mod common;
+
+use common::{child, wait};
+use procession_core::arena::Ref;
+use procession_core::channel::{Incoming, Message, Outgoing, Pipe, Queue};
+use procession_core::{Deadline, WaitError};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 fn body(bytes: &[u8]) -> Outgoing<'_> {
@@ -29,33 +31,6 @@ fn get(queue: &Queue) -> u64 {
 
 fn timed_out<T>(result: &Result<T, WaitError>) -> bool {
     matches!(result, Err(WaitError::TimedOut))
-}
-
-/// Run `work` in a child of fork, which exits with 0 if it did not panic.
-fn child(work: impl FnOnce()) -> i32 {
-    family().unwrap().me();
-    // SAFETY: the child runs only `work` and leaves by `_exit`.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0);
-    if pid == 0 {
-        let fine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
-        // SAFETY: always sound.
-        unsafe { libc::_exit(i32::from(!fine)) };
-    }
-    pid
-}
-
-fn wait(pid: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for the status.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    status
-}
-
-fn kill(pid: i32) {
-    // SAFETY: always sound; the pid is that of a child not waited for yet.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
-    wait(pid);
 }
 
 #[test]
@@ -298,53 +273,6 @@ fn what_a_child_put_outlives_it() {
 }
 
 #[test]
-fn a_parcel_is_had_once() {
-    let parcel = Parcel::pack(body(b"what to do")).unwrap();
-    let token = parcel.token();
-    let pid = child(|| assert_eq!(Parcel::take(token).unwrap().body(), b"what to do"));
-    assert_eq!(wait(pid), 0);
-    assert!(Parcel::take(token).is_err());
-    drop(parcel);
-
-    let parcel = Parcel::pack(body(&[1; 10_000])).unwrap();
-    let token = parcel.token();
-    drop(parcel);
-    assert!(Parcel::take(token).is_err());
-}
-
-#[test]
-fn a_parcel_goes_with_its_packer_until_somebody_knows_of_it() {
-    let what = Queue::create(0).unwrap();
-    let token = Queue::create(0).unwrap();
-    let out = Outgoing {
-        body: &[1; 1000],
-        buffers: &[&[2; 10_000]],
-        handles: &[what.handle()],
-    };
-    let packed = |tell: bool| {
-        let pid = child(|| {
-            let parcel = std::mem::ManuallyDrop::new(Parcel::pack(out).unwrap());
-            if tell {
-                put(&token, parcel.token());
-            }
-        });
-        assert_eq!(wait(pid), 0);
-        roll::sweep();
-    };
-    // The queue's segment, and the slabs, exist from now on.
-    put(&token, 0);
-    assert_eq!(get(&token), 0);
-    let before = census().unwrap();
-    packed(false);
-    assert_eq!(census().unwrap(), before);
-    packed(true);
-    let incoming = Parcel::take(get(&token)).unwrap();
-    assert_eq!(incoming.body(), [1; 1000]);
-    drop(incoming);
-    assert_eq!(census().unwrap(), before);
-}
-
-#[test]
 fn pipes_carry_frames_until_the_end_of_file() {
     let (a, b) = Pipe::pair().unwrap();
     assert!(!b.poll(Deadline::Now).unwrap());
@@ -366,146 +294,4 @@ fn pipes_carry_frames_until_the_end_of_file() {
     assert!(b.poll(Deadline::Now).unwrap());
     assert_eq!(b.recv().unwrap(), None);
     assert!(b.send(b"nobody there").is_err());
-}
-
-/// Memory that the processes of a storm write to directly, so that a killed one's last word is known.
-struct Board {
-    /// Messages whose `put` had returned, by producer.
-    put: [AtomicU64; PRODUCERS],
-    /// How often each message was got.
-    got: [[AtomicU32; MOST]; PRODUCERS],
-    torn: AtomicU32,
-}
-
-const PRODUCERS: usize = 40;
-const MOST: usize = 20_000;
-
-fn board() -> &'static Board {
-    // SAFETY: a fresh shared anonymous mapping of that size, never unmapped; zero is valid for atomics.
-    unsafe {
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let map = libc::mmap(std::ptr::null_mut(), size_of::<Board>(), prot, flags, -1, 0);
-        assert_ne!(map, libc::MAP_FAILED);
-        &*map.cast()
-    }
-}
-
-/// Small, large and out-of-band messages take turns; every byte depends on who and which.
-fn produce(queue: &Queue, board: &Board, producer: usize) {
-    for at in 0..MOST {
-        let mut bytes = [producer as u64, at as u64].map(u64::to_le_bytes).concat();
-        let fill = (producer * 7 + at) as u8;
-        bytes.resize(if at % 5 == 0 { 600 } else { 40 }, fill);
-        let buffer = vec![fill; 20_000];
-        let buffers: &[&[u8]] = if at % 7 == 0 { &[&buffer, &bytes] } else { &[] };
-        let out = Outgoing {
-            body: &bytes,
-            buffers,
-            handles: &[],
-        };
-        queue.send(out, Deadline::Never).unwrap();
-        board.put[producer].store(at as u64 + 1, SeqCst);
-    }
-}
-
-fn consume(board: &Board, mut incoming: Incoming) {
-    let word = |at: usize| u64::from_le_bytes(incoming.body()[at..at + 8].try_into().unwrap()) as usize;
-    let (producer, at) = (word(0), word(8));
-    let fill = (producer * 7 + at) as u8;
-    let whole = incoming.body()[16..].iter().all(|&byte| byte == fill);
-    let blocks = incoming.take_buffers();
-    let buffers = blocks.len() == if at % 7 == 0 { 2 } else { 0 };
-    let filled = blocks
-        .first()
-        .is_none_or(|block| block.as_slice().iter().all(|&byte| byte == fill));
-    if !(whole && buffers && filled) {
-        board.torn.fetch_add(1, SeqCst);
-    }
-    board.got[producer][at].fetch_add(1, SeqCst);
-}
-
-/// Kill producers and consumers at random while others go on.
-fn storm(maxsize: u64, seed: u64) {
-    let queue = Queue::create(maxsize).unwrap();
-    let board = board();
-    let mut random = seed;
-    let mut next = move |below: u64| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % below
-    };
-    let consumer = || {
-        child(|| loop {
-            consume(board, queue.get(Deadline::Never).unwrap());
-        })
-    };
-    let mut begun = 0..PRODUCERS;
-    let mut producer = || {
-        let number = begun.next().unwrap();
-        child(|| produce(&queue, board, number))
-    };
-    let mut producers = [producer(), producer(), producer()];
-    let mut consumers = [consumer(), consumer()];
-    let mut dead_consumers = 0;
-    for _ in 0..PRODUCERS - 3 {
-        // Not synchronisation: it only varies where the blow falls.
-        std::thread::sleep(Duration::from_micros(500 + next(3000)));
-        let victim = &mut producers[next(3) as usize];
-        kill(*victim);
-        *victim = producer();
-        let victim = &mut consumers[next(2) as usize];
-        kill(*victim);
-        *victim = consumer();
-        dead_consumers += 1;
-    }
-    for pid in producers.into_iter().chain(consumers) {
-        kill(pid);
-    }
-    dead_consumers += 2;
-    while let Ok(incoming) = queue.get(Deadline::Now) {
-        consume(board, incoming);
-    }
-    assert!(queue.is_empty().unwrap());
-    assert_eq!(queue.len().unwrap(), 0);
-    // The survivor can use it as ever.
-    put(&queue, 1);
-    assert_eq!(get(&queue), 1);
-
-    assert_eq!(board.torn.load(SeqCst), 0);
-    let mut lost = 0;
-    let mut put_in_all = 0;
-    for (put, got) in board.put.iter().zip(&board.got) {
-        let put = put.load(SeqCst) as usize;
-        put_in_all += put;
-        assert!(
-            got.iter().all(|times| times.load(SeqCst) <= 1),
-            "a message was got twice"
-        );
-        lost += got[..put].iter().filter(|times| times.load(SeqCst) == 0).count();
-        // The one put of which we do not know whether it was done.
-        assert!(got[(put + 1).min(MOST)..].iter().all(|times| times.load(SeqCst) == 0));
-    }
-    assert!(put_in_all > 100, "only {put_in_all} messages were put");
-    assert!(
-        lost <= dead_consumers,
-        "{lost} messages lost, {dead_consumers} consumers killed"
-    );
-}
-
-/// How many storms: each kills 79 processes. `make storm` asks for more than one.
-fn seeds() -> std::ops::RangeInclusive<u64> {
-    let asked = std::env::var("PROCESSION_STORMS").ok();
-    1..=asked.and_then(|text| text.parse().ok()).unwrap_or(1)
-}
-
-#[test]
-fn a_storm_of_kills_on_an_unbounded_queue() {
-    seeds().for_each(|seed| storm(0, seed));
-}
-
-#[test]
-fn a_storm_of_kills_on_a_bounded_queue() {
-    seeds().for_each(|seed| storm(4, seed + 1));
 }

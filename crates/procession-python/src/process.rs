@@ -29,7 +29,8 @@
 //!     @staticmethod
 //!     def from_bytes(data: bytes) -> Parcel: ...
 //!     token: int
-//!         # dropping an untaken Parcel gives it back: keep it until the child was started. Once the token was asked for it outlives this process
+//!         # dropping an untaken Parcel gives it back: keep it until the child was started
+//!     def address(self, pid: int) -> None: ...                     # the child exists: the parcel outlives this process now, not that one
 //! def take_parcel(token: int) -> object: ...
 //! def take_parcel_bytes(token: int) -> bytes: ...
 //!
@@ -272,6 +273,11 @@ impl Parcel {
     #[getter]
     fn token(&self) -> u64 {
         self.parcel.token()
+    }
+
+    /// The receiver is this process: from now on the parcel outlives us.
+    fn address(&self, pid: i32) {
+        self.parcel.address(pid);
     }
 }
 

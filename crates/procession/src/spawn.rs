@@ -183,6 +183,7 @@ fn send<A: Serialize>(
         })?,
         _ => ask(parcel.token(), &cargo.fds)?,
     };
+    parcel.address(child.pid());
     Ok((child, Some(parcel)))
 }
 

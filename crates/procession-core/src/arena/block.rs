@@ -5,7 +5,7 @@
 
 use super::holdings::epoch;
 use super::place::Place;
-use super::word::{State, Word, GENERATION, MAX_REFERENCES};
+use super::word::{Receiver, State, Word, GENERATION, MAX_REFERENCES};
 use super::{Arena, Handle, Kind};
 use crate::roll::Owner;
 use crate::{family, Error, Result};
@@ -144,12 +144,34 @@ impl Block {
     /// Hand the block to the message that holds its token: this process no longer owns it, and will not free it.
     /// A block that was inherited through fork is not this process's to send: its token stays stale.
     pub fn send(self) -> Token {
+        self.leave(State::Transit)
+    }
+
+    /// As [`send`](Self::send), to be given back when `receiver` dies and nobody has taken it.
+    pub(crate) fn send_to(self, receiver: Receiver) -> Token {
+        self.leave(State::Awaited(receiver))
+    }
+
+    /// Somebody else is to take what was sent with [`send_to`](Self::send_to), if nobody has yet.
+    pub(crate) fn redirect(token: Token, receiver: Receiver) {
+        if let Some((place, waiting)) = in_transit(token) {
+            // If it fails it was taken.
+            let _ = place.word().compare_exchange(
+                waiting.encode(),
+                waiting.with(State::Awaited(receiver)).encode(),
+                AcqRel,
+                Relaxed,
+            );
+        }
+    }
+
+    fn leave(self, state: State) -> Token {
         let token = self.token;
         if let Some((place, owned)) = self.place() {
             // SYNC: releases the content to whoever takes it.
             let _ = place
                 .word()
-                .compare_exchange(owned.encode(), owned.with(State::Transit).encode(), AcqRel, Relaxed);
+                .compare_exchange(owned.encode(), owned.with(state).encode(), AcqRel, Relaxed);
         }
         std::mem::forget(self);
         token
@@ -241,7 +263,8 @@ impl Block {
 fn in_transit(token: Token) -> Option<(Place, Word)> {
     let (place, generation) = Place::find(family().ok()?.arena(), token)?;
     let word = Word::decode(place.word().load(Acquire));
-    (word.state == State::Transit && word.generation == generation & GENERATION).then_some((place, word))
+    let is_sent = matches!(word.state, State::Transit | State::Awaited(_));
+    (is_sent && word.generation == generation & GENERATION).then_some((place, word))
 }
 
 impl Drop for Block {

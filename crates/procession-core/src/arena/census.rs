@@ -42,7 +42,7 @@ impl Census {
     fn count(&mut self, word: Word) {
         match word.state {
             State::Owned(_) => self.owned += 1,
-            State::Transit => self.transit += 1,
+            State::Transit | State::Awaited(_) => self.transit += 1,
             State::Object { refs, tag } => {
                 self.objects += 1;
                 self.refs += u64::from(refs);

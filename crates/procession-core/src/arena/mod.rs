@@ -14,6 +14,7 @@ mod lock;
 mod map;
 mod object;
 mod place;
+mod receiver;
 mod run;
 mod slab;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use layout::{Layout, Table};
 pub use map::Arena;
 pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
+pub(crate) use word::Receiver;
 
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {

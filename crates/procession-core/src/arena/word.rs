@@ -1,7 +1,7 @@
 //! The owner word: the one truth about a cell or a run.
 //!
 //! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the tag and the reference count (OBJECT),
-//! the birth number at the drop (LIMBO), or zero. All-zero is a free cell of generation 0.
+//! the birth number at the drop (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
 
 use crate::roll::Owner;
 
@@ -41,8 +41,32 @@ pub(crate) enum State {
     },
     /// The last reference is gone; this process is running the object's `destroy`.
     Dying(Owner),
+    /// As `Transit`, but only for as long as this process lives: it is the one who is to take it.
+    Awaited(Receiver),
     /// No state at all: the word was damaged.
     Damaged,
+}
+
+/// A process that may not be in the roll yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receiver {
+    pub(super) pid: u32,
+    /// Low bits of its start time.
+    pub(super) start: u32,
+}
+
+impl Receiver {
+    const START_BITS: u32 = 15;
+    pub(super) const START: u64 = (1 << Self::START_BITS) - 1;
+    const PID: u64 = DETAIL >> Self::START_BITS;
+
+    /// As many bits as the word has room for.
+    pub(super) fn new(pid: u64, start: u64) -> Self {
+        Self {
+            pid: (pid & Self::PID) as u32,
+            start: (start & Self::START) as u32,
+        }
+    }
 }
 
 /// A decoded owner word.
@@ -66,6 +90,7 @@ impl Word {
             },
             (4, _) => State::Limbo { upto: detail as u32 },
             (5, Some(owner)) => State::Dying(owner),
+            (6, _) => State::Awaited(Receiver::new(detail >> Receiver::START_BITS, detail)),
             _ => State::Damaged,
         };
         Self {
@@ -82,6 +107,7 @@ impl Word {
             State::Object { tag, refs } => (3, u64::from(tag) << REFS_BITS | u64::from(refs)),
             State::Limbo { upto } => (4, u64::from(upto)),
             State::Dying(owner) => (5, u64::from(owner.to_bits())),
+            State::Awaited(Receiver { pid, start }) => (6, u64::from(pid) << Receiver::START_BITS | u64::from(start)),
             State::Damaged => (7, 0),
         };
         u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
@@ -161,6 +187,7 @@ mod tests {
             State::Object { tag: 0, refs: 0 },
             State::Limbo { upto: u32::MAX },
             State::Dying(owner()),
+            State::Awaited(Receiver::new(u64::MAX, u64::MAX)),
         ];
         for state in states {
             for generation in [0, 1, GENERATION] {

@@ -1,15 +1,15 @@
 //! A parcel: one message for one receiver, known by a number.
 
 use super::{Envelope, Incoming, Message, Outgoing};
-use crate::arena::{Block, Kind, Object, Token};
+use crate::arena::{Block, Kind, Object, Receiver, Token};
 use crate::Result;
 use std::sync::{Mutex, PoisonError};
 
 /// A message that waits in the arena until the one who knows its token takes it. Discarded on drop if nobody took it
 /// (not in a child of fork, which does not own it).
 ///
-/// It is a block that holds an envelope. The packer's until somebody is told the token, it is in transit then: whoever takes it out of transit
-/// has the message, so it is had once.
+/// It is a block that holds an envelope. The packer's until somebody is told the token; then it waits for whoever takes it, so it is had once. It is given
+/// back when the process it waits for dies: that is the packer, until it says who the receiver is.
 #[derive(Debug)]
 pub struct Parcel {
     token: Token,
@@ -48,13 +48,19 @@ impl Parcel {
         })
     }
 
-    /// What the receiver must know. From now on the parcel outlives the packer: if nobody takes it then, it stays as long as the family.
+    /// What the receiver must know.
     pub fn token(&self) -> u64 {
         let block = self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(block) = block {
-            block.send();
+            block.send_to(Receiver::me());
         }
         self.token.0
+    }
+
+    /// The receiver exists now, and is process `pid`: from now on the parcel outlives its packer, until that process has taken it or died.
+    /// Comes after the token was asked for.
+    pub fn address(&self, pid: i32) {
+        Block::redirect(self.token, Receiver::of(pid.unsigned_abs()));
     }
 
     /// Take the message out: once only, in any process of the family.

@@ -65,7 +65,8 @@ fn passes_on() -> bool {
     !BEARS_STRANGERS.load(Ordering::Relaxed)
 }
 
-fn own_start() -> u64 {
+/// When this process started, as `/proc` counts.
+pub(crate) fn own_start() -> u64 {
     let mut start = START.load(Ordering::Relaxed);
     if start == 0 {
         start = proc::start_time(std::process::id()).unwrap_or(0);

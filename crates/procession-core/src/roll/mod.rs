@@ -13,7 +13,7 @@ mod waits;
 pub(crate) use death::{has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask};
 pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, bears_strangers};
-pub(crate) use fork::{confirm_reserved, install as register_forks};
+pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, set_name, Member, State};
 pub(crate) use table::{fork_born_between, open, set_parent};
 pub(crate) use waits::{announce, announce_low, cores, Spinning};

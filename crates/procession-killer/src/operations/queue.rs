@@ -226,7 +226,7 @@ fn pass() -> Operation {
     .repaired_by(repair)
 }
 
-fn parcel() -> [Operation; 2] {
+fn parcel() -> [Operation; 4] {
     let pack = |object: u64| {
         let out = Outgoing {
             body: &[7; 200],
@@ -251,6 +251,37 @@ fn parcel() -> [Operation; 2] {
                 let object = values[1];
                 move || drop(pack(object))
             },
+            |_, _| "gone".to_owned(),
+        ),
+        Operation::new(
+            "parcel pack and tell",
+            setup,
+            move |values| {
+                let object = values[1];
+                move || {
+                    let parcel = pack(object);
+                    parcel.token();
+                    std::mem::forget(parcel);
+                }
+            },
+            |_, _| "gone".to_owned(),
+        ),
+        Operation::new(
+            "parcel given back, its packer having died",
+            move || {
+                let values = setup();
+                // SAFETY: one thread; the child leaves by `_exit`.
+                let packer = unsafe { libc::fork() };
+                if packer == 0 {
+                    let parcel = pack(values[1]);
+                    parcel.token();
+                    // SAFETY: ends the child.
+                    unsafe { libc::_exit(0) }
+                }
+                crate::trace::wait(packer);
+                values
+            },
+            |_| || assert_eq!(procession_core::roll::sweep(), 2),
             |_, _| "gone".to_owned(),
         ),
         Operation::new(
