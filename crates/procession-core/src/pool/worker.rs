@@ -105,10 +105,17 @@ impl Worker {
             if !self.look_out() {
                 let shared = &self.view.shared;
                 let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
+                let mut slept = false;
                 shared.work.sleep_for(purpose, Deadline::Never, || {
                     // SYNC: before the look: see `View::rouse`.
                     shared.roused.store(0, SeqCst);
-                    self.is_wanted().then_some(())
+                    let wanted = self.is_wanted();
+                    if wanted && slept {
+                        // Whoever is on the lookout did not come: he may have been stopped there.
+                        shared.lookout.store(0, SeqCst);
+                    }
+                    slept = true;
+                    wanted.then_some(())
                 })?;
             }
         }

@@ -123,6 +123,39 @@ fn a_dead_lookout_is_relieved() {
 }
 
 #[test]
+fn a_stopped_lookout_is_relieved() {
+    let pool = Pool::new().unwrap();
+    let stopped = fork(&pool, |pool, place| {
+        let worker = Worker::attach(pool.handle(), place).unwrap();
+        worker.ready();
+        let view = View::attach(pool.handle()).unwrap();
+        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+        // SAFETY: plain system calls.
+        unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    });
+    let lookout = || pool.inner_view().shared.lookout.load(SeqCst);
+    while lookout() == 0 {
+        std::thread::yield_now();
+    }
+    let its = lookout();
+    let sleeper = fork(&pool, work);
+    let job = job_of(&pool, &[2]);
+    // It sleeps until its slice is over, before the first or the second of these.
+    for number in 0.. {
+        job.submit(message(&[0, 1])).unwrap();
+        assert_eq!(done(job.take(number, soon()).unwrap()), [2]);
+        if lookout() != its {
+            break;
+        }
+    }
+    job.seal();
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(stopped.pid, libc::SIGCONT) };
+    bury(&pool, &stopped);
+    dismiss(&pool, &[sleeper]);
+}
+
+#[test]
 fn who_died_on_the_way_to_work_is_relieved() {
     let pool = Pool::new().unwrap();
     let sleeper = fork(&pool, work);
