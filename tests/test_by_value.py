@@ -329,3 +329,23 @@ def test_registered_reducers_hold_on_every_path(ctx, registered):
     with ctx.Pool(1) as pool:
         assert pool.map(lambda thing: thing.number, [Registered(1)]) == [2]
     pickle.loads(procession.reduction.ForkingPickler.dumps([Registered(1), lambda: 1]))
+
+
+def test_open_files_stay_here(tmp_path):
+    """cloudpickle would send a copy of what is in them."""
+    ctx = procession.get_context("fork")
+    queue = ctx.Queue()
+    path = tmp_path / "text"
+    path.write_text("some text")
+    with open(path) as file, pytest.raises(TypeError):
+        queue.put(lambda: file)
+    with open(path) as file, pytest.raises(TypeError):
+        queue.put([file])
+
+
+def test_standard_streams_go_by_name(monkeypatch):
+    queue = procession.get_context("fork").Queue()
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)  # not pytest's
+    out = sys.stdout
+    queue.put(lambda: out)
+    assert queue.get()() is sys.stdout

@@ -49,6 +49,14 @@ class TestTheServerDies:
         with pytest.raises((EOFError, OSError)):
             manager.list()
 
+    def test_a_call_after_its_orderly_end(self, both):
+        with both.Manager() as manager:
+            shared = manager.list([1])
+            assert shared[0] == 1
+        for _ in range(2):
+            with pytest.raises(BrokenPipeError):
+                shared.append(2)
+
     def test_in_the_middle_of_a_call(self, manager):
         items, caught = manager.Queue(), []
 

@@ -246,6 +246,19 @@ def test_exceptions_are_one():
 # What newer Pythons have and older ones may have too
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_classes_say_where_they_are_found(name):
+    """As `repr`, the last line of a traceback and pickle tell it."""
+    named = [
+        (theirs.__module__, getattr(own(name), public).__module__)
+        for public, theirs in public_names(standard(name))
+        if isinstance(theirs, type) and theirs.__module__.startswith("multiprocessing")
+    ]
+    assert [ours for _, ours in named] == [
+        theirs.replace("multiprocessing", "procession") for theirs, _ in named
+    ]
+
+
 def test_newer_names_are_everywhere():
     package = own("")
     assert callable(package.Process.interrupt)

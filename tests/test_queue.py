@@ -144,6 +144,15 @@ def test_a_closed_queue_that_was_never_used_is_empty(queue):
         used.empty()
 
 
+def test_a_closed_simple_queue_says_so(both):
+    queue = both.SimpleQueue()
+    queue.put(1)
+    queue.close()
+    for use in (queue.get, lambda: queue.put(2), queue.empty):
+        with pytest.raises(OSError, match="handle is closed"):
+            use()
+
+
 def test_closing_concerns_this_process_only(queue):
     def produce():
         queue.put("from the child")

@@ -265,6 +265,15 @@ class TestTravelling:
             assert copy.get_lock().acquire(False)
             copy.get_lock().release()
 
+    def test_with_a_pickler_that_knows_nothing_of_it(self):
+        """What comes out is never a copy that nobody shares."""
+        value, array = procession.Value("i", 5), procession.Array("i", 3)
+        pickle.loads(pickle.dumps(value)).value = 6
+        pickle.loads(pickle.dumps(array))[1] = 7
+        assert value.value == 6 and array[:] == [0, 7, 0]
+        with pytest.raises(TypeError):
+            pickle.dumps(sharedctypes.RawValue("i", 5))
+
     def test_ctypes_objects_that_are_not_shared(self):
         sharedctypes.RawValue("i")
         copy = reduction.ForkingPickler.loads(reduction.ForkingPickler.dumps(ctypes.c_int(5)))

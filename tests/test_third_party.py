@@ -29,6 +29,8 @@ if __name__ == "__main__":
         run(delayed(refuse)(7) for _ in range(2))
     except Refused as error:
         print("refused", error)
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        print(pool.apply(double, (4,)))
 """
 
 
@@ -41,7 +43,7 @@ def test_joblib(run_program, backend, under):
     if under == "installed":
         text = "import procession\nprocession.install()\n" + JOBLIB
     done = run_program(text, backend, under="run" if under == "run" else "plain")
-    expected = "procession [0, 2, 4, 6, 8]\n[300000.0, 300000.0, 300000.0]\nrefused 7\n"
+    expected = "procession [0, 2, 4, 6, 8]\n[300000.0, 300000.0, 300000.0]\nrefused 7\n8\n"
     assert (done.stdout, done.stderr) == (expected, "")
 
 

@@ -76,6 +76,7 @@ def _pickler() -> type:
             self.dispatch_table = {
                 **copyreg.dispatch_table,
                 **cloudpickle.Pickler._dispatch_table,
+                io.TextIOWrapper: _reduce_text_file,
                 **reduction._ForkingPickler._extra_reducers,
             }
             super().__init__(file, 5, buffer_callback)
@@ -110,6 +111,14 @@ def _pickler() -> type:
             )
 
     return Pickler
+
+
+def _reduce_text_file(file: io.TextIOWrapper) -> Any:
+    """A standard stream by its name. Of any other file cloudpickle would send a copy of what can be read from it."""
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle {type(file).__name__!r} instances")
 
 
 def _refusal(obj: object, error: Exception, advice: str) -> Exception:

@@ -139,3 +139,10 @@ class BrokenPool(ProcessError):
 
     ``__cause__`` is what the initializer raised, with the worker's traceback, if it did.
     """
+
+
+# Named where users find them; the standard library's stand in its `context`.
+for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
+    _public.__module__ = f"{__package__}.context"
+for _own in (BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
+    _own.__module__ = __package__

@@ -1,15 +1,12 @@
 """Where procession stands in, loky (joblib's default) gets queues that are pipes.
 
 Its queues are subclasses that replace the inside of the standard library's, and go to interpreters that loky starts itself, outside of this
-family. So, while its module of queues is imported, `multiprocessing.queues` is the interpreter's own file of that name, run
-as a part of this package: with our connections, reducers and finalizers.
+family. So, while its module of queues is imported, `multiprocessing.queues` is `_pipe_queues`.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
+import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -31,7 +28,7 @@ class _Loader:
 
     def exec_module(self, module: ModuleType) -> None:
         ours = importlib.import_module(_ALIAS)
-        sys.modules[_ALIAS] = _pipe_queues()
+        sys.modules[_ALIAS] = importlib.import_module("._pipe_queues", __package__)
         try:
             self._loader.exec_module(module)
         finally:
@@ -44,14 +41,3 @@ def find_spec(name: str, path: Any) -> ModuleSpec | None:
     if spec is not None:
         spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
     return spec
-
-
-@functools.cache
-def _pipe_queues() -> ModuleType:
-    file = os.path.join(os.path.dirname(os.__file__), "multiprocessing", "queues.py")
-    spec = importlib.util.spec_from_file_location(f"{__package__}._pipe_queues", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

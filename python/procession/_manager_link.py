@@ -6,6 +6,7 @@ session, and what concerns references takes a connection for itself each time.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
@@ -78,6 +79,8 @@ class Link:
         self._address = address
         self._authkey = authkey
         self._Client = listener_client[serializer][1]
+        #: There was a connection once.
+        self._connected = False
         self._begin()
 
     def _begin(self) -> None:
@@ -118,6 +121,7 @@ class Link:
         # The copies of the parent's connections must be closed: as long as they are open its end cannot be seen.
         cls._mutex = threading.Lock()
         for link in list(cls._all.values()):
+            link._connected = False
             link._begin()
 
     def channel(self) -> _Channel:
@@ -159,7 +163,13 @@ class Link:
         name = process.current_process().name
         if threading.current_thread().name != "MainThread":
             name += "|" + threading.current_thread().name
-        conn = self._Client(self._address, authkey=self._authkey)
+        try:
+            conn = self._Client(self._address, authkey=self._authkey)
+        except FileNotFoundError as error:
+            if not self._connected:
+                raise
+            raise BrokenPipeError(errno.EPIPE, "the manager's server has ended") from error
+        self._connected = True
         family = family_of_offer(dispatch(conn, None, "accept_connection", (name,)))
         if family is None:
             return _Channel(conn, in_session=False)

@@ -320,3 +320,7 @@ class ChunkedResults(_Results):
             for value in self._chunk:
                 return value
             self._chunk = iter(self._chunks.next(timeout))
+
+
+for _public in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator):
+    _public.__module__ = f"{__package__}.pool"

@@ -103,3 +103,6 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
 
 
 reduction.register(Connection, reduce_connection)
+
+for _public in (Client, Connection, Listener, Pipe, SocketClient, SocketListener, wait):
+    _public.__module__ = __name__

@@ -114,6 +114,10 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     return class_cache[cls](obj, lock, ctx)
 
 
+def _synchronized_again(rebuild: Any, args: tuple[Any, ...], lock: Any) -> Any:
+    return synchronized(rebuild(*args), lock)
+
+
 def _all_fields(cls: Any) -> list[Any]:
     """The fields of a structure or union, those of its bases, too."""
     return [field for base in reversed(cls.__mro__) for field in base.__dict__.get("_fields_", ())]
@@ -125,8 +129,8 @@ def reduce_ctype(obj: Any) -> Any:
     if wrapper is None:
         return obj.__reduce_ex__(2)
     if isinstance(obj, ctypes.Array):
-        return rebuild_ctype, (obj._type_, wrapper, obj._length_)
-    return rebuild_ctype, (type(obj), wrapper, None)
+        return rebuild_ctype, (obj._type_, wrapper.shared, obj._length_)
+    return rebuild_ctype, (type(obj), wrapper.shared, None)
 
 
 def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
@@ -136,8 +140,20 @@ def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
     if type_ not in _ForkingPickler._extra_reducers:
         _ForkingPickler.register(type_, reduce_ctype)
     obj = type_.from_buffer(wrapper.create_memoryview())
-    obj._wrapper = wrapper
+    obj._wrapper = _Memory(wrapper)
     return obj
+
+
+class _Memory:
+    """What keeps the memory of a bare object. A pickler that does not know `reduce_ctype` comes to it, and would make a copy that is not shared."""
+
+    __slots__ = ("shared",)
+
+    def __init__(self, wrapper: heap.BufferWrapper) -> None:
+        self.shared = wrapper
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a bare ctypes object in shared memory can be pickled by ForkingPickler only")
 
 
 def make_property(name: str) -> property:
@@ -182,7 +198,9 @@ class SynchronizedBase:
         return self._lock.__exit__(*args)
 
     def __reduce__(self) -> Any:
-        return synchronized, (self._obj, self._lock)
+        # As a reference to the memory with any pickler.
+        rebuild, args = reduce_ctype(self._obj)[:2]
+        return _synchronized_again, (rebuild, args, self._lock)
 
     def get_obj(self) -> Any:
         """The bare ctypes object."""

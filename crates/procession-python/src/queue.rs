@@ -44,6 +44,14 @@ impl Queue {
         }
     }
 
+    /// What a pipe's end raises that is closed, as far as this process has closed the queue.
+    fn check_handle(&self) -> PyResult<()> {
+        if self.closed.load(Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        Ok(())
+    }
+
     fn engine(&self) -> PyResult<&Ref<Engine>> {
         self.engine
             .get()
@@ -171,13 +179,15 @@ impl Queue {
         }
     }
 
-    /// Put an item.
+    /// Put an item. `OSError` if this process has closed the queue.
     fn _simple_put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().check_handle()?;
         Self::put(slf, obj, None, None)
     }
 
-    /// Get the oldest item; waits for one if there is none.
+    /// Get the oldest item; waits for one if there is none. `OSError` if this process has closed the queue.
     fn _simple_get<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().check_handle()?;
         Self::get(slf, None, None)
     }
 
@@ -188,8 +198,8 @@ impl Queue {
 
     /// Whether there is no item. `OSError` if this process has put something and then closed the queue.
     fn empty(&self) -> PyResult<bool> {
-        if self.closed.load(Relaxed) && self.used.load(Relaxed) {
-            return Err(PyOSError::new_err("handle is closed"));
+        if self.used.load(Relaxed) {
+            self.check_handle()?;
         }
         self.engine()?.is_empty().map_err(raise)
     }
@@ -208,9 +218,7 @@ impl Queue {
     /// A descriptor for poll(2) and its kin that is readable while there are items, the same for as long as the queue is open in this
     /// process. Made, with a thread that watches the queue, at the first call. Not to be read from.
     fn _readable_fd(&self) -> PyResult<RawFd> {
-        if self.closed.load(Relaxed) {
-            return Err(PyOSError::new_err("handle is closed"));
-        }
+        self.check_handle()?;
         let mut ready = self.ready();
         self.polled.store(true, Relaxed);
         // A child of fork makes its own.
@@ -226,9 +234,7 @@ impl Queue {
     /// Whether there is an item, or comes one in `timeout` seconds (`None`: for ever). It is not taken.
     #[pyo3(signature = (timeout=None))]
     fn _wait_until_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        if self.closed.load(Relaxed) {
-            return Err(PyOSError::new_err("handle is closed"));
-        }
+        self.check_handle()?;
         let engine = self.engine()?;
         let deadline = deadline(timeout);
         Ok(wait(py, || engine.wait_until_ready(deadline))?.is_some())
