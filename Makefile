@@ -40,8 +40,9 @@ lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest
 model:           ## the queue, the locks and the allocator under many more schedules than `make test` tries
 	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test shuttle
 
-bench: setup     ## side by side with the standard library, medians and ratios
+bench: setup     ## side by side with the standard library and the installed peers, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)
+	$(PY) benches/peers.py
 
 conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern '*Queue*' --repeat 5"
 	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
