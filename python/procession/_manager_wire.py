@@ -182,9 +182,8 @@ class AskingLine(Line):
         self._pid = os.getpid()
 
     def __del__(self) -> None:
-        if (
-            os is not None
-        ):  # None when the interpreter takes its modules down; the connection ends with it
+        # None when the interpreter takes its modules down; the connection ends with it.
+        if os is not None:
             self.close()
 
     def close(self) -> None:
