@@ -9,6 +9,8 @@ use crate::operations::Victim;
 use crate::stage::{board, end_of, Values, World};
 use crate::trace::{kill, Step, Tracee};
 use libc::pid_t;
+use std::fmt::Write as _;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// How the victim ended.
@@ -30,7 +32,12 @@ pub struct Waited {
     /// What the bystander does, asleep in it by the time the victim begins; it panics when something is wrong.
     pub sleeper: Option<fn(&Values)>,
     pub victim: Victim,
+    /// What a survivor does before the root, until it is killed, too.
+    pub repairer: fn(&Values),
 }
+
+/// After how many points the victim is killed, and then a survivor, if one is.
+type Deaths = (usize, Option<usize>);
 
 /// How long a process may take to fall asleep.
 const FALL_ASLEEP: Duration = Duration::from_secs(10);
@@ -38,17 +45,63 @@ const FALL_ASLEEP: Duration = Duration::from_secs(10);
 /// Kill `operation` at every point.
 pub fn explore(operation: &Waited, how: Thoroughness) -> Report {
     let mut report = Report::default();
+    let mut run = |points| run(operation, points, how.limit, &mut report);
     // The first time it runs to its end; so it is known how many points there are.
-    let count = run(operation, usize::MAX, how.limit, &mut report) + 1;
-    report.states = count;
-    for point in (0..count).filter(|&point| is_chosen(point, count, how.points)) {
-        run(operation, point, how.limit, &mut report);
+    let count = run((usize::MAX, None)).0 + 1;
+    for point in chosen(count, how.points) {
+        run((point, None));
     }
+    if how.pairs > 0 {
+        for point in chosen(count, how.pairs) {
+            let seconds = run((point, Some(usize::MAX))).1 + 1;
+            for second in chosen(seconds, how.points) {
+                run((point, Some(second)));
+            }
+        }
+    }
+    report.states = count;
     report
 }
 
-/// Kill it after `wanted` points, or when it is through. How many there were.
-fn run(operation: &Waited, wanted: usize, limit: Duration, report: &mut Report) -> usize {
+fn chosen(count: usize, most: usize) -> impl Iterator<Item = usize> {
+    (0..count).filter(move |&point| is_chosen(point, count, most))
+}
+
+/// What came of stepping a process up to its death.
+struct Stepped {
+    tracee: Tracee,
+    /// At how many points a death would have differed from the one before.
+    points: usize,
+    returned: bool,
+}
+
+/// Step a process through so many points, or to the end of what it does.
+fn step(arena: &File, pid: pid_t, wanted: usize) -> Stepped {
+    let mut image = Image::of(arena);
+    let mut tracee = Tracee::new(pid);
+    let mut points = 0;
+    while points < wanted {
+        match tracee.step(&mut image) {
+            Step::Ran(_) => points += usize::from(tracee.touched || tracee.at_syscall),
+            Step::Forked(child) => kill(child),
+            Step::Through => {
+                return Stepped {
+                    tracee,
+                    points,
+                    returned: true,
+                }
+            }
+        }
+    }
+    Stepped {
+        tracee,
+        points,
+        returned: false,
+    }
+}
+
+/// Kill the victim after so many points, or when it is through; then a survivor, if there is to be one. How many points there were.
+fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mut Report) -> (usize, usize) {
     let world = World::with_a_future(operation.setup);
     let victim = World::victim(&world.arena, || {
         procession_core::roll::me().expect("a place in the roll");
@@ -67,32 +120,36 @@ fn run(operation: &Waited, wanted: usize, limit: Duration, report: &mut Report) 
         }
         pid
     });
-    let mut image = Image::of(&world.arena);
-    let mut tracee = Tracee::new(victim);
-    let (mut points, mut returned) = (0, false);
-    while points < wanted {
-        match tracee.step(&mut image) {
-            Step::Ran(_) => points += usize::from(tracee.touched || tracee.at_syscall),
-            Step::Forked(child) => kill(child),
-            Step::Through => {
-                returned = true;
-                break;
-            }
-        }
+    let died = step(&world.arena, victim, first);
+    if (first, second) == (usize::MAX, None) {
+        (report.instructions, report.syscalls) = (died.tracee.instructions, died.tracee.syscalls);
     }
-    if wanted == usize::MAX {
-        (report.instructions, report.syscalls) = (tracee.instructions, tracee.syscalls);
+    died.tracee.kill();
+    let mut place = format!(
+        "killed at point {}{}",
+        died.points,
+        if died.returned { ", having returned" } else { "" }
+    );
+    let mut seconds = 0;
+    if let Some(wanted) = second {
+        let (repair, values) = (operation.repairer, world.values.clone());
+        let survivor = World::victim(&world.arena, || {
+            procession_core::roll::me().expect("a place in the roll");
+            Box::new(move || repair(&values))
+        });
+        let died = step(&world.arena, survivor, wanted);
+        died.tracee.kill();
+        seconds = died.points;
+        let _ = write!(place, ", its survivor at point {seconds}");
+        report.pairs += 1;
+    } else {
+        report.kills += 1;
     }
-    tracee.kill();
-    report.kills += 1;
     let begin = Instant::now();
-    let root = world.go_on(Death { pid: victim, returned });
-    let place = || {
-        format!(
-            "killed at point {points}{}",
-            if returned { ", having returned" } else { "" }
-        )
-    };
+    let root = world.go_on(Death {
+        pid: victim,
+        returned: died.returned,
+    });
     for (who, pid) in sleeper
         .map(|pid| ("bystander", pid))
         .into_iter()
@@ -102,13 +159,13 @@ fn run(operation: &Waited, wanted: usize, limit: Duration, report: &mut Report) 
             Some(0) => {}
             Some(status) => report
                 .failures
-                .push(format!("{}: {who}: status {status:#x}: {}", place(), board().said())),
-            None => report.failures.push(format!("{}: the {who} is stuck", place())),
+                .push(format!("{place}: {who}: status {status:#x}: {}", board().said())),
+            None => report.failures.push(format!("{place}: the {who} is stuck")),
         }
     }
     report.longest = report.longest.max(begin.elapsed());
     *report.outcomes.entry(board().said()).or_default() += 1;
-    points
+    (died.points, seconds)
 }
 
 /// Whether a process is in the kernel's futex wait.

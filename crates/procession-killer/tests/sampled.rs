@@ -6,6 +6,7 @@ use std::process::Command;
 
 fn killer(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_procession-killer"))
+        .args(["--limit", "60"])
         .args(arguments)
         .output()
         .expect("the killer");

@@ -1,5 +1,6 @@
 //! The operations: what the victim does, and what must hold for those who survive it.
 
+mod locks;
 mod memory;
 mod queue;
 mod roll;
@@ -7,6 +8,9 @@ mod sync;
 mod waited;
 
 use crate::stage::Values;
+use procession_core::Deadline;
+use std::mem::ManuallyDrop;
+use std::time::Duration;
 
 /// Whom an operation that forks is to kill.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,7 @@ impl Operation {
 /// All of them.
 pub fn all() -> Vec<Operation> {
     let mut all = queue::operations();
+    all.extend(locks::operations());
     all.extend(sync::operations());
     all.extend(memory::operations());
     all.extend(roll::operations());
@@ -79,4 +84,30 @@ pub fn waited() -> Vec<crate::live::Waited> {
 /// The handle that a number is.
 fn handle(bits: u64) -> procession_core::arena::Handle {
     procession_core::arena::Handle::from_bits(bits).expect("a handle")
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(5))
+}
+
+/// Long enough to fall asleep.
+fn shortly() -> Deadline {
+    Deadline::after(Duration::from_millis(3))
+}
+
+/// An object's handle; the object stays.
+fn keep<T>(object: T, handle: impl Fn(&T) -> procession_core::arena::Handle) -> Vec<u64> {
+    vec![handle(&ManuallyDrop::new(object)).to_bits()]
+}
+
+/// What a child does that ends then, without giving anything back.
+fn in_a_child_that_dies(act: impl FnOnce()) {
+    // SAFETY: one thread; the child leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        act();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) }
+    }
+    crate::trace::wait(pid);
 }

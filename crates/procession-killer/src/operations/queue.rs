@@ -134,7 +134,7 @@ fn still_works(queue: &Queue, object: Handle, maxsize: u64, drained: u64, lost: 
     assert_eq!(drain(queue, Make::Inline), (0..most).collect::<Vec<_>>());
 }
 
-fn repair(values: &Values) {
+pub fn repair(values: &Values) {
     if let Ok(queue) = Ref::<Queue>::attach(handle(values[0])) {
         let _ = queue.is_empty();
         let _ = queue.is_full();

@@ -11,12 +11,13 @@ use procession_core::{Deadline, WaitError};
 use std::mem::forget;
 use std::time::{Duration, Instant};
 
+/// When nobody waits any more: stepping others takes its time meanwhile.
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(8))
+    Deadline::after(Duration::from_secs(300))
 }
 
-/// Longer than any slice: who has not noticed by then never will.
-const NOTICED: Duration = Duration::from_secs(4);
+/// Longer than any slice, on a busy machine: who has not noticed by then never will.
+const NOTICED: Duration = Duration::from_secs(8);
 
 /// The bystander has what it waited for.
 fn through() {
@@ -44,7 +45,17 @@ fn operation<F: FnOnce() + 'static>(
         setup,
         sleeper,
         victim,
+        repairer: |_| {
+            procession_core::roll::sweep();
+        },
     }
+}
+
+fn repaired_by(mut operations: Vec<Waited>, repairer: fn(&Values)) -> Vec<Waited> {
+    for operation in &mut operations {
+        operation.repairer = repairer;
+    }
+    operations
 }
 
 fn send(queue: &Queue, number: u8) {
@@ -430,5 +441,6 @@ fn pools() -> Vec<Waited> {
 }
 
 pub fn operations() -> Vec<Waited> {
-    [queues(), locks(), notices(), pools()].into_iter().flatten().collect()
+    let queues = repaired_by(queues(), super::queue::repair);
+    [queues, locks(), notices(), pools()].into_iter().flatten().collect()
 }

@@ -1,0 +1,203 @@
+//! Locks of both kinds, held and not, whose holder died, and that say nothing of it.
+
+use super::{handle, in_a_child_that_dies, keep, shortly, soon, Operation};
+use crate::stage::Values;
+use procession_core::sync::{Lock, Options, RLock};
+use procession_core::WaitError;
+use std::mem::forget;
+
+/// What the two kinds of lock have in common.
+trait Mutual: Sized + 'static {
+    fn create(silent: bool) -> Vec<u64>;
+    fn of(values: &Values) -> Self;
+    fn take(&self) -> Result<(), WaitError>;
+    fn give(&self) -> bool;
+    /// The caller holds it: what it then does is right, and it gives it back.
+    fn works(&self);
+
+    /// Whatever the dead did with it, it can be had, at once or after its holder's death was reported, and excludes.
+    fn serves(&self) -> &'static str {
+        let outcome = match self.take() {
+            Ok(()) => "free",
+            Err(WaitError::OwnerDied(_)) => {
+                self.take().expect("the lock, its death being reported");
+                DIED
+            }
+            Err(end) => panic!("acquire: {end}"),
+        };
+        self.works();
+        outcome
+    }
+}
+
+impl Mutual for Lock {
+    fn create(silent: bool) -> Vec<u64> {
+        keep(Self::with(options(silent)).expect("a lock"), Self::handle)
+    }
+
+    fn of(values: &Values) -> Self {
+        Self::attach(handle(values[0])).expect("the lock")
+    }
+
+    fn take(&self) -> Result<(), WaitError> {
+        self.acquire(soon())
+    }
+
+    fn give(&self) -> bool {
+        self.release()
+    }
+
+    fn works(&self) {
+        assert!(self.is_mine() && !self.try_acquire().expect("a lock"), "held twice");
+        assert!(self.release() && !self.release() && self.owner().is_none());
+    }
+}
+
+impl Mutual for RLock {
+    fn create(silent: bool) -> Vec<u64> {
+        keep(Self::with(options(silent)).expect("a lock"), Self::handle)
+    }
+
+    fn of(values: &Values) -> Self {
+        Self::attach(handle(values[0])).expect("the lock")
+    }
+
+    fn take(&self) -> Result<(), WaitError> {
+        self.acquire(soon())
+    }
+
+    fn give(&self) -> bool {
+        self.release()
+    }
+
+    fn works(&self) {
+        assert_eq!(self.count(), 1);
+        assert!(self.try_acquire().expect("a lock"));
+        assert_eq!(self.count(), 2);
+        assert!(self.release() && self.release() && !self.release() && self.owner().is_none());
+    }
+}
+
+fn options(silent: bool) -> Options<'static> {
+    Options { silent, made: None }
+}
+
+const DIED: &str = "its holder died";
+
+/// An operation on a lock that the victim holds already, or not. `after`: what must be found once it has returned.
+fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> Operation {
+    Operation::new(
+        name,
+        || L::create(false),
+        move |values| {
+            let lock = L::of(values);
+            if held {
+                lock.take().expect("the lock");
+            }
+            move || {
+                act(&lock);
+                forget(lock);
+            }
+        },
+        move |values, done| {
+            let outcome = L::of(values).serves();
+            assert!(!done || outcome == after);
+            outcome.to_owned()
+        },
+    )
+}
+
+/// One that is silent about deaths: whatever the victim left it in, nobody is told.
+fn silent_lock<L: Mutual>(name: &str, held: bool, act: fn(&L)) -> Operation {
+    let told = lock(name, held, act, "");
+    Operation {
+        setup: Box::new(|| L::create(true)),
+        survivor: Box::new(|values, _| {
+            assert_eq!(L::of(values).serves(), "free");
+            "had, without a word".to_owned()
+        }),
+        ..told
+    }
+}
+
+/// A lock whose holder has died: the victim is told so, and takes it.
+fn lock_of_the_dead() -> Operation {
+    Operation::new(
+        "lock acquire, its holder having died",
+        || {
+            let lock = Lock::create().expect("a lock");
+            in_a_child_that_dies(|| lock.acquire(soon()).expect("the lock"));
+            keep(lock, Lock::handle)
+        },
+        |values| {
+            let lock = Lock::of(values);
+            move || {
+                assert!(matches!(lock.take(), Err(WaitError::OwnerDied(_))));
+                lock.take().expect("the lock, its death being reported");
+                forget(lock);
+            }
+        },
+        |values, done| {
+            let outcome = Lock::of(values).serves();
+            assert!(!done || outcome == DIED);
+            outcome.to_owned()
+        },
+    )
+}
+
+/// A lock that the root holds: the victim waits in vain, and leaves it as it was.
+fn lock_in_vain() -> Operation {
+    Operation::new(
+        "lock acquire, held by another, timed out",
+        || {
+            let lock = Lock::create().expect("a lock");
+            assert!(lock.try_acquire().expect("a lock"));
+            keep(lock, Lock::handle)
+        },
+        |values| {
+            let lock = Lock::attach(handle(values[0])).expect("the lock");
+            move || {
+                assert!(matches!(lock.acquire(shortly()), Err(WaitError::TimedOut)));
+                forget(lock);
+            }
+        },
+        |values, _| {
+            let lock = Lock::attach(handle(values[0])).expect("the lock");
+            assert!(lock.owner().is_some() && !lock.try_acquire().expect("a lock"));
+            assert!(lock.release());
+            lock.serves().to_owned()
+        },
+    )
+}
+
+fn take<L: Mutual>(lock: &L) {
+    lock.take().expect("the lock");
+}
+
+fn give<L: Mutual>(lock: &L) {
+    assert!(lock.give());
+}
+
+pub fn operations() -> Vec<Operation> {
+    vec![
+        lock::<Lock>("lock acquire", false, take, DIED),
+        lock::<Lock>("lock release", true, give, "free"),
+        lock_in_vain(),
+        lock_of_the_dead(),
+        silent_lock::<Lock>("lock acquire, silent", false, take),
+        silent_lock::<Lock>("lock release, silent", true, give),
+        lock::<RLock>("rlock acquire", false, take, DIED),
+        lock::<RLock>("rlock acquire again", true, take, DIED),
+        lock::<RLock>(
+            "rlock acquire again, release",
+            true,
+            |lock| {
+                take(lock);
+                give(lock);
+            },
+            DIED,
+        ),
+        lock::<RLock>("rlock release", true, give, "free"),
+        silent_lock::<RLock>("rlock acquire, silent", false, take),
+    ]
+}
