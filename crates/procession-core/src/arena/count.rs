@@ -14,12 +14,27 @@ use crate::roll::{self, Owner};
 /// Looks at a tag before the first nap. Whoever set it has a handful of instructions to go, or is dead.
 const SPINS: u32 = 100;
 const NAP: Duration = Duration::from_micros(50);
+/// After so many naps in a row in which whom a tag names was found to have none, it is nobody's.
+const WITHOUT: u32 = 200;
+/// After so many naps, a minute of them, it is nobody's either. If its process was only stopped all that time, a reference is never given back.
+const NAPS: u32 = 600_000;
 /// Below this many things in limbo nobody sweeps.
 const SWEEP_AT: u64 = 64;
 
 thread_local! {
     /// Objects whose `destroy` is to run after the current one: a queue of queues of queues must not become a deep recursion.
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
+}
+
+/// How somebody who waits for a tag to go has fared.
+#[derive(Default)]
+pub(super) struct Waited {
+    looks: u32,
+    /// The tag that was there last.
+    tag: u32,
+    /// At how many naps in a row its process was changing nothing that the tag could be about.
+    without: u32,
+    naps: u32,
 }
 
 /// How it went to tag a count.
@@ -71,15 +86,26 @@ impl Arena {
     }
 
     /// Somebody is entering or striking out a reference: wait, or do it for him if he died.
-    pub(super) fn wait_for_tag(&self, cell: &Cell, tag: u32, looks: &mut u32) {
-        *looks += 1;
-        if *looks % SPINS != 0 {
+    pub(super) fn wait_for_tag(&self, cell: &Cell, handle: Handle, tag: u32, waited: &mut Waited) {
+        waited.looks += 1;
+        if waited.looks % SPINS != 0 {
             std::hint::spin_loop();
             return;
         }
         match self.tagged(tag) {
             None => untag(cell, tag), // nobody has such a tag: the word was damaged
-            Some(owner) if roll::is_alive(owner) => std::thread::sleep(NAP),
+            Some(owner) if roll::is_alive(owner) => {
+                // Between two tags of his he may be found without one, but not again and again.
+                waited.naps += 1;
+                waited.without += 1;
+                if waited.tag != tag || self.may_be_tagging(owner, handle) {
+                    (waited.tag, waited.without) = (tag, 0);
+                }
+                if waited.without > WITHOUT || waited.naps > NAPS {
+                    untag(cell, tag); // it is not his: the word was damaged
+                }
+                std::thread::sleep(NAP);
+            }
             // Somebody is reclaiming, or that failed; a failure shows up at the next look, which tries again.
             Some(owner) => drop(reclaim::reclaim(owner)),
         }

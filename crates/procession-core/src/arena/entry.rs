@@ -8,10 +8,9 @@ use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Relaxed, Release},
 };
-use std::sync::MutexGuard;
 
-use super::count::{try_tag, untag, Tried};
-use super::holdings::{tag_of, tagging};
+use super::count::{try_tag, untag, Tried, Waited};
+use super::holdings::{tag_of, Tagging};
 use super::slab::Cell;
 use super::word::Word;
 use super::{Arena, Handle};
@@ -64,25 +63,17 @@ impl Arena {
     }
 
     /// Tag a count for a change of `entry`, waiting until nobody else has it tagged. `None` when the object is gone.
-    fn tag(
-        &self,
-        owner: Owner,
-        cell: &Cell,
-        handle: Handle,
-        more: u32,
-        entry: &AtomicU64,
-    ) -> Option<MutexGuard<'static, ()>> {
-        let mut looks = 0;
+    fn tag(&self, owner: Owner, cell: &Cell, handle: Handle, more: u32, entry: &AtomicU64) -> Option<Tagging> {
+        let mut waited = Waited::default();
         loop {
-            let alone = tagging();
-            self.announce(owner, entry);
+            let alone = self.announce(owner, entry);
             match try_tag(cell, handle, tag_of(owner), more) {
                 Tried::Tagged => return Some(alone),
                 Tried::Gone => return None,
                 Tried::Busy(other) => {
                     // Waiting may clear up after the dead, which strikes out entries, too.
                     drop(alone);
-                    self.wait_for_tag(cell, other, &mut looks);
+                    self.wait_for_tag(cell, handle, other, &mut waited);
                 }
             }
         }

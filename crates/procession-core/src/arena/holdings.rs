@@ -96,9 +96,19 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
     local().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by the one thread of this process that has a count tagged; for a handful of instructions, in which nothing waits.
-pub(super) fn tagging() -> MutexGuard<'static, ()> {
-    local().tagging.lock().unwrap_or_else(PoisonError::into_inner)
+/// What the one thread of this process has that has a count tagged: for a handful of instructions, in which nothing waits.
+pub(super) struct Tagging {
+    changing: Option<&'static AtomicU64>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Drop for Tagging {
+    fn drop(&mut self) {
+        // SYNC: after the tag is gone: who sees the tag and this has a damaged word before him.
+        if let Some(changing) = self.changing {
+            changing.store(0, Release);
+        }
+    }
 }
 
 /// Whether this process refers to no shared object.
@@ -151,7 +161,7 @@ impl Held {
 struct Directory {
     /// `owner | number of the first chunk's cell + 1`.
     chunks: AtomicU64,
-    /// Where in the arena the entry is that the tag of this process, if there is one, is about.
+    /// Where in the arena the entry is that the tag of this process, if there is one, is about; 0 when there is none.
     changing: AtomicU64,
 }
 
@@ -200,24 +210,39 @@ impl Arena {
         Ok(())
     }
 
-    /// Say which of the holdings of an enrolled process is about to change.
-    pub(super) fn announce(&self, owner: Owner, entry: &AtomicU64) {
-        if let Ok(directory) = self.directory_of(owner.slot()) {
-            directory.changing.store(self.offset_of(entry), Release);
+    /// Say which of the holdings of an enrolled process is about to change, as long as the answer lives.
+    pub(super) fn announce(&self, owner: Owner, entry: &AtomicU64) -> Tagging {
+        let alone = local().tagging.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self
+            .directory_of(owner.slot())
+            .ok()
+            .map(|directory| &directory.changing);
+        if let Some(changing) = changing {
+            changing.store(self.offset_of(entry), Release);
         }
+        Tagging {
+            changing,
+            _alone: alone,
+        }
+    }
+
+    /// What the entry says that a process is changing: 0 is nothing yet, or nothing any more. `None` if it changes none.
+    fn changing(&self, owner: Owner) -> Option<u64> {
+        let offset = self.directory_of(owner.slot()).ok()?.changing.load(Acquire);
+        let entry = self.at(offset, 8).filter(|_| offset != 0 && offset % 8 == 0)?;
+        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
+        Some(unsafe { entry.cast::<AtomicU64>().as_ref() }.load(Acquire))
     }
 
     /// Whether what the dead process was changing when it died says `handle`.
     pub(super) fn had_entered(&self, dead: Owner, handle: Handle) -> bool {
-        let Ok(directory) = self.directory_of(dead.slot()) else {
-            return false;
-        };
-        let offset = directory.changing.load(Acquire);
-        let Some(entry) = self.at(offset, 8).filter(|_| offset % 8 == 0) else {
-            return false;
-        };
-        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
-        unsafe { entry.cast::<AtomicU64>().as_ref() }.load(Acquire) == handle.0
+        self.changing(dead) == Some(handle.0)
+    }
+
+    /// Whether this process may be the one who has a count of `handle` tagged at this moment.
+    pub(super) fn may_be_tagging(&self, owner: Owner, handle: Handle) -> bool {
+        self.changing(owner)
+            .is_some_and(|entry| entry == 0 || entry == handle.0)
     }
 
     fn add_chunk(&self, me: Owner) -> Result<Vec<&'static AtomicU64>> {
