@@ -23,7 +23,7 @@ FAULTS = {
     "a_task_that_ends_its_worker exit_at_once": ("`os._exit`", "`WorkerDied`"),
     "a_task_that_ends_its_worker exit_politely": ("`sys.exit`", "`WorkerDied`"),
     "a_task_that_ends_its_worker interrupt": ("`KeyboardInterrupt`", "`WorkerDied`"),
-    "stopped_for_ever": ("SIGSTOP for ever, `task_timeout=0.3`", "`TaskTimeout`"),
+    "stopped_for_ever": ("SIGSTOP for ever, `task_timeout=1`", "`TaskTimeout`"),
     "killed_while_idle": ("killed while idle", "all results"),
     "killed_while_it_waits_in_a_task": ("killed during a task", "`WorkerDied`"),
     "killed_while_taking_a_task": ("killed while it takes a task", "`WorkerDied`"),

@@ -219,7 +219,7 @@ def test_workers_start_as_they_are_needed():
 def test_the_pools_options(ctx, tmp_path):
     path = tmp_path / "exits"
     with ProcessPoolExecutor(
-        1, ctx, task_timeout=0.2, worker_exit=functools.partial(touch, str(path))
+        1, ctx, task_timeout=1, worker_exit=functools.partial(touch, str(path))
     ) as executor:
         with pytest.raises(procession.TaskTimeout):
             executor.submit(wait_for, str(tmp_path / "never")).result(20)

@@ -199,6 +199,35 @@ def test_iterable_that_raises(pool):
         list(pool.imap(square, 5))
 
 
+def test_iterable_that_exits(pool):
+    """What it yielded before is not taken for all."""
+
+    def items():
+        yield from range(3)
+        sys.exit("enough")
+
+    results = pool.imap(square, items())
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(SystemExit, match="enough"):
+        next(results)
+    assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+class Exits:
+    def __reduce__(self):
+        sys.exit("cannot travel")
+
+
+def test_item_whose_pickling_exits(pool):
+    if isinstance(pool, ThreadPool):
+        pytest.skip("nothing is pickled for threads")
+    results = pool.imap(square, iter([1, 2, Exits(), 4]))
+    assert [next(results), next(results)] == [1, 4]
+    with pytest.raises(SystemExit, match="cannot travel"):
+        next(results)
+    assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
 def test_asynchronous_result(pool):
     result = pool.apply_async(sleep_and_return, (0.5,))
     assert not result.ready()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
+import pathlib
 import sys
 import threading
 
@@ -88,16 +91,40 @@ def test_async_for(pool, chunksize):
     asyncio.run(main())
 
 
-def test_a_cancelled_step_loses_no_result(pool, tmp_path):
+def test_async_for_over_a_map_of_an_executor():
     async def main():
-        results = pool.imap(tasks.wait_for, [str(tmp_path / "a"), str(tmp_path / "b")])
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(results.__anext__(), 0.02)
-        for name in "ab":
-            (tmp_path / name).touch()
-        return [result async for result in results]
+        with procession.ProcessPoolExecutor(2) as executor:
+            for chunksize in (1, 7):
+                results = executor.map(tasks.square, range(50), chunksize=chunksize)
+                assert [x async for x in results] == SQUARES
+            endless = executor.map(tasks.square, itertools.count(), buffersize=3)
+            assert [await anext(endless), next(endless), next(iter(endless))] == SQUARES[:3]
+            endless.close()
+            with pytest.raises(StopAsyncIteration):
+                await anext(endless)
+            failing = executor.map(tasks.fail_on_three, range(8))
+            with pytest.raises(KeyError, match="3"):
+                [x async for x in failing]
 
-    assert asyncio.run(main()) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    asyncio.run(main())
+
+
+def test_cancelled_steps_lose_no_results(pool, tmp_path):
+    names = [str(tmp_path / name) for name in "abcd"]
+
+    async def main():
+        results = pool.imap(tasks.wait_for, names)
+        for _ in range(2):
+            # Two at once, and neither is there.
+            steps = asyncio.gather(anext(results), anext(results))
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(steps, 0.02)
+        for name in names:
+            pathlib.Path(name).touch()
+        together = asyncio.gather(*(anext(results) for _ in range(3)))
+        return [*await together, *[result async for result in results]]
+
+    assert sorted(asyncio.run(main())) == names
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 7])
@@ -122,6 +149,34 @@ def test_progress_counts_items(pool, chunksize):
         )
         assert sorted(results) == SQUARES
         assert seen[-1] == (50, None)
+
+
+def test_progress_when_a_callback_has_the_value_first(pool):
+    seen = []
+    called = threading.Event()
+    result = pool.map_async(
+        tasks.square,
+        range(50),
+        callback=lambda _: called.set(),
+        progress=lambda *at: seen.append(at),
+    )
+    assert called.wait(20)
+    assert result.get(20) == SQUARES
+    assert seen[-1] == (50, 50)
+
+
+def test_a_bar_ends_with_its_iterator(pool, monkeypatch):
+    ended = []
+    bar = _progress.Progress(lambda *_: None, lambda: ended.append(True), None)
+    bars = [bar]
+    del bar
+    monkeypatch.setattr(_progress, "progress", lambda *_: bars.pop())
+    results = pool.imap(tasks.square, range(50), progress=True)
+    assert next(results) == 0
+    assert ended == []
+    del results
+    gc.collect()
+    assert ended == [True]
 
 
 def test_progress_of_an_executor():

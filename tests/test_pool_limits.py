@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -56,28 +57,30 @@ def outcomes(results, count):
 
 @pytest.mark.parametrize("function", [hang_on_three, stop_on_three, ignore_sigterm_on_three])
 def test_a_task_that_takes_too_long_fails_alone(ctx, function):
-    with ctx.Pool(2, task_timeout=0.2) as pool:
+    with ctx.Pool(2, task_timeout=1) as pool:
         expected = [0, 1, 2, procession.TaskTimeout, 4, 5, 6, 7]
         assert outcomes(pool.imap(function, range(8)), 8) == expected
         assert pool.map_async(square, range(20), 1).get(20) == [x * x for x in range(20)]
 
 
 def test_a_timeout_says_what_was_stopped():
-    with procession.get_context("fork").Pool(1, task_timeout=0.1) as pool:
+    with procession.get_context("fork").Pool(1, task_timeout=0.5) as pool:
         pid = pool._pool[0].pid
         with pytest.raises(procession.TaskTimeout) as caught:
             pool.apply(hang_on_three, (3,))
     error = caught.value
     assert isinstance(error, TimeoutError) and isinstance(error, procession.ProcessError)
-    assert (error.pid, error.timeout, error.task) == (pid, 0.1, "task 0 of hang_on_three(3)")
+    assert (error.pid, error.timeout, error.task) == (pid, 0.5, "task 0 of hang_on_three(3)")
     assert "in hang_on_three" in error.stack
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.__dict__) == (str(error), error.__dict__)
 
 
 def test_each_item_of_a_chunk_has_its_time():
-    with procession.get_context("fork").Pool(1, task_timeout=0.5) as pool:
-        assert pool.map(sleep, [0.2] * 4, 4) == [0.2] * 4
+    fork = procession.get_context("fork")
+    with fork.Pool(1, task_timeout=2) as pool:
+        assert pool.map(sleep, [0.6] * 4, 4) == [0.6] * 4
+    with fork.Pool(1, task_timeout=0.5) as pool:
         with pytest.raises(procession.TaskTimeout, match=r"over 0, 1, 2, \.\.\."):
             pool.map(hang_on_three, range(6), 6)
         with pytest.raises(procession.TaskTimeout):
@@ -85,9 +88,9 @@ def test_each_item_of_a_chunk_has_its_time():
 
 
 def test_time_in_line_does_not_count():
-    with procession.get_context("fork").Pool(1, task_timeout=0.5) as pool:
-        results = [pool.apply_async(sleep, (0.2,)) for _ in range(5)]
-        assert [result.get(20) for result in results] == [0.2] * 5
+    with procession.get_context("fork").Pool(1, task_timeout=2) as pool:
+        results = [pool.apply_async(sleep, (0.6,)) for _ in range(4)]
+        assert [result.get(20) for result in results] == [0.6] * 4
 
 
 def test_cancel_before_it_begins():
@@ -224,6 +227,49 @@ def test_an_endless_iterable(kind, chunksize):
         with pytest.raises(ValueError, match="buffersize"):
             pool.imap(square, [1], buffersize=0)
         assert list(pool.imap(square, range(30), buffersize=4)) == [x * x for x in range(30)]
+
+
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
+def test_an_iterable_that_takes_results_itself(kind):
+    inside = []
+
+    def items():
+        for number in range(30):
+            if number >= 4:
+                inside.append(next(results))
+            yield number
+
+    with procession.get_context("fork").Pool(2) as pool:
+        results = getattr(pool, kind)(square, items(), buffersize=4)
+        outside = list(results)
+        assert sorted(inside + outside) == [x * x for x in range(30)]
+        assert len(inside) == 26
+
+
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
+def test_threads_that_take_one_result_each_of_few(kind):
+    """Whoever waits gets one, although nobody else comes again to have items taken from the iterable."""
+    taken = []
+    with procession.get_context("fork").Pool(2) as pool:
+        results = getattr(pool, kind)(square, itertools.count(), buffersize=1)
+        threads = [threading.Thread(target=lambda: taken.append(next(results))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert sorted(taken) == [x * x for x in range(8)]
+
+
+def test_threads_share_the_results_of_chunks():
+    taken = []
+    with procession.get_context("fork").Pool(2) as pool:
+        results = pool.imap(square, range(600), 5)
+        threads = [threading.Thread(target=lambda: taken.extend(results)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert sorted(taken) == [x * x for x in range(600)]
 
 
 def pid_of_each(_):

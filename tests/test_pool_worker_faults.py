@@ -108,7 +108,7 @@ def test_all_killed_at_once(opening):
 
 
 def test_stopped_for_ever(opening):
-    with opening(1, task_timeout=0.3) as pool:
+    with opening(1, task_timeout=1) as pool:
         with pytest.raises(procession.TaskTimeout, match="stop_self"):
             pool.call(tasks.stop_self)(20)
         assert_serves(pool)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from . import _errors
 from . import pool as _pool_face
 from ._pool_options import Options
+from ._pool_results import Asynchronous
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolStream
 from ._randomness import numbered
@@ -126,6 +127,26 @@ class _Engine:
         for process in list(self.pool._pool):
             if process.exitcode is None:
                 signal_worker(process)
+
+
+class Results(Asynchronous, Generator[_T, None, None]):
+    """The results of a `map`: a generator, as the standard library's, that an event loop may ask too."""
+
+    def __init__(self, results: Generator[_T, None, None]) -> None:
+        self._results = results
+
+    def __iter__(self) -> Generator[_T, None, None]:
+        return self._results  # with no call of Python's for each
+
+    def send(self, value: None) -> _T:
+        return self._results.send(value)
+
+    def throw(self, *error: Any) -> _T:
+        return self._results.throw(*error)
+
+    def close(self) -> None:
+        """Drop what is left."""
+        self._results.close()
 
 
 class _Map:
@@ -306,8 +327,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: Any = False,
-    ) -> Iterator[_T]:
-        """Return an iterator over `fn` of the items of all iterables, in their order.
+    ) -> Results[_T]:
+        """Return an iterator over `fn` of the items of all iterables, in their order; an asynchronous program may use `async for`.
 
         Args:
             timeout: seconds from now in which all results must be there.
@@ -352,7 +373,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         results = _results(work, refill, end)
         if not plain:
             results = _flattened(results)
-        return _reported(results, progress, iterables) if progress else results
+        return Results(_reported(results, progress, iterables) if progress else results)
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
         """One more task, for one whose results were taken."""
@@ -439,7 +460,9 @@ def _noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
         raise
 
 
-def _results(work: _Map, refill: Callable[[], None] | None, end: float | None) -> Iterator[Any]:
+def _results(
+    work: _Map, refill: Callable[[], None] | None, end: float | None
+) -> Generator[Any, None, None]:
     # No value stays behind in a variable while its receiver has it.
     try:
         while True:
@@ -468,8 +491,8 @@ def _value(job: Any, end: float | None) -> Any:
 
 
 def _reported(
-    results: Iterator[Any], wanted: Any, iterables: tuple[Iterable[Any], ...]
-) -> Iterator[Any]:
+    results: Generator[Any, None, None], wanted: Any, iterables: tuple[Iterable[Any], ...]
+) -> Generator[Any, None, None]:
     from ._progress import progress
 
     known = iterables and all(hasattr(items, "__len__") for items in iterables)
@@ -478,7 +501,7 @@ def _reported(
     if bar is None:
         return results
 
-    def reporting() -> Iterator[Any]:
+    def reporting() -> Generator[Any, None, None]:
         done = 0
         try:
             for result in results:
@@ -491,7 +514,7 @@ def _reported(
     return reporting()
 
 
-def _flattened(results: Iterator[list[Any]]) -> Iterator[Any]:
+def _flattened(results: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
     for chunk in results:
         chunk.reverse()
         while chunk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import types
+from collections import deque
 
 from ._errors import TimeoutError
 
@@ -21,6 +22,14 @@ __all__: list[str] = []
 class ApplyResult:
     """The result of `Pool.apply_async`: there at once, its value later."""
 
+    # What most results never need is not made for each.
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    #: Only when somebody is to be called before anybody hears of the value.
+    _event: threading.Event | None = None
+    #: What is told how far it is while somebody waits.
+    _progress: Progress | None = None
+
     def __init__(
         self,
         pool: Any,
@@ -36,12 +45,6 @@ class ApplyResult:
             self._error_callback = error_callback
             self._lock = threading.Lock()
             self._announce()
-
-    # What most results never need is not made for each.
-    _callback: Callable[[Any], object] | None = None
-    _error_callback: Callable[[BaseException], object] | None = None
-    #: Only when somebody is to be called before anybody hears of the value.
-    _event: threading.Event | None = None
 
     def _announce(self) -> None:
         #: To be called when it has ended; None: it has, and they were.
@@ -157,7 +160,8 @@ class ApplyResult:
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the value, or raise what the call raised. TimeoutError if it has not ended after `timeout` seconds."""
-        if (self._event is not None and not self._wait(timeout)) or not self._resolve(timeout):
+        told = self._event is None and self._progress is None
+        if not (told or self._wait(timeout)) or not self._resolve(timeout):
             raise TimeoutError
         if self._success:
             return self._value
@@ -172,11 +176,19 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, or the exception of the task that failed first."""
 
-    _progress: Progress | None = None
+    #: How many items are done; for the progress, when the job may be gone.
+    _items_finished: Callable[[], int]
+
+    def _show(self, bar: Progress | None) -> None:
+        """Have `bar` told how far it is. Before it is fed."""
+        if bar is not None:
+            self._progress = bar
+            self._items_finished = self._job.items_finished
+            self._job.count_items()
 
     def _wait(self, timeout: float | None) -> bool:
-        bar, job = self._progress, self._job
-        if bar is None or job is None:
+        bar = self._progress
+        if bar is None:
             return super()._wait(timeout)
         from ._progress import INTERVAL
 
@@ -184,49 +196,47 @@ class MapResult(ApplyResult):
         while True:
             left = INTERVAL if end is None else end - time.monotonic()
             if super()._wait(max(0.0, min(left, INTERVAL))):
-                bar.finish(job.items_finished())
+                bar.finish(self._items_finished())
                 return True
-            bar.report(job.items_finished())
+            bar.report(self._items_finished())
             if left <= 0:
                 return False
 
-    def get(self, timeout: float | None = None) -> Any:
-        """As `ApplyResult.get`."""
-        if self._progress is not None and not self._wait(timeout):
-            raise TimeoutError
-        return super().get(timeout)
 
-
-class _Results:
+class Asynchronous:
     """An iterator that an asynchronous program may ask too."""
 
-    _asked: Any = None
-    _progress: Progress | None = None
-    _items = 0
+    #: What was asked for by somebody who was cancelled is the next one's.
+    _left: tuple[Any, ...] = ()
 
-    def __iter__(self) -> _Results:
-        return self
-
-    def __aiter__(self) -> _Results:
+    def __aiter__(self) -> Any:
         return self
 
     async def __anext__(self) -> Any:
         import asyncio
 
-        # What was asked for by somebody who was cancelled is the next one's.
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().run_in_executor(None, next, self, self)
+        if self._left:
+            asked, self._left = self._left[0], self._left[1:]
+        else:
+            asked = asyncio.get_running_loop().run_in_executor(None, next, self, self)  # type: ignore[arg-type]
         try:
-            value = await asyncio.shield(self._asked)
+            value = await asyncio.shield(asked)
         except asyncio.CancelledError:
+            self._left = (*self._left, asked)
             raise
-        except BaseException:
-            self._asked = None
-            raise
-        self._asked = None
         if value is self:
             raise StopAsyncIteration
         return value
+
+
+class _Results(Asynchronous):
+    """An iterator that can be asked with a timeout, and goes on after an exception."""
+
+    _progress: Progress | None = None
+    _items = 0
+
+    def __iter__(self) -> _Results:
+        return self
 
     def next(self, timeout: float | None = None) -> Any:
         """Return the next result, or raise what its task raised. TimeoutError if it is not there after `timeout` seconds."""
@@ -264,36 +274,58 @@ class IMapIterator(_Results):
         #: Puts the given number of tasks in line, if that is left to whoever takes the results; False: there are no more.
         self._feed: Callable[[int], bool] | None = None
         self._ahead = 0
-        self._taken = 0
-        self._lock = threading.Lock()
+        self._taken = self._waiting = 0
+        self._feeding, self._counting = threading.Lock(), threading.Lock()
 
     def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
         """Let there never be more than `ahead` tasks in line, at work, or done and not taken."""
         self._feed, self._ahead = feed, ahead
         self._refill()
 
+    def _missing(self) -> int:
+        return self._taken + self._ahead - self._job.progress()[0]
+
     def _refill(self) -> None:
-        if self._feed is None:
-            return
-        with self._lock:
-            missing = self._taken + self._ahead - self._job.progress()[0]
-            if missing > 0 and self._feed is not None and not self._feed(missing):
-                self._feed = None
+        # Whoever is at it already, perhaps this very thread from within the iterable, looks again afterwards.
+        while (
+            self._feed is not None and self._missing() > 0 and self._feeding.acquire(blocking=False)
+        ):
+            try:
+                missing = self._missing()
+                if missing > 0 and self._feed is not None and not self._feed(missing):
+                    self._feed = None
+            finally:
+                self._feeding.release()
+
+    def _take(self, timeout: float | None) -> Any:
+        """The next outcome, of a job that is fed as outcomes are taken."""
+        with self._counting:
+            self._waiting += 1
+        item = None
+        try:
+            self._refill()
+            item = self._job.next(timeout)
+        finally:
+            with self._counting:
+                self._waiting -= 1
+                self._taken += item is not None
+        # Who began to wait before this one was taken put nothing in line for himself.
+        if self._waiting:
+            self._refill()
+        return item
 
     def cancel(self) -> bool:
         """Stop what is unfinished; see `AsyncResult.cancel`. The results of those tasks are then `TaskCancelled`."""
         return self._job.cancel() > 0
 
     def _next(self, timeout: float | None) -> Any:
-        self._refill()
         try:
-            item = self._job.next(timeout)
+            item = self._job.next(timeout) if self._feed is None else self._take(timeout)
         except StopIteration:
             self._pool = None
             raise
         if item is None:
             raise TimeoutError
-        self._taken += 1
         success, value = item
         if success:
             return value
@@ -309,7 +341,7 @@ class ChunkedResults(_Results):
 
     def __init__(self, chunks: IMapIterator) -> None:
         self._chunks = chunks
-        self._chunk: Any = iter(())
+        self._values: deque[Any] = deque()
 
     def cancel(self) -> bool:
         """Stop what is unfinished; see `IMapIterator.cancel`."""
@@ -317,9 +349,10 @@ class ChunkedResults(_Results):
 
     def _next(self, timeout: float | None) -> Any:
         while True:
-            for value in self._chunk:
-                return value
-            self._chunk = iter(self._chunks.next(timeout))
+            try:
+                return self._values.popleft()
+            except IndexError:
+                self._values.extend(self._chunks.next(timeout))
 
 
 for _public in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator):

@@ -40,8 +40,11 @@ class Progress:
         if done != self._shown:
             self._shown = done
             self._show(done, self._total)
-        self._end()
-        self._end = _nothing
+        end, self._end = self._end, _nothing
+        end()
+
+    def __del__(self) -> None:
+        self._end()  # of an iterator that was dropped before its end
 
 
 def progress(wanted: Any, total: int | None) -> Progress | None:

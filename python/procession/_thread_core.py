@@ -230,7 +230,7 @@ class ThreadJob:
             except StopIteration:
                 self.seal()
                 return False
-            except Exception as error:
+            except BaseException as error:
                 self.refuse(error)
                 return False
             self._sizes.append(len(items))

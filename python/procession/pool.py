@@ -343,8 +343,7 @@ class Pool:
         if result._event is not None:
             self._announce_result(result, job)
         if progress:
-            result._progress = _progress(progress, length)
-            job.count_items()
+            result._show(_progress(progress, length))
         if chunksize is None:
             workers = len(self._pool) or self._processes
             feed = lambda iterator, limit: job.feed_map(iterator, length, workers, limit)  # noqa: E731
@@ -455,9 +454,12 @@ class _Numbered:
 
 def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
     """Put what `iterator` yields in line."""
-    # A few at a time: in between, the interpreter lets other threads have their turn.
-    while feed(iterator, _BATCH):
-        pass
+    try:
+        # A few at a time: in between, the interpreter lets other threads have their turn.
+        while feed(iterator, _BATCH):
+            pass
+    except BaseException:
+        pass  # an exit or an interrupt: the job says so to whoever takes its results
 
 
 def _usable_cpus() -> int:

@@ -223,6 +223,19 @@ impl PoolJob {
         &self,
         iterator: &Bound<'_, PyIterator>,
         limit: usize,
+        size: impl FnMut() -> usize,
+    ) -> PyResult<bool> {
+        self.try_to_feed(iterator, limit, size).or_else(|error| {
+            // Also an exit or an interrupt: what came before it is not all.
+            self.refuse_rest(error.value(iterator.py()).clone().into_any());
+            catchable(iterator.py(), error).map(|_| false)
+        })
+    }
+
+    fn try_to_feed(
+        &self,
+        iterator: &Bound<'_, PyIterator>,
+        limit: usize,
         mut size: impl FnMut() -> usize,
     ) -> PyResult<bool> {
         let mut iterator = iterator.clone();
@@ -231,28 +244,14 @@ impl PoolJob {
                 return Ok(false);
             }
             let size = size();
-            let chunked = size > 0;
-            match next_task(&mut iterator, size) {
-                Ok(Some(task)) => {
-                    if let Some(sizes) = &mut *lock(&self.sizes) {
-                        let items = if chunked { task.len()? as u32 } else { 1 };
-                        sizes.push(items);
-                    }
-                    self.submit(None, pack_task(&task)?)?;
-                }
-                Ok(None) => {
-                    self.job.seal();
-                    return Ok(false);
-                }
-                Err(error) => {
-                    let error = catchable(iterator.py(), error);
-                    if let Ok(error) = &error {
-                        self.refuse(error.clone());
-                    }
-                    self.job.seal();
-                    return error.map(|_| false);
-                }
+            let Some(task) = next_task(&mut iterator, size)? else {
+                self.job.seal();
+                return Ok(false);
+            };
+            if let Some(sizes) = &mut *lock(&self.sizes) {
+                sizes.push(if size > 0 { task.len()? as u32 } else { 1 });
             }
+            self.submit(None, pack_task(&task)?)?;
         }
         Ok(true)
     }
