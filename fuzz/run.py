@@ -15,7 +15,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
-TARGETS = ["arena", "handles", "framing"]
+TARGETS = ["arena", "handles", "orders", "framing"]
 
 
 def command(target: str) -> list[str]:

@@ -43,7 +43,7 @@ pub fn handles(input: &[u8]) {
 }
 
 /// The handle of something that exists, one like it, or any number.
-fn handle(choices: &mut Choices, house: &House) -> Handle {
+pub(crate) fn handle(choices: &mut Choices, house: &House) -> Handle {
     let real = choices.pick(&house.handles).expect("a house has handles").to_bits();
     let bits = match choices.below(4) {
         0 => choices.word(),
@@ -258,7 +258,7 @@ fn look_at_array(array: &Array<u32>) {
     }
 }
 
-fn varint(bytes: &mut Vec<u8>, mut number: u128) {
+pub(crate) fn varint(bytes: &mut Vec<u8>, mut number: u128) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;

@@ -7,8 +7,10 @@ mod child;
 mod choices;
 mod handles;
 mod house;
+mod orders;
 
 pub use arena::arena;
 pub use child::in_child;
 pub use choices::{mutated, random};
 pub use handles::handles;
+pub use orders::orders;

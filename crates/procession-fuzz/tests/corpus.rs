@@ -3,7 +3,7 @@
 //! A failure leaves its input in a file and names it: `PROCESSION_INPUT=file` runs that one alone, in this process.
 //! `PROCESSION_ROUNDS` says how many inputs of both kinds there are besides those that are kept.
 
-use procession_fuzz::{arena, handles, in_child, mutated, random};
+use procession_fuzz::{arena, handles, in_child, mutated, orders, random};
 use std::path::Path;
 
 /// How many at random, and as many like those kept, in a test run.
@@ -17,6 +17,11 @@ fn a_damaged_arena_harms_nobody() {
 #[test]
 fn nonsense_from_peers_harms_nobody() {
     run("handles", handles);
+}
+
+#[test]
+fn a_child_survives_any_order() {
+    run("orders", orders);
 }
 
 fn run(target: &str, round: fn(&[u8])) {

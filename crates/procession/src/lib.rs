@@ -53,6 +53,8 @@ pub use array::{Array, ArrayGuard};
 pub use error::{Error, JoinError, Result};
 pub use join::JoinHandle;
 pub use logging::{log_to_file, log_to_stderr};
+#[doc(hidden)]
+pub use order::peruse;
 pub use pipe::{pipe, Pipe};
 pub use pool::{Pool, PoolStats, WorkerStats};
 pub use pool_results::{AsyncResult, Imap, MapResult};

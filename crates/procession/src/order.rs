@@ -1,7 +1,10 @@
 //! What a child is told: who it is, and what it calls. The arguments follow it in the same parcel.
 
-use crate::{logging, travel, Process, Result, StartMethod};
-use procession_core::channel::Incoming;
+use crate::image::Image;
+use crate::{logging, travel, Error, Process, Result, StartMethod};
+use procession_core::arena::{Handle, Ref};
+use procession_core::channel::{Incoming, Parcel};
+use procession_core::process::Outcome;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::any::type_name;
 use std::os::fd::OwnedFd;
@@ -21,6 +24,42 @@ pub(crate) struct Order {
     pub call: u64,
     /// Place of the function.
     pub function: u64,
+}
+
+/// An order that was read, and of which nothing was done yet.
+pub(crate) struct Received {
+    pub order: Order,
+    pub outcome: Ref<Outcome>,
+    /// Addresses of the [`Call`] and of the function; `None` if the executable is not the parent's.
+    pub target: Option<(usize, usize)>,
+    pub parcel: Incoming,
+    /// Where the arguments begin in its body.
+    pub start: usize,
+}
+
+/// Take the parcel `token`, which holds an order.
+pub(crate) fn receive(token: u64) -> Result<Received> {
+    let parcel = Parcel::take(token)?;
+    let (order, arguments): (Order, _) =
+        postcard::take_from_bytes(parcel.body()).map_err(|source| Error::Decode { kind: "order", source })?;
+    let start = parcel.body().len() - arguments.len();
+    let handle = Handle::from_bits(order.outcome).ok_or(procession_core::Error::Corrupt("order"))?;
+    let outcome = Ref::attach(handle)?;
+    let image = Image::this();
+    let places = image.address(order.call).zip(image.address(order.function));
+    let target = places.filter(|_| image.mark == order.image);
+    Ok(Received {
+        order,
+        outcome,
+        target,
+        parcel,
+        start,
+    })
+}
+
+/// Read the order in a parcel as a child does, and do nothing of it: for the fuzzers.
+pub fn peruse(token: u64) -> Result<()> {
+    receive(token).map(drop)
 }
 
 /// The arguments of a call, on their way in.

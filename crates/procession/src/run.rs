@@ -1,14 +1,13 @@
 //! The child's side: be who the order says, call the function, leave its outcome, end.
 
-use crate::image::Image;
-use crate::order::{Arguments, Call, Order, LOST, PANICKED};
+use crate::order::{receive, Arguments, Call, Received, LOST, PANICKED};
 use crate::panic::{catch, Speak};
 use crate::process::{become_child, here};
 use crate::travel::Cargo;
-use crate::{logging, set_start_method, Error, JoinError, Process, Result};
+use crate::{logging, set_start_method, JoinError, Process, Result};
 use log::info;
-use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Message, Outgoing, Parcel};
+use procession_core::arena::Ref;
+use procession_core::channel::{Message, Outgoing};
 use procession_core::process::{watch_parent, Outcome};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -36,20 +35,19 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
 }
 
 fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
-    let parcel = Parcel::take(token)?;
-    let (order, arguments): (Order, _) =
-        postcard::take_from_bytes(parcel.body()).map_err(|source| Error::Decode { kind: "order", source })?;
-    let start = parcel.body().len() - arguments.len();
-    let handle = Handle::from_bits(order.outcome).ok_or(procession_core::Error::Corrupt("order"))?;
-    let outcome = Ref::<Outcome>::attach(handle)?;
+    let Received {
+        order,
+        outcome,
+        target,
+        parcel,
+        start,
+    } = receive(token)?;
     set_start_method(order.start_method);
-    let image = Image::this();
-    let (call, function) = (image.address(order.call), image.address(order.function));
     settle(order.me, order.parent)?;
     if let Some(Err(error)) = order.log.map(logging::install) {
         return Ok(conclude(&outcome, Ok(Err(error.to_string()))));
     }
-    let (Some(call), Some(function), true) = (call, function, image.mark == order.image) else {
+    let Some((call, function)) = target else {
         let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";
         return Ok(conclude(&outcome, Ok(Err(text.to_owned()))));
     };
