@@ -7,11 +7,14 @@ such an executor needs of the parts: queues with readers that `connection.wait` 
 from __future__ import annotations
 
 import concurrent.futures.process
+import contextlib
+import multiprocessing.connection
 import operator
 import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -99,11 +102,6 @@ def test_executor_program(run_program, under, method):
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="max_tasks_per_child came in 3.11")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-@pytest.mark.xfail(
-    raises=concurrent.futures.process.BrokenProcessPool,
-    strict=False,
-    reason="a known race, seen once: the sentinel of a worker that ends after its last task may be readable just before the queue's descriptor",
-)
 def test_workers_are_replaced(method):
     ctx = procession.get_context(method)
     with concurrent.futures.ProcessPoolExecutor(1, ctx, max_tasks_per_child=2) as executor:
@@ -164,6 +162,64 @@ def test_wait_knows_at_once_what_was_put():
             assert queue._reader in connection.wait([child.sentinel, queue._reader])
         queue.get()
         child.join()
+
+
+#: Seconds that a process which ends waits at most for who polls.
+PATIENCE = 1
+
+
+def _say_last_words(ready, go, queue):
+    ready.set()
+    go.wait()
+    queue.put("last words")
+
+
+def _poll(method, pids, go, queue, seen):
+    """Wait as the standard library's executor does: with its own `wait`, which knows of nothing but descriptors."""
+    ctx = procession.get_context(method)
+    ready = ctx.Event()
+    child = ctx.Process(target=_say_last_words, args=(ready, go, queue))
+    multiprocessing.connection.wait([queue._reader], 0)
+    child.start()
+    ready.wait()
+    pids.put(child.pid)
+    readable = multiprocessing.connection.wait([queue._reader, child.sentinel])
+    seen.put((queue._reader in readable, time.monotonic()))
+    child.join()
+
+
+@contextlib.contextmanager
+def _stopped_while_its_child_ends(method):
+    """Yield when the child was allowed to end, a descriptor that tells its end, and where the parent says what it saw, once it goes on."""
+    ctx = procession.get_context("fork")
+    pids, go, queue, seen = ctx.Queue(), ctx.Event(), ctx.SimpleQueue(), ctx.Queue()
+    parent = ctx.Process(target=_poll, args=(method, pids, go, queue, seen))
+    parent.start()
+    child = os.pidfd_open(pids.get(timeout=60))
+    os.kill(parent.pid, signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, parent.pid, os.WSTOPPED)
+        allowed = time.monotonic()
+        go.set()
+        yield allowed, child, seen
+    finally:
+        os.close(child)
+        os.kill(parent.pid, signal.SIGCONT)
+        parent.join()
+
+
+def test_a_process_has_not_ended_before_who_polls_sees_what_it_put(method):
+    # It waits no longer than its patience: on a machine that is slower than that, nothing is known.
+    with _stopped_while_its_child_ends(method) as (allowed, child, seen):
+        ended = connection.wait([child], 0.3)
+        assert not ended or time.monotonic() - allowed >= PATIENCE
+    saw, when = seen.get(timeout=60)
+    assert saw or when - allowed >= PATIENCE
+
+
+def test_a_process_ends_although_who_polls_is_stopped():
+    with _stopped_while_its_child_ends("fork") as (_allowed, child, _seen):
+        assert connection.wait([child], 60)
 
 
 def test_wait_in_several_threads():

@@ -183,6 +183,7 @@ class PoolWorker:
 
 # The queue
 
+def wait_until_noticed() -> None: ...
 @disjoint_base
 class Queue:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...

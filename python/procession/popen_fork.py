@@ -9,7 +9,7 @@ import sys
 import types
 
 from . import _stdio, util
-from ._procession import Child, adopt, check_room, family_id
+from ._procession import Child, adopt, check_room, family_id, wait_until_noticed
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -93,6 +93,7 @@ def run_forked(main: Any) -> None:
             if RUNS_ATEXIT_IN_CHILD:
                 atexit._run_exitfuncs()
                 util._flush_std_streams()
+            wait_until_noticed()
         finally:
             os._exit(code & 0xFF)
 

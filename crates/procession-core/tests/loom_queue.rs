@@ -27,8 +27,10 @@ mod words;
 pub use procession_core::{Deadline, Error, Result, WaitError};
 pub use roll::{family, Family};
 
-use channel::{Block, Message, Queue};
+use channel::{is_anybody_behind, Block, Message, Poller, Queue};
+use futex::AtomicU64;
 use loom::thread;
+use sync::primitive::Ordering::SeqCst;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
     words::check(2, move || {
@@ -116,5 +118,30 @@ fn of_two_consumers_one_gets_the_message() {
         let ends = vec![consumer(&queue, 1), consumer(&queue, 1)];
         let got = settle(&queue, ends, 2);
         assert!(got[0].len() == 1 && got[1].len() == 1, "both messages were there");
+    });
+}
+
+#[test]
+fn who_puts_knows_whether_a_descriptor_shows_it() {
+    check(|| {
+        let queue = Queue::create(0).unwrap();
+        let poller = Poller::new(&queue);
+        let readable = words::zeroed::<AtomicU64>();
+        readable.store(1, SeqCst);
+        queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
+        let end = {
+            let (queue, readable) = (queue.clone(), readable.clone());
+            thread::spawn(move || {
+                queue.put(&mut Some(Message::new(2)), Deadline::Now).unwrap();
+                if !is_anybody_behind(&queue) {
+                    assert_eq!(readable.load(SeqCst), 1, "there is a message, and nobody to wait for");
+                }
+            })
+        };
+        assert_eq!(take(&queue), Some(1));
+        if poller.settle(&queue) {
+            readable.store(0, SeqCst);
+        }
+        end.join().unwrap();
     });
 }

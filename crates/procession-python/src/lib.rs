@@ -36,7 +36,7 @@ mod _procession {
         zygote_start, zygote_stop, Child, Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
     };
     #[pymodule_export]
-    use super::queue::Queue;
+    use super::queue::{wait_until_noticed, Queue};
     #[pymodule_export]
     use super::shared::{attach_shared, SharedBytes};
     #[pymodule_export]

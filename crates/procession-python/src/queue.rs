@@ -3,7 +3,7 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Incoming, Message, Queue as Engine, Readiness};
+use procession_core::channel::{self, Incoming, Message, Queue as Engine, Readiness};
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -282,6 +282,13 @@ impl Queue {
         let handle = Handle::from_bits(bits).ok_or_else(|| raise(Error::Stale("queue")))?;
         self.set(Ref::attach(handle).map_err(raise)?)
     }
+}
+
+/// Wait, at most a second, until who polls queues knows what this process put into them: before `os._exit()`, which other exits do by themselves.
+#[pyfunction]
+pub fn wait_until_noticed() {
+    // With the interpreter's lock: what other threads of this process would do now is lost anyway.
+    channel::wait_until_noticed();
 }
 
 fn is_true(block: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {

@@ -7,7 +7,7 @@ use crate::travel::Cargo;
 use crate::{logging, set_start_method, JoinError, Process, Result};
 use log::info;
 use procession_core::arena::Ref;
-use procession_core::channel::{Message, Outgoing};
+use procession_core::channel::{wait_until_noticed, Message, Outgoing};
 use procession_core::process::{watch_parent, Outcome};
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -76,6 +76,7 @@ pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f
     info!("{EXITING} {code}");
     // What the parent registered to be done at its exit is not this process's to do.
     let _ = std::io::stdout().flush();
+    wait_until_noticed();
     // SAFETY: flushes C's streams, which were flushed before the fork; ends the process.
     unsafe {
         libc::fflush(std::ptr::null_mut());

@@ -3,6 +3,7 @@
 //! A message is bytes, out-of-band buffers and handles; what they mean is the faces' business.
 
 mod deposit;
+mod last_words;
 mod message;
 mod parcel;
 mod patience;
@@ -14,8 +15,10 @@ mod tend;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod watchers;
 
 pub use deposit::Deposit;
+pub use last_words::wait_until_noticed;
 pub use message::{Envelope, Incoming, Message, Outgoing};
 pub use parcel::Parcel;
 pub use pipe::Pipe;

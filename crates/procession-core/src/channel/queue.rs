@@ -3,9 +3,10 @@
 use super::patience::Patience;
 use super::segment::{Link, Slot, State, View, SLOTS};
 use super::walk::{Found, Rounds};
-use super::{Incoming, Message, Outgoing};
+use super::watchers::Watchers;
+use super::{last_words, Incoming, Message, Outgoing};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::Owner;
+use crate::roll::{self, Owner};
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};
 use crate::{family, Deadline, Error, Result, WaitError};
@@ -50,6 +51,7 @@ pub(super) struct Waiting {
     pub not_empty: EventCount,
     pub not_full: EventCount,
     pub all_done: EventCount,
+    pub watchers: Watchers,
 }
 
 pub(super) const TICKET: u64 = (1 << 48) - 1;
@@ -131,8 +133,42 @@ impl Queue {
         }
         // DEATH: before this line the slot is `Claimed` by the dead and will be skipped; after it the message is there.
         slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
+        // SYNC: fences: who polls is seen below, or sees the message.
         self.waiting.not_empty.notify(1);
+        if self.waiting.watchers.were_there() {
+            self.note_last_words(me);
+        }
         Ok(())
+    }
+
+    /// Somebody polls the queue, and this process shall not end before he knows of its message.
+    #[cold]
+    fn note_last_words(&self, me: Owner) {
+        if self.is_anybody_behind(me) {
+            last_words::note(self.back.handle.load(Relaxed));
+        }
+    }
+
+    /// Whether some other process's descriptor may not show yet what was put.
+    pub(super) fn is_anybody_behind(&self, me: Owner) -> bool {
+        self.waiting.watchers.behind(me).next().is_some()
+    }
+
+    /// Wait until the descriptors of all other processes show that there is a message, or there is none.
+    pub(super) fn wait_until_noticed(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let me = roll::me()?;
+        let watchers = &self.waiting.watchers;
+        let noticed =
+            || !watchers.behind(me).any(roll::is_alive) || !self.walk().is_ok_and(|found| found.full.is_some());
+        loop {
+            let waited = watchers
+                .caught_up
+                .sleep_for(PURPOSE.watching(), deadline, || noticed().then_some(()));
+            // This process ends: it goes on waiting whatever its signal handlers noted.
+            if !matches!(waited, Err(WaitError::Interrupted)) {
+                return waited;
+            }
+        }
     }
 
     /// Pack and put.

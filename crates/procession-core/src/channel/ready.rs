@@ -3,11 +3,14 @@
 //! The queue has no descriptor. For a process that asks for one, a thread of that process waits for a message and sets an eventfd; who
 //! finds the queue empty says so (`settle`), which clears the descriptor and lets the thread wait anew. So it is readable while there
 //! is a message; and, when another process took the last one, until the next look, as a pipe that several processes read from would be.
+//! It says in the queue which of the two it is (`watchers`), so that who put something can wait until the descriptor shows it.
 
 use super::queue::Queue;
+use super::watchers::Watcher;
 use crate::arena::Ref;
+use crate::roll::is_alive;
 use crate::sys::signal::with_signals_blocked;
-use crate::{Deadline, Error, Result, WaitError};
+use crate::{family, Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::{read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,13 +19,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// A descriptor that is readable while a queue has messages. It is of the process that made it: a child of fork makes its own.
 #[derive(Debug)]
 pub struct Readiness {
-    queue: Ref<Queue>,
     shared: Arc<Shared>,
     pid: u32,
 }
 
 #[derive(Debug)]
 struct Shared {
+    queue: Ref<Queue>,
+    watcher: Watcher,
     fd: OwnedFd,
     state: Mutex<State>,
     changed: Condvar,
@@ -42,27 +46,43 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether there is no message for sure.
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty().unwrap_or(false)
+    }
+
+    fn set(&self, state: &mut State) {
+        *state = State::Set;
+        // It can only fail when it is set already.
+        let _ = write(&self.fd, &1u64.to_ne_bytes());
+        self.queue.waiting.watchers.show(self.watcher);
+    }
 }
 
 impl Readiness {
-    /// Make the descriptor and start its thread.
+    /// Make the descriptor, which agrees with the queue, and start its thread.
     pub fn new(queue: &Ref<Queue>) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let fd = eventfd(0, flags).map_err(|e| Error::os("eventfd", e))?;
         let shared = Arc::new(Shared {
-            fd: eventfd(0, flags).map_err(|e| Error::os("eventfd", e))?,
+            queue: queue.clone(),
+            watcher: queue.waiting.watchers.join(family()?.me(), is_alive),
+            fd,
             state: Mutex::new(State::Watching),
             changed: Condvar::new(),
         });
-        let (watched, theirs) = (queue.clone(), shared.clone());
+        let theirs = shared.clone();
+        let readiness = Self {
+            shared,
+            pid: std::process::id(),
+        };
+        readiness.settle();
         let thread = std::thread::Builder::new()
             .name("procession-ready".into())
             .stack_size(64 * 1024);
-        with_signals_blocked(|| thread.spawn(move || watch(&watched, &theirs))).map_err(|e| Error::os("clone", e))?;
-        Ok(Self {
-            queue: queue.clone(),
-            shared,
-            pid: std::process::id(),
-        })
+        with_signals_blocked(|| thread.spawn(move || theirs.watch())).map_err(|e| Error::os("clone", e))?;
+        Ok(readiness)
     }
 
     /// The descriptor; not to be read from.
@@ -75,17 +95,31 @@ impl Readiness {
         self.pid == std::process::id()
     }
 
-    /// Make the descriptor agree with the queue: after taking a message, or finding none.
+    /// Make the descriptor agree with the queue: after taking a message, or finding none, and before a poll.
     pub fn settle(&self) {
         if !self.is_own() {
             return;
         }
-        let mut state = self.shared.state();
-        // SYNC: what is put after this look is seen by the thread, which looks again before it sleeps.
-        if *state == State::Set && self.queue.is_empty().unwrap_or(false) {
-            let _ = read(&self.shared.fd, &mut [0; 8]);
-            *state = State::Watching;
-            self.shared.changed.notify_one();
+        let shared = &self.shared;
+        let mut state = shared.state();
+        match *state {
+            // SYNC: what is put after this look is seen by the thread, which looks again before it sleeps.
+            State::Set
+                if shared.is_empty()
+                    && shared
+                        .queue
+                        .waiting
+                        .watchers
+                        .may_clear(shared.watcher, || shared.is_empty()) =>
+            {
+                let _ = read(&shared.fd, &mut [0; 8]);
+                *state = State::Watching;
+                shared.changed.notify_one();
+            }
+            State::Watching if !shared.is_empty() => shared.set(&mut state),
+            // Who waits for the thread to show a message need not: it was taken.
+            State::Watching => shared.queue.waiting.watchers.caught_up.notify_all(),
+            State::Set | State::Over => {}
         }
     }
 }
@@ -95,32 +129,35 @@ impl Drop for Readiness {
         if !self.is_own() {
             return;
         }
-        *self.shared.state() = State::Over;
-        self.shared.changed.notify_one();
-        self.queue.rouse();
+        let shared = &self.shared;
+        *shared.state() = State::Over;
+        shared.queue.waiting.watchers.leave(shared.watcher);
+        shared.changed.notify_one();
+        shared.queue.rouse();
     }
 }
 
-fn watch(queue: &Queue, shared: &Shared) {
-    loop {
-        let mut state = shared.state();
-        while *state == State::Set {
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if *state == State::Over {
-            return;
-        }
-        drop(state);
-        // A queue that cannot be read is ready: `get` says why.
-        let waited = queue.wait_until_ready_or(Deadline::Never, || *shared.state() == State::Over);
-        if matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
-            continue;
-        }
-        let mut state = shared.state();
-        if *state == State::Watching {
-            *state = State::Set;
-            // It can only fail when it is set already.
-            let _ = write(&shared.fd, &1u64.to_ne_bytes());
+impl Shared {
+    fn watch(&self) {
+        loop {
+            let mut state = self.state();
+            while *state == State::Set {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if *state == State::Over {
+                return;
+            }
+            drop(state);
+            // A queue that cannot be read is ready: `get` says why.
+            let over = || *self.state() == State::Over;
+            let waited = self.queue.wait_until_ready_or(Deadline::Never, over);
+            if matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
+                continue;
+            }
+            let mut state = self.state();
+            if *state == State::Watching {
+                self.set(&mut state);
+            }
         }
     }
 }

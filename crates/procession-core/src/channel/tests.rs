@@ -2,12 +2,19 @@
 
 use super::queue::Queue;
 use super::segment::{State, SLOTS};
-use super::{Incoming, Message, Outgoing, Readiness};
-use crate::arena::{Block, Ref};
+use super::watchers::Watcher;
+use super::{last_words, Incoming, Message, Outgoing, Readiness};
+use crate::arena::{Block, Kind, Ref};
+use crate::roll::{is_alive, members};
 use crate::{family, Deadline};
 
 /// Run `work` in a child of fork that is gone, and known to be gone, afterwards.
 fn in_a_child_that_dies(work: impl FnOnce()) {
+    end(child(work));
+}
+
+/// Run `work` in a child of fork.
+fn child(work: impl FnOnce()) -> i32 {
     family().unwrap().me();
     // SAFETY: the child runs `work` and leaves by `_exit`.
     let pid = unsafe { libc::fork() };
@@ -17,6 +24,11 @@ fn in_a_child_that_dies(work: impl FnOnce()) {
         // SAFETY: always sound.
         unsafe { libc::_exit(i32::from(!fine)) };
     }
+    pid
+}
+
+/// Wait for a child's end.
+fn end(pid: i32) {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
@@ -301,4 +313,143 @@ fn a_descriptor_that_nobody_wants_leaves_no_thread() {
     while threads().any(|thread| name(thread).starts_with("procession-read")) {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_descriptor_agrees_with_the_queue_once_somebody_looks() {
+    let queue = Queue::create(0).unwrap();
+    put(&queue, b"before");
+    let readiness = Readiness::new(&queue).unwrap();
+    for _ in 0..50 {
+        assert!(is_readable(&readiness, 0));
+        get(&queue);
+        readiness.settle();
+        assert!(!is_readable(&readiness, 0));
+        put(&queue, b"next");
+        readiness.settle();
+    }
+}
+
+/// This process, as one whose descriptor does not show what is in the queue: its thread has not come to it.
+fn join(queue: &Queue) -> Watcher {
+    queue.waiting.watchers.join(family().unwrap().me(), is_alive)
+}
+
+/// A child that puts something and then ends as processes do, but with all the time in the world. Returns when it waits, so that somebody has to let it go.
+fn child_that_says_its_last_words(queue: &Queue) -> i32 {
+    let pid = child(|| {
+        put(queue, b"last words");
+        last_words::wait(Deadline::Never);
+    });
+    let waits = |kinds: &[(u32, _, _)]| kinds.iter().any(|wait| wait.0 == Kind::Queue as u32);
+    while !members()
+        .iter()
+        .any(|member| member.pid == pid as u32 && waits(&member.waits))
+    {
+        // SAFETY: no status is asked for.
+        let ended = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+        assert_eq!(ended, 0, "it did not wait");
+        std::thread::yield_now();
+    }
+    pid
+}
+
+#[test]
+fn who_ends_waits_until_the_descriptor_shows_what_he_put() {
+    let queue = Queue::create(0).unwrap();
+    let watcher = join(&queue);
+    let pid = child_that_says_its_last_words(&queue);
+    queue.waiting.watchers.show(watcher);
+    end(pid);
+    assert!(!is_empty(&queue));
+    assert!(queue.waiting.watchers.may_clear(watcher, || true));
+    let pid = child_that_says_its_last_words(&queue);
+    queue.waiting.watchers.leave(watcher);
+    end(pid);
+}
+
+#[test]
+fn who_ends_does_not_wait_for_what_was_taken() {
+    let queue = Queue::create(0).unwrap();
+    let (first, second) = (join(&queue), join(&queue));
+    let pid = child_that_says_its_last_words(&queue);
+    queue.waiting.watchers.show(first);
+    assert_eq!(get(&queue).body(), b"last words");
+    end(pid);
+    queue.waiting.watchers.leave(second);
+}
+
+#[test]
+fn who_ends_does_not_wait_for_the_dead() {
+    let queue = Queue::create(0).unwrap();
+    // More than there are places: those of the dead are taken again.
+    for _ in 0..10 {
+        let watcher = child(|| {
+            join(&queue);
+            loop {
+                std::thread::park();
+            }
+        });
+        while !is_anybody_alive_behind(&queue) {
+            std::thread::yield_now();
+        }
+        let pid = child_that_says_its_last_words(&queue);
+        // SAFETY: always sound; a child not waited for yet.
+        assert_eq!(unsafe { libc::kill(watcher, libc::SIGKILL) }, 0);
+        // SAFETY: no status is asked for.
+        assert_eq!(unsafe { libc::waitpid(watcher, std::ptr::null_mut(), 0) }, watcher);
+        end(pid);
+        get(&queue);
+        assert!(!is_anybody_alive_behind(&queue));
+    }
+}
+
+fn is_anybody_alive_behind(queue: &Queue) -> bool {
+    queue.waiting.watchers.behind(family().unwrap().me()).any(is_alive)
+}
+
+#[test]
+fn who_ends_waits_for_nobody_else() {
+    let (unwatched, own, shown) = (
+        Queue::create(0).unwrap(),
+        Queue::create(0).unwrap(),
+        Queue::create(0).unwrap(),
+    );
+    let watcher = join(&shown);
+    shown.waiting.watchers.show(watcher);
+    in_a_child_that_dies(|| {
+        join(&own);
+        for queue in [&unwatched, &own, &shown] {
+            put(queue, b"last words");
+        }
+        assert_eq!(last_words::noted(), []);
+        last_words::wait(Deadline::Never);
+    });
+    in_a_child_that_dies(|| {
+        shown.waiting.watchers.may_clear(watcher, || true);
+        put(&shown, b"last words");
+        assert_eq!(last_words::noted(), [shown.handle().to_bits()]);
+        shown.waiting.watchers.show(watcher);
+        last_words::wait(Deadline::Never);
+        assert_eq!(last_words::noted(), []);
+    });
+}
+
+#[test]
+fn notes_of_queues_that_were_noticed_make_room() {
+    let queues: Vec<_> = (0..40).map(|_| Queue::create(0).unwrap()).collect();
+    let watchers: Vec<_> = queues.iter().map(|queue| join(queue)).collect();
+    in_a_child_that_dies(|| {
+        for (number, queue) in queues.iter().enumerate() {
+            put(queue, b"once");
+            put(queue, b"twice");
+            if number % 10 != 0 {
+                queue.waiting.watchers.show(watchers[number]);
+            }
+        }
+        let noted = last_words::noted();
+        for queue in queues.iter().step_by(10) {
+            assert!(noted.contains(&queue.handle().to_bits()));
+        }
+    });
 }

@@ -12,6 +12,8 @@ mod segment;
 mod tend;
 #[path = "../../src/channel/walk.rs"]
 mod walk;
+#[path = "../../src/channel/watchers.rs"]
+mod watchers;
 
 pub use queue::Queue;
 
@@ -29,6 +31,34 @@ mod patience {
             true
         }
     }
+}
+
+/// Who polls, without a thread that sets the descriptor.
+pub struct Poller(watchers::Watcher);
+
+impl Poller {
+    /// One whose descriptor is readable.
+    pub fn new(queue: &Queue) -> Self {
+        let watcher = queue.waiting.watchers.join(crate::family().unwrap().me(), |_| true);
+        queue.waiting.watchers.show(watcher);
+        Self(watcher)
+    }
+
+    /// Whether the descriptor is to be cleared.
+    pub fn settle(&self, queue: &Queue) -> bool {
+        let is_empty = || queue.is_empty().unwrap();
+        is_empty() && queue.waiting.watchers.may_clear(self.0, is_empty)
+    }
+}
+
+/// Whether who has put something has to wait for somebody who polls.
+pub fn is_anybody_behind(queue: &Queue) -> bool {
+    queue.is_anybody_behind(crate::family().unwrap().me())
+}
+
+/// Where a model's process ends, it asks the queue itself.
+mod last_words {
+    pub fn note(_handle: u64) {}
 }
 
 /// The memory of one message: whose it is.

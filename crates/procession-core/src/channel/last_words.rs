@@ -1,0 +1,74 @@
+//! What a process put last is known to whoever polls for it before the process has ended.
+//!
+//! Who polls for both a queue and a process's end may take an end without a message for a crash. So a process notes the queues whose watchers
+//! were behind when it put something, and waits for them at its exit. Not where it is killed, nor where the program calls `_exit` itself.
+
+use super::Queue;
+use crate::arena::{self, Handle, Ref};
+use crate::{roll, Deadline};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use std::time::Duration;
+
+/// How long an exit waits for watchers that do not come to it: of a process that is stopped, say.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Handles of queues; zero is a free place. A child of fork has its parent's too, which does no harm.
+static NOTES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+
+/// This process put something into the queue of this handle that a watcher does not know of yet.
+pub(super) fn note(handle: u64) {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, Relaxed) {
+        // SAFETY: a plain function, which stays loaded. A child of fork inherits the registration.
+        unsafe { libc::atexit(at_exit) };
+    }
+    let noted = NOTES.iter().any(|note| {
+        let before = note.load(Acquire);
+        let free = before == 0 || before == handle || is_over(before);
+        free && note.compare_exchange(before, handle, AcqRel, Relaxed).is_ok()
+    });
+    if !noted {
+        // All watchers of as many queues are behind: they may still see the others in time.
+        NOTES[0].store(handle, Relaxed);
+    }
+}
+
+/// Whether a note has done its work.
+fn is_over(handle: u64) -> bool {
+    let queue = Handle::from_bits(handle).and_then(arena::look_at::<Queue>);
+    !queue.is_some_and(|queue| roll::me().is_ok_and(|me| queue.is_anybody_behind(me)))
+}
+
+/// Wait until whoever polls a queue knows what this process put into it: for who is about to end this process by `_exit`, which other exits do by
+/// themselves. At most a second.
+pub fn wait_until_noticed() {
+    wait(Deadline::after(PATIENCE));
+}
+
+pub(super) fn wait(deadline: Deadline) {
+    for note in &NOTES {
+        // Most have none, and this is all.
+        if note.load(Relaxed) == 0 {
+            continue;
+        }
+        let handle = Handle::from_bits(note.swap(0, AcqRel));
+        if let Some(queue) = handle.and_then(|handle| Ref::<Queue>::attach(handle).ok()) {
+            // What cannot be waited for, or not longer, is left.
+            let _ = queue.wait_until_noticed(deadline);
+        }
+    }
+}
+
+extern "C" fn at_exit() {
+    wait_until_noticed();
+}
+
+/// What is noted.
+#[cfg(test)]
+pub(super) fn noted() -> Vec<u64> {
+    let handles = NOTES.iter().map(|note| note.load(Relaxed));
+    handles.filter(|handle| *handle != 0).collect()
+}
