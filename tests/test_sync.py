@@ -168,6 +168,13 @@ def test_an_event(package):
     assert not event.is_set() and event.wait(0) is False
 
 
+def test_a_barrier_of_nobody():
+    """As from Python 3.14 on; before, it could be made, and nobody got past it."""
+    for parties in (0, -1):
+        with pytest.raises(ValueError, match="parties must be >= 1"):
+            procession.Barrier(parties)
+
+
 def test_a_barrier_of_threads(package):
     acted = []
     barrier = package.Barrier(3, action=lambda: acted.append(1))

@@ -259,8 +259,11 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Wait until some of the objects can be read from, or `timeout` seconds (None: for ever) have passed; returns those.
 
-    An object is a connection, a socket, a process's `sentinel`, or anything with a `fileno()`; the end of a file can be read too.
+    An object is a connection, a socket, a process's `sentinel`, or anything with a `fileno()`; the end of a file can be read too. ValueError
+    if it is none of these, or the timeout no number.
     """
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("Invalid value NaN (not a number)")
     by_descriptor: dict[int, list[Any]] = {}
     # Whose descriptor follows the truth a moment later: an end that a process left just before it ended must not come after its sentinel.
     lagging: list[Any] = []
@@ -268,7 +271,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     for obj in object_list:
         if getattr(obj, "fileno_lags", False):
             lagging.append(obj)
-        descriptor = obj if isinstance(obj, int) else obj.fileno()
+        try:
+            descriptor = obj if isinstance(obj, int) else int(obj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {obj!r}") from None
         if descriptor < 0:
             raise ValueError(f"Invalid file descriptor: {descriptor}")
         by_descriptor.setdefault(descriptor, []).append(obj)

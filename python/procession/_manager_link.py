@@ -79,7 +79,7 @@ class Link:
         self._address = address
         self._authkey = authkey
         self._Client = listener_client[serializer][1]
-        #: There was a connection once.
+        #: There was a connection for calls once.
         self._connected = False
         self._begin()
 
@@ -129,7 +129,13 @@ class Link:
         channel = getattr(self._local, "channel", None)
         if channel is None or not channel.is_usable():
             # The old one is closed after the new one is there, so that the session does not end in between.
-            channel = self._local.channel = self._open()
+            try:
+                channel = self._local.channel = self._open()
+            except FileNotFoundError as error:
+                if not self._connected:
+                    raise
+                raise BrokenPipeError(errno.EPIPE, "the manager's server has ended") from error
+            self._connected = True
         return channel
 
     def ask(self, function: str, /, *args: Any, **kwds: Any) -> Any:
@@ -163,13 +169,7 @@ class Link:
         name = process.current_process().name
         if threading.current_thread().name != "MainThread":
             name += "|" + threading.current_thread().name
-        try:
-            conn = self._Client(self._address, authkey=self._authkey)
-        except FileNotFoundError as error:
-            if not self._connected:
-                raise
-            raise BrokenPipeError(errno.EPIPE, "the manager's server has ended") from error
-        self._connected = True
+        conn = self._Client(self._address, authkey=self._authkey)
         family = family_of_offer(dispatch(conn, None, "accept_connection", (name,)))
         if family is None:
             return _Channel(conn, in_session=False)

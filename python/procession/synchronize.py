@@ -225,6 +225,8 @@ class Barrier(threading.Barrier):
         *,
         ctx: Any,
     ) -> None:
+        if parties < 1:
+            raise ValueError("parties must be >= 1")
         core = _procession.Barrier()
         core._create(parties)
         self.__setstate__((action, timeout, core))

@@ -16,7 +16,7 @@ use procession_core::arena::Handle;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::sys::proc::own_memory;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -147,8 +147,15 @@ impl PoolWorker {
                 Ok(kwds) if kwds.is_empty() => func.call1(args),
                 Ok(kwds) => func.call(args, Some(&kwds)),
                 Err(other) => {
+                    let other = other.into_inner();
+                    if !other.hasattr("keys")? {
+                        let kind = other.get_type().name()?;
+                        return Err(PyTypeError::new_err(format!(
+                            "argument after ** must be a mapping, not {kind}"
+                        )));
+                    }
                     let kwds = PyDict::new(py);
-                    kwds.call_method1("update", (other.into_inner(),))?;
+                    kwds.call_method1("update", (other,))?;
                     func.call(args, Some(&kwds))
                 }
             };
