@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -199,6 +200,21 @@ def raise_with_many_causes(_=None):
 
 def raise_huge(_=None):
     raise ValueError("x" * (5 << 20))
+
+
+def raise_cancelled(_=None):
+    raise asyncio.CancelledError("no Exception")
+
+
+def stop_on_three(x):
+    if x == 3:
+        raise StopIteration(x)
+    return x
+
+
+def fork_and_return(_=None):
+    """In both processes; 0 in the child."""
+    return os.fork()
 
 
 def recurse(n=0):

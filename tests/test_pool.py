@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import weakref
 
 import pytest
@@ -189,6 +190,7 @@ def test_iterable_that_raises(pool):
     with pytest.raises(KeyError, match="enough") as caught:
         next(results)
     assert caught.value.__cause__ is None
+    assert "items" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     with pytest.raises(StopIteration):
         next(results)
     results = pool.imap(square, items(7), chunksize=2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 import threading
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import BIG, assert_serves, opened
+from pool_shapes import BIG, all_end, assert_serves, opened
 
 from procession.pool import MaybeEncodingError, RemoteTraceback
 
@@ -128,6 +129,27 @@ def test_exception_with_a_huge_or_cyclic_history(survivor, function, text):
         survivor.call(function)(20)
     assert str(caught.value).startswith(text)
     assert f"in {function.__name__}" in str(caught.value.__cause__)
+
+
+def test_exception_that_is_no_exception(survivor):
+    """Only an exit and an interrupt end the worker."""
+    pid = survivor.call(tasks.identify)(20)
+    with pytest.raises(asyncio.CancelledError, match="no Exception"):
+        survivor.call(tasks.raise_cancelled)(20)
+    assert pid in [process.pid for process in survivor.pool._pool]
+
+
+def test_stop_iteration_ends_no_iteration(survivor):
+    for chunksize in (1, 4):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(survivor.face.map(tasks.stop_on_three, range(8), chunksize=chunksize))
+
+
+def test_child_of_a_task_that_comes_back_from_it(survivor):
+    children = survivor.map(tasks.fork_and_return, range(10))
+    assert 0 not in children
+    assert len(set(children)) == 10
+    assert all_end(children)
 
 
 def test_deep_recursion(survivor):

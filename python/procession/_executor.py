@@ -470,15 +470,22 @@ def _results(
                 refill()
             try:
                 yield _value(work.job, end)
-            except StopIteration:
+            except _Over:
                 return
     finally:
         work.job.seal()
         work.job.cancel_pending()
 
 
+class _Over(Exception):
+    """There are no more results: no task raises this."""
+
+
 def _value(job: Any, end: float | None) -> Any:
-    outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
+    try:
+        outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
+    except StopIteration:
+        raise _Over from None
     if outcome is None:
         raise concurrent.futures.TimeoutError
     success, value = outcome

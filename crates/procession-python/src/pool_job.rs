@@ -227,8 +227,9 @@ impl PoolJob {
     ) -> PyResult<bool> {
         self.try_to_feed(iterator, limit, size).or_else(|error| {
             // Also an exit or an interrupt: what came before it is not all.
-            self.refuse_rest(error.value(iterator.py()).clone().into_any());
-            catchable(iterator.py(), error).map(|_| false)
+            let py = iterator.py();
+            self.refuse_rest(error.clone_ref(py).into_value(py).into_bound(py).into_any());
+            catchable(py, error).map(|_| false)
         })
     }
 

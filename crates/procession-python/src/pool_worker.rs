@@ -16,7 +16,7 @@ use procession_core::arena::Handle;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::sys::proc::own_memory;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -93,6 +93,10 @@ impl PoolWorker {
             };
             let (verdict, message) = self.perform(py, &task, arguments, &mut functions)?;
             flush(py);
+            if !self.worker.is_here() {
+                // A child that the task forked, and that came back from it.
+                return Err(PySystemExit::new_err(0));
+            }
             if !self.worker.finish(task, verdict, message).map_err(raise)? {
                 break;
             }
@@ -116,8 +120,12 @@ impl PoolWorker {
     ) -> PyResult<(Verdict, Message)> {
         let value = match self.call(py, task, arguments, functions) {
             Ok(value) => value,
+            Err(error) if is_end(py, &error) => {
+                flush(py);
+                return Err(error);
+            }
             Err(error) => {
-                let error = catchable(py, error).inspect_err(|_| flush(py))?;
+                let error = error.into_value(py).into_bound(py).into_any();
                 return Ok((Verdict::Raised, pack_exception(&error)?));
             }
         };
@@ -191,7 +199,12 @@ impl PoolWorker {
         if let Some(mapper) = mapper(py, mode)? {
             let results = mapper.call1((func, items))?;
             // SAFETY: a new list of what an iterator yields, or null with an exception set.
-            return unsafe { Bound::from_owned_ptr_or_err(py, ffi::PySequence_List(results.as_ptr())) };
+            let results = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PySequence_List(results.as_ptr()))? };
+            return if results.len()? == items.len() {
+                Ok(results)
+            } else {
+                Err(PyRuntimeError::new_err("the function raised StopIteration"))
+            };
         }
         let results = PyList::empty(py);
         for item in items.iter_borrowed() {
@@ -204,6 +217,11 @@ impl PoolWorker {
         }
         Ok(results.into_any())
     }
+}
+
+/// Whether this shall end the worker, and not only the task.
+fn is_end(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 /// What applies a function to each item; `None` when each must be timed.

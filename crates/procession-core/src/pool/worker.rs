@@ -65,6 +65,11 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Whether this process is the one that took the place, and not a child that it forked.
+    pub fn is_here(&self) -> bool {
+        family().is_ok_and(|family| family.me() == self.me)
+    }
+
     fn place(&self) -> &Slot {
         self.view
             .slot(self.index)
