@@ -166,17 +166,14 @@ def test_progress_when_a_callback_has_the_value_first(pool):
 
 
 def test_a_bar_ends_with_its_iterator(pool, monkeypatch):
-    ended = []
-    bar = _progress.Progress(lambda *_: None, lambda: ended.append(True), None)
-    bars = [bar]
-    del bar
+    told = []
+    bars = [_progress.Progress(lambda done, _: told.append(done), lambda: told.append("end"), None)]
     monkeypatch.setattr(_progress, "progress", lambda *_: bars.pop())
     results = pool.imap(tasks.square, range(50), progress=True)
-    assert next(results) == 0
-    assert ended == []
+    assert [next(results), next(results)] == [0, 1]
     del results
     gc.collect()
-    assert ended == [True]
+    assert told[-2:] == [2, "end"]
 
 
 def test_progress_of_an_executor():

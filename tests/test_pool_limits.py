@@ -311,6 +311,9 @@ def test_stats():
         assert sum(worker.tasks for worker in stats.workers) == 6
         assert sum(worker.busy for worker in stats.workers) >= 0.3
         assert all(worker.received > 0 and worker.idle >= 0 for worker in stats.workers)
+        assert all(
+            worker.running and bool(worker.sent) == bool(worker.tasks) for worker in stats.workers
+        )
         for result in hanging:
             result.cancel()
         assert [result.get(20) for result in waiting] == [1] * 5

@@ -25,11 +25,13 @@ class Progress:
         self._show = show
         self._end = end
         self._total = total
+        self._done = 0
         self._shown = -1
         self._next = 0.0
 
     def report(self, done: int) -> None:
         """So many items are done."""
+        self._done = done
         if done != self._shown and time.monotonic() >= self._next:
             self._next = time.monotonic() + INTERVAL
             self._shown = done
@@ -44,7 +46,8 @@ class Progress:
         end()
 
     def __del__(self) -> None:
-        self._end()  # of an iterator that was dropped before its end
+        if self._end is not _nothing:
+            self.finish(self._done)  # its iterator was dropped before the end
 
 
 def progress(wanted: Any, total: int | None) -> Progress | None:
