@@ -14,6 +14,7 @@ mod process;
 mod queue;
 mod shared;
 mod sync;
+mod zygote;
 
 // Sound without the GIL: classes are frozen; what changes in them are atomics, `OnceLock`s, and mutexes under which no Python code runs
 // (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
@@ -31,9 +32,8 @@ mod _procession {
     use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
-        adopt, arena_fd, attach, attach_zygote, census, check_room, family_id, members, set_name, spawn_exec,
-        take_parcel, take_parcel_bytes, usable_cpus, watch_parent, zygote_channel, zygote_pid, zygote_request,
-        zygote_start, zygote_stop, Child, Parcel, ZygoteRequest, ZygoteSeat, ZygoteServer,
+        adopt, arena_fd, attach, census, check_room, family_id, members, set_name, spawn_exec, take_parcel,
+        take_parcel_bytes, usable_cpus, watch_parent, Child, Parcel,
     };
     #[pymodule_export]
     use super::queue::{wait_until_noticed, Queue};
@@ -41,6 +41,11 @@ mod _procession {
     use super::shared::{attach_shared, SharedBytes};
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Lock, RLock, Semaphore};
+    #[pymodule_export]
+    use super::zygote::{
+        attach_zygote, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, ZygoteRequest,
+        ZygoteSeat, ZygoteServer,
+    };
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
