@@ -11,15 +11,14 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _errors
 from . import pool as _pool_face
+from ._executor_errors import BrokenPool, TaskCancelled, WorkerDied, recognisable, terminated
+from ._executor_map import Results, Work, flattened, noting, reported, values
 from ._pool_options import Options
-from ._pool_results import Asynchronous
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolStream
 from ._randomness import numbered
@@ -42,18 +41,6 @@ _pools: Any = _pool_face
 _BATCH = 256
 #: Items of a `map` that are put in line between two looks at other threads.
 _FEED = 64
-
-
-class WorkerDied(_errors.WorkerDied, BrokenProcessPool):
-    """A worker died while it ran a task. A `BrokenProcessPool` for those who catch that, but this executor is not broken: it goes on."""
-
-
-class BrokenPool(_errors.BrokenPool, BrokenProcessPool):
-    """An executor's workers cannot be started, or were terminated: it is of no more use."""
-
-
-class TaskCancelled(_errors.TaskCancelled, concurrent.futures.CancelledError):
-    """A task of a `map` was cancelled, by `shutdown(cancel_futures=True)`, before it had begun."""
 
 
 class Future(concurrent.futures.Future):
@@ -87,7 +74,7 @@ class _Engine:
         self.pool = pool
         self.stream = PoolStream(pool._core, *pool._options.terms)
         #: Maps whose results somebody may still take.
-        self.maps: weakref.WeakSet[_Map] = weakref.WeakSet()
+        self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         self._stopping = False
         self.thread = threading.Thread(target=self._collect, name="ExecutorResults", daemon=True)
         self.thread.start()
@@ -123,37 +110,10 @@ class _Engine:
         """End the workers at once."""
         self._stopping = True
         self.stream.close()
-        self.pool._core.terminate(_terminated)
+        self.pool._core.terminate(terminated)
         for process in list(self.pool._pool):
             if process.exitcode is None:
                 signal_worker(process)
-
-
-class Results(Asynchronous, Generator[_T, None, None]):
-    """The results of a `map`: a generator, as the standard library's, that an event loop may ask too."""
-
-    def __init__(self, results: Generator[_T, None, None]) -> None:
-        self._results = results
-
-    def __iter__(self) -> Generator[_T, None, None]:
-        return self._results  # with no call of Python's for each
-
-    def send(self, value: None) -> _T:
-        return self._results.send(value)
-
-    def throw(self, *error: Any) -> _T:
-        return self._results.throw(*error)
-
-    def close(self) -> None:
-        """Drop what is left."""
-        self._results.close()
-
-
-class _Map:
-    """The tasks of a `map`. Apart from its iterator, so that a shutdown can find it without keeping it alive."""
-
-    def __init__(self, job: Any) -> None:
-        self.job = job
 
 
 #: The engines at work. The interpreter does not end before they have.
@@ -181,35 +141,13 @@ threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 os.register_at_fork(after_in_child=_engines.clear)
 
 
-def _terminated() -> BrokenPool:
-    return BrokenPool("the executor's workers were terminated before the call was done")
-
-
-def _recognisable(error: BaseException) -> BaseException:
-    """The error of a broken worker or pool, such that those who know `concurrent.futures` alone recognise it."""
-    kind = _KINDS.get(type(error))
-    if kind is None:
-        return error
-    made = kind(*error.args)
-    made.__dict__.update(error.__dict__)
-    made.__cause__ = error.__cause__
-    return made
-
-
-_KINDS: dict[type, Callable[..., BaseException]] = {
-    _errors.WorkerDied: WorkerDied,
-    _errors.BrokenPool: BrokenPool,
-    _errors.TaskCancelled: TaskCancelled,
-}
-
-
 def _complete(future: Future, success: bool, value: Any) -> None:
     future._stream = None
     try:
         if success:
             future.set_result(value)
         else:
-            future.set_exception(_recognisable(value))
+            future.set_exception(recognisable(value))
     except InvalidStateError:
         pass  # cancelled
     except BaseException as error:
@@ -287,7 +225,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 f"this executor belongs to process {pool._pid}: a child of it cannot use it, but can make its own"
             )
         if pool._crew.broken is not None:
-            raise _recognisable(pool._crew.broken())
+            raise recognisable(pool._crew.broken())
         return engine
 
     def submit(
@@ -355,12 +293,12 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if (seeds := engine.pool._options.seeds) is not None:
             fn, items = seeds.function(fn), numbered(items, not single)
             single = True
-        source = _noting(items, errors)
+        source = noting(items, errors)
         plain = single and chunksize == 1
         mode = ITEM if plain else CHUNK if single else STARRED_CHUNK
         job = engine.pool._core.job(fn, mode, False, *engine.pool._options.terms)
         size = 0 if plain else chunksize
-        work = _Map(job)
+        work = Work(job)
         engine.maps.add(work)
         while job.feed(source, size, buffersize or _FEED):
             while self._started < min(job.progress()[0], self._max_workers):
@@ -370,10 +308,10 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if errors:
             raise errors.pop()
         refill = None if buffersize is None else lambda: self._refill(job, source, size)
-        results = _results(work, refill, end)
+        results = values(work, refill, end)
         if not plain:
-            results = _flattened(results)
-        return Results(_reported(results, progress, iterables) if progress else results)
+            results = flattened(results)
+        return Results(reported(results, progress, iterables) if progress else results)
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
         """One more task, for one whose results were taken."""
@@ -449,80 +387,3 @@ def _context(context: Any, method: str | None) -> BaseContext:
     if isinstance(context, BaseContext):
         return context
     return _default_context.get_context(context.get_start_method())  # the standard library's
-
-
-def _noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
-    """The items, and what their iterator raises noted: a map raises it itself."""
-    try:
-        yield from items
-    except Exception as error:
-        errors.append(error)
-        raise
-
-
-def _results(
-    work: _Map, refill: Callable[[], None] | None, end: float | None
-) -> Generator[Any, None, None]:
-    # No value stays behind in a variable while its receiver has it.
-    try:
-        while True:
-            if refill is not None:
-                refill()
-            try:
-                yield _value(work.job, end)
-            except _Over:
-                return
-    finally:
-        work.job.seal()
-        work.job.cancel_pending()
-
-
-class _Over(Exception):
-    """There are no more results: no task raises this."""
-
-
-def _value(job: Any, end: float | None) -> Any:
-    try:
-        outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
-    except StopIteration:
-        raise _Over from None
-    if outcome is None:
-        raise concurrent.futures.TimeoutError
-    success, value = outcome
-    if success:
-        return value
-    try:
-        raise _recognisable(value)
-    finally:
-        del outcome, value
-
-
-def _reported(
-    results: Generator[Any, None, None], wanted: Any, iterables: tuple[Iterable[Any], ...]
-) -> Generator[Any, None, None]:
-    from ._progress import progress
-
-    known = iterables and all(hasattr(items, "__len__") for items in iterables)
-    total = min(len(items) for items in iterables) if known else None  # type: ignore[arg-type]
-    bar = progress(wanted, total)
-    if bar is None:
-        return results
-
-    def reporting() -> Generator[Any, None, None]:
-        done = 0
-        try:
-            for result in results:
-                done += 1
-                bar.report(done)
-                yield result
-        finally:
-            bar.finish(done)
-
-    return reporting()
-
-
-def _flattened(results: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
-    for chunk in results:
-        chunk.reverse()
-        while chunk:
-            yield chunk.pop()

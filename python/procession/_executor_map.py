@@ -1,0 +1,120 @@
+"""What `ProcessPoolExecutor.map` returns."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+from ._executor_errors import recognisable
+from ._pool_results import Asynchronous
+
+__all__: list[str] = []
+
+_T = TypeVar("_T")
+
+
+class Results(Asynchronous, Generator[_T, None, None]):
+    """The results of a `map`: a generator, as the standard library's, that an event loop may ask too."""
+
+    def __init__(self, results: Generator[_T, None, None]) -> None:
+        self._results = results
+
+    def __iter__(self) -> Generator[_T, None, None]:
+        return self._results  # with no call of Python's for each
+
+    def send(self, value: None) -> _T:
+        return self._results.send(value)
+
+    def throw(self, *error: Any) -> _T:
+        return self._results.throw(*error)
+
+    def close(self) -> None:
+        """Drop what is left."""
+        self._results.close()
+
+
+class Work:
+    """The tasks of a `map`. Apart from its iterator, so that a shutdown can find it without keeping it alive."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+
+def noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
+    """The items, and what their iterator raises noted: a map raises it itself."""
+    try:
+        yield from items
+    except Exception as error:
+        errors.append(error)
+        raise
+
+
+def values(
+    work: Work, refill: Callable[[], None] | None, end: float | None
+) -> Generator[Any, None, None]:
+    """What becomes of each task, as it is asked for; `end`: until when."""
+    # No value stays behind in a variable while its receiver has it.
+    try:
+        while True:
+            if refill is not None:
+                refill()
+            try:
+                yield _value(work.job, end)
+            except _Over:
+                return
+    finally:
+        work.job.seal()
+        work.job.cancel_pending()
+
+
+class _Over(Exception):
+    """There are no more results: no task raises this."""
+
+
+def _value(job: Any, end: float | None) -> Any:
+    try:
+        outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
+    except StopIteration:
+        raise _Over from None
+    if outcome is None:
+        raise concurrent.futures.TimeoutError
+    success, value = outcome
+    if success:
+        return value
+    try:
+        raise recognisable(value)
+    finally:
+        del outcome, value
+
+
+def reported(
+    results: Generator[Any, None, None], wanted: Any, iterables: tuple[Iterable[Any], ...]
+) -> Generator[Any, None, None]:
+    from ._progress import progress
+
+    known = iterables and all(hasattr(items, "__len__") for items in iterables)
+    total = min(len(items) for items in iterables) if known else None  # type: ignore[arg-type]
+    bar = progress(wanted, total)
+    if bar is None:
+        return results
+
+    def reporting() -> Generator[Any, None, None]:
+        done = 0
+        try:
+            for result in results:
+                done += 1
+                bar.report(done)
+                yield result
+        finally:
+            bar.finish(done)
+
+    return reporting()
+
+
+def flattened(results: Generator[list[Any], None, None]) -> Generator[Any, None, None]:
+    for chunk in results:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
