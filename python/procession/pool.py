@@ -19,6 +19,7 @@ from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import RemoteTraceback as RemoteTraceback
 from ._pool_errors import _foreign
 from ._pool_errors import rebuild_exc as rebuild_exc
+from ._pool_feed import Numbered, feed_all, iterator_of
 from ._pool_options import Options
 from ._pool_results import (
     ApplyResult,
@@ -43,9 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-#: Tasks that a call puts in line itself; the rest is left to a thread. Also how many such a thread puts in line at a time.
+#: Tasks that a call puts in line itself; the rest is left to a thread.
 _AT_ONCE = 4096
-_BATCH = 64
 
 
 def mapstar(args: Any) -> list[Any]:
@@ -301,7 +301,7 @@ class Pool:
         by_time = kind is IMapUnorderedIterator
         total = len(iterable) if hasattr(iterable, "__len__") else None
         if (seeds := self._options.seeds) is not None:
-            func, iterable = seeds.function(func), _Numbered(iterable)
+            func, iterable = seeds.function(func), Numbered(iterable)
         mode = ITEM if chunksize == 1 else CHUNK
         job = self._core.job(func, mode, by_time, *self._options.terms)
         result = kind(self, job)
@@ -310,7 +310,7 @@ class Pool:
             results._progress = _progress(progress, total)
         size = 0 if chunksize == 1 else chunksize
         if buffersize is not None:
-            if (iterator := _iterator(iterable, job)) is not None:
+            if (iterator := iterator_of(iterable, job)) is not None:
                 ahead = max(1, buffersize // chunksize)
                 result._feed_ahead(lambda limit: job.feed(iterator, size, limit), ahead)
         else:
@@ -336,7 +336,7 @@ class Pool:
         if length == 0:
             callback = error_callback = None
         if (seeds := self._options.seeds) is not None:
-            func, iterable = seeds.function(func), _Numbered(iterable, mode == STARRED_CHUNK)
+            func, iterable = seeds.function(func), Numbered(iterable, mode == STARRED_CHUNK)
             mode = CHUNK
         job = self._core.job(func, mode, False, *self._options.terms)
         result = MapResult(self, job, callback, error_callback)
@@ -357,7 +357,7 @@ class Pool:
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
         """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
-        iterator = _iterator(iterable, job)
+        iterator = iterator_of(iterable, job)
         if iterator is None:
             return
         if not at_once or feed(iterator, at_once):
@@ -430,38 +430,6 @@ def _progress(wanted: Any, total: int | None) -> Any:
     return progress(wanted, total)
 
 
-def _iterator(iterable: Iterable[Any], job: Any) -> Any:
-    """`iter(iterable)`; None if that fails: then the job fails with what it raised."""
-    try:
-        return iter(iterable)
-    except Exception as error:
-        job.refuse(error)
-        return None
-
-
-class _Numbered:
-    """The items as a seeded function wants them."""
-
-    def __init__(self, items: Iterable[Any], starred: bool = False) -> None:
-        self._items = items
-        self._starred = starred
-
-    def __iter__(self) -> Any:
-        from ._randomness import numbered
-
-        return numbered(iter(self._items), self._starred)
-
-
-def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
-    """Put what `iterator` yields in line."""
-    try:
-        # A few at a time: in between, the interpreter lets other threads have their turn.
-        while feed(iterator, _BATCH):
-            pass
-    except BaseException:
-        pass  # an exit or an interrupt: the job says so to whoever takes its results
-
-
 def _usable_cpus() -> int:
     """How many workers can run at once: what the user told the interpreter, else what affinity and control groups leave."""
     told = getattr(os, "process_cpu_count", lambda: None)()
@@ -530,7 +498,7 @@ class ThreadPool(Pool):
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
         # Always from a thread: `terminate` right after a call must find the tasks not yet begun, since it could not stop them.
-        iterator = _iterator(iterable, job)
+        iterator = iterator_of(iterable, job)
         if iterator is None:
             return
         self._core.feed_later(lambda: feed_all(iterator, feed))
