@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import random
 import signal
 import threading
@@ -160,6 +161,48 @@ def result():
     return call, lambda result: result == "late", end
 
 
+def receive(name, duplex):
+    """It has no timeout: it is called without one, and what was interrupted took nothing if the next message is whole."""
+    ours, theirs = procession.Pipe(duplex)
+    buffer = bytearray(9)
+    message = pickle.dumps("the next") if name == "recv" else b"the next"
+
+    def call(timeout=None):
+        if timeout is not None:
+            theirs.send_bytes(message)
+        return ours.recv_bytes_into(buffer) if name == "recv_bytes_into" else getattr(ours, name)()
+
+    def end():
+        ours.close()
+        theirs.close()
+
+    return call, lambda result: result in ("the next", b"the next", 8), end
+
+
+def send(duplex):
+    """Nobody reads: all that fits is written, then it waits."""
+    one, other = procession.Pipe(duplex)
+    message = bytes(1 << 20)
+
+    def call(timeout=None):
+        return "not sent" if timeout is not None else (one if duplex else other).send_bytes(message)
+
+    def end():
+        one.close()
+        other.close()
+
+    return call, lambda result: result == "not sent", end
+
+
+def accept(authkey):
+    listener = connection.Listener(authkey=authkey)
+    return (
+        lambda timeout=None: "nobody" if timeout is not None else listener.accept(),
+        lambda result: result == "nobody",
+        listener.close,
+    )
+
+
 CALLS = {
     "lock": lambda: lock("Lock"),
     "rlock": lambda: lock("RLock"),
@@ -175,13 +218,24 @@ CALLS = {
     "process join": join,
     "pool get": result,
 }
+#: What has no timeout.
+ENDLESS = {
+    "pipe recv": lambda: receive("recv", False),
+    "socket recv": lambda: receive("recv", True),
+    "socket recv_bytes": lambda: receive("recv_bytes", True),
+    "socket recv_bytes_into": lambda: receive("recv_bytes_into", True),
+    "pipe send": lambda: send(False),
+    "socket send": lambda: send(True),
+    "accept": lambda: accept(None),
+    "accept with a key": lambda: accept(b"key"),
+}
 
 
-@pytest.fixture(params=CALLS)
+@pytest.fixture(params=[*CALLS, *ENDLESS])
 def blocking(request):
     """A blocking call, and whether a result of it is that of a timeout."""
     before = signal.getsignal(signal.SIGALRM)
-    call, timed_out, end = CALLS[request.param]()
+    call, timed_out, end = (CALLS | ENDLESS)[request.param]()
     yield call, timed_out
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
@@ -203,6 +257,7 @@ def test_a_handler_that_raises_ends_it(blocking):
     assert time.monotonic() - began < LONG
 
 
+@pytest.mark.parametrize("blocking", CALLS, indirect=True)
 def test_a_timeout_holds_in_a_storm_of_signals(blocking):
     call, timed_out = blocking
     rings = []
@@ -247,6 +302,23 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
     bell.join()
     assert bell.exitcode == 0
     assert timed_out(call(timeout=0.05)), "what was interrupted took nothing, and holds nothing"
+
+
+def test_a_signal_that_wakes_nobody_is_heard(blocking):
+    """As one that comes just before the kernel puts the caller to sleep; here because another thread gets it."""
+    call, _timed_out = blocking
+    inside = threading.Event()
+
+    def ring():
+        inside.wait()
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=ring)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        inside.set()
+        call()
+    thread.join()
 
 
 def test_messages_pass_whole_in_a_storm_of_signals():

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 
+from ._procession import read_descriptor, read_message, write_descriptor
 from .context import BufferTooShort, reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -181,22 +182,7 @@ class Connection:
         _close(self._handle)  # type: ignore[arg-type]
 
     def _send(self, *buffers: Any) -> None:
-        handle = self._handle
-        if len(buffers) == 1:
-            (data,) = buffers
-            sent = os.write(handle, data)  # type: ignore[arg-type]
-            if sent == len(data):
-                return
-        else:
-            sent = os.writev(handle, buffers)  # type: ignore[arg-type]
-        for data in buffers:
-            if sent >= len(data):
-                sent -= len(data)
-                continue
-            rest = memoryview(data)[sent:]
-            sent = 0
-            while rest:
-                rest = rest[os.write(handle, rest) :]  # type: ignore[arg-type]
+        write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]
 
     def _send_bytes(self, buf: Any) -> None:
         length = len(buf)
@@ -209,8 +195,8 @@ class Connection:
 
     def _recv(self, size: int) -> bytes:
         """Exactly `size` (not 0) bytes. Memory is taken as they arrive, not because a peer announced them."""
-        handle = self._handle
-        data = os.read(handle, min(size, _CHUNK))  # type: ignore[arg-type]
+        handle: int = self._handle  # type: ignore[assignment]
+        data = read_descriptor(handle, min(size, _CHUNK))
         if len(data) == size:
             return data
         if not data:
@@ -220,19 +206,22 @@ class Connection:
             size -= buf.write(data)
             if not size:
                 return buf.getvalue()
-            data = os.read(handle, min(size, _CHUNK))  # type: ignore[arg-type]
+            data = read_descriptor(handle, min(size, _CHUNK))
             if not data:
                 raise OSError("got end of file during message")
 
     def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:
-        (size,) = LENGTH.unpack(self._recv(4))
+        most = _JOINED if maxsize is None else min(maxsize, _JOINED)
+        size = read_message(self._handle, most)  # type: ignore[arg-type]
+        if isinstance(size, bytes):
+            return size
         if size == -1:
             (size,) = _LONG_LENGTH.unpack(self._recv_rest(8))
         if size < 0:
             self._bad_message_length()
         if maxsize is not None and size > maxsize:
             return None
-        return self._recv_rest(size) if size else b""
+        return self._recv_rest(size)
 
     def _recv_rest(self, size: int) -> bytes:
         """As `_recv`, inside a message: that nothing comes is as bad as that too little comes."""

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod common;
+mod descriptor;
 mod fast;
 mod payload;
 mod pool;
@@ -20,6 +21,8 @@ mod zygote;
 // (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
 #[pymodule(gil_used = false)]
 mod _procession {
+    #[pymodule_export]
+    use super::descriptor::{read_descriptor, read_message, write_descriptor};
     #[pymodule_export]
     use super::payload::{claim_fd, deposit_fd};
     #[pymodule_export]

@@ -4,10 +4,10 @@ use super::record::ChildRecord;
 use super::Exit;
 use crate::arena::Ref;
 use crate::roll;
-use crate::sync::wait::{is_interruptible, next_slice, SLICE};
+use crate::sync::descriptor::{until, Direction};
 use crate::sys::signal::pidfd_send_signal;
 use crate::{Deadline, Error, Result, WaitError};
-use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::Errno;
 use rustix::process::{pidfd_open, waitid, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -129,7 +129,7 @@ impl Child {
 
     /// Whether the kernel says that it ended, waiting for it until the deadline.
     fn ended(&self, deadline: Deadline) -> Result<bool, WaitError> {
-        readable(self.sentinel(), deadline)
+        until(self.sentinel(), Direction::Reading, deadline)
     }
 
     /// Collect our own child's status. Under the lock, so that of two threads none finds the child gone and its status not yet noted.
@@ -180,28 +180,4 @@ impl Watch {
 /// A process id as rustix takes it.
 pub(super) fn process(pid: i32) -> Option<Pid> {
     (pid > 0).then(|| Pid::from_raw(pid)).flatten()
-}
-
-/// Wait until `fd` is readable.
-pub(super) fn readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, WaitError> {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let sliced = is_interruptible();
-    let timeout = if sliced {
-        Some(next_slice(SLICE, deadline))
-    } else {
-        deadline.remaining()
-    };
-    match poll(&mut fds, timeout.map(timespec).as_ref()) {
-        Ok(0) if sliced && !deadline.is_over() => Err(WaitError::Interrupted),
-        Ok(n) => Ok(n > 0),
-        Err(Errno::INTR) => Err(WaitError::Interrupted),
-        Err(e) => Err(Error::os("poll", e).into()),
-    }
-}
-
-pub(super) fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
 
-use super::child::{process, readable};
+use super::child::process;
+use crate::sync::descriptor::{until, Direction};
 use crate::sys::proc;
 use crate::sys::signal::with_signals_blocked;
 use crate::{Deadline, Error, Result, WaitError};
@@ -42,7 +43,7 @@ fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
     if let Some(pidfd) = pidfd {
         while !real || getppid() == Some(parent) {
             // With all signals blocked nothing interrupts this; anything but "ended" would be a descriptor closed behind our back.
-            match readable(pidfd.as_fd(), Deadline::after(SLICE)) {
+            match until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE)) {
                 Ok(true) => break,
                 // Not ended, so the number is still this process's.
                 Ok(false) | Err(WaitError::Interrupted) => {

@@ -25,6 +25,7 @@ mod barrier;
 mod claim;
 mod condition;
 mod death;
+pub mod descriptor;
 mod event;
 mod ledger;
 mod lock;

@@ -3,7 +3,8 @@
 //! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
 //! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
 
-use crate::process::child::{process, readable};
+use crate::process::child::process;
+use crate::sync::descriptor::{until, Direction};
 use crate::sys::scm;
 use crate::sys::signal::reap;
 use crate::{Deadline, Error, Result};
@@ -86,7 +87,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> bool {
 /// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
 fn process_lives(pid: i32) -> bool {
     let pidfd = process(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    pidfd.is_some_and(|pidfd| matches!(readable(pidfd.as_fd(), Deadline::Now), Ok(false)))
+    pidfd.is_some_and(|pidfd| matches!(until(pidfd.as_fd(), Direction::Reading, Deadline::Now), Ok(false)))
 }
 
 static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);

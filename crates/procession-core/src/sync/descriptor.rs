@@ -1,0 +1,46 @@
+//! Waiting for a descriptor as for anything else: in slices, if the caller has to act upon signals.
+
+use super::wait::{is_interruptible, next_slice, SLICE};
+use crate::{Deadline, Error, WaitError};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What a descriptor is to be ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Something, or the end, can be read.
+    Reading,
+    /// Something can be written.
+    Writing,
+}
+
+/// Wait until a descriptor is ready, or in trouble; false when the deadline passed. `Interrupted` when a signal handler ran, and, if the caller
+/// is [`Interruptible`](super::wait::Interruptible), now and then.
+pub fn until(fd: BorrowedFd<'_>, direction: Direction, deadline: Deadline) -> Result<bool, WaitError> {
+    let flags = match direction {
+        Direction::Reading => PollFlags::IN,
+        Direction::Writing => PollFlags::OUT,
+    };
+    let mut fds = [PollFd::new(&fd, flags)];
+    let sliced = is_interruptible();
+    let timeout = if sliced {
+        Some(next_slice(SLICE, deadline))
+    } else {
+        deadline.remaining()
+    };
+    match poll(&mut fds, timeout.map(timespec).as_ref()) {
+        Ok(0) if sliced && !deadline.is_over() => Err(WaitError::Interrupted),
+        Ok(n) => Ok(n > 0),
+        Err(Errno::INTR) => Err(WaitError::Interrupted),
+        Err(error) => Err(Error::os("poll", error).into()),
+    }
+}
+
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,213 @@
+//! Reading and writing of connections, by which a signal is heard at whatever moment it comes.
+//!
+//! `os.read` sees to signals first and sleeps then: one that comes between the two is not heard of until something else comes. So the kernel is
+//! told not to sleep (`RWF_NOWAIT`), and what cannot be done at once is waited for as everything else is.
+//!
+//! ```text
+//! def read_descriptor(fd: int, size: int) -> bytes: ...                        # as os.read
+//! def read_message(fd: int, most: int) -> bytes | int: ...                     # of a longer message, or none, the length that it announces
+//! def write_descriptor(fd: int, first: Buffer, second: Buffer = ...) -> None: ...  # all of both
+//! ```
+
+use crate::common::wait;
+use procession_core::sync::descriptor::{until, Direction};
+use procession_core::Deadline;
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyEOFError, PyOSError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use std::io::Error;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// From so many bytes on the interpreter is released while they are copied.
+const LONG: usize = 1 << 12;
+
+/// The kernel cannot keep from sleeping on pipes and sockets: it learned that in 6.5. Then what is read is waited for beforehand, and writes sleep.
+static SLEEPS: AtomicBool = AtomicBool::new(false);
+
+/// Part of a buffer.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Part(libc::iovec);
+
+// SAFETY: whoever makes one holds the buffer until the call is over, and hands it to one thread at a time.
+unsafe impl Send for Part {}
+// SAFETY: as above.
+unsafe impl Sync for Part {}
+
+impl Part {
+    fn of(start: *mut u8, length: usize) -> Self {
+        Self(libc::iovec {
+            iov_base: start.cast(),
+            iov_len: length,
+        })
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.0.iov_base = self.0.iov_base.wrapping_byte_add(count);
+        self.0.iov_len -= count;
+    }
+}
+
+/// A new bytes object, to be filled before anybody sees it, and where its bytes lie.
+fn room(py: Python<'_>, size: isize) -> PyResult<(Bound<'_, PyBytes>, *mut u8)> {
+    // SAFETY: makes a bytes object, to which we hold the only reference.
+    unsafe {
+        let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+        let bytes = Bound::from_owned_ptr_or_err(py, raw)?.cast_into_unchecked();
+        Ok((bytes, ffi::PyBytes_AsString(raw).cast()))
+    }
+}
+
+/// Read one message of at most `most` bytes: its length, four bytes in network order, and as many more. What a longer one announces is
+/// returned as a number, and so is what is no length.
+#[pyfunction]
+pub fn read_message(py: Python<'_>, fd: RawFd, most: i32) -> PyResult<Bound<'_, PyAny>> {
+    let mut header = [0; 4];
+    match fill(py, fd, Part::of(header.as_mut_ptr(), header.len()))? {
+        0 => return Err(PyEOFError::new_err(())),
+        4 => {}
+        _ => return Err(cut_short()),
+    }
+    let length = i32::from_be_bytes(header);
+    if !(0..=most).contains(&length) {
+        return Ok(PyInt::new(py, length).into_any());
+    }
+    let (bytes, start) = room(py, length as isize)?;
+    if fill(py, fd, Part::of(start, length as usize))? < length as usize {
+        return Err(cut_short());
+    }
+    Ok(bytes.into_any())
+}
+
+fn cut_short() -> PyErr {
+    PyOSError::new_err("got end of file during message")
+}
+
+/// Read until the part is full, or the end. How much there was.
+fn fill(py: Python<'_>, fd: RawFd, mut part: Part) -> PyResult<usize> {
+    let mut filled = 0;
+    while part.0.iov_len > 0 {
+        let got = transfer(py, fd, Direction::Reading, &[part])?;
+        if got == 0 {
+            break;
+        }
+        filled += got;
+        part.skip(got);
+    }
+    Ok(filled)
+}
+
+/// Read at most `size` bytes, at least one, as soon as there are some; none at the end.
+#[pyfunction]
+pub fn read_descriptor(py: Python<'_>, fd: RawFd, size: isize) -> PyResult<Bound<'_, PyBytes>> {
+    let (bytes, start) = room(py, size)?;
+    let got = transfer(py, fd, Direction::Reading, &[Part::of(start, size as usize)])?;
+    if got == size as usize {
+        return Ok(bytes);
+    }
+    Ok(PyBytes::new(py, &bytes.as_bytes()[..got]))
+}
+
+/// Write all of one buffer, or of two.
+#[pyfunction]
+#[pyo3(signature = (fd, first, second=None))]
+pub fn write_descriptor(fd: RawFd, first: &Bound<'_, PyAny>, second: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let py = first.py();
+    let (first, second) = (Source::of(first)?, second.map(Source::of).transpose()?);
+    let empty = Part::of(std::ptr::null_mut(), 0);
+    let mut parts = [first.part(), second.as_ref().map_or(empty, Source::part)];
+    while parts.iter().any(|part| part.0.iov_len > 0) {
+        let mut written = transfer(py, fd, Direction::Writing, &parts)?;
+        for part in &mut parts {
+            let of_this = written.min(part.0.iov_len);
+            part.skip(of_this);
+            written -= of_this;
+        }
+    }
+    Ok(())
+}
+
+/// What is written, held.
+enum Source<'a, 'py> {
+    Bytes(&'a Bound<'py, PyBytes>),
+    Buffer(PyUntypedBuffer),
+}
+
+impl<'a, 'py> Source<'a, 'py> {
+    fn of(object: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes));
+        }
+        let buffer = PyUntypedBuffer::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("underlying buffer is not C-contiguous"));
+        }
+        Ok(Self::Buffer(buffer))
+    }
+
+    fn part(&self) -> Part {
+        match self {
+            Self::Bytes(bytes) => Part::of(bytes.as_bytes().as_ptr().cast_mut(), bytes.as_bytes().len()),
+            Self::Buffer(buffer) => Part::of(buffer.buf_ptr().cast(), buffer.len_bytes()),
+        }
+    }
+}
+
+/// One read or write, as soon as it can be done. How many bytes it moved.
+fn transfer(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> PyResult<usize> {
+    let long = parts.iter().map(|part| part.0.iov_len).sum::<usize>() >= LONG;
+    loop {
+        let moved = if SLEEPS.load(Relaxed) {
+            if direction == Direction::Reading {
+                until_ready(py, fd, direction)?;
+            }
+            py.detach(|| call(fd, direction, parts, 0))
+        } else if long {
+            py.detach(|| call(fd, direction, parts, libc::RWF_NOWAIT))
+        } else {
+            call(fd, direction, parts, libc::RWF_NOWAIT)
+        };
+        match moved {
+            Ok(moved) => return Ok(moved),
+            Err(libc::EINTR) => py.check_signals()?,
+            Err(libc::EAGAIN) if !is_nonblocking(fd) => until_ready(py, fd, direction)?,
+            Err(libc::EOPNOTSUPP | libc::ENOSYS) if !SLEEPS.swap(true, Relaxed) => {}
+            Err(code) => {
+                let text = py.import("os")?.call_method1("strerror", (code,))?.unbind();
+                return Err(PyOSError::new_err((code, text)));
+            }
+        }
+    }
+}
+
+/// The system call, or the number of its error.
+fn call(fd: RawFd, direction: Direction, parts: &[Part], flags: i32) -> Result<usize, i32> {
+    let (list, count) = (parts.as_ptr().cast::<libc::iovec>(), parts.len() as i32);
+    // SAFETY: the parts lie in buffers that the caller holds, and those read into are the caller's alone. Another thread may write what is
+    // written from here, as it may during any copy of a buffer that Python makes.
+    let moved = unsafe {
+        match direction {
+            Direction::Reading => libc::preadv2(fd, list, count, -1, flags),
+            Direction::Writing => libc::pwritev2(fd, list, count, -1, flags),
+        }
+    };
+    usize::try_from(moved).map_err(|_| Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn until_ready(py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<()> {
+    if fd < 0 {
+        return Ok(()); // whoever then reads or writes is told
+    }
+    // SAFETY: no -1. That it stays open is the Python caller's business, as with every descriptor number; poll answers at once if it is none.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    wait(py, || until(fd, direction, Deadline::Never)).map(drop)
+}
+
+/// Whether its owner has it answer with an error instead of waiting.
+fn is_nonblocking(fd: RawFd) -> bool {
+    // SAFETY: fails on a number that is no descriptor.
+    unsafe { libc::fcntl(fd, libc::F_GETFL) & libc::O_NONBLOCK != 0 }
+}
