@@ -40,6 +40,11 @@ def get(queue):
 def acquire(lock):
     lock.acquire()
 
+def close_all():
+    os.closerange(3, 256)
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(50)]
+    time.sleep(1000)
+
 def square(n):
     return n * n
 
@@ -169,6 +174,18 @@ def test_daemons_leave_whatever_they_are_at(family, method):
     time.sleep(1000)
 """
     expect_nothing(family, text, method, processes=6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_daemon_that_closes_all_descriptors_leaves_with_its_parent_and_not_before(family, method):
+    text = """
+    child = procession.get_context(sys.argv[1]).Process(target=close_all, daemon=True)
+    child.start()
+    child.join(1.5)
+    print("ready" if child.exitcode is None else child.exitcode, flush=True)
+    time.sleep(1000)
+"""
+    expect_nothing(family, text, method, processes=2)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -40,20 +40,18 @@ pub fn watch_parent(parent: i32) -> Result<()> {
 }
 
 fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
+    let pid = parent.as_raw_nonzero().get() as u32;
+    let born = proc::start_time(pid);
     if let Some(pidfd) = pidfd {
         while !real || getppid() == Some(parent) {
-            // With all signals blocked nothing interrupts this; anything but "ended" would be a descriptor closed behind our back.
-            match until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE)) {
-                Ok(true) => break,
-                // Not ended, so the number is still this process's.
-                Ok(false) | Err(WaitError::Interrupted) => {
-                    let pid = parent.as_raw_nonzero().get() as u32;
-                    if proc::stat(pid).is_some_and(|stat| proc::is_leaving(pid, stat)) {
-                        break;
-                    }
-                }
-                Err(_) if real => std::thread::sleep(SLICE),
-                Err(_) => return,
+            let told = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
+            // The program may have closed our descriptor behind our back: then it is nobody's, or another file's, and says nothing.
+            match (told, lives(pid, born)) {
+                (_, Some(false)) | (Ok(true), None) => break,
+                // With all signals blocked nothing interrupts the wait.
+                (Ok(false) | Err(WaitError::Interrupted), _) => {}
+                (Err(_), None) if !real => return,
+                _ => std::thread::sleep(SLICE),
             }
         }
     }
@@ -63,4 +61,10 @@ fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
     std::thread::sleep(GRACE);
     // SAFETY: as above.
     unsafe { libc::kill(this, libc::SIGKILL) };
+}
+
+/// Whether the process that was `born` then will ever run its program again, as far as `/proc` says.
+fn lives(pid: u32, born: Option<u64>) -> Option<bool> {
+    let born = born?;
+    Some(proc::stat(pid).is_some_and(|now| now.start == born && !proc::is_leaving(pid, now)))
 }
