@@ -15,15 +15,16 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
-TARGETS = ["arena", "handles", "orders", "framing"]
+TARGETS = ["arena", "handles", "orders", "framing", "payload"]
+IN_PYTHON = ["framing", "payload"]
 
 
 def command(target: str) -> list[str]:
     """What runs the target, up to its folders of inputs."""
-    if target == "framing":
+    if target in IN_PYTHON:
         if subprocess.run([sys.executable, "-c", "import atheris"], capture_output=True).returncode:
-            sys.exit(f"framing needs atheris, which {sys.executable} lacks: pip install atheris")
-        return [sys.executable, str(HERE / "framing.py")]
+            sys.exit(f"{target} needs atheris, which {sys.executable} lacks: pip install atheris")
+        return [sys.executable, str(HERE / f"{target}.py")]
     cargo = os.environ.get("CARGO", "cargo")
     if subprocess.run([cargo, "fuzz", "--version"], capture_output=True).returncode:
         sys.exit(f"{target} needs cargo-fuzz: cargo install --locked cargo-fuzz")
@@ -43,7 +44,7 @@ def fuzz(target: str, seconds: int) -> bool:
     options += ["-rss_limit_mb=0", "-print_final_stats=1", f"-artifact_prefix={artifacts}/"]
     begin = time.monotonic()
     run = subprocess.run(
-        [*start, *map(str, folders), *(["--"] if target != "framing" else []), *options],
+        [*start, *map(str, folders), *(["--"] if target not in IN_PYTHON else []), *options],
         # Stable compilers take a fuzzer's options only if they are told to.
         env={**os.environ, "RUSTC_BOOTSTRAP": "1"},
         stderr=subprocess.PIPE,

@@ -1,0 +1,235 @@
+"""Pickles of shared objects whose numbers, types and lengths somebody has changed, against what unpickles them.
+
+`play` takes any bytes and lets a sender of the family do what they say; it raises AssertionError when an object came out that is not what the
+number stands for, and lets no exception pass but those of wrong values. `tests/test_payload_seeds.py` plays the inputs of `seeds/payload` and others like them;
+run as a program, with atheris installed, this file looks for new ones: `python fuzz/payload.py CORPUS... [libFuzzer's options]`.
+
+The pickles themselves are sound: a pickle may call whatever it names, and is taken from nobody who is not trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import pickle
+import queue
+import sys
+import threading
+
+if __name__ == "__main__":
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("the target `payload` needs atheris: pip install atheris")
+    watched = atheris.instrument_imports(include=["procession"])
+else:
+    watched = contextlib.nullcontext()
+
+with watched:
+    import procession
+    from procession import _procession
+
+#: What comes of wrong values. A panic of the engine is none of these.
+REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    queue.Empty,
+    queue.Full,
+    threading.BrokenBarrierError,
+)
+STEPS = 40
+
+
+class Choices:
+    """An input as a row of choices; zeros when it is over."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = memoryview(data)
+
+    def __bool__(self) -> bool:
+        return bool(self._rest)
+
+    def take(self, length: int) -> bytes:
+        taken, self._rest = self._rest[:length], self._rest[length:]
+        return bytes(taken)
+
+    def below(self, end: int) -> int:
+        return int.from_bytes(self.take(1), "big") % end
+
+
+@functools.cache
+def house() -> list:
+    """One of everything that is pickled as a number."""
+    return [
+        procession.Lock(),
+        procession.RLock(),
+        procession.Semaphore(3),
+        procession.Semaphore(3, recover="silent"),
+        procession.Condition(),
+        procession.Event(),
+        procession.Barrier(2),
+        procession.Queue(4),
+        procession.JoinableQueue(),
+        procession.SimpleQueue(),
+        procession.Value("q", 7),
+        procession.RawArray("i", 10),
+        procession.Pipe()[0],
+        pickle.PickleBuffer(bytearray(40_000)),
+    ]
+
+
+class Changed:
+    """Pickled as another object is, but for what the input says."""
+
+    def __init__(self, obj: object, choices: Choices) -> None:
+        self._obj = obj
+        self._choices = choices
+
+    @property
+    def __class__(self) -> type:
+        # The pickler looks whether it is of the class that is to be made.
+        return type(self._obj)
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        obj = self._obj
+        if isinstance(obj, pickle.PickleBuffer):
+            return bytearray, (obj,)
+        register = procession.reduction.ForkingPickler._extra_reducers
+        reduce = register.get(type(obj))
+        callable_, arguments, *state = reduce(obj) if reduce else obj.__reduce_ex__(protocol)
+        changed = [self._change(part) for part in state[:1]]
+        return callable_, tuple(self._change(part) for part in arguments), *changed
+
+    def _change(self, value: object) -> object:
+        choices = self._choices
+        if isinstance(value, (tuple, list)):
+            parts = [self._change(part) for part in value]
+            length = choices.below(24)
+            if length == 0:
+                parts = parts[:-1]
+            elif length == 1:
+                parts.append(None)
+            return type(value)(parts)
+        if isinstance(value, dict):
+            return {key: self._change(part) for key, part in value.items()}
+        if type(value) is int:
+            return self._number(value)
+        return (
+            (value, value, value, None, b"?", 1.5)[choices.below(6)] if is_plain(value) else value
+        )
+
+    def _number(self, value: int) -> object:
+        choices = self._choices
+        how = choices.below(12)
+        if how == 0:
+            return value ^ 1 << choices.below(64)
+        if how == 1:
+            return int.from_bytes(choices.take(8), "big")
+        if how == 2:
+            return -1 - choices.below(3)
+        if how == 3:
+            return (0, 1, 1 << 63, 1 << 64, 1 << 200)[choices.below(5)]
+        if how == 4:
+            return (None, "1", 1.5, b"1", ())[choices.below(5)]
+        if how == 5:
+            return numbers()[choices.below(len(numbers()))]
+        return value
+
+
+def is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (bool, str, bytes, float))
+
+
+@functools.cache
+def numbers() -> list[int]:
+    """The numbers that the objects of the house are pickled as."""
+    found: list[int] = []
+
+    def look(value: object) -> None:
+        if type(value) is int:
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            for part in value:
+                look(part)
+        elif type(value).__module__ == "procession._procession":
+            look(value.__reduce_ex__(5)[1:])
+
+    class Looking:
+        def __reduce_ex__(self, protocol: int) -> tuple:
+            for obj in house()[:10]:
+                look(obj.__reduce_ex__(protocol)[1:])
+            return int, ()
+
+    # Objects of the package are pickled only inside of a message: then they say what they refer to.
+    unpickled(_procession.Parcel(Looking()))
+    return found
+
+
+def play(data: bytes) -> None:
+    """Unpickle what `data` says, and use what comes out."""
+    choices = Choices(data)
+    for _ in range(STEPS):
+        if not choices:
+            return
+        obj = house()[choices.below(len(house()))]
+        try:
+            got = unpickled(parcel(obj, choices))
+        except REFUSALS:
+            continue
+        try:
+            use(got)
+        except REFUSALS:
+            pass
+        if isinstance(obj, ctypes.Array):
+            assert ctypes.sizeof(got) <= ctypes.sizeof(obj), "more memory than there is"  # type: ignore[arg-type]
+        else:
+            assert isinstance(got, (type(obj), bytearray)), f"{got!r} instead of {obj!r}"
+
+
+def unpickled(parcel: _procession.Parcel) -> object:
+    # It is given back when nobody has it any more.
+    return _procession.take_parcel(parcel.token)
+
+
+def parcel(obj: object, choices: Choices) -> _procession.Parcel:
+    """An object on its way: changed, or as it is but cut short and without its buffers."""
+    if choices.below(6):
+        return _procession.Parcel(Changed(obj, choices))
+    whole = _procession.Parcel(Changed(obj, Choices(b"")))
+    body = _procession.take_parcel_bytes(whole.token)
+    end = int.from_bytes(choices.take(2), "big") % (len(body) + 1)
+    return _procession.Parcel.from_bytes(body[:end])
+
+
+def use(got: object) -> None:
+    """Whatever can be done with it without waiting."""
+    if hasattr(got, "acquire") and got.acquire(False):
+        if hasattr(got, "notify_all"):
+            got.notify_all()
+        got.release()
+    if hasattr(got, "put"):
+        while not got.empty():
+            got.get()
+        got.put((1, b"x" * 300))
+        assert got.get() == (1, b"x" * 300)
+    for name in ("is_set", "get_value", "get_obj", "fileno", "parties", "n_waiting", "broken"):
+        with contextlib.suppress(*REFUSALS):
+            found = getattr(got, name)
+            if callable(found):
+                found()
+    with contextlib.suppress(TypeError):
+        memoryview(got).tobytes()
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, play)
+    atheris.Fuzz()
