@@ -23,6 +23,8 @@ from .scenes import SCENES, double
 KILLS = 10
 """In each storm of a round."""
 MEGABYTE = 1 << 20
+PARTS = 5
+"""What is used is printed after so many further parts each time."""
 GROWTH = 8 * MEGABYTE
 """By how much memory may differ: what allocators keep for reuse varies with what ran last."""
 
@@ -104,16 +106,17 @@ def compare(first: Use, last: Use) -> list[str]:
 
 def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
     """Rounds for so many seconds: what was used after the first part of it, and at the end, and how many processes were killed."""
-    begin, first, seed = time.monotonic(), None, 0
-    while first is None or time.monotonic() - begin < seconds:
+    begin, due, seed = time.monotonic(), part, 0
+    uses: list[Use] = []
+    while not uses or time.monotonic() - begin < seconds:
         seed += 1
         round_of(seed)
-        if first is None and time.monotonic() - begin >= part:
-            first = Use.now()
-            print(f"after {time.monotonic() - begin:.0f} s: {first}", flush=True)
-    last = Use.now()
-    print(f"after {time.monotonic() - begin:.0f} s: {last}", flush=True)
-    return first, last, seed * (len(SCENES) - 1) * KILLS
+        lasted = time.monotonic() - begin
+        if lasted >= min(due, seconds):
+            uses.append(Use.now())
+            print(f"after {lasted:.0f} s: {uses[-1]}", flush=True)
+            due += PARTS * part
+    return uses[0], uses[-1], seed * (len(SCENES) - 1) * KILLS
 
 
 def main() -> int:
