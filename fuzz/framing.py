@@ -12,6 +12,8 @@ import socket
 import struct
 import sys
 
+from choices import Choices
+
 if __name__ == "__main__":
     try:
         import atheris
@@ -30,23 +32,6 @@ with watched:
 KEY = b"the key of the house"
 OTHER = b"a key of another house"
 REFUSALS = (AuthenticationError, EOFError, OSError)
-
-
-class Choices:
-    """An input as a row of choices; zeros when it is over."""
-
-    def __init__(self, data: bytes) -> None:
-        self._rest = memoryview(data)
-
-    def __bool__(self) -> bool:
-        return bool(self._rest)
-
-    def take(self, length: int) -> bytes:
-        taken, self._rest = self._rest[:length], self._rest[length:]
-        return bytes(taken)
-
-    def below(self, end: int) -> int:
-        return int.from_bytes(self.take(1), "big") % end
 
 
 def play(data: bytes) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import pathlib
 import random
+import sys
 
 import pytest
 
@@ -13,15 +14,9 @@ from procession import _listening
 FUZZ = pathlib.Path(__file__).parent.parent / "fuzz"
 SEEDS = sorted((FUZZ / "seeds" / "framing").iterdir())
 
-
-def load():
-    spec = importlib.util.spec_from_file_location("framing", FUZZ / "framing.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-framing = load()
+sys.path.insert(0, str(FUZZ))
+framing = importlib.import_module("framing")
+sys.path.remove(str(FUZZ))
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda path: path.name)
