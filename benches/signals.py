@@ -1,0 +1,109 @@
+"""How soon a blocking call hears a signal, whatever moment it comes at, and how late its timeout is in a storm of signals.
+
+The calls are those of `tests/test_signals.py`. Each is interrupted by SIGINT at random moments around the one at which it falls asleep (milliseconds from the
+signal to the exception), and then times out while a signal comes every 2 ms (milliseconds beyond its timeout). Printed: a line for each call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import pathlib
+import random
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import procession
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
+from test_signals import CALLS, ENDLESS
+
+TIMEOUT = 0.02
+
+
+def ring(cells: Any, pid: int, turns: int) -> None:
+    """In each turn, SIGINT a little after its number has been written, and when that was."""
+    moments = random.Random(1)
+    for turn in range(1, turns + 1):
+        while cells[0] != turn:
+            pass
+        for _ in range(moments.randrange(1500)):
+            pass
+        cells[1] = time.monotonic_ns()
+        os.kill(pid, signal.SIGINT)
+
+
+def heard(call: Callable[[], object], turns: int) -> list[float]:
+    """Milliseconds from each signal until the call was ended by it."""
+    cells = procession.RawArray("Q", 2)
+    bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
+    bell.start()
+    took = []
+    # What a callback of the collector would raise is lost.
+    gc.collect()
+    gc.disable()
+    for turn in range(1, turns + 1):
+        try:
+            cells[0] = turn
+            call()
+        except KeyboardInterrupt:
+            took.append((time.monotonic_ns() - cells[1]) / 1e6)
+        else:
+            raise AssertionError("it was not interrupted")
+    gc.enable()
+    bell.join()
+    return took
+
+
+def late(call: Callable[..., object], times: int) -> list[float]:
+    """Milliseconds by which each timeout came too late while a signal came every 2 ms."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    took = []
+    for _ in range(times):
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.002)
+        began = time.monotonic()
+        call(timeout=TIMEOUT)
+        took.append((time.monotonic() - began - TIMEOUT) * 1e3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    return took
+
+
+def figures(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} | {max(values):.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=1000, help="signals a call (%(default)s)")
+    parser.add_argument("names", nargs="*", help="parts of the names of calls; all by default")
+    arguments = parser.parse_args()
+    print("| call | signals | heard, median ms | worst | timeouts | late, median ms | worst |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    signals = 0
+    worst = 0.0
+    for name, make in (CALLS | ENDLESS).items():
+        if arguments.names and not any(part in name for part in arguments.names):
+            continue
+        call, _timed_out, end = make()
+        took = heard(call, arguments.times)
+        line = f"| {name} | {len(took)} | {figures(took)} |"
+        if name in CALLS:
+            delays = late(call, max(arguments.times // 10, 1))
+            line += f" {len(delays)} | {figures(delays)} |"
+        else:
+            line += " | | |"
+        print(line, flush=True)
+        signals, worst = signals + len(took), max(worst, *took)
+        if end is not None:
+            end()
+    print(f"\n{signals:,} signals, none lost, the latest heard of after {worst:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
