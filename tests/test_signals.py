@@ -236,7 +236,11 @@ def blocking(request):
     """A blocking call, and whether a result of it is that of a timeout."""
     before = signal.getsignal(signal.SIGALRM)
     call, timed_out, end = (CALLS | ENDLESS)[request.param]()
+    # What a finalizer or a callback of the collector would raise is lost, and with it the one signal that is to end the call.
+    gc.collect()
+    gc.disable()
     yield call, timed_out
+    gc.enable()
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
     if end is not None:
@@ -289,16 +293,10 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
     cells = procession.RawArray("Q", 1)
     bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
     bell.start()
-    # What a finalizer or a callback of the collector would raise is lost, and with it the one signal of a turn.
-    gc.collect()
-    gc.disable()
-    try:
-        for turn in range(1, turns + 1):
-            with pytest.raises(KeyboardInterrupt):
-                cells[0] = turn
-                call()
-    finally:
-        gc.enable()
+    for turn in range(1, turns + 1):
+        with pytest.raises(KeyboardInterrupt):
+            cells[0] = turn
+            call()
     bell.join()
     assert bell.exitcode == 0
     assert timed_out(call(timeout=0.05)), "what was interrupted took nothing, and holds nothing"

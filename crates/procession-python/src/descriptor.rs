@@ -24,7 +24,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// From so many bytes on the interpreter is released while they are copied.
 const LONG: usize = 1 << 12;
 
-/// The kernel cannot keep from sleeping on pipes and sockets: it learned that in 6.5. Then what is read is waited for beforehand, and writes sleep.
+/// What a pipe that takes anything takes at once.
+const PIPE_BUF: usize = 4096;
+
+/// The kernel cannot keep from sleeping on pipes and sockets: it learned that in 6.5. Then a descriptor is waited for beforehand.
 static SLEEPS: AtomicBool = AtomicBool::new(false);
 
 /// Part of a buffer.
@@ -161,10 +164,7 @@ fn transfer(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> 
     let long = parts.iter().map(|part| part.0.iov_len).sum::<usize>() >= LONG;
     loop {
         let moved = if SLEEPS.load(Relaxed) {
-            if direction == Direction::Reading {
-                until_ready(py, fd, direction)?;
-            }
-            py.detach(|| call(fd, direction, parts, 0))
+            when_ready(py, fd, direction, parts)?
         } else if long {
             py.detach(|| call(fd, direction, parts, libc::RWF_NOWAIT))
         } else {
@@ -195,6 +195,38 @@ fn call(fd: RawFd, direction: Direction, parts: &[Part], flags: i32) -> Result<u
         }
     };
     usize::try_from(moved).map_err(|_| Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The same for a kernel that cannot keep from sleeping: once the descriptor is ready, and no more than it then takes at once.
+#[cold]
+fn when_ready(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> PyResult<Result<usize, i32>> {
+    if direction == Direction::Writing {
+        match send(fd, parts) {
+            Err(libc::ENOTSOCK) => {}
+            sent => return Ok(sent),
+        }
+    }
+    until_ready(py, fd, direction)?;
+    let Some(first) = parts.iter().find(|part| part.0.iov_len > 0) else {
+        return Ok(Ok(0));
+    };
+    let mut part = *first;
+    if direction == Direction::Writing {
+        part.0.iov_len = part.0.iov_len.min(PIPE_BUF);
+    }
+    Ok(py.detach(|| call(fd, direction, &[part], 0)))
+}
+
+/// What a socket takes at once.
+fn send(fd: RawFd, parts: &[Part]) -> Result<usize, i32> {
+    // SAFETY: zeros are a message without an address; its parts are as in `call`, and not written to.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
+        message.msg_iovlen = parts.len() as _;
+        libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT)
+    };
+    usize::try_from(sent).map_err(|_| Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn until_ready(py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<()> {
