@@ -195,6 +195,33 @@ def test_use_from_a_forked_child(opening, fork):
         assert_serves(pool)
 
 
+def ask_for_inherited(pipe, result):
+    try:
+        result.get(30)
+    except ValueError as error:
+        pipe.send((result.ready(), result.cancel(), str(error)))
+
+
+@pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
+def test_results_are_not_for_a_forked_child(fork, tmp_path):
+    """It neither waits for ever, nor takes them away from its parent."""
+    flag = tmp_path / "flag"
+    with procession.get_context("fork").Pool(2) as pool:
+        assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+        result = pool.apply_async(tasks.wait_for, (str(flag),))
+        done = pool.apply_async(tasks.square, (3,))
+        done.wait(20)
+        ours, theirs = procession.Pipe()
+        join = fork(ask_for_inherited, theirs, result)
+        assert ours.poll(20)
+        ready, cancelled, text = ours.recv()
+        assert (ready, cancelled) == (False, False)
+        assert "belongs to the process that made it" in text
+        assert join() == 0
+        flag.touch()
+        assert (result.get(20), done.get(20)) == (str(flag), 9)
+
+
 def use_inherited_threads(pipe, pool):
     for use in (lambda: pool.map(tasks.square, [1]), lambda: pool.apply(tasks.square, (1,))):
         try:

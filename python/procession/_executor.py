@@ -108,6 +108,8 @@ class _Engine:
 
     def stop(self, signal_worker: Callable[[Any], None]) -> None:
         """End the workers at once."""
+        if self.pool._pid != os.getpid():
+            return
         self._stopping = True
         self.stream.close()
         self.pool._core.terminate(terminated)

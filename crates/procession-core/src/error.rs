@@ -25,6 +25,9 @@ pub enum Error {
     /// A handle made in another family of processes.
     #[error("this {0} belongs to another family of processes: it cannot be used here")]
     Foreign(&'static str),
+    /// A pool, or what is of it, in a child that the process that made it forked.
+    #[error("this {0} belongs to the process that made it: a child of it cannot use it")]
+    Inherited(&'static str),
     /// Bytes in shared memory or on a socket that make no sense.
     #[error("damaged data: {0}")]
     Corrupt(&'static str),

@@ -18,7 +18,7 @@ pub fn raise(error: Error) -> PyErr {
         },
         // What the kernel says when it has no process to give.
         Error::RollFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
-        Error::Stale(_) | Error::Foreign(_) => PyValueError::new_err(error.to_string()),
+        Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
     }
 }

@@ -36,6 +36,7 @@ impl Inner {
 
     /// One more task of a job, in line; its number. Nobody is woken.
     pub fn add_task(&self, book: &mut Book, key: u32, function: u32, arguments: Message) -> Result<u64> {
+        self.only_here()?;
         self.collect(book, 0);
         if self.view.phase() == Phase::Terminate {
             return Ok(book.add(key, Entry::Lost(Loss::Stopped)));
@@ -188,6 +189,9 @@ impl Inner {
         let (Use::Task { .. }, generation) = book.table.get(index) else {
             return false;
         };
+        if !self.is_mine() {
+            return false;
+        }
         let Ok(slot) = self.view.slot(index) else {
             return false;
         };
@@ -232,7 +236,7 @@ impl Inner {
 
     /// Take note of what workers finished, as `mine` of the waiters.
     pub fn collect(&self, book: &mut Book, mine: usize) {
-        if self.view.finished() == 0 {
+        if self.view.finished() == 0 || !self.is_mine() {
             return;
         }
         let mut finished = std::mem::take(&mut book.scratch);
@@ -280,6 +284,7 @@ impl Inner {
 
     /// Take an item, if it is there.
     pub fn take(&self, book: &mut Book, key: u32, number: u64) -> Result<Option<Item>> {
+        self.only_here()?;
         let job = book.job(key);
         let Some(entry) = job.entry(number) else {
             return Ok(None);
@@ -351,6 +356,7 @@ impl Inner {
         deadline: Deadline,
         mut look: impl FnMut(&mut Book) -> Result<R, u64>,
     ) -> Result<R, WaitError> {
+        self.only_here()?;
         let mut missing = {
             let mut book = self.lock();
             self.collect(&mut book, 0);

@@ -101,6 +101,7 @@ pub(super) struct Hand {
 
 impl Inner {
     pub fn enlist(&self) -> Result<u32> {
+        self.only_here()?;
         let mut book = self.lock();
         let (index, generation) = book.table.take(&self.view, Use::Worker)?;
         let slot = self.view.slot(index)?;
@@ -131,7 +132,7 @@ impl Inner {
 
     pub fn dismiss(&self, place: u32) {
         let book = self.lock();
-        if book.crew.contains_key(&place) {
+        if book.crew.contains_key(&place) && self.is_mine() {
             if let Ok(slot) = self.view.slot(place) {
                 slot.note(Note::Dismissed).store(1, SeqCst);
                 self.view.shared.work.notify(u32::MAX);
@@ -160,6 +161,9 @@ impl Inner {
         let Ok(slot) = self.view.slot(index) else {
             return false;
         };
+        if !self.is_mine() {
+            return false;
+        }
         // Before the worker can learn of it, so that its burial knows.
         let place = book
             .crew
@@ -229,6 +233,7 @@ impl Inner {
     }
 
     pub fn bury(&self, place: u32, mut death: Death) -> Result<Remains> {
+        self.only_here()?;
         let mut book = self.lock();
         self.collect(&mut book, 0);
         let (Use::Worker, generation) = book.table.get(place) else {

@@ -9,7 +9,7 @@ use crate::arena::Handle;
 use crate::channel::Message;
 use crate::roll::Owner;
 use crate::sys::notice::Notice;
-use crate::{family, Deadline, Result, WaitError};
+use crate::{family, Deadline, Error, Result, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -70,6 +70,7 @@ impl Pool {
 
     /// Put a function into the pool, where every worker that does a task of its jobs reads it.
     pub fn function(&self, function: Message) -> Result<Function> {
+        self.inner.only_here()?;
         let view = &self.inner.view;
         let (index, generation) = self.inner.lock().table.take(view, Use::Function { users: 1 })?;
         let slot = view.slot(index)?;
@@ -157,7 +158,7 @@ impl Pool {
     pub fn terminate(&self) {
         let mut book = self.inner.lock();
         book.closing = true;
-        self.inner.view.enter(Phase::Terminate);
+        self.inner.enter(Phase::Terminate);
         self.inner.collect(&mut book, 0);
         book.stop_all();
         self.inner.tell(&book, 0);
@@ -200,9 +201,24 @@ impl Inner {
         family().is_ok_and(|family| family.me() == self.owner)
     }
 
+    /// An error in a child of the process that made the pool: it has a copy of the book, and what is shared is none of its business.
+    pub fn only_here(&self) -> Result<()> {
+        if self.is_mine() {
+            Ok(())
+        } else {
+            Err(Error::Inherited("pool"))
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        if self.is_mine() {
+            self.view.enter(phase);
+        }
+    }
+
     pub fn close_if_done(&self, book: &Book) {
         if book.closing && book.unsealed == 0 {
-            self.view.enter(Phase::Close);
+            self.enter(Phase::Close);
         }
     }
 

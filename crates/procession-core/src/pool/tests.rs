@@ -6,7 +6,7 @@ mod stopping;
 use super::shared::Status;
 use super::{Death, Item, Job, Loss, Pool, Remains, Terms, Verdict, Worker};
 use crate::channel::{Message, Outgoing};
-use crate::Deadline;
+use crate::{Deadline, Error, WaitError};
 use std::time::Duration;
 
 fn message(body: &[u8]) -> Message {
@@ -125,6 +125,35 @@ fn dismiss(pool: &Pool, crew: &[Hired]) {
     for hired in crew {
         assert_eq!(bury(pool, hired).0, 0);
     }
+}
+
+#[test]
+fn a_child_of_fork_leaves_its_parents_tasks_alone() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, Terms::default());
+    submit_all(&job, [[0, 1], [0, 2]]);
+    let worker = fork(&pool, work);
+    while pool.inner_view().finished() < 2 {
+        std::thread::yield_now();
+    }
+    let child = fork(&pool, |pool, _| {
+        let foreign = matches!(job.take_now(0), Err(Error::Inherited(_)))
+            && matches!(job.wait(soon()), Err(WaitError::Other(Error::Inherited(_))))
+            && matches!(job.submit(message(&[0, 3])), Err(Error::Inherited(_)))
+            && !job.is_complete();
+        job.cancel();
+        pool.close();
+        pool.terminate();
+        // SAFETY: ends the child without running what it inherited.
+        unsafe { libc::_exit(i32::from(!foreign)) }
+    });
+    assert_eq!(bury(&pool, &child).0, 0);
+    assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+    assert_eq!(done(job.take(1, soon()).unwrap()), [4]);
+    let more = job_of(&pool, &[3]);
+    submit_all(&more, [[0, 5]]);
+    assert_eq!(done(more.take(0, soon()).unwrap()), [15]);
+    dismiss(&pool, &[worker]);
 }
 
 #[test]
