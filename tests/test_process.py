@@ -471,3 +471,42 @@ def test_private_names_that_the_world_uses():
     assert process_module._current_process is procession.current_process()
     assert isinstance(process_module._children, set)
     assert len(process_module._dangling) >= 0
+
+
+FROZEN = """
+import os, sys
+sys.frozen, sys.executable = True, os.environ["FROZEN"]
+import procession
+from procession import shared_memory
+
+def double(number):
+    return number * 2
+
+def attach(name):
+    shared_memory.SharedMemory(name).close()
+
+if __name__ == "__main__":
+    procession.freeze_support()
+    if len(sys.argv) > 1:
+        sys.exit(f"the program was started anew: {sys.argv}")
+    for method in ("fork", "spawn", "forkserver"):
+        ctx = procession.get_context(method)
+        with ctx.Pool(2) as pool, ctx.Manager() as manager:
+            print(pool.map(double, range(3)), manager.list([1]))
+        memory = shared_memory.SharedMemory(create=True, size=10)
+        child = ctx.Process(target=attach, args=(memory.name,))
+        child.start()
+        child.join()
+        print(child.exitcode)
+        memory.close()
+        memory.unlink()
+"""
+
+
+def test_frozen_executables(run_program, tmp_path):
+    """Whatever starts the executable once more means a process of the package's, not the program."""
+    executable = tmp_path / "executable"
+    executable.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/program.py "$@"\n')
+    executable.chmod(0o755)
+    done = run_program(FROZEN, env={"FROZEN": str(executable)})
+    assert (done.stdout, done.stderr) == ("[0, 2, 4] [1]\n0\n" * 3, "")

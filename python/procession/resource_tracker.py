@@ -161,11 +161,15 @@ class ResourceTracker:
     def _start(self, listener: int) -> None:
         import sys
 
-        from .spawn import get_executable
+        from .spawn import get_executable, interpreter_running
 
         executable = get_executable()
         root = self._family.partition("-")[0] or "0"
-        arguments = [executable, "-I", "-S", _TRACKER, str(listener), root]
+        arguments: list[Any] = [executable, "-I", "-S", _TRACKER, str(listener), root]
+        if getattr(sys, "frozen", False):
+            # There are no files of modules.
+            code = f"from procession._tracker import main; main({listener}, {root})"
+            arguments = interpreter_running(code)
         passed = [listener]
         try:
             passed.append(sys.stderr.fileno())

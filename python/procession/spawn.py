@@ -34,6 +34,8 @@ _python_exe: bytes | None = os.fsencode(sys.executable) if sys.executable else N
 
 #: Where this package lies: a child started with -S, -E or -I would not find it by itself.
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+#: The folder is on the path for this one import only, so that nothing else that lies in it shadows another module.
+_FIND = f"import sys; sys.path.insert(0, {PACKAGE_FOLDER!r}); import procession; del sys.path[0]; "
 
 
 def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
@@ -53,7 +55,7 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """In a frozen executable that was started as a child: be that child, then exit."""
+    """In a frozen executable that was started as a child, or as another process of this package's: be that, then exit."""
     if is_forking(sys.argv):
         items = (arg.split("=") for arg in sys.argv[2:])
         numbers: dict[str, Any] = {
@@ -61,6 +63,11 @@ def freeze_support() -> None:
         }
         spawn_main(**numbers)
         sys.exit()
+    if getattr(sys, "frozen", False) and sys.argv[-2:-1] == ["-c"]:
+        code = sys.argv[-1]
+        if code.startswith(_FIND):
+            exec(code, {"__name__": "__main__"})
+            sys.exit()
 
 
 def get_command_line(**kwds: int | None) -> list[str]:
@@ -85,11 +92,7 @@ def interpreter_running(code: str) -> list[str]:
         raise RuntimeError(
             "the path of the interpreter is not known: say multiprocessing.set_executable(path)"
         )
-    # The folder is on the path for this one import only, so that nothing else that lies in it shadows another module.
-    find = (
-        f"import sys; sys.path.insert(0, {PACKAGE_FOLDER!r}); import procession; del sys.path[0]; "
-    )
-    return [os.fsdecode(executable), *util._args_from_interpreter_flags(), "-c", find + code]
+    return [os.fsdecode(executable), *util._args_from_interpreter_flags(), "-c", _FIND + code]
 
 
 def spawn_main(
