@@ -38,6 +38,16 @@ FAULTS = {
     "function_that_cannot_be_pickled": ("function cannot be pickled", "what pickle raised"),
     "result_that_cannot_be_pickled": ("result cannot be pickled", "`MaybeEncodingError`"),
     "result_that_cannot_be_unpickled": ("result cannot be unpickled", "`MaybeEncodingError`"),
+    "result_whose_unpickling_asks_for_it": (
+        "result's unpickling asks for the result",
+        "`RuntimeError` there, then the result",
+    ),
+    "exception_that_is_no_exception": ("exception that is no `Exception`", "the exception"),
+    "stop_iteration_ends_no_iteration": ("`StopIteration`", "`RuntimeError`"),
+    "child_of_a_task_that_comes_back_from_it": (
+        "task forks, and its child returns, too",
+        "all results, each once",
+    ),
     "exception_that_cannot_travel raise_unpicklable": (
         "exception cannot be pickled",
         "`MaybeEncodingError`",
@@ -75,6 +85,7 @@ FAULTS = {
     ),
     "map_from_several_threads": ("`map` from six threads at once", "all results"),
     "use_from_a_forked_child": ("used in a forked child", "`ValueError`, `RuntimeError`"),
+    "results_are_not_for_a_forked_child": ("results asked in a forked child", "`ValueError`"),
     "use_after_the_end": ("used after its end", "`ValueError`, `RuntimeError`"),
     "calls_while_it_is_terminated": (
         "terminated during calls",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -203,6 +202,8 @@ def raise_huge(_=None):
 
 
 def raise_cancelled(_=None):
+    import asyncio  # not in each worker
+
     raise asyncio.CancelledError("no Exception")
 
 
