@@ -37,7 +37,7 @@ class Options:
         retries: how many more times "retry" tries before it raises.
         max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after a task is replaced. None: any number.
         worker_exit: called without arguments in each worker that ends in order: not in one that is killed, or that is at a task when
-            the pool is terminated.
+            the pool is terminated. The worker is replaced when it has returned.
         seed: a number: before each item the global generators of `random` and numpy (if it is loaded) are seeded with it, the number of
             the call and the number of the item: the same calls of functions of a module give the same results, whatever the workers.
             None: workers have random numbers of their own, no two alike. False: they begin with what a new process begins with; then
