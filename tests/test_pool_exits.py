@@ -11,6 +11,10 @@ import pool_tasks as tasks
 import pytest
 from conftest import PACKAGE_FOLDER
 from pool_shapes import METHODS, SHAPES, all_end, is_running, opened
+from waiting import until
+
+import procession
+from procession import util
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -198,3 +202,25 @@ def test_coverage_sees_the_same_lines(tmp_path, method):
         measured.append(coverage("report", "-m").splitlines()[2:])
     assert measured[0] == measured[1]
     assert "15" in measured[0][0].split()[-1], "the line that nobody reaches, and that alone"
+
+
+def _write_at_exit(barrier, writer):
+    util.Finalize(None, os.write, (writer.fileno(), b"."), exitpriority=1)
+    global _kept
+    _kept = barrier, writer
+
+
+def _meet(_):
+    _kept[0].wait()
+
+
+def test_idle_workers_run_their_finalizers(method, monkeypatch):
+    """As coverage tools have them: also those of a pool that is left by `with`, which terminates it."""
+    monkeypatch.setattr("procession._crew._PATIENCE", 60.0)
+    ctx = procession.get_context(method)
+    reader, writer = ctx.Pipe(duplex=False)
+    with ctx.Pool(3, _write_at_exit, (ctx.Barrier(3), writer)) as pool:
+        pool.map(_meet, range(3), 1)
+        until(lambda: not any(pool._core.is_busy(worker._place) for worker in pool._pool))
+    writer.close()
+    assert os.read(reader.fileno(), 10) == b"..."

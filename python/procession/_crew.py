@@ -30,6 +30,8 @@ RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
+#: Seconds that an idle worker has to leave on its own, before SIGTERM.
+_PATIENCE = 0.2
 #: Seconds a worker has to end after SIGTERM, before SIGKILL.
 _GRACE = 1.0
 #: A pool none of whose workers becomes ready counts as broken when so many in a row, or as many as it has, failed in their initializer,
@@ -244,11 +246,18 @@ class Crew:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         running = [process for process in self.workers if process.exitcode is None]
-        # The idle leave on their own; to wait for that pays only if they have something to do before.
-        patient = "worker_exit" in self._options
+        idle = []
         for process in running:
             place = process._place
-            if not (patient and self.core.is_ready(place)) or self.core.is_busy(place):
+            if self.core.is_ready(place) and not self.core.is_busy(place):
+                idle.append(process)
+            else:
+                process.terminate()
+        # The idle leave on their own, and do before what they have to: a measured coverage is written down, say.
+        end = time.monotonic() + (_GRACE if "worker_exit" in self._options else _PATIENCE)
+        for process in idle:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.exitcode is None:
                 process.terminate()
         end = time.monotonic() + _GRACE
         for process in running:
