@@ -244,3 +244,59 @@ def test_wait_in_several_threads():
 def test_executor_of_the_default_context():
     with concurrent.futures.ProcessPoolExecutor(1, procession.get_context()) as executor:
         assert executor.submit(operator.add, 1, 2).result() == 3
+
+
+BESIDE_AN_IMPORT = """
+import importlib, importlib.machinery, sys, threading, time
+import procession
+
+WAITED_FOR = sys.argv[1]
+
+
+def waits_for_it(frame):
+    "Whether that is in the acquire of the lock of a module of theirs."
+    while frame is not None:
+        code = frame.f_code
+        if (code.co_filename, code.co_name) == ("<frozen importlib._bootstrap>", "acquire"):
+            return frame.f_locals["self"].name.startswith("multiprocessing")
+        frame = frame.f_back
+
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != WAITED_FOR:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            begun.set()
+            while not (over.is_set() or waits_for_it(sys._current_frames()[main])):
+                time.sleep(0.001)
+            execute(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if __name__ == "__main__":
+    main, begun, over = threading.get_ident(), threading.Event(), threading.Event()
+    process = procession.get_context("spawn").Process(target=print, args=("as told",))
+    sys.meta_path.insert(0, Finder)
+    thread = threading.Thread(target=importlib.import_module, args=("concurrent.futures.process",))
+    thread.start()
+    begun.wait()
+    try:
+        process.start()
+    finally:
+        over.set()
+    process.join()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("module", ["multiprocessing.context", "multiprocessing.connection"])
+def test_a_process_is_started_beside_the_import_of_the_standard_library_s(run_program, module):
+    done = run_program(BESIDE_AN_IMPORT, module)
+    assert (done.stdout, done.stderr) == ("as told\n", "")

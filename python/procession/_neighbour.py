@@ -16,10 +16,10 @@ __all__: list[str] = []
 
 def set_spawning_popen(popen: Any) -> None:
     """Let the standard library's objects know what process they are pickled for; None: for none any more."""
-    sys.modules["multiprocessing.context"].set_spawning_popen(popen)
+    # Another thread may be importing either just now: this waits until it is there as a whole.
+    importlib.import_module("multiprocessing.context").set_spawning_popen(popen)
     if "multiprocessing.connection" not in sys.modules:
         return
-    # Another thread may be importing it just now: this waits until it is there as a whole.
     theirs = importlib.import_module("multiprocessing.connection")
     if theirs.Connection not in reduction.ForkingPickler._extra_reducers:
         reduction.register(theirs.Connection, theirs.reduce_connection)
