@@ -25,6 +25,8 @@ KILLS = 10
 MEGABYTE = 1 << 20
 PARTS = 5
 """What is used is printed after so many further parts each time."""
+CALM = 1.0
+"""Seconds without a change after which things count as settled."""
 GROWTH = 8 * MEGABYTE
 """By how much memory may differ: what allocators keep for reuse varies with what ran last."""
 
@@ -40,6 +42,18 @@ class Use:
     objects: int
     references: int
     cells: int
+
+    @classmethod
+    def settled(cls) -> Use:
+        """When none of the counts has changed for a while: what ended goes by and by, and the fork server forks its next child ahead."""
+        use, since = cls.now(), time.monotonic()
+        while time.monotonic() - since < CALM:
+            time.sleep(CALM / 20)
+            now = cls.now()
+            if counts(now) != counts(use):
+                since = time.monotonic()
+            use = now
+        return use
 
     @classmethod
     def now(cls) -> Use:
@@ -93,15 +107,19 @@ def round_of(seed: int) -> int:
     return len(threads)
 
 
+MEMORY = ("resident", "shared")
+
+
+def counts(use: Use) -> dict[str, int]:
+    """All but memory."""
+    return {name: value for name, value in asdict(use).items() if name not in MEMORY}
+
+
 def compare(first: Use, last: Use) -> list[str]:
     """What is not as it was."""
-    before, after = asdict(first), asdict(last)
-    grown = [name for name in ("resident", "shared") if after[name] > before[name] + GROWTH]
-    return grown + [
-        name
-        for name in before
-        if name not in ("resident", "shared") and after[name] != before[name]
-    ]
+    grown = [name for name in MEMORY if getattr(last, name) > getattr(first, name) + GROWTH]
+    before, after = counts(first), counts(last)
+    return grown + [name for name in before if after[name] != before[name]]
 
 
 def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
@@ -113,7 +131,7 @@ def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
         round_of(seed)
         lasted = time.monotonic() - begin
         if lasted >= min(due, seconds):
-            uses.append(Use.now())
+            uses.append(Use.settled())
             print(f"after {lasted:.0f} s: {uses[-1]}", flush=True)
             due += PARTS * part
     return uses[0], uses[-1], seed * (len(SCENES) - 1) * KILLS
