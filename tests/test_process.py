@@ -10,7 +10,7 @@ import textwrap
 import threading
 
 import pytest
-from conftest import PACKAGE_FOLDER
+from conftest import METHODS, PACKAGE_FOLDER
 
 import procession
 from procession import process as process_module
@@ -510,3 +510,38 @@ def test_frozen_executables(run_program, tmp_path):
     executable.chmod(0o755)
     done = run_program(FROZEN, env={"FROZEN": str(executable)})
     assert (done.stdout, done.stderr) == ("[0, 2, 4] [1]\n0\n" * 3, "")
+
+
+BESIDE_THREADS = """
+import sys
+import procession
+
+
+class Name(str):
+    "Of a module: while it is looked at another one comes, as from another thread."
+    def startswith(self, *args):
+        sys.modules[f"another {len(sys.modules)}"] = sys
+        return super().startswith(*args)
+
+
+class Value:
+    "As above, of a global."
+    @property
+    def __class__(self):
+        globals()[f"another {len(globals())}"] = None
+        return object
+
+
+if __name__ == "__main__":
+    sys.modules[Name("first")] = sys
+    value = Value()
+    process = procession.get_context(sys.argv[1]).Process(target=print, args=("started",))
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_other_threads_define_meanwhile_does_not_disturb_a_start(run_program, method):
+    done = run_program(BESIDE_THREADS, method)
+    assert (done.stdout, done.stderr) == ("started\n", "")

@@ -124,7 +124,8 @@ class ForkServer:
             settings["main_name"] = data.get("init_main_from_name")
         settings["preload"] = self._preload_modules
         settings["on_error"] = self._preload_on_error
-        loaded = (name for name in sys.modules if name.startswith("procession."))
+        # A copy: other threads may import something meanwhile.
+        loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
         self._settings = Parcel(settings)
         arena = arena_fd()

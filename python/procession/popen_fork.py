@@ -103,8 +103,8 @@ known_at_birth: dict[str, Any] | None = None
 
 
 def _definitions_of_main() -> dict[str, Any]:
-    # `_by_value` asks: what a child has need not travel. Data is not kept alive for that.
-    names = sys.modules["__main__"].__dict__
+    # `_by_value` asks: what a child has need not travel. Data is not kept alive for that. A copy, for other threads may define something meanwhile.
+    names = sys.modules["__main__"].__dict__.copy()
     return {
         name: value if isinstance(value, (types.FunctionType, type)) else None
         for name, value in names.items()
