@@ -14,7 +14,7 @@ from pool_shapes import METHODS, SHAPES, all_end, is_running, opened
 from waiting import until
 
 import procession
-from procession import util
+from procession import connection, process, util
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -224,3 +224,22 @@ def test_idle_workers_run_their_finalizers(method, monkeypatch):
         until(lambda: not any(pool._core.is_busy(worker._place) for worker in pool._pool))
     writer.close()
     assert os.read(reader.fileno(), 10) == b"..."
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
+    pool = procession.get_context(method).Pool(2)
+    assert pool.map(abs, range(2)) == [0, 1]
+    workers, watch = list(pool._pool), pool._crew._thread
+
+    class Watch:
+        """Whoever waits for its end finds that the workers have left meanwhile."""
+
+        def join(self):
+            watch.join()
+            for worker in workers:
+                assert connection.wait([worker.sentinel], 60)
+
+    pool._crew._thread = Watch()
+    pool.terminate()
+    assert not process._children.intersection(workers)

@@ -260,7 +260,8 @@ class Crew:
             if process.exitcode is None:
                 process.terminate()
         end = time.monotonic() + _GRACE
-        for process in running:
+        # Also those that had ended: until it is joined, a process counts as a child, and is kept.
+        for process in self.workers:
             process.join(max(0.0, end - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
