@@ -9,7 +9,7 @@ import threading
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import BIG, all_end, assert_serves, opened
+from pool_shapes import BIG, all_end, assert_serves
 
 from procession.pool import MaybeEncodingError, RemoteTraceback
 
@@ -190,8 +190,9 @@ def test_endless_generator(survivor):
 
 
 @pytest.mark.skipif(not BIG, reason="takes 10 GB of memory")
-def test_result_of_three_gigabytes():
+@pytest.mark.timeout(600)
+def test_result_of_three_gigabytes(opening):
     size = 3 << 30
-    with opened("Pool", "fork") as pool:
-        assert len(pool.call(tasks.return_much, size)(60)) == size
+    with opening() as pool:
+        assert len(pool.call(tasks.return_much, size)(300)) == size
         assert_serves(pool)

@@ -1,4 +1,4 @@
-"""The storms of `make storm`, some seconds long."""
+"""The storms of `make storm`, some seconds long, and the soak of `make soak`, a minute."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def test_a_storm_of_forkserver_children():
     assert SCENES["queues"](procession.get_context("forkserver"), seed=2, kills=12)
 
 
-def test_a_short_soak():
+@pytest.mark.timeout(400)
+def test_a_soak_of_a_minute():
     """In an interpreter of its own: what earlier tests leave behind ends when it will."""
     done = subprocess.run(
-        [sys.executable, "-m", "storm.soak", "--seconds", "12", "--part", "4"],
+        [sys.executable, "-m", "storm.soak", "--seconds", "60", "--part", "10"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         cwd=pathlib.Path(__file__).parent,
         env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
     )
