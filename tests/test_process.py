@@ -10,7 +10,7 @@ import textwrap
 import threading
 
 import pytest
-from conftest import METHODS, PACKAGE_FOLDER
+from conftest import PACKAGE_FOLDER
 
 import procession
 from procession import process as process_module
@@ -471,77 +471,3 @@ def test_private_names_that_the_world_uses():
     assert process_module._current_process is procession.current_process()
     assert isinstance(process_module._children, set)
     assert len(process_module._dangling) >= 0
-
-
-FROZEN = """
-import os, sys
-sys.frozen, sys.executable = True, os.environ["FROZEN"]
-import procession
-from procession import shared_memory
-
-def double(number):
-    return number * 2
-
-def attach(name):
-    shared_memory.SharedMemory(name).close()
-
-if __name__ == "__main__":
-    procession.freeze_support()
-    if len(sys.argv) > 1:
-        sys.exit(f"the program was started anew: {sys.argv}")
-    for method in ("fork", "spawn", "forkserver"):
-        ctx = procession.get_context(method)
-        with ctx.Pool(2) as pool, ctx.Manager() as manager:
-            print(pool.map(double, range(3)), manager.list([1]))
-        memory = shared_memory.SharedMemory(create=True, size=10)
-        child = ctx.Process(target=attach, args=(memory.name,))
-        child.start()
-        child.join()
-        print(child.exitcode)
-        memory.close()
-        memory.unlink()
-"""
-
-
-def test_frozen_executables(run_program, tmp_path):
-    """Whatever starts the executable once more means a process of the package's, not the program."""
-    executable = tmp_path / "executable"
-    executable.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/program.py "$@"\n')
-    executable.chmod(0o755)
-    done = run_program(FROZEN, env={"FROZEN": str(executable)})
-    assert (done.stdout, done.stderr) == ("[0, 2, 4] [1]\n0\n" * 3, "")
-
-
-BESIDE_THREADS = """
-import sys
-import procession
-
-
-class Name(str):
-    "Of a module: while it is looked at another one comes, as from another thread."
-    def startswith(self, *args):
-        sys.modules[f"another {len(sys.modules)}"] = sys
-        return super().startswith(*args)
-
-
-class Value:
-    "As above, of a global."
-    @property
-    def __class__(self):
-        globals()[f"another {len(globals())}"] = None
-        return object
-
-
-if __name__ == "__main__":
-    sys.modules[Name("first")] = sys
-    value = Value()
-    process = procession.get_context(sys.argv[1]).Process(target=print, args=("started",))
-    process.start()
-    process.join()
-"""
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_what_other_threads_define_meanwhile_does_not_disturb_a_start(run_program, method):
-    done = run_program(BESIDE_THREADS, method)
-    assert (done.stdout, done.stderr) == ("started\n", "")
