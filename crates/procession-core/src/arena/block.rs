@@ -154,24 +154,18 @@ impl Block {
 
     /// Somebody else is to take what was sent with [`send_to`](Self::send_to), if nobody has yet.
     pub(crate) fn redirect(token: Token, receiver: Receiver) {
-        if let Some((place, waiting)) = in_transit(token) {
-            // If it fails it was taken.
-            let _ = place.word().compare_exchange(
-                waiting.encode(),
-                waiting.with(State::Awaited(receiver)).encode(),
-                AcqRel,
-                Relaxed,
-            );
+        while let Some((place, waiting)) = in_transit(token) {
+            if replace(&place, waiting, waiting.with(State::Awaited(receiver))) {
+                return;
+            }
         }
     }
 
     fn leave(self, state: State) -> Token {
         let token = self.token;
         if let Some((place, owned)) = self.place() {
-            // SYNC: releases the content to whoever takes it.
-            let _ = place
-                .word()
-                .compare_exchange(owned.encode(), owned.with(state).encode(), AcqRel, Relaxed);
+            // SYNC: releases the content to whoever takes it. Fails only for a block that this process inherited and does not own.
+            let _ = replace(&place, owned, owned.with(state));
         }
         std::mem::forget(self);
         token
@@ -182,22 +176,21 @@ impl Block {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
         let stale = || Error::Stale("block");
-        let (place, transit) = in_transit(token).ok_or_else(stale)?;
-        if !place.references().is_empty() {
-            arena.enrol(me)?;
-        }
-        let birth = arena.births();
-        let owned = transit.with(State::Owned(me));
-        place
-            .word()
-            .compare_exchange(transit.encode(), owned.encode(), AcqRel, Relaxed)
-            .map_err(|_| stale())?;
+        let (transit, owned, birth) = loop {
+            let (place, transit) = in_transit(token).ok_or_else(stale)?;
+            if !place.references().is_empty() {
+                arena.enrol(me)?;
+            }
+            let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
+            // A failure may only mean that the block waits for another receiver now.
+            if replace(&place, transit, owned) {
+                break (transit, owned, birth);
+            }
+        };
         // Ours now: what a run says about its length is settled.
         let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
         if len > place.capacity() {
-            let _ = place
-                .word()
-                .compare_exchange(owned.encode(), transit.encode(), AcqRel, Relaxed);
+            let _ = replace(&place, owned, transit);
             return Err(Error::Corrupt("length of a block"));
         }
         // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
@@ -223,14 +216,17 @@ impl Block {
 
     /// Free a block in transit whose message is thrown away. A stale token does nothing.
     pub fn discard(token: Token) {
-        let (Ok(family), Some((place, transit))) = (family(), in_transit(token)) else {
-            return;
-        };
-        if place.references().is_empty() {
-            place.free(family.arena(), transit, family.me());
-        } else {
-            // Its references are to be struck out by one who owns it. When there is no memory to be enrolled in, it stays for the next one.
-            drop(Self::take(token, 0));
+        let Ok(family) = family() else { return };
+        while let Some((place, transit)) = in_transit(token) {
+            if !place.references().is_empty() {
+                // Only an owner strikes out references. Without memory to be enrolled in, the block stays for the next one.
+                drop(Self::take(token, 0));
+                return;
+            }
+            // A failure may only mean that the block waits for another receiver now.
+            if place.free(family.arena(), transit, family.me()) {
+                return;
+            }
         }
     }
 
@@ -259,11 +255,21 @@ impl Block {
     }
 }
 
+/// Change the word of a place from one state to another.
+fn replace(place: &Place, from: Word, to: Word) -> bool {
+    place
+        .word()
+        .compare_exchange(from.encode(), to.encode(), AcqRel, Relaxed)
+        .is_ok()
+}
+
 /// What a token names, if that is in transit.
 fn in_transit(token: Token) -> Option<(Place, Word)> {
     let (place, generation) = Place::find(family().ok()?.arena(), token)?;
-    let word = Word::decode(place.word().load(Acquire));
-    let is_sent = matches!(word.state, State::Transit | State::Awaited(_));
+    let bits = place.word().load(Acquire);
+    let word = Word::decode(bits);
+    // A word that says more than its state means was damaged, and would never be as expected.
+    let is_sent = matches!(word.state, State::Transit | State::Awaited(_)) && word.encode() == bits;
     (is_sent && word.generation == generation & GENERATION).then_some((place, word))
 }
 

@@ -69,6 +69,31 @@ fn a_block_goes_through_transit_once() {
     assert_eq!(census(), Census::default());
 }
 
+/// A compare-and-swap that loses to a change of receiver has not lost the block.
+#[test]
+fn a_block_is_taken_and_thrown_away_while_its_receiver_changes() {
+    let receivers = [Receiver::of(1), Receiver::me()];
+    let (given, tokens) = std::sync::mpsc::sync_channel::<Token>(0);
+    let redirecting = std::thread::spawn(move || {
+        for token in tokens {
+            (0..200).for_each(|turn| Block::redirect(token, receivers[turn % 2]));
+        }
+    });
+    for round in 0..3000 {
+        let token = Block::alloc(100).unwrap().send_to(receivers[0]);
+        given.send(token).unwrap();
+        if round % 2 == 0 {
+            drop(Block::take(token, 100).unwrap());
+        } else {
+            Block::discard(token);
+            assert!(Block::take(token, 100).is_err());
+        }
+    }
+    drop(given);
+    redirecting.join().unwrap();
+    assert_eq!(census(), Census::default());
+}
+
 #[test]
 fn references_are_counted() {
     let first = Ref::<Counter>::create().unwrap();
