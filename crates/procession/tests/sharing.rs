@@ -4,7 +4,7 @@ mod common;
 
 use common::{by, kill, until_asleep, METHODS};
 use procession::{Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Semaphore, StartMethod, Value};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Counters = (Lock, Mutex<u64>, Value<f64>, Array<u32>);
 
@@ -73,6 +73,28 @@ fn take((lock, mutex): (Lock, Mutex<u64>)) -> (bool, bool) {
     let other = matches!(mutex.lock().map(drop), Err(LockError::Poisoned(_)));
     *mutex.lock().unwrap() += 1;
     (one, other)
+}
+
+#[test]
+fn who_polls_is_told_that_the_holder_was_killed() {
+    for method in METHODS {
+        let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
+        let holder = by(method).spawn(hold, (lock.clone(), mutex, held.clone())).unwrap();
+        held.wait().unwrap();
+        assert!(lock.try_lock().unwrap().is_none());
+        kill(holder);
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match lock.try_lock() {
+                Ok(taken) => assert!(taken.is_none() && Instant::now() < end, "{method:?}: not told"),
+                Err(told) => {
+                    assert!(matches!(told, LockError::Poisoned(_)), "{method:?}");
+                    break;
+                }
+            }
+        }
+        assert!(lock.try_lock().unwrap().is_some(), "{method:?}: told once");
+    }
 }
 
 #[test]

@@ -187,8 +187,10 @@ impl Barrier {
         }
     }
 
-    /// Look after the next participant and after whoever holds the guard: together the waiting look after each other.
-    fn look_around(&self, index: usize) {
+    /// Look after the participant in the next seat, and after the holder of the guard. The seats in use form a ring: each dead participant sits behind
+    /// a living one, or behind one whose death breaks the barrier as well. The order of arrival is another one: a participant that leaves
+    /// frees its seat for a later one.
+    fn look_around(&self, mine: &Seat) {
         let state = &*self.state;
         if let Some(holder) = state.guard.owner() {
             if !roll::is_alive(holder) {
@@ -202,9 +204,11 @@ impl Barrier {
             .into_iter()
             .filter(|(_, word)| word.is_waiting())
             .collect();
-        let Some((seat, word)) = waiting.get((index + 1) % waiting.len().max(1)) else {
+        // Decided meanwhile, or cleared as a dead one's: the wait is over.
+        let Some(place) = waiting.iter().position(|(seat, _)| seat == mine) else {
             return;
         };
+        let (seat, word) = &waiting[(place + 1) % waiting.len()];
         if word.owner().is_some_and(roll::is_alive) {
             return;
         }
@@ -273,7 +277,7 @@ impl Participant {
         };
         let state = &*self.barrier.state;
         let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
-        let look_around = || self.barrier.look_around(self.index);
+        let look_around = || self.barrier.look_around(&seat);
         let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
         match end {
             Ok(()) => {

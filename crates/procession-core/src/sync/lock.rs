@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::death::{Death, Holder};
 use super::raw::RawLock;
 use super::terms::{Options, Terms};
-use super::wait::Purpose;
+use super::wait::{Attempt, Purpose};
 use crate::arena::{Kind, Object, Ref};
 use crate::roll::Owner;
 use crate::{Deadline, Result, WaitError};
@@ -68,9 +68,16 @@ impl Lock {
         Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
     }
 
-    /// Take the lock if it is free.
+    /// Take the lock if that needs no wait. False: another holds it.
+    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
     #[inline]
-    pub fn try_acquire(&self) -> Result<bool> {
+    pub fn try_acquire(&self) -> Result<bool, WaitError> {
+        Ok(self.try_free()? || self.acquire(Deadline::Now).or_not()?)
+    }
+
+    /// Take the lock if it is free, whether its holder lives or not: the first attempt of a caller that calls [`acquire`](Self::acquire) next.
+    #[inline]
+    pub fn try_free(&self) -> Result<bool> {
         Ok(self.state.raw.try_acquire(Claim::mine()?))
     }
 

@@ -81,6 +81,22 @@ pub struct Interruptible {
     since: Option<Instant>,
 }
 
+/// The end of a wait that did not have to succeed.
+pub(crate) trait Attempt {
+    /// Whether it succeeded; a deadline that passed is no error.
+    fn or_not(self) -> Result<bool, WaitError>;
+}
+
+impl Attempt for Result<(), WaitError> {
+    fn or_not(self) -> Result<bool, WaitError> {
+        match self {
+            Ok(()) => Ok(true),
+            Err(WaitError::TimedOut) => Ok(false),
+            Err(end) => Err(end),
+        }
+    }
+}
+
 thread_local! {
     /// The interruptible wait that this thread is in.
     static CURRENT: Cell<Option<Interruptible>> = const { Cell::new(None) };

@@ -88,6 +88,13 @@ pub(super) enum Leave {
     },
 }
 
+impl PartialEq for Seat {
+    fn eq(&self, other: &Self) -> bool {
+        let chunk = |seat: &Self| seat.chunk.as_ref().map(Ref::handle);
+        self.index == other.index && chunk(self) == chunk(other)
+    }
+}
+
 impl Chunk {
     /// The words of all places.
     pub(super) fn words(&self) -> Vec<(Seat, Word)> {

@@ -40,10 +40,10 @@ impl Mutex {
         }
     }
 
-    fn try_acquire(&self) -> bool {
+    fn try_free(&self) -> bool {
         match self {
-            Self::Lock(lock) => lock.try_acquire(),
-            Self::RLock(lock) => lock.try_acquire(),
+            Self::Lock(lock) => lock.try_free(),
+            Self::RLock(lock) => lock.try_free(),
         }
         .unwrap_or(false)
     }
@@ -206,7 +206,7 @@ impl Takes for Condition {
 
     #[inline]
     fn try_take(&self) -> bool {
-        self.parts.get().is_some_and(|parts| parts.mutex.try_acquire())
+        self.parts.get().is_some_and(|parts| parts.mutex.try_free())
     }
 
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {

@@ -62,12 +62,14 @@ lock_class!(
 
 takes!(
     Lock,
+    try_free,
     c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.",
     sync::Lock::release,
     released_too_often
 );
 takes!(
     RLock,
+    try_free,
     c"release($self, /)\n--\n\nRelease it once. AssertionError if the calling thread does not hold it.",
     sync::RLock::release,
     not_the_owner

@@ -68,7 +68,7 @@ macro_rules! shared_class {
 
 /// What `fast` asks of a class around one engine object that is acquired and released.
 macro_rules! takes {
-    ($class:ident, $release:literal, $give:path, $not_given:path) => {
+    ($class:ident, $attempt:ident, $release:literal, $give:path, $not_given:path) => {
         impl crate::fast::Takes for $class {
             const ACQUIRE: &'static std::ffi::CStr = super::ACQUIRE;
             const RELEASE: &'static std::ffi::CStr = $release;
@@ -78,7 +78,7 @@ macro_rules! takes {
                 self.0
                      .0
                     .get()
-                    .is_some_and(|inner| inner.try_acquire().unwrap_or(false))
+                    .is_some_and(|inner| inner.$attempt().unwrap_or(false))
             }
 
             fn take(&self, py: pyo3::Python<'_>, block: bool, timeout: Option<f64>) -> pyo3::PyResult<bool> {

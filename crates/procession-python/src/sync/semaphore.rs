@@ -54,6 +54,7 @@ shared_class! {
 
 takes!(
     Semaphore,
+    try_acquire,
     c"release($self, /)\n--\n\nGive one. ValueError if the value is at its greatest already.",
     given,
     not_given

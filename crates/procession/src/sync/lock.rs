@@ -51,10 +51,12 @@ impl Lock {
         self.lock_until(Deadline::after(timeout))
     }
 
-    /// Take the lock if it is free.
-    pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>> {
-        let taken = self.inner.try_acquire()?;
-        Ok(taken.then(|| LockGuard { lock: self }))
+    /// Take the lock if that needs no wait. `None`: another holds it. The lock of a dead holder is had, and the error says so.
+    pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>, LockError<LockGuard<'_>>> {
+        match self.lock_until(Deadline::Now) {
+            Err(LockError::Failed(Error::TimedOut)) => Ok(None),
+            end => end.map(Some),
+        }
     }
 
     fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {

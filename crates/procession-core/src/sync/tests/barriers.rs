@@ -63,6 +63,91 @@ fn the_death_of_a_participant_breaks_the_barrier() {
     assert!(!barrier.is_broken());
 }
 
+/// Arrive at the barrier and wait until it breaks; no timeout breaks it.
+fn is_told(barrier: &Barrier) -> bool {
+    matches!(meet(barrier, Deadline::Never), Err(BarrierError::Broken))
+}
+
+/// Kill one of those who wait at the barrier: all others are told.
+fn all_are_told(barrier: &Barrier, mut waiting: Vec<i32>, victim: usize) {
+    let victim = waiting.remove(victim);
+    kill(victim);
+    reap(victim);
+    let noticed = Instant::now() + Duration::from_secs(20);
+    while !barrier.is_broken() && Instant::now() < noticed {
+        std::thread::yield_now();
+    }
+    let broken = barrier.is_broken();
+    for child in waiting {
+        if !broken {
+            kill(child);
+        }
+        assert_eq!(reap(child), if broken { 0 } else { -libc::SIGKILL });
+    }
+    assert!(broken, "the death went unnoticed");
+}
+
+/// A place taken and given back by timeout or by an exception, so that later arrivals sit before earlier ones.
+#[test]
+fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
+    const PARTIES: usize = 4;
+    // Which of the waiting gives its place up before the last of them comes (none: `PARTIES`), and which of those who wait then is killed.
+    for leaver in 0..PARTIES {
+        for victim in 0..PARTIES - 1 {
+            let barrier = Barrier::create(PARTIES as u32).unwrap();
+            let (go, gone) = (Event::create().unwrap(), Event::create().unwrap());
+            let waiting: Vec<_> = (0..PARTIES - 1)
+                .map(|number| {
+                    let child = fork(|| {
+                        if number == leaver {
+                            let Ok(Arrival::Waits(participant)) = barrier.arrive() else {
+                                return false;
+                            };
+                            go.wait(go.begin() & !1, patience()).unwrap();
+                            drop(participant);
+                            gone.set();
+                        }
+                        is_told(&barrier)
+                    });
+                    wait_until(|| barrier.waiting() == number + 1);
+                    child
+                })
+                .collect();
+            if leaver < PARTIES - 1 {
+                go.set();
+                gone.wait(gone.begin() & !1, patience()).unwrap();
+                wait_until(|| barrier.waiting() == PARTIES - 1);
+            }
+            all_are_told(&barrier, waiting, victim);
+        }
+    }
+}
+
+#[test]
+fn a_death_is_noticed_after_rounds_have_mixed_the_seats() {
+    const PARTIES: u64 = 4;
+    for rounds in 1..12 {
+        let (barrier, board) = (Barrier::create(PARTIES as u32).unwrap(), board());
+        let parties: Vec<_> = (0..PARTIES - 1)
+            .map(|_| {
+                fork(|| {
+                    for _ in 0..rounds {
+                        meet(&barrier, patience()).unwrap();
+                    }
+                    board.add(0);
+                    is_told(&barrier)
+                })
+            })
+            .collect();
+        for _ in 0..rounds {
+            meet(&barrier, patience()).unwrap();
+        }
+        wait_until(|| board.get(0) == PARTIES - 1 && barrier.waiting() == PARTIES as usize - 1);
+        let victim = rounds as usize % parties.len();
+        all_are_told(&barrier, parties, victim);
+    }
+}
+
 #[test]
 fn death_in_the_action_breaks_the_barrier() {
     let barrier = Barrier::create(2).unwrap();

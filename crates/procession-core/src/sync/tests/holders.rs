@@ -114,6 +114,34 @@ fn a_death_is_known_before_the_memory_of_the_dead_is_gone() {
     lock.acquire(Deadline::Now).unwrap();
 }
 
+/// Poll with `attempt` until it has the lock or learns of a death; what it learned.
+fn polled(mut attempt: impl FnMut() -> Result<bool, WaitError>) -> Option<u32> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt() {
+            Ok(true) => return None,
+            Ok(false) => assert!(Instant::now() < end, "the dead keep it"),
+            Err(WaitError::OwnerDied(death)) => return Some(death.pid),
+            Err(end) => panic!("{end}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn who_polls_gets_what_the_dead_held_and_is_told_once() {
+    let (lock, rlock, semaphore) = (Lock::create().unwrap(), rlock(), recovering(1));
+    let holder =
+        fork(|| lock.try_acquire().unwrap() && rlock.try_acquire().unwrap() && semaphore.try_acquire().unwrap());
+    assert_eq!(reap(holder), 0);
+    assert_eq!(polled(|| lock.try_acquire()), Some(holder as u32));
+    assert_eq!(polled(|| rlock.try_acquire()), Some(holder as u32));
+    assert_eq!(polled(|| lock.try_acquire()), None);
+    assert_eq!(polled(|| rlock.try_acquire()), None);
+    assert_eq!(polled(|| Ok(semaphore.try_acquire()?)), None);
+    assert!(!lock.try_acquire().unwrap() && lock.is_mine() && rlock.count() == 1);
+}
+
 fn recovering(value: u32) -> Semaphore {
     Semaphore::recovering(value, value).unwrap()
 }
