@@ -8,6 +8,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 from conftest import PACKAGE_FOLDER
@@ -26,6 +27,18 @@ def leave(code):
 
 def wait_forever():
     threading.Event().wait()
+
+
+def find_a_number_free(seconds):
+    end = time.monotonic() + seconds
+    first = os.dup(1)
+    os.close(first)
+    while time.monotonic() < end:
+        try:
+            os.get_inheritable(first)
+        except OSError:
+            continue
+        raise AssertionError("another thread has opened it")
 
 
 def write_name(fd):
@@ -298,6 +311,13 @@ class TestFamily:
             assert sorted(os.listdir("/proc/self/fd")) == before
 
         alone(count)
+
+    def test_a_free_descriptor_stays_free(self, ctx):
+        """A program gives numbers that it found free to its own descriptors: no thread of ours takes one meanwhile."""
+        child = ctx.Process(target=find_a_number_free, args=(2.0,), daemon=True)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
 
     def test_a_daemon_leaves_with_a_killed_parent(self, run_program, method):
         done = run_program(KILLED_PARENT, method)

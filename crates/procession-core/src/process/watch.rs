@@ -28,25 +28,24 @@ pub fn watch_parent(parent: i32) -> Result<()> {
         Err(Errno::SRCH) => None,
         Err(e) => return Err(Error::os("pidfd_open", e)),
     };
+    let looks = Looks::at(parent);
     // A real parent that died meanwhile has lost us to another; its number may be somebody else's by now. (Of a zygote's child the
     // asker is no real parent, and cannot be checked in this way.)
     let real = getppid() == Some(parent);
     let watcher = std::thread::Builder::new()
         .name("procession-watch".into())
         .stack_size(64 * 1024);
-    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), parent, real)))
+    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), &looks, parent, real)))
         .map(drop)
         .map_err(|e| Error::os("clone", e))
 }
 
-fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
-    let pid = parent.as_raw_nonzero().get() as u32;
-    let born = proc::start_time(pid);
+fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
     if let Some(pidfd) = pidfd {
         while !real || getppid() == Some(parent) {
             let told = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
             // The program may have closed our descriptor behind our back: then it is nobody's, or another file's, and says nothing.
-            match (told, lives(pid, born)) {
+            match (told, looks.lives()) {
                 (_, Some(false)) | (Ok(true), None) => break,
                 // With all signals blocked nothing interrupts the wait.
                 (Ok(false) | Err(WaitError::Interrupted), _) => {}
@@ -63,8 +62,30 @@ fn watch(pidfd: Option<&OwnedFd>, parent: Pid, real: bool) {
     unsafe { libc::kill(this, libc::SIGKILL) };
 }
 
-/// Whether the process that was `born` then will ever run its program again, as far as `/proc` says.
-fn lives(pid: u32, born: Option<u64>) -> Option<bool> {
-    let born = born?;
-    Some(proc::stat(pid).is_some_and(|now| now.start == born && !proc::is_leaving(pid, now)))
+/// What the watching thread looks at. Opened before there is that thread: a program may give a number that it found free to a
+/// descriptor of its own (`dup2`), and a thread that it does not know of must not take that number meanwhile.
+struct Looks {
+    pid: u32,
+    file: Option<proc::StatFile>,
+    born: Option<u64>,
+}
+
+impl Looks {
+    fn at(parent: Pid) -> Self {
+        let pid = parent.as_raw_nonzero().get() as u32;
+        let file = proc::StatFile::open(pid);
+        let born = file.as_ref().and_then(proc::StatFile::read).map(|stat| stat.start);
+        Self { pid, file, born }
+    }
+
+    /// Whether the process will ever run its program again, as far as `/proc` says.
+    fn lives(&self) -> Option<bool> {
+        let born = self.born?;
+        let seen = self.file.as_ref().and_then(proc::StatFile::read);
+        if seen.is_some_and(|now| now.start == born && !now.may_be_leaving()) {
+            return Some(true);
+        }
+        // It is leaving, or gone, or the program closed the file: the path tells them apart.
+        Some(proc::stat(self.pid).is_some_and(|now| now.start == born && !proc::is_leaving(self.pid, now)))
+    }
 }

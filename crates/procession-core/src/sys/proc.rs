@@ -2,6 +2,7 @@
 
 use rustix::fs::{Mode, OFlags};
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 
 /// A thread with one of these flags of the kernel's never runs a line of its program again: it was killed by a signal (`PF_SIGNALED`), or
 /// has begun to exit (`PF_EXITING`). The process's memory is taken down after that, which at 3 GB lasts a second, and only then do a
@@ -16,6 +17,28 @@ pub(crate) struct Stat {
     pub(crate) start: u64,
 }
 
+impl Stat {
+    /// Whether its first thread will never run its program again. The others decide: see `is_leaving`.
+    pub(crate) fn may_be_leaving(self) -> bool {
+        self.flags & LEAVING != 0
+    }
+}
+
+/// A process's `stat` file, kept open: reading it again takes no further descriptor, and it never shows another process.
+pub(crate) struct StatFile(OwnedFd);
+
+impl StatFile {
+    pub(crate) fn open(pid: u32) -> Option<Self> {
+        let mut path = [0_u8; 32];
+        open(stat_path(pid, &mut path)).map(Self)
+    }
+
+    /// `None` if the process is gone, or if the descriptor has become another file's.
+    pub(crate) fn read(&self) -> Option<Stat> {
+        read(&self.0)
+    }
+}
+
 /// When process `pid` started, in clock ticks since boot; `None` when there is no such process, or no `/proc`.
 /// Together with the pid it names a process for ever. Async-signal-safe.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
@@ -25,12 +48,12 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 /// The state of a process's first thread. Async-signal-safe.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let mut path = [0_u8; 32];
-    read(stat_path(pid, &mut path))
+    read(&open(stat_path(pid, &mut path))?)
 }
 
 /// Whether no thread of process `pid` will ever run its program again, given what its first thread's state is.
 pub(crate) fn is_leaving(pid: u32, first: Stat) -> bool {
-    first.flags & LEAVING != 0 && all_leave(pid)
+    first.may_be_leaving() && all_leave(pid)
 }
 
 /// Whether thread `tid` of process `pid` has ended, or is about to.
@@ -41,7 +64,7 @@ pub(crate) fn has_thread_ended(pid: u32, tid: u32) -> bool {
         return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
     // A process's first thread stays, as a zombie, for as long as others run.
-    pid == tid && stat(pid).is_some_and(|stat| stat.flags & LEAVING != 0)
+    pid == tid && stat(pid).is_some_and(Stat::may_be_leaving)
 }
 
 fn all_leave(pid: u32) -> bool {
@@ -54,17 +77,22 @@ fn all_leave(pid: u32) -> bool {
     let Some(seen) = threads() else { return false };
     let leaves = |tid: &u32| {
         let path = CString::new(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-        read(&path).is_some_and(|stat| stat.flags & LEAVING != 0)
+        let stat = open(&path).and_then(|file| read(&file));
+        stat.is_some_and(Stat::may_be_leaving)
     };
     // SYNC: one that was made after the first look was made by one that still ran then: it shows in the second.
     seen.iter().all(leaves) && threads().is_some_and(|now| now.iter().all(|tid| seen.contains(tid)))
 }
 
-fn read(path: &CStr) -> Option<Stat> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+fn open(path: &CStr) -> Option<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn read(file: &OwnedFd) -> Option<Stat> {
     let mut text = [0_u8; 1024];
+    // From its beginning, which a socket or pipe that got the number meanwhile refuses: nothing is taken from it.
     let len = loop {
-        match rustix::io::read(&file, &mut text) {
+        match rustix::io::pread(file, &mut text, 0) {
             Ok(len) => break len,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return None,
