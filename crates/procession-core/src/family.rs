@@ -5,15 +5,15 @@
 use crate::arena::Arena;
 use crate::roll::{self, Owner};
 use crate::{Error, Result};
+use once_cell::race::OnceBox;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 
 /// The processes that share one arena, seen from one of them.
 pub struct Family {
     pub(crate) arena: Arena,
 }
 
-static FAMILY: OnceLock<Family> = OnceLock::new();
+static FAMILY: OnceBox<Family> = OnceBox::new();
 
 /// The family of this process; its arena is created on first use. A second call costs one load.
 pub fn family() -> Result<&'static Family> {
@@ -23,7 +23,7 @@ pub fn family() -> Result<&'static Family> {
     // Two threads may both make an arena; one of them is thrown away. A lock could be inherited held by a child of fork.
     let arena = Arena::create()?;
     roll::register_forks()?;
-    let family = FAMILY.get_or_init(|| Family { arena });
+    let family = FAMILY.get_or_init(|| Box::new(Family { arena }));
     roll::open(&family.arena);
     Ok(family)
 }
@@ -34,7 +34,7 @@ impl Family {
         let arena = Arena::attach(fd)?;
         let id = arena.id();
         roll::register_forks()?;
-        let family = FAMILY.get_or_init(|| Family { arena });
+        let family = FAMILY.get_or_init(|| Box::new(Family { arena }));
         if family.id() == id {
             roll::open(&family.arena);
             Ok(family)

@@ -1,11 +1,51 @@
 //! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
 
+use once_cell::race::OnceBox;
 use procession_core::sync::wait::Interruptible;
 use procession_core::sync::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
+
+/// What is made at its first use, and kept. Threads that come together, a signal handler that comes in between, or a child forked meanwhile may
+/// each make one: the first is kept. A cell that lets the others wait would let them wait for Python code, or for a thread of another process.
+pub struct Cached<T>(OnceBox<T>);
+
+impl<T> Cached<T> {
+    pub const fn new() -> Self {
+        Self(OnceBox::new())
+    }
+
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+
+    #[inline]
+    pub fn get_or_make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        self.0.get_or_try_init(|| make().map(Box::new))
+    }
+}
+
+impl Cached<Py<PyAny>> {
+    /// An attribute of a module.
+    pub fn import<'py>(&self, py: Python<'py>, module: &str, name: &str) -> PyResult<&Bound<'py, PyAny>> {
+        let found = self.get_or_make(|| PyResult::Ok(py.import(module)?.getattr(name)?.unbind()));
+        Ok(found?.bind(py))
+    }
+}
+
+/// An attribute's name as a Python string, made once.
+macro_rules! name {
+    ($py:expr, $text:literal) => {{
+        static NAME: $crate::common::Cached<pyo3::Py<pyo3::types::PyString>> = $crate::common::Cached::new();
+        let made = NAME.get_or_make(|| Ok(pyo3::types::PyString::intern($py, $text).unbind()));
+        let Ok::<_, std::convert::Infallible>(made) = made;
+        made.bind($py)
+    }};
+}
+pub(crate) use name;
 
 /// The exception for an error of the engine.
 pub fn raise(error: Error) -> PyErr {

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 mod common;
 mod descriptor;
 mod fast;
+#[cfg(not(Py_3_14))]
+mod finalizing;
 mod payload;
 mod pool;
 mod pool_job;
@@ -17,7 +19,7 @@ mod shared;
 mod sync;
 mod zygote;
 
-// Sound without the GIL: classes are frozen; what changes in them are atomics, `OnceLock`s, and mutexes under which no Python code runs
+// Sound without the GIL: classes are frozen; what changes in them are atomics, cells that are set once, and mutexes under which no Python code runs
 // (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
 #[pymodule(gil_used = false)]
 mod _procession {
@@ -52,6 +54,13 @@ mod _procession {
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        #[cfg(not(Py_3_14))]
+        if !super::finalizing::install() {
+            let text = c"procession cannot keep daemon threads alive at exit: this module's unwind tables have an unknown form";
+            let category = module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>();
+            pyo3::PyErr::warn(module.py(), &category, text, 1)?;
+        }
+        super::payload::install(module.py());
         super::sync::install(module.py())
     }
 }

@@ -3,7 +3,7 @@
 //! What the pickler decides costs more than the queue does. So: objects of exact built-in types go through plain `_pickle.dumps`; all others
 //! through a C pickler with the reducers registered with `reduction.ForkingPickler`; what pickle cannot carry, through cloudpickle.
 
-use crate::common::raise;
+use crate::common::{name, raise, Cached};
 use crate::process::borrowed;
 use procession_core::arena::{Block, Handle, Ref};
 use procession_core::channel::{Deposit, Incoming, Message, Outgoing};
@@ -11,9 +11,7 @@ use procession_core::Error;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
 use std::cell::RefCell;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -37,8 +35,8 @@ struct Tools {
 }
 
 fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
-    static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
-    TOOLS.get_or_try_init(py, || {
+    static TOOLS: Cached<Tools> = Cached::new();
+    TOOLS.get_or_make(|| {
         let pickle = py.import("_pickle")?;
         Ok(Tools {
             dumps: pickle.getattr("dumps")?.unbind(),
@@ -165,6 +163,12 @@ impl Drop for Journey {
     }
 }
 
+/// Make the classes that the module does not show, which otherwise are made at their first use, under a lock of `PyO3`'s.
+pub fn install(py: Python<'_>) {
+    py.get_type::<Collector>();
+    py.get_type::<Buffer>();
+}
+
 /// Pickle an object. What cannot be pickled is an error that names it.
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
@@ -190,7 +194,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     }
     let journey = Journey::begin();
     let collector = Bound::new(py, Collector::default())?;
-    let body = by_value(py)?.call_method1(intern!(py, "dump"), (obj, &collector, error.value(py)))?;
+    let body = by_value(py)?.call_method1(name!(py, "dump"), (obj, &collector, error.value(py)))?;
     Ok(Pickled {
         body: body.cast_into()?,
         buffers: collector.get().take(),
@@ -200,22 +204,22 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
 }
 
 fn by_value(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "procession._by_value"))
+    py.import(name!(py, "procession._by_value"))
 }
 
 /// What was pickled, unless it names what of `__main__` a receiver may lack: then that is in it by value.
 fn amended<'py>(obj: &Bound<'py, PyAny>, pickled: Pickled<'py>) -> PyResult<Pickled<'py>> {
-    static ASKS: PyOnceLock<bool> = PyOnceLock::new();
+    static ASKS: Cached<bool> = Cached::new();
     let py = obj.py();
     // The main module is `__main__`, or `__mp_main__` where it was imported.
     let named = || pickled.body.contains(PyBytes::new(py, b"_main__"));
-    let asks = || by_value(py)?.call_method0(intern!(py, "asks"))?.extract();
-    if ASKS.get(py) == Some(&false) || !named()? || !*ASKS.get_or_try_init(py, asks)? {
+    let asks = || by_value(py)?.call_method0(name!(py, "asks"))?.extract();
+    if ASKS.get() == Some(&false) || !named()? || !*ASKS.get_or_make(asks)? {
         return Ok(pickled);
     }
     let journey = Journey::begin();
     let collector = Bound::new(py, Collector::default())?;
-    let body = by_value(py)?.call_method1(intern!(py, "amend"), (obj, &collector))?;
+    let body = by_value(py)?.call_method1(name!(py, "amend"), (obj, &collector))?;
     if body.is_none() {
         return Ok(pickled);
     }
@@ -235,16 +239,16 @@ fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let collector = Bound::new(py, Collector::default())?;
     let journey = Journey::begin();
     if let Some(custom) = forking.custom {
-        custom.call1((&file, 5))?.call_method1(intern!(py, "dump"), (obj,))?;
+        custom.call1((&file, 5))?.call_method1(name!(py, "dump"), (obj,))?;
     } else {
         let table = tools.registered.bind(py).copy()?;
         table.update(forking.reducers.as_mapping())?;
         let pickler = tools.pickler.bind(py).call1((&file, 5, true, &collector))?;
-        pickler.setattr(intern!(py, "dispatch_table"), table)?;
-        pickler.call_method1(intern!(py, "dump"), (obj,))?;
+        pickler.setattr(name!(py, "dispatch_table"), table)?;
+        pickler.call_method1(name!(py, "dump"), (obj,))?;
     }
     Ok(Pickled {
-        body: file.call_method0(intern!(py, "getvalue"))?.cast_into()?,
+        body: file.call_method0(name!(py, "getvalue"))?.cast_into()?,
         buffers: collector.get().take(),
         luggage: journey.end(),
         by_value: false,
@@ -268,14 +272,14 @@ struct ForkingPickler<'py> {
 }
 
 fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
-    static OURS: PyOnceLock<(Py<PyAny>, Py<PyAny>, Py<PyDict>)> = PyOnceLock::new();
-    let (module, ours, reducers) = OURS.get_or_try_init(py, || {
+    static OURS: Cached<(Py<PyAny>, Py<PyAny>, Py<PyDict>)> = Cached::new();
+    let (module, ours, reducers) = OURS.get_or_make(|| {
         let module = py.import("procession.reduction")?;
         let class = module.getattr("_ForkingPickler")?;
         let reducers = class.getattr("_extra_reducers")?.cast_into()?.unbind();
         PyResult::Ok((module.into_any().unbind(), class.unbind(), reducers))
     })?;
-    let now = module.bind(py).getattr(intern!(py, "ForkingPickler"))?;
+    let now = module.bind(py).getattr(name!(py, "ForkingPickler"))?;
     Ok(ForkingPickler {
         reducers: reducers.bind(py).clone(),
         custom: (!now.is(ours)).then_some(now),
@@ -339,7 +343,7 @@ impl Collector {
     /// Returns whether the buffer shall travel inside the pickle.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = buffer.py();
-        let raw = match buffer.call_method0(intern!(py, "raw")) {
+        let raw = match buffer.call_method0(name!(py, "raw")) {
             // Not contiguous: the pickler says so in its own words.
             Err(error) if error.is_instance_of::<PyBufferError>(py) => return Ok(true),
             raw => raw?,
@@ -371,7 +375,7 @@ pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny
         .map(|block| Buffer::new(py, block, 0))
         .collect::<PyResult<Vec<_>>>()?;
     let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "buffers"), buffers)?;
+    keywords.set_item(name!(py, "buffers"), buffers)?;
     loads.call((body,), Some(&keywords))
 }
 

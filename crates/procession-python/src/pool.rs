@@ -24,7 +24,7 @@
 //!     def next_completed(self) -> int | None: ...     # key of a job to be announced; None: there will be none
 //! ```
 
-use crate::common::{deadline, raise, wait};
+use crate::common::{deadline, raise, wait, Cached};
 use crate::payload;
 use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
 use crate::pool_worker::Mode;
@@ -33,7 +33,6 @@ use procession_core::pool::{Death, Function, Job, Pool, Remains, Terms};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,8 +43,8 @@ const KEPT: usize = 16;
 
 /// A function of the module that knows what errors look like.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || py.import("procession._pool_errors").map(Bound::unbind))?;
+    static MODULE: Cached<Py<PyModule>> = Cached::new();
+    let module = MODULE.get_or_make(|| py.import("procession._pool_errors").map(Bound::unbind))?;
     module.bind(py).getattr(name)
 }
 

@@ -9,7 +9,7 @@
 //!         # returns when there will be no more tasks, or its memory has grown beyond so many bytes: how many were done
 //! ```
 
-use crate::common::{raise, wait};
+use crate::common::{name, raise, wait, Cached};
 use crate::payload;
 use crate::pool::{catchable, helper};
 use procession_core::arena::Handle;
@@ -18,9 +18,7 @@ use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::sys::proc::own_memory;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError, PyValueError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
@@ -226,8 +224,8 @@ fn is_end(py: Python<'_>, error: &PyErr) -> bool {
 
 /// What applies a function to each item; `None` when each must be timed.
 fn mapper(py: Python<'_>, mode: Mode) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static MAP: Cached<Py<PyAny>> = Cached::new();
+    static STARMAP: Cached<Py<PyAny>> = Cached::new();
     Ok(match mode {
         Mode::Chunk => Some(MAP.import(py, "builtins", "map")?.clone()),
         Mode::StarredChunk => Some(STARMAP.import(py, "itertools", "starmap")?.clone()),
@@ -276,16 +274,16 @@ impl Functions {
 
 /// What a task printed is on its way before its result is: whatever then happens to the worker, it is not lost.
 fn flush(py: Python<'_>) {
-    static SYS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let Ok(sys) = SYS.get_or_try_init(py, || py.import("sys").map(Bound::unbind)) else {
+    static SYS: Cached<Py<PyModule>> = Cached::new();
+    let Ok(sys) = SYS.get_or_make(|| py.import("sys").map(Bound::unbind)) else {
         return;
     };
-    for name in [intern!(py, "stdout"), intern!(py, "stderr")] {
+    for name in [name!(py, "stdout"), name!(py, "stderr")] {
         // A stream that is closed, missing or broken has nothing to lose.
         let _ = sys
             .bind(py)
             .getattr(name)
-            .and_then(|stream| stream.call_method0(intern!(py, "flush")));
+            .and_then(|stream| stream.call_method0(name!(py, "flush")));
     }
 }
 

@@ -1,14 +1,12 @@
 //! Bindings of the queue. Which of its methods the public classes show, and under which names, is `procession.queues`' business.
 
-use crate::common::{deadline, raise, wait};
+use crate::common::{deadline, name, raise, wait, Cached};
 use crate::payload;
 use procession_core::arena::{Handle, Ref};
 use procession_core::channel::{self, Incoming, Message, Queue as Engine, Readiness};
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -74,7 +72,7 @@ impl Queue {
         match payload::dumps(obj) {
             Ok(pickled) => pickled.pack().map(Some),
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                slf.call_method1(intern!(py, "_put_failed"), (error.value(py), obj))?;
+                slf.call_method1(name!(py, "_put_failed"), (error.value(py), obj))?;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -305,8 +303,8 @@ fn failed(error: WaitError) -> PyErr {
 
 /// An instance of `queue.Empty` or `queue.Full`.
 fn exception(py: Python<'_>, name: &str) -> PyResult<PyErr> {
-    static CLASSES: PyOnceLock<(Py<PyType>, Py<PyType>)> = PyOnceLock::new();
-    let (empty, full) = CLASSES.get_or_try_init(py, || {
+    static CLASSES: Cached<(Py<PyType>, Py<PyType>)> = Cached::new();
+    let (empty, full) = CLASSES.get_or_make(|| {
         let queue = py.import("queue")?;
         PyResult::Ok((
             queue.getattr("Empty")?.cast_into()?.unbind(),

@@ -6,8 +6,8 @@ use super::{fork, Owner};
 use crate::arena::{Arena, Handle};
 use crate::sys::{limits, proc};
 use crate::{Error, Result};
+use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::OnceLock;
 
 /// Entries that share a word of hints.
 const GROUP: usize = 64;
@@ -35,8 +35,8 @@ enum Word {
     Cores,
 }
 
-/// The table of this process's family, once [`open`]ed.
-static TABLE: OnceLock<Table> = OnceLock::new();
+/// The table of this process's family, once [`open`]ed. Not a cell whose initializer locks: a child of fork could inherit it locked.
+static TABLE: OnceBox<Table> = OnceBox::new();
 /// This process's `Owner`, or zero. The child hook of fork renews it.
 static ME: AtomicU32 = AtomicU32::new(0);
 
@@ -73,7 +73,7 @@ pub(crate) fn open(arena: &'static Arena) -> &'static Table {
     TABLE.get_or_init(|| {
         // SAFETY: `Entry` is atomics only, of the size the arena expects, and what every process of this version takes the table for.
         let entries = unsafe { arena.roll_table::<Entry>() };
-        Table { arena, entries }
+        Box::new(Table { arena, entries })
     })
 }
 

@@ -1,22 +1,20 @@
 //! The line of the program that is making a lock.
 
+use crate::common::{name, Cached};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::sync::OnceLock;
 
 /// How many calls up the program may be: what a class in between adds is few.
 const DEPTH: usize = 16;
 
 /// File and line of the nearest caller that is not of this package.
 pub fn caller(py: Python<'_>) -> Option<(String, u32)> {
-    static PACKAGE: OnceLock<String> = OnceLock::new();
+    static PACKAGE: Cached<String> = Cached::new();
     // SAFETY: attached; the frame is borrowed from the running thread.
     let mut frame = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }?;
     // It is the package's own: it runs `__init__`.
-    let package = match PACKAGE.get() {
-        Some(package) => package,
-        None => PACKAGE.get_or_init(|| file_of(&frame).map(folder).unwrap_or_default()),
-    };
+    let package = PACKAGE.get_or_make(|| file_of(&frame).map(folder).ok_or(()));
+    let package = package.map_or("", String::as_str);
     for _ in 0..DEPTH {
         let file = file_of(&frame)?;
         if package.is_empty() || !file.starts_with(package) {
@@ -33,7 +31,7 @@ pub fn caller(py: Python<'_>) -> Option<(String, u32)> {
 fn file_of(frame: &Bound<'_, PyAny>) -> Option<String> {
     // SAFETY: attached, and it is a frame; a new reference.
     let code = unsafe { Bound::from_owned_ptr_or_opt(frame.py(), ffi::PyFrame_GetCode(frame.as_ptr().cast()).cast()) }?;
-    let name = code.getattr(pyo3::intern!(frame.py(), "co_filename")).ok()?;
+    let name = code.getattr(name!(frame.py(), "co_filename")).ok()?;
     name.extract().ok()
 }
 

@@ -1,0 +1,303 @@
+"""Interpreters that end while daemon threads are inside the extension: `python -m tests.storm.ends ENTRY METHOD SEED` is one of them.
+
+Each of `ENTRIES` makes what some threads then do in a loop, and each of them lets Python code run beneath a call of the extension where there is any:
+reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and exits with 0.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import procession
+from procession.connection import Client, Listener, wait
+from procession.managers import SyncManager
+
+PAUSE = 0.002
+"""Seconds that Python code beneath a call of the extension takes, without the interpreter's lock."""
+
+Steps = list[Callable[[], object]]
+
+
+def slow_int() -> int:
+    time.sleep(PAUSE)
+    return 0
+
+
+class Slow:
+    """Slow to pickle, to unpickle, and to be dropped."""
+
+    def __reduce__(self) -> Any:
+        time.sleep(PAUSE)
+        return Slow, ()
+
+    def __del__(self, sleep: Any = time.sleep) -> None:
+        sleep(PAUSE)
+
+
+class SlowBuffer(bytearray):
+    """Travels outside the pickle."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        import pickle
+
+        time.sleep(PAUSE)
+        return bytearray, (pickle.PickleBuffer(self),)
+
+
+def slowly(_item: Any = None) -> Slow:
+    return Slow()
+
+
+def simple_queues(context: Any) -> Steps:
+    queue = context.SimpleQueue()
+    return [lambda: (queue.put(Slow()), queue.get())]
+
+
+def queues(context: Any) -> Steps:
+    queue, full, empty = context.Queue(), context.Queue(1), context.JoinableQueue()
+    full.put(0)
+    empty.put(0)
+    return [
+        lambda: (queue.put(Slow(), timeout=1), queue.get(timeout=1)),
+        lambda: (queue.put(SlowBuffer(1 << 15)), queue.get()),
+        lambda: queue.put(lambda: Slow),  # by value
+        lambda: full.put(1),
+        lambda: wait([empty._reader], 0.001),
+        lambda: empty.join(),
+    ]
+
+
+def empty_queues(context: Any) -> Steps:
+    queue = context.Queue()
+    return [queue.get, lambda: queue.get(timeout=0.001), queue.get_nowait]
+
+
+def locks(context: Any) -> Steps:
+    lock, rlock, semaphore = context.Lock(), context.RLock(), context.BoundedSemaphore(1)
+
+    def take(one: Any) -> Callable[[], object]:
+        def step() -> None:
+            with one:
+                slow_int()
+            one.acquire(timeout=0.001) and one.release()
+
+        return step
+
+    return [take(lock), take(rlock), take(semaphore), lambda: context.Lock()]
+
+
+def conditions(context: Any) -> Steps:
+    event, condition = context.Event(), context.Condition()
+    barrier = context.Barrier(2, slow_int)
+
+    def notify() -> None:
+        with condition:
+            condition.notify_all()
+        event.set()
+        event.clear()
+
+    def hear() -> None:
+        with condition:
+            condition.wait(0.01)
+            condition.wait_for(slow_int, 0.001)
+
+    return [notify, hear, event.wait, lambda: event.wait(0.001), barrier.wait, barrier.wait]
+
+
+def pools(context: Any) -> Steps:
+    pool = context.Pool(2, initializer=slow_int)
+    return [
+        lambda: pool.apply(slowly),
+        lambda: pool.apply_async(slowly, (Slow(),), callback=slowly).wait(),
+        lambda: pool.map(slowly, [Slow()] * 3),
+        lambda: list(pool.imap(slowly, (Slow() for _ in range(3)))),
+        lambda: list(pool.imap_unordered(slowly, [Slow()] * 3, 2)),
+        lambda: pool.starmap_async(slowly, [(Slow(),)] * 3).get(),
+    ]
+
+
+def short_pools(context: Any) -> Steps:
+    def step() -> None:
+        with context.Pool(1) as pool:
+            pool.apply_async(slowly)
+        pool.join()
+
+    return [step]
+
+
+def executors(context: Any) -> Steps:
+    executor = procession.ProcessPoolExecutor(2, mp_context=context)
+
+    def submit() -> None:
+        future = executor.submit(slowly, Slow())
+        future.add_done_callback(slowly)
+        future.result()
+
+    return [submit, lambda: list(executor.map(slowly, [Slow()] * 3))]
+
+
+def managers(context: Any) -> Steps:
+    manager = SyncManager(ctx=context)
+    manager.start()
+    shared, lock, queue = manager.list(), manager.Lock(), manager.Queue()
+
+    def change() -> None:
+        with lock:
+            shared.append(Slow())
+            shared.pop()
+
+    return [change, queue.get, lambda: manager.dict(one=Slow())]
+
+
+def connections(context: Any) -> Steps:
+    one, other = context.Pipe()
+    full, unread = context.Pipe()
+    idle, _kept = context.Pipe()
+    listener = Listener()
+
+    def meet() -> None:
+        with Client(listener.address) as client:
+            client.send(Slow())
+
+    def accept() -> None:
+        with listener.accept() as server:
+            server.recv()
+
+    return [
+        lambda: one.send(Slow()),
+        other.recv,
+        lambda: (full.send_bytes(b"x" * 100_000), unread),
+        lambda: (idle.poll(0.001), idle.poll(None), _kept),
+        lambda: wait([idle]),
+        meet,
+        accept,
+    ]
+
+
+def values(context: Any) -> Steps:
+    value, array = context.Value("i"), context.Array("i", 10)
+
+    def add() -> None:
+        with value.get_lock():
+            value.value += slow_int()
+        array[:] = list(range(10))
+
+    return [add, lambda: context.RawArray("i", 10)]
+
+
+def processes(context: Any) -> Steps:
+    sleeper = context.Process(target=time.sleep, args=(30,), daemon=True)
+    sleeper.start()
+
+    def start() -> None:
+        process = context.Process(target=slow_int)
+        process.start()
+        process.join()
+
+    return [start, sleeper.join, lambda: sleeper.join(0.001), lambda: wait([sleeper.sentinel])]
+
+
+def garbage(context: Any) -> Steps:
+    """Objects of the extension that end with Python objects that have finalizers, dropped or collected."""
+    pool = context.Pool(1)
+    queue = context.SimpleQueue()
+
+    def cycle() -> None:
+        result = pool.apply_async(slowly)
+        result.itself = result
+        result.slow = Slow()
+        del result
+        gc.collect()
+
+    def drop() -> None:
+        queue.put((Slow(), SlowBuffer(1 << 15)))
+        queue.get()
+        # A class of Python: it has room for the lock, which has room for anything.
+        lock = context.Lock()
+        lock.slow = Slow()
+        context.Condition(lock)
+
+    return [cycle, drop]
+
+
+ENTRIES = {
+    function.__name__: function
+    for function in (
+        simple_queues,
+        queues,
+        empty_queues,
+        locks,
+        conditions,
+        pools,
+        short_pools,
+        executors,
+        managers,
+        connections,
+        values,
+        processes,
+        garbage,
+    )
+}
+
+#: Those in which it matters how processes start.
+BY_METHOD = ("pools", "short_pools", "executors", "managers", "processes")
+
+
+class Last:
+    """Ends late, and gives the other threads time to ask for the interpreter's lock."""
+
+    def __del__(self, sleep: Any = time.sleep) -> None:
+        sleep(0.1)
+
+
+def forever(step: Callable[[], object]) -> None:
+    while True:
+        try:
+            step()
+        except Exception:
+            # The package's own exit functions have ended what it uses.
+            time.sleep(PAUSE)
+
+
+def main(entry: str, method: str, seed: str) -> None:
+    global last
+    last = Last()
+    for step in ENTRIES[entry](procession.get_context(method)):
+        for _ in range(2):
+            threading.Thread(target=forever, args=(step,), daemon=True).start()
+    time.sleep(random.Random(seed).uniform(0, 0.1))
+
+
+def run(entry: str, method: str, seed: int, timeout: float = 60) -> None:
+    """Run such a program; AssertionError unless it exits with 0 and prints nothing."""
+    folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.storm.ends", entry, method, str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=folder,
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode, said) == (0, ""), f"{entry} by {method}: {done.returncode}\n{said}"
+
+
+def storm(context: Any, seed: int, count: int) -> str:
+    """Let `count` programs of each kind end; what to say of it."""
+    names = [name for name in ENTRIES if context.get_start_method() == "fork" or name in BY_METHOD]
+    for number in range(count):
+        for name in names:
+            run(name, context.get_start_method(), seed + number)
+    return f"{count * len(names)} interpreters ended with 0"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
