@@ -383,3 +383,41 @@ def fill(full, leave):
     leave.wait()
 """
     run(run_program, text, method, functions=functions, PROCESSION_ARENA_SIZE="64M")
+
+
+def test_starts_succeed_again_once_there_are_descriptors(run_program, method):
+    functions = """
+def sleep(event):
+    event.wait()
+"""
+    text = """
+    ctx = procession.get_context(sys.argv[1])
+    event = ctx.Event()
+
+    def works_again():
+        child = ctx.Process(target=event.is_set)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+
+    works_again()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (48, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for _ in range(2):
+        children = []
+        try:
+            while True:
+                children.append(ctx.Process(target=sleep, args=(event,)))
+                children[-1].start()
+        except OSError as error:
+            assert error.errno == 24, error
+        children.pop()
+        assert len(children) > 5
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join()
+        del children, child
+        works_again()
+    print("done")
+"""
+    run(run_program, text, method, functions=functions)

@@ -9,7 +9,7 @@ import sys
 import types
 
 from . import _stdio, util
-from ._procession import Child, adopt, check_room, family_id, wait_until_noticed
+from ._procession import Child, adopt, check_room, family_id, note_exit, wait_until_noticed
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -94,6 +94,7 @@ def run_forked(main: Any) -> None:
                 atexit._run_exitfuncs()
                 util._flush_std_streams()
             wait_until_noticed()
+            note_exit(code & 0xFF)
         finally:
             os._exit(code & 0xFF)
 

@@ -107,7 +107,7 @@ def spawn_main(
     `parent_fd` becomes readable when the parent ends; `zygote_fd` and `zygote_pid` lead to the family's fork server.
     """
     assert is_forking(sys.argv), "Not forking"
-    from ._procession import attach, attach_zygote
+    from ._procession import attach, attach_zygote, note_exit
 
     attach(arena_fd)
     if zygote_fd is not None and zygote_pid is not None:
@@ -115,7 +115,9 @@ def spawn_main(
     for fd in (parent_fd, zygote_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
-    sys.exit(_main(parcel, parent_fd))
+    code = _main(parcel, parent_fd)
+    note_exit(code & 0xFF)
+    sys.exit(code)
 
 
 def _main(parcel: int, parent_sentinel: int | None) -> int:

@@ -45,7 +45,7 @@ impl Family {
 
     /// The arena's descriptor, reopened if the program closed it behind our back.
     pub fn arena_fd(&self) -> Result<BorrowedFd<'static>> {
-        self.arena.fd()
+        self.arena.passable_fd()
     }
 
     /// This family's random identity: handles that left it are known by it.

@@ -1,10 +1,15 @@
 //! Children that are programs: how they end, what they inherit.
 
+mod common;
+
+use procession_core::channel::{Outgoing, Parcel};
 use procession_core::process::{spawn, Child, Exit};
-use procession_core::Deadline;
+use procession_core::{roll, sweep_limbo, Deadline};
 use rustix::fs::{memfd_create, MemfdFlags};
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 fn shell(script: &str, keep: &[&OwnedFd]) -> Child {
@@ -80,8 +85,52 @@ fn a_child_somebody_else_reaped_ended_somehow() {
     let child = shell("exit 5", &[]);
     // SAFETY: a null status pointer is allowed.
     unsafe { libc::waitpid(child.pid(), std::ptr::null_mut(), 0) };
-    assert_eq!(end(&child), Some(Exit::Unknown));
-    assert_eq!(end(&child).map(Exit::code), Some(255));
+    // From Linux 6.15 on the kernel still tells.
+    assert!(matches!(end(&child), Some(Exit::Code(5) | Exit::Unknown)));
+    assert_eq!(end(&child), end(&child));
+}
+
+#[test]
+fn the_last_words_of_a_reaped_child_are_heard() {
+    let pid = common::child(|| {
+        roll::note_exit(7);
+        // SAFETY: always sound.
+        unsafe { libc::_exit(7) };
+    });
+    common::wait(pid);
+    let adopted = Child::adopt(pid).unwrap();
+    assert_eq!(end(&adopted), Some(Exit::Code(7)));
+}
+
+#[test]
+fn a_process_born_without_descriptors_left_counts_as_alive() {
+    let (mut tell, mut told) = UnixStream::pair().unwrap();
+    let parent = common::child(|| {
+        let fillers: Vec<_> = std::iter::from_fn(|| told.try_clone().ok()).collect();
+        let born = common::child(|| {
+            let mut byte = [0; 9];
+            // SAFETY: of this process's own copies.
+            unsafe { libc::close(tell.as_raw_fd()) };
+            told.read_exact(&mut byte).unwrap();
+            let token = u64::from_ne_bytes(std::array::from_fn(|at| byte[at + 1]));
+            assert_eq!(Parcel::take(token).expect("the parcel").body(), b"what to do");
+        });
+        let out = Outgoing {
+            body: b"what to do",
+            ..Outgoing::default()
+        };
+        let parcel = Parcel::pack(out).unwrap();
+        let token = parcel.token();
+        parcel.address(born);
+        drop(fillers);
+        roll::sweep();
+        sweep_limbo().unwrap();
+        assert!(roll::members().iter().any(|member| member.pid as i32 == born));
+        tell.write_all(&[0]).unwrap();
+        tell.write_all(&token.to_ne_bytes()).unwrap();
+        assert_eq!(common::wait(born), 0);
+    });
+    assert_eq!(common::wait(parent), 0);
 }
 
 #[test]

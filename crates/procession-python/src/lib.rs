@@ -37,7 +37,7 @@ mod _procession {
     use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
-        adopt, arena_fd, attach, census, check_room, family_id, members, set_name, spawn_exec, take_parcel,
+        adopt, arena_fd, attach, census, check_room, family_id, members, note_exit, set_name, spawn_exec, take_parcel,
         take_parcel_bytes, usable_cpus, watch_parent, Child, Parcel,
     };
     #[pymodule_export]

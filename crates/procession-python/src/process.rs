@@ -14,6 +14,7 @@
 //!         # runs a program; it gets 0, 1, 2 and pass_fds, nothing else; inherits environment, working directory, signal mask
 //! def check_room() -> None: ...               # BlockingIOError if there is none for a further process; to be called before os.fork()
 //! def adopt(pid: int) -> Child: ...           # a child made by os.fork() in this process
+//! def note_exit(code: int) -> None: ...       # this process is about to exit: its parent learns the code even where SIGCHLD is ignored
 //! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.25 s later SIGKILL) when that process ends,
 //!                                             # even when busy; at once if it is already gone. pid is the process that asked for this one
 //! class Child:
@@ -131,6 +132,12 @@ pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> 
 #[pyfunction]
 pub fn check_room() -> PyResult<()> {
     roll::check_room().map_err(raise)
+}
+
+/// This process is about to exit with `code`.
+#[pyfunction]
+pub fn note_exit(code: i32) {
+    roll::note_exit(code);
 }
 
 /// A child made by `os.fork()` in this process.

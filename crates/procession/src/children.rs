@@ -40,12 +40,16 @@ impl Children {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Note a new child; forget those that ended meanwhile.
+    /// Forget the children that ended. Comes before a start, which may need their descriptors.
+    pub(crate) fn forget_ended(&self) {
+        self.lock()
+            .retain(|running| matches!(running.child.try_wait(), Ok(None)));
+    }
+
+    /// Note a new child.
     pub(crate) fn add(&self, running: Arc<Running>) {
         end_at_exit();
-        let mut all = self.lock();
-        all.retain(|running| matches!(running.child.try_wait(), Ok(None)));
-        all.push(running);
+        self.lock().push(running);
     }
 
     pub(crate) fn remove(&self, running: &Arc<Running>) {

@@ -8,7 +8,8 @@ use crate::{logging, set_start_method, JoinError, Process, Result};
 use log::info;
 use procession_core::arena::Ref;
 use procession_core::channel::{wait_until_noticed, Message, Outgoing};
-use procession_core::process::{watch_parent, Outcome};
+use procession_core::process::{note_at_exit, watch_parent, Outcome};
+use procession_core::roll;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     });
     here().children.end();
     info!("{EXITING} {code}");
+    roll::note_exit(code);
     std::process::exit(code)
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f
     // What the parent registered to be done at its exit is not this process's to do.
     let _ = std::io::stdout().flush();
     wait_until_noticed();
+    roll::note_exit(code);
     // SAFETY: flushes C's streams, which were flushed before the fork; ends the process.
     unsafe {
         libc::fflush(std::ptr::null_mut());
@@ -86,6 +89,7 @@ pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f
 
 /// Take on this identity.
 fn settle(me: Process, parent: Process) -> Result<()> {
+    note_at_exit();
     let parent_pid = parent.pid;
     if become_child(me, parent).me.dies_with_parent {
         watch_parent(parent_pid)?;

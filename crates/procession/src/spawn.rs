@@ -105,6 +105,7 @@ impl Builder {
         if here.me.daemon {
             return Err(Error::Daemon);
         }
+        here.children.forget_ended();
         let mut who = here.next_child(self.name, self.daemon);
         who.dies_with_parent |= self.die_with_parent;
         let outcome = Ref::<Outcome>::create()?;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{by, program, METHODS};
-use procession::{Builder, JoinError};
+use procession::{Builder, JoinError, StartMethod};
 use procession_core::process::Child;
 use procession_core::Deadline;
 use std::io::{BufRead, BufReader};
@@ -144,6 +144,54 @@ fn leaves_children_behind() {
             let child = by(method).spawn(say, round as u32 * 3 + number).unwrap();
             drop(child);
         }
+    }
+}
+
+fn leaves_with(code: i32) {
+    std::process::exit(code)
+}
+
+#[test]
+fn ends_are_seen_though_the_kernel_reaps_by_itself() {
+    for program_name in ["ignores_the_ends_of_children", "wants_no_zombies"] {
+        let output = program(program_name).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{program_name}: {text}");
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn ignores_the_ends_of_children() {
+    // SAFETY: a disposition without a handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    starts_and_joins();
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn wants_no_zombies() {
+    // SAFETY: all zero is a valid `sigaction`, of the default disposition.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_NOCLDWAIT;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
+    }
+    starts_and_joins();
+}
+
+fn starts_and_joins() {
+    for method in METHODS {
+        assert_eq!(by(method).spawn(|n: u32| n + 1, 1).unwrap().join(), Ok(2), "{method:?}");
+        let ends = [by(method).spawn(leaves_with, 7).unwrap().join(), {
+            let busy = by(method).spawn(busy_for_ever, ()).unwrap();
+            busy.kill().unwrap();
+            busy.join()
+        }];
+        let known = [Err(JoinError::Exited(7)), Err(JoinError::Signaled(9))];
+        // Only from Linux 6.15 on does the kernel keep the status of what it reaped by itself; a fork server does in any case.
+        let unknown = ends.iter().all(|end| *end == Err(JoinError::Unknown)) && method != StartMethod::Forkserver;
+        assert!(ends == known || unknown, "{method:?}: {ends:?}");
     }
 }
 

@@ -69,6 +69,56 @@ fn refuses_what_is_foreign() {
 }
 
 #[test]
+fn starts_succeed_again_once_there_are_descriptors() {
+    for method in METHODS {
+        passes("uses_up_the_descriptors", METHOD, &format!("{method:?}"));
+    }
+}
+
+const METHOD: &str = "PROCESSION_TEST_METHOD";
+
+#[test]
+#[ignore = "run by another test"]
+fn uses_up_the_descriptors() {
+    fn sleep((): ()) {
+        loop {
+            std::thread::park();
+        }
+    }
+    let name = std::env::var(METHOD).unwrap();
+    let method = METHODS
+        .into_iter()
+        .find(|method| format!("{method:?}") == name)
+        .unwrap();
+    let add = || by(method).spawn(|n: u32| n + 1, 1).unwrap().join();
+    assert_eq!(add(), Ok(2));
+    // SAFETY: reads and writes a limit.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = 48;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    for _ in 0..3 {
+        let mut children = Vec::new();
+        let error = loop {
+            match by(method).spawn(sleep, ()) {
+                Ok(child) => children.push(child),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("os error 24"), "{error}");
+        assert!(children.len() > 10);
+        for child in &children {
+            child.kill().unwrap();
+            assert!(child.wait(std::time::Duration::from_secs(60)).unwrap());
+        }
+        drop(children);
+        assert_eq!(add(), Ok(2));
+    }
+}
+
+#[test]
 fn a_handle_of_another_kind_or_of_nothing_is_refused() {
     let lock = Lock::new().unwrap();
     let bytes = collect(Vec::new(), &lock).unwrap().bytes;

@@ -1,6 +1,6 @@
 //! The mapped arena: made or attached once per process, then only read.
 
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -253,6 +253,18 @@ impl Arena {
         }
         // SAFETY: it was verified to be the arena; only the program itself could close it, and then it is found again.
         Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// The descriptor, at a number that can be passed to a program. The program may have lowered its limit on descriptors since it was opened.
+    pub(crate) fn passable_fd(&self) -> Result<BorrowedFd<'static>> {
+        let fd = self.fd()?;
+        if memory::is_below_limit(fd.as_raw_fd()) {
+            return Ok(fd);
+        }
+        let lower = rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|e| Error::os("fcntl", e))?;
+        // The old one stays open: another thread may be using it.
+        self.fd.store(lower.into_raw_fd(), Ordering::Release);
+        self.fd()
     }
 }
 

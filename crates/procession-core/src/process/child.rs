@@ -5,7 +5,8 @@ use super::Exit;
 use crate::arena::Ref;
 use crate::roll;
 use crate::sync::descriptor::{until, Direction};
-use crate::sys::signal::pidfd_send_signal;
+use crate::sys::signal::{is_child, pidfd_send_signal, reap};
+use crate::sys::{pidfd, proc};
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::Errno;
@@ -21,10 +22,22 @@ const REPORT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
+    /// When it started, if that could be read: by it its last words are known.
+    start: Option<u64>,
     watch: Watch,
     /// Of a zygote's child; its exit status arrives there.
     record: Option<Ref<ChildRecord>>,
     exit: Mutex<Option<Exit>>,
+}
+
+/// A descriptor set aside before a child is made, so that one is left to watch it by. Close it first.
+#[derive(Debug)]
+pub(super) struct SetAside(#[expect(dead_code, reason = "dropping it is its use")] OwnedFd);
+
+impl SetAside {
+    pub(super) fn new() -> Result<Self> {
+        Watch::ended_fd().map(Self)
+    }
 }
 
 /// What becomes readable when the child ends.
@@ -37,33 +50,54 @@ enum Watch {
 }
 
 impl Child {
-    /// A child that this thread itself just forked.
+    /// A child that this thread itself just forked. One for which no descriptor is left is ended.
     pub fn forked(pid: i32) -> Result<Self> {
-        roll::confirm_reserved(pid as u32);
-        Self::adopt(pid)
+        Self::own(pid, roll::confirm_reserved(pid as u32))
+    }
+
+    /// A child that this process just made, and that nobody has reaped: an error ends it.
+    pub(super) fn own(pid: i32, start: Option<u64>) -> Result<Self> {
+        Self::made(pid, start).inspect_err(|_| {
+            if is_child(pid) {
+                // SAFETY: a signal to a child that was not reaped, so that the number is still its own.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                reap(pid);
+            }
+        })
     }
 
     /// A child that this process itself just forked or spawned.
     pub fn adopt(pid: i32) -> Result<Self> {
+        Self::made(pid, None)
+    }
+
+    fn made(pid: i32, start: Option<u64>) -> Result<Self> {
         let watch = Watch::open(pid)?;
-        let exit = matches!(watch, Watch::Ended(_)).then_some(Exit::Unknown);
+        let start = start.or_else(|| proc::start_time(pid as u32));
         Ok(Self {
             pid,
+            start,
             watch,
             record: None,
-            exit: Mutex::new(exit),
+            exit: Mutex::new(None),
         })
     }
 
-    /// A child that a zygote forked for us.
+    /// A child that a zygote forked for us. One for which no descriptor is left is ended.
     pub(super) fn of_zygote(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
-        let mut watch = Watch::open(pid)?;
+        let mut watch = Watch::open(pid).inspect_err(|_| {
+            if record.exit().is_none() {
+                // SAFETY: a signal to a process whose end was not reported just now. Reports come before the number is free again.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        })?;
         // SYNC: a zygote reports an end before it reaps. Not reported yet means that the number still was this child's when we opened it.
         if record.exit().is_some() {
             watch = Watch::ended()?;
         }
         Ok(Self {
             pid,
+            start: None,
             watch,
             record: Some(record),
             exit: Mutex::new(None),
@@ -137,15 +171,28 @@ impl Child {
         let mut known = self.exit();
         if known.is_none() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            *known = match waitid(WaitId::PidFd(self.sentinel()), options) {
+            let Watch::Pidfd(pidfd) = &self.watch else {
+                *known = Some(self.last_words());
+                return Ok(*known);
+            };
+            *known = match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
                 Ok(status) => status.as_ref().map(Exit::from_status),
-                // Somebody else reaped it, or SIGCHLD is ignored; or we were forked since and it is our sibling: then it may still run.
-                Err(Errno::CHILD) if self.ended(Deadline::Now)? => Some(Exit::Unknown),
+                // Somebody else reaped it, or the kernel itself, because SIGCHLD is ignored; or we were forked since and it is our sibling: then
+                // it may still run.
+                Err(Errno::CHILD) if self.ended(Deadline::Now)? => {
+                    let status = pidfd::exit_status(pidfd.as_fd());
+                    Some(status.map_or_else(|| self.last_words(), Exit::from_raw))
+                }
                 Err(Errno::CHILD | Errno::INTR) => None,
                 Err(e) => return Err(Error::os("waitid", e).into()),
             };
         }
         Ok(*known)
+    }
+
+    /// What a child said itself before it exited: all there is where the kernel keeps no status.
+    fn last_words(&self) -> Exit {
+        roll::noted_exit(self.pid as u32, self.start).map_or(Exit::Unknown, Exit::Code)
     }
 
     /// The status of a child that ended, from the zygote that made it; `Unknown` if that one died without saying.
@@ -171,9 +218,11 @@ impl Watch {
     }
 
     fn ended() -> Result<Self> {
-        eventfd(1, EventfdFlags::CLOEXEC)
-            .map(Self::Ended)
-            .map_err(|e| Error::os("eventfd", e))
+        Self::ended_fd().map(Self::Ended)
+    }
+
+    fn ended_fd() -> Result<OwnedFd> {
+        eventfd(1, EventfdFlags::CLOEXEC).map_err(|e| Error::os("eventfd", e))
     }
 }
 

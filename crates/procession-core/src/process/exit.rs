@@ -1,5 +1,6 @@
 //! How a process ended.
 
+use crate::roll;
 use rustix::process::WaitIdStatus;
 
 /// How a process ended.
@@ -9,7 +10,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// It ended, but whoever could tell how is gone: the zygote that forked it died, or somebody else reaped it.
+    /// It ended, but how is not known: the zygote that forked it died; or the kernel reaped it (SIGCHLD is ignored), or another part of the
+    /// program did, and the kernel keeps no status (before Linux 6.15).
     Unknown,
 }
 
@@ -31,6 +33,17 @@ impl Exit {
         }
     }
 
+    /// From a status as `wait` reports it.
+    pub(super) fn from_raw(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            Self::Code(libc::WEXITSTATUS(status))
+        } else if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Unknown
+        }
+    }
+
     /// For a word in shared memory.
     pub(super) fn to_bits(self) -> i32 {
         match self {
@@ -46,6 +59,24 @@ impl Exit {
             1 => Self::Signal(bits & 0xff),
             _ => Self::Unknown,
         }
+    }
+}
+
+/// Have this process note the code of its exit, whoever calls `exit` in it: see [`roll::note_exit`]. `_exit` is not heard of.
+pub fn note_at_exit() {
+    #[cfg(target_env = "gnu")]
+    {
+        extern "C" {
+            fn on_exit(
+                function: extern "C" fn(libc::c_int, *mut libc::c_void),
+                argument: *mut libc::c_void,
+            ) -> libc::c_int;
+        }
+        extern "C" fn note(code: libc::c_int, _: *mut libc::c_void) {
+            roll::note_exit(code);
+        }
+        // SAFETY: registers a plain function, which ignores its argument.
+        unsafe { on_exit(note, std::ptr::null_mut()) };
     }
 }
 

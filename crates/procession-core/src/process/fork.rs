@@ -1,5 +1,6 @@
 //! A copy of this process.
 
+use super::child::SetAside;
 use super::Child;
 use crate::roll::{abandon_reserved, check_room};
 use crate::{Error, Result};
@@ -22,8 +23,11 @@ pub unsafe fn fork() -> Result<Forked> {
     // A child of fork inherits its family, so there must be one.
     crate::family()?.me();
     check_room()?;
+    let set_aside = SetAside::new()?;
     // SAFETY: the caller's promise.
-    match unsafe { libc::fork() } {
+    let pid = unsafe { libc::fork() };
+    drop(set_aside);
+    match pid {
         0 => Ok(Forked::Child),
         pid if pid > 0 => Child::forked(pid).map(Forked::Parent),
         _ => {

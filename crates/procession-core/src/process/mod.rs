@@ -13,7 +13,7 @@ mod watch;
 pub mod zygote;
 
 pub use child::Child;
-pub use exit::Exit;
+pub use exit::{note_at_exit, Exit};
 pub use fork::{fork, Forked};
 pub use outcome::Outcome;
 pub use spawn::spawn;

@@ -1,5 +1,6 @@
 //! A program as a child.
 
+use super::child::SetAside;
 use super::Child;
 use crate::{roll, sys, Error, Result};
 use std::ffi::{CString, OsStr, OsString};
@@ -19,8 +20,10 @@ pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString
         .chain(extra)
         .map(|(key, value)| variable(key, &value))
         .collect::<Result<_>>()?;
+    let set_aside = SetAside::new()?;
     let pid = sys::spawn::posix_spawn(&c_string(path)?, &argv, &env, keep)?;
-    Child::adopt(pid)
+    drop(set_aside);
+    Child::own(pid, None)
 }
 
 fn variable(mut key: OsString, value: &OsStr) -> Result<CString> {

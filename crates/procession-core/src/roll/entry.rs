@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(super) parent: AtomicU32,
     /// How many of its threads are spinning: part of the table's count, given back by the reaper.
     pub(super) spinning: AtomicU32,
+    /// The code that it is about to exit with, see [`Entry::note_exit`]; kept like the pid.
+    exit: AtomicU64,
     name_version: AtomicU32,
     name: [AtomicU64; NAME_WORDS],
     /// Of a group's first entry: one bit for each entry of the group that is in use, so that nobody need read the free ones. A hint, set
@@ -32,6 +34,9 @@ pub(crate) struct Entry {
     pub(crate) intent: [AtomicU64; 4],
     pub(super) waits: [Wait; WAITS],
 }
+
+/// Of an entry's `exit` word: there is one. `noted 1 | - | low bits of start time 22 | code 32`.
+const NOTED: u64 = 1 << 63;
 
 /// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation 16 | state 4 | - | reaper 31`.
 /// A starting entry bears the pid and start time of the parent that reserved it. Pid and start time are in the word itself, so that one
@@ -109,6 +114,24 @@ impl Entry {
         self.life
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// The entry's own process: it is about to exit with this code.
+    pub(super) fn note_exit(&self, code: i32) {
+        let start = self.life().start();
+        let word = NOTED | start << 32 | u64::from(code as u32);
+        self.exit.store(word, Ordering::Release);
+    }
+
+    /// The code that the process which started then (`None`: at any time) noted.
+    pub(super) fn noted_exit(&self, start: Option<u64>) -> Option<i32> {
+        let word = self.exit.load(Ordering::Acquire);
+        let its = start.is_none_or(|start| word >> 32 & Life::START_MASK == start & Life::START_MASK);
+        (word & NOTED != 0 && its).then_some(word as u32 as i32)
+    }
+
+    pub(super) fn forget_exit(&self) {
+        self.exit.store(0, Ordering::Relaxed);
     }
 
     /// Write the name, cut to 64 bytes at a character's boundary. Only the entry's own process (or whoever just claimed it) writes.

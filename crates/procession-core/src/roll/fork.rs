@@ -134,18 +134,17 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
 }
 
 /// This thread's last fork made process `pid`: from now on its death is noticed even if it comes before the child took over its entry.
-pub(crate) fn confirm_reserved(pid: u32) {
-    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else {
-        return;
-    };
-    let (Some(entry), Some(start)) = (table::entry(owner), proc::start_time(pid)) else {
-        return;
-    };
+/// When it started, if that could be read.
+pub(crate) fn confirm_reserved(pid: u32) -> Option<u64> {
+    let owner = Owner::from_bits(RESERVED.replace(0))?;
+    let start = proc::start_time(pid)?;
+    let entry = table::entry(owner)?;
     let life = entry.life();
     let starting = life.generation() == owner.generation() && life.stage() == Stage::Starting;
     if starting && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start)) {
         entry.pid.store(pid, Ordering::Relaxed);
     }
+    Some(start)
 }
 
 /// Free the entry that this thread's last fork reserved: to be called when that fork failed, and only then.

@@ -191,6 +191,22 @@ pub fn set_name(name: &str) {
     }
 }
 
+/// This process is about to exit with this code: its parent learns it from here if the kernel keeps no status for it.
+pub fn note_exit(code: i32) {
+    if let Some((_, entry)) = my_entry() {
+        entry.note_exit(code & 0xff);
+    }
+}
+
+/// The code that process `pid`, which has ended, noted before it exited. It is lost when its entry is another's by now.
+pub(crate) fn noted_exit(pid: u32, start: Option<u64>) -> Option<i32> {
+    let table = table()?;
+    let mut its = table.entries[..table.size()]
+        .iter()
+        .filter(|entry| entry.pid.load(Ordering::Relaxed) == pid);
+    its.find_map(|entry| entry.noted_exit(start))
+}
+
 /// Name `pid` as this process's parent: a zygote's child is somebody else's.
 pub(crate) fn set_parent(pid: u32) {
     let Some((table, mine)) = my_entry() else { return };
@@ -336,6 +352,7 @@ impl Table {
                     .pid
                     .store(if stage == Stage::Live { pid } else { 0 }, Ordering::Relaxed);
                 entry.parent.store(parent.map_or(0, Owner::to_bits), Ordering::Relaxed);
+                entry.forget_exit();
                 entry.since.store(now(), Ordering::Relaxed);
                 entry.set_name("");
                 entry.birth.store(birth << 1 | u64::from(by_fork), Ordering::Release);

@@ -1,7 +1,7 @@
 //! The arena's file and its mapping: memfd, mmap, commit, punch. Knows nothing of what lies in it.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
@@ -87,6 +87,12 @@ pub(crate) fn map(fd: BorrowedFd<'_>, size: u64) -> Result<NonNull<u8>> {
 pub(crate) unsafe fn unmap(base: NonNull<u8>, size: u64) {
     // SAFETY: the caller vouches that the range is a mapping of `map` and unused.
     let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), size as usize) };
+}
+
+/// Whether the process may open a descriptor of this number now: `posix_spawn` refuses the others.
+pub(crate) fn is_below_limit(fd: RawFd) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.is_none_or(|limit| (fd as u64) < limit)
 }
 
 /// Move a descriptor out of the range that programs close or redirect by number.

@@ -1,10 +1,11 @@
 //! Whether a process lives, asked of the kernel by a descriptor that cannot be confused by a reused pid.
 
 use super::proc;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// A descriptor for process `pid`, which need not be a child of ours.
 pub(crate) fn open(pid: u32) -> Result<OwnedFd, Errno> {
@@ -19,24 +20,73 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
 }
 
 /// Whether the process that had this pid and start time (in clock ticks; only the bits of `mask` are compared) has ended, or will never run
-/// its program again. When the kernel will not say (no descriptors left, no `/proc`), it counts as alive.
+/// its program again. When the kernel will not say (no descriptors left, no `/proc`), it counts as alive. A start time of zero is unknown: no
+/// descriptor was left when it was to be read. Then the pid alone counts.
 pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
+    let other = |now: u64| start & mask != 0 && now & mask != start & mask;
     match open(pid) {
         // EINVAL: the pid now belongs to a thread that leads no process, so ours is gone.
         Err(Errno::SRCH | Errno::INVAL) => true,
         Err(_) => match proc::start_time(pid) {
-            Some(now) => now & mask != start & mask,
+            Some(now) => other(now),
             None => no_such_process(pid),
         },
         Ok(pidfd) => {
             // The start time is read while the descriptor is held and before it is polled: if the process has not ended
             // by then, the time read was its own.
             let now = proc::stat(pid);
-            let over = |now: proc::Stat| now.start & mask != start & mask || proc::is_leaving(pid, now);
+            let over = |now: proc::Stat| other(now.start) || proc::is_leaving(pid, now);
             now.is_some_and(over) || has_ended(&pidfd)
         }
     }
 }
+
+/// The kernel's answer to [`exit_status`], see `struct pidfd_info` of `linux/pidfd.h`.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    status: i32,
+}
+
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: libc::Ioctl = 3 << 30 | (size_of::<Info>() as libc::Ioctl) << 16 | 0xff << 8 | 0x0b;
+/// `PIDFD_INFO_EXIT`.
+const STATUS: u64 = 1 << 3;
+/// For how long the status of a process that has ended may be on its way: between the end of the process and its being reaped.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
+/// The status of a process that ended and was reaped, as `wait` reports it, by a descriptor that was opened before. `None`: the kernel does not keep
+/// it (before Linux 6.15).
+pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let until = Instant::now() + ON_ITS_WAY;
+    loop {
+        let mut info = Info {
+            mask: STATUS,
+            ..Info::default()
+        };
+        // SAFETY: the kernel writes at most as many bytes as the request's number says, which is the size of `info`.
+        let code = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+        if code == 0 && info.mask & STATUS != 0 {
+            return Some(info.status);
+        }
+        // An older kernel does not know the request, or not this bit, and then says that there is no such process.
+        if code != 0 || Instant::now() > until {
+            return None;
+        }
+        // It hangs up once the process is reaped.
+        let mut fds = [PollFd::new(&pidfd, PollFlags::empty())];
+        let _ = rustix::event::poll(&mut fds, Some(&SLICE));
+    }
+}
+
+/// Between two looks for a status that is on its way.
+const SLICE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
 
 fn no_such_process(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
@@ -48,6 +98,15 @@ fn no_such_process(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_whose_start_could_not_be_read_is_known_by_its_pid() {
+        let me = std::process::id();
+        assert!(!is_gone(me, 0, u64::MAX));
+        let start = proc::start_time(me).unwrap();
+        assert!(is_gone(me, start + 1, u64::MAX));
+        assert!(is_gone(0, 0, u64::MAX));
+    }
 
     #[test]
     fn a_zombie_is_gone_and_a_living_process_is_not() {

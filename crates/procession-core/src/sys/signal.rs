@@ -22,19 +22,29 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno
     }
 }
 
-/// SIGCHLD blocked in the calling thread and readable from a descriptor instead, until [`restore`](Self::restore).
-#[derive(Debug)]
+/// SIGCHLD blocked in the calling thread and readable from a descriptor instead, until [`restore`](Self::restore). Its disposition is the default
+/// meanwhile: where it is ignored, or has `SA_NOCLDWAIT`, the kernel reaps children by itself and tells nobody how they ended.
 pub struct ChildSignals {
     fd: OwnedFd,
-    before: libc::sigset_t,
+    mask: libc::sigset_t,
+    disposition: libc::sigaction,
+}
+
+impl std::fmt::Debug for ChildSignals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChildSignals")
+            .field("fd", &self.fd)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ChildSignals {
     /// Block SIGCHLD and open the descriptor.
     pub fn listen() -> Result<Self> {
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises `set`, sigaddset changes it, pthread_sigmask reads it and initialises `before`;
-        // signalfd reads it and yields a descriptor that is ours alone.
+        let (mut mask, mut disposition) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: sigemptyset initialises `set`, sigaddset changes it, pthread_sigmask reads it and initialises `mask`;
+        // signalfd reads it and yields a descriptor that is ours alone. An all-zero `sigaction` is the default disposition; sigaction
+        // initialises `disposition`, and cannot fail for SIGCHLD.
         unsafe {
             let mut set = MaybeUninit::uninit();
             libc::sigemptyset(set.as_mut_ptr());
@@ -44,10 +54,13 @@ impl ChildSignals {
                 return Err(Error::os("signalfd", last()));
             }
             let fd = OwnedFd::from_raw_fd(fd);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), mask.as_mut_ptr());
+            let default = MaybeUninit::<libc::sigaction>::zeroed();
+            libc::sigaction(libc::SIGCHLD, default.as_ptr(), disposition.as_mut_ptr());
             Ok(Self {
                 fd,
-                before: before.assume_init(),
+                mask: mask.assume_init(),
+                disposition: disposition.assume_init(),
             })
         }
     }
@@ -64,10 +77,13 @@ impl ChildSignals {
         while rustix::io::read(&self.fd, &mut info).is_ok_and(|n| n > 0) {}
     }
 
-    /// The signal mask as it was before.
+    /// Mask and disposition as they were before.
     pub fn restore(self) {
-        // SAFETY: `before` was filled in by `listen`.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+        // SAFETY: both were filled in by `listen`.
+        unsafe {
+            libc::sigaction(libc::SIGCHLD, &raw const self.disposition, ptr::null_mut());
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut());
+        }
     }
 }
 
@@ -95,6 +111,14 @@ pub fn ended_child() -> Option<(i32, Result<i32, i32>)> {
         Err(status)
     };
     (pid > 0).then_some((pid, status))
+}
+
+/// Whether process `pid` is a child of this process that was not reaped yet.
+pub(crate) fn is_child(pid: i32) -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a null pointer is allowed; WNOWAIT leaves the child as it is.
+    let code = unsafe { libc::waitid(libc::P_PID, pid as u32, ptr::null_mut(), options) };
+    code == 0 || last() != Errno::CHILD
 }
 
 /// Reap an ended child of this process.

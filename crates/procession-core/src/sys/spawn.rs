@@ -1,5 +1,6 @@
 //! Running a program as a child process.
 
+use super::memory::is_below_limit;
 use crate::{Error, Result};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -55,6 +56,8 @@ fn inheritable(keep: &[RawFd]) -> Vec<RawFd> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&fd| fd > 2 && !keep.contains(&fd))
+        // Above a limit that was lowered since, it can be neither closed here nor used there.
+        .filter(|&fd| is_below_limit(fd))
         .filter(|&fd| {
             // SAFETY: F_GETFD reads a flag and fails on a number that is no descriptor.
             let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };

@@ -3,14 +3,11 @@
 //! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
 //! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
 
-use crate::process::child::process;
-use crate::sync::descriptor::{until, Direction};
-use crate::sys::scm;
 use crate::sys::signal::reap;
-use crate::{Deadline, Error, Result};
+use crate::sys::{pidfd, scm};
+use crate::{Error, Result};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{fstat, FileType};
-use rustix::process::{pidfd_open, PidfdFlags};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -86,8 +83,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> bool {
 
 /// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
 fn process_lives(pid: i32) -> bool {
-    let pidfd = process(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    pidfd.is_some_and(|pidfd| matches!(until(pidfd.as_fd(), Direction::Reading, Deadline::Now), Ok(false)))
+    !pidfd::is_gone(pid.unsigned_abs(), 0, 0)
 }
 
 static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);

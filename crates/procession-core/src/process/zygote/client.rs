@@ -3,18 +3,21 @@
 use super::channel::{living, Channel};
 use super::wire::Ask;
 use crate::arena::Ref;
+use crate::process::child::SetAside;
 use crate::process::record::{ChildRecord, Reply};
 use crate::process::Child;
 use crate::sys::scm;
 use crate::{roll, Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
+
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A request under way. Dropped before it was answered, it is withdrawn.
 #[derive(Debug)]
 pub struct Pending {
     record: Ref<ChildRecord>,
+    set_aside: Mutex<Option<SetAside>>,
     channel: Arc<Channel>,
 }
 
@@ -37,8 +40,13 @@ pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, Wa
         parent: std::process::id() as i32,
     };
     let fds: Vec<_> = fds.iter().copied().chain([socket]).collect();
+    let set_aside = Mutex::new(Some(SetAside::new()?));
     match scm::send(socket, &ask.encode(), &fds) {
-        Ok(()) => Ok(Some(Pending { record, channel })),
+        Ok(()) => Ok(Some(Pending {
+            record,
+            set_aside,
+            channel,
+        })),
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(None),
         Err(Errno::INTR) => Err(WaitError::Interrupted),
         Err(e) => Err(Error::os("sendmsg", e).into()),
@@ -49,7 +57,10 @@ impl Pending {
     /// Wait until the child exists. `None`: the zygote died before it made one; start another and ask again.
     pub fn wait(&self, deadline: Deadline) -> Result<Option<Child>, WaitError> {
         match self.record.wait_reply(deadline, || self.channel.lives())? {
-            Reply::Child(pid) => Ok(Some(Child::of_zygote(pid, self.record.clone())?)),
+            Reply::Child(pid) => {
+                drop(self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).take());
+                Ok(Some(Child::of_zygote(pid, self.record.clone())?))
+            }
             Reply::Failed(errno) => Err(Error::os("fork", std::io::Error::from_raw_os_error(errno)).into()),
             Reply::Void => Ok(None),
         }

@@ -8,7 +8,7 @@ use crate::process::record::ChildRecord;
 use crate::process::Exit;
 use crate::sync::descriptor::timespec;
 use crate::sys::scm;
-use crate::sys::signal::{ended_child, reap, ChildSignals};
+use crate::sys::signal::{ended_child, is_child, reap, ChildSignals};
 use crate::{family, roll, Error, Result, WaitError};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::io::Errno;
@@ -84,9 +84,13 @@ impl Server {
                 Err(e) => return Err(Error::os("poll", e).into()),
             }
             let asked = !fds[0].revents().is_empty();
-            if !fds[1].revents().is_empty() || !asked {
+            let signalled = !fds[1].revents().is_empty();
+            if signalled || !asked {
                 self.signals.drain();
                 self.bury();
+            }
+            if !signalled && !asked {
+                self.miss();
             }
             if asked {
                 if let Some(event) = self.receive()? {
@@ -102,7 +106,7 @@ impl Server {
         let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
             Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Some(Event::Quit)),
             Ok(got) => got,
-            Err(Errno::MSGSIZE) => return Ok(None),
+            Err(Errno::MSGSIZE) => return Self::refuse(&bytes).map(|()| None),
             Err(Errno::INTR) => return Err(WaitError::Interrupted),
             Err(e) => return Err(Error::os("recvmsg", e).into()),
         };
@@ -122,6 +126,17 @@ impl Server {
         Ok(Some(Event::Fork(Request::new(ask, fds, record, channel))))
     }
 
+    /// A request whose descriptors this process has no room for.
+    fn refuse(bytes: &[u8]) -> Result<(), WaitError> {
+        let Some(ask) = Ask::decode(bytes) else { return Ok(()) };
+        match Ref::<ChildRecord>::attach(ask.record) {
+            Ok(record) if record.take(family()?.me()) => record.failed(Errno::MFILE.raw_os_error()),
+            Ok(_) | Err(Error::Stale(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
     /// Report and reap all children that ended.
     fn bury(&mut self) {
         while let Some((pid, status)) = ended_child() {
@@ -131,6 +146,17 @@ impl Server {
             }
             reap(pid);
         }
+    }
+
+    /// Report the children that ended and that somebody else in this process reaped.
+    fn miss(&mut self) {
+        self.children.retain(|&pid, record| {
+            let is_ours = is_child(pid);
+            if !is_ours {
+                record.exited(roll::noted_exit(pid as u32, None).map_or(Exit::Unknown, Exit::Code));
+            }
+            is_ours
+        });
     }
 }
 
