@@ -38,7 +38,7 @@ lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
 
 model:           ## the queue, the locks and the allocator under many more schedules than `make test` tries
-	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test shuttle
+	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test loom_counts --test shuttle
 
 bench: setup     ## side by side with the standard library and the installed peers, medians and ratios
 	$(PY) benches/compare.py $(BENCH_ARGS)

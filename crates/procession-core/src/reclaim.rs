@@ -1,38 +1,40 @@
 //! What a death gives back: knows every kind of object, so that the rooms below need not know each other.
 
 use std::cell::Cell as LocalCell;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, pinned, tag_of, Cell, Place, State, Word};
-use crate::arena::{cells, Arena, Handle, Kind, Object};
+use crate::arena::reclaiming::{full_birth, note_of, pinned, Cell, Place, State, Word};
+use crate::arena::{cells, Arena, Kind, Object};
 use crate::roll::{self, Owner};
 use crate::{family, sync, Result};
 
 thread_local! {
-    /// Whether this thread holds the reclaim lock: while it reclaims one death, it may learn of another.
-    static HOLDING: LocalCell<bool> = const { LocalCell::new(false) };
+    /// Whether this thread sweeps limbo, in which more may come to be.
+    static SWEEPING: LocalCell<bool> = const { LocalCell::new(false) };
 }
 
-/// Give back everything `dead` owned: idempotent, and may itself be killed. Called by whoever learns of a death first.
-pub(crate) fn reclaim(dead: Owner) -> Result<()> {
-    exclusively(|arena, me| {
-        give_up_holdings(arena, dead, me);
-        scan(arena, Some(dead), me);
-        arena.header().deaths.fetch_add(1, Relaxed);
-    })
+/// Give back everything `dead` owned. `me` is its reaper, and as long as it lives nobody else's business this is; if it dies on the way, its successor
+/// begins anew.
+pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
+    // DEATH: first of all: the same operation is then used to strike out references.
+    arena.settle(dead, me);
+    roll::pins_nothing(dead);
+    give_up_holdings(arena, dead, me);
+    let _sweeping = Sweeping::begin();
+    scan(arena, Some(dead), me);
+    arena.header().deaths.fetch_add(1, Relaxed);
 }
 
 /// Free what is in limbo only because of processes that are gone by now; the number of things that stay.
 pub fn sweep_limbo() -> Result<u64> {
-    exclusively(|arena, me| scan(arena, None, me))
+    let family = family()?;
+    let _sweeping = Sweeping::begin();
+    Ok(scan(family.arena(), None, family.me()))
 }
 
-/// Whether this very thread is reclaiming.
+/// Whether this very thread is sweeping limbo.
 pub(crate) fn in_progress() -> bool {
-    HOLDING.try_with(LocalCell::get).unwrap_or(false)
+    SWEEPING.try_with(LocalCell::get).unwrap_or(false)
 }
 
 /// Run the object's `destroy`. `size` is what its cell holds.
@@ -61,66 +63,31 @@ fn run<T: Object>(ptr: *const u8, size: usize) {
     }
 }
 
-/// One reclaimer at a time. Whoever died at it had begun nothing that cannot be begun again.
-fn exclusively<T>(work: impl FnOnce(&Arena, Owner) -> T) -> Result<T> {
-    let family = family()?;
-    let (arena, me) = (family.arena(), family.me());
-    if in_progress() {
-        return Ok(work(arena, me));
-    }
-    let _guard = arena.header().reclaim_lock.lock(me);
-    let _holding = Holding::begin();
-    Ok(work(arena, me))
-}
+/// Ends also by a panic.
+struct Sweeping(bool);
 
-/// Ends also when `work` panics.
-struct Holding;
-
-impl Holding {
+impl Sweeping {
     fn begin() -> Self {
-        let _ = HOLDING.try_with(|holding| holding.set(true));
-        Self
+        Self(SWEEPING.try_with(|sweeping| sweeping.replace(true)).unwrap_or(true))
     }
 }
 
-impl Drop for Holding {
+impl Drop for Sweeping {
     fn drop(&mut self) {
-        let _ = HOLDING.try_with(|holding| holding.set(false));
+        let _ = SWEEPING.try_with(|sweeping| sweeping.set(self.0));
     }
 }
 
 /// Every reference in the dead process's holdings: its entries, and those that its blocks begin with.
 fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
-    if arena.tagged(tag_of(dead)) != Some(dead) {
-        return;
-    }
-    let mut blocks = Vec::new();
-    for slab in 0..arena.slab_count() {
-        for (cell, word) in arena.used_cells(slab) {
-            match word.state {
-                // DEATH: of the dead, or of whoever reclaimed it before: before anything else is struck out, so that the entry is that one's.
-                State::Object { tag, .. } if tag == tag_of(dead) => {
-                    arena.settle_tag(dead, me, &cell, word);
-                }
-                State::Owned(owner) if owner == dead && !cells::is_segment(&cell) => blocks.push(Place::Cell(cell)),
-                _ => {}
-            }
-        }
-    }
+    arena.strike_all(dead, me, arena.entries_of(dead));
+    let cells = (0..arena.slab_count()).flat_map(|slab| arena.used_cells(slab));
+    let cells = cells.filter(|(cell, _)| !cells::is_segment(cell));
+    let cells = cells.map(|(cell, word)| (Place::Cell(cell), word));
     let runs = arena.runs_in_use(me).into_iter();
-    blocks.extend(
-        runs.filter(|(_, word)| word.state == State::Owned(dead))
-            .map(|(run, _)| Place::Run(run)),
-    );
-    let strike = |entry: &AtomicU64| {
-        let handle = Handle::from_bits(entry.load(Acquire));
-        if let Some((cell, word)) = handle.and_then(|handle| arena.strike(dead, me, handle, entry)) {
-            arena.bury(&cell, word);
-        }
-    };
-    arena.entries_of(dead).into_iter().for_each(strike);
-    for block in &blocks {
-        block.references().iter().for_each(strike);
+    let runs = runs.map(|(run, word)| (Place::Run(run), word));
+    for (block, _) in cells.chain(runs).filter(|(_, word)| word.state == State::Owned(dead)) {
+        arena.strike_all(dead, me, block.references());
         block.set_references(0);
     }
     // DEATH: before this all of it is done again, and finds nothing.
@@ -134,14 +101,14 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     for slab in 0..arena.slab_count() {
         for (cell, word) in arena.used_cells(slab) {
             match word.state {
-                State::Owned(owner) if is_gone(arena, owner, dead) => {
+                State::Owned(owner) if Some(owner) == dead => {
                     if cells::is_segment(&cell) {
                         crate::channel::settle(cell.index, word.generation, owner);
                     } else {
                         give_back_cell(arena, cell, word, now, me);
                     }
                 }
-                State::Dying(owner) if is_gone(arena, owner, dead) => end(arena, &cell, word, me),
+                State::Dying(owner) if Some(owner) == dead => end(arena, &cell, word, me),
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
@@ -162,7 +129,7 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     }
     for (run, word) in arena.runs_in_use(me) {
         match word.state {
-            State::Owned(owner) if is_gone(arena, owner, dead) => {
+            State::Owned(owner) if Some(owner) == dead => {
                 give_back(arena, &Place::Run(run), word, now, me);
             }
             State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto, now) => left += 1,
@@ -172,11 +139,6 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
     }
     arena.header().limbo.store(left, Relaxed);
     left
-}
-
-/// Whether this owner's claims are nobody's. An earlier reclaimer may have failed or died: its dead are gone, too, once their holdings are.
-fn is_gone(arena: &Arena, owner: Owner, dead: Option<Owner>) -> bool {
-    Some(owner) == dead || roll::is_known_dead(owner) && arena.tagged(tag_of(owner)) != Some(owner)
 }
 
 fn give_back(arena: &Arena, place: &Place, word: Word, now: u64, me: Owner) {

@@ -74,7 +74,6 @@ impl Block {
         if count > MAX_REFERENCES || self.len / 8 < handles.len() {
             return Err(Error::Corrupt("a message of more parts than a message can have"));
         }
-        arena.enrol(me)?;
         self.as_mut_slice()[..handles.len() * 8].fill(0);
         // SYNC: releases the zeros, also to whoever looks after a death.
         // DEATH: from here on a survivor looks for references in the block.
@@ -178,9 +177,6 @@ impl Block {
         let stale = || Error::Stale("block");
         let (transit, owned, birth) = loop {
             let (place, transit) = in_transit(token).ok_or_else(stale)?;
-            if !place.references().is_empty() {
-                arena.enrol(me)?;
-            }
             let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
             // A failure may only mean that the block waits for another receiver now.
             if replace(&place, transit, owned) {
@@ -219,7 +215,7 @@ impl Block {
         let Ok(family) = family() else { return };
         while let Some((place, transit)) = in_transit(token) {
             if !place.references().is_empty() {
-                // Only an owner strikes out references. Without memory to be enrolled in, the block stays for the next one.
+                // Only an owner strikes out references.
                 drop(Self::take(token, 0));
                 return;
             }
@@ -234,7 +230,7 @@ impl Block {
     fn strike_out(&self, arena: &Arena, place: &Place, me: Owner) {
         for entry in place.references().iter().take(self.references) {
             let handle = Handle::from_bits(entry.load(Acquire));
-            if let Some((cell, word)) = handle.and_then(|handle| arena.strike(me, me, handle, entry)) {
+            if let Some((cell, word)) = handle.and_then(|handle| arena.strike(me, handle, entry)) {
                 arena.bury(&cell, word);
             }
         }

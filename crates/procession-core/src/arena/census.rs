@@ -16,7 +16,7 @@ pub struct Census {
     pub refs: u64,
     /// Given back, but perhaps still looked at.
     pub limbo: usize,
-    /// Changes under way: references being entered or struck out, objects being ended; words that make no sense.
+    /// Objects that are being ended; words that make no sense.
     pub other: usize,
     /// How many of all these are runs.
     pub runs: usize,
@@ -43,10 +43,10 @@ impl Census {
         match word.state {
             State::Owned(_) => self.owned += 1,
             State::Transit | State::Awaited(_) => self.transit += 1,
-            State::Object { refs, tag } => {
+            State::Object { refs, .. } => {
                 self.objects += 1;
                 self.refs += u64::from(refs);
-                self.other += usize::from(tag != 0);
+                self.other += usize::from(refs == 0);
             }
             State::Limbo { .. } => self.limbo += 1,
             _ => self.other += 1,

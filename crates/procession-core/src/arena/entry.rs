@@ -1,81 +1,94 @@
-//! How a reference and its entry change together.
-//!
-//! An *entry* is a word of the arena that says which object somebody refers to. Entry and count are two words, so the count is *tagged* with
-//! our roll slot while both change, and what our place in the directory announces is the entry: as long as the tag is there, the count
-//! includes one reference for it, which is to stay exactly if the entry says so. One thread of a process does this at a time.
+//! References and their entries, as the rest of the room changes them. How count and entry change together is `change`'s business.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
-use super::count::{try_tag, untag, Tried, Waited};
-use super::holdings::{tag_of, Tagging};
+use super::change::{self, Ended, House, Operation};
+use super::holdings::alone;
 use super::slab::Cell;
-use super::word::Word;
+use super::word::State;
 use super::{Arena, Handle};
+use crate::arena::count::note_of;
 use crate::roll::Owner;
 
+/// The arena, as this process sees it when it changes counts.
+struct Counts<'a> {
+    arena: &'a Arena,
+    me: Owner,
+}
+
+impl House for Counts<'_> {
+    type Cell = Cell;
+
+    fn operation(&self, slot: usize) -> Option<&Operation> {
+        Some(&self.arena.directory_of(slot)?.operation)
+    }
+
+    fn cell(&self, handle: Handle) -> Option<Cell> {
+        self.arena.cell_of(handle)
+    }
+
+    fn word<'a>(&'a self, cell: &'a Cell) -> &'a AtomicU64 {
+        cell.word
+    }
+
+    fn entry(&self, at: u64) -> Option<&AtomicU64> {
+        let entry = self.arena.at(at, 8).filter(|_| at != 0 && at % 8 == 0)?;
+        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
+        Some(unsafe { entry.cast::<AtomicU64>().as_ref() })
+    }
+
+    fn is_object(&self, cell: &Cell) -> bool {
+        note_of(cell).kind != 0
+    }
+
+    fn end_of(&self, cell: &Cell) -> State {
+        self.arena.end_of(cell, self.me)
+    }
+}
+
 impl Arena {
-    /// Count a reference, and have `entry` say so. False when the object is gone, or the entry was not empty. This process is enrolled.
+    /// Count a reference, and have `entry` say so. False when the object is gone, or the entry was not empty.
     pub(super) fn enter(&self, me: Owner, cell: &Cell, handle: Handle, entry: &AtomicU64) -> bool {
-        let Some(alone) = self.tag(me, cell, handle, 1, entry) else {
-            return false;
-        };
-        // DEATH: the count has our tag and the entry is empty: a survivor takes the reference back.
-        if entry.compare_exchange(0, handle.0, AcqRel, Relaxed).is_ok() {
-            untag(cell, tag_of(me));
-            return true;
-        }
-        let released = self.release_tagged(cell, tag_of(me), me);
+        let house = Counts { arena: self, me };
+        let alone = alone();
+        let entered = change::enter(&house, me.slot(), cell, handle, (self.offset_of(entry), entry));
         drop(alone);
-        self.end(cell, released);
-        false
+        entered.map_err(|ended| self.end(ended)).is_ok()
     }
 
-    /// Empty an entry of `owner`, which is this process or a dead one, and take its reference off the count. If it was the last, what to
-    /// [`bury`](Arena::bury). Can be repeated.
-    pub(crate) fn strike(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Option<(Cell, Word)> {
-        let cell = self.cell_of(handle);
-        let tagged = cell.and_then(|cell| Some((cell, self.tag(owner, &cell, handle, 0, entry)?)));
-        entry.store(0, Release);
-        // DEATH: from here until the tag is gone, a survivor takes the reference back.
-        let (cell, alone) = tagged?;
-        let released = self.release_tagged(&cell, tag_of(owner), me)?;
-        drop(alone);
-        Some((cell, self.ended(released)?))
+    /// Empty an entry of this process and take its reference off the count. If it was the last, what to [`bury`](Arena::bury).
+    pub(crate) fn strike(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
+        let _alone = alone();
+        self.strike_of(me, me, handle, entry)
     }
 
-    /// Settle what a dead process had begun with an object that has its tag.
-    pub(crate) fn settle_tag(&self, dead: Owner, me: Owner, cell: &Cell, word: Word) {
-        if self.had_entered(dead, Handle::new(cell.index, word.generation)) {
-            untag(cell, tag_of(dead));
-        } else {
-            self.end(cell, self.release_tagged(cell, tag_of(dead), me));
-        }
+    /// [`strike`](Arena::strike), for a dead process whose reaper is `me`. Can be repeated.
+    pub(crate) fn strike_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
+        let house = Counts { arena: self, me };
+        let (cell, word) = change::strike(&house, owner.slot(), handle, (self.offset_of(entry), entry))?;
+        Some((cell, self.ended(word)?))
     }
 
-    /// After a reference was released.
-    fn end(&self, cell: &Cell, released: Option<Word>) {
-        if let Some(word) = released.and_then(|word| self.ended(word)) {
-            self.bury(cell, word);
-        }
+    /// End, or undo, what a dead process was doing with a reference. `me` is its reaper.
+    pub(crate) fn settle(&self, dead: Owner, me: Owner) {
+        let house = Counts { arena: self, me };
+        self.end(change::settle(&house, dead.slot()));
     }
 
-    /// Tag a count for a change of `entry`, waiting until nobody else has it tagged. `None` when the object is gone.
-    fn tag(&self, owner: Owner, cell: &Cell, handle: Handle, more: u32, entry: &AtomicU64) -> Option<Tagging> {
-        let mut waited = Waited::default();
-        loop {
-            let alone = self.announce(owner, entry);
-            match try_tag(cell, handle, tag_of(owner), more) {
-                Tried::Tagged => return Some(alone),
-                Tried::Gone => return None,
-                Tried::Busy(other) => {
-                    // Waiting may clear up after the dead, which strikes out entries, too.
-                    drop(alone);
-                    self.wait_for_tag(cell, handle, other, &mut waited);
-                }
+    /// Strike out all that these entries of a dead process, whose reaper is `me`, say.
+    pub(crate) fn strike_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
+        for entry in entries {
+            let handle = Handle::from_bits(entry.load(Acquire));
+            if let Some((cell, word)) = handle.and_then(|handle| self.strike_of(dead, me, handle, entry)) {
+                self.bury(&cell, word);
             }
+        }
+    }
+
+    /// After a reference went: end its object, if that was the last one.
+    fn end(&self, ended: Ended<Cell>) {
+        if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(word)?))) {
+            self.bury(&cell, word);
         }
     }
 }

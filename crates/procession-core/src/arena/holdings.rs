@@ -1,7 +1,7 @@
 //! What this process explicitly holds: one entry in the arena per object, so that a survivor can give the reference back,
 //! and process-local counts, so that a further clone costs no arena write.
 //!
-//! How an entry and the object's count change together is `entry`'s business.
+//! How an entry and the object's count change together is `change`'s business.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::change::Operation;
 use super::layout::Table;
 use super::slab::{class_of, write_note, Cell};
 use super::word::{State, Word};
@@ -32,7 +33,7 @@ static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
 #[derive(Default)]
 struct Local {
     held: Mutex<Held>,
-    tagging: Mutex<()>,
+    changing: Mutex<()>,
 }
 
 type Map = HashMap<u64, (u64, &'static AtomicU64), BuildHasherDefault<HandleHasher>>;
@@ -96,19 +97,9 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
     local().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the one thread of this process has that has a count tagged: for a handful of instructions, in which nothing waits.
-pub(super) struct Tagging {
-    changing: Option<&'static AtomicU64>,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Drop for Tagging {
-    fn drop(&mut self) {
-        // SYNC: after the tag is gone: who sees the tag and this has a damaged word before him.
-        if let Some(changing) = self.changing {
-            changing.store(0, Release);
-        }
-    }
+/// The one thread of this process that runs its operation: for a handful of instructions, in which nothing waits.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    local().changing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this process refers to no shared object.
@@ -156,116 +147,49 @@ impl Held {
     }
 }
 
-/// What the arena knows of the holdings of the process in a roll slot.
-#[repr(C)]
-struct Directory {
+/// What the arena knows of the holdings of the process in a roll slot. A reaper leaves nothing in it but the number of its operation.
+#[repr(C, align(64))]
+pub(super) struct Directory {
     /// `owner | number of the first chunk's cell + 1`.
     chunks: AtomicU64,
-    /// Where in the arena the entry is that the tag of this process, if there is one, is about; 0 when there is none.
-    changing: AtomicU64,
-}
-
-impl Directory {
-    fn owner(&self) -> Option<Owner> {
-        Owner::from_bits((self.chunks.load(Acquire) >> 32) as u32)
-    }
-}
-
-/// The tag of a process: its roll slot + 1.
-pub(crate) fn tag_of(owner: Owner) -> u32 {
-    owner.slot() as u32 + 1
+    /// Which reference changes.
+    pub(super) operation: Operation,
 }
 
 impl Arena {
-    fn directory_of(&self, slot: usize) -> Result<&'static Directory> {
+    /// Committed together with the roll's entries.
+    pub(super) fn directory_of(&self, slot: usize) -> Option<&'static Directory> {
         // SAFETY: the table's type; what is given out is committed.
         let all: &'static [Directory] = unsafe { self.table(Table::Holdings) };
-        let directory = all.get(slot).ok_or(Error::Corrupt("roll slot"))?;
-        let end = (slot + 1) * size_of::<Directory>();
-        self.ensure(Table::Holdings, end as u64, "holdings")?;
-        Ok(directory)
-    }
-
-    /// The process behind a tag, as far as it has holdings.
-    pub(crate) fn tagged(&self, tag: u32) -> Option<Owner> {
-        self.directory_of(tag.checked_sub(1)? as usize).ok()?.owner()
-    }
-
-    /// Have this process in the directory, so that others know its tag, and look for its holdings.
-    pub(super) fn enrol(&self, me: Owner) -> Result<()> {
-        let directory = self.directory_of(me.slot())?;
-        if directory.owner() == Some(me) {
-            return Ok(());
-        }
-        // The slot's previous holder died and was not reclaimed to the end.
-        if let Some(dead) = directory.owner().filter(|dead| dead.slot() == me.slot()) {
-            crate::reclaim::reclaim(dead)?;
-        }
-        let bits = directory.chunks.load(Acquire);
-        if directory.owner() != Some(me) {
-            // If it fails, another thread of ours was first.
-            let mine = u64::from(me.to_bits()) << 32;
-            let _ = directory.chunks.compare_exchange(bits, mine, AcqRel, Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Say which of the holdings of an enrolled process is about to change, as long as the answer lives.
-    pub(super) fn announce(&self, owner: Owner, entry: &AtomicU64) -> Tagging {
-        let alone = local().tagging.lock().unwrap_or_else(PoisonError::into_inner);
-        let changing = self
-            .directory_of(owner.slot())
-            .ok()
-            .map(|directory| &directory.changing);
-        if let Some(changing) = changing {
-            changing.store(self.offset_of(entry), Release);
-        }
-        Tagging {
-            changing,
-            _alone: alone,
-        }
-    }
-
-    /// What the entry says that a process is changing: 0 is nothing yet, or nothing any more. `None` if it changes none.
-    fn changing(&self, owner: Owner) -> Option<u64> {
-        let offset = self.directory_of(owner.slot()).ok()?.changing.load(Acquire);
-        let entry = self.at(offset, 8).filter(|_| offset != 0 && offset % 8 == 0)?;
-        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
-        Some(unsafe { entry.cast::<AtomicU64>().as_ref() }.load(Acquire))
-    }
-
-    /// Whether what the dead process was changing when it died says `handle`.
-    pub(super) fn had_entered(&self, dead: Owner, handle: Handle) -> bool {
-        self.changing(dead) == Some(handle.0)
-    }
-
-    /// Whether this process may be the one who has a count of `handle` tagged at this moment.
-    pub(super) fn may_be_tagging(&self, owner: Owner, handle: Handle) -> bool {
-        self.changing(owner)
-            .is_some_and(|entry| entry == 0 || entry == handle.0)
+        let committed = self.header().committed[Table::Holdings as usize].load(Acquire) as usize;
+        all.get(slot)
+            .filter(|_| (slot + 1) * size_of::<Directory>() <= committed)
     }
 
     fn add_chunk(&self, me: Owner) -> Result<Vec<&'static AtomicU64>> {
-        self.enrol(me)?;
-        let directory = &self.directory_of(me.slot())?.chunks;
-        let first = directory.load(Acquire);
+        let directory = self.directory_of(me.slot()).ok_or(Error::Corrupt("roll slot"))?;
+        let before = directory.chunks.load(Acquire);
+        let is_mine = before >> 32 == u64::from(me.to_bits());
+        let first = if is_mine { before & u64::from(u32::MAX) } else { 0 };
         let class = class_of(CHUNK).ok_or(Error::Corrupt("chunk size"))?;
         let (cell, _) = self.alloc_cell(class, me)?;
         write_note(&cell, self.births() as u32, 0);
         let words = chunk_words(&cell);
-        words[0].store(first & u64::from(u32::MAX), Relaxed);
+        words[0].store(first, Relaxed);
         for entry in &words[1..] {
             entry.store(0, Relaxed);
         }
         // DEATH: before this store the cell is an ordinary one of ours, and freed as such.
-        directory.store(u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1), Release);
+        directory
+            .chunks
+            .store(u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1), Release);
         Ok(words[1..].iter().collect())
     }
 
     /// All entries of a process, full and empty.
     pub(crate) fn entries_of(&self, owner: Owner) -> Vec<&'static AtomicU64> {
         let mut entries = Vec::new();
-        let Ok(directory) = self.directory_of(owner.slot()) else {
+        let Some(directory) = self.directory_of(owner.slot()) else {
             return entries;
         };
         let bits = directory.chunks.load(Acquire);
@@ -291,7 +215,7 @@ impl Arena {
 
     /// The holdings of a process are no more: its chunks are ordinary cells of its own now.
     pub(crate) fn forget_entries(&self, owner: Owner) {
-        if let Ok(directory) = self.directory_of(owner.slot()) {
+        if let Some(directory) = self.directory_of(owner.slot()) {
             let bits = directory.chunks.load(Acquire);
             if bits >> 32 == u64::from(owner.to_bits()) {
                 let _ = directory.chunks.compare_exchange(bits, 0, AcqRel, Relaxed);

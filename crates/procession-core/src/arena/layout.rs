@@ -4,13 +4,14 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::holdings::Directory;
 use super::lock::EngineLock;
 use super::slab::{Descriptor, CLASSES};
 
 /// What the first word of every arena says.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// The unit of runs.
@@ -22,7 +23,7 @@ pub(crate) const MIN_SIZE: u64 = 64 << 20;
 /// Size of an entry of the roll.
 pub(crate) const ROLL_ENTRY: u64 = 512;
 
-const MAX_ROLL: u64 = 32_768;
+const MAX_ROLL: u64 = super::word::MOST_SLOTS as u64;
 const MAX_SLABS: u64 = 1 << 22;
 
 /// The first page of the arena. Written once by its creator, but for the counters, locks and hints.
@@ -53,8 +54,6 @@ pub(crate) struct Header {
 
     /// Guards slab creation and everything about runs.
     pub memory_lock: EngineLock,
-    /// One reclaimer at a time.
-    pub reclaim_lock: EngineLock,
     /// Slabs made so far; storing it is what publishes a new slab.
     pub slab_count: AtomicU64,
     /// Units below this number belong to runs.
@@ -72,7 +71,7 @@ pub(crate) struct Header {
 pub(crate) enum Table {
     /// [`ROLL_ENTRY`] bytes a process.
     Roll,
-    /// Two words a roll slot: whose holdings, and their first chunk; which of them is being entered or struck out.
+    /// For each roll slot, whose holdings, where they begin, and which of them changes.
     Holdings,
     /// Slab descriptors.
     Slabs,
@@ -134,7 +133,7 @@ impl Layout {
         for table in Table::ALL {
             let length = match table {
                 Table::Roll => roll * ROLL_ENTRY,
-                Table::Holdings => roll * 16,
+                Table::Holdings => roll * size_of::<Directory>() as u64,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
                 // A few entries more than needed: the tables take some of the arena themselves.

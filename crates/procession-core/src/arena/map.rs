@@ -120,8 +120,10 @@ impl Arena {
         unsafe { self.table(Table::Roll) }
     }
 
-    /// Make sure that the first `entries` entries of the roll can be touched.
+    /// Make sure that the first `entries` entries of the roll can be touched, and what the arena knows about their processes.
     pub(crate) fn commit_roll(&self, entries: usize) -> Result<()> {
+        let holdings = entries * size_of::<super::holdings::Directory>();
+        self.ensure(Table::Holdings, holdings as u64, "holdings")?;
         self.ensure(Table::Roll, entries as u64 * ROLL_ENTRY, "the roll")
     }
 

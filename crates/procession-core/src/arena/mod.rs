@@ -5,6 +5,7 @@
 mod block;
 pub(crate) mod cells;
 mod census;
+mod change;
 mod count;
 mod entry;
 mod handle;
@@ -35,7 +36,6 @@ pub(crate) use word::Receiver;
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {
     pub(crate) use super::count::{note_of, pinned};
-    pub(crate) use super::holdings::tag_of;
     pub(crate) use super::place::Place;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};

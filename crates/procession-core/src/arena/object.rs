@@ -2,7 +2,7 @@
 
 use super::holdings::{epoch, held};
 use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
-use super::word::{Note, State, Word};
+use super::word::{Mark, Note, State, Word};
 use super::Handle;
 use crate::{family, Error, Result};
 use std::marker::PhantomData;
@@ -119,8 +119,9 @@ impl<T: Object> Ref<T> {
         // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of ours.
         entry.store(handle.0, Release);
         // SYNC: releases the zeros to everybody who attaches.
+        let mark = Mark::default();
         cell.word
-            .store(owned.with(State::Object { tag: 0, refs: 1 }).encode(), Release);
+            .store(owned.with(State::Object { mark, refs: 1 }).encode(), Release);
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -201,7 +202,7 @@ impl<T: Object> Drop for Ref<T> {
         let Some(entry) = held.one_less(self.handle) else {
             return;
         };
-        let ended = arena.strike(me, me, self.handle, entry);
+        let ended = arena.strike(me, self.handle, entry);
         held.give_back(entry);
         drop(held);
         if let Some((cell, word)) = ended {
@@ -227,7 +228,6 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
 pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
-    arena.enrol(me)?;
     Ok(arena.cell_of(to).is_some_and(|cell| arena.enter(me, &cell, to, entry)))
 }
 
@@ -236,8 +236,7 @@ pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
     if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
-        arena.enrol(me)?;
-        if let Some((cell, word)) = arena.strike(me, me, handle, entry) {
+        if let Some((cell, word)) = arena.strike(me, handle, entry) {
             arena.bury(&cell, word);
         }
     }

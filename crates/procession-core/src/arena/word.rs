@@ -1,6 +1,6 @@
 //! The owner word: the one truth about a cell or a run.
 //!
-//! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the tag and the reference count (OBJECT),
+//! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT),
 //! the birth number at the drop (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
 
 use crate::roll::Owner;
@@ -14,6 +14,8 @@ pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
 /// Largest generation; after it comes 0 again.
 pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
+/// The most roll slots that marks can tell apart.
+pub(crate) const MOST_SLOTS: usize = (1 << (DETAIL_BITS - REFS_BITS - 1)) - 1;
 const REFS_BITS: u32 = 21;
 /// The most references an object can have.
 pub(crate) const MAX_REFS: u32 = (1 << REFS_BITS) - 1;
@@ -29,9 +31,9 @@ pub(crate) enum State {
     Transit,
     /// Everybody who has a reference.
     Object {
-        /// Roll slot + 1 of a process in the middle of entering or striking out its reference in its holdings; 0 = nobody.
-        tag: u32,
-        /// References, including the tagged one.
+        /// The process that changed the count last.
+        mark: Mark,
+        /// References; none for the moment in which its end is decided.
         refs: u32,
     },
     /// Given back, but a process forked in the meantime may still look at it.
@@ -45,6 +47,22 @@ pub(crate) enum State {
     Awaited(Receiver),
     /// No state at all: the word was damaged.
     Damaged,
+}
+
+/// Who changed a count last, and in which of its operations: roll slot + 1 and the lowest bit of the operation's number. Zero is nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(u32);
+
+impl Mark {
+    const BITS: u32 = DETAIL_BITS - REFS_BITS;
+
+    pub(super) fn new(slot: usize, sequence: u64) -> Self {
+        Self((slot as u32 + 1) << 1 & ((1 << Self::BITS) - 1) | sequence as u32 & 1)
+    }
+
+    pub(super) fn slot(self) -> Option<usize> {
+        (self.0 as usize >> 1).checked_sub(1)
+    }
 }
 
 /// A process that may not be in the roll yet.
@@ -85,7 +103,7 @@ impl Word {
             (1, Some(owner)) => State::Owned(owner),
             (2, _) => State::Transit,
             (3, _) => State::Object {
-                tag: (detail >> REFS_BITS) as u32,
+                mark: Mark((detail >> REFS_BITS) as u32),
                 refs: detail as u32 & MAX_REFS,
             },
             (4, _) => State::Limbo { upto: detail as u32 },
@@ -104,13 +122,21 @@ impl Word {
             State::Free => (0, 0),
             State::Owned(owner) => (1, u64::from(owner.to_bits())),
             State::Transit => (2, 0),
-            State::Object { tag, refs } => (3, u64::from(tag) << REFS_BITS | u64::from(refs)),
+            State::Object { mark, refs } => (3, u64::from(mark.0) << REFS_BITS | u64::from(refs)),
             State::Limbo { upto } => (4, u64::from(upto)),
             State::Dying(owner) => (5, u64::from(owner.to_bits())),
             State::Awaited(Receiver { pid, start }) => (6, u64::from(pid) << Receiver::START_BITS | u64::from(start)),
             State::Damaged => (7, 0),
         };
         u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
+    }
+
+    /// The mark of an object's word; of other words nobody's.
+    pub(super) fn mark(self) -> Mark {
+        match self.state {
+            State::Object { mark, .. } => mark,
+            _ => Mark::default(),
+        }
     }
 
     /// The same cell in another state.
@@ -181,10 +207,13 @@ mod tests {
             State::Owned(owner()),
             State::Transit,
             State::Object {
-                tag: 65_535,
+                mark: Mark::new(MOST_SLOTS - 1, 1),
                 refs: MAX_REFS,
             },
-            State::Object { tag: 0, refs: 0 },
+            State::Object {
+                mark: Mark::default(),
+                refs: 0,
+            },
             State::Limbo { upto: u32::MAX },
             State::Dying(owner()),
             State::Awaited(Receiver::new(u64::MAX, u64::MAX)),
@@ -195,6 +224,15 @@ mod tests {
                 assert_eq!(Word::decode(word.encode()), word);
             }
         }
+    }
+
+    #[test]
+    fn marks_name_their_slot() {
+        for slot in [0, 1, MOST_SLOTS - 1] {
+            assert_eq!(Mark::new(slot, 7).slot(), Some(slot));
+            assert_ne!(Mark::new(slot, 7), Mark::new(slot, 8));
+        }
+        assert_eq!(Mark::default().slot(), None);
     }
 
     #[test]

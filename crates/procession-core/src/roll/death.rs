@@ -133,13 +133,11 @@ fn bury(table: &Table, owner: Owner, entry: &Entry) {
         }
     }
     // DEATH: from here on the entry names its reaper; if that one dies, whoever meets the entry next starts again.
-    if crate::reclaim::reclaim(owner).is_err() {
-        // Out of memory for the reclaiming itself: it stays dead, and is tried again once this process is dead too.
-        return;
-    }
+    // Whoever waited goes on, however long the reclaiming takes.
     for (_, waiting) in table.in_use() {
         waiting.wake_announced(table);
     }
+    crate::reclaim::reclaim(table.arena(), owner, me);
     table.release(owner, mine);
 }
 

@@ -175,13 +175,23 @@ pub(crate) fn fork_born_between(after: u64, upto: u64) -> bool {
     let Some(table) = table() else { return false };
     after < upto
         && table.in_use().any(|(_, entry)| {
-            if !matches!(entry.life().stage(), Stage::Live | Stage::Starting) {
-                return false;
-            }
+            let stage = entry.life().stage();
             let birth = entry.birth.load(Ordering::Acquire);
             let born = birth >> 1;
-            birth == 0 || birth & 1 == 1 && after < born && born <= upto
+            match stage {
+                Stage::Live | Stage::Starting if birth == 0 => true,
+                // What it was in the middle of is settled first.
+                Stage::Live | Stage::Starting | Stage::Dead => birth & 1 == 1 && after < born && born <= upto,
+                Stage::Free | Stage::Damaged => false,
+            }
         })
+}
+
+/// What this dead process inherited is looked at no more. Said by its reaper.
+pub(crate) fn pins_nothing(dead: Owner) {
+    if let Some(entry) = entry(dead) {
+        entry.birth.fetch_and(!1, Ordering::AcqRel);
+    }
 }
 
 /// Give this process a name, cut to 64 bytes.
@@ -262,6 +272,10 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Table {
+    pub(super) fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
     /// Where announced distances count from.
     pub(super) fn base(&self) -> usize {
         self.entries.as_ptr() as usize
@@ -372,6 +386,7 @@ impl Table {
         let spinning = entry.spinning.swap(0, Ordering::Relaxed);
         self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
         entry.forget_waits();
+        // A dead process without a birth pins nothing; whoever gets the entry next has none, as long as it has not written its own.
         entry.birth.store(0, Ordering::Relaxed);
         entry.since.store(0, Ordering::Relaxed);
         self.hint(owner.slot())

@@ -17,6 +17,38 @@ struct Words {
 std::thread_local! {
     /// All threads of a model run in one.
     static WORDS: RefCell<Words> = RefCell::default();
+    /// How many operations on words are left to threads that are to die.
+    static LIVES: RefCell<HashMap<loom::thread::ThreadId, u32>> = RefCell::default();
+}
+
+/// Run `life` until it is about to touch a word once more than so often. Whether it came to its end.
+pub fn live_for(operations: u32, life: impl FnOnce()) -> bool {
+    let me = loom::thread::current().id();
+    LIVES.with_borrow_mut(|lives| lives.insert(me, operations));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
+    LIVES.with_borrow_mut(|lives| lives.remove(&me));
+    match ended {
+        Ok(()) => true,
+        Err(how) if how.is::<Died>() => false,
+        Err(how) => std::panic::resume_unwind(how),
+    }
+}
+
+struct Died;
+
+fn grow_older() {
+    let me = loom::thread::current().id();
+    let dies = LIVES.with_borrow_mut(|lives| match lives.get_mut(&me) {
+        Some(left) => {
+            let dies = *left == 0;
+            *left = left.saturating_sub(1);
+            dies
+        }
+        None => false,
+    });
+    if dies {
+        std::panic::resume_unwind(Box::new(Died));
+    }
 }
 
 /// Run a model under all schedules that take the processor from a thread that could go on at most so often; `PROCESSION_PREEMPTIONS` says otherwise.
@@ -27,6 +59,7 @@ pub fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.max_branches = 5_000;
     builder.check(move || {
         WORDS.with_borrow_mut(|words| *words = Words::default());
+        LIVES.with_borrow_mut(HashMap::clear);
         model();
     });
 }
@@ -52,6 +85,7 @@ pub fn adopt(memory: *mut u8, bytes: usize) {
 }
 
 fn shared(address: usize) -> Option<Rc<Modelled>> {
+    grow_older();
     WORDS.with_borrow(|words| words.shared.get(&address).cloned())
 }
 

@@ -278,13 +278,100 @@ fn a_reclaimer_killed_in_the_middle() {
     while let Some(point) = points.pop() {
         // A dead process that nobody has reclaimed, then one that dies while reclaiming it.
         let first = run(&hold);
-        let (ended, second) = step(point, &|| reclaim::reclaim(first).unwrap());
+        let (ended, second) = step(point, &|| assert!(!roll::is_alive(first)));
         if let (Ended::After(length), u64::MAX) = (ended, point) {
             points.extend((0..length).step_by(stride(length)));
         }
         assert!(!roll::is_alive(second));
         assert!(!roll::is_alive(first));
         assert_eq!(census(), before, "reclaimer killed at {point}");
+    }
+}
+
+/// Run `operation` in a child, stop it after `steps` instructions for the time of `meanwhile`, then let it go on to its end.
+fn pause(steps: u64, operation: &dyn Fn(), meanwhile: &dyn Fn()) {
+    let followed = in_child(operation, |pid| {
+        let mut status = 0;
+        // SAFETY: the child is ours; `status` outlives the calls.
+        unsafe {
+            libc::waitpid(pid, &raw mut status, 0);
+            for _ in 0..steps {
+                libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0);
+                libc::waitpid(pid, &raw mut status, 0);
+                if libc::WIFEXITED(status) {
+                    return status;
+                }
+            }
+            meanwhile();
+            libc::ptrace(libc::PTRACE_CONT, pid, 0, 0);
+            libc::waitpid(pid, &raw mut status, 0);
+        }
+        status
+    });
+    assert!(libc::WIFEXITED(followed.0) && libc::WEXITSTATUS(followed.0) == 0);
+    assert!(!roll::is_alive(followed.1));
+}
+
+#[test]
+fn nobody_waits_for_a_process_that_is_stopped_while_it_changes_a_count() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    let mut held = Some(object);
+    let operation: &dyn Fn() = &|| drop(Ref::<Counter>::attach(handle).unwrap());
+    let change = || {
+        let mut block = Block::alloc(100).unwrap();
+        block.refer(&[handle, handle]).unwrap();
+        assert!(Block::alloc(64).unwrap().refer(&[handle]).is_ok());
+    };
+    change();
+    operation();
+    let (Ended::After(length), owner) = step(u64::MAX, operation) else {
+        unreachable!()
+    };
+    assert!(!roll::is_alive(owner));
+    let before = census();
+    for point in (0..length).step_by(stride(length)) {
+        pause(point, operation, &change);
+        assert_eq!(census(), before, "stopped at {point} of {length}");
+    }
+    drop(held.take());
+    assert_eq!(census().objects, 0);
+}
+
+#[test]
+fn nobody_waits_for_a_reclaimer_that_is_stopped() {
+    let object = Ref::<Counter>::create().unwrap();
+    let handle = object.handle();
+    let hold = || {
+        let _all = std::mem::ManuallyDrop::new((
+            Block::alloc(100).unwrap(),
+            Block::alloc(100_000).unwrap(),
+            Ref::<Counter>::attach(handle).unwrap(),
+        ));
+    };
+    hold();
+    let before = census();
+    let mut points = vec![u64::MAX];
+    while let Some(point) = points.pop() {
+        let first = run(&hold);
+        let reclaim = || assert!(!roll::is_alive(first));
+        if point == u64::MAX {
+            let (Ended::After(length), second) = step(point, &reclaim) else {
+                unreachable!()
+            };
+            assert!(!roll::is_alive(second));
+            points.extend((0..length).step_by(4 * stride(length)));
+        } else {
+            // Another death is reclaimed meanwhile, limbo swept, and references change.
+            pause(point, &reclaim, &|| {
+                assert!(!roll::is_alive(first));
+                assert!(!roll::is_alive(run(&hold)));
+                drop(Ref::<Counter>::attach(handle).unwrap());
+                reclaim::sweep_limbo().unwrap();
+            });
+        }
+        assert!(!roll::is_alive(first));
+        assert_eq!(census(), before, "reclaimer stopped at {point}");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{census, Counter};
-use crate::arena::reclaiming::{tag_of, State, Word};
 use crate::arena::{link, unlink, Block, Ref};
 use crate::{family, reclaim, roll};
 
@@ -221,38 +220,4 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
     roll::sweep();
     reclaim::sweep_limbo().unwrap();
     assert_eq!((census().objects, census().limbo, census().runs), (0, 0, 0));
-}
-
-#[test]
-fn a_tag_that_is_not_its_process_s_is_waited_for_no_longer_than_it_takes_to_see_that() {
-    let object = Ref::<Counter>::create().unwrap();
-    let handle = object.handle();
-    let mut child = Child::new(|parked| {
-        drop(Ref::<Counter>::create().unwrap());
-        parked.park();
-        true
-    });
-    child.wait_parked();
-    let arena = family().unwrap().arena();
-    let other = roll::members()
-        .into_iter()
-        .find(|member| member.pid == child.pid as u32)
-        .unwrap();
-    let cell = arena.cell_of(handle).unwrap();
-    let damaged = |references| {
-        let word = Word::decode(cell.word.load(SeqCst));
-        let state = State::Object {
-            tag: tag_of(other.owner),
-            refs: references,
-        };
-        cell.word.store(word.with(state).encode(), SeqCst);
-    };
-    damaged(2);
-    assert!(Block::alloc(100).unwrap().refer(&[handle]).is_ok());
-    damaged(1);
-    let before = census();
-    drop(object);
-    assert!(roll::is_alive(other.owner));
-    assert_eq!(census().objects, before.objects - 1);
-    child.finish();
 }

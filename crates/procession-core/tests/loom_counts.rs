@@ -1,0 +1,185 @@
+//! Reference counts, compiled from the engine's own file, under every order of their atomic operations that the memory model allows, with
+//! processes that die before any of them.
+//!
+//! Nobody waits for anybody, and in the end the count is the number of entries.
+
+#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
+#[path = "model/loom_words.rs"]
+mod words;
+
+#[path = "model/counts.rs"]
+mod arena;
+
+mod roll {
+    pub use procession_core::roll::Owner;
+}
+
+mod sys {
+    pub mod atomic {
+        pub use crate::words::{AtomicU32, AtomicU64};
+        pub use loom::sync::atomic::Ordering;
+    }
+}
+
+use arena::Model;
+use loom::sync::Arc;
+use loom::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use words::{check, live_for};
+
+fn process<T: 'static>(model: &Arc<Model>, body: impl FnOnce(&Model) -> T + 'static) -> JoinHandle<T> {
+    let model = model.clone();
+    thread::spawn(move || body(&model))
+}
+
+/// `victim` lives for ever more operations, until it always comes to its end; each time `lives` runs at the same time, and `reaps` after the death.
+fn at_each_step(pinned: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&Model)) {
+    let died = std::sync::Arc::new(AtomicBool::new(true));
+    for steps in 0.. {
+        if !died.swap(false, SeqCst) {
+            return;
+        }
+        let died = died.clone();
+        check(1, move || {
+            let model = Arc::new(Model::new(pinned));
+            let died = died.clone();
+            let mortal = process(&model, move |model| {
+                if !live_for(steps, || victim(model)) {
+                    died.store(true, SeqCst);
+                }
+            });
+            let reaper = process(&model, move |model| {
+                mortal.join().unwrap();
+                reaps(model);
+            });
+            lives(&model);
+            reaper.join().unwrap();
+            model.is_right();
+        });
+    }
+}
+
+#[test]
+fn two_who_change_a_count_lose_none() {
+    check(1, || {
+        let model = Arc::new(Model::new(false));
+        let other = process(&model, |model| {
+            assert!(model.enter(1, 2));
+            model.strike(1, 2);
+        });
+        assert!(model.enter(0, 1));
+        model.strike(0, 1);
+        other.join().unwrap();
+        model.is_right();
+        model.strike(0, 0);
+        model.is_right();
+    });
+}
+
+#[test]
+fn three_who_change_a_count_lose_none() {
+    check(0, || {
+        let model = Arc::new(Model::new(true));
+        let others = [1, 2].map(|slot| process(&model, move |model| model.enter(slot, slot + 1)));
+        model.strike(0, 0);
+        for other in others {
+            assert!(other.join().unwrap());
+        }
+        model.is_right();
+    });
+}
+
+#[test]
+fn a_death_while_entering() {
+    at_each_step(
+        false,
+        |model| model.enter_if_it_can(0, 1),
+        |model| model.enter_if_it_can(1, 2),
+        |model| model.reap(0, 1),
+    );
+}
+
+#[test]
+fn a_death_while_striking_out() {
+    at_each_step(
+        false,
+        |model| {
+            model.enter_if_it_can(0, 1);
+            model.strike(0, 1);
+        },
+        |model| model.enter_if_it_can(1, 2),
+        |model| model.reap(0, 1),
+    );
+}
+
+#[test]
+fn a_death_while_the_last_reference_goes() {
+    for pinned in [false, true] {
+        at_each_step(
+            pinned,
+            |model| model.strike(0, 0),
+            |model| model.enter_if_it_can(1, 2),
+            |model| model.reap(0, 0),
+        );
+    }
+}
+
+#[test]
+fn a_death_while_undoing() {
+    at_each_step(
+        false,
+        |model| model.enter_if_it_can(0, 1),
+        |model| {
+            model.occupy(1);
+            model.enter_if_it_can(1, 2);
+        },
+        |model| model.reap(0, 1),
+    );
+}
+
+#[test]
+fn a_process_that_gets_the_slot_of_a_dead_one() {
+    at_each_step(
+        false,
+        |model| model.enter_if_it_can(0, 1),
+        |model| model.enter_if_it_can(1, 2),
+        |model| {
+            model.reap(0, 1);
+            assert!(model.enter(0, 3));
+        },
+    );
+}
+
+#[test]
+fn a_death_of_the_reaper_too() {
+    for (pinned, dies) in [
+        (false, (|model| model.enter_if_it_can(0, 1)) as fn(&Model)),
+        (true, |model| model.strike(0, 0)),
+        (false, |model| {
+            model.occupy(1);
+            model.enter_if_it_can(0, 1);
+        }),
+    ] {
+        // About as long as either takes.
+        for (steps, more) in (0..12).flat_map(|steps| (0..12).map(move |more| (steps, more))) {
+            check(0, move || {
+                let model = Arc::new(Model::new(pinned));
+                let mortal = process(&model, move |model| {
+                    live_for(steps, || dies(model));
+                    live_for(more, || model.reap(0, usize::from(!pinned)));
+                });
+                let reaper = process(&model, move |model| {
+                    mortal.join().unwrap();
+                    model.reap(0, usize::from(!pinned));
+                });
+                model.enter_if_it_can(1, 2);
+                reaper.join().unwrap();
+                model.is_right();
+            });
+        }
+    }
+}

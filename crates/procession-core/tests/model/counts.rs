@@ -1,0 +1,122 @@
+//! One object, its entries and the operations of three processes, around the engine's own file of them.
+
+#[path = "../../src/arena/change.rs"]
+pub mod change;
+#[path = "../../src/arena/handle.rs"]
+mod handle;
+#[path = "../../src/arena/word.rs"]
+pub mod word;
+
+pub use handle::Handle;
+
+use crate::words::{zeroed, AtomicU64};
+use change::{enter, settle, strike, House, Operation};
+use loom::sync::atomic::Ordering::SeqCst;
+use procession_core::roll::Owner;
+use std::sync::Arc;
+use word::{Mark, State, Word};
+
+/// One object, some processes and entries.
+#[repr(C)]
+struct Memory {
+    operations: [Operation; 3],
+    word: AtomicU64,
+    entries: [AtomicU64; 4],
+}
+
+pub struct Model {
+    memory: Arc<Memory>,
+    pinned: bool,
+}
+
+pub fn handle() -> Handle {
+    Handle::new(0, 5)
+}
+
+impl House for Model {
+    type Cell = ();
+
+    fn operation(&self, slot: usize) -> Option<&Operation> {
+        self.memory.operations.get(slot)
+    }
+
+    fn cell(&self, handle: Handle) -> Option<()> {
+        (handle == self::handle()).then_some(())
+    }
+
+    fn word<'a>(&'a self, (): &'a ()) -> &'a AtomicU64 {
+        &self.memory.word
+    }
+
+    fn entry(&self, at: u64) -> Option<&AtomicU64> {
+        self.memory.entries.get(at as usize / 8)
+    }
+
+    fn is_object(&self, (): &()) -> bool {
+        true
+    }
+
+    fn end_of(&self, (): &()) -> State {
+        if self.pinned {
+            State::Limbo { upto: 1 }
+        } else {
+            State::Dying(Owner::from_bits(1 << 15).expect("a generation"))
+        }
+    }
+}
+
+impl Model {
+    /// An object with one reference, which entry 0 says; when its last one goes it may come back to life if it is `pinned`.
+    pub fn new(pinned: bool) -> Self {
+        let memory: Arc<Memory> = zeroed();
+        memory.entries[0].store(handle().to_bits(), SeqCst);
+        let state = State::Object {
+            mark: Mark::default(),
+            refs: 1,
+        };
+        memory.word.store(Word { generation: 5, state }.encode(), SeqCst);
+        Self { memory, pinned }
+    }
+
+    fn place(&self, entry: usize) -> (u64, &AtomicU64) {
+        (entry as u64 * 8, &self.memory.entries[entry])
+    }
+
+    pub fn enter(&self, slot: usize, entry: usize) -> bool {
+        enter(self, slot, &(), handle(), self.place(entry)).is_ok()
+    }
+
+    pub fn enter_if_it_can(&self, slot: usize, entry: usize) {
+        self.enter(slot, entry);
+    }
+
+    pub fn strike(&self, slot: usize, entry: usize) {
+        strike(self, slot, handle(), self.place(entry));
+    }
+
+    /// Another object's handle comes to be in an entry, or does not.
+    pub fn occupy(&self, entry: usize) {
+        let _ = self.memory.entries[entry].compare_exchange(0, 7, SeqCst, SeqCst);
+    }
+
+    /// What the reaper of the process in a slot does with its entry.
+    pub fn reap(&self, slot: usize, entry: usize) {
+        settle(self, slot);
+        if self.memory.entries[entry].load(SeqCst) == handle().to_bits() {
+            self.strike(slot, entry);
+        }
+    }
+
+    /// Count and entries agree, and nothing is under way.
+    pub fn is_right(&self) {
+        let held = |entry: &&AtomicU64| entry.load(SeqCst) == handle().to_bits();
+        let entries = self.memory.entries.iter().filter(held).count() as u32;
+        match Word::decode(self.memory.word.load(SeqCst)).state {
+            State::Object { refs, .. } => {
+                assert!(refs == entries && refs > 0, "{refs} references, {entries} entries");
+            }
+            State::Limbo { .. } | State::Dying(_) => assert_eq!(entries, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+}
