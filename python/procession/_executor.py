@@ -96,7 +96,7 @@ class _Engine:
         if self.pool._pid == os.getpid():
             self.stream.close()
             for work in list(self.maps):
-                work.job.seal()
+                work.end()
             self.pool.close()
 
     def cancel_pending(self) -> None:
@@ -302,10 +302,16 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         size = 0 if plain else chunksize
         work = Work(job)
         engine.maps.add(work)
+        if buffersize is None:
+            job.bound(self._max_workers, None)
         while job.feed(source, size, buffersize or _FEED):
             while self._started < min(job.progress()[0], self._max_workers):
                 self._grow(self._max_workers)
             if buffersize is not None:
+                break
+            if job.is_full():
+                # All items are taken now, but no more of them travel than keep the workers busy.
+                work.feed_later(list(source), size, self._max_workers)
                 break
         if errors:
             raise errors.pop()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ._executor_errors import recognisable
+from ._pool_feed import feed_all
 from ._pool_results import Asynchronous
 
 __all__: list[str] = []
@@ -40,6 +42,20 @@ class Work:
 
     def __init__(self, job: Any) -> None:
         self.job = job
+        self._feeder: threading.Thread | None = None
+
+    def feed_later(self, items: list[Any], size: int, workers: int) -> None:
+        """Have a thread put the rest of the items in line."""
+        job = self.job
+        args = (iter(items), job, lambda it, limit: job.feed(it, size, limit), range(workers))
+        feeder = threading.Thread(target=feed_all, args=args, name="ExecutorFeeder", daemon=True)
+        feeder.start()
+        self._feeder = feeder
+
+    def end(self) -> None:
+        """Have no more items taken. What was taken is done."""
+        if self._feeder is None:
+            self.job.seal()
 
 
 def noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:

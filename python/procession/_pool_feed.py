@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
     from typing import Any
 
 __all__: list[str] = []
@@ -35,11 +35,11 @@ class Numbered:
         return numbered(iter(self._items), self._starred)
 
 
-def feed_all(iterator: Any, feed: Callable[[Any, int], bool]) -> None:
-    """Put what `iterator` yields in line."""
+def feed_all(iterator: Any, job: Any, feed: Callable[[Any, int], bool], workers: Sized) -> None:
+    """Put what `iterator` yields in line, no more at a time than keeps the `workers` busy."""
     try:
         # A few at a time: in between, the interpreter lets other threads have their turn.
-        while feed(iterator, _BATCH):
+        while (room := job.room(len(workers) or 1)) and feed(iterator, min(room, _BATCH)):
             pass
     except BaseException:
         pass  # an exit or an interrupt: the job says so to whoever takes its results

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+#: How far a job's `_ahead` grows when the workers run out of tasks.
+_MOST = 4096
+
 
 class ThreadCore:
     """Tasks in a queue, jobs in this process's memory."""
@@ -116,6 +119,8 @@ class ThreadJob:
         #: How many items each task has.
         self._sizes: list[int] = []
         self._submitted = self._finished = self._taken = 0
+        #: Tasks that may be unfinished, beyond one for each worker; None: any number.
+        self._ahead: int | None = None
         self._first_failure: _Outcome | None = None
         #: Whether it is one task, whose value is the job's.
         self._single = False
@@ -203,6 +208,8 @@ class ThreadJob:
 
     def stop(self, error: Callable[[], BaseException]) -> None:
         """Nothing more comes of this. The lock is held."""
+        if not self._sealed:
+            self._submitted += 1  # for all that was not submitted yet
         self._sealed = True
         for number in range(self._submitted):
             if number not in self._done:
@@ -214,6 +221,26 @@ class ThreadJob:
         with self._changed:
             self.announced = True
             self._look()
+
+    def bound(self, workers: int, ahead: int | None) -> None:
+        """Let no more be in line than keeps the workers busy."""
+        self._ahead = ahead
+
+    def room(self, workers: int) -> int:
+        """How many tasks may be submitted now; waits for one. 0: no more will be taken."""
+        with self._changed:
+            if self._ahead is None:
+                return 0 if self._sealed else 1 << 30
+
+            def unfinished() -> int:
+                return self._submitted - self._finished
+
+            if unfinished() >= workers + self._ahead:
+                most = workers + self._ahead // 2
+                self._changed.wait_for(lambda: self._sealed or unfinished() <= most)
+                if unfinished() < workers + self._ahead // 4:
+                    self._ahead = max(self._ahead, min(2 * self._ahead, _MOST))
+            return 0 if self._sealed else workers + self._ahead - unfinished()
 
     def feed(self, iterator: Iterator[Any], chunksize: int, limit: int) -> bool:
         func = self._func

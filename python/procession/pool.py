@@ -46,6 +46,8 @@ __all__ = ["Pool", "ThreadPool"]
 
 #: Tasks that a call puts in line itself; the rest is left to a thread.
 _AT_ONCE = 4096
+#: Items of an `imap` that may at first be taken from a generator and not be done, beyond one for each worker.
+_AHEAD = 4
 
 
 def mapstar(args: Any) -> list[Any]:
@@ -263,7 +265,8 @@ class Pool:
         """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there.
 
         With `buffersize`, items are taken from `iterable` only as results are taken, and at most so many are on their way: it may be
-        endless. None: all are put in line as fast as they come.
+        endless. None: a thread takes them as the workers get on, whether or not results are taken, no more at a time than keeps the
+        workers busy, and no more than some megabytes.
         """
         refusal = "Chunksize must be 1+, not {0:n}"
         return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal, progress)
@@ -316,6 +319,7 @@ class Pool:
         else:
             # A list yields its items at once; what a generator does may take its time, and may want its results first.
             at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
+            job.bound(len(self._pool) or self._processes, at_once or _AHEAD)
             self._feed(iterable, job, lambda it, limit: job.feed(it, size, limit), at_once)
         return results
 
@@ -350,6 +354,7 @@ class Pool:
         else:
             size = max(chunksize, 1)
             feed = lambda iterator, limit: job.feed(iterator, size, limit)  # noqa: E731
+        job.bound(len(self._pool) or self._processes, None)
         self._feed(iterable, job, feed, _AT_ONCE)
         return result
 
@@ -361,7 +366,7 @@ class Pool:
         if iterator is None:
             return
         if not at_once or feed(iterator, at_once):
-            args = (iterator, feed)
+            args = (iterator, job, feed, self._pool)
             threading.Thread(target=feed_all, args=args, name="PoolFeeder", daemon=True).start()
 
     def _announce_result(self, result: ApplyResult, job: Any) -> None:
@@ -501,4 +506,5 @@ class ThreadPool(Pool):
         iterator = iterator_of(iterable, job)
         if iterator is None:
             return
-        self._core.feed_later(lambda: feed_all(iterator, feed))
+        workers = self._pool
+        self._core.feed_later(lambda: feed_all(iterator, job, feed, workers))

@@ -3,7 +3,13 @@
 //! ```text
 //! class PoolJob:
 //!     key: int
-//!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...   # up to `limit` tasks; False: that was all. 0: items, not tuples
+//!     def bound(self, workers: int, ahead: int | None) -> None: ...
+//!         # before it is fed: no more than keeps so many workers busy is to be in line, in bytes, and in tasks unless `ahead` is None:
+//!         # so many at first, and more where that proves too few
+//!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...
+//!         # up to `limit` tasks, or to the bound in bytes; False: that was all. 0: items, not tuples
+//!     def is_full(self) -> bool: ...                  # as many bytes are in line as its bound allows
+//!     def room(self, workers: int) -> int: ...        # wait until it may be fed: how many tasks; 0: it takes no more
 //!     def feed_map(self, iterator, length: int, workers: int, limit: int) -> bool: ...    # the same, in chunks that suit the workers
 //!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
 //!     def seal(self) -> None: ...                     # there are no more tasks
@@ -27,13 +33,13 @@ use crate::pool::{catchable, helper, lock};
 use crate::pool_outcome::Outcome;
 use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
-use procession_core::pool::{Cutter, Death, Function, Item, Job, Loss};
+use procession_core::pool::{Cutter, Death, Feed, Function, Intake, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,6 +70,12 @@ pub struct PoolJob {
     cursor: AtomicU64,
     /// How many items each task has, if somebody wants to know.
     sizes: Mutex<Option<Vec<u32>>>,
+    /// For how many workers it is fed; 0: no bound.
+    workers: AtomicU64,
+    /// How far it is fed ahead of them; taken out while somebody waits for room.
+    feed: Mutex<Option<Feed>>,
+    /// Whether all its tasks were submitted, or are known to fail.
+    is_whole: AtomicBool,
     /// What `feed_map` has come to.
     cutter: Mutex<Option<Cutter>>,
     stopped: Arc<Mutex<Option<Py<PyAny>>>>,
@@ -109,22 +121,55 @@ impl PoolJob {
         more
     }
 
+    fn bound(&self, workers: u64, ahead: Option<u64>) {
+        self.workers.store(workers, Relaxed);
+        *lock(&self.feed) = Some(Feed::new(ahead));
+    }
+
+    fn room(&self, py: Python<'_>, workers: u64) -> PyResult<u64> {
+        self.workers.store(workers, Relaxed);
+        let mut feed = lock(&self.feed).take().unwrap_or(Feed::new(None));
+        let room = loop {
+            if let Some(room) = feed.ready(&self.job, workers) {
+                break Ok(room);
+            }
+            if let Err(error) = wait(py, || feed.wait(&self.job, workers, deadline(None))) {
+                break Err(error);
+            }
+        };
+        *lock(&self.feed) = Some(feed);
+        room
+    }
+
+    fn is_full(&self) -> bool {
+        self.job.intake(Some(self.workers.load(Relaxed))) == Intake::Full
+    }
+
     pub fn seal(&self) {
         self.job.seal();
     }
 
     fn cancel(&self) -> u64 {
+        let grows = self.job.intake(None) != Intake::Over && !self.is_whole.load(Relaxed);
         let withdrawn = self.job.cancel();
-        withdrawn.pending + withdrawn.running
+        withdrawn.pending + withdrawn.running + u64::from(grows)
     }
 
-    fn cancel_pending(&self) {
+    fn cancel_pending(&self, py: Python<'_>) -> PyResult<()> {
+        let is_fed = self.workers.load(Relaxed) > 0 && self.job.intake(None) != Intake::Over;
         self.job.cancel_pending();
+        if is_fed {
+            // What was not submitted yet never will be.
+            let (submitted, _) = self.job.progress();
+            self.refuse_rest(helper(py, "_cancelled")?.call1((&self.func, submitted))?);
+        }
+        Ok(())
     }
 
     #[pyo3(name = "refuse")]
     pub fn refuse_rest(&self, error: Bound<'_, PyAny>) {
         self.refuse(error);
+        self.is_whole.store(true, Relaxed);
         self.job.seal();
     }
 
@@ -191,7 +236,10 @@ impl PoolJob {
         };
         match found {
             None => Ok(None),
-            Some(None) => Err(PyStopIteration::new_err(())),
+            Some(None) => match self.stop_of_rest(py)? {
+                Some(error) => Ok(Some((false, error))),
+                None => Err(PyStopIteration::new_err(())),
+            },
             Some(Some((number, item))) => self.open(py, number, item).map(Some),
         }
     }
@@ -214,6 +262,9 @@ impl PoolJob {
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
             sizes: Mutex::default(),
+            workers: AtomicU64::new(0),
+            feed: Mutex::default(),
+            is_whole: AtomicBool::new(shape == Shape::Call),
             cutter: Mutex::default(),
             stopped,
         }
@@ -241,11 +292,15 @@ impl PoolJob {
     ) -> PyResult<bool> {
         let mut iterator = iterator.clone();
         for _ in 0..limit {
-            if self.job.is_sealed() {
-                return Ok(false);
+            let workers = Some(self.workers.load(Relaxed)).filter(|&workers| workers > 0);
+            match self.job.intake(workers) {
+                Intake::Open => {}
+                Intake::Full => return Ok(true),
+                Intake::Over => return Ok(false),
             }
             let size = size();
             let Some(task) = next_task(&mut iterator, size)? else {
+                self.is_whole.store(true, Relaxed);
                 self.job.seal();
                 return Ok(false);
             };
@@ -289,7 +344,23 @@ impl PoolJob {
             }
             list.call_method1("extend", (value,))?;
         }
+        if let Some(error) = self.stop_of_rest(py)? {
+            return Ok((false, error));
+        }
+        if !self.is_whole.load(Relaxed) {
+            let cancelled = helper(py, "_cancelled")?.call1((&self.func, submitted))?;
+            return Ok((false, cancelled));
+        }
         Ok((true, list.into_any()))
+    }
+
+    /// Why tasks that had not been submitted never will be: the pool was terminated. Said once.
+    fn stop_of_rest<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let stopped = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
+        match stopped {
+            Some(error) if !self.is_whole.swap(true, Relaxed) => error.bind(py).call0().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// What became of a task that has ended.

@@ -1,6 +1,7 @@
 //! The parent's book of jobs: their items, what became of them, who waits for how many.
 
 use super::job::{Entry, Loss, State as JobState, Terms};
+use super::room::Feeder;
 use super::table::Table;
 use crate::pool::crew::Hand;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -25,6 +26,8 @@ pub(super) struct Book {
     pub completed: VecDeque<u32>,
     /// For each waiter how many more tasks must finish before it can have what it wants.
     pub waiters: Vec<u64>,
+    /// Whoever waits for room in a job.
+    pub feeders: Vec<Feeder>,
     /// Unfinished tasks that may only run for so long.
     pub timed: BTreeMap<Duration, u64>,
     /// When somebody will next look which of them are overdue.
@@ -46,6 +49,7 @@ impl Book {
             closing: false,
             completed: VecDeque::new(),
             waiters: Vec::new(),
+            feeders: Vec::new(),
             timed: BTreeMap::new(),
             next_look: None,
             scratch: Vec::new(),
@@ -76,13 +80,17 @@ impl Book {
         let job = self.job(key);
         let number = job.submitted();
         let timeout = job.terms.timeout;
-        job.items.push_back(Entry::Waiting(0));
+        job.items.push_back(Entry::Waiting { slot: 0, bytes: 0 });
         self.unfinished += 1;
         if let Some(timeout) = timeout {
             *self.timed.entry(timeout).or_default() += 1;
         }
         match entry {
-            Entry::Waiting(_) => *self.job(key).items.back_mut().expect("pushed above") = entry,
+            Entry::Waiting { bytes, .. } => {
+                let job = self.job(key);
+                job.bytes += u64::from(bytes);
+                *job.items.back_mut().expect("pushed above") = entry;
+            }
             outcome => drop(self.settle(key, number, outcome)),
         }
         number
@@ -91,7 +99,7 @@ impl Book {
     /// Whether a job's item waits for the task in the slot `index`.
     pub fn waits_for(&mut self, key: u32, number: u64, index: u32) -> bool {
         let job = self.jobs[key as usize].as_mut();
-        matches!(job.and_then(|job| job.entry(number)), Some(&mut Entry::Waiting(slot)) if slot == index)
+        matches!(job.and_then(|job| job.entry(number)), Some(&mut Entry::Waiting { slot, .. }) if slot == index)
     }
 
     /// An item is no longer waiting. `false`: it was not anyway, or its job was stopped, dropped and forgotten while the item still ran.
@@ -100,7 +108,10 @@ impl Book {
             return false;
         };
         let abandoned = job.abandoned;
-        let Some(entry @ Entry::Waiting(_)) = job.entry(number) else {
+        let Some(entry) = job.entry(number) else {
+            return false;
+        };
+        let Entry::Waiting { bytes, .. } = *entry else {
             return false;
         };
         let failed = !matches!(outcome, Entry::Ready { raised: false, .. });
@@ -110,6 +121,7 @@ impl Book {
         );
         *entry = if abandoned { Entry::Taken } else { outcome };
         job.finished += 1;
+        job.bytes -= u64::from(bytes);
         if failed && job.failed.is_none() {
             job.failed = Some(number);
         }

@@ -44,8 +44,9 @@ impl Inner {
         let terms = book.job(key).terms;
         let spare = (terms.retries > 0).then(|| arguments.duplicate()).transpose()?;
         let item = book.job(key).submitted();
-        let index = self.put_in_line(book, (key, item, function), arguments)?;
-        book.add(key, Entry::Waiting(index));
+        let bytes = u32::try_from(arguments.size()).unwrap_or(u32::MAX);
+        let slot = self.put_in_line(book, (key, item, function), arguments)?;
+        book.add(key, Entry::Waiting { slot, bytes });
         if let Some(message) = spare {
             let left = terms.retries;
             book.job(key).spares.insert(item, Spare { message, left });
@@ -132,7 +133,7 @@ impl Inner {
         let numbers = item.map_or(job.base..job.submitted(), |item| item..item + 1);
         let mut withdrawn = Withdrawn::default();
         for number in numbers {
-            let Some(&mut Entry::Waiting(index)) = book.job(key).entry(number) else {
+            let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(number) else {
                 continue;
             };
             match self.stop_task(&mut book, index) {
@@ -156,7 +157,7 @@ impl Inner {
     /// Whether a worker is at a task.
     pub fn is_running(&self, key: u32, item: u64) -> bool {
         let mut book = self.lock();
-        let Some(&mut Entry::Waiting(index)) = book.job(key).entry(item) else {
+        let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(item) else {
             return false;
         };
         let state = self.view.slot(index).ok().and_then(super::shared::Slot::load);
@@ -170,7 +171,7 @@ impl Inner {
         let job = book.job(key);
         let mut withdrawn = Vec::new();
         for number in job.base..job.submitted() {
-            let Some(&mut Entry::Waiting(index)) = book.job(key).entry(number) else {
+            let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(number) else {
                 continue;
             };
             if self.withdraw_task(&mut book, index) {
@@ -232,6 +233,7 @@ impl Inner {
         if book.waiters.len() > mine {
             self.view.shared.done.notify(u32::MAX);
         }
+        self.tell_feeders(book);
     }
 
     /// Take note of what workers finished, as `mine` of the waiters.
@@ -289,7 +291,7 @@ impl Inner {
         let Some(entry) = job.entry(number) else {
             return Ok(None);
         };
-        if matches!(entry, Entry::Waiting(_)) {
+        if matches!(entry, Entry::Waiting { .. }) {
             return Ok(None);
         }
         let entry = std::mem::replace(entry, Entry::Taken);
@@ -308,7 +310,7 @@ impl Inner {
                 })
             }
             Entry::Lost(loss) => Some(Item::Lost(loss)),
-            Entry::Taken | Entry::Waiting(_) => None,
+            Entry::Taken | Entry::Waiting { .. } => None,
         })
     }
 

@@ -328,7 +328,7 @@ impl Inner {
         let Some(job) = &mut book.jobs[key as usize] else {
             return false;
         };
-        if !matches!(job.entry(item), Some(Entry::Waiting(_))) {
+        if !matches!(job.entry(item), Some(Entry::Waiting { .. })) {
             return false;
         }
         let Some(spare) = job.spares.get_mut(&item) else {
@@ -343,8 +343,8 @@ impl Inner {
         let Some(Ok(index)) = message.map(|message| self.put_in_line(book, (key, item, function), message)) else {
             return false;
         };
-        if let Some(entry) = book.job(key).entry(item) {
-            *entry = Entry::Waiting(index);
+        if let Some(Entry::Waiting { slot, .. }) = book.job(key).entry(item) {
+            *slot = index;
         }
         self.view.rouse();
         true

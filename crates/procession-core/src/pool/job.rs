@@ -3,6 +3,7 @@
 use super::collect::Withdrawn;
 use super::crew::Death;
 use super::parent::{Function, Inner};
+use super::room::Intake;
 use crate::channel::{Incoming, Message};
 use crate::{Deadline, Result, WaitError};
 use std::collections::{HashMap, VecDeque};
@@ -55,8 +56,11 @@ pub(super) enum Want {
 }
 
 pub(super) enum Entry {
-    /// The task is in this slot.
-    Waiting(u32),
+    /// The task is in this slot, and was submitted with so many bytes of arguments.
+    Waiting {
+        slot: u32,
+        bytes: u32,
+    },
     Ready {
         slot: u32,
         raised: bool,
@@ -74,6 +78,8 @@ pub(super) struct State {
     pub base: u64,
     /// Items that are no longer waiting.
     pub finished: u64,
+    /// Bytes of arguments of the items that are waiting.
+    pub bytes: u64,
     /// The first that failed or was lost, by time.
     pub failed: Option<u64>,
     /// Finished and not taken, by time; kept only for jobs taken in that order.
@@ -102,6 +108,7 @@ impl State {
             items: VecDeque::new(),
             base: 0,
             finished: 0,
+            bytes: 0,
             failed: None,
             order: terms.by_time.then(VecDeque::new),
             sealed: false,
@@ -132,7 +139,7 @@ impl State {
             Want::All => (self.submitted() - self.finished).max(1),
             Want::Item(item) if item < self.base => 0,
             Want::Item(item) => match self.entry(item) {
-                Some(Entry::Waiting(_)) | None => 1,
+                Some(Entry::Waiting { .. }) | None => 1,
                 Some(_) => 0,
             },
             Want::Any => u64::from(self.order.as_ref().is_some_and(VecDeque::is_empty)),
@@ -197,9 +204,9 @@ impl Job {
         self.pool.is_running(self.key, number)
     }
 
-    /// Whether no more tasks will come: it was sealed, or the pool was terminated.
-    pub fn is_sealed(&self) -> bool {
-        self.pool.with_job(self.key, |job| job.sealed)
+    /// Whether to submit another task, for a pool of so many workers. `None`: however many bytes the unfinished ones have.
+    pub fn intake(&self, workers: Option<u64>) -> Intake {
+        self.pool.with_job(self.key, |job| job.intake(workers))
     }
 
     /// How many tasks were submitted, and how many of them are finished.
@@ -211,7 +218,7 @@ impl Job {
     pub fn weigh_finished(&self, weight: impl Fn(u64) -> u64) -> u64 {
         self.pool.with_job(self.key, |job| {
             let later = job.items.iter().zip(job.base..);
-            let finished = later.filter(|(entry, _)| !matches!(entry, Entry::Waiting(_)));
+            let finished = later.filter(|(entry, _)| !matches!(entry, Entry::Waiting { .. }));
             (0..job.base)
                 .chain(finished.map(|(_, number)| number))
                 .map(weight)

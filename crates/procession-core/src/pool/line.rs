@@ -123,10 +123,14 @@ impl View {
                 Err(now) => seen = now,
             }
         };
-        // SYNC: the push above and this load are SeqCst, as are the waiter's store of wake_at and load of the stack: one sees the other.
+        // SYNC: the push above and these loads are SeqCst, as are a waiter's store of its number and load of the stack: one sees the other.
         let wanted = self.shared.wake_at.load(SeqCst);
         if wanted != 0 && count >= wanted {
             self.shared.done.notify(u32::MAX);
+        }
+        let wanted = self.shared.room.0.at.load(SeqCst);
+        if wanted != 0 && count >= wanted {
+            self.shared.room.0.count.notify(u32::MAX);
         }
         Ok(())
     }

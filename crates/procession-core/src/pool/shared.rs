@@ -170,6 +170,18 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Line<T>(pub T);
 
+/// Where those wait who have more to submit than shall be in line.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// The number of finished tasks from which on they want to be woken; 0 = nobody waits.
+    pub at: AtomicU32,
+    pub count: EventCount,
+}
+
+// Slots do not share cache lines.
+const _: () = assert!(std::mem::offset_of!(Shared, first) % 64 == 0 && size_of::<Slot>() == 128);
+
 /// The pool object.
 #[repr(C)]
 pub struct Shared {
@@ -177,6 +189,7 @@ pub struct Shared {
     pub(super) head: Line<AtomicU64>,
     /// The stack of finished tasks: `how many (32) | top slot (32)`.
     pub(super) finished: Line<AtomicU64>,
+    pub(super) room: Line<Room>,
     /// The number of finished tasks from which on somebody in the parent wants to be woken; 0 = nobody.
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping; while there is one, submitting wakes nobody else.

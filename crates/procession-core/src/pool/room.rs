@@ -1,0 +1,231 @@
+//! How far submitting may run ahead of the workers.
+//!
+//! As far as keeps them busy: a job's unfinished tasks are bounded in number and in bytes of arguments. The number starts small and grows
+//! when a feeder finds on waking that the workers had all but run out; so slow tasks, or quick feeders, leave little in line.
+
+use super::parent::Inner;
+use super::Job;
+use crate::sync::wait::Purpose;
+use crate::{Deadline, WaitError};
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Bytes of arguments of a job's unfinished tasks from which on no more are submitted, unless workers would be idle.
+const BYTES: u64 = 4 << 20;
+/// How far the number of unfinished tasks, beyond one for each worker, grows.
+const MOST: u64 = 4096;
+
+/// What somebody who waits for room wants to be so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Room {
+    /// At most so many tasks are unfinished,
+    tasks: u64,
+    /// and their arguments have at most so many bytes,
+    bytes: u64,
+    /// unless fewer than so many are.
+    least: u64,
+}
+
+impl Room {
+    /// How many tasks must finish, at least, before it is so.
+    fn missing(self, job: &super::job::State) -> u64 {
+        let tasks = job.submitted() - job.finished;
+        if job.sealed || tasks < self.least {
+            return 0;
+        }
+        let over = tasks.saturating_sub(self.tasks);
+        if job.bytes <= self.bytes {
+            return over;
+        }
+        // As if all had the same size; but no later than when there are fewer than the least.
+        let of_bytes = tasks - (u128::from(tasks) * u128::from(self.bytes) / u128::from(job.bytes)) as u64;
+        over.max(of_bytes).min(tasks - self.least + 1).max(1)
+    }
+}
+
+/// Whether a job takes another task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intake {
+    /// Yes.
+    Open,
+    /// Not now: its unfinished tasks have too many bytes of arguments.
+    Full,
+    /// It was sealed, or the pool was terminated.
+    Over,
+}
+
+impl super::job::State {
+    fn is_full(&self, workers: u64) -> bool {
+        self.bytes >= BYTES && self.submitted() - self.finished >= least(workers)
+    }
+
+    /// With so many workers; `None`: whatever the size.
+    pub fn intake(&self, workers: Option<u64>) -> Intake {
+        if self.sealed {
+            Intake::Over
+        } else if workers.is_some_and(|workers| self.is_full(workers)) {
+            Intake::Full
+        } else {
+            Intake::Open
+        }
+    }
+}
+
+/// Somebody who waits for room in a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Feeder {
+    job: u32,
+    room: Room,
+}
+
+/// Says how much of a job may be submitted when.
+#[derive(Debug)]
+pub struct Feed {
+    /// Unfinished tasks beyond one for each worker; `None`: their number has no bound, only their bytes.
+    ahead: Option<u64>,
+}
+
+impl Feed {
+    /// With so many unfinished tasks at first, beyond one for each worker; `None`: any number.
+    pub fn new(ahead: Option<u64>) -> Self {
+        Self { ahead }
+    }
+
+    /// How many more tasks of `job` may be submitted now, with so many workers; `None`: wait. 0: no more will be taken.
+    pub fn ready(&self, job: &Job, workers: u64) -> Option<u64> {
+        job.pool.with_job(job.key, |job| {
+            if job.sealed {
+                return Some(0);
+            }
+            let tasks = job.submitted() - job.finished;
+            let most = self.ahead.map_or(u64::MAX, |ahead| workers + ahead);
+            (tasks < most && !job.is_full(workers)).then(|| most - tasks)
+        })
+    }
+
+    /// Wait until the workers have done about half of what was submitted. [`ready`](Self::ready) says what to do then.
+    pub fn wait(&mut self, job: &Job, workers: u64, deadline: Deadline) -> Result<(), WaitError> {
+        let room = Room {
+            tasks: self.ahead.map_or(u64::MAX, |ahead| workers + ahead / 2),
+            bytes: BYTES / 2,
+            least: least(workers),
+        };
+        let left = job.pool.wait_for_room(Feeder { job: job.key, room }, deadline)?;
+        if let Some(ahead) = &mut self.ahead {
+            if left < workers + *ahead / 4 {
+                *ahead = (*ahead).max((*ahead * 2).min(MOST));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many unfinished tasks are always allowed: one that each worker is at, and the next.
+fn least(workers: u64) -> u64 {
+    2 * workers.max(1)
+}
+
+impl Inner {
+    /// How many tasks of the job are unfinished once there is room.
+    fn wait_for_room(&self, feeder: Feeder, deadline: Deadline) -> Result<u64, WaitError> {
+        self.only_here()?;
+        let look = || {
+            let mut book = self.lock();
+            self.collect(&mut book, 0);
+            let job = book.job(feeder.job);
+            (feeder.room.missing(job) == 0).then(|| job.submitted() - job.finished)
+        };
+        {
+            let mut book = self.lock();
+            book.feeders.push(feeder);
+            self.tell_feeders(&book);
+        }
+        let result = self
+            .view
+            .shared
+            .room
+            .0
+            .count
+            .sleep_for(Purpose::default(), deadline, look);
+        let mut book = self.lock();
+        if let Some(at) = book.feeders.iter().position(|one| *one == feeder) {
+            book.feeders.swap_remove(at);
+        }
+        self.tell_feeders(&book);
+        result
+    }
+
+    /// Wake feeders that have room, and say when a worker is to wake the others.
+    ///
+    /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `View::push_finished`.
+    pub fn tell_feeders(&self, book: &super::book::Book) {
+        let missing = |feeder: &Feeder| match &book.jobs[feeder.job as usize] {
+            Some(job) => feeder.room.missing(job),
+            None => 0,
+        };
+        let (mut least, mut ready) = (u64::MAX, false);
+        for missing in book.feeders.iter().map(missing) {
+            ready |= missing == 0;
+            least = least.min(missing.max(1));
+        }
+        let wanted = if book.feeders.is_empty() { 0 } else { least };
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let at = &self.view.shared.room.0.at;
+        if at.load(SeqCst) != wanted {
+            at.store(wanted, SeqCst);
+        }
+        if ready {
+            self.view.shared.room.0.count.notify(u32::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::job::{State, Terms};
+
+    /// A job of so many unfinished tasks, each with so many bytes.
+    fn job(tasks: u64, bytes: u64) -> State {
+        let mut job = State::new(0, Terms::default());
+        job.base = tasks + 7;
+        job.finished = 7;
+        job.bytes = tasks * bytes;
+        job
+    }
+
+    #[test]
+    fn room_is_missing_as_long_as_the_workers_have_enough() {
+        let room = Room {
+            tasks: 10,
+            bytes: 1000,
+            least: 4,
+        };
+        assert_eq!(room.missing(&job(10, 1)), 0);
+        assert_eq!(room.missing(&job(15, 1)), 5, "too many");
+        assert_eq!(room.missing(&job(10, 200)), 5, "too large");
+        assert_eq!(
+            room.missing(&job(5, 1_000_000)),
+            2,
+            "but never so that workers are idle"
+        );
+        assert_eq!(room.missing(&job(3, 1_000_000)), 0);
+        let sealed = State {
+            sealed: true,
+            ..job(1000, 1000)
+        };
+        assert_eq!(room.missing(&sealed), 0, "who waits is told");
+    }
+
+    #[test]
+    fn a_job_is_full_by_its_bytes() {
+        let large = BYTES / 4;
+        assert_eq!(job(3, large).intake(Some(1)), Intake::Open);
+        assert_eq!(job(4, large).intake(Some(1)), Intake::Full);
+        assert_eq!(job(4, large).intake(None), Intake::Open, "without a bound");
+        assert_eq!(
+            job(4, large).intake(Some(3)),
+            Intake::Open,
+            "each worker has one, and the next"
+        );
+    }
+}
