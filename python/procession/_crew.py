@@ -74,7 +74,7 @@ class Crew:
         #: Workers in a row that ended before they were ready, those of them that did so on their own, and the last: exit code and error.
         self._failures = self._faults = 0
         self._last_failure: tuple[int, BaseException | None] = (0, None)
-        self._lock = threading.RLock()
+        self._lock = util.free_in_child(threading.RLock())
         self._thread: threading.Thread | None = None
 
     def repopulate(self) -> None:

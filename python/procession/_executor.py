@@ -16,6 +16,7 @@ from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import pool as _pool_face
+from . import util
 from ._executor_errors import BrokenPool, TaskCancelled, WorkerDied, recognisable, terminated
 from ._executor_map import Results, Work, flattened, noting, reported, values
 from ._pool_options import Options
@@ -196,7 +197,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         self._mp_context = _context(mp_context, "spawn" if max_tasks_per_child else None)
         self._arguments = (initializer, initargs, max_tasks_per_child)
         self._engine: _Engine | None = None
-        self._lock = threading.RLock()
+        self._lock = util.free_in_child(threading.RLock())
         self._closed = False
 
     def _start(self) -> _Engine:

@@ -73,7 +73,8 @@ class Link:
     """
 
     _all: weakref.WeakValueDictionary[Any, Link] = weakref.WeakValueDictionary()
-    _mutex = threading.Lock()
+    # Of the kind that a signal handler may take in the thread that holds it.
+    _mutex = threading.RLock()
 
     def __init__(self, address: Any, authkey: bytes, serializer: str) -> None:
         self._address = address
@@ -119,7 +120,7 @@ class Link:
     @classmethod
     def _after_fork(cls) -> None:
         # The copies of the parent's connections must be closed: as long as they are open its end cannot be seen.
-        cls._mutex = threading.Lock()
+        cls._mutex = threading.RLock()
         for link in list(cls._all.values()):
             link._connected = False
             link._begin()

@@ -191,6 +191,10 @@ class PoolWorker:
 # The queue
 
 def wait_until_noticed() -> None: ...
+
+# Fork
+
+def wait_for_imports() -> None: ...
 @disjoint_base
 class Queue:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...

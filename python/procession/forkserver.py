@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 
 from . import AuthenticationError as AuthenticationError
 from . import _install, popen_fork, process, spawn, util
@@ -56,7 +57,8 @@ class ForkServer:
     """The fork server as its clients see it. One serves the whole family: children use their parent's."""
 
     def __init__(self) -> None:
-        self._lock = util.ForkAwareThreadLock()
+        # Of the kind that a signal handler may take in the thread that holds it.
+        self._lock = util.free_in_child(threading.RLock())
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"

@@ -9,7 +9,15 @@ import sys
 import types
 
 from . import _stdio, util
-from ._procession import Child, adopt, check_room, family_id, note_exit, wait_until_noticed
+from ._procession import (
+    Child,
+    adopt,
+    check_room,
+    family_id,
+    note_exit,
+    wait_for_imports,
+    wait_until_noticed,
+)
 from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -69,6 +77,7 @@ class Popen:
         parent_sentinel = own_sentinel()
         self.known = _definitions_of_main()
         check_room()
+        wait_for_imports()
         pid = os.fork()
         if pid == 0:
             known_at_birth = self.known

@@ -45,7 +45,8 @@ class _ResourceSharer:
     def __init__(self) -> None:
         self._key = 0
         self._cache: dict[int, tuple[Any, Any]] = {}
-        self._lock = threading.Lock()
+        # Of the kind that a signal handler may take in the thread that holds it.
+        self._lock = util.free_in_child(threading.RLock())
         self._listener: Any = None
         self._address: Any = None
         self._thread: threading.Thread | None = None
@@ -94,7 +95,6 @@ class _ResourceSharer:
         self._cache.clear()
 
     def _afterfork(self) -> None:
-        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
         self._forget()
 
     def _start(self) -> None:

@@ -348,17 +348,38 @@ def _exit_function(
 atexit.register(_exit_function)
 
 
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def free_in_child(lock: Any) -> Any:
+    """Have a lock of `threading` free in every child of fork, whoever forks it; return the lock."""
+    _locks.add(lock)
+    return lock
+
+
+def _free_locks() -> None:
+    for lock in list(_locks):
+        lock._at_fork_reinit()
+    # Pickling by value takes it, perhaps in a thread that the child does not have.
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    lock = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_LOCK", None)
+    if lock is not None:
+        lock._at_fork_reinit()
+
+
+os.register_at_fork(after_in_child=_free_locks)
+
+
 class ForkAwareThreadLock:
     """A thread lock that is free in every child of fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = free_in_child(threading.Lock())
         self.acquire = self._lock.acquire
         self.release = self._lock.release
-        register_after_fork(self, ForkAwareThreadLock._at_fork_reinit)
 
     def _at_fork_reinit(self) -> None:
-        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+        self._lock._at_fork_reinit()
 
     def __enter__(self) -> bool:
         return self._lock.__enter__()

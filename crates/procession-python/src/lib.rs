@@ -7,6 +7,7 @@ mod descriptor;
 mod fast;
 #[cfg(not(Py_3_14))]
 mod finalizing;
+mod imports;
 mod payload;
 mod pool;
 mod pool_job;
@@ -25,6 +26,8 @@ mod zygote;
 mod _procession {
     #[pymodule_export]
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
+    #[pymodule_export]
+    use super::imports::wait_for_imports;
     #[pymodule_export]
     use super::payload::{claim_fd, deposit_fd};
     #[pymodule_export]
@@ -60,6 +63,7 @@ mod _procession {
             let category = module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>();
             pyo3::PyErr::warn(module.py(), &category, text, 1)?;
         }
+        super::imports::install(module.py())?;
         super::payload::install(module.py());
         super::sync::install(module.py())
     }

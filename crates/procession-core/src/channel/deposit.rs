@@ -7,8 +7,9 @@
 //! Who ends before the message is read takes the descriptor along: [`Deposit::claim`] then fails.
 
 use crate::arena::{look_at, Handle, Kind, Object, Ref};
+use crate::sys::atfork::Hooks;
 use crate::sys::memory::random_id;
-use crate::sys::{atfork, scm, signal};
+use crate::sys::{scm, signal};
 use crate::{family, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const NAME: &str = "descriptor in a message";
@@ -145,13 +146,12 @@ static DESK: Mutex<Desk> = Mutex::new(Desk {
     office: None,
 });
 
+static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
+
 /// The lock on the desk; no fork happens while somebody holds it.
 fn desk() -> MutexGuard<'static, Desk> {
-    static HOOKS: Once = Once::new();
-    HOOKS.call_once(|| {
-        // Fails only for want of memory; a child of fork then keeps copies of what is kept here.
-        let _ = atfork::install(before_fork, after_fork, after_fork_child);
-    });
+    // Fails only for want of memory; a child of fork then keeps copies of what is kept here.
+    let _ = HOOKS.install();
     DESK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -160,7 +160,10 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    let _ = FORKING.try_with(|held| held.replace(Some(DESK.lock().unwrap_or_else(PoisonError::into_inner))));
+    let _ = FORKING.try_with(|held| {
+        held.borrow_mut()
+            .get_or_insert_with(|| DESK.lock().unwrap_or_else(PoisonError::into_inner));
+    });
 }
 
 extern "C" fn after_fork() {
@@ -168,6 +171,7 @@ extern "C" fn after_fork() {
 }
 
 extern "C" fn after_fork_child() {
+    HOOKS.stand();
     let _ = FORKING.try_with(|held| {
         let Some(mut desk) = held.take() else { return };
         let listener = desk.office.take().map(|office| office.listener);

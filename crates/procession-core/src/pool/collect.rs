@@ -107,6 +107,10 @@ impl Inner {
     }
 
     pub fn seal(&self, key: u32) {
+        // A child of fork may have inherited the book locked, by a thread that it does not have.
+        if !self.is_mine() {
+            return;
+        }
         let mut book = self.lock();
         if book.seal(key) {
             book.check_complete(key);
@@ -124,6 +128,9 @@ impl Inner {
 
     /// Stop what is not finished of a job: one item, or all, and no more will come.
     pub fn withdraw(&self, key: u32, item: Option<u64>) -> Withdrawn {
+        if !self.is_mine() {
+            return Withdrawn::default();
+        }
         let mut book = self.lock();
         self.collect(&mut book, 0);
         if item.is_none() && book.seal(key) {
@@ -166,6 +173,9 @@ impl Inner {
 
     /// Stop the tasks of a job that no worker has begun: which.
     pub fn withdraw_pending(&self, key: u32) -> Vec<u64> {
+        if !self.is_mine() {
+            return Vec::new();
+        }
         let mut book = self.lock();
         self.collect(&mut book, 0);
         let job = book.job(key);

@@ -147,6 +147,9 @@ impl Pool {
 
     /// No more jobs: workers leave once all tasks of sealed jobs were taken.
     pub fn close(&self) {
+        if !self.is_mine() {
+            return;
+        }
         let mut book = self.inner.lock();
         book.closing = true;
         self.inner.close_if_done(&book);
@@ -156,6 +159,9 @@ impl Pool {
 
     /// Stop: workers take no more tasks, and all that is unfinished is lost.
     pub fn terminate(&self) {
+        if !self.is_mine() {
+            return;
+        }
         let mut book = self.inner.lock();
         book.closing = true;
         self.inner.enter(Phase::Terminate);

@@ -3,10 +3,11 @@
 use super::entry::{Life, Stage};
 use super::table::{self, become_owner, me_already};
 use super::{me, Owner};
-use crate::sys::{atfork, proc};
+use crate::sys::atfork::Hooks;
+use crate::sys::proc;
 use crate::Result;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 thread_local! {
     /// The entry that this thread reserved for the child of the fork it is in, or was in last.
@@ -18,34 +19,12 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 /// Start time of this process, or zero.
 static START: AtomicU64 = AtomicU64::new(0);
 
-/// Who is at installing the hooks: a process, nobody (0), or they stand already.
-static HOOKS: AtomicU32 = AtomicU32::new(0);
-const STANDING: u32 = u32::MAX;
+static HOOKS: Hooks = Hooks::new(prepare, parent, child);
 
-/// Have forks registered from now on: whichever thread installs the hooks, they stand when this returns. So it comes before anybody can find the
-/// family: a fork beside a thread that uses it already, and without the hooks, would leave the child that thread's locks.
+/// Have forks registered from now on. So it comes before anybody can find the family: a fork beside a thread that uses it already, and without
+/// the hooks, would leave the child that thread's locks.
 pub(crate) fn install() -> Result<()> {
-    let me = std::process::id();
-    loop {
-        let seen = HOOKS.load(Ordering::Acquire);
-        if seen == STANDING {
-            return Ok(());
-        }
-        if seen == me {
-            // Another thread is at it, for microseconds.
-            std::thread::yield_now();
-            continue;
-        }
-        // Nobody is; or a thread of our parent was when that forked, and did not come so far: `child` would have said so.
-        if HOOKS
-            .compare_exchange(seen, me, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
-            let installed = atfork::install(prepare, parent, child);
-            HOOKS.store(if installed.is_ok() { STANDING } else { 0 }, Ordering::Release);
-            return installed;
-        }
-    }
+    HOOKS.install()
 }
 
 pub(super) fn was_forked() -> bool {
@@ -96,7 +75,7 @@ extern "C" fn prepare() {
 extern "C" fn parent() {}
 
 extern "C" fn child() {
-    HOOKS.store(STANDING, Ordering::Release);
+    HOOKS.stand();
     let parent = me_already();
     let reserved = Owner::from_bits(RESERVED.replace(0));
     let parent_start = START.swap(0, Ordering::Relaxed);

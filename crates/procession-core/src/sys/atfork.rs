@@ -1,10 +1,71 @@
 //! Hooks around `fork`, whoever calls it.
 
 use crate::{Error, Result};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Have `prepare` run before every fork of this process, then `parent` in the parent and `child` in the child.
-/// `child` must be async-signal-safe: it may run in a copy of a process with many threads.
-pub(crate) fn install(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
+/// The hooks of one room: before a fork, after it in the parent, and in the child.
+pub(crate) struct Hooks {
+    prepare: extern "C" fn(),
+    parent: extern "C" fn(),
+    /// Must be async-signal-safe: it may run in a copy of a process with many threads. Calls [`stand`](Self::stand).
+    child: extern "C" fn(),
+    /// The process that is at installing them, 0, or [`STANDING`].
+    state: AtomicU32,
+}
+
+const STANDING: u32 = u32::MAX;
+
+impl Hooks {
+    pub(crate) const fn new(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Self {
+        Self {
+            prepare,
+            parent,
+            child,
+            state: AtomicU32::new(0),
+        }
+    }
+
+    /// Install them, unless they stand. Whichever thread does it, they stand when this returns. A cell that locks while one thread initializes it
+    /// could be inherited locked by a child of fork.
+    pub(crate) fn install(&self) -> Result<()> {
+        let mut seen = self.state.load(Ordering::Acquire);
+        if seen == STANDING {
+            return Ok(());
+        }
+        let me = std::process::id();
+        loop {
+            if seen == STANDING {
+                return Ok(());
+            }
+            if seen == me {
+                // Another thread is at it, for microseconds.
+                std::thread::yield_now();
+                seen = self.state.load(Ordering::Acquire);
+                continue;
+            }
+            // No thread is; or one of our parent was when that forked, and did not come so far: the child's hook would have said so.
+            match self
+                .state
+                .compare_exchange(seen, me, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    let installed = install(self.prepare, self.parent, self.child);
+                    let state = if installed.is_ok() { STANDING } else { 0 };
+                    self.state.store(state, Ordering::Release);
+                    return installed;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// They stand: the child's hook, which runs, knows.
+    pub(crate) fn stand(&self) {
+        self.state.store(STANDING, Ordering::Release);
+    }
+}
+
+fn install(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
     // SAFETY: the three are functions of this program text, which stays loaded for the life of the process
     // (an extension module is never unloaded), and take no argument.
     let code = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };

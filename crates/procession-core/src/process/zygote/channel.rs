@@ -3,6 +3,7 @@
 //! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
 //! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
 
+use crate::sys::atfork::Hooks;
 use crate::sys::signal::reap;
 use crate::sys::{pidfd, scm};
 use crate::{Error, Result};
@@ -11,7 +12,7 @@ use rustix::fs::{fstat, FileType};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The asking end.
 #[derive(Debug)]
@@ -87,14 +88,12 @@ fn process_lives(pid: i32) -> bool {
 }
 
 static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);
+static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
 /// The lock on the current channel; no fork happens while somebody holds it, so that no child inherits it held.
 fn lock() -> MutexGuard<'static, Option<Arc<Channel>>> {
-    static HOOKS: Once = Once::new();
-    HOOKS.call_once(|| {
-        // SAFETY: the three are plain functions that live as long as the program.
-        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
-    });
+    // Fails only for want of memory.
+    let _ = HOOKS.install();
     CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,12 +104,18 @@ thread_local! {
 extern "C" fn before_fork() {
     // In a thread whose end has gone so far that it has no such variable, the fork goes unprotected.
     let _ = FORKING.try_with(|held| {
-        held.replace(Some(CURRENT.lock().unwrap_or_else(PoisonError::into_inner)));
+        held.borrow_mut()
+            .get_or_insert_with(|| CURRENT.lock().unwrap_or_else(PoisonError::into_inner));
     });
 }
 
 extern "C" fn after_fork() {
     let _ = FORKING.try_with(RefCell::take);
+}
+
+extern "C" fn after_fork_child() {
+    HOOKS.stand();
+    after_fork();
 }
 
 fn replace(channel: Option<Arc<Channel>>) {
