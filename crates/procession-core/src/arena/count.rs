@@ -64,7 +64,11 @@ impl Arena {
         let header = self.header();
         let count = header.limbo.fetch_add(1, Relaxed).wrapping_add(1);
         let at = header.sweep_at.load(Relaxed).max(SWEEP_AT);
-        if count >= at && !reclaim::in_progress() {
+        if reclaim::in_progress() {
+            return;
+        }
+        roll::clear_those_that_left();
+        if count >= at {
             // A failure leaves things in limbo, for the next sweep.
             let left = reclaim::sweep_limbo().unwrap_or(count);
             header.sweep_at.store(left.saturating_mul(2), Relaxed);

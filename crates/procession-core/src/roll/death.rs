@@ -4,7 +4,7 @@ use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
 use super::Owner;
 use crate::sys::{pidfd, proc};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a child of fork may take to claim the entry reserved for it, in milliseconds: a reservation that grew older is of a fork that failed.
 const CLAIM_TIME: u64 = 60_000;
@@ -53,11 +53,14 @@ pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
 /// Whether a non-blocking call may ask the kernel about holders, or another of this process did just now.
 pub(crate) fn may_ask() -> bool {
     static ASKED: AtomicU64 = AtomicU64::new(0);
+    may_ask_again(&ASKED)
+}
+
+fn may_ask_again(asked: &AtomicU64) -> bool {
     let now = now();
-    let asked = ASKED.load(Ordering::Relaxed);
-    let may = now.wrapping_sub(asked) >= ASK_AGAIN;
+    let may = now.wrapping_sub(asked.load(Ordering::Relaxed)) >= ASK_AGAIN;
     if may {
-        ASKED.store(now, Ordering::Relaxed);
+        asked.store(now, Ordering::Relaxed);
     }
     may
 }
@@ -86,6 +89,30 @@ pub(crate) fn has_ended(pid: i32) {
     }
 }
 
+/// Whether a process was seen that has executed another program, and still has its entry.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// The process of this entry pins what it inherited. Now and then ask the kernel whether it has executed another program meanwhile, so that it has none
+/// of that: then it is to be cleared away, see [`clear_those_that_left`].
+pub(super) fn suspect(entry: &Entry, life: Life) {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    if life.stage() == Stage::Live && may_ask_again(&ASKED) {
+        let left = |now: proc::Stat| {
+            now.start & Life::START_MASK == life.start() && entry.has_executed(life.generation(), now)
+        };
+        if proc::stat(life.pid()).is_some_and(left) {
+            LEFT.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Clear away the processes that executed another program, if one was seen. Not while reclaiming.
+pub(crate) fn clear_those_that_left() {
+    if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
+        sweep();
+    }
+}
+
 /// Whether this thread of a process that lives has ended.
 pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
     table::entry(owner).is_some_and(|entry| {
@@ -96,12 +123,14 @@ pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
     })
 }
 
-/// Whether the process of a starting or living entry has ended.
+/// Whether the process of a starting or living entry has ended, or has executed another program: then it holds nothing any more.
 fn is_over(entry: &Entry, life: Life) -> bool {
-    let gone = pidfd::is_gone(life.pid(), life.start(), Life::START_MASK);
     if life.stage() == Stage::Live {
-        return gone;
+        return pidfd::is_gone_or(life.pid(), life.start(), Life::START_MASK, |now| {
+            entry.has_executed(life.generation(), now)
+        });
     }
+    let gone = pidfd::is_gone(life.pid(), life.start(), Life::START_MASK);
     match entry.since.load(Ordering::Relaxed) {
         // Not yet written, so there was no fork yet: it is over if the parent is.
         0 => gone,
@@ -139,6 +168,10 @@ fn bury(table: &Table, owner: Owner, entry: &Entry) {
     }
     crate::reclaim::reclaim(table.arena(), owner, me);
     table.release(owner, mine);
+    // What stays in limbo may be pinned only by those.
+    if !crate::reclaim::in_progress() {
+        clear_those_that_left();
+    }
 }
 
 /// As [`is_alive`], but clears nothing away.

@@ -2,6 +2,7 @@
 
 use super::waits::Wait;
 use super::Owner;
+use crate::sys::proc::{Program, Stat};
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// How many waits of one process (of several threads) are announced at once; further ones wait unannounced.
@@ -23,6 +24,8 @@ pub(crate) struct Entry {
     pub(super) parent: AtomicU32,
     /// How many of its threads are spinning: part of the table's count, given back by the reaper.
     pub(super) spinning: AtomicU32,
+    /// The program that it runs, see [`Entry::set_program`].
+    program: AtomicU64,
     /// The code that it is about to exit with, see [`Entry::note_exit`]; kept like the pid.
     exit: AtomicU64,
     name_version: AtomicU32,
@@ -114,6 +117,19 @@ impl Entry {
         self.life
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// Which program the process of this generation runs. Comes after the entry has become that process's, so that nobody else overwrites it: until
+    /// then it has another generation, and says nothing. `generation 16 | - | program 41`.
+    pub(super) fn set_program(&self, generation: u16, program: Program) {
+        let word = u64::from(generation) << 48 | program.to_bits();
+        self.program.store(word, Ordering::Release);
+    }
+
+    /// Whether the process has executed another program since, given its state now: nothing of this family is in its memory any more.
+    pub(super) fn has_executed(&self, generation: u16, now: Stat) -> bool {
+        let word = self.program.load(Ordering::Acquire);
+        (word >> 48) as u16 == generation && Program::from_bits(word).was_left(now)
     }
 
     /// The entry's own process: it is about to exit with this code.

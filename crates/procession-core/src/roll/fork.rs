@@ -81,13 +81,18 @@ extern "C" fn child() {
     let parent_start = START.swap(0, Ordering::Relaxed);
     FORKED.store(true, Ordering::Relaxed);
     let pid = std::process::id();
-    let start = own_start();
+    let state = proc::stat(pid);
+    let start = state.map_or(0, |state| state.start);
+    START.store(start, Ordering::Relaxed);
     let taken = reserved.filter(|&owner| take_over(owner, parent_start, pid, start));
     // DEATH: a child whose parent died before it came here may find its entry given to another: it takes a new one.
     let me = taken.or_else(|| {
         parent?;
         table::table()?.claim_any(Stage::Live, pid, start, parent, passes_on())
     });
+    if let (Some((me, entry)), Some(state)) = (me.and_then(|me| Some((me, table::entry(me)?))), state) {
+        entry.set_program(me.generation(), state.program());
+    }
     become_owner(me);
     BEARS_STRANGERS.store(false, Ordering::Relaxed);
     crate::arena::after_fork_child();
@@ -116,12 +121,15 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
 /// When it started, if that could be read.
 pub(crate) fn confirm_reserved(pid: u32) -> Option<u64> {
     let owner = Owner::from_bits(RESERVED.replace(0))?;
-    let start = proc::start_time(pid)?;
+    let state = proc::stat(pid)?;
+    let start = state.start;
     let entry = table::entry(owner)?;
     let life = entry.life();
     let starting = life.generation() == owner.generation() && life.stage() == Stage::Starting;
     if starting && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start)) {
         entry.pid.store(pid, Ordering::Relaxed);
+        // The child has not come to its hook yet, so it runs the program it was born with.
+        entry.set_program(owner.generation(), state.program());
     }
     Some(start)
 }

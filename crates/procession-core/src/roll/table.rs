@@ -107,9 +107,13 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
     // Threads may come here together: the first one wins.
     // The loser's entry is freed again; a lock here could be inherited held by a child of fork.
     let pid = std::process::id();
-    let start = proc::start_time(pid).unwrap_or(0);
+    let state = proc::stat(pid);
     let before = table().map_or(0, Table::size);
+    let start = state.map_or(0, |state| state.start);
     let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
+    if let (Some(entry), Some(state)) = (entry(me), state) {
+        entry.set_program(me.generation(), state.program());
+    }
     match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
             super::cores(limits::usable_cores());
@@ -175,15 +179,19 @@ pub(crate) fn fork_born_between(after: u64, upto: u64) -> bool {
     let Some(table) = table() else { return false };
     after < upto
         && table.in_use().any(|(_, entry)| {
-            let stage = entry.life().stage();
+            let life = entry.life();
             let birth = entry.birth.load(Ordering::Acquire);
             let born = birth >> 1;
-            match stage {
+            let inherits = match life.stage() {
                 Stage::Live | Stage::Starting if birth == 0 => true,
                 // What it was in the middle of is settled first.
                 Stage::Live | Stage::Starting | Stage::Dead => birth & 1 == 1 && after < born && born <= upto,
                 Stage::Free | Stage::Damaged => false,
+            };
+            if inherits {
+                death::suspect(entry, life);
             }
+            inherits
         })
 }
 

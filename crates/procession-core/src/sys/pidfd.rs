@@ -23,6 +23,11 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
 /// its program again. When the kernel will not say (no descriptors left, no `/proc`), it counts as alive. A start time of zero is unknown: no
 /// descriptor was left when it was to be read. Then the pid alone counts.
 pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
+    is_gone_or(pid, start, mask, |_| false)
+}
+
+/// As [`is_gone`], or if `is_over` says so of the state that it is in.
+pub(crate) fn is_gone_or(pid: u32, start: u64, mask: u64, is_over: impl Fn(proc::Stat) -> bool) -> bool {
     let other = |now: u64| start & mask != 0 && now & mask != start & mask;
     match open(pid) {
         // EINVAL: the pid now belongs to a thread that leads no process, so ours is gone.
@@ -35,7 +40,7 @@ pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
             // The start time is read while the descriptor is held and before it is polled: if the process has not ended
             // by then, the time read was its own.
             let now = proc::stat(pid);
-            let over = |now: proc::Stat| other(now.start) || proc::is_leaving(pid, now);
+            let over = |now: proc::Stat| other(now.start) || is_over(now) || proc::is_leaving(pid, now);
             now.is_some_and(over) || has_ended(&pidfd)
         }
     }

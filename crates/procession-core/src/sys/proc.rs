@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 /// has begun to exit (`PF_EXITING`). The process's memory is taken down after that, which at 3 GB lasts a second, and only then do a
 /// pidfd and a parent hear of the end.
 const LEAVING: u64 = 0x400 | 0x4;
+/// A process made by fork has this flag (`PF_FORKNOEXEC`) until it executes a program.
+const FORKED: u64 = 0x40;
 
 /// What we read of a `stat` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +17,43 @@ pub(crate) struct Stat {
     flags: u64,
     /// When it started, in clock ticks since boot.
     pub(crate) start: u64,
+    /// Known by where code and stack begin, which each exec chooses anew at random; zero when the kernel does not show it (another user's
+    /// process, or one that is at its end).
+    image: u64,
+}
+
+/// Which program a process runs: a copy by fork runs the same, an exec begins another. `forked 1 | mark 40`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Program(u64);
+
+impl Program {
+    pub(crate) const BITS: u32 = 41;
+    const MARK: u64 = (1 << 40) - 1;
+
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits & ((1 << Self::BITS) - 1))
+    }
+
+    /// Whether the process that ran this program has executed another since. False when that cannot be told.
+    pub(crate) fn was_left(self, now: Stat) -> bool {
+        let (before, now) = (self.0, now.program().0);
+        let marks = (before & Self::MARK, now & Self::MARK);
+        before & !now > Self::MARK || marks.0 != 0 && marks.1 != 0 && marks.0 != marks.1
+    }
 }
 
 impl Stat {
+    /// The program that it runs.
+    pub(crate) fn program(self) -> Program {
+        // Any odd number with many bits spreads what differs.
+        let mark = self.image.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+        Program(u64::from(self.flags & FORKED != 0) << 40 | mark)
+    }
+
     /// Whether its first thread will never run its program again. The others decide: see `is_leaving`.
     pub(crate) fn may_be_leaving(self) -> bool {
         self.flags & LEAVING != 0
@@ -130,7 +166,7 @@ fn stat_path(pid: u32, buffer: &mut [u8; 32]) -> &CStr {
     CStr::from_bytes_with_nul(&buffer[..len]).unwrap_or(c"/proc/self/stat")
 }
 
-/// Fields 9 and 22, counted after the command name, which may itself hold blanks and parentheses.
+/// Fields 9, 22, 26 and 28, counted after the command name, which may itself hold blanks and parentheses.
 fn parse(stat: &[u8]) -> Option<Stat> {
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let mut fields = stat[after_name..]
@@ -140,6 +176,7 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     Some(Stat {
         flags: next(6)?,
         start: next(12)?,
+        image: next(3).unwrap_or(0) ^ next(1).unwrap_or(0).rotate_left(32),
     })
 }
 
@@ -156,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_left_by_exec_and_not_by_fork() {
+        let of = |flags, image| Stat { flags, start: 1, image };
+        let forked = of(FORKED, 5).program();
+        assert!(!forked.was_left(of(FORKED, 5)) && forked.was_left(of(0, 6)) && forked.was_left(of(0, 0)));
+        let executed = of(0, 5).program();
+        assert!(!executed.was_left(of(0, 5)) && executed.was_left(of(0, 6)));
+        // Nothing is known of another user's process.
+        assert!(!executed.was_left(of(0, 0)) && !of(0, 0).program().was_left(of(0, 5)));
+        assert_eq!(Program::from_bits(forked.to_bits()), forked);
+        let me = stat(std::process::id()).unwrap();
+        assert!(!me.program().was_left(me));
+    }
+
+    #[test]
     fn own_memory_grows_with_what_is_touched() {
         let before = own_memory().unwrap();
         let touched = vec![1_u8; 64 << 20];
@@ -166,7 +217,14 @@ mod tests {
     #[test]
     fn a_nasty_command_name_does_not_confuse() {
         let stat = b"12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20\n";
-        assert_eq!(parse(stat), Some(Stat { flags: 6, start: 777 }));
+        assert_eq!(
+            parse(stat),
+            Some(Stat {
+                flags: 6,
+                start: 777,
+                image: 0
+            })
+        );
     }
 
     #[test]

@@ -1,0 +1,65 @@
+"""A child that was forked and executes a program is no member of the family any more: it pins nothing and holds nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+import procession
+from procession import _procession
+
+
+def popen():
+    """Python runs the function in the child, after a fork with all its hooks."""
+    return subprocess.Popen(["sleep", "1000"], preexec_fn=lambda: None).pid
+
+
+def fork_and_exec():
+    """As programs do by hand; returns once the program runs."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.execvp("sleep", ["sleep", "1000"])
+    os.close(writer)
+    assert os.read(reader, 1) == b""  # closed on exec
+    os.close(reader)
+    return pid
+
+
+def daemon():
+    """A copy of this process that closes every descriptor first."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.dup2(writer, 1)
+        os.closerange(3, 4096)
+        os.execvp("sh", ["sh", "-c", "echo; exec sleep 1000 >/dev/null"])
+    os.close(writer)
+    assert os.read(reader, 1) == b"\n"
+    os.close(reader)
+    return pid
+
+
+@pytest.mark.parametrize("start", [popen, fork_and_exec, daemon], ids=lambda start: start.__name__)
+def test_what_existed_at_the_fork_is_given_back(alone, start):
+    def check():
+        queue, lock = procession.Queue(), procession.Lock()
+        for number in range(5):
+            queue.put(bytes([number]) * 1_000_000)
+        pid = start()
+        try:
+            for number in range(5):
+                assert queue.get() == bytes([number]) * 1_000_000
+            del queue, lock
+            assert _procession.census()["limbo"] == 0
+            assert pid not in [member["pid"] for member in _procession.members()]
+            os.kill(pid, 0)  # it lives
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    alone(check)
