@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench conformance killer storm soak fuzz clean
+.PHONY: help setup demo test test-rust test-python lint model bench conformance killer stopper storm soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -49,6 +49,9 @@ conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS=
 
 killer:          ## a process killed after every instruction of every engine operation; KILLER_ARGS="--pairs 8 lock"
 	$(CARGO) run --release --quiet -p procession-killer -- $(KILLER_ARGS)
+
+stopper:         ## a process stopped at every access of every engine operation to the arena: others go on; STOPPER_ARGS="--points 40 queue"
+	$(CARGO) run --release --quiet -p procession-killer --bin procession-stopper -- $(STOPPER_ARGS)
 
 storm: setup     ## minutes of processes killed at random: queues, locks, pools, executors, managers, forks; STORM_ARGS="--seed 2 locks"
 	PROCESSION_STORMS=14 $(CARGO) test --release --quiet -p procession-core --test queue_storm

@@ -2,8 +2,9 @@
 
 use crate::image::{Image, Words};
 use crate::operations::{Operation, Who};
+use crate::remote::{kill, wait};
 use crate::stage::{survive, Survived, World};
-use crate::trace::{kill, wait, Step, Tracee};
+use crate::trace::{Step, Tracee};
 use procession_core::arena::Census;
 use procession_core::roll;
 use std::collections::BTreeMap;

@@ -6,8 +6,9 @@
 use crate::explore::{is_chosen, Report, Thoroughness};
 use crate::image::Image;
 use crate::operations::Victim;
+use crate::remote::kill;
 use crate::stage::{board, end_of, Values, World};
-use crate::trace::{kill, Step, Tracee};
+use crate::trace::{Step, Tracee};
 use libc::pid_t;
 use std::fmt::Write as _;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! Processes that play a part: the root of a family, its victims, those who survive them.
 
 use crate::live::{After, Death};
-use crate::trace::{kill, wait, Mapping};
+use crate::remote::{kill, wait, Mapping};
 use libc::pid_t;
 use procession_core::arena::{census, Census};
 use procession_core::{family, roll, sweep_limbo, Family};

@@ -1,6 +1,8 @@
 //! The table that a run prints, a line as soon as it is known.
 
 use crate::explore::Report;
+use crate::stop::Report as StopReport;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
@@ -17,6 +19,14 @@ pub struct Table {
 /// A line of the output; whoever closed it does not want it.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn listed(outcomes: &BTreeMap<String, usize>) -> String {
+    let each: Vec<_> = outcomes
+        .iter()
+        .map(|(what, times)| format!("{what}: {times}"))
+        .collect();
+    each.join(", ")
 }
 
 impl Table {
@@ -36,11 +46,6 @@ impl Table {
             say("| operation | instructions | syscalls | states | killed | two killed | slowest survivor | what survivors found | failures |");
             say("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |");
         }
-        let outcomes: Vec<_> = report
-            .outcomes
-            .iter()
-            .map(|(what, times)| format!("{what}: {times}"))
-            .collect();
         say(&format!(
             "| {name} | {} | {} | {} | {} | {} | {} ms | {} | {} |",
             report.instructions,
@@ -49,7 +54,7 @@ impl Table {
             report.kills,
             report.pairs,
             report.longest.as_millis(),
-            outcomes.join(", "),
+            listed(&report.outcomes),
             report.failures.len()
         ));
         for failure in report.failures.iter().take(8) {
@@ -70,6 +75,57 @@ impl Table {
             self.instructions,
             self.kills,
             self.pairs,
+            self.failures,
+            self.begin.elapsed().as_secs_f64()
+        ));
+        self.failures
+    }
+}
+
+/// The same for the stopper.
+pub struct StopTable {
+    begin: Instant,
+    operations: usize,
+    stops: usize,
+    failures: usize,
+}
+
+impl StopTable {
+    pub fn new() -> Self {
+        say("| operation | accesses | stopped | slowest other | what was found at the end | failures |");
+        say("| --- | ---: | ---: | ---: | --- | ---: |");
+        Self {
+            begin: Instant::now(),
+            operations: 0,
+            stops: 0,
+            failures: 0,
+        }
+    }
+
+    pub fn add(&mut self, name: &str, report: &StopReport) {
+        say(&format!(
+            "| {name} | {} | {} | {} ms | {} | {} |",
+            report.accesses,
+            report.stops,
+            report.slowest.as_millis(),
+            listed(&report.outcomes),
+            report.failures.len()
+        ));
+        report
+            .failures
+            .iter()
+            .for_each(|failure| say(&format!("    {failure}")));
+        self.operations += 1;
+        self.stops += report.stops;
+        self.failures += report.failures.len();
+    }
+
+    /// The last line; how many failures there were.
+    pub fn end(&self) -> usize {
+        say(&format!(
+            "\n{} operations, {} stops, {} failures, {:.1} s",
+            self.operations,
+            self.stops,
             self.failures,
             self.begin.elapsed().as_secs_f64()
         ));

@@ -1,8 +1,10 @@
 //! Locks of both kinds, held and not, whose holder died, and that say nothing of it.
 
 use super::{handle, in_a_child_that_dies, keep, shortly, soon, Operation};
+use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::sync::{Lock, Options, RLock};
+use procession_core::Deadline;
 use procession_core::WaitError;
 use std::mem::forget;
 
@@ -10,17 +12,17 @@ use std::mem::forget;
 trait Mutual: Sized + 'static {
     fn create(silent: bool) -> Vec<u64>;
     fn of(values: &Values) -> Self;
-    fn take(&self) -> Result<(), WaitError>;
+    fn take(&self, deadline: Deadline) -> Result<(), WaitError>;
     fn give(&self) -> bool;
     /// The caller holds it: what it then does is right, and it gives it back.
     fn works(&self);
 
     /// Whatever the dead did with it, it can be had, at once or after its holder's death was reported, and excludes.
     fn serves(&self) -> &'static str {
-        let outcome = match self.take() {
+        let outcome = match self.take(soon()) {
             Ok(()) => "free",
             Err(WaitError::OwnerDied(_)) => {
-                self.take().expect("the lock, its death being reported");
+                self.take(soon()).expect("the lock, its death being reported");
                 DIED
             }
             Err(end) => panic!("acquire: {end}"),
@@ -39,8 +41,8 @@ impl Mutual for Lock {
         Self::attach(handle(values[0])).expect("the lock")
     }
 
-    fn take(&self) -> Result<(), WaitError> {
-        self.acquire(soon())
+    fn take(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.acquire(deadline)
     }
 
     fn give(&self) -> bool {
@@ -62,8 +64,8 @@ impl Mutual for RLock {
         Self::attach(handle(values[0])).expect("the lock")
     }
 
-    fn take(&self) -> Result<(), WaitError> {
-        self.acquire(soon())
+    fn take(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.acquire(deadline)
     }
 
     fn give(&self) -> bool {
@@ -76,6 +78,19 @@ impl Mutual for RLock {
         assert_eq!(self.count(), 2);
         assert!(self.release() && self.release() && !self.release() && self.owner().is_none());
     }
+}
+
+/// What others do with it: take it, if the one that is stopped does not hold it, and find it taken otherwise, once the time is up.
+fn beside<L: Mutual>(values: &Values, clock: &mut Clock) {
+    let lock = clock.time("attach to the same lock", || L::of(values));
+    for _ in 0..2 {
+        clock.time("acquire and release the same lock", || match lock.take(shortly()) {
+            Ok(()) => assert!(lock.give()),
+            Err(WaitError::TimedOut | WaitError::OwnerDied(_)) => {}
+            Err(end) => panic!("acquire: {end}"),
+        });
+    }
+    clock.time("drop the same lock", || drop(lock));
 }
 
 fn options(silent: bool) -> Options<'static> {
@@ -92,7 +107,7 @@ fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> 
         move |values| {
             let lock = L::of(values);
             if held {
-                lock.take().expect("the lock");
+                lock.take(soon()).expect("the lock");
             }
             move || {
                 act(&lock);
@@ -105,6 +120,7 @@ fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> 
             outcome.to_owned()
         },
     )
+    .beside(beside::<L>)
 }
 
 /// One that is silent about deaths: whatever the victim left it in, nobody is told.
@@ -132,8 +148,11 @@ fn lock_of_the_dead() -> Operation {
         |values| {
             let lock = Lock::of(values);
             move || {
-                assert!(matches!(lock.take(), Err(WaitError::OwnerDied(_))));
-                lock.take().expect("the lock, its death being reported");
+                // Unless another was told meanwhile.
+                if let Err(end) = lock.take(soon()) {
+                    assert!(matches!(end, WaitError::OwnerDied(_)));
+                    lock.take(soon()).expect("the lock, its death being reported");
+                }
                 forget(lock);
             }
         },
@@ -143,6 +162,7 @@ fn lock_of_the_dead() -> Operation {
             outcome.to_owned()
         },
     )
+    .beside(beside::<Lock>)
 }
 
 /// A lock that the root holds: the victim waits in vain, and leaves it as it was.
@@ -168,10 +188,11 @@ fn lock_in_vain() -> Operation {
             lock.serves().to_owned()
         },
     )
+    .beside(beside::<Lock>)
 }
 
 fn take<L: Mutual>(lock: &L) {
-    lock.take().expect("the lock");
+    lock.take(soon()).expect("the lock");
 }
 
 fn give<L: Mutual>(lock: &L) {

@@ -1,6 +1,8 @@
 //! Blocks, objects, references.
 
 use super::{handle, Operation};
+use crate::battery::Clock;
+use crate::stage::Values;
 use procession_core::arena::{Block, Ref, Token};
 use procession_core::channel::{Outgoing, Queue};
 use procession_core::shared::SharedBytes;
@@ -86,15 +88,24 @@ fn lock() -> Vec<u64> {
     vec![ManuallyDrop::new(Lock::create().expect("a lock")).handle().to_bits()]
 }
 
-fn works(values: &crate::stage::Values, _: bool) -> String {
+fn works(values: &Values, _: bool) -> String {
     let lock = Lock::attach(handle(values[0])).expect("the lock, to which the root refers");
     assert!(lock.try_acquire().expect("a lock") && lock.release());
     drop(Lock::create().expect("a lock"));
     "there".to_owned()
 }
 
+/// Others refer to it too, for a while.
+fn beside(values: &Values, clock: &mut Clock) {
+    let lock = clock.time("attach to the same object", || {
+        Lock::attach(handle(values[0])).expect("the lock")
+    });
+    clock.time("clone and drop", || drop(lock.clone()));
+    clock.time("drop the same object", || drop(lock));
+}
+
 fn references() -> Vec<Operation> {
-    vec![
+    let all = vec![
         Operation::new(
             "object create and drop",
             lock,
@@ -164,7 +175,8 @@ fn references() -> Vec<Operation> {
             |_| || drop(SharedBytes::create(100_000).expect("memory")),
             works,
         ),
-    ]
+    ];
+    all.into_iter().map(|operation| operation.beside(beside)).collect()
 }
 
 pub fn operations() -> Vec<Operation> {

@@ -7,6 +7,7 @@ mod roll;
 mod sync;
 mod waited;
 
+use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::Deadline;
 use std::mem::ManuallyDrop;
@@ -26,6 +27,7 @@ pub enum Who {
 type Setup = Box<dyn Fn() -> Vec<u64>>;
 pub type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
 type Survivor = Box<dyn Fn(&Values, bool) -> String>;
+type Beside = Box<dyn Fn(&Values, &mut Clock)>;
 
 /// One operation of the engine, as it is to be killed.
 pub struct Operation {
@@ -39,6 +41,8 @@ pub struct Operation {
     pub survivor: Survivor,
     /// What the first of two survivors does, until it is killed, too.
     pub repairer: fn(&Values),
+    /// What others do on the same objects while the victim is stopped: all that needs nothing that the victim has.
+    pub beside: Beside,
 }
 
 impl Operation {
@@ -58,6 +62,14 @@ impl Operation {
             repairer: |_| {
                 procession_core::roll::sweep();
             },
+            beside: Box::new(|_, _| ()),
+        }
+    }
+
+    fn beside(self, beside: impl Fn(&Values, &mut Clock) + 'static) -> Self {
+        Self {
+            beside: Box::new(beside),
+            ..self
         }
     }
 
@@ -82,7 +94,7 @@ pub fn waited() -> Vec<crate::live::Waited> {
 }
 
 /// The handle that a number is.
-fn handle(bits: u64) -> procession_core::arena::Handle {
+pub fn handle(bits: u64) -> procession_core::arena::Handle {
     procession_core::arena::Handle::from_bits(bits).expect("a handle")
 }
 
@@ -109,5 +121,5 @@ fn in_a_child_that_dies(act: impl FnOnce()) {
         // SAFETY: ends the child.
         unsafe { libc::_exit(0) }
     }
-    crate::trace::wait(pid);
+    crate::remote::wait(pid);
 }

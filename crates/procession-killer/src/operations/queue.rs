@@ -1,6 +1,7 @@
 //! Put and get, of all sorts.
 
-use super::{handle, Operation};
+use super::{handle, shortly, Operation};
+use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::arena::{Handle, Ref};
 use procession_core::channel::{Incoming, Outgoing, Parcel, Queue};
@@ -12,6 +13,11 @@ use std::time::Duration;
 const SEGMENT: u64 = 35;
 /// The number of the victim's message.
 const MINE: u64 = 99;
+
+/// Numbers from here on are of others, beside the victim.
+const OTHERS: u64 = 100;
+/// What others took out and put in again has its number and this.
+const AGAIN: u64 = 150;
 
 /// How messages are made.
 #[derive(Clone, Copy)]
@@ -134,6 +140,62 @@ fn still_works(queue: &Queue, object: Handle, maxsize: u64, drained: u64, lost: 
     assert_eq!(drain(queue, Make::Inline), (0..most).collect::<Vec<_>>());
 }
 
+/// What others do with the same queue: look, put, take one out and put it in again.
+fn beside(make: Make) -> impl Fn(&Values, &mut Clock) {
+    move |values, clock| {
+        let object = handle(values[1]);
+        let queue = clock.time("attach to the same queue", || {
+            Ref::<Queue>::attach(handle(values[0])).expect("the queue")
+        });
+        let put = |number: u64, clock: &mut Clock| {
+            let end = clock.time("put into the same queue", || {
+                send(&queue, make, number, object, shortly())
+            });
+            match end {
+                Ok(()) | Err(WaitError::TimedOut) => {}
+                Err(error) => panic!("put: {error}"),
+            }
+            end.is_ok()
+        };
+        look(&queue, clock);
+        for number in OTHERS..OTHERS + 2 {
+            put(number, clock);
+        }
+        match clock.time("get from the same queue", || queue.get(shortly())) {
+            Ok(incoming) => {
+                let number = number_of(incoming, make);
+                assert!(queue.task_done());
+                let again = if number < OTHERS { AGAIN + number } else { number };
+                assert!(put(again, clock), "there was room");
+            }
+            Err(WaitError::TimedOut) => {}
+            Err(error) => panic!("get: {error}"),
+        }
+        look(&queue, clock);
+        clock.time("drop the same queue", || drop(queue));
+    }
+}
+
+fn look(queue: &Queue, clock: &mut Clock) {
+    clock.time("look at the same queue", || {
+        queue.is_empty().expect("a queue");
+        queue.is_full().expect("a queue");
+        queue.len().expect("a queue");
+        let _ = queue.join(shortly());
+    });
+}
+
+/// The numbers without those of others, which come in order, and how many messages others have put. What others took out is counted as if they
+/// had not, at its place.
+fn own(got: &[u64]) -> Vec<u64> {
+    let (mut own, others): (Vec<u64>, Vec<u64>) = got.iter().partition(|&&number| number < OTHERS);
+    for number in others.into_iter().filter(|&number| number >= AGAIN) {
+        let place = own.iter().position(|&at| at > number - AGAIN).unwrap_or(own.len());
+        own.insert(place, number - AGAIN);
+    }
+    own
+}
+
 pub fn repair(values: &Values) {
     if let Ok(queue) = Ref::<Queue>::attach(handle(values[0])) {
         let _ = queue.is_empty();
@@ -161,7 +223,8 @@ fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
         move |values, done| {
             let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
             let got = drain(&queue, make);
-            let (before, mine) = got.split_at(held as usize);
+            let own = own(&got);
+            let (before, mine) = own.split_at(held as usize);
             assert_eq!(before, (0..held).collect::<Vec<_>>(), "what was there before");
             let there = mine == [MINE];
             assert!(there || mine.is_empty(), "{mine:?} beside what was there");
@@ -171,6 +234,7 @@ fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
         },
     )
     .repaired_by(repair)
+    .beside(beside(make))
 }
 
 fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
@@ -181,24 +245,31 @@ fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
             let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
             move || {
                 let got = queue.get(Deadline::Now);
-                assert_eq!(got.is_ok(), held > 0);
+                assert!(got.is_ok() || held == 0);
                 std::mem::forget((queue, got));
             }
         },
         move |values, done| {
             let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
-            let mut got = drain(&queue, make);
+            let all = drain(&queue, make);
+            let mut got = own(&all);
             // What a dead consumer had in its hands may come after what was behind it.
-            let there = got.contains(&0) || held == 0;
-            got.retain(|&number| number != 0);
-            assert_eq!(got, (1..held).collect::<Vec<_>>(), "what the victim did not take");
+            got.sort_unstable();
+            let missing: Vec<_> = (0..held).filter(|number| !got.contains(number)).collect();
+            assert_eq!(got.len() + missing.len(), held as usize, "{got:?}: twice, or never put");
+            assert!(missing.len() <= usize::from(held > 0), "{missing:?} are gone");
+            let there = missing.is_empty();
             assert!(!there || !done || held == 0, "got twice");
+            // The victim may have found what others had put into an empty queue.
+            let others = all.iter().filter(|&&number| number >= OTHERS).count();
             // What died with its consumer before that had all of it counts as never put.
-            still_works(&queue, handle(values[1]), maxsize, held, u64::from(!there));
+            let taken = u64::from(!there || held == 0 && others == 1);
+            still_works(&queue, handle(values[1]), maxsize, all.len() as u64 + taken, taken);
             if there { "still there" } else { "taken" }.to_owned()
         },
     )
     .repaired_by(repair)
+    .beside(beside(make))
 }
 
 /// A message that its sender takes out again, and that speaks of what this process holds anyway.
@@ -224,6 +295,7 @@ fn pass() -> Operation {
         },
     )
     .repaired_by(repair)
+    .beside(|values, clock| look(&Ref::<Queue>::attach(handle(values[0])).expect("the queue"), clock))
 }
 
 fn parcel() -> [Operation; 4] {
@@ -278,7 +350,7 @@ fn parcel() -> [Operation; 4] {
                     // SAFETY: ends the child.
                     unsafe { libc::_exit(0) }
                 }
-                crate::trace::wait(packer);
+                crate::remote::wait(packer);
                 values
             },
             |_| || assert_eq!(procession_core::roll::sweep(), 2),

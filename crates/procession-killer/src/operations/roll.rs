@@ -102,7 +102,7 @@ pub fn operations() -> Vec<Operation> {
                     // SAFETY: ends the child.
                     unsafe { libc::_exit(0) }
                 }
-                crate::trace::wait(pid);
+                crate::remote::wait(pid);
                 forget(queue);
                 values
             },

@@ -1,6 +1,7 @@
 //! Semaphores, conditions, events, barriers.
 
 use super::{handle, in_a_child_that_dies, keep, shortly, soon, Operation};
+use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Semaphore};
 use procession_core::WaitError;
@@ -24,10 +25,28 @@ fn counts(values: &Values, least: u32, most: u32) -> String {
     format!("value {value}")
 }
 
+/// Others take a permit, and give it back, or find none.
+fn take_and_give(values: &Values, clock: &mut Clock) {
+    let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
+    for _ in 0..2 {
+        clock.time("acquire and release the same semaphore", || {
+            match semaphore.acquire(shortly()) {
+                Ok(()) => assert!(semaphore.release().expect("a place")),
+                Err(end) => assert!(matches!(end, WaitError::TimedOut), "{end}"),
+            }
+        });
+        clock.time("try the same semaphore", || {
+            if semaphore.try_acquire().expect("a place") {
+                assert!(semaphore.release().expect("a place"));
+            }
+        });
+    }
+}
+
 fn semaphores() -> Vec<Operation> {
     let semaphore = |value| move || keep(Semaphore::create(value, 3).expect("a semaphore"), Semaphore::handle);
     let attach = |values: &Values| Semaphore::attach(handle(values[0])).expect("the semaphore");
-    vec![
+    let all = vec![
         Operation::new(
             "semaphore acquire",
             semaphore(2),
@@ -64,7 +83,10 @@ fn semaphores() -> Vec<Operation> {
             },
             |values, done| counts(values, if done { 3 } else { 2 }, 3),
         ),
-    ]
+    ];
+    all.into_iter()
+        .map(|operation| operation.beside(take_and_give))
+        .collect()
 }
 
 /// A semaphore made with 2 of 3 whose permits come back: the survivor gets so many, also of those that the dead had, and no more.
@@ -105,6 +127,7 @@ fn recovering_semaphores() -> Vec<Operation> {
             },
             move |values, done| gives_back(values, if done { 2 + adds } else { 2 }, 2 + adds),
         )
+        .beside(take_and_give)
     };
     let nothing: fn(&Semaphore) = |_| ();
     let acquire: fn(&Semaphore) = |semaphore| semaphore.acquire(soon()).expect("a permit");
@@ -156,6 +179,13 @@ fn conditions() -> Vec<Operation> {
         notifies(&condition);
         "notifies".to_owned()
     };
+    let beside = move |values: &Values, clock: &mut Clock| {
+        let condition = attach(values);
+        clock.time("wait in the same condition", || {
+            assert!(condition.enqueue().expect("a place").wait(shortly()).is_err());
+        });
+        clock.time("look at the same condition", || condition.waiting());
+    };
     let waits = move |seats: usize| {
         move |values: &Values| {
             let condition = attach(values);
@@ -167,7 +197,7 @@ fn conditions() -> Vec<Operation> {
             }
         }
     };
-    vec![
+    let all = vec![
         Operation::new("condition wait, timed out", condition, waits(0), survivor),
         Operation::new(
             "condition wait, where places must be added",
@@ -199,7 +229,8 @@ fn conditions() -> Vec<Operation> {
                 format!("{} notified", 3 - waiting)
             },
         ),
-    ]
+    ];
+    all.into_iter().map(|operation| operation.beside(beside)).collect()
 }
 
 fn events() -> Vec<Operation> {
@@ -239,6 +270,13 @@ fn events() -> Vec<Operation> {
                 outcome
             },
         )
+        .beside(move |values, clock| {
+            let event = attach(values);
+            clock.time("the same operation on the same event", || act(&event));
+            clock.time("wait for the same event", || {
+                let _ = event.wait(event.begin(), shortly());
+            });
+        })
     };
     vec![
         operation("event set", false, Event::set, "set"),

@@ -404,7 +404,7 @@ fn pool() -> (Vec<u64>, After) {
         );
         assert_eq!(outcomes[1], "done", "the victim took the first only");
         pool.close();
-        crate::trace::wait(pid);
+        crate::remote::wait(pid);
         pool.bury(place, ended(pid, 0)).expect("a pool");
         assert!(pool.is_idle());
         format!("its task {}", outcomes[0])

@@ -1,0 +1,42 @@
+//! The stopper's table, sampled: some operations, some points of each. `make stopper` goes through all of them.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::process::Command;
+
+fn stopper(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_procession-stopper"))
+        .args(["--limit", "60", "--points", "5"])
+        .args(arguments)
+        .output()
+        .expect("the stopper");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{table}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(table.contains(" 0 failures"), "{table}");
+}
+
+#[test]
+fn messages() {
+    stopper(&["put, inline", "get, inline", "get, large"]);
+}
+
+#[test]
+fn locks_and_the_like() {
+    stopper(&[
+        "lock acquire, held",
+        "lock release",
+        "rlock",
+        "semaphore release",
+        "condition",
+        "event",
+    ]);
+}
+
+#[test]
+fn references_and_processes() {
+    stopper(&["handle", "roll entry", "fork"]);
+}
