@@ -170,6 +170,31 @@ fn a_semaphore_gives_what_was_released() {
 }
 
 #[test]
+fn a_semaphore_that_recovers_keeps_its_permits() {
+    check(2, || {
+        let semaphore = Semaphore::recovering(1, 1).unwrap();
+        let user = {
+            let semaphore = semaphore.clone();
+            process(move || {
+                semaphore.acquire(Deadline::Never).unwrap();
+                assert!(semaphore.release().unwrap());
+            })
+        };
+        let holder = {
+            let semaphore = semaphore.clone();
+            process(move || {
+                semaphore.acquire(Deadline::Never).unwrap();
+                roll::die();
+            })
+        };
+        user.join().unwrap();
+        holder.join().unwrap();
+        semaphore.acquire(Deadline::Never).unwrap();
+        assert!(!semaphore.try_acquire().unwrap());
+    });
+}
+
+#[test]
 fn an_event_that_is_set_wakes_all() {
     check(2, || {
         let event = Event::create().unwrap();

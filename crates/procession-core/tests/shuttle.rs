@@ -188,6 +188,41 @@ fn a_semaphore_among_four_loses_no_wake() {
 }
 
 #[test]
+fn a_semaphore_that_recovers_loses_and_doubles_no_permit() {
+    const PERMITS: u32 = 2;
+    check(|| {
+        let semaphore = Semaphore::recovering(PERMITS, PERMITS).unwrap();
+        let inside = Arc::new(Mutex::new(Vec::new()));
+        let users: Vec<_> = (0..4)
+            .map(|at| {
+                let (semaphore, inside) = (semaphore.clone(), inside.clone());
+                let fuse = (at < 2).then(|| shuttle::rand::thread_rng().gen_range(1..60));
+                process(fuse, move || {
+                    for _ in 0..2 {
+                        semaphore.acquire(Deadline::Never).unwrap();
+                        let me = roll::me().unwrap();
+                        inside.lock().unwrap().push(me);
+                        let living =
+                            |among: &[roll::Owner]| among.iter().filter(|&&owner| roll::is_alive(owner)).count();
+                        assert!(living(&inside.lock().unwrap()) <= PERMITS as usize, "too many at once");
+                        futex::point();
+                        inside.lock().unwrap().retain(|&owner| owner != me);
+                        assert!(semaphore.release().unwrap());
+                    }
+                })
+            })
+            .collect();
+        for user in users {
+            user.join();
+        }
+        for _ in 0..PERMITS {
+            semaphore.acquire(Deadline::Never).unwrap();
+        }
+        assert!(!semaphore.try_acquire().unwrap(), "one too many");
+    });
+}
+
+#[test]
 fn a_lock_outlives_its_holders() {
     check(|| {
         let lock = Lock::create().unwrap();

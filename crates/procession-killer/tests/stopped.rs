@@ -6,7 +6,7 @@ use std::process::Command;
 
 fn stopper(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_procession-stopper"))
-        .args(["--limit", "60", "--points", "5"])
+        .args(["--limit", "20", "--points", "3"])
         .args(arguments)
         .output()
         .expect("the stopper");
@@ -38,5 +38,5 @@ fn locks_and_the_like() {
 
 #[test]
 fn references_and_processes() {
-    stopper(&["handle", "roll entry", "fork"]);
+    stopper(&["handle clone", "roll entry", "fork"]);
 }

@@ -272,7 +272,7 @@ impl Participant {
 
     /// Wait for the others. A timeout breaks the barrier. After `Interrupted`, wait again or drop it.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), BarrierError> {
-        let Some(seat) = self.seat.clone() else {
+        let Some(seat) = self.seat else {
             return Err(BarrierError::Broken);
         };
         let state = &*self.barrier.state;

@@ -121,7 +121,7 @@ impl Waiter {
     /// Wait to be notified; `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) the place in line is kept; after
     /// [`TimedOut`](WaitError::TimedOut) it is lost.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), WaitError> {
-        let Some(seat) = self.seat.clone() else {
+        let Some(seat) = self.seat else {
             return Err(WaitError::TimedOut);
         };
         let state = &*self.condition.state;

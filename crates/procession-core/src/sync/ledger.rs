@@ -1,180 +1,284 @@
 //! Who holds a semaphore's permits, so that those of the dead come back.
 //!
-//! The truth is `total` less what the places say; each operation changes one of these words, under the guard. The semaphore's own value follows
-//! from them, and is derived anew by who gets the guard from a dead holder.
+//! Each process has an account, of a word of its own: the permits that it holds. An operation changes the semaphore's word and one account, and
+//! nothing is locked meanwhile: it is *begun* by one compare-and-swap that changes the value and notes the operation in the upper half of the same word,
+//! *carried out* in the account, and *settled* by taking the note away. Whoever finds the note of another's operation carries it out
+//! and settles it before it begins its own, so a process that is stopped or killed in the middle holds nobody up, and value and accounts agree always.
 
-use super::claim::Claim;
-use super::death::Holder;
-use super::primitive::{AtomicU32, AtomicU64, Ordering};
-use super::raw::RawLock;
+use super::primitive::{AtomicU64, Ordering};
 use super::semaphore::{State, SEM_VALUE_MAX};
-use super::wait::Purpose;
 use super::waiters::Chunk;
-use crate::arena::{self, Handle, Kind};
+use crate::arena::{self, Handle};
 use crate::roll::{self, Owner};
-use crate::{Deadline, Result, WaitError};
+use crate::{Error, Result};
+use Ordering::{AcqRel, Acquire, Relaxed};
 
-/// The account of a semaphore. Zero-filled: none is kept.
+/// The accounts of a semaphore. Zero-filled: none are kept.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    guard: RawLock,
-    /// Handle of the first chunk of places, each `permits 32 | - | owner 31`. Written once, before anybody else sees the semaphore.
+    /// Handle of the first chunk of places; an account takes two of them. Written once, before anybody else sees the semaphore.
     holders: AtomicU64,
-    /// The permits that there are, taken or not.
-    total: AtomicU32,
 }
 
-fn place_of(owner: Owner, permits: u32) -> u64 {
-    if permits == 0 {
-        0
-    } else {
-        u64::from(permits) << 32 | u64::from(owner.to_bits())
+/// An account. Its owner's word is zero when it is nobody's; the other one is `operations 33 | permits 31`, and never begins anew.
+#[derive(Clone, Copy)]
+struct Account<'a> {
+    number: usize,
+    owner: &'a AtomicU64,
+    word: &'a AtomicU64,
+}
+
+const PERMITS: u64 = (1 << 31) - 1;
+const ONE_OPERATION: u64 = 1 << 31;
+
+/// What happens to an account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    /// A permit is taken.
+    Take = 1,
+    /// One is given back.
+    Give = 2,
+    /// All are taken back from a dead owner.
+    Forfeit = 3,
+}
+
+/// The note of an operation, in the upper half of a semaphore's word: `account 14 | operations 16 | kind 2`. Once it is settled, the kind is zero, and
+/// the rest stays: a word that was seen twice alike had not changed in between.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Note(u32);
+
+impl Note {
+    const KIND: u32 = 3;
+    const OPERATIONS: u32 = (1 << 16) - 1;
+    const ACCOUNTS: usize = 1 << 14;
+
+    /// Of the operation after which the account's word is `after`.
+    fn new(kind: Kind, account: usize, after: u64) -> Self {
+        let operations = (after >> 31) as u32 & Self::OPERATIONS;
+        Self((account as u32) << 18 | operations << 2 | kind as u32)
+    }
+
+    fn of(word: u64) -> Self {
+        Self((word >> 32) as u32)
+    }
+
+    fn kind(self) -> Option<Kind> {
+        match self.0 & Self::KIND {
+            1 => Some(Kind::Take),
+            2 => Some(Kind::Give),
+            3 => Some(Kind::Forfeit),
+            _ => None,
+        }
+    }
+
+    fn account(self) -> usize {
+        (self.0 >> 18) as usize
+    }
+
+    /// The account's word after the operation, if it is not carried out yet.
+    fn result(self, kind: Kind, before: u64) -> Option<u64> {
+        let after = kind.change(before);
+        (Self::new(kind, self.account(), after) == self).then_some(after)
     }
 }
 
-fn read(place: &AtomicU64) -> (Option<Owner>, u32) {
-    let word = place.load(Ordering::Relaxed);
-    (Owner::from_bits(word as u32), (word >> 32) as u32)
-}
-
-/// The guard, held.
-struct Guard<'a>(&'a RawLock);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.0.release();
+impl Kind {
+    /// The account's word after it.
+    fn change(self, before: u64) -> u64 {
+        let held = before & PERMITS;
+        let now = match self {
+            Self::Take => (held + 1).min(PERMITS),
+            Self::Give => held.saturating_sub(1),
+            Self::Forfeit => 0,
+        };
+        (before & !PERMITS).wrapping_add(ONE_OPERATION) | now
     }
 }
 
 impl Ledger {
-    pub(super) fn begin(&self, total: u32, holders: Handle) -> Result<()> {
-        self.total.store(total, Ordering::Relaxed);
+    pub(super) fn begin(&self, holders: Handle) -> Result<()> {
         arena::link(&self.holders, holders)?;
         Ok(())
     }
 
     pub(super) fn holders(&self) -> Option<Handle> {
-        Handle::from_bits(self.holders.load(Ordering::Acquire))
+        Handle::from_bits(self.holders.load(Acquire))
     }
 
     /// At the semaphore's end.
     pub(super) fn end(&self) -> Result<()> {
         arena::unlink(&self.holders)
     }
+}
 
-    /// Take a permit and note it down.
-    pub(super) fn take(&self, state: &State, holders: &Chunk) -> Result<bool> {
-        if state.value() == 0 && !self.has_dead(holders) {
-            return Ok(false);
-        }
-        let guard = self.lock(state, holders)?;
-        if state.value() == 0 {
-            self.bury_under(&guard, state, holders);
-        }
-        if state.value() == 0 {
-            return Ok(false);
-        }
-        let me = Claim::mine()?.owner();
-        // One process may come to have several places: only their sum matters.
-        holders.find(|place| match read(place) {
-            (Some(owner), permits) if owner == me => {
-                place.store(place_of(me, permits.saturating_add(1)), Ordering::Relaxed);
-                true
+/// Take a permit and note it down.
+pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
+    let me = roll::me()?;
+    let mut buried = false;
+    loop {
+        let word = settled(state, holders);
+        if State::value_of(word) == 0 {
+            if buried || !has_dead(holders) || !bury(state, holders) {
+                return Ok(false);
             }
-            (None, _) => {
-                place.store(place_of(me, 1), Ordering::Relaxed);
-                true
-            }
-            _ => false,
-        })?;
-        // DEATH: before this the permit is taken, by a dead process; the next holder of the guard corrects the value.
-        Ok(state.try_take())
+            buried = true;
+            continue;
+        }
+        let account = account_of(me, state, holders)?;
+        let before = account.word.load(Acquire);
+        if operate(state, holders, word, word - 1, Kind::Take, account.number, before) {
+            return Ok(true);
+        }
     }
+}
 
-    /// Give a permit back, or a further one if this process holds none. False: the value is at its bound already.
-    pub(super) fn give(&self, state: &State, holders: &Chunk) -> Result<bool> {
-        let _guard = self.lock(state, holders)?;
-        if state.value() >= state.bound() {
+/// Give a permit back, or a further one if this process holds none. False: the value is at its bound already.
+pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
+    let me = roll::me()?;
+    loop {
+        let word = settled(state, holders);
+        if State::value_of(word) >= state.bound().min(SEM_VALUE_MAX) {
             return Ok(false);
         }
-        let me = Claim::mine()?.owner();
-        let mut mine = false;
-        holders.each(|place| {
-            if let (Some(owner), permits @ 1..) = read(place) {
-                if owner == me && !mine {
-                    mine = true;
-                    place.store(place_of(me, permits - 1), Ordering::Relaxed);
+        let mine = accounts(holders)
+            .filter(|account| account.owner() == Some(me))
+            .map(|account| (account, account.word.load(Acquire)))
+            .find(|(_, before)| before & PERMITS != 0);
+        let given = match mine {
+            Some((account, before)) => operate(state, holders, word, word + 1, Kind::Give, account.number, before),
+            None => state.swap(word, word + 1),
+        };
+        if given {
+            // DEATH: killed before this, a sleeper learns of the permit by its next slice.
+            state.wake_after_release(word + 1);
+            return Ok(true);
+        }
+    }
+}
+
+/// Take back what the dead held. Whether there was something, permits or only accounts.
+pub(super) fn bury(state: &State, holders: &Chunk) -> bool {
+    let mut found = false;
+    for account in accounts(holders) {
+        while let Some(owner) = account.owner().filter(|&owner| !roll::is_alive(owner)) {
+            found = true;
+            let word = settled(state, holders);
+            let before = account.word.load(Acquire);
+            // SYNC: the account was the dead one's all the time since the word was read, so nobody but another survivor changes it.
+            if account.owner() != Some(owner) {
+                continue;
+            }
+            let held = (before & PERMITS) as u32;
+            if held == 0 {
+                let _ = account
+                    .owner
+                    .compare_exchange(owner.to_bits().into(), 0, AcqRel, Relaxed);
+                continue;
+            }
+            let value = State::value_of(word);
+            let back = held.min(state.bound().min(SEM_VALUE_MAX).saturating_sub(value));
+            let after = word + u64::from(back);
+            if operate(state, holders, word, after, Kind::Forfeit, account.number, before) {
+                state.wake_all();
+            }
+        }
+    }
+    found
+}
+
+/// Begin an operation on a word that has no other's note, and an account whose word was read after it; then carry it out and settle it. False: the word
+/// is another one by now.
+fn operate(state: &State, holders: &Chunk, word: u64, with: u64, kind: Kind, account: usize, before: u64) -> bool {
+    let note = Note::new(kind, account, kind.change(before));
+    let begun = u64::from(note.0) << 32 | with & u64::from(u32::MAX);
+    let ours = state.swap(word, begun);
+    if ours {
+        // DEATH: from here on whoever comes next carries it out.
+        carry_out(holders, note);
+        settle(state, note);
+    }
+    ours
+}
+
+/// The semaphore's word, once no operation is noted in it.
+fn settled(state: &State, holders: &Chunk) -> u64 {
+    loop {
+        let word = state.load();
+        let note = Note::of(word);
+        if note.kind().is_none() {
+            return word;
+        }
+        carry_out(holders, note);
+        settle(state, note);
+    }
+}
+
+/// Change the account that the note names, unless that was done. An account's word counts its operations, so late helpers do nothing.
+fn carry_out(holders: &Chunk, note: Note) {
+    // What is not there, in a damaged word, has no account to be kept.
+    let (Some(kind), Some([_, word])) = (note.kind(), holders.pair(note.account())) else {
+        return;
+    };
+    let before = word.load(Acquire);
+    if let Some(after) = note.result(kind, before) {
+        // Fails where another helper was first.
+        let _ = word.compare_exchange(before, after, AcqRel, Relaxed);
+    }
+}
+
+/// Take the note away, after it was carried out.
+fn settle(state: &State, note: Note) {
+    let kind = u64::from(Note::KIND) << 32;
+    loop {
+        let word = state.load();
+        if Note::of(word) != note || state.swap(word, word & !kind) {
+            return;
+        }
+    }
+}
+
+impl Account<'_> {
+    fn owner(&self) -> Option<Owner> {
+        Owner::from_bits(self.owner.load(Acquire) as u32)
+    }
+}
+
+fn accounts(holders: &Chunk) -> impl Iterator<Item = Account<'_>> {
+    let pairs = holders.pairs().take(Note::ACCOUNTS).enumerate();
+    pairs.map(|(number, [owner, word])| Account { number, owner, word })
+}
+
+/// This process's account; a new one if it has none. One process may come to have several, when its threads come together.
+fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Account<'a>> {
+    let mut seen = 0;
+    loop {
+        let mut free = None;
+        for account in accounts(holders) {
+            match account.owner() {
+                Some(owner) if owner == me => return Ok(account),
+                None if free.is_none() => free = Some(account),
+                _ => {}
+            }
+        }
+        match free {
+            Some(free) => {
+                let claimed = free.owner.compare_exchange(0, me.to_bits().into(), AcqRel, Relaxed);
+                if claimed.is_ok() {
+                    return Ok(free);
                 }
             }
-        });
-        if !mine {
-            self.total.fetch_add(1, Ordering::Relaxed);
-        }
-        // DEATH: as when taking.
-        Ok(state.give())
-    }
-
-    /// Take back what the dead held.
-    pub(super) fn bury(&self, state: &State, holders: &Chunk) -> Result<()> {
-        if self.involves(holders, |owner| !roll::is_alive(owner)) {
-            let guard = self.lock(state, holders)?;
-            self.bury_under(&guard, state, holders);
-        }
-        Ok(())
-    }
-
-    fn bury_under(&self, _: &Guard<'_>, state: &State, holders: &Chunk) {
-        holders.each(|place| {
-            if read(place).0.is_some_and(|owner| !roll::is_alive(owner)) {
-                place.store(0, Ordering::Relaxed);
-            }
-        });
-        self.derive(state, holders);
-    }
-
-    /// The semaphore's value, from the truth.
-    fn derive(&self, state: &State, holders: &Chunk) {
-        let mut taken = 0_u64;
-        holders.each(|place| taken += u64::from(read(place).1));
-        let left = u64::from(self.total.load(Ordering::Relaxed)).saturating_sub(taken);
-        let most = state.bound().min(SEM_VALUE_MAX);
-        state.reset(u32::try_from(left).unwrap_or(most).min(most));
-    }
-
-    fn lock(&self, state: &State, holders: &Chunk) -> Result<Guard<'_>> {
-        let purpose = Purpose::of(Kind::Semaphore, None);
-        loop {
-            match self
-                .guard
-                .acquire(Claim::mine()?, Holder::Process, purpose, Deadline::Never)
-            {
-                Ok(dead) => {
-                    let guard = Guard(&self.guard);
-                    if dead.is_some() {
-                        self.derive(state, holders);
-                    }
-                    return Ok(guard);
-                }
-                // It is held for some hundred instructions.
-                Err(WaitError::Interrupted | WaitError::TimedOut | WaitError::OwnerDied(_)) => {}
-                Err(WaitError::Other(error)) => return Err(error),
-            }
+            None if bury(state, holders) => {}
+            None if accounts(holders).count() < Note::ACCOUNTS => holders.grow(&mut seen)?,
+            None => return Err(Error::RollFull(Note::ACCOUNTS)),
         }
     }
+}
 
-    /// Whether such a process holds permits; or the guard, under which it may have taken others' back and not said so.
-    fn involves(&self, holders: &Chunk, is: impl Fn(Owner) -> bool) -> bool {
-        let mut found = self.guard.owner().is_some_and(&is);
-        holders.each(|place| found = found || read(place).0.is_some_and(&is));
-        found
-    }
-
-    /// Whether a dead process is involved: asks the kernel only now and then.
-    fn has_dead(&self, holders: &Chunk) -> bool {
-        let ask = roll::may_ask();
-        self.involves(holders, |owner| {
-            roll::is_known_dead(owner) || ask && !roll::is_alive(owner)
-        })
-    }
+/// Whether a dead process has an account: asks the kernel only now and then.
+fn has_dead(holders: &Chunk) -> bool {
+    let ask = roll::may_ask();
+    let mut owners = accounts(holders).filter_map(|account| account.owner());
+    owners.any(|owner| roll::is_known_dead(owner) || ask && !roll::is_alive(owner))
 }

@@ -1,7 +1,7 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
-use super::ledger::Ledger;
-use super::primitive::{sleep, wake, AtomicU32, Ordering, Woken};
+use super::ledger::{self, Ledger};
+use super::primitive::{sleep_low, wake_low, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use super::wait::{is_interruptible, next_slice, Purpose};
 use super::waiters::Chunk;
@@ -9,15 +9,16 @@ use crate::arena::{Handle, Kind, Object, Ref};
 use crate::{roll, Deadline, Result, WaitError};
 
 /// Somebody may be asleep on the word.
-const WAITERS: u32 = 1 << 31;
+const WAITERS: u64 = 1 << 31;
+const VALUE: u64 = WAITERS - 1;
 /// The greatest value of a semaphore.
 pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 
-/// A semaphore's state in the arena. Word: value (31 bits) and the waiters bit.
+/// A semaphore's state in the arena. Word: the ledger's, in the upper half; the waiters bit and the value (31 bits), in the lower, on which waiters sleep.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    word: AtomicU32,
+    word: AtomicU64,
     /// The value it never exceeds. Written once, before anybody else sees the handle.
     bound: AtomicU32,
     spin: Spin,
@@ -37,11 +38,11 @@ unsafe impl Object for State {
 }
 
 impl State {
-    /// Take one; with a ledger, under its guard.
+    /// Take one, without a ledger.
     #[inline]
-    pub(super) fn try_take(&self) -> bool {
+    fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        while word & !WAITERS != 0 {
+        while word & VALUE != 0 {
             match self
                 .word
                 .compare_exchange_weak(word, word - 1, Ordering::Acquire, Ordering::Relaxed)
@@ -60,7 +61,7 @@ impl State {
         purpose: Purpose,
         deadline: Deadline,
         take: impl Fn() -> Result<bool>,
-        look_around: impl Fn() -> Result<()>,
+        look_around: impl Fn(),
     ) -> Result<(), WaitError> {
         if deadline.is_over() {
             return Err(WaitError::TimedOut);
@@ -72,7 +73,7 @@ impl State {
         if let Some(end) = self.spin.run(attempt) {
             return Ok(end?);
         }
-        let _announced = roll::announce(&self.word, purpose.kind, purpose.object);
+        let _announced = roll::announce_low(&self.word, purpose.kind, purpose.object);
         let mut slept = false;
         loop {
             if take()? {
@@ -86,16 +87,14 @@ impl State {
                 return Err(WaitError::Interrupted);
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
-            let announced = self
-                .word
-                .compare_exchange(0, WAITERS, Ordering::Relaxed, Ordering::Relaxed);
-            if !matches!(announced, Ok(_) | Err(WAITERS)) {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & VALUE != 0 || word & WAITERS == 0 && !self.swap(word, word | WAITERS) {
                 continue;
             }
-            match sleep(&self.word, WAITERS, next_slice(purpose.slice, deadline)) {
+            match sleep_low(&self.word, WAITERS, next_slice(purpose.slice, deadline)) {
                 Woken::Wake | Woken::Changed => {}
                 Woken::TimedOut => {
-                    look_around()?;
+                    look_around();
                     slept = true;
                 }
                 Woken::Interrupted => {
@@ -105,13 +104,13 @@ impl State {
         }
     }
 
-    /// Give one; with a ledger, under its guard.
+    /// Give one, without a ledger.
     #[inline]
-    pub(super) fn give(&self) -> bool {
-        let bound = self.bound.load(Ordering::Relaxed).min(SEM_VALUE_MAX);
+    fn give(&self) -> bool {
+        let bound = u64::from(self.bound().min(SEM_VALUE_MAX));
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            if word & !WAITERS >= bound {
+            if word & VALUE >= bound {
                 return false;
             }
             match self
@@ -122,30 +121,51 @@ impl State {
                 Err(now) => word = now,
             }
         }
-        if word & WAITERS != 0 {
-            self.wake_one(word + 1);
-        }
+        self.wake_after_release(word + 1);
         true
     }
 
-    /// Correct the value, and let whoever waits look at it.
-    pub(super) fn reset(&self, value: u32) {
-        let correct = |word: u32| Some(word & WAITERS | value);
-        let _ = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, correct);
-        wake(&self.word, u32::MAX);
+    /// The word, for the ledger.
+    pub(super) fn load(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
     }
 
-    pub(super) fn value(&self) -> u32 {
-        self.word.load(Ordering::Relaxed) & !WAITERS
+    /// Change the word; false when it is no longer `from`.
+    pub(super) fn swap(&self, from: u64, to: u64) -> bool {
+        self.word
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The value in a word.
+    pub(super) fn value_of(word: u64) -> u32 {
+        (word & VALUE) as u32
+    }
+
+    fn value(&self) -> u32 {
+        Self::value_of(self.word.load(Ordering::Relaxed))
     }
 
     pub(super) fn bound(&self) -> u32 {
         self.bound.load(Ordering::Relaxed)
     }
 
+    /// Wake a sleeper, if `word`, which the release has left, says that there may be one.
+    #[inline]
+    pub(super) fn wake_after_release(&self, word: u64) {
+        if word & WAITERS != 0 {
+            self.wake_one(word);
+        }
+    }
+
+    /// Let all sleepers look at the value.
+    pub(super) fn wake_all(&self) {
+        wake_low(&self.word, u32::MAX);
+    }
+
     #[cold]
-    fn wake_one(&self, word: u32) {
-        if wake(&self.word, 1) != 0 {
+    fn wake_one(&self, word: u64) {
+        if wake_low(&self.word, 1) != 0 {
             return;
         }
         // Nobody there: save the next release the call.
@@ -154,7 +174,7 @@ impl State {
             .compare_exchange(word, word & !WAITERS, Ordering::Relaxed, Ordering::Relaxed);
         if cleared.is_ok() {
             // SYNC: the value may have been zero in between, and have sent others to sleep: they are woken to announce themselves again.
-            wake(&self.word, u32::MAX);
+            self.wake_all();
         }
     }
 }
@@ -172,7 +192,7 @@ impl Semaphore {
     pub fn create(value: u32, bound: u32) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
-        state.word.store(value.min(SEM_VALUE_MAX), Ordering::Release);
+        state.word.store(value.min(SEM_VALUE_MAX).into(), Ordering::Release);
         Ok(Self { state, holders: None })
     }
 
@@ -181,10 +201,7 @@ impl Semaphore {
     pub fn recovering(value: u32, bound: u32) -> Result<Self> {
         let mut semaphore = Self::create(value, bound)?;
         let holders = Ref::<Chunk>::create()?;
-        semaphore
-            .state
-            .ledger
-            .begin(value.min(SEM_VALUE_MAX), holders.handle())?;
+        semaphore.state.ledger.begin(holders.handle())?;
         semaphore.holders = Some(holders);
         Ok(semaphore)
     }
@@ -210,10 +227,12 @@ impl Semaphore {
         let purpose = Purpose::of(Kind::Semaphore, Some(self.handle()));
         let state = &*self.state;
         match &self.holders {
-            None => state.take_slowly(purpose, deadline, || Ok(state.try_take()), || Ok(())),
+            None => state.take_slowly(purpose, deadline, || Ok(state.try_take()), || ()),
             Some(holders) => {
-                let take = || state.ledger.take(state, holders);
-                let look_around = || state.ledger.bury(state, holders);
+                let take = || ledger::take(state, holders);
+                let look_around = || {
+                    ledger::bury(state, holders);
+                };
                 state.take_slowly(purpose.watching(), deadline, take, look_around)
             }
         }
@@ -224,7 +243,7 @@ impl Semaphore {
     pub fn try_acquire(&self) -> Result<bool> {
         match &self.holders {
             None => Ok(self.state.try_take()),
-            Some(holders) => self.state.ledger.take(&self.state, holders),
+            Some(holders) => ledger::take(&self.state, holders),
         }
     }
 
@@ -233,7 +252,7 @@ impl Semaphore {
     pub fn release(&self) -> Result<bool> {
         match &self.holders {
             None => Ok(self.state.give()),
-            Some(holders) => self.state.ledger.give(&self.state, holders),
+            Some(holders) => ledger::give(&self.state, holders),
         }
     }
 

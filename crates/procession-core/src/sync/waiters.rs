@@ -5,10 +5,12 @@ use super::spin::Spin;
 use super::wait::{is_interruptible, next_slice, Purpose};
 use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::roll::{self, Owner};
-use crate::{Deadline, Result, WaitError};
+use crate::{Deadline, Error, Result, WaitError};
 
 /// Places in a chunk: an object that contains one fits 512 bytes.
 const PLACES: usize = 56;
+/// Pairs of places in a chunk.
+const PAIRS: usize = PLACES / 2;
 /// Tickets count modulo this.
 const TICKETS: u32 = 1 << 30;
 
@@ -69,10 +71,50 @@ unsafe impl Object for Chunk {
     }
 }
 
-/// A place that was found: in the first chunk, or in a further one.
-#[derive(Clone)]
+/// Goes through a list of chunks. One that leads back to itself is damage, and ends where that is noticed.
+struct Chunks<'a> {
+    first: &'a Chunk,
+    next: Next,
+    /// A chunk that was passed, replaced after 1, 2, 4, 8 and so on steps: a circle meets it.
+    mark: *const Chunk,
+    steps: usize,
+}
+
+/// The chunk that comes next.
+enum Next {
+    First,
+    Further(&'static Chunk),
+    Over,
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Option<&'static Chunk>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let chunk = match self.next {
+            Next::First => None,
+            Next::Further(chunk) => Some(chunk),
+            Next::Over => return None,
+        };
+        let here = chunk.unwrap_or(self.first);
+        self.steps += 1;
+        if self.steps.is_power_of_two() {
+            self.mark = here;
+        }
+        // The list holds a reference to each of its chunks, and its user one to the first.
+        let next = Handle::from_bits(here.next.load(Ordering::Acquire)).and_then(arena::look_at::<Chunk>);
+        self.next = match next {
+            Some(next) if !std::ptr::eq(next, self.mark) => Next::Further(next),
+            _ => Next::Over,
+        };
+        Some(chunk)
+    }
+}
+
+/// A place that was found: in the first chunk, or in a further one, which exists as long as the first one does.
+#[derive(Clone, Copy)]
 pub(super) struct Seat {
-    chunk: Option<Ref<Chunk>>,
+    chunk: Option<&'static Chunk>,
     index: usize,
 }
 
@@ -90,7 +132,7 @@ pub(super) enum Leave {
 
 impl PartialEq for Seat {
     fn eq(&self, other: &Self) -> bool {
-        let chunk = |seat: &Self| seat.chunk.as_ref().map(Ref::handle);
+        let chunk = |seat: &Self| seat.chunk.map(std::ptr::from_ref);
         self.index == other.index && chunk(self) == chunk(other)
     }
 }
@@ -118,59 +160,60 @@ impl Chunk {
         count
     }
 
-    /// Call `look` with each place until it answers true. Says whether it did, and the last chunk.
-    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> (bool, Option<Ref<Chunk>>) {
-        self.walk(|chunk, index, place| {
-            let seat = || Seat {
-                chunk: chunk.clone(),
-                index,
-            };
-            look(&seat, Word(place.load(Ordering::Acquire)))
+    /// Call `look` with each place until it answers true; says whether it did.
+    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> bool {
+        self.chunks().any(|chunk| {
+            let places = chunk.unwrap_or(self).places.iter().enumerate();
+            let mut words = places.map(|(index, place)| (index, Word(place.load(Ordering::Acquire))));
+            words.any(|(index, word)| look(&|| Seat { chunk, index }, word))
         })
     }
 
-    /// The first place that `look` finds fit, among all that there are and, if none is, new ones. For who uses places for words of his own.
-    pub(super) fn find(&self, mut look: impl FnMut(&AtomicU64) -> bool) -> Result<()> {
-        loop {
-            let (found, last) = self.walk(|_, _, place| look(place));
-            if found {
-                return Ok(());
-            }
-            last.as_deref().unwrap_or(self).extend()?;
+    /// The chunks of the list; `None` is this one.
+    fn chunks(&self) -> Chunks<'_> {
+        Chunks {
+            first: self,
+            next: Next::First,
+            mark: std::ptr::null(),
+            steps: 0,
         }
     }
 
-    /// Call `look` with each place.
-    pub(super) fn each(&self, mut look: impl FnMut(&AtomicU64)) {
-        self.walk(|_, _, place| {
-            look(place);
-            false
-        });
+    /// Add a chunk to a list that had no place; `seen` says how many there were when this was called last.
+    pub(super) fn grow(&self, seen: &mut usize) -> Result<()> {
+        let (count, last) = self
+            .chunks()
+            .fold((0, self), |(count, _), chunk| (count + 1, chunk.unwrap_or(self)));
+        if count == *seen {
+            return Err(Error::Corrupt("a list of waiters"));
+        }
+        *seen = count;
+        let more: Ref<Chunk> = Ref::create()?;
+        // Somebody else may have been first.
+        arena::link(&last.next, more.handle())?;
+        Ok(())
     }
 
-    fn walk(&self, mut look: impl FnMut(&Option<Ref<Chunk>>, usize, &AtomicU64) -> bool) -> (bool, Option<Ref<Chunk>>) {
-        let mut chunk: Option<Ref<Chunk>> = None;
-        loop {
-            let here = chunk.as_deref().unwrap_or(self);
-            for (index, place) in here.places.iter().enumerate() {
-                if look(&chunk, index, place) {
-                    return (true, chunk);
-                }
-            }
-            let next = Handle::from_bits(here.next.load(Ordering::Acquire));
-            let Some(next) = next.and_then(|next| Ref::attach(next).ok()) else {
-                return (false, chunk);
-            };
-            chunk = Some(next);
-        }
+    /// Two places that belong together, of which there is any number: for a user of places with words of its own.
+    pub(super) fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
+        let chunk = self.chunks().nth(number / PAIRS)?.unwrap_or(self);
+        let first = number % PAIRS * 2;
+        Some([&chunk.places[first], &chunk.places[first + 1]])
+    }
+
+    /// All pairs.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = [&AtomicU64; 2]> {
+        let chunks = self.chunks().map(|chunk| chunk.unwrap_or(self));
+        chunks.flat_map(|chunk| chunk.places.chunks_exact(2).map(|pair| [&pair[0], &pair[1]]))
     }
 
     /// Take a free place.
     pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<Seat> {
         let mine = Word::new(ticket, me);
+        let mut seen = 0;
         loop {
             let mut seat = None;
-            let (_, last) = self.visit(|here, word| {
+            self.visit(|here, word| {
                 if word == Word(0) {
                     let here = here();
                     if self.change(&here, word, mine) {
@@ -181,20 +224,13 @@ impl Chunk {
             });
             match seat {
                 Some(seat) => return Ok(seat),
-                None => last.as_deref().unwrap_or(self).extend()?,
+                None => self.grow(&mut seen)?,
             }
         }
     }
 
-    fn extend(&self) -> Result<()> {
-        let more: Ref<Chunk> = Ref::create()?;
-        // Somebody else may have been first.
-        arena::link(&self.next, more.handle())?;
-        Ok(())
-    }
-
     fn place<'a>(&'a self, seat: &'a Seat) -> &'a AtomicU64 {
-        &seat.chunk.as_deref().unwrap_or(self).places[seat.index]
+        &seat.chunk.unwrap_or(self).places[seat.index]
     }
 
     pub(super) fn word(&self, seat: &Seat) -> Word {
@@ -286,6 +322,38 @@ impl Chunk {
                 }
                 Woken::Interrupted if decided().is_some() => return Ok(()),
                 Woken::Interrupted => return Err(WaitError::Interrupted),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roll;
+
+    /// Lists of one and of more chunks, the last of which leads back to each of them in turn.
+    #[test]
+    fn a_list_that_leads_back_to_itself_is_damage_and_ends() {
+        for chunks in 1..5 {
+            for back in 0..chunks {
+                let first: Ref<Chunk> = Ref::create().unwrap();
+                let me = roll::me().unwrap();
+                for ticket in 0..chunks * PLACES {
+                    first.sit(ticket as u32, me).unwrap();
+                }
+                let nth = |n: usize| first.chunks().nth(n).unwrap().unwrap_or(&first);
+                let to = if back == 0 {
+                    first.handle().to_bits()
+                } else {
+                    nth(back - 1).next.load(Ordering::Relaxed)
+                };
+                let last = &nth(chunks - 1).next;
+                last.store(to, Ordering::Relaxed);
+                assert!(first.waiting() >= chunks * PLACES);
+                assert!(matches!(first.sit(0, me), Err(Error::Corrupt(_))));
+                last.store(0, Ordering::Relaxed);
+                assert_eq!(first.waiting(), chunks * PLACES);
             }
         }
     }

@@ -85,53 +85,34 @@ pub mod terms {
     }
 }
 
-/// Not modelled: semaphores here keep no account.
-pub mod ledger {
-    use super::semaphore::State;
-    use super::waiters::Chunk;
-    use crate::arena::Handle;
-    use crate::Result;
-
-    #[derive(Debug, Default)]
-    pub struct Ledger;
-
-    impl Ledger {
-        pub fn begin(&self, _total: u32, _holders: Handle) -> Result<()> {
-            Ok(())
-        }
-
-        pub fn holders(&self) -> Option<Handle> {
-            None
-        }
-
-        pub fn end(&self) -> Result<()> {
-            Ok(())
-        }
-
-        pub fn take(&self, _state: &State, _holders: &Chunk) -> Result<bool> {
-            unimplemented!()
-        }
-
-        pub fn give(&self, _state: &State, _holders: &Chunk) -> Result<bool> {
-            unimplemented!()
-        }
-
-        pub fn bury(&self, _state: &State, _holders: &Chunk) -> Result<()> {
-            unimplemented!()
-        }
-    }
-}
-
+/// A list of places that does not grow.
 pub mod waiters {
+    use super::primitive::AtomicU64;
     use crate::arena::{Kind, Object};
 
+    const PAIRS: usize = 5;
+
     #[derive(Debug, Default)]
-    pub struct Chunk;
+    pub struct Chunk([AtomicU64; PAIRS * 2]);
 
     // SAFETY: nothing is shared.
     unsafe impl Object for Chunk {
         const KIND: Kind = Kind::Cell;
         const NAME: &'static str = "list of waiters";
+    }
+
+    impl Chunk {
+        pub fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
+            self.pairs().nth(number)
+        }
+
+        pub fn pairs(&self) -> impl Iterator<Item = [&AtomicU64; 2]> {
+            self.0.chunks_exact(2).map(|pair| [&pair[0], &pair[1]])
+        }
+
+        pub fn grow(&self, _seen: &mut usize) -> crate::Result<()> {
+            panic!("more processes than places")
+        }
     }
 }
 
@@ -160,6 +141,8 @@ pub mod spin {
 
 #[path = "../../src/sync/event.rs"]
 mod event;
+#[path = "../../src/sync/ledger.rs"]
+mod ledger;
 #[path = "../../src/sync/lock.rs"]
 mod lock;
 #[path = "../../src/sync/raw.rs"]
