@@ -6,7 +6,10 @@
 
 use crate::arena::{Block, Handle, Token};
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    fence, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Words of an envelope behind its first, which describes them.
 const INLINE_WORDS: usize = 13;
@@ -251,17 +254,19 @@ impl Envelope {
         })
     }
 
-    /// A copy of the body; the message stays. Many may read it so at a time, as long as nobody opens or discards it.
+    /// A copy of the body; the message stays. Many may read it so at a time. Stale if it was taken out or discarded meanwhile; but whoever
+    /// may post another message into the envelope must be known not to have done so.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
         let head = self.head.load(Relaxed);
         match head & 0xff {
             KIND_INLINE => Ok(self.open_inline(head)?.body().to_vec()),
             KIND_TABLE => {
                 let table = Table::find(self, head)?;
-                let (start, len) = (table.prefix(), table.len);
-                // SAFETY: `find` checked that the block is in transit, and holds `len` bytes, `start` of which are the prefix.
-                let body = unsafe { std::slice::from_raw_parts(table.words.cast::<u8>().add(start), len - start) };
-                Ok(body.to_vec())
+                let body = table.copy_body();
+                // SYNC: with the loads of the copy, as in a sequence lock: the block was in transit after the last of them.
+                fence(Acquire);
+                Block::peek(table.token, table.len)?;
+                Ok(body)
             }
             _ => Err(Error::Corrupt("an envelope without a message")),
         }
@@ -319,6 +324,20 @@ impl Table {
         // SAFETY: `find` checked that the block is in transit, mapped, and as long as the prefix, in which `index` lies; blocks are aligned
         // to 64. The caller holds the claim on the envelope, so nobody of good will frees the block meanwhile, and the arena stays mapped.
         unsafe { &*self.words.add(index) }
+    }
+
+    /// The bytes behind the prefix, as they were if nobody freed the block meanwhile: no reference to them is formed.
+    fn copy_body(&self) -> Vec<u8> {
+        let (start, end) = (self.prefix(), self.len);
+        let mut body = Vec::with_capacity((end - start).next_multiple_of(8));
+        for at in (start..end).step_by(8) {
+            // SAFETY: `find` checked that the block holds `len` bytes, and a block's capacity is a multiple of 64; `at` is one of 8, as is the
+            // prefix. Blocks are aligned to 64 and stay mapped whoever they belong to.
+            let word = unsafe { &*self.words.add(at / 8) };
+            body.extend_from_slice(&word.load(Relaxed).to_ne_bytes());
+        }
+        body.truncate(end - start);
+        body
     }
 
     fn buffer(&self, index: usize) -> (Token, usize) {

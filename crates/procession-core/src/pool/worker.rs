@@ -6,7 +6,11 @@ use crate::channel::{Incoming, Message};
 use crate::roll::Owner;
 use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+
+use std::sync::atomic::{
+    fence,
+    Ordering::{Acquire, Relaxed, SeqCst},
+};
 use std::time::Duration;
 
 /// Arguments of at most so many bytes are left in shared memory until the task is finished: should it end its worker, the parent can say
@@ -102,7 +106,12 @@ impl Worker {
                 if self.view.is_waiting() {
                     self.view.rouse();
                 }
-                return Ok(Some(self.unpack(index, state)?));
+                match self.unpack(index, state) {
+                    Ok(task) => return Ok(Some(task)),
+                    // Taken away again, and what belonged to it is gone: this worker is about to be stopped.
+                    Err(_) if !self.is_at(index, state) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
             }
             if self.view.phase() != Phase::Run {
                 return Ok(None);
@@ -171,10 +180,17 @@ impl Worker {
         Ok((task, arguments))
     }
 
-    /// The message that says what a task's function is.
+    /// The message that says what a task's function is. [`Stale`](Error::Stale) if the task was taken away, and the function with it.
     pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
-        let (function, _) = task.function.ok_or(Error::Corrupt("a task's function"))?;
-        self.view.slot(function)?.envelope.copy_body()
+        let function = task.function.ok_or(Error::Corrupt("a task's function"))?;
+        let body = self.view.slot(function.0)?.envelope.copy_body();
+        // SYNC: after the loads of the copy. A slot that is used anew has another generation.
+        fence(Acquire);
+        if self.is_current(function) {
+            body
+        } else {
+            Err(Error::Stale("function of a task"))
+        }
     }
 
     /// Whether a function seen before may still be asked for.
@@ -201,8 +217,11 @@ impl Worker {
 
     /// Whether the task was taken away: its worker is about to be stopped.
     pub fn is_condemned(&self, task: &Task) -> bool {
-        let state = self.view.slot(task.index).ok().and_then(Slot::load);
-        state.is_none_or(|state| state != task.state)
+        !self.is_at(task.index, task.state)
+    }
+
+    fn is_at(&self, index: u32, state: State) -> bool {
+        self.view.slot(index).ok().and_then(Slot::load) == Some(state)
     }
 
     /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker. `false`: the task was taken

@@ -1,7 +1,9 @@
 //! Tasks that are withdrawn, or take too long.
 
-use super::{bury, dismiss, done, fork, message, soon, submit_all, work, Hired};
+use super::{bury, dismiss, done, fork, message, reap, soon, submit_all, work, Hired};
 use crate::pool::{Item, Loss, Pool, Remains, Terms, Verdict, Withdrawn, Worker};
+use crate::Error;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 #[test]
@@ -172,4 +174,38 @@ fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
     let second = fork(&pool, work_for_ever);
     assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
     dismiss(&pool, &[second]);
+}
+
+/// The function of a job that was cancelled and dropped goes with it; its worker is only about to be stopped, and may just now ask for it.
+#[test]
+fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
+    for size in [1, 5_000] {
+        let body = |byte| message(&vec![byte; size]);
+        let (mut told, mut tell) = std::io::pipe().unwrap();
+        let (mut go_on, mut let_go) = std::io::pipe().unwrap();
+        let pool = Pool::new().unwrap();
+        let function = pool.function(body(3)).unwrap();
+        let job = pool.job(Some(&function), Terms::default());
+        drop(function);
+        submit_all(&job, [[0, 1]]);
+        let hired = fork(&pool, |pool, place| {
+            let worker = Worker::attach(pool.handle(), place).unwrap();
+            worker.ready();
+            let (task, _) = worker.next().unwrap().unwrap();
+            tell.write_all(&[1]).unwrap();
+            go_on.read_exact(&mut [0]).unwrap();
+            let seen = worker.function(&task);
+            let stale = matches!(seen, Err(Error::Stale(_)));
+            assert!(!worker.finish(task, Verdict::Raised, message(&[])).unwrap());
+            // SAFETY: ends the child without running what it inherited.
+            unsafe { libc::_exit(i32::from(!stale)) }
+        });
+        told.read_exact(&mut [0]).unwrap();
+        assert_eq!(job.cancel().running, 1);
+        drop(job);
+        let other = pool.function(body(5)).unwrap();
+        let_go.write_all(&[1]).unwrap();
+        assert_eq!(reap(&hired), 0, "it got what lies there now");
+        drop(other);
+    }
 }
