@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sized
@@ -11,6 +13,49 @@ __all__: list[str] = []
 
 #: Tasks that a thread puts in line at a time.
 _BATCH = 64
+
+
+def mapstar(args: Any) -> list[Any]:
+    """``list(map(*args))``: what the standard library's workers are told to do with a chunk."""
+    return list(map(*args))
+
+
+def starmapstar(args: Any) -> list[Any]:
+    """The same, for items that are the arguments of a call."""
+    return list(itertools.starmap(*args))
+
+
+for _public in (mapstar, starmapstar):
+    _public.__module__ = f"{__package__}.pool"
+
+
+def perform(call: tuple[Callable[..., Any], Any, Any]) -> Any:
+    """Do a task that brings its own function."""
+    func, args, kwds = call
+    return func(*args, **kwds)
+
+
+def raise_again(error: BaseException) -> Any:
+    """Raise what the iterable of a call raised."""
+    raise error
+
+
+class TaskLine:
+    """The pool's `_taskqueue`, for programs that add a map of their own to the standard library's pool.
+
+    They put ``(tasks, result._set_length)``, where `result` is a new `IMapIterator(pool)` and each task a tuple of its job, a number, a
+    function, its arguments and its keyword arguments.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def put(self, item: tuple[Iterable[Any], Callable[[int], None]]) -> None:
+        """Have the tasks done."""
+        tasks, set_length = item
+        job = set_length.__self__._job  # type: ignore[attr-defined]
+        calls = (task[2:] for task in tasks)
+        self._pool._feed(calls, job, lambda it, limit: job.feed(it, 0, limit), 0)
 
 
 def iterator_of(iterable: Iterable[Any], job: Any) -> Any:

@@ -268,9 +268,9 @@ class _Results(Asynchronous):
 class IMapIterator(_Results):
     """The results of `Pool.imap`, in the order of the arguments."""
 
-    def __init__(self, pool: Any, job: Any) -> None:
+    def __init__(self, pool: Any, job: Any = None) -> None:
         self._pool = pool
-        self._job = job
+        self._job = pool._new_job(type(self)) if job is None else job
         #: Puts the given number of tasks in line, if that is left to whoever takes the results; False: there are no more.
         self._feed: Callable[[int], bool] | None = None
         self._ahead = 0
@@ -313,6 +313,9 @@ class IMapIterator(_Results):
         if self._waiting:
             self._refill()
         return item
+
+    def _set_length(self, length: int) -> None:
+        """The number of tasks; the job knows it. See `_pool_feed.TaskLine`."""
 
     def cancel(self) -> bool:
         """Stop what is unfinished; see `AsyncResult.cancel`. The results of those tasks are then `TaskCancelled`."""

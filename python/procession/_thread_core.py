@@ -11,6 +11,8 @@ from collections import deque
 from ._crew import terminated
 from ._errors import BrokenPool, TaskCancelled
 from ._pool_errors import _foreign
+from ._pool_feed import mapstar, starmapstar
+from ._pool_worker import CHUNK
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     _Outcome = tuple[bool, Any]
+    _Call = tuple[Callable[..., Any], Any, Any]
 
 __all__: list[str] = []
 
@@ -30,9 +33,7 @@ class ThreadCore:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, Callable[[], Any]] | None] = (
-            queue.SimpleQueue()
-        )
+        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, _Call] | None] = queue.SimpleQueue()
         self.jobs: set[ThreadJob] = set()
         self.completed: deque[int] = deque()
         #: Makes the exception for what is unfinished, once the pool was terminated.
@@ -62,7 +63,7 @@ class ThreadCore:
             raise _foreign(self._pid)
         job = self._new(func, 0, False)
         job._single = True
-        job.submit(lambda: func(*args, **kwds))
+        job.submit(func, args, kwds)
         job.seal()
         return job
 
@@ -131,9 +132,10 @@ class ThreadJob:
     def _complete(self) -> bool:
         return self._sealed and self._finished == self._submitted
 
-    def _settle(self, number: int, outcome: _Outcome) -> None:
+    def settle(self, number: int, outcome: _Outcome) -> None:
+        """Say what became of a task; what is said first holds."""
         with self._changed:
-            if self._stopped:
+            if self._stopped or number in self._done:
                 return
             self._outcomes[number] = outcome
             self._order.append(number)
@@ -151,29 +153,36 @@ class ThreadJob:
                 self._core.completed.append(self.key)
         self._changed.notify_all()
 
-    def submit(self, task: Callable[[], Any]) -> None:
+    def submit(self, func: Callable[..., Any], args: Any, kwds: Any) -> None:
         with self._changed:
             number = self._submitted
             self._submitted += 1
-        self._core.tasks.put((self, number, task))
+        self._core.tasks.put((self, number, (func, args, kwds)))
 
-    def perform(self, number: int, task: Callable[[], Any]) -> None:
-        """Do a task, in a worker."""
+    def begin(self, number: int) -> bool:
+        """Count a task as begun. False: it was cancelled before."""
         with self._changed:
             if number in self._done:
-                return  # cancelled
+                return False
             self._begun.add(number)
+            return True
+
+    def perform(self, number: int, call: _Call) -> None:
+        """Do a task, in a worker."""
+        if not self.begin(number):
+            return
+        func, args, kwds = call
         try:
-            outcome = (True, task())
+            outcome = (True, func(*args, **kwds))
         except BaseException as error:
             outcome = (False, error)
-        self._settle(number, outcome)
+        self.settle(number, outcome)
 
     def refuse(self, error: BaseException) -> None:
         with self._changed:
             number = self._submitted
             self._submitted += 1
-            self._settle(number, (False, error))
+            self.settle(number, (False, error))
             self.seal()
 
     def seal(self) -> None:
@@ -188,7 +197,7 @@ class ThreadJob:
             self._sealed = True
             for number in range(self._submitted):
                 if number not in self._begun and number not in self._done:
-                    self._settle(number, (False, TaskCancelled(f"task {number} was cancelled")))
+                    self.settle(number, (False, TaskCancelled(f"task {number} was cancelled")))
                     cancelled += 1
             self._look()
         return cancelled
@@ -213,7 +222,7 @@ class ThreadJob:
         self._sealed = True
         for number in range(self._submitted):
             if number not in self._done:
-                self._settle(number, (False, error()))
+                self.settle(number, (False, error()))
         self._stopped = True
         self._look()
 
@@ -262,11 +271,9 @@ class ThreadJob:
                 return False
             self._sizes.append(len(items))
             if chunksize == 0:
-                self.submit(lambda item=items[0]: func(item))  # type: ignore[misc]
-            elif self._mode == 1:
-                self.submit(lambda items=items: list(map(func, items)))  # type: ignore[misc]
+                self.submit(func, items, {})
             else:
-                self.submit(lambda items=items: list(itertools.starmap(func, items)))  # type: ignore[misc]
+                self.submit(mapstar if self._mode == CHUNK else starmapstar, ((func, items),), {})
         return True
 
     def feed_map(self, iterator: Iterator[Any], length: int, workers: int, limit: int) -> bool:

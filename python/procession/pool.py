@@ -19,7 +19,9 @@ from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import RemoteTraceback as RemoteTraceback
 from ._pool_errors import _foreign
 from ._pool_errors import rebuild_exc as rebuild_exc
-from ._pool_feed import Numbered, feed_all, iterator_of
+from ._pool_feed import Numbered, TaskLine, feed_all, iterator_of, perform, raise_again
+from ._pool_feed import mapstar as mapstar
+from ._pool_feed import starmapstar as starmapstar
 from ._pool_options import Options
 from ._pool_results import (
     ApplyResult,
@@ -34,7 +36,7 @@ from ._procession import PoolCore, usable_cpus
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from typing_extensions import Unpack
@@ -50,16 +52,6 @@ _AT_ONCE = 4096
 _AHEAD = 4
 
 
-def mapstar(args: Any) -> list[Any]:
-    """``list(map(*args))``: what the standard library's workers are told to do with a chunk."""
-    return list(map(*args))
-
-
-def starmapstar(args: Any) -> list[Any]:
-    """The same, for items that are the arguments of a call."""
-    return list(itertools.starmap(*args))
-
-
 class Pool:
     """Worker processes that apply functions to arguments.
 
@@ -73,6 +65,9 @@ class Pool:
         options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`, `max_rss`, `worker_exit`, `seed`,
             `threads_per_worker`.
     """
+
+    #: Whether the exceptions of tasks bring their traceback along, where a subclass has queues of its own.
+    _wrap_exception = True
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -110,15 +105,17 @@ class Pool:
         #: Results whose callbacks are still to be run, by their job's key.
         self._cache: dict[int, ApplyResult] = {}
         self._announcer: threading.Thread | None = None
-        self._core = self._new_core()
         make, ctx = self.Process, self._ctx
-        self._crew = self._new_crew(
-            self._core,
-            lambda **kwds: make(ctx, **kwds),
-            processes,
-            (initializer, initargs, maxtasksperchild),
-            self._options.of_worker(),
-        )
+        start = lambda **kwds: make(ctx, **kwds)  # noqa: E731
+        arguments = (initializer, initargs, maxtasksperchild)
+        if _is_changed_inside(type(self)):
+            if options:
+                raise ValueError("a pool with queues of its own takes none of procession's options")
+            self._core, self._crew = self._make_queued(start, arguments)
+        else:
+            self._core = self._new_core()
+            of_worker = self._options.of_worker()
+            self._crew = self._new_crew(self._core, start, processes, arguments, of_worker)
         self._pool = self._crew.workers
         try:
             self._repopulate_pool()
@@ -147,6 +144,25 @@ class Pool:
     ) -> Any:
         return Crew(core, start, size, arguments, options)
 
+    def _make_queued(self, start: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """The scheduler and the workers of a pool whose tasks travel over `_inqueue` and `_outqueue`."""
+        from . import _pool_queued
+
+        self._setup_queues()
+        core = _pool_queued.QueuedCore()
+        target = globals().get("worker", _pool_queued.worker)
+        arguments = (self._inqueue, self._outqueue, *arguments, self._wrap_exception)
+        quick = (self._quick_put, self._quick_get)
+        crew = _pool_queued.QueuedCrew(core, start, self._processes, target, arguments, quick)
+        return core, crew
+
+    def _setup_queues(self) -> None:
+        """Make the queues for tasks and results. Called only where a subclass has changed how the pool works inside."""
+        self._inqueue = self._ctx.SimpleQueue()
+        self._outqueue = self._ctx.SimpleQueue()
+        self._quick_put = self._inqueue.put
+        self._quick_get = self._outqueue.get
+
     # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
@@ -163,6 +179,35 @@ class Pool:
 
     def _repopulate_pool(self) -> None:
         self._crew.repopulate()
+
+    @property
+    def _taskqueue(self) -> TaskLine:
+        return TaskLine(self)
+
+    def _new_job(self, kind: type[IMapIterator]) -> Any:
+        """A job whose tasks bring their functions."""
+        by_time = issubclass(kind, IMapUnorderedIterator)
+        job = self._core.job(perform, ITEM, by_time, *self._options.terms)
+        job.bound(len(self._pool) or self._processes, _AHEAD)
+        return job
+
+    @staticmethod
+    def _get_tasks(func: Any, iterable: Iterable[Any], size: int) -> Iterator[tuple[Any, Any]]:
+        """The arguments of `mapstar` and `starmapstar`: chunks of `size` items, each with the function."""
+        iterator = iter(iterable)
+        while chunk := tuple(itertools.islice(iterator, size)):
+            yield func, chunk
+
+    def _guarded_task_generation(
+        self, job: Any, func: Any, iterable: Iterable[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """A task for each item; what the iterable raises is a task that raises it."""
+        number = -1
+        try:
+            for number, item in enumerate(iterable):
+                yield job, number, func, (item,), {}
+        except Exception as error:
+            yield job, number + 1, raise_again, (error,), {}
 
     def _check_running(self) -> None:
         if self._state != RUN:
@@ -427,6 +472,26 @@ class Pool:
 
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         self.terminate()
+
+
+#: What a program overrides or replaces to have the tasks travel in its own way. `worker` is one more.
+_INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_pool")}
+
+
+def _is_changed_inside(cls: type[Pool]) -> bool:
+    """Whether a pool of this class works as the standard library's does inside; see `_pool_queued`."""
+    if any(getattr(cls, name) is not own for name, own in _INSIDE.items()):
+        return True
+    replaced = globals().get("worker")
+    return replaced is not None and replaced.__module__ != f"{__package__}._pool_queued"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "worker":
+        from ._pool_queued import worker
+
+        return worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _progress(wanted: Any, total: int | None) -> Any:

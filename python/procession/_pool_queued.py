@@ -1,0 +1,336 @@
+"""Pools whose tasks and results travel over queues of the subclass's own.
+
+A subclass of `Pool` that overrides `_setup_queues` (or `_repopulate_pool`, or a program that puts another function in the place of
+`pool.worker`) expects what the standard library's pool does inside: tasks go into `_inqueue` by `_quick_put`, workers call
+``worker(inqueue, outqueue, initializer, initargs, maxtasks, wrap_exception)``, results come out of `_outqueue` by `_quick_get`. joblib
+shares memory-mapped arrays in this way: its queues have a pickler of their own.
+
+The engine does not see which worker is at which task here. When a worker dies, every task that is in the queue or at a worker at that
+moment fails with `WorkerDied`; their number is limited by `_AHEAD`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import threading
+import time
+
+from . import util
+from ._crew import CLOSE, RUN, TERMINATE, terminated
+from ._errors import BrokenPool, OwnerDied, WorkerDied
+from ._pool_errors import ExceptionWithTraceback, MaybeEncodingError
+from ._thread_core import ThreadCore, ThreadJob
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__: list[str] = []
+
+#: Tasks for each worker that are in the queue or at a worker.
+_AHEAD = 4
+#: The pool is broken when so many workers in a row (or as many as it has) ended without a result of any.
+_FAULTS = 3
+#: Seconds that a worker has to end after SIGTERM.
+_GRACE = 1.0
+
+
+def worker(
+    inqueue: Any,
+    outqueue: Any,
+    initializer: Callable[..., object] | None = None,
+    initargs: Any = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None:
+    """Be a worker of a pool with queues of its own."""
+    if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
+        raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
+    if hasattr(inqueue, "_writer"):
+        inqueue._writer.close()
+        outqueue._reader.close()
+    if initializer is not None:
+        initializer(*initargs)
+    completed = 0
+    while maxtasks is None or completed < maxtasks:
+        try:
+            task = _held_by_the_dead(inqueue.get)
+        except (EOFError, OSError):
+            util.debug("worker got EOFError or OSError -- exiting")
+            break
+        if task is None:
+            util.debug("worker got sentinel -- exiting")
+            break
+        job, number, func, args, kwds = task
+        try:
+            result = True, func(*args, **kwds)
+        except Exception as error:
+            if wrap_exception:
+                error = ExceptionWithTraceback(error, error.__traceback__)  # type: ignore[assignment]
+            result = False, error
+        try:
+            _held_by_the_dead(outqueue.put, (job, number, result))
+        except Exception as error:
+            unsent = MaybeEncodingError(error, result[1])
+            util.debug("Possible encoding error while sending result: %s", unsent)
+            _held_by_the_dead(outqueue.put, (job, number, (False, unsent)))
+        task = job = func = args = kwds = result = None  # type: ignore[assignment]
+        completed += 1
+    util.debug("worker exiting after %d tasks", completed)
+
+
+def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
+    """Call a queue's function; again if a worker died with the queue's lock, which is free then."""
+    while True:
+        try:
+            return call(*args)
+        except OwnerDied:
+            continue
+
+
+class QueuedCore(ThreadCore):
+    """Jobs in this process's memory, tasks in a queue of its own until the subclass's has room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What is in the subclass's queue or at a worker, by job and number.
+        self.underway: dict[tuple[int, int], ThreadJob] = {}
+
+    def stats(self) -> Any:
+        """Not here."""
+        raise NotImplementedError("a pool with queues of its own keeps no figures")
+
+    def begin(self, job: ThreadJob, number: int, limit: int) -> bool:
+        """Count a task as under way, once fewer than `limit` are. False: it was cancelled meanwhile."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.error is not None or len(self.underway) < limit)
+            if self.error is not None or not job.begin(number):
+                return False
+            self.underway[job.key, number] = job
+            return True
+
+    def finish(self, key: int, number: int, outcome: tuple[bool, Any]) -> None:
+        """Settle a task that was under way; one that failed meanwhile stays failed."""
+        with self.changed:
+            job = self.underway.pop((key, number), None)
+            if job is not None:
+                job.settle(number, outcome)
+
+    def fail_underway(self, error: Callable[[], BaseException]) -> None:
+        """Fail all that is under way."""
+        with self.changed:
+            for key, number in list(self.underway):
+                self.finish(key, number, (False, error()))
+
+
+class QueuedCrew:
+    """The workers, and the threads between the subclass's queues and the jobs. Keeps no reference to the pool."""
+
+    def __init__(
+        self,
+        core: QueuedCore,
+        start: Callable[..., Any],
+        size: int,
+        target: Callable[..., object],
+        arguments: tuple[Any, ...],
+        quick: tuple[Callable[[Any], Any], Callable[[], Any]],
+    ) -> None:
+        self.workers: list[Any] = []
+        #: The error of a pool whose workers cannot start.
+        self.broken: Callable[[], BaseException] | None = None
+        self._core = core
+        self._start = start
+        self._size = size
+        self._target = target
+        self._arguments = arguments
+        self._inqueue, self._outqueue = arguments[:2]
+        self._quick_put, self._quick_get = quick
+        self._expects_exits = arguments[4] is not None
+        self._state = RUN
+        self._lock = threading.RLock()
+        self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._threads: list[threading.Thread] = []
+        self._faults = 0
+
+    def __del__(self, _close: Any = os.close) -> None:
+        _close(self._notice)
+
+    def resize(self, size: int) -> None:
+        """Not here: a subclass counts its workers itself."""
+        raise NotImplementedError("a pool with queues of its own keeps its size")
+
+    def repopulate(self) -> None:
+        """Bring the number of workers up to the pool's size."""
+        with self._lock:
+            for _ in range(self._size - len(self.workers)):
+                process = self._start(target=self._target, args=self._arguments)
+                process.name = process.name.replace("Process", "PoolWorker")
+                process.daemon = True
+                getattr(process, "_config", {})["nests"] = True
+                process.start()
+                self.workers.append(process)
+                util.debug("added worker")
+
+    def watch(self) -> None:
+        """Start the threads."""
+        self._begin(self._watch, "PoolCrew")
+        self._begin(self._send, "PoolTasks")
+        self._begin(self._receive, "PoolResults")
+
+    def _begin(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _send(self) -> None:
+        core, limit = self._core, _AHEAD * self._size
+        while (item := core.tasks.get()) is not None:
+            job, number, call = item
+            if core.begin(job, number, limit):
+                try:
+                    _held_by_the_dead(self._quick_put, (job.key, number, *call))
+                except Exception as error:
+                    core.finish(job.key, number, (False, error))
+            item = job = call = None  # type: ignore[assignment]  # is not to live on while this waits
+        for _ in range(len(self.workers)):
+            _held_by_the_dead(self._quick_put, None)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                result = self._quick_get()
+            except OwnerDied:
+                continue
+            except (EOFError, OSError):
+                return
+            except Exception as error:
+                # Whose result it was cannot be told any more.
+                self._core.fail_underway(functools.partial(_unreadable, error))
+                continue
+            if result is None:
+                return
+            self._faults = 0
+            key, number, outcome = result
+            self._core.finish(key, number, outcome)
+            result = outcome = None
+
+    def _watch(self) -> None:
+        while self._tend():
+            ends = select.poll()
+            for fd in [self._notice, *(process.sentinel for process in self.workers)]:
+                ends.register(fd, select.POLLIN)
+            ends.poll()
+            try:
+                os.eventfd_read(self._notice)
+            except BlockingIOError:
+                pass
+        util.debug("pool crew's watch exiting")
+
+    def _tend(self) -> bool:
+        """Bury and replace. False: the watch is over."""
+        with self._lock:
+            for process in [process for process in self.workers if process.exitcode is not None]:
+                process.join()
+                self.workers.remove(process)
+                util.debug("cleaned up worker %s", process.name)
+                if self._state == RUN and (process.exitcode != 0 or not self._expects_exits):
+                    self._mourn(process.pid, process.exitcode)
+            if self._state == TERMINATE or self.broken:
+                return False
+            if self._state == CLOSE:
+                return bool(self.workers)
+            try:
+                self.repopulate()
+            except Exception as error:
+                util.warn("cannot start a worker: %r", error)
+                self._break(f"a pool's worker cannot be started: {error!r}", error)
+                return False
+            return True
+
+    def _mourn(self, pid: int, exitcode: int) -> None:
+        text = f"worker process {pid} ended with exit code {exitcode}; as this pool has queues of its own, what it did is not known, and all tasks under way fail"
+        self._core.fail_underway(lambda: WorkerDied(text, pid, exitcode))
+        self._faults += 1
+        if self._faults >= max(_FAULTS, self._size):
+            text = f"the pool's workers cannot work: {self._faults} in a row ended without a result, the last with exit code {exitcode}"
+            self._break(text, None)
+
+    def _break(self, text: str, error: BaseException | None) -> None:
+        def broken() -> BrokenPool:
+            result = BrokenPool(text)
+            result.__cause__ = error
+            return result
+
+        self.broken = broken
+        self._core.terminate(broken)
+        for process in self.workers:
+            process.terminate()
+
+    def close(self) -> None:
+        """Let the workers leave when all is done."""
+        self._core.close()
+        self._begin(self._leave, "PoolEnd")
+
+    def _leave(self) -> None:
+        self._core.wait_idle()
+        with self._lock:
+            if self._state == RUN:
+                self._state = CLOSE
+                self._core.dismiss(1)
+        os.eventfd_write(self._notice, 1)
+
+    def join(self) -> None:
+        """Wait until the workers and the threads have ended."""
+        self._join_threads("PoolEnd", "PoolCrew")
+        for process in list(self.workers):
+            process.join()
+        self._end_threads()
+
+    def _join_threads(self, *names: str) -> None:
+        for thread in list(self._threads):
+            if thread.name in names and thread is not threading.current_thread():
+                thread.join()
+
+    def stop(self) -> None:
+        """End the workers at once."""
+        util.debug("terminating pool's workers")
+        with self._lock:
+            self._state = TERMINATE
+        self._core.terminate(terminated)
+        os.eventfd_write(self._notice, 1)
+        self._join_threads("PoolCrew")
+        for process in self.workers:
+            if process.exitcode is None:
+                process.terminate()
+        end = time.monotonic() + _GRACE
+        for process in self.workers:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+        self._core.dismiss(1)
+        self._end_threads()
+
+    def _end_threads(self) -> None:
+        """Have the threads at the queues end, now that no worker is there any more."""
+        reader = getattr(self._inqueue, "_reader", None)
+        for thread in list(self._threads):
+            # No worker will make room for what is being put.
+            while thread.name == "PoolTasks" and thread.is_alive() and reader is not None:
+                if reader.poll(0.01):
+                    reader.recv_bytes()
+        try:
+            _held_by_the_dead(self._outqueue.put, None)
+        except (OSError, ValueError):
+            return  # closed by the subclass
+        self._join_threads("PoolResults")
+
+
+def _unreadable(error: Exception) -> MaybeEncodingError:
+    result = MaybeEncodingError(error, None)
+    result.value = "a result that cannot be unpickled"
+    result.__cause__ = error
+    return result
