@@ -15,8 +15,15 @@ pub struct Family {
 
 static FAMILY: OnceBox<Family> = OnceBox::new();
 
-/// The family of this process; its arena is created on first use. A second call costs one load.
+/// The family of this process, which is in its roll then; its arena is created on first use. A second call costs two loads.
 pub fn family() -> Result<&'static Family> {
+    let family = found()?;
+    roll::me()?;
+    Ok(family)
+}
+
+/// The family, whether or not this process is in its roll.
+pub(crate) fn found() -> Result<&'static Family> {
     if let Some(family) = FAMILY.get() {
         return Ok(family);
     }
@@ -29,7 +36,7 @@ pub fn family() -> Result<&'static Family> {
 }
 
 impl Family {
-    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`].
+    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`], which then enters it in the roll.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         let arena = Arena::attach(fd)?;
         let id = arena.id();
@@ -53,9 +60,12 @@ impl Family {
         self.arena.id()
     }
 
-    /// This process's place in the roll (registers on first use; a load afterwards; renewed in a child of fork).
+    /// This process's place in the roll (renewed in a child of fork).
+    ///
+    /// # Panics
+    /// In a process that was forked when the roll was full. There [`family`] fails, so ask it each time.
     pub fn me(&self) -> Owner {
-        roll::me().expect("no place in the roll for this process")
+        roll::me().expect("a place in the roll: family() has made sure of it")
     }
 
     /// The arena.

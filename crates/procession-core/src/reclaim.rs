@@ -3,9 +3,9 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, pinned, Cell, Place, State, Word};
+use crate::arena::reclaiming::{full_birth, note_of, Cell, Place, State, Word};
 use crate::arena::{cells, Arena, Kind, Object};
-use crate::roll::{self, Owner};
+use crate::roll::{self, Forks, Owner};
 use crate::{family, sync, Result};
 
 thread_local! {
@@ -96,7 +96,8 @@ fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
 
 /// Free what the dead owned and what need not be in limbo any longer; heal the hints. How much stays in limbo.
 fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
-    let now = arena.births();
+    let (now, forks) = (arena.births(), Forks::find());
+    let still_pinned = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
     let mut left = 0;
     for slab in 0..arena.slab_count() {
         for (cell, word) in arena.used_cells(slab) {
@@ -112,7 +113,7 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
-                    if still_pinned(note.birth, upto, now) {
+                    if still_pinned(note.birth, upto) {
                         left += 1;
                     } else if note.kind == 0 {
                         arena.free_cell(&cell, word);
@@ -132,7 +133,7 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
             State::Owned(owner) if Some(owner) == dead => {
                 give_back(arena, &Place::Run(run), word, now, me);
             }
-            State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto, now) => left += 1,
+            State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto) => left += 1,
             State::Limbo { .. } => drop(arena.free_run(&run, word, me)),
             _ => {}
         }
@@ -174,8 +175,4 @@ fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
     {
         arena.bury(cell, dying);
     }
-}
-
-fn still_pinned(birth: u32, upto: u32, now: u64) -> bool {
-    pinned(full_birth(birth, now), full_birth(upto, now))
 }

@@ -146,7 +146,8 @@ fn fail(error: &Error) -> ! {
 }
 
 fn join(arena: RawFd) -> Result<()> {
-    Family::attach(own(arena)?)?.me();
+    Family::attach(own(arena)?)?;
+    procession_core::roll::me()?;
     Ok(())
 }
 

@@ -40,7 +40,7 @@ impl Arena {
     /// What becomes of an object whose last reference goes.
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
-        if pinned(full_birth(note_of(cell).birth, now), now) {
+        if roll::fork_born_after(full_birth(note_of(cell).birth, now)) {
             State::Limbo { upto: now as u32 }
         } else {
             State::Dying(me)
@@ -111,7 +111,7 @@ impl Arena {
     /// Give memory back that this process owned alone (or that a dead one did), or send it to limbo.
     pub(crate) fn give_back(&self, place: &Place, from: Word, birth: u64, me: Owner) -> bool {
         let now = self.births();
-        if !pinned(birth, now) {
+        if !roll::fork_born_after(birth) {
             return place.free(self, from, me);
         }
         let limbo = from.with(State::Limbo { upto: now as u32 });
@@ -125,11 +125,6 @@ impl Arena {
         }
         done
     }
-}
-
-/// Whether a living process, forked since `birth`, may still look at something that existed then.
-pub(crate) fn pinned(birth: u64, upto: u64) -> bool {
-    birth < upto && roll::fork_born_between(birth, upto)
 }
 
 pub(crate) fn note_of(cell: &Cell) -> Note {

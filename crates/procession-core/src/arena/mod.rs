@@ -35,7 +35,7 @@ pub(crate) use word::Receiver;
 
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {
-    pub(crate) use super::count::{note_of, pinned};
+    pub(crate) use super::count::note_of;
     pub(crate) use super::place::Place;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};

@@ -4,7 +4,7 @@ use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
 use super::Owner;
 use crate::sys::{pidfd, proc};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// How long a child of fork may take to claim the entry reserved for it, in milliseconds: a reservation that grew older is of a fork that failed.
 const CLAIM_TIME: u64 = 60_000;
@@ -92,17 +92,27 @@ pub(crate) fn has_ended(pid: i32) {
 /// Whether a process was seen that has executed another program, and still has its entry.
 static LEFT: AtomicBool = AtomicBool::new(false);
 
-/// The process of this entry pins what it inherited. Now and then ask the kernel whether it has executed another program meanwhile, so that it has none
-/// of that: then it is to be cleared away, see [`clear_those_that_left`].
-pub(super) fn suspect(entry: &Entry, life: Life) {
+/// Processes born by fork after `birth` pin what they inherited. Now and then ask the kernel whether one of them, each time another, has executed a
+/// program meanwhile, so that it has none of that: then it is to be cleared away, see [`clear_those_that_left`].
+pub(super) fn suspect(table: &Table, birth: u64) {
     static ASKED: AtomicU64 = AtomicU64::new(0);
-    if life.stage() == Stage::Live && may_ask_again(&ASKED) {
-        let left = |now: proc::Stat| {
-            now.start & Life::START_MASK == life.start() && entry.has_executed(life.generation(), now)
-        };
-        if proc::stat(life.pid()).is_some_and(left) {
-            LEFT.store(true, Ordering::Relaxed);
-        }
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    if !may_ask_again(&ASKED) {
+        return;
+    }
+    let mut pinning = table.in_use().filter(|(_, entry)| {
+        let own = entry.birth.load(Ordering::Relaxed);
+        entry.life().stage() == Stage::Live && own & 1 == 1 && own >> 1 > birth
+    });
+    let turn = TURN.load(Ordering::Relaxed);
+    let next = pinning.find(|(slot, _)| *slot >= turn);
+    TURN.store(next.map_or(0, |(slot, _)| slot + 1), Ordering::Relaxed);
+    let Some((_, entry)) = next else { return };
+    let life = entry.life();
+    let left =
+        |now: proc::Stat| now.start & Life::START_MASK == life.start() && entry.has_executed(life.generation(), now);
+    if life.stage() == Stage::Live && proc::stat(life.pid()).is_some_and(left) {
+        LEFT.store(true, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
-pub(crate) use table::{fork_born_between, noted_exit, open, pins_nothing, set_parent};
+pub(crate) use table::{fork_born_after, noted_exit, open, pins_nothing, set_parent, Forks};
 pub(crate) use waits::{announce, announce_low, cores, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).

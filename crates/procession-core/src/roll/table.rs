@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries that share a word of hints.
 const GROUP: usize = 64;
-/// By how many entries the part of the table in use grows.
+/// By how many entries the part of the table in use grows at least.
 const STEP: usize = 128;
 /// Entries left for who comes without having asked: zygotes, their spare children, forks that the program calls by itself.
 const RESERVE: usize = 16;
@@ -33,7 +33,12 @@ enum Word {
     Spinners,
     /// The most cores that any process of the family was free to use: a hint.
     Cores,
+    /// No process that was born by fork, or is about to be, has a greater birth number than this; and how often that changed (lowest bits).
+    Youngest,
 }
+
+const VERSION_BITS: u32 = 20;
+const VERSION: u64 = (1 << VERSION_BITS) - 1;
 
 /// The table of this process's family, once [`open`]ed. Not a cell whose initializer locks: a child of fork could inherit it locked.
 static TABLE: OnceBox<Table> = OnceBox::new();
@@ -136,7 +141,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
 pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
     let table = match table() {
         Some(table) => table,
-        None => open(crate::family()?.arena()),
+        None => open(crate::family::found()?.arena()),
     };
     loop {
         let seen = table.size();
@@ -172,27 +177,74 @@ pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
     table()?.get(owner)
 }
 
-/// Whether some process (or one about to start) was born by fork with a birth number in `(after, upto]`: it may have inherited
-/// whatever was created at `after` and dropped at `upto`. The caller itself counts, too: it may be sweeping what others dropped and
-/// it still has. (What it created itself is younger than it is, so that is never in its own way.)
-pub(crate) fn fork_born_between(after: u64, upto: u64) -> bool {
-    let Some(table) = table() else { return false };
-    after < upto
-        && table.in_use().any(|(_, entry)| {
-            let life = entry.life();
-            let birth = entry.birth.load(Ordering::Acquire);
-            let born = birth >> 1;
-            let inherits = match life.stage() {
-                Stage::Live | Stage::Starting if birth == 0 => true,
-                // What it was in the middle of is settled first.
-                Stage::Live | Stage::Starting | Stage::Dead => birth & 1 == 1 && after < born && born <= upto,
-                Stage::Free | Stage::Damaged => false,
+/// Whether some process (or one about to start) may have been born by fork after `birth`, so that it may have inherited whatever was created
+/// then: two loads. The caller itself counts, too: it may be dropping what it inherited. (What it created itself is younger than it is,
+/// so that is never in its own way.)
+pub(crate) fn fork_born_after(birth: u64) -> bool {
+    table().is_some_and(|table| {
+        let may = table.word(Word::Youngest).load(Ordering::Acquire) >> VERSION_BITS > birth;
+        if may {
+            death::suspect(table, birth);
+        }
+        may
+    })
+}
+
+/// The births of all processes that were born by fork, or are about to be, at one moment.
+pub(crate) struct Forks {
+    /// In order.
+    births: Vec<u64>,
+    /// Some process has not written down its birth yet: it may be any.
+    unknown: bool,
+}
+
+impl Forks {
+    /// Looks at the whole roll, for the use of many.
+    pub(crate) fn find() -> Self {
+        let Some(table) = table() else {
+            return Self {
+                births: Vec::new(),
+                unknown: false,
             };
-            if inherits {
-                death::suspect(entry, life);
+        };
+        let youngest = table.word(Word::Youngest);
+        // SYNC: before the look around: who takes an entry later changes this word afterwards, see `claim_any`.
+        let seen = youngest.load(Ordering::SeqCst);
+        let (mut births, mut unknown) = (Vec::new(), false);
+        for (_, entry) in table.in_use() {
+            let stage = entry.life().stage();
+            let birth = entry.birth.load(Ordering::Acquire);
+            match stage {
+                Stage::Live | Stage::Starting if birth == 0 => unknown = true,
+                // What a dead process was in the middle of is settled first.
+                Stage::Live | Stage::Starting | Stage::Dead if birth & 1 == 1 => births.push(birth >> 1),
+                _ => {}
             }
-            inherits
-        })
+        }
+        births.sort_unstable();
+        let last = births.last().copied().unwrap_or(0);
+        if !unknown && last < seen >> VERSION_BITS {
+            let version = seen.wrapping_add(1) & VERSION;
+            // If it fails, it is too high for a while longer.
+            let _ = youngest.compare_exchange(
+                seen,
+                last << VERSION_BITS | version,
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            );
+        }
+        Self { births, unknown }
+    }
+
+    /// Whether one of them has a birth number in `(after, upto]`: it may have inherited what was created at `after` and dropped at `upto`.
+    pub(crate) fn between(&self, after: u64, upto: u64) -> bool {
+        let next = self.births.partition_point(|&birth| birth <= after);
+        let are = after < upto && (self.unknown || self.births.get(next).is_some_and(|&birth| birth <= upto));
+        if let Some(table) = table().filter(|_| are) {
+            death::suspect(table, after);
+        }
+        are
+    }
 }
 
 /// What this dead process inherited is looked at no more. Said by its reaper.
@@ -312,9 +364,9 @@ impl Table {
         self.size() <= most || self.in_use().count() < most
     }
 
-    /// Put more entries to use, if nobody else did since `seen`.
+    /// Put more entries to use, if nobody else did since `seen`: half as many again, so that the looks around before it stay few.
     fn grow(&self, seen: usize) -> Result<()> {
-        let more = (seen + STEP).min(self.entries.len());
+        let more = (seen + STEP.max(seen / 2 / GROUP * GROUP)).min(self.entries.len());
         if more == seen {
             return Err(Error::RollFull(seen));
         }
@@ -357,11 +409,15 @@ impl Table {
             .births
             .fetch_add(1, Ordering::SeqCst)
             .wrapping_add(1);
-        let entries = &self.entries[..self.size()];
         let first = self.word(Word::Next).fetch_add(1, Ordering::Relaxed) as usize;
-        for slot in (0..entries.len()).map(|step| first.wrapping_add(step) % entries.len()) {
-            let entry = &entries[slot];
+        // When the hints know of no free entry, all are looked at: a death may have left them wrong.
+        for slot in self.free_from(first).chain(0..self.size()) {
+            let entry = &self.entries[slot];
             let life = entry.life();
+            if life.stage() == Stage::Dead {
+                // DEATH: its reaper may have died when it had cleared the hint.
+                self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
+            }
             if life.stage() != Stage::Free {
                 continue;
             }
@@ -377,6 +433,9 @@ impl Table {
                 entry.forget_exit();
                 entry.since.store(now(), Ordering::Relaxed);
                 entry.set_name("");
+                if by_fork {
+                    self.note_youngest(birth);
+                }
                 entry.birth.store(birth << 1 | u64::from(by_fork), Ordering::Release);
                 return Some(Owner::new(slot, generation));
             }
@@ -384,7 +443,44 @@ impl Table {
         None
     }
 
-    fn hint(&self, slot: usize) -> &AtomicU64 {
+    /// The entries that are probably free, all around from one of them.
+    fn free_from(&self, first: usize) -> impl Iterator<Item = usize> + '_ {
+        let size = self.size();
+        let groups = size.div_ceil(GROUP).max(1);
+        let first = first % size.max(1);
+        // The group that the search begins in comes twice: its upper part first, its lower part at the end.
+        (0..=groups).flat_map(move |step| {
+            let group = (first / GROUP + step) % groups;
+            let begins = group * GROUP;
+            let mut free = !self.entries[begins].used.load(Ordering::Acquire);
+            let upper = u64::MAX << (first % GROUP);
+            match step {
+                0 => free &= upper,
+                _ if step == groups => free &= !upper,
+                _ => {}
+            }
+            std::iter::from_fn(move || {
+                let bit = free.trailing_zeros() as usize;
+                free &= free.wrapping_sub(1);
+                (bit < GROUP).then_some(begins + bit)
+            })
+            .filter(move |&slot| slot < size)
+        })
+    }
+
+    /// A process is about to be born by fork.
+    fn note_youngest(&self, birth: u64) {
+        // SYNC: while its entry says nothing of its birth, or changes nothing in the eyes of those who had looked before.
+        let raise = |seen: u64| {
+            let version = seen.wrapping_add(1) & VERSION;
+            Some((seen >> VERSION_BITS).max(birth) << VERSION_BITS | version)
+        };
+        let _ = self
+            .word(Word::Youngest)
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, raise);
+    }
+
+    pub(super) fn hint(&self, slot: usize) -> &AtomicU64 {
         &self.entries[slot - slot % GROUP].used
     }
 

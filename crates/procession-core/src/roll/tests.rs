@@ -4,6 +4,10 @@ use super::table::entry;
 use super::*;
 use crate::family;
 
+fn fork_born_between(after: u64, upto: u64) -> bool {
+    Forks::find().between(after, upto)
+}
+
 fn births() -> u64 {
     family().unwrap().arena().births()
 }
@@ -116,7 +120,7 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
         }
     });
     wait_until(|| members().iter().any(|member| member.name == "parked"));
-    assert!(fork_born_between(born, births()));
+    assert!(fork_born_between(born, births()) && fork_born_after(born) && !fork_born_after(births()));
     assert!(
         !fork_born_between(births(), births()),
         "what is made now is inherited by nobody"
@@ -124,7 +128,7 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
     kill(child);
     reap(child);
     sweep();
-    assert!(!fork_born_between(born, births()));
+    assert!(!fork_born_between(born, births()) && !fork_born_after(born));
 }
 
 #[test]
@@ -186,7 +190,18 @@ fn a_full_roll_is_an_error_of_who_starts_a_process() {
         others.push(owner);
     }
     assert!(refused());
-    assert_eq!(reap(fork(|| me().is_err())), 0);
+    let object = crate::arena::Ref::<crate::process::Outcome>::create().unwrap();
+    // An error, and no panic, whatever the child does.
+    let fails = || {
+        let full = |error: &crate::Error| matches!(error, crate::Error::RollFull(4096));
+        let copy = object.clone();
+        let failed = family().is_err_and(|error| full(&error))
+            && crate::arena::Block::alloc(10).is_err_and(|error| full(&error))
+            && crate::arena::census().is_err_and(|error| full(&error));
+        drop(copy);
+        failed && me().is_err()
+    };
+    assert_eq!(reap(fork(fails)), 0);
     assert!(is_alive(here) && crate::arena::Block::alloc(100_000).is_ok());
     for owner in others {
         let (table, _) = table::my_entry().unwrap();
@@ -359,4 +374,30 @@ fn a_lock_held_by_one_that_executed_a_program_is_had_again() {
     ));
     drop(end);
     assert_eq!(reap(pid), 0);
+}
+
+#[test]
+fn entries_that_the_hints_have_lost_are_found_again() {
+    let here = family().unwrap().me();
+    let (table, _) = table::my_entry().unwrap();
+    let claim = || table.claim_any(super::entry::Stage::Live, std::process::id(), 0, Some(here), false);
+    // Who claimed these died after it had set the hint.
+    let lost: Vec<_> = (0..5).map(|_| claim().unwrap()).collect();
+    for owner in &lost {
+        let entry = table.get(*owner).unwrap();
+        assert!(entry.change(entry.life(), super::entry::Life::free(owner.generation())));
+    }
+    let mut all: Vec<_> = std::iter::from_fn(claim).collect();
+    let slot_of = |owner: &Owner| owner.slot();
+    assert!(lost
+        .iter()
+        .all(|owner| all.iter().any(|other| slot_of(other) == slot_of(owner))));
+    assert!(claim().is_none());
+    // A reaper that died when it had cleared the hint.
+    let owner = all.pop().unwrap();
+    let entry = table.get(owner).unwrap();
+    assert!(entry.change(entry.life(), super::entry::Life::dead(owner.generation(), lost[0])));
+    table.hint(owner.slot()).store(0, std::sync::atomic::Ordering::Relaxed);
+    assert!(claim().is_none());
+    assert!(table.in_use().any(|(slot, _)| slot == owner.slot()));
 }
