@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import sys
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "AuthenticationError",
@@ -17,18 +23,54 @@ __all__ = [
 ]
 
 
-class ProcessError(Exception):
+#: Classes that are to be subclasses of the standard library's of the same name, and the modules of those.
+_apart: list[tuple[Any, str]] = []
+
+
+def counterpart(module: str) -> Callable[[type], type]:
+    """Make an exception class a subclass of the one of its name in `multiprocessing.<module>`, as soon as that is loaded."""
+
+    def note(cls: type) -> type:
+        _apart.append((cls, f"multiprocessing.{module}"))
+        return cls
+
+    return note
+
+
+def join_counterparts() -> None:
+    """Do what `counterpart` says for what is loaded by now. Nothing is loaded for it."""
+    for cls, module in _apart[:]:
+        theirs = getattr(sys.modules.get(module), cls.__name__, None)
+        if theirs is not None and theirs is not cls and (cls, module) in _apart:
+            _apart.remove((cls, module))
+            cls.__bases__ = (*cls.__bases__, theirs)
+
+
+class Catchable(Exception):
+    """What a program that knows the standard library alone catches by that library's class, also if it is loaded after this package."""
+
+    def __init__(self, *args: object) -> None:
+        if _apart and "multiprocessing" in sys.modules:
+            join_counterparts()
+        super().__init__(*args)
+
+
+@counterpart("context")
+class ProcessError(Catchable):
     """Base class of the exceptions that concern processes and what they share."""
 
 
+@counterpart("context")
 class BufferTooShort(ProcessError):
     """A message does not fit into the buffer given to ``recv_bytes_into``; ``args[0]`` is the whole message."""
 
 
+@counterpart("context")
 class TimeoutError(ProcessError):
     """A result did not arrive in time."""
 
 
+@counterpart("context")
 class AuthenticationError(ProcessError):
     """The peer of a connection does not know the key."""
 
@@ -146,3 +188,4 @@ for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
     _public.__module__ = f"{__package__}.context"
 for _own in (BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
     _own.__module__ = __package__
+join_counterparts()

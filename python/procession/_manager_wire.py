@@ -13,6 +13,7 @@ from queue import Empty
 from types import SimpleNamespace
 
 from . import _procession, connection
+from ._errors import Catchable, counterpart
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Token:
         return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
 
 
-class RemoteError(Exception):
+@counterpart("managers")
+class RemoteError(Catchable):
     """Something went wrong in the manager's process; the argument is the traceback from there."""
 
     def __str__(self) -> str:

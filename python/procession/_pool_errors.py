@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 
-from ._errors import TaskCancelled, TaskTimeout, WorkerDied
+from ._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
 from ._pool_worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
 from .reduction import ForkingPickler
 
@@ -51,7 +51,8 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
     return exc
 
 
-class MaybeEncodingError(Exception):
+@counterpart("pool")
+class MaybeEncodingError(Catchable):
     """A result, or an exception, could not travel from the worker.
 
     Attributes:

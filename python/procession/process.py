@@ -265,6 +265,7 @@ class BaseProcess:
             finally:
                 if not RUNS_ATEXIT_IN_CHILD:
                     util._exit_function()
+                    util._end_neighbour()
         except SystemExit as stop:
             if stop.code is None:
                 exitcode = 0
@@ -316,6 +317,7 @@ class BaseProcess:
 
         util._finalizer_registry.clear()
         util._run_after_forkers()
+        util._begin_neighbour()
 
 
 class AuthenticationString(bytes):

@@ -309,6 +309,30 @@ def _run_finalizers(minpriority: int | None = None) -> None:
         _finalizer_registry.clear()
 
 
+def _neighbour(name: str) -> Any:
+    """The standard library's module `name`, if it is loaded beside this package; None under the stand-in, which has its name."""
+    name = f"multiprocessing.{name}"
+    module = sys.modules.get(name)
+    return module if getattr(module, "__name__", None) == name else None
+
+
+def _begin_neighbour() -> None:
+    """Tell the standard library, if it is loaded, that this is a child made by fork: its queues start anew, its children are the parent's."""
+    if (theirs := _neighbour("process")) is not None:
+        theirs._children = set()
+    if (theirs := _neighbour("util")) is not None:
+        theirs._finalizer_registry.clear()
+        theirs._run_after_forkers()
+        if process.RUNS_ATEXIT_IN_CHILD:
+            atexit.register(theirs._exit_function)
+
+
+def _end_neighbour() -> None:
+    """Run the standard library's exit functions, if it is loaded: they bring its queues' items on their way."""
+    if (theirs := _neighbour("util")) is not None:
+        theirs._exit_function()
+
+
 _exiting = False
 
 

@@ -1,0 +1,101 @@
+"""The standard library's `multiprocessing` beside procession in one program."""
+
+from __future__ import annotations
+
+import pytest
+
+QUEUES = """
+import sys, time
+{first}
+import procession, procession.pool
+
+def put(queue, text):
+    import multiprocessing
+    queue.put(text)
+    inner = multiprocessing.Queue()
+    inner.put(1)
+    assert inner.get() == 1
+
+if __name__ == "__main__":
+    import multiprocessing
+    method = sys.argv[1]
+    theirs = multiprocessing.get_context(method)
+    sleeper = theirs.Process(target=time.sleep, args=(60,), daemon=True)
+    sleeper.start()
+    queue = theirs.Queue()
+    queue.put("parent's")
+    assert queue.get(timeout=30) == "parent's"
+    for number in range(5):
+        child = procession.get_context(method).Process(target=put, args=(queue, "x" * 100_000 + str(number)))
+        child.start()
+        print(queue.get(timeout=30)[-1], flush=True)
+        child.join()
+        assert child.exitcode == 0
+    assert sleeper.is_alive()
+    sleeper.kill()
+"""
+
+
+@pytest.mark.parametrize("first", ["import multiprocessing", ""], ids=["before", "after"])
+def test_their_queues_in_our_children(run_program, method, first):
+    done = run_program(QUEUES.format(first=first), method)
+    assert (done.stdout, done.stderr) == ("0\n1\n2\n3\n4\n", "")
+
+
+ERRORS = """
+import sys
+import procession, procession.pool
+
+def late():
+    raise procession.ProcessError("made before")
+
+try:
+    late()
+except procession.ProcessError:
+    pass
+assert "multiprocessing" not in sys.modules, "procession loads the other"
+import {module} as theirs
+import {own} as ours
+names = {names!r}
+for name in names:
+    other = getattr(theirs, name)
+    made = getattr(ours, name)(*["text"] * (2 if name == "MaybeEncodingError" else 1))
+    try:
+        raise made
+    except other as error:
+        assert str(error), name
+    assert issubclass(getattr(ours, name), other)
+    assert not issubclass(other, getattr(ours, name))
+import multiprocessing
+for name in ("OwnerDied", "WorkerDied", "TaskTimeout", "TaskCancelled", "BrokenPool"):
+    try:
+        raise getattr(procession, name)("text")
+    except multiprocessing.ProcessError as error:
+        assert str(error) == "text"
+try:
+    with procession.pool.ThreadPool(1) as pool:
+        pool.apply_async(__import__("time").sleep, (1,)).get(0)
+except multiprocessing.TimeoutError:
+    print("caught")
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("", ["ProcessError", "TimeoutError", "BufferTooShort", "AuthenticationError"]),
+        (".managers", ["RemoteError"]),
+        (".pool", ["MaybeEncodingError"]),
+    ],
+)
+def test_our_errors_are_caught_as_theirs(run_program, part, names):
+    modules = {"module": f"multiprocessing{part}", "own": f"procession{part}"}
+    done = run_program(ERRORS.format(names=names, **modules) + "", timeout=60)
+    assert (done.stdout, done.stderr) == ("caught\n", "")
+
+
+def test_our_errors_under_the_name_of_theirs(run_program):
+    text = "import multiprocessing, procession\ntry:\n    raise multiprocessing.TimeoutError\nexcept procession.ProcessError as error:\n    print(type(error).__mro__)"
+    done = run_program(text, under="run")
+    assert done.stdout.count("TimeoutError") == 1
+    assert done.stderr == ""
