@@ -67,9 +67,10 @@ impl<T: Pod> Array<T> {
         let size = len
             .checked_mul(size_of::<T>())
             .ok_or(Error::Invalid("the array is larger than memory can be"))?;
+        let lock = Lock::new()?;
         Ok(Self {
-            lock: Lock::new()?,
-            bytes: SharedBytes::create(size)?,
+            bytes: SharedBytes::guarded(size, lock.engine())?,
+            lock,
             items: PhantomData,
         })
     }
@@ -166,11 +167,12 @@ impl<T: Pod> DerefMut for ArrayGuard<'_, T> {
     }
 }
 
-wire::shared!(SharedBytes, "shared memory");
+wire::shared!(SharedBytes, "array");
 
+// One handle, which leads to the lock too: with one for each, two arrays could share bytes and not the lock that guards them.
 impl<T> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (&self.lock, Bytes(self.bytes.clone())).serialize(to)
+        wire::serialize(&self.bytes, to)
     }
 }
 
@@ -178,25 +180,13 @@ impl<'de, T: Pod> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         Self::check().map_err(|error| D::Error::custom(refuse(error)))?;
-        let (lock, Bytes(bytes)) = Deserialize::deserialize(from)?;
+        let bytes: SharedBytes = wire::deserialize(from)?;
+        let lock = bytes.lock().map_err(|error| D::Error::custom(refuse(error)))?;
+        let lock = lock.ok_or_else(|| D::Error::custom(refuse(crate::Error::Invalid("these bytes have no lock"))))?;
         Ok(Self {
-            lock,
+            lock: Lock::of_engine(lock),
             bytes,
             items: PhantomData,
         })
-    }
-}
-
-struct Bytes(SharedBytes);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        wire::serialize(&self.0, to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        wire::deserialize(from).map(Self)
     }
 }

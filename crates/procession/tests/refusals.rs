@@ -24,8 +24,8 @@ fn packed() -> [(&'static str, Vec<u8>); 8] {
     [
         ("queue", pack(Queue::<u8>::new())),
         ("lock", pack(Lock::new())),
-        ("lock", pack(Mutex::new(0_u8))), // its lock comes first
-        ("lock", pack(Array::<u8>::zeroed(9))),
+        ("array", pack(Mutex::new(0_u8))),
+        ("array", pack(Array::<u8>::zeroed(9))),
         ("semaphore", pack(Semaphore::new(1))),
         ("condition", pack(Condvar::new())),
         ("event", pack(Event::new())),

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{by, kill, until_asleep, METHODS};
+use procession::travel::{collect, unpack};
 use procession::{Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Semaphore, StartMethod, Value};
 use std::time::{Duration, Instant};
 
@@ -349,4 +350,34 @@ fn a_party_killed_at_the_barrier_breaks_it() {
         let late = barrier.wait_timeout(Duration::from_millis(10));
         assert!(matches!(late, Err(Error::BrokenBarrier)), "one that is late breaks it");
     }
+}
+
+/// What travels is bytes, which safe code may put together as it likes: none of it may lead to the same items by two locks.
+#[test]
+fn no_mix_of_two_arrays_shares_items_without_their_lock() {
+    let made = [Array::new(&[1_u64; 4]).unwrap(), Array::new(&[2_u64; 400]).unwrap()];
+    let packed = made.each_ref().map(|array| collect(Vec::new(), array).unwrap().bytes);
+    let lone = collect(Vec::new(), &Lock::new().unwrap()).unwrap().bytes;
+    let mut decoded = 0;
+    for (one, other) in [(0, 1), (1, 0)] {
+        for at in 0..=packed[one].len() {
+            for rest in [&packed[other], &lone] {
+                let mixed: Vec<u8> = packed[one][..at].iter().chain(rest.iter().skip(at)).copied().collect();
+                let Ok(array) = unpack::<Array<u64>>(&mixed, vec![]) else {
+                    continue;
+                };
+                decoded += 1;
+                for known in &made {
+                    let mut guard = known.lock().unwrap();
+                    let before = guard[0];
+                    guard[0] = 77;
+                    if let Ok(seen) = array.lock_timeout(Duration::ZERO) {
+                        assert_ne!(seen[0], 77, "two exclusive borrows of the same items, at {at}");
+                    }
+                    guard[0] = before;
+                }
+            }
+        }
+    }
+    assert!(decoded >= 2, "the whole ones");
 }

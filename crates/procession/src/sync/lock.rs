@@ -41,6 +41,14 @@ impl Lock {
         })
     }
 
+    pub(crate) fn engine(&self) -> &sync::Lock {
+        &self.inner
+    }
+
+    pub(crate) fn of_engine(inner: sync::Lock) -> Self {
+        Self { inner }
+    }
+
     /// Take the lock, waiting for it. Not recursive: a thread that holds it waits for itself.
     pub fn lock(&self) -> LockResult<LockGuard<'_>> {
         self.lock_until(Deadline::Never)
