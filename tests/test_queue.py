@@ -197,7 +197,8 @@ class Unpicklable:
 def test_an_item_that_cannot_be_pickled_is_an_error_of_the_caller(queue, item):
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)) as caught:
         queue.put(item)
-    assert repr(item)[:150] in str(caught.value)
+    assert type(item).__qualname__ in str(caught.value)
+    assert repr(item) not in str(caught.value)
     assert "nstead" in str(caught.value)
     assert queue.empty()
 

@@ -65,7 +65,7 @@ def test_defects_are_followed_under_the_standard_name_alone(tmp_path, name):
     put, pool = lines.pop("put"), lines.pop("pool")
     assert len(lines) == 9
     if name == "procession":
-        assert put.startswith("TypeError cannot send <unlocked")
+        assert put.startswith("TypeError cannot send an object")
         assert pool == "2"
         assert set(lines.values()) == {"0"}
         assert done.stderr == ""

@@ -104,7 +104,10 @@ def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
 
 
 def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
-    return MaybeEncodingError(error, value)
+    # A `repr` may take its time, and may show what is nobody's business.
+    result = MaybeEncodingError(error, None)
+    result.value = f"an object of type {type(value).__module__}.{type(value).__qualname__}"
+    return result
 
 
 def _undecodable(error: Exception) -> MaybeEncodingError:

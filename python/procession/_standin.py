@@ -65,11 +65,13 @@ def _amend_pool_worker(module: ModuleType) -> None:
     @functools.wraps(worker)
     def strict_worker(*args: Any, **kwargs: Any) -> None:
         from . import _by_value
+        from ._by_value import parts
 
         def refuse(obj: object, collector: object, error: Exception) -> None:
             raise error
 
-        _by_value.dump = refuse  # type: ignore[assignment]
+        _by_value.dump_refused = refuse  # type: ignore[assignment]
+        parts.strict = True
         worker(*args, **kwargs)
 
     module.worker = strict_worker  # type: ignore[attr-defined]

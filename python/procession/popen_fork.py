@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
-import types
 
 from . import _stdio, util
 from ._procession import (
@@ -18,7 +16,7 @@ from ._procession import (
     wait_for_imports,
     wait_until_noticed,
 )
-from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess
+from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess, definitions_of_main
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> Child:
         global known_at_birth
         parent_sentinel = own_sentinel()
-        self.known = _definitions_of_main()
+        self.known = definitions_of_main()
         check_room()
         wait_for_imports()
         pid = os.fork()
@@ -108,17 +106,8 @@ def run_forked(main: Any) -> None:
             os._exit(code & 0xFF)
 
 
-#: What `__main__` held when this process was forked: its names, and what they stood for if that is a function or class.
+#: What `__main__` held when this process was forked: see `definitions_of_main`.
 known_at_birth: dict[str, Any] | None = None
-
-
-def _definitions_of_main() -> dict[str, Any]:
-    # `_by_value` asks: what a child has need not travel. Data is not kept alive for that. A copy, for other threads may define something meanwhile.
-    names = sys.modules["__main__"].__dict__.copy()
-    return {
-        name: value if isinstance(value, (types.FunctionType, type)) else None
-        for name, value in names.items()
-    }
 
 
 _own_sentinel: tuple[int, int] | None = None

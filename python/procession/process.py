@@ -51,6 +51,22 @@ def _cleanup() -> None:
             _children.discard(child)
 
 
+def definitions_of_main() -> dict[str, Any]:
+    """The names of `__main__`, and what they stand for if that is a function or class.
+
+    `_by_value` asks what a process had when it began. Data is not kept alive for that.
+    """
+    kinds = (type, type(_cleanup))
+    # A copy, for other threads may define something meanwhile.
+    names = sys.modules["__main__"].__dict__.copy()
+    return {
+        name: value
+        if isinstance(value, kinds) or type(value).__name__ == "_lru_cache_wrapper"
+        else None
+        for name, value in names.items()
+    }
+
+
 class BaseProcess:
     """An activity that runs in a process of its own; the counterpart of `threading.Thread`.
 

@@ -1,6 +1,7 @@
 """How objects become bytes for other processes: the pickler, its registered reducers, and descriptors sent over sockets.
 
-Queues, pools and processes pickle in the extension; it takes the reducers registered here. What pickle cannot carry is `_by_value`'s.
+Queues, pools and processes pickle in the extension; it takes the reducers registered here. What pickle
+cannot carry is `_by_value`'s.
 """
 
 from __future__ import annotations
@@ -53,17 +54,28 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def dumps(cls, obj: object, protocol: int | None = None) -> memoryview:
-        """Return the pickle of `obj`; functions and classes that pickle refuses are in it by value."""
+        """Return the pickle of `obj`; functions and classes that the receiver may lack are in it by value."""
+        if cls is _ForkingPickler:
+            from ._procession import pickle_in_band
+
+            if protocol is None:
+                protocol = pickle.DEFAULT_PROTOCOL
+            return memoryview(pickle_in_band(obj, protocol))
         buffer = io.BytesIO()
         try:
             cls(buffer, protocol).dump(obj)
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             from . import _by_value
 
-            return memoryview(_by_value.dump(obj, None, error))
+            return memoryview(_by_value.dump_refused(obj, None, error))
         return buffer.getbuffer()
 
     loads = pickle.loads
+
+
+def dispatch_table() -> dict[type, Callable[[Any], Any]]:
+    """All registered reducers."""
+    return {**copyreg.dispatch_table, **_ForkingPickler._extra_reducers}
 
 
 # The extension goes its fast way as long as nobody has put another class in this one's place.

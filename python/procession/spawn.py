@@ -121,6 +121,7 @@ def spawn_main(
 
 
 def _main(parcel: int, parent_sentinel: int | None) -> int:
+    global imported_main
     from ._procession import take_parcel
 
     current = process.current_process()
@@ -128,6 +129,8 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
     try:
         preparation_data, process_parcel = take_parcel(parcel)
         prepare(preparation_data)
+        if imported_main is None:
+            imported_main = {}  # the main module is not one to be imported
         self = take_parcel(process_parcel)
     except MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
@@ -143,10 +146,11 @@ class Errand:
     """A process object and this process's settings, packed for a child. Keep it until the child has ended."""
 
     def __init__(self, popen: Any, process_obj: process.BaseProcess) -> None:
-        from ._procession import Parcel
+        from ._procession import Parcel, look_at_main_again
 
         settings = get_preparation_data(process_obj._name)
         set_spawning_popen(popen)
+        look_at_main_again()  # the child has what it imports
         try:
             self._process = Parcel(process_obj)
             self._all = Parcel((settings, self._process.token))
@@ -266,6 +270,10 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
+#: What importing the main module bound here, None before: see `process.definitions_of_main`.
+imported_main: dict[str, Any] | None = None
+
+
 def _fixup_main_from_name(mod_name: str) -> None:
     current_main = sys.modules["__main__"]
     # The `__main__` of a package, folder or archive is all "main only" code by convention: nothing in it is needed here.
@@ -274,9 +282,20 @@ def _fixup_main_from_name(mod_name: str) -> None:
     # The fork server has imported it already.
     if getattr(current_main.__spec__, "name", None) == mod_name:
         return
-    import runpy
+    from importlib.util import find_spec
 
-    _replace_main(lambda: runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+    spec = find_spec(mod_name)
+    code = spec.loader.get_code(mod_name) if spec and spec.loader else None  # type: ignore[attr-defined]
+    if spec is None or code is None:
+        raise ImportError(f"no code found for the main module {mod_name}", name=mod_name)
+    attributes = {
+        "__file__": spec.origin,
+        "__cached__": spec.cached,
+        "__loader__": spec.loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    _import_main(code, attributes)
 
 
 def _fixup_main_from_path(main_path: str) -> None:
@@ -287,27 +306,55 @@ def _fixup_main_from_path(main_path: str) -> None:
     # The fork server has imported it already.
     if getattr(current_main, "__file__", None) == main_path:
         return
-    import runpy
+    attributes = dict.fromkeys(("__cached__", "__loader__", "__spec__"), None)
+    _import_main(_read_code(main_path), {**attributes, "__file__": main_path, "__package__": ""})
 
-    _replace_main(lambda: runpy.run_path(main_path, run_name="__mp_main__"))
+
+def _read_code(path: str) -> Any:
+    """The code of a script, or of what a script was compiled to."""
+    import io
+
+    with io.open_code(path) as file:
+        data = file.read()
+    from importlib.util import MAGIC_NUMBER
+
+    if data.startswith(MAGIC_NUMBER):
+        import marshal
+
+        return marshal.loads(data[16:])
+    return compile(data, path, "exec", dont_inherit=True)
 
 
-def _replace_main(run: Any) -> None:
-    """Let what `run` returns be the main module, known as both `__main__` and `__mp_main__`."""
-    global _main_not_guarded
+def _import_main(code: Any, attributes: dict[str, Any]) -> None:
+    """Run the main module's code. Its variables are the module's own: functions found by name and those sent by value share them."""
+    global _main_not_guarded, imported_main
     if _main_not_guarded is not None:
         raise MainNotGuarded(_main_not_guarded)
     import types
 
+    module = types.ModuleType("__mp_main__")
+    module.__dict__.update(attributes)
+    before = sys.modules.get("__mp_main__")
+    sys.modules["__mp_main__"] = module
+    script = sys.argv[0] if sys.argv else None
+    if script is not None:
+        sys.argv[0] = attributes["__file__"]
     try:
-        content = run()
-    except MainNotGuarded as error:
-        _main_not_guarded = str(error)
+        exec(code, module.__dict__)
+    except BaseException as error:
+        if isinstance(error, MainNotGuarded):
+            _main_not_guarded = str(error)
+        if before is None:
+            del sys.modules["__mp_main__"]
+        else:
+            sys.modules["__mp_main__"] = before
         raise
+    finally:
+        if script is not None and sys.argv:
+            sys.argv[0] = script
     old_main_modules.append(sys.modules["__main__"])
-    main_module = types.ModuleType("__mp_main__")
-    main_module.__dict__.update(content)
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = main_module
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    imported_main = process.definitions_of_main()
 
 
 def import_main_path(main_path: str) -> None:

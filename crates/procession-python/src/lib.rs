@@ -2,6 +2,7 @@
 #![warn(clippy::print_stdout)]
 use pyo3::prelude::*;
 
+mod by_value;
 mod common;
 mod descriptor;
 mod fast;
@@ -25,11 +26,13 @@ mod zygote;
 #[pymodule(gil_used = false)]
 mod _procession {
     #[pymodule_export]
+    use super::by_value::look_at_main_again;
+    #[pymodule_export]
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
     #[pymodule_export]
     use super::imports::wait_for_imports;
     #[pymodule_export]
-    use super::payload::{claim_fd, deposit_fd};
+    use super::payload::{claim_fd, deposit_fd, pickle_in_band};
     #[pymodule_export]
     use super::pool::PoolCore;
     #[pymodule_export]

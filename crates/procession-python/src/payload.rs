@@ -3,6 +3,7 @@
 //! What the pickler decides costs more than the queue does. So: objects of exact built-in types go through plain `_pickle.dumps`; all others
 //! through a C pickler with the reducers registered with `reduction.ForkingPickler`; what pickle cannot carry, through cloudpickle.
 
+use crate::by_value;
 use crate::common::{name, raise, Cached};
 use crate::process::borrowed;
 use procession_core::arena::{Block, Handle, Ref};
@@ -82,11 +83,6 @@ impl Pickled<'_> {
             handles: &self.luggage.handles,
         })
         .map_err(raise)
-    }
-
-    /// Whether parts of the object lie outside the pickle.
-    pub fn has_buffers(&self) -> bool {
-        !self.buffers.is_empty()
     }
 
     /// Whether functions in it were found by their names, and so are the same whenever they are pickled.
@@ -169,7 +165,7 @@ pub fn install(py: Python<'_>) {
     py.get_type::<Buffer>();
 }
 
-/// Pickle an object. What cannot be pickled is an error that names it.
+/// Pickle an object. What cannot be pickled is an error that says which part of it.
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let tools = tools(py)?;
@@ -182,77 +178,105 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
             by_value: false,
         });
     }
-    let error = match dump(tools, obj) {
-        Ok(pickled) => return amended(obj, pickled),
-        Err(error) => error,
-    };
-    let unpicklable = error.is_instance_of::<PyTypeError>(py)
-        || error.is_instance_of::<PyAttributeError>(py)
-        || error.is_instance(py, tools.pickling_error.bind(py));
-    if !unpicklable {
-        return Err(error);
-    }
-    let journey = Journey::begin();
     let collector = Bound::new(py, Collector::default())?;
-    let body = by_value(py)?.call_method1(name!(py, "dump"), (obj, &collector, error.value(py)))?;
+    let journey = Journey::begin();
+    let (body, by_value) = pickle(tools, &forking_pickler(py)?, obj, Some(&collector), 5)?;
     Ok(Pickled {
-        body: body.cast_into()?,
+        body,
         buffers: collector.get().take(),
         luggage: journey.end(),
-        by_value: true,
+        by_value,
     })
 }
 
-fn by_value(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(name!(py, "procession._by_value"))
-}
-
-/// What was pickled, unless it names what of `__main__` a receiver may lack: then that is in it by value.
-fn amended<'py>(obj: &Bound<'py, PyAny>, pickled: Pickled<'py>) -> PyResult<Pickled<'py>> {
-    static ASKS: Cached<bool> = Cached::new();
+/// Pickle an object with all its buffers inside the pickle.
+pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
-    // The main module is `__main__`, or `__mp_main__` where it was imported.
-    let named = || pickled.body.contains(PyBytes::new(py, b"_main__"));
-    let asks = || by_value(py)?.call_method0(name!(py, "asks"))?.extract();
-    if ASKS.get() == Some(&false) || !named()? || !*ASKS.get_or_make(asks)? {
-        return Ok(pickled);
-    }
     let journey = Journey::begin();
-    let collector = Bound::new(py, Collector::default())?;
-    let body = by_value(py)?.call_method1(name!(py, "amend"), (obj, &collector))?;
-    if body.is_none() {
-        return Ok(pickled);
-    }
+    let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 5)?;
     Ok(Pickled {
-        body: body.cast_into()?,
-        buffers: collector.get().take(),
+        body,
+        buffers: Vec::new(),
         luggage: journey.end(),
-        by_value: true,
+        by_value,
     })
+}
+
+/// `reduction.ForkingPickler.dumps`: everything is inside the pickle.
+#[pyfunction]
+pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<Bound<'py, PyBytes>> {
+    let py = obj.py();
+    let tools = tools(py)?;
+    if is_plain(obj, PLAIN_DEPTH, &mut PLAIN_OBJECTS.clone()) {
+        return Ok(tools.dumps.bind(py).call1((obj, protocol))?.cast_into()?);
+    }
+    let forking = ForkingPickler {
+        custom: None,
+        ..forking_pickler(py)?
+    };
+    Ok(pickle(tools, &forking, obj, None, protocol)?.0)
+}
+
+/// The pickle, and whether there is something in it by value.
+fn pickle<'py>(
+    tools: &Tools,
+    forking: &ForkingPickler<'py>,
+    obj: &Bound<'py, PyAny>,
+    collector: Option<&Bound<'py, Collector>>,
+    protocol: i32,
+) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+    let any = collector.map(Bound::as_any);
+    match dump(tools, forking, obj, collector, protocol) {
+        Ok(body) if forking.custom.is_some() || !by_value::lacks(&body)? => Ok((body, false)),
+        Ok(_) => {
+            start_anew(collector);
+            by_value::dump(obj, any, protocol)
+        }
+        Err(error) if is_refusal(obj.py(), tools, &error) => {
+            start_anew(collector);
+            Ok((by_value::dump_refused(obj, any, &error)?, true))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Forget what the last attempt left.
+fn start_anew(collector: Option<&Bound<'_, Collector>>) {
+    if let Some(collector) = collector {
+        drop(collector.get().take());
+    }
+    let luggage = TRAVELLING.with_borrow_mut(|all| all.last_mut().map(std::mem::take));
+    drop(luggage); // after the borrow
+}
+
+fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {
+    error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyAttributeError>(py)
+        || error.is_instance(py, tools.pickling_error.bind(py))
 }
 
 /// Pickle with the registered reducers.
-fn dump<'py>(tools: &Tools, obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+fn dump<'py>(
+    tools: &Tools,
+    forking: &ForkingPickler<'py>,
+    obj: &Bound<'py, PyAny>,
+    collector: Option<&Bound<'py, Collector>>,
+    protocol: i32,
+) -> PyResult<Bound<'py, PyBytes>> {
     let py = obj.py();
-    let forking = forking_pickler(py)?;
     let file = tools.file.bind(py).call0()?;
-    let collector = Bound::new(py, Collector::default())?;
-    let journey = Journey::begin();
-    if let Some(custom) = forking.custom {
-        custom.call1((&file, 5))?.call_method1(name!(py, "dump"), (obj,))?;
+    if let Some(custom) = &forking.custom {
+        custom
+            .call1((&file, protocol))?
+            .call_method1(name!(py, "dump"), (obj,))?;
     } else {
         let table = tools.registered.bind(py).copy()?;
         table.update(forking.reducers.as_mapping())?;
-        let pickler = tools.pickler.bind(py).call1((&file, 5, true, &collector))?;
+        let pickler = tools.pickler.bind(py).call1((&file, protocol, true, collector))?;
         pickler.setattr(name!(py, "dispatch_table"), table)?;
         pickler.call_method1(name!(py, "dump"), (obj,))?;
     }
-    Ok(Pickled {
-        body: file.call_method0(name!(py, "getvalue"))?.cast_into()?,
-        buffers: collector.get().take(),
-        luggage: journey.end(),
-        by_value: false,
-    })
+    Ok(file.call_method0(name!(py, "getvalue"))?.cast_into()?)
 }
 
 /// Whether a program has a say in how objects of this type are pickled.

@@ -28,9 +28,8 @@ use crate::common::{deadline, raise, wait, Cached};
 use crate::payload;
 use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
 use crate::pool_worker::Mode;
-use procession_core::channel::{Message, Outgoing};
+use procession_core::channel::Message;
 use procession_core::pool::{Death, Function, Job, Pool, Remains, Terms};
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
@@ -343,15 +342,6 @@ fn is_constant(func: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// found by its name.
 fn dump_function(func: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Message, bool)> {
     let pair = (func, mode as u8).into_pyobject(func.py())?;
-    let pickled = payload::dumps(pair.as_any())?;
-    if !pickled.has_buffers() {
-        return Ok((pickled.pack()?, pickled.is_by_name()));
-    }
-    let forking = func.py().import("procession.reduction")?.getattr("ForkingPickler")?;
-    let body = PyBuffer::<u8>::get(&forking.call_method1("dumps", (pair,))?)?.to_vec(func.py())?;
-    let out = Outgoing {
-        body: &body,
-        ..Outgoing::default()
-    };
-    Ok((Message::pack(out).map_err(raise)?, false))
+    let pickled = payload::dumps_in_band(pair.as_any())?;
+    Ok((pickled.pack()?, pickled.is_by_name()))
 }

@@ -1,0 +1,120 @@
+//! What pickle alone cannot carry, or only by a name that a receiver lacks: asks the package's module `_by_value`, whose rule it is.
+
+use crate::common::name;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyType};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Mutex;
+
+/// What is known of `__main__`; `None` before a pickle named it. No Python code runs under the lock, and
+/// nobody waits for it: who finds it taken, in a forked child perhaps for good, looks anew.
+static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
+
+/// Counts the reasons to look at `__main__` again.
+static EPOCH: AtomicU32 = AtomicU32::new(0);
+
+struct Watch {
+    found: Found,
+    epoch: u32,
+}
+
+/// What `_by_value.receivers.watch` returns. It holds as long as `__main__` has so many variables, and none of `bound` becomes another function
+/// or class than it was.
+#[derive(FromPyObject)]
+struct Found {
+    main: Py<PyDict>,
+    len: usize,
+    /// The names that the program may bind anew, and what they stood for if that is a function or class.
+    bound: Vec<(Py<PyString>, Option<Py<PyAny>>)>,
+    /// The names of functions and classes that receivers may lack, as they are written in a pickle.
+    doubtful: Vec<Py<PyBytes>>,
+}
+
+fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(name!(py, "procession._by_value"))
+}
+
+/// Whether a pickle names what of `__main__` a receiver lacks.
+pub fn lacks(body: &Bound<'_, PyBytes>) -> PyResult<bool> {
+    let py = body.py();
+    // The main module is `__main__`, or `__mp_main__` where it was imported.
+    if !body.contains(PyBytes::new(py, b"_main__"))? {
+        return Ok(false);
+    }
+    let named = WATCH.try_lock().ok().and_then(|watch| {
+        watch
+            .as_ref()
+            .filter(|watch| watch.holds(py))
+            .map(|watch| watch.named(body))
+    });
+    let named = if let Some(named) = named {
+        named
+    } else {
+        let epoch = EPOCH.load(Relaxed);
+        let found: Found = module(py)?.call_method0(name!(py, "watch"))?.extract()?;
+        let new = Watch { found, epoch };
+        let named = new.named(body);
+        let old = WATCH.try_lock().map(|mut watch| watch.replace(new));
+        drop(old); // after the lock
+        named
+    };
+    Ok(!named.is_empty() && module(py)?.call_method1(name!(py, "lacks"), (named,))?.extract()?)
+}
+
+impl Watch {
+    fn holds(&self, py: Python<'_>) -> bool {
+        let Found { main, len, bound, .. } = &self.found;
+        let main = main.bind(py);
+        let is_same = |(name, known): &(Py<PyString>, Option<Py<PyAny>>)| match main.get_item(name.bind(py)) {
+            Ok(Some(value)) => {
+                known.as_ref().is_some_and(|known| value.is(known))
+                    || !(value.is_instance_of::<PyFunction>() || value.is_instance_of::<PyType>())
+            }
+            _ => true,
+        };
+        EPOCH.load(Relaxed) == self.epoch && main.len() == *len && bound.iter().all(is_same)
+    }
+
+    /// The doubtful names that a pickle may contain.
+    fn named(&self, body: &Bound<'_, PyBytes>) -> Vec<Py<PyBytes>> {
+        let py = body.py();
+        let is_named = |name: &&Py<PyBytes>| body.contains(name.bind(py)).unwrap_or(true);
+        self.found
+            .doubtful
+            .iter()
+            .filter(is_named)
+            .map(|name| name.clone_ref(py))
+            .collect()
+    }
+}
+
+/// Have the next pickle that names `__main__` look at it again: there will be another kind of receiver.
+#[pyfunction]
+pub fn look_at_main_again() {
+    EPOCH.fetch_add(1, Relaxed);
+}
+
+/// Pickle by the rule, and whether something is in the pickle by value.
+pub fn dump<'py>(
+    obj: &Bound<'py, PyAny>,
+    collector: Option<&Bound<'py, PyAny>>,
+    protocol: i32,
+) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+    let py = obj.py();
+    module(py)?
+        .call_method1(name!(py, "dump"), (obj, collector, protocol))?
+        .extract()
+}
+
+/// Pickle by the rule what pickle refused.
+pub fn dump_refused<'py>(
+    obj: &Bound<'py, PyAny>,
+    collector: Option<&Bound<'py, PyAny>>,
+    error: &PyErr,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let py = obj.py();
+    let arguments = (obj, collector, error.value(py));
+    Ok(module(py)?
+        .call_method1(name!(py, "dump_refused"), arguments)?
+        .cast_into()?)
+}

@@ -1,0 +1,99 @@
+"""Functions and classes that a receiver does not have under their name travel by value.
+
+The rule
+--------
+A function or class, and what wraps one and is pickled by its name (`functools.lru_cache`), goes **by name** if every receiver finds it there:
+
+1. its module, any but the main module, has it under its qualified name; or
+2. it is a definition of the main module that importing this binds, as far as the parsed source tells (`source`): not below
+   ``if __name__ == "__main__":``, and not replaced there by another of the same name; or
+3. it is a definition of the main module, and all receivers there are began as copies of a process that had it (`receivers`).
+
+All others go **by value**: lambdas, what a function's body defines, what stands below the guard, cells of a notebook, lines of a session,
+``python -c``, a package's ``__main__.py``. Its code goes, its defaults and what its closure holds; of a class its bases and its attributes (`parts`).
+
+Its global variables are those of its module **in the receiver**: the dictionary of the receiver's one `__main__`, in which what is found by
+name lives too, or that of the module, which the receiver imports. Only variables of `__main__` that a receiver may lack go with it. A receiver
+that has the same definition takes its own, and what its own code bound to a variable stays. A module that nobody can import is copied,
+as far as the function uses it.
+
+Everything else is pickled as ever. What cannot travel is refused where it is sent (`refusal`).
+
+Most objects never come here: the extension pickles by name, and asks for `dump` if pickle refuses, or if what it wrote names a definition of
+`__main__` that receivers lack (`receivers.watch`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from .. import context, reduction
+from . import refusal
+from .receivers import all_are_copies
+from .receivers import lacks as lacks
+from .receivers import watch as watch
+
+__all__: list[str] = []
+
+#: What pickle raises for what it cannot carry.
+REFUSALS = refusal.KINDS
+
+_INSTALL = "Send data, or functions and classes defined at the top level of a module; or install the package cloudpickle"
+
+
+def dump(
+    obj: object, buffer_callback: Callable[[Any], Any] | None = None, protocol: int = 5
+) -> tuple[bytes, bool]:
+    """Pickle by the rule. Also whether something is in it by value."""
+    from . import parts
+
+    file = io.BytesIO()
+    try:
+        pickler = parts.Pickler(file, protocol, buffer_callback)
+    except ImportError as error:
+        return _without_cloudpickle(obj, buffer_callback, protocol, error), False
+    try:
+        pickler.dump(obj)
+    except REFUSALS as error:
+        if pickler.lacked and all_are_copies():
+            # Copies to come have it: it need not travel.
+            return _by_names(obj, buffer_callback, protocol), False
+        raise refusal.explain(obj, error) from refusal.cause(error)
+    return file.getvalue(), pickler.by_value
+
+
+def dump_refused(
+    obj: object, buffer_callback: Callable[[Any], Any] | None, error: Exception
+) -> bytes:
+    """Pickle by the rule what pickle alone refused with `error`."""
+    from . import parts
+
+    try:
+        parts.table()
+    except ImportError:
+        raise refusal.explain(obj, error, _INSTALL) from refusal.cause(error)
+    return dump(obj, buffer_callback)[0]
+
+
+def _by_names(obj: object, buffer_callback: Any, protocol: int) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol, buffer_callback=buffer_callback)
+    pickler.dispatch_table = reduction.dispatch_table()
+    pickler.dump(obj)
+    return file.getvalue()
+
+
+def _without_cloudpickle(
+    obj: object, buffer_callback: Any, protocol: int, error: ImportError
+) -> bytes:
+    if context.get_spawning_popen() is not None:
+        reason = pickle.PicklingError("the child cannot import this program's main module")
+        advice = "Put it into a module, or install the package cloudpickle"
+        raise refusal.explain(obj, reason, advice) from error
+    try:
+        return _by_names(obj, buffer_callback, protocol)  # a child made by fork has it
+    except REFUSALS as refused:
+        raise refusal.explain(obj, refused, _INSTALL) from refusal.cause(refused)

@@ -1,0 +1,189 @@
+"""The receiver's half: what pickles by value call by name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+from typing import Any
+
+from .._procession import family_id
+from . import receivers
+
+__all__: list[str] = []
+
+#: What was put into `__main__` here, by name.
+_put: dict[str, Any] = {}
+#: The classes that were made and have not their contents yet, by `id`.
+_unfinished: dict[int, tuple[Any, Any]] = {}
+#: The attribute that a function has until it has its contents.
+_UNFINISHED = "_procession_unfinished"
+
+_HEAP_TYPE = 1 << 9
+
+
+def main_dict(family: Any) -> dict[str, Any]:
+    """The variables of this process's main module; for a function of another program's, variables of its own."""
+    return receivers.main_dict() if family == family_id() else {"__name__": "__main__"}
+
+
+def module_dict(name: str) -> dict[str, Any]:
+    """The variables of a module."""
+    return importlib.import_module(name).__dict__
+
+
+def _own(same: Any) -> Any:
+    """What this process's main module has under the name, if the sender is of its family."""
+    if same is None or same[0] != family_id():
+        return None
+    found = receivers.find(same[1])
+    return found if receivers.is_definition(found) else None
+
+
+def make_function(same: Any, code: Any, scope: dict[str, Any], name: str, closure: Any) -> Any:
+    """This process's own function, if it is the same; otherwise a new one without its contents."""
+    own = _own(same)
+    if isinstance(own, types.FunctionType) and own.__code__ == code:
+        return own
+    made = types.FunctionType(code, scope, name, None, closure)
+    made.__dict__[_UNFINISHED] = same
+    return made
+
+
+def finish_function(function: Any, state: dict[str, Any]) -> None:
+    """Give a function its contents, and its module the variables that it uses."""
+    used = state["globals"]
+    if _UNFINISHED in function.__dict__:
+        same = function.__dict__.pop(_UNFINISHED)
+        for name, value in state["attributes"].items():
+            setattr(function, name, value)
+        function.__dict__.update(state["dict"])
+        _name(used, function, same)
+    scope = function.__globals__
+    if scope is receivers.main_dict():
+        _put_into_main(used)
+    else:
+        for name, value in used.items():
+            scope.setdefault(name, value)
+
+
+def definition(cls: Any) -> Any:
+    """What two classes of one name must have in common to count as the same."""
+    codes = {}
+    for name, value in vars(cls).items():
+        function = receivers.unwrapped(getattr(value, "__func__", value))
+        codes[name] = function.__code__ if isinstance(function, types.FunctionType) else None
+    # What the interpreter and `abc` add as the class is used is no part of it.
+    return {name: code for name, code in codes.items() if code or not name.startswith("_")}
+
+
+def make_class(same: Any, defined: Any, make: Any, args: Any) -> Any:
+    """This process's own class, if it is the same; otherwise a new one without its contents."""
+    own = _own(same)
+    if isinstance(own, type) and definition(own) == defined:
+        return own
+    try:
+        made = make(*args)
+    except Exception:
+        if make is not _skeleton():
+            raise
+        made = make_silently(*args)
+    _unfinished[id(made)] = made, same
+    return made
+
+
+def _skeleton() -> Any:
+    from cloudpickle import cloudpickle
+
+    return cloudpickle._make_skeleton_class
+
+
+def make_silently(
+    kind: Any, name: str, bases: Any, attributes: Any, tracker: Any, _: Any = None
+) -> Any:
+    """Make a class whose bases or metaclass want more of it than a name, without asking them.
+
+    What they did to it when it was defined is in its contents.
+    """
+    import abc
+
+    from cloudpickle import cloudpickle
+
+    bases = types.resolve_bases(bases)
+    first = bases[0] if bases else object
+    builtin = next(base for base in first.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    plain = type(name, (builtin,), {})
+    new = abc.ABCMeta.__new__ if issubclass(kind, abc.ABCMeta) else type.__new__
+    made = new(kind, name, (plain,), dict(attributes))
+    # Unlike a new class, this does not call `__init_subclass__`.
+    type.__dict__["__bases__"].__set__(made, bases)
+    return cloudpickle._lookup_class_or_track(tracker, made)
+
+
+def finish_class(cls: Any, state: Any) -> None:
+    """Give a class its contents."""
+    made = _unfinished.pop(id(cls), None)
+    if made is not None:
+        finish, contents = state
+        finish(cls, contents)
+        used: dict[str, Any] = {}
+        _name(used, *made)
+        _put_into_main(used)
+
+
+def _name(used: dict[str, Any], value: Any, same: Any) -> None:
+    """Have a definition of the family's main module be found under its name here, too."""
+    if same is not None and same[0] == family_id() and same[1].isidentifier():
+        used[same[1]] = value
+
+
+def _put_into_main(used: dict[str, Any]) -> None:
+    scope = receivers.main_dict()
+    for name, value in used.items():
+        if (
+            name not in scope
+            or receivers.is_definition(value)
+            or (name in _put and scope[name] is _put[name])
+        ):
+            scope[name] = _put[name] = value
+
+
+def make_cell() -> Any:
+    """An empty variable of a closure."""
+    return types.CellType()
+
+
+def fill_cell(cell: Any, contents: tuple[Any, ...]) -> None:
+    """Give a closure's variable its value."""
+    for value in contents:
+        cell.cell_contents = value
+
+
+def make_method(function: Any, instance: Any) -> Any:
+    """A bound method."""
+    return types.MethodType(function, instance)
+
+
+def make_cached(same: Any, function: Any, parameters: dict[str, Any], more: dict[str, Any]) -> Any:
+    """A function with a cache of its own, as `functools.lru_cache` makes it."""
+    own = _own(same)
+    inner = getattr(own, "__wrapped__", None)
+    if type(own) is functools._lru_cache_wrapper and _is_same(inner, function):
+        return own
+    wrapper = functools.lru_cache(**parameters)(function)
+    wrapper.__dict__.update(more)
+    used: dict[str, Any] = {}
+    _name(used, wrapper, same)
+    _put_into_main(used)
+    return wrapper
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return getattr(one, "__code__", None) == getattr(other, "__code__", other)
+
+
+def make_cached_property(function: Any, name: str | None, doc: str | None) -> Any:
+    """A `functools.cached_property`."""
+    prop: Any = functools.cached_property(function)
+    prop.attrname, prop.__doc__ = name, doc
+    return prop

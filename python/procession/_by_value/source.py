@@ -1,0 +1,152 @@
+"""What importing the main module binds, read off its parsed source.
+
+A child of spawn or forkserver runs the main module under the name ``__mp_main__``. Statements below an ``if`` that is false under that name are
+no part of what it runs. All others are, also those below ``if``, ``for``, ``with`` and ``try``: they are taken to come out as they did here.
+"""
+
+from __future__ import annotations
+
+import ast
+import symtable
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+__all__: list[str] = []
+
+_IMPORTED = "__mp_main__"
+_CO_NEWLOCALS = 2
+
+
+class Source(NamedTuple):
+    """What a main module's source says."""
+
+    #: The names that importing the module binds.
+    names: frozenset[str]
+    #: The names that only the program itself binds, or binds anew: below the guard, and by functions that declare them global.
+    rebound: frozenset[str]
+    #: The code of the functions and methods that importing it defines, by qualified name.
+    codes: dict[str, list[types.CodeType]]
+    #: The modules of which it imports all names, as they are written, with the number of leading dots.
+    stars: list[tuple[str, int]]
+
+
+def read(text: bytes | str, path: str) -> Source:
+    """Analyse a main module. SyntaxError or ValueError if it cannot be parsed."""
+    whole = ast.parse(text, path)
+    pruned = _Pruner()
+    imported = pruned.visit(whole)
+    ast.fix_missing_locations(imported)
+    code = compile(imported, path, "exec", dont_inherit=True)
+    codes: dict[str, list[types.CodeType]] = {}
+    _collect(code, "", codes)
+    table = symtable.symtable(ast.unparse(imported), path, "exec")
+    left_out = ast.Module(pruned.left_out, [])
+    own = symtable.symtable(ast.unparse(left_out), path, "exec")
+    rebound = {*_bound(own), *_declared_global(own), *_declared_global(table)}
+    stars = [
+        (node.module or "", node.level)
+        for node in ast.walk(imported)
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
+    return Source(frozenset(_bound(table)), frozenset(rebound), codes, stars)
+
+
+class _Pruner(ast.NodeTransformer):
+    """Takes out of a module what a process that imports it does not run."""
+
+    def __init__(self) -> None:
+        self.left_out: list[ast.stmt] = []
+
+    def visit_If(self, node: ast.If) -> Any:
+        truth = _truth(node.test)
+        if truth is None:
+            return self.generic_visit(node)
+        kept, dropped = (node.body, node.orelse) if truth else (node.orelse, node.body)
+        self.left_out += dropped
+        # The test itself may bind a name.
+        rest: list[ast.stmt] = [ast.Expr(node.test)]
+        for statement in kept:
+            seen = self.visit(statement)
+            rest += seen if isinstance(seen, list) else [seen]
+        return [ast.copy_location(rest[0], node), *rest[1:]]
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        return node
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
+
+
+def _truth(test: ast.expr) -> bool | None:
+    """What a condition is in a process that imports the module; None: not known before."""
+    if isinstance(test, ast.Constant):
+        return bool(test.value)
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        truth = _truth(test.operand)
+        return None if truth is None else not truth
+    if isinstance(test, ast.BoolOp):
+        truths = [_truth(value) for value in test.values]
+        decides = isinstance(test.op, ast.Or)
+        if decides in truths:
+            return decides
+        return None if None in truths else not decides
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        left, right = _value(test.left), _value(test.comparators[0])
+        if left is None or right is None or _IMPORTED not in (left, right):
+            return None
+        return _compared(test.ops[0], left, right)
+    return None
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name) and node.id == "__name__":
+        return _IMPORTED
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return None
+
+
+def _compared(op: ast.cmpop, left: Any, right: Any) -> bool | None:
+    if isinstance(op, (ast.Eq, ast.Is)):
+        return bool(left == right)
+    if isinstance(op, (ast.NotEq, ast.IsNot)):
+        return bool(left != right)
+    try:
+        if isinstance(op, ast.In):
+            return bool(left in right)
+        if isinstance(op, ast.NotIn):
+            return bool(left not in right)
+    except TypeError:
+        pass
+    return None
+
+
+def _bound(table: symtable.SymbolTable) -> Iterator[str]:
+    for symbol in table.get_symbols():
+        if symbol.is_assigned() or symbol.is_imported():
+            yield symbol.get_name()
+
+
+def _declared_global(table: symtable.SymbolTable) -> Iterator[str]:
+    """The names that functions and classes inside bind in the module."""
+    for child in table.get_children():
+        for symbol in child.get_symbols():
+            if symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
+                yield symbol.get_name()
+        yield from _declared_global(child)
+
+
+def _collect(code: types.CodeType, prefix: str, codes: dict[str, list[types.CodeType]]) -> None:
+    """The code of functions at the module's top level and in its classes, by qualified name."""
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            name = prefix + const.co_name
+            if const.co_name.startswith("<generic parameters of "):
+                _collect(const, prefix, codes)
+            elif const.co_name.startswith("<"):
+                continue
+            elif const.co_flags & _CO_NEWLOCALS:  # a function, not a class
+                codes.setdefault(name, []).append(const)
+            else:
+                _collect(const, name + ".", codes)
