@@ -2,6 +2,7 @@
 
 use crate::run::run;
 use procession_core::process::zygote::{attach, Event, Server};
+use procession_core::process::{self, Child};
 use procession_core::{roll, Error, Family, Result, WaitError};
 use std::ffi::{c_char, c_int, CStr, CString, OsString};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -9,7 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// The variable that tells a program that it is a child, and how to join its family. Gone before anything of the user's runs.
 const VARIABLE: &str = "PROCESSION_CHILD";
 
-/// What [`VARIABLE`] says: numbers of descriptors that the child was given.
+/// What [`VARIABLE`] says: the process that started this one, and numbers of descriptors that the child was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Do what the parcel says.
@@ -39,7 +40,7 @@ impl Role {
             }
             Self::Zygote { arena, server } => format!("zygote {arena} {server}"),
         };
-        (VARIABLE, text.into())
+        (VARIABLE, format!("{} {text}", std::process::id()).into())
     }
 
     /// The descriptors that must be passed.
@@ -54,7 +55,13 @@ impl Role {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The role, and the process that gave it.
+    fn parse(text: &str) -> Option<(i32, Self)> {
+        let (giver, text) = text.split_once(' ')?;
+        Some((giver.parse().ok()?, Self::parse_rest(text)?))
+    }
+
+    fn parse_rest(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let kind = words.next()?;
         let mut fd = || words.next()?.parse::<RawFd>().ok();
@@ -94,6 +101,10 @@ pub(crate) fn keep() {
 }
 
 extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *const c_char) {
+    // The environment is the caller's, who may not steer this program.
+    if process::is_secure() {
+        return;
+    }
     let name = CString::new(VARIABLE).expect("a constant without NUL");
     // SAFETY: before main there are no other threads of ours that could change the environment; the value is copied before it is removed.
     let value = unsafe {
@@ -108,9 +119,17 @@ extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *con
     name_thread(argv);
     // A program with this variable never goes on to main: it would be run a second time.
     match Role::parse(&value) {
-        Some(role) => live(role),
+        Some((giver, role)) if is_parent(giver) => live(role),
+        Some(_) => fail(&Error::Foreign("order")),
         None => fail(&Error::Corrupt("PROCESSION_CHILD")),
     }
+}
+
+/// Whether this process's parent is `giver`, or was: one that has ended lost it to another.
+fn is_parent(giver: i32) -> bool {
+    // SAFETY: asks for a number.
+    let parent = unsafe { libc::getppid() };
+    parent == giver || Child::adopt(giver).is_ok_and(|giver| matches!(giver.try_wait(), Ok(Some(_))))
 }
 
 fn live(role: Role) -> ! {
@@ -240,9 +259,16 @@ mod tests {
             },
         ] {
             let text = role.variable().1.into_string().unwrap();
-            assert_eq!(Role::parse(&text), Some(role));
+            assert_eq!(Role::parse(&text), Some((std::process::id() as i32, role)));
         }
-        for text in ["", "child", "child 3 4 -1", "zygote 3 x", "child 3 4 -1 0 x"] {
+        for text in [
+            "",
+            "child",
+            "1 child 3 4 -1",
+            "1 zygote 3 x",
+            "1 child 3 4 -1 0 x",
+            "zygote 3 4",
+        ] {
             assert_eq!(Role::parse(text), None, "{text:?}");
         }
     }

@@ -44,6 +44,16 @@ pub enum Error {
     /// A daemonic process must not start others: nobody would end them.
     #[error("daemonic processes are not allowed to have children")]
     Daemon,
+    /// `StartMethod::Fork` beside other threads: a lock that one of them holds would stay locked in the child for ever.
+    #[error("this process has other threads, whose locks a child by StartMethod::Fork would inherit locked; use another start method, or Builder::fork_beside_threads")]
+    Threads,
+    /// `StartMethod::Fork` while a guard lives (of a [`Mutex`](crate::Mutex), [`Array`](crate::Array) or [`Lock`](crate::Lock)), or was leaked: the child
+    /// would have a copy of it, and access to what it guards.
+    #[error("this process holds a lock, whose guard a child by StartMethod::Fork would inherit; give the lock back first, or use another start method")]
+    Guards,
+    /// A program that runs with more rights than its caller (set-user-id, say) is not run once more with the caller's environment.
+    #[error("a program that runs with more rights than its caller starts processes by StartMethod::Fork only")]
+    Secure,
     /// The helper process of `StartMethod::Forkserver` ends before it can start a child.
     #[error("the fork server ended before it could start a child")]
     Zygote,

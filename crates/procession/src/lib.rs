@@ -17,7 +17,8 @@
 //! A child of the start methods [`Spawn`](StartMethod::Spawn) and [`Forkserver`](StartMethod::Forkserver) is the same executable, run once
 //! more. Before its `main`, a constructor that this crate puts into the program looks for one environment variable; if it is there, it
 //! removes it, fetches the function's place in the executable and its arguments, calls it and exits. So `main` needs no attribute and the
-//! function no macro, and a program that starts no process pays one look-up of an environment variable.
+//! function no macro, and a program that starts no process pays one look-up of an environment variable. An order is taken only from the process's own
+//! parent; a program that runs with more rights than its caller (set-user-id) takes none, and starts processes by [`Fork`](StartMethod::Fork) only.
 //!
 //! What this asks for: the function is a plain `fn` (or a closure that captures nothing) of the executable itself, not of a shared library;
 //! arguments and result implement serde's traits; constructors of the program that run after this crate's have not run when the

@@ -120,7 +120,7 @@ impl Pool {
             watch: Mutex::default(),
             terms: Terms::default(),
         };
-        crew.populate(&mut crew.lock())?;
+        crew.populate(&mut crew.lock(), &crew.builder)?;
         let watch = thread::Builder::new().name("pool-watch".into());
         let watch = watch
             .spawn(move || crew.watch())
@@ -171,7 +171,8 @@ impl Pool {
             hand.leaving = true;
             self.crew.core.dismiss(hand.place);
         }
-        self.crew.populate(&mut hands)?;
+        self.crew
+            .populate(&mut hands, &self.crew.builder.clone().without_fork())?;
         // The watch shall look at the new ones.
         self.crew.core.notice().set();
         Ok(())
@@ -348,12 +349,12 @@ impl Crew {
     }
 
     /// Bring the number of workers up to the pool's size.
-    fn populate(&self, hands: &mut Hands) -> Result<()> {
+    fn populate(&self, hands: &mut Hands, builder: &Builder) -> Result<()> {
         while hands.all.iter().filter(|hand| !hand.leaving).count() < hands.size {
             let place = self.core.enlist()?;
             hands.started += 1;
-            let name = format!("{}-{}", self.builder.name_or("PoolWorker"), hands.started);
-            let builder = self.builder.clone().name(name).daemon(true);
+            let name = format!("{}-{}", builder.name_or("PoolWorker"), hands.started);
+            let builder = builder.clone().name(name).daemon(true);
             match builder.spawn(work, (self.core.handle().to_bits(), place)) {
                 Ok(handle) => hands.all.push(Hand {
                     place,
@@ -372,6 +373,8 @@ impl Crew {
 
     /// Replace the workers that end, until the pool has ended.
     fn watch(&self) {
+        // No copy of this process is made from here: other threads may hold locks.
+        let builder = self.builder.clone().without_fork();
         loop {
             let mut hands = self.lock();
             self.bury(&mut hands);
@@ -380,7 +383,10 @@ impl Crew {
             if over && hands.all.is_empty() {
                 return;
             }
-            if !over && (hands.failures >= FAILURES || self.populate(&mut hands).is_err()) && hands.all.is_empty() {
+            if !over
+                && (hands.failures >= FAILURES || self.populate(&mut hands, &builder).is_err())
+                && hands.all.is_empty()
+            {
                 // Nobody is left to do the work.
                 hands.terminated = true;
                 self.core.terminate();

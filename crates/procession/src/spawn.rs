@@ -7,6 +7,7 @@ use crate::image::Image;
 use crate::order::{call, returned, Call, Order};
 use crate::process::{here, Here};
 use crate::run::run_forked;
+use crate::sync::any_guard;
 use crate::{logging, start_method, travel, Error, JoinHandle, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Outgoing, Parcel};
@@ -55,6 +56,7 @@ pub struct Builder {
     daemon: bool,
     die_with_parent: bool,
     method: Option<StartMethod>,
+    beside_threads: bool,
 }
 
 impl Builder {
@@ -89,6 +91,27 @@ impl Builder {
         self
     }
 
+    /// Let [`StartMethod::Fork`] copy this process although it has other threads.
+    ///
+    /// # Safety
+    /// Of the threads only the calling one exists in the child. What the child calls, the function and all that it drops included, must not rely on
+    /// anything that another thread may be changing at that moment: a lock that one holds stays locked for ever, and what it guards stays
+    /// half-changed. No thread may hold a guard of this crate.
+    pub unsafe fn fork_beside_threads(mut self) -> Self {
+        self.beside_threads = true;
+        self
+    }
+
+    /// The start method, unless that is `Fork`: then `Forkserver`.
+    pub(crate) fn without_fork(mut self) -> Self {
+        let method = self.method.unwrap_or_else(start_method);
+        self.method = Some(match method {
+            StartMethod::Fork => StartMethod::Forkserver,
+            other => other,
+        });
+        self
+    }
+
     /// Its name, or this one if it was given none.
     pub(crate) fn name_or<'a>(&'a self, default: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(default)
@@ -111,8 +134,17 @@ impl Builder {
         let outcome = Ref::<Outcome>::create()?;
         let method = self.method.unwrap_or_else(start_method);
         let (child, parcel) = if method == StartMethod::Fork {
+            if !self.beside_threads && !process::is_alone() {
+                return Err(Error::Threads);
+            }
+            if any_guard() {
+                return Err(Error::Guards);
+            }
             (fork(here, &who, &outcome, || returned(&f(args)))?, None)
         } else {
+            if process::is_secure() {
+                return Err(Error::Secure);
+            }
             let place = |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
             let order = Order {
                 me: who.clone(),
@@ -147,7 +179,7 @@ fn fork(
     // Held over the fork, so that no other thread of ours holds them in it, and written out, so that nothing is written twice.
     let (mut out, err) = (std::io::stdout().lock(), std::io::stderr().lock());
     let _ = out.flush();
-    // SAFETY: that the child must not rely on other threads is said where `StartMethod::Fork` is chosen.
+    // SAFETY: there are no other threads but the engine's, or the caller of `fork_beside_threads` promised that the child does not rely on them.
     match unsafe { process::fork() }? {
         Forked::Parent(child) => Ok(child),
         Forked::Child => {

@@ -12,8 +12,10 @@ pub enum StartMethod {
     /// The program, executed once more.
     Spawn,
     /// A copy of the calling process, with all its memory: the function may refer to what `main` set up, and arguments are not copied.
-    /// Of the threads only the calling one exists in the child; a lock that another one held stays locked for ever. So only for
-    /// programs that have no other threads at that time.
+    /// Of the threads only the calling one exists in the child; a lock that another one held would stay locked for ever. So it is refused
+    /// ([`Error::Threads`](crate::Error::Threads)) while the process has other threads, and while it holds a lock of this crate
+    /// ([`Error::Guards`](crate::Error::Guards)). A [`Pool`](crate::Pool) has a thread that watches its workers: the first workers are forked before
+    /// it starts, later ones come from the fork server.
     Fork,
 }
 

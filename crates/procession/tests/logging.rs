@@ -1,5 +1,8 @@
 //! What processes log, and where. Loggers are for a whole program, so each is this test executable, run once more for an ignored test.
 
+mod common;
+
+use common::by;
 use log::{LevelFilter, Log, Metadata, Record};
 use procession::{log_to_file, log_to_stderr, Builder, Error, Event, JoinError, StartMethod};
 use std::collections::BTreeMap;
@@ -118,12 +121,7 @@ fn logs_to_a_file() {
     std::env::set_current_dir("/").unwrap();
     assert!(matches!(log_to_stderr(LevelFilter::Info), Err(Error::Logger)));
     for method in METHODS {
-        Builder::new()
-            .start_method(method)
-            .spawn(branch, ())
-            .unwrap()
-            .join()
-            .unwrap();
+        by(method).spawn(branch, ()).unwrap().join().unwrap();
     }
     let fails = Builder::new()
         .name("fails")
@@ -166,7 +164,9 @@ fn has_a_logger() {
     log::set_max_level(LevelFilter::Info);
     let error = log_to_stderr(LevelFilter::Info).unwrap_err().to_string();
     assert_eq!(error, "a logger is installed already; what processes log goes to it");
-    let child = Builder::new().start_method(StartMethod::Fork).spawn(leaf, ());
+    // SAFETY: the child's function only logs, to a file.
+    let fork = unsafe { Builder::new().start_method(StartMethod::Fork).fork_beside_threads() };
+    let child = fork.spawn(leaf, ());
     child.unwrap().join().unwrap();
 }
 

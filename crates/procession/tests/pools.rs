@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{by, METHODS};
-use procession::{Builder, Error, Event, JoinError, Pool, Queue};
+use common::{alone, by, program, METHODS};
+use procession::{Builder, Error, Event, JoinError, Pool, Queue, StartMethod};
 use std::time::{Duration, Instant};
 
 fn each(check: impl Fn(Pool)) {
@@ -117,13 +117,65 @@ fn a_panic_is_a_value() {
 #[test]
 fn a_panic_does_not_end_the_worker() {
     for method in METHODS {
-        let pool = Pool::with(1, Builder::new().start_method(method)).unwrap();
+        let pool = Pool::with(1, by(method)).unwrap();
         let before = pool.apply(pid, 0).unwrap();
         for _ in 0..3 {
             assert!(pool.apply(refuse_three, 3).is_err());
         }
         assert_eq!(pool.apply(pid, 0).unwrap(), before);
     }
+}
+
+/// Writes nothing, but under a lock.
+struct Locking(std::sync::Mutex<u64>);
+
+impl log::Log for Locking {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        *self.0.lock().unwrap() += 1;
+    }
+
+    fn flush(&self) {}
+}
+
+static LOCKING: Locking = Locking(std::sync::Mutex::new(0));
+
+fn square_and_log(n: u64) -> u64 {
+    log::info!("at {n}");
+    square(n)
+}
+
+#[test]
+fn workers_that_are_replaced_inherit_no_lock() {
+    let output = program("replaces_workers_while_a_thread_logs").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn replaces_workers_while_a_thread_logs() {
+    alone(|| {
+        log::set_logger(&LOCKING).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let pool = Pool::with(2, Builder::new().start_method(StartMethod::Fork)).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    log::info!("busy");
+                }
+            });
+            for n in 0..30 {
+                assert!(pool.apply(exit_with, 0).is_err());
+                assert_eq!(pool.apply(square_and_log, n).unwrap(), n * n);
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    });
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 mod common;
 
-use common::{by, program, METHODS};
+use common::{alone, by, program, METHODS};
 use procession::travel::{collect, unpack};
-use procession::{pipe, Array, Barrier, Condvar, Error, Event, JoinError, Lock, Mutex, Queue, Semaphore, StartMethod};
+use procession::{
+    pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinError, Lock, Mutex, Queue, Semaphore, StartMethod,
+};
 use serde::Serialize;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 
 /// The ignored test of that name passes in a family of its own, with this in its environment.
 fn passes(name: &str, variable: &str, value: &str) {
@@ -116,6 +120,150 @@ fn uses_up_the_descriptors() {
         drop(children);
         assert_eq!(add(), Ok(2));
     }
+}
+
+fn answer((): ()) -> i32 {
+    42
+}
+
+/// The start method Fork, as a program asks for it that promises nothing.
+fn forked() -> procession::Result<i32> {
+    let fork = Builder::new().start_method(StartMethod::Fork);
+    Ok(fork.spawn(answer, ())?.join()?)
+}
+
+#[test]
+fn a_copy_is_refused_that_would_inherit_locks() {
+    for name in [
+        "forks_only_alone",
+        "forks_only_without_guards",
+        "copies_of_guards_give_nothing_back",
+    ] {
+        passes(name, METHOD, "Fork");
+    }
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn forks_only_alone() {
+    alone(|| {
+        assert_eq!(forked().unwrap(), 42);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv().is_err());
+        assert!(matches!(forked(), Err(Error::Threads)));
+        drop(end);
+        assert!(other.join().unwrap());
+        assert_eq!(forked().unwrap(), 42);
+        // A thread of the engine's own, which carries descriptors to whoever gets them.
+        let (one, _other) = pipe::<u8>().unwrap();
+        let queue = Queue::new().unwrap();
+        queue.put(&one).unwrap();
+        assert_eq!(forked().unwrap(), 42);
+    });
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn forks_only_without_guards() {
+    alone(|| {
+        let (lock, mutex) = (Lock::new().unwrap(), Mutex::new(0_u8).unwrap());
+        let guard = mutex.lock().unwrap();
+        assert!(matches!(forked(), Err(Error::Guards)));
+        drop(guard);
+        assert_eq!(forked().unwrap(), 42);
+        // Taken by one thread, given back by another that has ended.
+        let held: &'static Lock = Box::leak(Box::new(lock));
+        let guard = held.lock().unwrap();
+        std::thread::spawn(move || drop(guard)).join().unwrap();
+        assert_eq!(forked().unwrap(), 42);
+        // What was leaked may be had by anybody.
+        std::thread::spawn(move || std::mem::forget(held.lock().unwrap()))
+            .join()
+            .unwrap();
+        assert!(matches!(forked(), Err(Error::Guards)));
+    });
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn copies_of_guards_give_nothing_back() {
+    let (lock, slots) = (Lock::new().unwrap(), Semaphore::new(1).unwrap());
+    let held = (lock.lock().unwrap(), slots.acquire().unwrap());
+    // SAFETY: this process has one thread; the child drops what it inherited, and leaves.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            drop(held);
+            libc::_exit(0);
+        }
+        assert_eq!(libc::waitpid(pid, std::ptr::null_mut(), 0), pid);
+    }
+    assert!(lock.try_lock().unwrap().is_none());
+    assert_eq!(slots.available(), 0);
+    drop(held);
+    assert!(lock.try_lock().unwrap().is_some());
+    assert_eq!(slots.available(), 1);
+}
+
+#[test]
+fn an_order_of_a_stranger_is_refused() {
+    let mut program = program("is_nobodys_child");
+    let output = program.env("PROCESSION_CHILD", "1 zygote 3 4").output().unwrap();
+    assert_eq!(output.status.code(), Some(101));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("belongs to another family"), "{text}");
+}
+
+/// A copy of this program that belongs to the superuser, is set-user-id, and is run by another user with an order in its environment.
+#[test]
+fn a_program_with_more_rights_than_its_caller_takes_no_order() {
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return; // only the superuser can make one
+    }
+    let folder = std::env::temp_dir().join(format!("procession-set-user-id-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let copy = folder.join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    for path in [&folder, &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    }
+    let output = std::process::Command::new(&copy)
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+            "is_nobodys_child",
+        ])
+        .env("PROCESSION_CHILD", format!("{} zygote 3 4", std::process::id()))
+        .env("PROCESSION_ARENA_SIZE", "64M")
+        .uid(65534)
+        .gid(65534)
+        .current_dir("/")
+        .output();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn is_nobodys_child() {
+    alone(|| {
+        assert!(
+            procession_core::process::is_secure(),
+            "the file system may forbid set-user-id"
+        );
+        assert_eq!(forked().unwrap(), 42);
+        for method in [StartMethod::Spawn, StartMethod::Forkserver] {
+            let started = Builder::new().start_method(method).spawn(answer, ());
+            assert!(matches!(started, Err(Error::Secure)));
+        }
+        let size = |bytes: usize| Array::<u8>::zeroed(bytes).map(drop);
+        size(256 << 20).expect("the caller's limit on shared memory does not count");
+    });
 }
 
 #[test]

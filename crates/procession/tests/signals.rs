@@ -1,6 +1,9 @@
 //! Signals that interrupt every wait, again and again: it goes on, and it keeps its timeout.
 
-use procession::{pipe, Barrier, Builder, Condvar, Error, Event, Lock, Pool, Queue, Semaphore, StartMethod};
+mod common;
+
+use common::by;
+use procession::{pipe, Barrier, Condvar, Error, Event, Lock, Pool, Queue, Semaphore, StartMethod};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -161,7 +164,7 @@ fn pipes() {
 #[test]
 fn processes_and_pools() {
     for method in [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver] {
-        let builder = Builder::new().start_method(method);
+        let builder = by(method);
         let sleeper = builder.clone().daemon(true).spawn(sleep, ()).unwrap();
         let (end, took) = in_a_storm(|| sleeper.wait(TIMEOUT), || ());
         assert!(!end.unwrap());

@@ -53,6 +53,9 @@ impl Arena {
     /// The arena of the family that `fd` belongs to.
     pub(crate) fn attach(fd: OwnedFd) -> Result<Self> {
         let size = memory::size_of_file(fd.as_fd())?;
+        if !memory::is_own(fd.as_fd()) {
+            return Err(Error::Foreign("arena"));
+        }
         if Layout::new(size).is_none() || !memory::is_sealed(fd.as_fd()) {
             return Err(Error::Corrupt("the inherited descriptor is no arena"));
         }
@@ -285,7 +288,10 @@ impl Drop for Arena {
 
 /// How much to try to reserve: what the user says, or everything; less where limits forbid it anyway.
 fn wanted_size() -> u64 {
-    let asked = std::env::var(SIZE_VARIABLE).ok().and_then(|text| parse_size(&text));
+    let asked = (!crate::sys::limits::is_secure())
+        .then(|| std::env::var(SIZE_VARIABLE).ok())
+        .flatten()
+        .and_then(|text| parse_size(&text));
     let mut size = asked.unwrap_or(MAX_SIZE);
     if asked.is_none() {
         // A limited address space is the program's, too: take a quarter at most.

@@ -9,7 +9,7 @@
 use crate::arena::{look_at, Handle, Kind, Object, Ref};
 use crate::sys::atfork::Hooks;
 use crate::sys::memory::random_id;
-use crate::sys::{scm, signal};
+use crate::sys::{scm, threads};
 use crate::{family, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -196,12 +196,9 @@ impl Desk {
             number,
             listener: listener.as_raw_fd(),
         });
-        let thread = std::thread::Builder::new()
-            .name("procession-fds".into())
-            .stack_size(64 * 1024);
-        if let Err(error) = signal::with_signals_blocked(|| thread.spawn(move || serve(&listener))) {
+        if let Err(error) = threads::helper("procession-fds", move || serve(&listener)) {
             self.office = None;
-            return Err(Error::os("clone", error));
+            return Err(error);
         }
         Ok(number)
     }

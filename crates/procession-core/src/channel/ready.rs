@@ -9,7 +9,7 @@ use super::queue::Queue;
 use super::watchers::Watcher;
 use crate::arena::Ref;
 use crate::roll::is_alive;
-use crate::sys::signal::with_signals_blocked;
+use crate::sys::threads;
 use crate::{family, Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::{read, write};
@@ -78,10 +78,7 @@ impl Readiness {
             pid: std::process::id(),
         };
         readiness.settle();
-        let thread = std::thread::Builder::new()
-            .name("procession-ready".into())
-            .stack_size(64 * 1024);
-        with_signals_blocked(|| thread.spawn(move || theirs.watch())).map_err(|e| Error::os("clone", e))?;
+        threads::helper("procession-ready", move || theirs.watch())?;
         Ok(readiness)
     }
 

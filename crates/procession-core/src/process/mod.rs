@@ -12,6 +12,7 @@ mod spawn;
 mod watch;
 pub mod zygote;
 
+pub use crate::sys::{limits::is_secure, threads::is_alone};
 pub use child::Child;
 pub use exit::{note_at_exit, Exit};
 pub use fork::{fork, Forked};

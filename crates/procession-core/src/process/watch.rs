@@ -5,7 +5,7 @@
 use super::child::process;
 use crate::sync::descriptor::{until, Direction};
 use crate::sys::proc;
-use crate::sys::signal::with_signals_blocked;
+use crate::sys::threads;
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::io::Errno;
 use rustix::process::{getppid, pidfd_open, Pid, PidfdFlags};
@@ -32,12 +32,7 @@ pub fn watch_parent(parent: i32) -> Result<()> {
     // A real parent that died meanwhile has lost us to another; its number may be somebody else's by now. (Of a zygote's child the
     // asker is no real parent, and cannot be checked in this way.)
     let real = getppid() == Some(parent);
-    let watcher = std::thread::Builder::new()
-        .name("procession-watch".into())
-        .stack_size(64 * 1024);
-    with_signals_blocked(|| watcher.spawn(move || watch(pidfd.as_ref(), &looks, parent, real)))
-        .map(drop)
-        .map_err(|e| Error::os("clone", e))
+    threads::helper("procession-watch", move || watch(pidfd.as_ref(), &looks, parent, real)).map(drop)
 }
 
 fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {

@@ -4,7 +4,7 @@ use super::entry::{Life, Stage};
 use super::table::{self, become_owner, me_already};
 use super::{me, Owner};
 use crate::sys::atfork::Hooks;
-use crate::sys::proc;
+use crate::sys::{proc, threads};
 use crate::Result;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,6 +97,7 @@ extern "C" fn child() {
     BEARS_STRANGERS.store(false, Ordering::Relaxed);
     crate::arena::after_fork_child();
     crate::sync::after_fork_child();
+    threads::after_fork_child();
 }
 
 fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {

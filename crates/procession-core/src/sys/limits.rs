@@ -133,6 +133,13 @@ fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
         .collect()
 }
 
+/// Whether this program runs with more rights than its caller: set-user-id, set-group-id, or with capabilities of its file. Then the environment is
+/// not to be trusted.
+pub fn is_secure() -> bool {
+    // SAFETY: reads a number that the kernel left to the program.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,16 @@ pub(crate) fn is_sealed(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(fd).is_ok_and(|present| present.contains(seals))
 }
 
+/// Whether the file is this user's own, or one of the superuser, who may have given up its rights since.
+pub(crate) fn is_own(fd: BorrowedFd<'_>) -> bool {
+    let us = [
+        rustix::process::geteuid(),
+        rustix::process::getuid(),
+        rustix::process::Uid::ROOT,
+    ];
+    rustix::fs::fstat(fd).is_ok_and(|stat| us.iter().any(|uid| uid.as_raw() == stat.st_uid))
+}
+
 /// The size of an open file.
 pub(crate) fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
     let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;

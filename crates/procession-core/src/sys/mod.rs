@@ -15,3 +15,4 @@ pub mod spawn;
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 }
+pub(crate) mod threads;

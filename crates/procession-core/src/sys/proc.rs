@@ -137,6 +137,15 @@ fn read(file: &OwnedFd) -> Option<Stat> {
     parse(&text[..len])
 }
 
+/// How many threads this process has.
+pub(crate) fn thread_count() -> Option<usize> {
+    let tasks = std::fs::metadata("/proc/self/task").ok()?;
+    // A folder's links are itself, its name in the folder above, and one for each folder in it.
+    usize::try_from(std::os::unix::fs::MetadataExt::nlink(&tasks))
+        .ok()?
+        .checked_sub(2)
+}
+
 /// Bytes of memory that this process has for itself alone: resident, and neither of a file nor shared.
 pub fn own_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;

@@ -4,8 +4,11 @@ use super::poison::{LockError, LockResult};
 use crate::patience::patiently;
 use crate::wire::travels;
 use crate::{Error, Result};
+use procession_core::roll::{self, Owner};
 use procession_core::{sync, Deadline};
+use std::cell::Cell;
 use std::panic::Location;
+use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// A lock between processes: `multiprocessing.Lock`. For data in shared memory see [`Mutex`](crate::Mutex).
@@ -69,7 +72,12 @@ impl Lock {
 
     fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {
         let death = patiently(|| self.inner.inherit(deadline)).map_err(LockError::Failed)?;
-        let guard = LockGuard { lock: self };
+        let guard = LockGuard {
+            lock: self,
+            is_held: true,
+            owner: holder(),
+        };
+        count(1);
         match death {
             None => Ok(guard),
             Some(death) => Err(LockError::poisoned(guard, death)),
@@ -82,24 +90,66 @@ impl Lock {
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
+    is_held: bool,
+    /// The process that took the lock: a copy of the guard in a child of fork gives nothing back.
+    owner: Option<Owner>,
+}
+
+thread_local! {
+    /// How many guards this thread made, less those that it dropped.
+    static GUARDS: Guards = const { Guards(Cell::new(0)) };
+}
+
+/// The same of the threads that have ended.
+static OF_THE_ENDED: AtomicIsize = AtomicIsize::new(0);
+
+struct Guards(Cell<isize>);
+
+impl Drop for Guards {
+    fn drop(&mut self) {
+        OF_THE_ENDED.fetch_add(self.0.get(), SeqCst);
+    }
+}
+
+fn count(change: isize) {
+    let counted = GUARDS.try_with(|guards| guards.0.set(guards.0.get() + change));
+    if counted.is_err() {
+        // The thread is ending.
+        OF_THE_ENDED.fetch_add(change, SeqCst);
+    }
+}
+
+/// Whether a guard of this process lives or was leaked, if the calling thread is the only one.
+pub(crate) fn any_guard() -> bool {
+    GUARDS.with(|guards| guards.0.get()) + OF_THE_ENDED.load(SeqCst) != 0
+}
+
+/// This process as holder.
+fn holder() -> Option<Owner> {
+    roll::me().ok()
 }
 
 impl LockGuard<'_> {
     /// Give the lock back, run `wait`, and take it again. If somebody died holding it meanwhile, that is the error; the lock is held all
     /// the same.
     pub(super) fn without<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
+        self.is_held = false;
         self.lock.inner.release();
         let result = wait();
-        match patiently(|| self.lock.inner.inherit(Deadline::Never)) {
-            Ok(None) => Ok(result),
-            Ok(Some(death)) => Err(Error::OwnerDied(death)),
+        let death = match patiently(|| self.lock.inner.inherit(Deadline::Never)) {
+            Ok(death) => death,
             Err(error) => panic!("a process that held a lock is in the roll: {error}"),
-        }
+        };
+        self.is_held = true;
+        death.map_or(Ok(result), |death| Err(Error::OwnerDied(death)))
     }
 }
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        self.lock.inner.release();
+        count(-1);
+        if self.is_held && self.owner == holder() {
+            self.lock.inner.release();
+        }
     }
 }

@@ -13,6 +13,7 @@ mod semaphore;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::Condvar;
 pub use event::Event;
+pub(crate) use lock::any_guard;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard, Value};
 pub use poison::{LockError, LockResult, Poisoned};

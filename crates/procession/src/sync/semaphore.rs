@@ -3,6 +3,7 @@
 use crate::patience::patiently;
 use crate::wire::travels;
 use crate::{Error, Result};
+use procession_core::roll::{self, Owner};
 use procession_core::{sync, Deadline};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl Semaphore {
     /// Take a permit if there is one.
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
         let taken = self.inner.try_acquire()?;
-        Ok(taken.then(|| Permit { semaphore: self }))
+        Ok(taken.then(|| self.permit()))
     }
 
     /// Add a permit: what one process acquired and [forgot](Permit::forget), another may release.
@@ -75,7 +76,14 @@ impl Semaphore {
 
     fn acquire_until(&self, deadline: Deadline) -> Result<Permit<'_>> {
         patiently(|| self.inner.acquire(deadline))?;
-        Ok(Permit { semaphore: self })
+        Ok(self.permit())
+    }
+
+    fn permit(&self) -> Permit<'_> {
+        Permit {
+            semaphore: self,
+            owner: roll::me().ok(),
+        }
     }
 }
 
@@ -84,6 +92,8 @@ impl Semaphore {
 #[must_use = "the permit is given back at once if it is not kept"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
+    /// The process that acquired it: a copy in a child of fork gives nothing back.
+    owner: Option<Owner>,
 }
 
 impl Permit<'_> {
@@ -95,7 +105,9 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // It can only fail in a child of fork that found no place in the roll, and that took no permit.
-        let _ = self.semaphore.inner.release();
+        if self.owner == roll::me().ok() {
+            // It can only fail in a child of fork that found no place in the roll, and that took no permit.
+            let _ = self.semaphore.inner.release();
+        }
     }
 }

@@ -1,0 +1,83 @@
+//! The threads of this process: those that the engine starts for itself, and all others.
+
+use super::signal::with_signals_blocked;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How many threads of the engine's own run. They hold no lock of the program's, and none that a child of fork would miss.
+static HELPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// For how long a thread that was joined may still be counted by the kernel, or a helper not yet.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Ends with the thread.
+struct Helper;
+
+impl Helper {
+    fn begin() -> Self {
+        HELPERS.fetch_add(1, SeqCst);
+        Self
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        HELPERS.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Start a thread of the engine's own. All signals are blocked in it: handlers belong to the program's threads.
+pub(crate) fn helper<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    let thread = Builder::new().name(name.to_owned()).stack_size(64 * 1024);
+    let body = move || {
+        let _helper = Helper::begin();
+        body()
+    };
+    with_signals_blocked(|| thread.spawn(body)).map_err(|e| Error::os("clone", e))
+}
+
+/// In a child of fork: of the threads only the calling one is left.
+pub(crate) fn after_fork_child() {
+    HELPERS.store(0, SeqCst);
+}
+
+/// Whether the calling thread is the only one of the process, beside the engine's own. False when the kernel does not say.
+pub fn is_alone() -> bool {
+    let until = Instant::now() + SETTLED;
+    loop {
+        match super::proc::thread_count() {
+            None => return false,
+            Some(count) if count <= 1 + HELPERS.load(SeqCst) => return true,
+            Some(_) if Instant::now() > until => return false,
+            Some(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helpers_do_not_count_and_others_do() {
+        let count = || super::super::proc::thread_count().unwrap() - HELPERS.load(SeqCst);
+        let before = count();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let helping = helper("procession-test", move || ended.recv().is_err()).unwrap();
+        while count() != before {
+            std::thread::yield_now();
+        }
+        let (leave, left) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || left.recv().is_err());
+        assert_eq!(count(), before + 1);
+        assert!(!is_alone());
+        drop((end, leave));
+        assert!(helping.join().unwrap());
+        assert!(other.join().unwrap());
+    }
+}
