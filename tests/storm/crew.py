@@ -1,10 +1,12 @@
-"""Processes of which random ones are killed and replaced, and who watches that the others go on."""
+"""Processes of which random ones are killed and replaced, or stopped for a while, and who watches that the others go on."""
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PATIENCE = 30.0
@@ -13,6 +15,18 @@ PATIENCE = 30.0
 
 class Stuck(AssertionError):
     """A process made no progress."""
+
+
+@contextlib.contextmanager
+def stopped(process: Any) -> Iterator[None]:
+    """The process is stopped meanwhile, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process.sentinel, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process.sentinel, signal.SIGCONT)
 
 
 class Crew:
@@ -40,10 +54,13 @@ class Crew:
     def storm(
         self, kills: int, pause: float, *, on_kill: Callable[[int], None] = lambda place: None
     ) -> None:
-        """Kill that many, with pauses of up to twice `pause` seconds between, and start others in their places."""
+        """Kill that many, with pauses of up to twice `pause` seconds between, and start others in their places. Before each a process is stopped
+        for such a while."""
         for _ in range(kills):
-            # Not synchronisation: it only varies where the blow falls.
+            # Not synchronisation: it only varies where the blows fall.
             time.sleep(self.random.uniform(0, 2 * pause))
+            with stopped(self.random.choice(self.places)):
+                time.sleep(self.random.uniform(0, 2 * pause))
             place = self.random.randrange(len(self.places))
             self.places[place].kill()
             self.places[place].join()
@@ -65,13 +82,13 @@ class Crew:
             elif time.monotonic() - since > PATIENCE:
                 raise Stuck(f"{process} in place {place} makes no progress")
 
-    def settle(self) -> None:
-        """Without further kills, everybody makes progress once more."""
+    def settle(self, places: Iterable[int] | None = None) -> None:
+        """Without further kills, everybody makes progress once more, or those in some places do."""
         before = list(self.beats)
+        waiting = set(range(len(before)) if places is None else places)
         end = time.monotonic() + PATIENCE
-        while any(now == then for now, then in zip(self.beats, before, strict=True)):
+        while stuck := [place for place in waiting if self.beats[place] == before[place]]:
             if time.monotonic() > end:
-                stuck = [place for place, beat in enumerate(self.beats) if beat == before[place]]
                 raise Stuck(f"no progress any more in places {stuck}")
             time.sleep(0.005)
 

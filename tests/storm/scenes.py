@@ -17,7 +17,7 @@ from typing import Any
 import procession
 from procession.managers import SyncManager
 
-from .crew import PATIENCE, Crew, Stuck
+from .crew import PATIENCE, Crew, Stuck, stopped
 
 PRODUCERS, CONSUMERS = 3, 3
 
@@ -169,6 +169,9 @@ def disturbed(
             number += 1
         time.sleep(rng.uniform(0, 0.006))
         crew = list(workers())
+        if crew:
+            with stopped(rng.choice(crew)):
+                time.sleep(rng.uniform(0, 0.003))
         if crew and (victim := rng.choice(crew)).is_alive():
             victim.kill()
             killed += 1
@@ -345,6 +348,61 @@ def forks(context: Any, seed: int, kills: int) -> str:
     return f"{ended + killed} children forked amid threads, {killed} killed, 0 stuck"
 
 
+CARRIERS = 2
+"""How many carry large items, and are stopped."""
+
+
+def carry(place: int, beats: Any, queues: Any, locks: Any, semaphores: Any) -> None:
+    """Put and get, take and give, each place on objects of its own."""
+    queue, lock, semaphore = queues[place], locks[place], semaphores[place]
+    size = 200_000 if place < CARRIERS else 20
+    numbers = itertools.count()
+    for number in numbers:
+        # Sizes vary, so that memory is split, merged and given back.
+        queue.put(bytes(size + 7_000 * (number % 20)), timeout=PATIENCE)
+        queue.put((number, procession.Lock()), timeout=PATIENCE)
+        assert len(queue.get(timeout=PATIENCE)) == size + 7_000 * (number % 20)
+        assert queue.get(timeout=PATIENCE)[0] == number
+        with lock, semaphore:
+            beats[place] += 1
+        if place >= CARRIERS and number % 100 == 0:
+            # A new process, too, which dies with the lock.
+            child = procession.get_context("fork").Process(target=lock.acquire)
+            child.start()
+            child.join(PATIENCE)
+            assert child.exitcode == 0, child
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except procession.OwnerDied:
+                continue
+            lock.release()
+
+
+def stops(context: Any, seed: int, kills: int) -> str:
+    """Processes are stopped at random moments, and others go on with objects of their own, each time, before they are continued."""
+    size = CARRIERS + 2
+    crew = Crew(
+        context,
+        seed,
+        size,
+        carry,
+        [context.Queue() for _ in range(size)],
+        [context.Lock() for _ in range(size)],
+        [context.Semaphore(2, recover="silent") for _ in range(size)],
+    )
+    crew.settle()
+    for turn in range(kills):
+        time.sleep(crew.random.uniform(0, 0.01))
+        with stopped(crew.places[turn % CARRIERS]):
+            crew.settle(range(CARRIERS, size))
+        # What it has done is the same as before, and it goes on.
+        if turn % 10 == 0:
+            crew.settle()
+    beats = list(crew.beats)
+    crew.end()
+    return f"{sum(beats):,} items beside {kills} stops, 0 held up"
+
+
 SCENES = {
     "queues": queues,
     "locks": locks,
@@ -352,4 +410,5 @@ SCENES = {
     "executors": executors,
     "managers": managers,
     "forks": forks,
+    "stops": stops,
 }

@@ -5,11 +5,9 @@
 //! how far a dead process came: `post` hands over the table first, `open` takes it last. The references are always whose the table is.
 
 use crate::arena::{Block, Handle, Token};
+use crate::sync::primitive::{fence, AtomicU64, Ordering};
 use crate::{Error, Result};
-use std::sync::atomic::{
-    fence, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use Ordering::{Acquire, Relaxed, Release};
 
 /// Words of an envelope behind its first, which describes them.
 const INLINE_WORDS: usize = 13;
@@ -153,6 +151,11 @@ impl Envelope {
         &self.words
     }
 
+    /// SYNC: the head is written last, and read first: who sees it (after a death, without any stamp) sees what it speaks of.
+    fn head(&self) -> u64 {
+        self.head.load(Acquire)
+    }
+
     /// Put `message` in and hand its blocks over. Cannot fail. What was in it before must have been taken or discarded.
     pub fn post(&self, message: Message) {
         let buffers = message.buffers;
@@ -167,7 +170,6 @@ impl Envelope {
             Form::Table(table) => {
                 self.words[0].store(table.token().0, Relaxed);
                 self.words[1].store(table.len() as u64, Relaxed);
-                // SYNC: who sees the head (after a death, without any stamp) sees the token.
                 let (buffers_in, handles) = (buffers.len() as u64, table.references() as u64);
                 self.head.store(KIND_TABLE | buffers_in << 8 | handles << 32, Release);
                 // DEATH: before this line all blocks are ours and die with us; from here on the table, with its references, is found
@@ -182,7 +184,7 @@ impl Envelope {
 
     /// Take the message out: its blocks belong to this process now.
     pub fn open(&self) -> Result<Incoming> {
-        let head = self.head.load(Relaxed);
+        let head = self.head();
         match head & 0xff {
             KIND_INLINE => self.open_inline(head),
             KIND_TABLE => self.open_table(head),
@@ -227,7 +229,7 @@ impl Envelope {
     /// Free all that the message holds. Idempotent: repeating it, also after somebody died in the middle of it, does no harm. The table
     /// goes last, for it knows the buffers.
     pub fn discard(&self) {
-        let head = self.head.load(Relaxed);
+        let head = self.head();
         if head & 0xff == KIND_TABLE {
             if let Ok(table) = Table::find(self, head) {
                 for index in 0..table.buffers {
@@ -242,7 +244,7 @@ impl Envelope {
     /// The message; it stays where it is, for whoever wants to know what it was, if it is a body of at most `limit` bytes alone. Otherwise it
     /// is taken out. In both cases [`discard`](Self::discard) before the next one is posted.
     pub fn open_or_copy(&self, limit: usize) -> Result<Incoming> {
-        let head = self.head.load(Relaxed);
+        let head = self.head();
         let alone = head & 0xff == KIND_TABLE && head >> 8 == 0;
         if !alone || self.words[1].load(Relaxed) as usize > limit {
             return self.open();
@@ -257,7 +259,7 @@ impl Envelope {
     /// A copy of the body; the message stays. Many may read it so at a time. Stale if it was taken out or discarded meanwhile; but whoever
     /// may post another message into the envelope must be known not to have done so.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
-        let head = self.head.load(Relaxed);
+        let head = self.head();
         match head & 0xff {
             KIND_INLINE => Ok(self.open_inline(head)?.body().to_vec()),
             KIND_TABLE => {
@@ -274,7 +276,7 @@ impl Envelope {
 
     /// Whether the message is complete, although a process that had begun to [`open`](Self::open) it died.
     pub fn is_whole(&self) -> bool {
-        let head = self.head.load(Relaxed);
+        let head = self.head();
         match head & 0xff {
             KIND_INLINE => true,
             KIND_TABLE => Table::find(self, head).is_ok_and(|table| {

@@ -134,7 +134,7 @@ impl Inner {
         let book = self.lock();
         if book.crew.contains_key(&place) && self.is_mine() {
             if let Ok(slot) = self.view.slot(place) {
-                slot.note(Note::Dismissed).store(1, SeqCst);
+                slot.dismiss();
                 self.view.shared.work.notify(u32::MAX);
             }
         }

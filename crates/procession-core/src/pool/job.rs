@@ -289,14 +289,17 @@ impl Job {
         }
     }
 
-    /// Take the items that finished first, at most `limit` of them, once there is one. Empty: the job is complete and all were taken.
-    /// Only for a job made with `by_time`.
+    /// Take the items that finished first, at most `limit` of them, once there is one. Empty: the job is complete and all were taken, or
+    /// `limit` is 0, which waits for nothing. Only for a job made with `by_time`.
     pub fn take_batch(&self, limit: usize, deadline: Deadline) -> Result<Vec<(u64, Item)>, WaitError> {
         let mut batch = Vec::new();
+        let Some(others) = limit.checked_sub(1) else {
+            return Ok(batch);
+        };
         batch.extend(self.take_any(deadline)?);
         let more = self.pool.with_job(self.key, |job| {
             let order = job.order.as_mut();
-            order.map_or_else(Vec::new, |order| order.drain(..order.len().min(limit - 1)).collect())
+            order.map_or_else(Vec::new, |order| order.drain(..order.len().min(others)).collect())
         });
         for number in more {
             batch.extend(self.take_now(number)?.map(|item| (number, item)));

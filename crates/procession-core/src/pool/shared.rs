@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use std::mem::size_of;
 use std::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 
 /// Slots that lie in the pool object itself; each further segment doubles the number.
@@ -77,12 +77,15 @@ impl State {
 
     fn unpack(word: u64) -> Option<Self> {
         Some(Self {
-            owner: (word >> 32) as u32,
+            owner: ((word & !DISMISSED) >> 32) as u32,
             generation: (word as u32) >> 8,
             status: Status::from_bits(word as u8)?,
         })
     }
 }
+
+/// Above the owner, of a worker: it shall leave when it has done what it is at. Written by the parent, and kept by the worker.
+const DISMISSED: u64 = 1 << 63;
 
 /// One task, function or worker.
 #[repr(C)]
@@ -106,15 +109,30 @@ impl Slot {
         self.state.store(state.pack(), Release);
     }
 
+    /// As [`store`](Self::store), in the worker of this place, which may have been dismissed.
+    pub fn tell(&self, state: State) {
+        let keeping = |word: u64| Some(state.pack() | word & DISMISSED);
+        let _ = self.state.fetch_update(Release, Relaxed, keeping);
+    }
+
+    /// Tell the worker of this place to leave.
+    pub fn dismiss(&self) {
+        self.state.fetch_or(DISMISSED, SeqCst);
+    }
+
+    pub fn is_dismissed(&self) -> bool {
+        self.state.load(SeqCst) & DISMISSED != 0
+    }
+
     /// SYNC: `AcqRel`, so that whoever claims sees what was written before the state it claims from.
     pub fn swap(&self, from: State, to: State) -> bool {
         self.state
-            .compare_exchange(from.pack(), to.pack(), std::sync::atomic::Ordering::AcqRel, Relaxed)
+            .compare_exchange(from.pack(), to.pack(), AcqRel, Relaxed)
             .is_ok()
     }
 }
 
-/// What a worker says of itself, and is told, in words of its place's envelope: no message is in that unless the worker failed.
+/// What a worker says of itself, in words of its place's envelope: no message is in that unless the worker failed.
 /// They are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
 pub(super) enum Note {
@@ -128,8 +146,6 @@ pub(super) enum Note {
     Received = 3,
     /// Bytes of its results.
     Sent = 4,
-    /// Not 0: it shall leave when it has done what it is at. Written by the parent.
-    Dismissed = 5,
 }
 
 impl Slot {
@@ -312,9 +328,7 @@ impl View {
 
     /// Enter a later phase and tell all workers.
     pub fn enter(&self, phase: Phase) {
-        self.shared
-            .phase
-            .fetch_max(phase as u32, std::sync::atomic::Ordering::SeqCst);
+        self.shared.phase.fetch_max(phase as u32, SeqCst);
         self.shared.work.notify(u32::MAX);
     }
 }

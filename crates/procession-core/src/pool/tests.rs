@@ -327,3 +327,47 @@ fn a_dismissed_worker_leaves_and_the_figures_add_up() {
     assert_eq!(bury(&pool, &crew[0]).0, 0);
     assert!(pool.stats().workers.is_empty());
 }
+
+/// The longest message that lies in the envelope itself.
+#[test]
+fn a_dismissed_worker_that_fails_says_why() {
+    let pool = Pool::new().unwrap();
+    let why = [b'w'; 104];
+    for before in [false, true] {
+        let hired = fork(&pool, |pool, place| {
+            let worker = Worker::attach(pool.handle(), place).unwrap();
+            while before && !pool.inner_view().slot(place).unwrap().is_dismissed() {
+                std::thread::yield_now();
+            }
+            worker.fail(message(&why));
+        });
+        let failed = || pool.inner_view().slot(hired.place).unwrap().load().unwrap().status == Status::Failed;
+        while !before && !failed() {
+            std::thread::yield_now();
+        }
+        pool.dismiss(hired.place);
+        let Remains::Failed(said) = bury(&pool, &hired).1 else {
+            panic!("it said why it failed");
+        };
+        assert_eq!(said.body(), why);
+    }
+}
+
+#[test]
+fn a_batch_of_nothing_is_empty() {
+    let pool = Pool::new().unwrap();
+    let crew = [fork(&pool, work)];
+    let terms = Terms {
+        by_time: true,
+        ..Terms::default()
+    };
+    let job = pool.job(None, terms);
+    submit_all(&job, [[0, 1], [0, 2]]);
+    assert!(job.take_batch(0, soon()).unwrap().is_empty());
+    let mut taken = 0;
+    while taken < 2 {
+        taken += job.take_batch(7, soon()).unwrap().len();
+    }
+    assert!(job.take_batch(0, soon()).unwrap().is_empty() && job.take_batch(1, soon()).unwrap().is_empty());
+    dismiss(&pool, &crew);
+}

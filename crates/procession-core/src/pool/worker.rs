@@ -81,7 +81,7 @@ impl Worker {
     }
 
     fn tell(&self, status: Status) {
-        self.place().store(State::of(status, self.generation, Some(self.me)));
+        self.place().tell(State::of(status, self.generation, Some(self.me)));
     }
 
     /// The worker is initialised and will take tasks.
@@ -140,7 +140,7 @@ impl Worker {
     }
 
     fn is_dismissed(&self) -> bool {
-        self.place().note(Note::Dismissed).load(SeqCst) != 0
+        self.place().is_dismissed()
     }
 
     /// Look for work without sleeping for a while, if nobody else does. Whether there is any.

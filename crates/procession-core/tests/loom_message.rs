@@ -1,0 +1,132 @@
+//! An envelope, compiled from the engine's own file, read by a survivor who has seen no stamp: what the head speaks of is there.
+
+#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+#![allow(clippy::unnecessary_wraps, clippy::unused_self, clippy::needless_pass_by_value)] // a model keeps the signatures of what it stands for
+
+#[macro_use]
+#[path = "model/derived.rs"]
+mod derived;
+#[path = "model/loom_futex.rs"]
+mod futex;
+#[path = "../src/channel/message.rs"]
+mod message;
+#[path = "model/loom_words.rs"]
+mod words;
+
+pub mod sync {
+    pub mod primitive {
+        pub use crate::futex::{fence, AtomicU64, Ordering};
+    }
+}
+
+/// Blocks of one length, all of which are one.
+pub mod arena {
+    use crate::{Error, Result};
+    pub use procession_core::arena::Handle;
+
+    pub const TOKEN: Token = Token(77);
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Token(pub u64);
+
+    #[derive(Debug)]
+    pub struct Block(Vec<u8>);
+
+    impl Block {
+        pub fn alloc(length: usize) -> Result<Self> {
+            Ok(Self(vec![0; length]))
+        }
+
+        pub fn as_slice(&self) -> &[u8] {
+            &self.0
+        }
+
+        pub fn as_mut_slice(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+
+        pub fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub fn token(&self) -> Token {
+            TOKEN
+        }
+
+        pub fn refer(&mut self, _handles: &[Handle]) -> Result<()> {
+            Ok(())
+        }
+
+        pub fn handles(&self) -> Vec<Handle> {
+            Vec::new()
+        }
+
+        pub fn references(&self) -> usize {
+            0
+        }
+
+        pub fn send(self) {}
+
+        pub fn take(_token: Token, _length: usize) -> Result<Self> {
+            Err(Error::Stale("block"))
+        }
+
+        pub fn discard(_token: Token) {}
+
+        /// Who asks has seen a head.
+        pub fn peek(token: Token, length: usize) -> Result<*const u8> {
+            assert_eq!(
+                (token, length),
+                (TOKEN, crate::LONG),
+                "the head came before what it speaks of"
+            );
+            Err(Error::Stale("block"))
+        }
+    }
+}
+
+pub use procession_core::{Error, Result};
+
+use message::{Envelope, Message, Outgoing};
+
+/// A body that needs a block.
+pub const LONG: usize = 300;
+
+/// One process posts, another looks after it as it does after a death.
+fn looked_at(body: &'static [u8], look: fn(&Envelope)) {
+    words::check(3, move || {
+        let envelope = words::zeroed::<Envelope>();
+        let poster = {
+            let envelope = envelope.clone();
+            loom::thread::spawn(move || {
+                let out = Outgoing {
+                    body,
+                    ..Outgoing::default()
+                };
+                envelope.post(Message::pack(out).unwrap());
+            })
+        };
+        look(&envelope);
+        poster.join().unwrap();
+    });
+}
+
+#[test]
+fn a_whole_message_in_an_envelope_is_read_whole() {
+    looked_at(&[7; 24], |envelope| {
+        if envelope.is_whole() {
+            assert_eq!(envelope.open().unwrap().body(), [7; 24]);
+        }
+        if let Ok(body) = envelope.copy_body() {
+            assert_eq!(body, [7; 24]);
+        }
+    });
+}
+
+#[test]
+fn a_table_that_the_head_speaks_of_is_named() {
+    looked_at(&[7; LONG], |envelope| {
+        assert!(!envelope.is_whole());
+        envelope.discard();
+    });
+}
