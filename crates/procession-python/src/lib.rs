@@ -61,11 +61,7 @@ mod _procession {
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
         #[cfg(not(Py_3_14))]
-        if !super::finalizing::install() {
-            let text = c"procession cannot keep daemon threads alive at exit: this module's unwind tables have an unknown form";
-            let category = module.py().get_type::<pyo3::exceptions::PyRuntimeWarning>();
-            pyo3::PyErr::warn(module.py(), &category, text, 1)?;
-        }
+        super::finalizing::install();
         super::imports::install(module.py())?;
         super::payload::install(module.py());
         super::sync::install(module.py())
