@@ -31,6 +31,7 @@ use crate::pool_worker::Mode;
 use procession_core::channel::Message;
 use procession_core::pool::{Death, Function, Job, Pool, Remains, Terms};
 use pyo3::exceptions::PyException;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
@@ -67,7 +68,7 @@ pub struct PoolCore {
     /// The process that made it.
     pid: u32,
     /// Why it was terminated.
-    error: Arc<Mutex<Option<Py<PyAny>>>>,
+    error: Mutex<Option<Py<PyAny>>>,
     kept: Mutex<Vec<Kept>>,
 }
 
@@ -90,12 +91,30 @@ type WorkerFigures = (u32, bool, u32, f64, f64, u64, u64);
 
 #[pymethods]
 impl PoolCore {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A lock is held by a thread that is at work with the object: no garbage.
+        if let Ok(error) = self.error.try_lock() {
+            visit.call(&*error)?;
+        }
+        if let Ok(kept) = self.kept.try_lock() {
+            for one in &*kept {
+                visit.call(&one.func)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let (error, kept) = (lock(&self.error).take(), std::mem::take(&mut *lock(&self.kept)));
+        drop((error, kept)); // after the locks: their end may run Python
+    }
+
     #[new]
     fn new() -> PyResult<Self> {
         Ok(Self {
             pool: Pool::new().map_err(raise)?,
             pid: std::process::id(),
-            error: Arc::default(),
+            error: Mutex::default(),
             kept: Mutex::default(),
         })
     }
@@ -166,33 +185,34 @@ impl PoolCore {
 
     #[pyo3(signature = (func, args, kwds, timeout=None, retries=0))]
     fn call(
-        &self,
+        slf: &Bound<'_, Self>,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<PoolJob> {
-        if !self.pool.is_mine() {
-            return Err(PyErr::from_value(helper(func.py(), "_foreign")?.call1((self.pid,))?));
+        let this = slf.get();
+        if !this.pool.is_mine() {
+            return Err(PyErr::from_value(helper(func.py(), "_foreign")?.call1((this.pid,))?));
         }
-        let call = self.prepare(func, args, kwds)?;
+        let call = this.prepare(func, args, kwds)?;
         let (function, terms) = (call.function.as_deref(), terms(false, timeout, retries));
         let refused = match pack_task(&call.task)? {
             Ok(task) => {
-                let job = self.pool.call(function, terms, task).map_err(raise)?;
-                return Ok(self.wrap(job, Shape::Call, func, call.mode));
+                let job = this.pool.call(function, terms, task).map_err(raise)?;
+                return Ok(Self::wrap(slf, job, Shape::Call, func, call.mode));
             }
             Err(error) => error,
         };
-        let job = self.wrap(self.pool.job(function, terms), Shape::Call, func, call.mode);
+        let job = Self::wrap(slf, this.pool.job(function, terms), Shape::Call, func, call.mode);
         job.refuse_rest(refused);
         Ok(job)
     }
 
     #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0))]
     fn job(
-        &self,
+        slf: &Bound<'_, Self>,
         func: &Bound<'_, PyAny>,
         mode: u8,
         by_time: bool,
@@ -200,11 +220,11 @@ impl PoolCore {
         retries: u32,
     ) -> PyResult<PoolJob> {
         let (terms, mode) = (terms(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
-        match dump_function(func, mode).and_then(|(message, _)| self.pool.function(message).map_err(raise)) {
-            Ok(function) => Ok(self.start(Some(&function), terms, func, Some(mode))),
+        match dump_function(func, mode).and_then(|(message, _)| slf.get().pool.function(message).map_err(raise)) {
+            Ok(function) => Ok(Self::start(slf, Some(&function), terms, func, Some(mode))),
             Err(error) => {
                 let error = catchable(func.py(), error)?;
-                let job = self.start(None, terms, func, Some(mode));
+                let job = Self::start(slf, None, terms, func, Some(mode));
                 job.refuse_rest(error);
                 Ok(job)
             }
@@ -242,18 +262,23 @@ impl PoolCore {
 
 impl PoolCore {
     pub fn start(
-        &self,
+        slf: &Bound<'_, Self>,
         function: Option<&Function>,
         terms: Terms,
         func: &Bound<'_, PyAny>,
         mode: Option<Mode>,
     ) -> PoolJob {
         let shape = if terms.by_time { Shape::ByTime } else { Shape::InOrder };
-        self.wrap(self.pool.job(function, terms), shape, func, mode)
+        Self::wrap(slf, slf.get().pool.job(function, terms), shape, func, mode)
     }
 
-    fn wrap(&self, job: Job, shape: Shape, func: &Bound<'_, PyAny>, mode: Option<Mode>) -> PoolJob {
-        PoolJob::new(job, shape, func.clone().unbind(), mode, Arc::clone(&self.error))
+    fn wrap(slf: &Bound<'_, Self>, job: Job, shape: Shape, func: &Bound<'_, PyAny>, mode: Option<Mode>) -> PoolJob {
+        PoolJob::new(job, shape, func.clone().unbind(), mode, slf.clone().unbind())
+    }
+
+    /// Makes the error of what was unfinished when it was terminated.
+    pub fn why_terminated(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.error).as_ref().map(|error| error.clone_ref(py))
     }
 
     /// What a call sends: with a function that the pool keeps only its arguments, otherwise all.

@@ -29,7 +29,7 @@
 
 use crate::common::{deadline, raise, wait};
 use crate::payload;
-use crate::pool::{catchable, helper, lock};
+use crate::pool::{catchable, helper, lock, PoolCore};
 use crate::pool_outcome::Outcome;
 use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
@@ -40,7 +40,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How the outcomes of a job's tasks are asked for.
@@ -78,13 +78,15 @@ pub struct PoolJob {
     is_whole: AtomicBool,
     /// What `feed_map` has come to.
     cutter: Mutex<Option<Cutter>>,
-    stopped: Arc<Mutex<Option<Py<PyAny>>>>,
+    /// The pool, which knows why it was terminated.
+    core: Py<PoolCore>,
 }
 
 #[pymethods]
 impl PoolJob {
     /// An error knows the frames it came through, and these know the job.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
         visit.call(&self.func)?;
         self.outcome.traverse(&visit)?;
         // Who holds the lock is at work on it just now: not garbage.
@@ -96,7 +98,7 @@ impl PoolJob {
         Ok(())
     }
 
-    fn __clear__(&self) {
+    pub fn __clear__(&self) {
         let refused = std::mem::take(&mut *lock(&self.refused));
         drop(refused);
         self.outcome.clear();
@@ -246,13 +248,7 @@ impl PoolJob {
 }
 
 impl PoolJob {
-    pub fn new(
-        job: Job,
-        shape: Shape,
-        func: Py<PyAny>,
-        mode: Option<Mode>,
-        stopped: Arc<Mutex<Option<Py<PyAny>>>>,
-    ) -> Self {
+    pub fn new(job: Job, shape: Shape, func: Py<PyAny>, mode: Option<Mode>, core: Py<PoolCore>) -> Self {
         Self {
             job,
             func,
@@ -266,7 +262,7 @@ impl PoolJob {
             feed: Mutex::default(),
             is_whole: AtomicBool::new(shape == Shape::Call),
             cutter: Mutex::default(),
-            stopped,
+            core,
         }
     }
 
@@ -356,8 +352,7 @@ impl PoolJob {
 
     /// Why tasks that had not been submitted never will be: the pool was terminated. Said once.
     fn stop_of_rest<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let stopped = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
-        match stopped {
+        match self.core.get().why_terminated(py) {
             Some(error) if !self.is_whole.swap(true, Relaxed) => error.bind(py).call0().map(Some),
             _ => Ok(None),
         }
@@ -400,13 +395,10 @@ impl PoolJob {
                     None => helper(py, "_already_taken")?.call0()?,
                 }
             }
-            Item::Lost(Loss::Stopped) => {
-                let error = lock(&self.stopped).as_ref().map(|error| error.clone_ref(py));
-                match error {
-                    Some(error) => error.bind(py).call0()?,
-                    None => helper(py, "_already_taken")?.call0()?,
-                }
-            }
+            Item::Lost(Loss::Stopped) => match self.core.get().why_terminated(py) {
+                Some(error) => error.bind(py).call0()?,
+                None => helper(py, "_already_taken")?.call0()?,
+            },
         };
         Ok((false, error))
     }

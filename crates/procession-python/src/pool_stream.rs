@@ -17,6 +17,7 @@ use crate::common::{deadline, wait};
 use crate::pool::{lock, terms, PoolCore};
 use crate::pool_job::{pack_task, PoolJob};
 use crate::pool_worker::Mode;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::collections::HashMap;
@@ -44,11 +45,29 @@ struct Call {
 
 #[pymethods]
 impl PoolStream {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
+        // A lock is held by a thread that is at work with the object: no garbage.
+        if let Ok(futures) = self.futures.try_lock() {
+            for call in futures.by_number.values() {
+                visit.call(&call.future)?;
+                visit.call(&call.func)?;
+            }
+        }
+        self.job.__traverse__(visit)
+    }
+
+    fn __clear__(&self) {
+        let calls = std::mem::take(&mut lock(&self.futures).by_number);
+        drop(calls); // after the lock: their end may run Python
+        self.job.__clear__();
+    }
+
     #[new]
     fn new(core: &Bound<'_, PoolCore>, timeout: Option<f64>, retries: u32) -> Self {
         let terms = terms(true, timeout, retries);
         Self {
-            job: core.get().start(None, terms, core.py().None().bind(core.py()), None),
+            job: PoolCore::start(core, None, terms, core.py().None().bind(core.py()), None),
             core: core.clone().unbind(),
             futures: Mutex::default(),
         }

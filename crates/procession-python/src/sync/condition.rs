@@ -8,6 +8,7 @@ use procession_core::sync::wait::Interruptible;
 use procession_core::sync::{self, Death};
 use procession_core::{Deadline, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ffi::CStr;
@@ -132,6 +133,11 @@ impl Condition {
 
 #[pymethods]
 impl Condition {
+    /// Its lock may be of a class that has room for anything, and is what breaks a cycle.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.parts.get().map_or(Ok(()), |parts| visit.call(&parts.lock))
+    }
+
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
