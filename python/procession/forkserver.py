@@ -64,6 +64,8 @@ class ForkServer:
         self._preload_on_error = "ignore"
         # The server that this process started, and this process: a forked child has a copy.
         self._started: tuple[Child, int] | None = None
+        #: What servers are to import, as long as they may not have read it.
+        self._settings: list[Parcel] = []
 
     @property
     def _forkserver_pid(self) -> int | None:
@@ -76,6 +78,7 @@ class ForkServer:
             started, self._started = self._started, None
         if started is not None and started[1] == os.getpid():
             started[0].wait(5)
+        self._settings.clear()
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Set the modules that the server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
@@ -129,12 +132,14 @@ class ForkServer:
         # A copy: other threads may import something meanwhile.
         loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
-        self._settings = Parcel(settings)
+        parcel = Parcel(settings)
+        # A signal handler may start a server in between: each needs its own.
+        self._settings.append(parcel)
         arena = arena_fd()
-        call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={self._settings.token})"
+        call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={parcel.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
         server = spawn_exec(command[0], command, [arena, server_fd])
-        self._settings.address(server.pid)
+        parcel.address(server.pid)
         self._started = (server, os.getpid())
         return server
 

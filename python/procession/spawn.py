@@ -11,7 +11,7 @@ import sys
 
 from . import _install, get_start_method, process, util
 from . import set_start_method as set_start_method
-from .context import _force_start_method, set_spawning_popen
+from .context import _force_start_method, get_spawning_popen, set_spawning_popen
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -149,13 +149,15 @@ class Errand:
         from ._procession import Parcel, look_at_main_again
 
         settings = get_preparation_data(process_obj._name)
-        set_spawning_popen(popen)
         look_at_main_again()  # the child has what it imports
+        # Not None in a signal handler that has interrupted another start.
+        before = get_spawning_popen()
         try:
+            set_spawning_popen(popen)
             self._process = Parcel(process_obj)
             self._all = Parcel((settings, self._process.token))
         finally:
-            set_spawning_popen(None)
+            set_spawning_popen(before)
         self.token: int = self._all.token
 
     def address(self, pid: int) -> None:

@@ -102,7 +102,9 @@ def _name_log_records() -> None:
 
     Not in a child of fork, which has what its parent had: one of its parent's other threads may have been importing `logging`, which nobody completes.
     """
-    if "logging" in sys.modules:
+    logging = sys.modules.get("logging")
+    # A signal handler may come here while the thread is importing it.
+    if logging is not None and not getattr(logging.__spec__, "_initializing", False):
         from . import _logging
 
         _logging.name_records()

@@ -1,0 +1,172 @@
+"""Signal handlers that use the package while the interrupted code is at its own first use of it, at whatever point."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+#: Each point of a first use (an executed line of the package, or of a module that it imports) is tried in a child of its own.
+PROGRAM = """
+import os, signal, sys, time
+import procession
+
+ctx = procession.get_context("fork")
+queue, other, lock, event = ctx.SimpleQueue(), ctx.Queue(), ctx.RLock(), ctx.Event()
+queue_of_handler = ctx.SimpleQueue()
+
+
+class Own:
+    pass
+
+
+def put(what):
+    other.put(what)
+    other.get()
+
+
+def pool():
+    with ctx.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def executor():
+    with procession.ProcessPoolExecutor(1, mp_context=ctx) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
+def pipe():
+    one, another = ctx.Pipe()
+    one.send(Own())
+    another.recv()
+
+
+def start(method):
+    process = procession.get_context(method).Process(target=int)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def acquire():
+    with lock:
+        pass
+    event.wait(0.001)
+
+
+FIRST = {
+    "put": lambda: put(Own()),
+    "put_lambda": lambda: put(lambda: Own),
+    "acquire": acquire,
+    "lock": ctx.Lock,
+    "pipe": pipe,
+    "value": lambda: ctx.Value("i"),
+    "pool": pool,
+    "executor": executor,
+    "fork": lambda: start("fork"),
+    "spawn": lambda: start("spawn"),
+    "forkserver": lambda: start("forkserver"),
+}
+
+
+def importing():
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
+
+
+def handle(signum, frame):
+    sys.settrace(None)
+    try:
+        queue_of_handler.put(Own())
+        queue_of_handler.get()
+        acquire()
+        start("fork")
+        if first_name in ("spawn", "forkserver"):
+            start(first_name)
+    except (ImportError, AttributeError):
+        # The interrupted code is importing what the handler needs: then it fails, as with any package.
+        if not importing():
+            raise
+
+
+def at(point):
+    "Run the first use, with a signal at the line with this number; how many lines there were."
+    lines = 0
+
+    def trace(frame, event, arg):
+        nonlocal lines
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return None  # some of its lines cannot be interrupted by an import
+        if event == "line":
+            lines += 1
+            if lines == point:
+                signal.raise_signal(signal.SIGUSR1)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        first()
+    finally:
+        sys.settrace(None)
+    return lines
+
+
+def in_child(function, *args):
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.write(writing, str(function(*args)).encode())
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    end = time.monotonic() + 30
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            print("stuck at", *args)
+            os.kill(pid, signal.SIGABRT)
+            os.waitpid(pid, 0)
+            break
+        time.sleep(0.002)
+    os.close(writing)
+    with open(reading) as pipe:
+        return int(pipe.read() or 0)
+
+
+if __name__ == "__main__":
+    import faulthandler
+
+    faulthandler.enable()
+    first_name, points = sys.argv[1], int(sys.argv[2])
+    first = FIRST[first_name]
+    signal.signal(signal.SIGUSR1, handle)
+    lines = in_child(at, 0)
+    assert lines > 0
+    for point in range(1, lines + 1, max(1, lines // points)):
+        in_child(at, point)
+"""
+
+FIRST = (
+    "put",
+    "put_lambda",
+    "acquire",
+    "lock",
+    "pipe",
+    "value",
+    "pool",
+    "executor",
+    "fork",
+    "spawn",
+    "forkserver",
+)
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_handler_that_uses_the_package_at_its_first_use(run_program, first):
+    done = run_program(PROGRAM, first, "25", timeout=240)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
