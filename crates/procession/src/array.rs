@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 /// A lock and the plain data it guards, in shared memory: `multiprocessing.Array` shaped on `std::sync::Mutex`.
@@ -33,6 +34,10 @@ pub struct Array<T> {
 unsafe impl<T: Send> Send for Array<T> {}
 // SAFETY: as above; the guard gives exclusive access.
 unsafe impl<T: Send> Sync for Array<T> {}
+
+// A panic while the items are half changed poisons the lock.
+impl<T> UnwindSafe for Array<T> {}
+impl<T> RefUnwindSafe for Array<T> {}
 
 impl<T> Clone for Array<T> {
     fn clone(&self) -> Self {
@@ -87,7 +92,7 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// Exclusive access, waiting for it. After the death of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError).
+    /// Exclusive access, waiting for it. After the death or a panic of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError).
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.guarded(self.lock.lock())
     }

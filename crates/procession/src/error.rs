@@ -60,7 +60,7 @@ pub enum Error {
     /// The timeout passed: the lock was still held, the queue still empty (or full), the event not set.
     #[error("timed out")]
     TimedOut,
-    /// The process that held the lock died. Exactly one is told, who had the lock, and has given it back with this.
+    /// The process that held the lock died, or panicked. Returned to exactly one caller, which had the lock and has released it.
     #[error("{0}; what it guards may be half-changed")]
     OwnerDied(Box<procession_core::sync::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.

@@ -29,8 +29,11 @@ pub(crate) struct Shared {
     /// The lock that guards the bytes, by a reference of this object's; 0: none of its own.
     lock: AtomicU64,
     /// The bytes; of more than fit here the token of their block.
-    inline: UnsafeCell<[u8; INLINE]>,
+    inline: UnsafeCell<Inline>,
 }
+
+#[repr(C, align(16))]
+struct Inline([u8; INLINE]);
 
 const _: () = assert!(size_of::<Shared>() == 64);
 

@@ -5,7 +5,7 @@ use super::site::Site;
 use crate::roll::{self, Owner};
 use std::fmt;
 
-/// A process that died, or a thread that ended, holding a lock.
+/// A process that died, or a thread that ended, holding a lock; or a process that gave it back in the middle of a panic.
 #[derive(Clone, Debug)]
 pub struct Death {
     /// The process, as the roll knew it.
@@ -16,6 +16,8 @@ pub struct Death {
     pub name: String,
     /// The thread, if that ended and its process lives.
     pub thread: Option<u32>,
+    /// Whether it panicked, and may live.
+    pub panicked: bool,
     /// What it held: the name of a class.
     pub object: &'static str,
     /// Where that was made, if that was told.
@@ -41,6 +43,20 @@ impl Death {
             pid,
             name,
             thread,
+            panicked: false,
+            object,
+            made,
+        }
+    }
+
+    pub(super) fn panicked(owner: Owner, object: &'static str, made: Option<Site>) -> Self {
+        let (pid, name) = roll::describe(owner).unwrap_or_default();
+        Self {
+            owner,
+            pid,
+            name,
+            thread: None,
+            panicked: true,
             object,
             made,
         }
@@ -57,7 +73,11 @@ impl fmt::Display for Death {
             (pid, "") => write!(f, "process {pid}")?,
             (pid, name) => write!(f, "process {name} ({pid})")?,
         }
-        let end = if self.thread.is_some() { "ended" } else { "died" };
+        let end = match self.thread {
+            _ if self.panicked => "panicked",
+            Some(_) => "ended",
+            None => "died",
+        };
         write!(f, " {end} holding the {}", self.object)?;
         match &self.made {
             Some(made) => write!(f, " made at {made}"),

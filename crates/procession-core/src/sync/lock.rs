@@ -2,11 +2,12 @@
 
 use super::claim::Claim;
 use super::death::{Death, Holder};
+use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::terms::{Options, Terms};
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::Owner;
+use crate::roll::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
 /// A lock's state in the arena.
@@ -15,6 +16,8 @@ use crate::{Deadline, Result, WaitError};
 struct State {
     raw: RawLock,
     terms: Terms,
+    /// The process that panicked holding it (it fits the smallest cell with the rest), as long as nobody was told; 0: none. Written by holders alone.
+    poison: AtomicU32,
 }
 
 // SAFETY: atomics only; zero is a free lock; any word is judged by the roll.
@@ -85,6 +88,30 @@ impl Lock {
     #[inline]
     pub fn release(&self) -> bool {
         self.state.raw.release()
+    }
+
+    /// Have the next holder that asks by [`take_poison`](Self::take_poison) know that this process panicked. While the lock is held.
+    #[cold]
+    pub fn poison(&self) {
+        if let Ok(me) = roll::me() {
+            self.state.poison.store(me.to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Who panicked holding it, if nobody was told yet. While the lock is held.
+    #[inline]
+    pub fn take_poison(&self) -> Option<Box<Death>> {
+        // SYNC: it was written by an earlier holder, so releasing and acquiring the lock orders both.
+        match self.state.poison.load(Ordering::Relaxed) {
+            0 => None,
+            bits => self.poisoned(bits),
+        }
+    }
+
+    #[cold]
+    fn poisoned(&self, bits: u32) -> Option<Box<Death>> {
+        self.state.poison.store(0, Ordering::Relaxed);
+        Owner::from_bits(bits).map(|owner| Box::new(self.state.terms.panic(owner, State::NAME)))
     }
 
     /// The process that holds it.

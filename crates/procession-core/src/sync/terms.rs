@@ -4,6 +4,7 @@ use super::claim::Claim;
 use super::death::Death;
 use super::primitive::{AtomicU32, Ordering};
 use super::site::Made;
+use crate::roll::Owner;
 
 /// How a lock is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +29,12 @@ impl Terms {
         if let Some((file, line)) = options.made {
             self.made.set(file, line);
         }
+    }
+
+    /// What the next holder is to be told of one that panicked.
+    #[cold]
+    pub(super) fn panic(&self, owner: Owner, object: &'static str) -> Death {
+        Death::panicked(owner, object, self.made.get())
     }
 
     /// What the heir of the dead is to be told.

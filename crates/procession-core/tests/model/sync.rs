@@ -64,6 +64,7 @@ pub mod death {
 pub mod terms {
     use super::claim::Claim;
     use super::death::Death;
+    use crate::roll::Owner;
     pub use procession_core::sync::Options;
 
     #[derive(Debug, Default)]
@@ -78,9 +79,14 @@ pub mod terms {
                 pid: 0,
                 name: String::new(),
                 thread: None,
+                panicked: false,
                 object,
                 made: None,
             }))
+        }
+
+        pub fn panic(&self, owner: Owner, object: &'static str) -> Death {
+            panic!("{owner:?} panicked holding a {object}")
         }
     }
 }

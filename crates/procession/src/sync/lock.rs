@@ -5,7 +5,8 @@ use crate::patience::patiently;
 use crate::wire::travels;
 use crate::{Error, Result};
 use procession_core::roll::{self, Owner};
-use procession_core::{sync, Deadline};
+use procession_core::sync::{self, Death};
+use procession_core::Deadline;
 use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 /// A lock between processes: `multiprocessing.Lock`. For data in shared memory see [`Mutex`](crate::Mutex).
 ///
-/// When the process that holds it dies, the next to take it is told, once, by [`LockError::Poisoned`].
+/// When the process that holds it dies, or drops the guard in the middle of a panic, the next to take it is told, once, by
+/// [`LockError::Poisoned`].
 ///
 /// ```
 /// let lock = procession::Lock::new()?;
@@ -70,11 +72,19 @@ impl Lock {
         }
     }
 
+    /// Take the lock; who died, or panicked, holding it, if nobody was told.
+    fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>> {
+        let death = patiently(|| self.inner.inherit(deadline))?;
+        let poison = self.inner.take_poison();
+        Ok(death.or(poison))
+    }
+
     fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {
-        let death = patiently(|| self.inner.inherit(deadline)).map_err(LockError::Failed)?;
+        let death = self.inherit(deadline).map_err(LockError::Failed)?;
         let guard = LockGuard {
             lock: self,
             is_held: true,
+            panicking: std::thread::panicking(),
             owner: holder(),
         };
         count(1);
@@ -85,12 +95,14 @@ impl Lock {
     }
 }
 
-/// The lock is held as long as this lives.
+/// The lock is held as long as this lives. If that ends in the middle of a panic that began meanwhile, the lock is poisoned.
 #[derive(Debug)]
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     is_held: bool,
+    /// Whether its thread panicked already when it took the lock.
+    panicking: bool,
     /// The process that took the lock: a copy of the guard in a child of fork gives nothing back.
     owner: Option<Owner>,
 }
@@ -136,7 +148,7 @@ impl LockGuard<'_> {
         self.is_held = false;
         self.lock.inner.release();
         let result = wait();
-        let death = match patiently(|| self.lock.inner.inherit(Deadline::Never)) {
+        let death = match self.lock.inherit(Deadline::Never) {
             Ok(death) => death,
             Err(error) => panic!("a process that held a lock is in the roll: {error}"),
         };
@@ -149,6 +161,9 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         count(-1);
         if self.is_held && self.owner == holder() {
+            if !self.panicking && std::thread::panicking() {
+                self.lock.inner.poison();
+            }
             self.lock.inner.release();
         }
     }

@@ -44,7 +44,7 @@ impl<T: Pod> Mutex<T> {
         })
     }
 
-    /// Exclusive access, waiting for it. After the death of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError),
+    /// Exclusive access, waiting for it. After the death or a panic of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError),
     /// with which it can repair the value before anybody else sees it.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         let guard = |inner| MutexGuard { inner };

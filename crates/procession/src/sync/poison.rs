@@ -1,4 +1,4 @@
-//! Locks whose holder died: as `std::sync`'s poisoning, but told once, to one.
+//! Locks whose holder died or panicked: as `std::sync`'s poisoning, but told once, to one.
 
 use crate::{Error, Result};
 use procession_core::sync::Death;
@@ -28,13 +28,13 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub enum LockError<G> {
-    /// The lock is held, and its last holder died holding it: what it guards may be half-changed.
+    /// The lock is held, and its last holder died or panicked holding it: what it guards may be half-changed.
     Poisoned(Poisoned<G>),
     /// The lock is not held.
     Failed(Error),
 }
 
-/// A lock taken from a dead holder.
+/// A lock whose last holder died, or panicked.
 pub struct Poisoned<G> {
     guard: G,
     death: Box<Death>,
@@ -56,14 +56,14 @@ impl<G> Poisoned<G> {
         &mut self.guard
     }
 
-    /// Who died.
+    /// Who died, or [panicked](Death::panicked).
     pub fn death(&self) -> &Death {
         &self.death
     }
 }
 
 impl<G> LockError<G> {
-    /// The guard whoever died: `lock.lock().or_else(LockError::into_inner)?`.
+    /// The guard whatever became of its last holder: `lock.lock().or_else(LockError::into_inner)?`.
     pub fn into_inner(self) -> Result<G> {
         match self {
             Self::Poisoned(poisoned) => Ok(poisoned.into_inner()),
