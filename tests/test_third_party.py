@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 JOBLIB = """
@@ -168,6 +170,76 @@ def test_coverage_sees_what_children_run(run_program, tmp_path, method):
     _, _, missing, _ = data.analysis(str(tmp_path / "program.py"))
     lines = COVERED.splitlines()
     assert [lines[number - 1].strip() for number in missing] == ["return 1"]
+
+
+TRACED = """
+import multiprocessing, sys
+
+def traced_function(x):
+    return x * 2
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    child = context.Process(target=traced_function, args=(1,))
+    child.start()
+    child.join()
+    with context.Pool(1) as pool:
+        pool.map(traced_function, range(3))
+        pool.close()
+        pool.join()
+"""
+
+
+@pytest.mark.parametrize("under", ["plain", "run"])
+def test_viztracer_sees_what_children_run(run_program, tmp_path, method, under):
+    pytest.importorskip("viztracer")
+    run = ["-m", "procession", "run"] if under == "run" else []
+    flags = [*run, "-m", "viztracer", "--quiet", "-o", "trace.json"]
+    done = run_program(TRACED, method, flags=flags)
+    assert done.returncode == 0, done.stderr
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    calls = [event["pid"] for event in events if event["name"].startswith("traced_function")]
+    assert (len(calls), len(set(calls))) == (4, 2)
+
+
+GREEN = """
+import unittest
+
+class Test(unittest.TestCase):
+    def test_good(self):
+        pass
+
+    def test_bad(self):
+        self.fail("expected")
+"""
+
+
+@pytest.mark.parametrize("under", ["plain", "run"])
+def test_green(run_program, tmp_path, under):
+    pytest.importorskip("green")
+    for name in ("test_one.py", "test_two.py"):
+        (tmp_path / name).write_text(GREEN)
+    text = "import sys; from green.cmdline import main\nif __name__ == '__main__':\n    sys.exit(main())"
+    done = run_program(text, "-s", "2", "test_one.py", "test_two.py", under=under)
+    assert "Ran 4 tests" in done.stdout and "using 2 processes" in done.stdout, done.stderr
+    assert "failures=2" in done.stdout and "passes=2" in done.stdout
+
+
+#: Tests of joblib's own: arrays that a pool shares, and what its backend of processes does.
+JOBLIB_OWN = (
+    "test_pool_with_memmap or test_memmapping_pool_for_large_arrays or test_memmap_returned"
+)
+
+
+@pytest.mark.parametrize("under", ["plain", "run"])
+def test_joblib_by_its_own_tests(run_program, under):
+    pytest.importorskip("joblib")
+    pytest.importorskip("numpy")
+    arguments = ["-q", "-p", "no:cacheprovider", "--pyargs", "joblib.test.test_memmapping"]
+    chosen = f"({JOBLIB_OWN}) and multiprocessing"
+    text = f"import pytest, sys; sys.exit(pytest.main({[*arguments, '-k', chosen]}))"
+    done = run_program(text, under=under, timeout=110)
+    assert done.returncode == 0, done.stdout
 
 
 def test_pytest_xdist(run_program, tmp_path):

@@ -91,6 +91,20 @@ def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
             continue
 
 
+def start_workers(
+    make: Callable[..., Any], size: int, workers: list[Any], target: Any, arguments: Any
+) -> None:
+    """Start so many processes that there are `size` in the list `workers`."""
+    for _ in range(size - len(workers)):
+        process = make(target=target, args=arguments)
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        getattr(process, "_config", {})["nests"] = True
+        process.start()
+        workers.append(process)
+        util.debug("added worker")
+
+
 class QueuedCore(ThreadCore):
     """Jobs in this process's memory, tasks in a queue of its own until the subclass's has room."""
 
@@ -165,14 +179,7 @@ class QueuedCrew:
     def repopulate(self) -> None:
         """Bring the number of workers up to the pool's size."""
         with self._lock:
-            for _ in range(self._size - len(self.workers)):
-                process = self._start(target=self._target, args=self._arguments)
-                process.name = process.name.replace("Process", "PoolWorker")
-                process.daemon = True
-                getattr(process, "_config", {})["nests"] = True
-                process.start()
-                self.workers.append(process)
-                util.debug("added worker")
+            start_workers(self._start, self._size, self.workers, self._target, self._arguments)
 
     def watch(self) -> None:
         """Start the threads."""

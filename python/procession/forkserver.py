@@ -21,7 +21,6 @@ from ._procession import (
     Parcel,
     arena_fd,
     attach,
-    spawn_exec,
     take_parcel,
     zygote_pid,
     zygote_request,
@@ -138,7 +137,7 @@ class ForkServer:
         arena = arena_fd()
         call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={parcel.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
-        server = spawn_exec(command[0], command, [arena, server_fd])
+        server = util.start_program(command, [arena, server_fd])
         parcel.address(server.pid)
         self._started = (server, os.getpid())
         return server

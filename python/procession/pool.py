@@ -150,11 +150,21 @@ class Pool:
 
         self._setup_queues()
         core = _pool_queued.QueuedCore()
-        target = globals().get("worker", _pool_queued.worker)
+        target = _worker()
         arguments = (self._inqueue, self._outqueue, *arguments, self._wrap_exception)
         quick = (self._quick_put, self._quick_get)
         crew = _pool_queued.QueuedCrew(core, start, self._processes, target, arguments, quick)
         return core, crew
+
+    @staticmethod
+    def _repopulate_pool_static(
+        ctx: Any, Process: Any, processes: int, pool: list[Any], *arguments: Any
+    ) -> None:
+        """Start workers up to the number `processes`: for subclasses that say with which arguments."""
+        from ._pool_queued import start_workers
+
+        start = lambda **kwds: Process(ctx, **kwds)  # noqa: E731
+        start_workers(start, processes, pool, _worker(), arguments)
 
     def _setup_queues(self) -> None:
         """Make the queues for tasks and results. Called only where a subclass has changed how the pool works inside."""
@@ -484,6 +494,11 @@ def _is_changed_inside(cls: type[Pool]) -> bool:
         return True
     replaced = globals().get("worker")
     return replaced is not None and replaced.__module__ != f"{__package__}._pool_queued"
+
+
+def _worker() -> Callable[..., object]:
+    """The function of the workers of a pool with queues of its own, as a program may have replaced it."""
+    return globals().get("worker") or __getattr__("worker")
 
 
 def __getattr__(name: str) -> Any:

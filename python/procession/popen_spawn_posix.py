@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import popen_fork, spawn
-from ._procession import Child, arena_fd, spawn_exec, zygote_channel
+from . import popen_fork, spawn, util
+from ._procession import Child, arena_fd, zygote_channel
 from .context import set_spawning_popen as set_spawning_popen
 from .process import BaseProcess
 
@@ -53,6 +53,6 @@ class Popen(popen_fork.Popen):
             call["zygote_fd"], call["zygote_pid"] = zygote
             passed.append(zygote[0])
         command = spawn.get_command_line(**call)
-        child = spawn_exec(command[0], command, passed)
+        child = util.start_program(command, passed)
         self._errand.address(child.pid)
         return child

@@ -166,6 +166,7 @@ class ResourceTracker:
         executable = get_executable()
         root = self._family.partition("-")[0] or "0"
         arguments: list[Any] = [executable, "-I", "-S", _TRACKER, str(listener), root]
+        arguments.append("resource_tracker")  # by this word tools know the process
         if getattr(sys, "frozen", False):
             # There are no files of modules.
             code = f"from procession._tracker import main; main({listener}, {root})"
@@ -179,7 +180,7 @@ class ResourceTracker:
         ignored = {signal.SIGINT, signal.SIGTERM}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
         try:
-            self._pid = util.spawnv_passfds(executable, arguments, passed)
+            self._pid = int(util.spawnv_passfds(executable, arguments, passed))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -367,6 +367,10 @@ def _exit_function(
         for child in active_children():
             info("calling join() for process %s", child.name)
             child.join()
+    # A finalizer may wait until all that this process has started is gone, as viztracer's does: so is the fork server soon.
+    from ._procession import zygote_stop
+
+    zygote_stop()
     debug('running the remaining "atexit" finalizers')
     _run_finalizers()
 
@@ -476,13 +480,35 @@ def _args_from_interpreter_flags() -> list[str]:
     return flags()
 
 
+class _Pid(int):
+    """The process id that `spawnv_passfds` returns, with what follows that process to its end."""
+
+    child: Any
+
+
 def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
-    """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id."""
+    """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id.
+
+    All processes that begin as a program of their own are started by this function, under this name: tools put another in its place.
+    """
     from ._procession import spawn_exec
 
-    return spawn_exec(
+    child = spawn_exec(
         os.fsdecode(path), [os.fsdecode(arg) for arg in args], [int(fd) for fd in passfds]
-    ).pid
+    )
+    pid = _Pid(child.pid)
+    pid.child = child
+    return pid
+
+
+def start_program(command: list[str], passfds: list[int]) -> Any:
+    """Start a program by `spawnv_passfds`, as it is now; return what follows it to its end."""
+    pid = spawnv_passfds(command[0], command, passfds)
+    if isinstance(pid, _Pid):
+        return pid.child
+    from ._procession import adopt
+
+    return adopt(pid)
 
 
 def close_fds(*fds: int) -> None:
