@@ -25,6 +25,64 @@
 //! function does, and neither has `main`: what it sets up (a static, a logger other than [`log_to_stderr`]'s) the function must set up for itself,
 //! except with [`Fork`](StartMethod::Fork).
 
+//! # Why safe code cannot break it
+//!
+//! Other processes write to the memory that a program of this crate shares. What makes that sound:
+//!
+//! 1. Shared bytes are reached through the guard of their lock alone, and one handle leads to both: whatever serde makes of the bytes of a message, two arrays
+//!    either share items and lock, or neither. A handle is checked for family, generation and kind before it is used.
+//! 2. Shared values are plain data ([`bytemuck::Pod`]): any bytes are a valid value, there is no padding, no reference and no `bool`.
+//! 3. Whoever has a guard holds the lock, in the process that took it: a wait of a [`Condvar`] takes the lock again also when it fails, a guard
+//!    that a child of [`Fork`](StartMethod::Fork) inherits would give access to what its parent holds, so such a fork is refused.
+//! 4. A lock is taken from its holder only when none of that process's threads runs any more. A panic of a holder is told as its death is.
+//! 5. Everything else that is shared is read as atomics, or copied and then checked; a `&[u8]` exists only of a block that this process owns alone.
+//!    Lengths are read once.
+//! 6. Functions are called by their place in the executable, which both processes run, and together with the code that unpacks their arguments; a mark
+//!    made of the executable's layout and build id is compared before.
+//!
+//! So what does not fit does not compile:
+//!
+//! ```compile_fail,E0277
+//! procession::Mutex::new(true)?; // another process could write a 2
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0277
+//! procession::Array::new(&["a reference into this process's memory"])?;
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0277
+//! procession::Mutex::new((1_u8, 1_u32))?; // padding
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0505
+//! let mutex = procession::Mutex::new(1)?;
+//! let guard = mutex.lock()?;
+//! drop(mutex); // while it is locked
+//! # drop(guard);
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0502
+//! let (mutex, changed) = (procession::Mutex::new(1)?, procession::Condvar::new()?);
+//! let mut guard = mutex.lock()?;
+//! let value: &i32 = &guard;
+//! changed.wait(&mut guard)?; // others change the value meanwhile
+//! println!("{value}");
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0277
+//! let array = procession::Array::new(&[1])?;
+//! let guard = array.lock()?;
+//! std::thread::scope(|threads| {
+//!     threads.spawn(move || drop(guard)); // as that of `std::sync`, it stays in its thread
+//! });
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0308
+//! let known = 2;
+//! procession::spawn(move |n: i32| n * known, 1)?; // a closure that captures something is in this process alone
+//! # Ok::<(), procession::Error>(())
+//! ```
+
 #![warn(clippy::print_stdout)]
 
 mod array;

@@ -283,7 +283,7 @@ impl Pool {
     }
 
     /// An iterator over the results of `f`, in the order of the items, each as soon as it is there. Items are taken as results are asked
-    /// for, a bounded number ahead: they may be endless.
+    /// for, a bounded number ahead, and of large ones no more than keep the workers busy: they may be endless.
     pub fn imap<A, R, I>(&self, f: fn(A) -> R, items: I) -> Result<Imap<I::IntoIter, R>>
     where
         A: Serialize + DeserializeOwned,
@@ -291,8 +291,8 @@ impl Pool {
         I: IntoIterator<Item = A>,
     {
         let job = self.job(f)?;
-        let ahead = AHEAD * self.crew.lock().size as u64;
-        Imap::new(job, items.into_iter(), ahead)
+        let workers = self.crew.lock().size as u64;
+        Imap::new(job, items.into_iter(), AHEAD, workers)
     }
 
     /// Take no more work; workers end when all is done.

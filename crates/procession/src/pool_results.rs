@@ -3,7 +3,7 @@
 use crate::error::wait;
 use crate::patience::patiently;
 use crate::{wire, Error, JoinError, Result};
-use procession_core::pool::{Item, Job, Loss, Withdrawn};
+use procession_core::pool::{Intake, Item, Job, Loss, Withdrawn};
 use procession_core::Deadline;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -159,7 +159,10 @@ fn only<R>(results: Vec<R>) -> Result<R> {
 pub struct Imap<I, R> {
     job: Job,
     items: Option<I>,
+    /// How many tasks may be under way or done and not taken,
     ahead: u64,
+    /// and for how many workers their arguments must suffice, however large these are.
+    workers: u64,
     taken: u64,
     result: PhantomData<fn() -> R>,
 }
@@ -173,12 +176,13 @@ impl<I, R> fmt::Debug for Imap<I, R> {
 }
 
 impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
-    /// The results of a job of these items, at most `ahead` of which are under way.
-    pub(crate) fn new(job: Job, items: I, ahead: u64) -> Result<Self> {
+    /// The results of a job of these items, `ahead` of which for each of so many workers are under way at most.
+    pub(crate) fn new(job: Job, items: I, ahead: u64, workers: u64) -> Result<Self> {
         let mut imap = Self {
             job,
             items: Some(items),
-            ahead,
+            ahead: ahead * workers,
+            workers,
             taken: 0,
             result: PhantomData,
         };
@@ -191,6 +195,7 @@ impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
             .items
             .as_mut()
             .filter(|_| self.job.progress().0 < self.taken + self.ahead)
+            .filter(|_| self.job.intake(Some(self.workers)) != Intake::Full)
         {
             if let Some(item) = items.next() {
                 self.job.submit(wire::pack(&[item].as_slice())?)?;

@@ -345,3 +345,22 @@ fn a_pool_is_resized_and_counts() {
         assert!(stats.workers[0].pid > 0);
     });
 }
+
+#[test]
+fn imap_takes_no_more_large_items_than_keep_the_workers_busy() {
+    fn length((gate, item): (Event, String)) -> usize {
+        gate.wait().unwrap();
+        item.len()
+    }
+    let (taken, gate) = (std::cell::Cell::new(0), Event::new().unwrap());
+    let items = (0..200).map(|_| {
+        taken.set(taken.get() + 1);
+        (gate.clone(), "x".repeat(1_000_000))
+    });
+    let pool = Pool::new(2).unwrap();
+    let results = pool.imap(length, items).unwrap();
+    assert_eq!(taken.get(), 5, "4 MiB");
+    gate.set();
+    assert_eq!(results.map(Result::unwrap).collect::<Vec<_>>(), [1_000_000; 200]);
+    assert_eq!(taken.get(), 200);
+}

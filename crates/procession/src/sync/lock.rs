@@ -8,7 +8,7 @@ use procession_core::roll::{self, Owner};
 use procession_core::sync::{self, Death};
 use procession_core::Deadline;
 use std::cell::Cell;
-use std::panic::Location;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -83,7 +83,6 @@ impl Lock {
         let death = self.inherit(deadline).map_err(LockError::Failed)?;
         let guard = LockGuard {
             lock: self,
-            is_held: true,
             panicking: std::thread::panicking(),
             owner: holder(),
         };
@@ -100,7 +99,6 @@ impl Lock {
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
-    is_held: bool,
     /// Whether its thread panicked already when it took the lock.
     panicking: bool,
     /// The process that took the lock: a copy of the guard in a child of fork gives nothing back.
@@ -143,16 +141,16 @@ fn holder() -> Option<Owner> {
 
 impl LockGuard<'_> {
     /// Give the lock back, run `wait`, and take it again. If somebody died holding it meanwhile, that is the error; the lock is held all
-    /// the same.
+    /// the same, also when `wait` panics: whoever has the guard has what the lock guards.
     pub(super) fn without<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
-        self.is_held = false;
         self.lock.inner.release();
-        let result = wait();
-        let death = match self.lock.inherit(Deadline::Never) {
-            Ok(death) => death,
-            Err(error) => panic!("a process that held a lock is in the roll: {error}"),
-        };
-        self.is_held = true;
+        let result = catch_unwind(AssertUnwindSafe(wait));
+        let death = self.lock.inherit(Deadline::Never).unwrap_or_else(|error| {
+            // It was in the roll when it took the lock, so this is memory that was overwritten.
+            eprintln!("procession: a lock cannot be taken again, and its guard lives: {error}");
+            std::process::abort()
+        });
+        let result = result.unwrap_or_else(|panic| resume_unwind(panic));
         death.map_or(Ok(result), |death| Err(Error::OwnerDied(death)))
     }
 }
@@ -160,7 +158,7 @@ impl LockGuard<'_> {
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         count(-1);
-        if self.is_held && self.owner == holder() {
+        if self.owner == holder() {
             if !self.panicking && std::thread::panicking() {
                 self.lock.inner.poison();
             }
