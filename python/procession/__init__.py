@@ -18,14 +18,15 @@ globals().update(
 __all__ += ["BrokenPool", "OwnerDied", "TaskCancelled", "TaskTimeout", "WorkerDied", "install"]
 
 
-def install() -> None:
+def install(executor: bool = False) -> None:
     """Put procession under the name `multiprocessing`, in this process and in all its children to come.
 
-    Call it before anything imports `multiprocessing`; RuntimeError if that has happened already.
+    With `executor`, `concurrent.futures.ProcessPoolExecutor` is procession's too. Call it before anything imports `multiprocessing`
+    or `concurrent.futures.process`; RuntimeError if that has happened already.
     """
     from ._install import install
 
-    install()
+    install(executor)
 
 
 SUBDEBUG = 5

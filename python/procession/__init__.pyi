@@ -46,7 +46,7 @@ SUBDEBUG: int
 SUBWARNING: int
 reducer: Any
 
-def install() -> None: ...
+def install(executor: bool = False) -> None: ...
 
 Array = context._default_context.Array
 Barrier = context._default_context.Barrier

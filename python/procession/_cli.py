@@ -13,10 +13,11 @@ from types import ModuleType, TracebackType
 __all__: list[str] = []
 
 USAGE = """\
-usage: procession run [--start-method fork|spawn|forkserver] [script.py | folder | archive | -m module | -c code | -] [args...]
+usage: procession run [--start-method fork|spawn|forkserver] [--executor] [script.py | folder | archive | -m module | -c code | -] [args...]
 
-Run a Python program in which `import multiprocessing` means procession, here and in all it starts. Without a program, or with -, it is
-read from standard input. Options of the interpreter come first: python -O -m procession run script.py.
+Run a Python program in which `import multiprocessing` means procession, here and in all it starts; with --executor,
+concurrent.futures.ProcessPoolExecutor is procession's too. Without a program, or with -, it is read from standard input. Options of
+the interpreter come first: python -O -m procession run script.py.
 """
 
 
@@ -33,8 +34,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if not args or args.pop(0) != "run":
         return _misused("the one command is 'run'")
-    method = None
-    if args and args[0].startswith("--start-method"):
+    method, executor = None, False
+    while args and (args[0] == "--executor" or args[0].startswith("--start-method")):
+        if args[0] == "--executor":
+            executor = bool(args.pop(0))
+            continue
         option, given, method = args.pop(0).partition("=")
         if option != "--start-method" or (not given and not args):
             return _misused("--start-method takes a name")
@@ -52,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if method is not None and method not in context._concrete_contexts:
         return _misused(f"unknown start method {method!r}")
-    install_for_run(method)
+    install_for_run(method, executor)
     return _run(_program(args or [""]))
 
 

@@ -68,6 +68,12 @@ class Future(concurrent.futures.Future):
         return not self.done() and stream is not None and stream.is_running(self._number)
 
 
+class _Pool(_pools.Pool):
+    """A pool of the engine, whatever a program has changed in the pool's module."""
+
+    _can_be_changed = False
+
+
 class _Engine:
     """What outlives an executor that is dropped: its pool, the calls under way, the thread that completes their futures."""
 
@@ -212,9 +218,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 # Interpreters are started as they are needed; forks at once, before there are threads.
                 forks = self._mp_context.get_start_method() == "fork"
                 self._started = self._max_workers if forks else 1
-                pool = _pools.Pool(
-                    self._started, *self._arguments, self._mp_context, **self._options
-                )
+                pool = _Pool(self._started, *self._arguments, self._mp_context, **self._options)
                 try:
                     self._engine = engine = _Engine(pool)
                 except BaseException:
@@ -396,3 +400,7 @@ def _context(context: Any, method: str | None) -> BaseContext:
     if isinstance(context, BaseContext):
         return context
     return _default_context.get_context(context.get_start_method())  # the standard library's
+
+
+if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+    _install.put_executor()

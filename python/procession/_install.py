@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _ALIAS = "multiprocessing"
+_FUTURES = "concurrent.futures.process"
 _PACKAGE = __package__
 
 
@@ -41,8 +42,36 @@ class _Loader(Loader):
         module.__spec__ = self._own_spec
 
 
+class _FuturesLoader:
+    """Load `concurrent.futures.process`, and put procession's executor into it."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        # If it is being loaded already, and that is why this is, it calls `put_executor` itself.
+        if f"{_PACKAGE}._executor" not in sys.modules:
+            importlib.import_module("._executor", _PACKAGE)
+        put_executor()
+
+
+def put_executor() -> None:
+    """Where that was asked for, let `concurrent.futures` offer procession's `ProcessPoolExecutor`."""
+    futures = sys.modules.get(_FUTURES)
+    executor = getattr(sys.modules.get(f"{_PACKAGE}._executor"), "ProcessPoolExecutor", None)
+    if stands_in() == "executor" and futures is not None and executor is not None:
+        futures.ProcessPoolExecutor = executor  # type: ignore[attr-defined]
+
+
 class _Finder:
     """Find `multiprocessing` and all below it here."""
+
+    #: Whether it stands in for the executor of `concurrent.futures` too.
+    executor = False
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -50,6 +79,11 @@ class _Finder:
             from . import _loky
 
             return _loky.find_spec(name, path)
+        if name == _FUTURES and _Finder.executor:
+            spec = _find_elsewhere(name, path)
+            if spec is not None:
+                spec.loader = _FuturesLoader(spec.loader)  # type: ignore[assignment]
+            return spec
         if name != _ALIAS and not name.startswith(_ALIAS + "."):
             return None
         own = _PACKAGE + name[len(_ALIAS) :]
@@ -60,13 +94,38 @@ class _Finder:
         return ModuleSpec(name, _Loader(own), is_package=is_package)
 
 
+def _find_elsewhere(name: str, path: Any) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        if finder is not _Finder and (spec := finder.find_spec(name, path)) is not None:
+            return spec
+    return None
+
+
 def is_installed() -> bool:
     """Whether `multiprocessing` is procession in this process."""
     return _Finder in sys.meta_path
 
 
-def install() -> None:
-    """Put procession under the name `multiprocessing`. RuntimeError if the standard library's is loaded already."""
+def stands_in() -> str:
+    """For what procession stands in here: "executor", if for that of `concurrent.futures` too; "" for nothing."""
+    if not is_installed():
+        return ""
+    return "executor" if _Finder.executor else "multiprocessing"
+
+
+def install(executor: bool = False) -> None:
+    """Put procession under the name `multiprocessing`. RuntimeError if the standard library's is loaded already.
+
+    With `executor` its `ProcessPoolExecutor` is that of `concurrent.futures` too.
+    """
+    if executor and not _Finder.executor:
+        if _FUTURES in sys.modules:
+            raise RuntimeError(
+                "concurrent.futures.process has been imported already, and who holds its executor would keep it: call"
+                " procession.install(executor=True) before all other imports, or start the program with 'procession run --executor'"
+            )
+        if is_installed() or _ALIAS not in sys.modules:
+            _Finder.executor = True
     if is_installed():
         return
     if _ALIAS in sys.modules:
@@ -88,15 +147,17 @@ def amend(name: str) -> None:
         _standin.amend(module)
 
 
-#: In the environment beneath `procession run`: ``cache tag:start method, if one was given:sys.prefix``.
+#: In the environment beneath `procession run`: ``cache tag:start method, if one was given:sys.prefix``; with "+executor" behind the
+#: start method if that was asked for.
 _VARIABLE = "PROCESSION_RUN"
 
 
-def install_for_run(method: str | None) -> None:
+def install_for_run(method: str | None, executor: bool = False) -> None:
     """`install`, with `method` as the default start method, here and in all interpreters of this environment started beneath."""
-    install()
+    install(executor)
     _set_default(method)
-    os.environ[_VARIABLE] = f"{sys.implementation.cache_tag}:{method or ''}:{sys.prefix}"
+    told = f"{method or ''}{'+executor' * executor}"
+    os.environ[_VARIABLE] = f"{sys.implementation.cache_tag}:{told}:{sys.prefix}"
     hook = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_beneath")
     package_folder = os.path.dirname(os.path.dirname(hook))
     if not os.path.exists(os.path.join(package_folder, "procession_run.pth")):
@@ -107,8 +168,9 @@ def install_for_run(method: str | None) -> None:
 
 def install_beneath_run() -> None:
     """`install` in an interpreter started beneath `procession run`, with the start method given there."""
-    install()
-    _set_default(os.environ[_VARIABLE].split(":", 2)[1] or None)
+    method, _, executor = os.environ[_VARIABLE].split(":", 2)[1].partition("+")
+    install(executor == "executor")
+    _set_default(method or None)
 
 
 def _set_default(method: str | None) -> None:

@@ -159,7 +159,7 @@ def main(arena_fd: int, server_fd: int, parcel: int) -> None:
 def _preload(settings: dict[str, Any]) -> None:
     """Import what the children will need: the package's own modules first, then what the user wants."""
     if settings.get("installed"):
-        _install.install()  # before anything can import `multiprocessing`
+        _install.install(settings["installed"] == "executor")  # before anything can import `multiprocessing`
     for name in settings["own"]:
         importlib.import_module(name)
     try:

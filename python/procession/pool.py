@@ -66,6 +66,8 @@ class Pool:
             `threads_per_worker`.
     """
 
+    #: Whether `_is_changed_inside` concerns this class.
+    _can_be_changed = True
     #: Whether the exceptions of tasks bring their traceback along, where a subclass has queues of its own.
     _wrap_exception = True
 
@@ -108,7 +110,7 @@ class Pool:
         make, ctx = self.Process, self._ctx
         start = lambda **kwds: make(ctx, **kwds)  # noqa: E731
         arguments = (initializer, initargs, maxtasksperchild)
-        if _is_changed_inside(type(self)):
+        if self._can_be_changed and _is_changed_inside(type(self)):
             if options:
                 raise ValueError("a pool with queues of its own takes none of procession's options")
             self._core, self._crew = self._make_queued(start, arguments)
@@ -537,6 +539,8 @@ def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
 
 class ThreadPool(Pool):
     """The same over threads of this process: arguments and results do not travel, and no task can be stopped."""
+
+    _can_be_changed = False
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:

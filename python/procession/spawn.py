@@ -218,7 +218,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "orig_dir": process.ORIGINAL_DIR,
         "dir": os.getcwd(),
         "start_method": get_start_method(allow_none=True),
-        "installed": _install.is_installed(),
+        "installed": _install.stands_in(),
     }
     if util._logger is not None:
         from . import _logging
@@ -245,7 +245,7 @@ def prepare(data: dict[str, Any]) -> None:
     """Make this process like its parent, as far as `get_preparation_data` told; nothing of the user's runs before."""
     current = process.current_process()
     if data.get("installed"):
-        _install.install()
+        _install.install(data["installed"] == "executor")
     if "name" in data:
         current.name = data["name"]
     if "authkey" in data:

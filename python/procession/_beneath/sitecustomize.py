@@ -9,11 +9,11 @@ import sys
 
 
 class _Waiting:
-    """In `sys.meta_path` until `multiprocessing` is imported; then procession's own finder takes its place."""
+    """In `sys.meta_path` until `multiprocessing` is imported, or what imports it; then procession's own finder takes its place."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] != "multiprocessing":
+        if name.partition(".")[0] != "multiprocessing" and name != "concurrent.futures.process":
             return None
         sys.meta_path.remove(_Waiting)
         package_folder = os.path.dirname(os.path.dirname(_FOLDER))
