@@ -13,14 +13,14 @@ mod message;
 #[path = "model/loom_words.rs"]
 mod words;
 
-pub mod sync {
+mod sync {
     pub mod primitive {
         pub use crate::futex::{fence, AtomicU64, Ordering};
     }
 }
 
 /// Blocks of one length, all of which are one.
-pub mod arena {
+mod arena {
     use crate::{Error, Result};
     pub use procession_core::arena::Handle;
 

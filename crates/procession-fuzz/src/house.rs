@@ -147,7 +147,7 @@ impl House {
                 waiter.wait(soon())?;
             }
             23 => {
-                if let Ok(Arrival::Waits(mut participant)) = self.barrier.arrive() {
+                if let Ok(Arrival::Waits(mut participant)) = self.barrier.arrive(Deadline::Never) {
                     let _ = participant.wait(soon());
                 }
                 self.barrier.reset()?;

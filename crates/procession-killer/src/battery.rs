@@ -181,7 +181,7 @@ fn notices(clock: &mut Clock) {
     clock.time("barrier", || {
         let barrier = Barrier::create(2).expect("a barrier");
         passes(&barrier);
-        let Ok(Arrival::Waits(mut late)) = barrier.arrive() else {
+        let Ok(Arrival::Waits(mut late)) = barrier.arrive(briefly()) else {
             panic!("the first of two")
         };
         assert!(late.wait(briefly()).is_err() && barrier.is_broken());
@@ -192,10 +192,10 @@ fn notices(clock: &mut Clock) {
 
 /// Two pass it.
 pub fn passes(barrier: &Barrier) {
-    let Ok(Arrival::Waits(mut first)) = barrier.arrive() else {
+    let Ok(Arrival::Waits(mut first)) = barrier.arrive(briefly()) else {
         panic!("the first of two")
     };
-    let Ok(Arrival::Last(last)) = barrier.arrive() else {
+    let Ok(Arrival::Last(last)) = barrier.arrive(briefly()) else {
         panic!("the second of two")
     };
     last.release();

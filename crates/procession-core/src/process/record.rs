@@ -3,7 +3,7 @@
 use super::Exit;
 use crate::arena::{Kind, Object};
 use crate::roll::{self, Owner};
-use crate::sync::wait::EventCount;
+use crate::sync::wait::{EventCount, Purpose};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{
     AtomicI32, AtomicU32,
@@ -138,25 +138,21 @@ impl ChildRecord {
         }
     }
 
-    /// Wait for `ready`; after each slice ask `lost` whether it can still come.
+    /// Wait for `ready`; while asleep ask `lost`, too, whether it can still come.
     fn wait<T>(
         &self,
         deadline: Deadline,
         ready: impl Fn() -> Option<T>,
         lost: impl Fn() -> Option<T>,
     ) -> Result<T, WaitError> {
-        loop {
-            match self.event.wait(Deadline::after(deadline.slice(SLICE)), &ready) {
-                Err(WaitError::TimedOut) => {}
-                settled => return settled,
-            }
-            if let Some(verdict) = lost() {
-                return Ok(verdict);
-            }
-            if deadline.is_over() {
-                return ready().ok_or(WaitError::TimedOut);
-            }
+        if let Some(value) = ready().or_else(|| self.event.spin(&ready)) {
+            return Ok(value);
         }
+        let purpose = Purpose {
+            slice: SLICE,
+            ..Purpose::default()
+        };
+        self.event.sleep_for(purpose, deadline, || ready().or_else(&lost))
     }
 
     fn step(&self, from: u32, to: u32) -> bool {

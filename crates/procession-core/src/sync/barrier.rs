@@ -1,11 +1,12 @@
 //! `Barrier`: a number of parties wait until all are there.
 //!
-//! All changes are made under a guard, an engine lock; before each an intent is written into `phase`, which the next holder of the guard
-//! completes if its writer died.
+//! A round is ended by the word `stage`, which says whether it is released, reset or broken; from then on anybody can tell its waiters. Arrivals, releases and resets
+//! are made under a guard, which the next one takes from a holder that died; but breaking a round that fills, as a timeout and a death do, and
+//! telling the waiters of one that has ended, need no guard: a process that is stopped with it holds up none of those who wait.
 
 use super::claim::Claim;
 use super::death::Holder;
-use super::primitive::{AtomicU32, Ordering};
+use super::primitive::{fence, AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::spin::Spin;
 use super::wait::Purpose;
@@ -20,8 +21,8 @@ pub(crate) struct State {
     guard: RawLock,
     /// Written once, before anybody else sees the handle.
     parties: AtomicU32,
-    /// One of the phases below.
-    phase: AtomicU32,
+    /// `round 29 | phase 3`: one of the phases below, and how many rounds were passed or reset.
+    stage: AtomicU32,
     spin: Spin,
     waiters: Chunk,
 }
@@ -30,12 +31,15 @@ pub(crate) struct State {
 const FILLING: u32 = 0;
 /// The last one has arrived and is running its action, under the guard. DEATH: breaks the barrier.
 const ACTING: u32 = 1;
-/// All are there: those who wait are being let go. DEATH: the next holder of the guard lets the rest go.
+/// All are there: those who wait are being let go. DEATH: the next holder of the guard, or each by itself, lets the rest go.
 const RELEASING: u32 = 2;
-/// Being reset: those who wait are being turned away. DEATH: the next holder of the guard turns the rest away.
+/// Being reset: those who wait are being turned away. DEATH: as above.
 const RESETTING: u32 = 3;
 /// Broken until it is reset.
 const BROKEN: u32 = 4;
+
+const PHASE: u32 = 7;
+const ROUND: u32 = 8;
 
 // SAFETY: atomics only; zero is a barrier for nobody; a phase that makes no sense counts as broken; the chunk is an object by itself.
 unsafe impl Object for State {
@@ -77,6 +81,8 @@ pub struct Participant {
     barrier: Barrier,
     me: Owner,
     index: usize,
+    /// The round that it waits for.
+    round: u32,
     seat: Option<Seat>,
 }
 
@@ -101,16 +107,28 @@ impl Barrier {
         Ok(Self { state })
     }
 
-    /// Arrive. Waits only while somebody else changes the barrier, or runs its action.
-    pub fn arrive(&self) -> Result<Arrival, BarrierError> {
+    /// Arrive. Waits only while somebody else changes the barrier, or runs its action; the time for that is the deadline's, too, and a round that fills
+    /// breaks when it is over.
+    pub fn arrive(&self, deadline: Deadline) -> Result<Arrival, BarrierError> {
         let me = roll::me().map_err(WaitError::from)?;
-        let guard = self.guard()?;
-        if guard.0.phase() != FILLING {
+        let guard = match self.guard(deadline) {
+            Err(WaitError::TimedOut) => {
+                let stage = self.state.stage();
+                self.state.break_round(stage / ROUND);
+                return Err(BarrierError::Broken);
+            }
+            guard => guard?,
+        };
+        let stage = guard.0.stage();
+        let acting = stage & !PHASE | ACTING;
+        let index = guard.0.waiters.waiting();
+        if stage & PHASE != FILLING {
             return Err(BarrierError::Broken);
         }
-        let index = guard.0.waiters.waiting();
         if index + 1 >= self.parties() as usize {
-            guard.0.enter(ACTING);
+            if !guard.0.change(stage, acting) {
+                return Err(BarrierError::Broken);
+            }
             std::mem::forget(guard);
             return Ok(Arrival::Last(Last {
                 barrier: self.clone(),
@@ -119,25 +137,35 @@ impl Barrier {
                 released: false,
             }));
         }
-        let seat = guard.0.waiters.sit(index as u32, me).map_err(WaitError::from)?;
+        let round = stage / ROUND;
+        let seat = guard.0.waiters.sit(round, me).map_err(WaitError::from)?;
+        // SYNC: who breaks the round changes the stage before it looks for those who sit: it saw us, or we see the stage.
+        fence(Ordering::SeqCst);
+        guard.0.tell(guard.0.stage());
         drop(guard);
         Ok(Arrival::Waits(Participant {
             barrier: self.clone(),
             me,
             index,
+            round,
             seat: Some(seat),
         }))
     }
 
     /// Break it: whoever waits or will wait gets [`BarrierError::Broken`], until it is reset.
     pub fn abort(&self) -> Result<(), WaitError> {
-        self.guard()?.0.break_up();
+        // A round that fills, or has broken, needs no guard.
+        let stage = self.state.stage();
+        self.state.break_round(stage / ROUND);
+        if self.state.stage() & PHASE != BROKEN {
+            self.guard(Deadline::Never)?.0.break_up();
+        }
         Ok(())
     }
 
     /// Make it as new; whoever waits gets [`BarrierError::Broken`].
     pub fn reset(&self) -> Result<(), WaitError> {
-        let guard = self.guard()?;
+        let guard = self.guard(Deadline::Never)?;
         guard.0.enter(RESETTING);
         guard.0.repair();
         Ok(())
@@ -168,35 +196,26 @@ impl Barrier {
     }
 
     /// Take the guard, and finish what a dead holder had begun.
-    fn guard(&self) -> Result<Guard<'_>, WaitError> {
+    fn guard(&self, deadline: Deadline) -> Result<Guard<'_>, WaitError> {
         let purpose = Purpose::of(Kind::Barrier, Some(self.handle()));
         self.state
             .guard
-            .acquire(Claim::mine()?, Holder::Process, purpose, Deadline::Never)?;
+            .acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
         self.state.repair();
         Ok(Guard(&self.state))
-    }
-
-    /// As [`guard`](Self::guard), whatever signals come.
-    fn guard_surely(&self) -> Result<Guard<'_>, WaitError> {
-        loop {
-            match self.guard() {
-                Err(WaitError::Interrupted) => {}
-                end => return end,
-            }
-        }
     }
 
     /// Look after the participant in the next seat, and after the holder of the guard. The seats in use form a ring: each dead participant sits behind
     /// a living one, or behind one whose death breaks the barrier as well. The order of arrival is another one: a participant that leaves
     /// frees its seat for a later one.
-    fn look_around(&self, mine: &Seat) {
+    fn look_around(&self, mine: &Seat, round: u32) {
         let state = &*self.state;
-        if let Some(holder) = state.guard.owner() {
-            if !roll::is_alive(holder) {
-                // Taking the guard repairs what the dead began.
-                let _ = self.guard_surely();
-            }
+        // A round whose end was begun by a process that is stopped, or dead.
+        state.tell(state.stage());
+        let dead = |owner| !roll::is_alive(owner);
+        if state.guard.owner().is_some_and(dead) {
+            // Taking the guard repairs what the dead began; if another one has it by now, that one does.
+            let _ = self.guard(Deadline::Now);
         }
         let waiting: Vec<_> = state
             .waiters
@@ -212,45 +231,77 @@ impl Barrier {
         if word.owner().is_some_and(roll::is_alive) {
             return;
         }
-        if let Ok(guard) = self.guard_surely() {
-            if state.waiters.clear(seat, *word) {
-                guard.0.break_up();
-            }
+        // DEATH: in this order, another one finds the dead participant still.
+        state.break_round(round);
+        let now = state.waiters.word(seat);
+        if now.owner() == word.owner() {
+            state.waiters.clear(seat, now);
         }
     }
 }
 
 impl State {
-    fn phase(&self) -> u32 {
-        self.phase.load(Ordering::Acquire)
+    fn stage(&self) -> u32 {
+        self.stage.load(Ordering::SeqCst)
     }
 
+    fn phase(&self) -> u32 {
+        self.stage() & PHASE
+    }
+
+    fn change(&self, from: u32, to: u32) -> bool {
+        self.stage
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Enter a phase of the same round. Under the guard.
     fn enter(&self, phase: u32) {
-        self.phase.store(phase, Ordering::Release);
+        let _ = self.stage.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |stage| {
+            Some(stage & !PHASE | phase)
+        });
+    }
+
+    /// Break a round if it still fills; otherwise it has ended, or is about to. Needs no guard.
+    fn break_round(&self, round: u32) {
+        let filling = round.wrapping_mul(ROUND) | FILLING;
+        self.change(filling, filling | BROKEN);
+        self.tell(self.stage());
     }
 
     fn break_up(&self) {
         self.enter(BROKEN);
-        self.decide_all(true);
+        self.tell(self.stage());
     }
 
-    fn decide_all(&self, broken: bool) {
+    /// Tell those who wait in the round of this stage that it has ended, if it has. Needs no guard, and can be repeated at any time: those of later rounds are not
+    /// told.
+    fn tell(&self, stage: u32) {
+        let broken = match stage & PHASE {
+            FILLING | ACTING => return,
+            RELEASING => false,
+            _ => true,
+        };
+        // SYNC: as in `arrive`.
+        fence(Ordering::SeqCst);
         for (seat, word) in self.waiters.words() {
-            self.waiters.decide(&seat, word, broken);
+            if word.owner().is_some_and(roll::is_known_dead) {
+                self.waiters.clear(&seat, word);
+            } else if word.ticket() == stage / ROUND {
+                self.waiters.decide(&seat, word, broken);
+            }
         }
     }
 
-    /// Carry out the intent that `phase` tells of. Under the guard.
+    /// Carry out the intent that the stage tells of. Under the guard.
     fn repair(&self) {
-        match self.phase() {
+        let stage = self.stage();
+        match stage & PHASE {
             FILLING => {}
-            RELEASING => {
-                self.decide_all(false);
-                self.enter(FILLING);
-            }
-            RESETTING => {
-                self.decide_all(true);
-                self.enter(FILLING);
+            RELEASING | RESETTING => {
+                self.tell(stage);
+                // The next round fills.
+                self.change(stage, (stage & !PHASE).wrapping_add(ROUND) | FILLING);
             }
             // ACTING found here is of a dead holder.
             _ => self.break_up(),
@@ -277,29 +328,23 @@ impl Participant {
         };
         let state = &*self.barrier.state;
         let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
-        let look_around = || self.barrier.look_around(&seat);
+        let look_around = || self.barrier.look_around(&seat, self.round);
         let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
         match end {
-            Ok(()) => {
-                self.seat = None;
-                match state.waiters.leave(&seat) {
-                    Leave::Decided { broken: false } => Ok(()),
-                    _ => Err(BarrierError::Broken),
-                }
-            }
+            Ok(()) => {}
             Err(WaitError::TimedOut) => {
-                let guard = self.barrier.guard_surely()?;
-                self.seat = None;
-                match state.waiters.leave(&seat) {
-                    Leave::Decided { broken: false } => Ok(()),
-                    Leave::Decided { broken: true } => Err(BarrierError::Broken),
-                    Leave::Undecided => {
-                        guard.0.break_up();
-                        Err(BarrierError::Broken)
-                    }
+                state.break_round(self.round);
+                if !state.waiters.word(&seat).is_decided() {
+                    // All are there, and the last one is in its action: it decides.
+                    drop(self.barrier.guard(Deadline::Never)?);
                 }
             }
-            Err(end) => Err(end.into()),
+            Err(end) => return Err(end.into()),
+        }
+        self.seat = None;
+        match state.waiters.leave(&seat) {
+            Leave::Decided { broken: false } => Ok(()),
+            Leave::Decided { broken: true } | Leave::Undecided => Err(BarrierError::Broken),
         }
     }
 }

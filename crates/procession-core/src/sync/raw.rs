@@ -2,9 +2,9 @@
 
 use super::claim::Claim;
 use super::death::Holder;
-use super::primitive::{sleep_low, wake_low, AtomicU64, Ordering, Woken};
+use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{is_interruptible, next_slice, Purpose};
+use super::wait::{Look, Purpose, Sleeper};
 use crate::roll::{self, Owner};
 use crate::{Deadline, WaitError};
 
@@ -80,43 +80,26 @@ impl RawLock {
         purpose: Purpose,
         deadline: Deadline,
     ) -> Result<Option<Claim>, WaitError> {
-        let _announced = roll::announce_low(&self.word, purpose.kind, purpose.object);
-        let mut slept = false;
-        loop {
+        Sleeper::new(&self.word, purpose.watching(), deadline).run(|whole| {
             let word = self.word.load(Ordering::Relaxed);
             let Some(claim) = Claim::from_bits(word) else {
                 // SYNC: others may sleep here still; the bit that the last release took away is ours to put back.
-                if self.swap_word(word, me.to_bits() | WAITERS) {
-                    return Ok(None);
-                }
-                continue;
+                let taken = self.swap_word(word, me.to_bits() | WAITERS);
+                return Ok(if taken { Look::Over(None) } else { Look::Again });
             };
-            if roll::is_known_dead(claim.owner()) || slept && holder.is_dead(claim) {
-                if self.inherit(word, me) {
-                    return Ok(Some(claim));
-                }
-                continue;
-            }
-            if deadline.is_over() {
-                return Err(WaitError::TimedOut);
-            }
-            if slept && is_interruptible() {
-                return Err(WaitError::Interrupted);
+            if roll::is_known_dead(claim.owner()) || whole && holder.is_dead(claim) {
+                let inherited = self.inherit(word, me);
+                return Ok(if inherited {
+                    Look::Over(Some(claim))
+                } else {
+                    Look::Again
+                });
             }
             if word & WAITERS == 0 && !self.swap_word(word, word | WAITERS) {
-                continue;
+                return Ok(Look::Again);
             }
-            let slice = next_slice(purpose.watching().slice, deadline);
-            match sleep_low(&self.word, word | WAITERS, slice) {
-                Woken::Wake | Woken::Changed => {}
-                Woken::TimedOut => slept = true,
-                Woken::Interrupted => {
-                    if self.word.load(Ordering::Relaxed) != 0 {
-                        return Err(WaitError::Interrupted);
-                    }
-                }
-            }
-        }
+            Ok(Look::Sleep((word | WAITERS) as u32))
+        })
     }
 
     fn swap_word(&self, from: u64, to: u64) -> bool {

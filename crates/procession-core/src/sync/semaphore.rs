@@ -1,12 +1,12 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
 use super::ledger::{self, Ledger};
-use super::primitive::{sleep_low, wake_low, AtomicU32, AtomicU64, Ordering, Woken};
+use super::primitive::{wake_low, AtomicU32, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{is_interruptible, next_slice, Purpose};
+use super::wait::{Look, Purpose, Sleeper};
 use super::waiters::Chunk;
 use crate::arena::{Handle, Kind, Object, Ref};
-use crate::{roll, Deadline, Result, WaitError};
+use crate::{Deadline, Result, WaitError};
 
 /// Somebody may be asleep on the word.
 const WAITERS: u64 = 1 << 31;
@@ -73,35 +73,21 @@ impl State {
         if let Some(end) = self.spin.run(attempt) {
             return Ok(end?);
         }
-        let _announced = roll::announce_low(&self.word, purpose.kind, purpose.object);
-        let mut slept = false;
-        loop {
+        // Who leaves owes nothing: a wake that it has eaten was for a unit that another has taken, and whoever gives that one back finds the bit still set.
+        Sleeper::new(&self.word, purpose, deadline).run(|whole| {
+            if whole {
+                look_around();
+            }
             if take()? {
-                return Ok(());
-            }
-            if deadline.is_over() {
-                // A wake we have eaten was for a unit that another has taken: whoever gives that one back finds the bit still set.
-                return Err(WaitError::TimedOut);
-            }
-            if slept && is_interruptible() {
-                return Err(WaitError::Interrupted);
+                return Ok(Look::Over(()));
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
             let word = self.word.load(Ordering::Relaxed);
             if word & VALUE != 0 || word & WAITERS == 0 && !self.swap(word, word | WAITERS) {
-                continue;
+                return Ok(Look::Again);
             }
-            match sleep_low(&self.word, WAITERS, next_slice(purpose.slice, deadline)) {
-                Woken::Wake | Woken::Changed => {}
-                Woken::TimedOut => {
-                    look_around();
-                    slept = true;
-                }
-                Woken::Interrupted => {
-                    return if take()? { Ok(()) } else { Err(WaitError::Interrupted) };
-                }
-            }
-        }
+            Ok(Look::Sleep(WAITERS as u32))
+        })
     }
 
     /// Give one, without a ledger.

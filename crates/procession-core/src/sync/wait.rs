@@ -1,6 +1,6 @@
 //! Spin a little, then sleep in slices. The README of this room argues why no wake-up is lost.
 
-use super::primitive::{fence, sleep, wake, AtomicU32, Ordering, Woken};
+use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use crate::arena::{Handle, Kind};
 use crate::{roll, Deadline, WaitError};
@@ -128,6 +128,92 @@ pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
     deadline.slice(slice)
 }
 
+/// What a waiter finds when it looks.
+pub(crate) enum Look<T> {
+    /// What it waited for.
+    Over(T),
+    /// The word was changed by another meanwhile.
+    Again,
+    /// Nothing: it may sleep while the word, or the lower half of it, is this.
+    Sleep(u32),
+}
+
+/// A word to sleep on: all of it, or its lower half.
+pub(crate) trait Bed {
+    fn sleep(&self, expected: u32, timeout: Duration) -> Woken;
+    fn announce(&self, purpose: Purpose) -> roll::Announced;
+}
+
+impl Bed for AtomicU32 {
+    fn sleep(&self, expected: u32, timeout: Duration) -> Woken {
+        sleep(self, expected, timeout)
+    }
+
+    fn announce(&self, purpose: Purpose) -> roll::Announced {
+        roll::announce(self, purpose.kind, purpose.object)
+    }
+}
+
+impl Bed for AtomicU64 {
+    fn sleep(&self, expected: u32, timeout: Duration) -> Woken {
+        sleep_low(self, expected.into(), timeout)
+    }
+
+    fn announce(&self, purpose: Purpose) -> roll::Announced {
+        roll::announce_low(self, purpose.kind, purpose.object)
+    }
+}
+
+/// The way in which everything in the engine sleeps: announced in the roll, in slices, until the deadline, and open to signals.
+pub(crate) struct Sleeper<'a, W> {
+    word: &'a W,
+    purpose: Purpose,
+    deadline: Deadline,
+    /// Another process ended one of its sleeps.
+    pub(crate) woken: bool,
+}
+
+impl<'a, W: Bed> Sleeper<'a, W> {
+    pub(crate) fn new(word: &'a W, purpose: Purpose, deadline: Deadline) -> Self {
+        Self {
+            word,
+            purpose,
+            deadline,
+            woken: false,
+        }
+    }
+
+    /// Sleep until `look` is over. It is called before every sleep, and after one that a signal ended; it is told whether the sleep before lasted for
+    /// its whole slice, which is the time to look after the dead.
+    pub(crate) fn run<T>(&mut self, mut look: impl FnMut(bool) -> Result<Look<T>, WaitError>) -> Result<T, WaitError> {
+        let _announced = self.word.announce(self.purpose);
+        let (mut slept, mut whole) = (false, false);
+        loop {
+            let expected = match look(whole)? {
+                Look::Over(value) => return Ok(value),
+                Look::Again => continue,
+                Look::Sleep(expected) => expected,
+            };
+            if self.deadline.is_over() {
+                return Err(WaitError::TimedOut);
+            }
+            if slept && is_interruptible() {
+                return Err(WaitError::Interrupted);
+            }
+            let woken = self.word.sleep(expected, next_slice(self.purpose.slice, self.deadline));
+            whole = woken == Woken::TimedOut;
+            slept |= whole;
+            self.woken |= woken == Woken::Wake;
+            if woken == Woken::Interrupted {
+                return match look(false)? {
+                    Look::Over(value) => Ok(value),
+                    Look::Again | Look::Sleep(_) => Err(WaitError::Interrupted),
+                };
+            }
+        }
+    }
+}
+
 impl EventCount {
     /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
     /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
@@ -166,39 +252,18 @@ impl EventCount {
         deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<T, WaitError> {
-        let announced = roll::announce(&self.word, purpose.kind, purpose.object);
-        let (mut woken, mut slept) = (false, false);
-        let end = loop {
+        let mut sleeper = Sleeper::new(&self.word, purpose, deadline);
+        let end = sleeper.run(|_| {
             let key = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
             // SYNC: the announcement comes before this look, the notifier's change before its look at the word: one of us sees the other.
             fence(Ordering::SeqCst);
-            if let Some(value) = ready() {
-                return Ok(value);
-            }
-            if deadline.is_over() {
-                break WaitError::TimedOut;
-            }
-            if slept && is_interruptible() {
-                break WaitError::Interrupted;
-            }
-            match sleep(&self.word, key, next_slice(purpose.slice, deadline)) {
-                Woken::Wake => woken = true,
-                Woken::Interrupted => {
-                    if let Some(value) = ready() {
-                        return Ok(value);
-                    }
-                    break WaitError::Interrupted;
-                }
-                Woken::TimedOut => slept = true,
-                Woken::Changed => {}
-            }
-        };
-        drop(announced);
-        if woken {
+            Ok(ready().map_or(Look::Sleep(key), Look::Over))
+        });
+        if end.is_err() && sleeper.woken {
             // The wake that ended an earlier sleep may have been meant for whoever still sleeps.
             self.notify(1);
         }
-        Err(end)
+        end
     }
 
     /// Wake up to `n` sleepers; call it after what they wait for has been made true (sequentially consistent fence inside).

@@ -1,10 +1,10 @@
 //! Places for those who wait in a condition or a barrier: each waiter has a word of its own, on which he sleeps and learns what was decided.
 
-use super::primitive::{sleep_low, wake_low, AtomicU64, Ordering, Woken};
+use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{is_interruptible, next_slice, Purpose};
+use super::wait::{Look, Purpose, Sleeper};
 use crate::arena::{self, Handle, Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::roll::Owner;
 use crate::{Deadline, Error, Result, WaitError};
 
 /// Places in a chunk: an object that contains one fits 512 bytes.
@@ -46,9 +46,14 @@ impl Word {
         self.0 & ASLEEP != 0
     }
 
+    /// The ticket.
+    pub(super) fn ticket(self) -> u32 {
+        (self.0 >> 34) as u32
+    }
+
     /// How long ago the ticket was drawn, given the one drawn next.
     pub(super) fn age(self, next: u32) -> u32 {
-        next.wrapping_sub((self.0 >> 34) as u32) % TICKETS
+        next.wrapping_sub(self.ticket()) % TICKETS
     }
 }
 
@@ -300,30 +305,18 @@ impl Chunk {
             return Ok(());
         }
         let place = self.place(seat);
-        let _announced = roll::announce_low(place, purpose.kind, purpose.object);
-        let mut slept = false;
-        loop {
+        Sleeper::new(place, purpose, deadline).run(|whole| {
+            if whole {
+                look_around();
+            }
             // SYNC: whoever decides sees this bit, or we see the decision.
             let word = Word(place.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
-            if word.is_decided() {
-                return Ok(());
-            }
-            if deadline.is_over() {
-                return Err(WaitError::TimedOut);
-            }
-            if slept && is_interruptible() {
-                return Err(WaitError::Interrupted);
-            }
-            match sleep_low(place, word.0, next_slice(purpose.slice, deadline)) {
-                Woken::Wake | Woken::Changed => {}
-                Woken::TimedOut => {
-                    look_around();
-                    slept = true;
-                }
-                Woken::Interrupted if decided().is_some() => return Ok(()),
-                Woken::Interrupted => return Err(WaitError::Interrupted),
-            }
-        }
+            Ok(if word.is_decided() {
+                Look::Over(())
+            } else {
+                Look::Sleep(word.0 as u32)
+            })
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{handle, in_a_child_that_dies, keep, shortly, soon, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
-use procession_core::sync::{Arrival, Barrier, Condition, Event, Semaphore};
+use procession_core::sync::{Arrival, Barrier, BarrierError, Condition, Event, Semaphore};
 use procession_core::WaitError;
 use std::mem::forget;
 
@@ -290,7 +290,7 @@ fn events() -> Vec<Operation> {
     ]
 }
 
-/// It can be reset, and then two can pass it.
+/// It can be reset, and then its parties pass it.
 fn passes(values: &Values, _: bool) -> String {
     let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
     let outcome = format!(
@@ -301,23 +301,71 @@ fn passes(values: &Values, _: bool) -> String {
     barrier.reset().expect("a barrier");
     assert!(!barrier.is_broken() && barrier.waiting() == 0);
     for _ in 0..2 {
-        let Ok(Arrival::Waits(mut first)) = barrier.arrive() else {
-            panic!("the first of two")
-        };
-        let Ok(Arrival::Last(last)) = barrier.arrive() else {
-            panic!("the second of two")
+        let mut others: Vec<_> = (1..barrier.parties())
+            .map(|_| match barrier.arrive(soon()) {
+                Ok(Arrival::Waits(participant)) => participant,
+                _ => panic!("not the last"),
+            })
+            .collect();
+        let Ok(Arrival::Last(last)) = barrier.arrive(soon()) else {
+            panic!("the last")
         };
         last.release();
-        first.wait(soon()).expect("all are there");
+        for other in &mut others {
+            other.wait(soon()).expect("all are there");
+        }
     }
     outcome
+}
+
+/// Arrive, and wait a little for the others if they are not there.
+fn arrive(barrier: &Barrier) {
+    match barrier.arrive(soon()) {
+        Ok(Arrival::Waits(mut participant)) => {
+            let _ = participant.wait(shortly());
+            forget(participant);
+        }
+        Ok(Arrival::Last(last)) => last.release(),
+        Err(BarrierError::Broken) => {}
+        Err(end) => panic!("arrive: {end}"),
+    }
+}
+
+/// A barrier for three that two wait at, one of them in a seat before that of an earlier one.
+fn after_rounds() -> Vec<u64> {
+    let barrier = Barrier::create(3).expect("a barrier");
+    let waits = || match barrier.arrive(soon()) {
+        Ok(Arrival::Waits(participant)) => participant,
+        _ => panic!("a place"),
+    };
+    for round in 0..3 {
+        let (first, mut second) = (waits(), waits());
+        if round == 1 {
+            barrier.reset().expect("a barrier");
+            assert!(second.wait(soon()).is_err());
+            continue;
+        }
+        // It leaves, as by an exception, and another one takes its seat.
+        drop(first);
+        let mut third = waits();
+        let Ok(Arrival::Last(last)) = barrier.arrive(soon()) else {
+            panic!("the last of three")
+        };
+        last.release();
+        second.wait(soon()).expect("all are there");
+        third.wait(soon()).expect("all are there");
+    }
+    let (first, second) = (waits(), waits());
+    drop(first);
+    forget((waits(), second));
+    keep(barrier, Barrier::handle)
 }
 
 fn barriers() -> Vec<Operation> {
     let empty = || keep(Barrier::create(2).expect("a barrier"), Barrier::handle);
     let one = || {
         let barrier = Barrier::create(2).expect("a barrier");
-        let Ok(arrival) = barrier.arrive() else {
+        let Ok(arrival) = barrier.arrive(soon()) else {
             panic!("a place")
         };
         forget(arrival);
@@ -341,19 +389,24 @@ fn barriers() -> Vec<Operation> {
             let _ = barrier.reset();
             procession_core::roll::sweep();
         })
+        .beside(|values, clock| {
+            let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
+            clock.time("look at the same barrier", || (barrier.waiting(), barrier.is_broken()));
+            // Another party, which comes and finds others missing, or comes too late, or is the last.
+            clock.time("arrive at the same barrier", || match barrier.arrive(shortly()) {
+                Ok(Arrival::Waits(mut participant)) => drop(participant.wait(shortly())),
+                Ok(Arrival::Last(last)) => last.release(),
+                Err(BarrierError::Broken) => {}
+                Err(end) => panic!("arrive: {end}"),
+            });
+        })
     };
     vec![
-        operation("barrier arrive, timed out", empty, |barrier| match barrier.arrive() {
-            Ok(Arrival::Waits(mut participant)) => {
-                assert!(participant.wait(shortly()).is_err());
-                forget(participant);
-            }
-            _ => panic!("the first of two"),
-        }),
-        operation("barrier arrive, the last", one, |barrier| match barrier.arrive() {
-            Ok(Arrival::Last(last)) => last.release(),
-            _ => panic!("the last of two"),
-        }),
+        operation("barrier arrive, timed out", empty, arrive),
+        operation("barrier arrive, the last", one, arrive),
+        // After rounds in which parties came in another order each time, gave up, and were turned away.
+        operation("barrier arrive, the last, after other rounds", after_rounds, arrive),
+        operation("barrier leave", empty, |barrier| drop(barrier.arrive(soon()))),
         operation("barrier reset", one, |barrier| barrier.reset().expect("a barrier")),
         operation("barrier abort", one, |barrier| barrier.abort().expect("a barrier")),
     ]

@@ -236,7 +236,7 @@ fn locks() -> Vec<Waited> {
 }
 
 fn arrive(barrier: &Barrier) -> Arrival {
-    let Ok(arrival) = barrier.arrive() else {
+    let Ok(arrival) = barrier.arrive(soon()) else {
         panic!("no place at the barrier")
     };
     arrival

@@ -16,7 +16,7 @@ shared_class! {
         fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
             let barrier = self.0.get()?;
             let deadline = deadline(timeout);
-            match meet(py, || barrier.arrive())? {
+            match meet(py, || barrier.arrive(deadline))? {
                 Arrival::Last(last) => {
                     if let Some(action) = action {
                         // If it raises, `last` is dropped, and the barrier breaks.

@@ -76,7 +76,7 @@ impl Barrier {
     }
 
     fn wait_until(&self, deadline: Deadline) -> Result<BarrierWaitResult> {
-        match patiently(|| self.inner.arrive())? {
+        match patiently(|| self.inner.arrive(deadline))? {
             Arrival::Last(last) => {
                 let index = last.index();
                 last.release();

@@ -3,7 +3,7 @@
 use super::*;
 
 fn meet(barrier: &Barrier, deadline: Deadline) -> Result<usize, BarrierError> {
-    match barrier.arrive()? {
+    match barrier.arrive(patience())? {
         Arrival::Last(last) => {
             let index = last.index();
             last.release();
@@ -100,7 +100,7 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
                 .map(|number| {
                     let child = fork(|| {
                         if number == leaver {
-                            let Ok(Arrival::Waits(participant)) = barrier.arrive() else {
+                            let Ok(Arrival::Waits(participant)) = barrier.arrive(patience()) else {
                                 return false;
                             };
                             go.wait(go.begin() & !1, patience()).unwrap();
@@ -154,7 +154,7 @@ fn death_in_the_action_breaks_the_barrier() {
     let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
     wait_until(|| barrier.waiting() == 1);
     let actor = fork(|| {
-        let Ok(Arrival::Last(_last)) = barrier.arrive() else {
+        let Ok(Arrival::Last(_last)) = barrier.arrive(patience()) else {
             return false;
         };
         forever()
