@@ -403,6 +403,10 @@ impl Inner {
         let mut book = self.lock();
         book.forget_waiter(missing);
         self.set_wake(&book);
+        drop(book);
+        if matches!(result, Err(WaitError::Interrupted)) {
+            self.view.relieve();
+        }
         result
     }
 

@@ -163,6 +163,15 @@ impl View {
         }
     }
 
+    /// To be called when somebody has waited for results in vain for a while. If tasks are still in line, the worker that was to claim them, as
+    /// the lookout or as the one that was woken, may be stopped: wake all others, of which those that sleep and are stopped do not wake.
+    pub(super) fn relieve(&self) {
+        if self.is_waiting() {
+            self.shared.lookout.store(0, SeqCst);
+            self.shared.work.notify(u32::MAX);
+        }
+    }
+
     /// Stop being on the lookout, or relieve a dead one.
     pub(super) fn leave_lookout(&self, owner: Owner) {
         let _ = self

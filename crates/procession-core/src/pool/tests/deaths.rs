@@ -5,6 +5,8 @@ use crate::channel::Incoming;
 use crate::family;
 use crate::pool::shared::{State, Status, View};
 use crate::pool::{Item, Loss, Pool, Remains, Terms, Worker};
+use crate::sync::wait::Interruptible;
+use crate::WaitError;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 #[test]
@@ -153,6 +155,22 @@ fn a_stopped_lookout_is_relieved() {
     unsafe { libc::kill(stopped.pid, libc::SIGCONT) };
     bury(&pool, &stopped);
     dismiss(&pool, &[sleeper]);
+}
+
+#[test]
+fn a_waiter_relieves_a_stopped_lookout() {
+    let pool = Pool::new().unwrap();
+    let job = job_of(&pool, &[2]);
+    job.submit(message(&[0, 1])).unwrap();
+    let view = pool.inner_view();
+    view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    let mut wait = Interruptible::default();
+    assert!(matches!(wait.run(|| job.take(0, soon())), Err(WaitError::Interrupted)));
+    assert_eq!(view.shared.lookout.load(SeqCst), 0, "nobody claims what is in line");
+    let worker = fork(&pool, work);
+    assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
+    job.seal();
+    dismiss(&pool, &[worker]);
 }
 
 #[test]
