@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 
 import pytest
 
@@ -37,9 +38,20 @@ def echo(*args, **kwds):
     return args
 
 
+def filled(queue):
+    """A queue with an item, which is there already."""
+    queue.put(1)
+    while queue.empty():
+        pass
+    return queue
+
+
 def locks(ctx):
     lock, rlock, condition, event = ctx.Lock(), ctx.RLock(), ctx.Condition(), ctx.Event()
     bounded, barrier = ctx.BoundedSemaphore(1), ctx.Barrier(2)
+    nan, held, none, owned = float("nan"), ctx.Lock(), ctx.Semaphore(0), ctx.Condition()
+    held.acquire()
+    owned.acquire()
     yield (
         locals(),
         """
@@ -49,7 +61,10 @@ def locks(ctx):
         condition.notify_all() condition.wait_for(bool,0) condition.release() condition.acquire()
         condition.notify('x') condition.wait('x') condition.wait_for(3) condition.wait(-1) condition.release()
         event.wait('x') event.wait(-1) event.set(1) barrier.wait(0) barrier.wait() barrier.reset() barrier.abort()
-        barrier.wait()
+        barrier.wait() ctx.Semaphore(-1) ctx.Semaphore(2**31) ctx.Semaphore(2**64) ctx.BoundedSemaphore(-1)
+        ctx.Semaphore(2**31-1) ctx.Condition(3) ctx.Lock().acquire(timeout=nan) held.acquire(timeout=nan)
+        held.acquire(False,nan) none.acquire(timeout=nan) owned.wait(nan) owned.wait_for(bool,nan) owned.release()
+        ctx.Event().wait(nan) ctx.Barrier(2).wait(nan) ctx.Barrier(1).wait(nan) ctx.Barrier(2,timeout=nan).wait()
     """,
     )
 
@@ -61,10 +76,13 @@ def queues(ctx):
         ctx.SimpleQueue(),
         ctx.Queue(),
     )
-    unpicklable, ununpicklable = Unpicklable(), Ununpicklable()
+    unpicklable, ununpicklable, nan = Unpicklable(), Ununpicklable(), float("nan")
     yield (
         locals(),
         """
+        ctx.Queue(2**31) ctx.JoinableQueue(2**40) ctx.Queue().get(timeout=nan) ctx.Queue().get(False,nan)
+        ctx.Queue(1).put(1,timeout=nan) filled(ctx.Queue(1)).put(2,timeout=nan) filled(ctx.Queue(1)).put(2,False,nan)
+        filled(ctx.Queue(1)).get(timeout=nan) ctx.JoinableQueue().get(True,nan)
         ctx.Queue('x') ctx.Queue(1.5) ctx.Queue([]) ctx.Queue(-1) ctx.SimpleQueue(1) queue.get_nowait()
         queue.get(False) queue.get(True,-1) queue.get(True,'x') queue.get(True,0) queue.put() queue.put(1,True,'x')
         queue.put(1) queue.put(2,False) queue.put(2,True,-1) queue.put(2,timeout=0) queue.put_nowait(2) queue.nope
@@ -116,7 +134,8 @@ def values(ctx):
         heap.BufferWrapper('x') sharedctypes.copy(3) sharedctypes.synchronized(value) shared_memory.SharedMemory()
         shared_memory.SharedMemory(3) shared_memory.SharedMemory('nobody_made_this')
         shared_memory.SharedMemory(create=True) shared_memory.SharedMemory(create=True,size=-1)
-        shared_memory.SharedMemory(create=True,size='x') shared_memory.ShareableList(3)
+        shared_memory.SharedMemory(create=True,size=2**62) shared_memory.SharedMemory(create=True,size=2**63)
+        heap.BufferWrapper(2**62) ctx.RawArray('i',2**62) shared_memory.SharedMemory(create=True,size='x') shared_memory.ShareableList(3)
         shared_memory.ShareableList([[]])
     """,
     )
@@ -124,11 +143,13 @@ def values(ctx):
 
 def processes(ctx):
     fresh, ended = ctx.Process(target=echo), ctx.Process(target=echo)
+    nan, busy = float("nan"), ctx.Process(target=time.sleep, args=(60,), daemon=True)
+    busy.start()
     current = importlib.import_module(type(fresh).__mro__[-2].__module__).current_process()
     yield (
         locals(),
         """
-        ctx.Process(1) ctx.Process(nope=1) ctx.Process(args=3) ctx.Process(kwargs=3) ctx.Process(kwargs=[1])
+        busy.join(nan) busy.kill() busy.join() busy.join(nan) ctx.Process(1) ctx.Process(nope=1) ctx.Process(args=3) ctx.Process(kwargs=3) ctx.Process(kwargs=[1])
         fresh.join() fresh.terminate() fresh.kill() fresh.is_alive() fresh.exitcode fresh.pid fresh.sentinel
         setattr(fresh,'name',3) setattr(fresh,'authkey','x') setattr(fresh,'exitcode',3) fresh.start(1) ended.start()
         ended.start() setattr(ended,'daemon',True) ended.join('x') ended.join() ended.join(-1) ended.exitcode
@@ -148,11 +169,14 @@ def pools(ctx):
     threads = importlib.import_module(type(workers).__module__).ThreadPool(1)
     ended.close()
     ended.join()
-    unpicklable = Unpicklable()
+    unpicklable, nan = Unpicklable(), float("nan")
     try:
         yield (
             locals(),
             """
+            workers.apply_async(time.sleep,(0.2,)).get(nan) workers.apply_async(time.sleep,(0.2,)).wait(nan)
+            workers.imap(time.sleep,[0.2]).next(nan) threads.apply_async(time.sleep,(0.2,)).get(nan)
+            threads.map_async(time.sleep,[0.2]).get(nan) threads.imap(time.sleep,[0.2]).next(nan)
             ctx.Pool(0) ctx.Pool(-1) ctx.Pool('x') ctx.Pool(1,3) ctx.Pool(1,nope=3) ctx.Pool(1,maxtasksperchild=0)
             ctx.Pool(1,maxtasksperchild='x') workers.map(echo,3) workers.map(echo,[1],'x')
             workers.map(echo,[unpicklable]) workers.map(3,[1]) workers.starmap(echo,[3]) workers.apply(echo,3)

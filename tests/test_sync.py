@@ -454,7 +454,7 @@ def test_a_handle_of_what_is_gone_is_told_so():
     lock = procession.Lock()
     pickled = pickle.dumps(lock)
     del lock
-    with pytest.raises(RuntimeError, match="no longer exists"):
+    with pytest.raises(ValueError, match="no longer exists"):
         pickle.loads(pickled)
 
 

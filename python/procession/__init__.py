@@ -39,6 +39,10 @@ if "__main__" in sys.modules:
 
 def __getattr__(name: str) -> object:
     # Modules that few need are loaded by whoever first does.
+    if name == "reduction":
+        # By its whole name: what says "from . import" asks here first.
+        __import__(f"{__name__}.reduction")
+        return sys.modules[f"{__name__}.reduction"]
     if name == "reducer":
         return context._default_context.reducer
     if name == "ProcessPoolExecutor":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import sys
 import time
 import types
 from collections.abc import MutableMapping, MutableSequence, MutableSet
@@ -299,9 +300,10 @@ class SetProxy(_BaseSetProxy):
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-MutableSequence.register(BaseListProxy)
-MutableMapping.register(_BaseDictProxy)
-MutableSet.register(_BaseSetProxy)
+if sys.version_info >= (3, 14):
+    MutableSequence.register(BaseListProxy)
+    MutableMapping.register(_BaseDictProxy)
+    MutableSet.register(_BaseSetProxy)
 
 
 ArrayProxy: Any = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__setitem__"))

@@ -285,12 +285,12 @@ class ThreadJob:
 
     def wait(self, timeout: float | None = None) -> bool:
         with self._changed:
-            return self._changed.wait_for(self._complete, timeout)
+            return self._changed.wait_for(self._complete, _seconds(timeout))
 
     def outcome(self, timeout: float | None = None) -> _Outcome | None:
         """What became of it: success, and a call's value, a map's list or the first exception. None: timed out."""
         with self._changed:
-            if not self._changed.wait_for(self._complete, timeout):
+            if not self._changed.wait_for(self._complete, _seconds(timeout)):
                 return None
             if self._whole is None:
                 outcomes, self._outcomes = self._outcomes, {}
@@ -309,7 +309,7 @@ class ThreadJob:
             return bool(there) or (self._complete() and self._taken >= self._submitted)
 
         with self._changed:
-            if not self._changed.wait_for(ready, timeout):
+            if not self._changed.wait_for(ready, _seconds(timeout)):
                 return None
             if self._taken >= self._submitted and self._complete():
                 raise StopIteration
@@ -392,3 +392,8 @@ class ThreadCrew:
     def stop(self) -> None:
         self._core.terminate(terminated)
         self._dismiss()
+
+
+def _seconds(timeout: float | None) -> float | None:
+    """A timeout; NaN, with which nothing ever compares, is none at all."""
+    return 0 if timeout is not None and timeout != timeout else timeout

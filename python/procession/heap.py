@@ -5,6 +5,8 @@ The engine's arena is the heap: what is here neither divides memory nor frees it
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 from ._procession import SharedBytes
@@ -22,6 +24,8 @@ def _checked(size: int) -> int:
         raise ValueError(f"Size {size:n} out of range")
     if sys.maxsize <= size:
         raise OverflowError(f"Size {size:n} too large")
+    if size >= 1 << 47:  # more than any process can map
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return size
 
 

@@ -44,6 +44,8 @@ class Queue(_procession.Queue, _Parts):
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        if maxsize > 2**31 - 1:
+            raise OverflowError("maxsize is too large")
         self._create(max(maxsize, 0))
 
     def join_thread(self) -> None:

@@ -13,6 +13,7 @@ import io
 import os
 import pickle
 import socket
+import sys
 from abc import ABCMeta
 
 from . import context
@@ -76,6 +77,32 @@ class ForkingPickler(pickle.Pickler):
 def dispatch_table() -> dict[type, Callable[[Any], Any]]:
     """All registered reducers."""
     return {**copyreg.dispatch_table, **_ForkingPickler._extra_reducers}
+
+
+def _array_reducers() -> dict[type, Callable[[Any], Any]]:
+    """Reducers by which read-only arrays arrive writable."""
+    numpy = sys.modules.get("numpy")
+    return {} if numpy is None else {numpy.ndarray: _reduce_array}
+
+
+def _reduce_array(array: Any) -> Any:
+    if array.flags.writeable or array.dtype.hasobject:
+        return array.__reduce_ex__(5)
+    return _Alias(array).as_array().__reduce_ex__(5)
+
+
+class _Alias:
+    """The memory of a read-only array as a writable one, for a pickler, which does not write to it."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+    def as_array(self) -> Any:
+        """The array; it keeps this object, and this the memory."""
+        return sys.modules["numpy"].asarray(self).view(self._array.dtype)
 
 
 # The extension goes its fast way as long as nobody has put another class in this one's place.

@@ -175,6 +175,10 @@ def _without_null(path: str) -> str:
 def _allocate(fd: int, size: int) -> None:
     """Give the file its size and its pages: touching one that the file system has no room for would be a deadly signal."""
     os.ftruncate(fd, size)
+    if size >= 1 << 47:  # more than any process can map
+        import errno
+
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:

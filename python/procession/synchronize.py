@@ -110,7 +110,7 @@ class Semaphore(_procession.Semaphore):
     """A counter: `acquire` takes one and waits at zero, `release` gives one.
 
     Args:
-        value: its value to begin with; ValueError unless between 0 and `SEM_VALUE_MAX`.
+        value: its value to begin with; OSError if it is negative, OverflowError if it is greater than `SEM_VALUE_MAX`.
         recover: None, or "silent" if what a process had acquired and not released when it died comes back. For semaphores that are released
             by the process that acquired them; each call costs about three times as much.
         ctx: the context it was made by.
@@ -162,6 +162,21 @@ class Condition(_procession.Condition):
 
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any) -> None:
         self._create(ctx.RLock() if lock is None else lock)
+        self._follow_lock()
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._follow_lock()
+
+    def _follow_lock(self) -> None:
+        """Use the lock's own methods if the program has put others in the place of ours: where the standard library's condition does."""
+        lock = self._lock
+        own = Lock if isinstance(lock, Lock) else RLock
+        if type(lock) is own and not lock.__dict__:
+            return
+        enters = (type(lock).__enter__, type(lock).__exit__) != (own.__enter__, own.__exit__)
+        if enters or not lock.__dict__.keys().isdisjoint(_METHODS):
+            self.__class__ = _following(type(self))
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `predicate()` is true, for at most `timeout` seconds; its last result."""
@@ -190,6 +205,55 @@ class Condition(_procession.Condition):
         return _Count(lambda: 0)
 
     _wait_semaphore = _woken_count
+
+
+_METHODS = ("acquire", "release")
+
+
+class _Following:
+    """A condition that takes and gives its lock by the lock's methods.
+
+    These are the class's for the `with` statement, otherwise those that were set on the lock itself: a subclass's `acquire` and `release` are
+    hidden in the standard library by the lock's own.
+    """
+
+    __slots__ = ()
+    _lock: Any
+
+    def acquire(self: Any, *args: Any, **kwds: Any) -> Any:
+        own = self._lock.__dict__.get("acquire", super().acquire)
+        return own(*args, **kwds)
+
+    def release(self: Any) -> Any:
+        return self._lock.__dict__.get("release", super().release)()
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *args: Any) -> Any:
+        return self._lock.__exit__(*args)
+
+    def wait(self: Any, timeout: float | None = None) -> bool:
+        if self._lock.__dict__.keys().isdisjoint(_METHODS):
+            return super().wait(timeout)
+        return self._wait_by_methods(timeout)
+
+    def __reduce__(self: Any) -> Any:
+        return _new, (type(self).__mro__[2],), self.__getstate__()
+
+
+_following_classes: dict[type, type] = {}
+
+
+def _following(cls: type) -> Any:
+    if cls not in _following_classes:
+        members = {"__slots__": (), "__module__": cls.__module__, "__doc__": cls.__doc__}
+        _following_classes[cls] = type(cls.__name__, (_Following, cls), members)
+    return _following_classes[cls]
+
+
+def _new(cls: Any) -> Any:
+    return cls.__new__(cls)
 
 
 class Event(_procession.Event):

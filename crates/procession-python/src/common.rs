@@ -106,3 +106,19 @@ pub fn deadline(timeout: Option<f64>) -> Deadline {
         Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Deadline::Never, Deadline::after)
     })
 }
+
+/// The same for a wait on a lock or its like. NaN is the error of the kernel's semaphores, which the standard library asks.
+pub fn lock_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
+    if timeout.is_some_and(f64::is_nan) {
+        return Err(PyOSError::new_err((libc::EINVAL, "Invalid argument")));
+    }
+    Ok(deadline(timeout))
+}
+
+/// The same where the standard library polls a descriptor. NaN is the error of the conversion to milliseconds.
+pub fn poll_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
+    if timeout.is_some_and(f64::is_nan) {
+        return Err(PyValueError::new_err("cannot convert float NaN to integer"));
+    }
+    Ok(deadline(timeout))
+}

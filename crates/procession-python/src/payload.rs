@@ -17,6 +17,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, 
 use std::cell::RefCell;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::os::raw::c_int;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
 /// Buffers of this many bytes and more travel outside the pickle.
@@ -193,7 +194,8 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
 pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let journey = Journey::begin();
-    let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 5)?;
+    // Protocol 5 would make arrays read-only whose buffers are inside.
+    let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 4)?;
     Ok(Pickled {
         body,
         buffers: Vec::new(),
@@ -226,7 +228,13 @@ fn pickle<'py>(
     protocol: i32,
 ) -> PyResult<(Bound<'py, PyBytes>, bool)> {
     let any = collector.map(Bound::as_any);
-    match dump(tools, forking, obj, collector, protocol) {
+    let frozen = || forking.custom.is_none() && collector.is_some_and(|collector| collector.get().frozen.load(Relaxed));
+    let mut result = dump(tools, forking, obj, collector, protocol, false);
+    if result.is_ok() && frozen() {
+        start_anew(collector);
+        result = dump(tools, forking, obj, collector, protocol, true);
+    }
+    match result {
         Ok(body) if forking.custom.is_some() || !by_value::lacks(&body)? => Ok((body, false)),
         Ok(_) => {
             start_anew(collector);
@@ -255,13 +263,14 @@ fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {
         || error.is_instance(py, tools.pickling_error.bind(py))
 }
 
-/// Pickle with the registered reducers.
+/// Pickle with the registered reducers; `thaw`: read-only arrays such that they arrive writable.
 fn dump<'py>(
     tools: &Tools,
     forking: &ForkingPickler<'py>,
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, Collector>>,
     protocol: i32,
+    thaw: bool,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let py = obj.py();
     let file = tools.file.bind(py).call0()?;
@@ -271,6 +280,11 @@ fn dump<'py>(
             .call_method1(name!(py, "dump"), (obj,))?;
     } else {
         let table = tools.registered.bind(py).copy()?;
+        if thaw {
+            let reducers = py.import(name!(py, "procession.reduction"))?;
+            let reducers = reducers.call_method0(name!(py, "_array_reducers"))?;
+            table.update(reducers.cast()?)?;
+        }
         table.update(forking.reducers.as_mapping())?;
         let pickler = tools.pickler.bind(py).call1((&file, protocol, true, collector))?;
         pickler.setattr(name!(py, "dispatch_table"), table)?;
@@ -351,6 +365,8 @@ fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
 #[derive(Default)]
 struct Collector {
     buffers: Mutex<Vec<PyBuffer<u8>>>,
+    /// Whether a read-only array was among them: its receiver gets one of its own, which is writable elsewhere and so here.
+    frozen: AtomicBool,
 }
 
 impl Collector {
@@ -373,6 +389,9 @@ impl Collector {
             raw => raw?,
         };
         let view = PyBuffer::<u8>::get(&raw)?;
+        if view.readonly() && is_array(&raw)? {
+            self.frozen.store(true, Relaxed);
+        }
         if view.len_bytes() < OUT_OF_BAND {
             return Ok(true);
         }
@@ -381,6 +400,13 @@ impl Collector {
         }
         Ok(false)
     }
+}
+
+/// Whether a view is of a numpy array.
+fn is_array(view: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = view.py();
+    let class = view.getattr(name!(py, "obj"))?.get_type();
+    Ok(class.module()?.to_str()? == "numpy" && class.name()?.to_str()? == "ndarray")
 }
 
 /// Unpickle a message. Whatever happens, all of the message that did not become part of the object is given back.

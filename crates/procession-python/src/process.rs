@@ -37,7 +37,7 @@
 //! def take_parcel_bytes(token: int) -> bytes: ...
 //! ```
 
-use crate::common::{deadline, raise, wait};
+use crate::common::{poll_deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
 use procession_core::process::{self, Child as CoreChild};
@@ -198,7 +198,7 @@ impl Child {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let child = self.open()?;
-        let deadline = deadline(timeout);
+        let deadline = poll_deadline(timeout)?;
         let exit = wait(py, || child.wait(deadline))?.flatten();
         Ok(exit.map(process::Exit::code))
     }

@@ -1,6 +1,6 @@
 //! Bindings of the queue. Which of its methods the public classes show, and under which names, is `procession.queues`' business.
 
-use crate::common::{deadline, name, raise, wait, Cached};
+use crate::common::{lock_deadline, name, poll_deadline, raise, wait, Cached};
 use crate::payload;
 use procession_core::arena::{Handle, Ref};
 use procession_core::channel::{self, Incoming, Message, Queue as Engine, Readiness};
@@ -123,7 +123,7 @@ impl Queue {
             result => return result.map_err(failed),
         }
         if is_true(block)? {
-            let deadline = deadline(timeout);
+            let deadline = lock_deadline(timeout)?;
             if wait(py, || engine.put(&mut message, deadline))?.is_some() {
                 return Ok(());
             }
@@ -140,10 +140,13 @@ impl Queue {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let engine = Self::open(slf)?;
+        if timeout.is_some_and(f64::is_nan) && is_true(block)? {
+            poll_deadline(timeout)?;
+        }
         let incoming: Option<Incoming> = match engine.get(Deadline::Now) {
             Ok(incoming) => Some(incoming),
             Err(WaitError::TimedOut | WaitError::Interrupted) if is_true(block)? => {
-                let deadline = deadline(timeout);
+                let deadline = poll_deadline(timeout)?;
                 wait(py, || engine.get(deadline))?
             }
             Err(WaitError::TimedOut | WaitError::Interrupted) => None,
@@ -234,7 +237,7 @@ impl Queue {
     fn _wait_until_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_handle()?;
         let engine = self.engine()?;
-        let deadline = deadline(timeout);
+        let deadline = poll_deadline(timeout)?;
         Ok(wait(py, || engine.wait_until_ready(deadline))?.is_some())
     }
 

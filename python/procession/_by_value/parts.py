@@ -59,6 +59,7 @@ class Taking:
         self.dispatch_table = {
             **copyreg.dispatch_table,
             **table(),
+            **reduction._array_reducers(),
             **reduction._ForkingPickler._extra_reducers,
         }
         #: Whether something went by value.

@@ -1,6 +1,6 @@
 //! `Barrier`.
 
-use crate::common::{deadline, wait};
+use crate::common::{deadline, lock_deadline, wait};
 use procession_core::sync::{self, Arrival, BarrierError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -15,7 +15,12 @@ shared_class! {
         /// Wait for the others, for at most `timeout` seconds (None: for ever); the last one calls `action` first. The order of arrival, from 0.
         fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
             let barrier = self.0.get()?;
-            let deadline = deadline(timeout);
+            let waits = barrier.waiting() + 1 < barrier.parties() as usize;
+            let deadline = if waits {
+                lock_deadline(timeout)?
+            } else {
+                deadline(timeout)
+            };
             match meet(py, || barrier.arrive(deadline))? {
                 Arrival::Last(last) => {
                     if let Some(action) = action {

@@ -2,7 +2,7 @@
 
 use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
-use crate::common::{deadline, owner_died, raise, wait};
+use crate::common::{lock_deadline, name, owner_died, raise, wait};
 use crate::fast::Takes;
 use procession_core::sync::wait::Interruptible;
 use procession_core::sync::{self, Death};
@@ -28,9 +28,10 @@ impl Mutex {
         if let Ok(lock) = lock.cast::<RLock>() {
             return Ok(Self::RLock(lock.get().0.get()?.clone()));
         }
+        lock.getattr(name!(lock.py(), "acquire"))?;
         Err(PyTypeError::new_err(format!(
-            "a Condition needs a Lock or an RLock of this package, not {}",
-            lock.repr()?
+            "a Condition needs a Lock or an RLock of this package, not an object of type {}",
+            lock.get_type().name()?
         )))
     }
 
@@ -60,6 +61,14 @@ impl Mutex {
         match self {
             Self::Lock(lock) => lock.is_mine(),
             Self::RLock(lock) => lock.is_mine(),
+        }
+    }
+
+    /// How often the calling thread, which holds it, took it.
+    fn count(&self) -> u32 {
+        match self {
+            Self::Lock(_) => 1,
+            Self::RLock(lock) => lock.count(),
         }
     }
 
@@ -161,9 +170,9 @@ impl Condition {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let mutex = self.mine("must acquire() condition before using wait()")?;
+        let deadline = lock_deadline(timeout)?;
         let mut waiter = self.engine.get()?.enqueue().map_err(raise)?;
         let count = mutex.release_save();
-        let deadline = deadline(timeout);
         let notified = wait(py, || waiter.wait(deadline));
         // If a signal handler raised, a notification that has come meanwhile goes to the next in line.
         drop(waiter);
@@ -171,6 +180,25 @@ impl Condition {
         let notified = notified?;
         restored?;
         Ok(notified.is_some())
+    }
+
+    /// `wait`, by the lock's methods `release` and `acquire`, which a subclass may have changed.
+    #[pyo3(signature = (timeout=None))]
+    fn _wait_by_methods(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let mutex = self.mine("must acquire() condition before using wait()")?;
+        let deadline = lock_deadline(timeout)?;
+        let lock = self.parts()?.lock.bind(py);
+        let mut waiter = self.engine.get()?.enqueue().map_err(raise)?;
+        let count = mutex.count();
+        for _ in 0..count {
+            lock.call_method0(name!(py, "release"))?;
+        }
+        let notified = wait(py, || waiter.wait(deadline));
+        drop(waiter);
+        for _ in 0..count {
+            lock.call_method0(name!(py, "acquire"))?;
+        }
+        Ok(notified?.is_some())
     }
 
     /// Notify the `n` that wait longest. The calling thread must hold the lock.

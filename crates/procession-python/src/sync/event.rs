@@ -1,6 +1,6 @@
 //! `Event`.
 
-use crate::common::{deadline, wait};
+use crate::common::{lock_deadline, wait};
 use procession_core::sync;
 use pyo3::prelude::*;
 
@@ -36,7 +36,7 @@ shared_class! {
             if event.is_set() {
                 return Ok(true);
             }
-            let deadline = deadline(timeout);
+            let deadline = lock_deadline(timeout)?;
             Ok(wait(py, || event.wait(begun, deadline))?.is_some())
         }
     }

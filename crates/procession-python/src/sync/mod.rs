@@ -3,7 +3,7 @@
 //! Each call is tried once with the interpreter held, and gives it up only to wait. `acquire`, `release` and the `with` statement come from
 //! `fast`; the classes of `procession.synchronize` inherit them as they are, because a method written in Python costs more than a lock does.
 
-use crate::common::{deadline, owner_died, raise, wait};
+use crate::common::{lock_deadline, owner_died, raise, wait};
 use crate::fast;
 use crate::payload;
 use procession_core::arena::Handle;
@@ -141,15 +141,10 @@ impl<T: Shared> Engine<T> {
 
     fn restore(&self, (id, bits): (u128, u64)) -> PyResult<()> {
         if id != family().map_err(raise)?.id() {
-            // A RuntimeError, as the standard library's when a lock is pickled where it cannot go.
-            return Err(PyRuntimeError::new_err(Error::Foreign(T::NAME).to_string()));
+            return Err(raise(Error::Foreign(T::NAME)));
         }
-        let stale = || PyRuntimeError::new_err(Error::Stale(T::NAME).to_string());
-        let handle = Handle::from_bits(bits).ok_or_else(stale)?;
-        match T::attach(handle) {
-            Err(Error::Stale(_)) => Err(stale()),
-            made => self.set(made),
-        }
+        let handle = Handle::from_bits(bits).ok_or_else(|| raise(Error::Stale(T::NAME)))?;
+        self.set(T::attach(handle))
     }
 }
 
@@ -170,7 +165,7 @@ fn acquire(
     if !block {
         return Ok(false);
     }
-    let deadline = deadline(timeout);
+    let deadline = lock_deadline(timeout)?;
     Ok(wait(py, || take(deadline))?.is_some())
 }
 

@@ -4,7 +4,7 @@ use super::released_too_often;
 use crate::common::{raise, recovers};
 use procession_core::roll;
 use procession_core::sync::{self, SEM_VALUE_MAX};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
 
 shared_class! {
@@ -14,14 +14,12 @@ shared_class! {
         #[pyo3(signature = (value, bounded, recover=None))]
         fn _create(&self, value: i64, bounded: bool, recover: Option<&str>) -> PyResult<()> {
             let recover = recovers(recover, &["silent"])?.is_some();
-            let value = u32::try_from(value)
-                .ok()
-                .filter(|&value| value <= SEM_VALUE_MAX)
-                .ok_or_else(|| {
-                    PyValueError::new_err(format!(
-                        "a semaphore's value is between 0 and {SEM_VALUE_MAX}, not {value}"
-                    ))
-                })?;
+            if value > i64::from(SEM_VALUE_MAX) {
+                let text = format!("a semaphore's value is at most {SEM_VALUE_MAX}, not {value}");
+                return Err(PyOverflowError::new_err(text));
+            }
+            // What the kernel says to the standard library.
+            let value = u32::try_from(value).map_err(|_| PyOSError::new_err((libc::EINVAL, "Invalid argument")))?;
             let bound = if bounded { value } else { SEM_VALUE_MAX };
             self.0.set(if recover {
                 sync::Semaphore::recovering(value, bound)
