@@ -274,6 +274,77 @@ def test_an_address_space_that_is_limited(run_program):
     run(run_program, text)
 
 
+#: What a sandbox or a judge does before it runs a guest: some room beyond what is in use, no more.
+LIMITED = """
+def limit(room=256 << 20):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+
+def limited(inbox, outbox):
+    limit()
+    with procession.Lock():
+        for item in iter(inbox.get, None):
+            outbox.put(item * 2)
+
+def double(item):
+    return item * 2
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_address_space_that_is_limited_in_a_child(run_program, method):
+    text = """
+    inbox, outbox = procession.Queue(), procession.Queue()
+    child = procession.Process(target=limited, args=(inbox, outbox))
+    child.start()
+    for size in (1, 1_000, 100_000, 20_000_000):
+        for _ in range(5):
+            inbox.put(b"x" * size)
+            assert outbox.get() == b"x" * (2 * size)
+    inbox.put(None)
+    child.join()
+    assert child.exitcode == 0, child.exitcode
+    with procession.Pool(2, initializer=limit) as pool:
+        for size in (1, 1_000, 100_000, 20_000_000):
+            items = [b"x" * size] * 4
+            assert pool.map(double, items) == [item * 2 for item in items]
+    print("done")
+"""
+    run(run_program, text, method, functions=LIMITED)
+
+
+def test_memory_is_locked_without_being_filled(run_program):
+    text = """
+    import ctypes
+    assert works()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(1):  # MCL_CURRENT
+        assert ctypes.get_errno() in (errno.EPERM, errno.ENOMEM)
+    resident = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+    assert resident < 1 << 30, resident
+    assert works()
+    print("done")
+"""
+    run(run_program, "\n    import errno" + text)
+
+
+def test_the_address_space_follows_what_is_used(run_program):
+    text = """
+    def size():
+        return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    before = size()
+    assert works()
+    assert size() - before < 256 << 20, size() - before
+    queue = procession.Queue()
+    for _ in range(10):
+        queue.put(bytes(40_000_000))
+    items = [queue.get() for _ in range(10)]
+    assert size() - before < (256 << 20) + 2 * (400_000_000 + sum(map(len, items))), size() - before
+    print("done")
+"""
+    run(run_program, text)
+
+
 def test_no_descriptor_is_left(run_program):
     text = """
     assert works()  # whatever it imports is imported

@@ -3,8 +3,8 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, Cell, Place, State, Word};
-use crate::arena::{cells, Arena, Kind, Object};
+use crate::arena::reclaiming::{full_birth, note_of, Cell, State, Word};
+use crate::arena::{Arena, Kind, Object};
 use crate::roll::{self, Forks, Owner};
 use crate::{family, sync, Result};
 
@@ -82,12 +82,13 @@ impl Drop for Sweeping {
 fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
     arena.strike_all(dead, me, arena.entries_of(dead));
     let cells = (0..arena.slab_count()).flat_map(|slab| arena.used_cells(slab));
-    let cells = cells.filter(|(cell, _)| !cells::is_segment(cell));
-    let cells = cells.map(|(cell, word)| (Place::Cell(cell), word));
-    let runs = arena.runs_in_use(me).into_iter();
-    let runs = runs.map(|(run, word)| (Place::Run(run), word));
-    for (block, _) in cells.chain(runs).filter(|(_, word)| word.state == State::Owned(dead)) {
-        arena.strike_all(dead, me, block.references());
+    for (block, _) in cells.filter(|(cell, word)| word.state == State::Owned(dead) && !cell.is_segment()) {
+        // Where there is no address space to look into a block, its references stay.
+        let references = block.references();
+        if arena.reach_cell(&block, references.len() * 8).is_err() {
+            continue;
+        }
+        arena.strike_all(dead, me, references);
         block.set_references(0);
     }
     // DEATH: before this all of it is done again, and finds nothing.
@@ -103,10 +104,10 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
         for (cell, word) in arena.used_cells(slab) {
             match word.state {
                 State::Owned(owner) if Some(owner) == dead => {
-                    if cells::is_segment(&cell) {
+                    if cell.is_segment() {
                         crate::channel::settle(cell.index, word.generation, owner);
                     } else {
-                        give_back_cell(arena, cell, word, now, me);
+                        give_back(arena, &cell, word, now);
                     }
                 }
                 State::Dying(owner) if Some(owner) == dead => end(arena, &cell, word, me),
@@ -128,30 +129,17 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
             arena.heal_hints(slab);
         }
     }
-    for (run, word) in arena.runs_in_use(me) {
-        match word.state {
-            State::Owned(owner) if Some(owner) == dead => {
-                give_back(arena, &Place::Run(run), word, now, me);
-            }
-            State::Limbo { upto } if still_pinned(run.birth.load(Relaxed), upto) => left += 1,
-            State::Limbo { .. } => drop(arena.free_run(&run, word, me)),
-            _ => {}
-        }
-    }
     arena.header().limbo.store(left, Relaxed);
     left
 }
 
-fn give_back(arena: &Arena, place: &Place, word: Word, now: u64, me: Owner) {
-    arena.give_back(place, word, place.birth(now), me);
-}
-
 /// A block that somebody owned alone, with what is in it.
-fn give_back_cell(arena: &Arena, cell: Cell, word: Word, now: u64, me: Owner) {
-    if note_of(&cell).kind == Kind::Parcel as u8 {
-        destroy(Kind::Parcel as u8, cell.ptr, cell.size as usize);
+fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
+    if note_of(cell).kind == Kind::Parcel as u8 && arena.reach_cell(cell, size_of::<crate::channel::Envelope>()).is_ok()
+    {
+        destroy(Kind::Parcel as u8, cell.ptr, cell.size);
     }
-    give_back(arena, &Place::Cell(cell), word, now, me);
+    arena.give_back(cell, word, cell.birth(now));
 }
 
 /// A block that waits for a process that died.
@@ -162,7 +150,7 @@ fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
         .word
         .compare_exchange(word.encode(), owned.encode(), AcqRel, Relaxed);
     if taken.is_ok() {
-        give_back_cell(arena, *cell, owned, now, me);
+        give_back(arena, cell, owned, now);
     }
 }
 

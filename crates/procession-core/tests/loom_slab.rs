@@ -1,7 +1,8 @@
-//! The allocator's cells (owner words, hints, partial slabs), compiled from the engine's own files, under every order of their atomic operations that
+//! The allocator's cells (owner words, hints, partial slabs, what is committed), compiled from the engine's own files, under every order of their atomic operations that
 //! the memory model allows.
 //!
-//! No cell is two processes', and without a death none is lost: whatever is free at the end is found again.
+//! No cell is two processes', what a process has allocated is committed, and without a death no cell is lost: whatever is free at the end is
+//! found again.
 
 #![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
 #![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
@@ -37,7 +38,7 @@ use memory::word::Word;
 use memory::Arena;
 use words::check;
 
-/// Of large cells, eight to a slab.
+/// Small ones, eight to a slab.
 const CLASS: usize = 17;
 const CELLS: usize = 8;
 
@@ -61,8 +62,9 @@ impl House {
     fn alloc(&self) -> Owned {
         let owned = self
             .arena
-            .alloc_cell(CLASS, roll::me().unwrap())
+            .alloc_cell(CLASS, 1, roll::me().unwrap())
             .expect("there is room");
+        assert!(self.arena.is_committed(&owned.0), "not committed");
         let at = owned.0.index as usize / 64 * CELLS + owned.0.index as usize % 64;
         // SAFETY: the cell is ours alone, which is what loom checks here.
         self.content[at].with_mut(|content| unsafe { *content += 1 });
@@ -70,7 +72,15 @@ impl House {
     }
 
     fn free(&self, (cell, word): Owned) {
+        assert!(self.arena.is_committed(&cell), "given back while in use");
         assert!(self.arena.free_cell(&cell, word));
+    }
+
+    /// Give back what is committed of a slab, if nobody uses it.
+    fn trim(&self, slab: u32) {
+        if let Some(slab) = self.arena.slab(slab) {
+            self.arena.trim_slab(&slab, roll::me().unwrap()).expect("no failure");
+        }
     }
 
     fn fill(&self, cells: usize) -> Vec<Owned> {
@@ -163,5 +173,53 @@ fn who_heals_hints_gives_nobody_a_cell_in_use() {
         healer.join().unwrap();
         let slabs = house.arena.slab_count();
         house.has_lost_nothing(slabs, CELLS);
+    });
+}
+
+#[test]
+fn who_allocates_beside_a_trim_has_committed_memory() {
+    check(1, || {
+        let house = Arc::new(House::new());
+        let owned = house.alloc();
+        house.free(owned);
+        let trimmer = process(&house, |house| house.trim(0));
+        let owned = house.alloc();
+        house.free(owned);
+        trimmer.join().unwrap();
+        let slabs = house.arena.slab_count();
+        house.has_lost_nothing(slabs, 0);
+    });
+}
+
+#[test]
+fn two_who_allocate_from_what_was_given_back_commit_it() {
+    check(1, || {
+        let house = Arc::new(House::new());
+        let owned = house.alloc();
+        house.free(owned);
+        house.trim(0);
+        let turn = |house: &House| {
+            let owned = house.alloc();
+            house.free(owned);
+            house.trim(0);
+        };
+        let other = process(&house, turn);
+        turn(&house);
+        other.join().unwrap();
+        let slabs = house.arena.slab_count();
+        house.has_lost_nothing(slabs, 0);
+    });
+}
+
+#[test]
+fn two_who_trim_lose_nothing() {
+    check(1, || {
+        let house = Arc::new(House::new());
+        let owned = house.alloc();
+        house.free(owned);
+        let other = process(&house, |house| house.trim(0));
+        house.trim(0);
+        other.join().unwrap();
+        house.has_lost_nothing(1, 0);
     });
 }

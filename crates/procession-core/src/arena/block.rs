@@ -4,7 +4,7 @@
 //! transit they are the message's.
 
 use super::holdings::epoch;
-use super::place::Place;
+use super::slab::Cell;
 use super::word::{Receiver, State, Word, GENERATION, MAX_REFERENCES};
 use super::{Arena, Handle, Kind};
 use crate::roll::Owner;
@@ -51,11 +51,11 @@ impl Block {
     pub fn alloc(len: usize) -> Result<Self> {
         let family = family()?;
         let birth = family.arena().births();
-        let (place, word) = Place::alloc(family.arena(), len, birth, family.me())?;
+        let (cell, word) = Cell::alloc(family.arena(), len, birth, family.me())?;
         Ok(Self {
-            ptr: place.ptr(),
+            ptr: cell.ptr,
             len,
-            token: place.token(word.generation),
+            token: cell.token(word.generation),
             birth,
             epoch: epoch(),
             references: 0,
@@ -66,7 +66,7 @@ impl Block {
     pub(crate) fn refer(&mut self, handles: &[Handle]) -> Result<()> {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
-        let (place, _) = Place::find(arena, self.token).ok_or(Error::Stale("block"))?;
+        let (cell, _) = Cell::find(arena, self.token).ok_or(Error::Stale("block"))?;
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Ok(());
@@ -77,9 +77,9 @@ impl Block {
         self.as_mut_slice()[..handles.len() * 8].fill(0);
         // SYNC: releases the zeros, also to whoever looks after a death.
         // DEATH: from here on a survivor looks for references in the block.
-        place.set_references(count);
+        cell.set_references(count);
         self.references = handles.len();
-        for (&handle, entry) in handles.iter().zip(place.references()) {
+        for (&handle, entry) in handles.iter().zip(cell.references()) {
             let cell = arena.cell_of(handle);
             if !cell.is_some_and(|cell| arena.enter(me, &cell, handle, entry)) {
                 return Err(Error::Stale("object in this message"));
@@ -95,16 +95,16 @@ impl Block {
 
     /// What the references that the block begins with are to.
     pub(crate) fn handles(&self) -> Vec<Handle> {
-        let place = self.place().filter(|_| self.references != 0);
-        let entries = place.map_or(&[][..], |(place, _)| place.references());
+        let cell = self.cell().filter(|_| self.references != 0);
+        let entries = cell.map_or(&[][..], |(cell, _)| cell.references());
         let handles = entries.iter().map(|entry| Handle::from_bits(entry.load(Relaxed)));
         handles.take(self.references).flatten().collect()
     }
 
     /// Say what is in it, for its `destroy` to be run if this process dies while it owns the block.
     pub(crate) fn set_kind(&mut self, kind: Kind) {
-        if let Some((place, _)) = self.place() {
-            place.set_kind(kind);
+        if let Some((cell, _)) = self.cell() {
+            cell.set_kind(kind);
         }
     }
 
@@ -153,8 +153,8 @@ impl Block {
 
     /// Somebody else is to take what was sent with [`send_to`](Self::send_to), if nobody has yet.
     pub(crate) fn redirect(token: Token, receiver: Receiver) {
-        while let Some((place, waiting)) = in_transit(token) {
-            if replace(&place, waiting, waiting.with(State::Awaited(receiver))) {
+        while let Some((cell, waiting)) = in_transit(token) {
+            if replace(&cell, waiting, waiting.with(State::Awaited(receiver))) {
                 return;
             }
         }
@@ -162,9 +162,9 @@ impl Block {
 
     fn leave(self, state: State) -> Token {
         let token = self.token;
-        if let Some((place, owned)) = self.place() {
+        if let Some((cell, owned)) = self.cell() {
             // SYNC: releases the content to whoever takes it. Fails only for a block that this process inherited and does not own.
-            let _ = replace(&place, owned, owned.with(state));
+            let _ = replace(&cell, owned, owned.with(state));
         }
         std::mem::forget(self);
         token
@@ -175,74 +175,76 @@ impl Block {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
         let stale = || Error::Stale("block");
-        let (transit, owned, birth) = loop {
-            let (place, transit) = in_transit(token).ok_or_else(stale)?;
+        let (cell, transit, owned, birth) = loop {
+            let (cell, transit) = in_transit(token).ok_or_else(stale)?;
+            // Before it is ours: without address space it stays where it is.
+            let reach = len.min(cell.capacity()).max(cell.references().len() * 8);
+            arena.reach_cell(&cell, reach)?;
             let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
             // A failure may only mean that the block waits for another receiver now.
-            if replace(&place, transit, owned) {
-                break (transit, owned, birth);
+            if replace(&cell, transit, owned) {
+                break (cell, transit, owned, birth);
             }
         };
-        // Ours now: what a run says about its length is settled.
-        let (place, _) = Place::find(arena, token).ok_or_else(stale)?;
-        if len > place.capacity() {
-            let _ = replace(&place, owned, transit);
+        if len > cell.capacity() {
+            let _ = replace(&cell, owned, transit);
             return Err(Error::Corrupt("length of a block"));
         }
         // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
-        place.renew_birth(birth);
+        cell.renew_birth(birth);
         Ok(Self {
-            ptr: place.ptr(),
+            ptr: cell.ptr,
             len,
             token,
             birth,
             epoch: epoch(),
-            references: place.references().len(),
+            references: cell.references().len(),
         })
     }
 
     /// Where a block in transit lies, for whoever its token was made known to as shared memory. Valid until it is taken or discarded.
     pub(crate) fn peek(token: Token, len: usize) -> Result<*mut u8> {
-        let (place, _) = in_transit(token).ok_or(Error::Stale("block"))?;
-        if len > place.capacity() {
+        let (cell, _) = in_transit(token).ok_or(Error::Stale("block"))?;
+        if len > cell.capacity() {
             return Err(Error::Corrupt("length of a block"));
         }
-        Ok(place.ptr())
+        family()?.arena().reach_cell(&cell, len)?;
+        Ok(cell.ptr)
     }
 
     /// Free a block in transit whose message is thrown away. A stale token does nothing.
     pub fn discard(token: Token) {
         let Ok(family) = family() else { return };
-        while let Some((place, transit)) = in_transit(token) {
-            if !place.references().is_empty() {
+        while let Some((cell, transit)) = in_transit(token) {
+            if !cell.references().is_empty() {
                 // Only an owner strikes out references.
                 drop(Self::take(token, 0));
                 return;
             }
             // A failure may only mean that the block waits for another receiver now.
-            if place.free(family.arena(), transit, family.me()) {
+            if family.arena().free_cell(&cell, transit) {
                 return;
             }
         }
     }
 
     /// Strike out the references that it begins with.
-    fn strike_out(&self, arena: &Arena, place: &Place, me: Owner) {
-        for entry in place.references().iter().take(self.references) {
+    fn strike_out(&self, arena: &Arena, cell: &Cell, me: Owner) {
+        for entry in cell.references().iter().take(self.references) {
             let handle = Handle::from_bits(entry.load(Acquire));
             if let Some((cell, word)) = handle.and_then(|handle| arena.strike(me, handle, entry)) {
                 arena.bury(&cell, word);
             }
         }
-        place.set_references(0);
+        cell.set_references(0);
     }
 
     /// Where it lies, and what its word says while we own it.
-    fn place(&self) -> Option<(Place, Word)> {
+    fn cell(&self) -> Option<(Cell, Word)> {
         let family = family().ok()?;
-        let (place, generation) = Place::find(family.arena(), self.token)?;
+        let (cell, generation) = Cell::find(family.arena(), self.token)?;
         Some((
-            place,
+            cell,
             Word {
                 generation,
                 state: State::Owned(family.me()),
@@ -251,22 +253,21 @@ impl Block {
     }
 }
 
-/// Change the word of a place from one state to another.
-fn replace(place: &Place, from: Word, to: Word) -> bool {
-    place
-        .word()
+/// Change the word of a cell from one state to another.
+fn replace(cell: &Cell, from: Word, to: Word) -> bool {
+    cell.word
         .compare_exchange(from.encode(), to.encode(), AcqRel, Relaxed)
         .is_ok()
 }
 
 /// What a token names, if that is in transit.
-fn in_transit(token: Token) -> Option<(Place, Word)> {
-    let (place, generation) = Place::find(family().ok()?.arena(), token)?;
-    let bits = place.word().load(Acquire);
+fn in_transit(token: Token) -> Option<(Cell, Word)> {
+    let (cell, generation) = Cell::find(family().ok()?.arena(), token)?;
+    let bits = cell.word.load(Acquire);
     let word = Word::decode(bits);
     // A word that says more than its state means was damaged, and would never be as expected.
     let is_sent = matches!(word.state, State::Transit | State::Awaited(_)) && word.encode() == bits;
-    (is_sent && word.generation == generation & GENERATION).then_some((place, word))
+    (is_sent && word.generation == generation & GENERATION).then_some((cell, word))
 }
 
 impl Drop for Block {
@@ -274,11 +275,11 @@ impl Drop for Block {
         if self.epoch != epoch() {
             return;
         }
-        if let (Ok(family), Some((place, owned))) = (family(), self.place()) {
+        if let (Ok(family), Some((cell, owned))) = (family(), self.cell()) {
             if self.references != 0 {
-                self.strike_out(family.arena(), &place, family.me());
+                self.strike_out(family.arena(), &cell, family.me());
             }
-            family.arena().give_back(&place, owned, self.birth, family.me());
+            family.arena().give_back(&cell, owned, self.birth);
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::slab::{write_note, Cell, SEGMENTS};
+use super::class::SEGMENTS;
+use super::slab::Cell;
 use super::word::{State, Word};
 use crate::roll::Owner;
 use crate::{family, Result};
@@ -19,8 +20,8 @@ pub(crate) const SEGMENT_BYTES: usize = 4608;
 pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
     let family = family()?;
     let arena = family.arena();
-    let (cell, owned) = arena.alloc_cell(SEGMENTS, family.me())?;
-    write_note(&cell, arena.births() as u32, 0);
+    let (cell, owned) = arena.alloc_cell(SEGMENTS, SEGMENT_BYTES, family.me())?;
+    cell.set_birth(arena.births());
     Ok((cell.index, owned.generation))
 }
 
@@ -57,17 +58,14 @@ fn change(index: u32, generation: u32, to: impl Fn(State) -> Option<State>) {
 
 fn segment_cell(index: u32) -> Option<Cell> {
     let cell = family().ok()?.arena().cell(index)?;
-    is_segment(&cell).then_some(cell)
-}
-
-/// Whether a cell is of the class of segments.
-pub(crate) fn is_segment(cell: &Cell) -> bool {
-    cell.size as usize == SEGMENT_BYTES
+    cell.is_segment().then_some(cell)
 }
 
 /// Start of a segment, if there is one of that number.
 pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
-    Some(segment_cell(index)?.ptr)
+    let cell = segment_cell(index)?;
+    family().ok()?.arena().reach_cell(&cell, SEGMENT_BYTES).ok()?;
+    Some(cell.ptr)
 }
 
 /// Give a segment back. A stale generation does nothing (so it may be repeated).

@@ -6,9 +6,9 @@ use crate::{family, Result};
 /// What is not free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Cells and runs that a process owns.
+    /// Cells that a process owns.
     pub owned: usize,
-    /// Cells and runs that a message or a queue owns.
+    /// Cells that a message or a queue owns.
     pub transit: usize,
     /// Objects.
     pub objects: usize,
@@ -18,8 +18,6 @@ pub struct Census {
     pub limbo: usize,
     /// Objects that are being ended; words that make no sense.
     pub other: usize,
-    /// How many of all these are runs.
-    pub runs: usize,
 }
 
 /// Count what is in use, one word after the other: exact when nobody else is at work.
@@ -30,11 +28,6 @@ pub fn census() -> Result<Census> {
     for slab in 0..arena.slab_count() {
         arena.used_cells(slab).for_each(|(_, word)| census.count(word));
     }
-    let runs = arena.runs_in_use(family.me());
-    for (_, word) in &runs {
-        census.count(*word);
-    }
-    census.runs = runs.len();
     Ok(census)
 }
 

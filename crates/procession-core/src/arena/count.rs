@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::place::Place;
 use super::slab::Cell;
 use super::word::{full_birth, Note, State, Word};
 use super::{Arena, Handle};
@@ -103,21 +102,28 @@ impl Arena {
     }
 
     fn bury_one(&self, cell: &Cell, word: Word) {
+        if self
+            .reach_cell(cell, cell.size.min(super::class::LARGEST_SMALL))
+            .is_err()
+        {
+            // Without address space it stays DYING, until a survivor of this process ends it.
+            return;
+        }
         // DEATH: the word says who is at it; a survivor runs `destroy` again.
-        reclaim::destroy(note_of(cell).kind, cell.ptr, cell.size as usize);
+        reclaim::destroy(note_of(cell).kind, cell.ptr, cell.size);
         self.free_cell(cell, word);
     }
 
     /// Give memory back that this process owned alone (or that a dead one did), or send it to limbo.
-    pub(crate) fn give_back(&self, place: &Place, from: Word, birth: u64, me: Owner) -> bool {
+    pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
         let now = self.births();
         if !roll::fork_born_after(birth) {
-            return place.free(self, from, me);
+            return self.free_cell(cell, from);
         }
         let limbo = from.with(State::Limbo { upto: now as u32 });
-        place.set_birth(birth);
-        let done = place
-            .word()
+        cell.set_birth(birth);
+        let done = cell
+            .word
             .compare_exchange(from.encode(), limbo.encode(), AcqRel, Relaxed)
             .is_ok();
         if done {

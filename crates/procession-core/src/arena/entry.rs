@@ -32,7 +32,7 @@ impl House for Counts<'_> {
     }
 
     fn entry(&self, at: u64) -> Option<&AtomicU64> {
-        let entry = self.arena.at(at, 8).filter(|_| at != 0 && at % 8 == 0)?;
+        let entry = self.arena.reach(at, 8).ok().filter(|_| at != 0 && at % 8 == 0)?;
         // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
         Some(unsafe { entry.cast::<AtomicU64>().as_ref() })
     }

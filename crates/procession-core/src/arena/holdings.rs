@@ -14,8 +14,9 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::change::Operation;
+use super::class::class_of;
 use super::layout::Table;
-use super::slab::{class_of, write_note, Cell};
+use super::slab::Cell;
 use super::word::{State, Word};
 use super::{Arena, Handle};
 use crate::roll::Owner;
@@ -172,8 +173,8 @@ impl Arena {
         let is_mine = before >> 32 == u64::from(me.to_bits());
         let first = if is_mine { before & u64::from(u32::MAX) } else { 0 };
         let class = class_of(CHUNK).ok_or(Error::Corrupt("chunk size"))?;
-        let (cell, _) = self.alloc_cell(class, me)?;
-        write_note(&cell, self.births() as u32, 0);
+        let (cell, _) = self.alloc_cell(class, CHUNK, me)?;
+        cell.set_birth(self.births());
         let words = chunk_words(&cell);
         words[0].store(first, Relaxed);
         for entry in &words[1..] {
@@ -203,7 +204,7 @@ impl Arena {
                 break;
             };
             let state = Word::decode(cell.word.load(Acquire)).state;
-            if state != State::Owned(owner) || (cell.size as usize) < CHUNK {
+            if state != State::Owned(owner) || cell.size < CHUNK || self.reach_cell(&cell, CHUNK).is_err() {
                 break;
             }
             let words = chunk_words(&cell);

@@ -4,9 +4,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::class::CLASSES;
 use super::holdings::Directory;
-use super::lock::EngineLock;
-use super::slab::{Descriptor, CLASSES};
+use super::slab::Descriptor;
 
 /// What the first word of every arena says.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
@@ -14,9 +14,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 pub(crate) const VERSION: u32 = 3;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
-/// The unit of runs.
-pub(crate) const UNIT: u64 = 64 << 10;
-/// The most a family may reserve: cell and unit numbers fit their words.
+/// The most a family may reserve: cell numbers fit their words.
 pub(crate) const MAX_SIZE: u64 = 1 << 40;
 /// The least that is worth having.
 pub(crate) const MIN_SIZE: u64 = 64 << 20;
@@ -52,18 +50,12 @@ pub(crate) struct Header {
     /// How many bytes of each fixed table are committed, by [`Table`].
     pub committed: [AtomicU64; Table::COUNT],
 
-    /// Guards slab creation and everything about runs.
-    pub memory_lock: EngineLock,
-    /// Slabs made so far; storing it is what publishes a new slab.
+    /// Slabs made so far; raising it is what publishes a new slab.
     pub slab_count: AtomicU64,
-    /// Units below this number belong to runs.
-    pub unit_top: AtomicU64,
-    /// No unit at or above this one was ever part of a run.
-    pub unit_peak: AtomicU64,
-    /// Hint: units that are committed and belong to no run in use.
-    pub idle_units: AtomicU64,
-    /// Free runs by size, newest first (unit + 1): derived from the unit table, made anew after a death.
-    pub bins: [AtomicU32; super::run::BINS],
+    /// Hint: bytes that are committed for large cells that nobody uses.
+    pub idle: AtomicU64,
+    /// The most bytes of the file that are to be committed. Never changes.
+    pub budget: AtomicU64,
 }
 
 /// The fixed tables, in the order in which they lie behind the header.
@@ -77,22 +69,11 @@ pub(crate) enum Table {
     Slabs,
     /// For each class, one bit a slab: it may have a free cell.
     Partial,
-    /// One entry per unit of [`UNIT`] bytes.
-    Units,
-    /// One bit a unit: it is committed.
-    Committed,
 }
 
 impl Table {
-    pub(crate) const COUNT: usize = 6;
-    const ALL: [Self; Self::COUNT] = [
-        Self::Roll,
-        Self::Holdings,
-        Self::Slabs,
-        Self::Partial,
-        Self::Units,
-        Self::Committed,
-    ];
+    pub(crate) const COUNT: usize = 4;
+    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::Holdings, Self::Slabs, Self::Partial];
 }
 
 /// Offsets and capacities for an arena of a given size.
@@ -104,8 +85,6 @@ pub(crate) struct Layout {
     pub roll: u64,
     /// Slab descriptors.
     pub slabs: u64,
-    /// Units of the data area, which runs use from below and slabs from above.
-    pub units: u64,
     /// Where the data area begins.
     pub data: u64,
     offsets: [u64; Table::COUNT],
@@ -118,13 +97,12 @@ impl Layout {
         if !size.is_power_of_two() || !(MIN_SIZE..=MAX_SIZE).contains(&size) {
             return None;
         }
-        let roll = (size / 32 / ROLL_ENTRY).min(MAX_ROLL);
-        let slabs = (size / (16 << 10)).min(MAX_SLABS);
+        let roll = (size / 512 / ROLL_ENTRY).min(MAX_ROLL);
+        let slabs = (size / (64 << 10)).min(MAX_SLABS);
         let mut layout = Self {
             size,
             roll,
             slabs,
-            units: size / UNIT,
             data: 0,
             offsets: [0; Table::COUNT],
             lengths: [0; Table::COUNT],
@@ -136,16 +114,12 @@ impl Layout {
                 Table::Holdings => roll * size_of::<Directory>() as u64,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
-                // A few entries more than needed: the tables take some of the arena themselves.
-                Table::Units => layout.units * size_of::<super::run::Unit>() as u64,
-                Table::Committed => (layout.units / 8).max(8),
             };
             layout.offsets[table as usize] = end;
             layout.lengths[table as usize] = length;
             end += length.next_multiple_of(GRAIN);
         }
         layout.data = end;
-        layout.units = (size - end) / UNIT;
         Some(layout)
     }
 
@@ -172,7 +146,7 @@ mod tests {
                 );
                 end = offset + length;
             }
-            assert!(layout.data >= end && layout.data + layout.units * UNIT <= layout.size);
+            assert!(layout.data >= end);
             assert!(layout.data < layout.size / 5, "{layout:?}");
         }
         assert!(size_of::<Header>() as u64 <= GRAIN);

@@ -5,46 +5,45 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
+use super::window::Windows;
 use super::{Layout, Table};
 use crate::sys::memory::{self, FileId};
 use crate::{Error, Result};
 
-/// The variable that overrides how many bytes a family reserves: a number with an optional suffix K, M, G or T.
+/// The variable that says how many bytes a family may have at most: a number with an optional suffix K, M, G or T.
 const SIZE_VARIABLE: &str = "PROCESSION_ARENA_SIZE";
+/// How many times as large the file is.
+const SPREAD: u64 = 16;
 
 /// The mapped arena.
 pub struct Arena {
-    base: NonNull<u8>,
+    windows: Windows,
     layout: Layout,
+    /// The descriptors of slabs below this number are mapped, and their bits in the table of partial ones.
+    reached: AtomicU64,
     file: FileId,
     /// Number of our descriptor; the program may close it, so it is checked before each use.
     fd: AtomicI32,
 }
 
-// SAFETY: `base` never changes, and what it points to is atomics and memory that owner words hand to one user at a time.
-unsafe impl Send for Arena {}
-// SAFETY: as above.
-unsafe impl Sync for Arena {}
-
 impl Arena {
     /// A new arena for a new family: as large as the system lets us reserve.
     pub(crate) fn create() -> Result<Self> {
-        let mut size = wanted_size();
+        let (mut size, budget) = wanted();
         if memory::file_size_limit() < size {
             return Err(Error::Exhausted {
                 what: "the arena (the limit of file sizes)",
                 wanted: size,
             });
         }
-        let (fd, base) = loop {
-            match memory::create(size) {
+        let arena = loop {
+            match memory::create(size).and_then(|fd| Self::over(fd, size)) {
                 Ok(made) => break made,
-                Err(e) if size <= MIN_SIZE => return Err(too_small(e)),
+                Err(e) if size <= MIN_SIZE => return Err(e),
                 Err(_) => size /= 2,
             }
         };
-        let arena = Self::over(fd, base, size)?;
-        arena.fill_header(size)?;
+        arena.fill_header(size, budget)?;
         // SAFETY: the descriptor is open: `over` stored it just now.
         memory::seal(arena.fd()?)?;
         Ok(arena)
@@ -59,8 +58,7 @@ impl Arena {
         if Layout::new(size).is_none() || !memory::is_sealed(fd.as_fd()) {
             return Err(Error::Corrupt("the inherited descriptor is no arena"));
         }
-        let base = memory::map(fd.as_fd(), size)?;
-        let arena = Self::over(fd, base, size)?;
+        let arena = Self::over(fd, size)?;
         let header = arena.header();
         let ours = header.magic.load(Ordering::Acquire) == MAGIC && header.size.load(Ordering::Relaxed) == size;
         if !ours {
@@ -72,24 +70,30 @@ impl Arena {
         Ok(arena)
     }
 
-    fn over(fd: OwnedFd, base: NonNull<u8>, size: u64) -> Result<Self> {
+    fn over(fd: OwnedFd, size: u64) -> Result<Self> {
         let layout = Layout::new(size).ok_or(Error::Corrupt("arena size"))?;
         let fd = memory::move_high(fd);
         let file = FileId::of(fd.as_fd())?;
+        let windows = Windows::place(file, size)?;
+        // The header and the tables of processes are always mapped.
+        let (fixed, _) = layout.table(Table::Slabs);
+        windows.map(&Ok(fd.as_fd()), 0, fixed)?;
         Ok(Self {
-            base,
+            windows,
             layout,
+            reached: AtomicU64::new(0),
             file,
             fd: AtomicI32::new(fd.into_raw_fd()),
         })
     }
 
-    fn fill_header(&self, size: u64) -> Result<()> {
+    fn fill_header(&self, size: u64, budget: u64) -> Result<()> {
         memory::commit(self.fd()?, 0, GRAIN, "the arena's header")?;
         let header = self.header();
         let id = memory::random_id()?;
         header.version.store(VERSION, Ordering::Relaxed);
         header.size.store(size, Ordering::Relaxed);
+        header.budget.store(budget, Ordering::Relaxed);
         header.id[0].store(id as u64, Ordering::Relaxed);
         header.id[1].store((id >> 64) as u64, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
@@ -98,8 +102,8 @@ impl Arena {
 
     /// The first page.
     pub(crate) fn header(&self) -> &'static Header {
-        // SAFETY: the mapping lasts as long as the process, its first grain is committed, and the header is all atomics.
-        unsafe { self.base.cast().as_ref() }
+        // SAFETY: the first window is mapped as long as the process lasts, its first grain is committed, and the header is all atomics.
+        unsafe { self.windows.base().cast().as_ref() }
     }
 
     /// Where everything lies.
@@ -136,10 +140,10 @@ impl Arena {
     /// `T` must be the table's type: valid for any bytes, atomics only.
     pub(super) unsafe fn table<T>(&self, table: Table) -> &'static [T] {
         let (offset, length) = self.layout.table(table);
-        // SAFETY: the layout keeps tables within the mapping, which lasts as long as the process; the type is the caller's word.
+        // SAFETY: the layout keeps tables within the arena's place, which lasts as long as the process; the type is the caller's word.
         unsafe {
             std::slice::from_raw_parts(
-                self.base.as_ptr().add(offset as usize).cast(),
+                self.windows.base().as_ptr().add(offset as usize).cast(),
                 length as usize / size_of::<T>(),
             )
         }
@@ -148,10 +152,7 @@ impl Arena {
     /// A count of a table's entries, but never more than are committed, and than there can be.
     pub(super) fn bounded(&self, count: &AtomicU64, table: Table, entry: usize) -> u64 {
         let committed = self.header().committed[table as usize].load(Ordering::Acquire);
-        let most = match table {
-            Table::Units => self.layout.units,
-            _ => self.layout.table(table).1 / entry as u64,
-        };
+        let most = self.layout.table(table).1 / entry as u64;
         count.load(Ordering::Acquire).min(committed / entry as u64).min(most)
     }
 
@@ -186,18 +187,15 @@ impl Arena {
         let header = self.header();
         let counters = [
             &header.slab_count,
-            &header.unit_top,
-            &header.unit_peak,
-            &header.idle_units,
+            &header.idle,
             &header.limbo,
             &header.sweep_at,
+            &header.budget,
         ];
         [
             words(Table::Slabs, 2000),
-            words(Table::Units, 200),
             words(Table::Holdings, 4),
             words(Table::Partial, 40),
-            words(Table::Committed, 2),
         ]
         .into_iter()
         .flatten()
@@ -205,35 +203,76 @@ impl Arena {
         .collect()
     }
 
-    /// Address of a range of the arena, if it lies within.
-    pub(super) fn at(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
-        let end = offset.checked_add(length)?;
-        // SAFETY: offset and end lie within the mapping.
-        (end <= self.layout.size).then(|| unsafe { self.base.add(offset as usize) })
+    /// Address of a range of the arena, if it lies within. It may not be [reached](Self::reach) yet.
+    #[inline]
+    pub(super) fn range(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
+        self.windows.range(offset, length)
+    }
+
+    /// Have a range of the arena mapped in this process.
+    #[inline]
+    pub(super) fn reach(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
+        let at = self
+            .windows
+            .range(offset, length)
+            .ok_or(Error::Corrupt("a place in the arena"))?;
+        if !self.windows.covers(offset, length) {
+            self.windows.map(&self.fd(), offset, length)?;
+        }
+        Ok(at)
+    }
+
+    /// Have the descriptors of the first `slabs` slabs mapped in this process, and what else there is a word or a bit of for each.
+    #[inline]
+    pub(super) fn reach_slabs(&self, slabs: u64) -> Result<()> {
+        if slabs <= self.reached.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for (table, bytes) in super::slab::table_bytes(slabs) {
+            let (offset, length) = self.layout.table(table);
+            self.reach(offset, bytes.min(length))?;
+        }
+        self.reached.fetch_max(slabs, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many slabs this process has reached.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// Map all of the arena: for tools that look at it from outside, and would miss what is mapped later.
+    #[doc(hidden)]
+    pub fn reach_all(&self) -> Result<()> {
+        self.reach(0, self.layout.size).map(drop)
     }
 
     /// Where in the arena a word of it lies.
     pub(super) fn offset_of(&self, word: &AtomicU64) -> u64 {
-        (std::ptr::from_ref(word) as usize).wrapping_sub(self.base.as_ptr() as usize) as u64
+        (std::ptr::from_ref(word) as usize).wrapping_sub(self.windows.base().as_ptr() as usize) as u64
     }
 
     /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program closed it
     /// and that may not open it again.
     pub(super) fn commit(&self, offset: u64, length: u64, what: &'static str) -> Result<()> {
-        match (self.fd(), self.at(offset, length)) {
-            (Ok(fd), _) => memory::commit(fd, offset, length, what),
-            (Err(_), Some(at)) => memory::populate(at, length, what),
-            (Err(error), None) => Err(error),
+        match self.fd() {
+            Ok(fd) => {
+                let budget = self.header().budget.load(Ordering::Relaxed);
+                if budget != u64::MAX && memory::committed_bytes(fd)?.saturating_add(length) > budget {
+                    return Err(Error::Exhausted { what, wanted: length });
+                }
+                memory::commit(fd, offset, length, what)
+            }
+            Err(_) => memory::populate(self.reach(offset, length)?, length, what),
         }
     }
 
     /// Give a range that nobody uses back to the system; it reads as zeros afterwards.
     pub(super) fn punch(&self, offset: u64, length: u64) -> Result<()> {
-        match (self.fd(), self.at(offset, length)) {
-            (Ok(fd), _) => memory::punch(fd, offset, length),
-            // SAFETY: the range lies in the mapping, and the callers vouch that nobody uses it.
-            (Err(_), Some(at)) => unsafe { memory::remove(at, length) },
-            (Err(error), None) => Err(error),
+        match self.fd() {
+            Ok(fd) => memory::punch(fd, offset, length),
+            // SAFETY: the range is mapped, and the callers vouch that nobody uses it.
+            Err(_) => unsafe { memory::remove(self.reach(offset, length)?, length) },
         }
     }
 
@@ -241,7 +280,7 @@ impl Arena {
     pub(crate) fn fd(&self) -> Result<BorrowedFd<'static>> {
         let mut fd = self.fd.load(Ordering::Acquire);
         if !memory::refers_to(fd, self.file) {
-            let found = memory::reopen_mapping(self.base, self.layout.size)
+            let found = memory::reopen_mapping(self.windows.base())
                 .or_else(|| {
                     let members = crate::roll::members();
                     members
@@ -281,26 +320,20 @@ impl Drop for Arena {
             // SAFETY: the number was verified to be our file, and nobody else owns it.
             drop(unsafe { memory::own(fd) });
         }
-        // SAFETY: nobody else has seen this mapping.
-        unsafe { memory::unmap(self.base, self.layout.size) };
     }
 }
 
-/// How much to try to reserve: what the user says, or everything; less where limits forbid it anyway.
-fn wanted_size() -> u64 {
+/// How large the file is to be, and how much of it may be committed: what the user says, or everything; less where limits forbid it anyway.
+/// Large blocks lie in cells of a power of two, so the file is larger than what can be committed of it.
+fn wanted() -> (u64, u64) {
     let asked = (!crate::sys::limits::is_secure())
         .then(|| std::env::var(SIZE_VARIABLE).ok())
         .flatten()
         .and_then(|text| parse_size(&text));
-    let mut size = asked.unwrap_or(MAX_SIZE);
-    if asked.is_none() {
-        // A limited address space is the program's, too: take a quarter at most.
-        if let Some(limit) = memory::address_space_limit() {
-            size = size.min(limit / 4);
-        }
-    }
-    let size = size.min(memory::file_size_limit()).clamp(MIN_SIZE, MAX_SIZE);
-    1 << size.ilog2()
+    let budget = asked.map_or(u64::MAX, |asked| asked.max(MIN_SIZE));
+    let size = budget.saturating_mul(SPREAD).min(memory::file_size_limit());
+    let size = size.clamp(MIN_SIZE, MAX_SIZE);
+    (1 << size.ilog2(), budget)
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -313,16 +346,6 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => (text, 0),
     };
     digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-fn too_small(error: Error) -> Error {
-    match error {
-        Error::Os { call: "mmap", .. } => Error::Exhausted {
-            what: "the address space of the arena",
-            wanted: MIN_SIZE,
-        },
-        error => error,
-    }
 }
 
 #[cfg(test)]

@@ -3,32 +3,35 @@
 //! Leaves to `roll` who is alive, and to `reclaim` what an object of a certain kind gives back when it ends.
 
 mod block;
+mod cell;
 pub(crate) mod cells;
 mod census;
 mod change;
+mod class;
 mod count;
 mod entry;
+mod extent;
 mod handle;
 mod holdings;
 pub(crate) mod layout;
-mod lock;
 mod map;
 mod object;
-mod place;
 mod receiver;
-mod run;
 mod slab;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod window;
 mod word;
 
 pub use block::{Block, Token};
 pub use census::{census, Census};
+pub use extent::Bytes;
 pub use handle::Handle;
 pub(crate) use holdings::holds_nothing;
 use layout::{Layout, Table};
 pub use map::Arena;
+
 pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
@@ -36,7 +39,6 @@ pub(crate) use word::Receiver;
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {
     pub(crate) use super::count::note_of;
-    pub(crate) use super::place::Place;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};
 }

@@ -1,7 +1,8 @@
 //! Reference-counted objects in the arena.
 
+use super::class::{class_of, LARGEST_SMALL};
 use super::holdings::{epoch, held};
-use super::slab::{class_of, write_note, Cell, LARGEST_CELL};
+use super::slab::Cell;
 use super::word::{Mark, Note, State, Word};
 use super::Handle;
 use crate::{family, Error, Result};
@@ -99,14 +100,14 @@ impl<T: Object> std::fmt::Debug for Ref<T> {
 impl<T: Object> Ref<T> {
     /// A new, zero-filled object.
     pub fn create() -> Result<Self> {
-        const { assert!(size_of::<T>() <= LARGEST_CELL && align_of::<T>() <= 64) };
+        const { assert!(size_of::<T>() <= LARGEST_SMALL && align_of::<T>() <= 64) };
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
         let class = class_of(size_of::<T>()).ok_or(Error::Corrupt("object size"))?;
-        let (cell, owned) = arena.alloc_cell(class, me)?;
+        let (cell, owned) = arena.alloc_cell(class, size_of::<T>(), me)?;
         // SAFETY: the cell is ours alone, and at least as large as T.
         unsafe { cell.ptr.write_bytes(0, size_of::<T>()) };
-        write_note(&cell, arena.births() as u32, T::KIND as u8);
+        cell.write_note(arena.births() as u32, T::KIND as u8);
         let handle = Handle::new(cell.index, owned.generation);
         let mut held = held();
         let entry = match held.reserve(arena, me) {
@@ -133,9 +134,10 @@ impl<T: Object> Ref<T> {
         let (arena, me) = (family.arena(), family.me());
         let stale = || Error::Stale(T::NAME);
         let cell = arena.cell_of(handle).ok_or_else(stale)?;
-        if (cell.size as usize) < size_of::<T>() {
+        if cell.size < size_of::<T>() {
             return Err(stale());
         }
+        arena.reach_cell(&cell, size_of::<T>())?;
         let mut held = held();
         let fits = || Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8;
         if held.again(handle) {
@@ -213,13 +215,16 @@ impl<T: Object> Drop for Ref<T> {
 
 /// The object behind a handle, ended or not, for who clears up: it may be freed at any time, so ask again after what was read of it.
 pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
-    let cell = family().ok()?.arena().cell_of(handle)?;
+    let arena = family().ok()?.arena();
+    let cell = arena.cell_of(handle)?;
     let word = Word::decode(cell.word.load(Acquire));
     let there = handle
         .split()
         .is_some_and(|(_, generation)| generation == word.generation)
         && matches!(word.state, State::Object { .. } | State::Limbo { .. } | State::Dying(_));
-    let fits = Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8 && cell.size as usize >= size_of::<T>();
+    let fits = Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8
+        && cell.size >= size_of::<T>()
+        && arena.reach_cell(&cell, size_of::<T>()).is_ok();
     // SAFETY: a cell of at least the size, aligned to 64, mapped for ever; T tolerates any bytes.
     (there && fits).then(|| unsafe { &*cell.ptr.cast::<T>() })
 }

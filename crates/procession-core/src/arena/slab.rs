@@ -1,10 +1,11 @@
 //! Slabs: up to 64 cells of one size class, never put to another use.
 //!
-//! The owner words are the truth. `hint` and the `Partial` table say where a free cell probably is; a death can leave
-//! them wrong in both directions, and `reclaim` heals them.
+//! The owner words are the truth. `busy` and the `Partial` table say where a free cell probably is; a death can leave
+//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab whose cells are all free.
 
-use super::layout::{Table, UNIT};
-use super::word::{is_free, Note, State, Word};
+use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
+use super::layout::{Table, GRAIN};
+use super::word::{is_free, is_unused, State, Word};
 use super::Arena;
 use crate::roll::Owner;
 use crate::sys::atomic::{
@@ -13,74 +14,45 @@ use crate::sys::atomic::{
 };
 use crate::{Error, Result};
 
-/// Cell sizes; the last is that of queue segments, which share a class with nothing else.
-const SIZES: [u32; CLASSES] = [
-    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 4608,
-];
-/// Number of size classes.
-pub(crate) const CLASSES: usize = 19;
-/// The class of queue segments.
-pub(crate) const SEGMENTS: usize = CLASSES - 1;
-/// The largest payload of a cell.
-pub(crate) const LARGEST_CELL: usize = 32 << 10;
-/// No slab is larger than this, unless it has the 64 cells of segments.
-const LARGEST_SLAB: u32 = 256 << 10;
-
-const CLASS_OF: [u8; LARGEST_CELL / 64 + 1] = {
-    let mut table = [0; LARGEST_CELL / 64 + 1];
-    let mut granules = 0;
-    let mut class = 0;
-    while granules < table.len() {
-        while (SIZES[class] as usize) < granules * 64 {
-            class += 1;
-        }
-        table[granules] = class as u8;
-        granules += 1;
-    }
-    table
-};
-
-/// The class whose cells hold `len` bytes, if any does.
-pub(crate) fn class_of(len: usize) -> Option<usize> {
-    CLASS_OF.get(len.div_ceil(64)).map(|&class| usize::from(class))
-}
-
-fn cells_of(class: usize) -> u32 {
-    if class == SEGMENTS {
-        return 64;
-    }
-    (LARGEST_SLAB / SIZES[class]).next_power_of_two().clamp(8, 64)
-}
-
-fn mask_of(class: usize) -> u64 {
-    u64::MAX >> (64 - cells_of(class))
-}
+/// Where slabs begin: at multiples of this.
+const STEP: u64 = 4096;
 
 /// What the arena knows about a slab; lies outside the slab, so that no payload can damage it.
 #[repr(C, align(64))]
 pub(crate) struct Descriptor {
-    /// Offset of the first cell. Written before the slab is published, never again.
-    base: AtomicU64,
-    /// Hint: one bit a cell that is probably free.
-    hint: AtomicU64,
-    /// Size class. Written before the slab is published, never again.
-    class: AtomicU32,
+    /// Where it lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. Written once.
+    place: AtomicU64,
+    /// Hint: one bit a cell that is probably in use.
+    busy: AtomicU64,
+    /// What is committed: of large cells of each, otherwise of the slab. See `warm`.
+    extents: [AtomicU64; LARGE_CELLS],
     /// Owner words.
     words: [AtomicU64; 64],
     /// Notes.
     notes: [AtomicU64; 64],
 }
 
+/// A slab that exists: its cells are of its class, and all within the arena.
+#[derive(Clone, Copy)]
+pub(crate) struct Slab {
+    pub number: u32,
+    pub class: usize,
+    /// Offset of the first cell.
+    pub base: u64,
+    descriptor: &'static Descriptor,
+    first: *mut u8,
+}
+
 /// A cell that exists: in range, in a published slab.
 #[derive(Clone, Copy)]
 pub(crate) struct Cell {
     pub index: u32,
-    pub size: u32,
+    pub size: usize,
+    /// Where it lies; to be [reached](Arena::reach_cell) before it is touched.
     pub ptr: *mut u8,
     pub word: &'static AtomicU64,
     pub note: &'static AtomicU64,
-    hint: &'static AtomicU64,
-    class: u32,
+    slab: Slab,
 }
 
 /// The slab last used by this process, by class (slab + 1): where it looks first.
@@ -90,6 +62,61 @@ static LAST: [AtomicU32; CLASSES] = [const { AtomicU32::new(0) }; CLASSES];
 pub(super) fn after_fork_child() {
     for last in &LAST {
         last.store(0, Relaxed);
+    }
+}
+
+impl Slab {
+    pub(super) fn words(&self) -> &'static [AtomicU64] {
+        &self.descriptor.words[..cells_of(self.class) as usize]
+    }
+
+    /// The caller has checked that there is such a cell.
+    pub(super) fn cell(self, number: u32) -> Cell {
+        let size = size_of_cell(self.class) as usize;
+        Cell {
+            index: self.number * 64 + number,
+            size,
+            ptr: self.first.wrapping_add(number as usize * size),
+            word: &self.descriptor.words[number as usize],
+            note: &self.descriptor.notes[number as usize],
+            slab: self,
+        }
+    }
+}
+
+impl Cell {
+    /// What is committed of what it lies in: the word, where that begins, and how long it is.
+    pub(super) fn extent(&self) -> (&'static AtomicU64, u64, u64) {
+        let Slab {
+            class,
+            base,
+            descriptor,
+            ..
+        } = self.slab;
+        if is_large(class) {
+            let (number, size) = (self.index as usize % 64, self.size as u64);
+            (
+                &descriptor.extents[number % LARGE_CELLS],
+                base + number as u64 * size,
+                size,
+            )
+        } else {
+            (&descriptor.extents[0], base, bytes_of(class))
+        }
+    }
+
+    /// Where in the arena it lies.
+    pub(super) fn offset(&self) -> u64 {
+        self.slab.base + u64::from(self.index % 64) * self.size as u64
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        is_large(self.slab.class)
+    }
+
+    /// Whether it is a queue segment.
+    pub(crate) fn is_segment(&self) -> bool {
+        self.slab.class == SEGMENTS
     }
 }
 
@@ -108,41 +135,91 @@ impl Arena {
     /// How many slabs there are, as far as that can be.
     pub(crate) fn slab_count(&self) -> u32 {
         let entry = size_of::<Descriptor>();
-        self.bounded(&self.header().slab_count, Table::Slabs, entry) as u32
+        let count = self.bounded(&self.header().slab_count, Table::Slabs, entry);
+        // Without address space for their descriptors the later slabs do not exist for this process.
+        let reached = self.reach_slabs(count).map_or_else(|_| self.reached(), |()| count);
+        reached as u32
     }
 
-    /// The slab with this number, if there is one and it makes sense: cells of its class, all within the arena.
-    fn slab(&self, slab: u32) -> Option<(&'static Descriptor, usize, *mut u8)> {
-        if slab >= self.slab_count() {
+    /// The slab with this number, if there is one and it makes sense.
+    pub(crate) fn slab(&self, number: u32) -> Option<Slab> {
+        if number >= self.slab_count() {
             return None;
         }
-        let descriptor = &self.descriptors()[slab as usize];
-        let class = descriptor.class.load(Relaxed) as usize;
-        let bytes = SIZES.get(class)? * cells_of(class);
-        let base = descriptor.base.load(Relaxed);
-        let fits = base % 64 == 0 && base >= self.layout().data;
-        let ptr = self.at(base, u64::from(bytes)).filter(|_| fits)?.as_ptr();
-        Some((descriptor, class, ptr))
+        let descriptor = &self.descriptors()[number as usize];
+        let (base, class) = split(descriptor.place.load(Relaxed))?;
+        let ptr = self
+            .range(base, bytes_of(class))
+            .filter(|_| base >= self.layout().data)?;
+        Some(Slab {
+            number,
+            class,
+            base,
+            descriptor,
+            first: ptr.as_ptr(),
+        })
     }
 
     /// The cell with this number, if there is one.
     pub(crate) fn cell(&self, index: u32) -> Option<Cell> {
-        let (descriptor, class, base) = self.slab(index / 64)?;
-        (index % 64 < cells_of(class)).then(|| cell_in(descriptor, class, base, index))
+        let slab = self.slab(index / 64)?;
+        (index % 64 < cells_of(slab.class)).then(|| slab.cell(index % 64))
     }
 
-    /// A cell of a class, owned by `me` alone; its content is unspecified.
-    pub(crate) fn alloc_cell(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
+    /// Have the first `len` bytes of a cell mapped in this process: before they are touched.
+    #[inline]
+    pub(crate) fn reach_cell(&self, cell: &Cell, len: usize) -> Result<()> {
+        self.reach(cell.offset(), len as u64).map(drop)
+    }
+
+    /// A cell of a class, committed as far as `len` bytes reach and owned by `me` alone; its content is unspecified.
+    pub(crate) fn alloc_cell(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, Word)> {
+        let what = if is_large(class) {
+            "a large block"
+        } else {
+            "a small block"
+        };
+        self.with_memory(what, || {
+            let (cell, owned) = self.find_cell(class, me)?;
+            if cell.is_large() {
+                self.note_used(&cell);
+            }
+            // DEATH: from here on the cell is owned, and a survivor frees it.
+            match self
+                .commit_cell(&cell, len as u64, what)
+                .and_then(|()| self.reach_cell(&cell, len))
+            {
+                Ok(()) => Ok((cell, owned)),
+                Err(error) => {
+                    self.free_cell(&cell, owned);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn find_cell(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
         let last = LAST[class].load(Relaxed);
         if last != 0 {
             if let Some(found) = self.alloc_in(last - 1, class, me) {
                 return Ok(found);
             }
         }
-        if let Some(found) = self.alloc_anywhere(class, me) {
-            return Ok(found);
+        loop {
+            // SYNC: before the look around: a slab that another makes meanwhile has this number, and is looked at in the next round.
+            let number = self.slab_count();
+            if let Some(found) = self.alloc_anywhere(class, me) {
+                return Ok(found);
+            }
+            match self.grow(number, class) {
+                Ok(()) => LAST[class].store(number + 1, Relaxed),
+                Err(error) => {
+                    // No room for another slab: a larger cell will do, but segments are alone.
+                    let mut larger = (class + 1..CLASSES).filter(|&other| class != SEGMENTS && other != SEGMENTS);
+                    return larger.find_map(|class| self.alloc_anywhere(class, me)).ok_or(error);
+                }
+            }
         }
-        self.with_memory("a small block", || self.grow(class, me))
     }
 
     fn alloc_anywhere(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
@@ -161,34 +238,31 @@ impl Arena {
         None
     }
 
-    fn alloc_in(&self, slab: u32, class: usize, me: Owner) -> Option<(Cell, Word)> {
-        if slab >= self.slab_count() {
-            return None;
-        }
-        let descriptor = &self.descriptors()[slab as usize];
+    fn alloc_in(&self, number: u32, class: usize, me: Owner) -> Option<(Cell, Word)> {
+        let slab = self.slab(number).filter(|slab| slab.class == class)?;
+        let busy = &slab.descriptor.busy;
         loop {
-            let hint = descriptor.hint.load(Relaxed) & mask_of(class);
-            if hint == 0 {
-                self.note_full(descriptor, class, slab);
+            let free = !busy.load(Relaxed) & mask_of(class);
+            if free == 0 {
+                self.note_full(&slab);
                 return None;
             }
-            let bit = hint & hint.wrapping_neg();
-            // SYNC: acquires the word of the one who freed the cell and then set the bit: an older one would look as if the cell were in use,
+            let bit = free & free.wrapping_neg();
+            // SYNC: acquires the word of the one who freed the cell and then cleared the bit: an older one would look as if the cell were in use,
             // and it would be lost until somebody heals.
-            if descriptor.hint.fetch_and(!bit, Acquire) & bit == 0 {
+            if busy.fetch_or(bit, Acquire) & bit != 0 {
                 continue;
             }
-            // DEATH: here a free cell has no hint; `heal` gives it one.
-            let cell = self
-                .cell(slab * 64 + bit.trailing_zeros())
-                .filter(|cell| cell.class as usize == class)?;
+            // DEATH: here a free cell looks busy; `heal` corrects that.
+            let cell = slab.cell(bit.trailing_zeros());
             let bits = cell.word.load(Relaxed);
             let word = Word::decode(bits);
             if word.state != State::Free {
                 continue;
             }
             let owned = word.with(State::Owned(me));
-            // SYNC: acquires what the one who freed the cell did to it last.
+            // SYNC: acquires what the one who freed the cell did to it last, and what a trimmer said about its extent.
+            // A failure means that somebody else has it now, who clears the bit.
             if cell
                 .word
                 .compare_exchange(bits, owned.encode(), Acquire, Relaxed)
@@ -199,12 +273,12 @@ impl Arena {
         }
     }
 
-    fn note_full(&self, descriptor: &Descriptor, class: usize, slab: u32) {
-        let (word, bit) = self.partial(class, slab);
+    fn note_full(&self, slab: &Slab) {
+        let (word, bit) = self.partial(slab.class, slab.number);
         if word.load(Relaxed) & bit != 0 {
             word.fetch_and(!bit, AcqRel);
             // SYNC: somebody may have freed a cell in between and have seen the bit still set.
-            if descriptor.hint.load(Acquire) != 0 {
+            if !slab.descriptor.busy.load(Acquire) & mask_of(slab.class) != 0 {
                 word.fetch_or(bit, AcqRel);
             }
         }
@@ -212,36 +286,40 @@ impl Arena {
 
     /// Give a cell back whose word is `from`. False when it is not: then nothing happened.
     pub(crate) fn free_cell(&self, cell: &Cell, from: Word) -> bool {
+        let to = from.freed();
         // SYNC: releases our last accesses to whoever allocates it next.
         let freed = cell
             .word
-            .compare_exchange(from.encode(), from.freed().encode(), Release, Relaxed)
+            .compare_exchange(from.encode(), to.encode(), Release, Relaxed)
             .is_ok();
-        if freed {
-            // DEATH: here a free cell has no hint; `heal` gives it one.
+        if freed && to.state == State::Free {
+            // DEATH: here a free cell looks busy; `heal` corrects that.
             self.hint_free(cell);
+            if cell.is_large() {
+                self.note_freed(cell);
+            }
         }
         freed
     }
 
-    fn hint_free(&self, cell: &Cell) {
-        let before = cell.hint.fetch_or(1 << (cell.index % 64), AcqRel);
-        if before == 0 {
-            let (word, bit) = self.partial(cell.class as usize, cell.index / 64);
+    pub(super) fn hint_free(&self, cell: &Cell) {
+        let mask = mask_of(cell.slab.class);
+        let before = cell.slab.descriptor.busy.fetch_and(!(1 << (cell.index % 64)), AcqRel);
+        if before & mask == mask {
+            let (word, bit) = self.partial(cell.slab.class, cell.slab.number);
             word.fetch_or(bit, AcqRel);
         }
     }
 
-    /// Every free cell gets its hint back. Run by a reclaimer.
+    /// No free cell looks busy any more. Run by a reclaimer.
     pub(crate) fn heal_hints(&self, slab: u32) {
-        let Some((descriptor, class, _)) = self.slab(slab) else {
+        let Some(slab) = self.slab(slab) else {
             return;
         };
-        let words = &descriptor.words[..cells_of(class) as usize];
         let bit = |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
-        let free = words.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
-        if descriptor.hint.fetch_or(free, AcqRel) | free != 0 {
-            let (word, bit) = self.partial(class, slab);
+        let free = slab.words().iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
+        if !slab.descriptor.busy.fetch_and(!free, AcqRel) & mask_of(slab.class) | free != 0 {
+            let (word, bit) = self.partial(slab.class, slab.number);
             word.fetch_or(bit, AcqRel);
         }
     }
@@ -249,92 +327,86 @@ impl Arena {
     /// All cells of a slab that are not free, by their owner words.
     pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
         let found = self.slab(slab);
-        found.into_iter().flat_map(move |(descriptor, class, base)| {
-            let words = &descriptor.words[..cells_of(class) as usize];
-            (slab * 64..).zip(words).filter_map(move |(index, word)| {
+        found.into_iter().flat_map(|slab| {
+            (0..).zip(slab.words()).filter_map(move |(number, word)| {
                 let bits = word.load(Acquire);
-                (!is_free(bits)).then(|| (cell_in(descriptor, class, base, index), Word::decode(bits)))
+                (!is_unused(bits)).then(|| (slab.cell(number), Word::decode(bits)))
             })
         })
     }
 
-    /// A new slab, and a cell of it.
-    fn grow(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
-        let bytes = u64::from(SIZES[class] * cells_of(class));
-        super::warm::charge(bytes, "a small block")?;
-        let guard = self.lock_memory(me);
-        // Somebody else may have made one while we waited.
-        if let Some(found) = self.alloc_anywhere(class, me) {
-            return Ok(found);
-        }
-        let header = self.header();
-        let count = self.slab_count();
-        let exhausted = Error::Exhausted {
-            what: "a small block",
-            wanted: bytes,
+    /// Make the slab of this number, unless somebody else does. Whoever does this waits for nobody: the slab's place is one
+    /// compare-and-swap, and the next who needs a slab publishes it if its maker does not.
+    fn grow(&self, number: u32, class: usize) -> Result<()> {
+        let exhausted = || Error::Exhausted {
+            what: "the arena's address range",
+            wanted: bytes_of(class),
         };
-        if u64::from(count) >= self.layout().slabs {
-            return Err(exhausted);
+        if u64::from(number) >= self.layout().slabs {
+            return Err(exhausted());
         }
-        let data = self.layout().data;
-        let Some(base) = self.slab_bottom().checked_sub(bytes) else {
-            return Err(exhausted);
+        for (table, bytes) in table_bytes(u64::from(number) + 1) {
+            self.ensure(table, bytes, "slab descriptors")?;
+        }
+        self.reach_slabs(u64::from(number) + 1)?;
+        let base = self.room_for(number, class).ok_or_else(exhausted)?;
+        let place = &self.descriptors()[number as usize].place;
+        // DEATH: from here on the slab has its place; the next who needs a slab publishes it.
+        let place = match place.compare_exchange(0, join(base, class), AcqRel, Acquire) {
+            Ok(_) => join(base, class),
+            Err(other) => other,
         };
-        if base < data + self.unit_top() * UNIT {
-            return Err(exhausted);
-        }
-        self.ensure(
-            Table::Slabs,
-            (u64::from(count) + 1) * size_of::<Descriptor>() as u64,
-            "slab descriptors",
-        )?;
-        self.ensure(
-            Table::Partial,
-            (partial_index(CLASSES - 1, count as usize / 64) as u64 + 1) * 8,
-            "slab descriptors",
-        )?;
-        self.forget_units(base, bytes)?;
-        self.commit(base, bytes, "a small block")?;
-        let descriptor = &self.descriptors()[count as usize];
-        descriptor.base.store(base, Relaxed);
-        descriptor.class.store(class as u32, Relaxed);
-        descriptor.hint.store(mask_of(class), Relaxed);
-        // DEATH: before this store nothing happened but a commit; after it the slab exists (`heal` finds it if its partial bit is missing).
-        header.slab_count.store(u64::from(count) + 1, Release);
-        let (word, bit) = self.partial(class, count);
-        word.fetch_or(bit, AcqRel);
-        LAST[class].store(count + 1, Relaxed);
-        let found = self.alloc_in(count, class, me);
-        drop(guard);
-        found.map_or_else(|| self.alloc_anywhere(class, me).ok_or(exhausted), Ok)
+        self.publish(number, place);
+        Ok(())
     }
 
-    /// Where the lowest slab begins: slabs grow downwards from the end of the data area.
-    pub(crate) fn slab_bottom(&self) -> u64 {
-        let layout = self.layout();
-        let end = layout.data + layout.units * UNIT;
-        match self.slab_count() {
-            0 => end,
-            count => self.descriptors()[count as usize - 1]
-                .base
-                .load(Relaxed)
-                .clamp(layout.data, end),
+    /// The slab with this number, whose place is fixed, counts from now on. May be done by several at once, and again.
+    fn publish(&self, number: u32, place: u64) {
+        if let Some((_, class)) = split(place) {
+            let (word, bit) = self.partial(class, number);
+            word.fetch_or(bit, AcqRel);
         }
+        let count = u64::from(number);
+        // If it fails, somebody else did it.
+        let _ = self
+            .header()
+            .slab_count
+            .compare_exchange(count, count + 1, AcqRel, Relaxed);
+    }
+
+    /// Where a slab of a class can begin, if it is to have this number and there is room.
+    fn room_for(&self, number: u32, class: usize) -> Option<u64> {
+        let layout = self.layout();
+        let end = match number.checked_sub(1) {
+            None => layout.data,
+            Some(before) => {
+                let (base, class) = split(self.descriptors()[before as usize].place.load(Acquire))?;
+                base.checked_add(bytes_of(class))?
+            }
+        };
+        let base = end.checked_next_multiple_of(if is_large(class) { GRAIN } else { STEP })?;
+        (base >= layout.data && base.checked_add(bytes_of(class))? <= layout.size).then_some(base)
     }
 }
 
-/// The caller has checked that the slab has such a cell.
-fn cell_in(descriptor: &'static Descriptor, class: usize, base: *mut u8, index: u32) -> Cell {
-    let (number, size) = ((index % 64) as usize, SIZES[class]);
-    Cell {
-        index,
-        size,
-        ptr: base.wrapping_add(number * size as usize),
-        word: &descriptor.words[number],
-        note: &descriptor.notes[number],
-        hint: &descriptor.hint,
-        class: class as u32,
-    }
+/// How much of each table belongs to the first `slabs` slabs.
+pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 2] {
+    let word = partial_index(CLASSES - 1, slabs.saturating_sub(1) as usize / 64) as u64;
+    [
+        (Table::Slabs, slabs * size_of::<Descriptor>() as u64),
+        (Table::Partial, (word + 1) * 8),
+    ]
+}
+
+/// A slab's place in one word.
+fn join(base: u64, class: usize) -> u64 {
+    (base / STEP) << 8 | (class as u64 + 1)
+}
+
+/// Base and class, if the word can be a place.
+fn split(place: u64) -> Option<(u64, usize)> {
+    let class = (place as usize & 0xff).checked_sub(1)?;
+    (class < CLASSES).then_some(((place >> 8).checked_mul(STEP)?, class))
 }
 
 /// Eight words (one cache line) of a class, then eight of the next: so that a prefix of the table serves the slabs there are.
@@ -342,42 +414,19 @@ fn partial_index(class: usize, word: usize) -> usize {
     (word / 8 * CLASSES + class) * 8 + word % 8
 }
 
-/// Record birth and kind; says at the same time that it begins with no references.
-pub(crate) fn write_note(cell: &Cell, birth: u32, kind: u8) {
-    let references = 0;
-    cell.note.store(
-        Note {
-            birth,
-            kind,
-            references,
-        }
-        .encode(),
-        Relaxed,
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn classes_hold_what_they_are_for_and_waste_at_most_half() {
-        for len in 0..=LARGEST_CELL {
-            let class = class_of(len).unwrap();
-            assert!(class != SEGMENTS && SIZES[class] as usize >= len);
-            assert!(class == 0 || (SIZES[class - 1] as usize) < len);
+    fn places_survive_encoding() {
+        for class in 0..CLASSES {
+            for base in [0, STEP, (1 << 40) - STEP] {
+                assert_eq!(split(join(base, class)), Some((base, class)));
+            }
         }
-        assert_eq!(class_of(LARGEST_CELL + 1), None);
-    }
-
-    #[test]
-    fn slabs_are_whole_pages() {
-        for (class, size) in SIZES.into_iter().enumerate() {
-            let cells = cells_of(class);
-            assert!((8..=64).contains(&cells));
-            assert_eq!(size * cells % 4096, 0);
-            assert_eq!(mask_of(class).count_ones(), cells);
-        }
+        assert_eq!(split(0), None);
+        assert_eq!(split(u64::MAX), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The owner word: the one truth about a cell or a run.
+//! The owner word: the one truth about a cell.
 //!
 //! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT),
 //! the birth number at the drop (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
@@ -8,10 +8,12 @@ use crate::roll::Owner;
 const DETAIL_BITS: u32 = 37;
 const STATE_BITS: u32 = 3;
 const GENERATION_SHIFT: u32 = DETAIL_BITS + STATE_BITS;
+/// The state of a cell that is never used again.
+const SPENT: u64 = 7;
 const DETAIL: u64 = (1 << DETAIL_BITS) - 1;
 /// Bits of a generation.
 pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
-/// Largest generation; after it comes 0 again.
+/// Largest generation. A cell that has had it is never used again, so that no two users of a cell have the same.
 pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
 /// The most roll slots that marks can tell apart.
@@ -45,6 +47,8 @@ pub(crate) enum State {
     Dying(Owner),
     /// As `Transit`, but only for as long as this process lives: it is the one who is to take it.
     Awaited(Receiver),
+    /// Nobody, for ever: the cell has had all its generations.
+    Spent,
     /// No state at all: the word was damaged.
     Damaged,
 }
@@ -109,6 +113,7 @@ impl Word {
             (4, _) => State::Limbo { upto: detail as u32 },
             (5, Some(owner)) => State::Dying(owner),
             (6, _) => State::Awaited(Receiver::new(detail >> Receiver::START_BITS, detail)),
+            (SPENT, _) => State::Spent,
             _ => State::Damaged,
         };
         Self {
@@ -126,7 +131,7 @@ impl Word {
             State::Limbo { upto } => (4, u64::from(upto)),
             State::Dying(owner) => (5, u64::from(owner.to_bits())),
             State::Awaited(Receiver { pid, start }) => (6, u64::from(pid) << Receiver::START_BITS | u64::from(start)),
-            State::Damaged => (7, 0),
+            State::Spent | State::Damaged => (SPENT, 0),
         };
         u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
     }
@@ -146,11 +151,19 @@ impl Word {
 
     /// The same cell, given back: whoever still has its old generation has nothing.
     pub(crate) fn freed(self) -> Self {
+        if self.generation >= GENERATION {
+            return self.with(State::Spent);
+        }
         Self {
-            generation: self.generation.wrapping_add(1) & GENERATION,
+            generation: self.generation + 1,
             state: State::Free,
         }
     }
+}
+
+/// Whether the word says that the cell is nobody's.
+pub(crate) fn is_unused(bits: u64) -> bool {
+    matches!(bits >> DETAIL_BITS & 7, 0 | SPENT)
 }
 
 /// Whether the word says FREE, without decoding the rest: scans look at many.
@@ -216,6 +229,7 @@ mod tests {
             },
             State::Limbo { upto: u32::MAX },
             State::Dying(owner()),
+            State::Spent,
             State::Awaited(Receiver::new(u64::MAX, u64::MAX)),
         ];
         for state in states {
@@ -247,16 +261,16 @@ mod tests {
     }
 
     #[test]
-    fn freeing_the_last_generation_begins_anew() {
-        assert_eq!(
-            Word {
-                generation: GENERATION,
-                state: State::Transit
-            }
-            .freed()
-            .generation,
-            0
-        );
+    fn no_generation_comes_twice() {
+        let mut word = Word {
+            generation: GENERATION - 1,
+            state: State::Transit,
+        }
+        .freed();
+        assert_eq!((word.generation, word.state), (GENERATION, State::Free));
+        word = word.with(State::Transit).freed();
+        assert_eq!((word.generation, word.state), (GENERATION, State::Spent));
+        assert!(is_unused(word.encode()) && !is_free(word.encode()));
     }
 
     #[test]

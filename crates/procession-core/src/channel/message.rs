@@ -210,6 +210,11 @@ impl Envelope {
 
     fn open_table(&self, head: u64) -> Result<Incoming> {
         let table = Table::find(self, head)?;
+        // Whole or not at all: what this process has no address space for stays where it is.
+        for index in 0..table.buffers {
+            let (token, len) = table.buffer(index);
+            Block::peek(token, len)?;
+        }
         let mut buffers = Vec::with_capacity(table.buffers);
         for index in 0..table.buffers {
             let (token, len) = table.buffer(index);

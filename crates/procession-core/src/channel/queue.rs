@@ -433,6 +433,12 @@ impl Queue {
             }
             // DEATH: from here on a survivor looks at the envelope: a whole message is put back, what is left of a broken one is freed.
             let incoming = slot.envelope.open();
+            if let Err(error @ Error::Exhausted { .. }) = incoming {
+                // Without address space for it here the message is put back, for the next try or for another process.
+                slot.change(taken, view.stamp(State::Full, None));
+                self.waiting.not_empty.notify(1);
+                return Err(error);
+            }
             if incoming.is_err() {
                 slot.envelope.discard();
             }

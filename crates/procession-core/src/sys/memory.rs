@@ -1,5 +1,6 @@
 //! The arena's file and its mapping: memfd, mmap, commit, punch. Knows nothing of what lies in it.
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -32,13 +33,12 @@ impl FileId {
     }
 }
 
-/// An anonymous file of `size` bytes, all of it a hole, and its mapping. The file is not yet sealed.
-pub(crate) fn create(size: u64) -> Result<(OwnedFd, NonNull<u8>)> {
+/// An anonymous file of `size` bytes, all of it a hole. It is not yet sealed.
+pub(crate) fn create(size: u64) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = rustix::fs::memfd_create("procession", flags).map_err(|e| Error::os("memfd_create", e))?;
     rustix::fs::ftruncate(&fd, size).map_err(|e| Error::os("ftruncate", e))?;
-    let base = map(fd.as_fd(), size)?;
-    Ok((fd, base))
+    Ok(fd)
 }
 
 /// From now on the file keeps its size: nobody can truncate it under the feet of others (which would be a SIGBUS for them).
@@ -69,33 +69,152 @@ pub(crate) fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
-/// Map `size` bytes of the file, shared, readable and writable, reserving nothing; kept out of core dumps.
-pub(crate) fn map(fd: BorrowedFd<'_>, size: u64) -> Result<NonNull<u8>> {
-    let length = usize::try_from(size).map_err(|_| Error::Corrupt("arena size"))?;
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-    let base = unsafe {
-        rustix::mm::mmap(
-            std::ptr::null_mut(),
-            length,
-            protection,
-            MapFlags::SHARED | MapFlags::NORESERVE,
-            fd,
-            0,
-        )
-    }
-    .map_err(|e| Error::os("mmap", e))?;
-    // SAFETY: the range was mapped just now; the advice does not change its content. A refusal only makes core dumps larger.
-    let _ = unsafe { rustix::mm::madvise(base, length, Advice::LinuxDontDump) };
-    NonNull::new(base.cast()).ok_or(Error::Corrupt("mapping at zero"))
+/// How many bytes of an open file are committed.
+pub(crate) fn committed_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+    Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
 }
 
-/// Undo [`map`].
+/// How it went to map something at a fixed address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mapped {
+    Done,
+    /// There is a mapping already.
+    Other,
+}
+
+/// Map a part of the file at an address, shared, readable and writable, reserving nothing; kept out of core dumps. Replaces nothing.
+pub(crate) fn map_at(fd: BorrowedFd<'_>, at: NonNull<u8>, length: u64, offset: u64) -> Result<Mapped> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+    // SAFETY: the flags keep the mapping from replacing another.
+    let mapped = unsafe { rustix::mm::mmap(at.as_ptr().cast(), length as usize, protection, flags, fd, offset) };
+    placed(mapped, at, length)
+}
+
+/// What became of a wish for a mapping at an address: before Linux 4.17 it is only a wish.
+fn placed(mapped: rustix::io::Result<*mut c_void>, at: NonNull<u8>, length: u64) -> Result<Mapped> {
+    match mapped {
+        Ok(got) if got.cast() == at.as_ptr() => {
+            // SAFETY: the range was mapped just now; the advice does not change its content. A refusal only makes core dumps larger.
+            let _ = unsafe { rustix::mm::madvise(got, length as usize, Advice::LinuxDontDump) };
+            Ok(Mapped::Done)
+        }
+        Ok(got) => {
+            // SAFETY: mapped just now, and of no use.
+            let _ = unsafe { rustix::mm::munmap(got, length as usize) };
+            Ok(Mapped::Other)
+        }
+        Err(Errno::EXIST) => Ok(Mapped::Other),
+        Err(e) => Err(Error::os("mmap", e)),
+    }
+}
+
+/// As [`map_at`] without a descriptor, given the address of the file's first page, which is mapped.
+pub(crate) fn map_again(first: NonNull<u8>, at: NonNull<u8>, length: u64, offset: u64) -> Result<Mapped> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+    // SAFETY: the flags keep the mapping from replacing another.
+    let reserved =
+        unsafe { rustix::mm::mmap_anonymous(at.as_ptr().cast(), length as usize, ProtFlags::empty(), flags) };
+    if placed(reserved, at, length)? == Mapped::Other {
+        return Ok(Mapped::Other);
+    }
+    let end = (offset + length) as usize;
+    // SAFETY: of a shared mapping, an old length of 0 makes another mapping of the same file from the same page on.
+    let all = unsafe { libc::mremap(first.as_ptr().cast(), 0, end, libc::MREMAP_MAYMOVE) };
+    if all == libc::MAP_FAILED {
+        let error = std::io::Error::last_os_error();
+        // SAFETY: reserved above.
+        unsafe { unmap(at, length) };
+        return Err(Error::os("mremap", error));
+    }
+    // SAFETY: the end of the new mapping moves over what was reserved above; the rest of it is of no use.
+    unsafe {
+        let part = all.byte_add(offset as usize);
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let moved = libc::mremap(part, length as usize, length as usize, flags, at.as_ptr());
+        let error = std::io::Error::last_os_error();
+        let left = if moved == libc::MAP_FAILED {
+            end
+        } else {
+            offset as usize
+        };
+        if left > 0 {
+            libc::munmap(all, left);
+        }
+        if moved == libc::MAP_FAILED {
+            unmap(at, length);
+            return Err(Error::os("mremap", error));
+        }
+    }
+    Ok(Mapped::Done)
+}
+
+/// A mapping of this process: a line of `/proc/self/maps`.
+struct Line {
+    start: u64,
+    end: u64,
+    offset: u64,
+    inode: u64,
+}
+
+fn own_mappings() -> Vec<Line> {
+    let text = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let parse = |line: &str| {
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (offset, inode) = (fields.nth(1)?, fields.nth(1)?);
+        Some(Line {
+            start: hex(start)?,
+            end: hex(end)?,
+            offset: hex(offset)?,
+            inode: inode.parse().ok()?,
+        })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// Whether a range is mapped, all of it, to this part of the file `id`.
+pub(crate) fn is_mapping_of(id: FileId, at: NonNull<u8>, length: u64, offset: u64) -> bool {
+    let (mut next, end) = (at.as_ptr() as u64, at.as_ptr() as u64 + length);
+    for line in own_mappings() {
+        if line.start <= next && next < line.end {
+            let expected = offset + (next - at.as_ptr() as u64);
+            if line.inode != id.inode || line.offset + (next - line.start) != expected {
+                return false;
+            }
+            next = line.end;
+        }
+    }
+    next >= end
+}
+
+/// An address of a range of `size` bytes, aligned to `step`, in the middle of the largest hole of the address space: mappings of others begin at its edges.
+pub(crate) fn find_hole(size: u64, step: u64) -> Option<NonNull<u8>> {
+    /// No program's own mappings lie above this: half of what page tables of four levels reach.
+    const TOP: u64 = 1 << 47;
+    let lines = own_mappings();
+    let ends = lines.iter().map(|line| line.end);
+    let (start, length) = std::iter::once(1 << 16)
+        .chain(ends)
+        .zip(lines.iter().map(|line| line.start.min(TOP)))
+        .map(|(end, next)| (end, next.saturating_sub(end)))
+        .max_by_key(|&(_, length)| length)?;
+    let spare = length.checked_sub(size)?;
+    // Somewhere in the middle half: where, is nobody's to guess.
+    let random = random_id().ok()? as u64 % (spare / 2).max(1);
+    let base = (start + spare / 4 + random).next_multiple_of(step);
+    let fits = base + size <= start + length;
+    NonNull::new(std::ptr::with_exposed_provenance_mut(base as usize)).filter(|_| fits)
+}
+
+/// Undo [`map_at`].
 ///
 /// # Safety
 /// Nobody may use the mapping any more.
 pub(crate) unsafe fn unmap(base: NonNull<u8>, size: u64) {
-    // SAFETY: the caller vouches that the range is a mapping of `map` and unused.
+    // SAFETY: the caller vouches that the range is mapped and unused.
     let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), size as usize) };
 }
 
@@ -150,15 +269,23 @@ pub(crate) fn populate(at: NonNull<u8>, length: u64, what: &'static str) -> Resu
 /// As [`punch`], through a mapping of the file.
 ///
 /// # Safety
-/// The range must be part of a mapping of [`map`], and nobody may use its content any more.
+/// The range must be part of a mapping of the file, and nobody may use its content any more.
 pub(crate) unsafe fn remove(at: NonNull<u8>, length: u64) -> Result<()> {
     // SAFETY: vouched for by the caller.
     unsafe { rustix::mm::madvise(at.as_ptr().cast(), length as usize, Advice::LinuxRemove) }
         .map_err(|e| Error::os("madvise(REMOVE)", e))
 }
 
+/// Has [`punch`] fail, as it does where a system filter or another user of the memory forbids it.
+#[cfg(test)]
+pub(crate) static NO_PUNCH: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// Give a range back to the system; it reads as zeros afterwards.
 pub(crate) fn punch(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
+    #[cfg(test)]
+    if NO_PUNCH.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(Error::os("fallocate(PUNCH_HOLE)", Errno::PERM));
+    }
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     loop {
         match rustix::fs::fallocate(fd, flags, offset, length) {
@@ -169,13 +296,12 @@ pub(crate) fn punch(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> 
 }
 
 /// Another descriptor of the file mapped at `base`, found through the kernel's own record of the mapping.
-pub(crate) fn reopen_mapping(base: NonNull<u8>, size: u64) -> Option<OwnedFd> {
-    let start = base.as_ptr() as u64;
-    reopen(&format!(
-        "/proc/self/map_files/{:x}-{:x}",
-        start,
-        start.checked_add(size)?
-    ))
+pub(crate) fn reopen_mapping(base: NonNull<u8>) -> Option<OwnedFd> {
+    let at = base.as_ptr() as u64;
+    let mapping = own_mappings()
+        .into_iter()
+        .find(|line| line.start <= at && at < line.end)?;
+    reopen(&format!("/proc/self/map_files/{:x}-{:x}", mapping.start, mapping.end))
 }
 
 /// Another descriptor of the file `id`, found among those of the process `pid`.
@@ -203,11 +329,6 @@ fn reopen(path: &str) -> Option<OwnedFd> {
 /// The largest file this process may make (`RLIMIT_FSIZE`); growing beyond it would be a `SIGXFSZ`.
 pub(crate) fn file_size_limit() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
-}
-
-/// The limit of this process's address space (`RLIMIT_AS`), if there is one.
-pub(crate) fn address_space_limit() -> Option<u64> {
-    getrlimit(Resource::As).current
 }
 
 /// Whether `fd` is an open descriptor of the file `id`; `fd` is a bare number, because the program may have closed it.

@@ -1,15 +1,14 @@
-//! An arena of slabs alone, around the engine's own file of them.
+//! An arena around the engine's own files of slabs and of what is committed of them.
 
 use crate::futex::{AtomicU64, Ordering::Acquire};
-use crate::roll::Owner;
 use crate::words::zeroed;
 use crate::Result;
-use loom::sync::{Mutex, MutexGuard};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::Arc;
 
 pub mod layout {
-    pub const UNIT: u64 = 64 << 10;
+    pub const GRAIN: u64 = 64 << 10;
 
     #[derive(Clone, Copy)]
     pub enum Table {
@@ -24,16 +23,23 @@ pub mod warm {
     }
 }
 
+#[path = "../../src/arena/class.rs"]
+pub mod class;
+#[path = "../../src/arena/extent.rs"]
+pub mod extent;
 #[path = "../../src/arena/slab.rs"]
 pub mod slab;
 #[path = "../../src/arena/word.rs"]
 pub mod word;
 
-use layout::{Table, UNIT};
-use slab::Descriptor;
+use layout::Table;
+use slab::{Cell, Descriptor};
 
 /// Slabs there is room for.
 const SLABS: usize = 2;
+const DATA: u64 = 1 << 20;
+/// No two slabs begin in the same.
+const REGION: u64 = 256 << 10;
 
 #[derive(Default)]
 pub struct Header {
@@ -43,29 +49,31 @@ pub struct Header {
 pub struct Layout {
     pub data: u64,
     pub slabs: u64,
-    pub units: u64,
+    pub size: u64,
 }
 
 /// Cells are only addresses here: nobody looks into them.
 pub struct Arena {
     header: Arc<Header>,
     slabs: Arc<[Descriptor; SLABS]>,
-    partial: Arc<[AtomicU64; 8 * slab::CLASSES]>,
-    memory: Mutex<()>,
+    partial: Arc<[AtomicU64; 8 * class::CLASSES]>,
+    /// Whether each slab's memory is there: the kernel's knowledge, which has an order of its own.
+    pages: [AtomicBool; SLABS],
 }
 
-// SAFETY: atomics and a lock.
+// SAFETY: atomics.
 unsafe impl Sync for Arena {}
 // SAFETY: as above.
 unsafe impl Send for Arena {}
 
+#[allow(clippy::unused_self)]
 impl Arena {
     pub fn new() -> Self {
         Self {
             header: zeroed(),
             slabs: zeroed(),
             partial: zeroed(),
-            memory: Mutex::new(()),
+            pages: [const { AtomicBool::new(false) }; SLABS],
         }
     }
 
@@ -73,12 +81,11 @@ impl Arena {
         &self.header
     }
 
-    #[allow(clippy::unused_self)]
     pub fn layout(&self) -> &Layout {
         &Layout {
-            data: 1 << 20,
+            data: DATA,
             slabs: SLABS as u64,
-            units: 64,
+            size: 1 << 30,
         }
     }
 
@@ -93,37 +100,50 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(start, bytes / size_of::<T>()) }
     }
 
-    #[allow(clippy::unused_self)]
     pub fn bounded(&self, count: &AtomicU64, _table: Table, _entry: usize) -> u64 {
         count.load(Acquire)
     }
 
-    #[allow(clippy::unused_self)]
-    pub fn at(&self, offset: u64, _length: u64) -> Option<NonNull<u8>> {
+    pub fn range(&self, offset: u64, _length: u64) -> Option<NonNull<u8>> {
         NonNull::new(std::ptr::without_provenance_mut(offset as usize))
+    }
+
+    pub fn reach(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
+        Ok(self.range(offset, length).expect("a place"))
+    }
+
+    pub fn reach_slabs(&self, _slabs: u64) -> Result<()> {
+        Ok(())
+    }
+
+    pub fn reached(&self) -> u64 {
+        0
     }
 
     pub fn with_memory<T>(&self, _what: &'static str, mut allocate: impl FnMut() -> Result<T>) -> Result<T> {
         allocate()
     }
 
-    pub fn lock_memory(&self, _me: Owner) -> MutexGuard<'_, ()> {
-        self.memory.lock().unwrap()
-    }
-
     pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
         Ok(())
     }
 
-    pub fn unit_top(&self) -> u64 {
-        0
-    }
+    pub fn note_used(&self, _cell: &Cell) {}
 
-    pub fn forget_units(&self, _base: u64, _bytes: u64) -> Result<()> {
+    pub fn note_freed(&self, _cell: &Cell) {}
+
+    pub fn commit(&self, offset: u64, _length: u64, _what: &'static str) -> Result<()> {
+        self.pages[((offset - DATA) / REGION) as usize].store(true, SeqCst);
         Ok(())
     }
 
-    pub fn commit(&self, _offset: u64, _length: u64, _what: &'static str) -> Result<()> {
+    pub fn punch(&self, offset: u64, _length: u64) -> Result<()> {
+        self.pages[((offset - DATA) / REGION) as usize].store(false, SeqCst);
         Ok(())
+    }
+
+    /// Whether a cell's memory is there.
+    pub fn is_committed(&self, cell: &Cell) -> bool {
+        self.pages[cell.index as usize / 64].load(SeqCst)
     }
 }

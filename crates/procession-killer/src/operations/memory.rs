@@ -7,10 +7,10 @@ use procession_core::arena::{Block, Ref, Token};
 use procession_core::channel::{Outgoing, Queue};
 use procession_core::shared::SharedBytes;
 use procession_core::sync::{Lock, Semaphore};
-use procession_core::Deadline;
+use procession_core::{family, Deadline};
 use std::mem::{forget, ManuallyDrop};
 
-/// The sizes of cells, and two sizes of runs: one unit, and several.
+/// The sizes of small cells, and some of large ones.
 const SIZES: [usize; 21] = [
     64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 65536,
     300_000, 1_200_000,
@@ -36,9 +36,9 @@ fn block(length: usize, first: bool) -> Operation {
     Operation::new(
         name,
         move || {
-            // Neighbours in use, and a hole between: runs are split, and merged on both sides.
+            // Neighbours in use, and a hole between.
             let mut blocks: Vec<_> = (0..if first { 0 } else { 3 })
-                .map(|_| Block::alloc(length.max(200_000 * usize::from(length > 32768))).expect("memory"))
+                .map(|_| Block::alloc(length).expect("memory"))
                 .collect();
             if !first {
                 blocks.remove(1);
@@ -179,6 +179,28 @@ fn references() -> Vec<Operation> {
     all.into_iter().map(|operation| operation.beside(beside)).collect()
 }
 
+/// Memory goes back to the system, and comes again.
+fn trim() -> Operation {
+    Operation::new(
+        "idle memory given back",
+        || {
+            for length in [200, 100_000, 1_200_000] {
+                drop(Block::alloc(length).expect("memory"));
+            }
+            forget(Block::alloc(5000).expect("memory"));
+            vec![]
+        },
+        |_| || family().expect("a family").arena().trim(0).expect("no failure"),
+        |_, _| {
+            [200, 5000, 100_000, 1_200_000].into_iter().for_each(are_distinct);
+            let arena = family().expect("a family").arena();
+            arena.trim(0).expect("no failure");
+            assert_eq!(arena.bytes().idle, 0);
+            "works".to_owned()
+        },
+    )
+}
+
 pub fn operations() -> Vec<Operation> {
     let mut all: Vec<_> = SIZES.into_iter().map(|length| block(length, false)).collect();
     all.extend([
@@ -186,6 +208,7 @@ pub fn operations() -> Vec<Operation> {
         block(300_000, true),
         in_transit(500),
         in_transit(200_000),
+        trim(),
     ]);
     all.extend(references());
     all

@@ -137,7 +137,7 @@ fn killed_with_a_small_block() {
 
 #[test]
 fn killed_with_large_blocks() {
-    // Neighbours in use, and a hole: so that a run is split, and merged on both sides.
+    // Some of a slab in use, and a hole.
     let mut blocks: Vec<_> = (0..4).map(|_| Block::alloc(300_000).unwrap()).collect();
     blocks.remove(1);
     at_many_points(
@@ -149,9 +149,7 @@ fn killed_with_large_blocks() {
         nothing_left,
     );
     drop(blocks);
-    assert_eq!(census().runs, 0);
-    let family = family().unwrap();
-    assert_eq!(family.arena().unit_top(), 0, "everything merged");
+    assert!(census().owned <= 1, "but for the holdings: {:?}", census());
 }
 
 #[test]
@@ -271,7 +269,7 @@ fn a_reclaimer_killed_in_the_middle() {
             referring(),
         ));
     };
-    // Its slabs and runs exist already.
+    // Its slabs exist already.
     hold();
     let before = census();
     let mut points = vec![u64::MAX];

@@ -1,4 +1,4 @@
-//! The allocator against a model: never overlapping, never leaking, merging; and damaged words.
+//! The allocator against a model: never overlapping, never leaking; and damaged words.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 
 use super::{census, Census, Counter};
-use crate::arena::{cells, Block, Handle, Ref, Token};
+use crate::arena::{cells, Block, Bytes, Handle, Ref, Token};
 use crate::{family, reclaim};
 
 #[derive(Clone, Debug)]
@@ -64,11 +64,10 @@ proptest! {
             prop_assert!(is_marked(&block, mark));
         }
         prop_assert_eq!(census(), Census::default());
-        prop_assert_eq!(arena.unit_top(), 0, "all runs merged");
-        let (used, idle) = arena.run_bytes().unwrap();
-        prop_assert_eq!(used, 0);
+        let bytes = arena.bytes();
+        prop_assert_eq!(bytes.used, 0);
         arena.trim(0).unwrap();
-        prop_assert_eq!(arena.run_bytes().unwrap(), (0, 0), "{} bytes were idle", idle);
+        prop_assert_eq!(arena.bytes(), Bytes::default(), "{} bytes were idle", bytes.idle);
     }
 
     #[test]
@@ -111,7 +110,8 @@ proptest! {
             let _ = Block::alloc(len).map(Block::send);
         }
         let _ = reclaim::sweep_limbo();
-        let _ = arena.run_bytes();
+        let _ = arena.bytes();
+        let _ = arena.trim(0);
         for (word, bits) in words.iter().zip(&saved) {
             word.store(*bits, Relaxed);
         }

@@ -1,0 +1,88 @@
+//! What a cell is to those who use it: what names it, how long it is, and its note.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, Release},
+};
+
+use super::class::class_of;
+use super::slab::Cell;
+use super::word::{full_birth, Note, Word, GENERATION, GENERATION_BITS};
+use super::{Arena, Kind, Token};
+use crate::roll::Owner;
+use crate::{Error, Result};
+
+impl Cell {
+    /// Memory for `len` bytes, owned by `me`.
+    pub(super) fn alloc(arena: &Arena, len: usize, birth: u64, me: Owner) -> Result<(Self, Word)> {
+        let class = class_of(len).ok_or(Error::Exhausted {
+            what: "a large block",
+            wanted: len as u64,
+        })?;
+        let (cell, word) = arena.alloc_cell(class, len, me)?;
+        cell.set_birth(birth);
+        Ok((cell, word))
+    }
+
+    /// What a token names, if that can be, and the generation it expects.
+    pub(super) fn find(arena: &Arena, token: Token) -> Option<(Self, u32)> {
+        let index = u32::try_from((token.0 >> GENERATION_BITS).checked_sub(1)?).ok()?;
+        Some((arena.cell(index)?, token.0 as u32 & GENERATION))
+    }
+
+    pub(super) fn token(&self, generation: u32) -> Token {
+        Token((u64::from(self.index) + 1) << GENERATION_BITS | u64::from(generation))
+    }
+
+    /// Record birth and kind; says at the same time that it begins with no references.
+    pub(crate) fn write_note(&self, birth: u32, kind: u8) {
+        let references = 0;
+        self.note.store(
+            Note {
+                birth,
+                kind,
+                references,
+            }
+            .encode(),
+            Relaxed,
+        );
+    }
+
+    /// Record when the memory was allocated; says at the same time that it is no object, and begins with no references.
+    pub(crate) fn set_birth(&self, birth: u64) {
+        self.write_note(birth as u32, 0);
+    }
+
+    /// Record when it was taken, with what is in it.
+    pub(super) fn renew_birth(&self, birth: u64) {
+        self.amend(|note| note.birth = birth as u32);
+    }
+
+    /// Record with how many references it begins. What is free begins with none.
+    pub(crate) fn set_references(&self, references: u32) {
+        self.amend(|note| note.references = references);
+    }
+
+    /// Record what is in it, if that is to be destroyed when its owner dies.
+    pub(super) fn set_kind(&self, kind: Kind) {
+        self.amend(|note| note.kind = kind as u8);
+    }
+
+    /// The references it begins with, struck out or not. To be [reached](Arena::reach_cell) before they are read.
+    pub(crate) fn references(&self) -> &'static [AtomicU64] {
+        let count = Note::decode(self.note.load(Relaxed)).references as usize;
+        // SAFETY: words of the cell, which stays mapped once it is; they are written as atomics as long as they count as references.
+        unsafe { std::slice::from_raw_parts(self.ptr.cast(), count.min(self.size / 8)) }
+    }
+
+    /// The birth number recorded.
+    pub(crate) fn birth(&self, now: u64) -> u64 {
+        full_birth(Note::decode(self.note.load(Relaxed)).birth, now)
+    }
+
+    fn amend(&self, change: impl FnOnce(&mut Note)) {
+        let mut note = Note::decode(self.note.load(Relaxed));
+        change(&mut note);
+        self.note.store(note.encode(), Release);
+    }
+}

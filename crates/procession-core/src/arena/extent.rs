@@ -1,0 +1,193 @@
+//! What is committed of cells.
+//!
+//! An *extent* is a large cell, or all of a slab of small ones. Its word says how many pages from its beginning are committed for certain,
+//! and beyond how many none is. An owner of a cell in it raises the first, and the owner of all cells in it lowers them: what an owner has
+//! seen committed stays committed. The caller of a system call here has nothing but cells of its own, so nobody waits for it.
+
+use std::ops::Range;
+
+use super::class::{cells_of, is_large};
+use super::layout::GRAIN;
+use super::slab::{Cell, Slab};
+use super::warm::charge;
+use super::word::{is_unused, State, Word};
+use super::Arena;
+use crate::roll::Owner;
+use crate::sys::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use crate::Result;
+
+/// What extents are counted in.
+const PAGE: u64 = 4096;
+
+/// Pages of an extent, from its beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    /// Committed.
+    sure: u64,
+    /// Not less: beyond this nothing is.
+    upto: u64,
+}
+
+impl Extent {
+    fn of(word: &AtomicU64) -> Self {
+        Self::decode(word.load(Acquire))
+    }
+
+    fn decode(bits: u64) -> Self {
+        Self {
+            sure: bits & u64::from(u32::MAX),
+            upto: bits >> 32,
+        }
+    }
+
+    fn encode(self) -> u64 {
+        self.upto << 32 | self.sure
+    }
+
+    /// Bytes that may be committed of an extent of `size` bytes, in steps that are whole pages wherever those are no larger than it.
+    fn bytes(self, size: u64) -> u64 {
+        (self.upto * PAGE).next_multiple_of(GRAIN).min(size)
+    }
+}
+
+/// Bytes of the arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Committed and in use.
+    pub used: u64,
+    /// Committed, but not in use.
+    pub idle: u64,
+}
+
+impl Cell {
+    /// How many bytes can be used of a cell that is in use.
+    pub(super) fn capacity(&self) -> usize {
+        if self.is_large() {
+            self.size.min((Extent::of(self.extent().0).sure * PAGE) as usize)
+        } else {
+            self.size
+        }
+    }
+
+    /// How many bytes may be committed of what it lies in.
+    pub(super) fn committed(&self) -> u64 {
+        Extent::of(self.extent().0).upto * PAGE
+    }
+}
+
+impl Arena {
+    /// Commit as much as `len` bytes need of a cell that this process owns.
+    pub(super) fn commit_cell(&self, cell: &Cell, len: u64, what: &'static str) -> Result<()> {
+        let (word, offset, size) = cell.extent();
+        let want = if cell.is_large() { len.min(size) } else { size }.div_ceil(PAGE);
+        // SYNC: acquires what whoever committed it has seen.
+        let mut bits = word.load(Acquire);
+        while Extent::decode(bits).sure < want {
+            let seen = Extent::decode(bits);
+            charge((want - seen.sure) * PAGE, what)?;
+            let begun = Extent {
+                upto: seen.upto.max(want),
+                ..seen
+            }
+            .encode();
+            // Others commit the same slab, as owners of other cells.
+            if let Err(now) = word.compare_exchange(bits, begun, AcqRel, Acquire) {
+                bits = now;
+                continue;
+            }
+            // DEATH: what is committed but not for certain is committed again by the next owner, at no cost, or given back with the rest.
+            self.commit(offset + seen.sure * PAGE, (want - seen.sure) * PAGE, what)?;
+            let done = Extent {
+                sure: want,
+                ..Extent::decode(begun)
+            }
+            .encode();
+            match word.compare_exchange(begun, done, AcqRel, Acquire) {
+                Ok(_) => break,
+                Err(now) => bits = now,
+            }
+        }
+        Ok(())
+    }
+
+    /// Give back what is committed of a slab and not in use: how many bytes.
+    pub(crate) fn trim_slab(&self, slab: &Slab, me: Owner) -> Result<u64> {
+        let cells = cells_of(slab.class);
+        if is_large(slab.class) {
+            return (0..cells).map(|cell| self.trim_cells(slab, cell..cell + 1, me)).sum();
+        }
+        self.trim_cells(slab, 0..cells, me)
+    }
+
+    /// Give back the extent of these cells, which are all that lie in it, unless one is in use.
+    fn trim_cells(&self, slab: &Slab, cells: Range<u32>, me: Owner) -> Result<u64> {
+        let (word, offset, size) = slab.cell(cells.start).extent();
+        let unused = |cell: u32| is_unused(slab.cell(cell).word.load(Relaxed));
+        if Extent::of(word).upto == 0 || !cells.clone().all(unused) {
+            return Ok(0);
+        }
+        let claimed = cells.clone().take_while(|&cell| claim(&slab.cell(cell), me)).count() as u32;
+        let mut end = Ok(0);
+        if claimed == cells.len() as u32 {
+            let extent = Extent::of(word);
+            // DEATH: at any moment what is said to be committed is. What only may be is given back by the next.
+            word.store(Extent { sure: 0, ..extent }.encode(), Release);
+            end = self.punch(offset, extent.bytes(size)).map(|()| {
+                word.store(0, Release);
+                extent.upto * PAGE
+            });
+        }
+        // DEATH: whoever reclaims frees what is still ours.
+        for cell in cells.take(claimed as usize) {
+            self.unclaim(&slab.cell(cell), me);
+        }
+        end
+    }
+
+    /// Give back a cell that was free, and of which nobody has a token: it keeps its generation.
+    fn unclaim(&self, cell: &Cell, me: Owner) {
+        let word = Word::decode(cell.word.load(Relaxed));
+        if word.state == State::Owned(me) {
+            // SYNC: releases what we said about the extent to whoever allocates the cell.
+            cell.word.store(word.with(State::Free).encode(), Release);
+            self.hint_free(cell);
+        }
+    }
+
+    /// How much is committed for cells, in use and idle, as their words say.
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = Bytes::default();
+        for slab in (0..self.slab_count()).filter_map(|number| self.slab(number)) {
+            let words = slab.words();
+            let step = if is_large(slab.class) { 1 } else { words.len() };
+            for (number, words) in (0..).step_by(step).zip(words.chunks(step)) {
+                let committed = slab.cell(number).committed();
+                if words.iter().all(|word| is_unused(word.load(Relaxed))) {
+                    bytes.idle += committed;
+                } else {
+                    bytes.used += committed;
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Make a free cell this process's own, unless it is never to be used again, which is as good.
+fn claim(cell: &Cell, me: Owner) -> bool {
+    loop {
+        let bits = cell.word.load(Acquire);
+        let word = Word::decode(bits);
+        if word.state != State::Free {
+            return word.state == State::Spent;
+        }
+        let owned = word.with(State::Owned(me)).encode();
+        // SYNC: acquires what the one who freed the cell did to it last.
+        if cell.word.compare_exchange(bits, owned, Acquire, Relaxed).is_ok() {
+            return true;
+        }
+    }
+}
