@@ -353,7 +353,7 @@ fn imap_takes_no_more_large_items_than_keep_the_workers_busy() {
         item.len()
     }
     let (taken, gate) = (std::cell::Cell::new(0), Event::new().unwrap());
-    let items = (0..200).map(|_| {
+    let items = (0..30).map(|_| {
         taken.set(taken.get() + 1);
         (gate.clone(), "x".repeat(1_000_000))
     });
@@ -361,6 +361,6 @@ fn imap_takes_no_more_large_items_than_keep_the_workers_busy() {
     let results = pool.imap(length, items).unwrap();
     assert_eq!(taken.get(), 5, "4 MiB");
     gate.set();
-    assert_eq!(results.map(Result::unwrap).collect::<Vec<_>>(), [1_000_000; 200]);
-    assert_eq!(taken.get(), 200);
+    assert_eq!(results.map(Result::unwrap).collect::<Vec<_>>(), [1_000_000; 30]);
+    assert_eq!(taken.get(), 30);
 }
