@@ -45,7 +45,6 @@ mod arena {
             &mut self.0
         }
 
-        #[expect(clippy::len_without_is_empty, reason = "as much as a message asks for")]
         pub fn len(&self) -> usize {
             self.0.len()
         }
