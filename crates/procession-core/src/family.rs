@@ -35,6 +35,11 @@ pub(crate) fn found() -> Result<&'static Family> {
     Ok(family)
 }
 
+/// The family, if this process has one.
+pub(crate) fn existing() -> Option<&'static Family> {
+    FAMILY.get()
+}
+
 impl Family {
     /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`], which then enters it in the roll.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {

@@ -14,11 +14,12 @@ pub(crate) const CLASSES: usize = FIRST_LARGE + 24;
 pub(crate) const LARGEST_SMALL: usize = 32 << 10;
 /// Log2 of the size of the first large class.
 const FIRST_LOG: u32 = 16;
-/// No slab of small cells is larger than this, unless it has the 64 cells of segments; one of large cells has this or its one cell.
+/// No slab of small cells is larger than this, unless it has the 64 cells of segments.
 const LARGEST_SLAB: u64 = 256 << 10;
+/// A slab of large cells is as large as this, or has one cell.
 const LARGE_SLAB: u64 = 1 << 20;
 /// The most cells of a slab of large ones.
-pub(crate) const LARGE_CELLS: usize = 8;
+pub(crate) const LARGE_CELLS: usize = 16;
 
 const CLASS_OF: [u8; LARGEST_SMALL / 64 + 1] = {
     let mut table = [0; LARGEST_SMALL / 64 + 1];
@@ -69,6 +70,11 @@ pub(crate) fn bytes_of(class: usize) -> u64 {
 /// One bit for each cell of a slab.
 pub(crate) fn mask_of(class: usize) -> u64 {
     u64::MAX >> (64 - cells_of(class))
+}
+
+/// Whether all slabs of this class have the same size as those of some others, and can become theirs.
+pub(crate) fn is_convertible(class: usize) -> bool {
+    is_large(class) && bytes_of(class) == LARGE_SLAB
 }
 
 pub(crate) fn is_large(class: usize) -> bool {

@@ -124,7 +124,7 @@ impl Arena {
 
     /// Give back the extent of these cells, which are all that lie in it, unless one is in use.
     fn trim_cells(&self, slab: &Slab, cells: Range<u32>, me: Owner) -> Result<u64> {
-        let (word, offset, size) = slab.cell(cells.start).extent();
+        let (word, ..) = slab.cell(cells.start).extent();
         let unused = |cell: u32| is_unused(slab.cell(cell).word.load(Relaxed));
         if Extent::of(word).upto == 0 || !cells.clone().all(unused) {
             return Ok(0);
@@ -132,19 +132,27 @@ impl Arena {
         let claimed = cells.clone().take_while(|&cell| claim(&slab.cell(cell), me)).count() as u32;
         let mut end = Ok(0);
         if claimed == cells.len() as u32 {
-            let extent = Extent::of(word);
-            // DEATH: at any moment what is said to be committed is. What only may be is given back by the next.
-            word.store(Extent { sure: 0, ..extent }.encode(), Release);
-            end = self.punch(offset, extent.bytes(size)).map(|()| {
-                word.store(0, Release);
-                extent.upto * PAGE
-            });
+            end = self.give_back_extent(&slab.cell(cells.start));
         }
         // DEATH: whoever reclaims frees what is still ours.
         for cell in cells.take(claimed as usize) {
             self.unclaim(&slab.cell(cell), me);
         }
         end
+    }
+
+    /// Give back what is committed of the extent that a cell lies in, all cells of which are this process's: how many bytes.
+    pub(super) fn give_back_extent(&self, cell: &Cell) -> Result<u64> {
+        let (word, offset, size) = cell.extent();
+        let extent = Extent::of(word);
+        if extent.upto == 0 {
+            return Ok(0);
+        }
+        // DEATH: at any moment what is said to be committed is. What only may be is given back by the next.
+        word.store(Extent { sure: 0, ..extent }.encode(), Release);
+        self.punch(offset, extent.bytes(size))?;
+        word.store(0, Release);
+        Ok(extent.upto * PAGE)
     }
 
     /// Give back a cell that was free, and of which nobody has a token: it keeps its generation.
@@ -177,7 +185,7 @@ impl Arena {
 }
 
 /// Make a free cell this process's own, unless it is never to be used again, which is as good.
-fn claim(cell: &Cell, me: Owner) -> bool {
+pub(super) fn claim(cell: &Cell, me: Owner) -> bool {
     loop {
         let bits = cell.word.load(Acquire);
         let word = Word::decode(bits);

@@ -54,6 +54,8 @@ pub(crate) struct Header {
     pub slab_count: AtomicU64,
     /// Hint: bytes that are committed for large cells that nobody uses.
     pub idle: AtomicU64,
+    /// When somebody last looked for idle memory, in milliseconds.
+    pub looked: AtomicU64,
     /// The most bytes of the file that are to be committed. Never changes.
     pub budget: AtomicU64,
 }

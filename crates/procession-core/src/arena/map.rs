@@ -222,6 +222,11 @@ impl Arena {
         Ok(at)
     }
 
+    /// Whether a range that lies within the arena is mapped in this process.
+    pub(super) fn is_reached(&self, offset: u64, length: u64) -> bool {
+        self.windows.covers(offset, length)
+    }
+
     /// Have the descriptors of the first `slabs` slabs mapped in this process, and what else there is a word or a bit of for each.
     #[inline]
     pub(super) fn reach_slabs(&self, slabs: u64) -> Result<()> {

@@ -8,6 +8,7 @@ pub(crate) mod cells;
 mod census;
 mod change;
 mod class;
+mod convert;
 mod count;
 mod entry;
 mod extent;
@@ -35,6 +36,13 @@ pub use map::Arena;
 pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
+
+/// Called by whoever waits, now and then: give memory back that has been idle for long.
+pub(crate) fn look_after_idle() {
+    if let Some(family) = crate::family::existing() {
+        family.arena().look_after_idle();
+    }
+}
 
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {

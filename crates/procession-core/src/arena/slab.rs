@@ -1,10 +1,11 @@
-//! Slabs: up to 64 cells of one size class, never put to another use.
+//! Slabs: up to 64 cells of one size class.
 //!
 //! The owner words are the truth. `busy` and the `Partial` table say where a free cell probably is; a death can leave
 //! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab whose cells are all free.
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::layout::{Table, GRAIN};
+use super::warm::Idle;
 use super::word::{is_free, is_unused, State, Word};
 use super::Arena;
 use crate::roll::Owner;
@@ -20,10 +21,13 @@ const STEP: u64 = 4096;
 /// What the arena knows about a slab; lies outside the slab, so that no payload can damage it.
 #[repr(C, align(64))]
 pub(crate) struct Descriptor {
-    /// Where it lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. Written once.
-    place: AtomicU64,
+    /// Where it lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. The class changes only in the hands of who
+    /// owns all its cells, see `convert`.
+    pub(super) place: AtomicU64,
     /// Hint: one bit a cell that is probably in use.
     busy: AtomicU64,
+    /// Hint: when it was last left idle, and whether it is used again and again. See `warm`.
+    pub(super) idle: Idle,
     /// What is committed: of large cells of each, otherwise of the slab. See `warm`.
     extents: [AtomicU64; LARGE_CELLS],
     /// Owner words.
@@ -39,7 +43,7 @@ pub(crate) struct Slab {
     pub class: usize,
     /// Offset of the first cell.
     pub base: u64,
-    descriptor: &'static Descriptor,
+    pub(super) descriptor: &'static Descriptor,
     first: *mut u8,
 }
 
@@ -66,8 +70,14 @@ pub(super) fn after_fork_child() {
 }
 
 impl Slab {
+    /// The owner words; of a slab that can become another class's, those of the cells that it may have had then, too.
     pub(super) fn words(&self) -> &'static [AtomicU64] {
-        &self.descriptor.words[..cells_of(self.class) as usize]
+        let count = if is_large(self.class) {
+            LARGE_CELLS
+        } else {
+            cells_of(self.class) as usize
+        };
+        &self.descriptor.words[..count]
     }
 
     /// The caller has checked that there is such a cell.
@@ -110,6 +120,10 @@ impl Cell {
         self.slab.base + u64::from(self.index % 64) * self.size as u64
     }
 
+    pub(super) fn slab(&self) -> &Slab {
+        &self.slab
+    }
+
     pub(super) fn is_large(&self) -> bool {
         is_large(self.slab.class)
     }
@@ -126,7 +140,7 @@ impl Arena {
         unsafe { self.table(Table::Slabs) }
     }
 
-    fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
+    pub(super) fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
         // SAFETY: the table's type; words of slabs below the slab count are committed.
         let words: &[AtomicU64] = unsafe { self.table(Table::Partial) };
         (&words[partial_index(class, slab as usize / 64)], 1 << (slab % 64))
@@ -179,22 +193,29 @@ impl Arena {
         } else {
             "a small block"
         };
-        self.with_memory(what, || {
-            let (cell, owned) = self.find_cell(class, me)?;
-            if cell.is_large() {
-                self.note_used(&cell);
-            }
-            // DEATH: from here on the cell is owned, and a survivor frees it.
-            match self
-                .commit_cell(&cell, len as u64, what)
-                .and_then(|()| self.reach_cell(&cell, len))
-            {
-                Ok(()) => Ok((cell, owned)),
-                Err(error) => {
-                    self.free_cell(&cell, owned);
-                    Err(error)
-                }
-            }
+        self.with_memory(what, |again| {
+            let first = self
+                .find_cell(class, me)
+                .and_then(|found| self.use_cell(found, len, what));
+            // Another class's memory is only taken once what stands idle has been given back.
+            first.or_else(|error| match again.then(|| self.make_do(class, me)).flatten() {
+                Some(other) => self.use_cell(other, len, what),
+                None => Err(error),
+            })
+        })
+    }
+
+    /// Have `len` bytes of a cell of ours committed and mapped; otherwise it is given back.
+    fn use_cell(&self, (cell, owned): (Cell, Word), len: usize, what: &'static str) -> Result<(Cell, Word)> {
+        if cell.is_large() {
+            self.note_used(&cell);
+        }
+        // DEATH: the cell is owned, and a survivor frees it.
+        let ready = self
+            .reach_cell(&cell, len)
+            .and_then(|()| self.commit_cell(&cell, len as u64, what));
+        ready.map(|()| (cell, owned)).inspect_err(|_| {
+            self.free_cell(&cell, owned);
         })
     }
 
@@ -211,18 +232,12 @@ impl Arena {
             if let Some(found) = self.alloc_anywhere(class, me) {
                 return Ok(found);
             }
-            match self.grow(number, class) {
-                Ok(()) => LAST[class].store(number + 1, Relaxed),
-                Err(error) => {
-                    // No room for another slab: a larger cell will do, but segments are alone.
-                    let mut larger = (class + 1..CLASSES).filter(|&other| class != SEGMENTS && other != SEGMENTS);
-                    return larger.find_map(|class| self.alloc_anywhere(class, me)).ok_or(error);
-                }
-            }
+            self.grow(number, class)?;
+            LAST[class].store(number + 1, Relaxed);
         }
     }
 
-    fn alloc_anywhere(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
+    pub(super) fn alloc_anywhere(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
         for first in (0..self.slab_count()).step_by(64) {
             let (word, _) = self.partial(class, first);
             let mut candidates = word.load(Relaxed);
@@ -238,8 +253,12 @@ impl Arena {
         None
     }
 
-    fn alloc_in(&self, number: u32, class: usize, me: Owner) -> Option<(Cell, Word)> {
-        let slab = self.slab(number).filter(|slab| slab.class == class)?;
+    pub(super) fn alloc_in(&self, number: u32, class: usize, me: Owner) -> Option<(Cell, Word)> {
+        let slab = self.slab(number)?;
+        if slab.class != class {
+            self.note_other(class, number);
+            return None;
+        }
         let busy = &slab.descriptor.busy;
         loop {
             let free = !busy.load(Relaxed) & mask_of(class);
@@ -268,8 +287,21 @@ impl Arena {
                 .compare_exchange(bits, owned.encode(), Acquire, Relaxed)
                 .is_ok()
             {
+                // As long as we own a cell the slab keeps its class; before that it may have got another.
+                if is_large(class) && slab.descriptor.place.load(Relaxed) != join(slab.base, class) {
+                    self.free_cell(&cell, owned);
+                    return None;
+                }
                 return Some((cell, owned));
             }
+        }
+    }
+
+    /// The slab is not of this class any more.
+    fn note_other(&self, class: usize, number: u32) {
+        let (word, bit) = self.partial(class, number);
+        if word.fetch_and(!bit, AcqRel) & bit != 0 && self.slab(number).is_some_and(|slab| slab.class == class) {
+            word.fetch_or(bit, AcqRel);
         }
     }
 
@@ -294,21 +326,26 @@ impl Arena {
             .is_ok();
         if freed && to.state == State::Free {
             // DEATH: here a free cell looks busy; `heal` corrects that.
-            self.hint_free(cell);
+            let is_empty = self.hint_free(cell);
             if cell.is_large() {
                 self.note_freed(cell);
+            } else if is_empty {
+                self.note_empty(&cell.slab);
             }
         }
         freed
     }
 
-    pub(super) fn hint_free(&self, cell: &Cell) {
+    /// Note that a cell is free: whether all of its slab seem to be.
+    pub(super) fn hint_free(&self, cell: &Cell) -> bool {
         let mask = mask_of(cell.slab.class);
-        let before = cell.slab.descriptor.busy.fetch_and(!(1 << (cell.index % 64)), AcqRel);
+        let bit = 1 << (cell.index % 64);
+        let before = cell.slab.descriptor.busy.fetch_and(!bit, AcqRel);
         if before & mask == mask {
             let (word, bit) = self.partial(cell.slab.class, cell.slab.number);
             word.fetch_or(bit, AcqRel);
         }
+        before & mask == bit
     }
 
     /// No free cell looks busy any more. Run by a reclaimer.
@@ -399,7 +436,7 @@ pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 2] {
 }
 
 /// A slab's place in one word.
-fn join(base: u64, class: usize) -> u64 {
+pub(super) fn join(base: u64, class: usize) -> u64 {
     (base / STEP) << 8 | (class as u64 + 1)
 }
 

@@ -1,5 +1,6 @@
 //! The room as its users see it. Each test needs a process of its own (cargo nextest gives it one).
 
+mod back;
 mod death;
 mod fork;
 mod limits;

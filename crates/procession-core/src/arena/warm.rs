@@ -1,13 +1,30 @@
-//! What is committed, which of it stands idle, and when the system has no more to give.
+//! What stands idle, when it is given back, and when the system has no more to give.
 //!
-//! Freed memory stays committed: touching a page for the first time costs several times what using it again does.
+//! Freed memory stays committed for a while: touching a page for the first time costs several times what using it again does. It is given back
+//! by a process that waits in the engine, once it has been idle for [`IDLE`]. Where nobody waits, a process that frees more than a
+//! bound gives it back at once, but for what is used again and again.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
 
-use super::slab::Cell;
+use super::class::{bytes_of, CLASSES};
+use super::slab::{Cell, Slab};
 use super::Arena;
-use crate::sys::limits;
-use crate::{Error, Result};
+use crate::sys::{limits, memory};
+use crate::{roll, Error, Result};
+
+/// How long memory is idle before a process that waits gives it back, in milliseconds.
+const IDLE: u64 = 300;
+/// No two looks for idle memory come closer together, in milliseconds.
+const BETWEEN: u64 = 200;
+/// How much may stand idle besides as much as is in use.
+const KEEP: u64 = 8 << 20;
+/// What is used again within so many milliseconds, so many times in a row, goes round: it is kept warm for so many milliseconds.
+const QUICK: u64 = 100;
+const ROUNDS: u64 = 3;
+const ROUND: u64 = 1000;
 
 /// Memory limits are looked up each time this much more was committed.
 const LOOK_AFTER: u64 = 1 << 20;
@@ -20,15 +37,58 @@ const KEEP_WARM: u64 = 256 << 20;
 static UNLOOKED: AtomicU64 = AtomicU64::new(0);
 /// Bytes that may stand idle; 0 = not computed yet.
 static MAY_IDLE: AtomicU64 = AtomicU64::new(0);
+/// How much may stand idle until this process counts again, and until when.
+static ALLOWED: AtomicU64 = AtomicU64::new(0);
+static COUNT_AT: AtomicU64 = AtomicU64::new(0);
+/// The slab of each class that this process emptied last (+ 1), and bytes of slabs it emptied since it last counted.
+static EMPTIED: [AtomicU32; CLASSES] = [const { AtomicU32::new(0) }; CLASSES];
+static EMPTIED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// When a slab was left idle (milliseconds, 48 bits), and how often in a row it was used again soon after (16 bits).
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub(super) struct Idle(AtomicU64);
+
+impl Idle {
+    const TIME: u64 = (1 << 48) - 1;
+
+    fn get(&self) -> (u64, u64) {
+        let bits = self.0.load(Relaxed);
+        (bits & Self::TIME, bits >> 48)
+    }
+
+    fn set(&self, time: u64, rounds: u64) {
+        self.0.store(time & Self::TIME | rounds.min(0xffff) << 48, Relaxed);
+    }
+
+    fn begin(&self) {
+        self.set(memory::milliseconds(), self.get().1);
+    }
+
+    fn end(&self) {
+        let (since, rounds) = self.get();
+        let soon = memory::milliseconds().wrapping_sub(since) < QUICK;
+        self.set(since, if soon { rounds + 1 } else { 0 });
+    }
+
+    /// For how many milliseconds it has been idle.
+    fn lasts(&self, now: u64) -> u64 {
+        now.wrapping_sub(self.get().0)
+    }
+
+    fn goes_round(&self, now: u64) -> bool {
+        self.get().1 >= ROUNDS && self.lasts(now) < ROUND
+    }
+}
 
 impl Arena {
-    /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try once more.
-    pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut() -> Result<T>) -> Result<T> {
-        match allocate() {
+    /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try again, saying so.
+    pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
+        match allocate(false) {
             Err(Error::Exhausted { .. }) => {
                 crate::reclaim::sweep_limbo()?;
                 self.trim(0)?;
-                allocate()
+                allocate(true)
             }
             done => done,
         }
@@ -43,37 +103,97 @@ impl Arena {
         let bytes = cell.committed();
         let less = |idle: u64| Some(idle.saturating_sub(bytes));
         let _ = self.header().idle.fetch_update(Relaxed, Relaxed, less);
+        cell.slab().descriptor.idle.end();
     }
 
-    /// A large cell was freed: give something back if much stands idle.
+    /// A large cell was freed.
     pub(super) fn note_freed(&self, cell: &Cell) {
+        cell.slab().descriptor.idle.begin();
         let bytes = cell.committed();
         let idle = self.header().idle.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        if idle > KEEP_WARM / 4 && idle > may_idle() {
-            // A failure means that the descriptor cannot be had: the memory stays warm, and the next allocation says so.
-            let _ = self.trim(may_idle() / 2);
+        if idle > ALLOWED.load(Relaxed).max(KEEP) || idle > KEEP && memory::milliseconds() > COUNT_AT.load(Relaxed) {
+            self.bound_idle(idle);
+        }
+    }
+
+    /// All cells of a slab of small ones were freed.
+    pub(super) fn note_empty(&self, slab: &Slab) {
+        // Not again and again for the slab from which this process allocates.
+        if EMPTIED[slab.class].load(Relaxed) == slab.number + 1 {
+            return;
+        }
+        EMPTIED[slab.class].store(slab.number + 1, Relaxed);
+        slab.descriptor.idle.begin();
+        let bytes = EMPTIED_BYTES.fetch_add(bytes_of(slab.class), Relaxed);
+        if bytes > ALLOWED.load(Relaxed).max(KEEP) / 2 {
+            EMPTIED_BYTES.store(0, Relaxed);
+            self.bound_idle(self.header().idle.load(Relaxed));
+        }
+    }
+
+    /// Much stands idle: unless another process will look after it, give back what does not go round.
+    #[cold]
+    fn bound_idle(&self, idle: u64) {
+        // Failures mean that the descriptor cannot be had: the memory stays warm, and the next allocation says so.
+        if roll::somebody_waits() {
+            if idle > KEEP_WARM / 4 && idle > may_idle() {
+                let _ = self.trim(may_idle() / 2);
+            }
+            return;
+        }
+        let (bytes, now) = (self.bytes(), memory::milliseconds());
+        let mut left = bytes.idle;
+        if left > bytes.used + KEEP {
+            let keep = bytes.used / 2 + KEEP / 2;
+            left = self
+                .trim_those(left, keep, |slab| !slab.descriptor.idle.goes_round(now))
+                .unwrap_or(left);
+        }
+        // While only more is freed, as much as this will be idle when it is too much again.
+        ALLOWED.store(left.max((bytes.used + left) / 2 + KEEP / 2), Relaxed);
+        COUNT_AT.store(now + IDLE, Relaxed);
+    }
+
+    /// Called now and then by whoever waits: give back what has been idle for long.
+    #[cold]
+    pub(crate) fn look_after_idle(&self) {
+        let (now, looked) = (memory::milliseconds(), &self.header().looked);
+        let last = looked.load(Relaxed);
+        // DEATH: nothing is begun by this but a pause.
+        if now.abs_diff(last) < BETWEEN || looked.compare_exchange(last, now, AcqRel, Relaxed).is_err() {
+            return;
+        }
+        let bytes = self.bytes();
+        if bytes.idle > bytes.used + KEEP {
+            let keep = bytes.used / 2 + KEEP / 2;
+            // As in `bound_idle`.
+            let _ = self.trim_those(bytes.idle, keep, |slab| slab.descriptor.idle.lasts(now) >= IDLE);
         }
     }
 
     /// Give committed memory that nobody uses back to the system, down to `keep` bytes.
     pub fn trim(&self, keep: u64) -> Result<()> {
+        self.trim_those(self.bytes().idle, keep, |_| true).map(drop)
+    }
+
+    /// Of `idle` bytes give back those of slabs that are `meant`, down to `keep` bytes: how many are left.
+    fn trim_those(&self, mut idle: u64, keep: u64, meant: impl Fn(&Slab) -> bool) -> Result<u64> {
         let me = crate::family()?.me();
-        let mut idle = self.bytes().idle;
-        let mut end = Ok(());
-        // What lies highest was needed last, and will be again.
+        let mut failed = None;
+        // What lies highest was needed last.
         for number in (0..self.slab_count()).rev() {
             if idle <= keep {
                 break;
             }
-            if let Some(slab) = self.slab(number) {
+            if let Some(slab) = self.slab(number).filter(&meant) {
                 match self.trim_slab(&slab, me) {
                     Ok(bytes) => idle = idle.saturating_sub(bytes),
-                    Err(error) => end = Err(error),
+                    Err(error) => failed = Some(error),
                 }
             }
         }
         self.header().idle.store(idle, Relaxed);
-        end
+        failed.map_or(Ok(idle), Err)
     }
 }
 

@@ -38,6 +38,7 @@ pub fn watch_parent(parent: i32) -> Result<()> {
 fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
     if let Some(pidfd) = pidfd {
         while !real || getppid() == Some(parent) {
+            crate::arena::look_after_idle();
             let told = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
             // The program may have closed our descriptor behind our back: then it is nobody's, or another file's, and says nothing.
             match (told, looks.lives()) {

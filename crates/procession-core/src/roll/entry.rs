@@ -113,6 +113,10 @@ impl Entry {
         Life(self.life.load(Ordering::Acquire))
     }
 
+    pub(super) fn is_live(&self) -> bool {
+        self.life().stage() == Stage::Live
+    }
+
     pub(super) fn change(&self, from: Life, to: Life) -> bool {
         self.life
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire)

@@ -16,7 +16,7 @@ pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
 pub(crate) use table::{fork_born_after, noted_exit, open, pins_nothing, set_parent, Forks};
-pub(crate) use waits::{announce, announce_low, cores, Announced, Spinning};
+pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
 /// Never zero, always below 2^31: a claim word has a bit to spare.

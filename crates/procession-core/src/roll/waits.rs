@@ -48,6 +48,12 @@ pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<
     announce(futex::lower_half(word), kind, object)
 }
 
+/// Whether a thread of a living process of the family sleeps in the engine: it will look around when its slice ends.
+pub(crate) fn somebody_waits() -> bool {
+    let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
+    table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
+}
+
 impl Drop for Announced {
     fn drop(&mut self) {
         if let Some(wait) = self.0 {

@@ -117,6 +117,9 @@ pub(crate) fn is_interruptible() -> bool {
     CURRENT.get().is_some()
 }
 
+/// The longest sleep of all: whoever sleeps looks after memory that stands idle, too.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if signals are to be heard.
 pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
     let slice = CURRENT.get().map_or(slice, |wait| {
@@ -200,7 +203,9 @@ impl<'a, W: Bed> Sleeper<'a, W> {
             if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);
             }
-            let woken = self.word.sleep(expected, next_slice(self.purpose.slice, self.deadline));
+            crate::arena::look_after_idle();
+            let slice = self.purpose.slice.min(LOOK);
+            let woken = self.word.sleep(expected, next_slice(slice, self.deadline));
             whole = woken == Woken::TimedOut;
             slept |= whole;
             self.woken |= woken == Woken::Wake;

@@ -341,6 +341,12 @@ pub(crate) fn refers_to(fd: i32, id: FileId) -> bool {
     FileId::of(fd).is_ok_and(|found| found == id)
 }
 
+/// A clock that all processes share, in milliseconds: cheap, and no finer than the scheduler's tick.
+pub(crate) fn milliseconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// Random bytes for an identity.
 pub(crate) fn random_id() -> Result<u128> {
     let mut bytes = [0_u8; 16];

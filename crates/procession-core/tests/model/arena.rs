@@ -17,6 +17,9 @@ pub unsafe trait Object: Sync + Sized + 'static {
 
 pub use crate::cells;
 
+/// There is no memory here.
+pub fn look_after_idle() {}
+
 /// Nobody clears up by handle here.
 pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {
     None

@@ -18,6 +18,10 @@ pub mod layout {
 }
 
 pub mod warm {
+    /// When a slab was left idle is no matter here.
+    #[derive(Debug, Default)]
+    pub struct Idle(std::sync::atomic::AtomicU64);
+
     pub fn charge(_bytes: u64, _what: &'static str) -> crate::Result<()> {
         Ok(())
     }
@@ -25,6 +29,8 @@ pub mod warm {
 
 #[path = "../../src/arena/class.rs"]
 pub mod class;
+#[path = "../../src/arena/convert.rs"]
+pub mod convert;
 #[path = "../../src/arena/extent.rs"]
 pub mod extent;
 #[path = "../../src/arena/slab.rs"]
@@ -33,7 +39,7 @@ pub mod slab;
 pub mod word;
 
 use layout::Table;
-use slab::{Cell, Descriptor};
+use slab::{Cell, Descriptor, Slab};
 
 /// Slabs there is room for.
 const SLABS: usize = 2;
@@ -112,6 +118,10 @@ impl Arena {
         Ok(self.range(offset, length).expect("a place"))
     }
 
+    pub fn is_reached(&self, _offset: u64, _length: u64) -> bool {
+        true
+    }
+
     pub fn reach_slabs(&self, _slabs: u64) -> Result<()> {
         Ok(())
     }
@@ -120,8 +130,8 @@ impl Arena {
         0
     }
 
-    pub fn with_memory<T>(&self, _what: &'static str, mut allocate: impl FnMut() -> Result<T>) -> Result<T> {
-        allocate()
+    pub fn with_memory<T>(&self, _what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
+        allocate(true)
     }
 
     pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
@@ -131,6 +141,8 @@ impl Arena {
     pub fn note_used(&self, _cell: &Cell) {}
 
     pub fn note_freed(&self, _cell: &Cell) {}
+
+    pub fn note_empty(&self, _slab: &Slab) {}
 
     pub fn commit(&self, offset: u64, _length: u64, _what: &'static str) -> Result<()> {
         self.pages[((offset - DATA) / REGION) as usize].store(true, SeqCst);

@@ -125,6 +125,20 @@ fn a_small_limit_of_file_sizes_is_an_error_and_no_signal() {
     assert_eq!(census(), Census::default());
 }
 
+/// What was once filled with blocks of one size has room for others.
+#[test]
+fn slabs_become_those_of_other_sizes_when_room_is_out() {
+    limit(libc::RLIMIT_FSIZE, 64 << 20);
+    for len in [100_000, 500_000, 70_000, 1_000_000, 200_000, 40_000] {
+        let blocks: Vec<_> = std::iter::from_fn(|| Block::alloc(len).ok()).collect();
+        assert!(blocks.len() * len > 20 << 20, "{} of {len}", blocks.len());
+        let starts: Vec<_> = blocks.iter().map(|block| block.as_ptr() as usize).collect();
+        assert!(starts.windows(2).all(|pair| pair[0].abs_diff(pair[1]) >= len));
+        drop(blocks);
+        assert_eq!(census(), Census::default(), "after {len}");
+    }
+}
+
 #[test]
 fn an_exhausted_arena_says_so_and_works_again() {
     std::env::set_var("PROCESSION_ARENA_SIZE", "64M");
@@ -138,7 +152,13 @@ fn an_exhausted_arena_says_so_and_works_again() {
             }
         };
         assert!(matches!(error, Error::Exhausted { .. }), "{error}");
-        assert!(blocks.len() * len > 40 << 20, "{} of {len}", blocks.len());
+        assert!(
+            blocks.len() * len > 40 << 20,
+            "{} of {len}: {error}, {:?} of {}",
+            blocks.len(),
+            family().unwrap().arena().bytes(),
+            memory::committed_bytes(fd).unwrap()
+        );
         assert!(memory::committed_bytes(fd).unwrap() <= 64 << 20);
         assert!(Block::alloc(len).is_err());
         blocks.truncate(blocks.len() / 2);
@@ -162,15 +182,15 @@ fn more_than_the_machine_has_is_refused_before_it_hurts() {
 #[test]
 fn idle_memory_is_kept_warm_and_given_back_when_asked() {
     let arena = family().unwrap().arena();
-    drop((Block::alloc(10 << 20).unwrap(), Block::alloc(3 << 20).unwrap()));
+    drop((Block::alloc(4 << 20).unwrap(), Block::alloc(2 << 20).unwrap()));
     let warm = |used, idle| Bytes { used, idle };
-    assert_eq!(arena.bytes(), warm(0, 13 << 20));
-    let keep = Block::alloc(9 << 20).unwrap();
-    assert_eq!(arena.bytes(), warm(10 << 20, 3 << 20), "warm memory is used again");
-    arena.trim(4 << 20).unwrap();
-    assert_eq!(arena.bytes(), warm(10 << 20, 3 << 20));
+    assert_eq!(arena.bytes(), warm(0, 6 << 20));
+    let keep = Block::alloc(3 << 20).unwrap();
+    assert_eq!(arena.bytes(), warm(4 << 20, 2 << 20), "warm memory is used again");
+    arena.trim(2 << 20).unwrap();
+    assert_eq!(arena.bytes(), warm(4 << 20, 2 << 20));
     arena.trim(0).unwrap();
-    assert_eq!(arena.bytes(), warm(10 << 20, 0));
+    assert_eq!(arena.bytes(), warm(4 << 20, 0));
     drop(keep);
     let small: Vec<_> = (0..10_000).map(|n| Block::alloc(n % 3000).unwrap()).collect();
     drop(small);
@@ -184,7 +204,7 @@ fn idle_memory_is_kept_warm_and_given_back_when_asked() {
 #[test]
 fn a_trim_that_fails_loses_nothing() {
     let family = family().unwrap();
-    drop((Block::alloc(10 << 20).unwrap(), Block::alloc(300).unwrap()));
+    drop((Block::alloc(4 << 20).unwrap(), Block::alloc(300).unwrap()));
     let idle = family.arena().bytes().idle;
     memory::NO_PUNCH.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(family.arena().trim(0).is_err());

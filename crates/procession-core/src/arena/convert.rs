@@ -1,0 +1,62 @@
+//! When there is no room for another slab: a free slab becomes one of another class, or a larger cell than is needed will do.
+
+use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
+use super::extent::claim;
+use super::slab::{join, Cell, Slab};
+use super::word::{is_unused, State, Word};
+use super::Arena;
+use crate::roll::Owner;
+use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+impl Arena {
+    /// A cell for what fits into one of `class`, of what there is.
+    #[cold]
+    pub(super) fn make_do(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
+        let convert_one = |reached: bool| {
+            let slabs = (0..self.slab_count()).filter_map(|number| self.slab(number));
+            let others = slabs.filter(|slab| slab.class != class && is_convertible(slab.class));
+            let mut others = others.filter(|slab| self.is_reached(slab.base, bytes_of(class)) == reached);
+            others.find_map(|slab| {
+                let number = self.convert(&slab, class, me).then_some(slab.number)?;
+                self.alloc_in(number, class, me)
+            })
+        };
+        let converted = || convert_one(true).or_else(|| convert_one(false));
+        // Segments are alone.
+        let mut larger = (class + 1..CLASSES).filter(|&other| class != SEGMENTS && other != SEGMENTS);
+        let found = is_convertible(class).then(converted).flatten();
+        found.or_else(|| larger.find_map(|class| self.alloc_anywhere(class, me)))
+    }
+
+    /// Have a slab that nobody uses be one of another class, of the same size. False if somebody uses it.
+    fn convert(&self, slab: &Slab, class: usize, me: Owner) -> bool {
+        let cells = |class: usize| (0..cells_of(class)).map(|number| slab.cell(number));
+        let is_unused = |cell: Cell| is_unused(cell.word.load(Relaxed));
+        if !cells(slab.class).all(is_unused) {
+            return false;
+        }
+        let claimed = cells(slab.class).take_while(|cell| claim(cell, me)).count();
+        // DEATH: whoever reclaims frees what is still ours, be it a cell of the class of before.
+        let done = claimed == cells_of(slab.class) as usize
+            && cells(slab.class).all(|cell| self.give_back_extent(&cell).is_ok())
+            && slab
+                .descriptor
+                .place
+                .compare_exchange(join(slab.base, slab.class), join(slab.base, class), AcqRel, Acquire)
+                .is_ok();
+        for cell in cells(slab.class).take(claimed) {
+            let word = Word::decode(cell.word.load(Relaxed));
+            if word.state == State::Owned(me) {
+                // With the next generation: who looked at the slab as it was does not get a cell of it.
+                cell.word
+                    .store(word.freed().encode(), std::sync::atomic::Ordering::Release);
+                self.hint_free(&cell);
+            }
+        }
+        if done {
+            let (word, bit) = self.partial(class, slab.number);
+            word.fetch_or(bit, AcqRel);
+        }
+        done
+    }
+}
