@@ -17,6 +17,7 @@ from ._errors import BrokenPool, ProcessError
 from ._pool_deaths import OutOfMemory, Stacks
 from ._pool_worker import worker
 from ._procession import PoolCore
+from ._threads import Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Crew:
         self._failures = self._faults = 0
         self._last_failure: tuple[int, BaseException | None] = (0, None)
         self._lock = util.free_in_child(threading.RLock())
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def repopulate(self) -> None:
         """Bring the number of workers up to the pool's size."""
@@ -117,7 +118,7 @@ class Crew:
 
     def watch(self) -> None:
         """Start the thread that replaces workers."""
-        self._thread = threading.Thread(target=self._watch, name="PoolCrew", daemon=True)
+        self._thread = Thread(self._watch, "PoolCrew")
         self._thread.start()
 
     def _watch(self) -> None:

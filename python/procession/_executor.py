@@ -23,6 +23,7 @@ from ._pool_options import Options
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolStream
 from ._randomness import numbered
+from ._threads import Thread
 from .context import BaseContext, _default_context
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _Engine:
         #: Maps whose results somebody may still take.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         self._stopping = False
-        self.thread = threading.Thread(target=self._collect, name="ExecutorResults", daemon=True)
+        self.thread = Thread(self._collect, "ExecutorResults")
         self.thread.start()
         _engines.add(self)
 

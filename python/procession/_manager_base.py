@@ -108,7 +108,18 @@ class BaseManager:
         )
         ident = ":".join(str(i) for i in self._process._identity)
         self._process.name = f"{type(self).__name__}-{ident}"
-        self._process.start()
+        try:
+            self._process.start()
+            self._meet_server(reader, writer)
+        except BaseException:
+            # Also an interrupt: nobody else knows the server.
+            if self._process._popen is not None:
+                self._process.kill()
+                self._process.join()
+            raise
+
+    def _meet_server(self, reader: Any, writer: Any) -> None:
+        """Learn where the server listens, and see to its end."""
         writer.close()
         # Not by the pipe's end alone: another child may have inherited the writing end.
         connection.wait([reader, self._process.sentinel])

@@ -33,6 +33,7 @@ from ._pool_results import (
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolCore, usable_cpus
+from ._threads import Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Pool:
         self._pid = os.getpid()
         #: Results whose callbacks are still to be run, by their job's key.
         self._cache: dict[int, ApplyResult] = {}
-        self._announcer: threading.Thread | None = None
+        self._announcer: Thread | None = None
         make, ctx = self.Process, self._ctx
         start = lambda **kwds: make(ctx, **kwds)  # noqa: E731
         arguments = (initializer, initargs, maxtasksperchild)
@@ -121,16 +122,13 @@ class Pool:
         self._pool = self._crew.workers
         try:
             self._repopulate_pool()
-        except Exception:
-            for process in self._pool:
-                if process.exitcode is None:
-                    process.terminate()
-            for process in self._pool:
-                process.join()
+            self._crew.watch()
+            self._terminate = util.Finalize(self, self._crew.stop, exitpriority=15)
+            self._state = RUN
+        except BaseException:
+            self._state = TERMINATE
+            self._crew.stop()
             raise
-        self._crew.watch()
-        self._terminate = util.Finalize(self, self._crew.stop, exitpriority=15)
-        self._state = RUN
 
     @staticmethod
     def _new_core() -> Any:
@@ -432,9 +430,7 @@ class Pool:
         job.announce()
         if self._announcer is None:
             args = (self._core, self._cache)
-            self._announcer = threading.Thread(
-                target=_announce, args=args, name="PoolCallbacks", daemon=True
-            )
+            self._announcer = Thread(_announce, "PoolCallbacks", args)
             self._announcer.start()
 
     def resize(self, processes: int) -> None:
@@ -477,6 +473,8 @@ class Pool:
         self._crew.join()
         if self._announcer is not None and self._announcer is not threading.current_thread():
             self._announcer.join()
+        # Nothing is left to be ended. An interrupt in a finalizer that the collector runs would be lost.
+        self._terminate.cancel()
 
     def __enter__(self) -> Pool:
         self._check_running()

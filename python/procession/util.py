@@ -220,15 +220,16 @@ class Finalize:
             raise TypeError(
                 f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}"
             )
-        if obj is not None:
-            self._weakref: Any = weakref.ref(obj, self)
-        elif exitpriority is None:
+        if obj is None and exitpriority is None:
             raise ValueError("Without object, exitpriority cannot be None")
         self._callback = callback
         self._args = args
         self._kwargs = kwargs or {}
         self._key: Any = (exitpriority, next(_finalizer_counter))
         self._pid = os.getpid()
+        # After all that the call needs: an interrupt may end the object at any line.
+        if obj is not None:
+            self._weakref: Any = weakref.ref(obj, self)
         _finalizer_registry[self._key] = self
 
     # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
@@ -240,20 +241,29 @@ class Finalize:
         getpid: Any = os.getpid,
     ) -> Any:
         """Run the callback, unless it was run or cancelled before."""
-        if _finalizer_registry.pop(self._key, None) is None:
-            sub_debug("finalizer no longer registered")
-            return None
-        result = None
-        if self._pid != getpid():
-            sub_debug("finalizer ignored because different process")
-        else:
-            sub_debug(
-                "finalizer calling %s with args %s and kwargs %s",
-                self._callback,
-                self._args,
-                self._kwargs,
-            )
-            result = self._callback(*self._args, **self._kwargs)
+        key = self._key
+        try:
+            if _finalizer_registry.pop(key, None) is None:
+                sub_debug("finalizer no longer registered")
+                return None
+            result = None
+            if self._pid != getpid():
+                sub_debug("finalizer ignored because different process")
+            else:
+                sub_debug(
+                    "finalizer calling %s with args %s and kwargs %s",
+                    self._callback,
+                    self._args,
+                    self._kwargs,
+                )
+                result = self._callback(*self._args, **self._kwargs)
+        except Exception:
+            raise
+        except BaseException:
+            # An interrupt: what is left to be done is done at exit.
+            if key is not None:
+                _finalizer_registry[key] = self
+            raise
         self._forget()
         return result
 

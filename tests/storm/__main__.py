@@ -10,12 +10,14 @@ import time
 import procession
 
 from .ends import storm as end_interpreters
+from .interrupts import storm as interrupt
 from .scenes import SCENES
 
 STORMS = {
     **SCENES,
-    # Each of these is a dozen programs.
+    # Each of these is some programs, and not one kill.
     "ends": lambda context, seed, kills: end_interpreters(context, seed, max(1, kills // 20)),
+    "interrupts": lambda context, seed, kills: interrupt(context, seed, max(2, kills // 10)),
 }
 
 
