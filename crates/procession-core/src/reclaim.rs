@@ -3,7 +3,7 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, Cell, State, Word};
+use crate::arena::reclaiming::{full_birth, note_of, Cell, State, Trodden, Word};
 use crate::arena::{Arena, Kind, Object};
 use crate::roll::{self, Forks, Owner};
 use crate::{family, sync, Result};
@@ -19,9 +19,12 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
     // DEATH: first of all: the same operation is then used to strike out references.
     arena.settle(dead, me);
     roll::pins_nothing(dead);
-    give_up_holdings(arena, dead, me);
+    let trodden = arena.trodden_by(dead);
+    give_up_holdings(arena, dead, me, &trodden);
     let _sweeping = Sweeping::begin();
-    scan(arena, Some(dead), me);
+    clear(arena, dead, me, &trodden);
+    sweep(arena, me);
+    arena.forget_footprint(dead, &trodden);
     arena.header().deaths.fetch_add(1, Relaxed);
 }
 
@@ -29,7 +32,7 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
 pub fn sweep_limbo() -> Result<u64> {
     let family = family()?;
     let _sweeping = Sweeping::begin();
-    Ok(scan(family.arena(), None, family.me()))
+    Ok(sweep(family.arena(), family.me()))
 }
 
 /// Whether this very thread is sweeping limbo.
@@ -79,9 +82,9 @@ impl Drop for Sweeping {
 }
 
 /// Every reference in the dead process's holdings: its entries, and those that its blocks begin with.
-fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
+fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
     arena.strike_all(dead, me, arena.entries_of(dead));
-    let cells = (0..arena.slab_count()).flat_map(|slab| arena.used_cells(slab));
+    let cells = trodden.slabs.iter().flat_map(|&slab| look(arena, slab));
     for (block, _) in cells.filter(|(cell, word)| word.state == State::Owned(dead) && !cell.is_segment()) {
         // Where there is no address space to look into a block, its references stay.
         let references = block.references();
@@ -95,28 +98,46 @@ fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner) {
     arena.forget_entries(dead);
 }
 
-/// Free what the dead owned and what need not be in limbo any longer; heal the hints. How much stays in limbo.
-fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
-    let (now, forks) = (arena.births(), Forks::find());
-    let still_pinned = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
-    let mut left = 0;
-    for slab in 0..arena.slab_count() {
-        for (cell, word) in arena.used_cells(slab) {
+/// Free what the dead owned, heal the hints that it left, and mark again what it may have left without a mark.
+fn clear(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
+    let now = arena.births();
+    let mut kept: Vec<u32> = trodden.chunks.iter().map(|cell| cell.index).collect();
+    kept.sort_unstable();
+    for &slab in &trodden.slabs {
+        for (cell, word) in look(arena, slab) {
             match word.state {
-                State::Owned(owner) if Some(owner) == dead => {
+                State::Owned(owner) if owner == dead => {
                     if cell.is_segment() {
                         crate::channel::settle(cell.index, word.generation, owner);
-                    } else {
+                    } else if kept.binary_search(&cell.index).is_err() {
                         give_back(arena, &cell, word, now);
                     }
                 }
-                State::Dying(owner) if Some(owner) == dead => end(arena, &cell, word, me),
+                State::Dying(owner) if owner == dead => end(arena, &cell, word, me),
+                State::Awaited(_) | State::Limbo { .. } => arena.mark(slab),
+                _ => {}
+            }
+        }
+        arena.heal_hints(slab);
+    }
+}
+
+/// Free what need not be in limbo any longer, and what waits for a process that is gone. How much stays in limbo.
+fn sweep(arena: &Arena, me: Owner) -> u64 {
+    let (now, forks) = (arena.births(), Forks::find());
+    let still_pinned = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
+    let stays = |(_, word): &(Cell, Word)| matches!(word.state, State::Limbo { .. } | State::Awaited(_));
+    let mut left = 0;
+    for slab in arena.marked() {
+        for (cell, word) in look(arena, slab) {
+            match word.state {
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
                     if still_pinned(note.birth, upto) {
                         left += 1;
                     } else if note.kind == 0 {
+                        arena.tread(slab, me);
                         arena.free_cell(&cell, word);
                     } else {
                         end(arena, &cell, word, me);
@@ -125,13 +146,27 @@ fn scan(arena: &Arena, dead: Option<Owner>, me: Owner) -> u64 {
                 _ => {}
             }
         }
-        if dead.is_some() {
-            arena.heal_hints(slab);
+        if !look(arena, slab).any(|cell| stays(&cell)) {
+            arena.unmark(slab, me);
+            if look(arena, slab).any(|cell| stays(&cell)) {
+                arena.mark(slab);
+            }
         }
     }
     arena.header().limbo.store(left, Relaxed);
     left
 }
+
+/// The cells of a slab that are not free.
+fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
+    #[cfg(test)]
+    LOOKS.fetch_add(1, Relaxed);
+    arena.used_cells(slab)
+}
+
+/// How often this process has looked at all cells of a slab.
+#[cfg(test)]
+pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// A block that somebody owned alone, with what is in it.
 fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
@@ -145,6 +180,7 @@ fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
 /// A block that waits for a process that died.
 fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
     let owned = word.with(State::Owned(me));
+    arena.tread(cell.index / 64, me);
     // DEATH: from here on it is ours, and given back as such.
     let taken = cell
         .word
@@ -156,6 +192,7 @@ fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
 
 fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
     let dying = word.with(State::Dying(me));
+    arena.tread(cell.index / 64, me);
     if cell
         .word
         .compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed)

@@ -162,9 +162,16 @@ impl Block {
 
     fn leave(self, state: State) -> Token {
         let token = self.token;
-        if let Some((cell, owned)) = self.cell() {
+        if let (Some((cell, owned)), Ok(family)) = (self.cell(), family()) {
+            let is_awaited = matches!(state, State::Awaited(_));
+            if is_awaited {
+                family.arena().mark(cell.index / 64);
+            }
             // SYNC: releases the content to whoever takes it. Fails only for a block that this process inherited and does not own.
             let _ = replace(&cell, owned, owned.with(state));
+            if is_awaited {
+                family.arena().mark(cell.index / 64);
+            }
         }
         std::mem::forget(self);
         token
@@ -181,6 +188,7 @@ impl Block {
             let reach = len.min(cell.capacity()).max(cell.references().len() * 8);
             arena.reach_cell(&cell, reach)?;
             let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
+            arena.tread(cell.index / 64, me);
             // A failure may only mean that the block waits for another receiver now.
             if replace(&cell, transit, owned) {
                 break (cell, transit, owned, birth);
@@ -221,6 +229,7 @@ impl Block {
                 drop(Self::take(token, 0));
                 return;
             }
+            family.arena().tread(cell.index / 64, family.me());
             // A failure may only mean that the block waits for another receiver now.
             if family.arena().free_cell(&cell, transit) {
                 return;

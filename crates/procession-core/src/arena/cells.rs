@@ -34,6 +34,9 @@ pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
 
 /// The segment is this process's until it frees it, or dies.
 pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
+    if let Ok(family) = family() {
+        family.arena().tread(index / 64, me);
+    }
     change(index, generation, |_| Some(State::Owned(me)));
 }
 
@@ -73,6 +76,7 @@ pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
     let Some(cell) = segment_cell(index) else { return };
+    arena.tread(index / 64, family.me());
     loop {
         let bits = cell.word.load(Acquire);
         let word = Word::decode(bits);

@@ -1,12 +1,14 @@
 //! What is in use, counted from the owner words: two counts that should be equal and are not show a leak.
 
+use super::footprint::is_list;
+use super::slab::Cell;
 use super::word::{State, Word};
 use crate::{family, Result};
 
 /// What is not free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Cells that a process owns.
+    /// Cells that a process owns, but for the lists of where that is.
     pub owned: usize,
     /// Cells that a message or a queue owns.
     pub transit: usize,
@@ -26,7 +28,9 @@ pub fn census() -> Result<Census> {
     let arena = family.arena();
     let mut census = Census::default();
     for slab in 0..arena.slab_count() {
-        arena.used_cells(slab).for_each(|(_, word)| census.count(word));
+        let counts = |(cell, word): &(Cell, Word)| !matches!(word.state, State::Owned(_)) || !is_list(cell);
+        let cells = arena.used_cells(slab).filter(counts);
+        cells.for_each(|(_, word)| census.count(word));
     }
     Ok(census)
 }

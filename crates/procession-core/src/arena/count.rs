@@ -39,7 +39,9 @@ impl Arena {
     /// What becomes of an object whose last reference goes.
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
+        self.tread(cell.index / 64, me);
         if roll::fork_born_after(full_birth(note_of(cell).birth, now)) {
+            self.mark(cell.index / 64);
             State::Limbo { upto: now as u32 }
         } else {
             State::Dying(me)
@@ -47,10 +49,11 @@ impl Arena {
     }
 
     /// After the word of an object changed to this one: with which to [`bury`](Arena::bury) it, if it is to be.
-    pub(super) fn ended(&self, word: Word) -> Option<Word> {
+    pub(super) fn ended(&self, cell: &Cell, word: Word) -> Option<Word> {
         match word.state {
             State::Dying(_) => Some(word),
             State::Limbo { .. } => {
+                self.mark(cell.index / 64);
                 self.note_limbo();
                 None
             }
@@ -122,11 +125,13 @@ impl Arena {
         }
         let limbo = from.with(State::Limbo { upto: now as u32 });
         cell.set_birth(birth);
+        self.mark(cell.index / 64);
         let done = cell
             .word
             .compare_exchange(from.encode(), limbo.encode(), AcqRel, Relaxed)
             .is_ok();
         if done {
+            self.mark(cell.index / 64);
             self.note_limbo();
         }
         done

@@ -66,7 +66,7 @@ impl Arena {
     pub(crate) fn strike_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let house = Counts { arena: self, me };
         let (cell, word) = change::strike(&house, owner.slot(), handle, (self.offset_of(entry), entry))?;
-        Some((cell, self.ended(word)?))
+        Some((cell, self.ended(&cell, word)?))
     }
 
     /// End, or undo, what a dead process was doing with a reference. `me` is its reaper.
@@ -87,7 +87,7 @@ impl Arena {
 
     /// After a reference went: end its object, if that was the last one.
     fn end(&self, ended: Ended<Cell>) {
-        if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(word)?))) {
+        if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(&cell, word)?))) {
             self.bury(&cell, word);
         }
     }

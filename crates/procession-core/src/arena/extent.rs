@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::class::{cells_of, is_large};
+use super::footprint::is_list;
 use super::layout::GRAIN;
 use super::slab::{Cell, Slab};
 use super::warm::charge;
@@ -129,6 +130,7 @@ impl Arena {
         if Extent::of(word).upto == 0 || !cells.clone().all(unused) {
             return Ok(0);
         }
+        self.tread(slab.number, me);
         let claimed = cells.clone().take_while(|&cell| claim(&slab.cell(cell), me)).count() as u32;
         let mut end = Ok(0);
         if claimed == cells.len() as u32 {
@@ -165,7 +167,7 @@ impl Arena {
         }
     }
 
-    /// How much is committed for cells, in use and idle, as their words say.
+    /// How much is committed for cells, in use and idle, as their words say. What only footprints use is neither.
     pub fn bytes(&self) -> Bytes {
         let mut bytes = Bytes::default();
         for slab in (0..self.slab_count()).filter_map(|number| self.slab(number)) {
@@ -173,10 +175,14 @@ impl Arena {
             let step = if is_large(slab.class) { 1 } else { words.len() };
             for (number, words) in (0..).step_by(step).zip(words.chunks(step)) {
                 let committed = slab.cell(number).committed();
-                if words.iter().all(|word| is_unused(word.load(Relaxed))) {
-                    bytes.idle += committed;
-                } else {
-                    bytes.used += committed;
+                let in_use = (number..).zip(words).filter(|(_, word)| !is_unused(word.load(Relaxed)));
+                match in_use
+                    .map(|(number, _)| is_list(&slab.cell(number)))
+                    .reduce(|all, list| all && list)
+                {
+                    None => bytes.idle += committed,
+                    Some(false) => bytes.used += committed,
+                    Some(true) => {}
                 }
             }
         }

@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::change::Operation;
 use super::class::class_of;
+use super::footprint::Footprint;
 use super::layout::Table;
 use super::slab::Cell;
 use super::word::{State, Word};
@@ -148,13 +149,15 @@ impl Held {
     }
 }
 
-/// What the arena knows of the holdings of the process in a roll slot. A reaper leaves nothing in it but the number of its operation.
-#[repr(C, align(64))]
+/// What the arena knows of the process in a roll slot. A reaper leaves nothing in it but the number of its operation.
+#[repr(C, align(128))]
 pub(super) struct Directory {
     /// `owner | number of the first chunk's cell + 1`.
     chunks: AtomicU64,
     /// Which reference changes.
     pub(super) operation: Operation,
+    /// Where the process may own cells.
+    pub(super) footprint: Footprint,
 }
 
 impl Arena {

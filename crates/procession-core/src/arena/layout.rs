@@ -11,7 +11,7 @@ use super::slab::Descriptor;
 /// What the first word of every arena says.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// The most a family may reserve: cell numbers fit their words.
@@ -71,11 +71,13 @@ pub(crate) enum Table {
     Slabs,
     /// For each class, one bit a slab: it may have a free cell.
     Partial,
+    /// One bit a slab: some of its cells may be in limbo or awaited.
+    Marks,
 }
 
 impl Table {
-    pub(crate) const COUNT: usize = 4;
-    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::Holdings, Self::Slabs, Self::Partial];
+    pub(crate) const COUNT: usize = 5;
+    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::Holdings, Self::Slabs, Self::Partial, Self::Marks];
 }
 
 /// Offsets and capacities for an arena of a given size.
@@ -116,6 +118,7 @@ impl Layout {
                 Table::Holdings => roll * size_of::<Directory>() as u64,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
+                Table::Marks => slabs / 8,
             };
             layout.offsets[table as usize] = end;
             layout.lengths[table as usize] = length;

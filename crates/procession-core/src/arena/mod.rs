@@ -12,6 +12,7 @@ mod convert;
 mod count;
 mod entry;
 mod extent;
+mod footprint;
 mod handle;
 mod holdings;
 pub(crate) mod layout;
@@ -47,12 +48,14 @@ pub(crate) fn look_after_idle() {
 /// What `reclaim` works with.
 pub(crate) mod reclaiming {
     pub(crate) use super::count::note_of;
+    pub(crate) use super::footprint::Trodden;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};
 }
 
 /// Process-local state of this room after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {
+    footprint::after_fork_child();
     holdings::after_fork_child();
     slab::after_fork_child();
 }

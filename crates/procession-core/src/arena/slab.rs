@@ -266,6 +266,7 @@ impl Arena {
                 self.note_full(&slab);
                 return None;
             }
+            self.tread(number, me);
             let bit = free & free.wrapping_neg();
             // SYNC: acquires the word of the one who freed the cell and then cleared the bit: an older one would look as if the cell were in use,
             // and it would be lost until somebody heals.
@@ -427,11 +428,12 @@ impl Arena {
 }
 
 /// How much of each table belongs to the first `slabs` slabs.
-pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 2] {
+pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 3] {
     let word = partial_index(CLASSES - 1, slabs.saturating_sub(1) as usize / 64) as u64;
     [
         (Table::Slabs, slabs * size_of::<Descriptor>() as u64),
         (Table::Partial, (word + 1) * 8),
+        (Table::Marks, slabs.div_ceil(64) * 8),
     ]
 }
 

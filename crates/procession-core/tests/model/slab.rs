@@ -14,6 +14,13 @@ pub mod layout {
     pub enum Table {
         Slabs,
         Partial,
+        Marks,
+    }
+}
+
+pub mod footprint {
+    pub fn is_list(_cell: &super::slab::Cell) -> bool {
+        false
     }
 }
 
@@ -100,6 +107,7 @@ impl Arena {
     pub unsafe fn table<T>(&self, table: Table) -> &'static [T] {
         let (start, bytes) = match table {
             Table::Slabs => (Arc::as_ptr(&self.slabs).cast::<T>(), size_of_val(&*self.slabs)),
+            Table::Marks => unreachable!("only reclaimers read marks"),
             Table::Partial => (Arc::as_ptr(&self.partial).cast::<T>(), size_of_val(&*self.partial)),
         };
         // SAFETY: what lies there are `T`s by the caller's word; a model ends before its arena.
@@ -133,6 +141,8 @@ impl Arena {
     pub fn with_memory<T>(&self, _what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
         allocate(true)
     }
+
+    pub fn tread(&self, _slab: u32, _me: crate::roll::Owner) {}
 
     pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
         Ok(())

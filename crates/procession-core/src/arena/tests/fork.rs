@@ -222,3 +222,57 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
     reclaim::sweep_limbo().unwrap();
     assert_eq!((census().objects, census().limbo, census().transit), (0, 0, 0));
 }
+
+/// How many slabs are looked at because of the death of a child that owns a few cells.
+fn looks_of_a_death() -> u64 {
+    let child = Child::new(|parked| {
+        let _held = (
+            Block::alloc(100).unwrap(),
+            Block::alloc(3000).unwrap(),
+            Ref::<Counter>::create().unwrap(),
+        );
+        parked.park();
+        true
+    });
+    let mut child = child;
+    child.wait_parked();
+    let before = reclaim::LOOKS.load(SeqCst);
+    child.kill();
+    reclaim::LOOKS.load(SeqCst) - before
+}
+
+#[test]
+fn a_death_costs_what_the_dead_owned_whatever_else_lives() {
+    family().unwrap().me();
+    let alone = looks_of_a_death();
+    let mut blocks: Vec<Block> = (0..8000).map(|_| Block::alloc(1000).unwrap()).collect();
+    let objects: Vec<Ref<Counter>> = (0..8000).map(|_| Ref::create().unwrap()).collect();
+    let before = census();
+    assert_eq!((before.owned >= 8000, before.objects), (true, 8000));
+    let beside = looks_of_a_death();
+    assert!(beside <= alone + 2, "{beside} looks, alone {alone}");
+    assert_eq!(census(), before);
+    // Nor does what is under way to others, or what this process has owned before.
+    let tokens: Vec<_> = blocks.drain(..4000).map(Block::send).collect();
+    assert!(looks_of_a_death() <= alone + 2);
+    tokens.into_iter().for_each(Block::discard);
+    drop((blocks, objects));
+    assert!(looks_of_a_death() <= alone + 2);
+    assert_eq!((census().objects, census().limbo), (0, 0));
+}
+
+#[test]
+fn what_a_process_owned_in_many_slabs_comes_back() {
+    let before = census();
+    for count in [10, 1000, 20_000] {
+        let mut child = Child::new(move |parked| {
+            let _held: Vec<_> = (0..count).map(|number| Block::alloc(number % 5000).unwrap()).collect();
+            parked.park();
+            true
+        });
+        child.wait_parked();
+        assert!(census().owned >= before.owned + count);
+        child.kill();
+        assert_eq!(census(), before, "{count} blocks");
+    }
+}

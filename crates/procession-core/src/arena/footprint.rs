@@ -1,0 +1,306 @@
+//! Where a process may own cells, so that its death costs a look at these slabs and not at all there are.
+//!
+//! Before a process takes hold of a cell (OWNED, DYING), or may leave a hint wrong, it *treads* on the slab: the slab's number gets into its
+//! *footprint*, a list that hangs on its slot in the directory. While the list grows, and when there is no memory for that, the footprint says
+//! EVERYWHERE. A slab stays in it.
+//!
+//! What outlives its process, in limbo or awaited by another, is found by *marks*, one bit a slab.
+
+use std::ptr;
+use std::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use std::sync::{Mutex, PoisonError};
+
+use super::class::class_of;
+use super::count::note_of;
+use super::layout::Table;
+use super::slab::Cell;
+use super::word::{State, Word};
+use super::Arena;
+use crate::roll::Owner;
+
+/// Slabs that a footprint holds without a chunk.
+const NEAR: usize = 22;
+/// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).
+const CHUNK: usize = 1024;
+/// Of a footprint's head: the list is not complete.
+const EVERYWHERE: u64 = 1 << 63;
+
+/// The kind in the note of a chunk. No object has it.
+const LIST: u8 = u8::MAX;
+
+/// Whether an owned cell is a part of a footprint's list.
+pub(super) fn is_list(cell: &Cell) -> bool {
+    note_of(cell).kind == LIST
+}
+
+/// The list. Zero-filled is empty.
+#[repr(C)]
+pub(super) struct Footprint {
+    /// [`EVERYWHERE`] and the number of the last chunk's cell + 1.
+    head: AtomicU64,
+    /// The first slabs (+ 1).
+    near: [AtomicU32; NEAR],
+}
+
+/// The slabs in which a dead process may own cells, and the cells of its list.
+pub(crate) struct Trodden {
+    pub(crate) slabs: Vec<u32>,
+    pub(crate) chunks: Vec<Cell>,
+}
+
+const LEAF: usize = 4096;
+type Leaf = [AtomicU64; LEAF / 64];
+
+/// What this process knows of its own footprint. Made on first use; a child of fork makes its own.
+static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
+
+struct Local {
+    /// A bit for each slab in the list.
+    leaves: Box<[AtomicPtr<Leaf>]>,
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    near: usize,
+    /// The chunk that is being filled, and how many of its words are.
+    chunk: Option<(&'static [AtomicU64], usize)>,
+    growing: bool,
+    /// Not in the list yet: the footprint says EVERYWHERE.
+    pending: Vec<u32>,
+}
+
+pub(super) fn after_fork_child() {
+    LOCAL.store(ptr::null_mut(), Release);
+}
+
+/// The one that is there, or a new one.
+fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
+    let mut there = place.load(Acquire);
+    if there.is_null() {
+        let fresh = Box::into_raw(Box::new(fresh()));
+        there = match place.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+            Ok(_) => fresh,
+            Err(first) => {
+                // SAFETY: made above, and seen by nobody.
+                drop(unsafe { Box::from_raw(fresh) });
+                first
+            }
+        };
+    }
+    // SAFETY: what these places point to is never freed.
+    unsafe { &*there }
+}
+
+impl Local {
+    fn new(slabs: u64) -> Self {
+        let leaves = (slabs as usize).div_ceil(LEAF);
+        Self {
+            leaves: (0..leaves).map(|_| AtomicPtr::default()).collect(),
+            list: Mutex::default(),
+        }
+    }
+
+    fn has(&self, slab: u32) -> bool {
+        let leaf = self.leaves.get(slab as usize / LEAF).map(|leaf| leaf.load(Acquire));
+        let Some(leaf) = leaf.filter(|leaf| !leaf.is_null()) else {
+            return false;
+        };
+        // SAFETY: leaves are never freed.
+        let word = unsafe { &(&*leaf)[slab as usize % LEAF / 64] };
+        word.load(Acquire) & 1 << (slab % 64) != 0
+    }
+
+    fn set(&self, slab: u32) {
+        if let Some(leaf) = self.leaves.get(slab as usize / LEAF) {
+            let leaf = make(leaf, || [const { AtomicU64::new(0) }; LEAF / 64]);
+            leaf[slab as usize % LEAF / 64].fetch_or(1 << (slab % 64), Release);
+        }
+    }
+}
+
+impl List {
+    /// Add a slab, if there is room.
+    fn record(&mut self, footprint: &Footprint, slab: u32) -> bool {
+        if let Some(place) = footprint.near.get(self.near) {
+            place.store(slab + 1, Release);
+            self.near += 1;
+            return true;
+        }
+        match &mut self.chunk {
+            Some((words, filled)) if *filled < words.len() => {
+                words[*filled].store(u64::from(slab) + 1, Release);
+                *filled += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Arena {
+    /// This process is about to take hold of cells of a slab: a survivor is to find them.
+    #[inline]
+    pub(crate) fn tread(&self, slab: u32, me: Owner) {
+        let local = LOCAL.load(Acquire);
+        // SAFETY: what LOCAL points to is never freed.
+        if local.is_null() || !unsafe { &*local }.has(slab) {
+            self.tread_first(slab, me);
+        }
+    }
+
+    #[cold]
+    fn tread_first(&self, slab: u32, me: Owner) {
+        let local = make(&LOCAL, || Local::new(self.layout().slabs));
+        let Some(directory) = self.directory_of(me.slot()) else {
+            return;
+        };
+        let footprint = &directory.footprint;
+        let lock = || local.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = lock();
+        if local.has(slab) {
+            return;
+        }
+        list.pending.push(slab);
+        if list.growing {
+            return;
+        }
+        loop {
+            while let Some(&slab) = list.pending.last() {
+                if !local.has(slab) {
+                    if !list.record(footprint, slab) {
+                        break;
+                    }
+                    local.set(slab);
+                }
+                list.pending.pop();
+            }
+            if list.pending.is_empty() {
+                list.growing = false;
+                footprint.head.fetch_and(!EVERYWHERE, Release);
+                return;
+            }
+            // DEATH: until the list is complete again, a survivor looks everywhere.
+            footprint.head.fetch_or(EVERYWHERE, AcqRel);
+            list.growing = true;
+            drop(list);
+            // Comes back here, and finds that the list is growing.
+            let chunk = class_of(CHUNK).and_then(|class| self.alloc_cell(class, CHUNK, me).ok());
+            list = lock();
+            let Some((cell, _)) = chunk else {
+                list.growing = false;
+                return; // it stays EVERYWHERE until the next time
+            };
+            cell.write_note(self.births() as u32, LIST);
+            let words = words_of(&cell);
+            words[0].store(footprint.head.load(Acquire) & !EVERYWHERE, Relaxed);
+            for word in &words[1..] {
+                word.store(0, Relaxed);
+            }
+            footprint.head.store(EVERYWHERE | (u64::from(cell.index) + 1), Release);
+            list.chunk = Some((words, 1));
+        }
+    }
+
+    /// Where a dead process may own cells.
+    pub(crate) fn trodden_by(&self, dead: Owner) -> Trodden {
+        let known = self.directory_of(dead.slot()).and_then(|directory| {
+            let footprint = &directory.footprint;
+            let near = footprint.near.iter().map(|slab| u64::from(slab.load(Acquire)));
+            let (mut slabs, mut chunks): (Vec<u64>, Vec<Cell>) = (near.collect(), Vec::new());
+            let mut next = footprint.head.load(Acquire);
+            // A damaged chain must not go round for ever.
+            let mut left = self.slab_count() * 64;
+            while next != 0 {
+                left = left.checked_sub(1)?;
+                let cell = self.cell(u32::try_from(next - 1).ok()?)?;
+                let state = Word::decode(cell.word.load(Acquire)).state;
+                if state != State::Owned(dead)
+                    || cell.size < CHUNK
+                    || !is_list(&cell)
+                    || self.reach_cell(&cell, CHUNK).is_err()
+                {
+                    return None;
+                }
+                let words = words_of(&cell);
+                slabs.extend(words[1..].iter().map(|slab| slab.load(Acquire)));
+                next = words[0].load(Relaxed);
+                chunks.push(cell);
+            }
+            let slabs = slabs
+                .into_iter()
+                .filter_map(|slab| u32::try_from(slab.checked_sub(1)?).ok());
+            let slabs = slabs.collect();
+            Some(Trodden { slabs, chunks })
+        });
+        known.unwrap_or_else(|| Trodden {
+            slabs: (0..self.slab_count()).collect(),
+            chunks: Vec::new(),
+        })
+    }
+
+    /// A dead process owns nothing any more but the list of where it did.
+    pub(crate) fn forget_footprint(&self, dead: Owner, trodden: &Trodden) {
+        let Some(directory) = self.directory_of(dead.slot()) else {
+            return;
+        };
+        // DEATH: from here on the chunks may be somebody else's cells; what is left of them is found by looking everywhere.
+        directory.footprint.head.store(EVERYWHERE, Release);
+        for cell in &trodden.chunks {
+            let word = Word::decode(cell.word.load(Acquire));
+            if word.state == State::Owned(dead) {
+                self.free_cell(cell, word);
+            }
+        }
+        for slab in &directory.footprint.near {
+            slab.store(0, Relaxed);
+        }
+        directory.footprint.head.store(0, Release);
+    }
+
+    fn marks(&self) -> &'static [AtomicU64] {
+        // SAFETY: the table's type; words of slabs below the slab count are committed.
+        unsafe { self.table(Table::Marks) }
+    }
+
+    /// Some of this slab's cells are, or will be, in limbo or awaited. To be said before they are, and again afterwards: then a sweep that takes the
+    /// mark away between sees the cell, or the mark stays. Whoever does this treads on the slab: its reaper marks again what it sees.
+    pub(crate) fn mark(&self, slab: u32) {
+        if let Some(word) = self
+            .marks()
+            .get(slab as usize / 64)
+            .filter(|_| slab < self.slab_count())
+        {
+            word.fetch_or(1 << (slab % 64), AcqRel);
+        }
+    }
+
+    /// The slab has nothing to be swept, unless it gets something at this moment: so look again.
+    pub(crate) fn unmark(&self, slab: u32, me: Owner) {
+        self.tread(slab, me);
+        if let Some(word) = self.marks().get(slab as usize / 64) {
+            word.fetch_and(!(1 << (slab % 64)), AcqRel);
+        }
+    }
+
+    /// All slabs with a mark.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = u32> {
+        let words = self.slab_count().div_ceil(64);
+        (0..).zip(self.marks()).take(words as usize).flat_map(|(number, word)| {
+            let mut bits = word.load(Acquire);
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+                (bit < 64).then_some(number * 64 + bit)
+            })
+        })
+    }
+}
+
+fn words_of(cell: &Cell) -> &'static [AtomicU64] {
+    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words while it is a chunk.
+    unsafe { std::slice::from_raw_parts(cell.ptr.cast(), CHUNK / 8) }
+}
