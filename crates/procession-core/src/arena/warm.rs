@@ -21,9 +21,8 @@ const IDLE: u64 = 300;
 const BETWEEN: u64 = 200;
 /// How much may stand idle besides as much as is in use.
 const KEEP: u64 = 8 << 20;
-/// What is used again within so many milliseconds, so many times in a row, goes round: it is kept warm for so many milliseconds.
-const QUICK: u64 = 100;
-const ROUNDS: u64 = 3;
+/// What is used again within so many milliseconds goes round: it is kept warm for so many milliseconds.
+const QUICK: u64 = 700;
 const ROUND: u64 = 1000;
 
 /// Memory limits are looked up each time this much more was committed.
@@ -77,7 +76,7 @@ impl Idle {
     }
 
     fn goes_round(&self, now: u64) -> bool {
-        self.get().1 >= ROUNDS && self.lasts(now) < ROUND
+        self.get().1 > 0 && self.lasts(now) < ROUND
     }
 }
 

@@ -1,0 +1,67 @@
+"""How much shared memory a family keeps once it uses none: after a second, beside what it had at most.
+
+    python benches/memory_back.py
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import procession
+from procession._procession import arena_fd
+
+MEGABYTE = 1 << 20
+#: What may stay of a family that uses nothing.
+STAYS = 16 * MEGABYTE
+
+
+def committed() -> int:
+    return os.fstat(arena_fd()).st_blocks * 512
+
+
+def put(queue: procession.Queue, items: int, size: int) -> None:
+    item = (1, "two", 3.0) if size == 0 else bytes(size)
+    for _ in range(items):
+        queue.put(item)
+
+
+def alone(items: int, size: int) -> int:
+    queue = procession.Queue()
+    put(queue, items, size)
+    most = committed()
+    for _ in range(items):
+        queue.get()
+    return most
+
+
+def from_a_child(items: int, size: int) -> int:
+    queue = procession.Queue()
+    child = procession.Process(target=put, args=(queue, items, size))
+    child.start()
+    child.join()
+    most = committed()
+    for _ in range(items):
+        queue.get()
+    return most
+
+
+def main() -> None:
+    print("| what | at most | after 1 s | |\n| --- | ---: | ---: | --- |")
+    for title, items, size in (
+        ("1,000,000 small tuples", 1_000_000, 0),
+        ("100,000 items of 1 KB", 100_000, 1000),
+        ("1,000 items of 100 KB", 1000, 100_000),
+        ("12 items of 4 MB", 12, 4 * MEGABYTE),
+        ("10 items of 40 MB", 10, 40 * MEGABYTE),
+    ):
+        for how in (alone, from_a_child):
+            most = how(items, size)
+            time.sleep(1)
+            left = committed()
+            verdict = "reached" if left < STAYS else "NOT reached"
+            print(f"| {title}, {how.__name__} | {most >> 20} MB | {left / MEGABYTE:.1f} MB | {verdict} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
