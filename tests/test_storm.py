@@ -16,15 +16,7 @@ import procession
 pytestmark = pytest.mark.timeout(120)
 
 
-# Memory is allocated under a lock, which a process that is stopped there keeps.
-HELD_UP = pytest.mark.xfail(
-    reason="others wait for a process that is stopped while it allocates", strict=False
-)
-
-
-@pytest.mark.parametrize(
-    "scene", [pytest.param(scene, marks=HELD_UP if scene == "stops" else ()) for scene in SCENES]
-)
+@pytest.mark.parametrize("scene", SCENES)
 def test_a_short_storm(scene):
     assert SCENES[scene](procession.get_context("fork"), seed=1, kills=12)
 

@@ -21,7 +21,7 @@ fn stopper(arguments: &[&str]) {
 
 #[test]
 fn messages() {
-    stopper(&["put, inline", "get, inline", "get, large"]);
+    stopper(&["put, inline", "put, large", "get, inline", "get, large"]);
 }
 
 #[test]
@@ -38,5 +38,15 @@ fn locks_and_the_like() {
 
 #[test]
 fn references_and_processes() {
-    stopper(&["handle clone", "roll entry", "fork"]);
+    stopper(&["handle", "roll", "fork", "its holder having died"]);
+}
+
+#[test]
+fn memory() {
+    stopper(&["64 bytes", "65536", "the first", "shared bytes"]);
+}
+
+#[test]
+fn barriers_and_permits_of_the_dead() {
+    stopper(&["barrier", "recovering semaphore"]);
 }
