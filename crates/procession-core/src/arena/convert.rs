@@ -35,6 +35,8 @@ impl Arena {
         if !cells(slab.class).all(is_unused) {
             return false;
         }
+        // DEATH: the reaper finds there what is still ours.
+        self.tread(slab.number, me);
         let claimed = cells(slab.class).take_while(|cell| claim(cell, me)).count();
         // DEATH: whoever reclaims frees what is still ours, be it a cell of the class of before.
         let done = claimed == cells_of(slab.class) as usize
