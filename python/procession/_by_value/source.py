@@ -7,6 +7,7 @@ no part of what it runs. All others are, also those below ``if``, ``for``, ``wit
 from __future__ import annotations
 
 import ast
+import dis
 import symtable
 import types
 from collections.abc import Iterator
@@ -43,13 +44,14 @@ def read(text: bytes | str, path: str) -> Source:
     table = symtable.symtable(ast.unparse(imported), path, "exec")
     left_out = ast.Module(pruned.left_out, [])
     own = symtable.symtable(ast.unparse(left_out), path, "exec")
-    rebound = {*_bound(own), *_declared_global(own), *_declared_global(table)}
+    own_code = compile(left_out, path, "exec", dont_inherit=True)
+    rebound = {*_bound(own_code), *_declared_global(own), *_declared_global(table)}
     stars = [
         (node.module or "", node.level)
         for node in ast.walk(imported)
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
     ]
-    return Source(frozenset(_bound(table)), frozenset(rebound), codes, stars)
+    return Source(frozenset(_bound(code)), frozenset(rebound), codes, stars)
 
 
 class _Pruner(ast.NodeTransformer):
@@ -122,10 +124,12 @@ def _compared(op: ast.cmpop, left: Any, right: Any) -> bool | None:
     return None
 
 
-def _bound(table: symtable.SymbolTable) -> Iterator[str]:
-    for symbol in table.get_symbols():
-        if symbol.is_assigned() or symbol.is_imported():
-            yield symbol.get_name()
+def _bound(code: types.CodeType) -> Iterator[str]:
+    """The names that a module's code binds. Its symbol table also has the variables of inlined comprehensions."""
+    for instruction in dis.get_instructions(code):
+        stores = instruction.opname in ("STORE_NAME", "STORE_GLOBAL")
+        if stores and instruction.argval != "__doc__":
+            yield instruction.argval
 
 
 def _declared_global(table: symtable.SymbolTable) -> Iterator[str]:
