@@ -423,7 +423,10 @@ impl Table {
             }
             // SYNC: the hint goes first; whoever releases an entry clears it while the entry is still dead, so it cannot be lost.
             self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
-            let generation = life.generation().wrapping_add(1).max(1);
+            // An entry that has had all its generations is not used again, and keeps its hint: no two processes are the same owner.
+            let Some(generation) = life.generation().checked_add(1) else {
+                continue;
+            };
             if entry.change(life, Life::new(generation, stage, pid, start)) {
                 // DEATH: until these are written the life word alone speaks for the entry; a `birth` of zero counts as any birth.
                 entry

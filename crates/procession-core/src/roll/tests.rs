@@ -401,3 +401,18 @@ fn entries_that_the_hints_have_lost_are_found_again() {
     assert!(claim().is_none());
     assert!(table.in_use().any(|(slot, _)| slot == owner.slot()));
 }
+
+#[test]
+fn an_entry_that_has_had_all_its_generations_is_not_used_again() {
+    let here = family().unwrap().me();
+    let (table, _) = table::my_entry().unwrap();
+    let claim = || table.claim_any(super::entry::Stage::Live, std::process::id(), 0, Some(here), false);
+    let spent = claim().unwrap();
+    let entry = table.get(spent).unwrap();
+    assert!(entry.change(entry.life(), super::entry::Life::free(u16::MAX - 1)));
+    let all: Vec<_> = std::iter::from_fn(claim).collect();
+    let last = all.iter().find(|owner| owner.slot() == spent.slot()).unwrap();
+    assert_eq!(last.generation(), u16::MAX);
+    table.release(*last, entry.life());
+    assert!(claim().is_none());
+}
