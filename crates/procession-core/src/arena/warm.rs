@@ -149,7 +149,7 @@ impl Arena {
                 .unwrap_or(left);
         }
         // While only more is freed, as much as this will be idle when it is too much again.
-        ALLOWED.store(left.max((bytes.used + left) / 2 + KEEP / 2), Relaxed);
+        ALLOWED.store(left.max(bytes.used.midpoint(left) + KEEP / 2), Relaxed);
         COUNT_AT.store(now + IDLE, Relaxed);
     }
 
