@@ -37,6 +37,7 @@ MODULES = [
 #: What we add to a module's `__all__`, and why.
 ADDED = {
     "": {
+        "Abandoned": "nobody is left to end a wait",
         "BrokenPool": "a pool whose workers cannot start says so",
         "OwnerDied": "the holder of a lock died",
         "TaskCancelled": "a task was cancelled, perhaps while it ran",

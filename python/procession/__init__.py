@@ -9,13 +9,21 @@ if sys.platform != "linux":
     raise ImportError(f"procession runs on Linux only: this is {sys.platform}")
 
 from . import context
-from ._errors import BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
+from ._errors import Abandoned, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
 
 __all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update(
     (name, getattr(context._default_context, name)) for name in __all__ if name != "reducer"
 )
-__all__ += ["BrokenPool", "OwnerDied", "TaskCancelled", "TaskTimeout", "WorkerDied", "install"]
+__all__ += [
+    "Abandoned",
+    "BrokenPool",
+    "OwnerDied",
+    "TaskCancelled",
+    "TaskTimeout",
+    "WorkerDied",
+    "install",
+]
 
 
 def install(executor: bool = False) -> None:

@@ -4,6 +4,9 @@ from typing import Any
 
 from . import context as context
 from ._errors import (
+    Abandoned as Abandoned,
+)
+from ._errors import (
     AuthenticationError as AuthenticationError,
 )
 from ._errors import (

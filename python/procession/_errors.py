@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "Abandoned",
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
@@ -73,6 +74,13 @@ class TimeoutError(ProcessError):
 @counterpart("context")
 class AuthenticationError(ProcessError):
     """The peer of a connection does not know the key."""
+
+
+class Abandoned(ProcessError):
+    """Nobody is left to end a wait: the family's first process died, and every other one waits too, without a timeout.
+
+    Each of them gets this error. What only waits and has a timeout, or may do something else, is not ended so.
+    """
 
 
 class OwnerDied(ProcessError):
@@ -186,6 +194,6 @@ class BrokenPool(ProcessError):
 # Named where users find them; the standard library's stand in its `context`.
 for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
     _public.__module__ = f"{__package__}.context"
-for _own in (BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
+for _own in (Abandoned, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
     _own.__module__ = __package__
 join_counterparts()

@@ -31,6 +31,11 @@ impl Deadline {
         }
     }
 
+    /// Whether there is no end.
+    pub fn is_never(self) -> bool {
+        matches!(self, Self::Never)
+    }
+
     /// Whether the wait is over.
     pub fn is_over(self) -> bool {
         self.remaining().is_some_and(|left| left.is_zero())

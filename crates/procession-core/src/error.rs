@@ -28,6 +28,11 @@ pub enum Error {
     /// A pool, or what is of it, in a child that the process that made it forked.
     #[error("this {0} belongs to the process that made it: a child of it cannot use it")]
     Inherited(&'static str),
+    /// The family's first process is dead, and all others wait, without a timeout, for what only they could give.
+    #[error(
+        "nobody is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
+    )]
+    Abandoned,
     /// Bytes in shared memory or on a socket that make no sense.
     #[error("damaged data: {0}")]
     Corrupt(&'static str),

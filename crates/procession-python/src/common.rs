@@ -60,7 +60,17 @@ pub fn raise(error: Error) -> PyErr {
         Error::RollFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
         Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
+        Error::Abandoned => Python::attach(|py| of_our_own(py, "Abandoned", (error.to_string(),))),
     }
+}
+
+/// An exception that the package defines.
+#[cold]
+fn of_our_own<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+    let error = py
+        .import("procession._errors")
+        .and_then(|errors| errors.getattr(name)?.call1(arguments));
+    error.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// Run a wait of the engine with the interpreter released; `None` when it timed out. After each interruption Python's signal handlers
@@ -84,10 +94,7 @@ pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
     let text = format!("{death}; what it protects may be half changed");
     let made = death.made.as_ref().map(ToString::to_string);
     let arguments = (text, death.pid, &death.name, death.object, made);
-    let error = py
-        .import("procession._errors")
-        .and_then(|errors| errors.getattr("OwnerDied")?.call1(arguments));
-    error.map_or_else(|error| error, PyErr::from_value)
+    of_our_own(py, "OwnerDied", arguments)
 }
 
 /// Which of the `known` ways to treat the death of a holder is asked for, if any is.

@@ -35,6 +35,17 @@ pub fn census() -> Result<Census> {
     Ok(census)
 }
 
+/// Whether something waits for a living process that is no member yet: it was started, and has not come so far.
+pub(crate) fn awaits_a_newcomer(is_member: impl Fn(u32) -> bool) -> bool {
+    let Ok(family) = family() else { return true };
+    let arena = family.arena();
+    let newcomer = |word: Word| match word.state {
+        State::Awaited(receiver) => !is_member(receiver.pid) && !receiver.is_gone(),
+        _ => false,
+    };
+    (0..arena.slab_count()).any(|slab| arena.used_cells(slab).any(|(_, word)| newcomer(word)))
+}
+
 impl Census {
     fn count(&mut self, word: Word) {
         match word.state {

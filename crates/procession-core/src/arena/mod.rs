@@ -27,6 +27,7 @@ mod window;
 mod word;
 
 pub use block::{Block, Token};
+pub(crate) use census::awaits_a_newcomer;
 pub use census::{census, Census};
 pub use extent::Bytes;
 pub use handle::Handle;

@@ -28,6 +28,12 @@ pub(crate) struct Entry {
     program: AtomicU64,
     /// The code that it is about to exit with, see [`Entry::note_exit`]; kept like the pid.
     exit: AtomicU64,
+    /// How many waits its threads have begun.
+    begun: AtomicU32,
+    /// How many threads of the engine's own it has, as of its last wait.
+    helpers: AtomicU32,
+    /// Whether it only does what others ask it to: a zygote, its spare child.
+    serving: AtomicU32,
     name_version: AtomicU32,
     name: [AtomicU64; NAME_WORDS],
     /// Of a group's first entry: one bit for each entry of the group that is in use, so that nobody need read the free ones. A hint, set
@@ -152,6 +158,32 @@ impl Entry {
 
     pub(super) fn forget_exit(&self) {
         self.exit.store(0, Ordering::Relaxed);
+        self.serving.store(0, Ordering::Relaxed);
+    }
+
+    /// This process begins a wait, as far as it was not interrupted before.
+    pub(super) fn begin_wait(&self, helpers: usize, anew: bool) {
+        self.helpers
+            .store(u32::try_from(helpers).unwrap_or(0), Ordering::Relaxed);
+        if anew {
+            self.begun.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    pub(super) fn helpers(&self) -> usize {
+        self.helpers.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving.into(), Ordering::Release);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire) != 0
     }
 
     /// Write the name, cut to 64 bytes at a character's boundary. Only the entry's own process (or whoever just claimed it) writes.

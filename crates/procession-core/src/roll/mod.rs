@@ -2,6 +2,7 @@
 //!
 //! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
+mod abandoned;
 mod death;
 mod entry;
 mod fork;
@@ -10,13 +11,14 @@ mod table;
 pub(crate) mod tests;
 mod waits;
 
+pub(crate) use abandoned::{has_root, is_abandoned};
 pub(crate) use death::{clear_those_that_left, has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask};
 pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
-pub(crate) use table::{fork_born_after, noted_exit, open, pins_nothing, set_parent, Forks};
-pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Spinning};
+pub(crate) use table::{fork_born_after, noted_exit, now, open, pins_nothing, set_parent, set_serving, Forks};
+pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Manner, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
 /// Never zero, always below 2^31: a claim word has a bit to spare.

@@ -35,6 +35,10 @@ enum Word {
     Cores,
     /// No process that was born by fork, or is about to be, has a greater birth number than this; and how often that changed (lowest bits).
     Youngest,
+    /// The family's first process.
+    Root,
+    /// When it was last found that the family can only wait: milliseconds of the boot clock.
+    Verdict,
 }
 
 const VERSION_BITS: u32 = 20;
@@ -122,6 +126,11 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
     match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
             super::cores(limits::usable_cores());
+            if let Some(table) = table() {
+                // A process has its entry before it starts another, so the first to come here is the root.
+                let root = table.word(Word::Root);
+                let _ = root.compare_exchange(0, me.to_bits().into(), Ordering::AcqRel, Ordering::Relaxed);
+            }
             if before != 0 && table().is_some_and(|table| table.size() > before) {
                 // There was no room: the next one shall find some.
                 death::sweep();
@@ -261,6 +270,13 @@ pub fn set_name(name: &str) {
     }
 }
 
+/// Whether from now on this process only does what others ask it to.
+pub(crate) fn set_serving(serving: bool) {
+    if let Some((_, entry)) = my_entry() {
+        entry.set_serving(serving);
+    }
+}
+
 /// This process is about to exit with this code: its parent learns it from here if the kernel keeps no status for it.
 pub fn note_exit(code: i32) {
     if let Some((_, entry)) = my_entry() {
@@ -351,6 +367,16 @@ impl Table {
 
     pub(super) fn cores(&self) -> &AtomicU64 {
         self.word(Word::Cores)
+    }
+
+    /// The family's first process.
+    pub(super) fn root(&self) -> Option<Owner> {
+        Owner::from_bits(self.word(Word::Root).load(Ordering::Relaxed) as u32)
+    }
+
+    /// When it was last found that the family can only wait.
+    pub(super) fn verdict(&self) -> &AtomicU64 {
+        self.word(Word::Verdict)
     }
 
     fn size(&self) -> usize {

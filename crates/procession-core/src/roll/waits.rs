@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::table::{self, Table};
 use crate::arena::{Handle, Kind};
-use crate::sys::futex;
+use crate::sys::{futex, threads};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One announced wait. Zero-filled is none.
@@ -16,16 +16,29 @@ pub(crate) struct Wait {
     /// Since when: milliseconds of the boot clock, lower 32 bits.
     since: AtomicU32,
     kind: AtomicU32,
+    /// Whether it has no deadline, and is one of the program's own threads'.
+    endless: AtomicU32,
 }
 
 /// An announcement; withdrawn when dropped.
 pub(crate) struct Announced(Option<&'static Wait>);
 
+/// How long a wait may last, and whether it was there before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// It has no deadline.
+    pub endless: bool,
+    /// It begins, rather than going on after an interruption.
+    pub anew: bool,
+}
+
 /// Say that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
-pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>) -> Announced {
+pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
     let Some((table, entry)) = table::my_entry() else {
         return Announced(None);
     };
+    entry.begin_wait(threads::helpers(), manner.anew);
+    let endless = manner.endless && !threads::is_helper();
     let distance = (word.as_ptr() as usize).wrapping_sub(table.base()) as u64;
     for wait in &entry.waits {
         if wait.word.load(Ordering::Relaxed) == 0
@@ -37,6 +50,7 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
             wait.since.store(super::table::now() as u32, Ordering::Relaxed);
             wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
             wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
+            wait.endless.store(endless.into(), Ordering::Release);
             return Announced(Some(wait));
         }
     }
@@ -44,8 +58,8 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
 }
 
 /// As [`announce`], for a sleep on the lower half of `word`.
-pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<Handle>) -> Announced {
-    announce(futex::lower_half(word), kind, object)
+pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
+    announce(futex::lower_half(word), kind, object, manner)
 }
 
 /// Whether a thread of a living process of the family sleeps in the engine: it will look around when its slice ends.
@@ -57,6 +71,7 @@ pub(crate) fn somebody_waits() -> bool {
 impl Drop for Announced {
     fn drop(&mut self) {
         if let Some(wait) = self.0 {
+            wait.endless.store(0, Ordering::Relaxed);
             wait.word.store(0, Ordering::Release);
         }
     }
@@ -75,8 +90,16 @@ impl Entry {
         }
     }
 
+    /// How many of its threads wait without a deadline.
+    pub(super) fn waits_without_end(&self) -> usize {
+        let endless =
+            |wait: &&Wait| wait.endless.load(Ordering::Acquire) != 0 && wait.word.load(Ordering::Acquire) != 0;
+        self.waits.iter().filter(endless).count()
+    }
+
     pub(super) fn forget_waits(&self) {
         for wait in &self.waits {
+            wait.endless.store(0, Ordering::Relaxed);
             wait.word.store(0, Ordering::Relaxed);
         }
     }

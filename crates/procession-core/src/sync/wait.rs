@@ -3,7 +3,7 @@
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use crate::arena::{Handle, Kind};
-use crate::{roll, Deadline, WaitError};
+use crate::{roll, Deadline, Error, WaitError};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -120,8 +120,38 @@ pub(crate) fn is_interruptible() -> bool {
 /// The longest sleep of all: whoever sleeps looks after memory that stands idle, too.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// The wait of this thread that begins, or goes on after an interruption.
+fn manner(deadline: Deadline) -> roll::Manner {
+    roll::Manner {
+        endless: deadline.is_never(),
+        anew: CURRENT.get().is_none_or(|wait| wait.since.is_none()),
+    }
+}
+
+/// When the wait of this thread began, as the roll counts; at its beginning, now.
+fn waiting_since() -> u64 {
+    let waited = CURRENT
+        .get()
+        .and_then(|wait| wait.since)
+        .map_or(Duration::ZERO, |since| since.elapsed());
+    roll::now().saturating_sub(waited.as_millis() as u64)
+}
+
+/// The longest sleep of a wait without a deadline, whose waiter looks after the family's first process: about 150 ms. Not the same for all, so that not
+/// all look at the same time: while one does, it does not sleep.
+fn looking_slice() -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let chance = now.map_or(0, |now| now.subsec_nanos() / 64 % 100);
+    Duration::from_millis(100 + u64::from(chance))
+}
+
 /// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if signals are to be heard.
 pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
+    let slice = if deadline.is_never() && roll::has_root() {
+        slice.min(looking_slice())
+    } else {
+        slice
+    };
     let slice = CURRENT.get().map_or(slice, |wait| {
         let now = Instant::now();
         let since = wait.since.unwrap_or(now);
@@ -144,7 +174,7 @@ pub(crate) enum Look<T> {
 /// A word to sleep on: all of it, or its lower half.
 pub(crate) trait Bed {
     fn sleep(&self, expected: u32, timeout: Duration) -> Woken;
-    fn announce(&self, purpose: Purpose) -> roll::Announced;
+    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced;
 }
 
 impl Bed for AtomicU32 {
@@ -152,8 +182,8 @@ impl Bed for AtomicU32 {
         sleep(self, expected, timeout)
     }
 
-    fn announce(&self, purpose: Purpose) -> roll::Announced {
-        roll::announce(self, purpose.kind, purpose.object)
+    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced {
+        roll::announce(self, purpose.kind, purpose.object, manner)
     }
 }
 
@@ -162,8 +192,8 @@ impl Bed for AtomicU64 {
         sleep_low(self, expected.into(), timeout)
     }
 
-    fn announce(&self, purpose: Purpose) -> roll::Announced {
-        roll::announce_low(self, purpose.kind, purpose.object)
+    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced {
+        roll::announce_low(self, purpose.kind, purpose.object, manner)
     }
 }
 
@@ -189,7 +219,8 @@ impl<'a, W: Bed> Sleeper<'a, W> {
     /// Sleep until `look` is over. It is called before every sleep, and after one that a signal ended; it is told whether the sleep before lasted for
     /// its whole slice, which is the time to look after the dead.
     pub(crate) fn run<T>(&mut self, mut look: impl FnMut(bool) -> Result<Look<T>, WaitError>) -> Result<T, WaitError> {
-        let _announced = self.word.announce(self.purpose);
+        let _announced = self.word.announce(self.purpose, manner(self.deadline));
+        let since = waiting_since();
         let (mut slept, mut whole) = (false, false);
         loop {
             let expected = match look(whole)? {
@@ -199,6 +230,9 @@ impl<'a, W: Bed> Sleeper<'a, W> {
             };
             if self.deadline.is_over() {
                 return Err(WaitError::TimedOut);
+            }
+            if self.deadline.is_never() && roll::is_abandoned(since) {
+                return Err(Error::Abandoned.into());
             }
             if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);

@@ -137,6 +137,25 @@ fn read(file: &OwnedFd) -> Option<Stat> {
     parse(&text[..len])
 }
 
+/// How many threads process `pid` has, if all of them but the caller sleep (and none is stopped, or about to run).
+pub(crate) fn all_sleep(pid: u32) -> Option<usize> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut count = 0;
+    for thread in threads {
+        let thread = thread.ok()?;
+        count += 1;
+        if thread.file_name().to_str()?.parse() == Ok(rustix::thread::gettid().as_raw_nonzero().get()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+        let state = text.rsplit(')').next()?.trim_start().chars().next()?;
+        if state != 'S' {
+            return None;
+        }
+    }
+    (count > 0).then_some(count)
+}
+
 /// How many threads this process has.
 pub(crate) fn thread_count() -> Option<usize> {
     let tasks = std::fs::metadata("/proc/self/task").ok()?;

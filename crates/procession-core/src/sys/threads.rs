@@ -18,6 +18,7 @@ struct Helper;
 impl Helper {
     fn begin() -> Self {
         HELPERS.fetch_add(1, SeqCst);
+        IS_HELPER.set(true);
         Self
     }
 }
@@ -39,6 +40,20 @@ pub(crate) fn helper<T: Send + 'static>(
         body()
     };
     with_signals_blocked(|| thread.spawn(body)).map_err(|e| Error::os("clone", e))
+}
+
+thread_local! {
+    static IS_HELPER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether the calling thread is one of the engine's own.
+pub(crate) fn is_helper() -> bool {
+    IS_HELPER.try_with(std::cell::Cell::get).unwrap_or(true)
+}
+
+/// How many threads of the engine's own this process has.
+pub(crate) fn helpers() -> usize {
+    HELPERS.load(SeqCst)
 }
 
 /// In a child of fork: of the threads only the calling one is left.

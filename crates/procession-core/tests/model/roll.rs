@@ -45,11 +45,30 @@ impl Drop for Announced {
     fn drop(&mut self) {}
 }
 
-pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>) -> Announced {
+/// How long a wait may last, and whether it was there before.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub endless: bool,
+    pub anew: bool,
+}
+
+pub fn is_abandoned(_since: u64) -> bool {
+    false
+}
+
+pub fn has_root() -> bool {
+    false
+}
+
+pub fn now() -> u64 {
+    0
+}
+
+pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>, _manner: Manner) -> Announced {
     Announced
 }
 
-pub fn announce_low(_word: &AtomicU64, _kind: Option<Kind>, _object: Option<Handle>) -> Announced {
+pub fn announce_low(_word: &AtomicU64, _kind: Option<Kind>, _object: Option<Handle>, _manner: Manner) -> Announced {
     Announced
 }
 

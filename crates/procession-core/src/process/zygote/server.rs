@@ -55,6 +55,7 @@ impl Server {
     /// Serve the requests that come in through `socket`.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         family()?.me();
+        roll::set_serving(true);
         // What a preloaded module made is inherited by the children, and must outlive the zygote for them.
         if arena::holds_nothing() {
             roll::bears_strangers();

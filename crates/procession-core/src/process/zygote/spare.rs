@@ -4,7 +4,7 @@ use super::server::{Request, Server};
 use super::wire::{Ask, SIZE};
 use crate::arena::Ref;
 use crate::sys::scm;
-use crate::{Error, Result};
+use crate::{roll, Error, Result};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -43,6 +43,7 @@ impl Seat {
     /// In the child: wait for a request. `None`: the zygote is gone, or the asker; leave.
     pub fn wait(self) -> Result<Option<Request>> {
         let Self { zygote, child } = self;
+        roll::set_serving(true);
         drop(zygote); // or there would be no end of file when the zygote dies
         let mut bytes = [0; SIZE];
         let (length, mut fds) = loop {
@@ -53,6 +54,7 @@ impl Seat {
                 Err(e) => return Err(Error::os("recvmsg", e)),
             }
         };
+        roll::set_serving(false);
         let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
             return Ok(None);
         };
