@@ -221,11 +221,11 @@ class _Following:
     _lock: Any
 
     def acquire(self: Any, *args: Any, **kwds: Any) -> Any:
-        own = self._lock.__dict__.get("acquire", super().acquire)
+        own = self._lock.__dict__.get("acquire", super().acquire)  # type: ignore[misc]  # of the class that it is mixed into
         return own(*args, **kwds)
 
     def release(self: Any) -> Any:
-        return self._lock.__dict__.get("release", super().release)()
+        return self._lock.__dict__.get("release", super().release)()  # type: ignore[misc]
 
     def __enter__(self) -> Any:
         return self._lock.__enter__()
@@ -235,7 +235,7 @@ class _Following:
 
     def wait(self: Any, timeout: float | None = None) -> bool:
         if self._lock.__dict__.keys().isdisjoint(_METHODS):
-            return super().wait(timeout)
+            return super().wait(timeout)  # type: ignore[misc]
         return self._wait_by_methods(timeout)
 
     def __reduce__(self: Any) -> Any:
