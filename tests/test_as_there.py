@@ -188,7 +188,9 @@ def test_proxies_are_of_the_same_classes():
         their, our = getattr(theirs, name), getattr(ours, name)
         if not isinstance(their, type):
             continue
-        assert our.__name__ == their.__name__ and our.__module__.endswith("managers"), name
+        # The name that a private base carries differs from version to version.
+        assert name.startswith("_") or our.__name__ == their.__name__, name
+        assert our.__module__.endswith("managers"), name
         for other in names:
             if isinstance(getattr(theirs, other), type):
                 assert issubclass(our, getattr(ours, other)) == issubclass(

@@ -192,6 +192,7 @@ fn who_allocates_beside_a_trim_has_committed_memory() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "minutes without optimisation: `make model` runs it")]
 fn two_who_allocate_from_what_was_given_back_commit_it() {
     check(1, || {
         let house = Arc::new(House::new());
@@ -212,6 +213,7 @@ fn two_who_allocate_from_what_was_given_back_commit_it() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "minutes without optimisation: `make model` runs it")]
 fn two_who_trim_lose_nothing() {
     check(1, || {
         let house = Arc::new(House::new());

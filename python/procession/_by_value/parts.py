@@ -54,12 +54,14 @@ def table() -> dict[Any, Any]:
 class Taking:
     """What a pickler does with functions and classes; `Pickler` is the fast one."""
 
-    def prepare(self) -> None:
+    def prepare(self, protocol: int) -> None:
         """To be called before `dump`."""
+        # Without out-of-band buffers pickle copies an array, and the copy is writable.
+        arrays = reduction._array_reducers() if protocol >= 5 else {}
         self.dispatch_table = {
             **copyreg.dispatch_table,
             **table(),
-            **reduction._array_reducers(),
+            **arrays,
             **reduction._ForkingPickler._extra_reducers,
         }
         #: Whether something went by value.
@@ -143,7 +145,7 @@ class Pickler(Taking, pickle.Pickler):  # type: ignore[misc]
     """Pickles by the rule."""
 
     def __init__(self, file: Any, protocol: int = 5, buffer_callback: Any = None) -> None:
-        self.prepare()
+        self.prepare(protocol)
         super().__init__(file, protocol, buffer_callback=buffer_callback)
 
 

@@ -83,7 +83,7 @@ class _Tracer(parts.Taking, pickle._Pickler):  # type: ignore[misc]
     """Pickles into nothing, and knows at each moment what it is at."""
 
     def __init__(self) -> None:
-        self.prepare()
+        self.prepare(5)
         super().__init__(self, 5, buffer_callback=lambda buffer: None)
         self.stack: list[Any] = []
         self._left = _OBJECTS
