@@ -239,6 +239,18 @@ class Crew:
         for process in list(self.workers):
             process.join()
 
+    def abandon(self) -> None:
+        """Undo what was made of a pool whose making failed. A context may have made processes of a kind of its own."""
+        self._state = TERMINATE
+        self.core.terminate(terminated)
+        if self._thread is not None:
+            self._thread.join()
+        for process in self.workers:
+            if process.exitcode is None:
+                process.terminate()
+        for process in self.workers:
+            process.join()
+
     def stop(self) -> None:
         """End the workers at once."""
         util.debug("terminating pool's workers")

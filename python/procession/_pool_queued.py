@@ -301,9 +301,7 @@ class QueuedCrew:
             if thread.name in names and thread is not threading.current_thread():
                 thread.join()
 
-    def stop(self) -> None:
-        """End the workers at once."""
-        util.debug("terminating pool's workers")
+    def _give_up(self) -> None:
         with self._lock:
             self._state = TERMINATE
         self._core.terminate(terminated)
@@ -312,6 +310,19 @@ class QueuedCrew:
         for process in self.workers:
             if process.exitcode is None:
                 process.terminate()
+
+    def abandon(self) -> None:
+        """Undo what was made of a pool whose making failed."""
+        self._give_up()
+        for process in self.workers:
+            process.join()
+        self._core.dismiss(1)
+        self._end_threads()
+
+    def stop(self) -> None:
+        """End the workers at once."""
+        util.debug("terminating pool's workers")
+        self._give_up()
         end = time.monotonic() + _GRACE
         for process in self.workers:
             process.join(max(0.0, end - time.monotonic()))

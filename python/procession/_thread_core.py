@@ -389,6 +389,10 @@ class ThreadCrew:
             if thread is not threading.current_thread():
                 thread.join()
 
+    def abandon(self) -> None:
+        """Undo what was made of a pool whose making failed."""
+        self.stop()
+
     def stop(self) -> None:
         self._core.terminate(terminated)
         self._dismiss()

@@ -127,7 +127,7 @@ class Pool:
             self._state = RUN
         except BaseException:
             self._state = TERMINATE
-            self._crew.stop()
+            self._crew.abandon()
             raise
 
     @staticmethod

@@ -322,10 +322,15 @@ def _run_finalizers(minpriority: int | None = None) -> None:
 
 
 def _neighbour(name: str) -> Any:
-    """The standard library's module `name`, if it is loaded beside this package; None under the stand-in, which has its name."""
+    """The standard library's module `name`, if it is loaded beside this package; None under the stand-in, which has its name.
+
+    A module whose import is under way has nothing to be told yet.
+    """
     name = f"multiprocessing.{name}"
     module = sys.modules.get(name)
-    return module if getattr(module, "__name__", None) == name else None
+    if getattr(module, "__name__", None) != name:
+        return None
+    return None if getattr(module.__spec__, "_initializing", False) else module
 
 
 def _begin_neighbour() -> None:

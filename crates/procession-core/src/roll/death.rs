@@ -102,7 +102,7 @@ pub(super) fn suspect(table: &Table, birth: u64) {
     }
     let mut pinning = table.in_use().filter(|(_, entry)| {
         let own = entry.birth.load(Ordering::Relaxed);
-        entry.life().stage() == Stage::Live && own & 1 == 1 && own >> 1 > birth
+        matches!(entry.life().stage(), Stage::Live | Stage::Starting) && own & 1 == 1 && own >> 1 > birth
     });
     let turn = TURN.load(Ordering::Relaxed);
     let next = pinning.find(|(slot, _)| *slot >= turn);
@@ -111,7 +111,13 @@ pub(super) fn suspect(table: &Table, birth: u64) {
     let life = entry.life();
     let left =
         |now: proc::Stat| now.start & Life::START_MASK == life.start() && entry.has_executed(life.generation(), now);
-    if life.stage() == Stage::Live && proc::stat(life.pid()).is_some_and(left) {
+    let over = match life.stage() {
+        Stage::Live => proc::stat(life.pid()).is_some_and(left),
+        // Reserved for a child that was never born.
+        Stage::Starting => is_over(entry, life),
+        _ => false,
+    };
+    if over {
         LEFT.store(true, Ordering::Relaxed);
     }
 }
