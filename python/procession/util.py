@@ -328,9 +328,9 @@ def _neighbour(name: str) -> Any:
     """
     name = f"multiprocessing.{name}"
     module = sys.modules.get(name)
-    if getattr(module, "__name__", None) != name:
+    if module is None or module.__name__ != name or getattr(module.__spec__, "_initializing", False):
         return None
-    return None if getattr(module.__spec__, "_initializing", False) else module
+    return module
 
 
 def _begin_neighbour() -> None:
