@@ -147,7 +147,11 @@ def main(arena_fd: int, server_fd: int, parcel: int) -> None:
     """Be the server until nobody is left who could ask; what to import is in the parcel."""
     attach(arena_fd)
     process.current_process().name = "ForkServer"
-    _preload(take_parcel(parcel))
+    try:
+        wanted = take_parcel(parcel)
+    except ValueError:
+        return  # the start of this server was interrupted, and has thrown the parcel away: nobody will ask
+    _preload(wanted)
     util._close_stdin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What exists now is shared with every child: the collector must neither look at it nor write to it there.
