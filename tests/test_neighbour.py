@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 QUEUES = """
@@ -99,3 +101,15 @@ def test_our_errors_under_the_name_of_theirs(run_program):
     done = run_program(text, under="run")
     assert done.stdout.count("TimeoutError") == 1
     assert done.stderr == ""
+
+
+def test_a_result_that_cannot_travel_reads_the_same_beside_the_standard_library(run_program):
+    text = """
+    import multiprocessing.pool
+    from procession import pool
+    error = pool.MaybeEncodingError(TypeError("no"), [1])
+    assert isinstance(error, multiprocessing.pool.MaybeEncodingError)
+    assert str(error) == str(multiprocessing.pool.MaybeEncodingError(TypeError("no"), [1])), str(error)
+    """
+    done = run_program(textwrap.dedent(text))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

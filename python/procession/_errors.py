@@ -53,7 +53,8 @@ class Catchable(Exception):
     def __init__(self, *args: object) -> None:
         if _apart and "multiprocessing" in sys.modules:
             join_counterparts()
-        super().__init__(*args)
+        # Not the standard library's constructor, which may change the arguments: its class is a base for catching alone.
+        Exception.__init__(self, *args)
 
 
 @counterpart("context")
