@@ -446,7 +446,7 @@ def test_another_family_is_told_so(kind):
         [sys.executable, "-c", text], capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("RuntimeError: this ")
+    assert done.stderr.splitlines()[-1].startswith("ValueError: this ")
     assert "belongs to another family of processes" in done.stderr
 
 
