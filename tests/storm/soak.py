@@ -25,8 +25,8 @@ KILLS = 10
 MEGABYTE = 1 << 20
 PARTS = 5
 """What is used is printed after so many further parts each time."""
-CALM = 1.0
-"""Seconds without a change after which things count as settled."""
+CALM = 2.5
+"""Seconds without a change after which things count as settled: an entry reserved for a child by a process that died lasts two seconds."""
 GROWTH = 8 * MEGABYTE
 """By how much memory may differ: what allocators keep for reuse varies with what ran last."""
 

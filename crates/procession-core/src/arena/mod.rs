@@ -39,10 +39,12 @@ pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
 
-/// Called by whoever waits, now and then: give memory back that has been idle for long.
+/// Called by a process that waits, now and then: give back memory that has been idle for long, and what processes own that have died unnoticed.
 pub(crate) fn look_after_idle() {
     if let Some(family) = crate::family::existing() {
-        family.arena().look_after_idle();
+        if family.arena().look_after_idle() && !crate::reclaim::in_progress() {
+            crate::roll::sweep_now_and_then();
+        }
     }
 }
 

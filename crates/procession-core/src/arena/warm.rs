@@ -153,14 +153,14 @@ impl Arena {
         COUNT_AT.store(now + IDLE, Relaxed);
     }
 
-    /// Called now and then by whoever waits: give back what has been idle for long.
+    /// Called now and then by a process that waits: give back what has been idle for long. Whether it was time for that.
     #[cold]
-    pub(crate) fn look_after_idle(&self) {
+    pub(crate) fn look_after_idle(&self) -> bool {
         let (now, looked) = (memory::milliseconds(), &self.header().looked);
         let last = looked.load(Relaxed);
         // DEATH: nothing is begun by this but a pause.
         if now.abs_diff(last) < BETWEEN || looked.compare_exchange(last, now, AcqRel, Relaxed).is_err() {
-            return;
+            return false;
         }
         let bytes = self.bytes();
         if bytes.idle > bytes.used + KEEP {
@@ -168,6 +168,7 @@ impl Arena {
             // As in `bound_idle`.
             let _ = self.trim_those(bytes.idle, keep, |slab| slab.descriptor.idle.lasts(now) >= IDLE);
         }
+        true
     }
 
     /// Give committed memory that nobody uses back to the system, down to `keep` bytes.

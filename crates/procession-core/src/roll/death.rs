@@ -12,6 +12,8 @@ const CLAIM_TIME: u64 = 60_000;
 const ORPHAN_CLAIM_TIME: u64 = 2_000;
 /// At most so often does a non-blocking call ask the kernel about a holder, in milliseconds.
 const ASK_AGAIN: u64 = 20;
+/// At most so often do the processes that wait look after all others, in milliseconds.
+const SWEEP_AGAIN: u64 = 1_000;
 
 /// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and start time).
 /// Whoever learns of a death here marks it, reclaims what the dead owned and wakes those who waited on it.
@@ -74,6 +76,22 @@ pub fn sweep() -> usize {
         .in_use()
         .filter(|(slot, entry)| is_alive(Owner::new(*slot, entry.life().generation())))
         .count()
+}
+
+/// As [`sweep`], at most once in [`SWEEP_AGAIN`] in the whole family. A process that waits does it: nobody else may miss a process whose parent is
+/// dead, or an entry that was reserved for a child of it.
+pub(crate) fn sweep_now_and_then() {
+    let Some(table) = table::table() else { return };
+    let (now, last) = (now(), table.swept().load(Ordering::Relaxed));
+    // DEATH: nothing is begun by this but a pause.
+    let due = now.abs_diff(last) >= SWEEP_AGAIN
+        && table
+            .swept()
+            .compare_exchange(last, now, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+    if due {
+        sweep();
+    }
 }
 
 /// To be called by whoever knows that this process has ended: what it owned is given back now, not when somebody misses it.

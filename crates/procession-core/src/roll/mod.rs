@@ -12,7 +12,9 @@ pub(crate) mod tests;
 mod waits;
 
 pub(crate) use abandoned::{has_root, is_abandoned};
-pub(crate) use death::{clear_those_that_left, has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask};
+pub(crate) use death::{
+    clear_those_that_left, has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask, sweep_now_and_then,
+};
 pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};

@@ -39,6 +39,8 @@ enum Word {
     Root,
     /// When it was last found that the family can only wait: milliseconds of the boot clock.
     Verdict,
+    /// When a process that waits last looked after all others: milliseconds of the boot clock.
+    Swept,
 }
 
 const VERSION_BITS: u32 = 20;
@@ -377,6 +379,11 @@ impl Table {
     /// When it was last found that the family can only wait.
     pub(super) fn verdict(&self) -> &AtomicU64 {
         self.word(Word::Verdict)
+    }
+
+    /// When a process that waits last looked after all others.
+    pub(super) fn swept(&self) -> &AtomicU64 {
+        self.word(Word::Swept)
     }
 
     fn size(&self) -> usize {

@@ -3,6 +3,7 @@
 use super::table::entry;
 use super::*;
 use crate::family;
+use std::time::Duration;
 
 fn fork_born_between(after: u64, upto: u64) -> bool {
     Forks::find().between(after, upto)
@@ -211,6 +212,50 @@ fn a_full_roll_is_an_error_of_who_starts_a_process() {
     assert_eq!(reap(fork(|| me().is_ok())), 0);
     sweep();
     assert_eq!(members().len(), 1);
+}
+
+#[test]
+fn a_process_that_waits_clears_away_what_nobody_asks_about() {
+    let here = family().unwrap().me();
+    // A process whose parent is dead, and an entry that was reserved for a child that was never born.
+    let parent = fork(|| {
+        fork(|| {
+            let block = crate::arena::Block::alloc(100_000).unwrap();
+            std::mem::forget(block);
+            let (pid, start) = (std::process::id(), own_start());
+            table::claim(entry::Stage::Starting, pid, start, me().ok(), true).unwrap();
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) }
+        });
+        true
+    });
+    assert_eq!(reap(parent), 0);
+    let alone = || members().iter().all(|member| member.owner == here);
+    let nothing = crate::sync::wait::EventCount::default();
+    let deadline = crate::Deadline::after(Duration::from_secs(60));
+    while !alone() {
+        assert!(!deadline.is_over(), "{:?}", members());
+        let slice = crate::Deadline::after(Duration::from_millis(300));
+        let end = nothing.wait(slice, || None::<()>);
+        assert!(matches!(end, Err(crate::WaitError::TimedOut)));
+    }
+    assert_eq!(crate::arena::census().unwrap(), crate::arena::Census::default());
+}
+
+#[test]
+fn a_process_of_another_user_takes_nobody_for_dead() {
+    // SAFETY: asks, changes nothing.
+    if unsafe { libc::geteuid() } != 0 {
+        return; // Only root may become another user.
+    }
+    let here = family().unwrap().me();
+    let other = fork(|| {
+        // SAFETY: the child is alone, and changes itself.
+        let changed = unsafe { libc::setresuid(65_534, 65_534, 65_534) } == 0;
+        changed && is_alive(here) && sweep() == 2
+    });
+    assert_eq!(reap(other), 0);
+    assert!(is_alive(here));
 }
 
 #[test]

@@ -201,10 +201,13 @@ fn parse(stat: &[u8]) -> Option<Stat> {
         .split(|&byte| byte == b' ')
         .filter(|field| !field.is_empty());
     let mut next = |skip: usize| -> Option<u64> { std::str::from_utf8(fields.nth(skip)?).ok()?.parse().ok() };
+    let (flags, began) = (next(6)?, next(12)?);
+    let (code, stack) = (next(3).unwrap_or(0), next(1).unwrap_or(0));
     Some(Stat {
-        flags: next(6)?,
-        start: next(12)?,
-        image: next(3).unwrap_or(0) ^ next(1).unwrap_or(0).rotate_left(32),
+        flags,
+        start: began,
+        // To whom the kernel does not show them, the code begins at 1 and the stack at 0.
+        image: if stack == 0 { 0 } else { code ^ stack.rotate_left(32) },
     })
 }
 
@@ -253,6 +256,19 @@ mod tests {
                 image: 0
             })
         );
+    }
+
+    #[test]
+    fn what_the_kernel_hides_is_no_image() {
+        let stat = |code: u64, stack: u64| {
+            let line =
+                format!("12 (a) S 1 2 3 4 5 0 7 8 9 10 11 12 13 14 15 16 17 18 777 20 21 22 {code} 1 {stack} 0\n");
+            parse(line.as_bytes()).unwrap()
+        };
+        assert_eq!(stat(1, 0).image, 0);
+        assert_ne!(stat(0x5000, 0x7000).image, 0);
+        assert!(!stat(0x5000, 0x7000).program().was_left(stat(1, 0)));
+        assert!(stat(0x5000, 0x7000).program().was_left(stat(0x6000, 0x7000)));
     }
 
     #[test]
