@@ -324,3 +324,112 @@ def test_source_is_parsed_not_searched():
     assert found.rebound == {"both", "main_only", "only", "again", "late"}
     assert set(found.codes) == {"Outer.method", "again"}
     assert found.stars == [("math", 0)]
+
+
+# What a call binds
+
+BOUND_BY_A_CALL = """
+import sys, threading
+import multiprocessing
+
+def install(namespace, name):
+    def here(self):
+        return self.__class__ is namespace[name], self.number
+    attributes = {"__module__": namespace["__name__"], "lock": threading.Lock(), "number": 7, "here": here}
+    namespace[name] = type(name, (), attributes)
+
+def outer(name):
+    install(globals(), name)
+
+class Maker:
+    def __init__(self, name):
+        setattr(sys.modules[__name__], name, type(name, (Direct,), {"__module__": __name__}))
+
+install(globals(), "Direct")
+outer("Through")
+Maker("Made")
+
+def give(method, queue):
+    queue.put(method())
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    queue = multiprocessing.SimpleQueue()
+    for kind in (Direct, Through, Made):
+        child = multiprocessing.Process(target=give, args=(kind().here, queue))
+        child.start()
+        child.join()
+        print(kind.__name__, child.exitcode == 0 and queue.get())
+    print(vars(sys.implementation)["name"])
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_what_a_call_at_top_level_binds_goes_by_name(run_program, tmp_path, method, flags):
+    program = ["program"] if flags else [str(tmp_path / "program.py")]
+    (tmp_path / "program.py").write_text(BOUND_BY_A_CALL)
+    command = [sys.executable, "-m", "procession", "run", *flags, *program, method]
+    done = run_program(
+        f"import subprocess, sys\nsys.exit(subprocess.call({command!r}))", name="run.py"
+    )
+    true, false = "(True, 7)", "(False, 7)"
+    expected = (
+        ["Direct", true],
+        ["Through", true],
+        ["Made", false],
+        [sys.implementation.name],
+    )
+    assert (done.stdout, done.stderr) == ("".join(" ".join(line) + "\n" for line in expected), "")
+
+
+BOUND_BY_A_CALL_BELOW = """
+import sys
+import procession as mp
+
+def define(name):
+    class New:
+        def get(self, n):
+            return name, n
+    New.__qualname__ = New.__name__ = name
+    globals()[name] = New
+
+if sys.argv[2] == "above":
+    globals()["Above"] = None
+    define("Above")
+
+if __name__ == "__main__":
+    define("Below")
+    with mp.get_context(sys.argv[1]).Pool(1) as pool:
+        print(pool.map(Below().get, [1]), Above and pool.map(Above().get, [1]))
+"""
+
+
+def test_what_a_call_below_the_guard_binds_goes_by_value(run_program, method):
+    for text in (
+        BOUND_BY_A_CALL_BELOW,
+        BOUND_BY_A_CALL_BELOW.replace('sys.argv[2] == "above"', "True"),
+    ):
+        done = run_program(text.replace("Above and", '"Above" in globals() and'), method, "below")
+        above = "[('Above', 1)]" if "if True" in text else "False"
+        assert (done.stdout, done.stderr) == (f"[('Below', 1)] {above}\n", "")
+
+
+CPYTHON_S_LAYOUT = """
+import unittest
+from test._test_multiprocessing import install_tests_in_module_dict
+
+install_tests_in_module_dict(globals(), "{method}")
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+
+
+CPYTHON_S_TESTS = ("WithProcessesTestEvent", "WithProcessesTestBarrier.test_default_timeout")
+
+
+def test_cpython_s_tests_run_as_main_programs(run_program, method):
+    pytest.importorskip("test._test_multiprocessing")
+    text = CPYTHON_S_LAYOUT.format(method=method)
+    done = run_program(text, *CPYTHON_S_TESTS, under="run", timeout=300)
+    assert done.stderr.endswith("OK\n"), done.stderr

@@ -155,7 +155,11 @@ def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
 def _remove_temp_dir(rmtree: Any, tempdir: str) -> None:
     from .resource_tracker import unregister
 
-    rmtree(tempdir)
+    while os.path.isdir(tempdir):
+        try:
+            rmtree(tempdir)
+        except FileNotFoundError:
+            continue  # another process, perhaps the tracker, is removing it too
     unregister(tempdir, "folder")
     current = process.current_process()
     if current is not None:  # None late in the interpreter's own shutdown

@@ -6,7 +6,8 @@ A function or class, and what wraps one and is pickled by its name (`functools.l
 
 1. its module, any but the main module, has it under its qualified name; or
 2. it is a definition of the main module that importing this binds, as far as the parsed source tells (`source`): not below
-   ``if __name__ == "__main__":``, and not replaced there by another of the same name; or
+   ``if __name__ == "__main__":``, and not replaced there by another of the same name. A definition that no statement binds was bound by a
+   call, as in ``install(globals())``: an import makes that call, unless what only the program runs gets hold of the namespace, too; or
 3. it is a definition of the main module, and all receivers there are began as copies of a process that had it (`receivers`).
 
 All others go **by value**: lambdas, what a function's body defines, what stands below the guard, cells of a notebook, lines of a session,

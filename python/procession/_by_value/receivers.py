@@ -94,8 +94,10 @@ def _is_imported(top: str, obj: object) -> bool:
     if snapshot is not None:
         return top in snapshot and (snapshot[top] is None or snapshot[top] is main_dict().get(top))
     found = _source()
-    if found is None or top not in found.names:
+    if found is None:
         return False
+    if top not in found.names:
+        return found.binds_by_call and top not in found.rebound and not _is_session()
     if not is_definition(obj) or not (top in found.rebound or _is_session()):
         return True
     return _is_of(found, obj)
@@ -130,7 +132,9 @@ def _source() -> source.Source | None:
     except OSError:
         return None
     except (SyntaxError, ValueError):
-        return source.Source(_All(), frozenset(), {}, [])  # compiled code: it is taken to bind all
+        return source.Source(
+            _All(), frozenset(), {}, False, []
+        )  # compiled code: it is taken to bind all
     names = [name for star in found.stars for name in _star_names(main, *star)]
     return found._replace(names=found.names.union(names))
 

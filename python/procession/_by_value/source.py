@@ -2,6 +2,10 @@
 
 A child of spawn or forkserver runs the main module under the name ``__mp_main__``. Statements below an ``if`` that is false under that name are
 no part of what it runs. All others are, also those below ``if``, ``for``, ``with`` and ``try``: they are taken to come out as they did here.
+
+A name that no statement binds was bound by a call that was given the module's namespace, as in ``install(globals())``. Importing the module
+makes that call again if it stands in what an import runs. If what only the program runs can bind names in this way too, or if text is executed,
+which may have a guard of its own, the call is not known.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import ast
 import dis
 import symtable
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 __all__: list[str] = []
@@ -28,6 +32,8 @@ class Source(NamedTuple):
     rebound: frozenset[str]
     #: The code of the functions and methods that importing it defines, by qualified name.
     codes: dict[str, list[types.CodeType]]
+    #: Whether importing the module binds the names that no statement binds.
+    binds_by_call: bool
     #: The modules of which it imports all names, as they are written, with the number of leading dots.
     stars: list[tuple[str, int]]
 
@@ -36,7 +42,10 @@ def read(text: bytes | str, path: str) -> Source:
     """Analyse a main module. SyntaxError or ValueError if it cannot be parsed."""
     whole = ast.parse(text, path)
     pruned = _Pruner()
+    reach = _Reach(whole)
     imported = pruned.visit(whole)
+    here, below = reach(imported.body), reach(pruned.left_out)
+    binds_by_call = bool(here) and not here & _EXECUTED and not below
     ast.fix_missing_locations(imported)
     code = compile(imported, path, "exec", dont_inherit=True)
     codes: dict[str, list[types.CodeType]] = {}
@@ -51,7 +60,7 @@ def read(text: bytes | str, path: str) -> Source:
         for node in ast.walk(imported)
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
     ]
-    return Source(frozenset(_bound(code)), frozenset(rebound), codes, stars)
+    return Source(frozenset(_bound(code)), frozenset(rebound), codes, binds_by_call, stars)
 
 
 class _Pruner(ast.NodeTransformer):
@@ -77,6 +86,57 @@ class _Pruner(ast.NodeTransformer):
         return node
 
     visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
+
+
+#: Names by which code gets hold of its module's namespace: functions, `vars` and `locals` only if called without arguments, and attributes.
+_NAMESPACES = {"globals", "__main__"}
+_EXECUTED = {"exec", "eval"}
+_OWN_NAMESPACES = {"locals", "vars"}
+_NAMESPACE_ATTRIBUTES = {"modules", "f_globals", "f_locals"}
+
+
+class _Reach:
+    """Finds by what names statements of a module, and the functions and classes that they use, get hold of the module's namespace."""
+
+    def __init__(self, module: ast.Module) -> None:
+        #: What calling the functions of a name may run. The methods of a class run by the name of the class, too.
+        self._bodies: dict[str, list[ast.AST]] = {}
+        for node in ast.walk(module):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._bodies.setdefault(node.name, []).extend(node.body)
+            elif isinstance(node, ast.ClassDef):
+                methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+                bodies = [statement for method in methods for statement in method.body]
+                self._bodies.setdefault(node.name, []).extend(bodies)
+
+    def __call__(self, statements: Iterable[ast.AST]) -> set[str]:
+        found: set[str] = set()
+        todo = list(statements)
+        seen: set[str] = set()
+        while todo:
+            node = todo.pop()
+            found.update(_namespaces(node))
+            name = getattr(node, "id", getattr(node, "attr", None))
+            if isinstance(name, str) and name not in seen:
+                seen.add(name)
+                todo += self._bodies.get(name, [])
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                todo += [*node.decorator_list, node.args]  # its body runs when it is called
+            else:
+                todo += ast.iter_child_nodes(node)
+        return found
+
+
+def _namespaces(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        if node.func.id in _OWN_NAMESPACES:
+            yield node.func.id
+    elif isinstance(node, ast.Name) and node.id in _NAMESPACES | _EXECUTED:
+        yield node.id
+    elif isinstance(node, ast.Attribute) and node.attr in _NAMESPACE_ATTRIBUTES:
+        yield node.attr
+    elif isinstance(node, ast.Import) and any(name.name == "__main__" for name in node.names):
+        yield "__main__"
 
 
 def _truth(test: ast.expr) -> bool | None:
