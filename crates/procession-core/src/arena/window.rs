@@ -11,11 +11,14 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::sys::limits;
 use crate::sys::memory::{self, FileId, Mapped};
 use crate::{Error, Result};
 
 /// What is mapped at once; a multiple of every page size in use.
 const WINDOW: u64 = 4 << 20;
+/// What is left of a limited address space to the rest of the program: windows stay mapped, so it would never get that back.
+const RESERVE: u64 = 16 << 20;
 
 pub(super) struct Windows {
     base: NonNull<u8>,
@@ -105,6 +108,9 @@ impl Windows {
 
     fn map_run(&self, fd: &Result<BorrowedFd<'_>>, first: u64, end: u64) -> Result<Mapped> {
         let (at, offset, length) = (self.address(first), first * WINDOW, (end - first) * WINDOW);
+        if limits::address_space_left().is_some_and(|left| left < length + RESERVE) {
+            return Err(exhausted());
+        }
         let done = match fd {
             Ok(fd) => memory::map_at(*fd, at, length, offset),
             // The beginning is always mapped, but for the first time of all.

@@ -1,7 +1,9 @@
-//! How many cores this process may use; how much memory there is still to be had: the machine's, and what control groups leave of it.
+//! How many cores and how much address space this process may use; how much memory there is still to be had: the machine's, and what control groups leave of it.
 //!
 //! Pages of the arena are charged to a control group; beyond its limit the kernel does not refuse, it kills. So look before committing.
 
+use super::proc;
+use rustix::process::{getrlimit, Resource};
 use std::path::{Path, PathBuf};
 
 /// Where control groups are mounted, by convention.
@@ -22,6 +24,12 @@ pub(crate) fn available() -> Option<u64> {
 /// Bytes of memory this process may ever have; `None` when the system does not say.
 pub(crate) fn total() -> Option<u64> {
     smallest(meminfo("MemTotal:"), Group::limit)
+}
+
+/// Bytes of address space that this process may still map; `None` when that is not limited, or not known.
+pub(crate) fn address_space_left() -> Option<u64> {
+    let limit = getrlimit(Resource::As).current?;
+    Some(limit.saturating_sub(proc::address_space()?))
 }
 
 fn smallest(machine: Option<u64>, of_group: impl Fn(&Group) -> Option<u64>) -> Option<u64> {

@@ -167,10 +167,21 @@ pub(crate) fn thread_count() -> Option<usize> {
 
 /// Bytes of memory that this process has for itself alone: resident, and neither of a file nor shared.
 pub fn own_memory() -> Option<u64> {
+    let [_, resident, shared] = statm()?;
+    Some(resident.saturating_sub(shared))
+}
+
+/// Bytes of this process's address space that are mapped.
+pub(crate) fn address_space() -> Option<u64> {
+    statm().map(|[mapped, ..]| mapped)
+}
+
+/// The first fields of `/proc/self/statm`, in bytes: mapped, resident, and of that what is shared or of a file.
+fn statm() -> Option<[u64; 3]> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = text.split(' ').skip(1).map(|number| number.parse::<u64>().ok());
-    let (resident, shared) = (pages.next()??, pages.next()??);
-    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
+    let mut pages = text.split(' ').map(|number| number.parse::<u64>().ok());
+    let mut next = || Some(pages.next()?? * rustix::param::page_size() as u64);
+    Some([next()?, next()?, next()?])
 }
 
 /// `/proc/PID/stat`, without allocating.

@@ -47,8 +47,27 @@ fn a_limit_of_the_address_space_leaves_what_it_leaves() {
 }
 
 #[test]
+fn a_limited_address_space_is_left_to_the_program_in_part() {
+    family().unwrap();
+    limit(libc::RLIMIT_AS, address_space_in_use() + (100 << 20));
+    let mut blocks = Vec::new();
+    let error = loop {
+        match Block::alloc(300_000) {
+            Ok(block) => blocks.push(block),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(error, Error::Exhausted { .. }) && blocks.len() > 100,
+        "{error}"
+    );
+    let own = vec![1_u8; 12 << 20];
+    assert_eq!(own.iter().map(|&byte| usize::from(byte)).sum::<usize>(), own.len());
+}
+
+#[test]
 fn no_address_space_is_an_error() {
-    limit(libc::RLIMIT_AS, address_space_in_use() + (2 << 20));
+    limit(libc::RLIMIT_AS, address_space_in_use() + (18 << 20));
     assert!(matches!(family().map(drop), Err(Error::Exhausted { .. })));
     limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
     family().unwrap();
