@@ -48,6 +48,16 @@ def terminated() -> ProcessError:
     return ProcessError("the pool was terminated before the task was done")
 
 
+def undo_start(process: Any, workers: list[Any]) -> None:
+    """End a worker whose start, or the record of it, was interrupted."""
+    if process in workers:
+        workers.remove(process)
+    # A context of the user's own may make what is no process of ours.
+    if getattr(process, "_popen", None) is not None:
+        process.kill()
+        process.join()
+
+
 class Crew:
     """A pool's workers, apart from the pool, so that the watching thread does not keep the pool alive."""
 
@@ -83,7 +93,7 @@ class Crew:
         with self._lock:
             leaving = sum(process._leaving for process in self.workers)
             for _ in range(self._size + leaving - len(self.workers)):
-                place = self.core.enlist()
+                place, process = self.core.enlist(), None
                 try:
                     process = self._start(
                         target=worker,
@@ -94,12 +104,13 @@ class Crew:
                     process.daemon = True
                     # A context of the user's own may make what is no process of ours.
                     getattr(process, "_config", {})["nests"] = True
+                    process._place, process._leaving = place, False
                     process.start()
+                    self.workers.append(process)
                 except BaseException:
+                    undo_start(process, self.workers)
                     self.core.bury(place, 0, 0)
                     raise
-                process._place, process._leaving = place, False
-                self.workers.append(process)
                 util.debug("added worker")
 
     def resize(self, size: int) -> None:

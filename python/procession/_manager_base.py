@@ -170,7 +170,10 @@ class BaseManager:
         if initializer is not None:
             initializer(*initargs)
         server = cls._Server(registry, address, authkey, serializer)
-        writer.send(server.address)
+        try:
+            writer.send(server.address)
+        except BrokenPipeError:
+            return  # the program that wanted this server has ended
         writer.close()
         util.info("manager serving at %r", server.address)
         server.serve_forever()

@@ -136,11 +136,15 @@ class Line:
     # Seconds between two looks at the connection while nothing comes: at first, and at last.
     _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
+    # For an object whose `__init__` was interrupted.
+    _conn: Any = None
+
     def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
-        self._conn = conn
         self._get = incoming.get
         self._put = outgoing.put
         self._number: int | None = 0
+        self._pid = os.getpid()
+        self._conn = conn
 
     def send(self, obj: Any) -> None:
         """Reply to the message received last."""
@@ -179,13 +183,9 @@ class AskingLine(Line):
     # Seconds that the server may still take for an interrupted call.
     _CATCH_UP = 0.1
 
-    def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
-        super().__init__(conn, incoming, outgoing)
-        self._pid = os.getpid()
-
     def __del__(self) -> None:
         # None when the interpreter takes its modules down; the connection ends with it.
-        if os is not None:
+        if self._conn is not None and os is not None:
             self.close()
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ _REGION = 64 * 1024
 class Stacks:
     """Where workers leave their last stack: one file in memory, with a region for each place. It costs nothing until one does."""
 
+    _fd = -1  # for an object whose `__init__` was interrupted
+
     def __init__(self) -> None:
         self._fd = os.memfd_create("procession-stacks", os.MFD_CLOEXEC)
         # By its own name, not by descriptor: however a worker was started, it gets a file offset of its own.
@@ -32,7 +34,8 @@ class Stacks:
         return text.decode(errors="replace").rstrip()
 
     def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        _close(self._fd)
+        if self._fd >= 0:
+            _close(self._fd)
 
 
 def leave_stack(path: str, place: int) -> None:

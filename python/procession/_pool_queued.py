@@ -18,7 +18,7 @@ import threading
 import time
 
 from . import util
-from ._crew import CLOSE, RUN, TERMINATE, terminated
+from ._crew import CLOSE, RUN, TERMINATE, terminated, undo_start
 from ._errors import BrokenPool, OwnerDied, WorkerDied
 from ._pool_errors import ExceptionWithTraceback, MaybeEncodingError
 from ._thread_core import ThreadCore, ThreadJob
@@ -100,8 +100,12 @@ def start_workers(
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         getattr(process, "_config", {})["nests"] = True
-        process.start()
-        workers.append(process)
+        try:
+            process.start()
+            workers.append(process)
+        except BaseException:
+            undo_start(process, workers)
+            raise
         util.debug("added worker")
 
 
@@ -143,6 +147,8 @@ class QueuedCore(ThreadCore):
 class QueuedCrew:
     """The workers, and the threads between the subclass's queues and the jobs. Keeps no reference to the pool."""
 
+    _notice = -1  # for an object whose `__init__` was interrupted
+
     def __init__(
         self,
         core: QueuedCore,
@@ -170,7 +176,8 @@ class QueuedCrew:
         self._faults = 0
 
     def __del__(self, _close: Any = os.close) -> None:
-        _close(self._notice)
+        if self._notice >= 0:
+            _close(self._notice)
 
     def resize(self, size: int) -> None:
         """Not here: a subclass counts its workers itself."""

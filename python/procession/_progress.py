@@ -16,6 +16,8 @@ INTERVAL = 0.1
 class Progress:
     """How far a call is. `report` as often as one likes, and `finish`."""
 
+    _end: Any = None  # for an object whose `__init__` was interrupted
+
     def __init__(
         self,
         show: Callable[[int, int | None], object],
@@ -23,11 +25,11 @@ class Progress:
         total: int | None,
     ) -> None:
         self._show = show
-        self._end = end
         self._total = total
         self._done = 0
         self._shown = -1
         self._next = 0.0
+        self._end = end
 
     def report(self, done: int) -> None:
         """So many items are done."""
@@ -46,7 +48,7 @@ class Progress:
         end()
 
     def __del__(self) -> None:
-        if self._end is not _nothing:
+        if self._end not in (None, _nothing):
             self.finish(self._done)  # its iterator was dropped before the end
 
 

@@ -17,6 +17,7 @@ import threading
 from . import AuthenticationError as AuthenticationError
 from . import _install, popen_fork, process, spawn, util
 from ._procession import (
+    Birth,
     Child,
     Parcel,
     arena_fd,
@@ -117,7 +118,8 @@ class ForkServer:
         """Start the server unless the family has one."""
         with self._lock:
             if zygote_pid() is None:
-                zygote_start(self._launch)
+                with Birth():
+                    zygote_start(self._launch)
 
     def _launch(self, server_fd: int) -> Child:
         settings: dict[str, Any] = {}

@@ -71,6 +71,7 @@ class Pool:
     _can_be_changed = True
     #: Whether the exceptions of tasks bring their traceback along, where a subclass has queues of its own.
     _wrap_exception = True
+    _state = INIT
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:

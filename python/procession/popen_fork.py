@@ -9,9 +9,8 @@ import signal
 from . import _stdio, util
 from ._procession import (
     Child,
-    adopt,
-    check_room,
     family_id,
+    fork,
     note_exit,
     wait_for_imports,
     wait_until_noticed,
@@ -71,16 +70,15 @@ class Popen:
         self._send_signal(signal.SIGKILL)
 
     def _launch(self, process_obj: BaseProcess) -> Child:
-        global known_at_birth
+        def child() -> int:
+            global known_at_birth
+            known_at_birth = self.known
+            return process_obj._bootstrap(parent_sentinel)
+
         parent_sentinel = own_sentinel()
         self.known = definitions_of_main()
-        check_room()
         wait_for_imports()
-        pid = os.fork()
-        if pid == 0:
-            known_at_birth = self.known
-            run_forked(lambda: process_obj._bootstrap(parent_sentinel))
-        return adopt(pid)
+        return fork(lambda: run_forked(child))
 
     def close(self) -> None:
         """Give the sentinel back."""

@@ -134,11 +134,20 @@ class BaseProcess:
             "daemonic processes are not allowed to have children"
         )
         _cleanup()
-        self._popen = self._Popen(self)
-        self._sentinel = self._popen.sentinel
+        from ._procession import Birth
+
+        try:
+            # An interrupt that comes before the child is known here ends it.
+            with Birth():
+                self._popen = self._Popen(self)
+                self._sentinel = self._popen.sentinel
+                _children.add(self)
+        except BaseException:
+            _children.discard(self)
+            self._popen = None
+            raise
         # The arguments belong to the child now: here they would keep alive what may refer back to this object.
         del self._target, self._args, self._kwargs
-        _children.add(self)
 
     def interrupt(self) -> None:
         """Send the child SIGINT, as Ctrl-C does."""

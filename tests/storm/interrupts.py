@@ -1,12 +1,13 @@
 """Ctrl-C at every line: `python -m tests.storm.interrupts SCENE METHOD POINT` is a program that gets it at one.
 
-A program that is interrupted while it makes, uses or ends something ends with one traceback, its own, and leaves no process. `POINT` counts the
-lines of the package, and of `threading`, that the main thread executes in `SCENE`; 0 is none, and prints how many there are; -1 is none,
-and prints when the scene begins.
+A program that is interrupted while it makes, uses or ends something ends with one traceback, its own, and leaves no process. A point is a line of
+the package, or of `threading`, that the main thread executes in the scene: `FILE:LINE:NUMBER`, where the number counts how often that line
+was executed. `list` is none, and prints all points; `none` prints when the scene begins.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import random
@@ -14,7 +15,11 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from typing import Any
+
+#: What a program prints when it is interrupted at a line, with the time.
+INTERRUPTED = "interrupted at"
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -82,33 +87,40 @@ SCENES = {
 
 
 def main(scene: str, method: str, point: str) -> None:
-    wanted, lines, me = int(point), 0, os.getpid()
+    times: collections.Counter[str] = collections.Counter()
+    points: list[str] = []
+    me = os.getpid()
+    site, _, number = point.rpartition(":")
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
-        nonlocal lines
         if event == "call":
             return trace if is_counted(frame.f_code.co_filename) else None
-        if event == "line":
-            lines += 1
-            if 0 < wanted <= lines and os.getpid() == me and not is_lost(frame):
+        if event == "line" and os.getpid() == me:
+            here = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+            times[here] += 1
+            if point == "list":
+                points.append(f"{here}:{times[here]}")
+            elif here == site and times[here] >= int(number) and not is_lost(frame):
                 sys.settrace(None)
+                print(INTERRUPTED, time.monotonic(), flush=True)
                 raise KeyboardInterrupt
         return trace
 
-    if wanted < 0:
+    if point == "none":
         print("begun", flush=True)
-    sys.settrace(trace)
+    else:
+        sys.settrace(trace)
     SCENES[scene](method)
     sys.settrace(None)
-    if wanted == 0:
-        print(lines)
+    if point == "list":
+        print("\n".join(points))
 
 
 def is_lost(frame: Any) -> bool:
-    """Whether what is raised in a frame goes nowhere: it belongs to a finalizer that the collector runs."""
+    """Whether what is raised in a frame goes nowhere: it belongs to a finalizer, or to what is called when an object has gone."""
     while frame is not None:
-        weak = frame.f_code.co_name == "__call__" and frame.f_locals.get("wr") is not None
-        if weak or frame.f_code.co_name == "__del__":
+        dead = any(isinstance(v, weakref.ref) and v() is None for v in frame.f_locals.values())
+        if dead or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
@@ -120,9 +132,9 @@ def is_counted(file: str) -> bool:
     return ours or file.endswith("/threading.py")
 
 
-def start(scene: str, method: str, point: int) -> subprocess.Popen[str]:
+def start(scene: str, method: str, point: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.storm.interrupts", scene, method, str(point)],
+        [sys.executable, "-m", "tests.storm.interrupts", scene, method, point],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,28 +143,41 @@ def start(scene: str, method: str, point: int) -> subprocess.Popen[str]:
     )
 
 
-def lines_of(scene: str, method: str) -> int:
-    """How many lines the main thread executes."""
-    with start(scene, method, 0) as program:
+def points_of(scene: str, method: str) -> list[str]:
+    """The lines that the main thread executes, in order."""
+    with start(scene, method, "list") as program:
         out, err = program.communicate(timeout=60)
         assert (program.returncode, err) == (0, ""), err
-        return int(out)
+        return out.split()
 
 
-def check(program: subprocess.Popen[str], patience: float) -> None:
-    """AssertionError unless the program ends with at most one traceback, an interrupt's, and leaves no process of its session."""
+def judge(code: int, err: str) -> None:
+    """AssertionError unless a program ended with at most one traceback, an interrupt's."""
+    assert code in (0, -signal.SIGINT), f"{code}: {err}"
+    shown = err.count("Traceback (most recent call last)")
+    shown -= err.count("During handling of the above exception, another exception occurred")
+    # None, if it came when the program was over and the interpreter about to end.
+    assert shown == (code != 0) or not err, err
+    assert not err or err.endswith("KeyboardInterrupt\n"), err
+
+
+def time_of_interrupt(out: str) -> float | None:
+    """When a program that was to be interrupted at a line was, by what it printed."""
+    return float(out.rpartition(INTERRUPTED)[2].split()[0]) if INTERRUPTED in out else None
+
+
+def check(program: subprocess.Popen[str], patience: float, since: float | None = None) -> float:
+    """How many seconds after its interrupt the program was gone. AssertionError unless it ends as `judge` wants, and leaves no process of its
+    session."""
     try:
-        _, err = program.communicate(timeout=patience)
-        assert program.returncode in (0, -signal.SIGINT), f"{program.returncode}: {err}"
-        shown = err.count("Traceback (most recent call last)")
-        shown -= err.count("During handling of the above exception, another exception occurred")
-        # None, if it came when the program was over and the interpreter about to end.
-        assert shown == (program.returncode != 0) or not err, err
-        assert not err or err.endswith("KeyboardInterrupt\n"), err
+        out, err = program.communicate(timeout=patience)
+        judge(program.returncode, err)
         end = time.monotonic() + patience
         while members := session(program.pid):
             assert time.monotonic() < end, f"left behind: {members}"
             time.sleep(0.01)
+        since = time_of_interrupt(out) or since
+        return 0 if since is None else time.monotonic() - since
     except subprocess.TimeoutExpired:
         raise AssertionError(f"it hangs: {session(program.pid)}") from None
     finally:
@@ -178,18 +203,18 @@ def session(leader: int) -> list[str]:
     return members
 
 
-def at_line(scene: str, method: str, point: int, patience: float = 60) -> None:
-    """Interrupt a program at a line of its own."""
+def at_line(scene: str, method: str, point: str, patience: float = 60) -> float:
+    """Interrupt a program at a line of its own; how many seconds it took to end."""
     try:
-        check(start(scene, method, point), patience)
+        return check(start(scene, method, point), patience)
     except AssertionError as error:
-        raise AssertionError(f"{scene} by {method}, interrupted at line {point}: {error}") from None
+        raise AssertionError(f"{scene} by {method}, interrupted at {point}: {error}") from None
 
 
-def at_random(scene: str, method: str, seed: int, patience: float = 60) -> None:
-    """Interrupt a program after a random time, it alone or all its processes."""
+def at_random(scene: str, method: str, seed: int, patience: float = 60) -> float:
+    """Interrupt a program after a random time, it alone or all its processes; how many seconds it took to end."""
     chance = random.Random(seed)
-    program = start(scene, method, -1)
+    program = start(scene, method, "none")
     assert program.stdout is not None
     program.stdout.readline()  # the interpreter's own start is its own business
     # Not synchronisation: it only varies where the interrupt falls.
@@ -198,21 +223,28 @@ def at_random(scene: str, method: str, seed: int, patience: float = 60) -> None:
     with contextlib.suppress(ProcessLookupError):
         send(program.pid, signal.SIGINT)
     try:
-        check(program, patience)
+        return check(program, patience, time.monotonic())
     except AssertionError as error:
-        text = f"{scene} by {method}, interrupted with seed {seed}: {error}"
+        text = f"{scene} by {method}, interrupted with seed {seed} ({send.__name__}): {error}"
         raise AssertionError(text) from None
 
 
 def storm(context: Any, seed: int, count: int) -> str:
     """Interrupt `count` programs of each kind: half of them at lines of their own, half at random moments. What to say of it."""
     method, chance = context.get_start_method(), random.Random(seed)
+    seconds = []
     for scene in SCENES:
-        lines = lines_of(scene, method)
+        points = points_of(scene, method)
         for number in range(count // 2):
-            at_line(scene, method, chance.randint(1, lines))
-            at_random(scene, method, seed * count + number)
-    return f"{count // 2 * 2 * len(SCENES)} programs ended with one traceback and left nothing"
+            seconds.append(at_line(scene, method, chance.choice(points)))
+            seconds.append(at_random(scene, method, seed * count + number))
+    return f"{len(seconds)} programs ended with one traceback and left nothing, {slow(seconds)}"
+
+
+def slow(seconds: list[float]) -> str:
+    """What to say of the times that programs took to end."""
+    late = sum(took > 2 for took in seconds)
+    return f"{late} of them later than 2 s, the last after {max(seconds, default=0):.2f} s"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #![warn(clippy::print_stdout)]
 use pyo3::prelude::*;
 
+mod birth;
 mod by_value;
 mod common;
 mod descriptor;
@@ -25,6 +26,8 @@ mod zygote;
 // (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
 #[pymodule(gil_used = false)]
 mod _procession {
+    #[pymodule_export]
+    use super::birth::{fork, Birth};
     #[pymodule_export]
     use super::by_value::look_at_main_again;
     #[pymodule_export]

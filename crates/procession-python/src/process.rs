@@ -12,8 +12,9 @@
 //! # children
 //! def spawn_exec(path: str, argv: list[str], pass_fds: list[int]) -> Child: ...
 //!         # runs a program; it gets 0, 1, 2 and pass_fds, nothing else; inherits environment, working directory, signal mask
-//! def check_room() -> None: ...               # BlockingIOError if there is none for a further process; to be called before os.fork()
-//! def adopt(pid: int) -> Child: ...           # a child made by os.fork() in this process
+//! def check_room() -> None: ...               # BlockingIOError if there is none for a further process
+//! def adopt(pid: int) -> Child: ...           # a child that somebody else made in this process
+//!         # children are started within `Birth` (birth.rs), which also has fork()
 //! def note_exit(code: int) -> None: ...       # this process is about to exit: its parent learns the code even where SIGCHLD is ignored
 //! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.25 s later SIGKILL) when that process ends,
 //!                                             # even when busy; at once if it is already gone. pid is the process that asked for this one
@@ -37,6 +38,7 @@
 //! def take_parcel_bytes(token: int) -> bytes: ...
 //! ```
 
+use crate::birth::born;
 use crate::common::{poll_deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Outgoing, Parcel as CoreParcel};
@@ -123,9 +125,7 @@ pub fn members(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 /// Run a program as a child that gets the descriptors 0, 1, 2 and `pass_fds`.
 #[pyfunction]
 pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> PyResult<Child> {
-    process::spawn(&path, &argv, &[], &pass_fds)
-        .map(Child::new)
-        .map_err(raise)
+    process::spawn(&path, &argv, &[], &pass_fds).map(born).map_err(raise)
 }
 
 /// `BlockingIOError` unless there is room for one more process in the family.
@@ -143,7 +143,7 @@ pub fn note_exit(code: i32) {
 /// A child made by `os.fork()` in this process.
 #[pyfunction]
 pub fn adopt(pid: i32) -> PyResult<Child> {
-    CoreChild::forked(pid).map(Child::new).map_err(raise)
+    CoreChild::forked(pid).map(born).map_err(raise)
 }
 
 /// End this process when process `pid` ends.
@@ -160,10 +160,10 @@ pub struct Child {
 }
 
 impl Child {
-    pub fn new(child: CoreChild) -> Self {
+    pub fn new(child: Arc<CoreChild>) -> Self {
         Self {
             pid: child.pid(),
-            child: Mutex::new(Some(Arc::new(child))),
+            child: Mutex::new(Some(child)),
         }
     }
 

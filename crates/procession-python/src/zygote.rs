@@ -33,6 +33,7 @@
 //!                                             # the zygote channel attached. False: nobody waits for this child any more: os._exit(0) at once
 //! ```
 
+use crate::birth::born;
 use crate::common::{raise, wait};
 use crate::process::{borrowed, lock, owned, Child};
 use procession_core::process::zygote::{self, Event, Request, Seat, Server};
@@ -50,7 +51,7 @@ pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<O
         return Ok(None);
     };
     let child = wait(py, || pending.wait(procession_core::Deadline::Never))?.flatten();
-    Ok(child.map(Child::new))
+    Ok(child.map(born))
 }
 
 /// Start a zygote: `launch(server_fd)` must return its `Child`.

@@ -1,0 +1,109 @@
+//! Children between their birth and the record of them.
+//!
+//! ```text
+//! class Birth:                                # with Birth(): start a child; record it where it will be found
+//!     def __enter__(self) -> None: ...
+//!     def __exit__(self, *exc: object) -> None: ...
+//!         # on an exception, the children that this thread has got since __enter__ are ended (SIGKILL), and reaped; else they are kept
+//! def fork(main: Callable[[], object]) -> Child: ...
+//!         # os.fork(); the child calls main, which must not return. BlockingIOError if there is no room for a further process
+//! ```
+//!
+//! An interrupt may come between any two bytecodes: also between the call that makes a child and the assignment that records it. Every function
+//! that makes a child enters it here, before Python code runs again.
+
+use crate::common::raise;
+use crate::process::Child;
+use procession_core::process::Child as CoreChild;
+use procession_core::{roll, Deadline};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How long to wait for a child that was killed.
+const END: Duration = Duration::from_secs(2);
+
+/// The children of this thread that are not recorded yet. A thread's own: no lock is held at a fork, and no other thread's children are in it.
+#[derive(Default)]
+struct Newborns {
+    born: u64,
+    children: Vec<(u64, Weak<CoreChild>)>,
+}
+
+thread_local! {
+    static NEWBORNS: RefCell<Newborns> = RefCell::default();
+}
+
+/// A child that was just made, as Python's object.
+pub fn born(child: CoreChild) -> Child {
+    let child = Arc::new(child);
+    NEWBORNS.with_borrow_mut(|newborns| {
+        newborns.born += 1;
+        // A child that is started without `Birth` stays here until its object is dropped.
+        newborns.children.retain(|(_, child)| child.strong_count() > 0);
+        newborns.children.push((newborns.born, Arc::downgrade(&child)));
+    });
+    Child::new(child)
+}
+
+/// Ends the children that are started in its block, if the block raises.
+#[pyclass(frozen, module = "procession._procession")]
+#[derive(Default)]
+pub struct Birth {
+    /// How many children the thread had got before.
+    since: AtomicU64,
+}
+
+#[pymethods]
+impl Birth {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn __enter__(&self) {
+        let since = NEWBORNS.with_borrow(|newborns| newborns.born);
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    #[pyo3(signature = (*exc))]
+    fn __exit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let since = self.since.load(Ordering::Relaxed);
+        let children = NEWBORNS.with_borrow_mut(|newborns| {
+            let first = newborns.children.partition_point(|(number, _)| *number <= since);
+            newborns.children.split_off(first)
+        });
+        if !exc.get_item(0)?.is_none() {
+            py.detach(|| children.iter().filter_map(|(_, child)| child.upgrade()).for_each(end));
+        }
+        Ok(())
+    }
+}
+
+/// Kill a child, and see it end: it has no record by which that could be done later.
+#[expect(clippy::needless_pass_by_value, reason = "it is the last to hold it")]
+fn end(child: Arc<CoreChild>) {
+    // A child that cannot be signalled has ended, or belongs to another user by now.
+    if child.signal(libc::SIGKILL).is_ok() {
+        let deadline = Deadline::after(END);
+        while let Err(procession_core::WaitError::Interrupted) = child.wait(deadline) {}
+    }
+}
+
+/// Fork by `os.fork`; the child calls `main` and does not return.
+#[pyfunction]
+pub fn fork(py: Python<'_>, main: &Bound<'_, PyAny>) -> PyResult<Child> {
+    roll::check_room().map_err(raise)?;
+    let pid: i32 = py.import("os")?.call_method0("fork")?.extract()?;
+    if pid == 0 {
+        if let Err(error) = main.call0() {
+            error.write_unraisable(py, Some(main));
+        }
+        // SAFETY: ends the process; there is nothing to clean up that is not the parent's.
+        unsafe { libc::_exit(1) };
+    }
+    CoreChild::forked(pid).map(born).map_err(raise)
+}
