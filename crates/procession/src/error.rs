@@ -64,8 +64,8 @@ pub enum Error {
     #[error("{0}; what it guards may be half-changed")]
     OwnerDied(Box<procession_core::sync::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
-    #[error("the barrier is broken")]
-    BrokenBarrier,
+    #[error(transparent)]
+    BrokenBarrier(procession_core::sync::BarrierError),
     /// The pool worker that did a task died; the task's result is lost, and nothing else.
     #[error("pool worker {pid} died during a task: {how}")]
     WorkerDied {

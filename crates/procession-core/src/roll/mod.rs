@@ -19,7 +19,9 @@ pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, bears_strangers};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
-pub(crate) use table::{fork_born_after, noted_exit, now, open, pins_nothing, set_parent, set_serving, Forks};
+pub(crate) use table::{
+    fork_born_after, label, label_of, noted_exit, now, open, pins_nothing, set_parent, set_serving, Forks,
+};
 pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Manner, Spinning};
 
 /// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).

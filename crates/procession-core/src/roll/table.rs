@@ -343,6 +343,21 @@ pub fn describe(owner: Owner) -> Option<(u32, String)> {
     (entry.life().generation() == owner.generation()).then_some(found)
 }
 
+/// A process, living or dead, as errors name it.
+pub(crate) fn label(owner: Owner) -> String {
+    let (pid, name) = describe(owner).unwrap_or_default();
+    label_of(pid, &name)
+}
+
+/// A process of this number (zero: it is no longer known) and name, as errors name it.
+pub(crate) fn label_of(pid: u32, name: &str) -> String {
+    match (pid, name) {
+        (0, _) => "a process".to_owned(),
+        (pid, "") => format!("process {pid}"),
+        (pid, name) => format!("process {name} ({pid})"),
+    }
+}
+
 /// Milliseconds of the boot clock (coarse, cheap).
 pub(crate) fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);

@@ -57,6 +57,9 @@ pub enum BarrierError {
     /// It is broken, or was broken or reset while we waited: a timeout, an abort, a reset, or the death of a party.
     #[error("the barrier is broken")]
     Broken,
+    /// It is broken, because a living process was changing it, or running its action, for as long as this wait could last.
+    #[error("the barrier is broken: {0} was changing it, or running its action, for too long")]
+    Kept(String),
     /// The wait itself.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -113,9 +116,10 @@ impl Barrier {
         let me = roll::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {
             Err(WaitError::TimedOut) => {
+                let keeper = self.state.guard.owner();
                 let stage = self.state.stage();
                 self.state.break_round(stage / ROUND);
-                return Err(BarrierError::Broken);
+                return Err(keeper.map_or(BarrierError::Broken, |keeper| BarrierError::Kept(roll::label(keeper))));
             }
             guard => guard?,
         };

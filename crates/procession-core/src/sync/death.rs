@@ -68,11 +68,7 @@ impl fmt::Display for Death {
         if let Some(thread) = self.thread {
             write!(f, "thread {thread} of ")?;
         }
-        match (self.pid, self.name.as_str()) {
-            (0, _) => write!(f, "a process")?,
-            (pid, "") => write!(f, "process {pid}")?,
-            (pid, name) => write!(f, "process {name} ({pid})")?,
-        }
+        f.write_str(&roll::label_of(self.pid, &self.name))?;
         let end = match self.thread {
             _ if self.panicked => "panicked",
             Some(_) => "ended",

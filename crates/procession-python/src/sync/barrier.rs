@@ -72,14 +72,18 @@ shared_class! {
 
 /// A wait at a barrier; `threading.BrokenBarrierError` if it broke.
 fn meet<T: Send>(py: Python<'_>, mut attempt: impl FnMut() -> Result<T, BarrierError> + Send) -> PyResult<T> {
+    let mut why = String::new();
     let end = wait(py, || match attempt() {
         Ok(value) => Ok(Some(value)),
-        Err(BarrierError::Broken) => Ok(None),
         Err(BarrierError::Wait(end)) => Err(end),
+        Err(broken) => {
+            why = broken.to_string();
+            Ok(None)
+        }
     })?;
     if let Some(Some(value)) = end {
         return Ok(value);
     }
     let class = py.import("threading")?.getattr("BrokenBarrierError")?;
-    Err(PyErr::from_type(class.cast_into::<PyType>()?, ()))
+    Err(PyErr::from_type(class.cast_into::<PyType>()?, (why,)))
 }

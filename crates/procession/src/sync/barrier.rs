@@ -96,8 +96,8 @@ fn patiently<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result<T> 
         match wait() {
             Ok(value) => return Ok(value),
             Err(BarrierError::Wait(WaitError::Interrupted)) => {}
-            Err(BarrierError::Broken) => return Err(Error::BrokenBarrier),
             Err(BarrierError::Wait(error)) => return Err(error.into()),
+            Err(broken) => return Err(Error::BrokenBarrier(broken)),
         }
     }
 }

@@ -160,6 +160,12 @@ fn death_in_the_action_breaks_the_barrier() {
         forever()
     });
     wait_until(|| barrier.is_acting());
+    // While the process lives, whoever comes too late for its action is told which one that was.
+    let other = fork(|| {
+        let kept = barrier.arrive(Deadline::after(Duration::from_millis(5)));
+        matches!(kept, Err(BarrierError::Kept(by)) if by == format!("process {actor}"))
+    });
+    assert_eq!(reap(other), 0);
     kill(actor);
     reap(actor);
     assert_eq!(reap(waiter), 0);
