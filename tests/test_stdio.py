@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import collections
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
+from conftest import PACKAGE_FOLDER
+
+from procession._procession import Lines
 
 TALK = """
 import multiprocessing, sys
@@ -25,17 +32,149 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("flags", [[], ["-u"]])
-@pytest.mark.parametrize("how", ["import", "run"])
-def test_lines_are_whole(run_program, method, how, flags):
-    done = run_program(TALK, method, under=how, flags=flags)
-    for text in (done.stdout, done.stderr):
+def check_lines(*texts):
+    for text in texts:
         seen = collections.defaultdict(list)
         for line in text.splitlines():
             number, count, *words = line.split()
             assert words == ["word"] * (int(count) % 40) + ["end"], line
             seen[int(number)].append(int(count))
         assert seen == {number: list(range(300)) for number in range(5)}
+
+
+@pytest.mark.parametrize("flags", [[], ["-u"]])
+@pytest.mark.parametrize("how", ["import", "run"])
+def test_lines_are_whole(run_program, method, how, flags):
+    done = run_program(TALK, method, under=how, flags=flags)
+    check_lines(done.stdout, done.stderr)
+
+
+@pytest.fixture
+def run_buffered(tmp_path):
+    """Run a program whose standard output is a file or a pipe, buffered as the interpreter does by itself; return what it printed."""
+
+    def run(text, *args, to="file"):
+        script = tmp_path / "program.py"
+        script.write_text(text)
+        environment = {**os.environ, "PYTHONPATH": PACKAGE_FOLDER}
+        environment.pop("PYTHONUNBUFFERED", None)
+        command = [sys.executable, "-m", "procession", "run", str(script), *args]
+        output = tmp_path / "output"
+        with open(output, "wb") as file:
+            stdout = file if to == "file" else subprocess.PIPE
+            done = subprocess.run(
+                command, stdout=stdout, stderr=subprocess.PIPE, env=environment, timeout=60
+            )
+        assert done.returncode == 0, done.stderr
+        return output.read_text() if to == "file" else done.stdout.decode()
+
+    return run
+
+
+@pytest.mark.parametrize("to", ["file", "pipe"])
+def test_lines_of_a_buffered_parent_are_whole(run_buffered, method, to):
+    check_lines(run_buffered(TALK, method, to=to))
+
+
+COUNTED = """
+import multiprocessing, sys
+
+def writes():
+    with open("/proc/self/io") as file:
+        return int(dict(line.split(": ") for line in file)["syscw"])
+
+def talk():
+    sys.stdout.flush()
+    before = writes()
+    for number in range(20_000):
+        print(number, "is", "a", "line")
+    sys.stdout.flush()
+    return writes() - before
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    alone = talk()
+    child = multiprocessing.Process(target=int)
+    child.start()
+    beside = talk()
+    child.join()
+    print(alone, beside, talk())
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/io").exists(), reason="the kernel does not count")
+@pytest.mark.parametrize("to", ["file", "pipe"])
+def test_a_parent_makes_no_more_writes_after_its_first_child(run_buffered, method, to):
+    *lines, last = run_buffered(COUNTED, method, to=to).splitlines()
+    assert lines == [f"{number} is a line" for number in range(20_000)] * 3
+    alone, beside, after = map(int, last.split())
+    # A block ends with a line here, and is at most a page on a pipe.
+    assert max(beside, after) <= alone * (1.1 if to == "file" else 3.5), last
+
+
+MIXED = """
+import multiprocessing, os, sys
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    child = multiprocessing.Process(target=print, args=("child",))
+    child.start()
+    child.join()
+    size = lambda: os.fstat(1).st_size - len("child\\n")
+    print("text", end="")
+    assert size() == 0
+    print(end="", flush=True)
+    assert size() == 4
+    sys.stdout.buffer.write(memoryview(b"+bytes"))
+    sys.stdout.buffer.flush()
+    assert size() == 10
+    print("-" * 20_000, end="")
+    position = sys.stdout.tell()
+    assert position == size() + len("child\\n") == 20_016
+    print("\\nnext")
+    try:
+        sys.stdout.buffer.write("text")
+    except TypeError:
+        print("refused")
+    sys.stdout = open(sys.stdout.detach().detach().fileno(), "w", closefd=False)
+    print("end", end="")
+"""
+
+
+def test_what_is_flushed_is_written_in_order(run_buffered, method):
+    text = run_buffered(MIXED, method)
+    assert text == "child\ntext+bytes" + "-" * 20_000 + "\nnext\nrefused\nend"
+
+
+class Writer:
+    def __init__(self):
+        self.did = []
+
+    def write(self, data):
+        self.did.append(data)
+
+    def flush(self):
+        self.did.append("flush")
+
+
+@pytest.mark.parametrize(
+    ("most", "given", "did"),
+    [
+        (None, [b"a", b"b\nc", b"d\n"], [b"ab\n", b"cd\n", "flush"]),
+        (None, [b"a\nb\nc"], [b"a\nb\n", b"c", "flush"]),
+        (None, [b"", b"x" * (1 << 20), b"y"], [b"x" * (1 << 20) + b"y", "flush"]),
+        (4, [b"a\nb\n"], [b"a\nb\n", "flush", "flush"]),
+        (4, [b"a\nb\nc\nd"], [b"a\nb\n", "flush", b"c\n", "flush", b"d", "flush", "flush"]),
+        (4, [b"long line\nb\n"], [b"long line\n", "flush", b"b\n", "flush", "flush"]),
+        (4, [b"long line"], [b"long line", "flush", "flush"]),
+    ],
+)
+def test_pieces_end_with_a_line(most, given, did):
+    writer = Writer()
+    lines = Lines(writer, most)
+    assert [lines.write(data) for data in given] == [len(data) for data in given]
+    lines.flush()
+    assert writer.did == did
 
 
 KILLED = """

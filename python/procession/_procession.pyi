@@ -4,10 +4,11 @@ What the calls mean is said where they are made, in `crates/procession-python/sr
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import BufferedWriter
 from types import TracebackType
 from typing import Any, TypeAlias, final
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 # The family's identity and the object's handle: what is pickled.
 _State: TypeAlias = tuple[int, int]
@@ -204,6 +205,15 @@ def wait_until_noticed() -> None: ...
 # Fork
 
 def wait_for_imports() -> None: ...
+
+# Standard streams
+
+@final
+class Lines:
+    def __new__(cls, buffer: BufferedWriter, most: int | None = None) -> Self: ...
+    def write(self, data: Buffer) -> int: ...
+    def flush(self) -> None: ...
+
 @disjoint_base
 class Queue:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...

@@ -1,10 +1,14 @@
 """Keep lines whole when several processes print to one place.
 
-A line reaches the kernel in one write: standard output and error, as the interpreter opened them, collect text until a
-line ends and then hand it over at once. So lines of different processes do not mix, also with ``PYTHONUNBUFFERED=1`` or
-``-u`` (where each piece of a `print` would be a write of its own), and a process that is killed loses no line it
-printed (where a file or pipe would be written in blocks). Text without a line end appears when the stream is flushed
-(``print(..., flush=True)``), at the next line end, or when the process ends.
+Text reaches the kernel in writes that end with a line, so lines of different processes do not mix. When depends on the process:
+
+- In a **child** standard output and error, as the interpreter opened them, write each line as it ends. A child that is killed loses no line it
+  printed (where a file or pipe would be written in blocks), and with ``PYTHONUNBUFFERED=1`` or ``-u`` a line is one write (where each piece of
+  a `print` would be one).
+- A process that **starts** children writes as before its first child, blocks of lines to a file or pipe, but ends each block with a line. It
+  flushes its streams before each start.
+
+Text without a line end appears when the stream is flushed (``print(..., flush=True)``), with the next line end, or when the process ends.
 
 The limit: the kernel keeps a write whole on a file or terminal, and on a pipe up to PIPE_BUF (4,096 bytes). A longer line
 on a pipe can be cut in two when the pipe is nearly full. Lines of more than a mebibyte are written in pieces.
@@ -15,21 +19,51 @@ A stream that the program put in place of the interpreter's own is left alone.
 from __future__ import annotations
 
 import io
+import os
+import stat
 import sys
+
+from ._procession import Lines
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__: list[str] = []
 
 _LONGEST_LINE = 1 << 20
+_PIPE_BUF = 4096
 
 
-def keep_lines_whole() -> None:
+def keep_lines_whole(*, in_child: bool) -> None:
     """Let the interpreter's own standard output and error write whole lines, from now on."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if type(stream) is not io.TextIOWrapper:
             continue
         try:
-            if not stream.line_buffering or stream.write_through:
-                stream.reconfigure(line_buffering=True, write_through=False)
-            stream._CHUNK_SIZE = _LONGEST_LINE  # type: ignore[attr-defined]
+            if in_child or stream.line_buffering or stream.write_through:
+                _write_each_line(stream)
+            else:
+                _write_blocks_of_lines(stream.buffer)
         except ValueError:
             pass  # closed or detached: nothing to keep whole
+
+
+def _write_each_line(stream: io.TextIOWrapper) -> None:
+    kept = vars(stream.buffer)
+    if isinstance(getattr(kept.get("write"), "__self__", None), Lines):
+        del kept["write"], kept["flush"]  # the parent's
+    if not stream.line_buffering or stream.write_through:
+        stream.reconfigure(line_buffering=True, write_through=False)
+    stream._CHUNK_SIZE = _LONGEST_LINE  # type: ignore[attr-defined]
+
+
+def _write_blocks_of_lines(buffer: Any) -> None:
+    kept = vars(buffer)
+    if type(buffer) is not io.BufferedWriter or kept.keys() & {"write", "flush"}:
+        return
+    mode = os.fstat(buffer.fileno()).st_mode
+    is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    lines = Lines(buffer, _PIPE_BUF if is_pipe else None)
+    # What the text layer, the interpreter's exit and the program call. The methods are found in the instance first.
+    kept["flush"], kept["write"] = lines.flush, lines.write

@@ -31,7 +31,7 @@ class Popen:
     _child: Child
 
     def __init__(self, process_obj: BaseProcess) -> None:
-        _stdio.keep_lines_whole()
+        _stdio.keep_lines_whole(in_child=False)
         util._name_log_records()
         util._flush_std_streams()
         self.returncode: int | None = None

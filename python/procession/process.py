@@ -320,7 +320,7 @@ class BaseProcess:
         _process_counter = itertools.count(1)
         _children = set()
         util._close_stdin()
-        _stdio.keep_lines_whole()
+        _stdio.keep_lines_whole(in_child=True)
         # Held until the after-fork functions have run: its finalizers must not run in the child before.
         old_process = _current_process
         _current_process = self

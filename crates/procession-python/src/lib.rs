@@ -10,6 +10,7 @@ mod fast;
 #[cfg(not(Py_3_14))]
 mod finalizing;
 mod imports;
+mod lines;
 mod payload;
 mod pool;
 mod pool_job;
@@ -34,6 +35,8 @@ mod _procession {
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
     #[pymodule_export]
     use super::imports::wait_for_imports;
+    #[pymodule_export]
+    use super::lines::Lines;
     #[pymodule_export]
     use super::payload::{claim_fd, deposit_fd, pickle_in_band};
     #[pymodule_export]

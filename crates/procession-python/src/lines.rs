@@ -1,0 +1,112 @@
+//! Whole lines for a buffered stream that several processes write to.
+//!
+//! ```text
+//! class Lines:
+//!     def __init__(self, buffer: BufferedWriter, most: int | None = None) -> None: ...
+//!     def write(self, data) -> int: ...      # what stands in the place of `buffer.write`
+//!     def flush(self) -> None: ...           # and of `buffer.flush`
+//! ```
+//!
+//! A `BufferedWriter` writes out what it was given in earlier calls, whole, when the next piece does not fit. So if each piece ends with a line,
+//! each write to the file does. Nothing here runs between two bytecodes: a signal handler finds a piece either kept or handed on.
+
+use crate::pool::lock;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+use std::sync::Mutex;
+
+/// A line that is longer is handed on in pieces.
+const LONGEST: usize = 1 << 20;
+
+/// Hands a buffered writer pieces that end with a line.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct Lines {
+    write: Py<PyAny>,
+    flush: Py<PyAny>,
+    /// How much one write to the file may have, if the line allows; it is written at once, then.
+    most: Option<usize>,
+    /// The beginning of a line.
+    rest: Mutex<Vec<u8>>,
+}
+
+#[pymethods]
+impl Lines {
+    /// The writer has these methods in its dictionary: that is where the cycle is broken.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.write)?;
+        visit.call(&self.flush)
+    }
+
+    #[new]
+    #[pyo3(signature = (buffer, most=None))]
+    fn new(buffer: &Bound<'_, PyAny>, most: Option<usize>) -> PyResult<Self> {
+        Ok(Self {
+            write: buffer.getattr("write")?.unbind(),
+            flush: buffer.getattr("flush")?.unbind(),
+            most,
+            rest: Mutex::default(),
+        })
+    }
+
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = data.py();
+        let data = match data.cast::<PyBytes>() {
+            Ok(bytes) => bytes.clone(),
+            Err(_) => py
+                .get_type::<PyBytes>()
+                .call1((PyMemoryView::from(data)?,))?
+                .cast_into()?,
+        };
+        let lines = self.lines(data.as_bytes());
+        self.hand_on(py, &lines)?;
+        Ok(data.as_bytes().len())
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let rest = std::mem::take(&mut *lock(&self.rest));
+        self.hand_on(py, &rest)?;
+        self.flush.call0(py).map(drop)
+    }
+}
+
+impl Lines {
+    /// What can be handed on once `data` has come; the beginning of a line is kept.
+    fn lines(&self, data: &[u8]) -> Vec<u8> {
+        let mut rest = lock(&self.rest);
+        let end = data.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+        if end.is_none() && rest.len() + data.len() <= LONGEST {
+            rest.extend_from_slice(data);
+            return Vec::new();
+        }
+        let (ended, begun) = data.split_at(end.unwrap_or(data.len()));
+        let mut lines = std::mem::replace(&mut *rest, begun.to_vec());
+        lines.extend_from_slice(ended);
+        lines
+    }
+
+    fn hand_on(&self, py: Python<'_>, mut lines: &[u8]) -> PyResult<()> {
+        while !lines.is_empty() {
+            let piece;
+            (piece, lines) = lines.split_at(self.most.map_or(lines.len(), |most| end_of_piece(lines, most)));
+            self.write.call1(py, (PyBytes::new(py, piece),))?;
+            if self.most.is_some() {
+                self.flush.call0(py)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end of as many lines as fit in `most` bytes, and of one at least.
+fn end_of_piece(lines: &[u8], most: usize) -> usize {
+    let is_end = |&byte: &u8| byte == b'\n';
+    let (near, far) = lines.split_at(lines.len().min(most));
+    if far.is_empty() {
+        return near.len();
+    }
+    near.iter()
+        .rposition(is_end)
+        .or_else(|| far.iter().position(is_end).map(|at| near.len() + at))
+        .map_or(lines.len(), |at| at + 1)
+}
