@@ -129,13 +129,15 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
     let stays = |(_, word): &(Cell, Word)| matches!(word.state, State::Limbo { .. } | State::Awaited(_));
     let mut left = 0;
     for slab in arena.marked() {
+        let mut is_needed = false;
         for (cell, word) in look(arena, slab) {
             match word.state {
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
+                State::Awaited(_) => is_needed = true,
                 State::Limbo { upto } => {
                     let note = note_of(&cell);
                     if still_pinned(note.birth, upto) {
-                        left += 1;
+                        (left, is_needed) = (left + 1, true);
                     } else if note.kind == 0 {
                         arena.tread(slab, me);
                         arena.free_cell(&cell, word);
@@ -146,7 +148,7 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
                 _ => {}
             }
         }
-        if !look(arena, slab).any(|cell| stays(&cell)) {
+        if !is_needed {
             arena.unmark(slab, me);
             if look(arena, slab).any(|cell| stays(&cell)) {
                 arena.mark(slab);

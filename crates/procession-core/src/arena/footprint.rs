@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::class::class_of;
 use super::count::note_of;
-use super::layout::Table;
+use super::layout::{Table, MAX_SLABS};
 use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
@@ -51,7 +51,9 @@ pub(crate) struct Trodden {
     pub(crate) chunks: Vec<Cell>,
 }
 
+/// Slabs of a leaf, and how many leaves the largest arena's have.
 const LEAF: usize = 4096;
+const LEAVES: usize = MAX_SLABS as usize / LEAF;
 type Leaf = [AtomicU64; LEAF / 64];
 
 /// What this process knows of its own footprint. Made on first use; a child of fork makes its own.
@@ -59,7 +61,7 @@ static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
 
 struct Local {
     /// A bit for each slab in the list.
-    leaves: Box<[AtomicPtr<Leaf>]>,
+    leaves: [AtomicPtr<Leaf>; LEAVES],
     list: Mutex<List>,
 }
 
@@ -96,10 +98,9 @@ fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
 }
 
 impl Local {
-    fn new(slabs: u64) -> Self {
-        let leaves = (slabs as usize).div_ceil(LEAF);
+    fn new() -> Self {
         Self {
-            leaves: (0..leaves).map(|_| AtomicPtr::default()).collect(),
+            leaves: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
             list: Mutex::default(),
         }
     }
@@ -154,7 +155,7 @@ impl Arena {
 
     #[cold]
     fn tread_first(&self, slab: u32, me: Owner) {
-        let local = make(&LOCAL, || Local::new(self.layout().slabs));
+        let local = make(&LOCAL, Local::new);
         let Some(directory) = self.directory_of(me.slot()) else {
             return;
         };

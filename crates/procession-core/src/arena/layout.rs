@@ -22,7 +22,8 @@ pub(crate) const MIN_SIZE: u64 = 64 << 20;
 pub(crate) const ROLL_ENTRY: u64 = 512;
 
 const MAX_ROLL: u64 = super::word::MOST_SLOTS as u64;
-const MAX_SLABS: u64 = 1 << 22;
+/// The most slabs that an arena of any size has.
+pub(super) const MAX_SLABS: u64 = 1 << 22;
 
 /// The first page of the arena. Written once by its creator, but for the counters, locks and hints.
 #[repr(C, align(64))]

@@ -80,6 +80,18 @@ impl Slab {
         &self.descriptor.words[..count]
     }
 
+    /// One bit for each cell whose owner word is like this.
+    fn cells_where(&self, is: impl Fn(u64) -> bool) -> u64 {
+        let words = self.words();
+        let (mut found, mut number) = (0, 0);
+        // Every death does this for each slab of a footprint: a plain loop is fast in any build.
+        while number < words.len() {
+            found |= u64::from(is(words[number].load(Relaxed))) << number;
+            number += 1;
+        }
+        found
+    }
+
     /// The caller has checked that there is such a cell.
     pub(super) fn cell(self, number: u32) -> Cell {
         let size = size_of_cell(self.class) as usize;
@@ -354,8 +366,7 @@ impl Arena {
         let Some(slab) = self.slab(slab) else {
             return;
         };
-        let bit = |(number, word): (usize, &AtomicU64)| u64::from(is_free(word.load(Relaxed))) << number;
-        let free = slab.words().iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit);
+        let free = slab.cells_where(is_free);
         if !slab.descriptor.busy.fetch_and(!free, AcqRel) & mask_of(slab.class) | free != 0 {
             let (word, bit) = self.partial(slab.class, slab.number);
             word.fetch_or(bit, AcqRel);
@@ -366,9 +377,17 @@ impl Arena {
     pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
         let found = self.slab(slab);
         found.into_iter().flat_map(|slab| {
-            (0..).zip(slab.words()).filter_map(move |(number, word)| {
-                let bits = word.load(Acquire);
-                (!is_unused(bits)).then(|| (slab.cell(number), Word::decode(bits)))
+            let mut used = slab.cells_where(|bits| !is_unused(bits));
+            std::iter::from_fn(move || {
+                while used != 0 {
+                    let cell = slab.cell(used.trailing_zeros());
+                    used &= used - 1;
+                    let bits = cell.word.load(Acquire);
+                    if !is_unused(bits) {
+                        return Some((cell, Word::decode(bits)));
+                    }
+                }
+                None
             })
         })
     }

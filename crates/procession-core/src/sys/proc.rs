@@ -205,18 +205,26 @@ fn stat_path(pid: u32, buffer: &mut [u8; 32]) -> &CStr {
     CStr::from_bytes_with_nul(&buffer[..len]).unwrap_or(c"/proc/self/stat")
 }
 
-/// Fields 9, 22, 26 and 28, counted after the command name, which may itself hold blanks and parentheses.
+/// The last field of a `stat` file that is read here.
+const FIELDS: usize = 28;
+
+/// Fields 9, 22, 26 and 28, counted after the command name, which may itself hold blanks and parentheses: too few to be taken for all fields.
 fn parse(stat: &[u8]) -> Option<Stat> {
-    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let mut fields = stat[after_name..]
-        .split(|&byte| byte == b' ')
-        .filter(|field| !field.is_empty());
-    let mut next = |skip: usize| -> Option<u64> { std::str::from_utf8(fields.nth(skip)?).ok()?.parse().ok() };
-    let (flags, began) = (next(6)?, next(12)?);
-    let (code, stack) = (next(3).unwrap_or(0), next(1).unwrap_or(0));
-    Some(Stat {
-        flags,
-        start: began,
+    let (mut fields, mut at) = ([0_u64; FIELDS + 1], 0);
+    for &byte in stat {
+        match byte {
+            // The field before the state: what was counted before belongs to the name.
+            b')' => (fields, at) = ([0; FIELDS + 1], 2),
+            b' ' if at == FIELDS => break,
+            b' ' => at += 1,
+            b'0'..=b'9' => fields[at] = fields[at].wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+            _ => {}
+        }
+    }
+    let (code, stack) = (fields[26], fields[28]);
+    (at >= 22).then(|| Stat {
+        flags: fields[9],
+        start: fields[22],
         // To whom the kernel does not show them, the code begins at 1 and the stack at 0.
         image: if stack == 0 { 0 } else { code ^ stack.rotate_left(32) },
     })
