@@ -45,10 +45,27 @@ def parent_process() -> BaseProcess | None:
 
 def _cleanup() -> None:
     """Reap the children that have ended."""
-    for child in list(_children):
+    for child in _ended(list(_children)):
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _children.discard(child)
+
+
+def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
+    """Return those of the children that may have ended. One system call asks for all: every start does this, beside however many children."""
+    import select
+
+    watched: dict[int, BaseProcess] = {}
+    poll = select.poll()
+    for child in children:
+        popen = child._popen
+        if popen is not None:
+            watched[popen.sentinel] = child
+            poll.register(popen.sentinel, select.POLLIN)
+    try:
+        return [watched[sentinel] for sentinel, _ in poll.poll(0)]
+    except OSError:  # more children than RLIMIT_NOFILE now allows descriptors
+        return children
 
 
 def definitions_of_main() -> dict[str, Any]:
