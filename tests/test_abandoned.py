@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import PACKAGE_FOLDER
 
 #: Far more than a second, on a machine that does a hundred other things.
@@ -68,12 +69,12 @@ if __name__ == "__main__":
 """
 
 
-def outcome(tmp_path, method, *roles):
+def outcome(tmp_path, method, *roles, program=PROGRAM, run=()):
     """What the family of these roles says after its root was killed. Its output ends with its last process."""
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
+    script.write_text(program)
     root = subprocess.Popen(
-        [sys.executable, str(script), method, *roles],
+        [sys.executable, *run, str(script), method, *roles],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
@@ -112,3 +113,30 @@ def test_a_process_that_is_being_started_is_waited_for(tmp_path, method):
 def test_a_wait_with_a_timeout_keeps_it(tmp_path, method):
     said = outcome(tmp_path, method, "get", "time_out")
     assert said == ["Abandoned", "Empty"]
+
+
+EXECUTORS = """
+import concurrent.futures, os, sys, time
+import procession
+
+def work(number):
+    time.sleep(0.1)
+    return os.getpid()
+
+if __name__ == "__main__":
+    method, whose = sys.argv[1:]
+    ctx = procession.get_context(method)
+    made = {"ours": procession.ProcessPoolExecutor, "theirs": concurrent.futures.ProcessPoolExecutor}[whose]
+    executor = made(2, mp_context=ctx)
+    assert len(list(executor.map(work, range(8)))) == 8
+    print("ready", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_idle_workers_of_an_executor_end(tmp_path, method, whose):
+    # The standard library's executor waits in procession's queues where that stands in for `multiprocessing`.
+    run = ["-m", "procession", "run"] if whose == "theirs" else []
+    # The pipe ends with the last of them, or the wait for that fails.
+    assert outcome(tmp_path, method, whose, program=EXECUTORS, run=run) == []
