@@ -21,7 +21,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The engine or the system refused.
     #[error(transparent)]
-    Engine(#[from] Engine),
+    Engine(Engine),
+    /// The family's first process is dead, and every other one waits too, without a timeout: nobody is left to end this wait.
+    #[error(transparent)]
+    Abandoned(Engine),
     /// A value could not be turned into bytes.
     #[error("a {kind} cannot be sent to another process: {source}")]
     Encode {
@@ -105,6 +108,15 @@ pub enum Error {
     /// The child did not return.
     #[error(transparent)]
     Join(#[from] JoinError),
+}
+
+impl From<Engine> for Error {
+    fn from(error: Engine) -> Self {
+        match error {
+            Engine::Abandoned => Self::Abandoned(error),
+            error => Self::Engine(error),
+        }
+    }
 }
 
 impl Error {

@@ -8,7 +8,7 @@ impl From<WaitError> for Error {
         match error {
             WaitError::TimedOut | WaitError::Interrupted => Self::TimedOut,
             WaitError::OwnerDied(death) => Self::OwnerDied(death),
-            WaitError::Other(error) => Self::Engine(error),
+            WaitError::Other(error) => error.into(),
         }
     }
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{by, program, METHODS};
-use procession::{Builder, JoinError, StartMethod};
+use common::{by, program, until_asleep, METHODS};
+use procession::{Builder, JoinError, Queue, StartMethod};
 use procession_core::process::Child;
 use procession_core::Deadline;
 use std::io::{BufRead, BufReader};
@@ -216,4 +216,35 @@ fn closes_its_descriptors() {
     for file in strangers {
         file.metadata().expect("the engine closed what is not its own");
     }
+}
+
+fn say_how_it_ends(queue: Queue<u8>) {
+    let end = queue.get();
+    println!("\nsaid {}", matches!(end, Err(procession::Error::Abandoned(_))));
+}
+
+#[test]
+fn processes_that_only_wait_end_when_the_root_is_killed() {
+    let mut root = program("root_of_those_who_wait")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(root.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "started"));
+    root.kill().unwrap();
+    root.wait().unwrap();
+    // The pipe ends with the last of them.
+    let said: Vec<_> = lines.filter(|line| line.starts_with("said")).collect();
+    assert_eq!(said, ["said true"; METHODS.len()]);
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn root_of_those_who_wait() {
+    let queue = Queue::new().unwrap();
+    let start = |method| by(method).spawn(say_how_it_ends, queue.clone()).unwrap();
+    let waiting = METHODS.map(start);
+    waiting.iter().for_each(until_asleep);
+    println!("\nstarted");
+    busy_for_ever(());
 }
