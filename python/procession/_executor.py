@@ -23,7 +23,7 @@ from ._pool_options import Options
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
 from ._procession import PoolStream
 from ._randomness import numbered
-from ._threads import Thread
+from ._threads import Condition, Thread
 from .context import BaseContext, _default_context
 
 if TYPE_CHECKING:
@@ -249,6 +249,9 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if (seeds := engine.pool._options.seeds) is not None:
             fn, args, kwargs = seeds.function(fn), ((0, args, kwargs),), {}  # type: ignore[assignment]
         future = Future()
+        future._condition.__class__ = (
+            Condition  # it is used as it is, and may be waited for by a thread that is interrupted
+        )
         future._stream = engine.stream
         number = engine.stream.submit(future, fn, args, kwargs)
         if number is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from ._executor_errors import recognisable
 from ._pool_feed import feed_all
 from ._pool_results import Asynchronous
+from ._threads import Thread
 
 __all__: list[str] = []
 
@@ -42,13 +42,13 @@ class Work:
 
     def __init__(self, job: Any) -> None:
         self.job = job
-        self._feeder: threading.Thread | None = None
+        self._feeder: Thread | None = None
 
     def feed_later(self, items: list[Any], size: int, workers: int) -> None:
         """Have a thread put the rest of the items in line."""
         job = self.job
         args = (iter(items), job, lambda it, limit: job.feed(it, size, limit), range(workers))
-        feeder = threading.Thread(target=feed_all, args=args, name="ExecutorFeeder", daemon=True)
+        feeder = Thread(feed_all, "ExecutorFeeder", args)
         feeder.start()
         self._feeder = feeder
 

@@ -22,6 +22,7 @@ from ._crew import CLOSE, RUN, TERMINATE, terminated, undo_start
 from ._errors import BrokenPool, OwnerDied, WorkerDied
 from ._pool_errors import ExceptionWithTraceback, MaybeEncodingError
 from ._thread_core import ThreadCore, ThreadJob
+from ._threads import Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class QueuedCrew:
         self._begin(self._receive, "PoolResults")
 
     def _begin(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread = Thread(target, name)
         thread.start()
         self._threads.append(thread)
 

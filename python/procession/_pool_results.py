@@ -8,6 +8,7 @@ import types
 from collections import deque
 
 from ._errors import TimeoutError
+from ._threads import Event
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ApplyResult:
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
     #: Only when somebody is to be called before anybody hears of the value.
-    _event: threading.Event | None = None
+    _event: Event | None = None
     #: What is told how far it is while somebody waits.
     _progress: Progress | None = None
 
@@ -49,7 +50,7 @@ class ApplyResult:
     def _announce(self) -> None:
         #: To be called when it has ended; None: it has, and they were.
         self._waiters: list[Callable[[], object]] | None = []
-        self._event = threading.Event()
+        self._event = Event()
 
     def _resolve(self, timeout: float | None = None) -> bool:
         """Wait for the value of the job. False: timed out."""

@@ -13,6 +13,7 @@ from ._errors import BrokenPool, TaskCancelled
 from ._pool_errors import _foreign
 from ._pool_feed import mapstar, starmapstar
 from ._pool_worker import CHUNK
+from ._threads import Condition, Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ThreadCore:
     """Tasks in a queue, jobs in this process's memory."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, _Call] | None] = queue.SimpleQueue()
         self.jobs: set[ThreadJob] = set()
         self.completed: deque[int] = deque()
@@ -42,7 +43,7 @@ class ThreadCore:
         self._pid = os.getpid()
         self._keys = itertools.count()
         self._feeds: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._feed, name="PoolFeeder", daemon=True).start()
+        Thread(self._feed, "PoolFeeder").start()
 
     def _feed(self) -> None:
         while (feed := self._feeds.get()) is not None:

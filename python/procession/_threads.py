@@ -1,4 +1,4 @@
-"""Threads of the package's own, whose start an interrupt cannot leave half done."""
+"""Threads of the package's own, and what they wait for, that an interrupt cannot leave half done."""
 
 from __future__ import annotations
 
@@ -9,10 +9,34 @@ TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Thread"]
+__all__ = ["Condition", "Event", "Thread"]
 
 _PATIENCE = 1.0
 """Seconds that `join` waits for a start that was interrupted, and may not have come to the making of a thread."""
+
+
+class Condition(threading.Condition):
+    """A condition whose lock is held after a wait, whatever ended it. That of `threading` may not have it if an interrupt did."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.RLock())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until notified, at most `timeout` seconds; whether it was. The lock must be held, once."""
+        try:
+            return super().wait(timeout)
+        except BaseException:
+            if not self._is_owned():  # type: ignore[attr-defined]
+                self.acquire()
+            raise
+
+
+class Event(threading.Event):
+    """An event for which a thread may wait that is interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = Condition()
 
 
 class Thread(threading.Thread):

@@ -122,10 +122,10 @@ class ForkServer:
                     zygote_start(self._launch)
 
     def _launch(self, server_fd: int) -> Child:
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"sigint_blocked": util.is_blocked(signal.SIGINT)}
         if self._preload_modules:
             data = spawn.get_preparation_data("ignore")
-            settings = {key: data[key] for key in _SETTINGS if key in data}
+            settings.update((key, data[key]) for key in _SETTINGS if key in data)
             settings["main_path"] = data.get("init_main_from_path")
             settings["main_name"] = data.get("init_main_from_name")
         settings["preload"] = self._preload_modules
@@ -147,12 +147,14 @@ class ForkServer:
 
 def main(arena_fd: int, server_fd: int, parcel: int) -> None:
     """Be the server until nobody is left who could ask; what to import is in the parcel."""
+    spawn.leave_when_interrupted()
     attach(arena_fd)
     process.current_process().name = "ForkServer"
     try:
         wanted = take_parcel(parcel)
     except ValueError:
         return  # the start of this server was interrupted, and has thrown the parcel away: nobody will ask
+    spawn.let_interrupts_in(wanted)
     _preload(wanted)
     util._close_stdin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -423,7 +423,7 @@ class Pool:
             return
         if not at_once or feed(iterator, at_once):
             args = (iterator, job, feed, self._pool)
-            threading.Thread(target=feed_all, args=args, name="PoolFeeder", daemon=True).start()
+            Thread(feed_all, "PoolFeeder", args).start()
 
     def _announce_result(self, result: ApplyResult, job: Any) -> None:
         """Have the result's callbacks run when it has ended."""

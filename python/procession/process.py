@@ -316,12 +316,13 @@ class BaseProcess:
             else:
                 sys.stderr.write(f"{stop.code}\n")
                 exitcode = 1
-        except BaseException:
+        except BaseException as error:
             exitcode = 1
-            import traceback
+            if not isinstance(error, KeyboardInterrupt) or _came_to_the_program(error):
+                import traceback
 
-            # One write, so that the reports of two children do not mix.
-            sys.stderr.write(f"Process {self.name}:\n{traceback.format_exc()}")
+                # One write, so that the reports of two children do not mix.
+                sys.stderr.write(f"Process {self.name}:\n{traceback.format_exc()}")
         finally:
             threading._shutdown()  # type: ignore[attr-defined]
             util.info("process exiting with exitcode %d", exitcode)
@@ -438,6 +439,18 @@ def _leave_with_parent(parent_pid: int | None) -> None:
 
     if parent_pid is not None:
         watch_parent(parent_pid)
+
+
+def _came_to_the_program(error: BaseException) -> bool:
+    """Whether an error's traceback has a line of the program, and not only of this package and the standard library."""
+    own = {__name__.partition(".")[0], *sys.stdlib_module_names}
+    traceback = error.__traceback__
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__") or ""
+        if module.partition(".")[0] not in own:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _describe_exitcode(code: int) -> str:

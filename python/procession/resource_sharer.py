@@ -10,6 +10,7 @@ import os
 import threading
 
 from . import process, util
+from ._threads import Thread
 from .context import reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -103,7 +104,7 @@ class _ResourceSharer:
         util.debug("starting listener and thread for sending handles")
         self._listener = Listener(authkey=process.current_process().authkey, backlog=128)
         self._address = self._listener.address
-        self._thread = threading.Thread(target=self._serve, args=(self._listener,), daemon=True)
+        self._thread = Thread(self._serve, "ResourceSharer", (self._listener,))
         self._thread.start()
 
     def _serve(self, listener: Any) -> None:

@@ -7,6 +7,7 @@ Used by the start methods spawn and forkserver.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from . import _install, get_start_method, process, util
@@ -109,25 +110,55 @@ def spawn_main(
     assert is_forking(sys.argv), "Not forking"
     from ._procession import attach, attach_zygote, note_exit
 
+    leave_when_interrupted()
     attach(arena_fd)
     if zygote_fd is not None and zygote_pid is not None:
         attach_zygote(zygote_fd, zygote_pid)
     for fd in (parent_fd, zygote_fd):
         if fd is not None:
             os.set_inheritable(fd, False)
-    code = _main(parcel, parent_fd)
+    try:
+        code = _main(parcel, parent_fd)
+    except KeyboardInterrupt:
+        code = 1
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # All is done but the interpreter's own end.
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(code & 0xFF))
     note_exit(code & 0xFF)
     sys.exit(code)
 
 
+_at_work = False
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Handle SIGINT before the process is at its work: end in silence, for Ctrl-C is the parent's, too."""
+    if _at_work:  # the main module has kept this handler as the one that was there before its own
+        signal.default_int_handler(number, frame)
+    os._exit(1)
+
+
+def leave_when_interrupted() -> None:
+    """Have SIGINT end this process in silence, unless it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def let_interrupts_in(settings: dict[str, Any]) -> None:
+    """End the blocking of SIGINT with which programs are started, unless the parent blocks it, too."""
+    if not settings.get("sigint_blocked"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _main(parcel: int, parent_sentinel: int | None) -> int:
-    global imported_main
+    global imported_main, _at_work
     from ._procession import take_parcel
 
     current = process.current_process()
     current._inheriting = True
     try:
         preparation_data, process_parcel = take_parcel(parcel)
+        let_interrupts_in(preparation_data)
         prepare(preparation_data)
         if imported_main is None:
             imported_main = {}  # the main module is not one to be imported
@@ -139,6 +170,9 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
     finally:
         del current._inheriting
     util._name_log_records()
+    _at_work = True
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return self._bootstrap(parent_sentinel)
 
 
@@ -219,6 +253,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "dir": os.getcwd(),
         "start_method": get_start_method(allow_none=True),
         "installed": _install.stands_in(),
+        "sigint_blocked": util.is_blocked(signal.SIGINT),
     }
     if util._logger is not None:
         from . import _logging

@@ -499,6 +499,13 @@ def _args_from_interpreter_flags() -> list[str]:
     return flags()
 
 
+def is_blocked(number: int) -> bool:
+    """Whether this thread blocks a signal."""
+    import signal
+
+    return number in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 class _Pid(int):
     """The process id that `spawnv_passfds` returns, with what follows that process to its end."""
 
@@ -521,13 +528,15 @@ def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
 
 
 def start_program(command: list[str], passfds: list[int]) -> Any:
-    """Start a program by `spawnv_passfds`, as it is now; return what follows it to its end."""
-    pid = spawnv_passfds(command[0], command, passfds)
-    if isinstance(pid, _Pid):
-        return pid.child
-    from ._procession import adopt
+    """Start a program by `spawnv_passfds`, as it is now; return what follows it to its end.
 
-    return adopt(pid)
+    It begins with SIGINT blocked: an interpreter that is interrupted while it starts says so, and Ctrl-C goes to all processes of a terminal.
+    """
+    from ._procession import InterruptHeld, adopt
+
+    with InterruptHeld():
+        pid = spawnv_passfds(command[0], command, passfds)
+    return pid.child if isinstance(pid, _Pid) else adopt(pid)
 
 
 def close_fds(*fds: int) -> None:

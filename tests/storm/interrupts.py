@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dis
+import functools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import types
 import weakref
 from typing import Any
 
@@ -95,7 +98,7 @@ def main(scene: str, method: str, point: str) -> None:
     def trace(frame: Any, event: str, arg: Any) -> Any:
         if event == "call":
             return trace if is_counted(frame.f_code.co_filename) else None
-        if event == "line" and os.getpid() == me:
+        if event == "line" and os.getpid() == me and not leaves_with(frame):
             here = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
             times[here] += 1
             if point == "list":
@@ -114,6 +117,24 @@ def main(scene: str, method: str, point: str) -> None:
     sys.settrace(None)
     if point == "list":
         print("\n".join(points))
+
+
+@functools.cache
+def ends_of_with(code: types.CodeType) -> set[int]:
+    """Where the normal end of a `with` block begins, which calls `__exit__` with three times None: no signal handler runs before it has."""
+    nones = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
+    ends = set()
+    for first, second, third in zip(nones, nones[1:], nones[2:], strict=False):
+        names = (first.opname, second.opname, third.opname)
+        loads = ("LOAD_CONST", "LOAD_CONST", "LOAD_CONST"), ("LOAD_CONST", "DUP_TOP", "DUP_TOP")
+        if names in loads and {first.argval, second.argval, third.argval} == {None}:
+            ends.add(first.offset)
+    return ends
+
+
+def leaves_with(frame: Any) -> bool:
+    """Whether a frame has come to the end of a `with` block."""
+    return frame.f_lasti in ends_of_with(frame.f_code)
 
 
 def is_lost(frame: Any) -> bool:

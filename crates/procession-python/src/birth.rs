@@ -5,6 +5,9 @@
 //!     def __enter__(self) -> None: ...
 //!     def __exit__(self, *exc: object) -> None: ...
 //!         # on an exception, the children that this thread has got since __enter__ are ended (SIGKILL), and reaped; else they are kept
+//! class InterruptHeld:                        # with InterruptHeld(): SIGINT is blocked in this thread, and in what it starts
+//!     def __enter__(self) -> None: ...
+//!     def __exit__(self, *exc: object) -> None: ...
 //! def fork(main: Callable[[], object]) -> Child: ...
 //!         # os.fork(); the child calls main, which must not return. BlockingIOError if there is no room for a further process
 //! ```
@@ -15,10 +18,12 @@
 use crate::common::raise;
 use crate::process::Child;
 use procession_core::process::Child as CoreChild;
+use procession_core::sys::signal;
 use procession_core::{roll, Deadline};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -93,14 +98,45 @@ fn end(child: Arc<CoreChild>) {
     }
 }
 
+/// Blocks SIGINT in its block: a program that is started there has it blocked until it is ready for it.
+#[pyclass(unsendable, module = "procession._procession")]
+#[derive(Default)]
+pub struct InterruptHeld {
+    held: Cell<Option<signal::InterruptHeld>>,
+}
+
+#[pymethods]
+impl InterruptHeld {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn __enter__(&self) {
+        self.held.set(Some(signal::InterruptHeld::new()));
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, _exc: &Bound<'_, PyTuple>) {
+        drop(self.held.take());
+    }
+}
+
 /// Fork by `os.fork`; the child calls `main` and does not return.
 #[pyfunction]
 pub fn fork(py: Python<'_>, main: &Bound<'_, PyAny>) -> PyResult<Child> {
     roll::check_room().map_err(raise)?;
-    let pid: i32 = py.import("os")?.call_method0("fork")?.extract()?;
+    let fork = py.import("os")?.getattr("fork")?;
+    // What an at-fork hook raises goes nowhere, and so would an interrupt.
+    let held = signal::InterruptHeld::new();
+    let pid = fork.call0();
+    drop(held);
+    let pid: i32 = pid?.extract()?;
     if pid == 0 {
-        if let Err(error) = main.call0() {
-            error.write_unraisable(py, Some(main));
+        match main.call0() {
+            // Ctrl-C came before the child was at its work; the parent got it, too.
+            Err(error) if !error.is_instance_of::<PyKeyboardInterrupt>(py) => error.write_unraisable(py, Some(main)),
+            _ => {}
         }
         // SAFETY: ends the process; there is nothing to clean up that is not the parent's.
         unsafe { libc::_exit(1) };

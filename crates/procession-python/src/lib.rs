@@ -28,7 +28,7 @@ mod zygote;
 #[pymodule(gil_used = false)]
 mod _procession {
     #[pymodule_export]
-    use super::birth::{fork, Birth};
+    use super::birth::{fork, Birth, InterruptHeld};
     #[pymodule_export]
     use super::by_value::look_at_main_again;
     #[pymodule_export]

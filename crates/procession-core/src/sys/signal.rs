@@ -141,3 +141,43 @@ pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     result
 }
+
+/// SIGINT is blocked in this thread, and in the processes that it makes, until this is dropped.
+pub struct InterruptHeld {
+    before: libc::sigset_t,
+    /// The mask is the thread's.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl InterruptHeld {
+    /// Block SIGINT.
+    pub fn new() -> Self {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises `set`, sigaddset changes it; pthread_sigmask reads it and initialises `before`, and cannot fail
+        // with this first argument.
+        let before = unsafe {
+            let mut set = MaybeUninit::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        Self {
+            before,
+            _not_send: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Default for InterruptHeld {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for InterruptHeld {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled in by `new`, in this thread.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
+}
