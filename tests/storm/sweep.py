@@ -81,8 +81,10 @@ def points(scenes: list[str], methods: list[str], step: int) -> Iterator[tuple[s
 def begin(name: tuple[str, str, str], chance: random.Random) -> Program | None:
     """A program that has begun; None in itself, whose turn it is."""
     files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 - `read` closes it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         program = Program(pid, files, name)
         if name[2] == "none":
             program.due = program.begun + chance.uniform(0, 0.5)
@@ -91,6 +93,7 @@ def begin(name: tuple[str, str, str], chance: random.Random) -> Program | None:
     os.setsid()
     os.dup2(files[0].fileno(), 1)
     os.dup2(files[1].fileno(), 2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return None
 
 
