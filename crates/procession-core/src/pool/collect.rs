@@ -10,6 +10,9 @@ use crate::{Deadline, Result, WaitError};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
+/// While tasks are in line a waiter looks so often whether the worker that was to claim them is stopped.
+const RELIEF: Duration = Duration::from_millis(40);
+
 /// What a withdrawal came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Withdrawn {
@@ -382,7 +385,7 @@ impl Inner {
             }
         };
         let mut seen = None;
-        let result = self.view.shared.done.wait(deadline, || {
+        let mut ready = || {
             let version = self.version.load(SeqCst);
             if seen == Some(version) && u64::from(self.view.finished()) < missing {
                 return None;
@@ -399,7 +402,18 @@ impl Inner {
                     None
                 }
             }
-        });
+        };
+        let result = loop {
+            let patience = if self.view.is_waiting() {
+                Deadline::after(deadline.slice(RELIEF))
+            } else {
+                deadline
+            };
+            match self.view.shared.done.wait(patience, &mut ready) {
+                Err(WaitError::TimedOut) if !deadline.is_over() => self.view.relieve(),
+                end => break end,
+            }
+        };
         let mut book = self.lock();
         book.forget_waiter(missing);
         self.set_wake(&book);

@@ -6,8 +6,9 @@ use crate::family;
 use crate::pool::shared::{State, Status, View};
 use crate::pool::{Item, Loss, Pool, Remains, Terms, Worker};
 use crate::sync::wait::Interruptible;
-use crate::WaitError;
+use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 #[test]
 fn a_death_loses_its_own_task_only() {
@@ -167,6 +168,11 @@ fn a_waiter_relieves_a_stopped_lookout() {
     let mut wait = Interruptible::default();
     assert!(matches!(wait.run(|| job.take(0, soon())), Err(WaitError::Interrupted)));
     assert_eq!(view.shared.lookout.load(SeqCst), 0, "nobody claims what is in line");
+    // So does one that hears no signals.
+    view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    let late = job.take(0, Deadline::after(Duration::from_millis(100)));
+    assert!(matches!(late, Err(WaitError::TimedOut)));
+    assert_eq!(view.shared.lookout.load(SeqCst), 0);
     let worker = fork(&pool, work);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
     job.seal();
