@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import signal
+import subprocess
+import sys
 
 import pytest
+from conftest import PACKAGE_FOLDER
 from storm import interrupts
 
 import procession
+from procession import _procession
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -48,3 +54,55 @@ def test_a_finalizer_takes_an_object_whose_making_was_interrupted(monkeypatch):
     for cls in classes:
         cls.__new__(cls)
     assert not unraisable
+
+
+SLOW_TO_IMPORT = """
+import sys, time
+import procession
+from procession import _procession
+
+if __name__ == "__main__":
+    child = procession.get_context(sys.argv[1]).Process(target=print)
+    child.start()
+    child.join()
+else:
+    print("importing", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("own_method", ["spawn", "forkserver"])
+def test_ctrl_c_while_a_child_imports_the_main_module(tmp_path, own_method):
+    """All processes of a terminal get it, and only the one that the user has started says so."""
+    file = tmp_path / "program.py"
+    file.write_text(SLOW_TO_IMPORT)
+    program = subprocess.Popen(
+        [sys.executable, file, own_method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+        start_new_session=True,
+    )
+    assert program.stdout.readline() == "importing\n"
+    os.killpg(program.pid, signal.SIGINT)
+    interrupts.check(program, 60)
+    assert program.returncode == -signal.SIGINT
+
+
+def sleeper():
+    return _procession.spawn_exec("/bin/sleep", ["sleep", "600"], [])
+
+
+def test_a_child_whose_start_raises_is_ended():
+    kept = sleeper()
+    with pytest.raises(KeyboardInterrupt), _procession.Birth():
+        with _procession.Birth():
+            recorded = sleeper()
+        ended = [sleeper(), _procession.fork(lambda: os.execv("/bin/sleep", ["sleep", "600"]))]
+        raise KeyboardInterrupt
+    assert [child.poll() for child in ended] == [-signal.SIGKILL] * 2
+    for child in (kept, recorded):
+        assert child.poll() is None
+        child.kill(signal.SIGKILL)
+        child.wait()
