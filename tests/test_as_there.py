@@ -205,6 +205,28 @@ def same(item):
     return item
 
 
+def test_proxies_show_their_connection(both):
+    """As programs reach for it, to reconnect to a server that was started anew."""
+    with both.Manager() as manager:
+        one, two = manager.list([1]), manager.dict()
+        assert one._tls is two._tls and {one._id, two._id} <= one._idset
+        local, ids = type(one)._address_to_local[one._token.address]
+        assert local is one._tls and ids is two._idset
+        assert callable(one._Client)
+        with one._mutex:
+            assert one[:] == [1]
+        first = one._tls.connection
+        del one._tls.connection
+        assert one[:] == [1] and one._tls.connection is not first
+        second = two._tls.connection
+        two._connect()
+        assert two._tls.connection is not second and len(two) == 0
+        gone = two._id
+        del two
+        gc.collect()
+        assert gone not in one._idset
+
+
 def test_read_only_arrays_arrive_writable(both):
     numpy = pytest.importorskip("numpy")
     arrays = [

@@ -56,7 +56,8 @@ def locks(ctx):
         locals(),
         """
         ctx.Semaphore('x') ctx.Semaphore(None) ctx.Semaphore(1.5) ctx.Barrier(2).wait('x') ctx.Lock(1) ctx.Event(1)
-        lock.release() lock.acquire(True,'x') lock.acquire(nope=1) lock.acquire(1,2,3) lock.release(1) lock.foo
+        lock.release() lock.acquire(True,'x') lock.acquire(None) rlock.acquire(None,0) ctx.Semaphore(1).acquire('x') ctx.Condition().acquire(block=[])
+        ctx.Lock().acquire(1.5) held.acquire(True*0) held.acquire(-0,3) ctx.Lock().acquire(2**40) held.acquire('',nan) lock.acquire(nope=1) lock.acquire(1,2,3) lock.release(1) lock.foo
         rlock.release() rlock.acquire(True,[]) bounded.release() condition.wait() condition.notify()
         condition.notify_all() condition.wait_for(bool,0) condition.release() condition.acquire()
         condition.notify('x') condition.wait('x') condition.wait_for(3) condition.wait(-1) condition.release()

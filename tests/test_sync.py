@@ -168,11 +168,21 @@ def test_an_event(package):
     assert not event.is_set() and event.wait(0) is False
 
 
-def test_a_barrier_of_nobody():
-    """As from Python 3.14 on; before, it could be made, and nobody got past it."""
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="it can be made before Python 3.14")
+def test_a_barrier_of_nobody(package):
     for parties in (0, -1):
-        with pytest.raises(ValueError, match="parties must be >= 1"):
-            procession.Barrier(parties)
+        with pytest.raises(ValueError, match="parties must be >"):
+            package.Barrier(parties)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="it cannot be made from Python 3.14 on")
+def test_nobody_gets_past_a_barrier_of_nobody(package):
+    for parties in (0, -1, -(2**20)):
+        barrier = package.Barrier(parties)
+        assert (barrier.parties, barrier.n_waiting, barrier.broken) == (parties, 0, False)
+        with pytest.raises(threading.BrokenBarrierError):
+            barrier.wait(0.01)
+        assert barrier.broken
 
 
 def test_a_barrier_of_threads(package):

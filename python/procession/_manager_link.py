@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 import weakref
+from collections.abc import Iterator, Mapping
 
 from . import _procession, process, util
 from ._manager_wire import (
@@ -25,7 +26,7 @@ TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Link"]
+__all__ = ["Link", "Locals"]
 
 
 class _Channel:
@@ -79,14 +80,17 @@ class Link:
     def __init__(self, address: Any, authkey: bytes, serializer: str) -> None:
         self._address = address
         self._authkey = authkey
-        self._Client = listener_client[serializer][1]
+        self.client = listener_client[serializer][1]
         #: There was a connection for calls once.
         self._connected = False
         self._begin()
 
     def _begin(self) -> None:
         self.session = os.urandom(16).hex()
-        self._local = threading.local()
+        #: Under `connection` a thread's own channel, if it has made a call.
+        self.local = threading.local()
+        #: The objects that proxies of this process refer to.
+        self.ids: set[str] = set()
         self._asking = threading.Lock()
         self._asker: _Channel | None = None
         self._server_is_plain = False
@@ -127,11 +131,11 @@ class Link:
 
     def channel(self) -> _Channel:
         """This thread's own."""
-        channel = getattr(self._local, "channel", None)
+        channel = getattr(self.local, "connection", None)
         if channel is None or not channel.is_usable():
             # The old one is closed after the new one is there, so that the session does not end in between.
             try:
-                channel = self._local.channel = self._open()
+                channel = self.local.connection = self.open()
             except FileNotFoundError as error:
                 if not self._connected:
                     raise
@@ -146,31 +150,32 @@ class Link:
             if self._asking.acquire(blocking=False):
                 try:
                     if self._asker is None or not self._asker.is_usable():
-                        self._asker = self._open()
+                        self._asker = self.open()
                     if self._asker.in_session:
                         return result_of(*self._asker.call((None, function, args, kwds)))
                     self._server_is_plain, self._asker = True, None
                 finally:
                     self._asking.release()
             else:
-                channel = self._open()
+                channel = self.open()
                 try:
                     if channel.in_session:
                         return result_of(*channel.call((None, function, args, kwds)))
                 finally:
                     channel.close()
-        conn = self._Client(self._address, authkey=self._authkey)
+        conn = self.client(self._address, authkey=self._authkey)
         try:
             return dispatch(conn, None, function, args, kwds)
         finally:
             conn.close()
 
-    def _open(self) -> _Channel:
+    def open(self) -> _Channel:
+        """A new connection for calls."""
         util.debug("making connection to manager")
         name = process.current_process().name
         if threading.current_thread().name != "MainThread":
             name += "|" + threading.current_thread().name
-        conn = self._Client(self._address, authkey=self._authkey)
+        conn = self.client(self._address, authkey=self._authkey)
         family = family_of_offer(dispatch(conn, None, "accept_connection", (name,)))
         if family is None:
             return _Channel(conn, in_session=False)
@@ -180,6 +185,24 @@ class Link:
         requests, replies = new_queue(), new_queue()
         dispatch(conn, None, "join_session", (self.session, requests, replies))
         return _Channel(AskingLine(conn, replies, requests), in_session=True)
+
+
+class Locals(Mapping):
+    """What this process's links have, by the server's address: for each thread its connection, and the ids of objects."""
+
+    def __getitem__(self, address: Any) -> tuple[threading.local, set[str]]:
+        return self._found()[address]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    @staticmethod
+    def _found() -> dict[Any, tuple[threading.local, set[str]]]:
+        with Link._mutex:
+            return {link._address: (link.local, link.ids) for link in list(Link._all.values())}
 
 
 os.register_at_fork(after_in_child=Link._after_fork)

@@ -7,7 +7,7 @@ of particular types are in `_manager_types`.
 from __future__ import annotations
 
 from . import process, util
-from ._manager_link import Link
+from ._manager_link import Link, Locals
 from ._manager_wire import Token, result_of
 from .context import get_spawning_popen
 
@@ -63,6 +63,28 @@ class BaseProxy:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
 
+    # What programs look for in the standard library's proxies.
+    _mutex = util.ForkAwareThreadLock()
+    _address_to_local = Locals()
+
+    @property
+    def _tls(self) -> Any:
+        """Has this thread's connection to the server as `connection`, after its first call. Without it the next call opens one."""
+        return self._link.local
+
+    @property
+    def _idset(self) -> set[str]:
+        """The ids of the server's objects that this process has proxies of."""
+        return self._link.ids
+
+    @property
+    def _Client(self) -> Any:
+        return self._link.client
+
+    def _connect(self) -> None:
+        """Open a new connection for this thread."""
+        self._link.local.connection = self._link.open()
+
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
         """Call a method of the object and return a copy of its result, or a proxy where the type is registered so.
 
@@ -104,6 +126,7 @@ class BaseProxy:
             return
         self._link.ask("incref", self._id)
         util.debug("INCREF %r", self._id)
+        self._link.ids.add(self._id)
         state = self._manager and self._manager._state
         self._close = util.Finalize(
             self,
@@ -114,6 +137,7 @@ class BaseProxy:
 
     @staticmethod
     def _decref(token: Token, state: Any, link: Link, session: str) -> None:
+        link.ids.discard(token.id)
         # Another session, another server: perhaps an object of the same id.
         if (state is not None and state.value != State.STARTED) or link.session != session:
             util.debug("DECREF %r -- manager already shutdown", token.id)

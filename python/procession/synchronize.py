@@ -275,7 +275,7 @@ class Barrier(threading.Barrier):
     """A number of parties wait until all of them are there.
 
     Args:
-        parties: how many.
+        parties: how many. Less than one is a ValueError from Python 3.14 on; before, nobody gets past such a barrier.
         action: called by one of them before they go on; if it raises, the barrier is broken.
         timeout: how many seconds `wait` waits unless told otherwise (None: for ever).
         ctx: the context it was made by.
@@ -289,7 +289,7 @@ class Barrier(threading.Barrier):
         *,
         ctx: Any,
     ) -> None:
-        if parties < 1:
+        if sys.version_info >= (3, 14) and parties < 1:
             raise ValueError("parties must be >= 1")
         core = _procession.Barrier()
         core._create(parties)

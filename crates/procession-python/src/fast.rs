@@ -188,7 +188,11 @@ unsafe fn arguments(
         }
     }
     let [block, timeout] = found;
+    // An integer until Python 3.12, anything from there on.
+    #[cfg(Py_3_12)]
     let block = block.map_or(Ok(true), |block| block.is_truthy())?;
+    #[cfg(not(Py_3_12))]
+    let block = block.map_or(Ok(1), |block| block.extract::<i32>())? != 0;
     let timeout = timeout.map_or(Ok(None), |timeout| timeout.extract())?;
     Ok((block, timeout))
 }

@@ -8,8 +8,8 @@ use pyo3::types::PyType;
 shared_class! {
     /// A number of parties wait until all are there.
     Barrier {
-        fn _create(&self, parties: u32) -> PyResult<()> {
-            self.0.set(sync::Barrier::create(parties))
+        fn _create(&self, parties: i32) -> PyResult<()> {
+            self.0.set(sync::Barrier::create(number(parties)))
         }
 
         /// Wait for the others, for at most `timeout` seconds (None: for ever); the last one calls `action` first. The order of arrival, from 0.
@@ -52,8 +52,9 @@ shared_class! {
 
         /// For how many it is.
         #[getter]
-        fn parties(&self) -> PyResult<u32> {
-            Ok(self.0.get()?.parties())
+        fn parties(&self) -> PyResult<i32> {
+            let parties = self.0.get()?.parties();
+            Ok(i32::try_from(parties).unwrap_or_else(|_| -((u32::MAX - parties) as i32)))
         }
 
         /// How many wait now.
@@ -68,6 +69,14 @@ shared_class! {
             Ok(self.0.get()?.is_broken())
         }
     }
+}
+
+/// The engine's number of parties. Nobody gets past a barrier of less than one, as if it were for more than there can be.
+fn number(parties: i32) -> u32 {
+    u32::try_from(parties)
+        .ok()
+        .filter(|&parties| parties > 0)
+        .unwrap_or(u32::MAX - parties.unsigned_abs().min(i32::MAX as u32))
 }
 
 /// A wait at a barrier; `threading.BrokenBarrierError` if it broke.
