@@ -106,12 +106,14 @@ def main(scene: str, method: str, point: str) -> None:
     def trace(frame: Any, event: str, arg: Any) -> Any:
         if event == "call":
             return trace if is_counted(frame.f_code.co_filename) else None
-        if event == "line" and os.getpid() == me and not leaves_with(frame):
+        if event == "line" and os.getpid() == me:
             here = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+            if (point != "list" and here != site) or leaves_with(frame) or is_lost(frame):
+                return trace
             times[here] += 1
             if point == "list":
                 points.append(f"{here}:{times[here]}")
-            elif here == site and times[here] >= int(number) and not is_lost(frame):
+            elif times[here] >= int(number):
                 sys.settrace(None)
                 print(INTERRUPTED, time.monotonic(), flush=True)
                 raise KeyboardInterrupt

@@ -37,9 +37,10 @@ class Program:
         """Whether it has ended, and all that it started."""
         now = time.monotonic()
         if self.due is not None and now >= self.due:
-            self.interrupted, self.due = now, None
+            # Not before it leads a group of its own.
             with contextlib.suppress(ProcessLookupError):
                 self.send(self.pid, signal.SIGINT)
+                self.interrupted, self.due = now, None
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -58,7 +59,8 @@ class Program:
         assert not left, f"it hangs, or leaves behind: {left}\n{err}"
         assert self.returncode is not None
         interrupts.judge(self.returncode, err)
-        return now - (interrupts.time_of_interrupt(out) or self.interrupted)
+        since = interrupts.time_of_interrupt(out) or (self.interrupted if self.send else None)
+        return 0 if since is None else now - since
 
 
 def read(file: IO[str]) -> str:
