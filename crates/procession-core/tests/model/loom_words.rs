@@ -54,8 +54,13 @@ fn grow_older() {
 /// Run a model under all schedules that take the processor from a thread that could go on at most so often; `PROCESSION_PREEMPTIONS` says otherwise.
 pub fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let asked = std::env::var("PROCESSION_PREEMPTIONS").ok();
+    check_at(asked.map_or(preemptions, |text| text.parse().expect("a number")), model);
+}
+
+/// [`check`], with so many preemptions whatever the environment says.
+pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(asked.map_or(preemptions, |text| text.parse().expect("a number")));
+    builder.preemption_bound = Some(preemptions);
     builder.max_branches = 5_000;
     builder.check(move || {
         WORDS.with_borrow_mut(|words| *words = Words::default());
