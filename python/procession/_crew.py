@@ -48,6 +48,17 @@ def terminated() -> ProcessError:
     return ProcessError("the pool was terminated before the task was done")
 
 
+def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool]:
+    """What makes the error of each task that a broken pool leaves undone."""
+
+    def broken() -> BrokenPool:
+        result = BrokenPool(text)
+        result.__cause__ = error
+        return result
+
+    return broken
+
+
 def undo_start(process: Any, workers: list[Any]) -> None:
     """End a worker whose start, or the record of it, was interrupted."""
     if process in workers:
@@ -225,13 +236,8 @@ class Crew:
         return False
 
     def _break(self, text: str, error: BaseException | None) -> None:
-        def broken() -> BrokenPool:
-            result = BrokenPool(text)
-            result.__cause__ = error
-            return result
-
-        self.broken = broken
-        self.core.terminate(broken)
+        self.broken = broken_by(text, error)
+        self.core.terminate(self.broken)
         for process in self.workers:
             process.terminate()
 

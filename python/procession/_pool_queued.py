@@ -18,8 +18,8 @@ import threading
 import time
 
 from . import util
-from ._crew import CLOSE, RUN, TERMINATE, terminated, undo_start
-from ._errors import BrokenPool, OwnerDied, WorkerDied
+from ._crew import CLOSE, RUN, TERMINATE, broken_by, terminated, undo_start
+from ._errors import OwnerDied, WorkerDied
 from ._pool_errors import ExceptionWithTraceback, MaybeEncodingError
 from ._thread_core import ThreadCore, ThreadJob
 from ._threads import Thread
@@ -274,13 +274,8 @@ class QueuedCrew:
             self._break(text, None)
 
     def _break(self, text: str, error: BaseException | None) -> None:
-        def broken() -> BrokenPool:
-            result = BrokenPool(text)
-            result.__cause__ = error
-            return result
-
-        self.broken = broken
-        self._core.terminate(broken)
+        self.broken = broken_by(text, error)
+        self._core.terminate(self.broken)
         for process in self.workers:
             process.terminate()
 
