@@ -14,7 +14,7 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    /// A deadline `timeout` from now; a duration beyond the clock's range never ends.
+    /// A deadline `timeout` from now. With a duration beyond the clock's range it never comes.
     pub fn after(timeout: Duration) -> Self {
         if timeout.is_zero() {
             return Self::Now;
@@ -22,7 +22,7 @@ impl Deadline {
         Instant::now().checked_add(timeout).map_or(Self::Never, Self::At)
     }
 
-    /// What is left: `None` when there is no end, zero when it is over.
+    /// The time left: `None` if there is no end, zero if it is over.
     pub fn remaining(self) -> Option<Duration> {
         match self {
             Self::Now => Some(Duration::ZERO),
@@ -41,7 +41,7 @@ impl Deadline {
         self.remaining().is_some_and(|left| left.is_zero())
     }
 
-    /// The next kernel wait: what is left, but no longer than `slice`.
+    /// The length of the next kernel wait: the time left, but no longer than `slice`.
     pub fn slice(self, slice: Duration) -> Duration {
         self.remaining().map_or(slice, |left| left.min(slice))
     }

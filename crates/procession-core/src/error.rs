@@ -1,4 +1,4 @@
-//! What can go wrong in the engine.
+//! The engine's errors.
 
 use crate::sync::Death;
 
@@ -19,13 +19,13 @@ pub enum Error {
     /// The roll has no free entry.
     #[error("the family has too many processes ({0})")]
     RollFull(usize),
-    /// A handle to something that is gone.
+    /// A handle refers to something that is gone.
     #[error("the {0} this handle refers to no longer exists")]
     Stale(&'static str),
-    /// A handle made in another family of processes.
+    /// A handle was made in another family of processes.
     #[error("this {0} belongs to another family of processes: it cannot be used here")]
     Foreign(&'static str),
-    /// A pool, or what is of it, in a child that the process that made it forked.
+    /// A pool, or a part of one, is used in a child that the process that made it forked.
     #[error("this {0} belongs to the process that made it: a child of it cannot use it")]
     Inherited(&'static str),
     /// The family's first process is dead, and all others wait, without a timeout, for what only they could give.
@@ -33,7 +33,7 @@ pub enum Error {
         "nobody is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
     )]
     Abandoned,
-    /// Bytes in shared memory or on a socket that make no sense.
+    /// Bytes in shared memory or on a socket are invalid.
     #[error("damaged data: {0}")]
     Corrupt(&'static str),
     /// A system call failed.
@@ -41,7 +41,7 @@ pub enum Error {
     Os {
         /// The system call.
         call: &'static str,
-        /// What it said.
+        /// The error that it returned.
         source: std::io::Error,
     },
 }
@@ -62,13 +62,14 @@ pub enum WaitError {
     /// The deadline passed.
     #[error("timed out")]
     TimedOut,
-    /// A signal arrived (or may have, see [`Interruptible`](crate::sync::wait::Interruptible)): run its handlers and wait again.
+    /// A signal arrived (or may have, see [`Interruptible`](crate::sync::wait::Interruptible)): run its handlers and
+    /// wait again.
     #[error("interrupted by a signal")]
     Interrupted,
-    /// Who held what we waited for died. The object is usable again; exactly one waiter sees this.
+    /// The process that held what we waited for died. The object is usable again; exactly one waiter sees this.
     #[error("{0}")]
     OwnerDied(Box<Death>),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Other(#[from] Error),
 }

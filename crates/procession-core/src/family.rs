@@ -1,6 +1,7 @@
 //! The process-global arena and this process's entry in the roll.
 //!
-//! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child of fork inherits it.
+//! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child
+//! of fork inherits its parent's.
 
 use crate::arena::Arena;
 use crate::roll::{self, Owner};
@@ -15,7 +16,8 @@ pub struct Family {
 
 static FAMILY: OnceBox<Family> = OnceBox::new();
 
-/// The family of this process, which is in its roll then; its arena is created on first use. A second call costs two loads.
+/// The family of this process, which is in the roll afterwards. The arena is created on first use. A second call costs
+/// two loads.
 pub fn family() -> Result<&'static Family> {
     let family = found()?;
     roll::me()?;
@@ -27,7 +29,7 @@ pub(crate) fn found() -> Result<&'static Family> {
     if let Some(family) = FAMILY.get() {
         return Ok(family);
     }
-    // Two threads may both make an arena; one of them is thrown away. A lock could be inherited held by a child of fork.
+    // Two threads may both make an arena; one of the two is dropped. A lock could be inherited held by a child of fork.
     let arena = Arena::create()?;
     roll::register_forks()?;
     let family = FAMILY.get_or_init(|| Box::new(Family { arena }));
@@ -41,7 +43,8 @@ pub(crate) fn existing() -> Option<&'static Family> {
 }
 
 impl Family {
-    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`], which then enters it in the roll.
+    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`], which then enters
+    /// this process in the roll.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         let arena = Arena::attach(fd)?;
         let id = arena.id();
@@ -55,12 +58,12 @@ impl Family {
         }
     }
 
-    /// The arena's descriptor, reopened if the program closed it behind our back.
+    /// The arena's descriptor, reopened if the program closed it.
     pub fn arena_fd(&self) -> Result<BorrowedFd<'static>> {
         self.arena.passable_fd()
     }
 
-    /// This family's random identity: handles that left it are known by it.
+    /// This family's random identity, by which handles that left it are recognised.
     pub fn id(&self) -> u128 {
         self.arena.id()
     }
@@ -68,7 +71,7 @@ impl Family {
     /// This process's place in the roll (renewed in a child of fork).
     ///
     /// # Panics
-    /// In a process that was forked when the roll was full. There [`family`] fails, so ask it each time.
+    /// Panics in a process that was forked when the roll was full. There [`family`] fails, so call that each time.
     pub fn me(&self) -> Owner {
         roll::me().expect("a place in the roll: family() has made sure of it")
     }

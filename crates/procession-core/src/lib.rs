@@ -1,6 +1,7 @@
 //! The engine of procession: shared memory, waiting, queues and processes.
 //!
-//! It knows neither Python nor serde: a payload is bytes. The architecture page of the repository says how the rooms fit together.
+//! It knows neither Python nor serde: a payload is bytes. The architecture page of the repository says how the modules
+//! fit together.
 
 #![warn(clippy::print_stdout)]
 

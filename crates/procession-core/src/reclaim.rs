@@ -1,4 +1,4 @@
-//! What a death gives back: knows every kind of object, so that the rooms below need not know each other.
+//! What a death gives back. Knows every kind of object, so that the modules below need not know each other.
 
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -9,14 +9,14 @@ use crate::roll::{self, Forks, Owner};
 use crate::{family, sync, Result};
 
 thread_local! {
-    /// Whether this thread sweeps limbo, in which more may come to be.
+    /// Whether this thread is sweeping limbo, to which the sweep itself may add.
     static SWEEPING: LocalCell<bool> = const { LocalCell::new(false) };
 }
 
-/// Give back everything `dead` owned. `me` is its reaper, and as long as it lives nobody else's business this is; if it dies on the way, its successor
-/// begins anew.
+/// Give back everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
+/// reaper dies on the way, its successor begins anew.
 pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
-    // DEATH: first of all: the same operation is then used to strike out references.
+    // DEATH: this comes first, because the same operation is then used to strike out references.
     arena.settle(dead, me);
     roll::pins_nothing(dead);
     let trodden = arena.trodden_by(dead);
@@ -28,7 +28,7 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
     arena.header().deaths.fetch_add(1, Relaxed);
 }
 
-/// Free what is in limbo only because of processes that are gone by now; the number of things that stay.
+/// Free what is in limbo only because of processes that are gone by now. Returns how many things stay.
 pub fn sweep_limbo() -> Result<u64> {
     let family = family()?;
     let _sweeping = Sweeping::begin();
@@ -42,7 +42,7 @@ pub(crate) fn in_progress() -> bool {
 
 /// Run the object's `destroy`. `size` is what its cell holds.
 pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
-    // A number that is no kind: the note was damaged, and nobody knows what the object refers to.
+    // A number that is no kind comes from a damaged note: what the object refers to is unknown.
     let Some(kind) = Kind::from_number(kind) else { return };
     match kind {
         Kind::Queue => run::<crate::channel::Queue>(ptr, size),
@@ -61,12 +61,13 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
 
 fn run<T: Object>(ptr: *const u8, size: usize) {
     if size >= size_of::<T>() {
-        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING in our hands; T tolerates any bytes.
+        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING in our hands; T
+        // tolerates any bytes.
         unsafe { &*ptr.cast::<T>() }.destroy();
     }
 }
 
-/// Ends also by a panic.
+/// While this exists, the thread is sweeping limbo. A panic ends it, too.
 struct Sweeping(bool);
 
 impl Sweeping {
@@ -81,12 +82,12 @@ impl Drop for Sweeping {
     }
 }
 
-/// Every reference in the dead process's holdings: its entries, and those that its blocks begin with.
+/// Strike out every reference in the dead process's holdings: its entries, and those that its blocks begin with.
 fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
     arena.strike_all(dead, me, arena.entries_of(dead));
     let cells = trodden.slabs.iter().flat_map(|&slab| look(arena, slab));
     for (block, _) in cells.filter(|(cell, word)| word.state == State::Owned(dead) && !cell.is_segment()) {
-        // Where there is no address space to look into a block, its references stay.
+        // Without address space to look into a block, its references stay.
         let references = block.references();
         if arena.reach_cell(&block, references.len() * 8).is_err() {
             continue;
@@ -94,11 +95,11 @@ fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
         arena.strike_all(dead, me, references);
         block.set_references(0);
     }
-    // DEATH: before this all of it is done again, and finds nothing.
+    // DEATH: before this, a successor does all of it again, and finds that nothing is left to do.
     arena.forget_entries(dead);
 }
 
-/// Free what the dead owned, heal the hints that it left, and mark again what it may have left without a mark.
+/// Free what the dead process owned, heal the hints that it left, and mark again what it may have left without a mark.
 fn clear(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
     let now = arena.births();
     let mut kept: Vec<u32> = trodden.chunks.iter().map(|cell| cell.index).collect();
@@ -122,7 +123,7 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
     }
 }
 
-/// Free what need not be in limbo any longer, and what waits for a process that is gone. How much stays in limbo.
+/// Free what need not be in limbo any longer, and what awaits a process that is gone. Returns how much stays in limbo.
 fn sweep(arena: &Arena, me: Owner) -> u64 {
     let (now, forks) = (arena.births(), Forks::find());
     let still_pinned = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
@@ -170,7 +171,7 @@ fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
 #[cfg(test)]
 pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// A block that somebody owned alone, with what is in it.
+/// Give back a block that a process owned alone, with its content.
 fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
     if note_of(cell).kind == Kind::Parcel as u8 && arena.reach_cell(cell, size_of::<crate::channel::Envelope>()).is_ok()
     {
@@ -179,11 +180,11 @@ fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
     arena.give_back(cell, word, cell.birth(now));
 }
 
-/// A block that waits for a process that died.
+/// Take back a block that awaits a process that died.
 fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
     let owned = word.with(State::Owned(me));
     arena.tread(cell.index / 64, me);
-    // DEATH: from here on it is ours, and given back as such.
+    // DEATH: from here on the block is ours, and is given back as such.
     let taken = cell
         .word
         .compare_exchange(word.encode(), owned.encode(), AcqRel, Relaxed);

@@ -1,7 +1,7 @@
 //! Blocks: memory for one payload, owned by one process at a time.
 //!
-//! A block may begin with references: words that each count as one. While a process owns the block they are entries of its holdings; in
-//! transit they are the message's.
+//! A block may begin with references: words that each count as one. They are entries of the owner's holdings while a
+//! process owns the block, and the message's in transit.
 
 use super::holdings::epoch;
 use super::slab::Cell;
@@ -11,26 +11,28 @@ use crate::roll::Owner;
 use crate::{family, Error, Result};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-/// Memory of the arena that this process owns alone. Given back when dropped (not by a child of fork that inherited it).
+/// Memory of the arena that this process owns alone. It is given back when dropped, but not by a child of fork that
+/// inherited it.
 #[derive(Debug)]
 pub struct Block {
     ptr: *mut u8,
     len: usize,
     token: Token,
-    /// The birth counter when the block was allocated or taken: who was forked since may look at it.
+    /// The birth counter when the block was allocated or taken: a process that was forked since may read it.
     birth: u64,
-    /// The process that owns it: a child of fork has inherited it, and does not.
+    /// The process that owns the block. A child of fork inherits the value, but not the ownership.
     epoch: u32,
-    /// With how many references it begins.
+    /// How many references the block begins with.
     references: usize,
 }
 
-// SAFETY: a block is memory that its owner has alone; `&self` only reads it.
+// SAFETY: a block's owner has its memory alone; `&self` only reads it.
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
 
-/// A block in transit: what a message stores. Whoever takes the message turns it into a [`Block`] again. Never zero.
+/// A block in transit, as a message stores it. The process that takes the message turns it into a [`Block`] again.
+/// Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token(pub(crate) u64);
 
@@ -40,14 +42,14 @@ impl Token {
         self.0
     }
 
-    /// A token from a number that was sent; validated when it is used.
+    /// A token from a number that was sent; it is validated on use.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 }
 
 impl Block {
-    /// `len` bytes, committed, of unspecified content, aligned to 64.
+    /// Allocate `len` bytes: committed, of unspecified content, aligned to 64.
     pub fn alloc(len: usize) -> Result<Self> {
         let family = family()?;
         let birth = family.arena().births();
@@ -62,7 +64,8 @@ impl Block {
         })
     }
 
-    /// Have the block begin with references to these objects, which takes 8 bytes each; they go with it, when it is sent as well as when it is dropped.
+    /// Make the block begin with references to these objects, 8 bytes each. They go with the block, when it is sent as
+    /// well as when it is dropped.
     pub(crate) fn refer(&mut self, handles: &[Handle]) -> Result<()> {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
@@ -75,7 +78,7 @@ impl Block {
             return Err(Error::Corrupt("a message of more parts than a message can have"));
         }
         self.as_mut_slice()[..handles.len() * 8].fill(0);
-        // SYNC: releases the zeros, also to whoever looks after a death.
+        // SYNC: releases the zeros, also to a reaper.
         // DEATH: from here on a survivor looks for references in the block.
         cell.set_references(count);
         self.references = handles.len();
@@ -88,12 +91,12 @@ impl Block {
         Ok(())
     }
 
-    /// With how many references it begins.
+    /// How many references the block begins with.
     pub(crate) fn references(&self) -> usize {
         self.references
     }
 
-    /// What the references that the block begins with are to.
+    /// The handles of the objects that the block's references refer to.
     pub(crate) fn handles(&self) -> Vec<Handle> {
         let cell = self.cell().filter(|_| self.references != 0);
         let entries = cell.map_or(&[][..], |(cell, _)| cell.references());
@@ -101,7 +104,7 @@ impl Block {
         handles.take(self.references).flatten().collect()
     }
 
-    /// Say what is in it, for its `destroy` to be run if this process dies while it owns the block.
+    /// Record the kind of its content, whose `destroy` is to run if this process dies while it owns the block.
     pub(crate) fn set_kind(&mut self, kind: Kind) {
         if let Some((cell, _)) = self.cell() {
             cell.set_kind(kind);
@@ -114,13 +117,13 @@ impl Block {
         unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
     }
 
-    /// The bytes, to be written.
+    /// The bytes, for writing.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
     }
 
-    /// Start of the bytes; stays put for the life of the block.
+    /// Start of the bytes. It stays the same for the life of the block.
     pub fn as_ptr(&self) -> *mut u8 {
         self.ptr
     }
@@ -135,23 +138,23 @@ impl Block {
         self.len == 0
     }
 
-    /// The token this block has in transit; ownership stays here until [`Block::send`].
+    /// The token that this block has in transit. Ownership stays here until [`Block::send`].
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// Hand the block to the message that holds its token: this process no longer owns it, and will not free it.
-    /// A block that was inherited through fork is not this process's to send: its token stays stale.
+    /// Hand the block to the message that holds its token: this process no longer owns it, and does not free it. A
+    /// process that inherited the block through fork cannot send it: the token stays stale.
     pub fn send(self) -> Token {
         self.leave(State::Transit)
     }
 
-    /// As [`send`](Self::send), to be given back when `receiver` dies and nobody has taken it.
+    /// As [`send`](Self::send), but the block is given back if `receiver` dies before the block is taken.
     pub(crate) fn send_to(self, receiver: Receiver) -> Token {
         self.leave(State::Awaited(receiver))
     }
 
-    /// Somebody else is to take what was sent with [`send_to`](Self::send_to), if nobody has yet.
+    /// Change the receiver of what was sent with [`send_to`](Self::send_to), if it has not been taken yet.
     pub(crate) fn redirect(token: Token, receiver: Receiver) {
         while let Some((cell, waiting)) = in_transit(token) {
             if replace(&cell, waiting, waiting.with(State::Awaited(receiver))) {
@@ -167,7 +170,8 @@ impl Block {
             if is_awaited {
                 family.arena().mark(cell.index / 64);
             }
-            // SYNC: releases the content to whoever takes it. Fails only for a block that this process inherited and does not own.
+            // SYNC: releases the content to the process that takes it. Fails only for a block that this process
+            // inherited and does not own.
             let _ = replace(&cell, owned, owned.with(state));
             if is_awaited {
                 family.arena().mark(cell.index / 64);
@@ -177,19 +181,19 @@ impl Block {
         token
     }
 
-    /// Take a block out of transit. Fails when the token is stale or was taken by someone else.
+    /// Take a block out of transit. Fails if the token is stale or the block was taken already.
     pub fn take(token: Token, len: usize) -> Result<Self> {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
         let stale = || Error::Stale("block");
         let (cell, transit, owned, birth) = loop {
             let (cell, transit) = in_transit(token).ok_or_else(stale)?;
-            // Before it is ours: without address space it stays where it is.
+            // Before the block is ours: without address space it stays where it is.
             let reach = len.min(cell.capacity()).max(cell.references().len() * 8);
             arena.reach_cell(&cell, reach)?;
             let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
             arena.tread(cell.index / 64, me);
-            // A failure may only mean that the block waits for another receiver now.
+            // A failure may only mean that the block has another receiver now.
             if replace(&cell, transit, owned) {
                 break (cell, transit, owned, birth);
             }
@@ -198,7 +202,8 @@ impl Block {
             let _ = replace(&cell, owned, transit);
             return Err(Error::Corrupt("length of a block"));
         }
-        // DEATH: before this the birth is an older one: the block may stay in limbo for longer than it need.
+        // DEATH: before this store the birth is an older one, and the block may stay in limbo for longer than
+        // necessary.
         cell.renew_birth(birth);
         Ok(Self {
             ptr: cell.ptr,
@@ -210,7 +215,8 @@ impl Block {
         })
     }
 
-    /// Where a block in transit lies, for whoever its token was made known to as shared memory. Valid until it is taken or discarded.
+    /// Address of a block in transit, for a process that learned its token as that of shared memory. Valid until the
+    /// block is taken or discarded.
     pub(crate) fn peek(token: Token, len: usize) -> Result<*mut u8> {
         let (cell, _) = in_transit(token).ok_or(Error::Stale("block"))?;
         if len > cell.capacity() {
@@ -220,7 +226,7 @@ impl Block {
         Ok(cell.ptr)
     }
 
-    /// Free a block in transit whose message is thrown away. A stale token does nothing.
+    /// Free a block in transit whose message is discarded. A stale token does nothing.
     pub fn discard(token: Token) {
         let Ok(family) = family() else { return };
         while let Some((cell, transit)) = in_transit(token) {
@@ -230,14 +236,14 @@ impl Block {
                 return;
             }
             family.arena().tread(cell.index / 64, family.me());
-            // A failure may only mean that the block waits for another receiver now.
+            // A failure may only mean that the block has another receiver now.
             if family.arena().free_cell(&cell, transit) {
                 return;
             }
         }
     }
 
-    /// Strike out the references that it begins with.
+    /// Strike out the references that the block begins with.
     fn strike_out(&self, arena: &Arena, cell: &Cell, me: Owner) {
         for entry in cell.references().iter().take(self.references) {
             let handle = Handle::from_bits(entry.load(Acquire));
@@ -248,7 +254,7 @@ impl Block {
         cell.set_references(0);
     }
 
-    /// Where it lies, and what its word says while we own it.
+    /// The block's cell, and its word while this process owns it.
     fn cell(&self) -> Option<(Cell, Word)> {
         let family = family().ok()?;
         let (cell, generation) = Cell::find(family.arena(), self.token)?;
@@ -262,19 +268,19 @@ impl Block {
     }
 }
 
-/// Change the word of a cell from one state to another.
+/// Change a cell's word, if it still is `from`.
 fn replace(cell: &Cell, from: Word, to: Word) -> bool {
     cell.word
         .compare_exchange(from.encode(), to.encode(), AcqRel, Relaxed)
         .is_ok()
 }
 
-/// What a token names, if that is in transit.
+/// The cell that a token names, and its word, if it is in transit.
 fn in_transit(token: Token) -> Option<(Cell, Word)> {
     let (cell, generation) = Cell::find(family().ok()?.arena(), token)?;
     let bits = cell.word.load(Acquire);
     let word = Word::decode(bits);
-    // A word that says more than its state means was damaged, and would never be as expected.
+    // A word with bits that its state does not use is damaged: the compare-and-swap would never succeed.
     let is_sent = matches!(word.state, State::Transit | State::Awaited(_)) && word.encode() == bits;
     (is_sent && word.generation == generation & GENERATION).then_some((cell, word))
 }

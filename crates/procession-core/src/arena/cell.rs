@@ -1,4 +1,4 @@
-//! What a cell is to those who use it: what names it, how long it is, and its note.
+//! A cell as its users see it: its token, its length and its note.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -13,7 +13,7 @@ use crate::roll::Owner;
 use crate::{Error, Result};
 
 impl Cell {
-    /// Memory for `len` bytes, owned by `me`.
+    /// Allocate memory for `len` bytes, owned by `me`.
     pub(super) fn alloc(arena: &Arena, len: usize, birth: u64, me: Owner) -> Result<(Self, Word)> {
         let class = class_of(len).ok_or(Error::Exhausted {
             what: "a large block",
@@ -24,7 +24,7 @@ impl Cell {
         Ok((cell, word))
     }
 
-    /// What a token names, if that can be, and the generation it expects.
+    /// The cell that a token names, if there is one, and the generation that the token expects.
     pub(super) fn find(arena: &Arena, token: Token) -> Option<(Self, u32)> {
         let index = u32::try_from((token.0 >> GENERATION_BITS).checked_sub(1)?).ok()?;
         Some((arena.cell(index)?, token.0 as u32 & GENERATION))
@@ -34,7 +34,7 @@ impl Cell {
         Token((u64::from(self.index) + 1) << GENERATION_BITS | u64::from(generation))
     }
 
-    /// Record birth and kind; says at the same time that it begins with no references.
+    /// Record birth and kind, and that the cell begins with no references.
     pub(crate) fn write_note(&self, birth: u32, kind: u8) {
         let references = 0;
         self.note.store(
@@ -48,30 +48,31 @@ impl Cell {
         );
     }
 
-    /// Record when the memory was allocated; says at the same time that it is no object, and begins with no references.
+    /// Record when the memory was allocated, that it is no object, and that it begins with no references.
     pub(crate) fn set_birth(&self, birth: u64) {
         self.write_note(birth as u32, 0);
     }
 
-    /// Record when it was taken, with what is in it.
+    /// Record when the block was taken. Kind and references stay.
     pub(super) fn renew_birth(&self, birth: u64) {
         self.amend(|note| note.birth = birth as u32);
     }
 
-    /// Record with how many references it begins. What is free begins with none.
+    /// Record how many references the cell begins with. A free cell begins with none.
     pub(crate) fn set_references(&self, references: u32) {
         self.amend(|note| note.references = references);
     }
 
-    /// Record what is in it, if that is to be destroyed when its owner dies.
+    /// Record the kind of its content, which is to be destroyed when the owner dies.
     pub(super) fn set_kind(&self, kind: Kind) {
         self.amend(|note| note.kind = kind as u8);
     }
 
-    /// The references it begins with, struck out or not. To be [reached](Arena::reach_cell) before they are read.
+    /// The references that the cell begins with, struck out or not. [Reach](Arena::reach_cell) them before reading.
     pub(crate) fn references(&self) -> &'static [AtomicU64] {
         let count = Note::decode(self.note.load(Relaxed)).references as usize;
-        // SAFETY: words of the cell, which stays mapped once it is; they are written as atomics as long as they count as references.
+        // SAFETY: these are words of the cell, which stays mapped once it is; they are written as atomics as long as
+        // they count as references.
         unsafe { std::slice::from_raw_parts(self.ptr.cast(), count.min(self.size / 8)) }
     }
 

@@ -1,8 +1,9 @@
-//! Queue segments: cells of a class of their own, whose memory is never anything else than a segment.
+//! Queue segments: cells of a class of their own, whose memory never becomes anything but a segment.
 //!
-//! So a segment's words can be read by who holds a stale number: they are always words of some segment, and its generation tells which.
-//! A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when the queue's `destroy` frees it. While a process
-//! is about to link it or to free it, it is OWNED by that process, so that a survivor asks the queue which of the two has happened.
+//! A process that holds a stale number can therefore read a segment's words: they are always words of some segment, and
+//! its generation tells which. A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when
+//! the queue's `destroy` frees it. While a process is about to link it or to free it, it is OWNED by that process, so
+//! that a survivor asks the queue which of the two has happened.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -15,8 +16,8 @@ use crate::{family, Result};
 /// Bytes of a segment.
 pub(crate) const SEGMENT_BYTES: usize = 4608;
 
-/// A segment, owned by this process until it is [handed over](hand_over): its number and generation. Content: zeros when it is used for the first time, otherwise what
-/// its last user left.
+/// Allocate a segment. This process owns it until it is [handed over](hand_over). Returns its number and generation.
+/// Its content is zeros on first use, otherwise what its last user left.
 pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
     let family = family()?;
     let arena = family.arena();
@@ -25,14 +26,14 @@ pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
     Ok((cell.index, owned.generation))
 }
 
-/// The segment is its queue's from now on, if it is still `owner`'s.
+/// Give a segment to its queue, if `owner` still owns it.
 pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
     change(index, generation, |state| {
         (state == State::Owned(owner)).then_some(State::Transit)
     });
 }
 
-/// The segment is this process's until it frees it, or dies.
+/// Make a segment this process's own, until it is freed or this process dies.
 pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
     if let Ok(family) = family() {
         family.arena().tread(index / 64, me);
@@ -64,14 +65,14 @@ fn segment_cell(index: u32) -> Option<Cell> {
     cell.is_segment().then_some(cell)
 }
 
-/// Start of a segment, if there is one of that number.
+/// Start address of the segment with this number, if there is one.
 pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
     let cell = segment_cell(index)?;
     family().ok()?.arena().reach_cell(&cell, SEGMENT_BYTES).ok()?;
     Some(cell.ptr)
 }
 
-/// Give a segment back. A stale generation does nothing (so it may be repeated).
+/// Free a segment. A stale generation does nothing, so the call may be repeated.
 pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
@@ -81,7 +82,7 @@ pub(crate) fn free_segment(index: u32, generation: u32) {
         let bits = cell.word.load(Acquire);
         let word = Word::decode(bits);
         let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
-        // A word that says more than its state means was damaged, and would never be as expected.
+        // A word with bits that its state does not use is damaged: the compare-and-swap would never succeed.
         if !in_use || word.encode() != bits || arena.free_cell(&cell, word) {
             return;
         }

@@ -1,28 +1,28 @@
-//! What is in use, counted from the owner words: two counts that should be equal and are not show a leak.
+//! Counts of what is in use, from the owner words. Two counts that should be equal and are not show a leak.
 
 use super::footprint::is_list;
 use super::slab::Cell;
 use super::word::{State, Word};
 use crate::{family, Result};
 
-/// What is not free.
+/// Counts of everything that is not free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Cells that a process owns, but for the lists of where that is.
+    /// Cells that a process owns, except those of footprints.
     pub owned: usize,
     /// Cells that a message or a queue owns.
     pub transit: usize,
     /// Objects.
     pub objects: usize,
-    /// References to them.
+    /// References to objects.
     pub refs: u64,
-    /// Given back, but perhaps still looked at.
+    /// Cells that were given back, but may still be read.
     pub limbo: usize,
-    /// Objects that are being ended; words that make no sense.
+    /// Objects that are being destroyed, and words without a valid state.
     pub other: usize,
 }
 
-/// Count what is in use, one word after the other: exact when nobody else is at work.
+/// Count what is in use, one word after the other. Exact while no other process or thread changes anything.
 pub fn census() -> Result<Census> {
     let family = family()?;
     let arena = family.arena();
@@ -35,7 +35,7 @@ pub fn census() -> Result<Census> {
     Ok(census)
 }
 
-/// Whether something waits for a living process that is no member yet: it was started, and has not come so far.
+/// Whether something waits for a living process that is no member yet: it was started, and has not registered so far.
 pub(crate) fn awaits_a_newcomer(is_member: impl Fn(u32) -> bool) -> bool {
     let Ok(family) = family() else { return true };
     let arena = family.arena();

@@ -1,11 +1,14 @@
-//! Changes of reference counts for which nobody waits, and which survivors can tell from outside.
+//! Changes of reference counts. No process waits for another's change, and a survivor can tell how far a change has
+//! come.
 //!
-//! A reference is a count (in the object's owner word) and an *entry* (a word that holds the handle). The two change one after the other, so
-//! each roll slot has one [`Operation`] that says what its process is doing. The count keeps the *mark* of the process that changed it last: its
-//! slot, and a bit of the number of that operation. Whoever changes the count next first writes into the operation behind the mark that it
-//! was applied. So an operation was applied exactly if it says so, or if its mark is on the word.
+//! A reference is a count (in the object's owner word) and an *entry* (a word that holds the handle). The two change
+//! one after the other, so each roll slot has one [`Operation`] that says what its process is doing. The count keeps
+//! the *mark* of the process that changed it last: its slot, and the lowest bit of the number of that operation. The
+//! process that changes the count next first records, in the operation behind the mark, that it was applied. So an
+//! operation was applied exactly if it says so, or if its mark is on the word.
 //!
-//! One thread at a time runs the operation of a slot: one of the process itself, or the reaper of the dead one.
+//! One thread at a time runs the operation of a slot: a thread of the process itself, or the reaper of the dead
+//! process.
 
 use super::word::{Mark, State, Word, MAX_REFS};
 use super::Handle;
@@ -14,39 +17,39 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// What the process in a roll slot does with a reference. Zero-filled is nothing.
+/// The change of a reference by the process in a roll slot. Zero-filled: no change.
 #[repr(C)]
 pub(super) struct Operation {
     /// See [`Step`].
     step: AtomicU64,
     /// The object whose count changes. Written before the step says PENDING, kept until it says OVER.
     handle: AtomicU64,
-    /// Where in the arena the entry lies. Written and kept likewise.
+    /// Offset of the entry in the arena. Written and kept likewise.
     entry: AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// Nothing is under way.
+    /// No operation is under way.
     Over = 0,
-    /// The count was not changed, unless the mark is on it.
+    /// The count has changed only if the mark is on it.
     Pending = 1,
-    /// The count was changed.
+    /// The count has changed.
     Applied = 2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// One more reference, and the entry is to say so.
+    /// Add a reference, and fill the entry.
     Enter = 0,
-    /// One less, and the entry is to be empty.
+    /// Remove a reference, and empty the entry.
     Strike = 1,
-    /// One less: the entry was not free.
+    /// Remove the reference again, because the entry was not empty.
     Undo = 2,
 }
 
-/// An operation's `step` word: `sequence (60) | kind (2) | stage (2)`. The sequence only grows, also when another process gets the slot, so a
-/// helper that was stopped for long changes nothing.
+/// An operation's `step` word: `sequence (60) | kind (2) | stage (2)`. The sequence only grows, even when another
+/// process gets the slot, so a helper that was stopped for a long time changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Step(u64);
 
@@ -84,21 +87,21 @@ impl Step {
     }
 }
 
-/// Where operations, objects and entries lie.
+/// Access to operations, objects and entries.
 pub(super) trait House {
     type Cell: Copy;
     fn operation(&self, slot: usize) -> Option<&Operation>;
     fn cell(&self, handle: Handle) -> Option<Self::Cell>;
     fn word<'a>(&'a self, cell: &'a Self::Cell) -> &'a AtomicU64;
-    /// The entry at an offset, if there can be one.
+    /// The entry at an offset, if the offset is a possible one.
     fn entry(&self, at: u64) -> Option<&AtomicU64>;
-    /// Whether what is in limbo in this cell is an object.
+    /// Whether this cell, which is in limbo, is an object.
     fn is_object(&self, cell: &Self::Cell) -> bool;
-    /// What becomes of an object whose last reference goes: LIMBO, or DYING in the caller's hands.
+    /// What an object becomes when its last reference goes: LIMBO, or DYING with the caller as its owner.
     fn end_of(&self, cell: &Self::Cell) -> State;
 }
 
-/// An object that came to its end by an operation, and its word.
+/// An object that an operation ended, and its owner word.
 pub(super) type Ended<C> = Option<(C, Word)>;
 
 impl Operation {
@@ -118,11 +121,12 @@ impl Operation {
         Handle::from_bits(self.handle.load(Acquire))
     }
 
-    /// Publish an operation on a count that is `word`.
+    /// Publish an operation on the count in `word`.
     fn begin(&self, slot: usize, kind: Kind, word: &AtomicU64) -> Step {
         let last = self.step().sequence();
         let mut step = Step::new(last.wrapping_add(1), kind);
-        // SYNC: an earlier mark of this slot must not look like this operation's. Only this thread puts one there, so none comes later.
+        // SYNC: an earlier mark of this slot must not look like this operation's. Only this thread writes marks of this
+        // slot, so none appears after the check.
         if Word::decode(word.load(Acquire)).mark() == step.mark(slot) {
             step = Step::new(last.wrapping_add(2), kind);
         }
@@ -131,7 +135,8 @@ impl Operation {
     }
 }
 
-/// Count a reference, and have `entry`, at offset `at`, say so. Otherwise the object is gone, or the entry was not empty.
+/// Count a reference, and store the handle in `entry`, at offset `at`. Fails if the object is gone or the entry is not
+/// empty. The error holds the object if removing the reference again ended it.
 pub(super) fn enter<H: House>(
     house: &H,
     slot: usize,
@@ -140,16 +145,18 @@ pub(super) fn enter<H: House>(
     (at, entry): (u64, &AtomicU64),
 ) -> Result<(), Ended<H::Cell>> {
     let operation = house.operation(slot).filter(|_| entry.load(Acquire) == 0).ok_or(None)?;
-    // SYNC: released by themselves: a helper that reads one of a later operation sees that this one is over.
+    // SYNC: each is a release of its own. A helper that reads a value of a later operation also sees that this one is
+    // over.
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
     let step = operation.begin(slot, Kind::Enter, house.word(cell));
-    // DEATH: nothing happened.
+    // DEATH: nothing has changed yet.
     if apply(house, slot, step, cell, handle).is_none() {
         operation.set(step.at(Stage::Over));
         return Err(None);
     }
-    // DEATH: the mark tells that it is applied, or whoever took it away has said so: a survivor fills the entry.
+    // DEATH: the mark shows that the operation was applied, or the process that replaced the mark has recorded it. A
+    // survivor fills the entry.
     operation.set(step.at(Stage::Applied));
     if entry.compare_exchange(0, handle.to_bits(), AcqRel, Relaxed).is_ok() {
         operation.set(step.at(Stage::Over));
@@ -158,7 +165,8 @@ pub(super) fn enter<H: House>(
     Err(undo(house, slot, operation, cell, handle))
 }
 
-/// Empty an entry and take its reference off the count. Says if that was the last one. Can be repeated.
+/// Empty an entry and take its reference off the count. Returns the object if that was its last reference. May be
+/// repeated.
 pub(super) fn strike<H: House>(
     house: &H,
     slot: usize,
@@ -175,7 +183,7 @@ pub(super) fn strike<H: House>(
     let step = operation.begin(slot, Kind::Strike, house.word(&cell));
     let applied = apply(house, slot, step, &cell, handle);
     if applied.is_some() {
-        // DEATH: until it is over, a survivor empties the entry and ends the object.
+        // DEATH: until the operation is OVER, a survivor empties the entry and ends the object.
         operation.set(step.at(Stage::Applied));
     }
     let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
@@ -184,9 +192,9 @@ pub(super) fn strike<H: House>(
     ended
 }
 
-/// The reference that was just counted goes again: there was something in its entry.
+/// Remove the reference that was just counted, because its entry was not empty.
 fn undo<H: House>(house: &H, slot: usize, operation: &Operation, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
-    // DEATH: one store turns what was applied into what is to be undone.
+    // DEATH: this one store turns the applied operation into one to be undone.
     let step = operation.begin(slot, Kind::Undo, house.word(cell));
     let applied = apply(house, slot, step, cell, handle);
     if applied.is_some() {
@@ -197,7 +205,8 @@ fn undo<H: House>(house: &H, slot: usize, operation: &Operation, cell: &H::Cell,
     ended
 }
 
-/// End, or undo, what the process in a slot was doing when it died. Run by its reaper alone; when that one dies too, by the next.
+/// Finish, or undo, the operation in which the process of a slot died. Only its reaper runs this; if the reaper dies
+/// too, its successor does.
 pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
     let operation = house.operation(slot)?;
     loop {
@@ -217,10 +226,10 @@ pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
                 if is_of(word, handle) && word.mark() == step.mark(slot) {
                     operation.change(step, step.at(Stage::Applied));
                 } else if kind != Kind::Undo {
-                    // If it fails, a helper has taken the mark away.
+                    // On failure a helper has recorded the operation as applied and replaced its mark.
                     operation.change(step, over);
                 } else if operation.step() == step {
-                    // SYNC: a mark that was taken away before the look at the word would show in the step.
+                    // SYNC: had the mark been replaced before the word was read, the step would show it.
                     let applied = apply(house, slot, step, &cell, handle).is_some();
                     operation.set(if applied { step.at(Stage::Applied) } else { over });
                 }
@@ -251,7 +260,8 @@ pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
     }
 }
 
-/// Change the count as `step` says, under its mark: the word then. `None` when the object is gone.
+/// Change the count as `step` says, and put its mark on the word. Returns the new word. `None` if the object is gone or
+/// its count has no room.
 fn apply<H: House>(house: &H, slot: usize, step: Step, cell: &H::Cell, handle: Handle) -> Option<Word> {
     let word = house.word(cell);
     let mark = step.mark(slot);
@@ -263,9 +273,10 @@ fn apply<H: House>(house: &H, slot: usize, step: Step, cell: &H::Cell, handle: H
             (Kind::Enter, State::Object { refs, .. }) if refs < MAX_REFS => State::Object { mark, refs: refs + 1 },
             (Kind::Enter, State::Limbo { .. }) if house.is_object(cell) => State::Object { mark, refs: 1 },
             (Kind::Strike | Kind::Undo, State::Object { refs: 1, .. }) => match house.end_of(cell) {
-                // It does not come back to life: an operation that finds the object gone need not know who took the last reference.
+                // DYING is final: an operation that finds the object gone need not know which one removed the last
+                // reference.
                 dying @ State::Dying(_) => dying,
-                // The mark has to stay until the operation is known to be applied.
+                // The mark has to stay until the operation is recorded as applied.
                 _ => State::Object { mark, refs: 0 },
             },
             (Kind::Strike | Kind::Undo, State::Object { refs, .. }) if refs > 1 => {
@@ -281,7 +292,7 @@ fn apply<H: House>(house: &H, slot: usize, step: Step, cell: &H::Cell, handle: H
     }
 }
 
-/// After an operation took a reference off and left `word`: if that was the last one, end the object.
+/// After an operation removed a reference and left `word`: end the object if that was the last one.
 fn ended<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle, word: Word) -> Ended<H::Cell> {
     match word.state {
         State::Dying(_) => Some((*cell, word)),
@@ -297,9 +308,9 @@ fn conclude<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle) ->
         let bits = word.load(Acquire);
         let before = Word::decode(bits);
         if !is_of(before, handle) || !matches!(before.state, State::Object { refs: 0, .. }) {
-            return None; // somebody refers to it again, or ended it
+            return None; // referred to again, or already ended
         }
-        // Somebody may have had it in between.
+        // Another process may have added and removed a reference in between, and left its mark.
         help(house, slot, before, (word, bits), handle);
         let after = before.with(house.end_of(cell));
         if word.compare_exchange(bits, after.encode(), AcqRel, Relaxed).is_ok() {
@@ -308,7 +319,7 @@ fn conclude<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle) ->
     }
 }
 
-/// Before the mark on a word is taken away: write into the operation behind it that it was applied.
+/// Before the mark on a word is replaced: record in the operation behind it that it was applied.
 fn help<H: House>(house: &H, slot: usize, seen: Word, (word, bits): (&AtomicU64, u64), handle: Handle) {
     let other = seen.mark().slot().filter(|&other| other != slot);
     let Some(operation) = other.and_then(|other| house.operation(other)) else {
@@ -316,8 +327,8 @@ fn help<H: House>(house: &H, slot: usize, seen: Word, (word, bits): (&AtomicU64,
     };
     let step = operation.step();
     let is_it = step.stage() == Stage::Pending && step.mark(other.unwrap_or(slot)) == seen.mark();
-    // SYNC: the mark is read again after the step: then it is this operation's, not that of an earlier one with the same bit. And a handle
-    // of a later operation is read only after this one is over: then the step is another.
+    // SYNC: the mark is read again after the step, so it belongs to this operation and not to an earlier one with the
+    // same bit. The handle of a later operation is read only after this one is over, and then the step is another.
     if is_it && operation.handle() == Some(handle) && word.load(Acquire) == bits {
         operation.change(step, step.at(Stage::Applied));
     }

@@ -1,4 +1,4 @@
-//! Size classes: what a cell of each holds, and how many of them a slab has.
+//! Size classes: how large the cells of each are, and how many of them a slab has.
 
 /// Sizes of small cells; the last is that of queue segments, which share a class with nothing else.
 const SMALL: [u32; SEGMENTS + 1] = [
@@ -6,7 +6,7 @@ const SMALL: [u32; SEGMENTS + 1] = [
 ];
 /// The class of queue segments.
 pub(crate) const SEGMENTS: usize = 18;
-/// The first class of large cells: powers of two, of which only the pages that a block needs are committed.
+/// The first class of large cells: powers of two. Only the pages that a block needs are committed of them.
 pub(crate) const FIRST_LARGE: usize = SEGMENTS + 1;
 /// Number of size classes.
 pub(crate) const CLASSES: usize = FIRST_LARGE + 24;
@@ -14,11 +14,11 @@ pub(crate) const CLASSES: usize = FIRST_LARGE + 24;
 pub(crate) const LARGEST_SMALL: usize = 32 << 10;
 /// Log2 of the size of the first large class.
 const FIRST_LOG: u32 = 16;
-/// No slab of small cells is larger than this, unless it has the 64 cells of segments.
+/// Largest slab of small cells, except for the slab of 64 segments.
 const LARGEST_SLAB: u64 = 256 << 10;
-/// A slab of large cells is as large as this, or has one cell.
+/// Size of a slab of large cells, unless it has a single cell.
 const LARGE_SLAB: u64 = 1 << 20;
-/// The most cells of a slab of large ones.
+/// Largest number of cells in a slab of large ones.
 pub(crate) const LARGE_CELLS: usize = 16;
 
 const CLASS_OF: [u8; LARGEST_SMALL / 64 + 1] = {
@@ -72,7 +72,7 @@ pub(crate) fn mask_of(class: usize) -> u64 {
     u64::MAX >> (64 - cells_of(class))
 }
 
-/// Whether all slabs of this class have the same size as those of some others, and can become theirs.
+/// Whether all slabs of this class have the same size as those of some other classes, and can become theirs.
 pub(crate) fn is_convertible(class: usize) -> bool {
     is_large(class) && bytes_of(class) == LARGE_SLAB
 }

@@ -1,4 +1,5 @@
-//! When there is no room for another slab: a free slab becomes one of another class, or a larger cell than is needed will do.
+//! Allocation without room for another slab: a free slab becomes one of another class, or a larger cell than necessary
+//! is used.
 
 use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
 use super::extent::claim;
@@ -9,7 +10,7 @@ use crate::roll::Owner;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 impl Arena {
-    /// A cell for what fits into one of `class`, of what there is.
+    /// A cell of an existing slab, for what fits into one of `class`.
     #[cold]
     pub(super) fn make_do(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
         let convert_one = |reached: bool| {
@@ -22,23 +23,23 @@ impl Arena {
             })
         };
         let converted = || convert_one(true).or_else(|| convert_one(false));
-        // Segments are alone.
+        // Segments share a class with nothing else.
         let mut larger = (class + 1..CLASSES).filter(|&other| class != SEGMENTS && other != SEGMENTS);
         let found = is_convertible(class).then(converted).flatten();
         found.or_else(|| larger.find_map(|class| self.alloc_anywhere(class, me)))
     }
 
-    /// Have a slab that nobody uses be one of another class, of the same size. False if somebody uses it.
+    /// Turn an unused slab into one of another class, of the same slab size. False if the slab is in use.
     fn convert(&self, slab: &Slab, class: usize, me: Owner) -> bool {
         let cells = |class: usize| (0..cells_of(class)).map(|number| slab.cell(number));
         let is_unused = |cell: Cell| is_unused(cell.word.load(Relaxed));
         if !cells(slab.class).all(is_unused) {
             return false;
         }
-        // DEATH: the reaper finds there what is still ours.
+        // DEATH: through the footprint, the reaper finds what is still ours.
         self.tread(slab.number, me);
         let claimed = cells(slab.class).take_while(|cell| claim(cell, me)).count();
-        // DEATH: whoever reclaims frees what is still ours, be it a cell of the class of before.
+        // DEATH: a reclaimer frees what is still ours, even a cell of the former class.
         let done = claimed == cells_of(slab.class) as usize
             && cells(slab.class).all(|cell| self.give_back_extent(&cell).is_ok())
             && slab
@@ -49,7 +50,8 @@ impl Arena {
         for cell in cells(slab.class).take(claimed) {
             let word = Word::decode(cell.word.load(Relaxed));
             if word.state == State::Owned(me) {
-                // With the next generation: who looked at the slab as it was does not get a cell of it.
+                // With the next generation, so that a process that looked at the slab as it was does not get a cell of
+                // it.
                 cell.word
                     .store(word.freed().encode(), std::sync::atomic::Ordering::Release);
                 self.hint_free(&cell);

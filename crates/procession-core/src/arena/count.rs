@@ -1,4 +1,5 @@
-//! What happens when the last reference goes. Works on owner words; `object` has the typed face, and `change` changes the counts.
+//! What happens when the last reference goes. Works on owner words; `object` has the typed interface, and `change`
+//! changes the counts.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -9,15 +10,15 @@ use super::{Arena, Handle};
 use crate::reclaim;
 use crate::roll::{self, Owner};
 
-/// Below this many things in limbo nobody sweeps.
+/// Number of things in limbo below which no drop sweeps.
 const SWEEP_AT: u64 = 64;
 
 thread_local! {
-    /// Objects whose `destroy` is to run after the current one: a queue of queues of queues must not become a deep recursion.
+    /// Objects whose `destroy` is to run after the current one: a queue of queues of queues must not recurse deeply.
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
 }
 
-/// While it exists, this thread is burying; also ends when a `destroy` panics.
+/// While this exists, the thread is inside `bury`. A `destroy` that panics ends it, too.
 struct Burying;
 
 impl Drop for Burying {
@@ -36,7 +37,7 @@ impl Arena {
         self.cell(handle.split()?.0)
     }
 
-    /// What becomes of an object whose last reference goes.
+    /// The state of an object whose last reference goes.
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
         self.tread(cell.index / 64, me);
@@ -48,7 +49,7 @@ impl Arena {
         }
     }
 
-    /// After the word of an object changed to this one: with which to [`bury`](Arena::bury) it, if it is to be.
+    /// Act on an object's new word. Returns the word with which to [`bury`](Arena::bury) it, if it is DYING.
     pub(super) fn ended(&self, cell: &Cell, word: Word) -> Option<Word> {
         match word.state {
             State::Dying(_) => Some(word),
@@ -61,7 +62,8 @@ impl Arena {
         }
     }
 
-    /// Something went to limbo. Sweep when that has become much: a process may have died that nobody asked about.
+    /// Count one more thing in limbo. Sweep when there are many: a process may have died and its death not have been
+    /// noticed.
     pub(super) fn note_limbo(&self) {
         let header = self.header();
         let count = header.limbo.fetch_add(1, Relaxed).wrapping_add(1);
@@ -77,7 +79,7 @@ impl Arena {
         }
     }
 
-    /// End an object that is DYING in this process's hands: run its `destroy`, free its cell.
+    /// End an object that is DYING with this process as its owner: run its `destroy`, free its cell.
     pub(crate) fn bury(&self, cell: &Cell, word: Word) {
         let later = |queue: &RefCell<Option<Vec<_>>>| match &mut *queue.borrow_mut() {
             Some(waiting) => {
@@ -109,15 +111,16 @@ impl Arena {
             .reach_cell(cell, cell.size.min(super::class::LARGEST_SMALL))
             .is_err()
         {
-            // Without address space it stays DYING, until a survivor of this process ends it.
+            // Without address space the object stays DYING, until a survivor of this process ends it.
             return;
         }
-        // DEATH: the word says who is at it; a survivor runs `destroy` again.
+        // DEATH: the word names this process; a survivor runs `destroy` again.
         reclaim::destroy(note_of(cell).kind, cell.ptr, cell.size);
         self.free_cell(cell, word);
     }
 
-    /// Give memory back that this process owned alone (or that a dead one did), or send it to limbo.
+    /// Free memory that this process owned alone (or that a dead one did), or send it to limbo. False if its word has
+    /// changed.
     pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
         let now = self.births();
         if !roll::fork_born_after(birth) {

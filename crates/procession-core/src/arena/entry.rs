@@ -1,4 +1,5 @@
-//! References and their entries, as the rest of the room changes them. How count and entry change together is `change`'s business.
+//! References and their entries, as the rest of the module changes them. Leaves to `change` how count and entry change
+//! together.
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
@@ -33,7 +34,7 @@ impl House for Counts<'_> {
 
     fn entry(&self, at: u64) -> Option<&AtomicU64> {
         let entry = self.arena.reach(at, 8).ok().filter(|_| at != 0 && at % 8 == 0)?;
-        // SAFETY: a word of the mapping, aligned; all that an entry can lie in is atomic words.
+        // SAFETY: a word of the mapping, aligned; entries lie only in memory that consists of atomic words.
         Some(unsafe { entry.cast::<AtomicU64>().as_ref() })
     }
 
@@ -47,7 +48,7 @@ impl House for Counts<'_> {
 }
 
 impl Arena {
-    /// Count a reference, and have `entry` say so. False when the object is gone, or the entry was not empty.
+    /// Count a reference, and store the handle in `entry`. False if the object is gone, or the entry is not empty.
     pub(super) fn enter(&self, me: Owner, cell: &Cell, handle: Handle, entry: &AtomicU64) -> bool {
         let house = Counts { arena: self, me };
         let alone = alone();
@@ -56,26 +57,27 @@ impl Arena {
         entered.map_err(|ended| self.end(ended)).is_ok()
     }
 
-    /// Empty an entry of this process and take its reference off the count. If it was the last, what to [`bury`](Arena::bury).
+    /// Empty an entry of this process and take its reference off the count. Returns what to [`bury`](Arena::bury) if it
+    /// was the last.
     pub(crate) fn strike(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let _alone = alone();
         self.strike_of(me, me, handle, entry)
     }
 
-    /// [`strike`](Arena::strike), for a dead process whose reaper is `me`. Can be repeated.
+    /// [`strike`](Arena::strike) for a dead process whose reaper is `me`. May be repeated.
     pub(crate) fn strike_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let house = Counts { arena: self, me };
         let (cell, word) = change::strike(&house, owner.slot(), handle, (self.offset_of(entry), entry))?;
         Some((cell, self.ended(&cell, word)?))
     }
 
-    /// End, or undo, what a dead process was doing with a reference. `me` is its reaper.
+    /// Finish, or undo, the change of a reference in which a process died. `me` is its reaper.
     pub(crate) fn settle(&self, dead: Owner, me: Owner) {
         let house = Counts { arena: self, me };
         self.end(change::settle(&house, dead.slot()));
     }
 
-    /// Strike out all that these entries of a dead process, whose reaper is `me`, say.
+    /// Strike out all references in these entries of a dead process, whose reaper is `me`.
     pub(crate) fn strike_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
         for entry in entries {
             let handle = Handle::from_bits(entry.load(Acquire));

@@ -1,8 +1,9 @@
-//! What is committed of cells.
+//! What is committed of cells. Leaves to `warm` when it is given back.
 //!
-//! An *extent* is a large cell, or all of a slab of small ones. Its word says how many pages from its beginning are committed for certain,
-//! and beyond how many none is. An owner of a cell in it raises the first, and the owner of all cells in it lowers them: what an owner has
-//! seen committed stays committed. The caller of a system call here has nothing but cells of its own, so nobody waits for it.
+//! An *extent* is a large cell, or a whole slab of small ones. Its word says how many pages from its beginning are
+//! committed for certain, and beyond how many none is. An owner of a cell in it raises these numbers, and the owner of
+//! all cells in it lowers them: what an owner has seen committed stays committed. A process that makes a system call
+//! here holds only cells of its own, so no other process waits for it.
 
 use std::ops::Range;
 
@@ -20,15 +21,15 @@ use crate::sys::atomic::{
 };
 use crate::Result;
 
-/// What extents are counted in.
+/// Unit in which extents are counted.
 const PAGE: u64 = 4096;
 
 /// Pages of an extent, from its beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Extent {
-    /// Committed.
+    /// So many are committed.
     sure: u64,
-    /// Not less: beyond this nothing is.
+    /// Beyond so many none is committed. Not less than `sure`.
     upto: u64,
 }
 
@@ -48,13 +49,14 @@ impl Extent {
         self.upto << 32 | self.sure
     }
 
-    /// Bytes that may be committed of an extent of `size` bytes, in steps that are whole pages wherever those are no larger than it.
+    /// Bytes that may be committed of an extent of `size` bytes: rounded up to [`GRAIN`], a multiple of every page
+    /// size, but not beyond its end.
     fn bytes(self, size: u64) -> u64 {
         (self.upto * PAGE).next_multiple_of(GRAIN).min(size)
     }
 }
 
-/// Bytes of the arena.
+/// Committed bytes of the arena's cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
     /// Committed and in use.
@@ -64,7 +66,7 @@ pub struct Bytes {
 }
 
 impl Cell {
-    /// How many bytes can be used of a cell that is in use.
+    /// How many bytes of a cell in use can be used.
     pub(super) fn capacity(&self) -> usize {
         if self.is_large() {
             self.size.min((Extent::of(self.extent().0).sure * PAGE) as usize)
@@ -73,18 +75,18 @@ impl Cell {
         }
     }
 
-    /// How many bytes may be committed of what it lies in.
+    /// How many bytes may be committed of the extent that the cell lies in.
     pub(super) fn committed(&self) -> u64 {
         Extent::of(self.extent().0).upto * PAGE
     }
 }
 
 impl Arena {
-    /// Commit as much as `len` bytes need of a cell that this process owns.
+    /// Commit as much of a cell that this process owns as `len` bytes need.
     pub(super) fn commit_cell(&self, cell: &Cell, len: u64, what: &'static str) -> Result<()> {
         let (word, offset, size) = cell.extent();
         let want = if cell.is_large() { len.min(size) } else { size }.div_ceil(PAGE);
-        // SYNC: acquires what whoever committed it has seen.
+        // SYNC: acquires what the process that committed it has seen.
         let mut bits = word.load(Acquire);
         while Extent::decode(bits).sure < want {
             let seen = Extent::decode(bits);
@@ -94,12 +96,13 @@ impl Arena {
                 ..seen
             }
             .encode();
-            // Others commit the same slab, as owners of other cells.
+            // Owners of other cells may commit the same slab.
             if let Err(now) = word.compare_exchange(bits, begun, AcqRel, Acquire) {
                 bits = now;
                 continue;
             }
-            // DEATH: what is committed but not for certain is committed again by the next owner, at no cost, or given back with the rest.
+            // DEATH: what is committed but not `sure` is committed again by the next owner, at no cost, or given back
+            // with the rest.
             self.commit(offset + seen.sure * PAGE, (want - seen.sure) * PAGE, what)?;
             let done = Extent {
                 sure: want,
@@ -114,7 +117,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Give back what is committed of a slab and not in use: how many bytes.
+    /// Give back what is committed of a slab and not in use. Returns how many bytes.
     pub(crate) fn trim_slab(&self, slab: &Slab, me: Owner) -> Result<u64> {
         let cells = cells_of(slab.class);
         if is_large(slab.class) {
@@ -123,7 +126,7 @@ impl Arena {
         self.trim_cells(slab, 0..cells, me)
     }
 
-    /// Give back the extent of these cells, which are all that lie in it, unless one is in use.
+    /// Give back the extent that these cells make up, unless one of them is in use. Returns how many bytes.
     fn trim_cells(&self, slab: &Slab, cells: Range<u32>, me: Owner) -> Result<u64> {
         let (word, ..) = slab.cell(cells.start).extent();
         let unused = |cell: u32| is_unused(slab.cell(cell).word.load(Relaxed));
@@ -136,38 +139,41 @@ impl Arena {
         if claimed == cells.len() as u32 {
             end = self.give_back_extent(&slab.cell(cells.start));
         }
-        // DEATH: whoever reclaims frees what is still ours.
+        // DEATH: a reclaimer frees what is still ours.
         for cell in cells.take(claimed as usize) {
             self.unclaim(&slab.cell(cell), me);
         }
         end
     }
 
-    /// Give back what is committed of the extent that a cell lies in, all cells of which are this process's: how many bytes.
+    /// Give back what is committed of the extent that a cell lies in. This process owns all cells of the extent.
+    /// Returns how many bytes.
     pub(super) fn give_back_extent(&self, cell: &Cell) -> Result<u64> {
         let (word, offset, size) = cell.extent();
         let extent = Extent::of(word);
         if extent.upto == 0 {
             return Ok(0);
         }
-        // DEATH: at any moment what is said to be committed is. What only may be is given back by the next.
+        // DEATH: at any moment the pages that count as `sure` are committed. The next trimmer gives back those that
+        // only may be.
         word.store(Extent { sure: 0, ..extent }.encode(), Release);
         self.punch(offset, extent.bytes(size))?;
         word.store(0, Release);
         Ok(extent.upto * PAGE)
     }
 
-    /// Give back a cell that was free, and of which nobody has a token: it keeps its generation.
+    /// Give back a cell that was free and that no token names: it keeps its generation.
     fn unclaim(&self, cell: &Cell, me: Owner) {
         let word = Word::decode(cell.word.load(Relaxed));
         if word.state == State::Owned(me) {
-            // SYNC: releases what we said about the extent to whoever allocates the cell.
+            // SYNC: releases what we recorded about the extent to the next owner of the cell.
             cell.word.store(word.with(State::Free).encode(), Release);
             self.hint_free(cell);
         }
     }
 
-    /// How much is committed for cells, in use and idle, as their words say. What only footprints use is neither.
+    /// How much is committed for cells, in use and idle, according to their words. Extents that only footprints use are
+    /// neither.
     pub fn bytes(&self) -> Bytes {
         let mut bytes = Bytes::default();
         for slab in (0..self.slab_count()).filter_map(|number| self.slab(number)) {
@@ -190,7 +196,7 @@ impl Arena {
     }
 }
 
-/// Make a free cell this process's own, unless it is never to be used again, which is as good.
+/// Take ownership of a free cell. A spent cell counts as taken: it is never used again.
 pub(super) fn claim(cell: &Cell, me: Owner) -> bool {
     loop {
         let bits = cell.word.load(Acquire);
@@ -199,7 +205,7 @@ pub(super) fn claim(cell: &Cell, me: Owner) -> bool {
             return word.state == State::Spent;
         }
         let owned = word.with(State::Owned(me)).encode();
-        // SYNC: acquires what the one who freed the cell did to it last.
+        // SYNC: acquires the last writes of the process that freed the cell.
         if cell.word.compare_exchange(bits, owned, Acquire, Relaxed).is_ok() {
             return true;
         }

@@ -1,10 +1,10 @@
-//! Where a process may own cells, so that its death costs a look at these slabs and not at all there are.
+//! The slabs in which a process may own cells, so that its death costs a look at these and not at all that exist.
 //!
-//! Before a process takes hold of a cell (OWNED, DYING), or may leave a hint wrong, it *treads* on the slab: the slab's number gets into its
-//! *footprint*, a list that hangs on its slot in the directory. While the list grows, and when there is no memory for that, the footprint says
-//! EVERYWHERE. A slab stays in it.
+//! Before a process takes hold of a cell (OWNED, DYING), or may leave a hint wrong, it *treads* on the slab: it adds
+//! the slab's number to its *footprint*, a list that hangs on its slot in the directory. While the list grows, and when
+//! there is no memory for that, the footprint says EVERYWHERE. A slab stays in the list as long as the process lives.
 //!
-//! What outlives its process, in limbo or awaited by another, is found by *marks*, one bit a slab.
+//! What outlives its process, in limbo or awaited by another, is found by *marks*, one bit for each slab.
 
 use std::ptr;
 use std::sync::atomic::{
@@ -21,17 +21,17 @@ use super::word::{State, Word};
 use super::Arena;
 use crate::roll::Owner;
 
-/// Slabs that a footprint holds without a chunk.
+/// Number of slabs that a footprint holds without a chunk.
 const NEAR: usize = 22;
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).
 const CHUNK: usize = 1024;
-/// Of a footprint's head: the list is not complete.
+/// Flag in a footprint's head: the list is not complete.
 const EVERYWHERE: u64 = 1 << 63;
 
-/// The kind in the note of a chunk. No object has it.
+/// The kind in the note of a chunk; no object has it.
 const LIST: u8 = u8::MAX;
 
-/// Whether an owned cell is a part of a footprint's list.
+/// Whether an owned cell is part of a footprint's list.
 pub(super) fn is_list(cell: &Cell) -> bool {
     note_of(cell).kind == LIST
 }
@@ -51,16 +51,16 @@ pub(crate) struct Trodden {
     pub(crate) chunks: Vec<Cell>,
 }
 
-/// Slabs of a leaf, and how many leaves the largest arena's have.
+/// Slabs of a leaf, and number of leaves for the largest arena.
 const LEAF: usize = 4096;
 const LEAVES: usize = MAX_SLABS as usize / LEAF;
 type Leaf = [AtomicU64; LEAF / 64];
 
-/// What this process knows of its own footprint. Made on first use; a child of fork makes its own.
+/// This process's view of its own footprint. Made on first use; a child of fork makes its own.
 static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
 
 struct Local {
-    /// A bit for each slab in the list.
+    /// One bit for each slab in the list.
     leaves: [AtomicPtr<Leaf>; LEAVES],
     list: Mutex<List>,
 }
@@ -68,10 +68,10 @@ struct Local {
 #[derive(Default)]
 struct List {
     near: usize,
-    /// The chunk that is being filled, and how many of its words are.
+    /// The chunk that is being filled, and how many of its words are filled.
     chunk: Option<(&'static [AtomicU64], usize)>,
     growing: bool,
-    /// Not in the list yet: the footprint says EVERYWHERE.
+    /// Slabs that are not in the list yet: the footprint says EVERYWHERE.
     pending: Vec<u32>,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn after_fork_child() {
     LOCAL.store(ptr::null_mut(), Release);
 }
 
-/// The one that is there, or a new one.
+/// The value at `place`, made by `fresh` if there is none.
 fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
     let mut there = place.load(Acquire);
     if there.is_null() {
@@ -87,7 +87,7 @@ fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
         there = match place.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
             Ok(_) => fresh,
             Err(first) => {
-                // SAFETY: made above, and seen by nobody.
+                // SAFETY: made above, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(fresh) });
                 first
             }
@@ -124,7 +124,7 @@ impl Local {
 }
 
 impl List {
-    /// Add a slab, if there is room.
+    /// Add a slab, if the list has room.
     fn record(&mut self, footprint: &Footprint, slab: u32) -> bool {
         if let Some(place) = footprint.near.get(self.near) {
             place.store(slab + 1, Release);
@@ -143,7 +143,7 @@ impl List {
 }
 
 impl Arena {
-    /// This process is about to take hold of cells of a slab: a survivor is to find them.
+    /// Record that this process is about to take hold of cells of a slab, so that a survivor finds them.
     #[inline]
     pub(crate) fn tread(&self, slab: u32, me: Owner) {
         let local = LOCAL.load(Acquire);
@@ -184,11 +184,11 @@ impl Arena {
                 footprint.head.fetch_and(!EVERYWHERE, Release);
                 return;
             }
-            // DEATH: until the list is complete again, a survivor looks everywhere.
+            // DEATH: until the list is complete again, a survivor looks at all slabs.
             footprint.head.fetch_or(EVERYWHERE, AcqRel);
             list.growing = true;
             drop(list);
-            // Comes back here, and finds that the list is growing.
+            // The allocation treads on slabs itself, and finds that the list is growing.
             let chunk = class_of(CHUNK).and_then(|class| self.alloc_cell(class, CHUNK, me).ok());
             list = lock();
             let Some((cell, _)) = chunk else {
@@ -206,14 +206,14 @@ impl Arena {
         }
     }
 
-    /// Where a dead process may own cells.
+    /// The slabs in which a dead process may own cells.
     pub(crate) fn trodden_by(&self, dead: Owner) -> Trodden {
         let known = self.directory_of(dead.slot()).and_then(|directory| {
             let footprint = &directory.footprint;
             let near = footprint.near.iter().map(|slab| u64::from(slab.load(Acquire)));
             let (mut slabs, mut chunks): (Vec<u64>, Vec<Cell>) = (near.collect(), Vec::new());
             let mut next = footprint.head.load(Acquire);
-            // A damaged chain must not go round for ever.
+            // Bounds the walk: a damaged chain must not go round for ever.
             let mut left = self.slab_count() * 64;
             while next != 0 {
                 left = left.checked_sub(1)?;
@@ -243,12 +243,13 @@ impl Arena {
         })
     }
 
-    /// A dead process owns nothing any more but the list of where it did.
+    /// Clear the footprint of a dead process, which owns nothing any more but the list.
     pub(crate) fn forget_footprint(&self, dead: Owner, trodden: &Trodden) {
         let Some(directory) = self.directory_of(dead.slot()) else {
             return;
         };
-        // DEATH: from here on the chunks may be somebody else's cells; what is left of them is found by looking everywhere.
+        // DEATH: from here on the chunks may be cells of other processes; those that are left are found by a look at
+        // all slabs.
         directory.footprint.head.store(EVERYWHERE, Release);
         for cell in &trodden.chunks {
             let word = Word::decode(cell.word.load(Acquire));
@@ -263,12 +264,13 @@ impl Arena {
     }
 
     fn marks(&self) -> &'static [AtomicU64] {
-        // SAFETY: the table's type; words of slabs below the slab count are committed.
+        // SAFETY: the table's type is atomic words; those of slabs below the slab count are committed.
         unsafe { self.table(Table::Marks) }
     }
 
-    /// Some of this slab's cells are, or will be, in limbo or awaited. To be said before they are, and again afterwards: then a sweep that takes the
-    /// mark away between sees the cell, or the mark stays. Whoever does this treads on the slab: its reaper marks again what it sees.
+    /// Mark a slab: some of its cells are, or will be, in limbo or awaited. To be called before they are, and again
+    /// afterwards: then a sweep that takes the mark away in between sees the cell, or the mark stays. The slab is in
+    /// the caller's footprint: if the caller dies, its reaper marks again what it sees.
     pub(crate) fn mark(&self, slab: u32) {
         if let Some(word) = self
             .marks()
@@ -279,7 +281,8 @@ impl Arena {
         }
     }
 
-    /// The slab has nothing to be swept, unless it gets something at this moment: so look again.
+    /// Take away the mark of a slab that has nothing to be swept. It may get something at this moment, so the caller
+    /// looks again afterwards.
     pub(crate) fn unmark(&self, slab: u32, me: Owner) {
         self.tread(slab, me);
         if let Some(word) = self.marks().get(slab as usize / 64) {
@@ -302,6 +305,7 @@ impl Arena {
 }
 
 fn words_of(cell: &Cell) -> &'static [AtomicU64] {
-    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words while it is a chunk.
+    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words
+    // while it is a chunk.
     unsafe { std::slice::from_raw_parts(cell.ptr.cast(), CHUNK / 8) }
 }

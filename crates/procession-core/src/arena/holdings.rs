@@ -1,7 +1,7 @@
-//! What this process explicitly holds: one entry in the arena per object, so that a survivor can give the reference back,
-//! and process-local counts, so that a further clone costs no arena write.
+//! The objects that this process holds explicitly: one entry in the arena for each, so that a survivor can give the
+//! reference back, and process-local counts, so that a further clone costs no write to the arena.
 //!
-//! How an entry and the object's count change together is `change`'s business.
+//! Leaves to `change` how an entry and the object's count change together.
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
@@ -27,9 +27,9 @@ use crate::{Error, Result};
 const CHUNK: usize = 1024;
 const ENTRIES: usize = CHUNK / 8;
 
-/// Which process this is, counted in forks: what was made under another number was inherited.
+/// Number of this process in its line of forks. What was made under another number was inherited.
 static EPOCH: AtomicU32 = AtomicU32::new(1);
-/// Made on first use. A child of fork leaves its parent's alone: some thread may have been in the middle of changing it.
+/// Made on first use. A child of fork abandons its parent's: a thread of the parent may have been changing it.
 static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
 
 #[derive(Default)]
@@ -43,13 +43,13 @@ type Map = HashMap<u64, (u64, &'static AtomicU64), BuildHasherDefault<HandleHash
 /// This process's explicit references.
 #[derive(Default)]
 pub(super) struct Held {
-    /// How often each object is held here, and its entry.
+    /// For each object, how often it is held here, and its entry.
     counts: Map,
-    /// Entries that are empty.
+    /// Empty entries.
     empty: Vec<&'static AtomicU64>,
 }
 
-/// Handles are numbers that differ in a few bits at both ends: one multiplication spreads them.
+/// Hashes handles, which differ in a few bits at both ends: one multiplication spreads them.
 #[derive(Default)]
 pub(super) struct HandleHasher(u64);
 
@@ -67,7 +67,7 @@ impl Hasher for HandleHasher {
     }
 }
 
-/// The number of this process in the line of forks.
+/// The number of this process in its line of forks.
 pub(super) fn epoch() -> u32 {
     EPOCH.load(Relaxed)
 }
@@ -84,7 +84,7 @@ fn local() -> &'static Local {
         local = match LOCAL.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
             Ok(_) => fresh,
             Err(first) => {
-                // SAFETY: made above, and seen by nobody.
+                // SAFETY: made above, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(fresh) });
                 first
             }
@@ -99,7 +99,8 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
     local().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The one thread of this process that runs its operation: for a handful of instructions, in which nothing waits.
+/// Lock of the thread that runs this process's operation. It is held for a handful of instructions, none of which
+/// waits.
 pub(super) fn alone() -> MutexGuard<'static, ()> {
     local().changing.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -110,7 +111,7 @@ pub(crate) fn holds_nothing() -> bool {
 }
 
 impl Held {
-    /// One more of what is already held; false when it is not.
+    /// Count one more clone of an object. False if the object is not held yet.
     pub(super) fn again(&mut self, handle: Handle) -> bool {
         match self.counts.get_mut(&handle.0) {
             Some((count, _)) => {
@@ -121,7 +122,7 @@ impl Held {
         }
     }
 
-    /// One less: the entry to strike out when it was the last.
+    /// Count one clone less. Returns the entry to strike out if it was the last.
     pub(super) fn one_less(&mut self, handle: Handle) -> Option<&'static AtomicU64> {
         let Entry::Occupied(mut found) = self.counts.entry(handle.0) else {
             return None;
@@ -130,7 +131,7 @@ impl Held {
         (found.get().0 == 0).then(|| found.remove().1)
     }
 
-    /// An empty entry for something not yet held.
+    /// Take an empty entry for an object that is not held yet.
     pub(super) fn reserve(&mut self, arena: &Arena, me: Owner) -> Result<&'static AtomicU64> {
         if self.empty.is_empty() {
             self.empty = arena.add_chunk(me)?;
@@ -138,32 +139,33 @@ impl Held {
         self.empty.pop().ok_or(Error::Corrupt("holdings"))
     }
 
-    /// The entry has been filled.
+    /// Record that the entry has been filled.
     pub(super) fn entered(&mut self, handle: Handle, entry: &'static AtomicU64) {
         self.counts.insert(handle.0, (1, entry));
     }
 
-    /// The entry is empty (again).
+    /// Record that the entry is empty (again).
     pub(super) fn give_back(&mut self, entry: &'static AtomicU64) {
         self.empty.push(entry);
     }
 }
 
-/// What the arena knows of the process in a roll slot. A reaper leaves nothing in it but the number of its operation.
+/// What the arena keeps about the process in a roll slot. A reaper leaves nothing in it but the number of its
+/// operation.
 #[repr(C, align(128))]
 pub(super) struct Directory {
     /// `owner | number of the first chunk's cell + 1`.
     chunks: AtomicU64,
-    /// Which reference changes.
+    /// The change of a reference that is under way.
     pub(super) operation: Operation,
-    /// Where the process may own cells.
+    /// The slabs in which the process may own cells.
     pub(super) footprint: Footprint,
 }
 
 impl Arena {
-    /// Committed together with the roll's entries.
+    /// The directory of a roll slot. It is committed together with the roll's entries.
     pub(super) fn directory_of(&self, slot: usize) -> Option<&'static Directory> {
-        // SAFETY: the table's type; what is given out is committed.
+        // SAFETY: `Directory` is the table's type; only committed entries are returned.
         let all: &'static [Directory] = unsafe { self.table(Table::Holdings) };
         let committed = self.header().committed[Table::Holdings as usize].load(Acquire) as usize;
         all.get(slot)
@@ -183,7 +185,7 @@ impl Arena {
         for entry in &words[1..] {
             entry.store(0, Relaxed);
         }
-        // DEATH: before this store the cell is an ordinary one of ours, and freed as such.
+        // DEATH: before this store the cell is an ordinary one of this process, and is freed as such.
         directory
             .chunks
             .store(u64::from(me.to_bits()) << 32 | u64::from(cell.index + 1), Release);
@@ -201,7 +203,7 @@ impl Arena {
             return entries;
         }
         let mut next = bits as u32;
-        // A damaged chain must not go round for ever.
+        // Bounds the walk: a damaged chain must not go round for ever.
         for _ in 0..=self.slab_count() * 64 {
             let Some(cell) = next.checked_sub(1).and_then(|index| self.cell(index)) else {
                 break;
@@ -217,7 +219,7 @@ impl Arena {
         entries
     }
 
-    /// The holdings of a process are no more: its chunks are ordinary cells of its own now.
+    /// Detach the holdings of a process. Its chunks are ordinary cells of its own from now on.
     pub(crate) fn forget_entries(&self, owner: Owner) {
         if let Some(directory) = self.directory_of(owner.slot()) {
             let bits = directory.chunks.load(Acquire);
@@ -229,6 +231,7 @@ impl Arena {
 }
 
 fn chunk_words(cell: &Cell) -> &'static [AtomicU64] {
-    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words while it is a chunk.
+    // SAFETY: a cell of at least CHUNK bytes (checked by the callers), in the mapping, 64-aligned, and used as words
+    // while it is a chunk.
     unsafe { std::slice::from_raw_parts(cell.ptr.cast(), ENTRIES) }
 }

@@ -1,6 +1,6 @@
 //! Where everything lies in the arena: the header, the fixed tables, and how both scale with the arena's size.
 //!
-//! Every number here follows from the size alone, so that no process needs to believe offsets written by another.
+//! Every number here follows from the size alone, so that no process has to trust offsets written by another.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -8,27 +8,27 @@ use super::class::CLASSES;
 use super::holdings::Directory;
 use super::slab::Descriptor;
 
-/// What the first word of every arena says.
+/// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
 pub(crate) const VERSION: u32 = 4;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
-/// The most a family may reserve: cell numbers fit their words.
+/// Largest size of an arena: cell numbers fit their words.
 pub(crate) const MAX_SIZE: u64 = 1 << 40;
-/// The least that is worth having.
+/// Smallest size of an arena.
 pub(crate) const MIN_SIZE: u64 = 64 << 20;
 /// Size of an entry of the roll.
 pub(crate) const ROLL_ENTRY: u64 = 512;
 
 const MAX_ROLL: u64 = super::word::MOST_SLOTS as u64;
-/// The most slabs that an arena of any size has.
+/// Largest number of slabs in an arena of any size.
 pub(super) const MAX_SLABS: u64 = 1 << 22;
 
-/// The first page of the arena. Written once by its creator, but for the counters, locks and hints.
+/// The first page of the arena. Its creator writes it once, except for the counters, locks and hints.
 #[repr(C, align(64))]
 pub(crate) struct Header {
-    /// [`MAGIC`]: written last, so that a half-made arena is not taken for one.
+    /// [`MAGIC`]: written last, so that a half-made arena is not taken for a complete one.
     pub magic: AtomicU64,
     /// [`VERSION`].
     pub version: AtomicU32,
@@ -38,11 +38,11 @@ pub(crate) struct Header {
     pub size: AtomicU64,
     /// The family's random identity, low half first.
     pub id: [AtomicU64; 2],
-    /// Birth number of the process born last. Advanced by the roll when it reserves an entry for a child.
+    /// Birth number of the process born last. The roll advances it when it claims or reserves an entry.
     pub births: AtomicU64,
-    /// Deaths that were reclaimed so far.
+    /// How many deaths were reclaimed so far.
     pub deaths: AtomicU64,
-    /// Hint: how many cells and runs are in limbo.
+    /// Hint: how many cells are in limbo.
     pub limbo: AtomicU64,
     /// The limbo count above which a drop sweeps (hint).
     pub sweep_at: AtomicU64,
@@ -51,28 +51,28 @@ pub(crate) struct Header {
     /// How many bytes of each fixed table are committed, by [`Table`].
     pub committed: [AtomicU64; Table::COUNT],
 
-    /// Slabs made so far; raising it is what publishes a new slab.
+    /// Slabs made so far; raising the number publishes a new slab.
     pub slab_count: AtomicU64,
-    /// Hint: bytes that are committed for large cells that nobody uses.
+    /// Hint: bytes that are committed for large cells that are not in use.
     pub idle: AtomicU64,
-    /// When somebody last looked for idle memory, in milliseconds.
+    /// When a process last looked for idle memory, in milliseconds.
     pub looked: AtomicU64,
-    /// The most bytes of the file that are to be committed. Never changes.
+    /// How many bytes of the file may be committed. Never changes.
     pub budget: AtomicU64,
 }
 
 /// The fixed tables, in the order in which they lie behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// [`ROLL_ENTRY`] bytes a process.
+    /// [`ROLL_ENTRY`] bytes for each process.
     Roll,
-    /// For each roll slot, whose holdings, where they begin, and which of them changes.
+    /// For each roll slot: the owner of its holdings, where they begin, which of them changes, and the footprint.
     Holdings,
     /// Slab descriptors.
     Slabs,
-    /// For each class, one bit a slab: it may have a free cell.
+    /// For each class, one bit for each slab that may have a free cell.
     Partial,
-    /// One bit a slab: some of its cells may be in limbo or awaited.
+    /// One bit for each slab, some of whose cells may be in limbo or awaited.
     Marks,
 }
 

@@ -10,24 +10,25 @@ use super::{Layout, Table};
 use crate::sys::memory::{self, FileId};
 use crate::{Error, Result};
 
-/// The variable that says how many bytes a family may have at most: a number with an optional suffix K, M, G or T.
+/// Environment variable that says how many bytes a family may have at most: a number with an optional suffix K, M, G or
+/// T.
 const SIZE_VARIABLE: &str = "PROCESSION_ARENA_SIZE";
-/// How many times as large the file is.
+/// How many times as large as that the file is.
 const SPREAD: u64 = 16;
 
 /// The mapped arena.
 pub struct Arena {
     windows: Windows,
     layout: Layout,
-    /// The descriptors of slabs below this number are mapped, and their bits in the table of partial ones.
+    /// The descriptors of slabs below this number are mapped, and their words and bits in the other tables.
     reached: AtomicU64,
     file: FileId,
-    /// Number of our descriptor; the program may close it, so it is checked before each use.
+    /// Number of our descriptor. The program may close it, so it is checked before each use.
     fd: AtomicI32,
 }
 
 impl Arena {
-    /// A new arena for a new family: as large as the system lets us reserve.
+    /// Create the arena of a new family, as large as the system lets us reserve.
     pub(crate) fn create() -> Result<Self> {
         let (mut size, budget) = wanted();
         if memory::file_size_limit() < size {
@@ -49,7 +50,7 @@ impl Arena {
         Ok(arena)
     }
 
-    /// The arena of the family that `fd` belongs to.
+    /// Attach the arena of the family that `fd` belongs to.
     pub(crate) fn attach(fd: OwnedFd) -> Result<Self> {
         let size = memory::size_of_file(fd.as_fd())?;
         if !memory::is_own(fd.as_fd()) {
@@ -75,7 +76,7 @@ impl Arena {
         let fd = memory::move_high(fd);
         let file = FileId::of(fd.as_fd())?;
         let windows = Windows::place(file, size)?;
-        // The header and the tables of processes are always mapped.
+        // The header, the roll and the holdings are always mapped.
         let (fixed, _) = layout.table(Table::Slabs);
         windows.map(&Ok(fd.as_fd()), 0, fixed)?;
         Ok(Self {
@@ -102,7 +103,8 @@ impl Arena {
 
     /// The first page.
     pub(crate) fn header(&self) -> &'static Header {
-        // SAFETY: the first window is mapped as long as the process lasts, its first grain is committed, and the header is all atomics.
+        // SAFETY: the first window is mapped as long as the process lives, its first grain is committed, and the header
+        // is all atomics.
         unsafe { self.windows.base().cast().as_ref() }
     }
 
@@ -117,7 +119,7 @@ impl Arena {
         u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed))
     }
 
-    /// The roll's entries. Only the first [`Arena::commit_roll`] of them may be touched.
+    /// The roll's entries. Only those that [`Arena::commit_roll`] has committed may be touched.
     ///
     /// # Safety
     /// `T` must be valid for any bytes and consist of atomics only; all callers must agree on it.
@@ -127,7 +129,7 @@ impl Arena {
         unsafe { self.table(Table::Roll) }
     }
 
-    /// Make sure that the first `entries` entries of the roll can be touched, and what the arena knows about their processes.
+    /// Commit the first `entries` entries of the roll, and what the arena keeps about their processes.
     pub(crate) fn commit_roll(&self, entries: usize) -> Result<()> {
         let holdings = entries * size_of::<super::holdings::Directory>();
         self.ensure(Table::Holdings, holdings as u64, "holdings")?;
@@ -140,7 +142,8 @@ impl Arena {
     /// `T` must be the table's type: valid for any bytes, atomics only.
     pub(super) unsafe fn table<T>(&self, table: Table) -> &'static [T] {
         let (offset, length) = self.layout.table(table);
-        // SAFETY: the layout keeps tables within the arena's place, which lasts as long as the process; the type is the caller's word.
+        // SAFETY: the layout keeps tables within the arena's place, which lasts as long as the process; the caller
+        // vouches for the type.
         unsafe {
             std::slice::from_raw_parts(
                 self.windows.base().as_ptr().add(offset as usize).cast(),
@@ -149,14 +152,14 @@ impl Arena {
         }
     }
 
-    /// A count of a table's entries, but never more than are committed, and than there can be.
+    /// A count of a table's entries, but never more than are committed, or than there can be.
     pub(super) fn bounded(&self, count: &AtomicU64, table: Table, entry: usize) -> u64 {
         let committed = self.header().committed[table as usize].load(Ordering::Acquire);
         let most = self.layout.table(table).1 / entry as u64;
         count.load(Ordering::Acquire).min(committed / entry as u64).min(most)
     }
 
-    /// Commit the first `bytes` bytes of a fixed table. Cheap when it was done before.
+    /// Commit the first `bytes` bytes of a fixed table. Cheap if that was done before.
     pub(super) fn ensure(&self, table: Table, bytes: u64, what: &'static str) -> Result<()> {
         let committed = &self.header().committed[table as usize];
         let (offset, length) = self.layout.table(table);
@@ -170,7 +173,7 @@ impl Arena {
         let have = have.min(length);
         let upto = bytes.next_multiple_of(GRAIN).min(length);
         self.commit(offset + have, upto - have, what)?;
-        // DEATH: before this the grain is committed and not noted; committing it again does no harm.
+        // DEATH: before this the grain is committed but not recorded; committing it again does no harm.
         committed.fetch_max(upto, Ordering::Release);
         Ok(())
     }
@@ -203,13 +206,13 @@ impl Arena {
         .collect()
     }
 
-    /// Address of a range of the arena, if it lies within. It may not be [reached](Self::reach) yet.
+    /// Address of a range of the arena. `None` if it does not lie within. It may not be [mapped](Self::reach) yet.
     #[inline]
     pub(super) fn range(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
         self.windows.range(offset, length)
     }
 
-    /// Have a range of the arena mapped in this process.
+    /// Map a range of the arena in this process.
     #[inline]
     pub(super) fn reach(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
         let at = self
@@ -227,7 +230,7 @@ impl Arena {
         self.windows.covers(offset, length)
     }
 
-    /// Have the descriptors of the first `slabs` slabs mapped in this process, and what else there is a word or a bit of for each.
+    /// Map the descriptors of the first `slabs` slabs in this process, and their words and bits in the other tables.
     #[inline]
     pub(super) fn reach_slabs(&self, slabs: u64) -> Result<()> {
         if slabs <= self.reached.load(Ordering::Relaxed) {
@@ -246,19 +249,19 @@ impl Arena {
         self.reached.load(Ordering::Relaxed)
     }
 
-    /// Map all of the arena: for tools that look at it from outside, and would miss what is mapped later.
+    /// Map all of the arena, for tools that look at it from outside and would miss what is mapped later.
     #[doc(hidden)]
     pub fn reach_all(&self) -> Result<()> {
         self.reach(0, self.layout.size).map(drop)
     }
 
-    /// Where in the arena a word of it lies.
+    /// Offset of a word in the arena.
     pub(super) fn offset_of(&self, word: &AtomicU64) -> u64 {
         (std::ptr::from_ref(word) as usize).wrapping_sub(self.windows.base().as_ptr() as usize) as u64
     }
 
-    /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program closed it
-    /// and that may not open it again.
+    /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program
+    /// closed it and that may not open it again.
     pub(super) fn commit(&self, offset: u64, length: u64, what: &'static str) -> Result<()> {
         match self.fd() {
             Ok(fd) => {
@@ -272,11 +275,11 @@ impl Arena {
         }
     }
 
-    /// Give a range that nobody uses back to the system; it reads as zeros afterwards.
+    /// Give a range that is not in use back to the system; it reads as zeros afterwards.
     pub(super) fn punch(&self, offset: u64, length: u64) -> Result<()> {
         match self.fd() {
             Ok(fd) => memory::punch(fd, offset, length),
-            // SAFETY: the range is mapped, and the callers vouch that nobody uses it.
+            // SAFETY: the range is mapped, and the callers vouch that nothing uses it.
             Err(_) => unsafe { memory::remove(self.reach(offset, length)?, length) },
         }
     }
@@ -296,7 +299,7 @@ impl Arena {
                     call: "open the arena again (the program closed its descriptor)",
                     source: std::io::ErrorKind::NotFound.into(),
                 })?;
-            // The old number is not ours any more: whatever it refers to now, it is not closed.
+            // The old number is not ours any more: whatever it refers to now is not closed.
             fd = memory::move_high(found).into_raw_fd();
             self.fd.store(fd, Ordering::Release);
         }
@@ -304,7 +307,8 @@ impl Arena {
         Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
-    /// The descriptor, at a number that can be passed to a program. The program may have lowered its limit on descriptors since it was opened.
+    /// The descriptor, at a number that can be passed to an executed program. This program may have lowered its limit
+    /// on descriptors since the descriptor was opened.
     pub(crate) fn passable_fd(&self) -> Result<BorrowedFd<'static>> {
         let fd = self.fd()?;
         if memory::is_below_limit(fd.as_raw_fd()) {
@@ -318,18 +322,19 @@ impl Arena {
 }
 
 impl Drop for Arena {
-    /// Only an arena that did not become the family's is ever dropped.
+    /// Runs only for an arena that did not become the family's.
     fn drop(&mut self) {
         let fd = *self.fd.get_mut();
         if memory::refers_to(fd, self.file) {
-            // SAFETY: the number was verified to be our file, and nobody else owns it.
+            // SAFETY: the number was verified to be our file, and nothing else owns it.
             drop(unsafe { memory::own(fd) });
         }
     }
 }
 
-/// How large the file is to be, and how much of it may be committed: what the user says, or everything; less where limits forbid it anyway.
-/// Large blocks lie in cells of a power of two, so the file is larger than what can be committed of it.
+/// The size of the file, and how many bytes of it may be committed: what the user says, or everything; less where
+/// limits forbid it anyway. Large blocks lie in cells of a power of two, so the file is larger than what may be
+/// committed of it.
 fn wanted() -> (u64, u64) {
     let asked = (!crate::sys::limits::is_secure())
         .then(|| std::env::var(SIZE_VARIABLE).ok())

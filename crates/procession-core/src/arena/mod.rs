@@ -1,6 +1,7 @@
 //! The family's shared memory: mapping, allocator, handles, objects and blocks.
 //!
-//! Leaves to `roll` who is alive, and to `reclaim` what an object of a certain kind gives back when it ends.
+//! Leaves to `roll` which processes are alive, and to `reclaim` what an object of each kind gives back when it is
+//! destroyed.
 
 mod block;
 mod cell;
@@ -39,7 +40,8 @@ pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
 
-/// Called by a process that waits, now and then: give back memory that has been idle for long, and what processes own that have died unnoticed.
+/// Give back memory that has been idle for long, and what processes that died unnoticed own. A waiting process calls
+/// this from time to time.
 pub(crate) fn look_after_idle() {
     if let Some(family) = crate::family::existing() {
         if family.arena().look_after_idle() && !crate::reclaim::in_progress() {
@@ -48,7 +50,7 @@ pub(crate) fn look_after_idle() {
     }
 }
 
-/// What `reclaim` works with.
+/// The parts that `reclaim` uses.
 pub(crate) mod reclaiming {
     pub(crate) use super::count::note_of;
     pub(crate) use super::footprint::Trodden;
@@ -56,7 +58,7 @@ pub(crate) mod reclaiming {
     pub(crate) use super::word::{full_birth, State, Word};
 }
 
-/// Process-local state of this room after a fork; async-signal-safe.
+/// Reset the process-local state of this module after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {
     footprint::after_fork_child();
     holdings::after_fork_child();

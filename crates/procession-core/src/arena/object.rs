@@ -1,4 +1,5 @@
-//! Reference-counted objects in the arena.
+//! Reference-counted objects in the arena, with their types. Leaves to `count` what happens when the last reference
+//! goes.
 
 use super::class::{class_of, LARGEST_SMALL};
 use super::holdings::{epoch, held};
@@ -13,7 +14,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// What an object is. The number is stored in its note.
+/// The kind of an object. Its number is stored in the object's note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs)]
@@ -68,12 +69,13 @@ impl Kind {
 /// All-zero bytes must be a valid value, every field must tolerate any value another process may write,
 /// the size must not exceed 32 KiB, the alignment 64.
 pub unsafe trait Object: Sync + Sized + 'static {
-    /// What it is.
+    /// The kind of this type.
     const KIND: Kind;
-    /// What errors call it.
+    /// The name of this type in errors.
     const NAME: &'static str;
-    /// Give back what the object refers to; runs when the last reference is gone and nobody can see it any more. If the process that
-    /// runs it dies, a survivor runs it again: each step must be harmless when repeated. It must not create, attach or drop a [`Ref`].
+    /// Give back what the object refers to. Runs when the last reference is gone and no process can see the object any
+    /// more. If the process that runs it dies, a survivor runs it again: each step must be harmless when repeated. It
+    /// must not create, attach or drop a [`Ref`].
     fn destroy(&self) {}
 }
 
@@ -81,7 +83,7 @@ pub unsafe trait Object: Sync + Sized + 'static {
 pub struct Ref<T: Object> {
     handle: Handle,
     ptr: *const T,
-    /// The process that counts it: in a child of fork it is an inherited one, which counts nothing.
+    /// The process that counts the reference. In a child of fork it is an inherited one, which counts nothing.
     epoch: u32,
     marker: PhantomData<T>,
 }
@@ -98,7 +100,7 @@ impl<T: Object> std::fmt::Debug for Ref<T> {
 }
 
 impl<T: Object> Ref<T> {
-    /// A new, zero-filled object.
+    /// Create a zero-filled object.
     pub fn create() -> Result<Self> {
         const { assert!(size_of::<T>() <= LARGEST_SMALL && align_of::<T>() <= 64) };
         let family = family()?;
@@ -117,9 +119,9 @@ impl<T: Object> Ref<T> {
                 return Err(error);
             }
         };
-        // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of ours.
+        // DEATH: an entry for a cell that is no object means nothing; the cell is an ordinary one of this process.
         entry.store(handle.0, Release);
-        // SYNC: releases the zeros to everybody who attaches.
+        // SYNC: releases the zeros to every process that attaches.
         let mark = Mark::default();
         cell.word
             .store(owned.with(State::Object { mark, refs: 1 }).encode(), Release);
@@ -128,7 +130,8 @@ impl<T: Object> Ref<T> {
         Ok(Self::over(handle, &cell))
     }
 
-    /// A reference from a handle: checks family range, generation and kind; takes a reference.
+    /// Take a reference to the object behind a handle. Checks the range of the family's cells, the generation and the
+    /// kind.
     pub fn attach(handle: Handle) -> Result<Self> {
         let family = family()?;
         let (arena, me) = (family.arena(), family.me());
@@ -149,7 +152,7 @@ impl<T: Object> Ref<T> {
             };
         }
         let entry = held.reserve(arena, me)?;
-        // The note is stable as long as the generation is: retaining checks that.
+        // The note is stable as long as the generation is, which `enter` checks.
         if !fits() || !arena.enter(me, &cell, handle, entry) {
             held.give_back(entry);
             return Err(stale());
@@ -168,7 +171,7 @@ impl<T: Object> Ref<T> {
         }
     }
 
-    /// The handle to send.
+    /// The handle, to be sent.
     pub fn handle(&self) -> Handle {
         self.handle
     }
@@ -177,8 +180,8 @@ impl<T: Object> Ref<T> {
 impl<T: Object> Deref for Ref<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: the object lives as long as it is referred to (or, inherited, as long as this child of fork lives), the
-        // mapping as long as the process; T tolerates any bytes.
+        // SAFETY: the object lives as long as it is referred to (an inherited one, as long as this child of fork
+        // lives), the mapping as long as the process; T tolerates any bytes.
         unsafe { &*self.ptr }
     }
 }
@@ -213,7 +216,8 @@ impl<T: Object> Drop for Ref<T> {
     }
 }
 
-/// The object behind a handle, ended or not, for who clears up: it may be freed at any time, so ask again after what was read of it.
+/// The object behind a handle, ended or not, for recovery after a death. It may be freed at any time: check again after
+/// reading from it.
 pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
     let arena = family().ok()?.arena();
     let cell = arena.cell_of(handle)?;
@@ -229,14 +233,15 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
     (there && fits).then(|| unsafe { &*cell.ptr.cast::<T>() })
 }
 
-/// Have a word of an object refer to another object, by a reference of its own. False when that is gone, or the word is not zero.
+/// Make a word of an object refer to another object, which counts as a reference. False if that object is gone, or the
+/// word is not zero.
 pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
     Ok(arena.cell_of(to).is_some_and(|cell| arena.enter(me, &cell, to, entry)))
 }
 
-/// End the reference of a word of an object that is being destroyed. Can be repeated.
+/// Release the reference in a word of an object that is being destroyed. May be repeated.
 pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());

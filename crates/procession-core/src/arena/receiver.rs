@@ -1,4 +1,5 @@
-//! Who a block waits for, and whether that one still lives: asked of the kernel, for a child that was just made is not in the roll.
+//! The addressee of a block, and its liveness check. The check asks the kernel: a child that was just made is not in
+//! the roll.
 
 use super::word::Receiver;
 use crate::roll::own_start;
@@ -12,11 +13,12 @@ impl Receiver {
 
     /// The process that has this pid now.
     pub(crate) fn of(pid: u32) -> Self {
-        // Where there is no `/proc`, nobody compares start times either.
+        // Without `/proc`, start times are not compared either.
         Self::new(pid.into(), proc::start_time(pid).unwrap_or(0))
     }
 
-    /// Whether it has ended. To be taken for it, another process must get its pid and have started a multiple of 5.5 minutes after it, to 10 ms.
+    /// Whether it has ended. To be mistaken for it, another process must get its pid and have started a multiple of 5.5
+    /// minutes after it, to 10 ms.
     pub(crate) fn is_gone(self) -> bool {
         pidfd::is_gone(self.pid, self.start.into(), Self::START)
     }

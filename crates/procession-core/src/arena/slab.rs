@@ -1,7 +1,8 @@
 //! Slabs: up to 64 cells of one size class.
 //!
-//! The owner words are the truth. `busy` and the `Partial` table say where a free cell probably is; a death can leave
-//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab whose cells are all free.
+//! The owner words are authoritative. `busy` and the `Partial` table are hints where a free cell is. A death can leave
+//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab whose cells are all
+//! free.
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::layout::{Table, GRAIN};
@@ -15,20 +16,20 @@ use crate::sys::atomic::{
 };
 use crate::{Error, Result};
 
-/// Where slabs begin: at multiples of this.
+/// Slabs begin at multiples of this.
 const STEP: u64 = 4096;
 
-/// What the arena knows about a slab; lies outside the slab, so that no payload can damage it.
+/// The arena's record of a slab. It lies outside the slab, so that no payload can damage it.
 #[repr(C, align(64))]
 pub(crate) struct Descriptor {
-    /// Where it lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. The class changes only in the hands of who
-    /// owns all its cells, see `convert`.
+    /// Where the slab lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. Only a process
+    /// that owns all its cells changes the class, see `convert`.
     pub(super) place: AtomicU64,
-    /// Hint: one bit a cell that is probably in use.
+    /// Hint: one bit for each cell that is probably in use.
     busy: AtomicU64,
-    /// Hint: when it was last left idle, and whether it is used again and again. See `warm`.
+    /// Hint: when the slab was last left idle, and whether it is used again and again. See `warm`.
     pub(super) idle: Idle,
-    /// What is committed: of large cells of each, otherwise of the slab. See `warm`.
+    /// What is committed: one word for each large cell, otherwise one for the slab. See `extent`.
     extents: [AtomicU64; LARGE_CELLS],
     /// Owner words.
     words: [AtomicU64; 64],
@@ -36,7 +37,7 @@ pub(crate) struct Descriptor {
     notes: [AtomicU64; 64],
 }
 
-/// A slab that exists: its cells are of its class, and all within the arena.
+/// A slab that exists: its cells are all of its class and within the arena.
 #[derive(Clone, Copy)]
 pub(crate) struct Slab {
     pub number: u32,
@@ -52,14 +53,14 @@ pub(crate) struct Slab {
 pub(crate) struct Cell {
     pub index: u32,
     pub size: usize,
-    /// Where it lies; to be [reached](Arena::reach_cell) before it is touched.
+    /// Start address. [Reach](Arena::reach_cell) the cell before touching it.
     pub ptr: *mut u8,
     pub word: &'static AtomicU64,
     pub note: &'static AtomicU64,
     slab: Slab,
 }
 
-/// The slab last used by this process, by class (slab + 1): where it looks first.
+/// For each class, the slab that this process used last (slab + 1): it looks there first.
 static LAST: [AtomicU32; CLASSES] = [const { AtomicU32::new(0) }; CLASSES];
 
 /// Start looking elsewhere than the parent does.
@@ -70,7 +71,8 @@ pub(super) fn after_fork_child() {
 }
 
 impl Slab {
-    /// The owner words; of a slab that can become another class's, those of the cells that it may have had then, too.
+    /// The owner words. For a slab that can change its class, they include those of the cells that it may have had in
+    /// another class.
     pub(super) fn words(&self) -> &'static [AtomicU64] {
         let count = if is_large(self.class) {
             LARGE_CELLS
@@ -80,11 +82,11 @@ impl Slab {
         &self.descriptor.words[..count]
     }
 
-    /// One bit for each cell whose owner word is like this.
+    /// One bit for each cell whose owner word satisfies `is`.
     fn cells_where(&self, is: impl Fn(u64) -> bool) -> u64 {
         let words = self.words();
         let (mut found, mut number) = (0, 0);
-        // Every death does this for each slab of a footprint: a plain loop is fast in any build.
+        // Every death does this for each slab of a footprint. A plain loop is fast in any build.
         while number < words.len() {
             found |= u64::from(is(words[number].load(Relaxed))) << number;
             number += 1;
@@ -92,7 +94,7 @@ impl Slab {
         found
     }
 
-    /// The caller has checked that there is such a cell.
+    /// The cell with this number. The caller has checked that it exists.
     pub(super) fn cell(self, number: u32) -> Cell {
         let size = size_of_cell(self.class) as usize;
         Cell {
@@ -107,7 +109,7 @@ impl Slab {
 }
 
 impl Cell {
-    /// What is committed of what it lies in: the word, where that begins, and how long it is.
+    /// The extent that the cell lies in: its word, its offset and its length.
     pub(super) fn extent(&self) -> (&'static AtomicU64, u64, u64) {
         let Slab {
             class,
@@ -127,7 +129,7 @@ impl Cell {
         }
     }
 
-    /// Where in the arena it lies.
+    /// Offset of the cell in the arena.
     pub(super) fn offset(&self) -> u64 {
         self.slab.base + u64::from(self.index % 64) * self.size as u64
     }
@@ -148,26 +150,26 @@ impl Cell {
 
 impl Arena {
     fn descriptors(&self) -> &'static [Descriptor] {
-        // SAFETY: the table's type; entries below the slab count are committed.
+        // SAFETY: `Descriptor` is the table's type; entries below the slab count are committed.
         unsafe { self.table(Table::Slabs) }
     }
 
     pub(super) fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
-        // SAFETY: the table's type; words of slabs below the slab count are committed.
+        // SAFETY: the table's type is atomic words; those of slabs below the slab count are committed.
         let words: &[AtomicU64] = unsafe { self.table(Table::Partial) };
         (&words[partial_index(class, slab as usize / 64)], 1 << (slab % 64))
     }
 
-    /// How many slabs there are, as far as that can be.
+    /// How many slabs there are, but never more than the committed tables have room for.
     pub(crate) fn slab_count(&self) -> u32 {
         let entry = size_of::<Descriptor>();
         let count = self.bounded(&self.header().slab_count, Table::Slabs, entry);
-        // Without address space for their descriptors the later slabs do not exist for this process.
+        // Without address space for their descriptors, the later slabs do not exist for this process.
         let reached = self.reach_slabs(count).map_or_else(|_| self.reached(), |()| count);
         reached as u32
     }
 
-    /// The slab with this number, if there is one and it makes sense.
+    /// The slab with this number, if it exists and its descriptor is valid.
     pub(crate) fn slab(&self, number: u32) -> Option<Slab> {
         if number >= self.slab_count() {
             return None;
@@ -192,13 +194,14 @@ impl Arena {
         (index % 64 < cells_of(slab.class)).then(|| slab.cell(index % 64))
     }
 
-    /// Have the first `len` bytes of a cell mapped in this process: before they are touched.
+    /// Map the first `len` bytes of a cell in this process. Comes before they are touched.
     #[inline]
     pub(crate) fn reach_cell(&self, cell: &Cell, len: usize) -> Result<()> {
         self.reach(cell.offset(), len as u64).map(drop)
     }
 
-    /// A cell of a class, committed as far as `len` bytes reach and owned by `me` alone; its content is unspecified.
+    /// Allocate a cell of a class, committed as far as `len` bytes reach and owned by `me` alone. Its content is
+    /// unspecified.
     pub(crate) fn alloc_cell(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, Word)> {
         let what = if is_large(class) {
             "a large block"
@@ -209,7 +212,7 @@ impl Arena {
             let first = self
                 .find_cell(class, me)
                 .and_then(|found| self.use_cell(found, len, what));
-            // Another class's memory is only taken once what stands idle has been given back.
+            // Memory of another class is taken only after idle memory has been given back.
             first.or_else(|error| match again.then(|| self.make_do(class, me)).flatten() {
                 Some(other) => self.use_cell(other, len, what),
                 None => Err(error),
@@ -217,7 +220,7 @@ impl Arena {
         })
     }
 
-    /// Have `len` bytes of a cell of ours committed and mapped; otherwise it is given back.
+    /// Commit and map `len` bytes of a cell that this process owns. On failure the cell is given back.
     fn use_cell(&self, (cell, owned): (Cell, Word), len: usize, what: &'static str) -> Result<(Cell, Word)> {
         if cell.is_large() {
             self.note_used(&cell);
@@ -239,7 +242,8 @@ impl Arena {
             }
         }
         loop {
-            // SYNC: before the look around: a slab that another makes meanwhile has this number, and is looked at in the next round.
+            // SYNC: read before the search. A slab that another process makes meanwhile has this number, and is
+            // searched in the next round.
             let number = self.slab_count();
             if let Some(found) = self.alloc_anywhere(class, me) {
                 return Ok(found);
@@ -280,12 +284,12 @@ impl Arena {
             }
             self.tread(number, me);
             let bit = free & free.wrapping_neg();
-            // SYNC: acquires the word of the one who freed the cell and then cleared the bit: an older one would look as if the cell were in use,
-            // and it would be lost until somebody heals.
+            // SYNC: acquires the word that was written when the cell was freed, before the bit was cleared. With an
+            // older word the cell would look in use, and would be lost until its hint is healed.
             if busy.fetch_or(bit, Acquire) & bit != 0 {
                 continue;
             }
-            // DEATH: here a free cell looks busy; `heal` corrects that.
+            // DEATH: here a free cell looks busy; `heal_hints` corrects that.
             let cell = slab.cell(bit.trailing_zeros());
             let bits = cell.word.load(Relaxed);
             let word = Word::decode(bits);
@@ -293,14 +297,14 @@ impl Arena {
                 continue;
             }
             let owned = word.with(State::Owned(me));
-            // SYNC: acquires what the one who freed the cell did to it last, and what a trimmer said about its extent.
-            // A failure means that somebody else has it now, who clears the bit.
+            // SYNC: acquires the last writes of the process that freed the cell, and what a trimmer recorded about its
+            // extent. On failure another thread or process has the cell now, and clears the bit.
             if cell
                 .word
                 .compare_exchange(bits, owned.encode(), Acquire, Relaxed)
                 .is_ok()
             {
-                // As long as we own a cell the slab keeps its class; before that it may have got another.
+                // While we own a cell the slab keeps its class; before that it may have got another.
                 if is_large(class) && slab.descriptor.place.load(Relaxed) != join(slab.base, class) {
                     self.free_cell(&cell, owned);
                     return None;
@@ -310,7 +314,7 @@ impl Arena {
         }
     }
 
-    /// The slab is not of this class any more.
+    /// Clear the hint that the slab is of this class, unless it has become one again.
     fn note_other(&self, class: usize, number: u32) {
         let (word, bit) = self.partial(class, number);
         if word.fetch_and(!bit, AcqRel) & bit != 0 && self.slab(number).is_some_and(|slab| slab.class == class) {
@@ -322,23 +326,23 @@ impl Arena {
         let (word, bit) = self.partial(slab.class, slab.number);
         if word.load(Relaxed) & bit != 0 {
             word.fetch_and(!bit, AcqRel);
-            // SYNC: somebody may have freed a cell in between and have seen the bit still set.
+            // SYNC: a process may have freed a cell in between and have seen the bit still set.
             if !slab.descriptor.busy.load(Acquire) & mask_of(slab.class) != 0 {
                 word.fetch_or(bit, AcqRel);
             }
         }
     }
 
-    /// Give a cell back whose word is `from`. False when it is not: then nothing happened.
+    /// Free a cell whose word is `from`. If the word is another, change nothing and return false.
     pub(crate) fn free_cell(&self, cell: &Cell, from: Word) -> bool {
         let to = from.freed();
-        // SYNC: releases our last accesses to whoever allocates it next.
+        // SYNC: releases our last accesses to the next owner of the cell.
         let freed = cell
             .word
             .compare_exchange(from.encode(), to.encode(), Release, Relaxed)
             .is_ok();
         if freed && to.state == State::Free {
-            // DEATH: here a free cell looks busy; `heal` corrects that.
+            // DEATH: here a free cell looks busy; `heal_hints` corrects that.
             let is_empty = self.hint_free(cell);
             if cell.is_large() {
                 self.note_freed(cell);
@@ -349,7 +353,7 @@ impl Arena {
         freed
     }
 
-    /// Note that a cell is free: whether all of its slab seem to be.
+    /// Note that a cell is free. Returns whether all cells of its slab seem to be.
     pub(super) fn hint_free(&self, cell: &Cell) -> bool {
         let mask = mask_of(cell.slab.class);
         let bit = 1 << (cell.index % 64);
@@ -361,7 +365,7 @@ impl Arena {
         before & mask == bit
     }
 
-    /// No free cell looks busy any more. Run by a reclaimer.
+    /// Heal a slab's hints, so that no free cell looks busy any more. A reclaimer runs this.
     pub(crate) fn heal_hints(&self, slab: u32) {
         let Some(slab) = self.slab(slab) else {
             return;
@@ -392,8 +396,9 @@ impl Arena {
         })
     }
 
-    /// Make the slab of this number, unless somebody else does. Whoever does this waits for nobody: the slab's place is one
-    /// compare-and-swap, and the next who needs a slab publishes it if its maker does not.
+    /// Make the slab with this number, unless another process makes it. The maker waits for no other process: the
+    /// slab's place is one compare-and-swap, and if the maker does not publish it, the next process that needs a slab
+    /// does.
     fn grow(&self, number: u32, class: usize) -> Result<()> {
         let exhausted = || Error::Exhausted {
             what: "the arena's address range",
@@ -408,7 +413,7 @@ impl Arena {
         self.reach_slabs(u64::from(number) + 1)?;
         let base = self.room_for(number, class).ok_or_else(exhausted)?;
         let place = &self.descriptors()[number as usize].place;
-        // DEATH: from here on the slab has its place; the next who needs a slab publishes it.
+        // DEATH: from here on the slab has its place; the next process that needs a slab publishes it.
         let place = match place.compare_exchange(0, join(base, class), AcqRel, Acquire) {
             Ok(_) => join(base, class),
             Err(other) => other,
@@ -417,21 +422,21 @@ impl Arena {
         Ok(())
     }
 
-    /// The slab with this number, whose place is fixed, counts from now on. May be done by several at once, and again.
+    /// Count the slab with this number, whose place is fixed. Several processes may do this at once, and again.
     fn publish(&self, number: u32, place: u64) {
         if let Some((_, class)) = split(place) {
             let (word, bit) = self.partial(class, number);
             word.fetch_or(bit, AcqRel);
         }
         let count = u64::from(number);
-        // If it fails, somebody else did it.
+        // On failure another process did it.
         let _ = self
             .header()
             .slab_count
             .compare_exchange(count, count + 1, AcqRel, Relaxed);
     }
 
-    /// Where a slab of a class can begin, if it is to have this number and there is room.
+    /// Where a slab of a class begins if it gets this number. `None` if there is no room.
     fn room_for(&self, number: u32, class: usize) -> Option<u64> {
         let layout = self.layout();
         let end = match number.checked_sub(1) {
@@ -461,13 +466,14 @@ pub(super) fn join(base: u64, class: usize) -> u64 {
     (base / STEP) << 8 | (class as u64 + 1)
 }
 
-/// Base and class, if the word can be a place.
+/// Base and class of a slab's place. `None` if the word cannot be one.
 fn split(place: u64) -> Option<(u64, usize)> {
     let class = (place as usize & 0xff).checked_sub(1)?;
     (class < CLASSES).then_some(((place >> 8).checked_mul(STEP)?, class))
 }
 
-/// Eight words (one cache line) of a class, then eight of the next: so that a prefix of the table serves the slabs there are.
+/// Index of a word of the partial table. Eight words (one cache line) of a class are followed by eight of the next, so
+/// that a prefix of the table serves the slabs that exist.
 fn partial_index(class: usize, word: usize) -> usize {
     (word / 8 * CLASSES + class) * 8 + word % 8
 }

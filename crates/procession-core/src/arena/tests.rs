@@ -1,4 +1,4 @@
-//! The room as its users see it. Each test needs a process of its own (cargo nextest gives it one).
+//! The module as its users see it. Each test needs a process of its own (cargo nextest gives it one).
 
 mod back;
 mod death;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use super::*;
 use crate::Error;
 
-/// An object of the tests' own.
+/// An object type for the tests.
 #[repr(C)]
 pub(super) struct Counter {
     value: AtomicU64,
 }
 
-// SAFETY: one atomic, of which any value is as good as another.
+// SAFETY: one atomic, any value of which is valid.
 unsafe impl Object for Counter {
     const KIND: Kind = Kind::Event;
     const NAME: &'static str = "counter";

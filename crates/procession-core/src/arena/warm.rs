@@ -1,8 +1,8 @@
-//! What stands idle, when it is given back, and when the system has no more to give.
+//! Idle memory: when it is given back, and what happens when the system has no more to give.
 //!
-//! Freed memory stays committed for a while: touching a page for the first time costs several times what using it again does. It is given back
-//! by a process that waits in the engine, once it has been idle for [`IDLE`]. Where nobody waits, a process that frees more than a
-//! bound gives it back at once, but for what is used again and again.
+//! Freed memory stays committed for a while, because touching a page for the first time costs several times what using
+//! it again does. A process that waits in the engine gives it back once it has been idle for [`IDLE`]. Where no process
+//! waits, one that frees more than a bound gives it back at once, except what is used again and again.
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -15,35 +15,36 @@ use super::Arena;
 use crate::sys::{limits, memory};
 use crate::{roll, Error, Result};
 
-/// How long memory is idle before a process that waits gives it back, in milliseconds.
+/// How long memory is idle before a waiting process gives it back, in milliseconds.
 const IDLE: u64 = 300;
-/// No two looks for idle memory come closer together, in milliseconds.
+/// Least time between two looks for idle memory, in milliseconds.
 const BETWEEN: u64 = 200;
-/// How much may stand idle besides as much as is in use.
+/// Bytes that may be idle besides as many as are in use.
 const KEEP: u64 = 8 << 20;
-/// What is used again within so many milliseconds goes round: it is kept warm for so many milliseconds.
+/// Memory that is used again within `QUICK` milliseconds goes round: it is kept warm for `ROUND` milliseconds.
 const QUICK: u64 = 700;
 const ROUND: u64 = 1000;
 
-/// Memory limits are looked up each time this much more was committed.
+/// Memory limits are looked up each time this many more bytes were committed.
 const LOOK_AFTER: u64 = 1 << 20;
-/// What is left to the rest of the world when memory is short.
+/// Bytes that are left to other programs when memory is short.
 const RESERVE: u64 = 8 << 20;
-/// What may stay warm on any machine that has four times as much.
+/// Bytes that may stay warm on any machine that has four times as much.
 const KEEP_WARM: u64 = 256 << 20;
 
 /// Bytes this process committed since limits were last looked up.
 static UNLOOKED: AtomicU64 = AtomicU64::new(0);
-/// Bytes that may stand idle; 0 = not computed yet.
+/// Bytes that may be idle; 0 = not computed yet.
 static MAY_IDLE: AtomicU64 = AtomicU64::new(0);
-/// How much may stand idle until this process counts again, and until when.
+/// How many bytes may be idle until this process counts again, and until when that holds (milliseconds).
 static ALLOWED: AtomicU64 = AtomicU64::new(0);
 static COUNT_AT: AtomicU64 = AtomicU64::new(0);
-/// The slab of each class that this process emptied last (+ 1), and bytes of slabs it emptied since it last counted.
+/// For each class, the slab that this process emptied last (+ 1); and the bytes of slabs it emptied since it last
+/// counted.
 static EMPTIED: [AtomicU32; CLASSES] = [const { AtomicU32::new(0) }; CLASSES];
 static EMPTIED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// When a slab was left idle (milliseconds, 48 bits), and how often in a row it was used again soon after (16 bits).
+/// When a slab became idle (milliseconds, 48 bits), and how often in a row it was used again soon after (16 bits).
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub(super) struct Idle(AtomicU64);
@@ -81,7 +82,7 @@ impl Idle {
 }
 
 impl Arena {
-    /// Run `allocate`; when memory is exhausted, give back what stands idle or waits in limbo, and try again, saying so.
+    /// Run `allocate(false)`. When memory is exhausted, sweep limbo, give back idle memory, and run `allocate(true)`.
     pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
         match allocate(false) {
             Err(Error::Exhausted { .. }) => {
@@ -97,7 +98,7 @@ impl Arena {
         })
     }
 
-    /// A large cell was allocated: what is committed of it is not idle any more.
+    /// Note that a large cell was allocated: what is committed of it is not idle any more.
     pub(super) fn note_used(&self, cell: &Cell) {
         let bytes = cell.committed();
         let less = |idle: u64| Some(idle.saturating_sub(bytes));
@@ -105,7 +106,7 @@ impl Arena {
         cell.slab().descriptor.idle.end();
     }
 
-    /// A large cell was freed.
+    /// Note that a large cell was freed: what is committed of it is idle.
     pub(super) fn note_freed(&self, cell: &Cell) {
         cell.slab().descriptor.idle.begin();
         let bytes = cell.committed();
@@ -115,9 +116,9 @@ impl Arena {
         }
     }
 
-    /// All cells of a slab of small ones were freed.
+    /// Note that all cells of a slab of small ones were freed.
     pub(super) fn note_empty(&self, slab: &Slab) {
-        // Not again and again for the slab from which this process allocates.
+        // Counts once for the slab from which this process allocates.
         if EMPTIED[slab.class].load(Relaxed) == slab.number + 1 {
             return;
         }
@@ -130,10 +131,11 @@ impl Arena {
         }
     }
 
-    /// Much stands idle: unless another process will look after it, give back what does not go round.
+    /// Bound the idle memory. Unless another process will look after it, give back what does not go round.
     #[cold]
     fn bound_idle(&self, idle: u64) {
-        // Failures mean that the descriptor cannot be had: the memory stays warm, and the next allocation says so.
+        // A failure means that the descriptor is not available: the memory stays warm, and the next allocation reports
+        // it.
         if roll::somebody_waits() {
             if idle > KEEP_WARM / 4 && idle > may_idle() {
                 let _ = self.trim(may_idle() / 2);
@@ -148,39 +150,40 @@ impl Arena {
                 .trim_those(left, keep, |slab| !slab.descriptor.idle.goes_round(now))
                 .unwrap_or(left);
         }
-        // While only more is freed, as much as this will be idle when it is too much again.
+        // If only frees follow, this many bytes will be idle when they are too many again.
         ALLOWED.store(left.max(bytes.used.midpoint(left) + KEEP / 2), Relaxed);
         COUNT_AT.store(now + IDLE, Relaxed);
     }
 
-    /// Called now and then by a process that waits: give back what has been idle for long. Whether it was time for that.
+    /// Give back what has been idle for long. A waiting process calls this from time to time. Returns whether a look
+    /// was due.
     #[cold]
     pub(crate) fn look_after_idle(&self) -> bool {
         let (now, looked) = (memory::milliseconds(), &self.header().looked);
         let last = looked.load(Relaxed);
-        // DEATH: nothing is begun by this but a pause.
+        // DEATH: nothing has begun but the pause until the next look.
         if now.abs_diff(last) < BETWEEN || looked.compare_exchange(last, now, AcqRel, Relaxed).is_err() {
             return false;
         }
         let bytes = self.bytes();
         if bytes.idle > bytes.used + KEEP {
             let keep = bytes.used / 2 + KEEP / 2;
-            // As in `bound_idle`.
+            // A failure is ignored as in `bound_idle`.
             let _ = self.trim_those(bytes.idle, keep, |slab| slab.descriptor.idle.lasts(now) >= IDLE);
         }
         true
     }
 
-    /// Give committed memory that nobody uses back to the system, down to `keep` bytes.
+    /// Give committed memory that is not in use back to the system, down to `keep` bytes.
     pub fn trim(&self, keep: u64) -> Result<()> {
         self.trim_those(self.bytes().idle, keep, |_| true).map(drop)
     }
 
-    /// Of `idle` bytes give back those of slabs that are `meant`, down to `keep` bytes: how many are left.
+    /// Of `idle` bytes, give back those of slabs that are `meant`, down to `keep` bytes. Returns how many are left.
     fn trim_those(&self, mut idle: u64, keep: u64, meant: impl Fn(&Slab) -> bool) -> Result<u64> {
         let me = crate::family()?.me();
         let mut failed = None;
-        // What lies highest was needed last.
+        // The slabs that lie highest were needed last.
         for number in (0..self.slab_count()).rev() {
             if idle <= keep {
                 break;
@@ -197,7 +200,7 @@ impl Arena {
     }
 }
 
-/// Refuse to commit what the machine or a memory limit would answer by killing somebody.
+/// Refuse to commit what the machine or a memory limit would answer by killing a process.
 pub(super) fn charge(bytes: u64, what: &'static str) -> Result<()> {
     let unlooked = UNLOOKED.fetch_add(bytes, Relaxed) + bytes;
     if unlooked < LOOK_AFTER {
@@ -206,7 +209,7 @@ pub(super) fn charge(bytes: u64, what: &'static str) -> Result<()> {
     UNLOOKED.store(0, Relaxed);
     match limits::available() {
         Some(available) if bytes.saturating_add(RESERVE) > available => {
-            UNLOOKED.store(LOOK_AFTER, Relaxed); // look again the next time, however little is asked for
+            UNLOOKED.store(LOOK_AFTER, Relaxed); // look again next time, however little is asked for
             Err(Error::Exhausted { what, wanted: bytes })
         }
         _ => Ok(()),

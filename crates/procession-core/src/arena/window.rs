@@ -1,8 +1,8 @@
 //! Where the arena lies in this process's address space, and how much of that is mapped.
 //!
-//! All offsets lead to `base + offset`, but the range is not reserved: *windows* of it are mapped as they are needed, so that limits of the address space
-//! and `mlockall` see what is used. `base` lies in the middle of a large hole, where nobody else's mappings come to be; a window that another mapping
-//! overlaps all the same cannot be had.
+//! Every offset lies at `base + offset`, but the range is not reserved: *windows* of it are mapped as they are needed,
+//! so that limits of the address space and `mlockall` count what is used. `base` lies in the middle of a large hole,
+//! where other mappings do not come to lie. A window that another mapping overlaps all the same is not available.
 
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -15,26 +15,28 @@ use crate::sys::limits;
 use crate::sys::memory::{self, FileId, Mapped};
 use crate::{Error, Result};
 
-/// What is mapped at once; a multiple of every page size in use.
+/// Bytes that are mapped at once; a multiple of every page size in use.
 const WINDOW: u64 = 4 << 20;
-/// What is left of a limited address space to the rest of the program: windows stay mapped, so it would never get that back.
+/// Bytes of a limited address space that are left to the rest of the program: windows stay mapped, so it would never
+/// get them back.
 const RESERVE: u64 = 16 << 20;
 
 pub(super) struct Windows {
     base: NonNull<u8>,
     file: FileId,
     size: u64,
-    /// One bit a window: it is mapped. Set after the mapping was made, so a child of fork, or another thread, may find one that has no bit yet.
+    /// One bit for each window that is mapped. Set after the mapping was made, so a child of fork, or another thread,
+    /// may find a mapped window without its bit.
     mapped: Box<[AtomicU64]>,
 }
 
-// SAFETY: the place never changes, and what lies there is atomics and memory that owner words hand to one user at a time.
+// SAFETY: the place never changes; what lies there is atomics, and memory that owner words give to one user at a time.
 unsafe impl Send for Windows {}
 // SAFETY: as above; windows are mapped by atomic steps.
 unsafe impl Sync for Windows {}
 
 impl Windows {
-    /// A place for `size` bytes, none of which is mapped yet.
+    /// Choose a place for `size` bytes, none of which is mapped yet.
     pub fn place(file: FileId, size: u64) -> Result<Self> {
         let base = memory::find_hole(size, WINDOW).ok_or(Error::Exhausted {
             what: "the address space of the arena",
@@ -53,7 +55,7 @@ impl Windows {
         self.base
     }
 
-    /// Address of a range, mapped or not, if it lies within.
+    /// Address of a range, mapped or not. `None` if it does not lie within.
     #[inline]
     pub fn range(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
         let end = offset.checked_add(length)?;
@@ -70,12 +72,13 @@ impl Windows {
 
     #[inline]
     fn is_mapped(&self, window: u64) -> bool {
-        // SYNC: none is needed: who sees the bit can also use the mapping, for that is the whole process's.
+        // SYNC: none is needed: a thread that sees the bit can also use the mapping, which is the whole process's.
         let word = self.mapped.get(window as usize / 64);
         word.is_some_and(|word| word.load(Relaxed) & 1 << (window % 64) != 0)
     }
 
-    /// Map the windows of a range that lies within, as far as they are not. May be done by several threads at once.
+    /// Map those windows of a range that are not mapped yet. The range lies within. Several threads may do this at
+    /// once.
     #[cold]
     pub fn map(&self, fd: &Result<BorrowedFd<'_>>, offset: u64, length: u64) -> Result<()> {
         let end = (offset + length).div_ceil(WINDOW);
@@ -86,7 +89,7 @@ impl Windows {
                 window += 1;
             }
             if window > first && self.map_run(fd, first, window)? == Mapped::Other {
-                // Another thread maps some of these at this moment, or the parent of this process did.
+                // Another thread is mapping some of these, or the parent of this process did.
                 (first..window).try_for_each(|window| self.map_one(fd, window))?;
             }
             window += 1;
@@ -113,7 +116,7 @@ impl Windows {
         }
         let done = match fd {
             Ok(fd) => memory::map_at(*fd, at, length, offset),
-            // The beginning is always mapped, but for the first time of all.
+            // The first window is always mapped, except at the very first call.
             Err(_) if self.is_mapped(0) => memory::map_again(self.base, at, length, offset),
             Err(_) => return Err(exhausted()),
         }
@@ -144,12 +147,12 @@ fn exhausted() -> Error {
 }
 
 impl Drop for Windows {
-    /// Only of an arena that did not become the family's.
+    /// Runs only for an arena that did not become the family's.
     fn drop(&mut self) {
         for window in (0..self.size / WINDOW)
             .filter(|&window| self.mapped[window as usize / 64].load(Acquire) & 1 << (window % 64) != 0)
         {
-            // SAFETY: mapped by us, and nobody else has seen it.
+            // SAFETY: mapped by us, and nothing else has seen it.
             unsafe { memory::unmap(self.address(window), WINDOW) };
         }
     }

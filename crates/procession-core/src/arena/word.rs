@@ -1,7 +1,8 @@
-//! The owner word: the one truth about a cell.
+//! The owner word: the authoritative state of a cell.
 //!
-//! `generation (24) | state (3) | detail (37)`. The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT),
-//! the birth number at the drop (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
+//! `generation (24) | state (3) | detail (37)`.
+//! The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT), the birth number at the drop
+//! (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
 
 use crate::roll::Owner;
 
@@ -13,47 +14,48 @@ const SPENT: u64 = 7;
 const DETAIL: u64 = (1 << DETAIL_BITS) - 1;
 /// Bits of a generation.
 pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
-/// Largest generation. A cell that has had it is never used again, so that no two users of a cell have the same.
+/// Largest generation. A cell that has had it is never used again, so no two users of a cell share a generation.
 pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
-/// The most roll slots that marks can tell apart.
+/// Largest number of roll slots that marks can distinguish.
 pub(crate) const MOST_SLOTS: usize = (1 << (DETAIL_BITS - REFS_BITS - 1)) - 1;
 const REFS_BITS: u32 = 21;
-/// The most references an object can have.
+/// Largest number of references an object can have.
 pub(crate) const MAX_REFS: u32 = (1 << REFS_BITS) - 1;
 
-/// Who has a cell, or nobody.
+/// What owns a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Nobody.
+    /// Nothing owns it.
     Free,
-    /// One process, alone.
+    /// One process owns it exclusively.
     Owned(Owner),
-    /// A message (or, for segments, a queue): whoever has the token may take it.
+    /// A message owns it (for segments, a queue): any process with the token may take it.
     Transit,
-    /// Everybody who has a reference.
+    /// All holders of a reference own it together.
     Object {
         /// The process that changed the count last.
         mark: Mark,
-        /// References; none for the moment in which its end is decided.
+        /// Number of references; zero only while the end of the object is decided.
         refs: u32,
     },
-    /// Given back, but a process forked in the meantime may still look at it.
+    /// Given back, but a process forked in the meantime may still read it.
     Limbo {
         /// Low half of the birth counter when it was given back.
         upto: u32,
     },
     /// The last reference is gone; this process is running the object's `destroy`.
     Dying(Owner),
-    /// As `Transit`, but only for as long as this process lives: it is the one who is to take it.
+    /// As `Transit`, but only as long as the addressee, this process, lives.
     Awaited(Receiver),
-    /// Nobody, for ever: the cell has had all its generations.
+    /// Never used again: the cell has had all its generations.
     Spent,
-    /// No state at all: the word was damaged.
+    /// No valid state: the word is damaged.
     Damaged,
 }
 
-/// Who changed a count last, and in which of its operations: roll slot + 1 and the lowest bit of the operation's number. Zero is nobody.
+/// The process that changed a count last, and its operation: roll slot + 1 and the lowest bit of the operation's
+/// number. Zero names no process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(u32);
 
@@ -82,7 +84,7 @@ impl Receiver {
     pub(super) const START: u64 = (1 << Self::START_BITS) - 1;
     const PID: u64 = DETAIL >> Self::START_BITS;
 
-    /// As many bits as the word has room for.
+    /// Keeps as many bits of each as the word has room for.
     pub(super) fn new(pid: u64, start: u64) -> Self {
         Self {
             pid: (pid & Self::PID) as u32,
@@ -136,7 +138,7 @@ impl Word {
         u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
     }
 
-    /// The mark of an object's word; of other words nobody's.
+    /// The mark of an object's word; for other words the mark that names no process.
     pub(super) fn mark(self) -> Mark {
         match self.state {
             State::Object { mark, .. } => mark,
@@ -149,7 +151,7 @@ impl Word {
         Self { state, ..self }
     }
 
-    /// The same cell, given back: whoever still has its old generation has nothing.
+    /// The same cell, given back. The next generation makes old tokens and handles stale.
     pub(crate) fn freed(self) -> Self {
         if self.generation >= GENERATION {
             return self.with(State::Spent);
@@ -161,28 +163,28 @@ impl Word {
     }
 }
 
-/// Whether the word says that the cell is nobody's.
+/// Whether nothing owns the cell: FREE or SPENT.
 pub(crate) fn is_unused(bits: u64) -> bool {
     matches!(bits >> DETAIL_BITS & 7, 0 | SPENT)
 }
 
-/// Whether the word says FREE, without decoding the rest: scans look at many.
+/// Whether the word says FREE. It does not decode the rest: scans look at many words.
 pub(crate) fn is_free(bits: u64) -> bool {
     bits & (7 << DETAIL_BITS) == 0
 }
 
-/// What the word has no room for: birth number (low half) and kind. Written by the owner before others can see the cell.
+/// The fields that the owner word has no room for. The owner writes them before other processes can see the cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Note {
     /// Low half of the birth counter when the memory was allocated or taken.
     pub birth: u32,
     /// Kind of the object; 0 for a block.
     pub kind: u8,
-    /// How many references the block begins with.
+    /// Number of references that the block begins with.
     pub references: u32,
 }
 
-/// The most references a block can begin with.
+/// Largest number of references that a block can begin with.
 pub(crate) const MAX_REFERENCES: u32 = (1 << 24) - 1;
 
 impl Note {
@@ -199,7 +201,7 @@ impl Note {
     }
 }
 
-/// The full birth number, not after `now`, whose low half is `low`.
+/// The latest birth number not after `now` whose low half is `low`. Zero if there is none: the note is damaged.
 pub(crate) fn full_birth(low: u32, now: u64) -> u64 {
     now.saturating_sub(u64::from((now as u32).wrapping_sub(low)))
 }

@@ -1,6 +1,7 @@
-//! Families that only wait: the root is dead, and every living member waits, without a timeout, for what only members could give.
+//! Families that only wait: the root is dead, and every living member waits, without a timeout, for what only members
+//! could give.
 //!
-//! The README beside this file has the rule, and why it is never taken too early.
+//! The README beside this file has the rule, and the reason why it never applies too early.
 
 use super::entry::{Entry, Stage};
 use super::table::{self, me_already, now, Table};
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 /// How often a waiting thread asks whether the root lives, in milliseconds.
 const ASK: u64 = 100;
-/// For how long nothing may have happened in the family.
+/// For how long nothing may have happened in the family, in milliseconds.
 const STILL: u64 = 150;
 
 /// Each member, and how many waits it has begun.
@@ -20,11 +21,12 @@ type Scene = Vec<(Owner, u32)>;
 
 thread_local! {
     static ASKED: Cell<u64> = const { Cell::new(0) };
-    /// When this thread first saw the family as it is.
+    /// When this thread first saw the family in its present state.
     static SEEN: RefCell<Option<(u64, Scene)>> = const { RefCell::new(None) };
 }
 
-/// Whether a wait of this thread, which began at `since` (as `now` counts) and has no deadline, is for something that nobody will give.
+/// Whether a wait of this thread, which began at `since` (as `now` counts) and has no deadline, is for something that
+/// no process will give.
 pub(crate) fn is_abandoned(since: u64) -> bool {
     let (Some(table), Some(me)) = (table::table(), me_already()) else {
         return false;
@@ -58,7 +60,7 @@ pub(crate) fn is_abandoned(since: u64) -> bool {
     still
 }
 
-/// Whether this process is not the family's first, so that its waits look after the root.
+/// Whether the family's first process is another one, so that this process's waits look after it.
 pub(crate) fn has_root() -> bool {
     let root = table::table().and_then(Table::root);
     root.is_some() && root != me_already()
@@ -79,18 +81,18 @@ fn scene(table: &Table) -> Option<Scene> {
             let member = Owner::new(slot, life.generation());
             let waits = life.stage() == Stage::Live && only_waits(entry, life.pid());
             if !waits {
-                // One that has died is cleared away by this, and missing at the next look.
+                // A member that has died is reaped by this, and missing at the next look.
                 is_alive(member);
             }
             waits.then_some((member, begun))
         })
         .collect::<Option<Scene>>()?;
-    // A process that was started and has not come so far as to be in the roll.
+    // A process that was started may not have come so far as to be in the roll.
     (!awaits_a_newcomer(|pid| table.in_use().any(|(_, entry)| entry.life().pid() == pid))).then_some(scene)
 }
 
-/// Whether every thread of the process sleeps: in a wait without a deadline, or as one of the engine's own. A process that only serves others does
-/// nothing of its own accord.
+/// Whether every thread of the process sleeps: in a wait without a deadline, or as one of the engine's own. A process
+/// that only serves others does nothing of its own accord, so that any sleep of its threads counts.
 fn only_waits(entry: &Entry, pid: u32) -> bool {
     let Some(threads) = proc::all_sleep(pid) else {
         return false;

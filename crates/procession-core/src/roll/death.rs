@@ -1,4 +1,4 @@
-//! Learning of deaths, and clearing away the dead.
+//! Noticing deaths, and reaping the dead. Leaves to `reclaim` what a death gives back.
 
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
@@ -6,17 +6,19 @@ use super::Owner;
 use crate::sys::{pidfd, proc};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// How long a child of fork may take to claim the entry reserved for it, in milliseconds: a reservation that grew older is of a fork that failed.
+/// How long a child of fork may take to claim the entry reserved for it, in milliseconds. An older reservation belongs
+/// to a fork that failed.
 const CLAIM_TIME: u64 = 60_000;
-/// The same when the parent is dead, so that no failed fork can be mended.
+/// The same when the parent is dead, and so cannot abandon the reservation of a failed fork.
 const ORPHAN_CLAIM_TIME: u64 = 2_000;
-/// At most so often does a non-blocking call ask the kernel about a holder, in milliseconds.
+/// Least time between two questions of non-blocking calls to the kernel about a holder, in milliseconds.
 const ASK_AGAIN: u64 = 20;
-/// At most so often do the processes that wait look after all others, in milliseconds.
+/// Least time between two sweeps by processes that wait, in milliseconds.
 const SWEEP_AGAIN: u64 = 1_000;
 
-/// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and start time).
-/// Whoever learns of a death here marks it, reclaims what the dead owned and wakes those who waited on it.
+/// Whether this very process still lives (a zombie does not). Looks at the roll first, then asks the kernel (pidfd and
+/// start time). If it learns of a death, it marks the process dead, reclaims what the process owned and wakes the
+/// processes that waited for it.
 pub fn is_alive(owner: Owner) -> bool {
     let Some(table) = table::table() else {
         return false;
@@ -39,7 +41,7 @@ pub fn is_alive(owner: Owner) -> bool {
     }
 }
 
-/// Whether the roll already says that this process is dead: a load.
+/// Whether the roll already says that this process is dead. Costs a load.
 pub(crate) fn is_known_dead(owner: Owner) -> bool {
     table::entry(owner).is_none_or(|entry| {
         let life = entry.life();
@@ -52,7 +54,7 @@ pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
     is_known_dead(owner) || may_ask() && !is_alive(owner)
 }
 
-/// Whether a non-blocking call may ask the kernel about holders, or another of this process did just now.
+/// Whether a non-blocking call may ask the kernel about holders. False if another call of this process did just now.
 pub(crate) fn may_ask() -> bool {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     may_ask_again(&ASKED)
@@ -67,7 +69,7 @@ fn may_ask_again(asked: &AtomicU64) -> bool {
     may
 }
 
-/// Look after every process of the family and clear away those that died. Says how many are left.
+/// Check every process of the family and reap those that died. Returns how many are left.
 pub fn sweep() -> usize {
     let Some(table) = table::table() else {
         return 0;
@@ -78,12 +80,12 @@ pub fn sweep() -> usize {
         .count()
 }
 
-/// As [`sweep`], at most once in [`SWEEP_AGAIN`] in the whole family. A process that waits does it: nobody else may miss a process whose parent is
-/// dead, or an entry that was reserved for a child of it.
+/// As [`sweep`], at most once in [`SWEEP_AGAIN`] in the whole family. Waiting processes do it: perhaps no other process
+/// notices the death of a process whose parent is dead, or an entry that was reserved for a child of it.
 pub(crate) fn sweep_now_and_then() {
     let Some(table) = table::table() else { return };
     let (now, last) = (now(), table.swept().load(Ordering::Relaxed));
-    // DEATH: nothing is begun by this but a pause.
+    // DEATH: nothing has begun but the pause until the next sweep.
     let due = now.abs_diff(last) >= SWEEP_AGAIN
         && table
             .swept()
@@ -94,14 +96,14 @@ pub(crate) fn sweep_now_and_then() {
     }
 }
 
-/// To be called by whoever knows that this process has ended: what it owned is given back now, not when somebody misses it.
+/// Report that this process has ended. What it owned is given back now, not when another process notices.
 pub(crate) fn has_ended(pid: i32) {
     let Some(table) = table::table() else {
         return;
     };
     for (slot, entry) in table.in_use() {
         if entry.pid.load(Ordering::Relaxed) == pid as u32 {
-            // Asked all the same: the number may be another process's by now.
+            // The kernel is asked all the same: the pid may be another process's by now.
             is_alive(Owner::new(slot, entry.life().generation()));
         }
     }
@@ -110,8 +112,9 @@ pub(crate) fn has_ended(pid: i32) {
 /// Whether a process was seen that has executed another program, and still has its entry.
 static LEFT: AtomicBool = AtomicBool::new(false);
 
-/// Processes born by fork after `birth` pin what they inherited. Now and then ask the kernel whether one of them, each time another, has executed a
-/// program meanwhile, so that it has none of that: then it is to be cleared away, see [`clear_those_that_left`].
+/// Processes born by fork after `birth` pin what they inherited. From time to time, ask the kernel whether one of them,
+/// each time another, has executed a program meanwhile and so has none of that. Such a process is to be reaped, see
+/// [`clear_those_that_left`].
 pub(super) fn suspect(table: &Table, birth: u64) {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     static TURN: AtomicUsize = AtomicUsize::new(0);
@@ -140,7 +143,7 @@ pub(super) fn suspect(table: &Table, birth: u64) {
     }
 }
 
-/// Clear away the processes that executed another program, if one was seen. Not while reclaiming.
+/// Reap the processes that executed another program, if one was seen. Not to be called while reclaiming.
 pub(crate) fn clear_those_that_left() {
     if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
         sweep();
@@ -152,12 +155,14 @@ pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
     table::entry(owner).is_some_and(|entry| {
         let life = entry.life();
         let ended = life.stage() == Stage::Live && proc::has_thread_ended(life.pid(), tid);
-        // The process may have died and its number be another's: then its death is to be told, not the thread's end.
+        // The process may have died and another may have its pid. Then its death is to be reported, not the thread's
+        // end.
         ended && life.generation() == owner.generation() && !is_over(entry, life)
     })
 }
 
-/// Whether the process of a starting or living entry has ended, or has executed another program: then it holds nothing any more.
+/// Whether the process of a starting or living entry has ended, or has executed another program: then it holds nothing
+/// any more.
 fn is_over(entry: &Entry, life: Life) -> bool {
     if life.stage() == Stage::Live {
         return pidfd::is_gone_or(life.pid(), life.start(), Life::START_MASK, |now| {
@@ -166,15 +171,15 @@ fn is_over(entry: &Entry, life: Life) -> bool {
     }
     let gone = pidfd::is_gone(life.pid(), life.start(), Life::START_MASK);
     match entry.since.load(Ordering::Relaxed) {
-        // Not yet written, so there was no fork yet: it is over if the parent is.
+        // Not written yet, so there was no fork yet: the entry is over if the parent is.
         0 => gone,
         since => now().saturating_sub(since) > if gone { ORPHAN_CLAIM_TIME } else { CLAIM_TIME },
     }
 }
 
-/// Clear away `owner`, which is dead. Idempotent: when the reaper dies, another one takes over.
+/// Reap `owner`, which is dead. Idempotent: if the reaper dies, another process takes over.
 fn bury(table: &Table, owner: Owner, entry: &Entry) {
-    // Without an entry there is no name to do it under; and registering here could come back here.
+    // A process without an entry cannot be named as the reaper, and registering here could come back here.
     let Some(me) = me_already() else { return };
     let mine = Life::dead(owner.generation(), me);
     loop {
@@ -184,7 +189,7 @@ fn bury(table: &Table, owner: Owner, entry: &Entry) {
         }
         match life.stage() {
             Stage::Starting | Stage::Live => {}
-            // Another thread of this process is at it, or another process.
+            // Another thread of this process, or another process, is reaping it.
             Stage::Dead => match life.reaper() {
                 Some(reaper) if reaper == me || !has_died(table, reaper) => return,
                 _ => {}
@@ -195,20 +200,21 @@ fn bury(table: &Table, owner: Owner, entry: &Entry) {
             break;
         }
     }
-    // DEATH: from here on the entry names its reaper; if that one dies, whoever meets the entry next starts again.
-    // Whoever waited goes on, however long the reclaiming takes.
+    // DEATH: from here on the entry names its reaper. If the reaper dies, the next process that meets the entry starts
+    // again.
+    // The waiters go on, however long the reclaiming takes.
     for (_, waiting) in table.in_use() {
         waiting.wake_announced(table);
     }
     crate::reclaim::reclaim(table.arena(), owner, me);
     table.release(owner, mine);
-    // What stays in limbo may be pinned only by those.
+    // What stays in limbo may be pinned only by such processes.
     if !crate::reclaim::in_progress() {
         clear_those_that_left();
     }
 }
 
-/// As [`is_alive`], but clears nothing away.
+/// As [`is_alive`], but reaps nothing.
 fn has_died(table: &Table, owner: Owner) -> bool {
     table.get(owner).is_none_or(|entry| {
         let life = entry.life();

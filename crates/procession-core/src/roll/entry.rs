@@ -1,15 +1,15 @@
-//! One process's entry, and the word that says all about its life.
+//! The entry of a process, and the word that holds the state of its life.
 
 use super::waits::Wait;
 use super::Owner;
 use crate::sys::proc::{Program, Stat};
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
-/// How many waits of one process (of several threads) are announced at once; further ones wait unannounced.
+/// How many waits of one process (of several threads) are announced at once; further waits go unannounced.
 pub(crate) const WAITS: usize = 8;
 const NAME_WORDS: usize = 8;
 
-/// A process's entry. Zero-filled is a free one.
+/// The entry of a process. Zero-filled is a free one.
 #[repr(C, align(512))]
 pub(crate) struct Entry {
     /// Identity and state, see [`Life`]: everything needed to judge even a half-made registration.
@@ -18,11 +18,11 @@ pub(crate) struct Entry {
     pub(super) birth: AtomicU64,
     /// When the state began: milliseconds of the boot clock.
     pub(super) since: AtomicU64,
-    /// Its pid; kept until the slot is used again, so that errors can name the dead.
+    /// Its pid. Kept until the slot is used again, so that errors can name a dead process.
     pub(super) pid: AtomicU32,
     /// `Owner` of the parent, or zero.
     pub(super) parent: AtomicU32,
-    /// How many of its threads are spinning: part of the table's count, given back by the reaper.
+    /// How many of its threads are spinning: its part of the table's count, which the reaper gives back.
     pub(super) spinning: AtomicU32,
     /// The program that it runs, see [`Entry::set_program`].
     program: AtomicU64,
@@ -30,26 +30,27 @@ pub(crate) struct Entry {
     exit: AtomicU64,
     /// How many waits its threads have begun.
     begun: AtomicU32,
-    /// How many threads of the engine's own it has, as of its last wait.
+    /// How many of the engine's own threads it had at its last wait.
     helpers: AtomicU32,
-    /// Whether it only does what others ask it to: a zygote, its spare child.
+    /// Whether it only does what other processes ask it to: a zygote, its spare child.
     serving: AtomicU32,
     name_version: AtomicU32,
     name: [AtomicU64; NAME_WORDS],
-    /// Of a group's first entry: one bit for each entry of the group that is in use, so that nobody need read the free ones. A hint, set
-    /// before a claim and cleared before a release.
+    /// Of a group's first entry: one bit for each entry of the group that is in use, so that the free ones need not be
+    /// read. A hint, set before a claim and cleared before a release.
     pub(super) used: AtomicU64,
-    /// What it is in the middle of, for a survivor to complete or undo; the room that writes it reads it.
+    /// What it is in the middle of, for a survivor to complete or undo. Only the module that writes it reads it.
     pub(crate) intent: [AtomicU64; 4],
     pub(super) waits: [Wait; WAITS],
 }
 
-/// Of an entry's `exit` word: there is one. `noted 1 | - | low bits of start time 22 | code 32`.
+/// Flag of an entry's `exit` word: a code was noted. `noted 1 | - | low bits of start time 22 | code 32`.
 const NOTED: u64 = 1 << 63;
 
-/// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation 16 | state 4 | - | reaper 31`.
-/// A starting entry bears the pid and start time of the parent that reserved it. Pid and start time are in the word itself, so that one
-/// compare-and-swap registers a process and no death can leave an entry that nobody can judge.
+/// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation
+/// 16 | state 4 | - | reaper 31`.
+/// A starting entry has the pid and start time of the parent that reserved it. Pid and start time are in the word
+/// itself, so one compare-and-swap registers a process, and no death leaves an entry whose process cannot be checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Life(pub(super) u64);
 
@@ -64,7 +65,8 @@ pub(super) enum Stage {
 
 impl Life {
     const BITS: u32 = 22;
-    /// Bits of the start time that are kept: 11 hours of 10 ms ticks, after which the same pid would have to return to be confused.
+    /// Bits of the start time that are kept: 11 hours of 10 ms ticks. To be confused, the same pid must return a
+    /// multiple of that later.
     pub(super) const START_MASK: u64 = (1 << Self::BITS) - 1;
 
     pub(super) fn new(generation: u16, stage: Stage, pid: u32, start: u64) -> Self {
@@ -129,27 +131,29 @@ impl Entry {
             .is_ok()
     }
 
-    /// Which program the process of this generation runs. Comes after the entry has become that process's, so that nobody else overwrites it: until
-    /// then it has another generation, and says nothing. `generation 16 | - | program 41`.
+    /// Record which program the process of this generation runs. Comes after the entry has become that process's, so
+    /// that no other process overwrites it. Until then the word has another generation, and says nothing. `generation
+    /// 16 | - | program 41`.
     pub(super) fn set_program(&self, generation: u16, program: Program) {
         let word = u64::from(generation) << 48 | program.to_bits();
         self.program.store(word, Ordering::Release);
     }
 
-    /// Whether the process has executed another program since, given its state now: nothing of this family is in its memory any more.
+    /// Whether the process has executed another program since, given its state `now`. Then nothing of this family is in
+    /// its memory any more.
     pub(super) fn has_executed(&self, generation: u16, now: Stat) -> bool {
         let word = self.program.load(Ordering::Acquire);
         (word >> 48) as u16 == generation && Program::from_bits(word).was_left(now)
     }
 
-    /// The entry's own process: it is about to exit with this code.
+    /// Note the code with which the entry's own process is about to exit.
     pub(super) fn note_exit(&self, code: i32) {
         let start = self.life().start();
         let word = NOTED | start << 32 | u64::from(code as u32);
         self.exit.store(word, Ordering::Release);
     }
 
-    /// The code that the process which started then (`None`: at any time) noted.
+    /// The code noted by the process that started at `start` (`None`: at any time).
     pub(super) fn noted_exit(&self, start: Option<u64>) -> Option<i32> {
         let word = self.exit.load(Ordering::Acquire);
         let its = start.is_none_or(|start| word >> 32 & Life::START_MASK == start & Life::START_MASK);
@@ -161,7 +165,7 @@ impl Entry {
         self.serving.store(0, Ordering::Relaxed);
     }
 
-    /// This process begins a wait, as far as it was not interrupted before.
+    /// Record a wait of this process. It counts as begun if it is `anew`, and does not continue an interrupted one.
     pub(super) fn begin_wait(&self, helpers: usize, anew: bool) {
         self.helpers
             .store(u32::try_from(helpers).unwrap_or(0), Ordering::Relaxed);
@@ -186,7 +190,8 @@ impl Entry {
         self.serving.load(Ordering::Acquire) != 0
     }
 
-    /// Write the name, cut to 64 bytes at a character's boundary. Only the entry's own process (or whoever just claimed it) writes.
+    /// Write the name, cut to 64 bytes at a character's boundary. Only the entry's own process writes it, or the one
+    /// that just claimed the entry.
     pub(super) fn set_name(&self, name: &str) {
         let mut cut = name.len().min(NAME_WORDS * 8);
         while !name.is_char_boundary(cut) {
@@ -194,7 +199,8 @@ impl Entry {
         }
         let mut bytes = [0_u8; NAME_WORDS * 8];
         bytes[..cut].copy_from_slice(&name.as_bytes()[..cut]);
-        // SYNC: a sequence lock. Odd while the name is being written; DEATH: an odd version of a dead process's name is read as it stands.
+        // SYNC: a sequence lock. The version is odd while the name is being written. DEATH: an odd version of a dead
+        // process's name is read as it stands.
         let version = self.name_version.load(Ordering::Relaxed) | 1;
         self.name_version.store(version, Ordering::Relaxed);
         fence(Ordering::Release);

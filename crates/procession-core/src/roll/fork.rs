@@ -1,4 +1,4 @@
-//! Fork, whoever calls it: the parent reserves its child's entry beforehand, the child takes it over.
+//! Forks, by any caller: the parent reserves its child's entry beforehand, the child takes it over.
 
 use super::entry::{Life, Stage};
 use super::table::{self, become_owner, me_already};
@@ -21,8 +21,8 @@ static START: AtomicU64 = AtomicU64::new(0);
 
 static HOOKS: Hooks = Hooks::new(prepare, parent, child);
 
-/// Have forks registered from now on. So it comes before anybody can find the family: a fork beside a thread that uses it already, and without
-/// the hooks, would leave the child that thread's locks.
+/// Have forks registered from now on. This comes before any thread can find the family: without the hooks, a fork
+/// beside a thread that uses the family already would leave that thread's locks to the child.
 pub(crate) fn install() -> Result<()> {
     HOOKS.install()
 }
@@ -31,11 +31,11 @@ pub(super) fn was_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// Whether children of a fork inherit references to shared objects from this process.
+/// Whether the children that this process forks inherit no references to shared objects.
 static BEARS_STRANGERS: AtomicBool = AtomicBool::new(false);
 
-/// From now on the children that this process forks take over no reference to any shared object, as those of a zygote that holds none: they
-/// count as born afresh, and pin nothing.
+/// Declare that the children that this process forks from now on inherit no reference to any shared object, as those of
+/// a zygote that holds none. They count as born afresh, and pin nothing.
 pub fn bears_strangers() {
     BEARS_STRANGERS.store(true, Ordering::Relaxed);
 }
@@ -44,7 +44,7 @@ fn passes_on() -> bool {
     !BEARS_STRANGERS.load(Ordering::Relaxed)
 }
 
-/// When this process started, as `/proc` counts.
+/// Start time of this process, as `/proc` counts.
 pub(crate) fn own_start() -> u64 {
     let mut start = START.load(Ordering::Relaxed);
     if start == 0 {
@@ -55,7 +55,7 @@ pub(crate) fn own_start() -> u64 {
 }
 
 extern "C" fn prepare() {
-    // No family yet, only its hooks: the child will find one, or make its own.
+    // No family yet, only its hooks: the child will find a family, or make its own.
     if table::table().is_none() {
         return;
     }
@@ -71,7 +71,7 @@ extern "C" fn prepare() {
     RESERVED.set(reserved.map_or(0, Owner::to_bits));
 }
 
-/// Keeps the reservation in mind for [`abandon_reserved`]: whether the fork succeeded is not told here.
+/// Keeps the reservation for [`abandon_reserved`]: this hook is not told whether the fork succeeded.
 extern "C" fn parent() {}
 
 extern "C" fn child() {
@@ -85,7 +85,8 @@ extern "C" fn child() {
     let start = state.map_or(0, |state| state.start);
     START.store(start, Ordering::Relaxed);
     let taken = reserved.filter(|&owner| take_over(owner, parent_start, pid, start));
-    // DEATH: a child whose parent died before it came here may find its entry given to another: it takes a new one.
+    // DEATH: if the parent died before its child came here, the child's entry may be another process's. The child then
+    // takes a new one.
     let me = taken.or_else(|| {
         parent?;
         table::table()?.claim_any(Stage::Live, pid, start, parent, passes_on())
@@ -109,7 +110,7 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
     let starting = life.generation() == owner.generation()
         && life.stage() == Stage::Starting
         && life.start() == parent_start & Life::START_MASK;
-    // The parent may have entered us itself, see `confirm_reserved`.
+    // The parent may have entered this process itself, see `confirm_reserved`.
     let mine = starting && entry.change(life, taken) || entry.life() == taken;
     if mine {
         entry.pid.store(pid, Ordering::Relaxed);
@@ -118,8 +119,8 @@ fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
     mine
 }
 
-/// This thread's last fork made process `pid`: from now on its death is noticed even if it comes before the child took over its entry.
-/// When it started, if that could be read.
+/// Record that this thread's last fork made process `pid`. From now on its death is noticed even if it comes before the
+/// child took over its entry. Returns the child's start time, if that could be read.
 pub(crate) fn confirm_reserved(pid: u32) -> Option<u64> {
     let owner = Owner::from_bits(RESERVED.replace(0))?;
     let state = proc::stat(pid)?;
@@ -129,13 +130,13 @@ pub(crate) fn confirm_reserved(pid: u32) -> Option<u64> {
     let starting = life.generation() == owner.generation() && life.stage() == Stage::Starting;
     if starting && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start)) {
         entry.pid.store(pid, Ordering::Relaxed);
-        // The child has not come to its hook yet, so it runs the program it was born with.
+        // The child has not reached its hook yet, so it runs the program it was born with.
         entry.set_program(owner.generation(), state.program());
     }
     Some(start)
 }
 
-/// Free the entry that this thread's last fork reserved: to be called when that fork failed, and only then.
+/// Free the entry that this thread's last fork reserved. To be called only if that fork failed.
 pub fn abandon_reserved() {
     let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else {
         return;

@@ -1,4 +1,4 @@
-//! The roll: every process of the family, who lives, who died, what each waits for.
+//! The roll, the family's process table: every process, whether it lives, and what it waits for.
 //!
 //! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
@@ -24,8 +24,8 @@ pub(crate) use table::{
 };
 pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Manner, Spinning};
 
-/// A process of the family as claims name it: roll slot (15 bits) and that slot's generation (16 bits, never zero).
-/// Never zero, always below 2^31: a claim word has a bit to spare.
+/// A process of the family, as claim words name it: roll slot (15 bits) and that slot's generation (16 bits, never
+/// zero). Never zero, always below 2^31: a claim word has a bit to spare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owner(pub(crate) u32);
 
@@ -44,12 +44,12 @@ impl Owner {
         (self.0 >> Self::SLOT_BITS) as u16
     }
 
-    /// As stored in claim words.
+    /// The number that claim words store.
     pub fn to_bits(self) -> u32 {
         self.0
     }
 
-    /// From a claim word; zero is nobody. The uppermost bit is not the owner's and is ignored.
+    /// From a claim word; zero names no process. The uppermost bit is not the owner's and is ignored.
     pub fn from_bits(bits: u32) -> Option<Self> {
         let bits = bits & (u32::MAX >> 1);
         (bits >> Self::SLOT_BITS != 0).then_some(Self(bits))

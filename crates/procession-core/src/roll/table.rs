@@ -1,4 +1,4 @@
-//! The table itself: claiming and finding entries.
+//! The table itself: claiming and finding entries. Leaves to `death` whether their processes live.
 
 use super::death;
 use super::entry::{Entry, Life, Stage};
@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries that share a word of hints.
 const GROUP: usize = 64;
-/// By how many entries the part of the table in use grows at least.
+/// Least number of entries by which the part of the table in use grows.
 const STEP: usize = 128;
-/// Entries left for who comes without having asked: zygotes, their spare children, forks that the program calls by itself.
+/// Entries reserved for processes that bypass [`check_room`]: zygotes, their spare children, forks that the program
+/// calls by itself.
 const RESERVE: usize = 16;
 
 /// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
@@ -22,10 +23,11 @@ pub(crate) struct Table {
     entries: &'static [Entry],
 }
 
-/// What the roll keeps in the arena's header, by index.
+/// The words that the roll keeps in the arena's header, by index.
 #[derive(Clone, Copy)]
 enum Word {
-    /// How many entries are committed and in use: the search for a free one goes round within them, so that a generation lasts.
+    /// How many entries are committed and in use. The search for a free one goes round within them, so that a slot's
+    /// generations last.
     Size,
     /// Where the next search starts: a hint.
     Next,
@@ -33,32 +35,34 @@ enum Word {
     Spinners,
     /// The most cores that any process of the family was free to use: a hint.
     Cores,
-    /// No process that was born by fork, or is about to be, has a greater birth number than this; and how often that changed (lowest bits).
+    /// No process that was born by fork, or is about to be, has a greater birth number than this. The lowest bits count
+    /// the changes.
     Youngest,
     /// The family's first process.
     Root,
     /// When it was last found that the family can only wait: milliseconds of the boot clock.
     Verdict,
-    /// When a process that waits last looked after all others: milliseconds of the boot clock.
+    /// When a waiting process last swept the family: milliseconds of the boot clock.
     Swept,
 }
 
 const VERSION_BITS: u32 = 20;
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 
-/// The table of this process's family, once [`open`]ed. Not a cell whose initializer locks: a child of fork could inherit it locked.
+/// The table of this process's family, once [`open`]ed. This is not a cell whose initializer locks: a child of fork
+/// could inherit it locked.
 static TABLE: OnceBox<Table> = OnceBox::new();
 /// This process's `Owner`, or zero. The child hook of fork renews it.
 static ME: AtomicU32 = AtomicU32::new(0);
 
-/// What a process is up to.
+/// The state of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// Reserved by a parent that is about to fork it.
     Starting,
-    /// Alive, as far as anybody noticed.
+    /// Alive, as far as is known.
     Live,
-    /// Dead, and being cleared away.
+    /// Dead, and being reaped.
     Dead,
 }
 
@@ -79,22 +83,23 @@ pub struct Member {
     pub waits: Vec<(u32, Option<Handle>, u32)>,
 }
 
-/// Take the roll of `arena` for this process's.
+/// Make the roll of `arena` this process's.
 pub(crate) fn open(arena: &'static Arena) -> &'static Table {
     TABLE.get_or_init(|| {
-        // SAFETY: `Entry` is atomics only, of the size the arena expects, and what every process of this version takes the table for.
+        // SAFETY: `Entry` is atomics only, of the size the arena expects, and the table's type in every process of this
+        // version.
         let entries = unsafe { arena.roll_table::<Entry>() };
         Box::new(Table { arena, entries })
     })
 }
 
-/// The table, if the family has come to be.
+/// The table, if the family exists.
 #[inline]
 pub(super) fn table() -> Option<&'static Table> {
     TABLE.get()
 }
 
-/// This process's place in the roll. Registers on first use; a load afterwards; renewed in a child of fork.
+/// This process's place in the roll. Registers on first use, and costs a load afterwards. Renewed in a child of fork.
 #[inline]
 pub fn me() -> Result<Owner> {
     match Owner::from_bits(ME.load(Ordering::Relaxed)) {
@@ -115,8 +120,8 @@ pub(super) fn become_owner(me: Option<Owner>) {
 /// Register this process (a child of fork is registered by the hooks, unless there was no room then).
 #[cold]
 pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
-    // Threads may come here together: the first one wins.
-    // The loser's entry is freed again; a lock here could be inherited held by a child of fork.
+    // Several threads may come here at once: the first one wins, and the others free their entries again. A lock here
+    // could be inherited held by a child of fork.
     let pid = std::process::id();
     let state = proc::stat(pid);
     let before = table().map_or(0, Table::size);
@@ -134,7 +139,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
                 let _ = root.compare_exchange(0, me.to_bits().into(), Ordering::AcqRel, Ordering::Relaxed);
             }
             if before != 0 && table().is_some_and(|table| table.size() > before) {
-                // There was no room: the next one shall find some.
+                // There was no room: the sweep makes some for the next process.
                 death::sweep();
             }
             Ok(me)
@@ -159,14 +164,15 @@ pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, b
         if let Some(owner) = table.claim_any(stage, pid, start, parent, by_fork) {
             return Ok(owner);
         }
-        // Only who has an entry of its own can clear away others.
+        // Only a process with an entry of its own can reap others.
         if seen == 0 || me_already().is_none() || death::sweep() == seen {
             table.grow(seen)?;
         }
     }
 }
 
-/// Whether there is room for a further process. To be asked before one is started: without an entry it could only fail where nobody sees it.
+/// Check whether there is room for a further process. To be called before one is started: without an entry it could
+/// only fail unseen.
 pub fn check_room() -> Result<()> {
     let Some(table) = table() else { return Ok(()) };
     if table.has_reserve() || death::sweep() > 0 && table.has_reserve() {
@@ -183,14 +189,15 @@ pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
     Some((table, table.get(me_already()?)?))
 }
 
-/// The entry of `owner`, which may by now be another process's: compare what you read with [`is_alive`](super::is_alive) afterwards.
+/// The entry of `owner`. It may be another process's by now: check what was read with [`is_alive`](super::is_alive)
+/// afterwards.
 pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
     table()?.get(owner)
 }
 
-/// Whether some process (or one about to start) may have been born by fork after `birth`, so that it may have inherited whatever was created
-/// then: two loads. The caller itself counts, too: it may be dropping what it inherited. (What it created itself is younger than it is,
-/// so that is never in its own way.)
+/// Whether some process (or one about to start) may have been born by fork after `birth`, so that it may have inherited
+/// whatever was created then. Costs two loads. The caller itself counts, too: it may be dropping what it inherited.
+/// What it created itself is younger than it is, so the caller never pins that.
 pub(crate) fn fork_born_after(birth: u64) -> bool {
     table().is_some_and(|table| {
         let may = table.word(Word::Youngest).load(Ordering::Acquire) >> VERSION_BITS > birth;
@@ -203,14 +210,14 @@ pub(crate) fn fork_born_after(birth: u64) -> bool {
 
 /// The births of all processes that were born by fork, or are about to be, at one moment.
 pub(crate) struct Forks {
-    /// In order.
+    /// In ascending order.
     births: Vec<u64>,
-    /// Some process has not written down its birth yet: it may be any.
+    /// Whether some process has not written its birth yet, and may have any.
     unknown: bool,
 }
 
 impl Forks {
-    /// Looks at the whole roll, for the use of many.
+    /// Scan the whole roll, for many questions.
     pub(crate) fn find() -> Self {
         let Some(table) = table() else {
             return Self {
@@ -219,7 +226,8 @@ impl Forks {
             };
         };
         let youngest = table.word(Word::Youngest);
-        // SYNC: before the look around: who takes an entry later changes this word afterwards, see `claim_any`.
+        // SYNC: read before the scan. A process that takes an entry later changes this word afterwards, see
+        // `claim_any`.
         let seen = youngest.load(Ordering::SeqCst);
         let (mut births, mut unknown) = (Vec::new(), false);
         for (_, entry) in table.in_use() {
@@ -227,7 +235,7 @@ impl Forks {
             let birth = entry.birth.load(Ordering::Acquire);
             match stage {
                 Stage::Live | Stage::Starting if birth == 0 => unknown = true,
-                // What a dead process was in the middle of is settled first.
+                // A dead process pins until its reaper has settled what it was in the middle of.
                 Stage::Live | Stage::Starting | Stage::Dead if birth & 1 == 1 => births.push(birth >> 1),
                 _ => {}
             }
@@ -236,7 +244,7 @@ impl Forks {
         let last = births.last().copied().unwrap_or(0);
         if !unknown && last < seen >> VERSION_BITS {
             let version = seen.wrapping_add(1) & VERSION;
-            // If it fails, it is too high for a while longer.
+            // On failure the word stays too high for a while longer.
             let _ = youngest.compare_exchange(
                 seen,
                 last << VERSION_BITS | version,
@@ -247,7 +255,8 @@ impl Forks {
         Self { births, unknown }
     }
 
-    /// Whether one of them has a birth number in `(after, upto]`: it may have inherited what was created at `after` and dropped at `upto`.
+    /// Whether one of them has a birth number in `(after, upto]`: it may have inherited what was created at `after` and
+    /// dropped at `upto`.
     pub(crate) fn between(&self, after: u64, upto: u64) -> bool {
         let next = self.births.partition_point(|&birth| birth <= after);
         let are = after < upto && (self.unknown || self.births.get(next).is_some_and(|&birth| birth <= upto));
@@ -258,35 +267,35 @@ impl Forks {
     }
 }
 
-/// What this dead process inherited is looked at no more. Said by its reaper.
+/// Record that what this dead process inherited is looked at no more. Its reaper calls this.
 pub(crate) fn pins_nothing(dead: Owner) {
     if let Some(entry) = entry(dead) {
         entry.birth.fetch_and(!1, Ordering::AcqRel);
     }
 }
 
-/// Give this process a name, cut to 64 bytes.
+/// Set this process's name, cut to 64 bytes.
 pub fn set_name(name: &str) {
     if let Some((_, entry)) = my_entry() {
         entry.set_name(name);
     }
 }
 
-/// Whether from now on this process only does what others ask it to.
+/// Set whether this process only does what others ask it to.
 pub(crate) fn set_serving(serving: bool) {
     if let Some((_, entry)) = my_entry() {
         entry.set_serving(serving);
     }
 }
 
-/// This process is about to exit with this code: its parent learns it from here if the kernel keeps no status for it.
+/// Note the code with which this process is about to exit. Its parent reads it here if the kernel keeps no status.
 pub fn note_exit(code: i32) {
     if let Some((_, entry)) = my_entry() {
         entry.note_exit(code & 0xff);
     }
 }
 
-/// The code that process `pid`, which has ended, noted before it exited. It is lost when its entry is another's by now.
+/// The code that process `pid`, which has ended, noted before it exited. Lost once the entry is another process's.
 pub(crate) fn noted_exit(pid: u32, start: Option<u64>) -> Option<i32> {
     let table = table()?;
     let mut its = table.entries[..table.size()]
@@ -295,7 +304,7 @@ pub(crate) fn noted_exit(pid: u32, start: Option<u64>) -> Option<i32> {
     its.find_map(|entry| entry.noted_exit(start))
 }
 
-/// Name `pid` as this process's parent: a zygote's child is somebody else's.
+/// Set this process's parent to `pid`: a zygote forks its children for another process.
 pub(crate) fn set_parent(pid: u32) {
     let Some((table, mine)) = my_entry() else { return };
     let parent = table.in_use().find_map(|(slot, entry)| {
@@ -343,13 +352,13 @@ pub fn describe(owner: Owner) -> Option<(u32, String)> {
     (entry.life().generation() == owner.generation()).then_some(found)
 }
 
-/// A process, living or dead, as errors name it.
+/// The name of a process, living or dead, in errors.
 pub(crate) fn label(owner: Owner) -> String {
     let (pid, name) = describe(owner).unwrap_or_default();
     label_of(pid, &name)
 }
 
-/// A process of this number (zero: it is no longer known) and name, as errors name it.
+/// The name in errors of a process with this pid (zero: no longer known) and name.
 pub(crate) fn label_of(pid: u32, name: &str) -> String {
     match (pid, name) {
         (0, _) => "a process".to_owned(),
@@ -369,7 +378,7 @@ impl Table {
         self.arena
     }
 
-    /// Where announced distances count from.
+    /// The address from which announced distances are counted.
     pub(super) fn base(&self) -> usize {
         self.entries.as_ptr() as usize
     }
@@ -396,7 +405,7 @@ impl Table {
         self.word(Word::Verdict)
     }
 
-    /// When a process that waits last looked after all others.
+    /// When a waiting process last swept the family.
     pub(super) fn swept(&self) -> &AtomicU64 {
         self.word(Word::Swept)
     }
@@ -406,13 +415,14 @@ impl Table {
         (size as usize).min(self.entries.len())
     }
 
-    /// Whether more entries than the last few are free, or can be.
+    /// Whether more entries than the reserve are free, or can be.
     fn has_reserve(&self) -> bool {
         let most = self.entries.len() - RESERVE;
         self.size() <= most || self.in_use().count() < most
     }
 
-    /// Put more entries to use, if nobody else did since `seen`: half as many again, so that the looks around before it stay few.
+    /// Put more entries to use, unless another process did since `seen`: half as many again, so that few scans precede
+    /// it.
     fn grow(&self, seen: usize) -> Result<()> {
         let more = (seen + STEP.max(seen / 2 / GROUP * GROUP)).min(self.entries.len());
         if more == seen {
@@ -427,7 +437,7 @@ impl Table {
         self.entries[..self.size()].get(owner.slot())
     }
 
-    /// The entries in use, by the hints.
+    /// The entries in use, according to the hints.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &Entry)> {
         self.entries[..self.size()]
             .chunks(GROUP)
@@ -458,25 +468,27 @@ impl Table {
             .fetch_add(1, Ordering::SeqCst)
             .wrapping_add(1);
         let first = self.word(Word::Next).fetch_add(1, Ordering::Relaxed) as usize;
-        // When the hints know of no free entry, all are looked at: a death may have left them wrong.
+        // If the hints know of no free entry, all are tried: a death may have left the hints wrong.
         for slot in self.free_from(first).chain(0..self.size()) {
             let entry = &self.entries[slot];
             let life = entry.life();
             if life.stage() == Stage::Dead {
-                // DEATH: its reaper may have died when it had cleared the hint.
+                // DEATH: its reaper may have died after it cleared the hint.
                 self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
             }
             if life.stage() != Stage::Free {
                 continue;
             }
-            // SYNC: the hint goes first; whoever releases an entry clears it while the entry is still dead, so it cannot be lost.
+            // SYNC: the hint is set first. A release clears it while the entry is still dead, so it cannot be lost.
             self.hint(slot).fetch_or(1 << (slot % GROUP), Ordering::AcqRel);
-            // An entry that has had all its generations is not used again, and keeps its hint: no two processes are the same owner.
+            // An entry that has had all its generations is not used again, and keeps its hint: no two processes are the
+            // same owner.
             let Some(generation) = life.generation().checked_add(1) else {
                 continue;
             };
             if entry.change(life, Life::new(generation, stage, pid, start)) {
-                // DEATH: until these are written the life word alone speaks for the entry; a `birth` of zero counts as any birth.
+                // DEATH: until these are written only the life word speaks for the entry; a `birth` of zero counts as
+                // any birth.
                 entry
                     .pid
                     .store(if stage == Stage::Live { pid } else { 0 }, Ordering::Relaxed);
@@ -494,12 +506,12 @@ impl Table {
         None
     }
 
-    /// The entries that are probably free, all around from one of them.
+    /// The entries that are probably free, once around from `first`.
     fn free_from(&self, first: usize) -> impl Iterator<Item = usize> + '_ {
         let size = self.size();
         let groups = size.div_ceil(GROUP).max(1);
         let first = first % size.max(1);
-        // The group that the search begins in comes twice: its upper part first, its lower part at the end.
+        // The group in which the search begins comes twice: its upper part first, its lower part at the end.
         (0..=groups).flat_map(move |step| {
             let group = (first / GROUP + step) % groups;
             let begins = group * GROUP;
@@ -519,9 +531,10 @@ impl Table {
         })
     }
 
-    /// A process is about to be born by fork.
+    /// Record that a process is about to be born by fork.
     fn note_youngest(&self, birth: u64) {
-        // SYNC: while its entry says nothing of its birth, or changes nothing in the eyes of those who had looked before.
+        // SYNC: comes while the entry's `birth` is still zero, which a scan counts as any birth. The compare-and-swap
+        // of a scan that looked before fails, because the version has changed (`Forks::find`).
         let raise = |seen: u64| {
             let version = seen.wrapping_add(1) & VERSION;
             Some((seen >> VERSION_BITS).max(birth) << VERSION_BITS | version)
@@ -535,13 +548,14 @@ impl Table {
         &self.entries[slot - slot % GROUP].used
     }
 
-    /// A dead entry's last step: only its reaper, or who reserved it, comes here.
+    /// The last step of a dead entry. Only its reaper, or the process that reserved it, comes here.
     pub(super) fn release(&self, owner: Owner, from: Life) {
         let entry = &self.entries[owner.slot()];
         let spinning = entry.spinning.swap(0, Ordering::Relaxed);
         self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
         entry.forget_waits();
-        // A dead process without a birth pins nothing; whoever gets the entry next has none, as long as it has not written its own.
+        // A dead process without a birth pins nothing. The next process that gets the entry has none until it writes
+        // its own.
         entry.birth.store(0, Ordering::Relaxed);
         entry.since.store(0, Ordering::Relaxed);
         self.hint(owner.slot())

@@ -13,7 +13,7 @@ fn births() -> u64 {
     family().unwrap().arena().births()
 }
 
-/// Fork; the child runs `child` and leaves with its answer as exit code.
+/// Fork. The child runs `child` and exits with its answer as exit code.
 pub(crate) fn fork(child: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the test has no other thread that matters, and the child leaves by `_exit`.
     match unsafe { libc::fork() } {
@@ -31,7 +31,7 @@ pub(crate) fn kill(pid: i32) {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
 }
 
-/// Wait for it; its exit code.
+/// Wait for a child, and return its exit code.
 pub(crate) fn reap(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
@@ -140,7 +140,8 @@ fn a_failed_fork_leaves_no_entry_when_said_so() {
         rlim_max: libc::RLIM_INFINITY,
     };
     let mut before = limit;
-    // SAFETY: both structures outlive the calls. Root is not bound by this limit: then the fork succeeds and there is nothing to test.
+    // SAFETY: both structures outlive the calls.
+    // Root is not bound by this limit: then the fork succeeds and there is nothing to test.
     let child = unsafe {
         libc::getrlimit(libc::RLIMIT_NPROC, &raw mut before);
         libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit);
@@ -185,7 +186,7 @@ fn a_full_roll_is_an_error_of_who_starts_a_process() {
         assert!(others.len() < 4096);
     }
     assert!(refused() && others.len() > 4000);
-    // Who comes without asking finds room still; and when there is none, nobody else is harmed.
+    // A process that does not ask still finds room. When there is none left, no other process is harmed.
     assert_eq!(reap(fork(|| me().is_ok())), 0);
     while let Ok(owner) = claim() {
         others.push(owner);
@@ -315,11 +316,12 @@ fn names_are_cut_at_a_character() {
     assert_eq!(members()[0].name, format!("x{}", "ä".repeat(31)));
 }
 
-/// A child of fork that executes a program, and leaves when this descriptor is closed.
+/// A child of fork that executes a program, and ends when the returned descriptor is closed.
 fn executes(closes_all: bool) -> (i32, std::os::fd::OwnedFd) {
     use std::os::fd::{FromRawFd, OwnedFd};
     let mut ends = [0; 2];
-    // SAFETY: `ends` has room for two numbers, which are then ours; the child calls only what may be called after a fork, and executes a program.
+    // SAFETY: `ends` has room for two numbers, which are then ours; the child calls only what may be called after a
+    // fork, and executes a program.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         let pid = libc::fork();
@@ -426,7 +428,7 @@ fn entries_that_the_hints_have_lost_are_found_again() {
     let here = family().unwrap().me();
     let (table, _) = table::my_entry().unwrap();
     let claim = || table.claim_any(super::entry::Stage::Live, std::process::id(), 0, Some(here), false);
-    // Who claimed these died after it had set the hint.
+    // The process that claimed these died after it had set the hint.
     let lost: Vec<_> = (0..5).map(|_| claim().unwrap()).collect();
     for owner in &lost {
         let entry = table.get(*owner).unwrap();
@@ -438,7 +440,7 @@ fn entries_that_the_hints_have_lost_are_found_again() {
         .iter()
         .all(|owner| all.iter().any(|other| slot_of(other) == slot_of(owner))));
     assert!(claim().is_none());
-    // A reaper that died when it had cleared the hint.
+    // A reaper that died after it had cleared the hint.
     let owner = all.pop().unwrap();
     let entry = table.get(owner).unwrap();
     assert!(entry.change(entry.life(), super::entry::Life::dead(owner.generation(), lost[0])));

@@ -1,4 +1,5 @@
-//! What the threads of a process wait for, announced so that a reaper can wake them and others can look.
+//! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
+//! look.
 
 use super::entry::Entry;
 use super::table::{self, Table};
@@ -16,23 +17,23 @@ pub(crate) struct Wait {
     /// Since when: milliseconds of the boot clock, lower 32 bits.
     since: AtomicU32,
     kind: AtomicU32,
-    /// Whether it has no deadline, and is one of the program's own threads'.
+    /// Whether it has no deadline, and the thread is one of the program's own.
     endless: AtomicU32,
 }
 
-/// An announcement; withdrawn when dropped.
+/// An announced wait; withdrawn when dropped.
 pub(crate) struct Announced(Option<&'static Wait>);
 
-/// How long a wait may last, and whether it was there before.
+/// How long a wait may last, and whether it continues an earlier one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     /// It has no deadline.
     pub endless: bool,
-    /// It begins, rather than going on after an interruption.
+    /// It begins, rather than continuing after an interruption.
     pub anew: bool,
 }
 
-/// Say that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
+/// Announce that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
 pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
     let Some((table, entry)) = table::my_entry() else {
         return Announced(None);
@@ -62,7 +63,7 @@ pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<
     announce(futex::lower_half(word), kind, object, manner)
 }
 
-/// Whether a thread of a living process of the family sleeps in the engine: it will look around when its slice ends.
+/// Whether a thread of a living process of the family sleeps in the engine. It will look around when its slice ends.
 pub(crate) fn somebody_waits() -> bool {
     let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
     table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
@@ -78,13 +79,13 @@ impl Drop for Announced {
 }
 
 impl Entry {
-    /// Wake everybody who sleeps on a word that this process announced: a wake that it may have eaten is passed on, or what it waited for
-    /// may have died.
+    /// Wake every thread that sleeps on a word that this process announced. A wake that this process consumed before it
+    /// died is passed on; and what the sleepers wait for may have died.
     pub(super) fn wake_announced(&self, table: &Table) {
         for wait in &self.waits {
             let distance = wait.word.load(Ordering::Acquire);
             if distance != 0 {
-                // Nothing is read or written there: a damaged distance wakes nobody.
+                // Nothing is read or written at this address: a damaged distance wakes no thread.
                 futex::wake_at(table.base().wrapping_add(distance as usize), u32::MAX);
             }
         }
@@ -104,7 +105,7 @@ impl Entry {
         }
     }
 
-    /// What it waits for: kind number, handle, milliseconds so far.
+    /// What its threads wait for: kind number, handle, milliseconds so far.
     pub(super) fn waiting(&self) -> Vec<(u32, Option<Handle>, u32)> {
         let now = super::table::now() as u32;
         self.waits
@@ -119,21 +120,23 @@ impl Entry {
     }
 }
 
-/// This thread spins: counted in the family, so that spinners leave a core to whom they wait for. A hint; the reaper gives back what the dead counted.
+/// Counts this thread as spinning in the family, so that spinners leave a core to the process they wait for. A hint;
+/// the reaper gives back what a dead process counted.
 pub(crate) struct Spinning(Option<(&'static Table, &'static Entry)>);
 
 impl Spinning {
     pub(crate) fn begin() -> Self {
         let place = table::my_entry();
         if let Some((table, entry)) = place {
-            // DEATH: in this order, and the other way round at the end, the count can only come out too low, which does no harm.
+            // DEATH: in this order, and the reverse order at the end, the count can only come out too low, which does
+            // no harm.
             entry.spinning.fetch_add(1, Ordering::Relaxed);
             table.spinners().fetch_add(1, Ordering::Relaxed);
         }
         Self(place)
     }
 
-    /// How many others are spinning.
+    /// How many other threads are spinning.
     pub(crate) fn others(&self) -> u32 {
         self.0.map_or(0, |(table, _)| {
             (table.spinners().load(Ordering::Relaxed) as i64 - 1).max(0) as u32
@@ -141,7 +144,8 @@ impl Spinning {
     }
 }
 
-/// The most cores that any process of the family could use so far, as they said here; `own` is what this one can use now.
+/// The most cores that any process of the family could use so far, as reported through this function; `own` is what
+/// this process can use now.
 pub(crate) fn cores(own: u32) -> u32 {
     let most = table::table().map_or(0, |table| table.cores().fetch_max(own.into(), Ordering::Relaxed));
     own.max(u32::try_from(most).unwrap_or(u32::MAX))

@@ -1,15 +1,15 @@
-//! Hooks around `fork`, whoever calls it.
+//! Hooks around `fork`, by any caller.
 
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The hooks of one room: before a fork, after it in the parent, and in the child.
+/// The hooks of one module: before a fork, after it in the parent, and in the child.
 pub(crate) struct Hooks {
     prepare: extern "C" fn(),
     parent: extern "C" fn(),
     /// Must be async-signal-safe: it may run in a copy of a process with many threads. Calls [`stand`](Self::stand).
     child: extern "C" fn(),
-    /// The process that is at installing them, 0, or [`STANDING`].
+    /// The pid of the process that is installing them, 0, or [`STANDING`].
     state: AtomicU32,
 }
 
@@ -25,8 +25,8 @@ impl Hooks {
         }
     }
 
-    /// Install them, unless they stand. Whichever thread does it, they stand when this returns. A cell that locks while one thread initializes it
-    /// could be inherited locked by a child of fork.
+    /// Install the hooks, unless they stand. They stand when this returns, whichever thread installed them. This is not
+    /// a cell that locks while one thread initializes it: a child of fork could inherit it locked.
     pub(crate) fn install(&self) -> Result<()> {
         let mut seen = self.state.load(Ordering::Acquire);
         if seen == STANDING {
@@ -38,12 +38,13 @@ impl Hooks {
                 return Ok(());
             }
             if seen == me {
-                // Another thread is at it, for microseconds.
+                // Another thread is installing them, for microseconds.
                 std::thread::yield_now();
                 seen = self.state.load(Ordering::Acquire);
                 continue;
             }
-            // No thread is; or one of our parent was when that forked, and did not come so far: the child's hook would have said so.
+            // No thread of this process is. A thread of the parent may have been when the parent forked, without
+            // finishing: otherwise the child's hook would have said so.
             match self
                 .state
                 .compare_exchange(seen, me, Ordering::AcqRel, Ordering::Acquire)
@@ -59,7 +60,7 @@ impl Hooks {
         }
     }
 
-    /// They stand: the child's hook, which runs, knows.
+    /// Record that they stand. The child's hook calls this: it runs, so it was installed.
     pub(crate) fn stand(&self) {
         self.state.store(STANDING, Ordering::Release);
     }

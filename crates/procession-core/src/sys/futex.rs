@@ -1,4 +1,4 @@
-//! Sleeping on a word of shared memory until another process wakes us.
+//! Sleeping on a word of shared memory until another process wakes the sleeper.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Why a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// Somebody woke us.
+    /// Another thread or process woke us.
     Wake,
     /// The word did not hold the expected value: we did not sleep.
     Changed,
@@ -43,19 +43,19 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken 
     }
 }
 
-/// Wake up to `n` sleepers; says how many there were.
+/// Wake up to `n` sleepers. Returns how many there were.
 pub(crate) fn wake(word: &AtomicU32, n: u32) -> u32 {
     wake_at(word.as_ptr() as usize, n)
 }
 
-/// The lower half of a word, to be slept on.
+/// The lower half of a word, to sleep on.
 pub(crate) fn lower_half(word: &AtomicU64) -> &AtomicU32 {
     let half = usize::from(cfg!(target_endian = "big"));
     // SAFETY: it lies within `word`, lives as long, and is aligned; only the kernel reads through it.
     unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) }
 }
 
-/// Wake up to `n` sleepers at an address that need not be mapped: nobody is there then.
+/// Wake up to `n` sleepers at an address. It need not be mapped: then there are none.
 pub(crate) fn wake_at(address: usize, n: u32) -> u32 {
     let n = n.min(i32::MAX as u32);
     // SAFETY: FUTEX_WAKE only uses the address as a key; an address that is not mapped is an error, not an access.

@@ -1,6 +1,8 @@
-//! How many cores and how much address space this process may use; how much memory there is still to be had: the machine's, and what control groups leave of it.
+//! Limits of this process: cores, address space, and the memory still available, both the machine's and what control
+//! groups leave of it.
 //!
-//! Pages of the arena are charged to a control group; beyond its limit the kernel does not refuse, it kills. So look before committing.
+//! Pages of the arena are charged to a control group. Beyond its limit the kernel does not refuse, it kills. So check
+//! before committing.
 
 use super::proc;
 use rustix::process::{getrlimit, Resource};
@@ -50,7 +52,7 @@ fn meminfo(key: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// A control group's folder, and the names its version gives to the same things.
+/// A control group's folder, and the names that its version gives to the files.
 #[derive(Debug)]
 struct Group {
     folder: PathBuf,
@@ -129,7 +131,8 @@ fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
     } else {
         return Vec::new();
     };
-    // In a container the path may be the host's, and only the root of the mount be there: folders that do not exist say nothing.
+    // In a container the path may be the host's, and only the root of the mount may be there: folders that do not exist
+    // say nothing.
     let inner = root.join(path.trim_start_matches('/'));
     inner
         .ancestors()
@@ -141,8 +144,8 @@ fn groups_of(line: &str, mount: &Path) -> Vec<Group> {
         .collect()
 }
 
-/// Whether this program runs with more rights than its caller: set-user-id, set-group-id, or with capabilities of its file. Then the environment is
-/// not to be trusted.
+/// Whether this program runs with more rights than its caller: set-user-id, set-group-id, or with file capabilities.
+/// Then the environment is not to be trusted.
 pub fn is_secure() -> bool {
     // SAFETY: reads a number that the kernel left to the program.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

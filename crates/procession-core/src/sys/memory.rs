@@ -1,4 +1,4 @@
-//! The arena's file and its mapping: memfd, mmap, commit, punch. Knows nothing of what lies in it.
+//! The arena's file and its mapping: memfd, mmap, commit, punch. Knows nothing of its content.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::process::{getrlimit, Resource};
 
 use crate::{Error, Result};
 
-/// Descriptors below this number are the program's own to close and redirect.
+/// Descriptors below this number are left to the program, to close and redirect.
 const FIRST_DESCRIPTOR: i32 = 512;
 
 /// Which file a descriptor refers to, whatever its number.
@@ -41,7 +41,7 @@ pub(crate) fn create(size: u64) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// From now on the file keeps its size: nobody can truncate it under the feet of others (which would be a SIGBUS for them).
+/// Fix the file's size: from now on no process can truncate it, which would be a SIGBUS for the others.
 pub(crate) fn seal(fd: BorrowedFd<'_>) -> Result<()> {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(fd, seals).map_err(|e| Error::os("fcntl(F_ADD_SEALS)", e))
@@ -53,7 +53,8 @@ pub(crate) fn is_sealed(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(fd).is_ok_and(|present| present.contains(seals))
 }
 
-/// Whether the file is this user's own, or one of the superuser, who may have given up its rights since.
+/// Whether the file belongs to this user, or to the superuser: a process may have given up the superuser's rights
+/// since.
 pub(crate) fn is_own(fd: BorrowedFd<'_>) -> bool {
     let us = [
         rustix::process::geteuid(),
@@ -75,15 +76,16 @@ pub(crate) fn committed_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
 }
 
-/// How it went to map something at a fixed address.
+/// The outcome of mapping something at a fixed address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mapped {
     Done,
-    /// There is a mapping already.
+    /// Another mapping is there already.
     Other,
 }
 
-/// Map a part of the file at an address, shared, readable and writable, reserving nothing; kept out of core dumps. Replaces nothing.
+/// Map a part of the file at an address: shared, readable and writable, without reserving memory, and kept out of core
+/// dumps. Replaces no mapping.
 pub(crate) fn map_at(fd: BorrowedFd<'_>, at: NonNull<u8>, length: u64, offset: u64) -> Result<Mapped> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
@@ -92,11 +94,12 @@ pub(crate) fn map_at(fd: BorrowedFd<'_>, at: NonNull<u8>, length: u64, offset: u
     placed(mapped, at, length)
 }
 
-/// What became of a wish for a mapping at an address: before Linux 4.17 it is only a wish.
+/// The outcome of a request for a mapping at an address. Before Linux 4.17 the address is only a hint.
 fn placed(mapped: rustix::io::Result<*mut c_void>, at: NonNull<u8>, length: u64) -> Result<Mapped> {
     match mapped {
         Ok(got) if got.cast() == at.as_ptr() => {
-            // SAFETY: the range was mapped just now; the advice does not change its content. A refusal only makes core dumps larger.
+            // SAFETY: the range was mapped just now; the advice does not change its content. A refusal only makes core
+            // dumps larger.
             let _ = unsafe { rustix::mm::madvise(got, length as usize, Advice::LinuxDontDump) };
             Ok(Mapped::Done)
         }
@@ -175,7 +178,7 @@ fn own_mappings() -> Vec<Line> {
     text.lines().filter_map(parse).collect()
 }
 
-/// Whether a range is mapped, all of it, to this part of the file `id`.
+/// Whether all of a range is mapped to this part of the file `id`.
 pub(crate) fn is_mapping_of(id: FileId, at: NonNull<u8>, length: u64, offset: u64) -> bool {
     let (mut next, end) = (at.as_ptr() as u64, at.as_ptr() as u64 + length);
     for line in own_mappings() {
@@ -190,7 +193,8 @@ pub(crate) fn is_mapping_of(id: FileId, at: NonNull<u8>, length: u64, offset: u6
     next >= end
 }
 
-/// An address of a range of `size` bytes, aligned to `step`, in the middle of the largest hole of the address space: mappings of others begin at its edges.
+/// An address for a range of `size` bytes, aligned to `step`, in the middle of the largest hole of the address space:
+/// other mappings begin at its edges.
 pub(crate) fn find_hole(size: u64, step: u64) -> Option<NonNull<u8>> {
     /// No program's own mappings lie above this: half of what page tables of four levels reach.
     const TOP: u64 = 1 << 47;
@@ -202,7 +206,7 @@ pub(crate) fn find_hole(size: u64, step: u64) -> Option<NonNull<u8>> {
         .map(|(end, next)| (end, next.saturating_sub(end)))
         .max_by_key(|&(_, length)| length)?;
     let spare = length.checked_sub(size)?;
-    // Somewhere in the middle half: where, is nobody's to guess.
+    // A random place in the middle half, which cannot be guessed.
     let random = random_id().ok()? as u64 % (spare / 2).max(1);
     let base = (start + spare / 4 + random).next_multiple_of(step);
     let fits = base + size <= start + length;
@@ -212,13 +216,13 @@ pub(crate) fn find_hole(size: u64, step: u64) -> Option<NonNull<u8>> {
 /// Undo [`map_at`].
 ///
 /// # Safety
-/// Nobody may use the mapping any more.
+/// Nothing may use the mapping any more.
 pub(crate) unsafe fn unmap(base: NonNull<u8>, size: u64) {
     // SAFETY: the caller vouches that the range is mapped and unused.
     let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), size as usize) };
 }
 
-/// Whether the process may open a descriptor of this number now: `posix_spawn` refuses the others.
+/// Whether this process may open a descriptor of this number now. `posix_spawn` refuses the others.
 pub(crate) fn is_below_limit(fd: RawFd) -> bool {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.is_none_or(|limit| (fd as u64) < limit)
@@ -236,7 +240,7 @@ pub(crate) fn move_high(fd: OwnedFd) -> OwnedFd {
         .unwrap_or(fd)
 }
 
-/// Commit a range of the file, so that touching it cannot fail. `Exhausted` when the system has no more.
+/// Commit a range of the file, so that touching it cannot fail. `Exhausted` if the system has no more.
 pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, length: u64, what: &'static str) -> Result<()> {
     loop {
         match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, length) {
@@ -269,14 +273,14 @@ pub(crate) fn populate(at: NonNull<u8>, length: u64, what: &'static str) -> Resu
 /// As [`punch`], through a mapping of the file.
 ///
 /// # Safety
-/// The range must be part of a mapping of the file, and nobody may use its content any more.
+/// The range must be part of a mapping of the file, and nothing may use its content any more.
 pub(crate) unsafe fn remove(at: NonNull<u8>, length: u64) -> Result<()> {
     // SAFETY: vouched for by the caller.
     unsafe { rustix::mm::madvise(at.as_ptr().cast(), length as usize, Advice::LinuxRemove) }
         .map_err(|e| Error::os("madvise(REMOVE)", e))
 }
 
-/// Has [`punch`] fail, as it does where a system filter or another user of the memory forbids it.
+/// Makes [`punch`] fail, as it does where a system filter or another user of the memory forbids it.
 #[cfg(test)]
 pub(crate) static NO_PUNCH: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
@@ -369,7 +373,7 @@ pub(crate) fn random_id() -> Result<u128> {
 /// Take ownership of a descriptor number.
 ///
 /// # Safety
-/// `fd` must be open and owned by nobody else.
+/// `fd` must be open and have no other owner.
 pub(crate) unsafe fn own(fd: i32) -> OwnedFd {
     // SAFETY: vouched for by the caller.
     unsafe { OwnedFd::from_raw_fd(fd) }

@@ -1,4 +1,4 @@
-//! The only raw system calls of the engine that are more than one line of rustix.
+//! The engine's raw system calls: all that take more than one line of rustix.
 
 pub(crate) mod atfork;
 pub(crate) mod futex;
@@ -11,7 +11,7 @@ pub mod scm;
 pub mod signal;
 pub mod spawn;
 
-/// In one place so that a model checker can swap them.
+/// Atomics, in one place so that a model checker can swap them.
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 }

@@ -6,7 +6,7 @@ use rustix::io::{read, write, Errno};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// Set by one thread, waited for by another.
+/// A flag that one thread sets and another waits for.
 #[derive(Debug)]
 pub struct Notice(OwnedFd);
 
@@ -17,13 +17,14 @@ impl Notice {
         eventfd(0, flags).map(Self).map_err(|e| Error::os("eventfd", e))
     }
 
-    /// Wake the one who waits, now or when he next does.
+    /// Wake the waiter, now or at its next wait.
     pub fn set(&self) {
-        // It can only fail when it is set so often already that it stays set.
+        // This can only fail if the notice was set so often already that it stays set.
         let _ = write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Wait until it is set, or one of `others` is readable, or `timeout` passed: then false. Clears it.
+    /// Wait until it is set, one of `others` is readable, or `timeout` has passed; then return false. Clears the
+    /// notice.
     pub fn wait(&self, others: &[OwnedFd], timeout: Option<Duration>) -> bool {
         let fds = std::iter::once(self.0.as_fd()).chain(others.iter().map(AsFd::as_fd));
         let mut polls: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();

@@ -1,4 +1,4 @@
-//! Whether a process lives, asked of the kernel by a descriptor that cannot be confused by a reused pid.
+//! Whether a process lives, asked of the kernel through a descriptor that a reused pid cannot confuse.
 
 use super::proc;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,14 +19,15 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     matches!(rustix::event::poll(&mut fds, Some(&rustix::fs::Timespec::default())), Ok(n) if n > 0)
 }
 
-/// Whether the process that had this pid and start time (in clock ticks; only the bits of `mask` are compared) has ended, or will never run
-/// its program again. When the kernel will not say (no descriptors left, no `/proc`), it counts as alive. A start time of zero is unknown: no
-/// descriptor was left when it was to be read. Then the pid alone counts.
+/// Whether the process that had this pid and start time has ended, or will never run its program again. The start time
+/// is in clock ticks, and only its bits of `mask` are compared. If the kernel will not say (no descriptors left, no
+/// `/proc`), the process counts as alive. A start time of zero is unknown: no descriptor was left when it was to be
+/// read. Then the pid alone counts.
 pub(crate) fn is_gone(pid: u32, start: u64, mask: u64) -> bool {
     is_gone_or(pid, start, mask, |_| false)
 }
 
-/// As [`is_gone`], or if `is_over` says so of the state that it is in.
+/// As [`is_gone`], or if `is_over` holds for the state that the process is in.
 pub(crate) fn is_gone_or(pid: u32, start: u64, mask: u64, is_over: impl Fn(proc::Stat) -> bool) -> bool {
     let other = |now: u64| start & mask != 0 && now & mask != start & mask;
     match open(pid) {
@@ -60,11 +61,11 @@ struct Info {
 const GET_INFO: libc::Ioctl = 3 << 30 | (size_of::<Info>() as libc::Ioctl) << 16 | 0xff << 8 | 0x0b;
 /// `PIDFD_INFO_EXIT`.
 const STATUS: u64 = 1 << 3;
-/// For how long the status of a process that has ended may be on its way: between the end of the process and its being reaped.
+/// How long the status of a process that has ended may be delayed: between the end of the process and its being reaped.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
-/// The status of a process that ended and was reaped, as `wait` reports it, by a descriptor that was opened before. `None`: the kernel does not keep
-/// it (before Linux 6.15).
+/// The status of a process that ended and was reaped, as `wait` reports it, through a descriptor that was opened
+/// before. `None` if the kernel does not keep it (before Linux 6.15).
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let until = Instant::now() + ON_ITS_WAY;
     loop {
@@ -81,13 +82,13 @@ pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
         if code != 0 || Instant::now() > until {
             return None;
         }
-        // It hangs up once the process is reaped.
+        // The descriptor hangs up once the process is reaped.
         let mut fds = [PollFd::new(&pidfd, PollFlags::empty())];
         let _ = rustix::event::poll(&mut fds, Some(&SLICE));
     }
 }
 
-/// Between two looks for a status that is on its way.
+/// Time between two looks for a delayed status.
 const SLICE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 1_000_000,

@@ -1,28 +1,28 @@
-//! What `/proc` says of a process: when it started, whether it is on its way out, how much memory it has.
+//! What `/proc` says of a process: when it started, whether it is about to end, how much memory it has.
 
 use rustix::fs::{Mode, OFlags};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-/// A thread with one of these flags of the kernel's never runs a line of its program again: it was killed by a signal (`PF_SIGNALED`), or
-/// has begun to exit (`PF_EXITING`). The process's memory is taken down after that, which at 3 GB lasts a second, and only then do a
-/// pidfd and a parent hear of the end.
+/// The kernel's flags of a thread that never runs a line of its program again: it was killed by a signal
+/// (`PF_SIGNALED`), or has begun to exit (`PF_EXITING`). The process's memory is taken down after that, which takes a
+/// second at 3 GB, and only then do a pidfd and a parent learn of the end.
 const LEAVING: u64 = 0x400 | 0x4;
-/// A process made by fork has this flag (`PF_FORKNOEXEC`) until it executes a program.
+/// The kernel's flag of a process made by fork (`PF_FORKNOEXEC`), until it executes a program.
 const FORKED: u64 = 0x40;
 
-/// What we read of a `stat` file.
+/// The fields of a `stat` file that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     flags: u64,
     /// When it started, in clock ticks since boot.
     pub(crate) start: u64,
-    /// Known by where code and stack begin, which each exec chooses anew at random; zero when the kernel does not show it (another user's
-    /// process, or one that is at its end).
+    /// Identifies the program, by where code and stack begin, which each exec chooses anew at random. Zero if the
+    /// kernel does not show it (another user's process, or one that is about to end).
     image: u64,
 }
 
-/// Which program a process runs: a copy by fork runs the same, an exec begins another. `forked 1 | mark 40`.
+/// The program that a process runs. A copy by fork runs the same, an exec begins another. `forked 1 | mark 40`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Program(u64);
 
@@ -38,7 +38,7 @@ impl Program {
         Self(bits & ((1 << Self::BITS) - 1))
     }
 
-    /// Whether the process that ran this program has executed another since. False when that cannot be told.
+    /// Whether the process that ran this program has executed another since. False if that cannot be told.
     pub(crate) fn was_left(self, now: Stat) -> bool {
         let (before, now) = (self.0, now.program().0);
         let marks = (before & Self::MARK, now & Self::MARK);
@@ -49,18 +49,19 @@ impl Program {
 impl Stat {
     /// The program that it runs.
     pub(crate) fn program(self) -> Program {
-        // Any odd number with many bits spreads what differs.
+        // Any odd number with many bits spreads the differences.
         let mark = self.image.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
         Program(u64::from(self.flags & FORKED != 0) << 40 | mark)
     }
 
-    /// Whether its first thread will never run its program again. The others decide: see `is_leaving`.
+    /// Whether its first thread will never run its program again. The other threads decide: see `is_leaving`.
     pub(crate) fn may_be_leaving(self) -> bool {
         self.flags & LEAVING != 0
     }
 }
 
-/// A process's `stat` file, kept open: reading it again takes no further descriptor, and it never shows another process.
+/// A process's `stat` file, kept open. Reading it again takes no further descriptor, and it never shows another
+/// process.
 pub(crate) struct StatFile(OwnedFd);
 
 impl StatFile {
@@ -69,7 +70,7 @@ impl StatFile {
         open(stat_path(pid, &mut path)).map(Self)
     }
 
-    /// `None` if the process is gone, or if the descriptor has become another file's.
+    /// `None` if the process is gone, or if the descriptor is another file's by now.
     pub(crate) fn read(&self) -> Option<Stat> {
         read(&self.0)
     }
@@ -87,14 +88,14 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     read(&open(stat_path(pid, &mut path))?)
 }
 
-/// Whether no thread of process `pid` will ever run its program again, given what its first thread's state is.
+/// Whether no thread of process `pid` will ever run its program again, given the state of its first thread.
 pub(crate) fn is_leaving(pid: u32, first: Stat) -> bool {
     first.may_be_leaving() && all_leave(pid)
 }
 
 /// Whether thread `tid` of process `pid` has ended, or is about to.
 pub(crate) fn has_thread_ended(pid: u32, tid: u32) -> bool {
-    // SAFETY: signal 0 is sent to nobody; the call only says whether the thread exists.
+    // SAFETY: signal 0 is not delivered; the call only says whether the thread exists.
     let code = unsafe { libc::syscall(libc::SYS_tgkill, pid as i32, tid as i32, 0) };
     if code != 0 {
         return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
@@ -116,7 +117,7 @@ fn all_leave(pid: u32) -> bool {
         let stat = open(&path).and_then(|file| read(&file));
         stat.is_some_and(Stat::may_be_leaving)
     };
-    // SYNC: one that was made after the first look was made by one that still ran then: it shows in the second.
+    // SYNC: a thread made after the first look was made by one that still ran then, and shows in the second look.
     seen.iter().all(leaves) && threads().is_some_and(|now| now.iter().all(|tid| seen.contains(tid)))
 }
 
@@ -126,7 +127,7 @@ fn open(path: &CStr) -> Option<OwnedFd> {
 
 fn read(file: &OwnedFd) -> Option<Stat> {
     let mut text = [0_u8; 1024];
-    // From its beginning, which a socket or pipe that got the number meanwhile refuses: nothing is taken from it.
+    // Read from the beginning, which a socket or pipe that got the number meanwhile refuses: nothing is taken from it.
     let len = loop {
         match rustix::io::pread(file, &mut text, 0) {
             Ok(len) => break len,
@@ -165,7 +166,7 @@ pub(crate) fn thread_count() -> Option<usize> {
         .checked_sub(2)
 }
 
-/// Bytes of memory that this process has for itself alone: resident, and neither of a file nor shared.
+/// Bytes of memory that belong to this process alone: resident, and neither of a file nor shared.
 pub fn own_memory() -> Option<u64> {
     let [_, resident, shared] = statm()?;
     Some(resident.saturating_sub(shared))
@@ -184,7 +185,7 @@ fn statm() -> Option<[u64; 3]> {
     Some([next()?, next()?, next()?])
 }
 
-/// `/proc/PID/stat`, without allocating.
+/// The path `/proc/PID/stat`, built without allocating.
 fn stat_path(pid: u32, buffer: &mut [u8; 32]) -> &CStr {
     let mut digits = [0_u8; 10];
     let mut rest = pid;
@@ -208,12 +209,13 @@ fn stat_path(pid: u32, buffer: &mut [u8; 32]) -> &CStr {
 /// The last field of a `stat` file that is read here.
 const FIELDS: usize = 28;
 
-/// Fields 9, 22, 26 and 28, counted after the command name, which may itself hold blanks and parentheses: too few to be taken for all fields.
+/// Fields 9, 22, 26 and 28, counted after the command name. The name may itself hold blanks and parentheses, but too
+/// few to be taken for all fields.
 fn parse(stat: &[u8]) -> Option<Stat> {
     let (mut fields, mut at) = ([0_u64; FIELDS + 1], 0);
     for &byte in stat {
         match byte {
-            // The field before the state: what was counted before belongs to the name.
+            // The field before the state. What was counted before belongs to the name.
             b')' => (fields, at) = ([0; FIELDS + 1], 2),
             b' ' if at == FIELDS => break,
             b' ' => at += 1,
@@ -225,7 +227,7 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     (at >= 22).then(|| Stat {
         flags: fields[9],
         start: fields[22],
-        // To whom the kernel does not show them, the code begins at 1 and the stack at 0.
+        // If the kernel does not show them, the code begins at 1 and the stack at 0.
         image: if stack == 0 { 0 } else { code ^ stack.rotate_left(32) },
     })
 }

@@ -29,8 +29,8 @@ pub fn send(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> Resu
     sendmsg(socket, &[IoSlice::new(body)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
-/// Receive one datagram into `body`: its length and its descriptors (close-on-exec). Length 0 is the end of file.
-/// A datagram that did not fit is `MSGSIZE`.
+/// Receive one datagram into `body`. Returns its length and its descriptors (close-on-exec). Length 0 is the end of
+/// file. A datagram that does not fit is `MSGSIZE`.
 pub fn receive(socket: BorrowedFd<'_>, body: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

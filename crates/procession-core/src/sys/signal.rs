@@ -1,4 +1,4 @@
-//! Signals: sending them by pidfd, and hearing of children's ends through a descriptor.
+//! Signals: sending them by pidfd, and learning of children's ends through a descriptor.
 
 use crate::{Error, Result};
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// Send `signal` (any number the kernel knows, also a real-time one) to the process behind `pidfd`.
+/// Send `signal` (any number the kernel knows, including real-time signals) to the process behind `pidfd`.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let info: *const libc::siginfo_t = ptr::null();
     // SAFETY: takes three numbers and a null pointer, which means what kill() would fill in.
@@ -22,8 +22,9 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno
     }
 }
 
-/// SIGCHLD blocked in the calling thread and readable from a descriptor instead, until [`restore`](Self::restore). Its disposition is the default
-/// meanwhile: where it is ignored, or has `SA_NOCLDWAIT`, the kernel reaps children by itself and tells nobody how they ended.
+/// SIGCHLD, blocked in the calling thread and readable from a descriptor instead, until [`restore`](Self::restore). Its
+/// disposition is the default meanwhile: if it is ignored, or has `SA_NOCLDWAIT`, the kernel reaps children by itself
+/// and does not tell how they ended.
 pub struct ChildSignals {
     fd: OwnedFd,
     mask: libc::sigset_t,
@@ -43,8 +44,8 @@ impl ChildSignals {
     pub fn listen() -> Result<Self> {
         let (mut mask, mut disposition) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: sigemptyset initialises `set`, sigaddset changes it, pthread_sigmask reads it and initialises `mask`;
-        // signalfd reads it and yields a descriptor that is ours alone. An all-zero `sigaction` is the default disposition; sigaction
-        // initialises `disposition`, and cannot fail for SIGCHLD.
+        // signalfd reads it and returns a descriptor that is ours alone. An all-zero `sigaction` is the default
+        // disposition; sigaction initialises `disposition`, and cannot fail for SIGCHLD.
         unsafe {
             let mut set = MaybeUninit::uninit();
             libc::sigemptyset(set.as_mut_ptr());
@@ -65,19 +66,19 @@ impl ChildSignals {
         }
     }
 
-    /// What polls readable after a SIGCHLD.
+    /// The descriptor that polls readable after a SIGCHLD.
     pub fn fd(&self) -> BorrowedFd<'_> {
         use std::os::fd::AsFd;
         self.fd.as_fd()
     }
 
-    /// Take what is pending, so that the descriptor polls readable for the next one only.
+    /// Read what is pending, so that the descriptor polls readable for the next signal only.
     pub fn drain(&self) {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>() * 4];
         while rustix::io::read(&self.fd, &mut info).is_ok_and(|n| n > 0) {}
     }
 
-    /// Mask and disposition as they were before.
+    /// Restore mask and disposition.
     pub fn restore(self) {
         // SAFETY: both were filled in by `listen`.
         unsafe {
@@ -87,7 +88,8 @@ impl ChildSignals {
     }
 }
 
-/// A child of this process that has ended and was not reaped yet (it stays so): its pid, its exit code or else its signal.
+/// A child of this process that has ended and was not reaped yet: its pid, and its exit code or else its signal. It
+/// stays unreaped.
 pub fn ended_child() -> Option<(i32, Result<i32, i32>)> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: fills in `info`, or leaves it zeroed, which is a valid value too.
@@ -113,7 +115,7 @@ pub fn ended_child() -> Option<(i32, Result<i32, i32>)> {
     (pid > 0).then_some((pid, status))
 }
 
-/// Whether process `pid` is a child of this process that was not reaped yet.
+/// Whether process `pid` is a child of this process that has not been reaped yet.
 pub(crate) fn is_child(pid: i32) -> bool {
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: a null pointer is allowed; WNOWAIT leaves the child as it is.
@@ -127,7 +129,8 @@ pub fn reap(pid: i32) {
     unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
 }
 
-/// Run `f`, which starts a thread: threads inherit the mask of their maker, and handlers belong to the program's own threads.
+/// Run `f`, which starts a thread, with all signals blocked: threads inherit the mask of their maker, and handlers
+/// belong to the program's own threads.
 pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     let mut before = MaybeUninit::uninit();
     // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and initialises `before`.
@@ -142,10 +145,10 @@ pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// SIGINT is blocked in this thread, and in the processes that it makes, until this is dropped.
+/// Blocks SIGINT in this thread, and in the processes that it makes, until dropped.
 pub struct InterruptHeld {
     before: libc::sigset_t,
-    /// The mask is the thread's.
+    /// The mask belongs to the thread.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
@@ -153,8 +156,8 @@ impl InterruptHeld {
     /// Block SIGINT.
     pub fn new() -> Self {
         let mut before = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises `set`, sigaddset changes it; pthread_sigmask reads it and initialises `before`, and cannot fail
-        // with this first argument.
+        // SAFETY: sigemptyset initialises `set`, sigaddset changes it; pthread_sigmask reads it and initialises
+        // `before`, and cannot fail with this first argument.
         let before = unsafe {
             let mut set = MaybeUninit::uninit();
             libc::sigemptyset(set.as_mut_ptr());

@@ -7,9 +7,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// Run `path` with `argv` and `env`; of this process's descriptors it gets 0, 1, 2 and `keep`, at the same numbers.
+/// Run `path` with `argv` and `env`. Of this process's descriptors the child gets 0, 1, 2 and `keep`, at the same
+/// numbers.
 ///
-/// Signal mask and ignored signals are inherited, handlers are reset by the kernel. A program that cannot be run is an error here.
+/// The child inherits the signal mask and ignored signals; the kernel resets handlers. A program that cannot be run is
+/// an error here.
 pub fn posix_spawn(path: &CStr, argv: &[CString], env: &[CString], keep: &[RawFd]) -> Result<i32> {
     let mut actions = Actions::new()?;
     for fd in inheritable(keep) {
@@ -21,7 +23,8 @@ pub fn posix_spawn(path: &CStr, argv: &[CString], env: &[CString], keep: &[RawFd
     let argv = pointers(argv);
     let env = pointers(env);
     let mut pid = 0;
-    // SAFETY: all strings are NUL-terminated and outlive the call, both vectors end with a null pointer, the actions are initialised.
+    // SAFETY: all strings are NUL-terminated and outlive the call, both vectors end with a null pointer, the actions
+    // are initialised.
     let code = unsafe {
         libc::posix_spawn(
             &raw mut pid,
@@ -47,8 +50,8 @@ fn check(code: libc::c_int, call: &'static str) -> Result<()> {
     }
 }
 
-/// The open descriptors that would survive an exec though nobody asked for it. One that another thread opens meanwhile
-/// without close-on-exec slips through.
+/// The open descriptors that would survive an exec without having been asked for. One that another thread opens
+/// meanwhile without close-on-exec slips through.
 fn inheritable(keep: &[RawFd]) -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new(); // no /proc: what is not close-on-exec stays open
@@ -56,7 +59,7 @@ fn inheritable(keep: &[RawFd]) -> Vec<RawFd> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&fd| fd > 2 && !keep.contains(&fd))
-        // Above a limit that was lowered since, it can be neither closed here nor used there.
+        // Above a limit that was lowered since, a descriptor can be neither closed here nor used there.
         .filter(|&fd| is_below_limit(fd))
         .filter(|&fd| {
             // SAFETY: F_GETFD reads a flag and fails on a number that is no descriptor.

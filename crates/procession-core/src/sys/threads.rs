@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How many threads of the engine's own run. They hold no lock of the program's, and none that a child of fork would miss.
+/// How many of the engine's own threads run. They hold no lock of the program's, and none that a child of fork would
+/// miss.
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
-/// For how long a thread that was joined may still be counted by the kernel, or a helper not yet.
+/// How long the kernel may still count a thread that was joined, or a new helper not yet be counted here.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// Ends with the thread.
+/// Counts a helper until its thread ends.
 struct Helper;
 
 impl Helper {
@@ -56,12 +57,13 @@ pub(crate) fn helpers() -> usize {
     HELPERS.load(SeqCst)
 }
 
-/// In a child of fork: of the threads only the calling one is left.
+/// Reset the count in a child of fork, where only the calling thread is left.
 pub(crate) fn after_fork_child() {
     HELPERS.store(0, SeqCst);
 }
 
-/// Whether the calling thread is the only one of the process, beside the engine's own. False when the kernel does not say.
+/// Whether the calling thread is the only one of the process, besides the engine's own. False if the kernel does not
+/// say.
 pub fn is_alone() -> bool {
     let until = Instant::now() + SETTLED;
     loop {

@@ -1,4 +1,4 @@
-//! Memory comes back: by a process that waits, or by whoever frees where nobody waits.
+//! Memory comes back: a waiting process gives it back, or, where none waits, the process that frees it.
 
 use crate::arena::Block;
 use crate::sync::wait::EventCount;
@@ -6,7 +6,7 @@ use crate::sys::memory;
 use crate::{family, Deadline};
 use std::time::{Duration, Instant};
 
-/// What may stay of a family that uses nothing.
+/// Bytes that may stay committed in a family that uses nothing.
 const STAYS: u64 = 16 << 20;
 
 fn committed() -> u64 {
@@ -49,7 +49,7 @@ fn what_goes_round_stays_warm() {
     for _ in 0..6 {
         count();
     }
-    // On a machine that is so busy that rounds take long, nothing goes round.
+    // On a machine so busy that rounds take long, nothing goes round.
     if count() < Duration::from_millis(50) {
         assert!(committed() > 64 << 20, "{}", committed());
     }

@@ -1,4 +1,5 @@
-//! Killed at any instruction: a process steps through an operation and is killed at one point after the other; what it owned comes back.
+//! Death at any instruction: a process steps through an operation and is killed at one point after the other; what it
+//! owned comes back.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -7,10 +8,12 @@ use crate::arena::{cells, link, unlink, Block, Handle, Ref};
 use crate::roll::{self, Owner};
 use crate::{family, reclaim};
 
-/// How many instructions a test steps through in all, by default: every point of an unoptimised build would be millions.
+/// How many instructions a test steps through in all, by default: every point of an unoptimised build would be
+/// millions.
 const BUDGET: u64 = 60_000;
 
-/// Distance between the points at which an operation of `length` instructions is killed. `PROCESSION_KILL_BUDGET` makes it smaller.
+/// Distance between the points at which an operation of `length` instructions is killed. `PROCESSION_KILL_BUDGET` makes
+/// it smaller.
 fn stride(length: u64) -> usize {
     let set = std::env::var("PROCESSION_KILL_BUDGET")
         .ok()
@@ -22,13 +25,13 @@ fn stride(length: u64) -> usize {
 /// How a stepped child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// Killed after that many instructions.
+    /// Killed after the requested number of instructions.
     Killed,
-    /// It was through after so many instructions.
+    /// Finished after this many instructions.
     After(u64),
 }
 
-/// Run `operation` in a child, and kill it after `steps` instructions. Gives the child's place in the roll.
+/// Run `operation` in a child, and kill it after `steps` instructions. Also returns the child's place in the roll.
 fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
     in_child(operation, |pid| {
         let mut status = 0;
@@ -71,7 +74,7 @@ fn run(operation: &dyn Fn()) -> Owner {
     in_child(operation, to_the_end).1
 }
 
-/// A child that stops before `operation`, for `follow` to trace.
+/// Run `operation` in a child that stops before it, for `follow` to trace.
 fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner) {
     let place = Ref::<Counter>::create().unwrap();
     // SAFETY: the test has one thread; the child leaves by `_exit`.
@@ -91,7 +94,8 @@ fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner
     (result, Owner::from_bits(place.value.load(SeqCst) as u32).unwrap())
 }
 
-/// Kill `operation` at points all over it. After each death the arena must be what it was before, but for what `allowed` permits.
+/// Kill `operation` at points all over it. After each death the arena must be what it was before, except for what
+/// `allowed` permits.
 fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Census, Census) -> bool) {
     // Slabs that do not exist yet, and this process's own holdings, are made now.
     operation();
@@ -109,7 +113,7 @@ fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Census, Census) -> bool
     for point in (0..length).step_by(stride(length)) {
         let before = census();
         let (ended, owner) = step(point, operation);
-        // How long it takes depends a little on what there is already.
+        // Its length depends a little on what exists already.
         assert!(ended == Ended::Killed || point > length / 2);
         assert!(!roll::is_alive(owner));
         let after = census();
@@ -137,7 +141,7 @@ fn killed_with_a_small_block() {
 
 #[test]
 fn killed_with_large_blocks() {
-    // Some of a slab in use, and a hole.
+    // A slab that is partly in use, with a hole.
     let mut blocks: Vec<_> = (0..4).map(|_| Block::alloc(300_000).unwrap()).collect();
     blocks.remove(1);
     at_many_points(
@@ -154,7 +158,7 @@ fn killed_with_large_blocks() {
 
 #[test]
 fn killed_with_a_block_in_transit() {
-    // What was sent belongs to the message, which is not the arena's: at most one stays behind.
+    // A sent block belongs to the message, which is not the arena's: at most one stays behind.
     at_many_points(
         &|| {
             let token = Block::alloc(200).unwrap().send();
@@ -199,7 +203,7 @@ fn killed_while_attaching_and_dropping() {
 
 #[test]
 fn killed_between_the_words_of_an_attach() {
-    // The same near its end, where the tag and the entry change.
+    // As above, but near its end, where the mark and the entry change.
     let object = Ref::<Counter>::create().unwrap();
     let handle = object.handle();
     let operation: &dyn Fn() = &|| std::mem::forget(Ref::<Counter>::attach(handle).unwrap());
@@ -274,7 +278,7 @@ fn a_reclaimer_killed_in_the_middle() {
     let before = census();
     let mut points = vec![u64::MAX];
     while let Some(point) = points.pop() {
-        // A dead process that nobody has reclaimed, then one that dies while reclaiming it.
+        // One dead process that has not been reclaimed, then one that dies while reclaiming it.
         let first = run(&hold);
         let (ended, second) = step(point, &|| assert!(!roll::is_alive(first)));
         if let (Ended::After(length), u64::MAX) = (ended, point) {
@@ -286,7 +290,7 @@ fn a_reclaimer_killed_in_the_middle() {
     }
 }
 
-/// Run `operation` in a child, stop it after `steps` instructions for the time of `meanwhile`, then let it go on to its end.
+/// Run `operation` in a child, stop it after `steps` instructions while `meanwhile` runs, then let it run to its end.
 fn pause(steps: u64, operation: &dyn Fn(), meanwhile: &dyn Fn()) {
     let followed = in_child(operation, |pid| {
         let mut status = 0;
@@ -360,7 +364,7 @@ fn nobody_waits_for_a_reclaimer_that_is_stopped() {
             assert!(!roll::is_alive(second));
             points.extend((0..length).step_by(4 * stride(length)));
         } else {
-            // Another death is reclaimed meanwhile, limbo swept, and references change.
+            // Meanwhile another death is reclaimed, limbo is swept, and references change.
             pause(point, &reclaim, &|| {
                 assert!(!roll::is_alive(first));
                 assert!(!roll::is_alive(run(&hold)));
@@ -373,13 +377,13 @@ fn nobody_waits_for_a_reclaimer_that_is_stopped() {
     }
 }
 
-/// Numbers that look random, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     *seed >> 33
 }
 
-/// Allocate, pass through transit, hold and let go, for ever.
+/// Allocate, pass through transit, hold and release, for ever.
 fn churn(mut seed: u64, shared: &[Handle], done: &Counter) -> ! {
     let mut blocks: Vec<Block> = Vec::new();
     let mut objects: Vec<Ref<Counter>> = Vec::new();
@@ -427,7 +431,7 @@ fn a_storm_of_deaths_leaves_nothing() {
     };
     let mut children: Vec<i32> = (10..14).map(&mut start).collect();
     for round in 0..150 {
-        // Let them do something: how much is as random as where they are then.
+        // Let the children work. How much they do is random, and so is where they are then.
         let enough = done.value.load(SeqCst) + next(&mut seed) % 500;
         while done.value.load(SeqCst) < enough {
             std::thread::yield_now();
@@ -446,8 +450,8 @@ fn a_storm_of_deaths_leaves_nothing() {
     assert_eq!(census(), before);
 }
 
-/// Until every child has taken the place in the roll that was reserved for it: one that is killed before cannot be told from one
-/// whose fork takes long, and the roll waits for it for a while.
+/// Wait until every child has taken the place in the roll that was reserved for it. A child that is killed before that
+/// cannot be told from one whose fork takes long, and the roll waits for it for a while.
 fn wait_for_registration() {
     while roll::members()
         .iter()
@@ -457,7 +461,7 @@ fn wait_for_registration() {
     }
 }
 
-/// Kill a child, and learn of it.
+/// Kill a child, and notice its death.
 fn end(pid: i32) {
     let mut status = 0;
     // SAFETY: an unreaped child of ours.
@@ -468,7 +472,7 @@ fn end(pid: i32) {
     assert!(libc::WIFSIGNALED(status), "it had ended before: {status:#x}");
 }
 
-/// How many children ended by themselves (they stay to be waited for).
+/// How many children ended by themselves. They are not reaped.
 fn census_of_ended(children: &[i32]) -> usize {
     let ended = |&&pid: &&i32| {
         // SAFETY: zeros are a valid `siginfo_t`.

@@ -6,7 +6,7 @@ use super::{census, Counter};
 use crate::arena::{link, unlink, Block, Ref};
 use crate::{family, reclaim, roll};
 
-/// Run `child` in a child of fork, with pipes to tell it to go on and to learn that it has come to `park`.
+/// A child of fork, with pipes to tell it to go on and to learn that it has reached `park`.
 struct Child {
     pid: i32,
     go: std::io::PipeWriter,
@@ -52,7 +52,7 @@ impl Child {
         self.ready.read_exact(&mut [0]).unwrap();
     }
 
-    /// Let it go on to its end, which must be a good one.
+    /// Let the child run to its end, which must be a success.
     fn finish(mut self) {
         use std::io::Write;
         self.go.write_all(b"x").unwrap();
@@ -111,7 +111,7 @@ fn limbo_lasts_as_long_as_the_child() {
             parked.park();
             let (block, object) = (block.take().unwrap(), object.take().unwrap());
             let seen = block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
-            // Nor does it free what it may still look at when it sweeps itself.
+            // Its own sweep does not free what it may still read, either.
             reclaim::sweep_limbo().unwrap();
             parked.park();
             seen && object.value.load(SeqCst) == 42 && block.as_slice().iter().all(|&byte| byte == 1)
@@ -252,7 +252,7 @@ fn a_death_costs_what_the_dead_owned_whatever_else_lives() {
     let beside = looks_of_a_death();
     assert!(beside <= alone + 2, "{beside} looks, alone {alone}");
     assert_eq!(census(), before);
-    // Nor does what is under way to others, or what this process has owned before.
+    // Nor does a death cost more for what is in transit to others, or for what this process has owned before.
     let tokens: Vec<_> = blocks.drain(..4000).map(Block::send).collect();
     assert!(looks_of_a_death() <= alone + 2);
     tokens.into_iter().for_each(Block::discard);

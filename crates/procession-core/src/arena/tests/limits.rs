@@ -24,7 +24,7 @@ fn address_space_in_use() -> u64 {
     text.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// The idiom of sandboxes and judges: the limit comes when the family exists.
+/// Sandboxes and judges set their limit like this: after the family exists.
 #[test]
 fn a_limit_of_the_address_space_leaves_what_it_leaves() {
     let before = address_space_in_use();
@@ -73,12 +73,12 @@ fn no_address_space_is_an_error() {
     family().unwrap();
 }
 
-/// Whoever finds no address space for a message leaves it where it is.
+/// A process that finds no address space for a message leaves it where it is.
 #[test]
 fn a_message_that_cannot_be_mapped_is_not_lost() {
     let sizes = [100 << 20, 1000];
     let (handed, token) = std::sync::mpsc::channel();
-    // Another process makes them: this one has not mapped where they lie.
+    // Another process makes them, so this one has not mapped where they lie.
     let family = family().unwrap();
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     // SAFETY: this test has one thread; the child only allocates.
@@ -139,12 +139,12 @@ fn a_small_limit_of_file_sizes_is_an_error_and_no_signal() {
     let blocks: Vec<_> = std::iter::from_fn(|| Block::alloc(3 << 20).ok()).collect();
     assert!(blocks.len() > 40, "{} of 3 MB in 256 MB", blocks.len());
     drop(blocks);
-    // Smaller ones find no room for slabs of their own, and use what is there.
+    // Smaller blocks find no room for slabs of their own, and use what is there.
     drop(Block::alloc(100_000).unwrap());
     assert_eq!(census(), Census::default());
 }
 
-/// What was once filled with blocks of one size has room for others.
+/// Space that was once filled with blocks of one size has room for others.
 #[test]
 fn slabs_become_those_of_other_sizes_when_room_is_out() {
     limit(libc::RLIMIT_FSIZE, 64 << 20);
@@ -219,7 +219,7 @@ fn idle_memory_is_kept_warm_and_given_back_when_asked() {
     block.as_mut_slice().fill(1);
 }
 
-/// Memory that cannot be given back is still memory, and is given back the next time.
+/// Memory that cannot be given back is still usable, and is given back the next time.
 #[test]
 fn a_trim_that_fails_loses_nothing() {
     let family = family().unwrap();
@@ -279,7 +279,7 @@ fn memory_comes_and_goes_without_a_descriptor() {
     let at = windows.range(offset, length).unwrap();
     assert!(memory::is_mapping_of(file, at, length, offset));
     memory::populate(at, 1 << 20, "a test").unwrap();
-    // SAFETY: mapped above, and used by nobody else.
+    // SAFETY: mapped above, and nothing else uses it.
     unsafe {
         at.write_bytes(7, 1 << 20);
         memory::remove(at, 64 << 10).unwrap();
@@ -287,7 +287,7 @@ fn memory_comes_and_goes_without_a_descriptor() {
     }
 }
 
-/// Two threads that map the same at once, a fork in the middle, and a mapping of somebody else's.
+/// Two threads that map the same at once, a fork in the middle, and a foreign mapping.
 #[test]
 fn a_window_that_is_there_already_is_used_if_it_is_ours() {
     let fd = memory::create(MIN_SIZE).unwrap();
@@ -314,7 +314,7 @@ fn a_window_that_is_there_already_is_used_if_it_is_ours() {
         assert!(!windows.covers(3 * window, 1), "of another part of the file");
     }
     windows.map(&fd(), 4 * window, window).unwrap();
-    // SAFETY: mapped above, and used by nobody.
+    // SAFETY: mapped above, and nothing uses it.
     unsafe { memory::unmap(at(3 * window), window) };
     std::thread::scope(|scope| {
         for _ in 0..4 {

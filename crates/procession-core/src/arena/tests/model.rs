@@ -84,7 +84,8 @@ proptest! {
         cells::free_segment(bits as u32, (bits >> 32) as u32);
     }
 
-    /// Whatever words are damaged: an error, or a wrong answer, but no panic, no access outside, no endless loop.
+    /// Whatever words are damaged, the result is an error or a wrong answer, but no panic, no access outside, no
+    /// endless loop.
     #[test]
     fn damaged_words_do_no_more_harm(hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0..8_u8), 1..20)) {
         let family = family().unwrap();
@@ -106,7 +107,7 @@ proptest! {
             let _ = Block::take(block.token(), 1).map(std::mem::forget);
         }
         for len in [10, 5000, 100_000] {
-            // What a damaged arena gives out is not written to: it may be anybody's.
+            // What a damaged arena hands out is not written to: it may belong to any process.
             let _ = Block::alloc(len).map(Block::send);
         }
         let _ = reclaim::sweep_limbo();
@@ -130,7 +131,7 @@ fn mark(block: &mut Block, number: u64) {
 
 fn is_marked(block: &Block, number: u64) -> bool {
     let len = block.len();
-    // The last mark may lie across the one before it.
+    // The last mark may overlap the one before it.
     let last = len.saturating_sub(8);
     (0..last)
         .step_by(4096)
