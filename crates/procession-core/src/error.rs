@@ -66,7 +66,7 @@ pub enum WaitError {
     /// wait again.
     #[error("interrupted by a signal")]
     Interrupted,
-    /// The process that held what we waited for died. The object is usable again; exactly one waiter sees this.
+    /// The process that held what was waited for died. The object is usable again; exactly one waiter sees this.
     #[error("{0}")]
     OwnerDied(Box<Death>),
     /// Any other error.

@@ -43,8 +43,8 @@ pub(crate) fn existing() -> Option<&'static Family> {
 }
 
 impl Family {
-    /// Join the family whose arena `fd` refers to. Must come before the first call of [`family`], which then enters
-    /// this process in the roll.
+    /// Join the family of the arena that `fd` refers to. Must come before the first call of [`family`], which then
+    /// enters this process in the roll.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         let arena = Arena::attach(fd)?;
         let id = arena.id();

@@ -104,7 +104,7 @@ impl Block {
         handles.take(self.references).flatten().collect()
     }
 
-    /// Record the kind of its content, whose `destroy` is to run if this process dies while it owns the block.
+    /// Record the kind of its content. Its `destroy` is to run if this process dies while it owns the block.
     pub(crate) fn set_kind(&mut self, kind: Kind) {
         if let Some((cell, _)) = self.cell() {
             cell.set_kind(kind);
@@ -226,7 +226,7 @@ impl Block {
         Ok(cell.ptr)
     }
 
-    /// Free a block in transit whose message is discarded. A stale token does nothing.
+    /// Free a block in transit when its message is discarded. A stale token does nothing.
     pub fn discard(token: Token) {
         let Ok(family) = family() else { return };
         while let Some((cell, transit)) = in_transit(token) {
@@ -268,7 +268,7 @@ impl Block {
     }
 }
 
-/// Change a cell's word, if it still is `from`.
+/// Change a cell's word, if it still is `from`. Returns whether it was.
 fn replace(cell: &Cell, from: Word, to: Word) -> bool {
     cell.word
         .compare_exchange(from.encode(), to.encode(), AcqRel, Relaxed)

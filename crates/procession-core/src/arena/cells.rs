@@ -1,9 +1,9 @@
-//! Queue segments: cells of a class of their own, whose memory never becomes anything but a segment.
+//! Queue segments: cells of a class of their own. Their memory never becomes anything but a segment.
 //!
 //! A process that holds a stale number can therefore read a segment's words: they are always words of some segment, and
 //! its generation tells which. A segment in use is in TRANSIT: it belongs to its queue, not to a process, and goes when
-//! the queue's `destroy` frees it. While a process is about to link it or to free it, it is OWNED by that process, so
-//! that a survivor asks the queue which of the two has happened.
+//! the queue's `destroy` frees it. While a process is about to link it or to free it, it is OWNED by that process:
+//! after a death a survivor asks the queue which of the two has happened.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 

@@ -22,7 +22,7 @@ use crate::sys::atomic::{
 pub(super) struct Operation {
     /// See [`Step`].
     step: AtomicU64,
-    /// The object whose count changes. Written before the step says PENDING, kept until it says OVER.
+    /// The object of which the count changes. Written before the step says PENDING, kept until it says OVER.
     handle: AtomicU64,
     /// Offset of the entry in the arena. Written and kept likewise.
     entry: AtomicU64,
@@ -205,8 +205,8 @@ fn undo<H: House>(house: &H, slot: usize, operation: &Operation, cell: &H::Cell,
     ended
 }
 
-/// Finish, or undo, the operation in which the process of a slot died. Only its reaper runs this; if the reaper dies
-/// too, its successor does.
+/// Finish, or undo, the operation that was under way in a slot when its process died. Only the reaper runs this; if the
+/// reaper dies too, its successor does.
 pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
     let operation = house.operation(slot)?;
     loop {

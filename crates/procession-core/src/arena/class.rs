@@ -35,7 +35,7 @@ const CLASS_OF: [u8; LARGEST_SMALL / 64 + 1] = {
     table
 };
 
-/// The class whose cells hold `len` bytes, if any does.
+/// The class of cells that hold `len` bytes, if there is one.
 pub(crate) fn class_of(len: usize) -> Option<usize> {
     if let Some(&class) = CLASS_OF.get(len.div_ceil(64)) {
         return Some(usize::from(class));

@@ -14,7 +14,7 @@ use crate::roll::{self, Owner};
 const SWEEP_AT: u64 = 64;
 
 thread_local! {
-    /// Objects whose `destroy` is to run after the current one: a queue of queues of queues must not recurse deeply.
+    /// Objects to be destroyed after the current one: a queue of queues of queues must not recurse deeply.
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
 }
 
@@ -37,7 +37,7 @@ impl Arena {
         self.cell(handle.split()?.0)
     }
 
-    /// The state of an object whose last reference goes.
+    /// The state of an object after its last reference goes.
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
         self.tread(cell.index / 64, me);

@@ -64,7 +64,7 @@ impl Arena {
         self.strike_of(me, me, handle, entry)
     }
 
-    /// [`strike`](Arena::strike) for a dead process whose reaper is `me`. May be repeated.
+    /// [`strike`](Arena::strike) for a dead process. `me` is its reaper. May be repeated.
     pub(crate) fn strike_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let house = Counts { arena: self, me };
         let (cell, word) = change::strike(&house, owner.slot(), handle, (self.offset_of(entry), entry))?;
@@ -77,7 +77,7 @@ impl Arena {
         self.end(change::settle(&house, dead.slot()));
     }
 
-    /// Strike out all references in these entries of a dead process, whose reaper is `me`.
+    /// Strike out all references in these entries of a dead process. `me` is its reaper.
     pub(crate) fn strike_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
         for entry in entries {
             let handle = Handle::from_bits(entry.load(Acquire));

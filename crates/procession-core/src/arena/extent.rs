@@ -27,9 +27,9 @@ const PAGE: u64 = 4096;
 /// Pages of an extent, from its beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Extent {
-    /// So many are committed.
+    /// Pages that are committed for certain.
     sure: u64,
-    /// Beyond so many none is committed. Not less than `sure`.
+    /// Pages beyond which none is committed. Not less than `sure`.
     upto: u64,
 }
 
@@ -86,7 +86,7 @@ impl Arena {
     pub(super) fn commit_cell(&self, cell: &Cell, len: u64, what: &'static str) -> Result<()> {
         let (word, offset, size) = cell.extent();
         let want = if cell.is_large() { len.min(size) } else { size }.div_ceil(PAGE);
-        // SYNC: acquires what the process that committed it has seen.
+        // SYNC: acquires what the process that committed it had seen.
         let mut bits = word.load(Acquire);
         while Extent::decode(bits).sure < want {
             let seen = Extent::decode(bits);

@@ -72,7 +72,7 @@ pub(crate) enum Table {
     Slabs,
     /// For each class, one bit for each slab that may have a free cell.
     Partial,
-    /// One bit for each slab, some of whose cells may be in limbo or awaited.
+    /// One bit for each slab that may have cells in limbo or awaited.
     Marks,
 }
 

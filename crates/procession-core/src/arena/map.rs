@@ -28,7 +28,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Create the arena of a new family, as large as the system lets us reserve.
+    /// Create the arena of a new family, as large as the system permits.
     pub(crate) fn create() -> Result<Self> {
         let (mut size, budget) = wanted();
         if memory::file_size_limit() < size {
@@ -260,8 +260,8 @@ impl Arena {
         (std::ptr::from_ref(word) as usize).wrapping_sub(self.windows.base().as_ptr() as usize) as u64
     }
 
-    /// Commit a range, so that touching it cannot fail. Works without the descriptor, too, for a process whose program
-    /// closed it and that may not open it again.
+    /// Commit a range, so that touching it cannot fail. Works without the descriptor, too: the program may have closed
+    /// it, and the process may not be allowed to open it again.
     pub(super) fn commit(&self, offset: u64, length: u64, what: &'static str) -> Result<()> {
         match self.fd() {
             Ok(fd) => {

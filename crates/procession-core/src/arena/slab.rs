@@ -1,7 +1,7 @@
 //! Slabs: up to 64 cells of one size class.
 //!
 //! The owner words are authoritative. `busy` and the `Partial` table are hints where a free cell is. A death can leave
-//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab whose cells are all
+//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab with all cells
 //! free.
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
@@ -82,7 +82,7 @@ impl Slab {
         &self.descriptor.words[..count]
     }
 
-    /// One bit for each cell whose owner word satisfies `is`.
+    /// One bit for each cell with an owner word that satisfies `is`.
     fn cells_where(&self, is: impl Fn(u64) -> bool) -> u64 {
         let words = self.words();
         let (mut found, mut number) = (0, 0);
@@ -333,7 +333,7 @@ impl Arena {
         }
     }
 
-    /// Free a cell whose word is `from`. If the word is another, change nothing and return false.
+    /// Free a cell if its word is `from`. If the word is another, change nothing and return false.
     pub(crate) fn free_cell(&self, cell: &Cell, from: Word) -> bool {
         let to = from.freed();
         // SYNC: releases our last accesses to the next owner of the cell.
@@ -422,7 +422,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Count the slab with this number, whose place is fixed. Several processes may do this at once, and again.
+    /// Count the slab with this number, after its place is fixed. Several processes may do this at once, and again.
     fn publish(&self, number: u32, place: u64) {
         if let Some((_, class)) = split(place) {
             let (word, bit) = self.partial(class, number);

@@ -201,7 +201,8 @@ impl Note {
     }
 }
 
-/// The latest birth number not after `now` whose low half is `low`. Zero if there is none: the note is damaged.
+/// The latest birth number that has `low` as its low half and is not after `now`. Zero if there is none: the note is
+/// damaged.
 pub(crate) fn full_birth(low: u32, now: u64) -> u64 {
     now.saturating_sub(u64::from((now as u32).wrapping_sub(low)))
 }

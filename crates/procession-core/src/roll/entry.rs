@@ -50,7 +50,7 @@ const NOTED: u64 = 1 << 63;
 /// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation
 /// 16 | state 4 | - | reaper 31`.
 /// A starting entry has the pid and start time of the parent that reserved it. Pid and start time are in the word
-/// itself, so one compare-and-swap registers a process, and no death leaves an entry whose process cannot be checked.
+/// itself, so one compare-and-swap registers a process, and no death leaves an entry that no process can judge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Life(pub(super) u64);
 

@@ -49,7 +49,7 @@ enum Word {
 const VERSION_BITS: u32 = 20;
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 
-/// The table of this process's family, once [`open`]ed. This is not a cell whose initializer locks: a child of fork
+/// The table of this process's family, once [`open`]ed. Not a cell with an initializer that locks: a child of fork
 /// could inherit it locked.
 static TABLE: OnceBox<Table> = OnceBox::new();
 /// This process's `Owner`, or zero. The child hook of fork renews it.

@@ -218,7 +218,7 @@ fn a_full_roll_is_an_error_of_who_starts_a_process() {
 #[test]
 fn a_process_that_waits_clears_away_what_nobody_asks_about() {
     let here = family().unwrap().me();
-    // A process whose parent is dead, and an entry that was reserved for a child that was never born.
+    // A process with a dead parent, and an entry that was reserved for a child that was never born.
     let parent = fork(|| {
         fork(|| {
             let block = crate::arena::Block::alloc(100_000).unwrap();

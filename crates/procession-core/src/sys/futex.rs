@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) enum Woken {
     /// Another thread or process woke us.
     Wake,
-    /// The word did not hold the expected value: we did not sleep.
+    /// The word did not hold the expected value, so there was no sleep.
     Changed,
     /// The time is up.
     TimedOut,

@@ -451,7 +451,7 @@ fn a_storm_of_deaths_leaves_nothing() {
 }
 
 /// Wait until every child has taken the place in the roll that was reserved for it. A child that is killed before that
-/// cannot be told from one whose fork takes long, and the roll waits for it for a while.
+/// cannot be told from a slow fork, and the roll waits for it for a while.
 fn wait_for_registration() {
     while roll::members()
         .iter()
