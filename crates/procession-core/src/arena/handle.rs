@@ -1,9 +1,9 @@
-//! Position-independent references.
+//! Handles: references that are valid at any mapping address.
 
 use super::word::{GENERATION, GENERATION_BITS};
 
-/// A reference to an arena object, valid in every process of the family: number of its cell + 1 (upper bits) and generation (24 bits).
-/// Never zero. A stale handle is detected by its generation.
+/// A reference to an arena object, valid in every process of the family: number of its cell + 1 (upper bits) and
+/// generation (24 bits). Never zero. Its generation shows whether it is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub(crate) u64);
 
@@ -23,7 +23,7 @@ impl Handle {
         self.0
     }
 
-    /// A handle from a number that was sent; validated when it is used.
+    /// A handle from a number that was sent; it is validated on use.
     pub fn from_bits(bits: u64) -> Option<Self> {
         (bits != 0).then_some(Self(bits))
     }

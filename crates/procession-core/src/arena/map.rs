@@ -322,7 +322,7 @@ impl Arena {
 }
 
 impl Drop for Arena {
-    /// Runs only for an arena that did not become the family's.
+    /// Only an arena that did not become the family's is ever dropped.
     fn drop(&mut self) {
         let fd = *self.fd.get_mut();
         if memory::refers_to(fd, self.file) {

@@ -118,7 +118,7 @@ impl Arena {
 
     /// Note that all cells of a slab of small ones were freed.
     pub(super) fn note_empty(&self, slab: &Slab) {
-        // Counts once for the slab from which this process allocates.
+        // A slab that this process empties again and again counts once.
         if EMPTIED[slab.class].load(Relaxed) == slab.number + 1 {
             return;
         }

@@ -89,7 +89,7 @@ impl Windows {
                 window += 1;
             }
             if window > first && self.map_run(fd, first, window)? == Mapped::Other {
-                // Another thread is mapping some of these, or the parent of this process did.
+                // Another thread is mapping some of these, or the parent of this process had mapped them.
                 (first..window).try_for_each(|window| self.map_one(fd, window))?;
             }
             window += 1;
@@ -147,7 +147,7 @@ fn exhausted() -> Error {
 }
 
 impl Drop for Windows {
-    /// Runs only for an arena that did not become the family's.
+    /// Only an arena that did not become the family's is ever dropped.
     fn drop(&mut self) {
         for window in (0..self.size / WINDOW)
             .filter(|&window| self.mapped[window as usize / 64].load(Acquire) & 1 << (window % 64) != 0)

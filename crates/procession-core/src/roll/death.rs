@@ -1,4 +1,4 @@
-//! Noticing deaths, and reaping the dead. Leaves to `reclaim` what a death gives back.
+//! Noticing deaths, and reaping dead processes. Leaves to `reclaim` what a death gives back.
 
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
