@@ -145,8 +145,8 @@ pub(super) fn enter<H: House>(
     (at, entry): (u64, &AtomicU64),
 ) -> Result<(), Ended<H::Cell>> {
     let operation = house.operation(slot).filter(|_| entry.load(Acquire) == 0).ok_or(None)?;
-    // SYNC: each is a release of its own. A helper that reads a value of a later operation also sees that this one is
-    // over.
+    // SYNC: both stores are releases. A helper of this operation that reads a value of a later one also sees that this
+    // one is over.
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
     let step = operation.begin(slot, Kind::Enter, house.word(cell));

@@ -66,7 +66,7 @@ pub struct Bytes {
 }
 
 impl Cell {
-    /// How many bytes of a cell in use can be used.
+    /// Usable bytes of a cell that is in use.
     pub(super) fn capacity(&self) -> usize {
         if self.is_large() {
             self.size.min((Extent::of(self.extent().0).sure * PAGE) as usize)

@@ -81,7 +81,7 @@ pub fn sweep() -> usize {
 }
 
 /// As [`sweep`], at most once in [`SWEEP_AGAIN`] in the whole family. Waiting processes do it: perhaps no other process
-/// misses an orphan that died, or an entry that was reserved for its child.
+/// notices the death of an orphan, or an entry that was reserved for its child.
 pub(crate) fn sweep_now_and_then() {
     let Some(table) = table::table() else { return };
     let (now, last) = (now(), table.swept().load(Ordering::Relaxed));

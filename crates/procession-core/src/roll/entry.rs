@@ -47,8 +47,8 @@ pub(crate) struct Entry {
 /// Flag of an entry's `exit` word: a code was noted. `noted 1 | - | low bits of start time 22 | code 32`.
 const NOTED: u64 = 1 << 63;
 
-/// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`, in state `Dead` `generation
-/// 16 | state 4 | - | reaper 31`.
+/// An entry's `life` word: `generation 16 | state 4 | pid 22 | low bits of start time 22`,
+/// in state `Dead` `generation 16 | state 4 | - | reaper 31`.
 /// A starting entry has the pid and start time of the parent that reserved it. Pid and start time are in the word
 /// itself, so one compare-and-swap registers a process, and no death leaves an entry that no process can judge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,8 +132,8 @@ impl Entry {
     }
 
     /// Record which program the process of this generation runs. Comes after the entry has become that process's, so
-    /// that no other process overwrites it. Until then the word has another generation, and says nothing. `generation
-    /// 16 | - | program 41`.
+    /// that no other process overwrites it. Until then the word has another generation, and says nothing.
+    /// `generation 16 | - | program 41`.
     pub(super) fn set_program(&self, generation: u16, program: Program) {
         let word = u64::from(generation) << 48 | program.to_bits();
         self.program.store(word, Ordering::Release);

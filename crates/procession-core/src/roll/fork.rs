@@ -22,7 +22,7 @@ static START: AtomicU64 = AtomicU64::new(0);
 static HOOKS: Hooks = Hooks::new(prepare, parent, child);
 
 /// Have forks registered from now on. This comes before any thread can find the family: without the hooks, a fork
-/// beside a thread that uses the family already would leave that thread's locks to the child.
+/// beside a thread that uses the family already would leave the child with that thread's locks.
 pub(crate) fn install() -> Result<()> {
     HOOKS.install()
 }

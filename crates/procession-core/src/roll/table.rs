@@ -421,8 +421,8 @@ impl Table {
         self.size() <= most || self.in_use().count() < most
     }
 
-    /// Put more entries to use, unless another process did since `seen`: half as many again, so that few scans precede
-    /// it.
+    /// Put more entries to use, unless another process did since `seen`. Half as many again: a growth follows a scan of
+    /// all entries, and is to stay rare.
     fn grow(&self, seen: usize) -> Result<()> {
         let more = (seen + STEP.max(seen / 2 / GROUP * GROUP)).min(self.entries.len());
         if more == seen {

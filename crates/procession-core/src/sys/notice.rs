@@ -23,8 +23,8 @@ impl Notice {
         let _ = write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Wait until it is set, one of `others` is readable, or `timeout` has passed; then return false. Clears the
-    /// notice.
+    /// Wait until it is set or one of `others` is readable. Returns false if `timeout` has passed before that. Clears
+    /// the notice.
     pub fn wait(&self, others: &[OwnedFd], timeout: Option<Duration>) -> bool {
         let fds = std::iter::once(self.0.as_fd()).chain(others.iter().map(AsFd::as_fd));
         let mut polls: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
