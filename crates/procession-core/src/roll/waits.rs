@@ -63,7 +63,8 @@ pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<
     announce(futex::lower_half(word), kind, object, manner)
 }
 
-/// Whether a thread of a living process of the family sleeps in the engine. It will look around when its slice ends.
+/// Whether a thread of a living process of the family sleeps in the engine. Such a thread looks for idle memory when
+/// its slice ends.
 pub(crate) fn somebody_waits() -> bool {
     let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
     table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
