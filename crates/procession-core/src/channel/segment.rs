@@ -14,7 +14,7 @@ use Ordering::{Acquire, Relaxed, Release};
 pub(super) const SLOTS: u64 = cells::SEGMENT_BYTES as u64 / 128 - 1;
 
 /// The state of a slot. A slot passes through the states in this order. The one step back is from `Taken` to `Full`,
-/// after a consumer's death.
+/// when a message is put back, for example after a consumer's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum State {
