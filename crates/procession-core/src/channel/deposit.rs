@@ -153,7 +153,7 @@ static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
 /// Lock the desk. No fork happens while a thread holds the lock.
 fn desk() -> MutexGuard<'static, Desk> {
-    // Fails only for want of memory; a child of fork then keeps copies of what is kept here.
+    // Fails only if memory runs out; a child of fork then keeps copies of what is kept here.
     let _ = HOOKS.install();
     DESK.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -266,9 +266,9 @@ impl Envelope {
         })
     }
 
-    /// Copy the body; the message stays. Any number of processes may do so at a time. The result is stale if the
-    /// message was taken out or discarded meanwhile. The caller must know that no process posted another message into
-    /// the envelope meanwhile.
+    /// Copy the body; the message stays. Any number of processes may do so at a time. [`Stale`](Error::Stale) if the
+    /// message's block was taken out or discarded meanwhile. The caller must know that no process posted another
+    /// message into the envelope meanwhile.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
         let head = self.head();
         match head & 0xff {
@@ -341,7 +341,7 @@ impl Table {
         unsafe { &*self.words.add(index) }
     }
 
-    /// Copy the bytes behind the prefix. They are right only if no process freed the block meanwhile, so no reference
+    /// Copy the bytes behind the prefix. They are valid only if no process freed the block meanwhile, so no reference
     /// to them is formed.
     fn copy_body(&self) -> Vec<u8> {
         let (start, end) = (self.prefix(), self.len);

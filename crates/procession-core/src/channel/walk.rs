@@ -22,7 +22,7 @@ pub(super) struct Walk {
     pub busy: u64,
 }
 
-/// A run of segments behind a slow process, all of whose slots are over. The first of them will point past the last.
+/// A run of segments behind a slow process, with all their slots over. The first of them will point past the last.
 #[derive(Default)]
 struct Detour(Option<View>);
 
@@ -217,7 +217,7 @@ impl Queue {
         }
     }
 
-    /// Move the front off a segment all of whose slots are over; `false` if there is no segment to move to.
+    /// Move the front off a segment with all its slots over; `false` if there is no segment to move to.
     fn leave(&self, view: &View) -> bool {
         match view.next() {
             Some(Link::NOWHERE) => return false,

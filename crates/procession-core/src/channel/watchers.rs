@@ -13,7 +13,7 @@ const PLACES: usize = 8;
 /// The descriptor is readable. In a word without an owner: the watcher has left this place.
 const SHOWN: u32 = 1 << 31;
 
-/// The watchers of a queue. Zero-filled is none, ever.
+/// The watchers of a queue. Zero-filled: there never was one.
 #[repr(C)]
 pub(super) struct Watchers {
     /// Notified when a watcher may no longer be behind.

@@ -50,7 +50,7 @@ pub enum Remains {
 /// The workers that must be stopped.
 #[derive(Debug, Default)]
 pub struct Overdue {
-    /// The places of workers whose tasks have run for too long, or were withdrawn.
+    /// The places of workers that have run their task for too long, or that run a withdrawn one.
     pub places: Vec<u32>,
     /// Ask again after this time, or when the pool's notice is set.
     pub again: Option<Duration>,

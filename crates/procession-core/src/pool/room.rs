@@ -46,7 +46,7 @@ impl Room {
 /// Whether a job takes another task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Intake {
-    /// Yes.
+    /// The job takes another task.
     Open,
     /// Not now: its unfinished tasks have too many bytes of arguments.
     Full,

@@ -87,8 +87,8 @@ impl Child {
     pub(super) fn of_zygote(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
         let mut watch = Watch::open(pid).inspect_err(|_| {
             if record.exit().is_none() {
-                // SAFETY: a signal to a process whose end was not reported just now. Reports come before the number is
-                // free again.
+                // SAFETY: a signal to a process that was not reported as ended just now. Reports come before the number
+                // is free again.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
         })?;

@@ -1,9 +1,9 @@
 //! Memory of `Value` and `Array`: zero-filled bytes that many processes read and write.
 //!
-//! The meaning of the bytes, and who may write them when, is left to users and their locks. Bytes may be created with a
-//! lock of their own: the object then refers to it, so that one handle leads to both. Few bytes lie in the object's own
-//! cell. More bytes lie in a block that stays in transit as long as the object lives: no process takes it out, and the
-//! last reference discards it.
+//! The meaning of the bytes, and the rules for writing them, are left to users and their locks. Bytes may be created
+//! with a lock of their own: the object then refers to it, so that one handle leads to both. Few bytes lie in the
+//! object's own cell. More bytes lie in a block that stays in transit as long as the object lives: no process takes it
+//! out, and the last reference discards it.
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ pub(super) struct Channel {
     /// Inode of the socket. It shows when a program has closed the socket and opened something else under its number.
     inode: u64,
     pid: i32,
-    /// The process whose child the zygote is, if known: only that process reaps it. 0 once it was reaped.
+    /// The zygote's parent process, if known: only that process reaps it. 0 once it was reaped.
     parent: AtomicU32,
 }
 
@@ -93,7 +93,7 @@ static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
 /// Lock the current channel. No fork happens while a thread holds the lock, so that no child inherits it held.
 fn lock() -> MutexGuard<'static, Option<Arc<Channel>>> {
-    // Fails only for want of memory.
+    // Fails only if memory runs out.
     let _ = HOOKS.install();
     CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -138,7 +138,7 @@ impl Server {
         Ok(())
     }
 
-    /// Report and reap all children that ended.
+    /// Report and reap all ended children.
     fn bury(&mut self) {
         while let Some((pid, status)) = ended_child() {
             // SYNC: reported before it is reaped, so that an asker that finds no report knows that the pid is still
@@ -185,14 +185,14 @@ impl Request {
         &self.channel
     }
 
-    /// In the zygote, after the fork.
+    /// In the zygote, after the fork: record the child.
     pub fn forked(self, server: &mut Server, pid: i32) {
         crate::roll::confirm_reserved(pid as u32);
         self.record.running(pid);
         server.children.insert(pid, self.record);
     }
 
-    /// In the zygote, when the fork failed.
+    /// In the zygote, if the fork failed: report that.
     pub fn failed(self, errno: i32) {
         self.record.failed(errno);
     }

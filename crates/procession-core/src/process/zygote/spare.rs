@@ -34,7 +34,7 @@ impl Server {
 }
 
 impl Seat {
-    /// In the zygote: the spare child exists.
+    /// In the zygote: record that the spare child exists.
     pub fn taken(self, server: &mut Server, pid: i32) {
         let socket = self.zygote;
         server.spare = Some(Spare { socket, pid });
