@@ -1,10 +1,11 @@
-//! Descriptors inside messages: whoever sends one keeps it until the message is read, and hands it to the reader over a socket.
+//! Descriptors inside messages: the sender keeps a descriptor until the message is read, and hands it to the reader
+//! over a socket.
 //!
-//! The arena object names the keeper's socket and the key; the message holds the only lasting reference to it. So the object's end is the
-//! deposit's: a thread of the keeper looks for deposits whose object is gone, be it that the message was read or that it never will be,
-//! and closes them. The thread and the socket last as long as something is kept.
+//! The arena object names the keeper's socket and the key; the message holds the only lasting reference to it. So the
+//! deposit ends with the object: a thread of the keeper looks for deposits whose object is gone, because the message
+//! was read or never will be, and closes them. The thread and the socket last as long as something is kept.
 //!
-//! Who ends before the message is read takes the descriptor along: [`Deposit::claim`] then fails.
+//! If the sender ends before the message is read, the descriptor is gone, and [`Deposit::claim`] fails.
 
 use crate::arena::{look_at, Handle, Kind, Object, Ref};
 use crate::sys::atfork::Hooks;
@@ -22,18 +23,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const NAME: &str = "descriptor in a message";
-/// The longest sleep between two looks for what is over, and the first one after something was handed out.
+/// The longest sleep between two looks for deposits that are over; below it, the first sleep after something was handed
+/// out.
 const SLICE: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(1);
-/// How long the other side of a connection may be silent.
+/// How long the peer of a connection may be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The arena object: where the descriptor is. Both words are written before the handle is known to anybody, and never again.
+/// The arena object: where the descriptor is. Both words are written once, before another process knows the handle.
 #[repr(C)]
 pub struct Deposit {
     /// Names the keeper's socket.
     office: AtomicU64,
-    /// What the keeper asks for.
+    /// The key that the keeper asks for.
     key: AtomicU64,
 }
 
@@ -63,7 +65,8 @@ impl Deposit {
         Ok(deposit)
     }
 
-    /// The descriptor behind a handle out of a message, which must not be dropped before. `None` if it is another object's.
+    /// The descriptor behind a handle out of a message. The message must not be dropped before. `None` if the handle is
+    /// that of another kind of object.
     pub fn claim(handle: Handle) -> Result<Option<OwnedFd>> {
         match Ref::<Self>::attach(handle) {
             Ok(deposit) => deposit.fetch().map(Some),
@@ -72,7 +75,7 @@ impl Deposit {
         }
     }
 
-    /// The descriptor.
+    /// Fetch a duplicate of the descriptor.
     pub fn fetch(&self) -> Result<OwnedFd> {
         let (key, office) = (self.key.load(Acquire), self.office.load(Relaxed));
         let desk = desk();
@@ -83,7 +86,7 @@ impl Deposit {
         let socket = socket()?;
         retrying(|| net::connect(&socket, &address(office)?)).map_err(gone)?;
         if let Some(fd) = own {
-            return fd; // the thread was woken, and looks whether this was the last use
+            return fd; // the thread was woken, and checks whether this was the last use
         }
         patient(&socket)?;
         retrying(|| scm::send(socket.as_fd(), &key.to_ne_bytes(), &[])).map_err(gone)?;
@@ -106,7 +109,7 @@ fn socket() -> Result<OwnedFd> {
         .map_err(|error| Error::os("socket", error))
 }
 
-/// In the abstract name space: nothing to clear away, whoever dies.
+/// In the abstract name space: a death leaves nothing there to clear away.
 fn address(office: u64) -> Result<SocketAddrUnix, Errno> {
     let id = family().map_err(|_| Errno::NOENT)?.id();
     SocketAddrUnix::new_abstract_name(format!("procession-{id:032x}-{office:016x}").as_bytes())
@@ -134,7 +137,7 @@ struct Desk {
     office: Option<Office>,
 }
 
-/// The socket, which belongs to the thread that serves it.
+/// The socket. It belongs to the thread that serves it.
 #[derive(Debug)]
 struct Office {
     number: u64,
@@ -148,9 +151,9 @@ static DESK: Mutex<Desk> = Mutex::new(Desk {
 
 static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
-/// The lock on the desk; no fork happens while somebody holds it.
+/// Lock the desk. No fork happens while a thread holds the lock.
 fn desk() -> MutexGuard<'static, Desk> {
-    // Fails only for want of memory; a child of fork then keeps copies of what is kept here.
+    // Fails only if memory runs out; a child of fork then keeps copies of what is kept here.
     let _ = HOOKS.install();
     DESK.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -176,10 +179,10 @@ extern "C" fn after_fork_child() {
         let Some(mut desk) = held.take() else { return };
         let listener = desk.office.take().map(|office| office.listener);
         for fd in desk.kept.iter().map(|kept| kept.fd.as_raw_fd()).chain(listener) {
-            // SAFETY: a copy of a descriptor that only the parent's thread, or its list, knows the number of.
+            // SAFETY: a copy of a descriptor whose number only the parent's thread, or its list, knows.
             unsafe { libc::close(fd) };
         }
-        // Not dropped: freeing memory is not allowed here.
+        // Not dropped: freeing memory is not allowed in a child of fork.
         std::mem::forget(std::mem::take(&mut desk.kept));
     });
 }
@@ -203,7 +206,7 @@ impl Desk {
         Ok(number)
     }
 
-    /// Close what no message speaks of any more.
+    /// Close the descriptors that no message refers to any more.
     fn clear(&mut self) {
         self.kept.retain(|kept| look_at::<Deposit>(kept.handle).is_some());
     }
@@ -218,7 +221,7 @@ fn serve(listener: &OwnedFd) {
         );
         sleep = (2 * sleep).min(SLICE);
         if asked == Ok(1) {
-            // Whoever asks wrongly gets no answer.
+            // A wrong request gets no answer.
             let _ = net::accept_with(listener, SocketFlags::CLOEXEC).map(|guest| hand_out(&guest));
             sleep = SOON;
         }

@@ -1,7 +1,8 @@
-//! What a process put last is known to whoever polls for it before the process has ended.
+//! Delays exit until pollers have seen this process's last item.
 //!
-//! Who polls for both a queue and a process's end may take an end without a message for a crash. So a process notes the queues whose watchers
-//! were behind when it put something, and waits for them at its exit. Not where it is killed, nor where the program calls `_exit` itself.
+//! A process that polls both a queue and the end of another process may take an end without a message for a crash. So a
+//! process notes the queues whose watchers were behind when it put something, and waits for those watchers at its exit.
+//! It does not wait when it is killed, or when the program calls `_exit` itself.
 
 use super::Queue;
 use crate::arena::{self, Handle, Ref};
@@ -12,13 +13,13 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// How long an exit waits for watchers that do not come to it: of a process that is stopped, say.
+/// How long an exit waits for watchers that do not catch up, for example in a stopped process.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Handles of queues; zero is a free place. A child of fork has its parent's too, which does no harm.
 static NOTES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
-/// This process put something into the queue of this handle that a watcher does not know of yet.
+/// Note that this process put something into the queue of this handle that a watcher does not know of yet.
 pub(super) fn note(handle: u64) {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     if !REGISTERED.swap(true, Relaxed) {
@@ -31,7 +32,8 @@ pub(super) fn note(handle: u64) {
         free && note.compare_exchange(before, handle, AcqRel, Relaxed).is_ok()
     });
     if !noted {
-        // All watchers of as many queues are behind: they may still see the others in time.
+        // The watchers of as many other queues are behind. One note gives way: its watchers may still see their message
+        // in time.
         NOTES[0].store(handle, Relaxed);
     }
 }
@@ -42,21 +44,21 @@ fn is_over(handle: u64) -> bool {
     !queue.is_some_and(|queue| roll::me().is_ok_and(|me| queue.is_anybody_behind(me)))
 }
 
-/// Wait until whoever polls a queue knows what this process put into it: for who is about to end this process by `_exit`, which other exits do by
-/// themselves. At most a second.
+/// Wait until all pollers know what this process put into their queues, for at most a second. Call it before `_exit`;
+/// other exits do it by themselves.
 pub fn wait_until_noticed() {
     wait(Deadline::after(PATIENCE));
 }
 
 pub(super) fn wait(deadline: Deadline) {
     for note in &NOTES {
-        // Most have none, and this is all.
+        // Most processes have no note, and this is all they do.
         if note.load(Relaxed) == 0 {
             continue;
         }
         let handle = Handle::from_bits(note.swap(0, AcqRel));
         if let Some(queue) = handle.and_then(|handle| Ref::<Queue>::attach(handle).ok()) {
-            // What cannot be waited for, or not longer, is left.
+            // A queue that cannot be waited for, or not any longer, is skipped.
             let _ = queue.wait_until_noticed(deadline);
         }
     }
@@ -66,7 +68,7 @@ extern "C" fn at_exit() {
     wait_until_noticed();
 }
 
-/// What is noted.
+/// The handles that are noted.
 #[cfg(test)]
 pub(super) fn noted() -> Vec<u64> {
     let handles = NOTES.iter().map(|note| note.load(Relaxed));

@@ -1,8 +1,9 @@
 //! A message: how it is packed, how it rests in shared memory, how it is taken out again.
 //!
-//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: the references that the message holds, then tokens
-//! and lengths of the out-of-band buffers, then the body. Blocks change hands in an order that lets a survivor tell, from the blocks alone,
-//! how far a dead process came: `post` hands over the table first, `open` takes it last. The references are always whose the table is.
+//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: the references that the
+//! message holds, then tokens and lengths of the out-of-band buffers, then the body. Blocks change hands in an order
+//! that shows a survivor, from the blocks alone, how far a dead process got: `post` hands over the table first, `open`
+//! takes it last. The references always belong to the owner of the table.
 
 use crate::arena::{Block, Handle, Token};
 use crate::sync::primitive::{fence, AtomicU64, Ordering};
@@ -17,17 +18,17 @@ const INLINE: usize = INLINE_WORDS * 8;
 const BUFFER_ENTRY: usize = 16;
 /// Bytes of the table per handle.
 const HANDLE_ENTRY: usize = 8;
-/// More buffers than fit the envelope's first word.
+/// The first number of buffers that does not fit the envelope's first word.
 const MAX_BUFFERS: usize = 1 << 24;
 
-/// What a face wants to send.
+/// The parts of a message to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing<'a> {
-    /// The bytes proper.
+    /// The body.
     pub body: &'a [u8],
-    /// Out-of-band buffers, each of which the receiver gets as a block of its own.
+    /// Out-of-band buffers. The receiver gets each as a block of its own.
     pub buffers: &'a [&'a [u8]],
-    /// Objects the body speaks of: the message holds a reference to each.
+    /// Objects that the body refers to; the message holds a reference to each.
     pub handles: &'a [Handle],
 }
 
@@ -45,7 +46,7 @@ enum Form {
 }
 
 impl Message {
-    /// Copy everything into shared memory (small bodies stay here until the message is posted).
+    /// Copy everything into shared memory. A small body stays here until the message is posted.
     pub fn pack(out: Outgoing<'_>) -> Result<Self> {
         if out.body.len() <= INLINE && out.buffers.is_empty() && out.handles.is_empty() {
             return Ok(Self {
@@ -78,7 +79,7 @@ impl Message {
         })
     }
 
-    /// Another message of the same content, of memory of its own.
+    /// Copy the message into memory of its own.
     pub fn duplicate(&self) -> Result<Self> {
         let table = match &self.form {
             Form::Inline { len, words } => {
@@ -125,11 +126,12 @@ fn inline(body: &[u8]) -> Form {
     }
 }
 
-/// Where a message rests: in a queue slot, a parcel, a job. 112 bytes, zero = nothing. Whoever calls a method must hold the claim on the
-/// place the envelope lies in; the words are atomic only so that a stranger's write can do no harm.
+/// The stored form of a message: in a queue slot, a parcel, a job. 112 bytes, zero = nothing. The caller of a method
+/// must hold the claim on the place that the envelope lies in. The words are atomic only so that stray writes do no
+/// harm.
 ///
-/// First word: kind (8 bits); then the length of an inline body (8 bits), or the number of buffers (24 bits) and of handles (32 bits),
-/// followed by the table's token and length.
+/// First word: kind (8 bits); then the length of an inline body (8 bits), or the number of buffers (24 bits) and of
+/// handles (32 bits). In the second case the table's token and length follow.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Envelope {
@@ -141,22 +143,23 @@ const KIND_INLINE: u64 = 1;
 const KIND_TABLE: u64 = 2;
 
 impl Envelope {
-    /// Forget what was in it, without giving anything back: for memory that is used anew.
+    /// Forget the content without giving anything back: for memory that is used anew.
     pub(super) fn clear(&self) {
         self.head.store(0, Relaxed);
     }
 
-    /// Words that whoever holds an empty envelope may use for something else.
+    /// Words that the holder of an empty envelope may use for something else.
     pub(crate) fn spare_words(&self) -> &[AtomicU64; INLINE_WORDS] {
         &self.words
     }
 
-    /// SYNC: the head is written last, and read first: who sees it (after a death, without any stamp) sees what it speaks of.
+    /// SYNC: the head is written last and read first: a process that sees it (after a death, without any stamp) sees
+    /// the words that it describes.
     fn head(&self) -> u64 {
         self.head.load(Acquire)
     }
 
-    /// Put `message` in and hand its blocks over. Cannot fail. What was in it before must have been taken or discarded.
+    /// Store `message` and hand its blocks over. Cannot fail. The previous message must have been taken or discarded.
     pub fn post(&self, message: Message) {
         let buffers = message.buffers;
         match message.form {
@@ -172,8 +175,9 @@ impl Envelope {
                 self.words[1].store(table.len() as u64, Relaxed);
                 let (buffers_in, handles) = (buffers.len() as u64, table.references() as u64);
                 self.head.store(KIND_TABLE | buffers_in << 8 | handles << 32, Release);
-                // DEATH: before this line all blocks are ours and die with us; from here on the table, with its references, is found
-                // through the envelope, and each buffer is either still ours or found through the table.
+                // DEATH: before this line this process owns all blocks, and they die with it. From here on the table,
+                // with its references, is found through the envelope; each buffer is still this process's or found
+                // through the table.
                 table.send();
                 for block in buffers {
                     block.send();
@@ -182,7 +186,7 @@ impl Envelope {
         }
     }
 
-    /// Take the message out: its blocks belong to this process now.
+    /// Take the message out. Its blocks belong to this process afterwards.
     pub fn open(&self) -> Result<Incoming> {
         let head = self.head();
         match head & 0xff {
@@ -210,7 +214,7 @@ impl Envelope {
 
     fn open_table(&self, head: u64) -> Result<Incoming> {
         let table = Table::find(self, head)?;
-        // Whole or not at all: what this process has no address space for stays where it is.
+        // All or nothing: a message that this process has no address space for stays where it is.
         for index in 0..table.buffers {
             let (token, len) = table.buffer(index);
             Block::peek(token, len)?;
@@ -221,7 +225,7 @@ impl Envelope {
             buffers.push(Block::take(token, len)?);
         }
         let start = table.prefix();
-        // DEATH: until here the table says that this message was being taken; afterwards all of it is ours.
+        // DEATH: until here the table says that this message was being taken; afterwards this process owns all of it.
         let block = Block::take(table.token, table.len)?;
         let handles = block.handles();
         Ok(Incoming {
@@ -231,8 +235,8 @@ impl Envelope {
         })
     }
 
-    /// Free all that the message holds. Idempotent: repeating it, also after somebody died in the middle of it, does no harm. The table
-    /// goes last, for it knows the buffers.
+    /// Free everything that the message holds. Idempotent: a successor may repeat it after a death in the middle of it.
+    /// The table goes last, because it names the buffers.
     pub fn discard(&self) {
         let head = self.head();
         if head & 0xff == KIND_TABLE {
@@ -246,8 +250,9 @@ impl Envelope {
         self.clear();
     }
 
-    /// The message; it stays where it is, for whoever wants to know what it was, if it is a body of at most `limit` bytes alone. Otherwise it
-    /// is taken out. In both cases [`discard`](Self::discard) before the next one is posted.
+    /// Read the message. One that is a body of at most `limit` bytes and nothing else is copied: it stays in the
+    /// envelope, for a process that needs to know later what it was. Any other is taken out. In both cases call
+    /// [`discard`](Self::discard) before the next message is posted.
     pub fn open_or_copy(&self, limit: usize) -> Result<Incoming> {
         let head = self.head();
         let alone = head & 0xff == KIND_TABLE && head >> 8 == 0;
@@ -261,8 +266,9 @@ impl Envelope {
         })
     }
 
-    /// A copy of the body; the message stays. Many may read it so at a time. Stale if it was taken out or discarded meanwhile; but whoever
-    /// may post another message into the envelope must be known not to have done so.
+    /// Copy the body; the message stays. Any number of processes may do so at a time. [`Stale`](Error::Stale) if the
+    /// message's block was taken out or discarded meanwhile. The caller must know that no process posted another
+    /// message into the envelope meanwhile.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
         let head = self.head();
         match head & 0xff {
@@ -270,7 +276,8 @@ impl Envelope {
             KIND_TABLE => {
                 let table = Table::find(self, head)?;
                 let body = table.copy_body();
-                // SYNC: with the loads of the copy, as in a sequence lock: the block was in transit after the last of them.
+                // SYNC: pairs with the loads of the copy, as in a sequence lock: the block was in transit after the
+                // last of them.
                 fence(Acquire);
                 Block::peek(table.token, table.len)?;
                 Ok(body)
@@ -279,7 +286,7 @@ impl Envelope {
         }
     }
 
-    /// Whether the message is complete, although a process that had begun to [`open`](Self::open) it died.
+    /// Whether the message is complete, even if a process died after it had begun to [`open`](Self::open) it.
     pub fn is_whole(&self) -> bool {
         let head = self.head();
         match head & 0xff {
@@ -295,7 +302,7 @@ impl Envelope {
     }
 }
 
-/// The table of a message in transit, looked at in place.
+/// The table of a message in transit, read in place.
 struct Table {
     words: *const AtomicU64,
     token: Token,
@@ -328,18 +335,21 @@ impl Table {
 
     fn word(&self, index: usize) -> &AtomicU64 {
         debug_assert!(index * 8 < self.prefix());
-        // SAFETY: `find` checked that the block is in transit, mapped, and as long as the prefix, in which `index` lies; blocks are aligned
-        // to 64. The caller holds the claim on the envelope, so nobody of good will frees the block meanwhile, and the arena stays mapped.
+        // SAFETY: `find` checked that the block is in transit, mapped, and as long as the prefix, in which `index`
+        // lies; blocks are aligned to 64. The caller holds the claim on the envelope, so no correct process frees the
+        // block meanwhile, and the arena stays mapped.
         unsafe { &*self.words.add(index) }
     }
 
-    /// The bytes behind the prefix, as they were if nobody freed the block meanwhile: no reference to them is formed.
+    /// Copy the bytes behind the prefix. They are valid only if no process freed the block meanwhile, so no reference
+    /// to them is formed.
     fn copy_body(&self) -> Vec<u8> {
         let (start, end) = (self.prefix(), self.len);
         let mut body = Vec::with_capacity((end - start).next_multiple_of(8));
         for at in (start..end).step_by(8) {
-            // SAFETY: `find` checked that the block holds `len` bytes, and a block's capacity is a multiple of 64; `at` is one of 8, as is the
-            // prefix. Blocks are aligned to 64 and stay mapped whoever they belong to.
+            // SAFETY: `find` checked that the block holds `len` bytes, and a block's capacity is a multiple of 64; `at`
+            // is a multiple of 8, as is the prefix. Blocks are aligned to 64 and stay mapped, whatever process owns
+            // them.
             let word = unsafe { &*self.words.add(at / 8) };
             body.extend_from_slice(&word.load(Relaxed).to_ne_bytes());
         }
@@ -370,7 +380,7 @@ enum Body {
 }
 
 impl Incoming {
-    /// The bytes proper.
+    /// The body.
     pub fn body(&self) -> &[u8] {
         match &self.body {
             Body::Inline { len, words } => {
@@ -392,8 +402,8 @@ impl Incoming {
         body + self.buffers.iter().map(Block::len).sum::<usize>()
     }
 
-    /// The block that the bytes proper lie in, and where they start in it; `None` for small ones, and the second time. The message's
-    /// references go with the block.
+    /// The block that the body lies in, and where the body starts in it. `None` for a body without a block, and the
+    /// second time. The message's references go with the block.
     pub fn take_block(&mut self) -> Option<(Block, usize)> {
         let nothing = Body::Inline {
             len: 0,
@@ -408,13 +418,13 @@ impl Incoming {
         }
     }
 
-    /// The out-of-band buffers, in order; once only.
+    /// The out-of-band buffers, in order. Empty the second time.
     pub fn take_buffers(&mut self) -> Vec<Block> {
         std::mem::take(&mut self.buffers)
     }
 
-    /// The objects the body speaks of. The message's references to them last until the `Incoming` is dropped, and the block that was taken from it:
-    /// take your own before.
+    /// The objects that the body refers to. The message's references to them last until the `Incoming`, and the block
+    /// that was taken from it, are dropped: take your own before.
     pub fn handles(&self) -> &[Handle] {
         &self.handles
     }

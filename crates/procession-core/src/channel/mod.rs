@@ -1,6 +1,6 @@
-//! Messages and what carries them: queue, parcel, pipe; descriptors that go along.
+//! Messages and what carries them: queue, parcel, pipe; and descriptors that go along with them.
 //!
-//! A message is bytes, out-of-band buffers and handles; what they mean is the faces' business.
+//! A message is bytes, out-of-band buffers and handles; their meaning is left to the faces.
 
 mod deposit;
 mod last_words;

@@ -1,19 +1,20 @@
-//! A parcel: one message for one receiver, known by a number.
+//! A parcel: one message for one receiver, which knows it by a number, the token.
 
 use super::{Envelope, Incoming, Message, Outgoing};
 use crate::arena::{Block, Kind, Object, Receiver, Token};
 use crate::Result;
 use std::sync::{Mutex, PoisonError};
 
-/// A message that waits in the arena until the one who knows its token takes it. Discarded on drop if nobody took it
-/// (not in a child of fork, which does not own it).
+/// A message that waits in the arena until the process that knows its token takes it. Dropping the parcel discards a
+/// message that was not taken (but not in a child of fork, which does not own it).
 ///
-/// It is a block that holds an envelope. The packer's until somebody is told the token; then it waits for whoever takes it, so it is had once. It is given
-/// back when the process it waits for dies: that is the packer, until it says who the receiver is.
+/// It is a block that holds an envelope. The packer owns it until it tells the token for the first time; then it waits
+/// for the process that takes it, which can be done once. It is given back when the process that it waits for dies:
+/// that is the packer, until the packer names the receiver.
 #[derive(Debug)]
 pub struct Parcel {
     token: Token,
-    /// Until it is sent.
+    /// `None` once it was sent.
     block: Mutex<Option<Block>>,
     /// The process that packed it.
     packer: u32,
@@ -26,7 +27,7 @@ unsafe impl Object for Envelope {
     const KIND: Kind = Kind::Parcel;
     const NAME: &'static str = "parcel";
 
-    /// Of a parcel that a dead process was packing, sending or taking.
+    /// Called for a parcel that a dead process was packing, sending or taking.
     fn destroy(&self) {
         self.discard();
     }
@@ -48,7 +49,7 @@ impl Parcel {
         })
     }
 
-    /// What the receiver must know.
+    /// The token, which the receiver must know.
     pub fn token(&self) -> u64 {
         let block = self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(block) = block {
@@ -57,13 +58,13 @@ impl Parcel {
         self.token.0
     }
 
-    /// The receiver exists now, and is process `pid`: from now on the parcel outlives its packer, until that process has taken it or died.
-    /// Comes after the token was asked for.
+    /// Name the receiver: process `pid`, which exists now. From now on the parcel outlives its packer, until the
+    /// receiver has taken it or died. Call it after [`token`](Self::token).
     pub fn address(&self, pid: i32) {
         Block::redirect(self.token, Receiver::of(pid.unsigned_abs()));
     }
 
-    /// Take the message out: once only, in any process of the family.
+    /// Take the message out. Works once, in any process of the family.
     pub fn take(token: u64) -> Result<Incoming> {
         let block = Block::take(Token(token), LEN)?;
         let envelope = envelope(&block);
@@ -89,6 +90,7 @@ impl Drop for Parcel {
 }
 
 fn envelope(block: &Block) -> &Envelope {
-    // SAFETY: every block a parcel is made of has `LEN` bytes, aligned to 64; an envelope is atomic words, for which any bytes will do.
+    // SAFETY: every block of a parcel has `LEN` bytes, aligned to 64; an envelope is atomic words, for which any bytes
+    // will do.
     unsafe { &*block.as_ptr().cast() }
 }

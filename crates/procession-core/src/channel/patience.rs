@@ -1,11 +1,11 @@
-//! When one who waits looks after the dead.
+//! When a waiter checks for dead processes.
 
 use std::time::{Duration, Instant};
 
-/// How long a process that has to wait lets a claim be before it asks whether the claimant lives.
+/// How long a waiter leaves a claim alone before it checks whether the claimant lives.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Tells when it is time to look after the dead, while waiting.
+/// Tells a waiter when it is time to check for dead processes.
 pub(super) struct Patience(Option<Instant>);
 
 impl Patience {

@@ -1,6 +1,7 @@
-//! A pipe between two processes: frames over a socket pair, framed as `multiprocessing.connection` frames them.
+//! A pipe between two processes: frames over a socket pair, in the format of `multiprocessing.connection`.
 //!
-//! A frame is its length, 4 bytes in network order, or -1 and the length in 8 bytes, then that many bytes.
+//! A frame is its length, then that many bytes. The length is 4 bytes in network order, or -1 in 4 bytes and the length
+//! in 8.
 
 use crate::{Deadline, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -9,7 +10,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// Frames up to this length go out in one write, header and all.
+/// Frames up to this length are written together with their header, in one write.
 const TOGETHER: usize = 16 * 1024;
 
 /// One end of a two-way pipe of frames. Ends are closed when dropped.
@@ -19,18 +20,18 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Two connected ends.
+    /// Create two connected ends.
     pub fn pair() -> Result<(Self, Self)> {
         let (a, b) = UnixStream::pair().map_err(|error| Error::os("socketpair", error))?;
         Ok((Self { stream: a }, Self { stream: b }))
     }
 
-    /// An end from a descriptor that was passed on.
+    /// Make an end from a descriptor that was passed on.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { stream: fd.into() }
     }
 
-    /// Send one frame; an error of kind `BrokenPipe` when nobody holds the other end any more.
+    /// Send one frame. Fails with kind `BrokenPipe` if no process holds the other end any more.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         let mut message = Vec::with_capacity(12 + frame.len().min(TOGETHER));
         if let Ok(len) = i32::try_from(frame.len()) {
@@ -50,7 +51,7 @@ impl Pipe {
         written.map_err(|error| Error::os("write to a pipe", error))
     }
 
-    /// Receive one frame; `None` at end of file. A peer that ends in the middle of a frame is an error.
+    /// Receive one frame; `None` at end of file. It is an error if the peer ends in the middle of a frame.
     pub fn recv(&self) -> Result<Option<Vec<u8>>> {
         let mut short = [0; 4];
         if !self.fill(&mut short)? {
@@ -66,7 +67,7 @@ impl Pipe {
             }
             len => u64::try_from(len).map_err(|_| Error::Corrupt("a frame of negative length"))?,
         };
-        // The length is the peer's word: memory grows with what really arrives.
+        // The length is only the peer's claim, so memory grows with the bytes that arrive.
         let mut frame = Vec::new();
         let got = (&self.stream)
             .take(len)
@@ -78,7 +79,7 @@ impl Pipe {
         Ok(Some(frame))
     }
 
-    /// End the pipe for every process that has a copy of this end: the other end finds the end of file.
+    /// End the pipe for every process that has a copy of this end. The other end reads the end of file.
     pub fn shutdown(&self) -> Result<()> {
         match self.stream.shutdown(Shutdown::Both) {
             // The other end ended it first.
@@ -102,7 +103,7 @@ impl Pipe {
         }
     }
 
-    /// `false` at end of file before the first byte.
+    /// Fill `bytes`; `false` at end of file before the first byte.
     fn fill(&self, bytes: &mut [u8]) -> Result<bool> {
         let mut got = 0;
         while got < bytes.len() {
@@ -111,7 +112,7 @@ impl Pipe {
                 Ok(0) => return Err(Error::Corrupt("a pipe ended in the middle of a frame")),
                 Ok(more) => got += more,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A peer that was killed with data unread.
+                // The peer was killed with data unread.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset && got == 0 => return Ok(false),
                 Err(error) => return Err(Error::os("read from a pipe", error)),
             }

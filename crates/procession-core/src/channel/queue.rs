@@ -1,4 +1,5 @@
-//! The queue of many producers and many consumers: linked segments of slots used once. The README beside says why it is right.
+//! The queue of many producers and many consumers: linked segments of slots that are used once. The README beside this
+//! file argues its correctness.
 
 use super::patience::Patience;
 use super::segment::{Link, Slot, State, View, SLOTS};
@@ -12,7 +13,7 @@ use crate::sync::wait::{EventCount, Purpose, SLICE};
 use crate::{family, Deadline, Error, Result, WaitError};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
-/// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` founds its first segment.
+/// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` makes its first segment.
 #[repr(C, align(64))]
 pub struct Queue {
     pub(super) back: Back,
@@ -20,29 +21,31 @@ pub struct Queue {
     pub(super) waiting: Waiting,
 }
 
-/// What producers write.
+/// The words that producers write.
 #[repr(C, align(64))]
 pub(super) struct Back {
-    /// The next ticket to claim, or an older one: everybody helps it along.
+    /// The next ticket to claim, or an older one; every process helps it along.
     pub tail: AtomicU64,
     /// The last segment, or an older one.
     pub segment: AtomicU64,
-    /// 0 = unbounded. Written once, before the queue is known to anyone else.
+    /// 0 = unbounded. Written once, before another process knows the queue.
     maxsize: AtomicU64,
-    /// The queue's own handle, for its segments to name it. Written once, as `maxsize` is.
+    /// The queue's own handle, which its segments record. Written once, as `maxsize` is.
     handle: AtomicU64,
 }
 
-/// What consumers write.
+/// The words that consumers write.
 #[repr(C, align(64))]
 pub(super) struct Front {
-    /// Lower 48 bits: the oldest ticket whose slot may hold a message. Upper 16: slots passed that were skipped (saturating).
+    /// Lower 48 bits: the oldest ticket whose slot may hold a message. Upper 16: number of skipped slots that the head
+    /// has passed (saturating).
     pub head: AtomicU64,
     /// The oldest segment.
     pub segment: AtomicU64,
-    /// Bounded queues only: no slot from this ticket on was taken while one before it was still busy, so that none of them is over.
+    /// Bounded queues only: no slot from this ticket on was taken while an earlier one was still busy, so none of them
+    /// is over.
     pub ahead: AtomicU64,
-    /// Messages that `task_done` was said for.
+    /// Number of messages for which `task_done` was called.
     done: AtomicU64,
 }
 
@@ -57,13 +60,14 @@ pub(super) struct Waiting {
 pub(super) const TICKET: u64 = (1 << 48) - 1;
 pub(super) const SKIPPED_ONE: u64 = 1 << 48;
 
-/// What the roll says of who waits here.
+/// What the roll records about a process that waits here.
 const PURPOSE: Purpose = Purpose {
     kind: Some(Kind::Queue),
     object: None,
     slice: SLICE,
 };
-/// One in so many consumers that pass over a claim asks whether the claimant lives, although it found a message behind it.
+/// One in this many consumers that pass over a claim checks whether the claimant lives, although it found a message
+/// behind the claim.
 const LONG_WAY: u64 = 64;
 
 // SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
@@ -90,7 +94,8 @@ unsafe impl Object for Queue {
             if let Ok(family) = family() {
                 view.claim(family.me());
             }
-            // DEATH: before this line everything is done again, after it the segment is ours, and in no queue.
+            // DEATH: before this line a successor repeats everything; after it this process owns the segment, which is
+            // in no queue.
             self.front.segment.store(next.0, SeqCst);
             view.free();
         }
@@ -98,7 +103,7 @@ unsafe impl Object for Queue {
 }
 
 impl Queue {
-    /// A new queue for at most `maxsize` messages (0 = as many as memory holds).
+    /// Create a queue for at most `maxsize` messages (0 = as many as memory holds).
     pub fn create(maxsize: u64) -> Result<Ref<Self>> {
         let queue = Ref::<Self>::create()?;
         queue.back.maxsize.store(maxsize, Relaxed);
@@ -106,12 +111,13 @@ impl Queue {
         Ok(queue)
     }
 
-    /// The most messages it takes; 0 = as many as memory holds.
+    /// The maximum number of messages; 0 = as many as memory holds.
     pub fn maxsize(&self) -> u64 {
         self.back.maxsize.load(Relaxed)
     }
 
-    /// Put a packed message. On error (`TimedOut` = full) it stays in `message`, to be tried again; on success `message` is `None`.
+    /// Put a packed message. On error (`TimedOut` = full) it stays in `message` for another try; on success `message`
+    /// is `None`.
     pub fn put(&self, message: &mut Option<Message>, deadline: Deadline) -> Result<(), WaitError> {
         let me = family()?.me();
         if message.is_none() {
@@ -121,7 +127,7 @@ impl Queue {
             Some(claimed) => claimed,
             None => match deadline {
                 Deadline::Now => {
-                    // A consumer that died may have left the room we lack.
+                    // A consumer that died may hold the missing room.
                     self.tend()?;
                     self.claim(me)?.ok_or(WaitError::TimedOut)?
                 }
@@ -131,9 +137,10 @@ impl Queue {
         if let Some(message) = message.take() {
             slot.envelope.post(message);
         }
-        // DEATH: before this line the slot is `Claimed` by the dead and will be skipped; after it the message is there.
+        // DEATH: before this line the slot is `Claimed` by the dead process and will be skipped; after it the message
+        // is there.
         slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
-        // SYNC: fences: who polls is seen below, or sees the message.
+        // SYNC: `notify` fences: either a process that polls is seen below, or it sees the message.
         self.waiting.not_empty.notify(1);
         if self.waiting.watchers.were_there() {
             self.note_last_words(me);
@@ -141,7 +148,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Somebody polls the queue, and this process shall not end before he knows of its message.
+    /// Note the queue if another process polls it and does not know of the message yet: this process must not exit
+    /// before.
     #[cold]
     fn note_last_words(&self, me: Owner) {
         if self.is_anybody_behind(me) {
@@ -149,12 +157,12 @@ impl Queue {
         }
     }
 
-    /// Whether some other process's descriptor may not show yet what was put.
+    /// Whether the descriptor of another process may not show yet what was put.
     pub(super) fn is_anybody_behind(&self, me: Owner) -> bool {
         self.waiting.watchers.behind(me).next().is_some()
     }
 
-    /// Wait until the descriptors of all other processes show that there is a message, or there is none.
+    /// Wait until the descriptors of all other processes show that there is a message, or until there is none.
     pub(super) fn wait_until_noticed(&self, deadline: Deadline) -> Result<(), WaitError> {
         let me = roll::me()?;
         let watchers = &self.waiting.watchers;
@@ -164,14 +172,14 @@ impl Queue {
             let waited = watchers
                 .caught_up
                 .sleep_for(PURPOSE.watching(), deadline, || noticed().then_some(()));
-            // This process ends: it goes on waiting whatever its signal handlers noted.
+            // This process is exiting: it keeps waiting, whatever its signal handlers noted.
             if !matches!(waited, Err(WaitError::Interrupted)) {
                 return waited;
             }
         }
     }
 
-    /// Pack and put.
+    /// Pack a message and put it.
     pub fn send(&self, out: Outgoing<'_>, deadline: Deadline) -> Result<(), WaitError> {
         self.put(&mut Some(Message::pack(out)?), deadline)
     }
@@ -204,12 +212,13 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
-    /// Wait until a `get` need not wait, without taking anything.
+    /// Wait until a `get` would not have to wait. Takes nothing.
     pub fn wait_until_ready(&self, deadline: Deadline) -> Result<(), WaitError> {
         self.wait_until_ready_or(deadline, || false)
     }
 
-    /// The same, or until `over`: [`rouse`](Self::rouse) tells the waiter to ask that.
+    /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true. [`rouse`](Self::rouse) makes
+    /// the waiter check `over`.
     pub(super) fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
         let mut patience = Patience::new();
         let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
@@ -224,17 +233,17 @@ impl Queue {
             .map(|ready| ready.then_some(()))
             .transpose()
         });
-        // The wake that ended the wait was meant for one who takes.
+        // This wake was consumed without taking a message; pass it on.
         self.waiting.not_empty.notify(1);
         result?.map_err(WaitError::from)
     }
 
-    /// Let everybody who waits for a message look around.
+    /// Wake all processes that wait for a message, to check what they wait for.
     pub(super) fn rouse(&self) {
         self.waiting.not_empty.notify_all();
     }
 
-    /// Messages in the queue.
+    /// Number of messages in the queue.
     pub fn len(&self) -> Result<u64> {
         self.count(|state| state == State::Full)
     }
@@ -252,7 +261,7 @@ impl Queue {
         Ok(!self.has_room(self.back.tail.load(Acquire))?)
     }
 
-    /// Say that a message taken has been dealt with; `false` when more were dealt with than put.
+    /// Record that a taken message has been dealt with; `false` if more were dealt with than put.
     pub fn task_done(&self) -> bool {
         loop {
             let done = self.front.done.load(SeqCst);
@@ -283,7 +292,7 @@ impl Queue {
                 if self.front.done.load(SeqCst) >= self.ever_put() {
                     return Some(Ok(()));
                 }
-                // A producer that died in the middle of a put still counts, until its slot is skipped.
+                // A producer that died in the middle of a put counts until its slot is skipped.
                 if patience.is_over() {
                     if let Err(error) = self.tend() {
                         return Some(Err(error));
@@ -294,7 +303,7 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
-    /// Messages that were ever put: tickets but for the slots skipped.
+    /// Number of messages ever put: tickets minus skipped slots.
     fn ever_put(&self) -> u64 {
         let skipped = self.front.head.load(SeqCst) / SKIPPED_ONE;
         self.back.tail.load(SeqCst).saturating_sub(skipped)
@@ -315,11 +324,11 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
-    /// Claim the next slot; `None` when the queue is full.
+    /// Claim the next slot; `None` if the queue is full.
     pub(super) fn claim(&self, me: Owner) -> Result<Option<(View, &'static Slot)>> {
         let mut rounds = Rounds::default();
         loop {
-            // SYNC: ticket before segment: a ticket is never newer than the segment read after it.
+            // SYNC: ticket before segment, so that the ticket is never newer than the segment read after it.
             let ticket = self.back.tail.load(Acquire);
             let link = Link(self.back.segment.load(Acquire));
             rounds.begin(ticket, link)?;
@@ -343,7 +352,7 @@ impl Queue {
             let free = view.stamp(State::Free, None);
             let claimed = slot.change(free, view.stamp(State::Claimed, Some(me)));
             if claimed || slot.stamp().generation() == view.generation() {
-                // DEATH: a claim without this line: the next producer does it.
+                // DEATH: if the claimant dies before this line, the next producer moves the tail.
                 let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
             }
             if claimed {
@@ -363,7 +372,8 @@ impl Queue {
                 Err(_) => view.free(),
             }
         }
-        // As long as the back has none, the front's is the first: a segment is left behind only after the back has been moved off it.
+        // While the back has no segment, the front's is the first: the front leaves a segment only after the back has
+        // been moved off it.
         let first = front.load(Acquire);
         let _ = self
             .back
@@ -372,11 +382,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Move the back to the segment after `view`, making it if need be for a `ticket` that lies behind it.
+    /// Move the back to the segment after `view`. If there is no such segment, make it, for a `ticket` that lies behind
+    /// `view`.
     fn extend(&self, view: &View, ticket: u64, me: Owner) -> Result<()> {
         let end = view.base + SLOTS;
         if view.next() == Some(Link::NOWHERE) {
-            // The tail never passes a free slot.
+            // The tail never passes a free slot, so a ticket beyond the end is damage.
             if ticket != end {
                 return Err(Error::Corrupt("a queue's tail"));
             }
@@ -393,7 +404,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether fewer messages than `maxsize` are in the slots before `ticket`.
+    /// Whether the slots before `ticket` hold fewer messages than `maxsize`.
     fn has_room(&self, ticket: u64) -> Result<bool> {
         let maxsize = self.maxsize();
         let in_use = || ticket.saturating_sub(self.front.head.load(SeqCst) & TICKET);
@@ -405,7 +416,8 @@ impl Queue {
         if in_use() < maxsize {
             return Ok(true);
         }
-        // The head may be held up by one slow process while others went on behind it: count what is over there.
+        // One slow process may hold up the head while others went on behind it: up to `ahead`, count only slots that
+        // are not over.
         let head = self.front.head.load(SeqCst) & TICKET;
         let ahead = self.front.ahead.load(SeqCst).clamp(head, ticket.max(head));
         let mut used = ticket.saturating_sub(ahead);
@@ -417,7 +429,7 @@ impl Queue {
         Ok(used < maxsize)
     }
 
-    /// Take the oldest message that is there.
+    /// Take the oldest message, if there is one.
     fn try_get(&self, me: Owner) -> Result<Option<Incoming>> {
         loop {
             let walk = self.walk()?;
@@ -431,10 +443,12 @@ impl Queue {
             if !slot.change(view.stamp(State::Full, None), taken) {
                 continue;
             }
-            // DEATH: from here on a survivor looks at the envelope: a whole message is put back, what is left of a broken one is freed.
+            // DEATH: from here on a survivor looks at the envelope. It puts a whole message back, and frees what is
+            // left of a broken one.
             let incoming = slot.envelope.open();
             if let Err(error @ Error::Exhausted { .. }) = incoming {
-                // Without address space for it here the message is put back, for the next try or for another process.
+                // This process has no address space for the message: put it back, for the next try or for another
+                // process.
                 slot.change(taken, view.stamp(State::Full, None));
                 self.waiting.not_empty.notify(1);
                 return Err(error);

@@ -1,9 +1,10 @@
-//! A queue's readability as a descriptor, for whoever waits with poll(2) for many things at once.
+//! A queue's readability as a descriptor, for a wait for many things at once with poll(2).
 //!
-//! The queue has no descriptor. For a process that asks for one, a thread of that process waits for a message and sets an eventfd; who
-//! finds the queue empty says so (`settle`), which clears the descriptor and lets the thread wait anew. So it is readable while there
-//! is a message; and, when another process took the last one, until the next look, as a pipe that several processes read from would be.
-//! It says in the queue which of the two it is (`watchers`), so that who put something can wait until the descriptor shows it.
+//! The queue has no descriptor. For a process that asks for one, a thread of that process waits for a message and sets
+//! an eventfd. When the process finds the queue empty it calls `settle`, which clears the descriptor and lets the
+//! thread wait anew. So the descriptor is readable while there is a message. If another process took the last one, it
+//! stays readable until the next look, like a pipe that several processes read from. The process records in the queue
+//! whether the descriptor is readable (`watchers`), so that a producer can wait until it shows a message.
 
 use super::queue::Queue;
 use super::watchers::Watcher;
@@ -16,7 +17,8 @@ use rustix::io::{read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A descriptor that is readable while a queue has messages. It is of the process that made it: a child of fork makes its own.
+/// A descriptor that is readable while a queue has messages. It belongs to the process that made it: a child of fork
+/// makes its own.
 #[derive(Debug)]
 pub struct Readiness {
     shared: Arc<Shared>,
@@ -38,7 +40,7 @@ enum State {
     Watching,
     /// The descriptor is readable.
     Set,
-    /// Nobody wants it any more.
+    /// The descriptor is not wanted any more.
     Over,
 }
 
@@ -47,21 +49,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is no message for sure.
+    /// Whether there is certainly no message.
     fn is_empty(&self) -> bool {
         self.queue.is_empty().unwrap_or(false)
     }
 
     fn set(&self, state: &mut State) {
         *state = State::Set;
-        // It can only fail when it is set already.
+        // Fails only if the descriptor is set already.
         let _ = write(&self.fd, &1u64.to_ne_bytes());
         self.queue.waiting.watchers.show(self.watcher);
     }
 }
 
 impl Readiness {
-    /// Make the descriptor, which agrees with the queue, and start its thread.
+    /// Make the descriptor, in agreement with the queue, and start its thread.
     pub fn new(queue: &Ref<Queue>) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let fd = eventfd(0, flags).map_err(|e| Error::os("eventfd", e))?;
@@ -82,17 +84,17 @@ impl Readiness {
         Ok(readiness)
     }
 
-    /// The descriptor; not to be read from.
+    /// The descriptor. Do not read from it.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.shared.fd.as_fd()
     }
 
-    /// Whether this process made it. In a child of fork it is useless, and harmless.
+    /// Whether this process made it. In a child of fork it is useless but harmless.
     pub fn is_own(&self) -> bool {
         self.pid == std::process::id()
     }
 
-    /// Make the descriptor agree with the queue: after taking a message, or finding none, and before a poll.
+    /// Make the descriptor agree with the queue. Call it after taking a message or finding none, and before a poll.
     pub fn settle(&self) {
         if !self.is_own() {
             return;
@@ -100,7 +102,7 @@ impl Readiness {
         let shared = &self.shared;
         let mut state = shared.state();
         match *state {
-            // SYNC: what is put after this look is seen by the thread, which looks again before it sleeps.
+            // SYNC: the thread sees what is put after this look, because it looks again before it sleeps.
             State::Set
                 if shared.is_empty()
                     && shared
@@ -114,7 +116,7 @@ impl Readiness {
                 shared.changed.notify_one();
             }
             State::Watching if !shared.is_empty() => shared.set(&mut state),
-            // Who waits for the thread to show a message need not: it was taken.
+            // A process that waits for the thread to show a message need not wait: the message was taken.
             State::Watching => shared.queue.waiting.watchers.caught_up.notify_all(),
             State::Set | State::Over => {}
         }
@@ -145,7 +147,7 @@ impl Shared {
                 return;
             }
             drop(state);
-            // A queue that cannot be read is ready: `get` says why.
+            // A queue that cannot be read counts as ready: `get` reports the error.
             let over = || *self.state() == State::Over;
             let waited = self.queue.wait_until_ready_or(Deadline::Never, over);
             if matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {

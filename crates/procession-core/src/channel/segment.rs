@@ -1,6 +1,6 @@
-//! A segment: slots of a queue, each used once, in memory that is never used for anything but segments.
+//! A segment: queue slots, each used once, in memory that is never used for anything but segments.
 //!
-//! Leaves to `queue` what the states of a slot are for.
+//! Leaves the purpose of a slot's states to `queue`.
 
 use super::queue::TICKET;
 use super::{Envelope, Queue};
@@ -10,31 +10,32 @@ use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};
 
-/// Slots of a segment: what fits behind its first words.
+/// Number of slots in a segment: what fits behind its first words.
 pub(super) const SLOTS: u64 = cells::SEGMENT_BYTES as u64 / 128 - 1;
 
-/// What a slot is in. Each state is entered once, in this order; `Full` may be left and entered again after a consumer's death.
+/// The state of a slot. A slot passes through the states in this order. The one step back is from `Taken` to `Full`,
+/// when a message is put back, for example after a consumer's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum State {
-    /// Nobody's yet.
+    /// No producer has claimed the slot yet.
     Free = 0,
-    /// A producer writes.
+    /// A producer is writing the message.
     Claimed = 1,
-    /// A message is in it.
+    /// The slot holds a message.
     Full = 2,
-    /// A consumer takes the message out.
+    /// A consumer is taking the message out.
     Taken = 3,
-    /// A survivor frees what a dead producer or consumer left.
+    /// A survivor is freeing what a dead producer or consumer left.
     Clearing = 4,
     /// The message was taken.
     Done = 5,
-    /// There is no message, and there never was one that anybody got.
+    /// There is no message, and no consumer ever got one from this slot.
     Skipped = 6,
 }
 
 impl State {
-    /// Whether nothing will ever be in the slot again.
+    /// Whether the slot will never hold anything again.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Skipped)
     }
@@ -54,7 +55,7 @@ impl Stamp {
         (self.0 >> 36) as u32
     }
 
-    /// `None` for a number that is no state.
+    /// `None` for a number that is not a state.
     pub fn state(self) -> Option<State> {
         Some(match self.0 >> 32 & 0xf {
             0 => State::Free,
@@ -73,7 +74,7 @@ impl Stamp {
     }
 }
 
-/// One place for one message.
+/// The place of one message.
 #[repr(C, align(64))]
 pub(super) struct Slot {
     stamp: AtomicU64,
@@ -85,10 +86,10 @@ impl Slot {
         Stamp(self.stamp.load(Acquire))
     }
 
-    /// Change the stamp; `false` when it is no longer `from`.
+    /// Replace the stamp `from` by `to`; `false` if the stamp is no longer `from`.
     pub fn change(&self, from: Stamp, to: Stamp) -> bool {
-        // SYNC: sequentially consistent, so that of two consumers that end their slots at once at least one sees the other's end and
-        // moves the head over both; and so that the eventcount's waiters see it.
+        // SYNC: sequentially consistent, for two reasons. Of two consumers that end their slots at the same time, at
+        // least one sees the other's end and moves the head over both. And the eventcount's waiters see the change.
         self.stamp
             .compare_exchange(from.0, to.0, Ordering::SeqCst, Relaxed)
             .is_ok()
@@ -115,26 +116,29 @@ impl Link {
     }
 }
 
-/// The cell: 4,608 bytes.
+/// A segment, as it lies in a cell of 4,608 bytes.
 #[repr(C, align(64))]
 pub(super) struct Segment {
-    /// Which use of the cell this is, counted from 1.
+    /// The number of this use of the cell, counted from 1.
     generation: AtomicU32,
     /// Ticket of the first slot.
     base: AtomicU64,
-    /// Link to the next segment; index 0 with this segment's own generation and the top bit of the low half set means none yet, so that no
-    /// process that slept since an earlier use of the cell can append to this one.
+    /// Link to the next segment. Index 0, this segment's own generation and the top bit of the low half mean that there
+    /// is none yet. The generation keeps a process that slept since an earlier use of the cell from appending to this
+    /// one.
     next: AtomicU64,
-    /// Hint: link to a later segment; all slots from here to there are over. Nothing is said as `next` says that there is none.
+    /// Hint: link to a later segment; all slots from here to there are over. No hint is written as `next` writes "none
+    /// yet".
     detour: AtomicU64,
-    /// Handle of the queue: written before the segment is linked, for who clears up after a process that died about that.
+    /// Handle of the queue, for the reclaimer of a process that died while it linked or freed this segment. Written
+    /// before the segment is linked.
     queue: AtomicU64,
     slots: [Slot; SLOTS as usize],
 }
 
 const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Segment>() <= cells::SEGMENT_BYTES);
 
-/// A segment as one who was handed its link sees it. It may be used for something newer at any time: stamps tell.
+/// A segment as seen through a link. Its cell may be used for a newer segment at any time; the stamps show that.
 #[derive(Clone, Copy)]
 pub(super) struct View {
     segment: &'static Segment,
@@ -142,26 +146,27 @@ pub(super) struct View {
     pub base: u64,
 }
 
-/// The cell of that number.
+/// The segment in the cell of this number.
 fn segment(index: u32) -> Option<&'static Segment> {
     let ptr = cells::segment_ptr(index)?;
-    // SAFETY: the arena checked the number; cells are as long as a `Segment`, aligned to 64, mapped for ever, and hold nothing but segments,
-    // all of whose fields are atomics.
+    // SAFETY: the arena checked the number. Cells are as long as a `Segment`, aligned to 64, mapped for ever, and hold
+    // nothing but segments, all of whose fields are atomics.
     #[allow(clippy::cast_ptr_alignment)]
     Some(unsafe { &*ptr.cast::<Segment>() })
 }
 
-/// The `next` of a segment that is the last.
+/// The value of `next` in the last segment.
 fn last(generation: u32) -> u64 {
     1 << 31 | generation as u64
 }
 
-/// A dead process owned this segment: it was about to link it, or to free it. Which of the two had happened, its queue tells.
+/// Settle a segment that a dead process owned, because it was about to link it or to free it. The segment's queue tells
+/// which of the two had happened.
 pub(crate) fn settle(index: u32, generation: u32, dead: Owner) {
     let Some(segment) = segment(index) else { return };
     let link = Link::new(index, generation + 1);
     let queue = Handle::from_bits(segment.queue.load(Acquire));
-    // Who died before it wrote its generation here had not linked it.
+    // A process that died before it wrote its generation here had not linked the segment.
     let written = segment.generation.load(Acquire) == link.generation();
     match queue.filter(|_| written) {
         Some(queue) if Queue::has(queue, link) => cells::hand_over(index, generation, dead),
@@ -173,11 +178,11 @@ impl View {
     /// A new segment whose first slot has ticket `base`.
     pub fn create(base: u64, queue: u64) -> Result<Self> {
         let (index, generation) = cells::alloc_segment()?;
-        // Never zero, which fresh memory holds.
+        // Never zero: fresh memory holds zeros.
         let generation = generation + 1;
         let segment = segment(index).ok_or(Error::Corrupt("a queue's segment"))?;
         segment.generation.store(generation, Relaxed);
-        // SYNC: who reads any of the following new values also reads the new generation.
+        // SYNC: a reader of any of the following new values also reads the new generation.
         segment.base.store(base, Release);
         segment.queue.store(queue, Release);
         segment.next.store(last(generation), Release);
@@ -194,7 +199,7 @@ impl View {
         })
     }
 
-    /// The segment behind a link; `None` when it is used for something newer.
+    /// The segment behind a link; `None` if its cell is used for a newer one.
     pub fn at(link: Link) -> Option<Self> {
         if link == Link::NOWHERE {
             return None;
@@ -222,7 +227,8 @@ impl View {
         Stamp::new(self.generation(), state, owner)
     }
 
-    /// The link to the next segment: `Some(NOWHERE)` when this is the last, `None` when this one is used for something newer.
+    /// The link to the next segment: `Some(NOWHERE)` if this is the last, `None` if the cell is used for a newer
+    /// segment.
     pub fn next(&self) -> Option<Link> {
         let next = self.segment.next.load(Acquire);
         if self.segment.generation.load(Acquire) != self.generation() {
@@ -245,17 +251,17 @@ impl View {
         (self.segment.generation.load(Acquire) == self.generation() && view.base > self.base).then_some(view)
     }
 
-    /// Say that all slots from this segment's first up to `further` are over.
+    /// Record that all slots from this segment's first up to `further` are over.
     pub fn set_detour(&self, further: &Self) {
         let detour = &self.segment.detour;
         let known = detour.load(Acquire);
-        // SYNC: a segment that is used for something newer by now has another word.
+        // SYNC: if the cell is used for a newer segment by now, it holds another word, and the exchange fails.
         if self.segment.generation.load(Acquire) == self.generation() && known != further.link.0 {
             let _ = detour.compare_exchange(known, further.link.0, Release, Relaxed);
         }
     }
 
-    /// Append a segment; `false` when somebody else did or this one is used for something newer.
+    /// Append a segment; `false` if another process did, or if the cell is used for a newer segment.
     pub fn append(&self, next: Link) -> bool {
         self.segment
             .next
@@ -263,17 +269,18 @@ impl View {
             .is_ok()
     }
 
-    /// It has been linked: it is the queue's now, no longer this process's.
+    /// Pass the ownership of a linked segment from this process to the queue.
     pub fn hand_over(&self, me: Owner) {
         cells::hand_over(self.link.index(), self.generation() - 1, me);
     }
 
-    /// It is about to be left: if this process dies before it [freed](Self::free) it, whoever clears up looks whether it was.
+    /// Own a segment that is about to be left. If this process dies before it [frees](Self::free) the segment, the
+    /// reclaimer checks whether the segment was left.
     pub fn claim(&self, me: Owner) {
         cells::claim(self.link.index(), self.generation() - 1, me);
     }
 
-    /// Give the cell back. The caller must have made sure that no link to it is left.
+    /// Give the cell back. The caller must make sure that no link to it is left.
     pub fn free(self) {
         cells::free_segment(self.link.index(), self.generation() - 1);
     }

@@ -1,4 +1,4 @@
-//! What the dead left in a queue, and when to look for it.
+//! Finding what dead processes left in a queue, and putting it right.
 
 use super::queue::Queue;
 use super::segment::{Slot, Stamp, State, View};
@@ -7,12 +7,12 @@ use crate::sync::primitive::Ordering::SeqCst;
 use crate::{family, Result};
 
 impl Queue {
-    /// Put right what the dead left between head and tail; `true` when there was something.
+    /// Put right what dead processes left between head and tail; `true` if there was something.
     pub(super) fn tend(&self) -> Result<bool> {
         self.tend_before(u64::MAX)
     }
 
-    /// The same, before `limit`.
+    /// As [`tend`](Self::tend), but only as far as ticket `limit`.
     pub(super) fn tend_before(&self, limit: u64) -> Result<bool> {
         let mut orphans = Vec::new();
         let mut end = 0;
@@ -40,7 +40,7 @@ impl Queue {
     }
 }
 
-/// End or undo what a dead process had begun with a slot. Each step can be repeated by the next survivor.
+/// End or undo what a dead process had begun with a slot. Idempotent: the next survivor may repeat each step.
 fn inherit(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
     let taken = view.stamp(State::Taken, Some(me));
     let clearing = view.stamp(State::Clearing, Some(me));

@@ -1,4 +1,4 @@
-//! Deaths at chosen places, by processes of the family that stop there.
+//! Deaths of processes at chosen places. The processes belong to the family and stop where they are told.
 
 use super::queue::Queue;
 use super::segment::{State, SLOTS};
@@ -8,7 +8,7 @@ use crate::arena::{Block, Kind, Ref};
 use crate::roll::{is_alive, members};
 use crate::{family, Deadline};
 
-/// Run `work` in a child of fork that is gone, and known to be gone, afterwards.
+/// Run `work` in a child of fork. On return the child is gone, and known to be gone.
 fn in_a_child_that_dies(work: impl FnOnce()) {
     end(child(work));
 }
@@ -61,7 +61,7 @@ fn is_empty(queue: &Queue) -> bool {
     queue.get(Deadline::Now).is_err()
 }
 
-/// Take the oldest message's slot and stop there.
+/// Take the slot of the oldest message and stop there.
 fn take(queue: &Queue) -> super::walk::Found {
     let found = queue.walk().unwrap().full.unwrap();
     let me = family().unwrap().me();
@@ -115,7 +115,7 @@ fn claims_of_the_dead_make_room_in_a_full_queue() {
 fn a_message_half_handed_over_is_given_back() {
     let queue = Queue::create(0).unwrap();
     let free = |queue: &Queue| {
-        // The same cells serve again: nothing of the round before is left.
+        // The same cells are used again, and nothing of the previous round is left.
         put_with_buffers(queue);
         let mut incoming = get(queue);
         incoming.take_buffers().iter().map(Block::as_ptr).collect::<Vec<_>>()
@@ -158,7 +158,7 @@ fn what_the_dead_had_only_chosen_is_there_again() {
         });
         put(&queue, b"next");
         assert!(!queue.is_empty().unwrap());
-        // The next one was there while the dead one's was in nobody's hands that anybody knew of.
+        // `next` comes first: it was there before the dead consumer's message was found and put back.
         assert_eq!(get(&queue).body(), b"next");
         assert_eq!(get(&queue).body(), bytes);
         assert!(is_empty(&queue));
@@ -330,12 +330,14 @@ fn a_descriptor_agrees_with_the_queue_once_somebody_looks() {
     }
 }
 
-/// This process, as one whose descriptor does not show what is in the queue: its thread has not come to it.
+/// This process, as a watcher whose descriptor does not show what is in the queue, as if its thread had not come to it
+/// yet.
 fn join(queue: &Queue) -> Watcher {
     queue.waiting.watchers.join(family().unwrap().me(), is_alive)
 }
 
-/// A child that puts something and then ends as processes do, but with all the time in the world. Returns when it waits, so that somebody has to let it go.
+/// A child that puts something and then waits as an exiting process does, but without a limit. Returns once the child
+/// waits; the caller must let it go.
 fn child_that_says_its_last_words(queue: &Queue) -> i32 {
     let pid = child(|| {
         put(queue, b"last words");
@@ -382,7 +384,7 @@ fn who_ends_does_not_wait_for_what_was_taken() {
 #[test]
 fn who_ends_does_not_wait_for_the_dead() {
     let queue = Queue::create(0).unwrap();
-    // More than there are places: those of the dead are taken again.
+    // There are more watchers than places: the places of dead ones are taken again.
     for _ in 0..10 {
         let watcher = child(|| {
             join(&queue);

@@ -1,4 +1,4 @@
-//! Moving along a queue: finding what is there, leaving behind what is over.
+//! Moving along a queue: finding what is there, and leaving behind what is over.
 
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
 use super::segment::{Link, Slot, Stamp, State, View};
@@ -7,32 +7,32 @@ use crate::sync::primitive::Ordering;
 use crate::{family, Error, Result};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
-/// A slot that a walk from the head came upon.
+/// A slot that a walk from the head found.
 pub(super) struct Found {
     pub view: View,
     pub ticket: u64,
     pub slot: &'static Slot,
 }
 
-/// What a walk from the head came upon.
+/// The result of a walk from the head.
 #[derive(Default)]
 pub(super) struct Walk {
     pub full: Option<Found>,
-    /// Slots before it that somebody is still writing or taking from.
+    /// Number of earlier slots that a process is still writing, taking from or clearing.
     pub busy: u64,
 }
 
-/// A run of segments behind a slow process, all of whose slots are over: the first of them will point past the last.
+/// A run of segments behind a slow process, with all their slots over. The first of them will point past the last.
 #[derive(Default)]
 struct Detour(Option<View>);
 
 impl Detour {
-    /// All slots of `view` are over.
+    /// Record that all slots of `view` are over.
     fn begin(&mut self, view: &View) {
         self.0.get_or_insert(*view);
     }
 
-    /// Not all slots of `view` are over.
+    /// Record that not all slots of `view` are over.
     fn end(&mut self, view: &View) {
         if let Some(first) = self.0.take() {
             first.set_detour(view);
@@ -41,7 +41,7 @@ impl Detour {
 }
 
 impl Queue {
-    /// Find the first full slot, such that every slot before it that holds no message yet did not hold one when this one did.
+    /// Find the first full slot such that every earlier slot without a message had none when this one already was full.
     pub(super) fn walk(&self) -> Result<Walk> {
         let mut best = Walk::default();
         let mut limit = u64::MAX;
@@ -53,7 +53,7 @@ impl Queue {
                     return false;
                 }
                 match stamp.state() {
-                    // Anything else that calls itself full is damage, which nobody can take.
+                    // Any other stamp of a full slot is damage; no process can take it.
                     Some(State::Full) if stamp == view.stamp(State::Full, None) => {
                         limit = ticket;
                         full = Some(Found {
@@ -72,14 +72,15 @@ impl Queue {
             if found || best.full.is_none() {
                 best = Walk { full, busy };
             }
-            // With nobody at work before it, it is the oldest; otherwise look again whether one before it was filled meanwhile.
+            // If no process is at work before it, it is the oldest. Otherwise look again whether an earlier slot was
+            // filled meanwhile.
             if !found || busy == 0 {
                 return Ok(best);
             }
         }
     }
 
-    /// How many slots between head and tail are in a state that `counts`.
+    /// Number of slots between head and tail whose state `counts`.
     pub(super) fn count(&self, counts: impl Fn(State) -> bool) -> Result<u64> {
         let mut number = 0;
         self.visit(|_, _, _, stamp| {
@@ -89,13 +90,14 @@ impl Queue {
         Ok(number)
     }
 
-    /// Show every claimed slot from the head on to `see`, until it says false or the queue ends; slots that are over may be left out. When
-    /// a segment is recycled under way, what was in it is over, and the walk goes on with what is oldest then.
+    /// Show every claimed slot from the head on to `see`, until it returns false or the queue ends; slots that are over
+    /// may be left out. If a segment is recycled during the walk, everything in it is over, and the walk goes on with
+    /// the oldest segment of that moment.
     pub(super) fn visit(&self, mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool) -> Result<()> {
         let mut ticket = 0;
         let mut rounds = Rounds::default();
         'anew: loop {
-            // SYNC: head before segment: a ticket is never newer than the segment read after it.
+            // SYNC: head before segment, so that the ticket is never newer than the segment read after it.
             let head = self.front.head.load(Acquire) & TICKET;
             ticket = ticket.max(head);
             let link = Link(self.front.segment.load(Acquire));
@@ -146,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// Move the head over everything that is over, and give back the segments left behind.
+    /// Move the head over every slot that is over, and give back the segments left behind.
     pub(super) fn advance(&self) -> Result<()> {
         let mut rounds = Rounds::default();
         loop {
@@ -171,7 +173,7 @@ impl Queue {
                 _ if stamp.generation() != view.generation() => continue,
                 Some(State::Done) => head + 1,
                 Some(State::Skipped) => {
-                    // Its producer may have died before it moved the tail, and `ever_put` counts from there.
+                    // The slot's producer may have died before it moved the tail, from which `ever_put` counts.
                     let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
                     head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1
                 }
@@ -181,8 +183,9 @@ impl Queue {
         }
     }
 
-    /// Whether the queue behind `handle` has this segment: asked by who clears up after a process that was about to link or to free it, so that
-    /// it cannot come in any more. When that cannot be told, because the queue is damaged, it counts as in use.
+    /// Whether the queue behind `handle` contains this segment. The reclaimer asks, for a dead process that was about
+    /// to link or to free the segment, so the segment cannot come in any more. If damage to the queue hides the answer,
+    /// the segment counts as in use.
     pub(super) fn has(handle: Handle, wanted: Link) -> bool {
         let Some(queue) = arena::look_at::<Self>(handle) else {
             return false;
@@ -196,7 +199,7 @@ impl Queue {
                 }
                 let next = View::at(link).and_then(|view| Some((view.next()?, view.base)));
                 let Some((next, at)) = next else {
-                    // It was left while we looked, or the queue has ended meanwhile.
+                    // The segment was left during this walk, or the queue has ended.
                     if arena::look_at::<Self>(handle).is_none() {
                         return false;
                     }
@@ -214,22 +217,23 @@ impl Queue {
         }
     }
 
-    /// Move the front off a segment all of whose slots are over; `false` when there is none to move to.
+    /// Move the front off a segment with all its slots over; `false` if there is no segment to move to.
     fn leave(&self, view: &View) -> bool {
         match view.next() {
             Some(Link::NOWHERE) => return false,
             Some(next) => {
-                // The one who appended `next` may not have got round to this; nobody may find the back on a segment that is gone.
+                // The process that appended `next` may not have moved the back yet. No process may find the back on a
+                // segment that is gone.
                 let _ = self.back.segment.compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
                 if let Ok(family) = family() {
                     view.claim(family.me());
                 }
-                // DEATH: a segment that somebody owned is freed if it is in the queue no more.
+                // DEATH: a segment that the dead process owned is freed if it is no longer in the queue.
                 let _ = self
                     .front
                     .segment
                     .compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
-                // Whoever moved the front off it: nobody comes back to it, and freeing it again does nothing.
+                // Whichever process moved the front off it: none comes back to it, and freeing it again does nothing.
                 view.free();
             }
             None => {}
@@ -238,13 +242,13 @@ impl Queue {
     }
 }
 
-/// A loop that begins anew because somebody else moved on.
+/// The progress of a loop that begins anew when another process moved on.
 #[derive(Default)]
 pub(super) struct Rounds(Option<(u64, u64)>);
 
 impl Rounds {
-    /// Begin a round with these words. They only ever move on, so the same ones twice in a row mean damage, and that all further rounds would end
-    /// as the last did.
+    /// Begin a round with these words. They only ever move on. So the same words twice in a row mean damage, and every
+    /// further round would end as the last did.
     pub fn begin(&mut self, ticket: u64, link: Link) -> Result<()> {
         if self.0.replace((ticket, link.0)) == Some((ticket, link.0)) {
             return Err(Error::Corrupt("a queue's segments"));

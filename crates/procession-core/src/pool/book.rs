@@ -1,4 +1,4 @@
-//! The parent's book of jobs: their items, what became of them, who waits for how many.
+//! The parent's book of jobs: their items, what became of them, and how many tasks each waiter waits for.
 
 use super::job::{Entry, Loss, State as JobState, Terms};
 use super::room::Feeder;
@@ -15,22 +15,22 @@ pub(super) struct Book {
     pub crew: HashMap<u32, Hand>,
     /// The line's last slot.
     pub tail: u32,
-    /// Tasks submitted and not finished.
+    /// Number of tasks submitted and not finished.
     pub unfinished: u64,
-    /// Tasks that came to an end, good or bad.
+    /// Number of tasks that ended with a result, with an error, or with the death of their worker.
     pub done: u64,
-    /// Jobs that may still grow.
+    /// Number of jobs that may still grow.
     pub unsealed: u64,
     pub closing: bool,
     /// Complete jobs that were to be announced.
     pub completed: VecDeque<u32>,
-    /// For each waiter how many more tasks must finish before it can have what it wants.
+    /// For each waiter, how many more tasks must finish before it can have what it wants.
     pub waiters: Vec<u64>,
-    /// Whoever waits for room in a job.
+    /// The threads that wait for room in a job.
     pub feeders: Vec<Feeder>,
-    /// Unfinished tasks that may only run for so long.
+    /// For each time limit, the number of unfinished tasks that have it.
     pub timed: BTreeMap<Duration, u64>,
-    /// When somebody will next look which of them are overdue.
+    /// When the face will next check for overdue tasks.
     pub next_look: Option<Instant>,
     pub scratch: Vec<u32>,
 }
@@ -56,7 +56,7 @@ impl Book {
         }
     }
 
-    /// A new job; its key.
+    /// Add a job and return its key.
     pub fn open(&mut self, function: u32, terms: Terms) -> u32 {
         self.table.count_user(function, 1);
         let state = JobState::new(function, terms);
@@ -75,7 +75,7 @@ impl Book {
             .expect("a job's record stays until it is dropped and complete")
     }
 
-    /// Append an item to a job; its number.
+    /// Append an item to a job and return its number.
     pub fn add(&mut self, key: u32, entry: Entry) -> u64 {
         let job = self.job(key);
         let number = job.submitted();
@@ -102,7 +102,8 @@ impl Book {
         matches!(job.and_then(|job| job.entry(number)), Some(&mut Entry::Waiting { slot, .. }) if slot == index)
     }
 
-    /// An item is no longer waiting. `false`: it was not anyway, or its job was stopped, dropped and forgotten while the item still ran.
+    /// Record that an item is no longer waiting. `false`: it was not waiting, or its job was stopped, dropped and
+    /// forgotten while the item still ran.
     pub fn settle(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
         let Some(job) = &mut self.jobs[key as usize] else {
             return false;
@@ -141,14 +142,14 @@ impl Book {
         true
     }
 
-    /// There will be no more tasks. Whether that is news.
+    /// Seal a job: there will be no more tasks. Returns whether that is new.
     pub fn seal(&mut self, key: u32) -> bool {
         let news = !std::mem::replace(&mut self.job(key).sealed, true);
         self.unsealed -= u64::from(news);
         news
     }
 
-    /// Nothing more comes of any job.
+    /// Stop all jobs: nothing more comes of them.
     pub fn stop_all(&mut self) {
         for key in 0..self.jobs.len() as u32 {
             if let Some(job) = &self.jobs[key as usize] {

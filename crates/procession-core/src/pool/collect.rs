@@ -1,4 +1,4 @@
-//! Tasks on their way: submitted, finished, taken, withdrawn; and the waits for that.
+//! Tasks on their way: how they are submitted, finished, taken and withdrawn; and the waits for that.
 
 use super::book::Book;
 use super::job::{Entry, Item, Loss, Spare, Want};
@@ -10,15 +10,15 @@ use crate::{Deadline, Result, WaitError};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-/// While tasks are in line a waiter looks so often whether the worker that was to claim them is stopped.
+/// How often a waiter wakes further workers while tasks are in line: the worker that was to claim them may be stopped.
 const RELIEF: Duration = Duration::from_millis(40);
 
-/// What a withdrawal came to.
+/// The result of a withdrawal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Withdrawn {
     /// Tasks that had not begun.
     pub pending: u64,
-    /// Tasks that ran: their workers are to be stopped, see [`Pool::overdue`](super::Pool::overdue).
+    /// Tasks that ran. Their workers are to be stopped: see [`Pool::overdue`](super::Pool::overdue).
     pub running: u64,
 }
 
@@ -37,7 +37,7 @@ impl Inner {
         Ok(item)
     }
 
-    /// One more task of a job, in line; its number. Nobody is woken.
+    /// Put one more task of a job in line, and return its number. Wakes no worker.
     pub fn add_task(&self, book: &mut Book, key: u32, function: u32, arguments: Message) -> Result<u64> {
         self.only_here()?;
         self.collect(book, 0);
@@ -60,7 +60,8 @@ impl Inner {
         Ok(item)
     }
 
-    /// Put a task (of this job, this number, with this function of its own if it is not 0) at the line's end; its slot.
+    /// Put a task at the line's end, and return its slot. `task` is the job, the task's number, and its own function or
+    /// 0.
     pub fn put_in_line(&self, book: &mut Book, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
         let (job, item, function) = task;
         let (index, generation) = book.table.take(&self.view, Use::Task { job, item, function })?;
@@ -79,7 +80,7 @@ impl Inner {
         Ok(index)
     }
 
-    /// Have somebody look at the workers before a task that begins now can be overdue.
+    /// Have the face look at the workers before a task that begins now can be overdue.
     fn see_in_time(&self, book: &mut Book, timeout: Duration) {
         let Some(due) = Instant::now().checked_add(timeout) else {
             return;
@@ -110,7 +111,7 @@ impl Inner {
     }
 
     pub fn seal(&self, key: u32) {
-        // A child of fork may have inherited the book locked, by a thread that it does not have.
+        // A child of fork may have inherited the book locked, by a thread that the child does not have.
         if !self.is_mine() {
             return;
         }
@@ -129,7 +130,7 @@ impl Inner {
         self.tell(&book, 0);
     }
 
-    /// Stop what is not finished of a job: one item, or all, and no more will come.
+    /// Stop the unfinished tasks of a job: one item; or all, and then no more will come.
     pub fn withdraw(&self, key: u32, item: Option<u64>) -> Withdrawn {
         if !self.is_mine() {
             return Withdrawn::default();
@@ -164,7 +165,7 @@ impl Inner {
         withdrawn
     }
 
-    /// Whether a worker is at a task.
+    /// Whether a worker is running a task.
     pub fn is_running(&self, key: u32, item: u64) -> bool {
         let mut book = self.lock();
         let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(item) else {
@@ -174,7 +175,7 @@ impl Inner {
         state.is_some_and(|state| state.status == Status::Running)
     }
 
-    /// Stop the tasks of a job that no worker has begun: which.
+    /// Stop the tasks of a job that no worker has begun, and return their numbers.
     pub fn withdraw_pending(&self, key: u32) -> Vec<u64> {
         if !self.is_mine() {
             return Vec::new();
@@ -198,7 +199,7 @@ impl Inner {
         withdrawn
     }
 
-    /// Keep a task from being begun; whether it had not.
+    /// Keep a task from being begun; `false` if that is too late.
     fn withdraw_task(&self, book: &mut Book, index: u32) -> bool {
         let (Use::Task { .. }, generation) = book.table.get(index) else {
             return false;
@@ -221,13 +222,14 @@ impl Inner {
         withdrawn
     }
 
-    /// Keep a task from being begun, or its result from being counted: what it was, unless it is finished.
+    /// Keep a task from being begun, or its result from being counted. Returns the status it had, or `None` if it is
+    /// finished.
     fn stop_task(&self, book: &mut Book, index: u32) -> Option<Status> {
         let (Use::Task { .. }, generation) = book.table.get(index) else {
             return None;
         };
         let slot = self.view.slot(index).ok()?;
-        // A worker may claim it, or finish it, meanwhile: then look again. It cannot do more than these two.
+        // A worker may claim the task, or finish it, meanwhile: then look again. It cannot do more than these two.
         for _ in 0..3 {
             let state = slot.load().filter(|state| state.generation == generation)?;
             match state.status {
@@ -240,7 +242,8 @@ impl Inner {
         None
     }
 
-    /// Say that something in `book` changed; `mine` of those who wait know it already. A waiter that looks now gets the lock after us.
+    /// Announce that something in `book` changed; `mine` of the waiters know it already. A waiter that looks now gets
+    /// the lock after this thread.
     pub fn tell(&self, book: &Book, mine: usize) {
         self.version.fetch_add(1, SeqCst);
         if book.waiters.len() > mine {
@@ -249,7 +252,7 @@ impl Inner {
         self.tell_feeders(book);
     }
 
-    /// Take note of what workers finished, as `mine` of the waiters.
+    /// Record what workers finished, on behalf of `mine` of the waiters.
     pub fn collect(&self, book: &mut Book, mine: usize) {
         if self.view.finished() == 0 || !self.is_mine() {
             return;
@@ -263,7 +266,7 @@ impl Inner {
         self.tell(book, mine);
     }
 
-    /// Take note of one finished task.
+    /// Record one finished task.
     pub fn note(&self, book: &mut Book, index: u32) {
         let (Use::Task { job, item, .. }, generation) = book.table.get(index) else {
             return;
@@ -285,7 +288,7 @@ impl Inner {
         }
     }
 
-    /// A task's slot is no longer needed.
+    /// Free the slot of a task that is no longer needed.
     pub fn release(&self, book: &mut Book, index: u32) {
         if let Ok(slot) = self.view.slot(index) {
             slot.envelope.discard();
@@ -297,7 +300,7 @@ impl Inner {
         }
     }
 
-    /// Take an item, if it is there.
+    /// Take an item if it is there.
     pub fn take(&self, book: &mut Book, key: u32, number: u64) -> Result<Option<Item>> {
         self.only_here()?;
         let job = book.job(key);
@@ -339,7 +342,7 @@ impl Inner {
         self.end_if_over(&mut book, key);
     }
 
-    /// An abandoned job that is complete leaves nothing behind.
+    /// Forget an abandoned job once it is complete. It leaves nothing behind.
     pub fn end_if_over(&self, book: &mut Book, key: u32) {
         let job = book.job(key);
         if !job.abandoned || !job.is_complete() {
@@ -365,7 +368,8 @@ impl Inner {
         })
     }
 
-    /// Wait until `look` finds what it looks for; else it says how many tasks, at least, must finish before that can be.
+    /// Wait until `look` finds what it looks for. Until then `look` returns how many tasks, at least, must finish
+    /// first.
     pub fn wait_for<R>(
         &self,
         deadline: Deadline,
@@ -424,7 +428,7 @@ impl Inner {
         result
     }
 
-    /// SYNC: stored before the waiter's last look at the stack (`SeqCst` both): see `View::push_finished`.
+    /// SYNC: the store comes before the waiter's last look at the stack (`SeqCst` both): see `View::push_finished`.
     fn set_wake(&self, book: &Book) {
         let least = book
             .waiters

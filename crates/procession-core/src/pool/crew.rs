@@ -1,4 +1,4 @@
-//! The workers, as the parent sees them: their places, their time, their end.
+//! The workers as the parent sees them: their places, their time, their end.
 
 use super::book::Book;
 use super::job::{Entry, Loss};
@@ -11,8 +11,8 @@ use crate::Result;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-/// How long a worker may take to make a function and its arguments of their bytes, which can mean to load modules, before the time that a
-/// task may take begins.
+/// How long a worker may take to make a function and its arguments from their bytes, which may include loading modules,
+/// before the time limit of the task begins.
 const LOADING: Duration = Duration::from_secs(30);
 
 /// How a worker's process ended, as far as the face knows.
@@ -20,37 +20,37 @@ const LOADING: Duration = Duration::from_secs(30);
 pub struct Death {
     /// The process.
     pub pid: i32,
-    /// Its exit code, or minus the signal.
+    /// Its exit code, or the negative signal number.
     pub exitcode: i32,
     /// The kernel ended it because memory ran out.
     pub out_of_memory: bool,
-    /// Where it was, in the words of its language.
+    /// Its stack, in the words of its language.
     pub stack: Option<String>,
-    /// The body of the task that it was at, as far as it is still there. Filled in at the burial.
+    /// The body of the task that it was running, as far as it is still there. Filled in at the burial.
     pub arguments: Option<Vec<u8>>,
 }
 
 /// What a dead worker left behind.
 #[derive(Debug)]
 pub enum Remains {
-    /// It had not said that it was ready.
+    /// It had not reported that it was ready.
     Unready {
         /// Whether it had taken its place, and so was about to be initialised.
         begun: bool,
     },
-    /// It could not start, and said why.
+    /// It could not start, and gave this reason.
     Failed(Incoming),
-    /// It worked; the task it was at, if any, is lost now, or will be tried again.
+    /// It worked. The task that it was running, if any, is lost now or will be tried again.
     Worked {
         /// Whether a task went with it.
         lost: bool,
     },
 }
 
-/// Who is to be stopped.
+/// The workers that must be stopped.
 #[derive(Debug, Default)]
 pub struct Overdue {
-    /// The places of workers whose tasks run for too long, or were withdrawn.
+    /// The places of workers that have run their task for too long, or that run a withdrawn one.
     pub places: Vec<u32>,
     /// Ask again after this time, or when the pool's notice is set.
     pub again: Option<Duration>,
@@ -59,11 +59,11 @@ pub struct Overdue {
 /// What a pool has done and is doing.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Tasks that came to an end, good or bad.
+    /// Tasks that ended with a result, with an error, or with the death of their worker.
     pub done: u64,
     /// Tasks in line.
     pub queued: u64,
-    /// Tasks that workers are at.
+    /// Tasks that workers are running.
     pub running: u64,
     /// The workers.
     pub workers: Vec<WorkerStats>,
@@ -74,15 +74,15 @@ pub struct Stats {
 pub struct WorkerStats {
     /// Its place.
     pub place: u32,
-    /// Whether it is at a task.
+    /// Whether it is running a task.
     pub running: bool,
     /// Tasks done.
     pub tasks: u32,
-    /// Time at tasks.
+    /// Time spent on tasks.
     pub busy: Duration,
     /// Time between tasks.
     pub idle: Duration,
-    /// Bytes it was sent with tasks.
+    /// Bytes that it was sent with tasks.
     pub received: u64,
     /// Bytes of its results.
     pub sent: u64,
@@ -91,9 +91,10 @@ pub struct WorkerStats {
 /// The parent's record of a worker.
 #[derive(Default)]
 pub(super) struct Hand {
-    /// The task (slot, generation) it was seen at, first then.
+    /// The task (slot, generation) that it was last seen running, and when it was first seen running it.
     seen: Option<(u32, u32, Instant)>,
-    /// The task (slot, generation) for which it is to be stopped, after what time unless that was withdrawn.
+    /// The task (slot, generation) for which it is to be stopped, and the time limit that the task exceeded, unless the
+    /// task was withdrawn.
     condemned: Option<(u32, u32, Option<Duration>)>,
     /// Whether `overdue` has named it.
     named: bool,
@@ -156,7 +157,7 @@ impl Inner {
         (its && running).then_some((index, task, job))
     }
 
-    /// Let nothing that comes of this running task count. `false`: it is finished.
+    /// Condemn a running task: nothing that comes of it counts any more. `false`: it is finished.
     pub fn condemn(&self, book: &mut Book, index: u32, state: State, after: Option<Duration>) -> bool {
         let Ok(slot) = self.view.slot(index) else {
             return false;
@@ -164,7 +165,7 @@ impl Inner {
         if !self.is_mine() {
             return false;
         }
-        // Before the worker can learn of it, so that its burial knows.
+        // Look the place up before the worker can learn of the condemnation, so that its burial knows.
         let place = book
             .crew
             .keys()
@@ -205,7 +206,8 @@ impl Inner {
         Overdue { places, again }
     }
 
-    /// Condemn what the worker in `place` is at, if that takes too long; otherwise how long it may still take.
+    /// Condemn the task that the worker in `place` runs, if it takes too long. Otherwise return how long it may still
+    /// take.
     fn check_time(&self, book: &mut Book, place: u32, clock: u64, time: Instant) -> Option<Duration> {
         let (index, state, job) = self.task_of(book, place)?;
         let timeout = book.jobs[job as usize].as_ref()?.terms.timeout?;
@@ -219,7 +221,7 @@ impl Inner {
             _ => hand.seen.insert((index, state.generation, time)).2,
         };
         let (took, limit) = if since == 0 {
-            // Claimed, and not yet called.
+            // The task is claimed, but its function is not called yet.
             (time.saturating_duration_since(first), timeout.saturating_add(LOADING))
         } else {
             (Duration::from_nanos(clock.saturating_sub(since)), timeout)
@@ -253,7 +255,7 @@ impl Inner {
         if let Some(owner) = owner {
             let task = slot.next.load(SeqCst);
             if slot.note(Note::Since).load(Relaxed) != 0 {
-                // Its function ran, so its result had not begun to take the arguments' place.
+                // The function was running, so the result had not begun to take the arguments' place.
                 death.arguments = self
                     .view
                     .slot(task)
@@ -269,10 +271,10 @@ impl Inner {
         self.tell(&book, 0);
         drop(book);
         if let Some(owner) = owner {
-            // The roll asks the kernel, and gives back what the dead one owned.
+            // The roll asks the kernel, and gives back what the dead worker owned.
             let _ = roll::is_alive(owner);
         }
-        // Whatever the dead one was woken for, another shall do.
+        // The dead worker may have been woken for work: another must do it.
         self.view.shared.work.notify(u32::MAX);
         Ok(if let Remains::Worked { .. } = remains {
             Remains::Worked { lost }
@@ -281,7 +283,8 @@ impl Inner {
         })
     }
 
-    /// The task that the dead `owner` had noted down: lost if it still ran, finished if it only had not told yet.
+    /// Settle the task that the dead `owner` had noted. It is lost if it still ran, and finished if only the worker's
+    /// report is missing.
     fn bury_task(&self, book: &mut Book, index: u32, owner: Owner, hand: &Hand, death: Death) -> bool {
         let (Use::Task { job, item, function }, generation) = book.table.get(index) else {
             return false;
@@ -304,7 +307,7 @@ impl Inner {
                 Some((slot, of, Some(after))) if (slot, of) == (index, generation) => {
                     Loss::TimedOut(after, Box::new(death))
                 }
-                // Settled when it was withdrawn.
+                // The item was settled when the task was withdrawn.
                 _ => Loss::Cancelled,
             },
             Some(Status::Done | Status::Raised) => {
@@ -313,7 +316,7 @@ impl Inner {
             }
             _ => return false,
         };
-        // A withdrawn task's job may be over, and its key another's.
+        // The job of a withdrawn task may be over, and its key in use for another job.
         let waited_for = book.waits_for(job, item, index) && book.settle(job, item, Entry::Lost(loss));
         self.release(book, index);
         if waited_for {

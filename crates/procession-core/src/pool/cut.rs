@@ -1,6 +1,7 @@
-//! How large the tasks of a job should be whose items take a time that nobody knows beforehand.
+//! How large the tasks of a job should be if the time that an item takes is not known beforehand.
 //!
-//! Large enough that a task's own cost, a few microseconds, is a few per cent of it; small enough that no worker is left with the tail.
+//! A task should be so large that its own cost, a few microseconds, is a few per cent of it, and so small that no
+//! worker is left with the tail.
 
 use super::Job;
 use crate::Deadline;
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 /// How long a task should take.
 const TASK_TIME: Duration = Duration::from_micros(200);
-/// A task is at most this part of what is left for one worker, but not less than this part of the time above.
+/// A task is at most one in this many parts of what is left for one worker, but not less than one in this many parts of
+/// `TASK_TIME`.
 const PART: u64 = 8;
-/// How long to wait for the first items, to learn how long one takes: time for a worker to wake up and do a short one.
+/// How long to wait for the first items, to learn how long one takes: enough for a worker to wake up and do a short
+/// one.
 const PROBE_TIME: Duration = Duration::from_micros(150);
 
 /// Cuts a job's items into tasks.
@@ -22,7 +25,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// For `length` items and this many workers.
+    /// Cut `length` items for this many workers.
     pub fn new(length: u64, workers: usize) -> Self {
         let workers = (workers as u64).max(1);
         Self {
@@ -32,10 +35,11 @@ impl Cutter {
         }
     }
 
-    /// Number of items for the next task. May wait, for a fraction of a millisecond.
+    /// Number of items for the next task. May wait for a fraction of a millisecond.
     pub fn next(&mut self, job: &Job) -> u64 {
         if self.cut == 2 * self.workers && job.measured().is_none() {
-            // The first few are a probe: what is not done by then takes so long that each item may be a task.
+            // The first few tasks are a probe. If they are not done by then, items take so long that each may be a
+            // task.
             let _ = job.wait_for_one(Deadline::after(PROBE_TIME));
         }
         let size = job.measured().map_or(1, |item| self.size(item));

@@ -10,14 +10,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// On what terms a job's tasks are done.
+/// The terms on which a job's tasks are done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terms {
     /// Items will be taken as they finish ([`Job::take_any`]).
     pub by_time: bool,
     /// How long a task may run before its worker is stopped.
     pub timeout: Option<Duration>,
-    /// How many more times a task is tried whose worker died.
+    /// How many more times a task is tried if its worker dies.
     pub retries: u32,
 }
 
@@ -43,7 +43,7 @@ pub enum Item {
     Done(Incoming),
     /// It failed with this.
     Raised(Incoming),
-    /// Nobody knows.
+    /// There is no result and no error, for this reason.
     Lost(Loss),
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Want {
 }
 
 pub(super) enum Entry {
-    /// The task is in this slot, and was submitted with so many bytes of arguments.
+    /// The task is in this slot, and was submitted with this many bytes of arguments.
     Waiting {
         slot: u32,
         bytes: u32,
@@ -73,30 +73,30 @@ pub(super) enum Entry {
 pub(super) struct State {
     pub function: u32,
     pub terms: Terms,
-    /// The items from number `base` on: what lies before was taken.
+    /// The items from number `base` on; all earlier ones were taken.
     pub items: VecDeque<Entry>,
     pub base: u64,
-    /// Items that are no longer waiting.
+    /// Number of items that are no longer waiting.
     pub finished: u64,
     /// Bytes of arguments of the items that are waiting.
     pub bytes: u64,
-    /// The first that failed or was lost, by time.
+    /// The item that was the first in time to fail or to be lost.
     pub failed: Option<u64>,
-    /// Finished and not taken, by time; kept only for jobs taken in that order.
+    /// Finished items that are not taken, in the order of time; kept only for jobs whose items are taken in that order.
     pub order: Option<VecDeque<u64>>,
     pub sealed: bool,
-    /// Tell the pool's `next_completed` when it is complete.
+    /// Whether the pool's `next_completed` reports the job when it is complete.
     pub announce: bool,
-    /// Nobody will take the items.
+    /// The items will not be taken.
     pub abandoned: bool,
-    /// What to try unfinished tasks again with.
+    /// Copies of unfinished tasks, for further tries.
     pub spares: HashMap<u64, Spare>,
 }
 
-/// A copy of a task, should its worker die.
+/// A copy of a task, in case its worker dies.
 pub(super) struct Spare {
     pub message: Message,
-    /// How many more times.
+    /// Number of further tries.
     pub left: u32,
 }
 
@@ -147,7 +147,8 @@ impl State {
     }
 }
 
-/// A job in a pool: tasks that share a function. When it is dropped its tasks are still done, but nobody hears of them.
+/// A job in a pool: tasks that share a function. If it is dropped, its tasks are still done, but their items are
+/// dropped.
 pub struct Job {
     pub(super) pool: Arc<Inner>,
     pub(super) key: u32,
@@ -159,52 +160,53 @@ impl Job {
         self.key
     }
 
-    /// One more task; its number.
+    /// Add a task and return its number.
     pub fn submit(&self, arguments: Message) -> Result<u64> {
         self.pool.submit(self.key, 0, arguments)
     }
 
-    /// One more task, with a function of its own; its number.
+    /// Add a task with a function of its own and return its number.
     pub fn submit_for(&self, function: &Function, arguments: Message) -> Result<u64> {
         self.pool.submit(self.key, function.index, arguments)
     }
 
-    /// Count a task that could not even be packed: its item is [`Loss::Refused`]; its number.
+    /// Count a task that could not even be packed, and return its number. Its item is [`Loss::Refused`].
     pub fn refuse(&self) -> u64 {
         self.pool.refuse(self.key)
     }
 
-    /// There will be no more tasks.
+    /// Seal the job: there will be no more tasks.
     pub fn seal(&self) {
         self.pool.seal(self.key);
     }
 
-    /// Have [`Pool::next_completed`](super::Pool::next_completed) tell when the job is complete.
+    /// Have [`Pool::next_completed`](super::Pool::next_completed) report the job when it is complete.
     pub fn announce(&self) {
         self.pool.announce(self.key);
     }
 
-    /// Seal it and stop what is not finished of it: that is [`Loss::Cancelled`] at once.
+    /// Seal the job and stop its unfinished tasks; they are [`Loss::Cancelled`] at once.
     pub fn cancel(&self) -> Withdrawn {
         self.pool.withdraw(self.key, None)
     }
 
-    /// Stop one task, if it is not finished.
+    /// Stop one task if it is not finished.
     pub fn cancel_one(&self, number: u64) -> Withdrawn {
         self.pool.withdraw(self.key, Some(number))
     }
 
-    /// Stop the tasks that have not begun: their numbers. The others go on, and more may come.
+    /// Stop the tasks that have not begun, and return their numbers. The others go on, and more may come.
     pub fn cancel_pending(&self) -> Vec<u64> {
         self.pool.withdraw_pending(self.key)
     }
 
-    /// Whether a worker is at this task.
+    /// Whether a worker is running this task.
     pub fn is_running(&self, number: u64) -> bool {
         self.pool.is_running(self.key, number)
     }
 
-    /// Whether to submit another task, for a pool of so many workers. `None`: however many bytes the unfinished ones have.
+    /// Whether to submit another task, for a pool of this many workers. `None`: regardless of the bytes of the
+    /// unfinished tasks.
     pub fn intake(&self, workers: Option<u64>) -> Intake {
         self.pool.with_job(self.key, |job| job.intake(workers))
     }
@@ -214,7 +216,7 @@ impl Job {
         self.pool.with_job(self.key, |job| (job.submitted(), job.finished))
     }
 
-    /// What `weight` says of the finished tasks, summed up.
+    /// The sum of `weight` over the finished tasks.
     pub fn weigh_finished(&self, weight: impl Fn(u64) -> u64) -> u64 {
         self.pool.with_job(self.key, |job| {
             let later = job.items.iter().zip(job.base..);
@@ -236,7 +238,7 @@ impl Job {
         self.pool.with_job(self.key, |job| job.failed)
     }
 
-    /// How long an item took lately, as the workers say; `None` before the first is done.
+    /// How long an item took lately, as the workers report; `None` before the first is done.
     pub fn measured(&self) -> Option<Duration> {
         self.pool.measured(self.key)
     }
@@ -251,7 +253,8 @@ impl Job {
         self.pool.wait(self.key, Want::Item(0), deadline)
     }
 
-    /// Take the item of task `number`, once it is finished. `None`: the job is complete, and there is no such item (any more).
+    /// Take the item of task `number` once it is finished. `None`: the job is complete and there is no such item, or
+    /// not any more.
     pub fn take(&self, number: u64, deadline: Deadline) -> Result<Option<Item>, WaitError> {
         let item = self
             .pool
@@ -262,15 +265,15 @@ impl Job {
         Ok(item?)
     }
 
-    /// Take the item of task `number`, if it is there.
+    /// Take the item of task `number` if it is there.
     pub fn take_now(&self, number: u64) -> Result<Option<Item>> {
         let mut book = self.pool.lock();
         self.pool.collect(&mut book, 0);
         self.pool.take(&mut book, self.key, number)
     }
 
-    /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken.
-    /// Only for a job whose terms say `by_time`.
+    /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken. Only for a
+    /// job whose terms say `by_time`.
     pub fn take_any(&self, deadline: Deadline) -> Result<Option<(u64, Item)>, WaitError> {
         loop {
             self.pool.wait(self.key, Want::Any, deadline)?;
@@ -289,8 +292,8 @@ impl Job {
         }
     }
 
-    /// Take the items that finished first, at most `limit` of them, once there is one. Empty: the job is complete and all were taken, or
-    /// `limit` is 0, which waits for nothing. Only for a job made with `by_time`.
+    /// Take the items that finished first, at most `limit` of them, once there is one. Empty: the job is complete and
+    /// all were taken, or `limit` is 0, which waits for nothing. Only for a job whose terms say `by_time`.
     pub fn take_batch(&self, limit: usize, deadline: Deadline) -> Result<Vec<(u64, Item)>, WaitError> {
         let mut batch = Vec::new();
         let Some(others) = limit.checked_sub(1) else {

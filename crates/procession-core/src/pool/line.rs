@@ -1,7 +1,7 @@
 //! The line of tasks (first in, first out, one producer) and the stack of finished ones.
 //!
-//! Claiming is one compare-and-swap on the task's own state; the line's head is only moved along afterwards, by whoever sees that it lags.
-//! So a claimer that dies in between holds up nobody.
+//! Claiming is one compare-and-swap on the task's own state. The line's head is only moved along afterwards, by any
+//! process that sees that it lags. So a claimer that dies in between does not hold up the others.
 
 use super::shared::{State, Status, View};
 use crate::roll::Owner;
@@ -18,17 +18,19 @@ fn advanced(head: u64, slot: u32) -> u64 {
 }
 
 impl View {
-    /// Put `slot` (ready but for its state) behind `tail`. Parent only, under its lock.
+    /// Put `slot` (complete but for its state) behind `tail`. Only the parent calls it, under its lock.
     pub(super) fn append(&self, tail: u32, slot: u32, generation: u32) -> Result<()> {
         let new = self.slot(slot)?;
         new.next.store(0, Relaxed);
         new.store(State::of(Status::Pending, generation, None));
-        // SYNC: whoever reads this link sees the pending slot whole. SeqCst against a worker about to sleep: see `rouse`.
+        // SYNC: a reader of this link sees the complete pending slot. SeqCst against a worker about to sleep: see
+        // `rouse`.
         self.slot(tail)?.next.store(slot, SeqCst);
         Ok(())
     }
 
-    /// Claim the first task in line for `me`; `intent` is where I note which, before I do. Its slot number and state.
+    /// Claim the first task in line for `me`, and return its slot number and state. The slot number is noted in
+    /// `intent` before the claim.
     pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, State)>> {
         let head = &self.shared.head.0;
         loop {
@@ -42,14 +44,15 @@ impl View {
             }
             let slot = self.slot(next)?;
             let state = slot.load();
-            // SYNC: if the head is still what it was, `next` really is the first in line and `state` was read while it was; and as
-            // tasks are claimed in order only, it stays the first for as long as that state (with its generation) stands.
+            // SYNC: if the head is unchanged, `next` really is the first in line, and `state` was read while it was. As
+            // tasks are only claimed in order, it stays the first for as long as that state (with its generation)
+            // stands.
             if head.load(SeqCst) != seen {
                 continue;
             }
             let mut claimed = None;
             if let Some(state) = state.filter(|state| state.status == Status::Pending) {
-                // DEATH: the intent comes first; whether the claim followed, the task's own state tells.
+                // DEATH: the intent comes first; the task's own state tells whether the claim followed.
                 intent.store(next, SeqCst);
                 let mine = State::of(Status::Running, state.generation, Some(me));
                 claimed = slot.swap(state, mine).then_some((next, mine));
@@ -61,13 +64,13 @@ impl View {
         }
     }
 
-    /// Whether a task waits in line. A hint: it may be gone at once.
+    /// Whether a task waits in line. A hint: it may be claimed at once.
     pub(super) fn is_waiting(&self) -> bool {
         let head = self.shared.head.0.load(SeqCst);
         self.slot(low(head)).is_ok_and(|slot| slot.next.load(SeqCst) != 0)
     }
 
-    /// Make sure that the head is not *before* `slot`, which was claimed: afterwards it is at it or beyond. Parent only.
+    /// Make sure that the head is not *before* the claimed `slot`: afterwards it is at it or beyond. Parent only.
     pub(super) fn pass(&self, slot: u32) -> Result<()> {
         let head = self.shared.head.0.load(SeqCst);
         if self.slot(low(head))?.next.load(SeqCst) == slot {
@@ -80,7 +83,8 @@ impl View {
         Ok(())
     }
 
-    /// Move the head past the first in line, `limit` of them, as long as that is no task to be claimed: it was withdrawn. Parent only.
+    /// Move the head past the first task in line, at most `limit` times, as long as that task was withdrawn and cannot
+    /// be claimed. Parent only.
     pub(super) fn skip_withdrawn(&self, limit: usize) -> Result<()> {
         let head = &self.shared.head.0;
         for _ in 0..limit {
@@ -94,7 +98,7 @@ impl View {
             {
                 return Ok(());
             }
-            // Fails when a worker moved it: look again.
+            // Fails if a worker moved it: look again.
             let _ = head.compare_exchange(seen, advanced(seen, next), SeqCst, Relaxed);
         }
         Ok(())
@@ -105,25 +109,27 @@ impl View {
         low(self.shared.head.0.load(SeqCst))
     }
 
-    /// Whether the line still needs `slot`, as the one claimed last: it must not be used again yet.
+    /// Whether the line still needs `slot`, as the one claimed last. It must not be used again yet.
     pub(super) fn is_head(&self, slot: u32) -> bool {
         self.head() == slot
     }
 
-    /// Put the finished `slot` on the stack, and wake who waits for as many.
+    /// Put the finished `slot` on the stack, and wake the waiters if that makes as many as they wait for.
     pub(super) fn push_finished(&self, index: u32) -> Result<()> {
         let (slot, top) = (self.slot(index)?, &self.shared.finished.0);
         let mut seen = top.load(Relaxed);
         let count = loop {
             slot.aux.store(low(seen), Relaxed);
             let count = ((seen >> 32) as u32).saturating_add(1);
-            // DEATH: before this the task is finished but unheard of: the parent looks at what the dead one worked on.
+            // DEATH: before this line the task is finished but not reported: the parent looks at the task that the dead
+            // worker had noted.
             match top.compare_exchange_weak(seen, u64::from(count) << 32 | u64::from(index), SeqCst, Relaxed) {
                 Ok(_) => break count,
                 Err(now) => seen = now,
             }
         };
-        // SYNC: the push above and these loads are SeqCst, as are a waiter's store of its number and load of the stack: one sees the other.
+        // SYNC: the push above and these loads are SeqCst, as are a waiter's store of its number and its load of the
+        // stack: one of the two sees the other.
         let wanted = self.shared.wake_at.load(SeqCst);
         if wanted != 0 && count >= wanted {
             self.shared.done.notify(u32::MAX);
@@ -135,7 +141,7 @@ impl View {
         Ok(())
     }
 
-    /// How many finished tasks wait to be collected.
+    /// Number of finished tasks that wait to be collected.
     pub(super) fn finished(&self) -> u32 {
         (self.shared.finished.0.load(SeqCst) >> 32) as u32
     }
@@ -153,18 +159,19 @@ impl View {
         out.reverse();
     }
 
-    /// Work was put in line: wake a worker, unless one is on the lookout or on its way anyway.
+    /// Wake a worker, because work was put in line, unless one is on the lookout or on its way anyway.
     pub(super) fn rouse(&self) {
-        // SYNC: the line was changed (SeqCst) before these loads; a lookout that gives up, and whoever was asleep or is about to be, clears
-        // the word (SeqCst) before he looks at the line.
+        // SYNC: the line was changed (SeqCst) before these loads. A lookout that gives up, and a worker that was asleep
+        // or is about to sleep, clears its word (SeqCst) before it looks at the line.
         if self.shared.lookout.load(SeqCst) == 0 && self.shared.roused.load(SeqCst) == 0 {
             self.shared.roused.store(1, SeqCst);
             self.shared.work.notify(1);
         }
     }
 
-    /// To be called when somebody has waited for results in vain for a while. If tasks are still in line, the worker that was to claim them, as
-    /// the lookout or as the one that was woken, may be stopped: wake all others, of which those that sleep and are stopped do not wake.
+    /// Wake workers after a waiter has waited in vain for a while. If tasks are still in line, the worker that was to
+    /// claim them, as the lookout or as the one that was woken, may be stopped. So all others are woken; those that are
+    /// stopped in their sleep do not wake.
     pub(super) fn relieve(&self) {
         if self.is_waiting() {
             self.shared.lookout.store(0, SeqCst);
@@ -172,7 +179,7 @@ impl View {
         }
     }
 
-    /// Stop being on the lookout, or relieve a dead one.
+    /// Stop being the lookout, or relieve a dead one.
     pub(super) fn leave_lookout(&self, owner: Owner) {
         let _ = self
             .shared

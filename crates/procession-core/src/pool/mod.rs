@@ -1,8 +1,10 @@
-//! Pool: tasks that one process gives out, workers that pull them, results that come back without a thread in between.
+//! The pool: tasks that one process gives out, workers that pull them, results that come back without a thread in
+//! between.
 //!
-//! The [`Pool`] belongs to the process that made it; a [`Worker`] is its counterpart in each worker process. All they share is one
-//! object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside says why that is right.
-//! What a task means, how a worker process is started and how it ended is the faces' business.
+//! The [`Pool`] belongs to the process that made it; a [`Worker`] is its counterpart in each worker process. They share
+//! nothing but one object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside
+//! this file argues its correctness. What a task means, how a worker process is started and how it ended are left to
+//! the faces.
 
 mod book;
 mod collect;

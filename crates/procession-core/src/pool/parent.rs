@@ -1,4 +1,5 @@
-//! The pool as the process that made it sees it. No thread of its own: whoever submits, waits or buries collects on the way.
+//! The pool as the process that made it sees it. It has no thread of its own: every submission, wait and burial also
+//! collects finished tasks.
 
 use super::book::Book;
 use super::crew::{Death, Overdue, Remains, Stats};
@@ -23,20 +24,21 @@ pub(super) struct Inner {
     pub view: View,
     owner: Owner,
     book: Mutex<Book>,
-    /// Grows whenever something happened in `book` that a waiter may wait for.
+    /// Grows whenever something happens in `book` that a waiter may wait for.
     pub version: AtomicU64,
-    /// Tells whoever looks after the workers to ask [`Pool::overdue`] and [`Pool::needs_workers`].
+    /// Tells the face, which looks after the workers, to ask [`Pool::overdue`] and [`Pool::needs_workers`].
     pub notice: Notice,
 }
 
-/// A function in the pool, to be given to jobs; workers keep what they make of it as long as it, or a job with it, lives.
+/// A function in the pool, to be given to jobs. Workers keep what they make of it as long as it, or a job with it,
+/// lives.
 pub struct Function {
     pub(super) pool: Arc<Inner>,
     pub(super) index: u32,
 }
 
 impl Pool {
-    /// A pool without workers.
+    /// Create a pool without workers.
     pub fn new() -> Result<Self> {
         let inner = Inner {
             view: View::create()?,
@@ -53,22 +55,23 @@ impl Pool {
         &self.inner.view
     }
 
-    /// What workers attach to.
+    /// The handle that workers attach to.
     pub fn handle(&self) -> Handle {
         self.inner.view.shared.handle()
     }
 
-    /// Whether this process made the pool: nobody else may use it.
+    /// Whether this process made the pool. No other process may use it.
     pub fn is_mine(&self) -> bool {
         self.inner.is_mine()
     }
 
-    /// Set when whoever looks after the workers should do so: work has ended, a worker must be stopped, or be looked at at a certain time.
+    /// Set when the face should look after the workers: work has ended, a worker must be stopped, or one must be
+    /// checked at a certain time.
     pub fn notice(&self) -> &Notice {
         &self.inner.notice
     }
 
-    /// Put a function into the pool, where every worker that does a task of its jobs reads it.
+    /// Put a function into the pool. Every worker that does a task of its jobs reads it there.
     pub fn function(&self, function: Message) -> Result<Function> {
         self.inner.only_here()?;
         let view = &self.inner.view;
@@ -83,7 +86,7 @@ impl Pool {
         })
     }
 
-    /// A new job. Without a function its tasks carry their own.
+    /// Create a job. Without a function its tasks carry their own.
     pub fn job(&self, function: Option<&Function>, terms: Terms) -> Job {
         let key = self
             .inner
@@ -95,7 +98,7 @@ impl Pool {
         }
     }
 
-    /// A job of one task, to which none is added.
+    /// Create a job of one task, to which none is added.
     pub fn call(&self, function: Option<&Function>, terms: Terms, arguments: Message) -> Result<Job> {
         let mut book = self.inner.lock();
         let key = book.open(function.map_or(0, |function| function.index), terms);
@@ -110,32 +113,34 @@ impl Pool {
         Ok(job)
     }
 
-    /// A place for a worker: what [`Worker::attach`](super::Worker::attach) wants. [`bury`](Self::bury) it when its process ended.
+    /// Make a place for a worker, for [`Worker::attach`](super::Worker::attach). [`bury`](Self::bury) the worker when
+    /// its process has ended.
     pub fn enlist(&self) -> Result<u32> {
         self.inner.enlist()
     }
 
-    /// Whether the worker in this place has said that it is ready.
+    /// Whether the worker in this place has reported that it is ready.
     pub fn is_ready(&self, place: u32) -> bool {
         self.inner.is_ready(place)
     }
 
-    /// Whether the worker in this place is at a task.
+    /// Whether the worker in this place is running a task.
     pub fn is_busy(&self, place: u32) -> bool {
         self.inner.is_busy(place)
     }
 
-    /// The worker in this place shall leave when it has done what it is at.
+    /// Tell the worker in this place to leave when it has finished its current task.
     pub fn dismiss(&self, place: u32) {
         self.inner.dismiss(place);
     }
 
-    /// The process of the worker in `place` has ended: its task is lost, or tried again, its place is free.
+    /// Record that the process of the worker in `place` has ended. Its task is lost or tried again, and its place is
+    /// free.
     pub fn bury(&self, place: u32, death: Death) -> Result<Remains> {
         self.inner.bury(place, death)
     }
 
-    /// Which workers must be stopped, and when to ask again. Each is named once.
+    /// The workers that must be stopped, and when to ask again. Each is named once.
     pub fn overdue(&self) -> Overdue {
         self.inner.overdue()
     }
@@ -145,7 +150,7 @@ impl Pool {
         self.inner.stats()
     }
 
-    /// No more jobs: workers leave once all tasks of sealed jobs were taken.
+    /// Close the pool: no more jobs come, and workers leave once all tasks of sealed jobs were taken.
     pub fn close(&self) {
         if !self.is_mine() {
             return;
@@ -157,7 +162,7 @@ impl Pool {
         self.inner.notice.set();
     }
 
-    /// Stop: workers take no more tasks, and all that is unfinished is lost.
+    /// Terminate the pool: workers take no more tasks, and everything unfinished is lost.
     pub fn terminate(&self) {
         if !self.is_mine() {
             return;
@@ -171,7 +176,7 @@ impl Pool {
         self.inner.notice.set();
     }
 
-    /// Whether there is, or may come, work that nobody has taken: workers that left must be replaced.
+    /// Whether there is, or may come, work that no worker has taken. If so, workers that left must be replaced.
     pub fn needs_workers(&self) -> bool {
         let book = self.inner.lock();
         match self.inner.view.phase() {
@@ -188,7 +193,7 @@ impl Pool {
         book.unfinished == 0 && book.unsealed == 0
     }
 
-    /// The next complete job that was to be announced; `None`: there will be none.
+    /// Wait for the next complete job that was to be announced. `None`: there will be none.
     pub fn next_completed(&self, deadline: Deadline) -> Result<Option<u32>, WaitError> {
         self.inner.wait_for(deadline, |book| match book.completed.pop_front() {
             Some(key) => Ok(Some(key)),
@@ -207,7 +212,8 @@ impl Inner {
         family().is_ok_and(|family| family.me() == self.owner)
     }
 
-    /// An error in a child of the process that made the pool: it has a copy of the book, and what is shared is none of its business.
+    /// Fail in a child of the process that made the pool. The child has a copy of the book, and must not touch what is
+    /// shared.
     pub fn only_here(&self) -> Result<()> {
         if self.is_mine() {
             Ok(())
@@ -228,7 +234,7 @@ impl Inner {
         }
     }
 
-    /// One less refers to the function in this slot.
+    /// Count one user less of the function in this slot, and free the function if there is none left.
     pub fn leave_function(&self, book: &mut Book, index: u32) {
         if index == 0 || book.table.count_user(index, -1) > 0 {
             return;

@@ -1,7 +1,8 @@
 //! How far submitting may run ahead of the workers.
 //!
-//! As far as keeps them busy: a job's unfinished tasks are bounded in number and in bytes of arguments. The number starts small and grows
-//! when a feeder finds on waking that the workers had all but run out; so slow tasks, or quick feeders, leave little in line.
+//! Submitting may run ahead as far as keeps the workers busy: a job's unfinished tasks are bounded in number and in
+//! bytes of arguments. The number starts small, and grows when a feeder finds on waking that the workers had all but
+//! run out of tasks. So slow tasks, or quick feeders, leave little in line.
 
 use super::parent::Inner;
 use super::Job;
@@ -11,22 +12,22 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes of arguments of a job's unfinished tasks from which on no more are submitted, unless workers would be idle.
 const BYTES: u64 = 4 << 20;
-/// How far the number of unfinished tasks, beyond one for each worker, grows.
+/// The limit up to which the number of unfinished tasks beyond one for each worker grows.
 const MOST: u64 = 4096;
 
-/// What somebody who waits for room wants to be so.
+/// The condition that a feeder waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Room {
-    /// At most so many tasks are unfinished,
+    /// At most this many tasks are unfinished,
     tasks: u64,
-    /// and their arguments have at most so many bytes,
+    /// and their arguments have at most this many bytes,
     bytes: u64,
-    /// unless fewer than so many are.
+    /// unless fewer than this many are unfinished.
     least: u64,
 }
 
 impl Room {
-    /// How many tasks must finish, at least, before it is so.
+    /// How many tasks must finish, at least, before the condition holds.
     fn missing(self, job: &super::job::State) -> u64 {
         let tasks = job.submitted() - job.finished;
         if job.sealed || tasks < self.least {
@@ -36,7 +37,7 @@ impl Room {
         if job.bytes <= self.bytes {
             return over;
         }
-        // As if all had the same size; but no later than when there are fewer than the least.
+        // As if all tasks had the same size, but no later than when fewer than the least are left.
         let of_bytes = tasks - (u128::from(tasks) * u128::from(self.bytes) / u128::from(job.bytes)) as u64;
         over.max(of_bytes).min(tasks - self.least + 1).max(1)
     }
@@ -45,7 +46,7 @@ impl Room {
 /// Whether a job takes another task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Intake {
-    /// Yes.
+    /// The job takes another task.
     Open,
     /// Not now: its unfinished tasks have too many bytes of arguments.
     Full,
@@ -58,7 +59,7 @@ impl super::job::State {
         self.bytes >= BYTES && self.submitted() - self.finished >= least(workers)
     }
 
-    /// With so many workers; `None`: whatever the size.
+    /// With this many workers; `None`: whatever the size.
     pub fn intake(&self, workers: Option<u64>) -> Intake {
         if self.sealed {
             Intake::Over
@@ -70,27 +71,28 @@ impl super::job::State {
     }
 }
 
-/// Somebody who waits for room in a job.
+/// A thread that waits for room in a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Feeder {
     job: u32,
     room: Room,
 }
 
-/// Says how much of a job may be submitted when.
+/// Decides how much of a job may be submitted, and when.
 #[derive(Debug)]
 pub struct Feed {
-    /// Unfinished tasks beyond one for each worker; `None`: their number has no bound, only their bytes.
+    /// The bound on unfinished tasks beyond one for each worker; `None`: only their bytes are bounded.
     ahead: Option<u64>,
 }
 
 impl Feed {
-    /// With so many unfinished tasks at first, beyond one for each worker; `None`: any number.
+    /// Start with this many unfinished tasks beyond one for each worker; `None`: any number.
     pub fn new(ahead: Option<u64>) -> Self {
         Self { ahead }
     }
 
-    /// How many more tasks of `job` may be submitted now, with so many workers; `None`: wait. 0: no more will be taken.
+    /// How many more tasks of `job` may be submitted now, with this many workers. `None`: wait. 0: no more will be
+    /// taken.
     pub fn ready(&self, job: &Job, workers: u64) -> Option<u64> {
         job.pool.with_job(job.key, |job| {
             if job.sealed {
@@ -102,7 +104,7 @@ impl Feed {
         })
     }
 
-    /// Wait until the workers have done about half of what was submitted. [`ready`](Self::ready) says what to do then.
+    /// Wait until the workers have done about half of what was submitted. [`ready`](Self::ready) tells what to do then.
     pub fn wait(&mut self, job: &Job, workers: u64, deadline: Deadline) -> Result<(), WaitError> {
         let room = Room {
             tasks: self.ahead.map_or(u64::MAX, |ahead| workers + ahead / 2),
@@ -119,13 +121,13 @@ impl Feed {
     }
 }
 
-/// So many unfinished tasks are always allowed: one that each worker is at, and the next.
+/// The number of unfinished tasks that is always allowed: for each worker the one that it runs, and the next.
 fn least(workers: u64) -> u64 {
     2 * workers.max(1)
 }
 
 impl Inner {
-    /// How many tasks of the job are unfinished once there is room.
+    /// Wait until there is room, and return how many tasks of the job are unfinished then.
     fn wait_for_room(&self, feeder: Feeder, deadline: Deadline) -> Result<u64, WaitError> {
         self.only_here()?;
         let look = || {
@@ -154,7 +156,7 @@ impl Inner {
         result
     }
 
-    /// Wake feeders that have room, and say when a worker is to wake the others.
+    /// Wake feeders that have room, and record at which number a worker must wake the others.
     ///
     /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `View::push_finished`.
     pub fn tell_feeders(&self, book: &super::book::Book) {
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
     use crate::pool::job::{State, Terms};
 
-    /// A job of so many unfinished tasks, each with so many bytes.
+    /// A job of this many unfinished tasks, each with this many bytes.
     fn job(tasks: u64, bytes: u64) -> State {
         let mut job = State::new(0, Terms::default());
         job.base = tasks + 7;

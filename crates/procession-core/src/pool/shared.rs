@@ -1,4 +1,4 @@
-//! What pool and workers share: slots, and the words that say which of them wait, run and are finished.
+//! What the pool and its workers share: slots, and the words that say which of them wait, run and are finished.
 
 use crate::arena::{Block, Handle, Kind, Object, Ref, Token};
 use crate::channel::Envelope;
@@ -11,20 +11,21 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 
-/// Slots that lie in the pool object itself; each further segment doubles the number.
+/// Number of slots in the pool object itself; each further segment doubles the number.
 const FIRST: u32 = 64;
-/// Segments beyond the first.
+/// Number of segments beyond the first.
 const SEGMENTS: usize = 20;
 
-/// What a slot holds. Slots are handed out and taken back by the parent alone; a worker only moves PENDING to RUNNING to DONE or RAISED
-/// on tasks, and writes its own worker slot. The parent may move PENDING to FREE (withdrawn) and RUNNING to CONDEMNED.
+/// What a slot holds. Only the parent hands out slots and takes them back. A worker only moves tasks from PENDING to
+/// RUNNING to DONE or RAISED, and writes its own worker slot. The parent may also move PENDING to FREE (withdrawn) and
+/// RUNNING to CONDEMNED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Status {
     Free = 0,
     /// A task in line.
     Pending = 1,
-    /// A task that the owner named beside runs.
+    /// A task that runs in the owner given in the same word.
     Running = 2,
     /// A task whose result is in the envelope.
     Done = 3,
@@ -32,13 +33,13 @@ pub(super) enum Status {
     Raised = 4,
     /// A job's function, read by all its tasks.
     Function = 5,
-    /// A worker that was enlisted and has not said that it is ready.
+    /// A worker that was enlisted and has not reported that it is ready.
     Starting = 6,
     /// A worker that takes tasks.
     Ready = 7,
-    /// A worker that could not start; why is in the envelope.
+    /// A worker that could not start; the reason is in the envelope.
     Failed = 8,
-    /// A task whose worker is to be stopped: nothing that it hands back counts.
+    /// A task whose worker is to be stopped. Nothing that this worker hands back counts.
     Condemned = 9,
 }
 
@@ -84,7 +85,8 @@ impl State {
     }
 }
 
-/// Above the owner, of a worker: it shall leave when it has done what it is at. Written by the parent, and kept by the worker.
+/// A bit above the owner, in a worker's slot: the worker must leave when it has finished its current task. Written by
+/// the parent, and kept by the worker.
 const DISMISSED: u64 = 1 << 63;
 
 /// One task, function or worker.
@@ -92,15 +94,16 @@ const DISMISSED: u64 = 1 << 63;
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     state: AtomicU64,
-    /// Task: the one behind it in the line. Worker: the task it is about to claim, or runs.
+    /// Task: the next one in the line. Worker: the task that it is about to claim, or runs.
     pub next: AtomicU32,
-    /// Task: its function's slot (0 = the task carries its own), once finished the one below it in the stack. Worker: tasks done.
+    /// Task: its function's slot (0 = the task carries its own); once finished, the next lower one in the stack.
+    /// Worker: number of tasks done.
     pub aux: AtomicU32,
     pub envelope: Envelope,
 }
 
 impl Slot {
-    /// `None`: a stranger wrote here.
+    /// `None`: a stray write has left no valid state here.
     pub fn load(&self) -> Option<State> {
         State::unpack(self.state.load(Acquire))
     }
@@ -109,7 +112,8 @@ impl Slot {
         self.state.store(state.pack(), Release);
     }
 
-    /// As [`store`](Self::store), in the worker of this place, which may have been dismissed.
+    /// Store a state as [`store`](Self::store) does, in the worker of this place. Keeps the bit that says that the
+    /// worker was dismissed.
     pub fn tell(&self, state: State) {
         let keeping = |word: u64| Some(state.pack() | word & DISMISSED);
         let _ = self.state.fetch_update(Release, Relaxed, keeping);
@@ -124,7 +128,7 @@ impl Slot {
         self.state.load(SeqCst) & DISMISSED != 0
     }
 
-    /// SYNC: `AcqRel`, so that whoever claims sees what was written before the state it claims from.
+    /// SYNC: `AcqRel`, so that the process that claims sees what was written before the state it claims from.
     pub fn swap(&self, from: State, to: State) -> bool {
         self.state
             .compare_exchange(from.pack(), to.pack(), AcqRel, Relaxed)
@@ -132,17 +136,17 @@ impl Slot {
     }
 }
 
-/// What a worker says of itself, in words of its place's envelope: no message is in that unless the worker failed.
-/// They are hints for people and clocks; nothing in the pool's memory depends on them.
+/// What a worker reports about itself, in words of its place's envelope. The envelope holds no message unless the
+/// worker failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
 pub(super) enum Note {
-    /// When it began the item it is at; 0 = it is at none. Nanoseconds of the monotonic clock, as all times here.
+    /// When it began its current item; 0 = it has none. In nanoseconds of the monotonic clock, as all times here.
     Since = 0,
     /// When it became ready.
     Ready = 1,
-    /// Time spent at tasks that are over.
+    /// Time spent on tasks that are over.
     Busy = 2,
-    /// Bytes it was sent with tasks.
+    /// Bytes that it was sent with tasks.
     Received = 3,
     /// Bytes of its results.
     Sent = 4,
@@ -153,7 +157,7 @@ impl Slot {
         &self.envelope.spare_words()[note as usize]
     }
 
-    /// A worker's note grows. Only the worker writes it, so no swap is needed.
+    /// Add to a worker's note. Only the worker writes it, so no swap is needed.
     pub fn add_to_note(&self, note: Note, more: u64) {
         let word = self.note(note);
         word.store(word.load(Relaxed).wrapping_add(more), Relaxed);
@@ -169,13 +173,13 @@ pub(super) fn now() -> u64 {
         .max(1)
 }
 
-/// How far the pool's life has got.
+/// The phases of a pool's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd)]
 #[repr(u32)]
 pub enum Phase {
-    /// Work is taken.
+    /// Workers take tasks.
     Run = 0,
-    /// No work will come any more: workers leave when the line is empty.
+    /// No more work will come; workers leave when the line is empty.
     Close = 1,
     /// Workers leave at once.
     Terminate = 2,
@@ -186,11 +190,11 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Line<T>(pub T);
 
-/// Where those wait who have more to submit than shall be in line.
+/// Where feeders wait: they have more to submit than the line should hold.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// The number of finished tasks from which on they want to be woken; 0 = nobody waits.
+    /// The number of finished tasks from which on feeders must be woken; 0 = none waits.
     pub at: AtomicU32,
     pub count: EventCount,
 }
@@ -201,28 +205,31 @@ const _: () = assert!(std::mem::offset_of!(Shared, first) % 64 == 0 && size_of::
 /// The pool object.
 #[repr(C)]
 pub struct Shared {
-    /// The line's head: `tag (32) | slot (32)`, the slot claimed last (slot 0 at first: nobody uses it for anything else).
+    /// The line's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
+    /// use.
     pub(super) head: Line<AtomicU64>,
-    /// The stack of finished tasks: `how many (32) | top slot (32)`.
+    /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
     pub(super) finished: Line<AtomicU64>,
     pub(super) room: Line<Room>,
-    /// The number of finished tasks from which on somebody in the parent wants to be woken; 0 = nobody.
+    /// The number of finished tasks from which on a waiter in the parent must be woken; 0 = none waits.
     pub(super) wake_at: AtomicU32,
-    /// The idle worker that looks for work without sleeping; while there is one, submitting wakes nobody else.
+    /// The idle worker that looks for work without sleeping. While there is one, submitting wakes no other.
     pub(super) lookout: AtomicU32,
-    /// 1: a worker was woken and has not looked at the line since; until then submitting wakes nobody else.
+    /// 1: a worker was woken and has not looked at the line since. Until it has, submitting wakes no other.
     pub(super) roused: AtomicU32,
     phase: AtomicU32,
-    /// Idle workers sleep here,
+    /// Idle workers sleep here.
     pub(super) work: EventCount,
-    /// whoever waits for results here.
+    /// Waiters for results sleep here.
     pub(super) done: EventCount,
-    /// Segments as blocks in transit. They belong to this object: they outlive the parent as long as a worker refers to it.
+    /// Segments as blocks in transit. They belong to this object, so they outlive the parent as long as a worker refers
+    /// to it.
     segments: [AtomicU64; SEGMENTS],
     first: [Slot; FIRST as usize],
 }
 
-// SAFETY: all fields are atomics, arrays of them or built of them; zero is an empty pool; every value read is checked before use.
+// SAFETY: all fields are atomics, arrays of them or built of them; zero is an empty pool; every value read is checked
+// before use.
 unsafe impl Object for Shared {
     const KIND: Kind = Kind::Pool;
     const NAME: &'static str = "pool";
@@ -276,7 +283,7 @@ impl View {
         })
     }
 
-    /// The slot of this number. An error when no such slot was ever made.
+    /// The slot of this number. Fails if no such slot was ever made.
     pub fn slot(&self, index: u32) -> Result<&Slot> {
         if let Some(slot) = self.shared.first.get(index as usize) {
             return Ok(slot);
@@ -288,12 +295,13 @@ impl View {
             ptr = segment_ptr(Token(self.shared.segments[k].load(Acquire)), k)?;
             cached.store(ptr, Release);
         }
-        // SAFETY: `ptr` is a segment of `segment_len(k)` slots, aligned and initialised by `grow`, freed only with the pool object,
-        // to which `self.shared` holds a reference; index - segment_len(k) is less than segment_len(k) by the choice of k.
+        // SAFETY: `ptr` is a segment of `segment_len(k)` slots, aligned and initialised by `grow`, freed only with the
+        // pool object, to which `self.shared` holds a reference; index - segment_len(k) is less than segment_len(k) by
+        // the choice of k.
         Ok(unsafe { &*ptr.add((index - segment_len(k)) as usize) })
     }
 
-    /// Make the next segment; returns the new slots' numbers. Only the parent grows, under its lock.
+    /// Make the next segment and return the numbers of its slots. Only the parent calls it, under its lock.
     pub fn grow(&self) -> Result<std::ops::Range<u32>> {
         let exhausted = Error::Exhausted {
             what: "a pool's tasks",
@@ -307,13 +315,14 @@ impl View {
             .ok_or(exhausted)?;
         let mut block = Block::alloc(segment_len(k) as usize * size_of::<Slot>())?;
         block.as_mut_slice().fill(0);
-        // DEATH: between these two the block still belongs to the parent and goes with it; the stale token it leaves here harms nobody.
+        // DEATH: between these two lines the block still belongs to the parent and is freed with it; the stale token
+        // that it leaves here does no harm.
         self.shared.segments[k].store(block.token().0, Release);
         block.send();
         Ok(segment_len(k)..segment_len(k + 1))
     }
 
-    /// How many slots exist without growing: the ones in the object, but slot 0 starts the line.
+    /// The slots that exist without growing: those in the object, except slot 0, which starts the line.
     pub fn initial() -> std::ops::Range<u32> {
         1..FIRST
     }

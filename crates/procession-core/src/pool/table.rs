@@ -1,4 +1,5 @@
-//! The parent's account of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
+//! The parent's account of slots: what each is used for. It lies in the parent's own memory, so no worker can damage
+//! it.
 
 use super::shared::{State, View};
 use crate::Result;
@@ -13,15 +14,15 @@ pub(super) enum Use {
     Task {
         job: u32,
         item: u64,
-        /// The function that it has of its own, not of its job; 0 = none.
+        /// The function of this task alone, not of its job; 0 = none.
         function: u32,
     },
-    /// A function, and how many refer to it.
+    /// A function, and the number of its users.
     Function {
         users: u32,
     },
     Worker,
-    /// A task that was withdrawn, still in line.
+    /// A withdrawn task that is still in line.
     Withdrawn,
 }
 
@@ -36,11 +37,11 @@ struct Entry {
 /// All slots of a pool.
 pub(super) struct Table {
     entries: Vec<Entry>,
-    /// Free ones, the one freed last at the end: it is still in the cache.
+    /// Free slots. The one freed last is at the end: it is still in the cache.
     free: Vec<u32>,
-    /// How many were put in line so far.
+    /// Number of slots put in line so far.
     line: u64,
-    /// Withdrawn ones, the first in line on top.
+    /// Withdrawn slots, the first in line on top.
     withdrawn: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
@@ -66,14 +67,14 @@ impl Table {
         self.free.extend(slots.rev());
     }
 
-    /// A free slot and its new generation.
+    /// Take a free slot, and return its number and its new generation.
     pub fn take(&mut self, view: &View, used: Use) -> Result<(u32, u32)> {
         if !self.withdrawn.is_empty() {
             self.free_passed(view);
         }
         let mut index = self.free.pop();
         if let Some(head) = index.filter(|&index| view.is_head(index)) {
-            // The line still starts at this one: leave it for another time.
+            // The line still starts at this slot: leave it for another time.
             index = self.free.pop();
             self.free.push(head);
         }
@@ -87,7 +88,7 @@ impl Table {
         Ok((index, entry.generation))
     }
 
-    /// The slot is put in line now.
+    /// Record that the slot is put in line now.
     pub fn enter_line(&mut self, index: u32) {
         self.line += 1;
         self.entries[index as usize].line = self.line;
@@ -99,7 +100,7 @@ impl Table {
         self.free.push(index);
     }
 
-    /// The function that the task in this slot has of its own; 0 = none.
+    /// The function of the task in this slot alone, not of its job; 0 = none.
     pub fn own_function(&self, index: u32) -> u32 {
         match self.get(index).0 {
             Use::Task { function, .. } => function,
@@ -107,7 +108,7 @@ impl Table {
         }
     }
 
-    /// Give a slot back that may still be in line: once the line's head is at it or beyond.
+    /// Give back a slot that may still be in line, once the line's head is at it or beyond.
     pub fn give_back_later(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.used = Use::Withdrawn;
@@ -115,7 +116,7 @@ impl Table {
     }
 
     fn free_passed(&mut self, view: &View) {
-        // The head's entry still says where in line it was: it cannot be used again before the head has left it.
+        // The head's entry still tells its place in line: the slot cannot be used again before the head has left it.
         let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.line);
         while let Some(&Reverse((line, index))) = self.withdrawn.peek() {
             if line > passed {
@@ -126,7 +127,7 @@ impl Table {
         }
     }
 
-    /// One more, or one less, refers to the function in this slot: how many then do.
+    /// Add `change` to the number of users of the function in this slot, and return the new number.
     pub fn count_user(&mut self, index: u32, change: i32) -> u32 {
         match self.entries.get_mut(index as usize).map(|entry| &mut entry.used) {
             Some(Use::Function { users }) => {
@@ -142,7 +143,7 @@ impl Table {
         self.entries.len()
     }
 
-    /// What a slot is used for, and its generation. Any number may be asked for.
+    /// What a slot is used for, and its generation. `index` may be any number.
     pub fn get(&self, index: u32) -> (Use, u32) {
         self.entries
             .get(index as usize)

@@ -1,4 +1,5 @@
-//! The pool over real processes: every test forks its workers. In the rooms beside they die at chosen points, and tasks are stopped.
+//! The pool over real processes: every test forks its workers. In `deaths` they die at chosen points, in `stopping`
+//! tasks are stopped.
 
 mod deaths;
 mod stopping;
@@ -29,7 +30,8 @@ struct Hired {
 /// Fork a child that runs `body` in the place it was enlisted for, and ends.
 fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
     let place = pool.enlist().unwrap();
-    // SAFETY: nextest and the harness run this test in a thread; the child calls only the engine, which is prepared for fork, and _exit.
+    // SAFETY: nextest and the harness run this test in a thread; the child calls only the engine, which is prepared for
+    // fork, and _exit.
     match unsafe { libc::fork() } {
         0 => {
             body(pool, place);
@@ -40,7 +42,8 @@ fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
     }
 }
 
-/// The usual worker. A task's first byte says what it does: 0 return the rest doubled, 1 fail with the rest, 2 be killed, 3 exit(7), 4 sleep first.
+/// The usual worker. A task's first byte is a command: 0 return the rest doubled, 1 fail with the rest, 2 be killed, 3
+/// `exit(7)`, 4 sleep first.
 fn work(pool: &Pool, place: u32) {
     let worker = Worker::attach(pool.handle(), place).unwrap();
     worker.ready();
@@ -69,7 +72,7 @@ fn work(pool: &Pool, place: u32) {
     }
 }
 
-/// The exit code, or minus the signal, of a worker that has ended or will.
+/// The exit code, or the negative signal number, of a worker that has ended or will end.
 fn reap(hired: &Hired) -> i32 {
     let mut status = 0;
     // SAFETY: waits for our own child.
@@ -295,7 +298,7 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
         assert_eq!(done(job.take(0, soon()).unwrap()), [15]);
     }
     assert!(!is_there());
-    // A task can have one of its own, also of a job that has none.
+    // A task can have a function of its own, even in a job that has none.
     let (job, function) = (pool.job(None, BY_TIME), pool.function(message(&[7])).unwrap());
     let slot = pool.inner_view().slot(function.index).unwrap();
     job.submit_for(&function, message(&[4, 5])).unwrap();
@@ -328,7 +331,7 @@ fn a_dismissed_worker_leaves_and_the_figures_add_up() {
     assert!(pool.stats().workers.is_empty());
 }
 
-/// The longest message that lies in the envelope itself.
+/// The reason is the longest message that lies in the envelope itself.
 #[test]
 fn a_dismissed_worker_that_fails_says_why() {
     let pool = Pool::new().unwrap();

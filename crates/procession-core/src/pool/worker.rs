@@ -1,4 +1,4 @@
-//! A worker: claims tasks, hands back results.
+//! A worker: claims tasks and hands back results.
 
 use super::shared::{now, Note, Phase, Slot, State, Status, View};
 use crate::arena::{Handle, Kind};
@@ -13,8 +13,8 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// Arguments of at most so many bytes are left in shared memory until the task is finished: should it end its worker, the parent can say
-/// what they were.
+/// Arguments of at most this many bytes stay in shared memory until the task is finished. If the task kills its worker,
+/// the parent can tell what they were.
 const LEFT_IN_PLACE: usize = 4096;
 
 /// How a task ended, as the worker sees it.
@@ -34,7 +34,7 @@ pub struct Worker {
     me: Owner,
 }
 
-/// A claimed task. Whoever claimed it hands it back with [`Worker::finish`], or dies.
+/// A claimed task. The worker that claimed it hands it back with [`Worker::finish`], or dies.
 #[derive(Debug)]
 pub struct Task {
     index: u32,
@@ -44,7 +44,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// What the job's function is known by in this pool: equal numbers, equal function. `None`: the task carries its own.
+    /// The identity of the job's function in this pool: equal numbers mean equal functions. `None`: the task carries
+    /// its own.
     pub fn function(&self) -> Option<(u32, u32)> {
         self.function
     }
@@ -84,19 +85,20 @@ impl Worker {
         self.place().tell(State::of(status, self.generation, Some(self.me)));
     }
 
-    /// The worker is initialised and will take tasks.
+    /// Report that the worker is initialised and will take tasks.
     pub fn ready(&self) {
         self.place().note(Note::Ready).store(now(), Relaxed);
         self.tell(Status::Ready);
     }
 
-    /// The worker cannot start, and this is why. It should end now.
+    /// Report that the worker cannot start, and why. It should end now.
     pub fn fail(&self, why: Message) {
         self.place().envelope.post(why);
         self.tell(Status::Failed);
     }
 
-    /// The next task and what it was submitted with; `None` when there will be none for this worker. Waits as long as it takes.
+    /// The next task, and the message it was submitted with. Waits as long as it takes. `None`: there will be no task
+    /// for this worker.
     pub fn next(&self) -> Result<Option<(Task, Incoming)>, WaitError> {
         loop {
             if self.view.phase() == Phase::Terminate || self.is_dismissed() {
@@ -108,7 +110,8 @@ impl Worker {
                 }
                 match self.unpack(index, state) {
                     Ok(task) => return Ok(Some(task)),
-                    // Taken away again, and what belonged to it is gone: this worker is about to be stopped.
+                    // The task was taken away again, and what belonged to it is gone: this worker is about to be
+                    // stopped.
                     Err(_) if !self.is_at(index, state) => return Ok(None),
                     Err(error) => return Err(error.into()),
                 }
@@ -121,11 +124,11 @@ impl Worker {
                 let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
                 let mut slept = false;
                 shared.work.sleep_for(purpose, Deadline::Never, || {
-                    // SYNC: before the look: see `View::rouse`.
+                    // SYNC: the store comes before the look: see `View::rouse`.
                     shared.roused.store(0, SeqCst);
                     let wanted = self.is_wanted();
                     if wanted && slept {
-                        // Whoever is on the lookout did not come: he may have been stopped there.
+                        // The worker on the lookout did not come: it may have been stopped there.
                         shared.lookout.store(0, SeqCst);
                     }
                     slept = true;
@@ -143,7 +146,7 @@ impl Worker {
         self.place().is_dismissed()
     }
 
-    /// Look for work without sleeping for a while, if nobody else does. Whether there is any.
+    /// Look for work for a while without sleeping, if no other worker does. Returns whether there is any.
     fn look_out(&self) -> bool {
         let lookout = &self.view.shared.lookout;
         if lookout.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
@@ -180,11 +183,12 @@ impl Worker {
         Ok((task, arguments))
     }
 
-    /// The message that says what a task's function is. [`Stale`](Error::Stale) if the task was taken away, and the function with it.
+    /// The message that defines a task's function. [`Stale`](Error::Stale) if the task was taken away, and the function
+    /// with it.
     pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
         let function = task.function.ok_or(Error::Corrupt("a task's function"))?;
         let body = self.view.slot(function.0)?.envelope.copy_body();
-        // SYNC: after the loads of the copy. A slot that is used anew has another generation.
+        // SYNC: the fence comes after the loads of the copy. A slot that is used anew has another generation.
         fence(Acquire);
         if self.is_current(function) {
             body
@@ -199,23 +203,24 @@ impl Worker {
         state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
     }
 
-    /// Say how long one item of this task's job takes, so that the parent may make its tasks as large as pays.
+    /// Report how long one item of this task's job takes, so that the parent can make its tasks as large as pays.
     pub fn measured(&self, task: &Task, per_item: Duration) {
         if let Some(Ok(slot)) = task.function.map(|(function, _)| self.view.slot(function)) {
             let now = u32::try_from(per_item.as_nanos()).unwrap_or(u32::MAX).max(1);
             let before = slot.next.load(Relaxed);
-            // A hint, and averages of averages: whoever overwrites whom does not matter.
+            // A hint, and an average of averages: it does not matter which worker overwrites which.
             let average = if before == 0 { now } else { before / 2 + now / 2 };
             slot.next.store(average.max(1), Relaxed);
         }
     }
 
-    /// The function is called now, for the first or a further item of the task: a limit on time holds for each alone.
+    /// Record that the function is called now, for the first or a further item of the task. A time limit holds for each
+    /// item alone.
     pub fn begin_item(&self) {
         self.place().note(Note::Since).store(now(), Relaxed);
     }
 
-    /// Whether the task was taken away: its worker is about to be stopped.
+    /// Whether the task was taken away. Its worker is then about to be stopped.
     pub fn is_condemned(&self, task: &Task) -> bool {
         !self.is_at(task.index, task.state)
     }
@@ -224,8 +229,8 @@ impl Worker {
         self.view.slot(index).ok().and_then(Slot::load) == Some(state)
     }
 
-    /// Hand a task back. The result is in the parent's hands when this returns, whatever becomes of the worker. `false`: the task was taken
-    /// away, its worker is about to be stopped and must not go on.
+    /// Hand a task back. When this returns, the parent has the result, whatever becomes of the worker. `false`: the
+    /// task was taken away; its worker is about to be stopped and must not go on.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed back once")]
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<bool> {
         let Task {
@@ -233,7 +238,7 @@ impl Worker {
         } = task;
         let slot = self.view.slot(index)?;
         let place = self.place();
-        // Before the arguments' place is used for the result: see `Inner::bury`.
+        // This comes before the arguments' place is used for the result: see `Inner::bury`.
         place.note(Note::Since).store(0, Relaxed);
         place.add_to_note(Note::Busy, now().saturating_sub(begin));
         place.add_to_note(Note::Sent, message.size() as u64);

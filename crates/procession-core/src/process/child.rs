@@ -22,15 +22,15 @@ const REPORT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
-    /// When it started, if that could be read: by it its last words are known.
+    /// Its start time, if that could be read. It identifies the exit code that the child itself noted.
     start: Option<u64>,
     watch: Watch,
-    /// Of a zygote's child; its exit status arrives there.
+    /// Only of a zygote's child: its exit status arrives there.
     record: Option<Ref<ChildRecord>>,
     exit: Mutex<Option<Exit>>,
 }
 
-/// A descriptor set aside before a child is made, so that one is left to watch it by. Close it first.
+/// A descriptor reserved before a child is made, so that one is left for watching the child. Close it first.
 #[derive(Debug)]
 pub(super) struct SetAside(#[expect(dead_code, reason = "dropping it is its use")] OwnedFd);
 
@@ -45,21 +45,21 @@ impl SetAside {
 enum Watch {
     /// The kernel's own handle on the process.
     Pidfd(OwnedFd),
-    /// It ended before we could open one: a descriptor that is always readable.
+    /// The child ended before its pidfd could be opened. This descriptor is always readable.
     Ended(OwnedFd),
 }
 
 impl Child {
-    /// A child that this thread itself just forked. One for which no descriptor is left is ended.
+    /// A child that this very thread just forked. If no descriptor is left for it, it is killed.
     pub fn forked(pid: i32) -> Result<Self> {
         Self::own(pid, roll::confirm_reserved(pid as u32))
     }
 
-    /// A child that this process just made, and that nobody has reaped: an error ends it.
+    /// A child that this process just made and that is not reaped yet. An error kills and reaps it.
     pub(super) fn own(pid: i32, start: Option<u64>) -> Result<Self> {
         Self::made(pid, start).inspect_err(|_| {
             if is_child(pid) {
-                // SAFETY: a signal to a child that was not reaped, so that the number is still its own.
+                // SAFETY: a signal to a child that is not reaped, so the number is still its own.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
                 reap(pid);
             }
@@ -83,15 +83,17 @@ impl Child {
         })
     }
 
-    /// A child that a zygote forked for us. One for which no descriptor is left is ended.
+    /// A child that a zygote forked for this process. If no descriptor is left for it, it is killed.
     pub(super) fn of_zygote(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
         let mut watch = Watch::open(pid).inspect_err(|_| {
             if record.exit().is_none() {
-                // SAFETY: a signal to a process whose end was not reported just now. Reports come before the number is free again.
+                // SAFETY: a signal to a process that was not reported as ended just now. Reports come before the number
+                // is free again.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
         })?;
-        // SYNC: a zygote reports an end before it reaps. Not reported yet means that the number still was this child's when we opened it.
+        // SYNC: a zygote reports an end before it reaps. If the end is not reported yet, the number still was this
+        // child's when the pidfd was opened.
         if record.exit().is_some() {
             watch = Watch::ended()?;
         }
@@ -133,7 +135,7 @@ impl Child {
         Ok(exit)
     }
 
-    /// Wait until it ends; `None` when the deadline passed.
+    /// Wait until it ends; `None` if the deadline passed.
     pub fn wait(&self, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         loop {
             if let Some(exit) = self.try_wait()? {
@@ -146,7 +148,7 @@ impl Child {
         }
     }
 
-    /// Send it a signal; nothing happens if it has ended.
+    /// Send it a signal. Does nothing if it has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let Watch::Pidfd(fd) = &self.watch else {
             return Ok(());
@@ -161,12 +163,13 @@ impl Child {
         self.exit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the kernel says that it ended, waiting for it until the deadline.
+    /// Whether the kernel says that it ended; waits for that until the deadline.
     fn ended(&self, deadline: Deadline) -> Result<bool, WaitError> {
         until(self.sentinel(), Direction::Reading, deadline)
     }
 
-    /// Collect our own child's status. Under the lock, so that of two threads none finds the child gone and its status not yet noted.
+    /// Collect the status of this process's own child. Holds the lock, so that no second thread finds the child gone
+    /// and its status not yet noted.
     fn reap(&self) -> Result<Option<Exit>, WaitError> {
         let mut known = self.exit();
         if known.is_none() {
@@ -177,8 +180,8 @@ impl Child {
             };
             *known = match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
                 Ok(status) => status.as_ref().map(Exit::from_status),
-                // Somebody else reaped it, or the kernel itself, because SIGCHLD is ignored; or we were forked since and it is our sibling: then
-                // it may still run.
+                // Another part of the program reaped it; or the kernel did, because SIGCHLD is ignored; or this process
+                // was forked since and the child is its sibling, which may still run.
                 Err(Errno::CHILD) if self.ended(Deadline::Now)? => {
                     let status = pidfd::exit_status(pidfd.as_fd());
                     Some(status.map_or_else(|| self.last_words(), Exit::from_raw))
@@ -190,12 +193,12 @@ impl Child {
         Ok(*known)
     }
 
-    /// What a child said itself before it exited: all there is where the kernel keeps no status.
+    /// The exit code that the child itself noted before it exited: the only source where the kernel keeps no status.
     fn last_words(&self) -> Exit {
         roll::noted_exit(self.pid as u32, self.start).map_or(Exit::Unknown, Exit::Code)
     }
 
-    /// The status of a child that ended, from the zygote that made it; `Unknown` if that one died without saying.
+    /// The status of an ended child, from the zygote that made it; `Unknown` if the zygote died before it reported.
     fn reported(&self, record: &ChildRecord, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         let reported = record.wait_exit(deadline)?;
         if reported.is_some() {

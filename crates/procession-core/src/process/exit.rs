@@ -10,13 +10,13 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// It ended, but how is not known: the zygote that forked it died; or the kernel reaped it (SIGCHLD is ignored), or another part of the
-    /// program did, and the kernel keeps no status (before Linux 6.15).
+    /// It ended, but how is not known. The zygote that forked it died; or the kernel reaped it (SIGCHLD is ignored) or
+    /// another part of the program did, and the kernel keeps no status (before Linux 6.15).
     Unknown,
 }
 
 impl Exit {
-    /// As `multiprocessing` puts it: the code, the negative signal, or 255 when it is unknown.
+    /// The exit code as `multiprocessing` defines it: the code, the negative signal number, or 255 if unknown.
     pub fn code(self) -> i32 {
         match self {
             Self::Code(code) => code,
@@ -44,7 +44,7 @@ impl Exit {
         }
     }
 
-    /// For a word in shared memory.
+    /// Encode the end for a word in shared memory.
     pub(super) fn to_bits(self) -> i32 {
         match self {
             Self::Code(code) => code & 0xff,
@@ -62,7 +62,8 @@ impl Exit {
     }
 }
 
-/// Have this process note the code of its exit, whoever calls `exit` in it: see [`roll::note_exit`]. `_exit` is not heard of.
+/// Have this process note its exit code, whatever part of the program calls `exit`: see [`roll::note_exit`]. `_exit`
+/// goes unnoticed.
 pub fn note_at_exit() {
     #[cfg(target_env = "gnu")]
     {

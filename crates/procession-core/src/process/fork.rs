@@ -1,24 +1,24 @@
-//! A copy of this process.
+//! Forking this process.
 
 use super::child::SetAside;
 use super::Child;
 use crate::roll::{abandon_reserved, check_room};
 use crate::{Error, Result};
 
-/// The two who return from [`fork`].
+/// The two processes that return from [`fork`].
 #[derive(Debug)]
 pub enum Forked {
     /// The caller, with its new child.
     Parent(Child),
-    /// The child. Of the threads only this one is left.
+    /// The child. Of all threads, it has only the calling one.
     Child,
 }
 
-/// Fork. What is process-local in the engine is made anew in the child by at-fork hooks.
+/// Fork. At-fork hooks make the engine's process-local state anew in the child.
 ///
 /// # Safety
-/// If the process has other threads, the child must not rely on anything they may have been changing at that moment,
-/// as with every fork.
+/// If the process has other threads, the child must not rely on anything that they may have been changing at that
+/// moment, as with every fork.
 pub unsafe fn fork() -> Result<Forked> {
     // A child of fork inherits its family, so there must be one.
     crate::family()?.me();

@@ -1,7 +1,8 @@
 //! Starting processes and learning how they end.
 //!
-//! Three ways to a child: [`fork`], [`spawn`] of a program, and a [`zygote`] that forks on request. What the child is to do is the faces'
-//! business; it usually waits in a [`Parcel`](crate::channel::Parcel). Who lives is the roll's.
+//! There are three ways to a child: [`fork`], [`spawn`] of a program, and a [`zygote`] that forks on request. What the
+//! child does is left to the faces; its instructions usually wait in a [`Parcel`](crate::channel::Parcel). Which
+//! processes live is left to the roll.
 
 mod child;
 mod exit;

@@ -8,7 +8,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Release},
 };
 
-/// A place for one message, from a child that ends to whoever waits for its end. Zero-filled: there is none.
+/// A place for one message, from a child that ends to the process that waits for its end. Zero-filled: no message.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -21,13 +21,14 @@ const POSTING: u32 = 1;
 const POSTED: u32 = 2;
 const TAKING: u32 = 3;
 
-// SAFETY: atomics only; the envelope validates what it finds, and a state that is none of the known is treated as no message.
+// SAFETY: atomics only; the envelope validates what it finds, and an unknown state is treated as no message.
 unsafe impl Object for Outcome {
     const KIND: Kind = Kind::Outcome;
     const NAME: &'static str = "outcome of a process";
 
     fn destroy(&self) {
-        // DEATH: in the middle of posting or taking leaves the envelope half filled or half emptied; discarding copes with both.
+        // DEATH: a death in the middle of posting or taking leaves the envelope half filled or half emptied; discarding
+        // copes with both.
         if self.state.load(Acquire) != EMPTY {
             self.message.discard();
         }
@@ -35,7 +36,7 @@ unsafe impl Object for Outcome {
 }
 
 impl Outcome {
-    /// Child: leave `message`. Once only: a second one is dropped.
+    /// In the child: leave `message`. Works once: a second message is dropped.
     pub fn post(&self, message: Message) {
         if self.step(EMPTY, POSTING) {
             self.message.post(message);
@@ -43,7 +44,8 @@ impl Outcome {
         }
     }
 
-    /// Parent, once the child has ended: what it left. `None` when it left nothing, or died in the middle of it.
+    /// In the parent, once the child has ended: take what it left. `None` if it left nothing, or died in the middle of
+    /// it.
     pub fn take(&self) -> Result<Option<Incoming>> {
         if !self.step(POSTED, TAKING) {
             return Ok(None);

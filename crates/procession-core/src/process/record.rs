@@ -1,4 +1,4 @@
-//! What a zygote, the child it forks and the process that asked for it tell each other: one object in the arena.
+//! What a zygote, the child it forks and the asker tell each other: one object in the arena.
 
 use super::Exit;
 use crate::arena::{Kind, Object};
@@ -11,10 +11,10 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// How often a waiter asks whether the zygote still lives.
+/// How often a waiter checks whether the zygote still lives.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// The record of one child. Zero-filled: requested, nobody has read the request yet.
+/// The record of one child. Zero-filled: requested, and the request is not read yet.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct ChildRecord {
@@ -28,7 +28,8 @@ pub struct ChildRecord {
     event: EventCount,
 }
 
-// SAFETY: only atomics; every state word but the known ones is treated as corrupt or as "not yet", and status words decode from any value.
+// SAFETY: only atomics; an unknown state word is treated as corrupt or as "not yet", and status words decode from any
+// value.
 unsafe impl Object for ChildRecord {
     const KIND: Kind = Kind::Child;
     const NAME: &'static str = "child record";
@@ -48,20 +49,21 @@ pub(super) enum Reply {
     Child(i32),
     /// The zygote could not fork.
     Failed(i32),
-    /// The zygote died before it forked. The request is void: no child will come of it.
+    /// The zygote died before it forked. The request is void: no child comes of it.
     Void,
 }
 
 impl ChildRecord {
-    /// Zygote: take the request on. False when the asker no longer waits.
+    /// Zygote: take the request on; `false` if the asker no longer waits.
     pub(super) fn take(&self, zygote: Owner) -> bool {
         self.zygote.store(zygote.to_bits(), Relaxed);
         self.step(REQUESTED, TAKEN)
     }
 
-    /// Zygote or child, whoever comes first: there is a child. False when the asker no longer waits: the child must end at once.
+    /// Zygote or child, whichever is first: record that there is a child. `false` if the asker no longer waits; the
+    /// child must then end at once.
     pub(super) fn running(&self, pid: i32) -> bool {
-        // Both store the same number.
+        // Zygote and child store the same number.
         self.pid.store(pid, Relaxed);
         if self.step(TAKEN, RUNNING) {
             self.event.notify(u32::MAX);
@@ -70,7 +72,7 @@ impl ChildRecord {
         matches!(self.state.load(Acquire), RUNNING | EXITED)
     }
 
-    /// Zygote: no child, for this reason.
+    /// Zygote: record that there is no child, for this reason.
     pub(super) fn failed(&self, errno: i32) {
         self.status.store(errno, Relaxed);
         if self.step(TAKEN, FAILED) {
@@ -78,7 +80,7 @@ impl ChildRecord {
         }
     }
 
-    /// Zygote: the child ended like this. Comes before it is reaped.
+    /// Zygote: record how the child ended. Call it before the child is reaped.
     pub(super) fn exited(&self, exit: Exit) {
         self.status.store(exit.to_bits(), Relaxed);
         if self.step(RUNNING, EXITED) {
@@ -86,7 +88,7 @@ impl ChildRecord {
         }
     }
 
-    /// Asker: give up waiting for a child. False when it exists already, or failed.
+    /// Asker: give up waiting for a child; `false` if it already exists, or failed.
     pub(super) fn abandon(&self) -> bool {
         self.step(REQUESTED, ABANDONED) || self.step(TAKEN, ABANDONED)
     }
@@ -96,14 +98,15 @@ impl ChildRecord {
         (self.state.load(Acquire) == EXITED).then(|| Exit::from_bits(self.status.load(Relaxed)))
     }
 
-    /// Asker: wait for the reply to a request. `zygote_lives` tells whether somebody can still read it.
+    /// Asker: wait for the reply to a request. `zygote_lives` tells whether the zygote can still read it.
     pub(super) fn wait_reply(&self, deadline: Deadline, zygote_lives: impl Fn() -> bool) -> Result<Reply, WaitError> {
         self.wait(
             deadline,
             || self.reply(),
             || {
-                // DEATH: of the zygote between reading the request and the first word about a child. A child that it forked nevertheless
-                // finds the record abandoned and ends at once; one that was quicker than we are has made it RUNNING.
+                // DEATH: the zygote may have died between reading the request and its first word about a child. A child
+                // that it forked nevertheless finds the record abandoned and ends at once; a child that was quicker has
+                // made it RUNNING.
                 if !zygote_lives() && self.abandon() {
                     return Some(Reply::Void);
                 }
@@ -118,7 +121,8 @@ impl ChildRecord {
             deadline,
             || self.exit(),
             || {
-                // DEATH: of the zygote before it reported. Its word may still have come just before it died.
+                // DEATH: the zygote may have died before it reported. Look once more: its report may have come just
+                // before its death.
                 let zygote = Owner::from_bits(self.zygote.load(Relaxed));
                 (!zygote.is_some_and(roll::is_alive)).then(|| self.exit().unwrap_or(Exit::Unknown))
             },
@@ -138,7 +142,7 @@ impl ChildRecord {
         }
     }
 
-    /// Wait for `ready`; while asleep ask `lost`, too, whether it can still come.
+    /// Wait for `ready`. While asleep, also ask `lost` whether it can still come.
     fn wait<T>(
         &self,
         deadline: Deadline,
@@ -156,7 +160,7 @@ impl ChildRecord {
     }
 
     fn step(&self, from: u32, to: u32) -> bool {
-        // SYNC: release publishes pid or status, acquire in the readers sees them.
+        // SYNC: release publishes pid or status; acquire in the readers sees them.
         self.state.compare_exchange(from, to, AcqRel, Acquire).is_ok()
     }
 }

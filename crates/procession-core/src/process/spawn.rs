@@ -1,4 +1,4 @@
-//! A program as a child.
+//! Starting a program as a child.
 
 use super::child::SetAside;
 use super::Child;
@@ -7,8 +7,8 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 
-/// Run `path` with `argv` (whose first is the program's name) and this process's environment, to which `extra` is added.
-/// It gets the descriptors 0, 1, 2 and `keep`, at the same numbers, and nothing else.
+/// Run `path` with `argv` (whose first item is the program's name) and this process's environment, to which `extra` is
+/// added. The program gets the descriptors 0, 1, 2 and `keep`, at the same numbers, and no others.
 ///
 /// To let it join the family, keep [`Family::arena_fd`](crate::Family::arena_fd) and tell it the number.
 pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString)], keep: &[RawFd]) -> Result<Child> {

@@ -1,6 +1,7 @@
-//! Ending with one's parent: for daemonic children and pool workers.
+//! Ending a process with its parent: for daemonic children and pool workers.
 //!
-//! Not by `PR_SET_PDEATHSIG`, which follows the parent's *thread*, and not by the main thread, which may be busy for ever.
+//! `PR_SET_PDEATHSIG` does not serve, because it follows the parent's *thread*; nor does the main thread, which may be
+//! busy for ever.
 
 use super::child::process;
 use crate::sync::descriptor::{until, Direction};
@@ -12,13 +13,13 @@ use rustix::process::{getppid, pidfd_open, Pid, PidfdFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// Between the polite signal and the last one.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(250);
-/// How often a parent is looked at: one with much memory is as good as dead long before its pidfd says so.
+/// How often the parent is checked: one with much memory is as good as dead long before its pidfd says so.
 const SLICE: Duration = Duration::from_millis(300);
 
-/// From now on end this process when process `parent` ends: SIGTERM, and SIGKILL soon after should that not do.
-/// At once when it is already gone. Holds in this process only, not in its children.
+/// End this process when process `parent` ends: by SIGTERM, and soon after by SIGKILL if it still runs. If the parent
+/// is already gone, that is at once. Holds in this process only, not in its children.
 pub fn watch_parent(parent: i32) -> Result<()> {
     let Some(parent) = process(parent) else {
         return Err(Error::os("pidfd_open", Errno::INVAL));
@@ -29,8 +30,8 @@ pub fn watch_parent(parent: i32) -> Result<()> {
         Err(e) => return Err(Error::os("pidfd_open", e)),
     };
     let looks = Looks::at(parent);
-    // A real parent that died meanwhile has lost us to another; its number may be somebody else's by now. (Of a zygote's child the
-    // asker is no real parent, and cannot be checked in this way.)
+    // If a real parent died meanwhile, this process now has another parent, and the old number may be another
+    // process's. (The asker is not the real parent of a zygote's child, and cannot be checked in this way.)
     let real = getppid() == Some(parent);
     threads::helper("procession-watch", move || watch(pidfd.as_ref(), &looks, parent, real)).map(drop)
 }
@@ -40,7 +41,8 @@ fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
         while !real || getppid() == Some(parent) {
             crate::arena::look_after_idle();
             let told = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
-            // The program may have closed our descriptor behind our back: then it is nobody's, or another file's, and says nothing.
+            // The program may have closed the pidfd without notice. Then its number is free, or another file's, and the
+            // result says nothing.
             match (told, looks.lives()) {
                 (_, Some(false)) | (Ok(true), None) => break,
                 // With all signals blocked nothing interrupts the wait.
@@ -58,8 +60,9 @@ fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
     unsafe { libc::kill(this, libc::SIGKILL) };
 }
 
-/// What the watching thread looks at. Opened before there is that thread: a program may give a number that it found free to a
-/// descriptor of its own (`dup2`), and a thread that it does not know of must not take that number meanwhile.
+/// What the watching thread looks at. Opened before that thread starts: a program may give a number that it found free
+/// to a descriptor of its own (`dup2`), and a thread that the program does not know of must not take that number
+/// meanwhile.
 struct Looks {
     pid: u32,
     file: Option<proc::StatFile>,
@@ -74,7 +77,7 @@ impl Looks {
         Self { pid, file, born }
     }
 
-    /// Whether the process will ever run its program again, as far as `/proc` says.
+    /// Whether the process will ever run its program again, as far as `/proc` tells.
     fn lives(&self) -> Option<bool> {
         let born = self.born?;
         let seen = self.file.as_ref().and_then(proc::StatFile::read);

@@ -1,8 +1,9 @@
 //! Memory of `Value` and `Array`: zero-filled bytes that many processes read and write.
 //!
-//! What the bytes mean, and who may write them when, is for the user and their locks to say. Bytes may be made with a lock of their own: then
-//! the object refers to it, so that one handle leads to both. Few bytes lie in the object's own cell, more in a block that stays in
-//! transit as long as the object lives: nobody takes it out, the last reference discards it.
+//! The meaning of the bytes, and the rules for writing them, are left to users and their locks. Bytes may be created
+//! with a lock of their own: the object then refers to it, so that one handle leads to both. Few bytes lie in the
+//! object's own cell. More bytes lie in a block that stays in transit as long as the object lives: no process takes it
+//! out, and the last reference discards it.
 
 #[cfg(test)]
 mod tests;
@@ -19,16 +20,16 @@ use std::sync::atomic::{
 };
 
 const NAME: &str = "shared memory";
-/// Bytes that fit beside the words, in the smallest cell.
+/// Number of bytes that fit beside the words, in the smallest cell.
 const INLINE: usize = 48;
 
-/// The arena object. Its words are written before its handle is known to anybody, and never again.
+/// The arena object. Its words are written once, before another process knows its handle.
 #[repr(C, align(16))]
 pub(crate) struct Shared {
     length: AtomicU64,
-    /// The lock that guards the bytes, by a reference of this object's; 0: none of its own.
+    /// The lock that guards the bytes, by a reference that this object holds; 0 = no lock of its own.
     lock: AtomicU64,
-    /// The bytes; of more than fit here the token of their block.
+    /// The bytes; if they do not fit here, the token of their block.
     inline: UnsafeCell<Inline>,
 }
 
@@ -37,33 +38,33 @@ struct Inline([u8; INLINE]);
 
 const _: () = assert!(size_of::<Shared>() == 64);
 
-// SAFETY: the bytes are only given away as a pointer; whoever uses it answers for the order.
+// SAFETY: the bytes are only given away as a pointer; the user of the pointer answers for the order of accesses.
 unsafe impl Sync for Shared {}
 
-// SAFETY: zero means no bytes, which are inline, and no lock; the words are checked by whoever reads them; 64 bytes.
+// SAFETY: zero means no bytes, which are inline, and no lock; readers check the words; 64 bytes.
 unsafe impl Object for Shared {
     const KIND: Kind = Kind::Shared;
     const NAME: &'static str = NAME;
 
     fn destroy(&self) {
-        // Discarding again, after whoever died here, does nothing: the token is stale.
+        // Idempotent: when a successor discards again after a death here, the token is stale, and nothing happens.
         if let Some(token) = self.token() {
             Block::discard(token);
         }
-        // Without room in the roll nothing can be struck out: the lock's cell is lost.
+        // Fails if the roll has no room, and nothing can be struck out: the lock's cell is then lost.
         let _ = unlink(&self.lock);
     }
 }
 
 impl Shared {
-    /// Whether the bytes lie here.
+    /// Whether the bytes lie in this cell.
     fn is_inline(&self) -> bool {
         self.length.load(Relaxed) <= INLINE as u64
     }
 
     fn token_word(&self) -> &AtomicU64 {
-        // SAFETY: the cell's 48 bytes are aligned to 16, and used as this word alone where the length, which never changes once the handle
-        // is known, says that no bytes lie there.
+        // SAFETY: the cell's 48 bytes are aligned to 16. They are used as this word only where the length says that no
+        // bytes lie there, and the length never changes once the handle is known.
         unsafe { &*self.inline.get().cast::<AtomicU64>() }
     }
 
@@ -75,8 +76,8 @@ impl Shared {
     }
 }
 
-/// A reference to shared bytes. They stay where they are, and exist, as long as it does; its clones and those made from its handle see the
-/// same bytes.
+/// A reference to shared bytes. The bytes exist, at the same address, as long as it does. Its clones, and references
+/// made from its handle, see the same bytes.
 #[derive(Clone, Debug)]
 pub struct SharedBytes {
     object: Ref<Shared>,
@@ -90,12 +91,13 @@ unsafe impl Send for SharedBytes {}
 unsafe impl Sync for SharedBytes {}
 
 impl SharedBytes {
-    /// `length` zeros, committed, aligned to 16 (64 if there are more than 48).
+    /// Create `length` zero bytes, committed, aligned to 16 (64 if there are more than 48).
     pub fn create(length: usize) -> Result<Self> {
         Self::made(Ref::create()?, length)
     }
 
-    /// The same, guarded by this lock: [`lock`](Self::lock) finds it from every reference to the bytes.
+    /// Create zero bytes that this lock guards, as [`create`](Self::create) does. [`lock`](Self::lock) finds the lock
+    /// from every reference to the bytes.
     pub fn guarded(length: usize, lock: &Lock) -> Result<Self> {
         let object = Ref::<Shared>::create()?;
         if link(&object.lock, lock.handle())? {
@@ -109,7 +111,8 @@ impl SharedBytes {
         if length > INLINE {
             let mut block = Block::alloc(length)?;
             block.as_mut_slice().fill(0);
-            // DEATH: before the token there is no block to discard; then the token is stale, or the block in transit and discarded with the object.
+            // DEATH: before the token is stored there is no block to discard. Then the token is stale, or the block is
+            // in transit and discarded with the object.
             object.length.store(length as u64, Release);
             object.token_word().store(block.token().0, Release);
             block.send();
@@ -119,13 +122,13 @@ impl SharedBytes {
         Self::over(object)
     }
 
-    /// The lock that the bytes were made with.
+    /// The lock that the bytes were created with.
     pub fn lock(&self) -> Result<Option<Lock>> {
         let handle = Handle::from_bits(self.object.lock.load(Relaxed));
         handle.map(Lock::attach).transpose()
     }
 
-    /// The bytes a handle refers to. Fails when they are gone.
+    /// The bytes that a handle refers to. Fails if they are gone.
     pub fn attach(handle: Handle) -> Result<Self> {
         Self::over(Ref::attach(handle)?)
     }
@@ -141,7 +144,7 @@ impl SharedBytes {
         Ok(Self { object, ptr, length })
     }
 
-    /// The handle to send.
+    /// The handle to send to other processes.
     pub fn handle(&self) -> Handle {
         self.object.handle()
     }

@@ -1,4 +1,4 @@
-//! Shared bytes in one process and across forks and deaths.
+//! Shared bytes in one process, and across forks and deaths.
 
 use super::{Shared, SharedBytes, INLINE};
 use crate::arena::{Handle, Ref};
@@ -6,7 +6,7 @@ use crate::{family, Error};
 use std::sync::atomic::Ordering::Relaxed;
 
 fn bytes_of(shared: &SharedBytes) -> Vec<u8> {
-    // SAFETY: the bytes exist as long as `shared`; nobody writes them meanwhile in these tests.
+    // SAFETY: the bytes exist as long as `shared`; no test writes them meanwhile.
     unsafe { std::slice::from_raw_parts(shared.as_ptr(), shared.len()) }.to_vec()
 }
 
@@ -54,7 +54,7 @@ fn the_last_reference_gives_the_memory_back() {
     drop(shared);
     assert_eq!(family().unwrap().arena().bytes().used, used);
     drop(other);
-    // What it lay in counts as used as long as the object's slab is.
+    // The block that the object lay in counts as used as long as the object's slab exists.
     assert!(family().unwrap().arena().bytes().used < before + (1 << 20));
 }
 

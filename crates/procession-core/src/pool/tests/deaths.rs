@@ -1,4 +1,4 @@
-//! What a dead worker costs: the task it was at, and nothing else.
+//! What a dead worker costs: the task that it was running, and nothing else.
 
 use super::{bury, death, dismiss, done, fork, job_of, message, reap, soon, submit_all, work, BY_TIME};
 use crate::channel::Incoming;
@@ -64,7 +64,7 @@ fn a_death_between_claim_and_head_holds_up_nobody() {
     dismiss(&pool, &crew);
 }
 
-/// A worker that finishes a task and dies before it has told.
+/// A worker that finishes a task and dies before it has reported that.
 fn die_untold(pool: &Pool, place: u32) {
     let worker = Worker::attach(pool.handle(), place).unwrap();
     worker.ready();
@@ -143,7 +143,7 @@ fn a_stopped_lookout_is_relieved() {
     let its = lookout();
     let sleeper = fork(&pool, work);
     let job = job_of(&pool, &[2]);
-    // It sleeps until its slice is over, before the first or the second of these.
+    // The worker sleeps until its slice is over, before the first or the second of these.
     for number in 0.. {
         job.submit(message(&[0, 1])).unwrap();
         assert_eq!(done(job.take(number, soon()).unwrap()), [2]);
@@ -168,7 +168,7 @@ fn a_waiter_relieves_a_stopped_lookout() {
     let mut wait = Interruptible::default();
     assert!(matches!(wait.run(|| job.take(0, soon())), Err(WaitError::Interrupted)));
     assert_eq!(view.shared.lookout.load(SeqCst), 0, "nobody claims what is in line");
-    // So does one that hears no signals.
+    // So does a waiter that gets no signals.
     view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
     let late = job.take(0, Deadline::after(Duration::from_millis(100)));
     assert!(matches!(late, Err(WaitError::TimedOut)));
@@ -192,7 +192,7 @@ fn who_died_on_the_way_to_work_is_relieved() {
     let job = job_of(&pool, &[2]);
     submit_all(&job, [[0, 1]]);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
-    // Who falls asleep looks at the line for himself.
+    // A worker that is about to sleep looks at the line itself.
     while view.shared.roused.load(SeqCst) != 0 {
         std::thread::yield_now();
     }
@@ -247,7 +247,7 @@ fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
     let job = pool.job(None, Terms::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let shared = &pool.inner_view().shared;
-    // A stack that claims more than there is, and names slots that are in other use or do not exist.
+    // A stack that claims more entries than there are, and names slots that are in other use or do not exist.
     for word in [u64::MAX, 5 << 32 | 1, 1 << 32 | 63, 9 << 32 | 0x00ff_ffff] {
         shared.finished.0.store(word, SeqCst);
         assert_eq!(job.progress(), (2, 0));

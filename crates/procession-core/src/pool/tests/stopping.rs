@@ -31,7 +31,7 @@ fn a_withdrawn_task_is_passed_over() {
         "what is finished is not withdrawn"
     );
     assert!(pool.is_idle());
-    // The slots can be used again, and with them the line is still whole.
+    // The slots can be used again, and the line is still whole with them.
     let again = pool.job(None, Terms::default());
     submit_all(&again, (0..100).map(|n| [0, n]));
     again.wait(soon()).unwrap();
@@ -60,7 +60,7 @@ fn until_running(pool: &Pool) {
     }
 }
 
-/// What must be stopped, once there is something.
+/// Wait until workers must be stopped, and return their places.
 fn overdue(pool: &Pool) -> Vec<u32> {
     loop {
         let overdue = pool.overdue();
@@ -176,7 +176,8 @@ fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
     dismiss(&pool, &[second]);
 }
 
-/// The function of a job that was cancelled and dropped goes with it; its worker is only about to be stopped, and may just now ask for it.
+/// The function of a job that was cancelled and dropped goes with it. Its worker is only about to be stopped, and may
+/// ask for the function just then.
 #[test]
 fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
     for size in [1, 5_000] {

@@ -1,7 +1,8 @@
 //! This process's way to its zygote: the asking end of a socket pair.
 //!
-//! Inherited by fork, handed on by the zygote to the children it makes, and by command line to spawned ones. The zygote holds no asking
-//! end itself: when the last process that has one is gone, it reads the end of the file and leaves.
+//! It is inherited by fork, handed on by the zygote to the children that it makes, and passed to spawned ones by
+//! command line. The zygote itself holds no asking end: when the last process that has one is gone, the zygote reads
+//! the end of file and leaves.
 
 use crate::sys::atfork::Hooks;
 use crate::sys::signal::reap;
@@ -19,10 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Channel {
     /// Only `None` while dropping.
     socket: Option<OwnedFd>,
-    /// What the socket is, so that a program that closed it behind our back, and opened something else under its number, is noticed.
+    /// Inode of the socket. It shows when a program has closed the socket and opened something else under its number.
     inode: u64,
     pid: i32,
-    /// The process whose child the zygote is, if we know: reaping it is up to that one. 0 once it was reaped.
+    /// The zygote's parent process, if known: only that process reaps it. 0 once it was reaped.
     parent: AtomicU32,
 }
 
@@ -37,13 +38,13 @@ impl Channel {
         }))
     }
 
-    /// The socket, if it is still ours.
+    /// The socket, if its number still belongs to it.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         let socket = self.socket.as_ref()?.as_fd();
         (socket_inode(socket) == Some(self.inode)).then_some(socket)
     }
 
-    /// Whether somebody is there to read a request.
+    /// Whether a zygote is there to read a request.
     pub(super) fn lives(&self) -> bool {
         let lives = self.socket().is_some_and(|socket| !hung_up(socket)) && process_lives(self.pid);
         if !lives {
@@ -52,7 +53,7 @@ impl Channel {
         lives
     }
 
-    /// Reap a zygote of our own that ended. Once: afterwards its pid may be another child's.
+    /// Reap an ended zygote that is this process's own child. Once: afterwards its pid may be another child's.
     fn bury(&self) {
         let me = std::process::id();
         if !process_lives(self.pid) && self.parent.compare_exchange(me, 0, Relaxed, Relaxed).is_ok() {
@@ -65,7 +66,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.bury();
         if self.socket().is_none() {
-            // Whatever has that number now is not ours to close.
+            // The number belongs to something else now, or to nothing: do not close it.
             let _ = self.socket.take().map(IntoRawFd::into_raw_fd);
         }
     }
@@ -82,7 +83,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> bool {
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Asked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
+/// Checked beside the hang-up, which does not come while a stray copy of the zygote's end is open somewhere.
 fn process_lives(pid: i32) -> bool {
     !pidfd::is_gone(pid.unsigned_abs(), 0, 0)
 }
@@ -90,9 +91,9 @@ fn process_lives(pid: i32) -> bool {
 static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);
 static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
-/// The lock on the current channel; no fork happens while somebody holds it, so that no child inherits it held.
+/// Lock the current channel. No fork happens while a thread holds the lock, so that no child inherits it held.
 fn lock() -> MutexGuard<'static, Option<Arc<Channel>>> {
-    // Fails only for want of memory.
+    // Fails only if memory runs out.
     let _ = HOOKS.install();
     CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -102,7 +103,7 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    // In a thread whose end has gone so far that it has no such variable, the fork goes unprotected.
+    // A thread so far in its end that it has no such variable forks unprotected.
     let _ = FORKING.try_with(|held| {
         held.borrow_mut()
             .get_or_insert_with(|| CURRENT.lock().unwrap_or_else(PoisonError::into_inner));
@@ -129,9 +130,9 @@ pub(super) fn living() -> Option<Arc<Channel>> {
     current.filter(|channel| channel.lives())
 }
 
-/// Start a zygote: `launch` gets its end of the channel and must run it as a child, handing over that descriptor at the same
-/// number, and return its pid.
-/// From then on [`request`](super::request) works in this process and in all children made after it.
+/// Start a zygote. `launch` gets its end of the channel. It must run the zygote as a child, hand over that descriptor
+/// at the same number, and return the child's pid. From then on [`request`](super::request) works in this process and
+/// in all children made after it.
 pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<i32, E>) -> Result<(), E> {
     let (ours, theirs) = scm::pair()?;
     let pid = launch(theirs.as_raw_fd())?;
@@ -157,7 +158,7 @@ pub fn pid() -> Option<i32> {
     living().map(|channel| channel.pid)
 }
 
-/// Give the channel up. The zygote leaves when nobody else has it.
+/// Give the channel up. The zygote leaves when no other process has it.
 pub fn forget() {
     replace(None);
 }

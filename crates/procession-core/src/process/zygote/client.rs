@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A request under way. Dropped before it was answered, it is withdrawn.
+/// A request under way. Dropping it before it is answered withdraws it.
 #[derive(Debug)]
 pub struct Pending {
     record: Ref<ChildRecord>,
@@ -21,7 +21,7 @@ pub struct Pending {
     channel: Arc<Channel>,
 }
 
-/// Ask for a child that works on the parcel `token` and gets duplicates of `fds`. `None`: there is no living zygote, start one.
+/// Ask for a child that works on the parcel `token` and gets duplicates of `fds`. `None`: no zygote lives, start one.
 pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, WaitError> {
     if fds.len() >= scm::MAX_FDS {
         return Err(Error::os("sendmsg", Errno::TOOMANYREFS).into());

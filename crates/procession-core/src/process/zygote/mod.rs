@@ -1,6 +1,7 @@
-//! The zygote: a small single-threaded process that forks new ones on request. The README beside this file has its state machine.
+//! The zygote: a small single-threaded process that forks new ones on request. The README beside this file has its
+//! state machine.
 //!
-//! The zygote's own program belongs to a face, and so does the fork itself: here are the two ends of the conversation.
+//! The zygote's own program and the fork itself are left to a face; this module has the two ends of the conversation.
 
 mod channel;
 mod client;

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// How often ended children are looked for although no signal told of them: another thread, which a preloaded module may have
+/// How often the zygote looks for ended children without a signal: another thread, which a preloaded module may have
 /// started, can swallow SIGCHLD.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -34,7 +34,7 @@ pub struct Server {
 pub enum Event {
     /// Fork, then [`Request::in_child`] and [`Request::forked`] or [`Request::failed`].
     Fork(Request),
-    /// Leave: nobody is left who could ask.
+    /// Leave: no process is left that could ask.
     Quit,
 }
 
@@ -56,7 +56,7 @@ impl Server {
     pub fn new(socket: OwnedFd) -> Result<Self> {
         family()?.me();
         roll::set_serving(true);
-        // What a preloaded module made is inherited by the children, and must outlive the zygote for them.
+        // The children inherit what a preloaded module made, and it must outlive the zygote for them.
         if arena::holds_nothing() {
             roll::bears_strangers();
         }
@@ -68,7 +68,7 @@ impl Server {
         })
     }
 
-    /// Wait for the next request, looking after the children meanwhile. `Interrupted` when a signal handler ran.
+    /// Wait for the next request, and look after the children meanwhile. `Interrupted` if a signal handler ran.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Event, WaitError> {
         let sweep = timespec(SWEEP);
@@ -101,7 +101,7 @@ impl Server {
         }
     }
 
-    /// One datagram; `None` for one that asks for nothing.
+    /// Receive one datagram; `None` if it asks for nothing.
     fn receive(&self) -> Result<Option<Event>, WaitError> {
         let mut bytes = [0; SIZE];
         let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
@@ -114,8 +114,8 @@ impl Server {
         let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
             return Ok(None);
         };
-        // An asker that is gone has taken its record with it.
-        // Any other error ends the zygote, which is how the asker learns of it.
+        // The record of an asker that is gone is gone too. Any other error ends the zygote, which is how the asker
+        // learns of it.
         let record = match Ref::<ChildRecord>::attach(ask.record) {
             Ok(record) => record,
             Err(Error::Stale(_)) => return Ok(None),
@@ -127,7 +127,7 @@ impl Server {
         Ok(Some(Event::Fork(Request::new(ask, fds, record, channel))))
     }
 
-    /// A request whose descriptors this process has no room for.
+    /// Refuse a request for whose descriptors this process has no room.
     fn refuse(bytes: &[u8]) -> Result<(), WaitError> {
         let Some(ask) = Ask::decode(bytes) else { return Ok(()) };
         match Ref::<ChildRecord>::attach(ask.record) {
@@ -138,10 +138,11 @@ impl Server {
         Ok(())
     }
 
-    /// Report and reap all children that ended.
+    /// Report and reap all ended children.
     fn bury(&mut self) {
         while let Some((pid, status)) = ended_child() {
-            // SYNC: reported before it is reaped, so that an asker who finds no report knows that the pid is still this child's.
+            // SYNC: reported before it is reaped, so that an asker that finds no report knows that the pid is still
+            // this child's.
             if let Some(record) = self.children.remove(&pid) {
                 record.exited(status.map_or_else(Exit::Signal, Exit::Code));
             }
@@ -149,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Report the children that ended and that somebody else in this process reaped.
+    /// Report the ended children that another part of this process reaped.
     fn miss(&mut self) {
         self.children.retain(|&pid, record| {
             let is_ours = is_child(pid);
@@ -184,29 +185,29 @@ impl Request {
         &self.channel
     }
 
-    /// In the zygote, after the fork.
+    /// In the zygote, after the fork: record the child.
     pub fn forked(self, server: &mut Server, pid: i32) {
         crate::roll::confirm_reserved(pid as u32);
         self.record.running(pid);
         server.children.insert(pid, self.record);
     }
 
-    /// In the zygote, when the fork failed.
+    /// In the zygote, if the fork failed: report that.
     pub fn failed(self, errno: i32) {
         self.record.failed(errno);
     }
 
-    /// In the child, first of all: the signal mask as it was, the zygote's descriptors closed, the asker's channel taken over.
-    /// `None` when the asker waits no longer: leave at once. Otherwise the descriptors for the child.
+    /// In the child, before anything else: restore the signal mask, close the zygote's descriptors, take over the
+    /// asker's channel. `None` if the asker no longer waits: leave at once. Otherwise the descriptors for the child.
     pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
         let zygote = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        // The children's records are the zygote's: dropping our view of them gives nothing back.
+        // The children's records are the zygote's: dropping this copy of them gives nothing back.
         let Server {
             socket, signals, spare, ..
         } = server;
         drop((socket, spare));
         signals.restore();
-        // Inherited from the zygote it would not be counted, and it must outlive the zygote.
+        // A reference inherited from the zygote would not be counted, and this one must outlive the zygote.
         let record = match Ref::<ChildRecord>::attach(self.record.handle()) {
             Err(Error::Stale(_)) => return Ok(None),
             attached => attached?,

@@ -1,4 +1,4 @@
-//! A child forked ahead of its request: who asks next need not wait for a fork.
+//! A child forked ahead of its request, so that the next asker does not wait for a fork.
 
 use super::server::{Request, Server};
 use super::wire::{Ask, SIZE};
@@ -34,17 +34,17 @@ impl Server {
 }
 
 impl Seat {
-    /// In the zygote: the spare child exists.
+    /// In the zygote: record that the spare child exists.
     pub fn taken(self, server: &mut Server, pid: i32) {
         let socket = self.zygote;
         server.spare = Some(Spare { socket, pid });
     }
 
-    /// In the child: wait for a request. `None`: the zygote is gone, or the asker; leave.
+    /// In the child: wait for a request. `None`: the zygote or the asker is gone; leave.
     pub fn wait(self) -> Result<Option<Request>> {
         let Self { zygote, child } = self;
         roll::set_serving(true);
-        drop(zygote); // or there would be no end of file when the zygote dies
+        drop(zygote); // otherwise there is no end of file when the zygote dies
         let mut bytes = [0; SIZE];
         let (length, mut fds) = loop {
             match scm::receive(child.as_fd(), &mut bytes) {
@@ -67,13 +67,13 @@ impl Seat {
 }
 
 impl Request {
-    /// In the zygote: give the request to the spare child. `Err`: there is none, or it died; fork.
+    /// In the zygote: give the request to the spare child. `Err`: there is none, or it died; fork instead.
     pub fn hand_over(self, server: &mut Server) -> Result<(), Self> {
         let Some(spare) = server.spare.take() else {
             return Err(self);
         };
         let fds: Vec<_> = self.fds.iter().chain([self.channel()]).map(AsFd::as_fd).collect();
-        // DEATH: a spare that died before has closed its end; one that dies later is reported like any child.
+        // DEATH: a spare child that died before has closed its end; one that dies later is reported like any child.
         if scm::send(spare.socket.as_fd(), &self.ask().encode(), &fds).is_err() {
             return Err(self);
         }

@@ -1,4 +1,4 @@
-//! The request datagram: which record, which parcel, who asks. Descriptors travel beside it, the asker's channel last.
+//! The request datagram: the record, the parcel, the asker. Descriptors travel beside it, the asker's channel last.
 
 use crate::arena::Handle;
 
