@@ -20,7 +20,7 @@ mod sync {
     }
 }
 
-/// A model with a single block, whose token and length are fixed.
+/// A model with a single block; its token and length are fixed.
 mod arena {
     use crate::{Error, Result};
     pub use procession_core::arena::Handle;

@@ -1,4 +1,4 @@
-//! Parcels whose packer or receiver dies: a parcel that no process can take any more is given back.
+//! Parcels that lose their packer or receiver: a parcel that no process can take any more is given back.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! A queue whose producers and consumers are killed all the time.
+//! A queue under a storm: its producers and consumers are killed all the time.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Memory that the processes of a storm write to directly, so that the last act of a killed one is known.
 struct Board {
-    /// The number of messages whose `put` had returned, by producer.
+    /// The number of calls of `put` that had returned, by producer.
     put: [AtomicU64; PRODUCERS],
     /// How often each message was got.
     got: [[AtomicU32; MOST]; PRODUCERS],

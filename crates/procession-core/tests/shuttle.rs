@@ -47,7 +47,7 @@ fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
 /// What happened to the messages.
 #[derive(Default)]
 struct Ledger {
-    /// The messages whose `put` returned.
+    /// The messages for which `put` returned.
     put: Vec<u64>,
     got: HashMap<u64, u32>,
 }

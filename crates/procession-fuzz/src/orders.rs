@@ -8,7 +8,7 @@ use procession_core::channel::{Outgoing, Parcel};
 
 const STEPS: usize = 40;
 
-/// Run one process whose parents send it nonsense.
+/// Run one process that gets nonsense from its parents.
 pub fn orders(input: &[u8]) {
     let mut choices = Choices::new(input);
     let mut house = House::build();

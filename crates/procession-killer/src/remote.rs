@@ -85,7 +85,7 @@ pub fn set_registers(pid: pid_t, registers: &user_regs_struct) {
     assert_eq!(code, 0, "PTRACE_SETREGS: {}", Error::last_os_error());
 }
 
-/// The address whose access stopped a process with a SIGSEGV.
+/// The address at which an access stopped a process with a SIGSEGV.
 pub fn fault(pid: pid_t) -> u64 {
     // SAFETY: zeros are a valid `siginfo_t`, which the kernel fills in; the signal is a SIGSEGV, which has an address.
     unsafe {

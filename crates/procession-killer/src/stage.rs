@@ -133,7 +133,7 @@ fn stop() {
 }
 
 impl World {
-    /// A family whose root makes what `setup` makes, and holds it until it is killed.
+    /// A family with a root that makes what `setup` makes, and holds it until it is killed.
     pub fn found(setup: &dyn Fn() -> Vec<u64>) -> Self {
         Self::of(play(|| {
             publish(setup);
@@ -143,7 +143,7 @@ impl World {
         }))
     }
 
-    /// A family whose root runs `After` when it [goes on](Self::go_on).
+    /// A family with a root that runs `After` when it [goes on](Self::go_on).
     pub fn with_a_future(setup: fn() -> (Vec<u64>, After)) -> Self {
         board().marked.store(0, SeqCst);
         Self::of(play(|| {

@@ -216,8 +216,8 @@ impl Barrier {
     }
 
     /// Check that the participant in the next slot and the holder of the guard are alive. The slots in use form a ring:
-    /// each dead participant sits behind a living one, or behind one whose death breaks the barrier as well. The order
-    /// of arrival would not do: a participant that leaves frees its slot for a later one.
+    /// each dead participant sits behind a living one, or behind a dead one, and that death breaks the barrier as well.
+    /// The order of arrival would not do: a participant that leaves frees its slot for a later one.
     fn look_around(&self, mine: &Seat, round: u32) {
         let state = &*self.state;
         // The process that began to end the round may be stopped or dead.

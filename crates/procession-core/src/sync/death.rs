@@ -25,7 +25,7 @@ pub struct Death {
     pub made: Option<Site>,
 }
 
-/// Whose death frees a lock.
+/// The kind of death that frees a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Holder {
     /// The process's: its other threads may release what one of them took.

@@ -67,9 +67,8 @@ impl Purpose {
     }
 }
 
-/// The first slice of a wait whose caller has to react to signals. Longer than the scheduler's tick (4 ms at 250 Hz): a
-/// sleep that ended before the next tick would have the timer set anew, which makes a round trip on one core half as
-/// long again.
+/// The first slice of an [`Interruptible`] wait. Longer than the scheduler's tick (4 ms at 250 Hz): a sleep that ended
+/// before the next tick would have the timer set anew, which makes a round trip on one core half as long again.
 pub(super) const FIRST_SLICE: Duration = Duration::from_millis(20);
 
 /// A wait for a caller that has to react to signals. It lasts from the first begin to the end, across all interruptions
@@ -140,8 +139,8 @@ fn waiting_since() -> u64 {
     roll::now().saturating_sub(waited.as_millis() as u64)
 }
 
-/// The longest sleep of a wait without a deadline, whose waiter checks the family's first process: 100 to 200 ms. It
-/// varies so that not all waiters check at the same time: a waiter that checks does not sleep.
+/// The longest sleep of a wait without a deadline: 100 to 200 ms. Its waiter checks the family's first process in
+/// between. The length varies so that not all waiters check at the same time: a waiter that checks does not sleep.
 fn looking_slice() -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let chance = now.map_or(0, |now| now.subsec_nanos() / 64 % 100);

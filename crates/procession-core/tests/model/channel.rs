@@ -37,7 +37,7 @@ mod patience {
 pub struct Poller(watchers::Watcher);
 
 impl Poller {
-    /// A poller whose descriptor is readable.
+    /// A poller with a readable descriptor.
     pub fn new(queue: &Queue) -> Self {
         let watcher = queue.waiting.watchers.join(crate::family().unwrap().me(), |_| true);
         queue.waiting.watchers.show(watcher);

@@ -20,7 +20,7 @@ pub enum Woken {
 struct Kernel {
     /// Word slept on, number of the sleeper.
     sleepers: Vec<(usize, u32)>,
-    /// Sleepers whose sleep has timed out, because a process died.
+    /// Sleepers that have timed out, because a process died.
     over: Vec<u32>,
     dead: Vec<u32>,
     threads: u32,

@@ -1,4 +1,4 @@
-//! A model of the process table, whose processes are the model's threads.
+//! A model of the process table. Its processes are the model's threads.
 
 use crate::arena::{Handle, Kind};
 use crate::futex::{self, AtomicU32, AtomicU64};

@@ -101,7 +101,7 @@ pub struct Segments {
 struct Kernel {
     /// Word slept on, number of the sleeper.
     sleepers: Vec<(usize, u32)>,
-    /// Sleepers whose sleep has timed out, because a process died.
+    /// Sleepers that have timed out, because a process died.
     over: Vec<u32>,
     /// Processes that have ended or died.
     ended: Vec<u32>,

@@ -138,7 +138,7 @@ fn silent_lock<L: Mutual>(name: &str, held: bool, act: fn(&L)) -> Operation {
     }
 }
 
-/// A lock whose holder has died: the victim is told of the death, and takes the lock.
+/// A lock with a dead holder: the victim is told of the death, and takes the lock.
 fn lock_of_the_dead() -> Operation {
     Operation::new(
         "lock acquire, its holder having died",

@@ -48,7 +48,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// An operation whose victim needs no preparation except what `victim` does before it returns.
+    /// An operation with a victim that needs no preparation except what `victim` does before it returns.
     fn new<F: FnOnce() + 'static>(
         name: impl Into<String>,
         setup: impl Fn() -> Vec<u64> + 'static,

@@ -263,7 +263,7 @@ fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
             assert!(!there || !done || held == 0, "got twice");
             // The victim may have got what others had put into an empty queue.
             let others = all.iter().filter(|&&number| number >= OTHERS).count();
-            // A message whose consumer died before it had taken all of it counts as never put.
+            // A message counts as never put if its consumer died before it had taken all of it.
             let taken = u64::from(!there || held == 0 && others == 1);
             still_works(&queue, handle(values[1]), maxsize, all.len() as u64 + taken, taken);
             if there { "still there" } else { "taken" }.to_owned()

@@ -32,7 +32,7 @@ fn comes_back(values: &Values, living: usize) -> String {
     let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
     drop(queue.get(Deadline::Now).expect("the message"));
     let begin = Instant::now();
-    // An entry reserved for a child whose parent died is kept for two seconds: the child may be slow.
+    // An entry reserved for a child stays for two seconds after its parent's death: the child may be slow.
     while roll::sweep() != living || census().expect("a census").limbo > 0 {
         assert!(
             begin.elapsed() < Duration::from_secs(8),

@@ -89,8 +89,8 @@ fn semaphores() -> Vec<Operation> {
         .collect()
 }
 
-/// Check a semaphore made with 2 of 3 whose permits are given back: the survivor gets from `least` to `most`, including
-/// those that the dead process held, and no more.
+/// Check a recovering semaphore made with 2 of 3: the survivor gets from `least` to `most` permits, including those that
+/// the dead process held, and no more.
 fn gives_back(values: &Values, least: u32, most: u32) -> String {
     let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
     for _ in 0..least {

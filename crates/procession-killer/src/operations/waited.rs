@@ -1,4 +1,4 @@
-//! Operations for which a process sleeps; and tasks of a pool, whose parent makes sure that each has one outcome.
+//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one outcome.
 
 use super::{handle, Victim};
 use crate::live::{After, Death, Waited};
