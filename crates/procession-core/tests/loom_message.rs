@@ -20,7 +20,7 @@ mod sync {
     }
 }
 
-/// A model with a single block; its token and length are fixed.
+/// Blocks that all have the same token; a peek expects one length.
 mod arena {
     use crate::{Error, Result};
     pub use procession_core::arena::Handle;

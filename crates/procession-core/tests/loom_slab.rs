@@ -103,7 +103,7 @@ impl House {
         Arc::new(house)
     }
 
-    /// Checks that all cells that are free in `slabs` slabs are found, without another slab; `used` cells are in use.
+    /// Check that all free cells of `slabs` slabs are found, without another slab. `used` cells are in use.
     fn has_lost_nothing(&self, slabs: u32, used: usize) {
         let owned = self.fill(slabs as usize * CELLS - used);
         assert_eq!(self.arena.slab_count(), slabs, "a free cell was not found");

@@ -1,4 +1,4 @@
-//! A queue under a storm: its producers and consumers are killed all the time.
+//! A queue under a storm: some of its producers and consumers are killed all the time.
 
 mod common;
 

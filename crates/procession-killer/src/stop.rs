@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How often the same instruction is stopped, at its first executions: some are executed again and again, such as those
-/// that copy.
+/// The most stops at one instruction, at its first executions: an instruction that copies is executed again and again.
 const TIMES: u32 = 24;
 /// After this number of failures of one operation the rest is not tried: each failure may cost the limit.
 const ENOUGH: usize = 8;

@@ -66,8 +66,9 @@ impl Spin {
     }
 }
 
-/// How many cores this process and its partners may use; asks the kernel now and then. A process bound to one core has
-/// partners on others if any process of the family ever had more: it soon learns whether spinning pays then.
+/// How many cores this process and its partners may use; asks the kernel now and then. A process bound to one core
+/// returns the most cores that any process of the family could use so far, because its partners may be on others. It
+/// soon learns whether spinning pays then.
 fn usable_cores() -> u32 {
     static CORES: AtomicU32 = AtomicU32::new(0);
     static CALLS: AtomicU32 = AtomicU32::new(0);

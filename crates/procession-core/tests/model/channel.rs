@@ -67,7 +67,7 @@ pub struct Block(u64);
 const WITH_PRODUCER: u64 = 0;
 const IN_TRANSIT: u64 = 1;
 const FREED: u64 = 2;
-/// The bits above hold the consumer's number.
+/// With the consumer's number in the bits above.
 const TAKEN: u64 = 3;
 
 impl Block {

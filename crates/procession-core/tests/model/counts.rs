@@ -108,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Checks that count and entries agree, and that the object is not in the middle of a change.
+    /// Check that count and entries agree, and that the object is not in the middle of a change.
     pub fn is_right(&self) {
         let held = |entry: &&AtomicU64| entry.load(SeqCst) == handle().to_bits();
         let entries = self.memory.entries.iter().filter(held).count() as u32;

@@ -10,7 +10,7 @@ use procession_core::{roll, sweep_limbo, Deadline};
 use std::mem::{forget, ManuallyDrop};
 use std::time::{Duration, Instant};
 
-/// A queue that holds the only reference to an object that is older than every later process.
+/// A queue that holds the only reference to an object; the object is older than every process that enters later.
 fn stock() -> Vec<u64> {
     let queue = ManuallyDrop::new(Queue::create(0).expect("a queue"));
     let lock = Lock::create().expect("a lock");
