@@ -1,8 +1,8 @@
-"""What both targets in Python take an input for."""
+"""How both targets in Python read an input."""
 
 
 class Choices:
-    """An input as a row of choices; zeros when it is over."""
+    """An input as a sequence of choices; zeros once it is used up."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = memoryview(data)

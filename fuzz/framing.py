@@ -1,8 +1,10 @@
-"""Bytes of a stranger against connections and the proof of a key.
+"""Bytes of an unknown peer against connections and the authentication handshake.
 
-`play` takes any bytes and lets a peer do what they say; it raises AssertionError when that peer achieved what it must not, and lets no
-exception pass but those that are documented. `tests/test_framing_seeds.py` plays the inputs of `seeds/framing` and others like them;
-run as a program, with atheris installed, this file looks for new ones: `python fuzz/framing.py CORPUS... [libFuzzer's options]`.
+`play` takes any bytes and lets a peer do what they say. It raises AssertionError if that peer
+achieved what it must not, and lets no exception pass except those that are documented.
+`tests/test_framing_seeds.py` plays the inputs of `seeds/framing` and others like them. Run as a
+program, with atheris installed, this file looks for new ones:
+`python fuzz/framing.py CORPUS... [libFuzzer's options]`.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def play(data: bytes) -> None:
 
 
 def read(choices: Choices) -> None:
-    """A stream of any bytes is messages, or refused."""
+    """Check that a stream of any bytes is read as messages, or refused."""
     ours, theirs = pair()
     how, limit = choices.below(4), struct.unpack("!H", choices.take(2).rjust(2, b"\0"))[0]
     theirs.sendall(choices.take(4096))
@@ -66,7 +68,7 @@ def read(choices: Choices) -> None:
 
 
 def prove_to_listener(choices: Choices) -> None:
-    """A listener's half of the handshake lets nobody in who does not know the key."""
+    """Check that a listener's half of the handshake lets in no peer that does not know the key."""
     ours, theirs = pair()
     knows = False
     with ours, theirs:
@@ -77,7 +79,7 @@ def prove_to_listener(choices: Choices) -> None:
                 last = theirs.recv(4096, socket.MSG_DONTWAIT) if wait([theirs], 0) else b""
                 message, honest = speak(choices, last[4:])
                 knows |= honest
-                # Some bytes at a time, or not framed as a message at all.
+                # A few bytes at a time, or not framed as a message at all.
                 stream = (
                     message if choices.below(8) == 0 else struct.pack("!i", len(message)) + message
                 )
@@ -94,7 +96,10 @@ def prove_to_listener(choices: Choices) -> None:
 
 
 def prove_to_each_other(choices: Choices) -> None:
-    """Neither half of the protocol takes a peer for proved who does not know the key; both take one who does."""
+    """Check both halves of the protocol against a peer that may know the key.
+
+    Neither half takes a peer for proved that does not know the key; both take one that does.
+    """
     first = _authentication.challenge, (KEY, ("md5", "sha256", "sha3_384")[choices.below(3)])
     second = _authentication.answer, (KEY,)
     for half, arguments in [first, second] if choices.below(2) else [second, first]:
@@ -111,14 +116,15 @@ def prove_to_each_other(choices: Choices) -> None:
                 if len(message) > _authentication.LONGEST_MESSAGE:
                     return  # refused unread
         except StopIteration:
-            # Who answers learns from the peer's word that it was content: that alone proves nothing.
+            # The answering side learns from the peer's word that the peer was content: that alone
+            # proves nothing.
             assert knows or half is _authentication.answer, "proved without the key"
         except AuthenticationError:
             return
 
 
 def speak(choices: Choices, heard: bytes) -> tuple[bytes, bool]:
-    """A message of the peer, and whether it could not be made without the key."""
+    """Return a message of the peer, and whether it could not be made without the key."""
     what = choices.below(10)
     if what == 0:
         return choices.take(choices.below(256)), False
@@ -141,7 +147,7 @@ def speak(choices: Choices, heard: bytes) -> tuple[bytes, bool]:
 
 
 def changed(choices: Choices, message: bytes, honest: bool) -> tuple[bytes, bool]:
-    """The message with one byte changed, or its end missing."""
+    """Return the message with one byte changed, or with its end missing."""
     at = choices.below(256) % (len(message) + 1)
     difference = choices.below(256)
     if at == len(message) or not difference:
@@ -150,7 +156,7 @@ def changed(choices: Choices, message: bytes, honest: bool) -> tuple[bytes, bool
 
 
 def parse(choices: Choices) -> None:
-    """The functions that look into messages, with any bytes."""
+    """Call the functions that parse messages, with any bytes."""
     message = choices.take(choices.below(256))
     response = choices.take(choices.below(256))
     try:

@@ -1,10 +1,13 @@
-"""Pickles of shared objects whose numbers, types and lengths somebody has changed, against what unpickles them.
+"""Pickles of shared objects with changed numbers, types and lengths, against what unpickles them.
 
-`play` takes any bytes and lets a sender of the family do what they say; it raises AssertionError when an object came out that is not what the
-number stands for, and lets no exception pass but those of wrong values. `tests/test_payload_seeds.py` plays the inputs of `seeds/payload` and others like them;
-run as a program, with atheris installed, this file looks for new ones: `python fuzz/payload.py CORPUS... [libFuzzer's options]`.
+`play` takes any bytes and lets a sender of the family do what they say. It raises AssertionError
+if an object came out that is not what the number stands for, and lets no exception pass except
+those of wrong values. `tests/test_payload_seeds.py` plays the inputs of `seeds/payload` and others
+like them. Run as a program, with atheris installed, this file looks for new ones:
+`python fuzz/payload.py CORPUS... [libFuzzer's options]`.
 
-The pickles themselves are sound: a pickle may call whatever it names, and is taken from nobody who is not trusted.
+The pickles themselves are sound: a pickle may call whatever it names, and is accepted only from
+trusted peers.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ with watched:
     import procession
     from procession import _procession
 
-#: What comes of wrong values. A panic of the engine is none of these.
+#: The exceptions for wrong values. A panic of the engine is none of these.
 REFUSALS = (
     ArithmeticError,
     AttributeError,
@@ -53,7 +56,7 @@ STEPS = 40
 
 @functools.cache
 def house() -> list:
-    """One of everything that is pickled as a number."""
+    """Return one object of every kind that is pickled as a number."""
     return [
         procession.Lock(),
         procession.RLock(),
@@ -73,7 +76,7 @@ def house() -> list:
 
 
 class Changed:
-    """Pickled as another object is, but for what the input says."""
+    """Pickled as another object is, except for what the input changes."""
 
     def __init__(self, obj: object, choices: Choices) -> None:
         self._obj = obj
@@ -81,7 +84,7 @@ class Changed:
 
     @property
     def __class__(self) -> type:
-        # The pickler looks whether it is of the class that is to be made.
+        # The pickler checks whether it is of the class that is to be made.
         return type(self._obj)
 
     def __reduce_ex__(self, protocol: int) -> tuple:
@@ -136,7 +139,7 @@ def is_plain(value: object) -> bool:
 
 @functools.cache
 def numbers() -> list[int]:
-    """The numbers that the objects of the house are pickled as."""
+    """Return the numbers as which the first ten shared objects are pickled."""
     found: list[int] = []
 
     def look(value: object) -> None:
@@ -154,7 +157,7 @@ def numbers() -> list[int]:
                 look(obj.__reduce_ex__(protocol)[1:])
             return int, ()
 
-    # Objects of the package are pickled only inside of a message: then they say what they refer to.
+    # Objects of the package are pickled only inside a message: then they name what they refer to.
     unpickled(_procession.Parcel(Looking()))
     return found
 
@@ -181,12 +184,12 @@ def play(data: bytes) -> None:
 
 
 def unpickled(parcel: _procession.Parcel) -> object:
-    # It is given back when nobody has it any more.
+    # The memory is given back once no object refers to it.
     return _procession.take_parcel(parcel.token)
 
 
 def parcel(obj: object, choices: Choices) -> _procession.Parcel:
-    """An object on its way: changed, or as it is but cut short and without its buffers."""
+    """Pack an object: changed, or as it is but cut short and without its buffers."""
     if choices.below(6):
         return _procession.Parcel(Changed(obj, choices))
     whole = _procession.Parcel(Changed(obj, Choices(b"")))
@@ -196,7 +199,7 @@ def parcel(obj: object, choices: Choices) -> _procession.Parcel:
 
 
 def use(got: object) -> None:
-    """Whatever can be done with it without waiting."""
+    """Do with it whatever can be done without waiting."""
     if hasattr(got, "acquire") and got.acquire(False):
         if hasattr(got, "notify_all"):
             got.notify_all()

@@ -1,6 +1,8 @@
-"""Fuzz the targets one after the other and print what that came to: `make fuzz`, or `make fuzz FUZZ_ARGS="arena --seconds 600"`.
+"""Fuzz the targets one after the other and print the results.
 
-Inputs that reach something new collect in `corpus/TARGET`, those that fail in `artifacts/TARGET`; `seeds/TARGET` is what the repository keeps.
+`make fuzz` runs it, or `make fuzz FUZZ_ARGS="arena --seconds 600"`. Inputs that reach new code
+collect in `corpus/TARGET`, and those that fail in `artifacts/TARGET`; the repository keeps
+`seeds/TARGET`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ IN_PYTHON = ["framing", "payload"]
 
 
 def command(target: str) -> list[str]:
-    """What runs the target, up to its folders of inputs."""
+    """Return the command that runs the target, up to its folders of inputs."""
     if target in IN_PYTHON:
         if subprocess.run([sys.executable, "-c", "import atheris"], capture_output=True).returncode:
             sys.exit(f"{target} needs atheris, which {sys.executable} lacks: pip install atheris")
@@ -30,7 +32,8 @@ def command(target: str) -> list[str]:
         sys.exit(f"{target} needs cargo-fuzz: cargo install --locked cargo-fuzz")
     if not shutil.which(os.environ.get("CXX", "c++")):
         sys.exit(f"{target} needs a C++ compiler, of which libFuzzer is made")
-    # Without a sanitizer: the arena is no memory that one knows, and each input is a fork, which sanitizers make slow.
+    # Without a sanitizer: sanitizers do not know the arena's memory, and they slow the fork of each
+    # input.
     return [cargo, "fuzz", "run", "--fuzz-dir", str(HERE), "--sanitizer", "none", target]
 
 
@@ -45,7 +48,7 @@ def fuzz(target: str, seconds: int) -> bool:
     begin = time.monotonic()
     run = subprocess.run(
         [*start, *map(str, folders), *(["--"] if target not in IN_PYTHON else []), *options],
-        # Stable compilers take a fuzzer's options only if they are told to.
+        # Stable compilers accept a fuzzer's options only with this variable.
         env={**os.environ, "RUSTC_BOOTSTRAP": "1"},
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,7 @@
-//! The `procession` command outside a Python environment: finds the interpreter and hands over to `python -m procession`.
+//! The `procession` command outside a Python environment: finds the interpreter and executes `python -m procession` in
+//! its place.
 //!
-//! It interprets as little as it can: what `run` means is the Python package's business.
+//! It interprets as little as it can: the Python package defines what `run` means.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::env;
@@ -46,7 +47,7 @@ enum StartMethod {
 }
 
 impl Run {
-    /// The command line that does it.
+    /// The command line that runs the program.
     fn command(&self, virtual_env: Option<&Path>) -> Command {
         let mut command = Command::new(self.interpreter(virtual_env));
         command.args(["-m", "procession", "run"]);
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
     let mut command = run.command(virtual_env.as_deref());
-    // Only returns if it failed.
+    // Returns only if it failed.
     let error = command.exec();
     eprintln!(
         "procession: cannot start the interpreter {}: {error} (--python PATH names another)",

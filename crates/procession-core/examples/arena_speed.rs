@@ -1,4 +1,4 @@
-//! What the arena costs: nanoseconds for each operation (medians), and memory for many small objects.
+//! The cost of the arena: nanoseconds for each operation (medians), and memory for many small objects.
 //!
 //! `cargo run --release -p procession-core --example arena_speed`
 
@@ -15,7 +15,7 @@ struct Small {
     words: [AtomicU64; 8],
 }
 
-// SAFETY: atomics, of which any value is as good as another.
+// SAFETY: atomics; any value is valid.
 unsafe impl Object for Small {
     const KIND: Kind = Kind::Event;
     const NAME: &'static str = "small object";
@@ -77,7 +77,7 @@ fn main() {
         drop(black_box(Ref::<Small>::attach(object.handle()).unwrap()));
     });
 
-    // The same with another process at it.
+    // The same while another process allocates, too.
     // SAFETY: this program has one thread; the child leaves by `_exit`, or is killed.
     let other = unsafe { libc::fork() };
     if other == 0 {

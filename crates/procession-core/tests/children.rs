@@ -1,4 +1,4 @@
-//! Children that are programs: how they end, what they inherit.
+//! Children that are programs: how they end and what they inherit.
 
 mod common;
 
@@ -85,7 +85,7 @@ fn a_child_somebody_else_reaped_ended_somehow() {
     let child = shell("exit 5", &[]);
     // SAFETY: a null status pointer is allowed.
     unsafe { libc::waitpid(child.pid(), std::ptr::null_mut(), 0) };
-    // From Linux 6.15 on the kernel still tells.
+    // From Linux 6.15 on the kernel still reports the exit status.
     assert!(matches!(end(&child), Some(Exit::Code(5) | Exit::Unknown)));
     assert_eq!(end(&child), end(&child));
 }
@@ -109,7 +109,7 @@ fn a_process_born_without_descriptors_left_counts_as_alive() {
         let fillers: Vec<_> = std::iter::from_fn(|| told.try_clone().ok()).collect();
         let born = common::child(|| {
             let mut byte = [0; 9];
-            // SAFETY: of this process's own copies.
+            // SAFETY: closes this process's own copy.
             unsafe { libc::close(tell.as_raw_fd()) };
             told.read_exact(&mut byte).unwrap();
             let token = u64::from_ne_bytes(std::array::from_fn(|at| byte[at + 1]));

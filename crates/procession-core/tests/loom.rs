@@ -1,10 +1,12 @@
-//! The waiting primitives, compiled from the engine's own files, under every order of their atomic operations that the memory model allows.
+//! The waiting primitives, compiled from the engine's own files, under every order of their atomic operations that the
+//! memory model allows.
 //!
-//! `loom` runs each model again and again, once for each schedule and for each value that a relaxed load may see. Sleeps last for ever
-//! here: a lost wake-up is a deadlock, which it reports. What is around the primitives (roll, arena, futex) is a small model of it.
+//! `loom` runs each model again and again, once for each schedule and for each value that a relaxed load may see.
+//! Sleeps never time out here: `loom` reports a lost wake-up as a deadlock. Small models stand for what surrounds the
+//! primitives (process table, arena, futex).
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
-#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it replaces
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -87,11 +89,11 @@ fn two_tokens_reach_two_waiters_of_an_eventcount() {
 fn a_lock_excludes_and_loses_no_wake() {
     check(2, || {
         let lock = Lock::create().unwrap();
-        // What the lock protects, in the order of the lock alone.
+        // What the lock protects; only the lock orders the accesses to it.
         let inside = loom::sync::Arc::new(loom::cell::UnsafeCell::new(0));
         let body = |lock: Lock, inside: loom::sync::Arc<loom::cell::UnsafeCell<i32>>| {
             lock.acquire(Deadline::Never).unwrap();
-            // SAFETY: the lock is held; loom checks that nobody else is here, and that what he wrote is visible.
+            // SAFETY: the lock is held; loom checks that no other thread is here, and that earlier writes are visible.
             inside.with_mut(|value| unsafe { *value += 1 });
             assert!(lock.release());
         };
@@ -139,7 +141,7 @@ fn of_two_who_wait_for_a_dead_holder_one_is_told() {
         for waiter in waiters {
             waiter.join().unwrap();
         }
-        // Nobody, if both were served before the holder came.
+        // None was told if both had the lock before the holder took it.
         let told = told.load(Ordering::Relaxed);
         if lock.owner().is_none() {
             assert!(told <= 1);

@@ -1,13 +1,14 @@
-//! Reference counts, compiled from the engine's own file, under every order of their atomic operations that the memory model allows, with
-//! processes that die before any of them.
+//! Reference counts, compiled from the engine's own file, under every order of their atomic operations that the memory
+//! model allows, with processes that die before any of them.
 //!
-//! Nobody waits for anybody, and in the end the count is the number of entries.
+//! No process waits for another, and in the end the count equals the number of entries.
 //!
-//! The models with a death have a fixed number of preemptions. With more, loom lets the reaper read what a helper's compare-and-swap put into an
-//! operation although the dead process, which the reaper has joined, overwrote it later: loom does not order a plain store after another
-//! thread's compare-and-swap of the value before. No machine does that, and C11 forbids it.
+//! The models with a death have a fixed number of preemptions. With more, loom lets the reaper read what a helper's
+//! compare-and-swap put into an operation although the dead process, which the reaper has joined, overwrote it later:
+//! loom does not order a plain store after another thread's compare-and-swap of the value before. No machine does that,
+//! and C11 forbids it.
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -40,7 +41,8 @@ fn process<T: 'static>(model: &Arc<Model>, body: impl FnOnce(&Model) -> T + 'sta
     thread::spawn(move || body(&model))
 }
 
-/// `victim` lives for ever more operations, until it always comes to its end; each time `lives` runs at the same time, and `reaps` after the death.
+/// Run the model once per number of operations after which `victim` dies, until `victim` always reaches its end.
+/// `lives` runs at the same time, and `reaps` after the death.
 fn at_each_step(pinned: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&Model)) {
     let died = std::sync::Arc::new(AtomicBool::new(true));
     for steps in 0.. {
@@ -168,7 +170,7 @@ fn a_death_of_the_reaper_too() {
             model.enter_if_it_can(0, 1);
         }),
     ] {
-        // About as long as either takes.
+        // About as many operations as either takes.
         for (steps, more) in (0..12).flat_map(|steps| (0..12).map(move |more| (steps, more))) {
             check_at(0, move || {
                 let model = Arc::new(Model::new(pinned));

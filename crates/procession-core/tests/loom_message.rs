@@ -1,7 +1,8 @@
-//! An envelope, compiled from the engine's own file, read by a survivor who has seen no stamp: what the head speaks of is there.
+//! An envelope, compiled from the engine's own file, read by a survivor that has seen no stamp: everything that the
+//! head refers to is there.
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
-#![allow(clippy::unnecessary_wraps, clippy::unused_self, clippy::needless_pass_by_value)] // a model keeps the signatures of what it stands for
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
+#![allow(clippy::unnecessary_wraps, clippy::unused_self, clippy::needless_pass_by_value)] // keeps replaced signatures
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -19,7 +20,7 @@ mod sync {
     }
 }
 
-/// Blocks of one length, all of which are one.
+/// Blocks that all have the same token; a peek expects one length.
 mod arena {
     use crate::{Error, Result};
     pub use procession_core::arena::Handle;
@@ -73,7 +74,7 @@ mod arena {
 
         pub fn discard(_token: Token) {}
 
-        /// Who asks has seen a head.
+        /// Called only by a process that has seen a head.
         pub fn peek(token: Token, length: usize) -> Result<*const u8> {
             assert_eq!(
                 (token, length),
@@ -92,7 +93,7 @@ use message::{Envelope, Message, Outgoing};
 /// A body that needs a block.
 pub const LONG: usize = 300;
 
-/// One process posts, another looks after it as it does after a death.
+/// One process posts; another inspects the envelope as a survivor does after a death.
 fn looked_at(body: &'static [u8], look: fn(&Envelope)) {
     words::check(3, move || {
         let envelope = words::zeroed::<Envelope>();

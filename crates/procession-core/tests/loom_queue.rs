@@ -1,10 +1,12 @@
-//! The queue's slots and segments, compiled from the engine's own files, under every order of their atomic operations that the memory model allows.
+//! The queue's slots and segments, compiled from the engine's own files, under every order of their atomic operations
+//! that the memory model allows.
 //!
-//! Segments have two slots and are used again at once. As in `loom.rs`, what is around the queue (arena, roll, messages, futex) is a small model of it.
-//! Nobody waits here: what waiting does is `loom.rs`'s affair, and longer schedules, also with deaths, are `shuttle.rs`'s.
+//! Segments have two slots and are reused at once. As in `loom.rs`, small models stand for what surrounds the queue
+//! (arena, process table, messages, futex). No process waits here: `loom.rs` covers waiting, and `shuttle.rs` covers
+//! longer schedules and deaths.
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
-#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it replaces
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -34,12 +36,12 @@ use sync::primitive::Ordering::SeqCst;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
     words::check(2, move || {
-        futex::block(0); // there before any other thread is
+        futex::block(0); // create it before any other thread exists
         model();
     });
 }
 
-/// What a producer or a consumer got.
+/// The threads, with the messages that each one got.
 type Ends = Vec<thread::JoinHandle<Vec<u64>>>;
 
 fn producer(queue: &arena::Ref<Queue>, numbers: std::ops::RangeInclusive<u64>) -> thread::JoinHandle<Vec<u64>> {
@@ -65,7 +67,7 @@ fn take(queue: &Queue) -> Option<u64> {
     }
 }
 
-/// After all have ended: each of the messages was got once, and nothing is left.
+/// Once all threads have ended: each message was got once, and nothing is left.
 fn settle(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
     let mut got: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
     got.push(std::iter::from_fn(|| take(queue)).collect());

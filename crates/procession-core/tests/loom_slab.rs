@@ -1,11 +1,11 @@
-//! The allocator's cells (owner words, hints, partial slabs, what is committed), compiled from the engine's own files, under every order of their atomic operations that
-//! the memory model allows.
+//! The allocator's cells (owner words, hints, partial slabs, what is committed), compiled from the engine's own files,
+//! under every order of their atomic operations that the memory model allows.
 //!
-//! No cell is two processes', what a process has allocated is committed, and without a death no cell is lost: whatever is free at the end is
-//! found again.
+//! No cell belongs to two processes, what a process has allocated is committed, and without a death no cell is lost:
+//! every cell that is free at the end is found again.
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
-#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it replaces
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -39,11 +39,11 @@ use memory::word::{State, Word};
 use memory::Arena;
 use words::check;
 
-/// Small ones, eight to a slab.
+/// Small cells, eight to a slab.
 const CLASS: usize = 17;
 const CELLS: usize = 8;
 
-/// An arena, and what its cells hold: of that loom knows who wrote it when.
+/// An arena and the contents of its cells; loom tracks which thread wrote each content and when.
 struct House {
     arena: Arena,
     content: Vec<UnsafeCell<u32>>,
@@ -67,7 +67,7 @@ impl House {
             .expect("there is room");
         assert!(self.arena.is_committed(&owned.0), "not committed");
         let at = owned.0.index as usize / 64 * CELLS + owned.0.index as usize % 64;
-        // SAFETY: the cell is ours alone, which is what loom checks here.
+        // SAFETY: the cell is ours alone; this is what loom checks here.
         self.content[at].with_mut(|content| unsafe { *content += 1 });
         owned
     }
@@ -77,7 +77,7 @@ impl House {
         assert!(self.arena.free_cell(&cell, word));
     }
 
-    /// Give back what is committed of a slab, if nobody uses it.
+    /// Give back what is committed of a slab, if no process uses it.
     fn trim(&self, slab: u32) {
         if let Some(slab) = self.arena.slab(slab) {
             self.arena.trim_slab(&slab, roll::me().unwrap()).expect("no failure");
@@ -88,7 +88,8 @@ impl House {
         (0..cells).map(|_| self.alloc()).collect()
     }
 
-    /// Have a slab of two cells, both free and committed: of the others all generations were used, so that a trimmer has few steps.
+    /// Make a slab with two cells, both free and committed. All generations of the other cells are used up, so that a
+    /// trim takes few steps.
     fn with_two_cells() -> Arc<Self> {
         let house = Self::new();
         for (cell, word) in house.fill(CELLS).drain(2..) {
@@ -102,7 +103,7 @@ impl House {
         Arc::new(house)
     }
 
-    /// As many cells are found as are free in `slabs` slabs of which `used` are in use, without another slab.
+    /// Check that all free cells of `slabs` slabs are found, without another slab. `used` cells are in use.
     fn has_lost_nothing(&self, slabs: u32, used: usize) {
         let owned = self.fill(slabs as usize * CELLS - used);
         assert_eq!(self.arena.slab_count(), slabs, "a free cell was not found");
@@ -150,7 +151,7 @@ fn a_cell_freed_while_the_slab_is_found_full_is_found_again() {
         let mut owned = house.fill(CELLS);
         let given = owned.pop().expect("eight");
         let other = process(&house, move |house| house.free(given));
-        // The freed cell, or one of another slab.
+        // This finds the freed cell, or one of another slab.
         house.alloc();
         other.join().unwrap();
         let slabs = house.arena.slab_count();

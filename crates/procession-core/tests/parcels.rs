@@ -1,4 +1,4 @@
-//! Parcels whose packer or receiver dies: what nobody can take any more comes back.
+//! Parcels that lose their packer or receiver: a parcel that no process can take any more is given back.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-/// A process that does that, and then waits to be killed.
+/// A process that runs `work`, and then waits to be killed.
 fn one_that_stays(work: impl FnOnce()) -> i32 {
     child(|| {
         work();
@@ -23,13 +23,13 @@ fn one_that_stays(work: impl FnOnce()) -> i32 {
     })
 }
 
-/// Kill it, and have it cleared away.
+/// Kill it, and reap it.
 fn end(pid: i32) {
     kill(pid);
     sweep();
 }
 
-/// A process that has packed a parcel with all that one can have, told its token, and said for whom it is.
+/// A process that has packed a parcel with everything that one can contain, reported its token, and named its receiver.
 fn packer(receiver: Option<i32>) -> (i32, u64) {
     let lock = Lock::create().unwrap();
     let (mut tell, mut told) = UnixStream::pair().unwrap();
@@ -56,7 +56,7 @@ fn in_use() -> Census {
     census().unwrap()
 }
 
-/// What is in use when nothing is; the first lock leaves holdings behind.
+/// What is in use at rest; the first lock leaves holdings behind.
 fn at_rest() -> Census {
     family().unwrap();
     drop(Lock::create().unwrap());

@@ -199,7 +199,7 @@ proptest! {
     }
 }
 
-/// Every value once, and those of one producer in order as seen by one consumer.
+/// Every value comes once, and one consumer sees the values of one producer in order.
 fn check(got: &[Vec<u64>], producers: u64, each: u64) {
     let mut all = HashSet::new();
     for sequence in got {

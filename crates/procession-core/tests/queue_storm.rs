@@ -1,4 +1,4 @@
-//! A queue some of whose producers and consumers are killed all the time.
+//! A queue under a storm: some of its producers and consumers are killed all the time.
 
 mod common;
 
@@ -8,9 +8,9 @@ use procession_core::Deadline;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Memory that the processes of a storm write to directly, so that a killed one's last word is known.
+/// Memory that the processes of a storm write to directly, so that the last act of a killed one is known.
 struct Board {
-    /// Messages whose `put` had returned, by producer.
+    /// The number of calls of `put` that had returned, by producer.
     put: [AtomicU64; PRODUCERS],
     /// How often each message was got.
     got: [[AtomicU32; MOST]; PRODUCERS],
@@ -31,7 +31,7 @@ fn board() -> &'static Board {
     }
 }
 
-/// Small, large and out-of-band messages take turns; every byte depends on who and which.
+/// Small, large and out-of-band messages take turns; every byte depends on the producer and the message's number.
 fn produce(queue: &Queue, board: &Board, producer: usize) {
     for at in 0..MOST {
         let mut bytes = [producer as u64, at as u64].map(u64::to_le_bytes).concat();
@@ -90,7 +90,7 @@ fn storm(maxsize: u64, seed: u64) {
     let mut consumers = [consumer(), consumer()];
     let mut dead_consumers = 0;
     for _ in 0..PRODUCERS - 3 {
-        // Not synchronisation: it only varies where the blow falls.
+        // Not synchronisation: it only varies the point of the kill.
         std::thread::sleep(Duration::from_micros(500 + next(3000)));
         let victim = &mut producers[next(3) as usize];
         kill(*victim);
@@ -109,7 +109,7 @@ fn storm(maxsize: u64, seed: u64) {
     }
     assert!(queue.is_empty().unwrap());
     assert_eq!(queue.len().unwrap(), 0);
-    // The survivor can use it as ever.
+    // The survivor can still use it.
     let once_more = Outgoing {
         body: &[1],
         ..Outgoing::default()
@@ -128,7 +128,7 @@ fn storm(maxsize: u64, seed: u64) {
             "a message was got twice"
         );
         lost += got[..put].iter().filter(|times| times.load(SeqCst) == 0).count();
-        // The one put of which we do not know whether it was done.
+        // Of one put it is not known whether it took effect.
         assert!(got[(put + 1).min(MOST)..].iter().all(|times| times.load(SeqCst) == 0));
     }
     assert!(put_in_all > 100, "only {put_in_all} messages were put");
@@ -138,7 +138,7 @@ fn storm(maxsize: u64, seed: u64) {
     );
 }
 
-/// How many storms: each kills 79 processes. `make storm` asks for more than one.
+/// The seeds of the storms; each storm kills 79 processes. `make storm` asks for more than one.
 fn seeds() -> std::ops::RangeInclusive<u64> {
     let asked = std::env::var("PROCESSION_STORMS").ok();
     1..=asked.and_then(|text| text.parse().ok()).unwrap_or(1)

@@ -1,10 +1,12 @@
-//! The queue and the semaphore, compiled from the engine's own files, under long random schedules in which processes die.
+//! The queue and the semaphore, compiled from the engine's own files, under long random schedules in which processes
+//! die.
 //!
-//! `shuttle` runs each model some thousand times, each with another schedule; a failure prints the schedule, to be replayed. A doomed process
-//! dies before one of its atomic operations, which the schedule chooses. What is around the queue (arena, roll, messages, futex) is a small model of it.
+//! `shuttle` runs each model some thousand times, each with another schedule; a failure prints the schedule, to be
+//! replayed. A doomed process dies before one of its atomic operations, which the schedule chooses. Small models stand
+//! for what surrounds the queue (arena, process table, messages, futex).
 
-#![allow(dead_code, missing_docs, unused_imports)] // of each file a model uses a part
-#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it stands for
+#![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
+#![allow(clippy::unnecessary_wraps, clippy::unused_self)] // a model keeps the signatures of what it replaces
 
 #[macro_use]
 #[path = "model/derived.rs"]
@@ -35,17 +37,17 @@ use sync::{Lock, Semaphore};
 /// How many schedules each model is run with, unless `PROCESSION_SCHEDULES` says otherwise.
 const SCHEDULES: usize = 400;
 
-/// Run a model under random schedules, and under some in which few threads are preempted, but at the worst places.
+/// Run a model under random schedules, and under half as many that preempt rarely (PCT, depth 3).
 fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
     let schedules = std::env::var("PROCESSION_SCHEDULES").map_or(SCHEDULES, |number| number.parse().expect("a number"));
     shuttle::check_random(model.clone(), schedules);
     shuttle::check_pct(model, schedules / 2, 3);
 }
 
-/// What became of the messages.
+/// What happened to the messages.
 #[derive(Default)]
 struct Ledger {
-    /// Their `put` returned.
+    /// The messages for which `put` returned.
     put: Vec<u64>,
     got: HashMap<u64, u32>,
 }
@@ -72,7 +74,7 @@ fn consume(queue: &Queue, book: &Book) {
     }
 }
 
-/// Two producers and two consumers, of which some die, and what must hold afterwards.
+/// Run two producers and two consumers, some of which die, and check the invariants afterwards.
 fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
     const EACH: u64 = 3;
     let queue = Queue::create(maxsize).unwrap();
@@ -100,7 +102,7 @@ fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
     for producer in producers {
         producer.join();
     }
-    // One for each consumer; a dead one's may come to nobody.
+    // One for each consumer; the one for a dead consumer may stay in the queue.
     for stop in STOP..STOP + 2 {
         queue.put(&mut Some(Message::new(stop)), Deadline::Never).unwrap();
     }

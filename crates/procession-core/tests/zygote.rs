@@ -1,4 +1,4 @@
-//! The zygote's conversation, with the zygote dying in every part of it.
+//! The protocol between a zygote and the processes that ask it, with the zygote dying in every part of it.
 
 use procession_core::process::zygote::{self, Event, Request, Server};
 use procession_core::process::{Child, Exit};
@@ -7,20 +7,20 @@ use procession_core::{family, Deadline, Error, WaitError};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How a zygote of these tests behaves at a request.
+/// How a zygote of these tests reacts to a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
-    /// As it should.
+    /// It serves the request.
     Proper,
-    /// It dies when it has read one.
+    /// It dies after reading the request.
     DiesBeforeFork,
-    /// It dies when it has forked, without a word about the child.
+    /// It dies after the fork, without reporting the child.
     DiesAfterFork,
     /// Its fork fails.
     CannotFork,
 }
 
-/// The channel is the process's: one test at a time.
+/// The process has one channel to a zygote, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,7 +34,7 @@ fn die() -> ! {
     }
 }
 
-/// Fork a zygote that exits once nobody can ask any more.
+/// Fork a zygote that exits once no process can ask it any more.
 fn start(manner: Manner) -> i32 {
     let arena = family()
         .and_then(procession_core::Family::arena_fd)
@@ -42,10 +42,10 @@ fn start(manner: Manner) -> i32 {
         .as_raw_fd();
     let mut started = 0;
     zygote::start(|fd| {
-        // SAFETY: the child uses nothing that another thread of the harness may have been at: no output, no environment.
+        // SAFETY: the child uses nothing that another thread of the harness may be using: no output, no environment.
         started = unsafe { libc::fork() };
         if started == 0 {
-            // What this copy inherited is not its own, above all not the asking end.
+            // Close what this copy inherited, above all the asking end.
             for stray in (3..1024).filter(|stray| ![fd, arena].contains(stray)) {
                 // SAFETY: nothing in this copy uses them.
                 unsafe { libc::close(stray) };
@@ -81,7 +81,8 @@ fn serve(fd: RawFd, manner: Manner) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// A child's token says how it ends: a code below 256, or a signal above; 1000 is not by itself.
+/// A child's token says how it ends: with this exit code below 256, by this signal above 256; at 1000 it does not end
+/// by itself.
 fn be_child(request: Request, server: Server) -> ! {
     let token = request.token as i32;
     let wanted = request.in_child(server).is_ok_and(|fds| fds.is_some());
@@ -121,7 +122,7 @@ fn children_and_their_ends() {
     }
     let child = ask(1000).unwrap().unwrap();
     assert_eq!(child.try_wait().unwrap(), None);
-    // The roll names who asked as the parent, once the child has come so far.
+    // The process table names the asking process as the parent, once the child has come so far.
     let me = family().unwrap().me();
     while !members()
         .iter()
@@ -150,7 +151,7 @@ fn a_child_speaks_for_itself_when_its_zygote_cannot() {
     let _alone = alone();
     for _ in 0..20 {
         start(Manner::DiesAfterFork);
-        // Either the child was quick enough, or the request was void: then it ended without a trace.
+        // Either the child reported itself in time, or the request was void: then the child ended without a trace.
         if let Some(child) = ask(1000).unwrap() {
             child.signal(libc::SIGKILL).unwrap();
             assert_eq!(end(&child), Some(Exit::Unknown));
@@ -190,7 +191,7 @@ fn a_request_given_up_makes_no_child() {
     // SAFETY: as above.
     unsafe { libc::kill(pid, libc::SIGCONT) };
     assert_eq!(end(&ask(3).unwrap().unwrap()), Some(Exit::Code(3)));
-    // A child for the first request would never end, and hold the pipe open.
+    // A child for the first request would never end, and would hold the pipe open.
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
 }
 

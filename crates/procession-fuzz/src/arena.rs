@@ -5,10 +5,10 @@ use crate::house::House;
 use procession_core::family;
 use std::os::fd::AsRawFd;
 
-/// Steps of one round; an input may have more to say.
+/// The most steps of one round; an input may be longer.
 const STEPS: usize = 200;
 
-/// One process's life with a breaking arena.
+/// Run one process that uses an arena while it is being corrupted.
 pub fn arena(input: &[u8]) {
     let mut choices = Choices::new(input);
     let mut house = House::build();
@@ -44,7 +44,8 @@ impl Extents {
                 return Self(parts);
             }
             let length = (end - start) as usize;
-            // SAFETY: a new mapping of that part of the file; it is never unmapped. Others change it too: what is read here is only written back.
+            // SAFETY: a new mapping of that part of the file, never unmapped. Other processes change it too: what is
+            // read here is only written back.
             unsafe {
                 let flags = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
                 let base = libc::mmap(std::ptr::null_mut(), length, flags.0, flags.1, fd, start);
@@ -55,11 +56,12 @@ impl Extents {
         }
     }
 
-    /// Where the next word to be looked at or overwritten lies.
+    /// Choose the next word to be read or overwritten.
     fn pick(&mut self, choices: &mut Choices) -> &mut u64 {
         let part = choices.below(self.0.len() as u64) as usize;
         let part = &mut self.0[part];
-        // Half of all damage near the beginning, where there is more that is in use; and much of that in the first words of something.
+        // Half of all damage goes near the beginning, where more is in use, and much of that into the first words of
+        // objects.
         let (reach, step) = match choices.below(4) {
             0 => (256, 1),
             1 => (2048, 8),

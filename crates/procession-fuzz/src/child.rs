@@ -1,11 +1,11 @@
-//! One input, one process: with an arena of its own, and nothing left behind.
+//! Runs each input in a process of its own, which has its own arena and leaves nothing behind.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-/// Whoever is not done after so many seconds hangs: a round takes milliseconds.
+/// A process that is not done after this number of seconds hangs: a round takes milliseconds.
 const LIMIT: u32 = 60;
 
-/// Run `round` in a child of its own. How that ended, if not well. To be called by a process without an arena.
+/// Run `round` in a child process. An error says how the child ended, if not well. The caller must have no arena.
 pub fn in_child(round: impl FnOnce()) -> Result<(), String> {
     let seen = Coverage::share();
     let pid = fork(|| {
@@ -22,15 +22,15 @@ pub fn in_child(round: impl FnOnce()) -> Result<(), String> {
     }
 }
 
-/// A child that does `work` and ends, as if it were killed then: it gives nothing back. Its pid.
+/// Fork a child that does `work` and then ends as if it were killed: it gives nothing back. Returns its pid.
 pub(crate) fn fork(work: impl FnOnce()) -> i32 {
-    // SAFETY: only the calling thread goes on in the child, which calls the engine, which is prepared for that.
+    // SAFETY: only the calling thread goes on in the child; it calls the engine, which is prepared for that.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid > 0 {
         return pid;
     }
-    // SAFETY: plain system calls; a fuzzer may have its own ideas of that signal, which here shall end the process.
+    // SAFETY: plain system calls; a fuzzer may handle that signal itself, but here it must end the process.
     unsafe {
         libc::signal(libc::SIGALRM, libc::SIG_DFL);
         libc::alarm(LIMIT);
@@ -51,11 +51,11 @@ pub(crate) fn wait(pid: i32) -> i32 {
     status
 }
 
-/// Where the fuzzer sees which code ran: a child's counters are its own, so they go back through shared memory.
+/// Shows the fuzzer which code ran: a child's counters are its own, so they are copied back through shared memory.
 #[cfg(feature = "coverage")]
 mod coverage {
     extern "C" {
-        // The linker's names for the ends of the section that the compiler puts its counters in.
+        // The linker's names for the ends of the section that holds the compiler's counters.
         #[link_name = "__start___sancov_cntrs"]
         static mut START: u8;
         #[link_name = "__stop___sancov_cntrs"]
@@ -87,7 +87,8 @@ mod coverage {
 
         pub fn hand_over(&self) {
             let (start, length) = counters();
-            // SAFETY: both are `length` bytes, and apart; other threads may count meanwhile, which spoils a count.
+            // SAFETY: both are `length` bytes, and do not overlap; other threads may count meanwhile, which spoils a
+            // count.
             unsafe { std::ptr::copy_nonoverlapping(start, self.0, length) };
         }
 
@@ -103,7 +104,7 @@ mod coverage {
 mod coverage {
     pub struct Coverage;
 
-    #[allow(clippy::unused_self)] // as with counters
+    #[allow(clippy::unused_self)] // the same signatures as with counters
     impl Coverage {
         pub fn share() -> Self {
             Self

@@ -1,6 +1,6 @@
-//! Bytes as a row of choices; and rows of bytes without a fuzzer.
+//! Reads bytes as a sequence of choices, and makes inputs without a fuzzer.
 
-/// What an input says next; zeros when it has no more to say.
+/// The rest of an input; yields zeros once it is used up.
 pub(crate) struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -19,7 +19,7 @@ impl<'a> Choices<'a> {
         taken
     }
 
-    /// A number of that many bytes.
+    /// A number of `length` bytes.
     fn number(&mut self, length: usize) -> u64 {
         let mut padded = [0; 8];
         let taken = self.bytes(length);
@@ -31,7 +31,7 @@ impl<'a> Choices<'a> {
         self.number(8)
     }
 
-    /// A number below `end`, of as few bytes as that needs.
+    /// A number below `end`, read from as few bytes as that needs.
     pub fn below(&mut self, end: u64) -> u64 {
         let end = end.max(1);
         let bits = u64::BITS - (end - 1).leading_zeros();
@@ -61,14 +61,14 @@ impl Random {
     }
 }
 
-/// Some hundred bytes that follow from `seed`.
+/// Up to 768 bytes that follow from `seed`.
 pub fn random(seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     let words = 1 + random.below(96);
     (0..words).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
-/// An input like `input`: a few bytes are other ones, gone, new, or twice there.
+/// An input like `input`: a few bytes are changed, removed, added or repeated.
 pub fn mutated(input: &[u8], seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     let mut bytes = input.to_vec();

@@ -1,4 +1,5 @@
-//! Decoders: messages, parcels, handles, tokens, requests to a zygote, frames of a pipe and values of the Rust face, all out of the input's bytes.
+//! Decoders: messages, parcels, handles, tokens, requests to a zygote, frames of a pipe and values of the Rust face,
+//! all made from the input's bytes.
 
 use crate::choices::Choices;
 use crate::house::{attach_as, House};
@@ -14,10 +15,10 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const STEPS: usize = 60;
-/// How long a lock that somebody may have is waited for.
+/// How long to wait for a lock that another process may hold.
 const MOMENT: Duration = Duration::from_micros(50);
 
-/// One process's life with peers that send it nonsense. The arena itself is whole.
+/// Run one process with peers that send it nonsense. The arena itself is intact.
 pub fn handles(input: &[u8]) {
     let mut choices = Choices::new(input);
     let mut house = House::build();
@@ -42,7 +43,7 @@ pub fn handles(input: &[u8]) {
     house.use_all(&mut choices);
 }
 
-/// The handle of something that exists, one like it, or any number.
+/// The handle of an existing object, one like it, or any number.
 pub(crate) fn handle(choices: &mut Choices, house: &House) -> Handle {
     let real = choices.pick(&house.handles).expect("a house has handles").to_bits();
     let bits = match choices.below(4) {
@@ -106,7 +107,7 @@ fn parcel(choices: &mut Choices, house: &House) {
     }
 }
 
-/// Everything that a receiver may look at.
+/// Read everything that a receiver may read.
 fn look(mut incoming: Incoming) {
     let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum ^ byte);
     let mut seen = sum(incoming.body());
@@ -163,7 +164,7 @@ fn request(choices: &mut Choices) {
             scm::send(ours.as_fd(), &bytes, &fds).expect("a socket takes a few datagrams");
         }
     }
-    // A peer that was sent the way to it keeps it from seeing the end: say that this is all.
+    // The datagrams carry copies of `ours`, which keep the server from seeing the end: shut the socket down.
     end_of_file(&ours);
     while let Ok(Event::Fork(request)) = server.next() {
         request.failed(libc::EAGAIN);
@@ -176,7 +177,7 @@ fn end_of_file(socket: &OwnedFd) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// What somebody who wants a child sends.
+/// What a process sends that asks for a child.
 fn real_request() -> Vec<u8> {
     let mut listening = None;
     let started: procession_core::Result<()> = zygote::start(|end| {
@@ -193,7 +194,7 @@ fn real_request() -> Vec<u8> {
     };
     let mut bytes = [0; 64];
     let length = scm::receive(listening.as_fd(), &mut bytes).map_or(24, |(length, _)| length);
-    // It waits on: the record is withdrawn when nobody does.
+    // The record of the request stays: dropping `pending` would withdraw it.
     std::mem::forget(pending);
     bytes[..length].to_vec()
 }
@@ -219,7 +220,7 @@ fn frames(choices: &mut Choices) {
 fn value(choices: &mut Choices, house: &House) {
     let mut bytes = Vec::new();
     if choices.below(4) != 0 {
-        // How a shared object travels: the family's identity and a handle, both as numbers of seven bits a byte.
+        // How a shared object is sent: the family's identity and a handle, both as numbers of seven bits a byte.
         for _ in 0..=choices.below(2) {
             varint(&mut bytes, family().expect("there is one").id());
             varint(&mut bytes, handle(choices, house).to_bits().into());

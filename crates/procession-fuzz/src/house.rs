@@ -1,4 +1,4 @@
-//! One of everything that lies in an arena, in use.
+//! One object of every kind that an arena holds, in use.
 
 use crate::child;
 use crate::choices::{random, Choices};
@@ -11,7 +11,7 @@ use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Sem
 use procession_core::{roll, sweep_limbo, Deadline, WaitError};
 use std::time::Duration;
 
-/// Different things that can be done.
+/// The number of different uses.
 const WAYS: u64 = 32;
 
 pub(crate) struct House {
@@ -27,7 +27,7 @@ pub(crate) struct House {
     pool: Pool,
     function: Function,
     job: Job,
-    /// Of one of each.
+    /// One handle of each kind.
     pub handles: Vec<Handle>,
     blocks: Vec<Block>,
     tokens: Vec<(Token, usize)>,
@@ -88,13 +88,13 @@ impl House {
         house
     }
 
-    /// Do something; what comes of it does not matter.
+    /// Use one object; the result does not matter.
     pub fn use_once(&mut self, choices: &mut Choices) -> Result<(), WaitError> {
         let way = choices.below(WAYS);
         self.use_in_way(way, choices)
     }
 
-    /// Each thing that can be done, once.
+    /// Do each of the uses once.
     pub fn use_all(&mut self, choices: &mut Choices) {
         for way in 0..WAYS {
             let _ = self.use_in_way(way, choices);
@@ -181,14 +181,14 @@ impl House {
         Ok(())
     }
 
-    /// A child of ours does something and dies of it; who is dead then is found by the sweep.
+    /// Let a child of ours use objects and die; the sweep then finds the dead process.
     fn die(&mut self, choices: &mut Choices) {
         let times = choices.below(5);
         let deeds = choices.bytes(16);
         let pid = child::fork(|| {
             let mut deeds = Choices::new(deeds);
             for _ in 0..=times {
-                // Its own children would be too many.
+                // No forks: its own children would be too many.
                 let way = deeds.below(26);
                 let _ = self.use_in_way(way, &mut deeds);
             }
@@ -198,14 +198,14 @@ impl House {
         roll::sweep();
     }
 
-    /// A task, a worker that does it and ends, a look at what came of it.
+    /// Submit a task, let a worker do it and end, and read the result.
     fn work_in_pool(&mut self, choices: &mut Choices) -> Result<(), WaitError> {
         let item = self.job.submit(message(&bytes(choices, 3_000))?)?;
         let place = self.pool.enlist()?;
         let dies = choices.below(2) == 0;
         let handle = self.pool.handle();
         let pid = child::fork(|| {
-            // What it waits for may never come, as it may in an arena that is whole.
+            // What it waits for may never come; this is so in an intact arena, too.
             end_soon();
             let _ = work(handle, place, dies);
         });
@@ -230,7 +230,7 @@ fn bytes(choices: &mut Choices, most: u64) -> Vec<u8> {
     vec![7; choices.below(reach) as usize]
 }
 
-/// End this process after a moment, whatever it is at.
+/// End this process after 50 ms, whatever it is doing.
 fn end_soon() {
     let moment = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
@@ -259,7 +259,7 @@ fn work(pool: Handle, place: u32, dies: bool) -> Result<(), WaitError> {
     Ok(())
 }
 
-/// Take the handle for one of something, whatever it is.
+/// Attach to a handle as to some kind of object, whatever it refers to.
 pub(crate) fn attach_as(choices: &mut Choices, handle: Handle) {
     match choices.below(9) {
         0 => drop(Lock::attach(handle).map(|lock| lock.try_acquire())),
@@ -274,11 +274,12 @@ pub(crate) fn attach_as(choices: &mut Choices, handle: Handle) {
     }
 }
 
-/// That the bytes are there at all: first and last.
+/// Check that the bytes are there: read the first and the last.
 fn read(shared: &SharedBytes) -> u8 {
     if shared.is_empty() {
         return 0;
     }
-    // SAFETY: what `SharedBytes` says about start and length is what is tried here; atomic, as others may write.
+    // SAFETY: this tests whether the start and length that `SharedBytes` reports hold; atomic, as other processes may
+    // write.
     unsafe { shared.as_ptr().read_volatile() ^ shared.as_ptr().add(shared.len() - 1).read_volatile() }
 }

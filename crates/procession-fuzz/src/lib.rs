@@ -1,6 +1,8 @@
-//! Hostile bytes against the engine: each input is one process's life, which may end in errors, but never in a crash, a panic or a wait without end.
+//! Hostile bytes against the engine. Each input is run by one process, which may report errors, but never crashes,
+//! panics or waits without end.
 //!
-//! The fuzzers of `fuzz/` think of inputs; `tests/corpus.rs` runs those that are kept in `fuzz/seeds`, and many like them, without a fuzzer.
+//! The fuzzers of `fuzz/` make inputs. `tests/corpus.rs` runs those that are kept in `fuzz/seeds`, and many like them,
+//! without a fuzzer.
 
 mod arena;
 mod child;

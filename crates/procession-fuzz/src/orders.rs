@@ -1,4 +1,4 @@
-//! What a child of the Rust face is told: an order that may be damaged anywhere, or that never was one.
+//! The order for a child of the Rust face: it may be damaged anywhere, or may never have been one.
 
 use crate::choices::Choices;
 use crate::handles::{handle, varint};
@@ -8,7 +8,7 @@ use procession_core::channel::{Outgoing, Parcel};
 
 const STEPS: usize = 40;
 
-/// One process's life with parents that send it nonsense.
+/// Run one process that gets nonsense from its parents.
 pub fn orders(input: &[u8]) {
     let mut choices = Choices::new(input);
     let mut house = House::build();
@@ -54,7 +54,7 @@ fn order(choices: &mut Choices, house: &House) -> Vec<u8> {
 
 fn part_of_an_order(part: u32, choices: &mut Choices, house: &House, bytes: &mut Vec<u8>) {
     match part {
-        // Who the child is, and who its parent.
+        // The identities of the child and of its parent.
         0 | 1 => {
             let who = travel::collect(Vec::new(), current()).expect("a process can be packed");
             bytes.extend(who.bytes);

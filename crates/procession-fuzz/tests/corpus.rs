@@ -1,12 +1,13 @@
-//! The inputs that the repository keeps, some that are like them and some at random, without a fuzzer: what it found stays mended.
+//! Runs the inputs that the repository keeps, some that are like them and some at random, without a fuzzer, so that
+//! what a fuzzer found stays fixed.
 //!
-//! A failure leaves its input in a file and names it: `PROCESSION_INPUT=file` runs that one alone, in this process.
-//! `PROCESSION_ROUNDS` says how many inputs of both kinds there are besides those that are kept.
+//! A failure leaves its input in a file and names it: `PROCESSION_INPUT=file` runs that input alone, in this process.
+//! `PROCESSION_ROUNDS` sets how many inputs of both kinds there are besides those that are kept.
 
 use procession_fuzz::{arena, handles, in_child, mutated, orders, random};
 use std::path::Path;
 
-/// How many at random, and as many like those kept, in a test run.
+/// How many inputs at random, and as many like those kept, in a test run.
 const ROUNDS: u64 = 100;
 
 #[test]

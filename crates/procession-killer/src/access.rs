@@ -1,7 +1,9 @@
-//! Running a process from one access to its arena to the next: what it has seen and what others see of it changes nowhere else.
+//! Runs a process from one access to its arena to the next. Between two accesses, neither what the process has seen nor
+//! what others see of it changes.
 //!
-//! The arena is closed to the process. An instruction that reads or writes there faults; the tracer opens the page, runs that one instruction, and
-//! closes the page. A system call finds the whole arena open, for the kernel reads words there too. Everything between runs at full speed.
+//! The arena is closed to the process. An instruction that reads or writes there faults; the tracer opens the page,
+//! runs that one instruction, and closes the page. During a system call the whole arena is open, because the kernel
+//! reads words there too. Everything in between runs at full speed.
 
 use crate::image::PAGE;
 use crate::remote::{event, fault, protect, registers, set_registers, wait, Mapping};
@@ -14,9 +16,9 @@ pub enum Halt {
     Accessed(u64),
     /// After a system call of this number.
     Called(u64),
-    /// It forked; the child is stopped before its first instruction, and traced.
+    /// It forked; the child is traced, and stopped before its first instruction.
     Forked(pid_t),
-    /// It stopped itself: the operation is through.
+    /// It stopped itself: the operation is over.
     Through,
     /// It ended, with this status.
     Ended(c_int),
@@ -28,11 +30,11 @@ pub struct Runner {
     arena: Vec<Mapping>,
 }
 
-/// How a stop for a system call differs from one for a signal.
+/// Distinguishes a stop for a system call from one for a signal.
 const CALL: c_int = libc::SIGTRAP | 0x80;
 
 impl Runner {
-    /// Take over a process that is stopped, and traced by this one; its arena is closed.
+    /// Take over a process that is stopped and traced by this one, and close its arena.
     pub fn new(pid: pid_t) -> Self {
         let options = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         // SAFETY: the process is stopped and ours to trace.
@@ -65,12 +67,12 @@ impl Runner {
         }
     }
 
-    /// Open its arena, for it to go on by itself.
+    /// Open its arena, so that it can go on by itself.
     pub fn open(&self) {
         self.protect(libc::PROT_READ | libc::PROT_WRITE);
     }
 
-    /// The instruction that faulted, with the pages open that it needs.
+    /// Run the instruction that faulted, with the pages open that it needs.
     fn access(&self) -> Halt {
         let place = registers(self.pid).rip;
         let mut open = Vec::new();
@@ -98,7 +100,8 @@ impl Runner {
         Halt::Accessed(place)
     }
 
-    /// It is about to call the kernel. Opening the arena is a call of its own, in the place of this one, which is then begun again.
+    /// Handle a system call that the process is about to make. Opening the arena is a call of its own, made in the
+    /// place of this one, which is then begun again.
     fn call(&mut self) -> Halt {
         let wanted = registers(self.pid);
         for mapping in self.arena.clone() {
@@ -112,7 +115,7 @@ impl Runner {
             let mut again = wanted;
             again.rip -= 2;
             again.rax = wanted.orig_rax;
-            // No call to restart: the kernel would step back over one that was interrupted.
+            // Say that no call is to be restarted: otherwise the kernel would step back over one that was interrupted.
             again.orig_rax = u64::MAX;
             set_registers(self.pid, &again);
             assert_eq!(self.resume(libc::PTRACE_SYSCALL, 0) >> 8 & 0xff, CALL);
@@ -124,7 +127,7 @@ impl Runner {
         }
         if libc::WSTOPSIG(status) == libc::SIGTRAP && status >> 16 != 0 {
             let child = event(self.pid);
-            // The end of the call that forked.
+            // Run to the end of the call that forked.
             self.resume(libc::PTRACE_SYSCALL, 0);
             self.protect(libc::PROT_NONE);
             return Halt::Forked(child);

@@ -1,4 +1,5 @@
-//! What other processes of the family do while one is stopped: every operation, on objects of their own, each timed.
+//! What other processes of the family do while one is stopped: every operation, on objects of their own, each one
+//! timed.
 
 use crate::operations::handle;
 use crate::remote::wait;
@@ -11,10 +12,10 @@ use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Sem
 use procession_core::{roll, sweep_limbo, Deadline};
 use std::time::{Duration, Instant};
 
-/// No operation of another process may take longer, waits that it asks for apart.
+/// The longest that an operation of another process may take, apart from waits that it asks for.
 const LIMIT: Duration = Duration::from_millis(100);
 
-/// Times operations. What a process spent waiting for a processor is not counted.
+/// Times operations. The time that a process waited for a processor is not counted.
 #[derive(Default)]
 pub struct Clock {
     slowest: Duration,
@@ -22,7 +23,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Run an operation that is not to wait, or no longer than some milliseconds.
+    /// Run an operation that must not wait, or wait no longer than some milliseconds.
     pub fn time<T>(&mut self, name: &str, operation: impl FnOnce() -> T) -> T {
         board().say(name);
         let (begin, waited) = (Instant::now(), waited_for_a_processor());
@@ -37,13 +38,13 @@ impl Clock {
         end
     }
 
-    /// Tell the tracer.
+    /// Report to the tracer.
     pub fn report(&self) {
         board().write(&[self.slowest.as_micros() as u64]);
         board().say(&self.late.join(", "));
     }
 
-    /// What was told: the slowest operation, and those that took too long.
+    /// Read the report: the slowest operation, and the operations that took too long.
     pub fn read() -> (Duration, Option<String>) {
         let slowest = board().read().first().copied().unwrap_or_default();
         let late = Some(board().said()).filter(|late| !late.is_empty());
@@ -127,7 +128,7 @@ fn messages(clock: &mut Clock) {
     }
 }
 
-/// Not long enough to be late.
+/// A deadline short enough not to count as late.
 fn briefly() -> Deadline {
     Deadline::after(Duration::from_millis(2))
 }
@@ -190,7 +191,7 @@ fn notices(clock: &mut Clock) {
     });
 }
 
-/// Two pass it.
+/// Let two participants pass the barrier.
 pub fn passes(barrier: &Barrier) {
     let Ok(Arrival::Waits(mut first)) = barrier.arrive(briefly()) else {
         panic!("the first of two")
@@ -231,7 +232,7 @@ fn pool(clock: &mut Clock) {
     clock.time("pool drop", || drop((worker, job, pool)));
 }
 
-/// A child that dies with all sorts of things in its hands.
+/// Fork a child that dies while it holds objects of all kinds, and use them.
 fn processes(clock: &mut Clock) {
     let (lock, semaphore, queue) = clock.time("object create", || {
         (

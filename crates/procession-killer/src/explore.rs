@@ -1,4 +1,5 @@
-//! All states of the arena in which a victim of an operation can leave it, each given to a survivor of its own.
+//! Finds all states of the arena in which the victim of an operation can leave it, and gives each one to a survivor of
+//! its own.
 
 use crate::image::{Image, Words};
 use crate::operations::{Operation, Who};
@@ -14,33 +15,33 @@ use std::time::Duration;
 /// How thorough a run is.
 #[derive(Clone, Copy)]
 pub struct Thoroughness {
-    /// At most so many kill points of each operation, spread over it; with two deaths at once, of each of the two.
+    /// The most kill points of each operation, spread over it; with two deaths, the most points of each of the two.
     pub points: usize,
-    /// So many of the first death's points are combined with a second death.
+    /// The number of the first death's points that are combined with a second death.
     pub pairs: usize,
-    /// Nobody may take longer.
+    /// No process may take longer.
     pub limit: Duration,
 }
 
 /// What an operation did to the arena, instruction by instruction.
 struct Recording {
     start: Image,
-    /// After which instruction which words had changed. States between two changes are alike.
+    /// Instructions, with the words that had changed after each. Between two changes the state is the same.
     changes: Vec<(u64, Words)>,
     instructions: u64,
     syscalls: u64,
-    /// Whoever must go on living for the recording to mean something: the parent of a child that was the victim.
+    /// A process that must go on living for the recording to be valid: the parent of a child that was the victim.
     bystander: Option<Tracee>,
 }
 
-/// What came of killing an operation.
+/// The result of killing an operation.
 #[derive(Default)]
 pub struct Report {
     pub instructions: u64,
     pub syscalls: u64,
     /// Different states of the arena.
     pub states: usize,
-    /// Deaths: one at a time, and two.
+    /// Single deaths, and pairs of deaths.
     pub kills: usize,
     pub pairs: usize,
     pub outcomes: BTreeMap<String, usize>,
@@ -91,7 +92,8 @@ impl Recording {
         recording
     }
 
-    /// All states with the instruction after which each begins, in order; then the last one again, the operation having returned.
+    /// Visit all states, in order, with the instruction after which each begins; then the last one again, with the
+    /// operation having returned.
     fn each(&self, mut see: impl FnMut(usize, u64, &Image, bool)) {
         let mut image = self.start.copy();
         see(0, 0, &image, false);
@@ -111,7 +113,8 @@ impl Drop for Recording {
     }
 }
 
-/// Whether to look at this one of so many, when `most` are wanted: the first and the last, and others between them.
+/// Whether to use number `number` of `count`, when at most `most` are wanted: the first and the last, and others spread
+/// between them.
 pub fn is_chosen(number: usize, count: usize, most: usize) -> bool {
     count <= most || number == 0 || number + 1 == count || number * most / count != (number - 1) * most / count
 }

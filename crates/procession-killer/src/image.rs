@@ -1,4 +1,4 @@
-//! The contents of an arena at one moment, and arenas made of them.
+//! The contents of an arena at one moment, and arenas made from such contents.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ pub type Words = Vec<(u64, u64)>;
 
 type Page = [u64; WORDS];
 
-/// All pages of an arena that are not zero, and where it is mapped, so that they can be compared with what they have become.
+/// All pages of an arena that are not zero, and a mapping of the arena with which to compare them later.
 pub struct Image {
     pages: BTreeMap<u64, Box<Page>>,
     live: *const Page,
@@ -23,7 +23,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// The arena as it is.
+    /// The present contents of the arena.
     pub fn of(arena: &File) -> Self {
         let length = arena.metadata().expect("the arena's size").len();
         // SAFETY: a new mapping of a file that is sealed against shrinking.
@@ -45,7 +45,7 @@ impl Image {
         };
         let fd = arena.as_raw_fd();
         let mut at = 0;
-        // SAFETY: seeks in a file of ours; each page in use is looked at once.
+        // SAFETY: seeks in a file of ours; each page in use is visited once.
         while let start @ 0.. = unsafe { libc::lseek(fd, at, libc::SEEK_DATA) } {
             // SAFETY: as above.
             at = unsafe { libc::lseek(fd, start, libc::SEEK_HOLE) };
@@ -54,12 +54,12 @@ impl Image {
         image
     }
 
-    /// Compare these pages with what they are now.
+    /// Compare these pages with their present contents, and take over what differs.
     pub fn update(&mut self, numbers: impl IntoIterator<Item = u64>) -> Words {
         let mut changed = Words::new();
         for number in numbers {
             assert!(number < self.length / PAGE);
-            // SAFETY: it lies in the mapping, and whoever writes there is stopped.
+            // SAFETY: it lies in the mapping, and every process that writes there is stopped.
             let now = unsafe { self.live.add(number as usize).read_volatile() };
             let page = self.pages.get(&number).map_or(&[0; WORDS], |page| &**page);
             let differing = (0..WORDS).filter(|&word| now[word] != page[word]);
@@ -75,7 +75,7 @@ impl Image {
         self.update(known)
     }
 
-    /// Bring it to a later moment.
+    /// Apply changes, which brings the image to a later moment.
     pub fn apply(&mut self, words: &Words) {
         for &(word, value) in words {
             let page = self.pages.entry(word / WORDS as u64).or_insert(Box::new([0; WORDS]));
@@ -83,7 +83,7 @@ impl Image {
         }
     }
 
-    /// Whether both have the same content.
+    /// Whether both have the same contents.
     pub fn is_like(&self, other: &Self) -> bool {
         let used = |image: &Self| -> Vec<u64> {
             let nonzero = |page: &Page| page.iter().any(|&word| word != 0);
@@ -98,7 +98,7 @@ impl Image {
         numbers == used(other) && numbers.iter().all(|number| self.pages[number] == other.pages[number])
     }
 
-    /// The same moment, to be changed by itself; it is not compared with anything any more.
+    /// A copy that can be changed by itself; it is no longer compared with the arena.
     pub fn copy(&self) -> Self {
         Self {
             pages: self.pages.clone(),
@@ -107,9 +107,9 @@ impl Image {
         }
     }
 
-    /// An arena with this content.
+    /// An arena with these contents.
     pub fn arena(&self, length: u64) -> File {
-        // SAFETY: makes a descriptor, which becomes the file's alone.
+        // SAFETY: makes a descriptor, which only the file owns.
         let file = unsafe {
             let fd = libc::memfd_create(c"procession".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
             assert!(fd >= 0, "memfd_create: {}", Error::last_os_error());
@@ -131,7 +131,7 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         if !self.live.is_null() {
-            // SAFETY: our own mapping, which nobody else has.
+            // SAFETY: our own mapping, to which there is no other reference.
             unsafe { libc::munmap(self.live.cast_mut().cast(), self.length as usize) };
         }
     }

@@ -1,14 +1,15 @@
 //! Two tools that step processes through every engine operation.
 //!
-//! The killer kills a process after every instruction, and lets survivors judge what it left. The stopper stops it there, lets others go on beside
-//! it, continues it, and judges how it ends.
+//! The killer kills a process after every instruction, and lets survivors check what it left. The stopper stops the
+//! process there, lets others go on beside it, continues it, and checks how it ends.
 //!
 //! ```text
 //! procession-killer [--points N] [--pairs N] [--limit SECONDS] [--list] [NAME...]
 //! procession-stopper [--points N] [--limit SECONDS] [--list] [NAME...]
 //! ```
 
-// It reads x86-64 registers and instructions. Elsewhere there is nothing here, so that the workspace builds.
+// The tools read x86-64 registers and instructions. On other processors the crate is empty, so that the workspace
+// builds.
 #![cfg(target_arch = "x86_64")]
 
 mod access;
@@ -81,7 +82,7 @@ impl Order {
     }
 }
 
-/// The killer's command: goes through the operations that its arguments name, and prints the table.
+/// Run the killer's command: go through the operations that its arguments name, and print the table.
 pub fn run() -> ExitCode {
     let order = Order::from_arguments();
     let mut table = table::Table::new();
@@ -98,7 +99,7 @@ pub fn run() -> ExitCode {
     order.end(|| table.end())
 }
 
-/// The stopper's command: as the killer's.
+/// Run the stopper's command: like the killer's.
 pub fn run_stopper() -> ExitCode {
     let order = Order::from_arguments();
     let mut table = table::StopTable::new();

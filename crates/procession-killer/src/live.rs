@@ -1,7 +1,9 @@
-//! Deaths that others are waiting for: at each point a victim is killed in a family of its own, while a bystander sleeps on the same object.
+//! Deaths for which other processes wait: at each point a victim is killed in a family of its own, while a bystander
+//! sleeps on the same object.
 //!
-//! A sleeper is the kernel's, and cannot be copied with the arena: so the operation is stepped anew to each point at which a death
-//! differs from the one before, that is, after each write to the arena and each system call.
+//! A sleeper is part of the kernel's state and cannot be copied with the arena. So the operation is stepped anew to
+//! each point at which a death differs from the previous one, that is, after each write to the arena and each system
+//! call.
 
 use crate::explore::{is_chosen, Report, Thoroughness};
 use crate::image::Image;
@@ -18,26 +20,26 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy)]
 pub struct Death {
     pub pid: pid_t,
-    /// The operation had returned.
+    /// Whether the operation had returned.
     pub returned: bool,
 }
 
-/// What the root does once the victim is dead: panics when something is wrong, says what it found.
+/// What the root does once the victim is dead: it panics if something is wrong, and returns what it found.
 pub type After = Box<dyn FnOnce(Death) -> String>;
 
-/// An operation for which somebody waits.
+/// An operation for which a process waits.
 pub struct Waited {
     pub name: &'static str,
     /// What the root makes, and what it does after the death.
     pub setup: fn() -> (Vec<u64>, After),
-    /// What the bystander does, asleep in it by the time the victim begins; it panics when something is wrong.
+    /// What the bystander does; it sleeps in it before the victim begins, and panics if something is wrong.
     pub sleeper: Option<fn(&Values)>,
     pub victim: Victim,
-    /// What a survivor does before the root, until it is killed, too.
+    /// What a survivor does before the root does, until it is killed, too.
     pub repairer: fn(&Values),
 }
 
-/// After how many points the victim is killed, and then a survivor, if one is.
+/// The number of points after which the victim is killed, and after which a survivor is killed, if one is.
 type Deaths = (usize, Option<usize>);
 
 /// How long a process may take to fall asleep.
@@ -47,7 +49,7 @@ const FALL_ASLEEP: Duration = Duration::from_secs(10);
 pub fn explore(operation: &Waited, how: Thoroughness) -> Report {
     let mut report = Report::default();
     let mut run = |points| run(operation, points, how.limit, &mut report);
-    // The first time it runs to its end; so it is known how many points there are.
+    // The first run goes to the end, and counts the points.
     let count = run((usize::MAX, None)).0 + 1;
     for point in chosen(count, how.points) {
         run((point, None));
@@ -68,15 +70,15 @@ fn chosen(count: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..count).filter(move |&point| is_chosen(point, count, most))
 }
 
-/// What came of stepping a process up to its death.
+/// The result of stepping a process up to its death.
 struct Stepped {
     tracee: Tracee,
-    /// At how many points a death would have differed from the one before.
+    /// The number of points at which a death would have differed from the previous one.
     points: usize,
     returned: bool,
 }
 
-/// Step a process through so many points, or to the end of what it does.
+/// Step a process through this number of points, or to the end of what it does.
 fn step(arena: &File, pid: pid_t, wanted: usize) -> Stepped {
     let mut image = Image::of(arena);
     let mut tracee = Tracee::new(pid);
@@ -101,7 +103,8 @@ fn step(arena: &File, pid: pid_t, wanted: usize) -> Stepped {
     }
 }
 
-/// Kill the victim after so many points, or when it is through; then a survivor, if there is to be one. How many points there were.
+/// Kill the victim after this number of points, or when it is through; then a survivor, if there is a second number.
+/// Returns how many points there were.
 fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mut Report) -> (usize, usize) {
     let world = World::with_a_future(operation.setup);
     let victim = World::victim(&world.arena, || {

@@ -1,11 +1,11 @@
-//! What a tracer does with a process that is stopped: looks at its registers, and has it call the kernel.
+//! Control of a stopped process: reads and sets its registers, and makes it call the kernel.
 
 use libc::{c_int, c_void, pid_t, user_regs_struct};
 use std::arch::global_asm;
 use std::io::Error;
 use std::ptr::null_mut;
 
-// One system call on behalf of the traced process, which is a fork of the tracer and has it at the same address.
+// One system call on behalf of the traced process. It is a fork of the tracer, so it has this code at the same address.
 global_asm!(
     ".global procession_killer_syscall",
     "procession_killer_syscall:",
@@ -25,14 +25,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The whole arena, as `/proc` says.
+    /// The whole arena, according to `/proc`.
     pub fn of(pid: pid_t) -> Self {
         let all = Self::all(pid);
         assert!(all.len() == 1, "one arena, in one piece");
         all[0]
     }
 
-    /// The pieces of the arena, as `/proc` says.
+    /// The pieces of the arena, according to `/proc`.
     pub fn all(pid: pid_t) -> Vec<Self> {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the maps of a process of ours");
         let mut pieces: Vec<Self> = Vec::new();
@@ -58,9 +58,10 @@ impl Mapping {
         (self.start..self.start + self.length).contains(&address)
     }
 
-    /// Let this process write to its arena no more.
+    /// Take from this process the right to write to its arena.
     pub fn close_own(self) {
-        // SAFETY: the range is a mapping of this process; whoever writes there is traced, and the tracer allows it.
+        // SAFETY: the range is a mapping of this process; a process that writes there is traced, and the tracer allows
+        // it.
         let code = unsafe { libc::mprotect(self.start as *mut c_void, self.length as usize, libc::PROT_READ) };
         assert_eq!(code, 0, "mprotect: {}", Error::last_os_error());
     }
@@ -77,14 +78,14 @@ pub fn registers(pid: pid_t) -> user_regs_struct {
     }
 }
 
-/// Give it others.
+/// Set the registers of a stopped process.
 pub fn set_registers(pid: pid_t, registers: &user_regs_struct) {
     // SAFETY: the process is stopped.
     let code = unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, null_mut::<c_void>(), registers) };
     assert_eq!(code, 0, "PTRACE_SETREGS: {}", Error::last_os_error());
 }
 
-/// Which address a process that was stopped by a SIGSEGV may not access.
+/// The address at which an access stopped a process with a SIGSEGV.
 pub fn fault(pid: pid_t) -> u64 {
     // SAFETY: zeros are a valid `siginfo_t`, which the kernel fills in; the signal is a SIGSEGV, which has an address.
     unsafe {
@@ -94,7 +95,7 @@ pub fn fault(pid: pid_t) -> u64 {
     }
 }
 
-/// What a fork event is about: the child's pid.
+/// The child's pid of a fork event.
 pub fn event(pid: pid_t) -> pid_t {
     let mut message: libc::c_ulong = 0;
     // SAFETY: `message` outlives the call.
@@ -102,13 +103,13 @@ pub fn event(pid: pid_t) -> pid_t {
     message as pid_t
 }
 
-/// `mprotect` in a stopped process.
+/// Call `mprotect` in a stopped process.
 pub fn protect(pid: pid_t, start: u64, length: u64, how: c_int) {
     let before = registers(pid);
     let mut call = before;
     call.rip = procession_killer_syscall as *const () as u64;
     call.rax = libc::SYS_mprotect as u64;
-    // No call to restart: the kernel would step back over one that was interrupted.
+    // Say that no call is to be restarted: otherwise the kernel would step back over one that was interrupted.
     call.orig_rax = u64::MAX;
     (call.rdi, call.rsi, call.rdx) = (start, length, how as u64);
     set_registers(pid, &call);

@@ -1,4 +1,4 @@
-//! Processes that play a part: the root of a family, its victims, those who survive them.
+//! Processes that play a part: the root of a family, its victims, and the survivors.
 
 use crate::live::{After, Death};
 use crate::remote::{kill, wait, Mapping};
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Memory that all players share, besides the arena: what they say to the tracer.
+/// Memory besides the arena that all players share: what they report to the tracer.
 #[repr(C)]
 pub struct Board {
     values: [AtomicU64; 32],
@@ -22,7 +22,7 @@ pub struct Board {
     marked: AtomicU64,
 }
 
-/// The one board: players inherit it.
+/// The only board; players inherit it.
 pub fn board() -> &'static Board {
     static BOARD: std::sync::OnceLock<&'static Board> = std::sync::OnceLock::new();
     BOARD.get_or_init(|| {
@@ -73,9 +73,10 @@ impl Board {
     }
 }
 
-/// To be called before anything else: small arenas, and one processor for all, so that a step is quick and nobody spins.
+/// Prepare this process; call it before anything else. Arenas become small, and all processes share one processor, so
+/// that a step is quick and no process spins.
 pub fn prepare() {
-    // An instruction that copies by itself is as many steps as bytes: memory is to be copied by ordinary ones.
+    // A string instruction counts one step for each byte: have memory copied by ordinary instructions.
     let plain = "glibc.cpu.x86_rep_movsb_threshold=0x40000000:glibc.cpu.x86_rep_stosb_threshold=0x40000000";
     if std::env::var_os("GLIBC_TUNABLES").is_none() {
         let again = std::env::current_exe().map(|program| {
@@ -102,7 +103,7 @@ pub fn prepare() {
     board();
 }
 
-/// What a player knows from the start: handles, mostly.
+/// What a player knows from the start: mostly handles.
 pub type Values = [u64];
 
 /// An arena, and the processes that are alive in it throughout.
@@ -112,7 +113,7 @@ pub struct World {
     root: pid_t,
 }
 
-/// A process of this program that does `work` and ends; whoever it panics says why on the board.
+/// Fork a process of this program that does `work` and ends; if it panics, it writes the reason on the board.
 fn play(work: impl FnOnce()) -> pid_t {
     // SAFETY: this process has one thread.
     let pid = unsafe { libc::fork() };
@@ -127,12 +128,12 @@ fn play(work: impl FnOnce()) -> pid_t {
 }
 
 fn stop() {
-    // SAFETY: stops this process until somebody wants it to go on.
+    // SAFETY: stops this process until another one continues it.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 impl World {
-    /// A family whose root makes what `setup` makes, and holds it until it is killed.
+    /// A family with a root that makes what `setup` makes, and holds it until it is killed.
     pub fn found(setup: &dyn Fn() -> Vec<u64>) -> Self {
         Self::of(play(|| {
             publish(setup);
@@ -142,7 +143,7 @@ impl World {
         }))
     }
 
-    /// A family whose root is to do something when it [goes on](Self::go_on).
+    /// A family with a root that runs `After` when it [goes on](Self::go_on).
     pub fn with_a_future(setup: fn() -> (Vec<u64>, After)) -> Self {
         board().marked.store(0, SeqCst);
         Self::of(play(|| {
@@ -161,7 +162,7 @@ impl World {
         }))
     }
 
-    /// Tell the root of the victim's death, and give up the stage: the root ends by itself.
+    /// Tell the root of the victim's death, and give up the world: the root ends by itself.
     pub fn go_on(mut self, death: Death) -> pid_t {
         board().say("");
         board().write(&[death.pid as u64, u64::from(death.returned)]);
@@ -171,7 +172,7 @@ impl World {
         root
     }
 
-    /// A process of the family that does something beside the victim.
+    /// A process of the family that runs `work` beside the victim.
     pub fn bystander(arena: &File, work: impl FnOnce()) -> pid_t {
         play(|| {
             join(arena);
@@ -195,7 +196,8 @@ impl World {
         }
     }
 
-    /// A process of the family that is stopped, traced, before the operation that `prepare` gives, and will stop after it.
+    /// A traced process of the family, stopped before the operation that `prepare` returns; it stops again after the
+    /// operation.
     pub fn victim(arena: &File, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> pid_t {
         let pid = play(|| {
             // SAFETY: no preconditions; makes the parent the tracer.
@@ -222,7 +224,7 @@ impl Drop for World {
     }
 }
 
-/// In the root: found the family, make what `setup` makes, say where it is.
+/// In the root: found the family, make what `setup` makes, and publish where it is.
 fn publish(setup: impl FnOnce() -> Vec<u64>) {
     let family = family().expect("a family");
     let fd = family.arena_fd().expect("its descriptor").as_raw_fd();
@@ -235,7 +237,7 @@ fn publish(setup: impl FnOnce() -> Vec<u64>) {
 fn join(arena: &File) {
     let own = arena.try_clone().expect("a descriptor");
     let family = Family::attach(OwnedFd::from(own)).expect("the family");
-    // Of what is mapped later the tracer would miss the writes.
+    // Map all of the arena now: the tracer would miss writes to what is mapped later.
     family.arena().reach_all().expect("address space");
 }
 
@@ -246,7 +248,7 @@ pub struct Survived {
     pub time: Duration,
 }
 
-/// Have a new process of the family use what the dead used, and count what is left then.
+/// Let a new process of the family use what the dead process used, and count what is left then.
 pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) -> Survived {
     let begin = Instant::now();
     board().say("");
@@ -289,9 +291,9 @@ pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) ->
     }
 }
 
-/// Wait for the end of a process of ours; `None` when it had to be killed after `limit`.
+/// Wait for the end of a process of ours; `None` if it had to be killed after `limit`.
 pub fn end_of(pid: pid_t, limit: Duration) -> Option<i32> {
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and has no other owner.
     let pidfd = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32) };
     let mut poll = libc::pollfd {
         fd: pidfd.as_raw_fd(),

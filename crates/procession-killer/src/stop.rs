@@ -1,4 +1,5 @@
-//! A process stopped at every access of every operation: others must go on, and it must end right when it is continued.
+//! Stops a process at every access of every operation: others must go on, and it must end correctly when it is
+//! continued.
 
 use crate::access::{Halt, Runner};
 use crate::battery::{go_on, Clock};
@@ -13,15 +14,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// An instruction that comes again and again, copying, say, is stopped at its first so many times.
+/// The most stops at one instruction, at its first executions: an instruction that copies is executed again and again.
 const TIMES: u32 = 24;
-/// After so many failures of one operation the rest is not tried: each may cost the limit.
+/// After this number of failures of one operation the rest is not tried: each failure may cost the limit.
 const ENOUGH: usize = 8;
 
-/// What came of stopping an operation.
+/// The result of stopping an operation.
 #[derive(Default)]
 pub struct Report {
-    /// Accesses to the arena, and calls of the kernel.
+    /// Accesses to the arena, and system calls.
     pub accesses: usize,
     /// How often the victim was stopped.
     pub stops: usize,
@@ -34,7 +35,7 @@ pub struct Report {
 /// Where to stop the victim.
 #[derive(Clone, Copy)]
 enum Point {
-    /// Before the operation's first instruction (0), or after so many different accesses.
+    /// Before the operation's first instruction (0), or after this number of candidate accesses.
     After(usize),
     /// After it returned.
     End,
@@ -91,7 +92,7 @@ fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
         died: false,
     };
     let mut seen: HashMap<u64, u32> = HashMap::new();
-    // Before it has forked, a child that is to be the victim has no points.
+    // A child that is to be the victim has no points before it is forked.
     let mut counts = operation.who != Who::Child;
     while !(counts && matches!(point, Point::After(wanted) if wanted == stopped.candidates)) {
         let place = match stopped.runner.run() {

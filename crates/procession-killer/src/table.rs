@@ -1,4 +1,4 @@
-//! The table that a run prints, a line as soon as it is known.
+//! The table that a run prints, each line as soon as it is known.
 
 use crate::explore::Report;
 use crate::stop::Report as StopReport;
@@ -16,7 +16,7 @@ pub struct Table {
     failures: usize,
 }
 
-/// A line of the output; whoever closed it does not want it.
+/// Print a line. Errors are ignored: if the output is closed, its reader does not want the line.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -67,7 +67,7 @@ impl Table {
         self.failures += report.failures.len();
     }
 
-    /// The last line; how many failures there were.
+    /// Print the last line; returns how many failures there were.
     pub fn end(&self) -> usize {
         say(&format!(
             "\n{} operations, {} instructions, {} processes killed and {} pairs, {} failures, {:.1} s",
@@ -120,7 +120,7 @@ impl StopTable {
         self.failures += report.failures.len();
     }
 
-    /// The last line; how many failures there were.
+    /// Print the last line; returns how many failures there were.
     pub fn end(&self) -> usize {
         say(&format!(
             "\n{} operations, {} stops, {} failures, {:.1} s",

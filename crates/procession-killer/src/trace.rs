@@ -1,14 +1,15 @@
 //! Single-stepping a process: which instruction changed which words of the arena.
 //!
-//! The traced process has its arena mapped for reading only. An instruction that writes there faults; the tracer opens the page, has the
-//! instruction run again, looks at what changed, and closes the page. So no write is missed, and a step that writes nothing costs a step.
+//! The traced process has its arena mapped for reading only. An instruction that writes there faults; the tracer opens
+//! the page, runs the instruction again, records what changed, and closes the page. So no write is missed, and a step
+//! that writes nothing costs one step.
 
 use crate::image::{Image, Words, PAGE};
 use crate::remote::{event, fault, kill, protect, registers, wait, Mapping};
 use libc::pid_t;
 use std::collections::HashMap;
 
-/// What the machine code of a system call begins with.
+/// The first two bytes of a system call's machine code.
 const SYSCALL: u64 = 0x050f;
 
 /// What one step of a traced process did.
@@ -16,9 +17,9 @@ const SYSCALL: u64 = 0x050f;
 pub enum Step {
     /// It ran one instruction, which changed these words (perhaps none).
     Ran(Words),
-    /// It forked; the child is stopped before its first instruction, and traced.
+    /// It forked; the child is traced, and stopped before its first instruction.
     Forked(pid_t),
-    /// It stopped itself: the operation is through.
+    /// It stopped itself: the operation is over.
     Through,
 }
 
@@ -28,16 +29,16 @@ pub struct Tracee {
     arena: Mapping,
     pub instructions: u64,
     pub syscalls: u64,
-    /// The last instruction was a system call.
+    /// Whether the last instruction was a system call.
     pub at_syscall: bool,
-    /// It wrote to the arena, be it what had been there before.
+    /// Whether it wrote to the arena, even the value that was already there.
     pub touched: bool,
-    /// Which addresses hold a system call.
+    /// Whether each address holds a system call.
     calls: HashMap<u64, bool>,
 }
 
 impl Tracee {
-    /// Take over a process that is stopped, and traced by this one.
+    /// Take over a process that is stopped and traced by this one.
     pub fn new(pid: pid_t) -> Self {
         let options = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_EXITKILL;
         // SAFETY: the process is stopped and ours to trace.
@@ -53,7 +54,7 @@ impl Tracee {
         }
     }
 
-    /// Run one instruction. `image` is the arena as it was; it is brought up to date.
+    /// Run one instruction. `image` is the arena as it was, and is updated.
     pub fn step(&mut self, image: &mut Image) -> Step {
         let place = registers(self.pid).rip;
         // SAFETY: reads a word of the process's code, which does not change.

@@ -1,4 +1,5 @@
-//! The killer's table, sampled: some operations, some points of each, and of some pairs of deaths. `make killer` goes through all of them.
+//! The killer's table, sampled: some operations, some points of each, and of some pairs of deaths. `make killer` goes
+//! through all of them.
 
 #![cfg(target_arch = "x86_64")]
 

@@ -1,8 +1,9 @@
-//! `Barrier`: a number of parties wait until all are there.
+//! `Barrier`: a number of parties wait until all have arrived.
 //!
-//! A round is ended by the word `stage`, which says whether it is released, reset or broken; from then on anybody can tell its waiters. Arrivals, releases and resets
-//! are made under a guard, which the next one takes from a holder that died; but breaking a round that fills, as a timeout and a death do, and
-//! telling the waiters of one that has ended, need no guard: a process that is stopped with it holds up none of those who wait.
+//! The word `stage` ends a round: it says whether the round is released, reset or broken. From then on any process can
+//! tell the round's waiters. Arrivals, releases and resets are made under a guard, which the next process takes from a
+//! holder that died. Two things need no guard: breaking a round that fills, as a timeout and a death do, and telling
+//! the waiters of a round that has ended. So a process that is stopped with the guard does not hold up the waiters.
 
 use super::claim::Claim;
 use super::death::Holder;
@@ -19,9 +20,9 @@ use crate::{Deadline, Result, WaitError};
 #[repr(C)]
 pub(crate) struct State {
     guard: RawLock,
-    /// Written once, before anybody else sees the handle.
+    /// Written once, before any other process sees the handle.
     parties: AtomicU32,
-    /// `round 29 | phase 3`: one of the phases below, and how many rounds were passed or reset.
+    /// `round 29 | phase 3`: one of the phases below, and how many rounds were released or reset.
     stage: AtomicU32,
     spin: Spin,
     waiters: Chunk,
@@ -29,11 +30,12 @@ pub(crate) struct State {
 
 /// Parties arrive.
 const FILLING: u32 = 0;
-/// The last one has arrived and is running its action, under the guard. DEATH: breaks the barrier.
+/// The last party has arrived and runs its action, under the guard. DEATH: breaks the barrier.
 const ACTING: u32 = 1;
-/// All are there: those who wait are being let go. DEATH: the next holder of the guard, or each by itself, lets the rest go.
+/// All have arrived, and the waiters are being released. DEATH: the next holder of the guard, or each waiter by itself,
+/// releases the rest.
 const RELEASING: u32 = 2;
-/// Being reset: those who wait are being turned away. DEATH: as above.
+/// Being reset: the waiters are being turned away. DEATH: as above.
 const RESETTING: u32 = 3;
 /// Broken until it is reset.
 const BROKEN: u32 = 4;
@@ -41,7 +43,8 @@ const BROKEN: u32 = 4;
 const PHASE: u32 = 7;
 const ROUND: u32 = 8;
 
-// SAFETY: atomics only; zero is a barrier for nobody; a phase that makes no sense counts as broken; the chunk is an object by itself.
+// SAFETY: atomics only; zero is a barrier with no parties; an invalid phase counts as broken; the chunk is an object by
+// itself.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Barrier;
     const NAME: &'static str = "Barrier";
@@ -54,13 +57,14 @@ unsafe impl Object for State {
 /// Why a wait at a barrier ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum BarrierError {
-    /// It is broken, or was broken or reset while we waited: a timeout, an abort, a reset, or the death of a party.
+    /// It is broken, or was broken or reset during the wait: by a timeout, an abort, a reset, or the death of a party.
     #[error("the barrier is broken")]
     Broken,
-    /// It is broken, because a living process was changing it, or running its action, for as long as this wait could last.
+    /// It is broken, because a living process was changing it, or running its action, for as long as this wait could
+    /// last.
     #[error("the barrier is broken: {0} was changing it, or running its action, for too long")]
     Kept(String),
-    /// The wait itself.
+    /// The wait itself failed.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
@@ -71,15 +75,15 @@ pub struct Barrier {
     state: Ref<State>,
 }
 
-/// What an arrival leads to.
+/// The result of an arrival.
 pub enum Arrival {
     /// Others are missing: wait.
     Waits(Participant),
-    /// All are there: run the action, then let them go.
+    /// All have arrived: run the action, then release the others.
     Last(Last),
 }
 
-/// One who waits at a barrier. Dropped before the end of its wait, it takes its arrival back.
+/// A party that waits at a barrier. If it is dropped before the end of its wait, its arrival is taken back.
 pub struct Participant {
     barrier: Barrier,
     me: Owner,
@@ -89,7 +93,8 @@ pub struct Participant {
     seat: Option<Seat>,
 }
 
-/// The last to arrive; until it is done, nobody else gets at the barrier. Dropped without a [`release`](Last::release), it breaks the barrier.
+/// The last party to arrive; until it is done, no other process can change the barrier. Dropped without a
+/// [`release`](Last::release), it breaks the barrier.
 pub struct Last {
     barrier: Barrier,
     me: Owner,
@@ -103,15 +108,15 @@ struct Guard<'a>(&'a State);
 super::shared!(Barrier);
 
 impl Barrier {
-    /// A barrier for so many parties.
+    /// Create a barrier for this number of parties.
     pub fn create(parties: u32) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.parties.store(parties, Ordering::Release);
         Ok(Self { state })
     }
 
-    /// Arrive. Waits only while somebody else changes the barrier, or runs its action; the time for that is the deadline's, too, and a round that fills
-    /// breaks when it is over.
+    /// Arrive. Waits only while another process changes the barrier or runs its action. The deadline bounds that wait
+    /// as well; when it passes, a round that fills is broken.
     pub fn arrive(&self, deadline: Deadline) -> Result<Arrival, BarrierError> {
         let me = roll::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {
@@ -143,7 +148,8 @@ impl Barrier {
         }
         let round = stage / ROUND;
         let seat = guard.0.waiters.sit(round, me).map_err(WaitError::from)?;
-        // SYNC: who breaks the round changes the stage before it looks for those who sit: it saw us, or we see the stage.
+        // SYNC: a process that breaks the round changes the stage before it looks at the slots: either it saw ours, or
+        // we see the stage.
         fence(Ordering::SeqCst);
         guard.0.tell(guard.0.stage());
         drop(guard);
@@ -156,7 +162,7 @@ impl Barrier {
         }))
     }
 
-    /// Break it: whoever waits or will wait gets [`BarrierError::Broken`], until it is reset.
+    /// Break it: present and later waiters get [`BarrierError::Broken`], until it is reset.
     pub fn abort(&self) -> Result<(), WaitError> {
         // A round that fills, or has broken, needs no guard.
         let stage = self.state.stage();
@@ -167,7 +173,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// Make it as new; whoever waits gets [`BarrierError::Broken`].
+    /// Reset it to its initial state; present waiters get [`BarrierError::Broken`].
     pub fn reset(&self) -> Result<(), WaitError> {
         let guard = self.guard(Deadline::Never)?;
         guard.0.enter(RESETTING);
@@ -175,16 +181,16 @@ impl Barrier {
         Ok(())
     }
 
-    /// For how many it is.
+    /// The number of parties.
     pub fn parties(&self) -> u32 {
         self.state.parties.load(Ordering::Relaxed)
     }
 
-    /// How many wait now.
+    /// The number of parties that wait now.
     pub fn waiting(&self) -> usize {
         match self.state.phase() {
             FILLING | ACTING => self.state.waiters.waiting(),
-            // They are being let go one by one: the first of them must not see the others.
+            // The waiters are being released one by one: the first of them must not see the others.
             _ => 0,
         }
     }
@@ -209,16 +215,17 @@ impl Barrier {
         Ok(Guard(&self.state))
     }
 
-    /// Look after the participant in the next seat, and after the holder of the guard. The seats in use form a ring: each dead participant sits behind
-    /// a living one, or behind one whose death breaks the barrier as well. The order of arrival is another one: a participant that leaves
-    /// frees its seat for a later one.
+    /// Check that the participant in the next slot and the holder of the guard are alive. The slots in use form a ring:
+    /// each dead participant sits behind a living one, or behind a dead one, and that death breaks the barrier as well.
+    /// The order of arrival would not do: a participant that leaves frees its slot for a later one.
     fn look_around(&self, mine: &Seat, round: u32) {
         let state = &*self.state;
-        // A round whose end was begun by a process that is stopped, or dead.
+        // The process that began to end the round may be stopped or dead.
         state.tell(state.stage());
         let dead = |owner| !roll::is_alive(owner);
         if state.guard.owner().is_some_and(dead) {
-            // Taking the guard repairs what the dead began; if another one has it by now, that one does.
+            // Taking the guard repairs what the dead process began. If another process has it by now, that process
+            // repairs.
             let _ = self.guard(Deadline::Now);
         }
         let waiting: Vec<_> = state
@@ -227,7 +234,7 @@ impl Barrier {
             .into_iter()
             .filter(|(_, word)| word.is_waiting())
             .collect();
-        // Decided meanwhile, or cleared as a dead one's: the wait is over.
+        // Decided meanwhile, or cleared as a dead participant's slot: the wait is over.
         let Some(place) = waiting.iter().position(|(seat, _)| seat == mine) else {
             return;
         };
@@ -235,7 +242,7 @@ impl Barrier {
         if word.owner().is_some_and(roll::is_alive) {
             return;
         }
-        // DEATH: in this order, another one finds the dead participant still.
+        // DEATH: break first, clear second: if we die in between, another process still finds the dead participant.
         state.break_round(round);
         let now = state.waiters.word(seat);
         if now.owner() == word.owner() {
@@ -278,8 +285,8 @@ impl State {
         self.tell(self.stage());
     }
 
-    /// Tell those who wait in the round of this stage that it has ended, if it has. Needs no guard, and can be repeated at any time: those of later rounds are not
-    /// told.
+    /// If the round of this stage has ended, tell its waiters. Needs no guard, and can be repeated at any time: waiters
+    /// of later rounds are not told.
     fn tell(&self, stage: u32) {
         let broken = match stage & PHASE {
             FILLING | ACTING => return,
@@ -297,7 +304,7 @@ impl State {
         }
     }
 
-    /// Carry out the intent that the stage tells of. Under the guard.
+    /// Carry out the intent that the stage records. Under the guard.
     fn repair(&self) {
         let stage = self.stage();
         match stage & PHASE {
@@ -307,7 +314,7 @@ impl State {
                 // The next round fills.
                 self.change(stage, (stage & !PHASE).wrapping_add(ROUND) | FILLING);
             }
-            // ACTING found here is of a dead holder.
+            // A stage of ACTING found here was left by a dead holder.
             _ => self.break_up(),
         }
     }
@@ -339,7 +346,7 @@ impl Participant {
             Err(WaitError::TimedOut) => {
                 state.break_round(self.round);
                 if !state.waiters.word(&seat).is_decided() {
-                    // All are there, and the last one is in its action: it decides.
+                    // All have arrived, and the last party runs its action: the end of that action decides.
                     drop(self.barrier.guard(Deadline::Never)?);
                 }
             }
@@ -356,7 +363,7 @@ impl Participant {
 impl Drop for Participant {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        // A child of fork that was born in the middle of a wait leaves its parent's place alone.
+        // A child forked in the middle of a wait leaves its parent's slot alone.
         if roll::me().is_ok_and(|me| me == self.me) {
             self.barrier.state.waiters.leave(&seat);
         }
@@ -369,7 +376,7 @@ impl Last {
         self.index
     }
 
-    /// Let the others go.
+    /// Release the others.
     pub fn release(mut self) {
         self.released = true;
     }

@@ -1,27 +1,27 @@
-//! Who a thread is, in the words of locks.
+//! The identity of a thread, as lock words store it.
 
 use super::primitive::{AtomicU32, Ordering};
 use crate::roll::{self, Owner};
 use crate::Result;
 use std::cell::Cell;
 
-/// Bits of the kernel's number of a thread.
+/// Bits of the kernel's thread id.
 const TID: u32 = 22;
 const OWNER: u64 = (1 << 31) - 1;
 
 /// A thread of a process of the family: `serial 10 | thread 22 | - | owner 31`. Never zero.
 ///
-/// The serial tells threads of one process apart that had the same number one after the other.
+/// The serial distinguishes threads of one process that had the same thread id one after the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Claim(u64);
 
 thread_local! {
-    /// The calling thread's, or zero.
+    /// The calling thread's claim, or zero.
     static MINE: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Claim {
-    /// The calling thread's.
+    /// The calling thread's claim.
     #[inline]
     pub(super) fn mine() -> Result<Self> {
         match MINE.get() {
@@ -45,7 +45,7 @@ impl Claim {
         self.0
     }
 
-    /// From a word with a bit of its own between the two parts. `None`: nobody.
+    /// Decode a word that has a bit of its own between the two parts. `None`: no holder.
     pub(super) fn from_bits(bits: u64) -> Option<Self> {
         Owner::from_bits(bits as u32).map(|owner| Self(bits & !OWNER & !(1 << 31) | u64::from(owner.to_bits())))
     }
@@ -54,13 +54,13 @@ impl Claim {
         Owner(self.0 as u32)
     }
 
-    /// The kernel's number of the thread.
+    /// The kernel's thread id.
     pub(super) fn thread(self) -> u32 {
         (self.0 >> 32) as u32 & ((1 << TID) - 1)
     }
 }
 
-/// A child of fork is another process, and its only thread has another number. Async-signal-safe.
+/// Forget the cached claim: a child of fork is another process, and its only thread has another id. Async-signal-safe.
 pub(super) fn after_fork_child() {
     MINE.set(0);
 }

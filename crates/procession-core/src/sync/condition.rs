@@ -1,6 +1,8 @@
-//! `Condition`: wait until another process says that something changed. Who waited longest is notified first, exactly.
+//! `Condition`: wait until another process says that something changed. Waiters are notified exactly in the order in
+//! which they began to wait.
 //!
-//! It knows nothing of the lock that goes with it: the caller enqueues himself while he holds it, releases it, waits, and takes it again.
+//! It knows nothing of the lock that goes with it: the caller enqueues while it holds the lock, releases it, waits, and
+//! takes it again.
 
 use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
@@ -13,13 +15,13 @@ use crate::{Deadline, Result, WaitError};
 /// A condition's state in the arena.
 #[repr(C)]
 pub(crate) struct State {
-    /// The ticket drawn next.
+    /// The next ticket to draw.
     ticket: AtomicU32,
     spin: Spin,
     waiters: Chunk,
 }
 
-// SAFETY: atomics only; zero is a condition nobody waits for; the chunk is an object by itself.
+// SAFETY: atomics only; zero is a condition without waiters; the chunk is an object by itself.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Condition;
     const NAME: &'static str = "Condition";
@@ -35,7 +37,8 @@ pub struct Condition {
     state: Ref<State>,
 }
 
-/// A place in a condition's line. Dropped before it was notified, it leaves the line; a notification that it got but did not use goes to the next.
+/// A place in a condition's line. If it is dropped before it is notified, it leaves the line; a notification that it
+/// got but did not use goes to the next waiter.
 pub struct Waiter {
     condition: Condition,
     me: Owner,
@@ -50,7 +53,7 @@ impl Condition {
         Ok(Self { state: Ref::create()? })
     }
 
-    /// Get in line, while holding the lock.
+    /// Get in line. The caller holds the lock.
     pub fn enqueue(&self) -> Result<Waiter> {
         let me = roll::me()?;
         let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +65,7 @@ impl Condition {
         })
     }
 
-    /// Notify the `n` that wait longest and live, while holding the lock.
+    /// Notify the `n` living waiters that have waited longest. The caller holds the lock.
     pub fn notify(&self, n: u32) {
         let waiters = &self.state.waiters;
         let mut left = n;
@@ -80,7 +83,7 @@ impl Condition {
                 false
             });
             let Some((seat, word)) = oldest else { return };
-            // Who spins is alive, or was some microseconds ago; a sleeper may be dead for long.
+            // A spinning waiter is alive, or was some microseconds ago; a sleeper may have been dead for long.
             let dead = word
                 .owner()
                 .is_none_or(|owner| roll::is_known_dead(owner) || word.is_asleep() && !roll::is_alive(owner));
@@ -92,23 +95,24 @@ impl Condition {
         }
     }
 
-    /// Notify everybody, while holding the lock.
+    /// Notify all waiters. The caller holds the lock.
     pub fn notify_all(&self) {
         for (seat, word) in self.state.waiters.words() {
             self.state.waiters.decide(&seat, word, false);
         }
     }
 
-    /// How many are in line.
+    /// The number of waiters in line.
     pub fn waiting(&self) -> usize {
         self.state.waiters.waiting()
     }
 
-    /// A waiter that was notified and died before it noticed: its notification goes to the next in line.
+    /// Pass on the notifications of waiters that were notified and died before they noticed: each goes to the next in
+    /// line.
     fn look_after_the_dead(&self) {
         for (seat, word) in self.state.waiters.words() {
             if word.is_decided() && word.owner().is_some_and(|owner| !roll::is_alive(owner)) {
-                // DEATH: killed between the two, the notification is lost with us.
+                // DEATH: if we are killed between the two, the notification is lost.
                 if self.state.waiters.clear(&seat, word) {
                     self.notify(1);
                 }
@@ -118,8 +122,8 @@ impl Condition {
 }
 
 impl Waiter {
-    /// Wait to be notified; `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) the place in line is kept; after
-    /// [`TimedOut`](WaitError::TimedOut) it is lost.
+    /// Wait to be notified; returns `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) the place in line
+    /// is kept; after [`TimedOut`](WaitError::TimedOut) it is lost.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), WaitError> {
         let Some(seat) = self.seat else {
             return Err(WaitError::TimedOut);
@@ -132,7 +136,7 @@ impl Waiter {
             return end;
         }
         self.seat = None;
-        // Who was notified just before the time was up was notified.
+        // A notification just before the deadline counts.
         match state.waiters.leave(&seat) {
             Leave::Decided { .. } => Ok(()),
             Leave::Undecided => Err(WaitError::TimedOut),
@@ -143,7 +147,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        // A child of fork that was born in the middle of a wait leaves its parent's place alone.
+        // A child forked in the middle of a wait leaves its parent's slot alone.
         if roll::me().is_ok_and(|me| me == self.me) && self.condition.state.waiters.leave(&seat) != Leave::Undecided {
             self.condition.notify(1);
         }

@@ -1,35 +1,36 @@
-//! A holder that died, for whoever finds what it held.
+//! The report of a holder's death, for the process that finds what it held.
 
 use super::claim::Claim;
 use super::site::Site;
 use crate::roll::{self, Owner};
 use std::fmt;
 
-/// A process that died, or a thread that ended, holding a lock; or a process that gave it back in the middle of a panic.
+/// A process that died, or a thread that ended, while it held a lock; or a process that gave the lock back during a
+/// panic.
 #[derive(Clone, Debug)]
 pub struct Death {
-    /// The process, as the roll knew it.
+    /// The process's entry in the process table.
     pub owner: Owner,
-    /// Its process identifier (zero when no longer known).
+    /// Its process identifier (zero if no longer known).
     pub pid: u32,
-    /// Its name (empty when it had none, or it is no longer known).
+    /// Its name (empty if it had none, or if it is no longer known).
     pub name: String,
-    /// The thread, if that ended and its process lives.
+    /// The thread, if the thread ended and its process lives.
     pub thread: Option<u32>,
-    /// Whether it panicked, and may live.
+    /// Whether it panicked; then it may be alive.
     pub panicked: bool,
-    /// What it held: the name of a class.
+    /// The name of the class of what it held.
     pub object: &'static str,
-    /// Where that was made, if that was told.
+    /// Where that object was made, if the site was recorded.
     pub made: Option<Site>,
 }
 
-/// Whose death gives a lock free.
+/// The kind of death that frees a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Holder {
     /// The process's: its other threads may release what one of them took.
     Process,
-    /// Also the thread's: nobody else may release it.
+    /// Also the thread's: no other thread may release it.
     Thread,
 }
 
@@ -83,12 +84,12 @@ impl fmt::Display for Death {
 }
 
 impl Holder {
-    /// Whether it is dead: asks the kernel.
+    /// Whether it is dead. Asks the kernel.
     pub(super) fn is_dead(self, claim: Claim) -> bool {
         !roll::is_alive(claim.owner()) || self.is_thread_over(claim)
     }
 
-    /// As [`is_dead`](Self::is_dead), cheap when called often.
+    /// As [`is_dead`](Self::is_dead), but cheap when called often.
     pub(super) fn looks_dead_lately(self, claim: Claim) -> bool {
         roll::looks_dead_lately(claim.owner()) || self.is_thread_over(claim)
     }

@@ -1,4 +1,4 @@
-//! Waiting for a descriptor as for anything else: in slices, if the caller has to act upon signals.
+//! Waiting for a descriptor in the same way as for an object: in slices if the caller has to react to signals.
 
 use super::wait::{is_interruptible, next_slice, SLICE};
 use crate::{Deadline, Error, WaitError};
@@ -10,14 +10,14 @@ use std::time::Duration;
 /// What a descriptor is to be ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Something, or the end, can be read.
+    /// Data, or the end of the stream, can be read.
     Reading,
-    /// Something can be written.
+    /// Data can be written.
     Writing,
 }
 
-/// Wait until a descriptor is ready, or in trouble; false when the deadline passed. `Interrupted` when a signal handler ran, and, if the caller
-/// is [`Interruptible`](super::wait::Interruptible), now and then.
+/// Wait until a descriptor is ready, or has an error or hang-up; false when the deadline passed. Returns `Interrupted`
+/// when a signal handler ran and, if the caller is [`Interruptible`](super::wait::Interruptible), after each slice.
 pub fn until(fd: BorrowedFd<'_>, direction: Direction, deadline: Deadline) -> Result<bool, WaitError> {
     let flags = match direction {
         Direction::Reading => PollFlags::IN,

@@ -1,4 +1,4 @@
-//! `Event`: a flag to wait for.
+//! `Event`: a flag that processes wait for.
 
 use super::primitive::{AtomicU32, Ordering};
 use super::wait::{EventCount, Purpose};
@@ -8,7 +8,7 @@ use crate::{Deadline, Result, WaitError};
 const SET: u32 = 1;
 const TIMES: u32 = 2;
 
-/// An event's state in the arena. Word: how often it was set, and the flag in bit 0.
+/// An event's state in the arena. Word: the number of times it was set, and the flag in bit 0.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct State {
@@ -16,7 +16,7 @@ struct State {
     event: EventCount,
 }
 
-// SAFETY: atomics only; zero is an event not set; every word makes sense.
+// SAFETY: atomics only; zero is an event not set; every word is valid.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Event;
     const NAME: &'static str = "Event";
@@ -41,7 +41,7 @@ impl Event {
         self.state.word.load(Ordering::Acquire) & SET != 0
     }
 
-    /// Set it: whoever waits goes on, even when it is cleared at once.
+    /// Set it. Present waiters go on even if it is cleared at once.
     pub fn set(&self) {
         let _ = self
             .state
@@ -49,7 +49,7 @@ impl Event {
             .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
                 (word & SET == 0).then(|| word.wrapping_add(TIMES) | SET)
             });
-        // Also when it was set already: whoever did that may have died before he woke anybody.
+        // Wake also if it was set already: the process that set it may have died before its wake.
         self.state.event.notify_all();
     }
 
@@ -58,8 +58,8 @@ impl Event {
         self.state.word.fetch_and(!SET, Ordering::AcqRel);
     }
 
-    /// Wait until it is set, or was set since this call began. A wait that was [`Interrupted`](WaitError::Interrupted) goes on with the same
-    /// `begun`, which [`begin`](Self::begin) gives.
+    /// Wait until it is set, or was set since `begun`, the value that [`begin`](Self::begin) returned. A wait that was
+    /// [`Interrupted`](WaitError::Interrupted) is continued with the same `begun`.
     pub fn wait(&self, begun: u32, deadline: Deadline) -> Result<(), WaitError> {
         let state = &*self.state;
         let purpose = Purpose::of(Kind::Event, Some(self.handle()));
@@ -69,7 +69,7 @@ impl Event {
         })
     }
 
-    /// The moment from which on a wait counts.
+    /// Return the point from which on a wait counts the calls of `set`.
     pub fn begin(&self) -> u32 {
         self.state.word.load(Ordering::Acquire)
     }

@@ -1,9 +1,10 @@
-//! Who holds a semaphore's permits, so that those of the dead come back.
+//! Records which process holds a semaphore's permits, so that the permits of dead processes are given back.
 //!
-//! Each process has an account, of a word of its own: the permits that it holds. An operation changes the semaphore's word and one account, and
-//! nothing is locked meanwhile: it is *begun* by one compare-and-swap that changes the value and notes the operation in the upper half of the same word,
-//! *carried out* in the account, and *settled* by taking the note away. Whoever finds the note of another's operation carries it out
-//! and settles it before it begins its own, so a process that is stopped or killed in the middle holds nobody up, and value and accounts agree always.
+//! Each process has an account: a word of its own with the permits that it holds. An operation changes the semaphore's
+//! word and one account, without a lock. It is *begun* by one compare-and-swap that changes the value and notes the
+//! operation in the upper half of the same word. It is *carried out* in the account, and *settled* by taking the note
+//! away. A process that finds the note of another's operation carries it out and settles it before it begins its own.
+//! So a process that is stopped or killed in the middle blocks no other, and value and accounts always agree.
 
 use super::primitive::{AtomicU64, Ordering};
 use super::semaphore::{State, SEM_VALUE_MAX};
@@ -13,15 +14,17 @@ use crate::roll::{self, Owner};
 use crate::{Error, Result};
 use Ordering::{AcqRel, Acquire, Relaxed};
 
-/// The accounts of a semaphore. Zero-filled: none are kept.
+/// The accounts of a semaphore. Zero-filled: no accounts are kept.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Handle of the first chunk of places; an account takes two of them. Written once, before anybody else sees the semaphore.
+    /// Handle of the first chunk of slots; an account takes two of them. Written once, before any other process sees
+    /// the semaphore.
     holders: AtomicU64,
 }
 
-/// An account. Its owner's word is zero when it is nobody's; the other one is `operations 33 | permits 31`, and never begins anew.
+/// An account. Its owner's word is zero when it has no owner. The other word is `operations 33 | permits 31`, and is
+/// never reset.
 #[derive(Clone, Copy)]
 struct Account<'a> {
     number: usize,
@@ -32,20 +35,21 @@ struct Account<'a> {
 const PERMITS: u64 = (1 << 31) - 1;
 const ONE_OPERATION: u64 = 1 << 31;
 
-/// What happens to an account.
+/// An operation on an account.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
     /// A permit is taken.
     Take = 1,
-    /// One is given back.
+    /// A permit is given back.
     Give = 2,
-    /// All are taken back from a dead owner.
+    /// All permits of a dead owner are taken back.
     Forfeit = 3,
 }
 
-/// The note of an operation, in the upper half of a semaphore's word: `account 14 | operations 16 | kind 2`. Once it is settled, the kind is zero, and
-/// the rest stays: a word that was seen twice alike had not changed in between.
+/// The note of an operation, in the upper half of a semaphore's word: `account 14 | operations 16 | kind 2`. Once the
+/// operation is settled, the kind is zero and the rest stays: a word that was seen twice with the same value had not
+/// changed in between.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Note(u32);
 
@@ -54,7 +58,7 @@ impl Note {
     const OPERATIONS: u32 = (1 << 16) - 1;
     const ACCOUNTS: usize = 1 << 14;
 
-    /// Of the operation after which the account's word is `after`.
+    /// The note of the operation after which the account's word is `after`.
     fn new(kind: Kind, account: usize, after: u64) -> Self {
         let operations = (after >> 31) as u32 & Self::OPERATIONS;
         Self((account as u32) << 18 | operations << 2 | kind as u32)
@@ -77,7 +81,7 @@ impl Note {
         (self.0 >> 18) as usize
     }
 
-    /// The account's word after the operation, if it is not carried out yet.
+    /// The account's word after the operation, if the operation is not carried out yet.
     fn result(self, kind: Kind, before: u64) -> Option<u64> {
         let after = kind.change(before);
         (Self::new(kind, self.account(), after) == self).then_some(after)
@@ -85,7 +89,7 @@ impl Note {
 }
 
 impl Kind {
-    /// The account's word after it.
+    /// The account's word after the operation.
     fn change(self, before: u64) -> u64 {
         let held = before & PERMITS;
         let now = match self {
@@ -107,13 +111,13 @@ impl Ledger {
         Handle::from_bits(self.holders.load(Acquire))
     }
 
-    /// At the semaphore's end.
+    /// Drop the accounts, when the semaphore ends.
     pub(super) fn end(&self) -> Result<()> {
         arena::unlink(&self.holders)
     }
 }
 
-/// Take a permit and note it down.
+/// Take a permit and record it.
 pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
     let me = roll::me()?;
     let mut buried = false;
@@ -134,7 +138,7 @@ pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
     }
 }
 
-/// Give a permit back, or a further one if this process holds none. False: the value is at its bound already.
+/// Give a permit back, or add one if this process holds none. False: the value is at its bound already.
 pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
     let me = roll::me()?;
     loop {
@@ -151,14 +155,14 @@ pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
             None => state.swap(word, word + 1),
         };
         if given {
-            // DEATH: killed before this, a sleeper learns of the permit by its next slice.
+            // DEATH: if we are killed before this wake, a sleeper learns of the permit in its next slice.
             state.wake_after_release(word + 1);
             return Ok(true);
         }
     }
 }
 
-/// Take back what the dead held. Whether there was something, permits or only accounts.
+/// Take back what dead processes held. Returns whether there was anything: permits, or only accounts.
 pub(super) fn bury(state: &State, holders: &Chunk) -> bool {
     let mut found = false;
     for account in accounts(holders) {
@@ -166,7 +170,8 @@ pub(super) fn bury(state: &State, holders: &Chunk) -> bool {
             found = true;
             let word = settled(state, holders);
             let before = account.word.load(Acquire);
-            // SYNC: the account was the dead one's all the time since the word was read, so nobody but another survivor changes it.
+            // SYNC: the account has belonged to the dead process since the word was read, so only another survivor can
+            // change it.
             if account.owner() != Some(owner) {
                 continue;
             }
@@ -188,14 +193,14 @@ pub(super) fn bury(state: &State, holders: &Chunk) -> bool {
     found
 }
 
-/// Begin an operation on a word that has no other's note, and an account whose word was read after it; then carry it out and settle it. False: the word
-/// is another one by now.
+/// Begin an operation, then carry it out and settle it. `word` has no other operation's note, and the account's word
+/// `before` was read after it. False: the semaphore's word has changed.
 fn operate(state: &State, holders: &Chunk, word: u64, with: u64, kind: Kind, account: usize, before: u64) -> bool {
     let note = Note::new(kind, account, kind.change(before));
     let begun = u64::from(note.0) << 32 | with & u64::from(u32::MAX);
     let ours = state.swap(word, begun);
     if ours {
-        // DEATH: from here on whoever comes next carries it out.
+        // DEATH: if we are killed from here on, the next process carries it out.
         carry_out(holders, note);
         settle(state, note);
     }
@@ -215,15 +220,16 @@ fn settled(state: &State, holders: &Chunk) -> u64 {
     }
 }
 
-/// Change the account that the note names, unless that was done. An account's word counts its operations, so late helpers do nothing.
+/// Change the account that the note names, unless that was done. An account's word counts its operations, so late
+/// helpers do nothing.
 fn carry_out(holders: &Chunk, note: Note) {
-    // What is not there, in a damaged word, has no account to be kept.
+    // In a damaged word, a note may name an account that does not exist: there is nothing to change.
     let (Some(kind), Some([_, word])) = (note.kind(), holders.pair(note.account())) else {
         return;
     };
     let before = word.load(Acquire);
     if let Some(after) = note.result(kind, before) {
-        // Fails where another helper was first.
+        // Fails if another helper was first.
         let _ = word.compare_exchange(before, after, AcqRel, Relaxed);
     }
 }
@@ -250,7 +256,8 @@ fn accounts(holders: &Chunk) -> impl Iterator<Item = Account<'_>> {
     pairs.map(|(number, [owner, word])| Account { number, owner, word })
 }
 
-/// This process's account; a new one if it has none. One process may come to have several, when its threads come together.
+/// This process's account; a new one if it has none. A process can get several accounts if its threads ask at the same
+/// time.
 fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Account<'a>> {
     let mut seen = 0;
     loop {
@@ -276,7 +283,7 @@ fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Accoun
     }
 }
 
-/// Whether a dead process has an account: asks the kernel only now and then.
+/// Whether a dead process has an account. Asks the kernel only now and then.
 fn has_dead(holders: &Chunk) -> bool {
     let ask = roll::may_ask();
     let mut owners = accounts(holders).filter_map(|account| account.owner());

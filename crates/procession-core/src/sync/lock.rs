@@ -1,4 +1,4 @@
-//! `Lock`: held by one thread at a time; anybody may release it, as the standard library's.
+//! `Lock`: held by one thread at a time; any thread may release it, as with the standard library's.
 
 use super::claim::Claim;
 use super::death::{Death, Holder};
@@ -16,11 +16,12 @@ use crate::{Deadline, Result, WaitError};
 struct State {
     raw: RawLock,
     terms: Terms,
-    /// The process that panicked holding it (it fits the smallest cell with the rest), as long as nobody was told; 0: none. Written by holders alone.
+    /// The process that panicked while it held the lock, until this is reported; 0: none. Written by holders only. It
+    /// fits the smallest cell together with the rest.
     poison: AtomicU32,
 }
 
-// SAFETY: atomics only; zero is a free lock; any word is judged by the roll.
+// SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Lock;
     const NAME: &'static str = "Lock";
@@ -28,7 +29,7 @@ unsafe impl Object for State {
 
 /// A lock that processes share. When the holding process dies, exactly one waiter learns of it.
 ///
-/// The end of the *thread* that took it is not the holder's death: another may release it.
+/// The end of the *thread* that took it is not the holder's death: another thread may release it.
 #[derive(Clone, Debug)]
 pub struct Lock {
     state: Ref<State>,
@@ -42,15 +43,15 @@ impl Lock {
         Self::with(Options::default())
     }
 
-    /// A new, free lock, made to be special.
+    /// A new, free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.terms.set(options);
         Ok(Self { state })
     }
 
-    /// Take the lock, waiting until the deadline. Not recursive: a thread that holds it waits for itself.
-    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
+    /// Take the lock, waiting until the deadline. Not recursive: a thread that holds it waits for itself. Returns
+    /// [`OwnerDied`](WaitError::OwnerDied) if the holder died: the lock is then not ours, and free again.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
         match self.inherit(deadline)? {
@@ -62,7 +63,8 @@ impl Lock {
         }
     }
 
-    /// Take the lock, also from a dead holder: `Some` of it, unless the lock was made to be silent about that.
+    /// Take the lock, also from a dead holder: returns `Some` with its death, unless the lock was made to be silent
+    /// about deaths.
     #[inline]
     pub fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
@@ -71,26 +73,28 @@ impl Lock {
         Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
     }
 
-    /// Take the lock if that needs no wait. False: another holds it.
-    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
+    /// Take the lock if that needs no wait. False: another thread holds it. Returns [`OwnerDied`](WaitError::OwnerDied)
+    /// if the holder died: the lock is then not ours, and free again.
     #[inline]
     pub fn try_acquire(&self) -> Result<bool, WaitError> {
         Ok(self.try_free()? || self.acquire(Deadline::Now).or_not()?)
     }
 
-    /// Take the lock if it is free, whether its holder lives or not: the first attempt of a caller that calls [`acquire`](Self::acquire) next.
+    /// Take the lock if it is free. Does not check whether a holder lives: this is the first attempt of a caller that
+    /// calls [`acquire`](Self::acquire) next.
     #[inline]
     pub fn try_free(&self) -> Result<bool> {
         Ok(self.state.raw.try_acquire(Claim::mine()?))
     }
 
-    /// Give the lock back, whoever took it. False: nobody held it.
+    /// Give the lock back, whichever thread took it. False: no thread held it.
     #[inline]
     pub fn release(&self) -> bool {
         self.state.raw.release()
     }
 
-    /// Have the next holder that asks by [`take_poison`](Self::take_poison) know that this process panicked. While the lock is held.
+    /// Record that this process panicked; the next holder that calls [`take_poison`](Self::take_poison) learns of it.
+    /// The caller holds the lock.
     #[cold]
     pub fn poison(&self) {
         if let Ok(me) = roll::me() {
@@ -98,7 +102,7 @@ impl Lock {
         }
     }
 
-    /// Who panicked holding it, if nobody was told yet. While the lock is held.
+    /// The panic of an earlier holder, if it was not reported yet. The caller holds the lock.
     #[inline]
     pub fn take_poison(&self) -> Option<Box<Death>> {
         // SYNC: it was written by an earlier holder, so releasing and acquiring the lock orders both.

@@ -2,7 +2,7 @@
 //!
 //! The README of this folder holds the state machines and the wake-up argument.
 
-/// What a class of objects in the arena, with a field `state`, has for being sent.
+/// Lets a class of objects in the arena, with a field `state`, be sent to other processes.
 macro_rules! shared {
     ($class:ident) => {
         impl $class {
@@ -57,7 +57,7 @@ pub(crate) mod ending {
     pub(crate) type Semaphore = super::semaphore::State;
 }
 
-/// Process-local state of this room after a fork; async-signal-safe.
+/// Reset this module's process-local state in a child of fork. Async-signal-safe.
 pub(crate) fn after_fork_child() {
     claim::after_fork_child();
 }

@@ -1,4 +1,4 @@
-//! What waiting is built from: atomics and the futex, in one place so that a model checker can swap them.
+//! Atomics and the futex, in one place so that a model checker can replace them.
 
 pub(crate) use crate::sys::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::lower_half;
@@ -10,7 +10,7 @@ pub(crate) fn sleep_low(word: &AtomicU64, expected: u64, timeout: std::time::Dur
     sleep(lower_half(word), expected as u32, timeout)
 }
 
-/// Wake up to `n` that sleep on the lower half of a word.
+/// Wake up to `n` sleepers on the lower half of a word.
 pub(crate) fn wake_low(word: &AtomicU64, n: u32) -> u32 {
     wake(lower_half(word), n)
 }

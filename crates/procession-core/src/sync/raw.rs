@@ -1,4 +1,4 @@
-//! A lock word that knows its owner: the base of `Lock`, `RLock` and the barrier's guard.
+//! A lock word that records its owner: the base of `Lock`, `RLock` and the barrier's guard.
 
 use super::claim::Claim;
 use super::death::Holder;
@@ -8,7 +8,7 @@ use super::wait::{Look, Purpose, Sleeper};
 use crate::roll::{self, Owner};
 use crate::{Deadline, WaitError};
 
-/// Somebody may be asleep on the word.
+/// There may be sleepers on the word.
 const WAITERS: u64 = 1 << 31;
 
 /// State of a lock. Zero-filled is free.
@@ -28,8 +28,8 @@ impl RawLock {
         self.swap_word(0, me.to_bits())
     }
 
-    /// Take the lock, from a dead holder if need be: `Some` of that one. Exactly one heir learns of a death, and should it die too before
-    /// it could tell, the next learns of that.
+    /// Take the lock, from a dead holder if need be: then returns `Some` with that holder. Exactly one new holder
+    /// learns of a death. If it dies before it can report it, the next one learns of *its* death.
     #[inline]
     pub(super) fn acquire(
         &self,
@@ -83,7 +83,7 @@ impl RawLock {
         Sleeper::new(&self.word, purpose.watching(), deadline).run(|whole| {
             let word = self.word.load(Ordering::Relaxed);
             let Some(claim) = Claim::from_bits(word) else {
-                // SYNC: others may sleep here still; the bit that the last release took away is ours to put back.
+                // SYNC: others may still sleep here; the last release took the bit away, and we set it again.
                 let taken = self.swap_word(word, me.to_bits() | WAITERS);
                 return Ok(if taken { Look::Over(None) } else { Look::Again });
             };
@@ -108,12 +108,14 @@ impl RawLock {
             .is_ok()
     }
 
-    /// Take the lock from the dead holder that `word` names: one caller succeeds. With the bit, for others may sleep.
+    /// Take the lock from the dead holder that `word` names: one caller succeeds. Sets the waiters bit, because others
+    /// may sleep.
     fn inherit(&self, word: u64, me: Claim) -> bool {
         self.swap_word(word, me.to_bits() | WAITERS)
     }
 
-    /// A waiter leaves without the lock: the wake it may have eaten, or the bit it may have taken away, belongs to whoever still sleeps.
+    /// Clean up after a waiter that leaves without the lock: a wake that it consumed, or a bit that it took away,
+    /// belongs to the waiters that still sleep.
     fn pass_on(&self) {
         let mut word = self.word.load(Ordering::Relaxed);
         while word != 0 && word & WAITERS == 0 {
@@ -130,7 +132,7 @@ impl RawLock {
         }
     }
 
-    /// Give the lock back, whoever holds it. False: it was free.
+    /// Give the lock back, whichever thread holds it. False: it was free.
     #[inline]
     pub(super) fn release(&self) -> bool {
         if self.claim().is_none() {
@@ -138,13 +140,13 @@ impl RawLock {
         }
         let word = self.word.swap(0, Ordering::Release);
         if word & WAITERS != 0 {
-            // DEATH: killed before this, a sleeper learns of the free lock by its next slice.
+            // DEATH: if we are killed before this wake, a sleeper finds the lock free in its next slice.
             wake_low(&self.word, 1);
         }
         Claim::from_bits(word).is_some()
     }
 
-    /// Who holds it.
+    /// The holder's claim.
     #[inline]
     fn claim(&self) -> Option<Claim> {
         Claim::from_bits(self.word.load(Ordering::Relaxed))

@@ -15,19 +15,21 @@ use crate::{Deadline, Result, WaitError};
 #[derive(Debug, Default)]
 struct State {
     raw: RawLock,
-    /// How often the holder took it. Only the holder writes; it starts anew at each first acquisition, so a dead holder's count does not matter.
+    /// How often the holder took it. Only the holder writes; each first acquisition sets it anew, so a dead holder's
+    /// count does not matter.
     count: AtomicU32,
     terms: Terms,
 }
 
-// SAFETY: atomics only; zero is a free lock; any word is judged by the roll, and any count is just a number.
+// SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table, and
+// any count is valid.
 unsafe impl Object for State {
     const KIND: Kind = Kind::RLock;
     const NAME: &'static str = "RLock";
 }
 
-/// A recursive lock that processes share; it belongs to a thread of a process.
-/// When the holding process dies, or the thread ends, exactly one waiter learns of it.
+/// A recursive lock that processes share; it belongs to a thread of a process. When the holding process dies, or the
+/// thread ends, exactly one waiter learns of it.
 #[derive(Clone, Debug)]
 pub struct RLock {
     state: Ref<State>,
@@ -41,15 +43,15 @@ impl RLock {
         Self::with(Options::default())
     }
 
-    /// A new, free lock, made to be special.
+    /// A new, free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.terms.set(options);
         Ok(Self { state })
     }
 
-    /// Take the lock, waiting until the deadline, or once more.
-    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
+    /// Take the lock, waiting until the deadline, or take it once more. Returns [`OwnerDied`](WaitError::OwnerDied) if
+    /// the holder died: the lock is then not ours, and free again.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
         match self.inherit(deadline)? {
@@ -61,7 +63,8 @@ impl RLock {
         }
     }
 
-    /// Take the lock, or once more, also from a dead holder: `Some` of it, unless the lock was made to be silent about that.
+    /// Take the lock, or take it once more, also from a dead holder: returns `Some` with its death, unless the lock was
+    /// made to be silent about deaths.
     #[inline]
     pub fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
         let (me, state) = (Claim::mine()?, &*self.state);
@@ -74,15 +77,15 @@ impl RLock {
         Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
     }
 
-    /// Take the lock if that needs no wait, or once more. False: another holds it.
-    /// [`OwnerDied`](WaitError::OwnerDied) when the holder died: the lock is not ours, and free again.
+    /// Take the lock if that needs no wait, or take it once more. False: another thread holds it. Returns
+    /// [`OwnerDied`](WaitError::OwnerDied) if the holder died: the lock is then not ours, and free again.
     #[inline]
     pub fn try_acquire(&self) -> Result<bool, WaitError> {
         Ok(self.try_free()? || self.acquire(Deadline::Now).or_not()?)
     }
 
-    /// Take the lock if it is free, whether its holder lives or not, or once more: the first attempt of a caller that calls
-    /// [`acquire`](Self::acquire) next.
+    /// Take the lock if it is free, or take it once more. Does not check whether a holder lives: this is the first
+    /// attempt of a caller that calls [`acquire`](Self::acquire) next.
     #[inline]
     pub fn try_free(&self) -> Result<bool> {
         let me = Claim::mine()?;
@@ -120,7 +123,8 @@ impl RLock {
         self.state.raw.release()
     }
 
-    /// Release it altogether; how often the calling thread had taken it (zero: not at all). For [`inherit_restore`](Self::inherit_restore).
+    /// Release it completely. Returns how often the calling thread had taken it (zero: not at all), for
+    /// [`inherit_restore`](Self::inherit_restore).
     pub fn release_save(&self) -> u32 {
         if !self.is_mine() {
             return 0;
@@ -130,7 +134,7 @@ impl RLock {
         count
     }
 
-    /// As [`inherit`](Self::inherit), as often as `count` says.
+    /// As [`inherit`](Self::inherit), and set the count of acquisitions to `count`.
     pub fn inherit_restore(&self, count: u32, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
         let death = self.inherit(deadline)?;
         self.state.count.store(count.max(1), Ordering::Relaxed);

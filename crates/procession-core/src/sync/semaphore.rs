@@ -8,37 +8,39 @@ use super::waiters::Chunk;
 use crate::arena::{Handle, Kind, Object, Ref};
 use crate::{Deadline, Result, WaitError};
 
-/// Somebody may be asleep on the word.
+/// There may be sleepers on the word.
 const WAITERS: u64 = 1 << 31;
 const VALUE: u64 = WAITERS - 1;
 /// The greatest value of a semaphore.
 pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 
-/// A semaphore's state in the arena. Word: the ledger's, in the upper half; the waiters bit and the value (31 bits), in the lower, on which waiters sleep.
+/// A semaphore's state in the arena. Upper half of the word: the ledger's note. Lower half: the waiters bit and the
+/// value (31 bits); waiters sleep on this half.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct State {
     word: AtomicU64,
-    /// The value it never exceeds. Written once, before anybody else sees the handle.
+    /// The value it never exceeds. Written once, before any other process sees the handle.
     bound: AtomicU32,
     spin: Spin,
-    /// Who holds permits, when those of the dead are to come back.
+    /// Which processes hold permits, if the permits of dead processes are to be given back.
     ledger: Ledger,
 }
 
-// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the ledger's handle is checked when it is used.
+// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the ledger's handle is checked when it is
+// used.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Semaphore;
     const NAME: &'static str = "Semaphore";
 
     fn destroy(&self) {
-        // Fails without a family, and when there is no memory to say who does it: then the chunk stays.
+        // Fails without a family, and without memory for this process's entry: then the chunk stays.
         let _ = self.ledger.end();
     }
 }
 
 impl State {
-    /// Take one, without a ledger.
+    /// Take a permit, without a ledger.
     #[inline]
     fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -54,7 +56,7 @@ impl State {
         false
     }
 
-    /// Wait until `take` takes one; `look_around` is called after each slice.
+    /// Wait until `take` takes a permit; `look_around` is called after each slice.
     #[cold]
     fn take_slowly(
         &self,
@@ -73,7 +75,8 @@ impl State {
         if let Some(end) = self.spin.run(attempt) {
             return Ok(end?);
         }
-        // Who leaves owes nothing: a wake that it has eaten was for a unit that another has taken, and whoever gives that one back finds the bit still set.
+        // A waiter that leaves owes nothing. A wake that it consumed was for a permit that another has taken, and the
+        // process that gives that permit back finds the bit still set.
         Sleeper::new(&self.word, purpose, deadline).run(|whole| {
             if whole {
                 look_around();
@@ -90,7 +93,7 @@ impl State {
         })
     }
 
-    /// Give one, without a ledger.
+    /// Give a permit back, without a ledger.
     #[inline]
     fn give(&self) -> bool {
         let bound = u64::from(self.bound().min(SEM_VALUE_MAX));
@@ -116,7 +119,7 @@ impl State {
         self.word.load(Ordering::Acquire)
     }
 
-    /// Change the word; false when it is no longer `from`.
+    /// Change the word; false if it is no longer `from`.
     pub(super) fn swap(&self, from: u64, to: u64) -> bool {
         self.word
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
@@ -136,7 +139,7 @@ impl State {
         self.bound.load(Ordering::Relaxed)
     }
 
-    /// Wake a sleeper, if `word`, which the release has left, says that there may be one.
+    /// Wake a sleeper if `word`, the value that the release left, says that there may be one.
     #[inline]
     pub(super) fn wake_after_release(&self, word: u64) {
         if word & WAITERS != 0 {
@@ -144,7 +147,7 @@ impl State {
         }
     }
 
-    /// Let all sleepers look at the value.
+    /// Wake all sleepers to check the value.
     pub(super) fn wake_all(&self) {
         wake_low(&self.word, u32::MAX);
     }
@@ -154,12 +157,13 @@ impl State {
         if wake_low(&self.word, 1) != 0 {
             return;
         }
-        // Nobody there: save the next release the call.
+        // No waiter was asleep: save the next release the system call.
         let cleared = self
             .word
             .compare_exchange(word, word & !WAITERS, Ordering::Relaxed, Ordering::Relaxed);
         if cleared.is_ok() {
-            // SYNC: the value may have been zero in between, and have sent others to sleep: they are woken to announce themselves again.
+            // SYNC: the value may have been zero in between, and others may have gone to sleep: they are woken to
+            // announce themselves again.
             self.wake_all();
         }
     }
@@ -169,12 +173,12 @@ impl State {
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     state: Ref<State>,
-    /// Of one whose permits come back from the dead.
+    /// The accounts, if the permits of dead processes are given back.
     holders: Option<Ref<Chunk>>,
 }
 
 impl Semaphore {
-    /// A semaphore with this value, which releases may not bring above `bound`. Both are at most [`SEM_VALUE_MAX`].
+    /// Create a semaphore with this value. Releases cannot bring it above `bound`. Both are at most [`SEM_VALUE_MAX`].
     pub fn create(value: u32, bound: u32) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
@@ -182,8 +186,8 @@ impl Semaphore {
         Ok(Self { state, holders: None })
     }
 
-    /// The same with an account of who took permits: what a dead process had taken and not given back comes back. It is slower, and its
-    /// permits are to be given back by the process that took them.
+    /// As [`create`](Self::create), but with accounts of which process took permits: what a dead process had taken and
+    /// not given back is given back. It is slower, and each permit must be given back by the process that took it.
     pub fn recovering(value: u32, bound: u32) -> Result<Self> {
         let mut semaphore = Self::create(value, bound)?;
         let holders = Ref::<Chunk>::create()?;
@@ -204,7 +208,7 @@ impl Semaphore {
         self.state.handle()
     }
 
-    /// Take one, waiting until the deadline.
+    /// Take a permit, waiting until the deadline.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
         if self.try_acquire()? {
@@ -224,7 +228,7 @@ impl Semaphore {
         }
     }
 
-    /// Take one if there is one.
+    /// Take a permit if one is free.
     #[inline]
     pub fn try_acquire(&self) -> Result<bool> {
         match &self.holders {
@@ -233,7 +237,7 @@ impl Semaphore {
         }
     }
 
-    /// Give one. False: the value is at its bound already.
+    /// Give a permit back. False: the value is at its bound already.
     #[inline]
     pub fn release(&self) -> Result<bool> {
         match &self.holders {

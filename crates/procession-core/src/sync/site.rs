@@ -1,9 +1,9 @@
-//! Where a lock was made: a line of a program, kept beside the lock for whoever has to be told that its holder died.
+//! Where a lock was made: a line of a program, kept beside the lock to be named in the report of its holder's death.
 
 use super::primitive::{AtomicU32, Ordering};
 use std::fmt;
 
-/// Room for the path: a lock's state, whole, fits the smallest cell.
+/// Words for the path: few enough that a lock's whole state fits the smallest cell.
 const WORDS: usize = 9;
 
 /// A line of a program.
@@ -21,7 +21,7 @@ impl fmt::Display for Site {
     }
 }
 
-/// The end of a path, and a line. Written once, before anybody else sees the object; zero-filled: not known.
+/// The end of a path, and a line. Written once, before any other process sees the object; zero-filled: not known.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Made {
@@ -52,7 +52,7 @@ impl Made {
         let full = bytes.last() != Some(&0);
         bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
         let tail = String::from_utf8_lossy(&bytes);
-        // A path that fills its place was probably longer: what is left begins in the middle of a name.
+        // A path that fills the words was probably longer: what is kept begins in the middle of a name.
         let file = match tail.split_once('/').filter(|_| full) {
             Some((_, rest)) => format!(".../{rest}"),
             None => tail.into_owned(),

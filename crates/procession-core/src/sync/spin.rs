@@ -1,27 +1,31 @@
-//! Whether to spin before sleeping, and for how long: learned per object, bounded by the clock, off without a second core.
+//! Whether to spin before sleeping, and for how long: learned per object, bounded by the clock, disabled without a
+//! second core.
 
 use super::primitive::{spin_loop, AtomicU32, Ordering};
 use crate::roll;
 use crate::sys::limits;
 use std::time::{Duration, Instant};
 
-/// A little more than a wake by the kernel takes (30 to 40 µs between cores here). Less would never catch a partner who is just being woken,
-/// so that two who could spin would go on waking each other; more never pays.
+/// A little more than a wake by the kernel takes (30 to 40 µs between cores here). A shorter spin would never meet a
+/// partner that is just being woken, so that two processes that could spin would go on waking each other; a longer one
+/// never pays.
 const LONGEST: Duration = Duration::from_micros(50);
-/// How many waits do not spin after the first failure in a row, the second and so on. One failure says little. In the end it is often enough to
-/// notice that the times have changed; and all together, of both sides of a round trip, far less than one in a hundred of them, so that where
-/// spinning cannot pay (all partners on one core) the longest of a hundred trips is like the others.
+/// How many waits do not spin after the first failure in a row, the second and so on. One failure says little. The last
+/// value is small enough to notice in time that conditions have changed. It is large enough that the failed spins of
+/// both sides of a round trip, together, are far fewer than one in a hundred trips: where spinning cannot pay (all
+/// partners on one core), the longest of a hundred trips is like the others.
 const PASS: [u32; 5] = [1, 3, 15, 127, 511];
-/// Looks at the condition between two looks at the clock.
+/// Checks of the condition between two reads of the clock.
 const ROUND: u32 = 16;
-/// Slow paths between two looks at the cores this process may use.
+/// Slow paths between two checks of which cores this process may use.
 const ASK_CORES: u32 = 256;
 
-/// How spinning went lately for one object: `waits to pass over (24 bits) | failures in a row (8)`. Zero-filled is valid (and hopeful).
+/// How spinning went lately for one object: `waits to pass over (24 bits) | failures in a row (8)`. Zero-filled is
+/// valid, and spins.
 ///
-/// What failures cost is bounded by spinning more rarely, not for a shorter time: a spin shorter than a wake never meets a partner who is
-/// just being woken, and so would learn nothing. Nor does a short sleep promise anything: on one core, or with busy neighbours, every
-/// sleep between partners is short and no spin succeeds.
+/// The cost of failures is bounded by spinning more rarely, not for a shorter time: a spin shorter than a wake never
+/// meets a partner that is just being woken, and so would learn nothing. Nor does a short sleep predict success: on one
+/// core, or with busy neighbours, every sleep between partners is short and no spin succeeds.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub(crate) struct Spin(AtomicU32);
@@ -51,7 +55,7 @@ impl Spin {
                 }
                 spin_loop();
             }
-            // One core is left to whoever is to make the condition true.
+            // Leaves one core to the process that will make the condition true.
             if start.elapsed() >= LONGEST || spinning.others() + 1 >= cores && start.elapsed() > LONGEST / 10 {
                 let last = PASS.len() as u32 - 1;
                 let pass = PASS[failures.min(last) as usize];
@@ -62,8 +66,9 @@ impl Spin {
     }
 }
 
-/// How many cores this process and its partners may use, asked of the kernel now and then. Whoever is bound to one core has partners on
-/// others, if anybody of the family ever had more: whether spinning pays then is soon learned.
+/// How many cores this process and its partners may use; asks the kernel now and then. A process bound to one core
+/// returns the most cores that any process of the family could use so far, because its partners may be on others. It
+/// soon learns whether spinning pays then.
 fn usable_cores() -> u32 {
     static CORES: AtomicU32 = AtomicU32::new(0);
     static CALLS: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! What is settled about a lock when it is made.
+//! The options of a lock, fixed when it is made.
 
 use super::claim::Claim;
 use super::death::Death;
@@ -9,13 +9,13 @@ use crate::roll::Owner;
 /// How a lock is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
-    /// Whoever gets the lock of a dead holder is not told.
+    /// Do not report a holder's death to the process that gets its lock.
     pub silent: bool,
-    /// File and line that errors are to name.
+    /// File and line that errors name.
     pub made: Option<(&'a str, u32)>,
 }
 
-/// The same in shared memory. Written once, before anybody else sees the lock; zero-filled is the default.
+/// The options in shared memory. Written once, before any other process sees the lock; zero-filled is the default.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Terms {
@@ -31,13 +31,13 @@ impl Terms {
         }
     }
 
-    /// What the next holder is to be told of one that panicked.
+    /// The report of a holder that panicked, for the next holder.
     #[cold]
     pub(super) fn panic(&self, owner: Owner, object: &'static str) -> Death {
         Death::panicked(owner, object, self.made.get())
     }
 
-    /// What the heir of the dead is to be told.
+    /// The report of a holder's death, for the process that inherits the lock.
     #[cold]
     pub(super) fn death(&self, dead: Claim, object: &'static str) -> Option<Box<Death>> {
         (self.silent.load(Ordering::Relaxed) == 0).then(|| Box::new(Death::new(dead, object, self.made.get())))

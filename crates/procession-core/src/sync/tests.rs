@@ -1,4 +1,5 @@
-//! The primitives between real processes, some of which are killed. Each test needs a process of its own (cargo nextest gives it one).
+//! The primitives between real processes, some of which are killed. Each test needs a process of its own (cargo nextest
+//! gives it one).
 
 mod barriers;
 mod conditions;
@@ -14,7 +15,7 @@ use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Shared words for a test's book-keeping.
+/// Shared words in which a test counts.
 #[repr(C)]
 struct Board([AtomicU64; 16]);
 
@@ -44,12 +45,12 @@ fn forever() -> ! {
     }
 }
 
-/// Long enough to never end in a test that works.
+/// Long enough never to end in a test that passes.
 fn patience() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-/// How many processes of the family are announced as waiting for this kind of object.
+/// The number of processes of the family that announce a wait for this kind of object.
 fn asleep(kind: Kind) -> usize {
     let members = crate::roll::members();
     members

@@ -1,4 +1,4 @@
-//! Spin a little, then sleep in slices. The README of this room argues why no wake-up is lost.
+//! Spin briefly, then sleep in slices. The README of this module argues why no wake-up is lost.
 
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
@@ -7,13 +7,13 @@ use crate::{roll, Deadline, Error, WaitError};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// The longest sleep without a look around.
+/// The longest sleep without a check for deaths.
 pub const SLICE: Duration = Duration::from_secs(1);
 /// The same for a wait that depends on one process's life.
 pub const WATCHING_SLICE: Duration = Duration::from_millis(25);
 
-/// An eventcount: waiters announce themselves, re-check their condition and sleep; notifiers pay a system call only if somebody announced himself.
-/// Zero-filled is valid. Word: epoch in the upper bits, bit 0 = somebody may be asleep.
+/// An eventcount: waiters announce themselves, re-check their condition and sleep; notifiers pay a system call only if
+/// a waiter has announced itself. Zero-filled is valid. Word: epoch in the upper bits, bit 0 = there may be sleepers.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct EventCount {
@@ -25,14 +25,15 @@ pub struct EventCount {
 const WAITERS: u32 = 1;
 const EPOCH: u32 = 2;
 
-/// What a wait is for, as others see it in the roll, and how long it may sleep without a look around.
+/// What a wait is for, as other processes see it in the process table, and how long it may sleep without a check for
+/// deaths.
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose {
-    /// What is waited for.
+    /// The kind of object waited for.
     pub kind: Option<Kind>,
-    /// Which one.
+    /// The object waited for.
     pub object: Option<Handle>,
-    /// The longest sleep between two looks at the condition.
+    /// The longest sleep between two checks of the condition.
     pub slice: Duration,
 }
 
@@ -56,7 +57,7 @@ impl Purpose {
         }
     }
 
-    /// A wait that looks after somebody's life: [`WATCHING_SLICE`].
+    /// A wait that depends on another process's life: sleeps at most [`WATCHING_SLICE`].
     #[must_use]
     pub fn watching(self) -> Self {
         Self {
@@ -66,22 +67,23 @@ impl Purpose {
     }
 }
 
-/// The first slice of a wait whose caller has to act upon signals. Longer than the scheduler's tick (4 ms at 250 Hz): a sleep that ended before
-/// the next tick would have the timer set anew, which makes a round trip on one core half as long again.
+/// The first slice of an [`Interruptible`] wait. Longer than the scheduler's tick (4 ms at 250 Hz): a sleep that ended
+/// before the next tick would have the timer set anew, which makes a round trip on one core half as long again.
 pub(super) const FIRST_SLICE: Duration = Duration::from_millis(20);
 
-/// A wait for a caller who has to act upon signals, from its beginning to its end, however often it is begun again between.
+/// A wait for a caller that has to react to signals. It lasts from the first begin to the end, across all interruptions
+/// in between.
 ///
-/// A signal that comes just before the kernel puts us to sleep does not keep it from doing that. So here every wait ends with
-/// [`WaitError::Interrupted`] after each slice, too, and is to be begun again; and no slice is longer than the wait has already lasted (or 20 ms),
-/// so that the handlers run no later than after twice the time.
+/// A signal that arrives just before the kernel puts us to sleep does not prevent the sleep. So every such wait also
+/// ends with [`WaitError::Interrupted`] after each slice, and the caller begins it again. No slice is longer than the
+/// wait has already lasted (or 20 ms), so the handlers run at the latest after twice the time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interruptible {
     /// When it first fell asleep.
     since: Option<Instant>,
 }
 
-/// The end of a wait that did not have to succeed.
+/// The end of a wait that may fail.
 pub(crate) trait Attempt {
     /// Whether it succeeded; a deadline that passed is no error.
     fn or_not(self) -> Result<bool, WaitError>;
@@ -112,15 +114,15 @@ impl Interruptible {
     }
 }
 
-/// Whether signals are to be heard: a wait that has slept for a slice ends.
+/// Whether this thread has to react to signals: then a wait that has slept for a slice ends.
 pub(crate) fn is_interruptible() -> bool {
     CURRENT.get().is_some()
 }
 
-/// The longest sleep of all: whoever sleeps looks after memory that stands idle, too.
+/// The longest sleep of all: every sleeper also looks after idle memory.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The wait of this thread that begins, or goes on after an interruption.
+/// How this thread's wait is announced: whether it is endless, and whether it begins or goes on after an interruption.
 fn manner(deadline: Deadline) -> roll::Manner {
     roll::Manner {
         endless: deadline.is_never(),
@@ -128,7 +130,7 @@ fn manner(deadline: Deadline) -> roll::Manner {
     }
 }
 
-/// When the wait of this thread began, as the roll counts; at its beginning, now.
+/// When this thread's wait began, in the process table's time; at its beginning, now.
 fn waiting_since() -> u64 {
     let waited = CURRENT
         .get()
@@ -137,15 +139,16 @@ fn waiting_since() -> u64 {
     roll::now().saturating_sub(waited.as_millis() as u64)
 }
 
-/// The longest sleep of a wait without a deadline, whose waiter looks after the family's first process: about 150 ms. Not the same for all, so that not
-/// all look at the same time: while one does, it does not sleep.
+/// The longest sleep of a wait without a deadline: 100 to 200 ms. Its waiter checks the family's first process in
+/// between. The length varies so that not all waiters check at the same time: a waiter that checks does not sleep.
 fn looking_slice() -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let chance = now.map_or(0, |now| now.subsec_nanos() / 64 % 100);
     Duration::from_millis(100 + u64::from(chance))
 }
 
-/// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if signals are to be heard.
+/// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if the caller has to react to
+/// signals.
 pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
     let slice = if deadline.is_never() && roll::has_root() {
         slice.min(looking_slice())
@@ -161,13 +164,13 @@ pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
     deadline.slice(slice)
 }
 
-/// What a waiter finds when it looks.
+/// What a waiter finds when it checks.
 pub(crate) enum Look<T> {
     /// What it waited for.
     Over(T),
-    /// The word was changed by another meanwhile.
+    /// Another process changed the word in the meantime.
     Again,
-    /// Nothing: it may sleep while the word, or the lower half of it, is this.
+    /// Nothing: it may sleep while the word, or the lower half of it, has this value.
     Sleep(u32),
 }
 
@@ -197,7 +200,8 @@ impl Bed for AtomicU64 {
     }
 }
 
-/// The way in which everything in the engine sleeps: announced in the roll, in slices, until the deadline, and open to signals.
+/// The one way in which the engine sleeps: announced in the process table, in slices, until the deadline, and open to
+/// signals.
 pub(crate) struct Sleeper<'a, W> {
     word: &'a W,
     purpose: Purpose,
@@ -216,8 +220,8 @@ impl<'a, W: Bed> Sleeper<'a, W> {
         }
     }
 
-    /// Sleep until `look` is over. It is called before every sleep, and after one that a signal ended; it is told whether the sleep before lasted for
-    /// its whole slice, which is the time to look after the dead.
+    /// Sleep until `look` is over. It is called before every sleep, and after one that a signal ended. Its argument
+    /// says whether the previous sleep lasted for its whole slice: that is the time to check for deaths.
     pub(crate) fn run<T>(&mut self, mut look: impl FnMut(bool) -> Result<Look<T>, WaitError>) -> Result<T, WaitError> {
         let _announced = self.word.announce(self.purpose, manner(self.deadline));
         let since = waiting_since();
@@ -254,13 +258,15 @@ impl<'a, W: Bed> Sleeper<'a, W> {
 }
 
 impl EventCount {
-    /// Wait until `ready` yields a value: first spins (adaptively), then sleeps in slices; `ready` is called again after every wake
-    /// and every slice, so it may also look after the dead. `Interrupted` when a signal handler ran while asleep.
+    /// Wait until `ready` yields a value: spins first (adaptively), then sleeps in slices. `ready` is called again
+    /// after every wake and every slice, so it may also check for deaths. Returns `Interrupted` if a signal handler ran
+    /// during a sleep.
     pub fn wait<T>(&self, deadline: Deadline, ready: impl FnMut() -> Option<T>) -> Result<T, WaitError> {
         self.wait_for(Purpose::default(), deadline, ready)
     }
 
-    /// As [`wait`](Self::wait), saying in the roll what for, and in slices of the purpose's length.
+    /// As [`wait`](Self::wait), but announces the purpose in the process table, and sleeps in slices of the purpose's
+    /// length.
     pub fn wait_for<T>(
         &self,
         purpose: Purpose,
@@ -294,18 +300,20 @@ impl EventCount {
         let mut sleeper = Sleeper::new(&self.word, purpose, deadline);
         let end = sleeper.run(|_| {
             let key = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
-            // SYNC: the announcement comes before this look, the notifier's change before its look at the word: one of us sees the other.
+            // SYNC: the announcement comes before this check, the notifier's change before its look at the word: one of
+            // us sees the other.
             fence(Ordering::SeqCst);
             Ok(ready().map_or(Look::Sleep(key), Look::Over))
         });
         if end.is_err() && sleeper.woken {
-            // The wake that ended an earlier sleep may have been meant for whoever still sleeps.
+            // The wake that ended an earlier sleep may have been meant for a waiter that still sleeps.
             self.notify(1);
         }
         end
     }
 
-    /// Wake up to `n` sleepers; call it after what they wait for has been made true (sequentially consistent fence inside).
+    /// Wake up to `n` sleepers. Call it after the condition they wait for has been made true (sequentially consistent
+    /// fence inside).
     #[inline]
     pub fn notify(&self, n: u32) {
         fence(Ordering::SeqCst);
@@ -314,7 +322,7 @@ impl EventCount {
         }
     }
 
-    /// Wake everybody: as [`notify`](Self::notify) without a bound.
+    /// Wake all sleepers: as [`notify`](Self::notify) without a bound.
     #[inline]
     pub fn notify_all(&self) {
         self.notify(u32::MAX);
@@ -322,11 +330,11 @@ impl EventCount {
 
     #[cold]
     fn wake(&self, n: u32) {
-        // SYNC: the new epoch keeps whoever has announced himself but does not sleep yet from falling asleep.
+        // SYNC: a waiter that has announced itself but does not sleep yet is kept from falling asleep by the new epoch.
         let word = self.word.fetch_add(EPOCH, Ordering::SeqCst).wrapping_add(EPOCH);
         if wake(&self.word, n) == 0 && word & WAITERS != 0 {
-            // Nobody there: save the next notifier the call. Who fell asleep since the wake did so on this very word, and is woken to announce
-            // himself again; who comes later finds the word changed.
+            // No waiter was asleep: save the next notifier the system call. A waiter that fell asleep since the wake
+            // did so on this very word, and is woken to announce itself again; a later one finds the word changed.
             let cleared = self
                 .word
                 .compare_exchange(word, word & !WAITERS, Ordering::SeqCst, Ordering::Relaxed);

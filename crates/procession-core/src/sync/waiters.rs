@@ -1,4 +1,5 @@
-//! Places for those who wait in a condition or a barrier: each waiter has a word of its own, on which he sleeps and learns what was decided.
+//! Slots for the waiters of a condition or a barrier. Each waiter has a word of its own; it sleeps on it and learns
+//! from it what was decided.
 
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
@@ -7,16 +8,17 @@ use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::roll::Owner;
 use crate::{Deadline, Error, Result, WaitError};
 
-/// Places in a chunk: an object that contains one fits 512 bytes.
+/// Slots in a chunk: an object that contains one fits 512 bytes.
 const PLACES: usize = 56;
-/// Pairs of places in a chunk.
+/// Pairs of slots in a chunk.
 const PAIRS: usize = PLACES / 2;
 /// Tickets count modulo this.
 const TICKETS: u32 = 1 << 30;
 
-/// One waiter's word; zero is a free place.
+/// One waiter's word; zero is a free slot.
 ///
-/// `ticket 30 | broken | asleep | decided | owner 31`. The lower half is what he sleeps on: it changes only by the decision.
+/// `ticket 30 | broken | asleep | decided | owner 31`. The waiter sleeps on the lower half, which changes only by the
+/// decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Word(u64);
 
@@ -37,7 +39,7 @@ impl Word {
         self.0 & DECIDED != 0
     }
 
-    /// Somebody waits there, and nothing was decided.
+    /// Whether a waiter is there, and nothing was decided for it.
     pub(super) fn is_waiting(self) -> bool {
         self.owner().is_some() && !self.is_decided()
     }
@@ -51,13 +53,13 @@ impl Word {
         (self.0 >> 34) as u32
     }
 
-    /// How long ago the ticket was drawn, given the one drawn next.
+    /// How long ago the ticket was drawn, given the next one to draw.
     pub(super) fn age(self, next: u32) -> u32 {
         next.wrapping_sub(self.ticket()) % TICKETS
     }
 }
 
-/// A chunk of places, linked to more when it is full. Zero-filled is empty.
+/// A chunk of slots, linked to more when it is full. Zero-filled is empty.
 #[repr(C)]
 pub(crate) struct Chunk {
     places: [AtomicU64; PLACES],
@@ -65,22 +67,24 @@ pub(crate) struct Chunk {
     next: AtomicU64,
 }
 
-// SAFETY: atomics only; zero is a chunk of free places; owners are judged by the roll and the handle is checked when it is used.
+// SAFETY: atomics only; zero is a chunk of free slots; the liveness of owners comes from the process table, and the
+// handle is checked when it is used.
 unsafe impl Object for Chunk {
     const KIND: Kind = Kind::Cell;
     const NAME: &'static str = "list of waiters";
 
     fn destroy(&self) {
-        // Fails without a family, and when there is no memory to say who does it: then the next chunk stays.
+        // Fails without a family, and without memory for this process's entry: then the next chunk stays.
         let _ = arena::unlink(&self.next);
     }
 }
 
-/// Goes through a list of chunks. One that leads back to itself is damage, and ends where that is noticed.
+/// Iterates over a list of chunks. A list that leads back to itself is damaged; the iteration ends where that is
+/// noticed.
 struct Chunks<'a> {
     first: &'a Chunk,
     next: Next,
-    /// A chunk that was passed, replaced after 1, 2, 4, 8 and so on steps: a circle meets it.
+    /// A chunk that was passed, replaced after 1, 2, 4, 8 and so on steps: in a circle the iteration meets it again.
     mark: *const Chunk,
     steps: usize,
 }
@@ -116,19 +120,19 @@ impl Iterator for Chunks<'_> {
     }
 }
 
-/// A place that was found: in the first chunk, or in a further one, which exists as long as the first one does.
+/// The slot of a waiter: in the first chunk, or in a further one, which exists as long as the first one does.
 #[derive(Clone, Copy)]
 pub(super) struct Seat {
     chunk: Option<&'static Chunk>,
     index: usize,
 }
 
-/// How a waiter left his place.
+/// The state in which a waiter left its slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Leave {
     /// Nothing was decided.
     Undecided,
-    /// It was decided meanwhile.
+    /// It was decided in the meantime.
     Decided {
         /// The barrier broke.
         broken: bool,
@@ -143,7 +147,7 @@ impl PartialEq for Seat {
 }
 
 impl Chunk {
-    /// The words of all places.
+    /// The words of all slots in use.
     pub(super) fn words(&self) -> Vec<(Seat, Word)> {
         let mut found = Vec::new();
         self.visit(|seat, word| {
@@ -155,7 +159,7 @@ impl Chunk {
         found
     }
 
-    /// How many wait.
+    /// The number of waiters.
     pub(super) fn waiting(&self) -> usize {
         let mut count = 0;
         self.visit(|_, word| {
@@ -165,7 +169,7 @@ impl Chunk {
         count
     }
 
-    /// Call `look` with each place until it answers true; says whether it did.
+    /// Call `look` with each slot until it returns true; returns whether it did.
     pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> bool {
         self.chunks().any(|chunk| {
             let places = chunk.unwrap_or(self).places.iter().enumerate();
@@ -184,7 +188,7 @@ impl Chunk {
         }
     }
 
-    /// Add a chunk to a list that had no place; `seen` says how many there were when this was called last.
+    /// Add a chunk to a list that had no free slot; `seen` is the number of chunks at the previous call.
     pub(super) fn grow(&self, seen: &mut usize) -> Result<()> {
         let (count, last) = self
             .chunks()
@@ -194,12 +198,12 @@ impl Chunk {
         }
         *seen = count;
         let more: Ref<Chunk> = Ref::create()?;
-        // Somebody else may have been first.
+        // Another thread or process may have been first.
         arena::link(&last.next, more.handle())?;
         Ok(())
     }
 
-    /// Two places that belong together, of which there is any number: for a user of places with words of its own.
+    /// Two slots that belong together, of which there is any number. For users that keep words of their own in slots.
     pub(super) fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
         let chunk = self.chunks().nth(number / PAIRS)?.unwrap_or(self);
         let first = number % PAIRS * 2;
@@ -212,7 +216,7 @@ impl Chunk {
         chunks.flat_map(|chunk| chunk.places.chunks_exact(2).map(|pair| [&pair[0], &pair[1]]))
     }
 
-    /// Take a free place.
+    /// Take a free slot.
     pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<Seat> {
         let mine = Word::new(ticket, me);
         let mut seen = 0;
@@ -248,19 +252,19 @@ impl Chunk {
             .is_ok()
     }
 
-    /// Free the place of a dead waiter. True for one caller only.
+    /// Free the slot of a dead waiter. True for one caller only.
     pub(super) fn clear(&self, seat: &Seat, dead: Word) -> bool {
         self.change(seat, dead, Word(0))
     }
 
-    /// Decide for a waiter, unless he left or it was decided already.
+    /// Decide for a waiter, unless it left or was decided for already.
     pub(super) fn decide(&self, seat: &Seat, mut word: Word, broken: bool) -> bool {
         let owner = word.owner();
         while word.is_waiting() && word.owner() == owner {
             let decided = Word(word.0 | DECIDED | if broken { BROKEN } else { 0 });
             if self.change(seat, word, decided) {
                 if word.is_asleep() {
-                    // DEATH: killed before this, the waiter finds out by his next slice.
+                    // DEATH: if we are killed before this wake, the waiter finds the decision in its next slice.
                     wake_low(self.place(seat), 1);
                 }
                 return true;
@@ -275,7 +279,7 @@ impl Chunk {
         false
     }
 
-    /// Leave the place.
+    /// Leave the slot.
     pub(super) fn leave(&self, seat: &Seat) -> Leave {
         loop {
             let word = self.word(seat);
@@ -291,7 +295,7 @@ impl Chunk {
         }
     }
 
-    /// Wait until it is decided. The seat is kept; `look_around` is called after each slice.
+    /// Wait until it is decided. The slot is kept; `look_around` is called after each slice.
     pub(super) fn wait(
         &self,
         seat: &Seat,
@@ -309,7 +313,7 @@ impl Chunk {
             if whole {
                 look_around();
             }
-            // SYNC: whoever decides sees this bit, or we see the decision.
+            // SYNC: either the deciding process sees this bit, or we see the decision.
             let word = Word(place.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
             Ok(if word.is_decided() {
                 Look::Over(())

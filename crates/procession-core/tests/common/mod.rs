@@ -1,4 +1,4 @@
-//! Children of the tests.
+//! Child processes for the tests.
 
 // No test uses all of it.
 #![allow(dead_code)]
@@ -19,7 +19,7 @@ pub fn child(work: impl FnOnce()) -> i32 {
     pid
 }
 
-/// Its status, once it has ended.
+/// The child's status, once it has ended.
 pub fn wait(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the status.
@@ -27,7 +27,7 @@ pub fn wait(pid: i32) -> i32 {
     status
 }
 
-/// Kill a child, and see it gone.
+/// Kill a child and wait for its end.
 pub fn kill(pid: i32) {
     // SAFETY: always sound; the pid is that of a child not waited for yet.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);

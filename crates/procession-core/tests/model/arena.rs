@@ -1,4 +1,4 @@
-//! Objects without an arena.
+//! A model of the arena: objects in ordinary memory.
 
 use crate::futex::{zeroed, AtomicU64};
 use crate::Result;
@@ -17,10 +17,10 @@ pub unsafe trait Object: Sync + Sized + 'static {
 
 pub use crate::cells;
 
-/// There is no memory here.
+/// A model has no idle memory.
 pub fn look_after_idle() {}
 
-/// Nobody clears up by handle here.
+/// No model cleans up by handle.
 pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {
     None
 }

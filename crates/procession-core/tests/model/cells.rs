@@ -1,4 +1,5 @@
-//! Memory of queue segments: two slots each, so that their ends are met often; used again at once, so that stale links are.
+//! Memory of queue segments: two slots each, so that their ends are reached often; reused at once, so that stale links
+//! occur.
 
 use crate::futex::{change_segments, segments, zeroed};
 use crate::roll::Owner;
@@ -36,12 +37,12 @@ pub fn free_segment(index: u32, generation: u32) {
     });
 }
 
-/// Segments that nobody has given back.
+/// The number of segments that were not given back.
 pub fn in_use() -> u32 {
     segments(|all| (all.cells.len() - all.free.len()) as u32)
 }
 
-/// Who owns a segment matters to survivors alone, and here nobody clears up after those who die linking one.
+/// The owner of a segment matters only to survivors; no model cleans up after a process that dies while it links one.
 pub fn hand_over(_index: u32, _generation: u32, _owner: Owner) {}
 
 /// As [`hand_over`].

@@ -1,4 +1,4 @@
-//! The engine's queue, from its own files, with messages that are a number and who has it.
+//! The engine's queue, from its own files. A message is a number and the state of its memory.
 
 use crate::futex::{self, AtomicU64};
 use crate::sync::primitive::Ordering::{Relaxed, SeqCst};
@@ -17,7 +17,7 @@ mod watchers;
 
 pub use queue::Queue;
 
-/// Time does not pass in a model: whoever waits looks after the dead each time.
+/// Time does not pass in a model: a waiter checks for deaths every time.
 mod patience {
     pub struct Patience;
 
@@ -33,11 +33,11 @@ mod patience {
     }
 }
 
-/// Who polls, without a thread that sets the descriptor.
+/// A poller, without a thread that sets the descriptor.
 pub struct Poller(watchers::Watcher);
 
 impl Poller {
-    /// One whose descriptor is readable.
+    /// A poller with a readable descriptor.
     pub fn new(queue: &Queue) -> Self {
         let watcher = queue.waiting.watchers.join(crate::family().unwrap().me(), |_| true);
         queue.waiting.watchers.show(watcher);
@@ -51,23 +51,23 @@ impl Poller {
     }
 }
 
-/// Whether who has put something has to wait for somebody who polls.
+/// Whether a process that has put something has to wait for a poller.
 pub fn is_anybody_behind(queue: &Queue) -> bool {
     queue.is_anybody_behind(crate::family().unwrap().me())
 }
 
-/// Where a model's process ends, it asks the queue itself.
+/// Does nothing: when a model's process ends, the model asks the queue itself.
 mod last_words {
     pub fn note(_handle: u64) {}
 }
 
-/// The memory of one message: whose it is.
+/// The memory of one message, with its current holder.
 pub struct Block(u64);
 
 const WITH_PRODUCER: u64 = 0;
 const IN_TRANSIT: u64 = 1;
 const FREED: u64 = 2;
-/// And the number of the consumer above it.
+/// With the consumer's number in the bits above.
 const TAKEN: u64 = 3;
 
 impl Block {

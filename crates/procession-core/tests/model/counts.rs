@@ -1,4 +1,4 @@
-//! One object, its entries and the operations of three processes, around the engine's own file of them.
+//! One object, its entries and the operations of three processes, around the engine's own file for them.
 
 #[path = "../../src/arena/change.rs"]
 pub mod change;
@@ -16,7 +16,7 @@ use procession_core::roll::Owner;
 use std::sync::Arc;
 use word::{Mark, State, Word};
 
-/// One object, some processes and entries.
+/// One object, the operations of three processes, and four entries.
 #[repr(C)]
 struct Memory {
     operations: [Operation; 3],
@@ -66,7 +66,8 @@ impl House for Model {
 }
 
 impl Model {
-    /// An object with one reference, which entry 0 says; when its last one goes it may come back to life if it is `pinned`.
+    /// An object with one reference, recorded in entry 0. If it is `pinned`, it may come back to life after its last
+    /// reference is gone.
     pub fn new(pinned: bool) -> Self {
         let memory: Arc<Memory> = zeroed();
         memory.entries[0].store(handle().to_bits(), SeqCst);
@@ -94,7 +95,7 @@ impl Model {
         strike(self, slot, handle(), self.place(entry));
     }
 
-    /// Another object's handle comes to be in an entry, or does not.
+    /// Another object's handle appears in an entry, if the entry is free.
     pub fn occupy(&self, entry: usize) {
         let _ = self.memory.entries[entry].compare_exchange(0, 7, SeqCst, SeqCst);
     }
@@ -107,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Count and entries agree, and nothing is under way.
+    /// Check that count and entries agree, and that the object is not in the middle of a change.
     pub fn is_right(&self) {
         let held = |entry: &&AtomicU64| entry.load(SeqCst) == handle().to_bits();
         let entries = self.memory.entries.iter().filter(held).count() as u32;

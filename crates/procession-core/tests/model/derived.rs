@@ -1,4 +1,4 @@
-//! Operations of atomics that are made of others, for every world's atomics.
+//! Operations of atomics that are made of other operations, shared by the models' atomics.
 
 macro_rules! derived {
     ($number:ty) => {

@@ -1,4 +1,4 @@
-//! A futex for `loom`: whoever sleeps stays asleep until somebody wakes him, or somebody dies.
+//! A futex for `loom`: a sleeper stays asleep until another thread wakes it, or a process dies.
 
 use loom::sync::{Condvar, Mutex};
 use std::cell::Cell;
@@ -20,7 +20,7 @@ pub enum Woken {
 struct Kernel {
     /// Word slept on, number of the sleeper.
     sleepers: Vec<(usize, u32)>,
-    /// Sleepers whose time is over: somebody died.
+    /// Sleepers that have timed out, because a process died.
     over: Vec<u32>,
     dead: Vec<u32>,
     threads: u32,
@@ -33,7 +33,7 @@ loom::lazy_static! {
 
 loom::thread_local! {
     static NUMBER: Cell<u32> = Cell::new(0);
-    /// How many deaths there had been when it last slept: a slice that begins before a death is noticed ends after it.
+    /// The number of deaths when it last slept: a slice that begins before a death is noticed ends after it.
     static SEEN: Cell<usize> = Cell::new(0);
 }
 
@@ -73,7 +73,7 @@ impl Word for AtomicU64 {
 pub fn sleep(word: &impl Word, expected: u32, _timeout: Duration) -> Woken {
     let me = thread_number();
     let mut kernel = KERNEL.lock().unwrap();
-    // SYNC: the kernel compares and puts to bed under one lock, which a wake takes too.
+    // SYNC: the kernel compares the word and adds the sleeper under one lock, which a wake takes too.
     if word.low() != expected {
         return Woken::Changed;
     }
@@ -110,7 +110,7 @@ pub fn is_dead(number: u32) -> bool {
     KERNEL.lock().unwrap().dead.contains(&number)
 }
 
-/// A process ends: whoever sleeps looks again.
+/// A process ends: every sleeper checks again.
 pub fn die(number: u32) {
     let mut kernel = KERNEL.lock().unwrap();
     kernel.dead.push(number);
@@ -128,12 +128,12 @@ pub struct Segments {
 
 loom::lazy_static! {
     static ref SEGMENTS: std::sync::Mutex<Segments> = std::sync::Mutex::default();
-    /// Every change of the allocator sees what was done before the last.
+    /// Every change of the allocator sees what was done before the previous one.
     static ref ORDER: loom::sync::atomic::AtomicU32 = loom::sync::atomic::AtomicU32::new(0);
     static ref BLOCKS: std::sync::Arc<[AtomicU64; 8]> = zeroed();
 }
 
-/// Between two instructions; the atomics themselves are where schedules part.
+/// A point between two instructions. Does nothing: loom switches threads at the atomics themselves.
 pub fn point() {}
 
 pub fn change_segments<T>(change: impl FnOnce(&mut Segments) -> T) -> T {
@@ -141,12 +141,12 @@ pub fn change_segments<T>(change: impl FnOnce(&mut Segments) -> T) -> T {
     segments(change)
 }
 
-/// What has been said of them never changes: a look is no event.
+/// What was read of the segments never changes, so a read needs no event.
 pub fn segments<T>(look: impl FnOnce(&mut Segments) -> T) -> T {
     look(&mut SEGMENTS.lock().unwrap())
 }
 
-/// Whose a message's memory is. To be asked for before others are: then it is there for all.
+/// The state of a message's memory. Must be called once before other threads exist, so that all of them see it.
 pub fn block(number: u64) -> &'static AtomicU64 {
     &BLOCKS[number as usize]
 }

@@ -1,6 +1,7 @@
-//! Atomics for `loom` in memory that is valid when it is zero-filled, as the engine's is: a word is known by its address.
+//! Atomics for `loom` in memory that is valid when it is zero-filled, as the engine's is: a word is identified by its
+//! address.
 //!
-//! What nobody [adopted](adopt) is a static, of which each process has its own.
+//! A word that was not [adopted](adopt) is a static, of which each process has its own.
 
 use loom::sync::atomic::{AtomicU64 as Modelled, Ordering};
 use std::cell::{RefCell, UnsafeCell};
@@ -15,13 +16,13 @@ struct Words {
 }
 
 std::thread_local! {
-    /// All threads of a model run in one.
+    /// All threads of a model run in one OS thread.
     static WORDS: RefCell<Words> = RefCell::default();
-    /// How many operations on words are left to threads that are to die.
+    /// How many operations on words are left to each thread that is to die.
     static LIVES: RefCell<HashMap<loom::thread::ThreadId, u32>> = RefCell::default();
 }
 
-/// Run `life` until it is about to touch a word once more than so often. Whether it came to its end.
+/// Run `life` for this number of operations on words; it dies before the next one. Returns whether it came to its end.
 pub fn live_for(operations: u32, life: impl FnOnce()) -> bool {
     let me = loom::thread::current().id();
     LIVES.with_borrow_mut(|lives| lives.insert(me, operations));
@@ -51,13 +52,14 @@ fn grow_older() {
     }
 }
 
-/// Run a model under all schedules that take the processor from a thread that could go on at most so often; `PROCESSION_PREEMPTIONS` says otherwise.
+/// Run a model under all schedules with at most this number of preemptions of a thread that could go on;
+/// `PROCESSION_PREEMPTIONS` overrides the number.
 pub fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let asked = std::env::var("PROCESSION_PREEMPTIONS").ok();
     check_at(asked.map_or(preemptions, |text| text.parse().expect("a number")), model);
 }
 
-/// [`check`], with so many preemptions whatever the environment says.
+/// As [`check`], with this number of preemptions whatever the environment says.
 pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -69,19 +71,19 @@ pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     });
 }
 
-/// Zero-filled memory, shared by all.
+/// Zero-filled memory, shared by all threads.
 pub fn zeroed<T>() -> Arc<T> {
     let mut memory = Arc::<T>::new_uninit();
     let place = Arc::get_mut(&mut memory).expect("nobody else has it yet");
     adopt(place.as_mut_ptr().cast(), size_of::<T>());
-    // SAFETY: whoever asks for a type here says that zeros are one.
+    // SAFETY: the caller asks only for types for which zeros are valid.
     unsafe {
         place.as_mut_ptr().write_bytes(0, 1);
         memory.assume_init()
     }
 }
 
-/// Make the words of some memory known: before any other thread sees it.
+/// Make the words of some memory shared, before any other thread sees it.
 pub fn adopt(memory: *mut u8, bytes: usize) {
     for address in (memory as usize..memory as usize + bytes).step_by(4) {
         let word = Rc::new(Modelled::new(0));

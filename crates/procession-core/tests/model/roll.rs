@@ -1,4 +1,4 @@
-//! A roll whose processes are the model's threads.
+//! A model of the process table. Its processes are the model's threads.
 
 use crate::arena::{Handle, Kind};
 use crate::futex::{self, AtomicU32, AtomicU64};
@@ -6,7 +6,7 @@ use crate::Result;
 
 pub use procession_core::roll::Owner;
 
-/// An owner's place in the model; from 1 on.
+/// The thread number of an owner, from 1 on.
 fn number(owner: Owner) -> u32 {
     owner.to_bits() & 0xff
 }
@@ -33,19 +33,19 @@ pub fn may_ask() -> bool {
     true
 }
 
-/// The calling thread dies as a process does, and the reaper wakes whoever sleeps.
+/// Let the calling thread die as a process does; the reaper wakes all sleepers.
 pub fn die() {
     futex::die(futex::thread_number());
 }
 
-/// Withdrawn when dropped, in the engine.
+/// In the engine, dropping this withdraws the announcement.
 pub struct Announced;
 
 impl Drop for Announced {
     fn drop(&mut self) {}
 }
 
-/// How long a wait may last, and whether it was there before.
+/// Whether a wait has no deadline, and whether it begins anew.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
     pub endless: bool,

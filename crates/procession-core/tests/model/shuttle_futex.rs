@@ -1,7 +1,8 @@
 //! Atomics, processes that die and a futex for `shuttle`.
 //!
-//! The atomics are the standard library's, with a point before each operation where the schedule may go on with another thread or end a
-//! doomed one. So zero-filled memory is valid, as in the engine. Operations are sequentially consistent: orderings are `loom`'s business.
+//! The atomics are the standard library's, with a point before each operation where the schedule may switch to another
+//! thread or end a doomed one. So zero-filled memory is valid, as in the engine. Operations are sequentially
+//! consistent: `loom` checks the orderings.
 
 use shuttle::sync::{Condvar, Mutex};
 use std::cell::Cell;
@@ -81,7 +82,7 @@ pub enum Woken {
     Interrupted,
 }
 
-/// What changes only while no other thread runs.
+/// State that changes only while no other thread runs.
 struct World {
     threads: u32,
     dead: Vec<u32>,
@@ -100,7 +101,7 @@ pub struct Segments {
 struct Kernel {
     /// Word slept on, number of the sleeper.
     sleepers: Vec<(usize, u32)>,
-    /// Sleepers whose time is over: somebody died.
+    /// Sleepers that have timed out, because a process died.
     over: Vec<u32>,
     /// Processes that have ended or died.
     ended: Vec<u32>,
@@ -120,7 +121,7 @@ shuttle::lazy_static! {
 
 shuttle::thread_local! {
     static NUMBER: Cell<u32> = Cell::new(0);
-    /// How many deaths there had been when it last slept: a slice that begins before a death is noticed ends after it.
+    /// The number of deaths when it last slept: a slice that begins before a death is noticed ends after it.
     static SEEN: Cell<usize> = Cell::new(0);
     /// How many operations a doomed process has left.
     static FUSE: Cell<Option<u32>> = Cell::new(None);
@@ -130,13 +131,13 @@ fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
     look(&mut WORLD.lock().unwrap())
 }
 
-/// The schedule may go on with another thread here, and a doomed process may die.
+/// A point where the schedule may switch to another thread, and where a doomed process may die.
 pub fn point() {
     match FUSE.with(Cell::get) {
         Some(0) => {
             FUSE.with(|fuse| fuse.set(None));
             die(thread_number());
-            // Nothing on the way out touches what is shared: to the others it is as if the thread had stopped here.
+            // Unwinding touches nothing that is shared: to the others it is as if the thread had stopped here.
             std::panic::resume_unwind(Box::new(Dead));
         }
         Some(left) => FUSE.with(|fuse| fuse.set(Some(left - 1))),
@@ -198,7 +199,7 @@ pub fn is_dead(number: u32) -> bool {
     world(|world| world.dead.contains(&number))
 }
 
-/// A process dies: whoever sleeps looks again, as he would when his slice ends.
+/// A process dies: every sleeper checks again, as it would when its slice ends.
 pub fn die(number: u32) {
     world(|world| world.dead.push(number));
     let mut kernel = KERNEL.lock().unwrap();
@@ -228,7 +229,7 @@ impl Word for AtomicU64 {
 pub fn sleep(word: &impl Word, expected: u32, _timeout: Duration) -> Woken {
     let me = thread_number();
     let mut kernel = KERNEL.lock().unwrap();
-    // SYNC: the kernel compares and puts to bed under one lock, which a wake takes too.
+    // SYNC: the kernel compares the word and adds the sleeper under one lock, which a wake takes too.
     if word.low() != expected {
         return Woken::Changed;
     }
@@ -266,7 +267,7 @@ fn address(word: &impl Word) -> usize {
     std::ptr::from_ref(word) as usize
 }
 
-/// Whose a message's memory is.
+/// The state of a message's memory.
 pub fn block(number: u64) -> &'static AtomicU64 {
     world(|world| &world.blocks[number as usize])
 }
@@ -284,7 +285,7 @@ pub fn segments<T>(look: impl FnOnce(&mut Segments) -> T) -> T {
 pub fn zeroed<T>() -> std::sync::Arc<T> {
     let mut memory = std::sync::Arc::<T>::new_uninit();
     let place = std::sync::Arc::get_mut(&mut memory).expect("nobody else has it yet");
-    // SAFETY: whoever asks for a type here says that zeros are one; zeros are these atomics.
+    // SAFETY: the caller asks only for types for which zeros are valid; zeros are valid for these atomics.
     unsafe {
         place.as_mut_ptr().write_bytes(0, 1);
         memory.assume_init()

@@ -1,4 +1,4 @@
-//! An arena around the engine's own files of slabs and of what is committed of them.
+//! An arena around the engine's own files for slabs and for what is committed of them.
 
 use crate::futex::{AtomicU64, Ordering::Acquire};
 use crate::words::zeroed;
@@ -25,7 +25,7 @@ pub mod footprint {
 }
 
 pub mod warm {
-    /// When a slab was left idle is no matter here.
+    /// A model ignores how long a slab has been idle.
     #[derive(Debug, Default)]
     pub struct Idle(std::sync::atomic::AtomicU64);
 
@@ -48,10 +48,10 @@ pub mod word;
 use layout::Table;
 use slab::{Cell, Descriptor, Slab};
 
-/// Slabs there is room for.
+/// The number of slabs that fit.
 const SLABS: usize = 2;
 const DATA: u64 = 1 << 20;
-/// No two slabs begin in the same.
+/// Each slab begins in a region of its own.
 const REGION: u64 = 256 << 10;
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ pub struct Layout {
     pub size: u64,
 }
 
-/// Cells are only addresses here: nobody looks into them.
+/// Cells are only addresses here; no thread reads or writes at them.
 pub struct Arena {
     header: Arc<Header>,
     slabs: Arc<[Descriptor; SLABS]>,
@@ -110,7 +110,7 @@ impl Arena {
             Table::Marks => unreachable!("only reclaimers read marks"),
             Table::Partial => (Arc::as_ptr(&self.partial).cast::<T>(), size_of_val(&*self.partial)),
         };
-        // SAFETY: what lies there are `T`s by the caller's word; a model ends before its arena.
+        // SAFETY: by the caller's promise the table holds `T`s; a model ends before its arena.
         unsafe { std::slice::from_raw_parts(start, bytes / size_of::<T>()) }
     }
 

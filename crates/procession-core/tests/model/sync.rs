@@ -1,4 +1,5 @@
-//! The engine's waiting room, from its own files, without spinning: a spin only looks at what the sleep looks at again.
+//! The engine's waiting primitives, from their own files, without spinning: a spin only checks what the sleep checks
+//! again.
 
 pub mod primitive {
     pub use crate::futex::{fence, sleep, wake, AtomicU32, AtomicU64, Ordering, Woken};
@@ -12,7 +13,7 @@ pub mod primitive {
     }
 }
 
-/// A thread is a process here, and has no other number.
+/// A thread is a process here, and has no id of its own.
 pub mod claim {
     use crate::roll::{self, Owner};
 
@@ -24,7 +25,7 @@ pub mod claim {
             roll::me().map(Self)
         }
 
-        /// With the thread's part, so that both halves of a word count.
+        /// The owner fills the thread's part, too, so that both halves of a word count.
         pub fn to_bits(self) -> u64 {
             u64::from(self.0.to_bits()) * (1 << 32 | 1)
         }
@@ -91,7 +92,7 @@ pub mod terms {
     }
 }
 
-/// A list of places that does not grow.
+/// A list of slots that does not grow.
 pub mod waiters {
     use super::primitive::AtomicU64;
     use crate::arena::{Kind, Object};

@@ -1,4 +1,4 @@
-//! Locks of both kinds, held and not, whose holder died, and that say nothing of it.
+//! Locks of both kinds: held and free, with a holder that died, and silent about deaths.
 
 use super::{handle, in_a_child_that_dies, keep, shortly, soon, Operation};
 use crate::battery::Clock;
@@ -14,10 +14,11 @@ trait Mutual: Sized + 'static {
     fn of(values: &Values) -> Self;
     fn take(&self, deadline: Deadline) -> Result<(), WaitError>;
     fn give(&self) -> bool;
-    /// The caller holds it: what it then does is right, and it gives it back.
+    /// Check that the lock works, and release it. The caller holds it.
     fn works(&self);
 
-    /// Whatever the dead did with it, it can be had, at once or after its holder's death was reported, and excludes.
+    /// Check that the lock can be taken, whatever the dead process did with it, and that it excludes. It is had at
+    /// once, or after its holder's death was reported.
     fn serves(&self) -> &'static str {
         let outcome = match self.take(soon()) {
             Ok(()) => "free",
@@ -80,7 +81,8 @@ impl Mutual for RLock {
     }
 }
 
-/// What others do with it: take it, if the one that is stopped does not hold it, and find it taken otherwise, once the time is up.
+/// What other processes do with the lock: they take it if the stopped process does not hold it; otherwise they find it
+/// taken when their time is up.
 fn beside<L: Mutual>(values: &Values, clock: &mut Clock) {
     let lock = clock.time("attach to the same lock", || L::of(values));
     for _ in 0..2 {
@@ -123,7 +125,7 @@ fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> 
     .beside(beside::<L>)
 }
 
-/// One that is silent about deaths: whatever the victim left it in, nobody is told.
+/// As [`lock`], with a lock that is silent about deaths: in whatever state the victim left it, no death is reported.
 fn silent_lock<L: Mutual>(name: &str, held: bool, act: fn(&L)) -> Operation {
     let told = lock(name, held, act, "");
     Operation {
@@ -136,7 +138,7 @@ fn silent_lock<L: Mutual>(name: &str, held: bool, act: fn(&L)) -> Operation {
     }
 }
 
-/// A lock whose holder has died: the victim is told so, and takes it.
+/// A lock with a dead holder: the victim is told of the death, and takes the lock.
 fn lock_of_the_dead() -> Operation {
     Operation::new(
         "lock acquire, its holder having died",
@@ -148,7 +150,7 @@ fn lock_of_the_dead() -> Operation {
         |values| {
             let lock = Lock::of(values);
             move || {
-                // Unless another was told meanwhile.
+                // Unless another process was told in the meantime.
                 if let Err(end) = lock.take(soon()) {
                     assert!(matches!(end, WaitError::OwnerDied(_)));
                     lock.take(soon()).expect("the lock, its death being reported");
@@ -165,7 +167,7 @@ fn lock_of_the_dead() -> Operation {
     .beside(beside::<Lock>)
 }
 
-/// A lock that the root holds: the victim waits in vain, and leaves it as it was.
+/// A lock that the root holds: the victim waits until its deadline, and leaves the lock as it was.
 fn lock_in_vain() -> Operation {
     Operation::new(
         "lock acquire, held by another, timed out",

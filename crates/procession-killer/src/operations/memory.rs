@@ -16,7 +16,7 @@ const SIZES: [usize; 21] = [
     300_000, 1_200_000,
 ];
 
-/// Blocks of this length are nobody else's.
+/// Check that blocks of this length do not overlap.
 fn are_distinct(length: usize) {
     let mut blocks: Vec<_> = (0..4).map(|_| Block::alloc(length).expect("memory")).collect();
     for (number, block) in (1..).zip(&mut blocks) {
@@ -95,7 +95,7 @@ fn works(values: &Values, _: bool) -> String {
     "there".to_owned()
 }
 
-/// Others refer to it too, for a while.
+/// Other processes refer to the object for a while, too.
 fn beside(values: &Values, clock: &mut Clock) {
     let lock = clock.time("attach to the same object", || {
         Lock::attach(handle(values[0])).expect("the lock")
@@ -179,7 +179,7 @@ fn references() -> Vec<Operation> {
     all.into_iter().map(|operation| operation.beside(beside)).collect()
 }
 
-/// Memory goes back to the system, and comes again.
+/// Memory is given back to the system, and allocated again.
 fn trim() -> Operation {
     Operation::new(
         "idle memory given back",

@@ -1,4 +1,4 @@
-//! The operations: what the victim does, and what must hold for those who survive it.
+//! The operations: what the victim does, and what must hold for the processes that survive it.
 
 mod locks;
 mod memory;
@@ -13,14 +13,14 @@ use procession_core::Deadline;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-/// Whom an operation that forks is to kill.
+/// Which process of an operation that forks is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// The process that runs the operation (and a child it forks, as soon as there is one).
     Caller,
     /// The child it forks, from its first instruction on; its parent lives.
     Child,
-    /// The caller, which has no place in the roll yet.
+    /// The caller, which has no entry in the process table yet.
     Stranger,
 }
 
@@ -29,24 +29,26 @@ pub type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
 type Survivor = Box<dyn Fn(&Values, bool) -> String>;
 type Beside = Box<dyn Fn(&Values, &mut Clock)>;
 
-/// One operation of the engine, as it is to be killed.
+/// One operation of the engine, with what is needed to kill it.
 pub struct Operation {
     pub name: String,
     pub who: Who,
-    /// What the root makes, and holds: handles and numbers for the others.
+    /// What the root makes and holds; returns handles and numbers for the others.
     pub setup: Setup,
-    /// The operation, with everything at hand that it needs.
+    /// Prepares everything that the operation needs, and returns the operation.
     pub victim: Victim,
-    /// What a survivor does: panics when something is wrong, says what it found. `true`: the operation had returned.
+    /// What a survivor does: it panics if something is wrong, and returns what it found. `true`: the operation had
+    /// returned.
     pub survivor: Survivor,
     /// What the first of two survivors does, until it is killed, too.
     pub repairer: fn(&Values),
-    /// What others do on the same objects while the victim is stopped: all that needs nothing that the victim has.
+    /// What other processes do with the same objects while the victim is stopped: everything that needs nothing the
+    /// victim holds.
     pub beside: Beside,
 }
 
 impl Operation {
-    /// An operation whose victim needs no preparation but what `victim` does before it returns.
+    /// An operation with a victim that needs no preparation except what `victim` does before it returns.
     fn new<F: FnOnce() + 'static>(
         name: impl Into<String>,
         setup: impl Fn() -> Vec<u64> + 'static,
@@ -78,7 +80,7 @@ impl Operation {
     }
 }
 
-/// All of them.
+/// All operations.
 pub fn all() -> Vec<Operation> {
     let mut all = queue::operations();
     all.extend(locks::operations());
@@ -88,12 +90,12 @@ pub fn all() -> Vec<Operation> {
     all
 }
 
-/// Those that somebody waits for.
+/// The operations for which another process waits.
 pub fn waited() -> Vec<crate::live::Waited> {
     waited::operations()
 }
 
-/// The handle that a number is.
+/// The handle that a number stands for.
 pub fn handle(bits: u64) -> procession_core::arena::Handle {
     procession_core::arena::Handle::from_bits(bits).expect("a handle")
 }
@@ -107,12 +109,12 @@ fn shortly() -> Deadline {
     Deadline::after(Duration::from_millis(3))
 }
 
-/// An object's handle; the object stays.
+/// The object's handle; the object stays alive.
 fn keep<T>(object: T, handle: impl Fn(&T) -> procession_core::arena::Handle) -> Vec<u64> {
     vec![handle(&ManuallyDrop::new(object)).to_bits()]
 }
 
-/// What a child does that ends then, without giving anything back.
+/// Run `act` in a child that then ends without giving anything back.
 fn in_a_child_that_dies(act: impl FnOnce()) {
     // SAFETY: one thread; the child leaves by `_exit`.
     let pid = unsafe { libc::fork() };

@@ -1,4 +1,4 @@
-//! Put and get, of all sorts.
+//! Put and get of all kinds.
 
 use super::{handle, shortly, Operation};
 use crate::battery::Clock;
@@ -9,22 +9,22 @@ use procession_core::sync::Lock;
 use procession_core::{Deadline, WaitError};
 use std::time::Duration;
 
-/// Slots of a segment.
+/// The number of slots of a segment.
 const SEGMENT: u64 = 35;
 /// The number of the victim's message.
 const MINE: u64 = 99;
 
-/// Numbers from here on are of others, beside the victim.
+/// The first number of messages of other processes, beside the victim.
 const OTHERS: u64 = 100;
-/// What others took out and put in again has its number and this.
+/// Added to the number of a message that another process took out and put in again.
 const AGAIN: u64 = 150;
 
 /// How messages are made.
 #[derive(Clone, Copy)]
 enum Make {
     Inline,
-    /// A body and a buffer of many bytes, and a handle: all that a message can have. Zeros but for a few bytes: states that differ in
-    /// nothing but how far a copy has got would only repeat each other.
+    /// A body and a buffer of many bytes, and a handle: all that a message can contain. Zeros except for a few bytes:
+    /// states that differ only in how far a copy has got would only repeat each other.
     Large,
 }
 
@@ -59,7 +59,7 @@ fn send(queue: &Queue, make: Make, number: u64, object: Handle, deadline: Deadli
     }
 }
 
-/// The number of a message, all of which is there.
+/// Check that a message is complete, and return its number.
 fn number_of(mut incoming: Incoming, make: Make) -> u64 {
     match make {
         Make::Inline => u64::from_le_bytes(incoming.body().try_into().expect("8 bytes")),
@@ -102,7 +102,8 @@ fn stock(make: Make, maxsize: u64, passed: u64, held: u64) -> Vec<u64> {
     vec![queue.handle().to_bits(), lock.handle().to_bits()]
 }
 
-/// The queue works, within its bounds, and counts right: `drained` messages were put and not yet dealt with, or `lost` fewer.
+/// Check that the queue works, within its bounds, and counts right: `drained` messages were put and not yet dealt with,
+/// or up to `lost` fewer.
 fn still_works(queue: &Queue, object: Handle, maxsize: u64, drained: u64, lost: u64) {
     assert!(queue.is_empty().expect("a queue") && !queue.is_full().expect("a queue"));
     let mut dealt_with = 0;
@@ -140,7 +141,7 @@ fn still_works(queue: &Queue, object: Handle, maxsize: u64, drained: u64, lost: 
     assert_eq!(drain(queue, Make::Inline), (0..most).collect::<Vec<_>>());
 }
 
-/// What others do with the same queue: look, put, take one out and put it in again.
+/// What other processes do with the same queue: look, put, take a message out and put it in again.
 fn beside(make: Make) -> impl Fn(&Values, &mut Clock) {
     move |values, clock| {
         let object = handle(values[1]);
@@ -185,8 +186,8 @@ fn look(queue: &Queue, clock: &mut Clock) {
     });
 }
 
-/// The numbers without those of others, which come in order, and how many messages others have put. What others took out is counted as if they
-/// had not, at its place.
+/// The numbers without those of other processes' own messages. A message that another process took out and put in again
+/// counts at its original place.
 fn own(got: &[u64]) -> Vec<u64> {
     let (mut own, others): (Vec<u64>, Vec<u64>) = got.iter().partition(|&&number| number < OTHERS);
     for number in others.into_iter().filter(|&number| number >= AGAIN) {
@@ -253,16 +254,16 @@ fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
             let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
             let all = drain(&queue, make);
             let mut got = own(&all);
-            // What a dead consumer had in its hands may come after what was behind it.
+            // What a dead consumer held may come after what was behind it.
             got.sort_unstable();
             let missing: Vec<_> = (0..held).filter(|number| !got.contains(number)).collect();
             assert_eq!(got.len() + missing.len(), held as usize, "{got:?}: twice, or never put");
             assert!(missing.len() <= usize::from(held > 0), "{missing:?} are gone");
             let there = missing.is_empty();
             assert!(!there || !done || held == 0, "got twice");
-            // The victim may have found what others had put into an empty queue.
+            // The victim may have got what others had put into an empty queue.
             let others = all.iter().filter(|&&number| number >= OTHERS).count();
-            // What died with its consumer before that had all of it counts as never put.
+            // A message counts as never put if its consumer died before it had taken all of it.
             let taken = u64::from(!there || held == 0 && others == 1);
             still_works(&queue, handle(values[1]), maxsize, all.len() as u64 + taken, taken);
             if there { "still there" } else { "taken" }.to_owned()
@@ -272,7 +273,7 @@ fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
     .beside(beside(make))
 }
 
-/// A message that its sender takes out again, and that speaks of what this process holds anyway.
+/// A message that its sender takes out again, and that refers to an object that this process holds anyway.
 fn pass() -> Operation {
     Operation::new(
         "queue put, get and drop, large, of what is held",

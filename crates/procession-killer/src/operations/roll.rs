@@ -1,4 +1,4 @@
-//! Places in the roll: taken by a new process, by a child of fork, cleared away after a death.
+//! Entries in the process table: taken by a new process, taken by a child of fork, and reaped after a death.
 
 use super::{handle, Operation, Who};
 use crate::stage::Values;
@@ -10,7 +10,7 @@ use procession_core::{roll, sweep_limbo, Deadline};
 use std::mem::{forget, ManuallyDrop};
 use std::time::{Duration, Instant};
 
-/// A queue that holds the only reference to an object that is older than whoever comes later.
+/// A queue that holds the only reference to an object; the object is older than every process that enters later.
 fn stock() -> Vec<u64> {
     let queue = ManuallyDrop::new(Queue::create(0).expect("a queue"));
     let lock = Lock::create().expect("a lock");
@@ -26,12 +26,13 @@ fn stock() -> Vec<u64> {
     vec![queue.handle().to_bits()]
 }
 
-/// Everybody in the roll is somebody, and what only the dead could still look at is given back in time.
+/// Check that every entry in the process table belongs to a process, and that what only dead processes could still
+/// access is given back in time.
 fn comes_back(values: &Values, living: usize) -> String {
     let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
     drop(queue.get(Deadline::Now).expect("the message"));
     let begin = Instant::now();
-    // A place kept for a child whose parent died is kept for two seconds: the child may be slow.
+    // An entry reserved for a child stays for two seconds after its parent's death: the child may be slow.
     while roll::sweep() != living || census().expect("a census").limbo > 0 {
         assert!(
             begin.elapsed() < Duration::from_secs(8),

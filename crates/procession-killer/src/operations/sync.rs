@@ -7,7 +7,7 @@ use procession_core::sync::{Arrival, Barrier, BarrierError, Condition, Event, Se
 use procession_core::WaitError;
 use std::mem::forget;
 
-/// A semaphore made with 2 of 3, of which the dead may have taken or given one.
+/// Check a semaphore made with 2 of 3, of which the dead process may have taken or given one.
 fn counts(values: &Values, least: u32, most: u32) -> String {
     let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
     let value = semaphore.value();
@@ -25,7 +25,7 @@ fn counts(values: &Values, least: u32, most: u32) -> String {
     format!("value {value}")
 }
 
-/// Others take a permit, and give it back, or find none.
+/// Other processes take a permit and give it back, or find none.
 fn take_and_give(values: &Values, clock: &mut Clock) {
     let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
     for _ in 0..2 {
@@ -89,7 +89,8 @@ fn semaphores() -> Vec<Operation> {
         .collect()
 }
 
-/// A semaphore made with 2 of 3 whose permits come back: the survivor gets so many, also of those that the dead had, and no more.
+/// Check a recovering semaphore made with 2 of 3: the survivor gets from `least` to `most` permits, including those that
+/// the dead process held, and no more.
 fn gives_back(values: &Values, least: u32, most: u32) -> String {
     let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
     for _ in 0..least {
@@ -149,10 +150,11 @@ fn recovering_semaphores() -> Vec<Operation> {
     ]
 }
 
-/// Places of a condition before some are added.
+/// Slots of a condition before some are added.
 const PLACES: usize = 56;
 
-/// Whoever waits from now on is notified, also where places must be added: all who have been here leave the same memory.
+/// Check that later waiters are notified, also where slots must be added. After this check every survivor leaves the
+/// same memory.
 fn notifies(condition: &Condition) {
     let mut waiters: Vec<_> = (0..=PLACES).map(|_| condition.enqueue().expect("a place")).collect();
     assert_eq!(condition.waiting(), PLACES + 1);
@@ -173,7 +175,7 @@ fn conditions() -> Vec<Operation> {
     let attach = |values: &Values| Condition::attach(handle(values[0])).expect("the condition");
     let survivor = move |values: &Values, _: bool| {
         let condition = attach(values);
-        // The dead is passed over, or was not there.
+        // A dead waiter is passed over, or was not there.
         condition.notify_all();
         assert_eq!(condition.waiting(), 0);
         notifies(&condition);
@@ -290,7 +292,7 @@ fn events() -> Vec<Operation> {
     ]
 }
 
-/// It can be reset, and then its parties pass it.
+/// Check that the barrier can be reset, and that its parties then pass it.
 fn passes(values: &Values, _: bool) -> String {
     let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
     let outcome = format!(
@@ -318,7 +320,7 @@ fn passes(values: &Values, _: bool) -> String {
     outcome
 }
 
-/// Arrive, and wait a little for the others if they are not there.
+/// Arrive, and wait a little for the others if they are missing.
 fn arrive(barrier: &Barrier) {
     match barrier.arrive(soon()) {
         Ok(Arrival::Waits(mut participant)) => {
@@ -331,7 +333,7 @@ fn arrive(barrier: &Barrier) {
     }
 }
 
-/// A barrier for three that two wait at, one of them in a seat before that of an earlier one.
+/// A barrier for three at which two wait, one of them in a slot before that of an earlier one.
 fn after_rounds() -> Vec<u64> {
     let barrier = Barrier::create(3).expect("a barrier");
     let waits = || match barrier.arrive(soon()) {
@@ -345,7 +347,7 @@ fn after_rounds() -> Vec<u64> {
             assert!(second.wait(soon()).is_err());
             continue;
         }
-        // It leaves, as by an exception, and another one takes its seat.
+        // It leaves, as by an exception, and another participant takes its slot.
         drop(first);
         let mut third = waits();
         let Ok(Arrival::Last(last)) = barrier.arrive(soon()) else {
@@ -392,7 +394,7 @@ fn barriers() -> Vec<Operation> {
         .beside(|values, clock| {
             let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
             clock.time("look at the same barrier", || (barrier.waiting(), barrier.is_broken()));
-            // Another party, which comes and finds others missing, or comes too late, or is the last.
+            // Another party arrives: it finds others missing, comes too late, or is the last.
             clock.time("arrive at the same barrier", || match barrier.arrive(shortly()) {
                 Ok(Arrival::Waits(mut participant)) => drop(participant.wait(shortly())),
                 Ok(Arrival::Last(last)) => last.release(),
@@ -404,7 +406,7 @@ fn barriers() -> Vec<Operation> {
     vec![
         operation("barrier arrive, timed out", empty, arrive),
         operation("barrier arrive, the last", one, arrive),
-        // After rounds in which parties came in another order each time, gave up, and were turned away.
+        // After rounds in which parties arrived in another order each time, gave up, and were turned away.
         operation("barrier arrive, the last, after other rounds", after_rounds, arrive),
         operation("barrier leave", empty, |barrier| drop(barrier.arrive(soon()))),
         operation("barrier reset", one, |barrier| barrier.reset().expect("a barrier")),

@@ -1,4 +1,4 @@
-//! Operations that somebody waits for, asleep; and tasks of a pool, whose parent sees to it that each has one outcome.
+//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one outcome.
 
 use super::{handle, Victim};
 use crate::live::{After, Death, Waited};
@@ -11,15 +11,15 @@ use procession_core::{Deadline, WaitError};
 use std::mem::forget;
 use std::time::{Duration, Instant};
 
-/// When nobody waits any more: stepping others takes its time meanwhile.
+/// A deadline that no correct operation reaches. It is long because other processes are single-stepped meanwhile.
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(300))
 }
 
-/// Longer than any slice, on a busy machine: who has not noticed by then never will.
+/// Longer than any slice, on a busy machine: a process that has not noticed by then never will.
 const NOTICED: Duration = Duration::from_secs(8);
 
-/// The bystander has what it waited for.
+/// Record that the bystander has what it waited for.
 fn through() {
     board().mark();
 }
@@ -306,7 +306,7 @@ fn notices() -> Vec<Waited> {
                 let barrier = Barrier::create(2).expect("a barrier");
                 let values = vec![barrier.handle().to_bits()];
                 let after = move |death: Death| {
-                    // Who died before it had arrived is not missed: a third one may come.
+                    // A victim that died before it had arrived does not break the barrier: a third process may come.
                     std::thread::sleep(Duration::from_millis(60));
                     let arrived =
                         death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting() == 0;
@@ -352,7 +352,7 @@ fn message(bytes: &[u8]) -> Message {
     Message::pack(out).expect("a message")
 }
 
-/// Do a task: its argument, and one more.
+/// Do a task: return its argument plus one.
 fn work(worker: &Worker) -> bool {
     let Some((task, arguments)) = worker.next().expect("a pool") else {
         return false;
@@ -363,7 +363,8 @@ fn work(worker: &Worker) -> bool {
     true
 }
 
-/// A pool with two tasks and a place for the victim. Afterwards another worker does what is left, and each task has one outcome.
+/// A pool with two tasks and a place for the victim. Afterwards another worker does what is left, and each task has one
+/// outcome.
 fn pool() -> (Vec<u64>, After) {
     let pool = Pool::new().expect("a pool");
     let job = pool.job(None, Terms::default());

@@ -68,7 +68,7 @@ fn is_told(barrier: &Barrier) -> bool {
     matches!(meet(barrier, Deadline::Never), Err(BarrierError::Broken))
 }
 
-/// Kill one of those who wait at the barrier: all others are told.
+/// Kill one of the waiters at the barrier: all others are told.
 fn all_are_told(barrier: &Barrier, mut waiting: Vec<i32>, victim: usize) {
     let victim = waiting.remove(victim);
     kill(victim);
@@ -87,11 +87,12 @@ fn all_are_told(barrier: &Barrier, mut waiting: Vec<i32>, victim: usize) {
     assert!(broken, "the death went unnoticed");
 }
 
-/// A place taken and given back by timeout or by an exception, so that later arrivals sit before earlier ones.
+/// A slot is taken and given back by timeout or by an exception, so that later arrivals sit before earlier ones.
 #[test]
 fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
     const PARTIES: usize = 4;
-    // Which of the waiting gives its place up before the last of them comes (none: `PARTIES`), and which of those who wait then is killed.
+    // `leaver` gives its slot up before the last waiter arrives (`PARTIES`: none does); `victim` is the waiter that is
+    // killed then.
     for leaver in 0..PARTIES {
         for victim in 0..PARTIES - 1 {
             let barrier = Barrier::create(PARTIES as u32).unwrap();
@@ -160,7 +161,7 @@ fn death_in_the_action_breaks_the_barrier() {
         forever()
     });
     wait_until(|| barrier.is_acting());
-    // While the process lives, whoever comes too late for its action is told which one that was.
+    // While the acting process lives, a process that times out is told which one it is.
     let other = fork(|| {
         let kept = barrier.arrive(Deadline::after(Duration::from_millis(5)));
         matches!(kept, Err(BarrierError::Kept(by)) if by == format!("process {actor}"))

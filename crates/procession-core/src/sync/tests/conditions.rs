@@ -1,4 +1,4 @@
-//! Conditions: order, and notifications that the dead do not keep.
+//! Conditions: their order, and notifications that went to waiters that died.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn a_pulse_wakes_all_who_wait() {
     event.wait(event.begin(), Deadline::Now).unwrap();
 }
 
-/// A child that waits in a condition and then writes down when it was woken.
+/// A child that waits in a condition and then records in which order it was woken.
 fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
     let before = condition.waiting();
     let child = fork(|| {

@@ -1,4 +1,4 @@
-//! Semaphores, and the waiting beneath everything.
+//! Semaphores, and waiting itself.
 
 use super::wait::FIRST_SLICE;
 use super::*;
@@ -58,7 +58,7 @@ fn units_pass_between_processes_though_waiters_are_killed() {
         }
         semaphore.release().unwrap();
     }
-    // A victim may have died with a unit in its hand, as with any semaphore: make those up.
+    // A victim may have died while it held a permit, as with any semaphore: replace those.
     for _ in 0..victims.len() + takers.len() {
         semaphore.release().unwrap();
     }
@@ -78,7 +78,7 @@ fn an_interruptible_wait_sleeps_no_longer_than_it_has() {
     while began.elapsed() < FIRST_SLICE * 10 {
         let lasted = began.elapsed();
         let next = wait.run(|| {
-            // Once more, so that the wait has surely begun: it tells what it would sleep.
+            // Called once more, so that the wait has surely begun; returns how long it would sleep.
             next_slice(SLICE, Deadline::Never)
         });
         assert!(

@@ -1,4 +1,4 @@
-//! Holders that die, each in its way.
+//! Holders that die in different ways.
 
 use super::*;
 use std::io::Read;
@@ -88,7 +88,7 @@ fn a_new_thread_does_not_hold_what_an_ended_one_took() {
     }
 }
 
-/// A process that dies slowly: with memory that the kernel has to take down, and held up in that by a debugger, as it were.
+/// A process that dies slowly: it has memory that the kernel has to take down first.
 #[test]
 fn a_death_is_known_before_the_memory_of_the_dead_is_gone() {
     const SIZE: usize = 1 << 30;
@@ -109,12 +109,12 @@ fn a_death_is_known_before_the_memory_of_the_dead_is_gone() {
     told.read_exact(&mut [0]).unwrap();
     kill(holder);
     assert!(matches!(lock.acquire(patience()), Err(WaitError::OwnerDied(_))));
-    // What the parent hears of comes after that, or at the same time.
+    // The parent hears of the death after that, or at the same time.
     reap(holder);
     lock.acquire(Deadline::Now).unwrap();
 }
 
-/// Poll with `attempt` until it has the lock or learns of a death; what it learned.
+/// Poll with `attempt` until it has the lock or learns of a death; returns the dead process's id in that case.
 fn polled(mut attempt: impl FnMut() -> Result<bool, WaitError>) -> Option<u32> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -214,7 +214,7 @@ fn killed_in_the_middle_of_it_nobody_loses_or_gains_a_permit() {
             semaphore.acquire(patience()).unwrap();
             semaphore.release().unwrap();
         });
-        // Not synchronisation: it only varies where the blow falls.
+        // Not synchronisation: it only varies the point of the kill.
         std::thread::sleep(Duration::from_micros(137 * (round % 11)));
         kill(victim);
         reap(victim);

@@ -1,4 +1,4 @@
-//! Who holds a lock, and who inherits it.
+//! Which process holds a lock, and which one inherits it.
 
 use super::*;
 
