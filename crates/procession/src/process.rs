@@ -46,8 +46,8 @@ pub(crate) struct Here {
     count: AtomicU32,
 }
 
-/// Set when first needed and again in a child of fork; the allocation is never freed. An atomic pointer, so that a
-/// child of fork never finds a lock on it held.
+/// Set at most once in a process's life, and never freed. An atomic pointer, so that a child of fork never finds a lock
+/// on it held.
 static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
 
 impl Here {
