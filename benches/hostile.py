@@ -35,7 +35,7 @@ DRIP = 0.2
 
 
 class Bomb:
-    """An object whose unpickling makes a folder."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, witness: str) -> None:
         self.witness = witness
@@ -122,7 +122,7 @@ def besiege(address: Any, attack: Attack, outcome: Outcome) -> None:
 
 
 def collect(watched: selectors.BaseSelector, outcome: Outcome, timeout: float) -> None:
-    """Record the peers whose connection has ended; discard what the server sends to the others."""
+    """Record the peers that were disconnected; discard what the server sends to the others."""
     for key, _events in watched.select(timeout):
         peer: Any = key.fileobj
         try:

@@ -10,7 +10,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
 use std::ffi::CStr;
 
-/// A class whose objects are acquired and released.
+/// A class of objects that are acquired and released.
 pub trait Takes: PyClass<Frozen = True> + Sync {
     /// The docstring of `acquire`, preceded by its signature.
     const ACQUIRE: &'static CStr;

@@ -24,7 +24,7 @@ mod sync;
 mod zygote;
 
 // Why this is sound without the GIL: all classes are frozen. What changes in them is an atomic, a cell that is set
-// once, or behind a mutex. No Python code runs while a mutex is held, and no object is released whose end may run some.
+// once, or behind a mutex. While a mutex is held, no Python code runs, and no reference is dropped that could run some.
 // The state of a call belongs to its thread. Borrowed references are only to objects that no other code can replace.
 #[pymodule(gil_used = false)]
 mod _procession {

@@ -200,7 +200,7 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
 pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let journey = Journey::begin();
-    // With protocol 5, arrays whose buffers are in the pickle would arrive read-only.
+    // With protocol 5, arrays with their buffers in the pickle would arrive read-only.
     let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 4)?;
     Ok(Pickled {
         body,

@@ -47,7 +47,7 @@ use std::time::Duration;
 /// How the outcomes of a job's tasks are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
-    /// One task, whose value is the job's.
+    /// One task. Its value is the job's.
     Call,
     /// In order: one by one or, if the values are lists, together as one list.
     InOrder,
@@ -405,7 +405,8 @@ impl PoolJob {
     }
 }
 
-/// The exception of a task whose worker died, or was stopped because the task took too long.
+/// The exception of a task after the death of its worker, or after the worker was stopped because the task took too
+/// long.
 fn describe<'py>(
     func: &Bound<'py, PyAny>,
     mode: Option<Mode>,

@@ -1,4 +1,4 @@
-//! Bindings of the pool, parent side, for an executor: calls of any functions, whose outcomes one thread takes in order
+//! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the outcomes in order
 //! of completion.
 //!
 //! ```text

@@ -14,7 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A handle of a child process whose function returns an `R`.
+/// A handle of a child process. `R` is the return type of the child's function.
 ///
 /// Dropping the handle does not end the process. When the parent exits, it waits for the child, or terminates it if the
 /// child is daemonic.

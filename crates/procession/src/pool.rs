@@ -103,8 +103,8 @@ impl Pool {
         Self::with(size, Builder::new())
     }
 
-    /// Create a pool whose workers are started by `builder`: its start method applies, and its name becomes the prefix
-    /// of theirs.
+    /// Create a pool. `builder` starts the workers: its start method applies, and its name becomes the prefix of
+    /// theirs.
     pub fn with(size: usize, builder: Builder) -> Result<Self> {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
@@ -149,7 +149,7 @@ impl Pool {
         self
     }
 
-    /// Set how often an item whose worker dies is retried before it fails with [`Error::WorkerDied`].
+    /// Set how often an item is retried after the death of its worker, before it fails with [`Error::WorkerDied`].
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
         self.terms.retries = times;
@@ -412,8 +412,8 @@ impl Crew {
         }
     }
 
-    /// Stop the workers whose task is overdue or cancelled. Returns the time until the next check, if nothing happens
-    /// before.
+    /// Stop the workers that run an overdue or cancelled task. Returns the time until the next check, if nothing
+    /// happens before.
     fn stop_overdue(&self, hands: &mut Hands) -> Option<Duration> {
         let Overdue { places, again } = self.core.overdue();
         let now = Instant::now();

@@ -61,7 +61,7 @@ impl Here {
         }
     }
 
-    /// The identity of a child to start, whose pid is not known yet.
+    /// The identity of a child to start, without the pid, which is not known yet.
     pub(crate) fn next_child(&self, name: Option<String>, daemon: bool) -> Process {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let path: Vec<u32> = self.me.path.iter().copied().chain([number]).collect();

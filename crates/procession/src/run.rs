@@ -13,8 +13,8 @@ use procession_core::roll;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-/// The exit code of a process whose function panicked or whose result is lost; the same as that of a Rust program that
-/// panics.
+/// The exit code of a process after a panic of its function or the loss of its result; the same as that of a Rust
+/// program that panics.
 const FAILED: i32 = 101;
 
 // Log messages in the words of Python's standard library.

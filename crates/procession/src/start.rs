@@ -23,8 +23,8 @@ pub enum StartMethod {
 static DEFAULT: AtomicU8 = AtomicU8::new(0);
 const ALL: [StartMethod; 3] = [StartMethod::Forkserver, StartMethod::Spawn, StartMethod::Fork];
 
-/// Set the start method of this process and of its descendants, for children whose [`Builder`](crate::Builder) sets
-/// none.
+/// Set the start method of this process and of its descendants. A [`Builder`](crate::Builder) can override it for one
+/// child.
 ///
 /// ```
 /// use procession::{set_start_method, start_method, StartMethod};
@@ -37,7 +37,7 @@ pub fn set_start_method(method: StartMethod) {
     DEFAULT.store(method as u8, Ordering::Relaxed);
 }
 
-/// The start method of children whose [`Builder`](crate::Builder) sets none.
+/// The start method. A [`Builder`](crate::Builder) can override it for one child.
 pub fn start_method() -> StartMethod {
     ALL[usize::from(DEFAULT.load(Ordering::Relaxed)) % ALL.len()]
 }

@@ -1,8 +1,7 @@
 //! What is sent along with a serialized value: handles of shared objects, and descriptors.
 //!
 //! A shared type's `Serialize` writes its handle's number and calls [`handle`]. The code that packs the message adds
-//! these handles to it. They keep the object alive until the receiver, whose `Deserialize` attaches to it, has its own
-//! reference.
+//! these handles to it. They keep the object alive until the receiver has its own reference, which `Deserialize` takes.
 
 use crate::{Error, Result};
 use procession_core::arena::Handle;

@@ -1,5 +1,5 @@
-//! What remains when a process of the family is killed. The programs to kill, or whose exit matters, are this test
-//! executable, run again for one of its ignored tests.
+//! What remains when a process of the family is killed. The programs that are killed, and those that report by their
+//! exit, are this test executable, run again for one of its ignored tests.
 
 mod common;
 

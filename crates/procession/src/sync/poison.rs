@@ -1,4 +1,4 @@
-//! Locks whose holder died or panicked. Like `std::sync`'s poisoning, but reported once, to one holder.
+//! Locks after the death or panic of their holder. Like `std::sync`'s poisoning, but reported once, to one holder.
 
 use crate::{Error, Result};
 use procession_core::sync::Death;
@@ -34,7 +34,7 @@ pub enum LockError<G> {
     Failed(Error),
 }
 
-/// A lock whose last holder died, or panicked.
+/// A lock after the death or panic of its last holder.
 pub struct Poisoned<G> {
     guard: G,
     death: Box<Death>,
