@@ -96,7 +96,7 @@ impl Outcome {
 
     pub fn clear(&self) {
         let before = std::mem::take(&mut *lock(&self.state));
-        drop(before); // after the lock: its end may run Python
+        drop(before); // after the lock is released: dropping it may run Python code
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Error {
     Encode {
         /// The value's type.
         kind: &'static str,
-        /// Why not.
+        /// The cause.
         source: postcard::Error,
     },
     /// Bytes from another process could not be deserialized.
@@ -39,7 +39,7 @@ pub enum Error {
     Decode {
         /// The expected type.
         kind: &'static str,
-        /// Why not.
+        /// The cause.
         source: postcard::Error,
     },
     /// The function is not part of the executable.
@@ -102,7 +102,7 @@ pub enum Error {
     Log {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// An invalid argument or call.
@@ -146,11 +146,11 @@ pub enum JoinError {
     /// Its function panicked.
     #[error("the process panicked at {location}: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
         /// File, line and column.
         location: String,
-        /// The calls that led there.
+        /// The backtrace.
         backtrace: String,
     },
     /// A signal ended it.

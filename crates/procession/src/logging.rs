@@ -12,9 +12,9 @@ use std::sync::OnceLock;
 /// Log to stderr from now on, in this process and in those that it starts: `multiprocessing.log_to_stderr`.
 ///
 /// The logger writes what the program logs with the macros of the `log` crate, and what this crate logs about process
-/// starts and exits (at level info). Each record is one line, written in one piece, like `[INFO/Process-1] child
-/// process calling self.run()`. Returns [`Error::Logger`] if the program already has a logger; process events then go
-/// to that one.
+/// starts and exits (at level info). Each record is one line, written in one piece, like
+/// `[INFO/Process-1] child process calling self.run()`. Returns [`Error::Logger`] if the program already has a logger;
+/// process events then go to that one.
 ///
 /// ```
 /// procession::log_to_stderr(log::LevelFilter::Info)?;

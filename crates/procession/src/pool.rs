@@ -131,8 +131,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Set the time limit of an item. An item that runs for longer than `limit` fails with [`Error::TaskTimedOut`]; its
-    /// worker is stopped and replaced.
+    /// Set the time limit of each item submitted from now on. An item that runs for longer than `limit` fails with
+    /// [`Error::TaskTimedOut`]; its worker is stopped and replaced.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -149,7 +149,8 @@ impl Pool {
         self
     }
 
-    /// Set how often an item is retried after the death of its worker, before it fails with [`Error::WorkerDied`].
+    /// Set how often each item submitted from now on is retried after the death of its worker, before it fails with
+    /// [`Error::WorkerDied`].
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
         self.terms.retries = times;

@@ -11,7 +11,7 @@ use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
     let mut cargo = travel::collect(Vec::new(), value)?;
     let deposits = cargo.fds.into_iter().map(Deposit::create);
-    // The message's own references keep the deposits once these are dropped.
+    // The message's own references keep the deposits alive after these are dropped.
     let deposits = deposits.collect::<Result<Vec<_>, _>>()?;
     cargo.handles.extend(deposits.iter().map(Ref::handle));
     let out = Outgoing {
