@@ -1,7 +1,8 @@
-"""Side by side with the standard library: the same work on both, in turn, on this machine.
+"""Compare procession with the standard library: the same work on both, in turn, on this machine.
 
-Each measurement runs in a fresh interpreter; rounds alternate between the libraries, so that whatever else the machine does
-falls on both. Printed are the medians, and how many times better procession is; absolute times do not travel, ratios do.
+Each measurement runs in a fresh interpreter. Rounds alternate between the libraries, so that other
+load on the machine affects both. Prints the medians, and how many times better procession is:
+absolute times differ between machines, ratios hardly do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ WORKLOADS = pathlib.Path(__file__).resolve().parent / "workloads.py"
 LIBRARIES = ("multiprocessing", "procession")
 LIMIT = 120
 NOISE = 0.05
-"""What "no slower" allows for: medians of the same program differ by about this from run to run."""
+"""The tolerance of "no slower": medians of the same program differ by about this between runs."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Row:
     title: str
     unit: str
     target: float
-    """How many times better procession is to be; 1 means no slower."""
+    """How many times better procession must be; 1 means no slower."""
     higher_is_better: bool = False
 
     def ratio(self, standard: float, ours: float) -> float:
@@ -59,13 +60,14 @@ MOST_DESCRIPTORS, MOST_MEGABYTES = 8, 20
 
 
 class Failed(Exception):
-    """A measurement came to nothing."""
+    """A measurement failed."""
 
 
 def measure(library: str, workload: str) -> float | list[float]:
-    """Run one measurement in an interpreter and a session of its own."""
+    """Run one measurement in its own interpreter and session."""
     command = [sys.executable, str(WORKLOADS), library, workload]
-    # The standard library's modules are compiled already; procession's must be as well, or every spawned child compiles them anew.
+    # The standard library's modules are compiled already. procession's must be as well, or every
+    # spawned child would compile them again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
@@ -82,7 +84,7 @@ def measure(library: str, workload: str) -> float | list[float]:
 
 
 def in_turn(workload: str, rounds: int) -> dict[str, list[float | list[float]]]:
-    """Rounds of both libraries, each round beginning with the other one."""
+    """Run rounds of both libraries; the order alternates from round to round."""
     figures: dict[str, list[float | list[float]]] = {library: [] for library in LIBRARIES}
     for number in range(rounds):
         for library in LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]:
@@ -97,7 +99,7 @@ def figure(value: float, unit: str) -> str:
 
 @dataclass
 class Report:
-    """What was measured, and whether all of it reached its target."""
+    """The measured figures, and the measurements that failed."""
 
     say: Callable[[str], None]
     results: list[dict[str, object]] = field(default_factory=list)

@@ -1,8 +1,9 @@
-"""How long a fault of the pool lasts: `python benches/faults.py`, where pytest and the package can be imported.
+"""Measure how long a fault of the pool lasts: `python benches/faults.py`.
 
-Runs the tests of the faults and prints, as the table in docs/pool.md, what the caller gets (which the tests assert) and the seconds from the
-call to the end of the test, the longer of the two shapes. The pools that serve a whole test module are there already; tests that open a
-pool of their own take in its start and end.
+Needs an environment where pytest and the package can be imported. Runs the tests of the faults and
+prints the table of docs/pool.md: what the caller gets (which the tests assert), and the seconds
+from the call to the end of the test, the longer of the two shapes. Pools that serve a whole test
+module exist before the test; tests that open their own pool include its start and end.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ METHODS = ("fork", "spawn", "forkserver")
 TESTS = pathlib.Path(__file__).parent.parent / "tests"
 FILES = ("test_pool_worker_faults.py", "test_pool_task_faults.py", "test_pool_faults.py")
 
-#: The fault and its outcome, by the test and, where it has several faults, by the name of the function that its task calls.
+#: Each fault and its outcome, by the name of the test and, if that has several faults, of the
+#: function that its task calls.
 FAULTS = {
     "a_task_that_ends_its_worker kill_self": ("SIGKILL in a task", "`WorkerDied`"),
     "a_task_that_ends_its_worker segfault": ("SIGSEGV", "`WorkerDied`"),
@@ -99,7 +101,7 @@ FAULTS = {
 
 
 class Clock:
-    """A pytest plugin that notes how long each fault took by each start method."""
+    """A pytest plugin that records how long each fault took with each start method."""
 
     def __init__(self) -> None:
         self.seconds: dict[tuple[str, str], float] = {}

@@ -1,7 +1,9 @@
-"""What operations cost beside ever more that lives already.
+"""Measure what operations cost with more and more objects or processes around.
 
-Printed for each operation and each crowd: the time alone, beside the crowd, and the ratio. A start and a death are measured in the processor time of parent
-and fork server, and a time is the first decile of many rounds: other programs on the machine change neither much. A crowd is a number of locks, of messages of 1,000 bytes that wait in a queue, or of processes that sleep.
+Prints for each operation and each crowd the time alone, the time beside the crowd, and the ratio.
+A crowd is a number of locks, of messages of 1,000 bytes that wait in a queue, or of processes that
+sleep. A start and a death are measured in processor time of the parent and the fork server, and a
+time is the first decile of many rounds: other programs on the machine change neither much.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def sleep(ready: Any) -> None:
 
 
 def each(burst: Callable[[], None], count: int = BURST) -> float:
-    """Microseconds for one of `count` in a burst."""
+    """Return the microseconds of one call in a burst of `count`."""
     begin = time.perf_counter()
     for _ in range(count):
         burst()
@@ -56,7 +58,10 @@ def make_and_drop() -> dict[str, float]:
 
 
 def processor_time() -> float:
-    """Microseconds of this process and of its children, of which the fork server is the only one that lives."""
+    """Return the microseconds used by this process and its children.
+
+    Of these, the fork server is the only one that is alive when it is called.
+    """
     used = time.process_time() * 1e6
     for task in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/children") as children:
@@ -81,7 +86,7 @@ def death() -> dict[str, float]:
     ready.get()
     begin = processor_time()
     process.kill()
-    process.join()  # what it held has been given back by then
+    process.join()  # what it held has been released by then
     return {"death": processor_time() - begin}
 
 
@@ -98,7 +103,7 @@ def measure(times: int) -> dict[str, float]:
 @contextmanager
 def locks(count: int) -> Iterator[None]:
     crowd = [CTX.Lock() for _ in range(count)]
-    gc.freeze()  # the collector's looks at them are not what is measured
+    gc.freeze()  # the collector's work on them must not be measured
     yield
     del crowd
     gc.unfreeze()

@@ -1,6 +1,7 @@
-"""How soon who waits for a lock is told that its holder was killed, and how soon the holder's parent hears of it.
+"""Measure how soon a waiter and the holder's parent learn that the holder of a lock was killed.
 
-Printed for each size of the holder: the milliseconds from SIGKILL to `OwnerDied` in the waiter and to the end of the parent's `join`, the median and the worst.
+Prints for each size of the holder the milliseconds from SIGKILL to `OwnerDied` in the waiter and to
+the end of the parent's `join`, as median and worst.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import procession
 
 def hold(lock: Any, megabytes: int, ready: Any) -> None:
     memory = bytearray(megabytes << 20)
-    # Pages that were only read are not the holder's yet.
+    # Pages that were only read are not the holder's own yet.
     memory[::4096] = bytes(len(memory[::4096]))
     lock.acquire()
     ready.set()
@@ -40,7 +41,7 @@ def measure(megabytes: int, kind: str) -> tuple[float, float]:
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    time.sleep(0.05)  # it sleeps by then
+    time.sleep(0.05)  # the waiter is asleep by then
     killed = time.monotonic()
     holder.kill()
     holder.join()

@@ -1,8 +1,10 @@
-"""Strangers at the door: what a listener and a manager's server do with peers that do not know the key, while others are served.
+"""Attack a listener and a manager's server with peers that do not know the key.
 
-Each attack comes over TCP from this process, against a server in a process of its own; a client that knows the key connects, calls and leaves
-again and again meanwhile. Printed for each: connections and bytes sent, how many of them were refused, the seconds until the slowest of them was,
-by how much the server's memory grew at its peak, and the calls of the honest client with the slowest of them, handshake included.
+Each attack comes over TCP from this process, against a server in its own process. Meanwhile a
+client that knows the key connects, makes a call and disconnects, again and again. Prints for each
+attack the connections and bytes sent, how many connections were refused, the seconds until the
+slowest refusal, the peak growth of the server's memory, and the calls of the honest client with the
+slowest of them, handshake included.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ DRIP = 0.2
 
 
 class Bomb:
-    """Unpickling it makes a folder."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, witness: str) -> None:
         self.witness = witness
@@ -48,7 +50,10 @@ def frame(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Attack:
-    """What each of `count` peers sends when it has connected; `drips`: then a byte now and then."""
+    """What each of `count` peers sends after it has connected.
+
+    With `drips`, it then sends single bytes at intervals.
+    """
 
     title: str
     count: int
@@ -92,7 +97,7 @@ class Outcome:
 
 
 def besiege(address: Any, attack: Attack, outcome: Outcome) -> None:
-    """Connect all peers, then watch them until each is refused."""
+    """Connect all peers, then watch until each has been refused."""
     with selectors.DefaultSelector() as watched:
         for _ in range(attack.count):
             begun = time.monotonic()
@@ -117,7 +122,7 @@ def besiege(address: Any, attack: Attack, outcome: Outcome) -> None:
 
 
 def collect(watched: selectors.BaseSelector, outcome: Outcome, timeout: float) -> None:
-    """Note those whose connection has ended; what the server says to them is read and forgotten."""
+    """Record the peers that were disconnected; discard what the server sends to the others."""
     for key, _events in watched.select(timeout):
         peer: Any = key.fileobj
         try:
@@ -132,13 +137,13 @@ def collect(watched: selectors.BaseSelector, outcome: Outcome, timeout: float) -
 
 
 def call(address: Any) -> None:
-    """What the honest client does: connect, prove, one call."""
+    """Do what the honest client does: connect, authenticate, make one call."""
     with connection.Client(address, authkey=KEY) as conn:
         managers.dispatch(conn, None, "dummy")
 
 
 def listen(report: Any, patience: float) -> None:
-    """The listener's process: answers one request of each peer that knows the key."""
+    """Run the listener's process: answer one request of each peer that knows the key."""
     _listening.CONNECTION_TIMEOUT = patience
     with connection.Listener(("localhost", 0), backlog=128, authkey=KEY) as listener:
         report.send(listener.address)
@@ -152,7 +157,7 @@ def listen(report: Any, patience: float) -> None:
 
 
 def manage(report: Any, patience: float) -> None:
-    """The manager's process."""
+    """Run the manager's process."""
     _listening.CONNECTION_TIMEOUT = patience
     server = managers.SyncManager(("localhost", 0), KEY).get_server()
     report.send(server.address)
@@ -160,7 +165,7 @@ def manage(report: Any, patience: float) -> None:
 
 
 def memory(pid: int, field: str) -> float:
-    """Megabytes: VmRSS is now, VmHWM the most since `forget_peak`."""
+    """Return megabytes of memory: VmRSS is the present, VmHWM the peak since `forget_peak`."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return next(
         int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field)

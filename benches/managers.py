@@ -1,6 +1,8 @@
-"""Managers side by side with the standard library's: calls a second of one client and of several, over the network's socket, and making objects.
+"""Compare managers with the standard library's.
 
-``managers.py`` prints medians and ratios; ``managers.py LIBRARY NAME`` is one measurement, in an interpreter of its own.
+Measures calls per second of one client and of several, over a network socket, and the creation of
+objects. ``managers.py`` prints medians and ratios; ``managers.py LIBRARY NAME`` makes one
+measurement in its own interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def call(shared, count):
 
 
 def rate(work, count):
-    """Per second; a tenth of it goes ahead unmeasured."""
+    """Return the rate per second. A tenth of the work runs first, unmeasured."""
     work(count // 10)
     begin = clock()
     work(count)
@@ -32,14 +34,14 @@ def rate(work, count):
 
 
 def calls(library, count=20_000):
-    """Calls a second of one client."""
+    """Return calls per second of one client."""
     with library.Manager() as manager:
         shared = manager.list([1])
         return rate(lambda number: call(shared, number), count)
 
 
 def clients(library, count=5_000, number=4):
-    """Calls a second of several processes together."""
+    """Return calls per second of several processes together."""
     with library.Manager() as manager:
         shared = manager.list([1])
         ready = manager.Barrier(number + 1)
@@ -63,7 +65,7 @@ def call_when_ready(shared, ready, count):
 
 
 def threads(library, count=5_000, number=4):
-    """Calls a second of several threads of one process together."""
+    """Return calls per second of several threads of one process together."""
     with library.Manager() as manager:
         shared = manager.list([1])
         workers = [threading.Thread(target=call, args=(shared, count)) for _ in range(number)]
@@ -76,7 +78,7 @@ def threads(library, count=5_000, number=4):
 
 
 def over_tcp(library, count=10_000):
-    """Calls a second of one client, as of one that comes from another program."""
+    """Return calls per second of one client that connects as another program would."""
     managers = importlib.import_module(f"{library.__name__}.managers")
     if library.__name__ == "procession":
         importlib.import_module("procession._manager_link").family_of_offer = lambda answer: (
@@ -88,7 +90,7 @@ def over_tcp(library, count=10_000):
 
 
 def one_core(library):
-    """As `calls`, client and server on one core."""
+    """Measure like `calls`, with client and server on one core."""
     import os
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -96,7 +98,7 @@ def one_core(library):
 
 
 def megabytes(library, count=300):
-    """Megabytes a second, sent to the server and back."""
+    """Return megabytes per second, sent to the server and back."""
     with library.Manager() as manager:
         shared = manager.list([b"x" * (1 << 20)])
 
@@ -108,7 +110,7 @@ def megabytes(library, count=300):
 
 
 def objects(library, count=1_000):
-    """Objects a second, made and dropped."""
+    """Return objects per second, created and dropped."""
     with library.Manager() as manager:
 
         def make(number):

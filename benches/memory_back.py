@@ -1,4 +1,4 @@
-"""How much shared memory a family keeps once it uses none: after a second, beside what it had at most.
+"""Measure how much shared memory a family still holds a second after its last use, and its peak.
 
     python benches/memory_back.py
 """
@@ -12,7 +12,7 @@ import procession
 from procession._procession import arena_fd
 
 MEGABYTE = 1 << 20
-#: What may stay of a family that uses nothing.
+#: The most that an idle family may keep.
 STAYS = 16 * MEGABYTE
 
 

@@ -1,7 +1,8 @@
-"""What becomes of a family whose root is killed: how soon after SIGKILL the last of its processes is gone.
+"""Measure how soon after SIGKILL of a family's root the last of its processes is gone.
 
-For each kind of process a root starts some and is killed, again and again, by each start method. Printed: families, processes, and the milliseconds
-until a process had ended, the median and the worst of all.
+For each kind of process and each start method, a root starts some processes and is killed, several
+times. Prints the number of families and processes, and the milliseconds until a process had ended,
+as median and worst.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import procession
 from procession import managers
 
 LATEST = 60.0
-"""Seconds after which a process that is still there counts as left over."""
+"""Seconds after which a process that is still alive counts as left over."""
 
 
 def busy(*_: Any) -> None:
@@ -34,7 +35,7 @@ def busy(*_: Any) -> None:
 
 
 def hold_interpreter(*_: Any) -> None:
-    """A loop in C that holds the interpreter's lock, and a handler that would have to wait for it."""
+    """Run a loop in C that holds the interpreter's lock, and have a handler that would need it."""
     signal.signal(signal.SIGTERM, lambda *_: None)
     max(itertools.repeat(0))
 
@@ -112,9 +113,9 @@ KINDS: dict[str, Any] = {
 
 
 def be_root(kind: str, method: str) -> NoReturn:
-    """Start what is to be left behind, and wait to be killed."""
+    """Start the processes to be left behind, and wait to be killed."""
     keep = KINDS[kind](procession.get_context(method))
-    # So that they are at what they are to be left at.
+    # Time for the processes to reach the state to be tested.
     time.sleep(0.3)
     print("ready", flush=True)
     time.sleep(1000)
@@ -122,7 +123,7 @@ def be_root(kind: str, method: str) -> NoReturn:
 
 
 def session(leader: int) -> list[int]:
-    """The pids of a session, but for its leader's."""
+    """Return the pids of a session's processes, except its leader's."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != leader:
@@ -136,7 +137,7 @@ def session(leader: int) -> list[int]:
 
 
 def watch(leader: int) -> dict[int, int]:
-    """Descriptors that tell of the ends of a session's processes, and their pids."""
+    """Return descriptors that report the ends of a session's processes, with their pids."""
     ends = {}
     for pid in session(leader):
         with contextlib.suppress(ProcessLookupError):
@@ -145,11 +146,11 @@ def watch(leader: int) -> dict[int, int]:
 
 
 def measure(kind: str, method: str) -> list[float]:
-    """Milliseconds from the root's SIGKILL to the end of each process that it left."""
+    """Return the milliseconds from SIGKILL of the root to the end of each process that it left."""
     root = subprocess.Popen(
         [sys.executable, __file__, "--root", kind, method],
         stdout=subprocess.PIPE,
-        # Who waits for a lock of the root's says so.
+        # A process that waits for a lock of the root's reports its death.
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -167,7 +168,7 @@ def measure(kind: str, method: str) -> list[float]:
             took.append((now - killed) * 1000)
             del ends[fd]
             os.close(fd)
-        # Whom somebody started just before he learned of it.
+        # Processes that were started just before their parent learned of the death.
         ends = ends or watch(root.pid)
     root.wait()
     root.stdout.close()

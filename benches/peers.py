@@ -1,8 +1,9 @@
-"""procession beside the peers that are installed here: ``python benches/peers.py [rounds] [peer ...]``.
+"""Compare procession with other libraries: ``python benches/peers.py [rounds] [peer ...]``.
 
-A round runs each library in an interpreter of its own, one after the other; printed are medians. All have two workers and get one task at a
-time, as with ``chunksize=1``: what a task costs is compared, not how many of them a library lumps together. A library that cannot do one of
-the measurements has a dash there. Peers that are not installed are named at the end.
+A round runs each library in its own interpreter, one after the other. Prints medians. All have two
+workers and get one task at a time, as with ``chunksize=1``: this compares the cost of a task, not
+how many tasks a library combines. A dash means that a library cannot do a measurement. Peers that
+are not installed are listed at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ UNITS = {
 }
 MAP, TRIP, BIG, QUEUE = UNITS
 
-#: How a library does many tasks, and one.
+#: The ways a library runs many tasks, and one.
 Many = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 One = Callable[[Callable[[Any], Any], Any], Any]
 
@@ -94,7 +95,7 @@ def mpire() -> Iterator[tuple[Many, One]]:
     with mpire.WorkerPool(WORKERS, keep_alive=True) as pool:
         yield (
             lambda f, items: pool.imap(f, list(items), chunk_size=1),
-            # An array as an argument it would take apart: so each comes in a tuple.
+            # It would unpack an array given as an argument, so each is wrapped in a tuple.
             lambda f, x: pool.apply(f, (x,)),
         )
 
@@ -163,7 +164,7 @@ def tasks(many: Many, one: One) -> dict[str, float]:
 
 
 def messages(name: str) -> dict[str, float]:
-    """Through a queue, one process to another."""
+    """Measure messages through a queue, from one process to another."""
     if name == "faster_fifo":
         import multiprocessing as library
 

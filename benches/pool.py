@@ -1,7 +1,8 @@
-"""The pool side by side with the standard library's: `python benches/pool.py [rounds] [start method]`.
+"""Compare the pool with the standard library's: `python benches/pool.py [rounds] [start method]`.
 
-Rounds alternate between the two libraries, each in a fresh interpreter; printed are medians, how many times better procession is, and what
-that should be at least (or, for procession's own figure, at most). Where ray is installed its object store has a round of the arrays, too.
+Rounds alternate between the two libraries, each in a fresh interpreter. Prints medians, how many
+times better procession is, and the minimum of that factor (or the maximum of procession's own
+figure). If ray is installed, its object store is measured on the arrays, too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def rate(count, work):
 
 
 def calls(pool, count=10_000):
-    """Calls per second that are all made before the first is got; and what they cost this process, which other programs hardly change."""
+    """Measure calls per second, all submitted before the first result is fetched.
+
+    Also measure the processor time that a call costs this process, which other programs hardly
+    change.
+    """
     rates, costs = [], []
     for _ in range(3):
         begin = time.process_time()
@@ -57,7 +62,7 @@ def calls(pool, count=10_000):
 
 
 def round_trips(pool, name, count=4_000):
-    """One task each, from the call to its result: microseconds."""
+    """Measure single tasks from the call to the result, in microseconds."""
     trips = []
     for _ in range(count):
         begin = time.perf_counter()
@@ -69,7 +74,10 @@ def round_trips(pool, name, count=4_000):
 
 
 def between_cores(context):
-    """The same with all workers on another core than the caller; nothing where there is but one core."""
+    """Measure round trips with all workers on another core than the caller.
+
+    Return nothing on a machine with one core.
+    """
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
         return {}
@@ -84,7 +92,7 @@ def between_cores(context):
 
 
 def skewed(pool, order):
-    """Makespan over its ideal: 8 of 64 tasks take 20 times as long."""
+    """Return the makespan relative to the ideal one: 8 of 64 tasks take 20 times as long."""
     unit = 0.002
     times = sorted([unit * 20] * 8 + [unit] * 56, reverse=order == "down")
     begin = time.perf_counter()
@@ -99,7 +107,7 @@ def shifted(array):
 
 
 def arrays(pool, count=24):
-    """Arrays of 8 MB per second that went to a worker and came back."""
+    """Return arrays of 8 MB per second, sent to a worker and back."""
     import numpy
 
     array = numpy.ones(1 << 20)
@@ -107,7 +115,7 @@ def arrays(pool, count=24):
 
 
 def arrays_by_ray(count=24):
-    """The same by ray's tasks, through its object store."""
+    """Measure the same with ray's tasks, through its object store."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import numpy
     import ray
@@ -165,7 +173,7 @@ def measure(library, method):
     return results
 
 
-#: What is to be reached: (times better, at most).
+#: The targets: (at least this many times better, at most this figure).
 TARGETS = {
     "map, chunksize 1": (6, None),
     "imap": (6, None),

@@ -1,6 +1,7 @@
-"""Queues side by side with the standard library, in one process tree, alternating: ``python benches/queues.py [rounds]``.
+"""Compare queues with the standard library's: ``python benches/queues.py [rounds]``.
 
-Prints medians and ratios for small tuples, round trips between cores and on one core, and arrays of 64 KB and 64 MB.
+Both run in one process tree, in alternation. Prints medians and ratios for small tuples, round
+trips between cores and on one core, and arrays of 64 KB and 64 MB.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def stream(ctx, item: object, count: int) -> float:
-    """Items a second from one process to another."""
+    """Return items per second from one process to another."""
     queue = ctx.Queue()
 
     def produce() -> None:
@@ -50,7 +51,7 @@ def stream(ctx, item: object, count: int) -> float:
 
 
 def ping_pong(ctx, count: int) -> float:
-    """Seconds from a put into one queue to the get of its answer from another."""
+    """Return seconds from a put into one queue to the get of its answer from another."""
     there, back = ctx.Queue(), ctx.Queue()
 
     def answer() -> None:

@@ -1,7 +1,9 @@
-"""How soon a blocking call hears a signal, whatever moment it comes at, and how late its timeout is in a storm of signals.
+"""Measure how soon a blocking call is interrupted by a signal, and how late its timeout is.
 
-The calls are those of `tests/test_signals.py`. Each is interrupted by SIGINT at random moments around the one at which it falls asleep (milliseconds from the
-signal to the exception), and then times out while a signal comes every 2 ms (milliseconds beyond its timeout). Printed: a line for each call.
+The calls are those of `tests/test_signals.py`. Each call is interrupted by SIGINT at random moments
+around the one at which it falls asleep (milliseconds from the signal to the exception). It then
+times out while a signal arrives every 2 ms (milliseconds beyond its timeout). Prints a line for
+each call.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ TIMEOUT = 0.02
 
 
 def ring(cells: Any, pid: int, turns: int) -> None:
-    """In each turn, SIGINT a little after its number has been written, and when that was."""
+    """Send SIGINT shortly after each turn's number was written, and record when."""
     moments = random.Random(1)
     for turn in range(1, turns + 1):
         while cells[0] != turn:
@@ -39,12 +41,12 @@ def ring(cells: Any, pid: int, turns: int) -> None:
 
 
 def heard(call: Callable[[], object], turns: int) -> list[float]:
-    """Milliseconds from each signal until the call was ended by it."""
+    """Return the milliseconds from each signal until it ended the call."""
     cells = procession.RawArray("Q", 2)
     bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
     bell.start()
     took = []
-    # What a callback of the collector would raise is lost.
+    # An exception raised in a callback of the collector would be lost.
     gc.collect()
     gc.disable()
     for turn in range(1, turns + 1):
@@ -61,7 +63,7 @@ def heard(call: Callable[[], object], turns: int) -> list[float]:
 
 
 def late(call: Callable[..., object], times: int) -> list[float]:
-    """Milliseconds by which each timeout came too late while a signal came every 2 ms."""
+    """Return the milliseconds by which each timeout is late while a signal arrives every 2 ms."""
     before = signal.signal(signal.SIGALRM, lambda *_: None)
     took = []
     for _ in range(times):

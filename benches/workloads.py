@@ -1,7 +1,7 @@
-"""One measurement of one library in an interpreter of its own: ``workloads.py LIBRARY NAME``.
+"""Make one measurement of one library in its own interpreter: ``workloads.py LIBRARY NAME``.
 
-The library, ``multiprocessing`` or ``procession``, is a name given on the command line; everything else is the same text.
-Prints the measured figure as JSON. ``compare.py`` runs this for both libraries in turn.
+The library, ``multiprocessing`` or ``procession``, is a name on the command line; all other text is
+the same. Prints the measured figure as JSON. ``compare.py`` runs this for both libraries in turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def produce(queue, count):
 
 
 def small_tuples(library, count=100_000):
-    """Messages a second through a queue, one process to another."""
+    """Return messages per second through a queue, from one process to another."""
     queue = library.Queue()
     process = library.Process(target=produce, args=(queue, count + 1))
     process.start()
@@ -43,7 +43,7 @@ def echo(requests, replies):
 
 
 def round_trip(library, count=3_000):
-    """Microseconds from a put into one queue to the get of the echo from another."""
+    """Return microseconds from a put into one queue to the get of the echo from another."""
     requests, replies = library.Queue(), library.Queue()
     process = library.Process(target=echo, args=(requests, replies))
     process.start()
@@ -59,12 +59,12 @@ def round_trip(library, count=3_000):
 
 
 def one_core(library):
-    """The same with both processes on one core (``main`` has seen to that)."""
+    """Measure the same with both processes on one core (which ``main`` has arranged)."""
     return round_trip(library, 2_000)
 
 
 def payload():
-    """64 MB: a numpy array, or bytes where there is no numpy."""
+    """Return 64 MB: a numpy array, or bytes where numpy is not installed."""
     try:
         import numpy
     except ImportError:
@@ -79,7 +79,7 @@ def produce_arrays(queue, count):
 
 
 def arrays(library, count=8):
-    """Gigabytes a second through a queue that holds at most two arrays of 64 MB."""
+    """Return gigabytes per second through a queue that holds at most two arrays of 64 MB."""
     queue = library.Queue(2)
     process = library.Process(target=produce_arrays, args=(queue, count + 2))
     process.start()
@@ -95,7 +95,7 @@ def arrays(library, count=8):
 
 
 def with_lock(library, count=300_000):
-    """Nanoseconds of ``with lock: pass``."""
+    """Return nanoseconds of ``with lock: pass``."""
     lock = library.Lock()
     begin = clock()
     for _ in range(count):
@@ -105,7 +105,7 @@ def with_lock(library, count=300_000):
 
 
 def acquire_release(library, count=300_000):
-    """Nanoseconds of ``lock.acquire(); lock.release()``."""
+    """Return nanoseconds of ``lock.acquire(); lock.release()``."""
     lock = library.Lock()
     acquire, release = lock.acquire, lock.release
     begin = clock()
@@ -120,7 +120,7 @@ def nothing():
 
 
 def start_join(library, method, count=15):
-    """Milliseconds of ``Process(...).start()`` and ``join()``, after a first one."""
+    """Return milliseconds of ``Process(...).start()`` and ``join()``, the first run excluded."""
     context = library.get_context(method)
     times = []
     for _ in range(count + 1):
@@ -146,7 +146,7 @@ def forkserver(library):
 
 
 def pool(library, count=7):
-    """Milliseconds from ``Pool(2)`` to its first result."""
+    """Return milliseconds from ``Pool(2)`` to its first result."""
     times = []
     for _ in range(count + 1):
         begin = clock()
@@ -157,7 +157,7 @@ def pool(library, count=7):
 
 
 def shared_pages(before):
-    """Bytes of the memory files this process has open, resident in it or not."""
+    """Return the bytes of the memory files that this process has open, resident in it or not."""
     total = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -174,7 +174,10 @@ def resident(which):
 
 
 def many(library):
-    """Descriptors, and megabytes of private and shared memory, of 1,000 queues and 10,000 locks."""
+    """Return what 1,000 queues and 10,000 locks need.
+
+    These are descriptors, and megabytes of private and shared memory.
+    """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     first = [library.Queue(), library.Lock()]
     files = resident("RssShmem") + resident("RssFile")

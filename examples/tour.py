@@ -1,6 +1,7 @@
-"""The tour: runs every example on both faces and every start method, and says what each showed and whether that is right.
+"""Run every example on both faces with every start method, and judge what each one prints.
 
-Ends with a side-by-side against the standard library on this machine. ``make demo`` runs it. Exit code 0: all was right.
+Ends with a side-by-side comparison with the standard library on this machine. ``make demo`` runs
+it. Exit code 0: everything was right.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FACES = {"import": catalogue.swapped, "run": catalogue.stood_in, "rust": catalog
 
 @dataclass
 class Tour:
-    """The rows printed so far, and what went wrong in them."""
+    """The number of runs so far, and those that were wrong."""
 
     wrong: list[tuple[str, str]] = field(default_factory=list)
     runs: int = 0
@@ -35,7 +36,7 @@ class Tour:
         print(f"{'':18}" + "".join(f"{METHODS_HEAD}  " for _ in faces) + "what it showed", flush=True)
 
     def one(self, program: Program, face: str, method: str) -> tuple[str, str]:
-        """Run a program once: the word for its cell, and what it showed."""
+        """Run a program once. Return the word for its cell, and what it showed."""
         self.runs += 1
         command: Command = FACES[face](method)
         try:

@@ -1,4 +1,4 @@
-//! Tells the source which Python it is built for.
+//! Passes the Python version that is built for to the source, as cfg flags.
 
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();

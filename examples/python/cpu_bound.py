@@ -1,7 +1,7 @@
-"""A loop that only computes, in cpu_count() processes at once.
+"""A loop that only computes, in cpu_count() processes at the same time.
 
 What to see: the loops overlap in time, and together use more CPU seconds than pass on the clock
-(on a machine that has more than one core to spare).
+(on a machine with more than one idle core).
 """
 
 import time

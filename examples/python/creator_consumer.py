@@ -1,4 +1,4 @@
-"""One process creates, another consumes, over a queue that ends with a sentinel.
+"""One process creates items, another consumes them, over a queue that ends with a sentinel.
 
 What to see: the consumer receives every item, in order.
 """

@@ -1,6 +1,7 @@
 """Put some items, and get them with ``while not queue.empty()`` in the same process.
 
-What to see: all four colours (the standard library stops early: its items are still on their way).
+What to see: all four colours (the standard library stops early: it has not delivered its items
+yet).
 """
 
 from procession import Queue

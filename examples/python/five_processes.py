@@ -1,6 +1,6 @@
-"""Five processes double a number each and say who they are.
+"""Five processes each double a number and print their process ID.
 
-What to see: five lines with five different process ids, none of them the parent's.
+What to see: five lines with five different process IDs, none of them the parent's.
 """
 
 import os

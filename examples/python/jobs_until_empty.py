@@ -1,6 +1,6 @@
 """The parent puts ten jobs; four processes take them with get_nowait() until the queue is Empty.
 
-What to see: all ten jobs done (the standard library's workers may find the queue empty too early).
+What to see: all ten jobs done (the standard library's workers may see an empty queue too early).
 """
 
 from queue import Empty

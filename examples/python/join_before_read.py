@@ -1,6 +1,7 @@
 """A child puts 20 MB into a queue; the parent joins the child before it reads.
 
-What to see: it works (the standard library waits for ever: the child cannot end before it is read).
+What to see: it works (the standard library deadlocks: the child cannot end before its data is
+read).
 """
 
 from procession import Process, Queue

@@ -1,6 +1,6 @@
-"""All processes of a program log to one file (procession only: log_to_file has no counterpart).
+"""All processes of a program log to one file (only in procession: log_to_file is its own).
 
-What to see: 4 x 500 lines in the file, none lost, none torn, those of each process in order.
+What to see: 4 x 500 lines in the file, none lost or torn, those of each process in order.
 """
 
 import collections

@@ -1,6 +1,6 @@
-"""log_to_stderr() at level INFO tells how processes come and go.
+"""log_to_stderr() at level INFO reports when processes start and exit.
 
-What to see: three lines for each child and, from MainProcess, one join for each of them at exit.
+What to see: three lines for each child and, from MainProcess, one join of each child at exit.
 """
 
 import logging
@@ -9,7 +9,7 @@ from procession import Event, Lock, Process, log_to_stderr
 
 
 class WhenJoined(logging.Handler):
-    """Lets the children end when the parent begins to join them: the logger is an ordinary one."""
+    """Lets the children end once the parent begins to join them: the logger is an ordinary one."""
 
     def __init__(self, leave):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A pipe both ways, several messages, and the end of file when the other side closes.
+"""A pipe used in both directions, several messages, and the end of file when the other side closes.
 
 What to see: an answer to each question, then EOFError in the child and in the parent.
 """

@@ -1,7 +1,7 @@
 """map_async with ready() and wait(); close() refuses new work and finishes the old; terminate().
 
-What to see: not ready at first, ready after wait(), ValueError after close(), every old result,
-and that terminate() does not wait for tasks that never end.
+What to see: not ready at first, ready after wait(), ValueError after close(), and every old result.
+terminate() does not wait for tasks that never end.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Pools that nobody closes: one is terminated right after map, one is left to the garbage collector.
+"""Two pools are not closed: one is terminated right after map, one is left for collection.
 
 What to see: all 2 x 20 lines that the tasks printed (the standard library loses some or all).
 """

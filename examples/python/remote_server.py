@@ -1,7 +1,7 @@
-"""The serving program of three: two queues, offered over TCP to whoever knows the key.
+"""The server of three programs: offers two queues over TCP to any program that knows the key.
 
-Start this one, then ``remote_worker.py PORT NAME`` twice with the port it prints.
-What to see: the squares of ten numbers, each by one of the two workers.
+Start this one, then ``remote_worker.py PORT NAME`` twice with the port that it prints.
+What to see: the squares of ten numbers, each computed by one of the two workers.
 """
 
 import queue

@@ -1,4 +1,4 @@
-"""The connecting program: takes jobs from remote_server.py and gives the results back.
+"""The client program: takes jobs from remote_server.py and returns the results.
 
 Arguments: the port, a name and, to see AuthenticationError, a wrong key.
 """

@@ -1,7 +1,7 @@
-"""A search engine: each process loads its part of a folder's files and answers one query after another.
+"""A search engine: each process loads a part of a folder's files and answers query after query.
 
 What to see: the number of matching lines for several queries in a row.
-Arguments: the folder (the standard library's own sources unless given) and the queries.
+Arguments: the folder (by default the standard library's own sources) and the queries.
 """
 
 import os

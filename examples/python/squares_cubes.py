@@ -1,4 +1,4 @@
-"""Two processes put squares and cubes into one queue, which is read after both were joined.
+"""Two processes put squares and cubes into one queue, which is read after both have been joined.
 
 What to see: all ten results.
 """

@@ -1,6 +1,6 @@
 """A subclass of Process with its own __init__, which sets the name and takes its own arguments.
 
-What to see: the children under their given names, working on their own arguments.
+What to see: each child has its given name and works on its own arguments.
 """
 
 from procession import Process, Queue

@@ -1,6 +1,6 @@
 """A subclass of Process that overrides run().
 
-What to see: each child runs its own run(); the parent's attributes arrived, and names count on.
+What to see: each child runs its own run(), has the parent's attributes, and the names are numbered.
 """
 
 from procession import Process

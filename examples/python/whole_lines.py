@@ -1,6 +1,6 @@
-"""Four processes print as fast as they can, each line in several pieces and without any lock.
+"""Four processes print as fast as they can, each line in several pieces and without a lock.
 
-What to see: 4 x 200 lines, each whole, also with PYTHONUNBUFFERED=1.
+What to see: 4 x 200 lines, each whole, even with PYTHONUNBUFFERED=1.
 """
 
 from procession import Barrier, Process

@@ -1,7 +1,7 @@
-//! A loop that only computes, in `cpu_count()` processes at once.
+//! A loop that only computes, in `cpu_count()` processes at the same time.
 //!
-//! What to see: the loops overlap in time, and together use more CPU seconds than pass on the clock
-//! (on a machine that has more than one core to spare).
+//! What to see: the loops overlap in time, and together use more CPU seconds than pass on the clock (on a machine with
+//! more than one idle core).
 
 mod common;
 use procession::{cpu_count, spawn, Barrier, Queue};
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const LOOPS: u64 = 100_000_000;
 
-/// When a loop began and ended, the CPU seconds it used, and its total.
+/// Begin and end of a loop, the CPU seconds it used, and its total.
 type Loop = (f64, f64, f64, u64);
 
 fn clock() -> f64 {

@@ -1,6 +1,6 @@
-//! Five processes, each of which doubles a number and says its pid.
+//! Five processes each double a number and print their process ID.
 //!
-//! What to see: five different pids, none the parent's, each line whole.
+//! What to see: five different process IDs, none of them the parent's, and each line whole.
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! All processes of a program log to one file.
 //!
-//! What to see: 4 x 500 lines in the file, none lost, none torn, those of each process in order.
+//! What to see: 4 x 500 lines in the file, none lost or torn, those of each process in order.
 
 mod common;
 use procession::{log_to_file, Builder};
@@ -14,7 +14,7 @@ fn work((): ()) {
     }
 }
 
-/// The process that wrote a line, and which of its lines it is; `None` if the line is torn.
+/// The process that wrote a line, and the line's number among that process's lines. `None` if the line is torn.
 fn parse(text: &str) -> Option<(&str, usize)> {
     let (name, text) = text.strip_prefix("[INFO/")?.split_once("] line ")?;
     let (line, text) = text.split_once(' ')?;

@@ -1,6 +1,6 @@
-//! `log_to_stderr` at level info tells how processes come and go.
+//! `log_to_stderr` at level info reports when processes start and exit.
 //!
-//! What to see: three lines for each child and, from `MainProcess`, one join for each of them at exit.
+//! What to see: three lines for each child and, from `MainProcess`, one join of each child at exit.
 
 mod common;
 use procession::{log_to_stderr, spawn, Event};
@@ -15,7 +15,7 @@ fn main() -> common::Outcome {
     log_to_stderr(log::LevelFilter::Info)?;
     let leave = Event::new()?;
     for word in ["tango", "foxtrot", "waltz"] {
-        spawn(say, (word.to_owned(), leave.clone()))?; // joined at exit, as nobody does it before
+        spawn(say, (word.to_owned(), leave.clone()))?; // not joined here, so joined at exit
     }
     leave.set();
     Ok(())

@@ -1,6 +1,6 @@
-//! Every process has a name: one it is given, or one made from a counter.
+//! Every process has a name: the one it is given, or one made from a counter.
 //!
-//! What to see: Process-2 to Process-6 (Process-1 is a child that says nothing), and Test.
+//! What to see: Process-2 to Process-6 (Process-1 is a child that prints nothing), and Test.
 
 mod common;
 use procession::{current, Builder};

@@ -1,4 +1,4 @@
-//! A pipe both ways, several messages, and the end of file when the other side closes.
+//! A pipe used in both directions, several messages, and the end of file when the other side closes.
 //!
 //! What to see: an answer to each question, then the end of file in the child and in the parent.
 
@@ -28,7 +28,7 @@ fn main() -> common::Outcome {
             reply.len()
         );
     }
-    ours.close()?; // a forked child has a copy of this end too: dropping ours would not end the pipe
+    ours.close()?; // a forked child has a copy of this end too, so dropping ours would not end the pipe
     println!("{}", receiver.recv()?.ok_or("no parting word")?);
     if receiver.recv()?.is_none() {
         println!("the parent has seen the end of file");

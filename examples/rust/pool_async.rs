@@ -1,7 +1,7 @@
 //! `map_async` with `is_ready` and `wait`; `close` refuses new work and finishes the old; `terminate`.
 //!
-//! What to see: not ready at first, ready after waiting, an error after close, every old result, and that terminate does not wait
-//! for tasks that never end.
+//! What to see: not ready at first, ready after waiting, an error after `close`, and every old result. `terminate` does
+//! not wait for tasks that never end.
 
 mod common;
 use procession::{Event, Pool};
@@ -18,7 +18,7 @@ fn never_ends(_: u32) {
     }
 }
 
-/// As the Python program prints it.
+/// A boolean as the Python program prints it.
 fn python(truth: bool) -> &'static str {
     if truth {
         "True"

@@ -1,4 +1,4 @@
-//! Pool of four: tuples as arguments, one call, and many at once.
+//! A pool of four workers: tuples as arguments, one call, and many calls at once.
 //!
 //! What to see: the results in order, and a failure as a value.
 

@@ -1,6 +1,6 @@
-//! Pool of three: map, and `apply_async` with a timeout.
+//! A pool of three workers: `map`, and `apply_async` with a timeout.
 //!
-//! What to see: squares in the order of the numbers, 100 squared, and a time-out for the late one.
+//! What to see: squares in the order of the numbers, 100 squared, and a timeout for the late one.
 
 mod common;
 use procession::{Error, Event, Pool};

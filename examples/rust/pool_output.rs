@@ -1,4 +1,4 @@
-//! Pools that nobody closes: one is terminated right after map, one is dropped.
+//! Two pools are not closed: one is terminated right after `map`, one is dropped.
 //!
 //! What to see: all 2 x 20 lines that the tasks printed.
 

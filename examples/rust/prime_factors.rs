@@ -1,6 +1,6 @@
 //! The prime factors of 20 random numbers, with a pool's `map`.
 //!
-//! What to see: a line for each number (the seed is printed; give it as argument to have them again).
+//! What to see: a line for each number (the seed is printed; pass it as argument for the same numbers).
 
 mod common;
 use procession::Pool;

@@ -1,4 +1,4 @@
-//! A lock around printing; the parent starts its children and simply ends.
+//! A lock around printing; the parent starts its children and just ends.
 //!
 //! What to see: all ten words. The children are joined when the parent exits, so nothing is lost.
 

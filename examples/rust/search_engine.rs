@@ -24,7 +24,7 @@ fn search((paths, queries, results): Part) {
     }
 }
 
-/// The first files of the folder, by name, that hold text.
+/// The first text files of the folder, by name.
 fn files(folder: &PathBuf) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {

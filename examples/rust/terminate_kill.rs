@@ -12,7 +12,7 @@ fn loop_for_ever(running: Event) {
     }
 }
 
-/// As the Python program prints it.
+/// A boolean as the Python program prints it.
 fn python(truth: bool) -> &'static str {
     if truth {
         "True"

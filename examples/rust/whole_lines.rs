@@ -1,4 +1,4 @@
-//! Four processes print as fast as they can, each line in several pieces and without any lock.
+//! Four processes print as fast as they can, each line in several pieces and without a lock.
 //!
 //! What to see: 4 x 200 lines, each whole.
 

@@ -12,8 +12,8 @@
 //!         # os.fork(); the child calls main, which must not return. BlockingIOError if there is no room for a further process
 //! ```
 //!
-//! An interrupt may come between any two bytecodes: also between the call that makes a child and the assignment that records it. Every function
-//! that makes a child enters it here, before Python code runs again.
+//! An interrupt may come between any two bytecodes, so also between the call that makes a child and the assignment that
+//! records it. Every function that makes a child enters it here, before Python code runs again.
 
 use crate::common::raise;
 use crate::process::Child;
@@ -28,10 +28,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How long to wait for a child that was killed.
+/// How long to wait for a killed child to end.
 const END: Duration = Duration::from_secs(2);
 
-/// The children of this thread that are not recorded yet. A thread's own: no lock is held at a fork, and no other thread's children are in it.
+/// The children of this thread that are not recorded yet. Thread-local, so that no lock is held at a fork, and that it
+/// has no other thread's children.
 #[derive(Default)]
 struct Newborns {
     born: u64,
@@ -42,7 +43,7 @@ thread_local! {
     static NEWBORNS: RefCell<Newborns> = RefCell::default();
 }
 
-/// A child that was just made, as Python's object.
+/// The Python object of a child that was just made.
 pub fn born(child: CoreChild) -> Child {
     let child = Arc::new(child);
     NEWBORNS.with_borrow_mut(|newborns| {
@@ -54,11 +55,11 @@ pub fn born(child: CoreChild) -> Child {
     Child::new(child)
 }
 
-/// Ends the children that are started in its block, if the block raises.
+/// Kills the children that were started in its block, if the block raises.
 #[pyclass(frozen, module = "procession._procession")]
 #[derive(Default)]
 pub struct Birth {
-    /// How many children the thread had got before.
+    /// The number of children that the thread had made before the block.
     since: AtomicU64,
 }
 
@@ -88,7 +89,7 @@ impl Birth {
     }
 }
 
-/// Kill a child, and see it end: it has no record by which that could be done later.
+/// Kill a child and wait for its end. It has no record by which that could be done later.
 #[expect(clippy::needless_pass_by_value, reason = "it is the last to hold it")]
 fn end(child: Arc<CoreChild>) {
     // A child that cannot be signalled has ended, or belongs to another user by now.
@@ -98,7 +99,7 @@ fn end(child: Arc<CoreChild>) {
     }
 }
 
-/// Blocks SIGINT in its block: a program that is started there has it blocked until it is ready for it.
+/// Blocks SIGINT in its block. A program started in the block has it blocked until it unblocks it.
 #[pyclass(unsendable, module = "procession._procession")]
 #[derive(Default)]
 pub struct InterruptHeld {
@@ -122,23 +123,23 @@ impl InterruptHeld {
     }
 }
 
-/// Fork by `os.fork`; the child calls `main` and does not return.
+/// Fork by `os.fork`. The child calls `main` and does not return.
 #[pyfunction]
 pub fn fork(py: Python<'_>, main: &Bound<'_, PyAny>) -> PyResult<Child> {
     roll::check_room().map_err(raise)?;
     let fork = py.import("os")?.getattr("fork")?;
-    // What an at-fork hook raises goes nowhere, and so would an interrupt.
+    // An exception raised in an at-fork hook is lost, and so would be an interrupt there.
     let held = signal::InterruptHeld::new();
     let pid = fork.call0();
     drop(held);
     let pid: i32 = pid?.extract()?;
     if pid == 0 {
         match main.call0() {
-            // Ctrl-C came before the child was at its work; the parent got it, too.
+            // Ctrl-C came before the child began its work. The parent got it, too.
             Err(error) if !error.is_instance_of::<PyKeyboardInterrupt>(py) => error.write_unraisable(py, Some(main)),
             _ => {}
         }
-        // SAFETY: ends the process; there is nothing to clean up that is not the parent's.
+        // SAFETY: ends the process. All that could be cleaned up is the parent's.
         unsafe { libc::_exit(1) };
     }
     CoreChild::forked(pid).map(born).map_err(raise)

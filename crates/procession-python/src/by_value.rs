@@ -1,4 +1,5 @@
-//! What pickle alone cannot carry, or only by a name that a receiver lacks: asks the package's module `_by_value`, whose rule it is.
+//! Objects that pickle cannot carry, or only by a name that a receiver lacks. The rule is in the package's module
+//! `_by_value`; this file asks it only when it must.
 
 use crate::common::name;
 use pyo3::prelude::*;
@@ -6,11 +7,11 @@ use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyType};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Mutex;
 
-/// What is known of `__main__`; `None` before a pickle named it. No Python code runs under the lock, and
-/// nobody waits for it: who finds it taken, in a forked child perhaps for good, looks anew.
+/// What is known of `__main__`; `None` until a pickle named it. No Python code runs under the lock, and no thread waits
+/// for it: a thread that finds it taken, in a forked child perhaps for ever, examines `__main__` anew.
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
-/// Counts the reasons to look at `__main__` again.
+/// Counts the reasons to examine `__main__` again.
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 
 struct Watch {
@@ -18,15 +19,15 @@ struct Watch {
     epoch: u32,
 }
 
-/// What `_by_value.receivers.watch` returns. It holds as long as `__main__` has so many variables, and none of `bound` becomes another function
-/// or class than it was.
+/// What `_by_value.receivers.watch` returns. It is valid while `__main__` has `len` variables and no name in `bound` is
+/// bound to another function or class.
 #[derive(FromPyObject)]
 struct Found {
     main: Py<PyDict>,
     len: usize,
-    /// The names that the program may bind anew, and what they stood for if that is a function or class.
+    /// The names that the program may rebind, with the function or class that each stood for, if any.
     bound: Vec<(Py<PyString>, Option<Py<PyAny>>)>,
-    /// The names of functions and classes that receivers may lack, as they are written in a pickle.
+    /// The names of functions and classes that receivers may lack, as bytes in a pickle.
     doubtful: Vec<Py<PyBytes>>,
 }
 
@@ -34,7 +35,7 @@ fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import(name!(py, "procession._by_value"))
 }
 
-/// Whether a pickle names what of `__main__` a receiver lacks.
+/// Whether a pickle names something of `__main__` that a receiver lacks.
 pub fn lacks(body: &Bound<'_, PyBytes>) -> PyResult<bool> {
     let py = body.py();
     // The main module is `__main__`, or `__mp_main__` where it was imported.
@@ -55,7 +56,7 @@ pub fn lacks(body: &Bound<'_, PyBytes>) -> PyResult<bool> {
         let new = Watch { found, epoch };
         let named = new.named(body);
         let old = WATCH.try_lock().map(|mut watch| watch.replace(new));
-        drop(old); // after the lock
+        drop(old); // after the lock is released
         named
     };
     Ok(!named.is_empty() && module(py)?.call_method1(name!(py, "lacks"), (named,))?.extract()?)
@@ -75,7 +76,7 @@ impl Watch {
         EPOCH.load(Relaxed) == self.epoch && main.len() == *len && bound.iter().all(is_same)
     }
 
-    /// The doubtful names that a pickle may contain.
+    /// The doubtful names that occur in a pickle.
     fn named(&self, body: &Bound<'_, PyBytes>) -> Vec<Py<PyBytes>> {
         let py = body.py();
         let is_named = |name: &&Py<PyBytes>| body.contains(name.bind(py)).unwrap_or(true);
@@ -88,13 +89,13 @@ impl Watch {
     }
 }
 
-/// Have the next pickle that names `__main__` look at it again: there will be another kind of receiver.
+/// Make the next pickle that names `__main__` examine it again, because there will be another kind of receiver.
 #[pyfunction]
 pub fn look_at_main_again() {
     EPOCH.fetch_add(1, Relaxed);
 }
 
-/// Pickle by the rule, and whether something is in the pickle by value.
+/// Pickle by the rule of `_by_value`. Also returns whether the pickle holds something by value.
 pub fn dump<'py>(
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, PyAny>>,
@@ -106,7 +107,7 @@ pub fn dump<'py>(
         .extract()
 }
 
-/// Pickle by the rule what pickle refused.
+/// Pickle, by the rule of `_by_value`, what pickle refused.
 pub fn dump_refused<'py>(
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, PyAny>>,

@@ -1,4 +1,5 @@
-//! What the rooms' bindings share: errors as exceptions, timeouts, waits that let Python run its signal handlers.
+//! Helpers shared by all bindings: exceptions for errors, deadlines from timeouts, waits that let Python run its signal
+//! handlers.
 
 use once_cell::race::OnceBox;
 use procession_core::sync::wait::Interruptible;
@@ -8,8 +9,9 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::time::Duration;
 
-/// What is made at its first use, and kept. Threads that come together, a signal handler that comes in between, or a child forked meanwhile may
-/// each make one: the first is kept. A cell that lets the others wait would let them wait for Python code, or for a thread of another process.
+/// A value that is made at first use and kept. Several threads, a signal handler that interrupts one, or a child forked
+/// meanwhile may each make one: the first is kept. A cell that made the others wait would make them wait for Python
+/// code, or for a thread that exists only in another process.
 pub struct Cached<T>(OnceBox<T>);
 
 impl<T> Cached<T> {
@@ -29,7 +31,7 @@ impl<T> Cached<T> {
 }
 
 impl Cached<Py<PyAny>> {
-    /// An attribute of a module.
+    /// Import a module's attribute, once.
     pub fn import<'py>(&self, py: Python<'py>, module: &str, name: &str) -> PyResult<&Bound<'py, PyAny>> {
         let found = self.get_or_make(|| PyResult::Ok(py.import(module)?.getattr(name)?.unbind()));
         Ok(found?.bind(py))
@@ -52,11 +54,11 @@ pub fn raise(error: Error) -> PyErr {
     match error {
         Error::Exhausted { .. } => PyMemoryError::new_err(error.to_string()),
         Error::Os { call, source } => match source.raw_os_error() {
-            // OSError picks its subclass by the number.
+            // OSError selects its subclass by the errno.
             Some(code) => PyOSError::new_err((code, format!("{source} (in {call})"))),
             None => PyOSError::new_err(format!("{call}: {source}")),
         },
-        // What the kernel says when it has no process to give.
+        // The errno of the kernel when it cannot start another process.
         Error::RollFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
         Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
@@ -64,7 +66,7 @@ pub fn raise(error: Error) -> PyErr {
     }
 }
 
-/// An exception that the package defines.
+/// An exception class of this package, raised.
 #[cold]
 fn of_our_own<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
     let error = py
@@ -73,8 +75,9 @@ fn of_our_own<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCa
     error.map_or_else(|error| error, PyErr::from_value)
 }
 
-/// Run a wait of the engine with the interpreter released; `None` when it timed out. After each interruption Python's signal handlers
-/// run, and what they raise ends the wait; the wait itself must keep its deadline.
+/// Run a wait of the engine with the interpreter's lock released; `None` when it timed out. After each interruption
+/// Python's signal handlers run; if one raises, the wait ends with its exception. The wait itself must keep its
+/// deadline.
 pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitError> + Send) -> PyResult<Option<T>> {
     let mut interruptible = Interruptible::default();
     loop {
@@ -88,7 +91,7 @@ pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitErr
     }
 }
 
-/// `procession.OwnerDied` for a holder that died, naming it and what it held.
+/// `procession.OwnerDied` for a holder that died: names it and the object that it held.
 #[cold]
 pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
     let text = format!("{death}; what it protects may be half changed");
@@ -97,7 +100,7 @@ pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
     of_our_own(py, "OwnerDied", arguments)
 }
 
-/// Which of the `known` ways to treat the death of a holder is asked for, if any is.
+/// The position in `known` of the requested way to treat the death of a holder, if one is requested.
 pub fn recovers(recover: Option<&str>, known: &[&str]) -> PyResult<Option<usize>> {
     let Some(recover) = recover else { return Ok(None) };
     let found = known.iter().position(|&one| one == recover).ok_or_else(|| {
@@ -107,14 +110,16 @@ pub fn recovers(recover: Option<&str>, known: &[&str]) -> PyResult<Option<usize>
     found.map(Some)
 }
 
-/// A deadline from a timeout in seconds: `None` and what no clock can reach never end, negative ones are over.
+/// A deadline from a timeout in seconds. `None` and values too large for the clock never expire; negative values have
+/// expired.
 pub fn deadline(timeout: Option<f64>) -> Deadline {
     timeout.map_or(Deadline::Never, |seconds| {
         Duration::try_from_secs_f64(seconds.max(0.0)).map_or(Deadline::Never, Deadline::after)
     })
 }
 
-/// The same for a wait on a lock or its like. NaN is the error of the kernel's semaphores, which the standard library asks.
+/// Like [`deadline`], for a wait on a lock or another primitive. NaN is the error of the kernel's semaphores, which the
+/// standard library uses.
 pub fn lock_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
     if timeout.is_some_and(f64::is_nan) {
         return Err(PyOSError::new_err((libc::EINVAL, "Invalid argument")));
@@ -122,7 +127,8 @@ pub fn lock_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
     Ok(deadline(timeout))
 }
 
-/// The same where the standard library polls a descriptor. NaN is the error of the conversion to milliseconds.
+/// Like [`deadline`], where the standard library polls a descriptor. NaN is the error of the conversion to
+/// milliseconds.
 pub fn poll_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
     if timeout.is_some_and(f64::is_nan) {
         return Err(PyValueError::new_err("cannot convert float NaN to integer"));

@@ -1,7 +1,8 @@
-//! Reading and writing of connections, by which a signal is heard at whatever moment it comes.
+//! Reads and writes of connections during which no signal is missed.
 //!
-//! `os.read` sees to signals first and sleeps then: one that comes between the two is not heard of until something else comes. So the kernel is
-//! told not to sleep (`RWF_NOWAIT`), and what cannot be done at once is waited for as everything else is.
+//! `os.read` checks for signals first and then sleeps: a signal that arrives between the two is not handled until
+//! something else ends the sleep. So these functions tell the kernel not to sleep (`RWF_NOWAIT`). What cannot be done
+//! at once is waited for by the engine, like everything else.
 //!
 //! ```text
 //! def read_descriptor(fd: int, size: int) -> bytes: ...                        # as os.read
@@ -21,13 +22,14 @@ use std::io::Error;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// From so many bytes on the interpreter is released while they are copied.
+/// From this many bytes on, the interpreter's lock is released for the copy.
 const LONG: usize = 1 << 12;
 
-/// What a pipe that takes anything takes at once.
+/// The number of bytes that a pipe accepts at once if it accepts any.
 const PIPE_BUF: usize = 4096;
 
-/// The kernel cannot keep from sleeping on pipes and sockets: it learned that in 6.5. Then a descriptor is waited for beforehand.
+/// Set if the kernel cannot be told not to sleep on pipes and sockets, which is so before Linux 6.5. Reads and writes
+/// then wait for the descriptor first.
 static SLEEPS: AtomicBool = AtomicBool::new(false);
 
 /// Part of a buffer.
@@ -35,7 +37,7 @@ static SLEEPS: AtomicBool = AtomicBool::new(false);
 #[derive(Clone, Copy)]
 struct Part(libc::iovec);
 
-// SAFETY: whoever makes one holds the buffer until the call is over, and hands it to one thread at a time.
+// SAFETY: the code that makes a part holds its buffer until the call is over, and passes it to one thread at a time.
 unsafe impl Send for Part {}
 // SAFETY: as above.
 unsafe impl Sync for Part {}
@@ -54,9 +56,9 @@ impl Part {
     }
 }
 
-/// A new bytes object, to be filled before anybody sees it, and where its bytes lie.
+/// A new bytes object, to be filled before any other code sees it, and the address of its bytes.
 fn room(py: Python<'_>, size: isize) -> PyResult<(Bound<'_, PyBytes>, *mut u8)> {
-    // SAFETY: makes a bytes object, to which we hold the only reference.
+    // SAFETY: makes a bytes object, to which this function holds the only reference.
     unsafe {
         let raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
         let bytes = Bound::from_owned_ptr_or_err(py, raw)?.cast_into_unchecked();
@@ -64,8 +66,9 @@ fn room(py: Python<'_>, size: isize) -> PyResult<(Bound<'_, PyBytes>, *mut u8)> 
     }
 }
 
-/// Read one message of at most `most` bytes: its length, four bytes in network order, and as many more. What a longer one announces is
-/// returned as a number, and so is what is no length.
+/// Read one message of at most `most` bytes: its length as four bytes in network order, then that many bytes.
+///
+/// If the length is larger than `most`, or negative, return the length instead.
 #[pyfunction]
 pub fn read_message(py: Python<'_>, fd: RawFd, most: i32) -> PyResult<Bound<'_, PyAny>> {
     let mut header = [0; 4];
@@ -89,7 +92,7 @@ fn cut_short() -> PyErr {
     PyOSError::new_err("got end of file during message")
 }
 
-/// Read until the part is full, or the end. How much there was.
+/// Read until the part is full or the end of file. Returns the number of bytes read.
 fn fill(py: Python<'_>, fd: RawFd, mut part: Part) -> PyResult<usize> {
     let mut filled = 0;
     while part.0.iov_len > 0 {
@@ -103,7 +106,7 @@ fn fill(py: Python<'_>, fd: RawFd, mut part: Part) -> PyResult<usize> {
     Ok(filled)
 }
 
-/// Read at most `size` bytes, at least one, as soon as there are some; none at the end.
+/// Read up to `size` bytes as soon as there is at least one. Return no bytes at the end of file.
 #[pyfunction]
 pub fn read_descriptor(py: Python<'_>, fd: RawFd, size: isize) -> PyResult<Bound<'_, PyBytes>> {
     let (bytes, start) = room(py, size)?;
@@ -133,7 +136,7 @@ pub fn write_descriptor(fd: RawFd, first: &Bound<'_, PyAny>, second: Option<&Bou
     Ok(())
 }
 
-/// What is written, held.
+/// The data to write, kept alive.
 enum Source<'a, 'py> {
     Bytes(&'a Bound<'py, PyBytes>),
     Buffer(PyUntypedBuffer),
@@ -159,7 +162,7 @@ impl<'a, 'py> Source<'a, 'py> {
     }
 }
 
-/// One read or write, as soon as it can be done. How many bytes it moved.
+/// Make one read or write as soon as it is possible. Returns the number of bytes moved.
 fn transfer(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> PyResult<usize> {
     let long = parts.iter().map(|part| part.0.iov_len).sum::<usize>() >= LONG;
     loop {
@@ -183,11 +186,12 @@ fn transfer(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> 
     }
 }
 
-/// The system call, or the number of its error.
+/// Make the system call. `Err` is its errno.
 fn call(fd: RawFd, direction: Direction, parts: &[Part], flags: i32) -> Result<usize, i32> {
     let (list, count) = (parts.as_ptr().cast::<libc::iovec>(), parts.len() as i32);
-    // SAFETY: the parts lie in buffers that the caller holds, and those read into are the caller's alone. Another thread may write what is
-    // written from here, as it may during any copy of a buffer that Python makes.
+    // SAFETY: the parts lie in buffers that the caller holds; those to be read into are the caller's alone. Another
+    // thread may change the bytes while they are written from here, as it may during any copy of a buffer that Python
+    // makes.
     let moved = unsafe {
         match direction {
             Direction::Reading => libc::preadv2(fd, list, count, -1, flags),
@@ -197,7 +201,8 @@ fn call(fd: RawFd, direction: Direction, parts: &[Part], flags: i32) -> Result<u
     usize::try_from(moved).map_err(|_| Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// The same for a kernel that cannot keep from sleeping: once the descriptor is ready, and no more than it then takes at once.
+/// Like [`call`], for a kernel that cannot be told not to sleep: wait until the descriptor is ready, then move no more
+/// than it accepts at once.
 #[cold]
 fn when_ready(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -> PyResult<Result<usize, i32>> {
     if direction == Direction::Writing {
@@ -217,9 +222,9 @@ fn when_ready(py: Python<'_>, fd: RawFd, direction: Direction, parts: &[Part]) -
     Ok(py.detach(|| call(fd, direction, &[part], 0)))
 }
 
-/// What a socket takes at once.
+/// Send what a socket accepts at once.
 fn send(fd: RawFd, parts: &[Part]) -> Result<usize, i32> {
-    // SAFETY: zeros are a message without an address; its parts are as in `call`, and not written to.
+    // SAFETY: zeros are a message without an address. Its parts are as in `call`, and are only read.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
@@ -231,15 +236,16 @@ fn send(fd: RawFd, parts: &[Part]) -> Result<usize, i32> {
 
 fn until_ready(py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<()> {
     if fd < 0 {
-        return Ok(()); // whoever then reads or writes is told
+        return Ok(()); // the read or write that follows reports the error
     }
-    // SAFETY: no -1. That it stays open is the Python caller's business, as with every descriptor number; poll answers at once if it is none.
+    // SAFETY: not -1. The Python caller must keep it open, as with every descriptor number; poll returns at once if it
+    // is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     wait(py, || until(fd, direction, Deadline::Never)).map(drop)
 }
 
-/// Whether its owner has it answer with an error instead of waiting.
+/// Whether the descriptor's owner wants an error instead of a wait.
 fn is_nonblocking(fd: RawFd) -> bool {
-    // SAFETY: fails on a number that is no descriptor.
+    // SAFETY: fails if the number is not a descriptor.
     unsafe { libc::fcntl(fd, libc::F_GETFL) & libc::O_NONBLOCK != 0 }
 }

@@ -1,6 +1,7 @@
-//! `acquire`, `release` and the `with` statement as plain C methods: what `PyO3` puts around a method costs more than a lock does.
+//! `acquire`, `release` and the `with` statement as plain C methods: the wrapper that `PyO3` puts around a method costs
+//! more than a lock does.
 //!
-//! Only what can neither fail nor wait happens here; the rest goes by the ordinary way.
+//! Only what can neither fail nor wait happens here; everything else takes the ordinary path.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -9,26 +10,26 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::PyClass;
 use std::ffi::CStr;
 
-/// A class whose objects are taken and given back.
+/// A class of objects that are acquired and released.
 pub trait Takes: PyClass<Frozen = True> + Sync {
-    /// What `help(...)` says, with the signature in front.
+    /// The docstring of `acquire`, preceded by its signature.
     const ACQUIRE: &'static CStr;
     /// The same for `release`.
     const RELEASE: &'static CStr;
-    /// Take it if that is possible at once and nothing is to be said about it.
+    /// Take it if that needs no wait and there is nothing to report.
     fn try_take(&self) -> bool;
-    /// Take it by the ordinary way. `timeout` in seconds.
+    /// Take it by the ordinary path. `timeout` is in seconds.
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool>;
-    /// Give it back; `false` if that is an error.
+    /// Release it. `false` if that is an error.
     fn give(&self) -> bool;
-    /// The error that it is.
+    /// The error, if `give` returned `false`.
     fn not_given(&self) -> PyErr;
 }
 
 const WITH: &CStr = c"__enter__($self, /)\n--\n\nTake it.";
 const END: &CStr = c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nGive it back.";
 
-/// Put the methods into the class.
+/// Add the methods to the class.
 pub fn install<T: Takes>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<T>();
     let methods = [
@@ -88,7 +89,7 @@ pub fn install<T: Takes>(py: Python<'_>) -> PyResult<()> {
 /// `object` must be a `T`, alive for `'a`; the calling thread must be attached to the interpreter.
 #[inline]
 unsafe fn value<'a, T: Takes>(object: *mut ffi::PyObject) -> &'a T {
-    // SAFETY: by the caller's word; a frozen class's value is never borrowed mutably.
+    // SAFETY: promised by the caller. The value of a frozen class is never borrowed mutably.
     unsafe {
         let object = Borrowed::from_ptr(Python::assume_attached(), object);
         let object: Borrowed<'a, '_, T> = object.cast_unchecked();
@@ -108,7 +109,7 @@ fn none_object() -> *mut ffi::PyObject {
     unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }
 
-/// The ordinary way: with `PyO3` informed, and errors raised.
+/// The ordinary path: with `PyO3` informed that the thread is attached, and errors raised.
 #[cold]
 fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     Python::attach(|py| {
@@ -148,7 +149,7 @@ unsafe extern "C" fn acquire<T: Takes>(
     })
 }
 
-/// `block=True, timeout=None` out of a fast call's arguments.
+/// Parse `block=True, timeout=None` from a fast call's arguments.
 ///
 /// # Safety
 /// `args` must hold `count` objects and one for each of `names`, which is null or a tuple of strings.
@@ -158,7 +159,7 @@ unsafe fn arguments(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> PyResult<(bool, Option<f64>)> {
-    // SAFETY: as the caller says.
+    // SAFETY: promised by the caller.
     let names: Vec<String> = match unsafe { Bound::from_borrowed_ptr_or_opt(py, names) } {
         Some(names) => names.extract()?,
         None => Vec::new(),
@@ -181,14 +182,14 @@ unsafe fn arguments(
                 )))
             }
         };
-        // SAFETY: `at` is within what the caller says there is.
+        // SAFETY: `at` is within the range that the caller promised.
         let argument = unsafe { Bound::from_borrowed_ptr(py, *args.add(at)) };
         if found[place].replace(argument).is_some() {
             return Err(PyTypeError::new_err("acquire() got multiple values for one argument"));
         }
     }
     let [block, timeout] = found;
-    // An integer until Python 3.12, anything from there on.
+    // `block` must be an integer before Python 3.12; from 3.12 on any object's truth value counts.
     #[cfg(Py_3_12)]
     let block = block.map_or(Ok(true), |block| block.is_truthy())?;
     #[cfg(not(Py_3_12))]
@@ -222,6 +223,6 @@ unsafe extern "C" fn exit<T: Takes>(
     _args: *mut *mut ffi::PyObject,
     _count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: as for `release`, which has the same needs.
+    // SAFETY: as for `release`, which has the same requirements.
     unsafe { release::<T>(object, std::ptr::null_mut()) }
 }

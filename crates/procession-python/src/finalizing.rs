@@ -1,30 +1,33 @@
 //! Threads that `CPython` ends while the interpreter finalizes.
 //!
-//! Before 3.14 a thread that asks for the interpreter's lock at that time is ended by `pthread_exit`, wherever it is: in a wait of ours, or in
-//! Python code that a call of ours runs (a reducer, a finalizer, a signal handler). glibc unwinds the thread's stack by force, and a Rust
-//! frame must not be unwound so. From 3.14 on such a thread sleeps for ever with its stack whole. Here it does the same.
+//! Before 3.14, `CPython` ends a thread that asks for the interpreter's lock during finalization by `pthread_exit`,
+//! wherever the thread is: in a wait of this module, or in Python code that it calls (a reducer, a finalizer, a signal
+//! handler). glibc then unwinds the thread's stack by force, and a Rust frame must not be unwound like this. From 3.14
+//! on, such a thread sleeps for ever with its stack intact. Here it does the same.
 //!
-//! The unwinder asks each frame's personality routine before it touches the frame. All Rust frames of this module have the same routine, and
-//! name it by one word in the module's writable data. That word is made to point to [`personality`]. A normal run costs nothing, and frames
-//! of other modules are not affected. musl's `pthread_exit` does not unwind.
+//! The unwinder calls each frame's personality routine before it touches the frame. All Rust frames of this module have
+//! the same routine, and refer to it by one word in the module's writable data. [`install`] makes that word point to
+//! [`personality`]. A normal run costs nothing, and frames of other modules are not affected. musl's `pthread_exit`
+//! does not unwind.
 
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A personality routine of the Itanium C++ ABI: version, actions, exception class, exception, context; what the unwinder is to do.
+/// A personality routine of the Itanium C++ ABI. Takes version, actions, exception class, exception and context;
+/// returns what the unwinder must do.
 type Personality = unsafe extern "C" fn(c_int, c_int, u64, *mut c_void, *mut c_void) -> c_int;
 
 /// The action bit of an unwind that cannot be caught.
 const FORCED: c_int = 8;
 
-/// The routine of Rust's standard library.
+/// The personality routine of Rust's standard library.
 static RUST: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" {
-    /// What the unwind tables of all Rust frames refer to for their routine's address: each object file with such frames has it, hidden and
-    /// writable, and the linker keeps one.
+    /// The word by which the unwind tables of all Rust frames refer to their routine. Each object file with such frames
+    /// has it, hidden and writable, and the linker keeps one.
     #[link_name = "DW.ref.rust_eh_personality"]
     static ROUTINE: AtomicPtr<c_void>;
 
@@ -36,14 +39,14 @@ extern "C" {
     fn is_finalizing() -> c_int;
 }
 
-/// Let threads with frames of this module sleep where `CPython` would end them.
+/// Make threads with frames of this module sleep where `CPython` would end them.
 pub fn install() {
-    // SAFETY: the word is written here alone, and the unwinders of other threads get the old address or the new one.
+    // SAFETY: only this function writes the word. The unwinders of other threads read the old address or the new one.
     let word = unsafe { &ROUTINE };
     let routine = word.load(Ordering::Relaxed);
     let ours = personality as *mut c_void;
     if routine != ours {
-        // SYNC: `personality` finds the old routine.
+        // SYNC: `RUST` is stored before `personality` is published, so that `personality` finds the old routine.
         RUST.store(routine, Ordering::Release);
         word.store(ours, Ordering::Release);
     }
@@ -57,14 +60,14 @@ unsafe extern "C" fn personality(
     exception: *mut c_void,
     context: *mut c_void,
 ) -> c_int {
-    // SAFETY: reads an atomic of the interpreter, which may have ended.
+    // SAFETY: reads an atomic of the interpreter, valid even after the interpreter has ended.
     if actions & FORCED != 0 && unsafe { is_finalizing() } != 0 {
         loop {
-            // SAFETY: no arguments. The stack below stays as it is, and so does all that refers to it.
+            // SAFETY: a call without arguments. The stack below stays intact, and so does all that refers to it.
             unsafe { libc::pause() };
         }
     }
-    // SAFETY: `install` stored a personality routine before it made this one known; the arguments are the unwinder's.
+    // SAFETY: `install` stored a personality routine before it published this one; the arguments are the unwinder's.
     unsafe {
         let rust: Personality = transmute(RUST.load(Ordering::Acquire));
         rust(version, actions, class, exception, context)

@@ -1,23 +1,27 @@
-//! Imports beside a fork. The child has no copy of the thread that is importing: the module stays half made, and its lock held.
+//! Imports in other threads during a fork. The child has no copy of the importing thread: the module stays half
+//! initialized, and its lock held.
 //!
-//! A fork of this package waits for imports first. In the child of any fork, modules that stayed half made are imported anew. There is no waiting
-//! in a hook of `fork`: an import that ends meanwhile may register hooks, of which the one before the fork would not run.
+//! A fork of this package waits for imports first. After any fork, the child discards half-initialized modules, so that
+//! they are imported again. A hook before the fork cannot wait: an import that ends meanwhile may register hooks, and
+//! its hook for before the fork would not run.
 
 use crate::common::{name, Cached};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::time::{Duration, Instant};
 
-/// How long a fork waits for imports. One that takes longer may itself wait for the thread that forks; the child then imports anew.
+/// How long a fork waits for imports. A longer import may itself wait for the forking thread; the child then imports
+/// again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks: the import system tells no one when an import ends.
+/// The time between two checks: the import system does not notify when an import ends.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the import system keeps.
+/// The state of the import system.
 struct System {
-    /// Weak references to the locks of modules, by name.
+    /// Weak references to the module locks, by module name.
     locks: Py<PyDict>,
-    /// The lock (since 3.12 a list of them) for which a thread waits, by its number. A dictionary, or like one.
+    /// The lock that a thread waits for, by the thread's identifier; since 3.12 a list of locks. A dictionary or a
+    /// similar mapping.
     waits: Py<PyAny>,
     modules: Py<PyDict>,
     get_ident: Py<PyAny>,
@@ -25,7 +29,7 @@ struct System {
 
 static SYSTEM: Cached<System> = Cached::new();
 
-/// Find the import system. Where it has another form, forks go on as without this module.
+/// Find the import system and register the hook. If its internals differ from these, forks proceed without this module.
 pub fn install(py: Python<'_>) -> PyResult<()> {
     let find = || {
         let machinery = py.import("_frozen_importlib")?;
@@ -60,7 +64,7 @@ impl System {
         self.get_ident.call0(py)?.extract(py)
     }
 
-    /// All locks that exist.
+    /// All existing locks.
     fn locks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Locked<'py>>> {
         let mut found = Vec::new();
         for (name, reference) in self.locks.bind(py).copy()? {
@@ -73,7 +77,7 @@ impl System {
         Ok(found)
     }
 
-    /// Those that other threads hold.
+    /// The locks that other threads hold.
     fn held<'py>(&self, py: Python<'py>) -> PyResult<Vec<Held<'py>>> {
         let me = self.me(py)?;
         let locks = self.locks(py)?.into_iter();
@@ -89,9 +93,9 @@ impl System {
             .collect())
     }
 
-    /// Whether a thread waits, over others or not, for a module that thread `me` imports.
+    /// Whether a thread waits, directly or through others, for a module that thread `me` imports.
     fn waits_for(&self, py: Python<'_>, me: u64, mut thread: u64) -> PyResult<bool> {
-        // As many steps as there may be threads in a sensible chain.
+        // A bound on the length of the chain: a sensible one has fewer threads.
         for _ in 0..64 {
             let mut lock = self.waits.bind(py).call_method1(name!(py, "get"), (thread,))?;
             if lock.is_none() {
@@ -113,7 +117,7 @@ impl System {
     }
 }
 
-/// Wait for other threads' imports, to be called before a fork.
+/// Wait for the imports of other threads. Call it before a fork.
 #[pyfunction]
 pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
     let Some(system) = SYSTEM.get() else { return Ok(()) };
@@ -130,7 +134,7 @@ pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
             return Ok(());
         }
         if begin.elapsed() > PATIENCE {
-            // Later forks need not wait for the same.
+            // Later forks do not wait for the same imports.
             return held.iter().try_for_each(|held| held.lock.setattr(in_vain, true));
         }
         py.detach(|| std::thread::sleep(PAUSE));
@@ -138,7 +142,8 @@ pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// In the child: modules that another thread was importing are imported anew by whoever needs them, and no lock is inherited held.
+/// In the child, discard the modules that another thread was importing, so that they are imported again on demand, and
+/// all inherited locks.
 #[pyfunction]
 fn forget_imports(py: Python<'_>) -> PyResult<()> {
     let Some(system) = SYSTEM.get() else { return Ok(()) };
@@ -154,7 +159,7 @@ fn forget_imports(py: Python<'_>) -> PyResult<()> {
             modules.del_item(&name)?;
         }
     }
-    // Also those that no thread holds: one may have been about to take it, and holds the lock within.
+    // Locks without a holder are discarded too: a thread that was about to take one may hold the internal lock.
     let me = system.me(py)?;
     for (name, _, owner) in system.locks(py)? {
         if owner != Some(me) {

@@ -23,8 +23,9 @@ mod shared;
 mod sync;
 mod zygote;
 
-// Sound without the GIL: classes are frozen; what changes in them are atomics, cells that are set once, and mutexes under which no Python code runs
-// (nor ends an object that may run some); what belongs to one call is the thread's. Borrowed references are to what nobody can replace.
+// Why this is sound without the GIL: all classes are frozen. What changes in them is an atomic, a cell that is set
+// once, or behind a mutex. While a mutex is held, no Python code runs, and no reference is dropped that could run some.
+// The state of a call belongs to its thread. Borrowed references are only to objects that no other code can replace.
 #[pymodule(gil_used = false)]
 mod _procession {
     #[pymodule_export]

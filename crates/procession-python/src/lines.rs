@@ -7,8 +7,9 @@
 //!     def flush(self) -> None: ...           # and of `buffer.flush`
 //! ```
 //!
-//! A `BufferedWriter` writes out what it was given in earlier calls, whole, when the next piece does not fit. So if each piece ends with a line,
-//! each write to the file does. Nothing here runs between two bytecodes: a signal handler finds a piece either kept or handed on.
+//! When the next piece does not fit, a `BufferedWriter` writes out all that it was given in earlier calls. So if each
+//! piece ends with a line, each write to the file does. None of this code is bytecode, between which signal handlers
+//! run: a handler finds a piece either kept or passed on.
 
 use crate::pool::lock;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,23 +17,23 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use std::sync::Mutex;
 
-/// A line that is longer is handed on in pieces.
+/// A longer line is passed on in pieces.
 const LONGEST: usize = 1 << 20;
 
-/// Hands a buffered writer pieces that end with a line.
+/// Passes pieces that end with a line to a buffered writer.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct Lines {
     write: Py<PyAny>,
     flush: Py<PyAny>,
-    /// How much one write to the file may have, if the line allows; it is written at once, then.
+    /// The limit on the bytes of one write to the file, unless a line is longer. If set, each piece is flushed at once.
     most: Option<usize>,
-    /// The beginning of a line.
+    /// The start of an unfinished line.
     rest: Mutex<Vec<u8>>,
 }
 
 #[pymethods]
 impl Lines {
-    /// The writer has these methods in its dictionary: that is where the cycle is broken.
+    /// The cycle is broken at the writer, which has these methods in its dictionary.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.write)?;
         visit.call(&self.flush)
@@ -71,7 +72,7 @@ impl Lines {
 }
 
 impl Lines {
-    /// What can be handed on once `data` has come; the beginning of a line is kept.
+    /// The lines that `data` completes, to be passed on. The start of an unfinished line is kept.
     fn lines(&self, data: &[u8]) -> Vec<u8> {
         let mut rest = lock(&self.rest);
         let end = data.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
@@ -98,7 +99,7 @@ impl Lines {
     }
 }
 
-/// The end of as many lines as fit in `most` bytes, and of one at least.
+/// The end of as many lines as fit in `most` bytes, but of at least one.
 fn end_of_piece(lines: &[u8], most: usize) -> usize {
     let is_end = |&byte: &u8| byte == b'\n';
     let (near, far) = lines.split_at(lines.len().min(most));

@@ -1,7 +1,8 @@
-//! Python objects as messages of the engine: pickles, out-of-band buffers, handles of what travels inside.
+//! Python objects as messages of the engine: pickles, out-of-band buffers, and handles of shared objects inside.
 //!
-//! What the pickler decides costs more than the queue does. So: objects of exact built-in types go through plain `_pickle.dumps`; all others
-//! through a C pickler with the reducers registered with `reduction.ForkingPickler`; what pickle cannot carry, through cloudpickle.
+//! The choice of the pickler costs more than the queue does. So objects of exact built-in types are pickled by plain
+//! `_pickle.dumps`; all others by a C pickler with the reducers that are registered with `reduction.ForkingPickler`;
+//! and what pickle cannot carry, by cloudpickle.
 
 use crate::by_value;
 use crate::common::{name, raise, Cached};
@@ -20,9 +21,9 @@ use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
-/// Buffers of this many bytes and more travel outside the pickle.
+/// Buffers of at least this many bytes are sent outside the pickle.
 const OUT_OF_BAND: usize = 16 * 1024;
-/// How deep, and at how many objects altogether, the search for objects of exact built-in types gives up.
+/// The depth, and the total number of objects, at which the search for objects of exact built-in types gives up.
 const PLAIN_DEPTH: u32 = 4;
 const PLAIN_OBJECTS: u32 = 256;
 
@@ -56,26 +57,26 @@ pub struct Pickled<'py> {
     body: Bound<'py, PyBytes>,
     buffers: Vec<PyBuffer<u8>>,
     luggage: Luggage,
-    /// Whether pickle could not carry it, and it holds copies of what is otherwise found by name.
+    /// Whether it holds copies of what is otherwise found by name, because pickle could not carry it.
     by_value: bool,
 }
 
-/// What a pickle speaks of.
+/// What a pickle refers to.
 #[derive(Default)]
 struct Luggage {
     handles: Vec<Handle>,
-    /// Descriptors among them, which nobody else refers to before the message does.
+    /// The descriptors among them. Until the message refers to them, nothing else does.
     deposits: Vec<Ref<Deposit>>,
 }
 
 impl Pickled<'_> {
-    /// The object as a message to be packed; `pack` copies what it keeps.
+    /// The object as a message for `pack`, which copies what it keeps.
     pub fn with<T>(&self, pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>) -> PyResult<T> {
         let buffers: Vec<&[u8]> = self
             .buffers
             .iter()
-            // SAFETY: the buffers are contiguous (`PickleBuffer.raw`) and held by `self.buffers`. Another thread may write them while they are
-            // copied, as it may for any copy of a buffer that Python makes.
+            // SAFETY: the buffers are contiguous (`PickleBuffer.raw`) and held by `self.buffers`. Another thread may
+            // change them while they are copied, as it may during any copy of a buffer that Python makes.
             .map(|buffer| unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
             .collect();
         pack(Outgoing {
@@ -86,7 +87,7 @@ impl Pickled<'_> {
         .map_err(raise)
     }
 
-    /// Whether functions in it were found by their names, and so are the same whenever they are pickled.
+    /// Whether the functions in it are found by name, and so are the same whenever they are pickled.
     pub fn is_by_name(&self) -> bool {
         !self.by_value
     }
@@ -98,12 +99,12 @@ impl Pickled<'_> {
 }
 
 thread_local! {
-    /// One entry for each `dumps` under way in this thread.
+    /// One entry for each `dumps` in progress in this thread.
     static TRAVELLING: RefCell<Vec<Luggage>> = const { RefCell::new(Vec::new()) };
 }
 
-/// To be called by the `__reduce__` of whatever is pickled as a handle: the message being made will hold a reference, so that the object
-/// lasts until the message was received. `false` when no message is being made.
+/// Add a reference to an object to the message being made, so that the object lives until the message is received.
+/// Called by the `__reduce__` of objects that are pickled as a handle. Returns `false` if no message is being made.
 pub fn travelling(handle: Handle) -> bool {
     TRAVELLING.with_borrow_mut(|all| match all.last_mut() {
         Some(luggage) => {
@@ -114,7 +115,9 @@ pub fn travelling(handle: Handle) -> bool {
     })
 }
 
-/// Have the message being made take a duplicate of a descriptor along: what `claim_fd` wants in its receiver. None when no message is being made.
+/// Add a duplicate of a descriptor to the message being made.
+///
+/// Return the number that `claim_fd` needs in the receiver, or None if no message is being made.
 #[pyfunction]
 pub fn deposit_fd(fd: RawFd) -> PyResult<Option<u64>> {
     if TRAVELLING.with_borrow(Vec::is_empty) {
@@ -128,7 +131,9 @@ pub fn deposit_fd(fd: RawFd) -> PyResult<Option<u64>> {
     Ok(Some(handle.to_bits()))
 }
 
-/// The descriptor that `deposit_fd` let a message take along, while that is unpickled. `ValueError` if its sender has ended.
+/// Take the descriptor that `deposit_fd` added to a message, while the message is unpickled.
+///
+/// Raise `ValueError` if the sender has ended.
 #[pyfunction]
 pub fn claim_fd(py: Python<'_>, number: u64) -> PyResult<RawFd> {
     let handle = Handle::from_bits(number);
@@ -137,7 +142,7 @@ pub fn claim_fd(py: Python<'_>, number: u64) -> PyResult<RawFd> {
     Ok(fd.into_raw_fd())
 }
 
-/// Collects what goes along with one `dumps`.
+/// Collects what one `dumps` refers to.
 struct Journey;
 
 impl Journey {
@@ -156,17 +161,18 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         let luggage = TRAVELLING.with_borrow_mut(Vec::pop);
-        drop(luggage); // after the borrow
+        drop(luggage); // after the borrow ends
     }
 }
 
-/// Make the classes that the module does not show, which otherwise are made at their first use, under a lock of `PyO3`'s.
+/// Create the classes that the module does not export. Otherwise they are created at first use, under a lock of
+/// `PyO3`'s.
 pub fn install(py: Python<'_>) {
     py.get_type::<Collector>();
     py.get_type::<Buffer>();
 }
 
-/// Pickle an object. What cannot be pickled is an error that says which part of it.
+/// Pickle an object. If part of it cannot be pickled, the error names that part.
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let tools = tools(py)?;
@@ -190,11 +196,11 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     })
 }
 
-/// Pickle an object with all its buffers inside the pickle.
+/// Pickle an object with all its buffers in the pickle.
 pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let journey = Journey::begin();
-    // Protocol 5 would make arrays read-only whose buffers are inside.
+    // With protocol 5, arrays with their buffers in the pickle would arrive read-only.
     let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 4)?;
     Ok(Pickled {
         body,
@@ -204,7 +210,7 @@ pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     })
 }
 
-/// `reduction.ForkingPickler.dumps`: everything is inside the pickle.
+/// Pickle an object as `reduction.ForkingPickler.dumps` does: everything is in the pickle.
 #[pyfunction]
 pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<Bound<'py, PyBytes>> {
     let py = obj.py();
@@ -219,7 +225,7 @@ pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<B
     Ok(pickle(tools, &forking, obj, None, protocol)?.0)
 }
 
-/// The pickle, and whether there is something in it by value.
+/// Pickle an object. Also returns whether the pickle holds something by value.
 fn pickle<'py>(
     tools: &Tools,
     forking: &ForkingPickler<'py>,
@@ -248,13 +254,13 @@ fn pickle<'py>(
     }
 }
 
-/// Forget what the last attempt left.
+/// Discard what the last attempt collected.
 fn start_anew(collector: Option<&Bound<'_, Collector>>) {
     if let Some(collector) = collector {
         drop(collector.get().take());
     }
     let luggage = TRAVELLING.with_borrow_mut(|all| all.last_mut().map(std::mem::take));
-    drop(luggage); // after the borrow
+    drop(luggage); // after the borrow ends
 }
 
 fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {
@@ -263,7 +269,7 @@ fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {
         || error.is_instance(py, tools.pickling_error.bind(py))
 }
 
-/// Pickle with the registered reducers; `thaw`: read-only arrays such that they arrive writable.
+/// Pickle with the registered reducers. `thaw`: pickle read-only arrays such that they arrive writable.
 fn dump<'py>(
     tools: &Tools,
     forking: &ForkingPickler<'py>,
@@ -293,7 +299,7 @@ fn dump<'py>(
     Ok(file.call_method0(name!(py, "getvalue"))?.cast_into()?)
 }
 
-/// Whether a program has a say in how objects of this type are pickled.
+/// Whether the program has registered a way to pickle objects of this type.
 pub fn has_reducer(class: &Bound<'_, PyType>) -> PyResult<bool> {
     let py = class.py();
     let forking = forking_pickler(py)?;
@@ -301,11 +307,11 @@ pub fn has_reducer(class: &Bound<'_, PyType>) -> PyResult<bool> {
     Ok(forking.custom.is_some() || forking.reducers.contains(class)? || registered.contains(class)?)
 }
 
-/// What `reduction.ForkingPickler` is at present.
+/// The present state of `reduction.ForkingPickler`.
 struct ForkingPickler<'py> {
     /// The registered reducers.
     reducers: Bound<'py, PyDict>,
-    /// A class that a program has put in its place.
+    /// A class by which a program has replaced it.
     custom: Option<Bound<'py, PyAny>>,
 }
 
@@ -324,7 +330,7 @@ fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
     })
 }
 
-/// Whether an object and all in it are of exact built-in types, for which no reducer can be registered.
+/// Whether an object and all its contents are of exact built-in types, for which no reducer can be registered.
 fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
     if *left == 0 {
         return false;
@@ -350,7 +356,8 @@ fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
     } else if let Ok(dict) = obj.cast_exact::<PyDict>() {
         dict.len() <= PLAIN_OBJECTS as usize && dict.keys().iter().chain(dict.values().iter()).all(|item| plain(&item))
     } else if let Ok(set) = obj.cast_exact::<PySet>() {
-        // Another thread may change it meanwhile, which ends the iteration with an error: the pickler shall say so.
+        // Another thread may change the set meanwhile, which ends the iteration with an error; the pickler then reports
+        // it.
         let items = set.as_any().try_iter();
         items.is_ok_and(|mut items| items.all(|item| item.is_ok_and(|item| plain(&item))))
     } else if let Ok(set) = obj.cast_exact::<PyFrozenSet>() {
@@ -360,12 +367,13 @@ fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
     }
 }
 
-/// The pickler's `buffer_callback`: keeps the large buffers.
+/// The pickler's `buffer_callback`: collects the large buffers.
 #[pyclass(frozen, module = "procession._procession")]
 #[derive(Default)]
 struct Collector {
     buffers: Mutex<Vec<PyBuffer<u8>>>,
-    /// Whether a read-only array was among them: its receiver gets one of its own, which is writable elsewhere and so here.
+    /// Whether a read-only array was among them. The receiver gets its own copy, which is writable with any other
+    /// pickler and so must be here.
     frozen: AtomicBool,
 }
 
@@ -380,11 +388,11 @@ impl Collector {
 
 #[pymethods]
 impl Collector {
-    /// Returns whether the buffer shall travel inside the pickle.
+    /// Return True if the buffer must be in the pickle.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = buffer.py();
         let raw = match buffer.call_method0(name!(py, "raw")) {
-            // Not contiguous: the pickler says so in its own words.
+            // Not contiguous: the pickler reports that itself.
             Err(error) if error.is_instance_of::<PyBufferError>(py) => return Ok(true),
             raw => raw?,
         };
@@ -409,7 +417,7 @@ fn is_array(view: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(class.module()?.to_str()? == "numpy" && class.name()?.to_str()? == "ndarray")
 }
 
-/// Unpickle a message. Whatever happens, all of the message that did not become part of the object is given back.
+/// Unpickle a message. In any case, all parts of the message that did not become part of the object are freed.
 pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
     let loads = tools(py)?.loads.bind(py);
     let blocks = incoming.take_buffers();
@@ -429,12 +437,13 @@ pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny
     loads.call((body,), Some(&keywords))
 }
 
-/// Memory of the arena as an object with the buffer protocol; given back when nothing refers to it any more. It is shared memory: a child
-/// forked while its owner has it sees what the owner writes to it later, and the other way round, where private memory would be copied.
+/// Memory of the arena as an object with the buffer protocol; freed when nothing refers to it any more. It is shared
+/// memory: a child forked while its owner has it sees what the owner writes to it later, and the other way round.
+/// Private memory would be copied.
 #[pyclass(frozen, module = "procession._procession")]
 struct Buffer {
     block: Block,
-    /// Where the bytes shown begin.
+    /// Offset of the bytes shown.
     start: usize,
 }
 
@@ -450,12 +459,13 @@ impl Buffer {
         self.block.len() - self.start
     }
 
-    // Not `unsafe` in Python's eyes: the view keeps the object, the object keeps the block, and a block's bytes stay where they are.
+    // `PyO3` requires `unsafe` here. It is sound: the view keeps the object, the object keeps the block, and a block's
+    // bytes stay where they are.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let len = (this.block.len() - this.start) as ffi::Py_ssize_t;
-        // SAFETY: `view` is valid by the buffer protocol; `start` was checked to lie within the block; the block is ours alone and lives as
-        // long as `slf`, to which the view takes a reference.
+        // SAFETY: `view` is valid by the buffer protocol; `start` was checked to lie within the block; the block is
+        // this object's alone and lives as long as `slf`, to which the view takes a reference.
         let failed = unsafe {
             let start = this.block.as_ptr().add(this.start);
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, 0, flags)

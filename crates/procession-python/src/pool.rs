@@ -1,5 +1,5 @@
-//! Bindings of the pool room, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in `pool_worker`; what
-//! calls these objects is `pool.py`'s business, what an error looks like `_pool_errors.py`'s.
+//! Bindings of the pool, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in
+//! `pool_worker`; `pool.py` calls these objects, and `_pool_errors.py` makes the errors.
 //!
 //! ```text
 //! class PoolCore:
@@ -38,10 +38,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Functions of single calls that are kept in the pool, the one used last at the end.
+/// The number of functions of single calls that the pool keeps, the most recently used last.
 const KEPT: usize = 16;
 
-/// A function of the module that knows what errors look like.
+/// A function of the module that makes the errors.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: Cached<Py<PyModule>> = Cached::new();
     let module = MODULE.get_or_make(|| py.import("procession._pool_errors").map(Bound::unbind))?;
@@ -52,7 +52,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Errors that a caller may catch are outcomes; anything else (an interrupt, an exit) goes on its way.
+/// The value of an error that is an outcome: one that is an `Exception`. Any other (an interrupt, an exit) is passed
+/// on.
 pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
     if error.is_instance_of::<PyException>(py) {
         Ok(error.into_value(py).into_bound(py).into_any())
@@ -61,28 +62,28 @@ pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-/// A pool, as its maker sees it.
+/// A pool in the process that made it.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolCore {
     pool: Pool,
     /// The process that made it.
     pid: u32,
-    /// Why it was terminated.
+    /// Makes the error of unfinished tasks, if the pool was terminated.
     error: Mutex<Option<Py<PyAny>>>,
     kept: Mutex<Vec<Kept>>,
 }
 
-/// A function that calls have in common: it is found by its name, so it travels once.
+/// A function that several calls have in common. It is found by its name, so it is sent once.
 struct Kept {
     func: Py<PyAny>,
     mode: Mode,
     function: Arc<Function>,
 }
 
-/// A call as it is sent.
+/// A call in the form in which it is sent.
 pub struct Call<'py> {
     pub function: Option<Arc<Function>>,
-    /// How the function is applied; `None`: it is in the task.
+    /// How the function is applied. `None`: the task contains the function.
     pub mode: Option<Mode>,
     pub task: Bound<'py, PyAny>,
 }
@@ -92,7 +93,7 @@ type WorkerFigures = (u32, bool, u32, f64, f64, u64, u64);
 #[pymethods]
 impl PoolCore {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A lock is held by a thread that is at work with the object: no garbage.
+        // A thread that holds a lock is using the object, so it is not garbage.
         if let Ok(error) = self.error.try_lock() {
             visit.call(&*error)?;
         }
@@ -106,7 +107,7 @@ impl PoolCore {
 
     fn __clear__(&self) {
         let (error, kept) = (lock(&self.error).take(), std::mem::take(&mut *lock(&self.kept)));
-        drop((error, kept)); // after the locks: their end may run Python
+        drop((error, kept)); // after the locks are released: releasing these may run Python code
     }
 
     #[new]
@@ -243,7 +244,7 @@ impl PoolCore {
             first.replace(error)
         };
         drop(first);
-        drop(later); // after the lock: its end may run Python
+        drop(later); // after the lock is released: releasing it may run Python code
         self.pool.terminate();
     }
 
@@ -276,12 +277,12 @@ impl PoolCore {
         PoolJob::new(job, shape, func.clone().unbind(), mode, slf.clone().unbind())
     }
 
-    /// Makes the error of what was unfinished when it was terminated.
+    /// The callable that makes the error of tasks that were unfinished at termination.
     pub fn why_terminated(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.error).as_ref().map(|error| error.clone_ref(py))
     }
 
-    /// What a call sends: with a function that the pool keeps only its arguments, otherwise all.
+    /// What a call sends: only the arguments if the pool keeps the function, otherwise both.
     pub fn prepare<'py>(
         &self,
         func: &Bound<'py, PyAny>,
@@ -311,7 +312,7 @@ impl PoolCore {
         Ok(Call { function, mode, task })
     }
 
-    /// The function, as it lies in the pool; `None` for one that may be another thing the next time it is pickled.
+    /// The function as the pool keeps it. `None` for one that may differ the next time it is pickled.
     fn keep(&self, func: &Bound<'_, PyAny>, mode: Mode) -> PyResult<Option<Arc<Function>>> {
         {
             let mut kept = lock(&self.kept);
@@ -327,7 +328,8 @@ impl PoolCore {
         let message = match dump_function(func, mode) {
             Ok((message, true)) => message,
             Ok((_, false)) => return Ok(None),
-            // The call says what is wrong with it, unless this was an interrupt.
+            // The call reports this error, because it pickles the function again. Only an interrupt or an exit is
+            // passed on here.
             Err(error) => return catchable(func.py(), error).map(|_| None),
         };
         let one = Kept {
@@ -348,13 +350,13 @@ impl PoolCore {
 pub fn terms(by_time: bool, timeout: Option<f64>, retries: u32) -> Terms {
     Terms {
         by_time,
-        // One that no clock can reach is none.
+        // A timeout too large for the clock is no timeout.
         timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
         retries,
     }
 }
 
-/// Whether this is a function of a module, with no state of its own.
+/// Whether this is a function of a module, without its own state.
 fn is_constant(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     let of_module = match func.cast_exact::<PyCFunction>() {
         Ok(builtin) => builtin.getattr("__self__")?.is_instance_of::<PyModule>(),
@@ -363,8 +365,8 @@ fn is_constant(func: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(of_module && !payload::has_reducer(&func.get_type())?)
 }
 
-/// A function, with all it refers to inside the pickle: many workers read it, so no part of it can become one's own. And whether it is
-/// found by its name.
+/// Pickle a function with all its buffers in the pickle: many workers read the message, so none may take a part of it
+/// over. Also returns whether the function is found by its name.
 fn dump_function(func: &Bound<'_, PyAny>, mode: Mode) -> PyResult<(Message, bool)> {
     let pair = (func, mode as u8).into_pyobject(func.py())?;
     let pickled = payload::dumps_in_band(pair.as_any())?;

@@ -1,4 +1,5 @@
-//! Bindings of the pool room, parent side: jobs are fed with pickled tasks, outcomes are unpickled where they are asked for.
+//! Bindings of the pool, parent side: jobs are fed with pickled tasks, and outcomes are unpickled where they are asked
+//! for.
 //!
 //! ```text
 //! class PoolJob:
@@ -43,40 +44,40 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How the outcomes of a job's tasks are asked for.
+/// How the outcomes of a job's tasks are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
-    /// It is one task, whose value is the job's.
+    /// One task. Its value is the job's.
     Call,
-    /// In order: one by one, or together, when they are lists, as one list.
+    /// In order: one by one or, if the values are lists, together as one list.
     InOrder,
     /// One by one, as they end.
     ByTime,
 }
 
-/// One call's tasks.
+/// The tasks of one call of the pool.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolJob {
     pub job: Job,
-    /// What the tasks call, to be named in errors. Also keeps alive what the function refers to while its pickle is in use.
+    /// What the tasks call, named in errors. Also keeps alive what the function refers to while its pickle is in use.
     func: Py<PyAny>,
-    /// How it is applied to a task's arguments; `None`: it is in them.
+    /// How the function is applied to a task's arguments. `None`: the task contains the function.
     mode: Option<Mode>,
     shape: Shape,
-    /// What became of it, once somebody asked.
+    /// The outcome of the job, once it has been asked for.
     outcome: Outcome,
-    /// Errors of tasks that never came to be.
+    /// Errors of tasks that could not be submitted, by task number.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
-    /// How many items each task has, if somebody wants to know.
+    /// The number of items of each task, if they are counted.
     sizes: Mutex<Option<Vec<u32>>>,
-    /// For how many workers it is fed; 0: no bound.
+    /// The number of workers that it is fed for; 0: no bound.
     workers: AtomicU64,
-    /// How far it is fed ahead of them; taken out while somebody waits for room.
+    /// How far it is fed ahead of the workers. Taken out while a thread waits for room.
     feed: Mutex<Option<Feed>>,
     /// Whether all its tasks were submitted, or are known to fail.
     is_whole: AtomicBool,
-    /// What `feed_map` has come to.
+    /// The progress of `feed_map`.
     cutter: Mutex<Option<Cutter>>,
     /// The pool, which knows why it was terminated.
     core: Py<PoolCore>,
@@ -84,12 +85,12 @@ pub struct PoolJob {
 
 #[pymethods]
 impl PoolJob {
-    /// An error knows the frames it came through, and these know the job.
+    /// An error refers to the frames that it passed through, and these refer to the job.
     pub fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
         visit.call(&self.func)?;
         self.outcome.traverse(&visit)?;
-        // Who holds the lock is at work on it just now: not garbage.
+        // A thread that holds the lock is using the object, so it is not garbage.
         if let Ok(refused) = self.refused.try_lock() {
             for error in refused.values() {
                 visit.call(error)?;
@@ -161,7 +162,7 @@ impl PoolJob {
         let is_fed = self.workers.load(Relaxed) > 0 && self.job.intake(None) != Intake::Over;
         self.job.cancel_pending();
         if is_fed {
-            // What was not submitted yet never will be.
+            // The tasks that have not been submitted yet never will be.
             let (submitted, _) = self.job.progress();
             self.refuse_rest(helper(py, "_cancelled")?.call1((&self.func, submitted))?);
         }
@@ -207,7 +208,7 @@ impl PoolJob {
     #[pyo3(signature = (timeout=None))]
     fn outcome<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
-        // Most often it is there, and the interpreter need not be let go.
+        // Usually it is complete, and the interpreter's lock need not be released.
         if !self.job.is_complete() && wait(py, || self.job.wait(deadline))?.is_none() {
             return Ok(None);
         }
@@ -229,7 +230,7 @@ impl PoolJob {
                     self.cursor.fetch_max(number + 1, Relaxed);
                     return Ok(Some((number, item)));
                 }
-                // Another thread took it, or there is none.
+                // Another thread took it, or it does not exist.
                 if self.job.is_complete() && number >= self.job.progress().0 {
                     return Ok(None);
                 }
@@ -273,7 +274,7 @@ impl PoolJob {
         size: impl FnMut() -> usize,
     ) -> PyResult<bool> {
         self.try_to_feed(iterator, limit, size).or_else(|error| {
-            // Also an exit or an interrupt: what came before it is not all.
+            // This includes exits and interrupts: the tasks so far are not all.
             let py = iterator.py();
             self.refuse_rest(error.clone_ref(py).into_value(py).into_bound(py).into_any());
             catchable(py, error).map(|_| false)
@@ -308,7 +309,7 @@ impl PoolJob {
         Ok(true)
     }
 
-    /// One more task, with a function of its own if one is given; its number.
+    /// Submit a task, with its own function if one is given. Returns the task's number.
     pub fn submit(&self, function: Option<&Function>, task: Packed<'_>) -> PyResult<u64> {
         match (task, function) {
             (Ok(message), None) => self.job.submit(message).map_err(raise),
@@ -317,16 +318,16 @@ impl PoolJob {
         }
     }
 
-    /// The next task's outcome is `error`.
+    /// Make `error` the outcome of the next task.
     fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
-        // Held across both, so that nobody finds the item before its error.
+        // Held over both steps, so that no thread finds the item before its error.
         let mut refused = lock(&self.refused);
         let number = self.job.refuse();
         refused.insert(number, error.unbind());
         number
     }
 
-    /// The list of all tasks' values, or what failed first.
+    /// The list of all tasks' values, or the first failure.
     fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let (submitted, _) = self.job.progress();
         if let Some(failed) = self.job.first_failure() {
@@ -350,7 +351,7 @@ impl PoolJob {
         Ok((true, list.into_any()))
     }
 
-    /// Why tasks that had not been submitted never will be: the pool was terminated. Said once.
+    /// The error of tasks that never will be submitted, because the pool was terminated. Returned once.
     fn stop_of_rest<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.core.get().why_terminated(py) {
             Some(error) if !self.is_whole.swap(true, Relaxed) => error.bind(py).call0().map(Some),
@@ -358,7 +359,7 @@ impl PoolJob {
         }
     }
 
-    /// What became of a task that has ended.
+    /// The outcome of a task that has ended.
     fn open_ended<'py>(&self, py: Python<'py>, number: u64) -> PyResult<(bool, Bound<'py, PyAny>)> {
         match self.job.take_now(number).map_err(raise)? {
             Some(item) => self.open(py, number, item),
@@ -370,7 +371,7 @@ impl PoolJob {
         self.open_call(self.func.bind(py), self.mode, number, item)
     }
 
-    /// What became of task `number`, which called `func`.
+    /// The outcome of task `number`, which called `func`.
     pub fn open_call<'py>(
         &self,
         func: &Bound<'py, PyAny>,
@@ -404,7 +405,8 @@ impl PoolJob {
     }
 }
 
-/// The exception of a task whose worker died, or was stopped because the task ran for too long.
+/// The exception of a task after the death of its worker, or after the worker was stopped because the task took too
+/// long.
 fn describe<'py>(
     func: &Bound<'py, PyAny>,
     mode: Option<Mode>,
@@ -424,7 +426,7 @@ fn describe<'py>(
     ))
 }
 
-/// A task to be submitted, or why it cannot be.
+/// A task to submit, or the reason why it cannot be.
 pub type Packed<'py> = Result<Message, Bound<'py, PyAny>>;
 
 pub fn pack_task<'py>(task: &Bound<'py, PyAny>) -> PyResult<Packed<'py>> {

@@ -1,7 +1,8 @@
-//! What became of a call, the same for every thread that asks.
+//! The outcome of a call, the same object for every thread that asks for it.
 //!
-//! The first who asks makes it of its bytes. That runs code of the user's, which may take long, and may ask for this very outcome; so no
-//! lock is held meanwhile. Who else asks waits; the thread that is at it is told so, for it would wait for itself.
+//! The first thread that asks unpickles it. That runs the user's code, which may take long and may ask for this very
+//! outcome, so no lock is held meanwhile. Other threads wait. The unpickling thread gets an error if it asks again,
+//! because it would wait for itself.
 
 use crate::pool::lock;
 use procession_core::Deadline;
@@ -11,7 +12,7 @@ use pyo3::prelude::*;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-/// How long a waiter sleeps between two looks, also at signals.
+/// How long a waiter sleeps between two checks, which include signals.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// Success, and the value or the exception.
@@ -21,9 +22,9 @@ type Opened<T> = (bool, T);
 enum State {
     #[default]
     Unopened,
-    /// A thread is at it.
+    /// A thread is unpickling it.
     Opening { thread: usize, awaited: bool },
-    /// It is there.
+    /// It is unpickled.
     Open(Opened<Py<PyAny>>),
 }
 
@@ -34,7 +35,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What `open` returned the first time. `None`: at the deadline another thread was still at it.
+    /// Return what `open` returned the first time. `None`: another thread was still unpickling at the deadline.
     pub fn get_or_open<'py>(
         &self,
         py: Python<'py>,
@@ -80,13 +81,13 @@ impl Outcome {
     fn sleep(&self, time: Duration) {
         let state = lock(&self.state);
         if matches!(*state, State::Opening { .. }) {
-            // Whatever ended the wait, the caller looks again.
+            // The caller checks again, whatever ended the wait.
             drop(self.opened.wait_timeout(state, time));
         }
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Who holds the lock is at work on it just now: not garbage.
+        // A thread that holds the lock is using the object, so it is not garbage.
         match self.state.try_lock().as_deref() {
             Ok(State::Open((_, value))) => visit.call(value),
             _ => Ok(()),
@@ -95,11 +96,11 @@ impl Outcome {
 
     pub fn clear(&self) {
         let before = std::mem::take(&mut *lock(&self.state));
-        drop(before); // after the lock: its end may run Python
+        drop(before); // after the lock is released: dropping it may run Python code
     }
 }
 
-/// A number that no other living thread has.
+/// A number that is unique among living threads.
 fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here).addr())

@@ -1,4 +1,5 @@
-//! Bindings of the pool room, parent side, for an executor: calls of any functions, whose outcomes one thread takes as they come.
+//! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the outcomes in order
+//! of completion.
 //!
 //! ```text
 //! class PoolStream:
@@ -23,7 +24,7 @@ use pyo3::types::PyList;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-/// Calls under way, and the futures that stand for them.
+/// Calls in progress, and their futures.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolStream {
     core: Py<PoolCore>,
@@ -47,7 +48,7 @@ struct Call {
 impl PoolStream {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
-        // A lock is held by a thread that is at work with the object: no garbage.
+        // A thread that holds the lock is using the object, so it is not garbage.
         if let Ok(futures) = self.futures.try_lock() {
             for call in futures.by_number.values() {
                 visit.call(&call.future)?;
@@ -59,7 +60,7 @@ impl PoolStream {
 
     fn __clear__(&self) {
         let calls = std::mem::take(&mut lock(&self.futures).by_number);
-        drop(calls); // after the lock: their end may run Python
+        drop(calls); // after the lock is released: releasing these may run Python code
         self.job.__clear__();
     }
 
@@ -83,7 +84,7 @@ impl PoolStream {
         let call = self.core.get().prepare(func, args, kwds)?;
         let task = pack_task(&call.task)?;
         let (func, mode) = (func.clone().unbind(), call.mode);
-        // Held across both, so that nobody finds the outcome before its future. Nothing in between runs Python.
+        // Held over both steps, so that no thread finds the outcome before its future. No Python code runs in between.
         let mut futures = lock(&self.futures);
         if futures.closed {
             return Ok(None);

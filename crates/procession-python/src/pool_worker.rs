@@ -1,4 +1,4 @@
-//! Bindings of the pool room, worker side: the loop that unpickles a task, calls it and sends back what came of it.
+//! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the outcome.
 //!
 //! ```text
 //! class PoolWorker:
@@ -22,11 +22,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
-/// How a function is applied to a task's arguments; `_pool_worker.py` knows the first five.
+/// How a function is applied to a task's arguments; `_pool_worker.py` uses the first five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
-    /// To the one item that the task is.
+    /// To the task's one item.
     Item = 0,
     /// To each item of a tuple.
     Chunk = 1,
@@ -36,9 +36,9 @@ pub enum Mode {
     Call = 3,
     /// To a pair of positional and keyword arguments.
     CallWithKeywords = 4,
-    /// As the chunks, with a limit on the time that each item may take.
+    /// Like [`Self::Chunk`], with a limit on the time of each item.
     TimedChunk = 5,
-    /// The same.
+    /// Like [`Self::StarredChunk`], with a limit on the time of each item.
     TimedStarredChunk = 6,
 }
 
@@ -92,7 +92,7 @@ impl PoolWorker {
             let (verdict, message) = self.perform(py, &task, arguments, &mut functions)?;
             flush(py);
             if !self.worker.is_here() {
-                // A child that the task forked, and that came back from it.
+                // This is a child that the task forked and that returned from it.
                 return Err(PySystemExit::new_err(0));
             }
             if !self.worker.finish(task, verdict, message).map_err(raise)? {
@@ -108,7 +108,7 @@ impl PoolWorker {
 }
 
 impl PoolWorker {
-    /// Do a task. An error means that the worker must end, and the task with it.
+    /// Run a task. An error ends the worker, and the task with it.
     fn perform(
         &self,
         py: Python<'_>,
@@ -217,12 +217,12 @@ impl PoolWorker {
     }
 }
 
-/// Whether this shall end the worker, and not only the task.
+/// Whether the error ends the worker and not only the task.
 fn is_end(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
-/// What applies a function to each item; `None` when each must be timed.
+/// The callable that applies a function to each item; `None` if each item must be timed.
 fn mapper(py: Python<'_>, mode: Mode) -> PyResult<Option<Bound<'_, PyAny>>> {
     static MAP: Cached<Py<PyAny>> = Cached::new();
     static STARMAP: Cached<Py<PyAny>> = Cached::new();
@@ -233,7 +233,7 @@ fn mapper(py: Python<'_>, mode: Mode) -> PyResult<Option<Bound<'_, PyAny>>> {
     })
 }
 
-/// What is unpacked as positional arguments, as a tuple.
+/// Convert an iterable of positional arguments to a tuple.
 fn sequence(items: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     match items.cast_into::<PyTuple>() {
         Ok(tuple) => Ok(tuple),
@@ -245,7 +245,7 @@ fn sequence(items: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     }
 }
 
-/// The functions of the jobs this worker is at, unpickled once.
+/// The functions of the jobs in progress, unpickled once.
 #[derive(Default)]
 struct Functions {
     known: Vec<((u32, u32), Py<PyAny>, Mode)>,
@@ -272,7 +272,7 @@ impl Functions {
     }
 }
 
-/// What a task printed is on its way before its result is: whatever then happens to the worker, it is not lost.
+/// Write a task's output before its result is sent, so that it survives whatever happens to the worker.
 fn flush(py: Python<'_>) {
     static SYS: Cached<Py<PyModule>> = Cached::new();
     let Ok(sys) = SYS.get_or_make(|| py.import("sys").map(Bound::unbind)) else {
@@ -287,7 +287,7 @@ fn flush(py: Python<'_>) {
     }
 }
 
-/// An exception such that the receiver can always make something of it.
+/// Pack an exception in such a form that the receiver can always rebuild one from it.
 fn pack_exception(error: &Bound<'_, PyAny>) -> PyResult<Message> {
     let parts = helper(error.py(), "_pack_exception")?.call1((error,))?;
     payload::dumps(&parts)?.pack()

@@ -1,5 +1,5 @@
-//! Bindings of the process room: this process's family, children and parcels; the zygote's are in `zygote.rs`. No policy: who is started how is
-//! Python's.
+//! Bindings of processes: this process's family, its children and parcels; the zygote's are in `zygote.rs`. How a
+//! process is started is decided in Python.
 //!
 //! ```text
 //! # the family
@@ -51,33 +51,35 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many processes can run at once: the processors that this process may use, or fewer if a control group of it, or above it, has a quota.
+/// Return the number of processes that can run at once.
+///
+/// These are the processors that this process may use, or fewer if its control group, or one above it, has a quota.
 #[pyfunction]
 pub fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The descriptor that lets a child join the family.
+/// Return the descriptor by which a child joins the family.
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {
     let fd = family().and_then(Family::arena_fd).map_err(raise)?;
     Ok(fd.as_raw_fd())
 }
 
-/// Join the family whose arena `fd` refers to; takes the descriptor over.
+/// Join the family of the arena that `fd` refers to. Takes ownership of the descriptor.
 #[pyfunction]
 pub fn attach(fd: RawFd) -> PyResult<()> {
     Family::attach(owned(fd)?).map(drop).map_err(raise)
 }
 
-/// The family's identity, 16 bytes.
+/// Return the family's identity, 16 bytes.
 #[pyfunction]
 pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
     let id = family().map_err(raise)?.id();
     Ok(PyBytes::new(py, &id.to_ne_bytes()))
 }
 
-/// This process's name in the roll.
+/// Set this process's name in the roll.
 #[pyfunction]
 pub fn set_name(name: &str) -> PyResult<()> {
     family().map_err(raise)?.me();
@@ -85,7 +87,8 @@ pub fn set_name(name: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// What is in use in the arena once the dead are cleared away, counted by state: equal counts before and after show that nothing leaked.
+/// Count what is in use in the arena, by state, after reclaiming what dead processes held. Equal counts before and
+/// after show that nothing leaked.
 #[pyfunction]
 pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     roll::sweep();
@@ -102,7 +105,7 @@ pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(counts)
 }
 
-/// The processes of the family: pid, name, parent's pid, state.
+/// Return the processes of the family: pid, name, parent's pid, state.
 #[pyfunction]
 pub fn members(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let all = roll::members();
@@ -122,25 +125,25 @@ pub fn members(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     all.iter().map(describe).collect()
 }
 
-/// Run a program as a child that gets the descriptors 0, 1, 2 and `pass_fds`.
+/// Run a program as a child process. It gets the descriptors 0, 1, 2 and `pass_fds`.
 #[pyfunction]
 pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> PyResult<Child> {
     process::spawn(&path, &argv, &[], &pass_fds).map(born).map_err(raise)
 }
 
-/// `BlockingIOError` unless there is room for one more process in the family.
+/// Raise `BlockingIOError` unless the family has room for one more process.
 #[pyfunction]
 pub fn check_room() -> PyResult<()> {
     roll::check_room().map_err(raise)
 }
 
-/// This process is about to exit with `code`.
+/// Note that this process is about to exit with `code`.
 #[pyfunction]
 pub fn note_exit(code: i32) {
     roll::note_exit(code);
 }
 
-/// A child made by `os.fork()` in this process.
+/// Adopt a child that `os.fork()` made in this process.
 #[pyfunction]
 pub fn adopt(pid: i32) -> PyResult<Child> {
     CoreChild::forked(pid).map(born).map_err(raise)
@@ -175,26 +178,26 @@ impl Child {
 
 #[pymethods]
 impl Child {
-    /// Its process id.
+    /// The process ID.
     #[getter]
     fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// A descriptor that polls readable once the child ended.
+    /// A descriptor that polls readable once the child has ended.
     #[getter]
     fn sentinel(&self) -> PyResult<RawFd> {
         Ok(self.open()?.sentinel().as_raw_fd())
     }
 
-    /// The exit code, or None while it runs.
+    /// Return the exit code, or None while the child runs.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<i32>> {
         let child = self.open()?;
         let exit = wait(py, || child.try_wait())?.flatten();
         Ok(exit.map(process::Exit::code))
     }
 
-    /// Wait for the end: the exit code, or None when `timeout` seconds passed.
+    /// Wait for the child to end. Return its exit code, or None after `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let child = self.open()?;
@@ -203,7 +206,7 @@ impl Child {
         Ok(exit.map(process::Exit::code))
     }
 
-    /// Send a signal; nothing happens if it ended.
+    /// Send a signal. Nothing happens if the child has ended.
     fn kill(&self, sig: i32) -> PyResult<()> {
         self.open()?.signal(sig).map_err(raise)
     }
@@ -219,7 +222,7 @@ impl Child {
     }
 }
 
-/// What a child is to do, waiting in shared memory.
+/// What a child must do, stored in shared memory.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct Parcel {
     parcel: CoreParcel,
@@ -227,14 +230,14 @@ pub struct Parcel {
 
 #[pymethods]
 impl Parcel {
-    /// A parcel of an object, pickled now.
+    /// Create a parcel of an object, which is pickled now.
     #[new]
     fn new(obj: &Bound<'_, PyAny>) -> PyResult<Self> {
         let parcel = payload::dumps(obj)?.with(CoreParcel::pack)?;
         Ok(Self { parcel })
     }
 
-    /// A parcel of plain bytes.
+    /// Create a parcel of plain bytes.
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
         let out = Outgoing {
@@ -245,26 +248,26 @@ impl Parcel {
         Ok(Self { parcel })
     }
 
-    /// What the receiver must know.
+    /// The number by which the receiver takes the parcel.
     #[getter]
     fn token(&self) -> u64 {
         self.parcel.token()
     }
 
-    /// The receiver is this process: from now on the parcel outlives us.
+    /// Make process `pid` the receiver: from now on the parcel outlives this process.
     fn address(&self, pid: i32) {
         self.parcel.address(pid);
     }
 }
 
-/// The object of a parcel, which is gone afterwards.
+/// Take a parcel and return its object.
 #[pyfunction]
 pub fn take_parcel(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
     let incoming = CoreParcel::take(token).map_err(raise)?;
     payload::loads(py, incoming)
 }
 
-/// The bytes of a parcel, which is gone afterwards.
+/// Take a parcel and return its bytes.
 #[pyfunction]
 pub fn take_parcel_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyBytes>> {
     let parcel = CoreParcel::take(token).map_err(raise)?;
@@ -277,18 +280,18 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub fn borrowed(fd: RawFd) -> PyResult<BorrowedFd<'static>> {
     check(fd)?;
-    // SAFETY: open now; that it stays so while we use it is the Python caller's business, as with every descriptor number.
+    // SAFETY: open now. The Python caller must keep it open while it is used, as with every descriptor number.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 pub fn owned(fd: RawFd) -> PyResult<OwnedFd> {
     check(fd)?;
-    // SAFETY: open, and the Python caller hands it over.
+    // SAFETY: open, and the Python caller passes ownership.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn check(fd: RawFd) -> PyResult<()> {
-    // SAFETY: fails on a number that is no descriptor.
+    // SAFETY: fails if the number is not a descriptor.
     match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
         -1 => Err(std::io::Error::last_os_error().into()),
         _ => Ok(()),

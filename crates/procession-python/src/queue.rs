@@ -1,4 +1,5 @@
-//! Bindings of the queue. Which of its methods the public classes show, and under which names, is `procession.queues`' business.
+//! Bindings of the queue. The public classes in `procession.queues` choose which of its methods they show, and under
+//! which names.
 
 use crate::common::{lock_deadline, name, poll_deadline, raise, wait, Cached};
 use crate::payload;
@@ -12,18 +13,18 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// What the standard library says for "no limit".
+/// The standard library's value for "no limit".
 const SEM_VALUE_MAX: u64 = i32::MAX as u64;
 
-/// A queue of Python objects between the processes of a family. Empty-handed until `_create` or `__setstate__`.
+/// A queue of Python objects between the processes of a family. Empty until `_create` or `__setstate__` is called.
 #[pyclass(frozen, subclass, weakref, module = "procession._procession", name = "Queue")]
 pub struct Queue {
     engine: OnceLock<Ref<Engine>>,
-    /// `close` was called in this process.
+    /// Whether `close` was called in this process.
     closed: AtomicBool,
-    /// `put` was called in this process.
+    /// Whether `put` was called in this process.
     used: AtomicBool,
-    /// Whether somebody has asked for a descriptor.
+    /// Whether a descriptor was requested in this process.
     polled: AtomicBool,
     ready: Mutex<Option<Readiness>>,
 }
@@ -33,7 +34,8 @@ impl Queue {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Make the descriptor, if this process has asked for one, agree with the queue: after each look for an item.
+    /// Make the descriptor, if this process has requested one, agree with the queue. Called after each attempt to get
+    /// an item.
     fn settle(&self) {
         if self.polled.load(Relaxed) {
             if let Some(readiness) = &*self.ready() {
@@ -42,7 +44,7 @@ impl Queue {
         }
     }
 
-    /// What a pipe's end raises that is closed, as far as this process has closed the queue.
+    /// Raise the error of a closed end of a pipe, if this process has closed the queue.
     fn check_handle(&self) -> PyResult<()> {
         if self.closed.load(Relaxed) {
             return Err(PyOSError::new_err("handle is closed"));
@@ -65,7 +67,7 @@ impl Queue {
         this.engine()
     }
 
-    /// The item as a message; `None` when it could not be pickled and the class has dealt with that.
+    /// Pickle an item into a message. `None` if that failed and the class has handled the error.
     fn pack(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<Option<Message>> {
         let py = slf.py();
         slf.get().used.store(true, Relaxed);
@@ -100,14 +102,17 @@ impl Queue {
         }
     }
 
-    /// Make the queue; 0 = no limit. `used`: `empty` shall not be asked after `close`, even if nothing was put.
+    /// Create the queue; 0 = no limit. `used`: `empty` fails after `close`, even if nothing was put.
     #[pyo3(signature = (maxsize, used=false))]
     fn _create(&self, maxsize: u64, used: bool) -> PyResult<()> {
         self.used.store(used, Relaxed);
         self.set(Engine::create(maxsize).map_err(raise)?)
     }
 
-    /// Put an item. `Full` is raised if there is no room in `timeout` seconds (at once, unless `block`).
+    /// Put obj into the queue.
+    ///
+    /// If block is true, wait for room for at most `timeout` seconds (None: no limit). Raise `Full` if there is no
+    /// room.
     #[pyo3(signature = (obj, block=None, timeout=None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
@@ -131,7 +136,9 @@ impl Queue {
         Err(exception(py, "Full")?)
     }
 
-    /// Get the oldest item. `Empty` is raised if there is none in `timeout` seconds (at once, unless `block`).
+    /// Remove and return the oldest item.
+    ///
+    /// If block is true, wait for one for at most `timeout` seconds (None: no limit). Raise `Empty` if there is none.
     #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
@@ -159,7 +166,7 @@ impl Queue {
         }
     }
 
-    /// `put(obj, False)`.
+    /// Equivalent to `put(obj, False)`.
     fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let engine = Self::open(slf)?;
         let mut message = Self::pack(slf, obj)?;
@@ -169,7 +176,7 @@ impl Queue {
         }
     }
 
-    /// `get(False)`.
+    /// Equivalent to `get(False)`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let result = Self::open(slf)?.get(Deadline::Now);
         slf.get().settle();
@@ -180,24 +187,24 @@ impl Queue {
         }
     }
 
-    /// Put an item. `OSError` if this process has closed the queue.
+    /// Put an item into the queue. Raise `OSError` if this process has closed the queue.
     fn _simple_put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         slf.get().check_handle()?;
         Self::put(slf, obj, None, None)
     }
 
-    /// Get the oldest item; waits for one if there is none. `OSError` if this process has closed the queue.
+    /// Remove and return the oldest item, waiting for one. Raise `OSError` if this process has closed the queue.
     fn _simple_get<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_handle()?;
         Self::get(slf, None, None)
     }
 
-    /// The number of items in the queue.
+    /// Return the number of items in the queue.
     fn qsize(&self) -> PyResult<u64> {
         self.engine()?.len().map_err(raise)
     }
 
-    /// Whether there is no item. `OSError` if this process has put something and then closed the queue.
+    /// Return True if the queue is empty. Raise `OSError` if this process has put an item and then closed the queue.
     fn empty(&self) -> PyResult<bool> {
         if self.used.load(Relaxed) {
             self.check_handle()?;
@@ -205,34 +212,37 @@ impl Queue {
         self.engine()?.is_empty().map_err(raise)
     }
 
-    /// Whether there is no room.
+    /// Return True if the queue is full.
     fn full(&self) -> PyResult<bool> {
         self.engine()?.is_full().map_err(raise)
     }
 
-    /// No more `put` and `get` by this process.
+    /// Close the queue in this process, which can then neither put nor get.
     fn close(&self) {
         self.closed.store(true, Relaxed);
         self.ready().take();
     }
 
-    /// A descriptor for poll(2) and its kin that is readable while there are items, the same for as long as the queue is open in this
-    /// process. Made, with a thread that watches the queue, at the first call. Not to be read from.
+    /// Return a descriptor for poll(2) and similar calls that is readable while there are items.
+    ///
+    /// It stays the same while the queue is open in this process. The first call creates it, with a thread that watches
+    /// the queue. It must not be read from.
     fn _readable_fd(&self) -> PyResult<RawFd> {
         self.check_handle()?;
         let mut ready = self.ready();
         self.polled.store(true, Relaxed);
-        // A child of fork makes its own.
+        // A child of fork creates its own descriptor.
         let readiness = match ready.take().filter(Readiness::is_own) {
             Some(readiness) => readiness,
             None => Readiness::new(self.engine()?).map_err(raise)?,
         };
-        // Another process may have taken the last item since the last look.
+        // Another process may have taken the last item since the last check.
         readiness.settle();
         Ok(ready.insert(readiness).fd().as_raw_fd())
     }
 
-    /// Whether there is an item, or comes one in `timeout` seconds (`None`: for ever). It is not taken.
+    /// Return True if there is an item, waiting for one for at most `timeout` seconds (None: no limit). Does not take
+    /// it.
     #[pyo3(signature = (timeout=None))]
     fn _wait_until_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_handle()?;
@@ -254,7 +264,7 @@ impl Queue {
         self.closed.load(Relaxed)
     }
 
-    /// Say that an item gotten has been dealt with.
+    /// Indicate that an item taken from the queue has been processed.
     fn _task_done(&self) -> PyResult<()> {
         if self.engine()?.task_done() {
             Ok(())
@@ -263,7 +273,7 @@ impl Queue {
         }
     }
 
-    /// Wait until every item put has been dealt with.
+    /// Wait until all items that were put have been processed.
     fn _join(&self, py: Python<'_>) -> PyResult<()> {
         let engine = self.engine()?;
         wait(py, || engine.join(Deadline::Never)).map(drop)
@@ -285,10 +295,11 @@ impl Queue {
     }
 }
 
-/// Wait, at most a second, until who polls queues knows what this process put into them: before `os._exit()`, which other exits do by themselves.
+/// Wait, for at most a second, until processes that poll a queue have seen this process's items. Call it before
+/// `os._exit()`; other exits do it by themselves.
 #[pyfunction]
 pub fn wait_until_noticed() {
-    // With the interpreter's lock: what other threads of this process would do now is lost anyway.
+    // The interpreter's lock stays held: whatever other threads of this process would do now is lost anyway.
     channel::wait_until_noticed();
 }
 
@@ -296,7 +307,7 @@ fn is_true(block: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     block.map_or(Ok(true), PyAnyMethods::is_truthy)
 }
 
-/// An error of the engine that is neither a timeout nor a signal.
+/// The exception for an error of the engine that is neither a timeout nor a signal.
 fn failed(error: WaitError) -> PyErr {
     match error {
         WaitError::Other(error) => raise(error),

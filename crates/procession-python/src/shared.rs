@@ -50,7 +50,8 @@ impl SharedBytes {
             return Err(PyBufferError::new_err("view is null"));
         }
         let engine = &slf.get().0;
-        // SAFETY: `view` is the interpreter's to be filled in; the bytes exist as long as `slf`, which the view holds.
+        // SAFETY: `view` is the interpreter's, to be filled in. The bytes exist as long as `slf`, to which the view
+        // holds a reference.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
@@ -68,7 +69,7 @@ impl SharedBytes {
     }
 }
 
-/// The shared bytes that a handle of this family refers to.
+/// Attach to the shared bytes that a handle of this family refers to.
 #[pyfunction]
 pub fn attach_shared(id: u128, handle: u64) -> PyResult<SharedBytes> {
     if id != family().map_err(raise)?.id() {

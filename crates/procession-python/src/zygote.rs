@@ -1,4 +1,4 @@
-//! Bindings of the zygote, the process that forks others on request: who asks it, and itself.
+//! Bindings of the zygote, the process that forks others on request: the side that requests, and the zygote's own.
 //!
 //! ```text
 //! # zygote, client side
@@ -43,7 +43,7 @@ use pyo3::prelude::*;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Mutex;
 
-/// Ask this process's zygote for a child; None when there is no living zygote.
+/// Request a child from this process's zygote. Return None if there is no living zygote.
 #[pyfunction]
 pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<Option<Child>> {
     let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
@@ -54,7 +54,7 @@ pub fn zygote_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<O
     Ok(child.map(born))
 }
 
-/// Start a zygote: `launch(server_fd)` must return its `Child`.
+/// Start a zygote. `launch(server_fd)` must return its `Child`.
 #[pyfunction]
 pub fn zygote_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
     zygote::start(|fd| {
@@ -65,31 +65,31 @@ pub fn zygote_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
     .map_err(|raised| raised.0)
 }
 
-/// The descriptor of the channel to the zygote, and its pid.
+/// Return the descriptor of the channel to the zygote, and the zygote's pid.
 #[pyfunction]
 pub fn zygote_channel() -> Option<(RawFd, i32)> {
     zygote::channel()
 }
 
-/// Use a channel that a parent passed on; takes the descriptor over.
+/// Use a channel that a parent passed on. Takes ownership of the descriptor.
 #[pyfunction]
 pub fn attach_zygote(fd: RawFd, pid: i32) -> PyResult<()> {
     zygote::attach(owned(fd)?, pid).map_err(raise)
 }
 
-/// The pid of the zygote that the next request would go to.
+/// Return the pid of the zygote that the next request would go to.
 #[pyfunction]
 pub fn zygote_pid() -> Option<i32> {
     zygote::pid()
 }
 
-/// Give the channel to the zygote up.
+/// Close this process's channel to the zygote.
 #[pyfunction]
 pub fn zygote_stop() {
     zygote::forget();
 }
 
-/// The zygote's side.
+/// The zygote's own side.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct ZygoteServer {
     server: Mutex<Option<Server>>,
@@ -105,7 +105,7 @@ impl ZygoteServer {
         })
     }
 
-    /// Wait for the next request; None: leave.
+    /// Wait for the next request. None: exit.
     fn next(this: &Bound<'_, Self>) -> PyResult<Option<ZygoteRequest>> {
         let server = &this.get().server;
         let event = wait(this.py(), || match &mut *lock(server) {
@@ -118,7 +118,7 @@ impl ZygoteServer {
         Ok(Some(ZygoteRequest::new(request, this.clone().unbind())))
     }
 
-    /// A place for a spare child; None while there is one.
+    /// Return a seat for a spare child; None while there is one.
     fn seat(this: &Bound<'_, Self>) -> PyResult<Option<ZygoteSeat>> {
         let seat = match &*lock(&this.get().server) {
             Some(server) => server.seat().map_err(raise)?,
@@ -131,7 +131,7 @@ impl ZygoteServer {
     }
 }
 
-/// A place for a child that is forked before anybody asks for it.
+/// A place for a child that is forked before it is requested.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct ZygoteSeat {
     seat: Mutex<Option<Seat>>,
@@ -148,7 +148,7 @@ impl ZygoteSeat {
 
 #[pymethods]
 impl ZygoteSeat {
-    /// In the zygote: the spare child exists.
+    /// In the zygote: note that the spare child exists.
     fn taken(&self, pid: i32) -> PyResult<()> {
         let seat = self.take()?;
         if let Some(server) = &mut *lock(&self.server.get().server) {
@@ -157,7 +157,7 @@ impl ZygoteSeat {
         Ok(())
     }
 
-    /// In the child: wait for a request. None: leave.
+    /// In the child: wait for a request. None: exit.
     fn wait(&self, py: Python<'_>) -> PyResult<Option<ZygoteRequest>> {
         let seat = self.take()?;
         let request = py.detach(|| seat.wait()).map_err(raise)?;
@@ -168,10 +168,10 @@ impl ZygoteSeat {
 /// A request to fork.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct ZygoteRequest {
-    /// The parcel with what the child is to do.
+    /// The parcel that tells what the child must do.
     #[pyo3(get)]
     token: u64,
-    /// The process that asks.
+    /// The process that sent the request.
     #[pyo3(get)]
     parent_pid: i32,
     /// The descriptors for the child.
@@ -201,7 +201,7 @@ impl ZygoteRequest {
 
 #[pymethods]
 impl ZygoteRequest {
-    /// In the zygote: give the request to the spare child. False: there is none, fork.
+    /// In the zygote: pass the request to the spare child. False: there is none, so fork.
     fn hand_over(&self) -> PyResult<bool> {
         let request = self.take()?;
         let Some(server) = &mut *lock(&self.server.get().server) else {
@@ -213,7 +213,7 @@ impl ZygoteRequest {
         Ok(handed)
     }
 
-    /// In the zygote: the child exists.
+    /// In the zygote: note that the child exists.
     fn forked(&self, pid: i32) -> PyResult<()> {
         let request = self.take()?;
         if let Some(server) = &mut *lock(&self.server.get().server) {
@@ -222,14 +222,14 @@ impl ZygoteRequest {
         Ok(())
     }
 
-    /// In the zygote: the fork failed.
+    /// In the zygote: report that the fork failed.
     fn failed(&self, errno: i32) -> PyResult<()> {
         self.take()?.failed(errno);
         roll::abandon_reserved();
         Ok(())
     }
 
-    /// In the child, first thing. False: leave at once.
+    /// In the child, before anything else. False: exit at once.
     fn in_child(&self) -> PyResult<bool> {
         let request = self.take()?;
         let Some(server) = lock(&self.server.get().server).take() else {
@@ -239,13 +239,13 @@ impl ZygoteRequest {
             return Ok(false);
         };
         for fd in fds {
-            let _: RawFd = fd.into_raw_fd(); // the program's from now on, see `fds`
+            let _: RawFd = fd.into_raw_fd(); // owned by the program from now on, see `fds`
         }
         Ok(true)
     }
 }
 
-/// What `launch` raised, or the engine's error.
+/// The exception of `launch`, or the engine's error.
 struct Raised(PyErr);
 
 impl From<Error> for Raised {

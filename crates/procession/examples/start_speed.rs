@@ -1,4 +1,5 @@
-//! How long a process takes to start and to be joined, by start method: `cargo run --release --example start_speed`.
+//! Measures how long it takes to start and join a process, for each start method:
+//! `cargo run --release --example start_speed`.
 
 use procession::{Builder, StartMethod};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! An array of plain data in shared memory, with a lock of its own.
+//! An array of plain data in shared memory, with its own lock.
 
 use crate::sync::{Lock, LockGuard, LockResult};
 use crate::travel::refuse;
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// A lock and the plain data it guards, in shared memory: `multiprocessing.Array` shaped on `std::sync::Mutex`.
 ///
-/// `T` is plain data: any bytes are a valid `T` ([`bytemuck::Pod`]), as another process of the family could write any.
+/// `T` is plain data ([`bytemuck::Pod`]): another process of the family could write any bytes, so any bytes must be a
+/// valid `T`.
 ///
 /// ```
 /// let squares = procession::Array::<u64>::new(&[1, 2, 3])?;
@@ -57,7 +58,7 @@ impl<T> fmt::Debug for Array<T> {
 }
 
 impl<T: Pod> Array<T> {
-    /// An array that starts as a copy of `items`.
+    /// Create an array with a copy of `items`.
     #[track_caller]
     pub fn new(items: &[T]) -> Result<Self> {
         let array = Self::zeroed(items.len())?;
@@ -65,7 +66,7 @@ impl<T: Pod> Array<T> {
         Ok(array)
     }
 
-    /// `len` zeroes.
+    /// Create an array of `len` zeroes.
     #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self> {
         Self::check()?;
@@ -92,12 +93,13 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// Exclusive access, waiting for it. After the death or a panic of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError).
+    /// Take the lock, waiting for it. If a holder died or panicked, [`LockError::Poisoned`](crate::LockError) tells the
+    /// next holder, once.
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.guarded(self.lock.lock())
     }
 
-    /// Exclusive access, waiting no longer than `timeout`.
+    /// Take the lock, waiting no longer than `timeout`.
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
         self.guarded(self.lock.lock_timeout(timeout))
     }
@@ -116,7 +118,7 @@ impl<T: Pod> Array<T> {
         }
     }
 
-    /// Number of items.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.bytes.len() / size_of::<T>()
     }
@@ -132,7 +134,7 @@ impl<T: Pod> Array<T> {
     }
 }
 
-/// Exclusive access to an [`Array`]'s data; ends when dropped.
+/// Exclusive access to an [`Array`]'s data. Dropping it releases the lock.
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct ArrayGuard<'a, T> {
     held: LockGuard<'a>,
@@ -159,8 +161,9 @@ impl<'a, T> ArrayGuard<'a, T> {
 impl<T: Pod> Deref for ArrayGuard<'_, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: `ptr` is the start of len * size_of::<T>() committed, 16-byte aligned bytes that live as long as the borrow
-        // of the array; T is plain data, so any content is valid; the lock is held, so no writer that keeps to it is at work.
+        // SAFETY: `ptr` is the start of len * size_of::<T>() committed, 16-byte aligned bytes that live as long as the
+        // borrow of the array. T is plain data, so any content is valid. The lock is held, so no writer that respects
+        // it is active.
         unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
     }
 }
@@ -174,7 +177,8 @@ impl<T: Pod> DerefMut for ArrayGuard<'_, T> {
 
 wire::shared!(SharedBytes, "array");
 
-// One handle, which leads to the lock too: with one for each, two arrays could share bytes and not the lock that guards them.
+// One handle, which leads to the lock too: with separate handles, two arrays could share bytes but not the lock that
+// guards them.
 impl<T> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         wire::serialize(&self.bytes, to)

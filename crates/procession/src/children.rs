@@ -1,4 +1,4 @@
-//! The children of this process that may still run: joined when it exits, the daemonic ones ended.
+//! The children of this process that may still run. At exit, this process joins them and terminates the daemonic ones.
 
 use crate::error::wait;
 use crate::process::here;
@@ -19,20 +19,20 @@ pub(crate) struct Running {
     pub who: Process,
     pub child: Child,
     pub outcome: Ref<Outcome>,
-    /// Kept until the child had every chance to take it.
+    /// Kept until the child can no longer take it.
     #[expect(dead_code, reason = "dropping it is its use")]
     pub parcel: Option<Parcel>,
 }
 
-/// Those that were neither joined nor seen to have ended.
+/// The children that were neither joined nor seen to have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     all: Mutex<Vec<Arc<Running>>>,
-    /// Whether this process said that it shuts down.
+    /// Whether this process has logged that it shuts down.
     said: AtomicBool,
 }
 
-/// How long a daemonic child has to follow SIGTERM when its parent exits.
+/// The time between SIGTERM and SIGKILL for a daemonic child when its parent exits.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Children {
@@ -40,13 +40,13 @@ impl Children {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forget the children that ended. Comes before a start, which may need their descriptors.
+    /// Forget the children that have ended. Called before a start, which may need their descriptors.
     pub(crate) fn forget_ended(&self) {
         self.lock()
             .retain(|running| matches!(running.child.try_wait(), Ok(None)));
     }
 
-    /// Note a new child.
+    /// Remember a new child.
     pub(crate) fn add(&self, running: Arc<Running>) {
         end_at_exit();
         self.lock().push(running);
@@ -56,7 +56,8 @@ impl Children {
         self.lock().retain(|other| !Arc::ptr_eq(other, running));
     }
 
-    /// End the daemonic children, wait for the others. Errors are nobody's to hear: this process is exiting.
+    /// Terminate the daemonic children and wait for the others. Errors have no place to be reported: this process is
+    /// exiting.
     pub(crate) fn end(&self) {
         if !self.said.swap(true, Ordering::Relaxed) {
             info!("process shutting down");
@@ -81,20 +82,21 @@ impl Children {
     }
 }
 
-/// Have this process end its children when it exits.
+/// Register [`Children::end`] to run when this process exits.
 pub(crate) fn end_at_exit() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // SAFETY: a plain function. A child of fork inherits the registration.
+        // SAFETY: `at_exit` is a plain function. A child of fork inherits the registration.
         unsafe { libc::atexit(at_exit) };
     });
 }
 
 extern "C" fn at_exit() {
     let here = here();
-    // Not in a process that the program forked by itself.
+    // A process that the program forked on its own has no children of this crate.
     if here.me.pid == std::process::id() as i32 {
-        // The program's logger may panic so late, without its thread-locals; a panic here would be an abort.
+        // The program's logger may panic this late, without its thread-locals; a panic that left this function would
+        // abort.
         let _ = catch_unwind(AssertUnwindSafe(|| here.children.end()));
     }
 }

@@ -1,4 +1,4 @@
-//! What runs before `main`: in a child, the whole of its life; elsewhere, one look at the environment.
+//! What runs before `main`: in a child, its whole life; in any other process, one look at the environment.
 
 use crate::run::run;
 use procession_core::process::zygote::{attach, Event, Server};
@@ -7,13 +7,14 @@ use procession_core::{roll, Error, Family, Result, WaitError};
 use std::ffi::{c_char, c_int, CStr, CString, OsString};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// The variable that tells a program that it is a child, and how to join its family. Gone before anything of the user's runs.
+/// The variable that tells a program that it is a child, and how to join its family. Removed before any code of the
+/// user's runs.
 const VARIABLE: &str = "PROCESSION_CHILD";
 
-/// What [`VARIABLE`] says: the process that started this one, and numbers of descriptors that the child was given.
+/// The content of [`VARIABLE`]: the process that started this one, and the numbers of the descriptors passed to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Do what the parcel says.
+    /// Execute the order in the parcel.
     Child {
         arena: RawFd,
         token: u64,
@@ -25,7 +26,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The environment variable that tells it.
+    /// The environment variable that carries the role.
     pub(crate) fn variable(&self) -> (&'static str, OsString) {
         let text = match self {
             Self::Child {
@@ -43,7 +44,7 @@ impl Role {
         (VARIABLE, format!("{} {text}", std::process::id()).into())
     }
 
-    /// The descriptors that must be passed.
+    /// The descriptors that must be passed to the child.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         match self {
             Self::Child { arena, zygote, fds, .. } => [*arena]
@@ -55,7 +56,7 @@ impl Role {
         }
     }
 
-    /// The role, and the process that gave it.
+    /// The role, preceded by the pid of the process that assigned it.
     fn parse(text: &str) -> Option<(i32, Self)> {
         let (giver, text) = text.split_once(' ')?;
         Some((giver.parse().ok()?, Self::parse_rest(text)?))
@@ -90,23 +91,25 @@ impl Role {
 
 type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
-/// Called by the C library at the start of every program that this crate is linked into.
+/// Called by the C library when a program that links this crate starts.
 #[used]
 #[link_section = ".init_array"]
 static ENTRY: Constructor = enter;
 
-/// Keeps [`ENTRY`] in every program that can start a process: an object file of a library is linked only if something in it is used.
+/// Keeps [`ENTRY`] in every program that can start a process: the linker includes an object file of a library only if
+/// something in it is used.
 pub(crate) fn keep() {
     std::hint::black_box(&raw const ENTRY);
 }
 
 extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *const c_char) {
-    // The environment is the caller's, who may not steer this program.
+    // A set-user-id program must not obey its caller's environment.
     if process::is_secure() {
         return;
     }
     let name = CString::new(VARIABLE).expect("a constant without NUL");
-    // SAFETY: before main there are no other threads of ours that could change the environment; the value is copied before it is removed.
+    // SAFETY: before main no other thread of this program could change the environment; the value is copied before it
+    // is removed.
     let value = unsafe {
         let value = libc::getenv(name.as_ptr());
         if value.is_null() {
@@ -117,7 +120,7 @@ extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *con
         value
     };
     name_thread(argv);
-    // A program with this variable never goes on to main: it would be run a second time.
+    // A program with this variable never continues to main, which would run the program a second time.
     match Role::parse(&value) {
         Some((giver, role)) if is_parent(giver) => live(role),
         Some(_) => fail(&Error::Foreign("order")),
@@ -125,9 +128,9 @@ extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *con
     }
 }
 
-/// Whether this process's parent is `giver`, or was: one that has ended lost it to another.
+/// Whether `giver` is this process's parent, or was until it ended and the kernel assigned another parent.
 fn is_parent(giver: i32) -> bool {
-    // SAFETY: asks for a number.
+    // SAFETY: a system call without arguments.
     let parent = unsafe { libc::getppid() };
     parent == giver || Child::adopt(giver).is_ok_and(|giver| matches!(giver.try_wait(), Ok(Some(_))))
 }
@@ -170,20 +173,20 @@ fn join(arena: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// A descriptor that was passed at this number; close-on-exec from now on.
+/// Take ownership of a descriptor that was passed at this number, and make it close-on-exec.
 fn own(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: changes a flag, and fails on a number that is no descriptor.
+    // SAFETY: sets a flag; fails if the number is not a descriptor.
     if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(Error::os("fcntl", std::io::Error::last_os_error()));
     }
-    // SAFETY: open, and passed to this process for it to own.
+    // SAFETY: open, and passed to this process to own.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Be the zygote: fork whenever somebody asks, until nobody is left.
+/// Be the zygote: fork on request, until no process is left that could send one.
 fn serve(server: RawFd) -> Result<()> {
     roll::set_name("zygote");
-    // Ctrl-C is for those who work.
+    // Ctrl-C is meant for the processes that work.
     // SAFETY: dispositions without handlers.
     let interrupt = unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
     let mut server = Server::new(own(server)?)?;
@@ -217,7 +220,7 @@ fn serve(server: RawFd) -> Result<()> {
     }
 }
 
-/// Let `ps` show the program's name, not that of the link it was executed by.
+/// Make `ps` show the program's name, not that of the link through which it was executed.
 fn name_thread(argv: *const *const c_char) {
     // SAFETY: the C library passes the program's arguments, which end with a null pointer.
     let program = unsafe {

@@ -1,9 +1,9 @@
-//! What can go wrong: in starting a process, and in a process.
+//! The errors of this crate: of operations in this process, and of a process that left no result.
 
 use procession_core::{Error as Engine, WaitError};
 use std::path::{Path, PathBuf};
 
-/// The result of what may fail in this process.
+/// The result of an operation that may fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An operation that failed.
@@ -19,57 +19,60 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine or the system refused.
+    /// The engine or the operating system reported an error.
     #[error(transparent)]
     Engine(Engine),
-    /// The family's first process is dead, and every other one waits too, without a timeout: nobody is left to end this wait.
+    /// The family's first process is dead, and every other process also waits without a timeout: no process is left
+    /// that could end this wait.
     #[error(transparent)]
     Abandoned(Engine),
-    /// A value could not be turned into bytes.
+    /// A value could not be serialized.
     #[error("a {kind} cannot be sent to another process: {source}")]
     Encode {
         /// The value's type.
         kind: &'static str,
-        /// Why not.
+        /// The cause.
         source: postcard::Error,
     },
-    /// Bytes that came from another process are no such value.
+    /// Bytes from another process could not be deserialized.
     #[error("what another process sent is no {kind}: {source}")]
     Decode {
         /// The expected type.
         kind: &'static str,
-        /// Why not.
+        /// The cause.
         source: postcard::Error,
     },
     /// The function is not part of the executable.
     #[error("{0} is not part of this executable (a shared library's?): a child could not find it; use a function of the program itself, or StartMethod::Fork")]
     Elsewhere(&'static str),
-    /// A daemonic process must not start others: nobody would end them.
+    /// A daemonic process must not start other processes: none would end them.
     #[error("daemonic processes are not allowed to have children")]
     Daemon,
     /// `StartMethod::Fork` beside other threads: a lock that one of them holds would stay locked in the child for ever.
     #[error("this process has other threads, whose locks a child by StartMethod::Fork would inherit locked; use another start method, or Builder::fork_beside_threads")]
     Threads,
-    /// `StartMethod::Fork` while a guard lives (of a [`Mutex`](crate::Mutex), [`Array`](crate::Array) or [`Lock`](crate::Lock)), or was leaked: the child
-    /// would have a copy of it, and access to what it guards.
+    /// `StartMethod::Fork` while a guard of a [`Mutex`](crate::Mutex), [`Array`](crate::Array) or [`Lock`](crate::Lock)
+    /// lives or was leaked: the child would have a copy of the guard, and access to what it guards.
     #[error("this process holds a lock, whose guard a child by StartMethod::Fork would inherit; give the lock back first, or use another start method")]
     Guards,
-    /// A program that runs with more rights than its caller (set-user-id, say) is not run once more with the caller's environment.
+    /// A program that runs with more rights than its caller (set-user-id, for example) must not be executed again with
+    /// the caller's environment.
     #[error("a program that runs with more rights than its caller starts processes by StartMethod::Fork only")]
     Secure,
-    /// The helper process of `StartMethod::Forkserver` ends before it can start a child.
+    /// The helper process of `StartMethod::Forkserver` ended before it could start a child.
     #[error("the fork server ended before it could start a child")]
     Zygote,
-    /// The timeout passed: the lock was still held, the queue still empty (or full), the event not set.
+    /// The timeout passed: the lock was still held, the queue still empty or full, or the event not set.
     #[error("timed out")]
     TimedOut,
-    /// The process that held the lock died, or panicked. Returned to exactly one caller, which had the lock and has released it.
+    /// The process that held the lock died or panicked. Returned to exactly one caller; that caller had the lock and
+    /// has released it.
     #[error("{0}; what it guards may be half-changed")]
     OwnerDied(Box<procession_core::sync::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error(transparent)]
     BrokenBarrier(procession_core::sync::BarrierError),
-    /// The pool worker that did a task died; the task's result is lost, and nothing else.
+    /// The pool worker that ran a task died. Only the result of this task is lost.
     #[error("pool worker {pid} died during a task: {how}")]
     WorkerDied {
         /// The worker's process.
@@ -77,7 +80,7 @@ pub enum Error {
         /// How it ended.
         how: JoinError,
     },
-    /// A task took longer than [`Pool::task_timeout`](crate::Pool::task_timeout) allows; its worker was stopped, and nothing else.
+    /// A task took longer than [`Pool::task_timeout`](crate::Pool::task_timeout) allows. Only its worker was stopped.
     #[error("a task ran for more than {limit:?}, and its worker {pid} was stopped")]
     TaskTimedOut {
         /// The limit.
@@ -91,18 +94,18 @@ pub enum Error {
     /// The pool was terminated before the task was done.
     #[error("the pool was terminated before the task was done")]
     Terminated,
-    /// The program has a logger already: this crate's, or one that it installed itself.
+    /// The program already has a logger: this crate's, or one that it installed itself.
     #[error("a logger is installed already; what processes log goes to it")]
     Logger,
-    /// The file to log to cannot be written.
+    /// The log file cannot be opened.
     #[error("the log {} cannot be opened: {source}", path.display())]
     Log {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// An argument or a call that makes no sense.
+    /// An invalid argument or call.
     #[error("{0}")]
     Invalid(&'static str),
     /// The child did not return.
@@ -143,11 +146,11 @@ pub enum JoinError {
     /// Its function panicked.
     #[error("the process panicked at {location}: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
         /// File, line and column.
         location: String,
-        /// The calls that led there.
+        /// The backtrace.
         backtrace: String,
     },
     /// A signal ended it.
@@ -156,10 +159,10 @@ pub enum JoinError {
     /// It exited before its function returned.
     #[error("the process exited with code {0} before its function returned")]
     Exited(i32),
-    /// It ended, but whoever could tell how is gone.
+    /// It ended, but the process that could tell how is gone.
     #[error("the process ended before its function returned, and who could tell how is gone")]
     Unknown,
-    /// There is a result, but it did not arrive.
+    /// It left a result that could not be delivered.
     #[error("the process's result is lost: {0}")]
     Lost(String),
 }
@@ -188,7 +191,7 @@ fn signal_name(signal: i32) -> String {
     format!("{signal} ({name})")
 }
 
-/// A wait that nothing bounds, retried after signals: what is left is an error of the engine.
+/// Repeat an unbounded wait that a signal interrupted. The only errors left are the engine's.
 pub(crate) fn wait<T>(mut wait: impl FnMut() -> Result<T, WaitError>) -> Result<T, Engine> {
     loop {
         match wait() {

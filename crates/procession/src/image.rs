@@ -1,6 +1,6 @@
-//! The executable in memory: where a function lies in it, and whether it is the same as another process's.
+//! The executable in memory: the place of a function in it, and whether another process runs the same one.
 //!
-//! Address-space randomisation puts the image elsewhere in each process; distances within it are the same.
+//! Address-space randomisation loads the image at another address in each process; offsets within it stay the same.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 pub(crate) struct Image {
     base: usize,
     code: Vec<Range<usize>>,
-    /// Tells executables apart: made of the layout and the notes, among which the build id is.
+    /// A hash that tells executables apart, made from the program headers and the notes, which include the build ID.
     pub mark: u64,
 }
 
@@ -20,7 +20,7 @@ impl Image {
         IMAGE.get_or_init(Self::read)
     }
 
-    /// The place of a function; `None` if it is not part of the executable.
+    /// The place of a function: its offset in the image. `None` if it is not part of the executable.
     pub(crate) fn place(&self, address: usize) -> Option<u64> {
         self.has_code(address).then(|| address.wrapping_sub(self.base) as u64)
     }
@@ -41,15 +41,15 @@ impl Image {
             code: Vec::new(),
             mark: 0,
         };
-        // SAFETY: the callback gets the pointer given here and is not called after the return.
+        // SAFETY: the callback gets the pointer given here and is not called after `dl_iterate_phdr` returns.
         unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut image).cast()) };
         image
     }
 }
 
-/// The first that is reported is the executable.
+/// Called for the first object only, which is the executable: returning 1 ends the iteration.
 unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `dl_iterate_phdr` passes a valid description and what `read` gave it.
+    // SAFETY: `dl_iterate_phdr` passes a valid description, and the pointer that `read` gave it.
     let (info, image) = unsafe { (&*info, &mut *image.cast::<Image>()) };
     image.base = info.dlpi_addr as usize;
     // SAFETY: the description says how many headers there are.

@@ -1,4 +1,4 @@
-//! The parent's hold on a child.
+//! The parent's handle of a child: its identity, its end and its result.
 
 use crate::children::Running;
 use crate::error::wait;
@@ -14,9 +14,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A process that was started, and will leave an `R`.
+/// A handle of a child process. `R` is the return type of the child's function.
 ///
-/// Dropping it does not end the process. One that is not daemonic is waited for when the parent exits, a daemonic one is ended then.
+/// Dropping the handle does not end the process. When the parent exits, it waits for the child, or terminates it if the
+/// child is daemonic.
 ///
 /// ```
 /// fn busy((): ()) {
@@ -44,42 +45,42 @@ impl<R> JoinHandle<R> {
         }
     }
 
-    /// The process's id.
+    /// The process ID.
     pub fn pid(&self) -> i32 {
         self.running.child.pid()
     }
 
-    /// Its name.
+    /// The process's name.
     pub fn name(&self) -> &str {
         self.running.who.name()
     }
 
-    /// Whether it ends with its parent.
+    /// Whether the process is daemonic: it ends with its parent.
     pub fn is_daemon(&self) -> bool {
         self.running.who.is_daemon()
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn is_finished(&self) -> bool {
         matches!(self.running.child.try_wait(), Ok(Some(_)))
     }
 
-    /// A descriptor that polls readable once it has ended.
+    /// A descriptor that polls readable once the process has ended.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.running.child.sentinel()
     }
 
-    /// Ask it to end: SIGTERM.
+    /// Terminate the process with SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         Ok(self.running.child.signal(libc::SIGTERM)?)
     }
 
-    /// End it: SIGKILL.
+    /// Kill the process with SIGKILL.
     pub fn kill(&self) -> Result<()> {
         Ok(self.running.child.signal(libc::SIGKILL)?)
     }
 
-    /// Wait at most `timeout` for its end; whether it ended.
+    /// Wait at most `timeout` for the process to end. Returns whether it has ended.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let deadline = Deadline::after(timeout);
         Ok(wait(|| self.running.child.wait(deadline))?.is_some())
@@ -87,7 +88,7 @@ impl<R> JoinHandle<R> {
 }
 
 impl<R: DeserializeOwned> JoinHandle<R> {
-    /// Wait for its end and take what its function returned.
+    /// Wait for the process to end and return what its function returned.
     pub fn join(self) -> Result<R, JoinError> {
         let running = &self.running;
         let lost = |error: Error| JoinError::Lost(error.to_string());

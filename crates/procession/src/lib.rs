@@ -1,4 +1,5 @@
-//! Processes for Rust programs, shaped on [`std::thread`]: what a thread does there, a process does here, in an address space of its own.
+//! Processes for Rust programs, shaped on [`std::thread`]. What a thread does there, a process does here, in its own
+//! address space.
 //!
 //! ```
 //! fn double(n: u64) -> u64 {
@@ -14,33 +15,43 @@
 //!
 //! # How a child finds its function
 //!
-//! A child of the start methods [`Spawn`](StartMethod::Spawn) and [`Forkserver`](StartMethod::Forkserver) is the same executable, run once
-//! more. Before its `main`, a constructor that this crate puts into the program looks for one environment variable; if it is there, it
-//! removes it, fetches the function's place in the executable and its arguments, calls it and exits. So `main` needs no attribute and the
-//! function no macro, and a program that starts no process pays one look-up of an environment variable. An order is taken only from the process's own
-//! parent; a program that runs with more rights than its caller (set-user-id) takes none, and starts processes by [`Fork`](StartMethod::Fork) only.
+//! A child of the start methods [`Spawn`](StartMethod::Spawn) and [`Forkserver`](StartMethod::Forkserver) is the same
+//! executable, run again. Before its `main`, a constructor that this crate links into the program looks for one
+//! environment variable. If it is set, the constructor removes it, fetches the function's place in the executable and
+//! the arguments, calls the function and exits. So `main` needs no attribute and the function no macro. A program that
+//! starts no process pays for one look-up of an environment variable. An order is accepted only from the process's own
+//! parent. A program that runs with more rights than its caller (set-user-id) accepts none, and starts processes by
+//! [`Fork`](StartMethod::Fork) only.
 //!
-//! What this asks for: the function is a plain `fn` (or a closure that captures nothing) of the executable itself, not of a shared library;
-//! arguments and result implement serde's traits; constructors of the program that run after this crate's have not run when the
-//! function does, and neither has `main`: what it sets up (a static, a logger other than [`log_to_stderr`]'s) the function must set up for itself,
-//! except with [`Fork`](StartMethod::Fork).
+//! Requirements:
+//!
+//! - The function is a plain `fn`, or a closure that captures nothing, of the executable itself and not of a shared
+//!   library.
+//! - Its arguments and its result implement serde's traits.
+//! - Neither `main` nor the program's constructors that run after this crate's have run when the function is called.
+//!   Whatever they set up (a static, a logger other than [`log_to_stderr`]'s), the function must set up for itself,
+//!   except with [`Fork`](StartMethod::Fork).
 
 //! # Why safe code cannot break it
 //!
-//! Other processes write to the memory that a program of this crate shares. What makes that sound:
+//! Other processes write to the memory that a program shares through this crate. These rules make that sound:
 //!
-//! 1. Shared bytes are reached through the guard of their lock alone, and one handle leads to both: whatever serde makes of the bytes of a message, two arrays
-//!    either share items and lock, or neither. A handle is checked for family, generation and kind before it is used.
-//! 2. Shared values are plain data ([`bytemuck::Pod`]): any bytes are a valid value, there is no padding, no reference and no `bool`.
-//! 3. Whoever has a guard holds the lock, in the process that took it: a wait of a [`Condvar`] takes the lock again also when it fails, a guard
-//!    that a child of [`Fork`](StartMethod::Fork) inherits would give access to what its parent holds, so such a fork is refused.
-//! 4. A lock is taken from its holder only when none of that process's threads runs any more. A panic of a holder is told as its death is.
-//! 5. Everything else that is shared is read as atomics, or copied and then checked; a `&[u8]` exists only of a block that this process owns alone.
-//!    Lengths are read once.
-//! 6. Functions are called by their place in the executable, which both processes run, and together with the code that unpacks their arguments; a mark
-//!    made of the executable's layout and build id is compared before.
+//! 1. Shared bytes are reached only through the guard of their lock, and one handle leads to both. Whatever serde makes
+//!    of the bytes of a message, two arrays share either both items and lock, or neither. A handle's family, generation
+//!    and kind are checked before it is used.
+//! 2. Shared values are plain data ([`bytemuck::Pod`]): any bytes are a valid value. There is no padding, no reference
+//!    and no `bool`.
+//! 3. Code that can use a guard holds its lock, in the process that took it. A wait of a [`Condvar`] takes the lock
+//!    again even when it fails. A guard that a child of [`Fork`](StartMethod::Fork) inherits would give access to what
+//!    its parent holds, so such a fork is refused.
+//! 4. A lock is taken from a dead holder only when none of that process's threads runs any more. A panic of a holder is
+//!    reported like its death.
+//! 5. Everything else that is shared is read as atomics, or copied and then checked. A `&[u8]` exists only of a block
+//!    that this process owns alone. Lengths are read once.
+//! 6. A function is called by its place in the executable, which both processes run, and together with the code that
+//!    unpacks its arguments. A mark made from the executable's layout and build ID is compared first.
 //!
-//! So what does not fit does not compile:
+//! Code that breaks these rules does not compile:
 //!
 //! ```compile_fail,E0277
 //! procession::Mutex::new(true)?; // another process could write a 2

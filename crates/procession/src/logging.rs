@@ -1,4 +1,4 @@
-//! The events of processes, told through the `log` facade, and a logger that all processes of a program share.
+//! Process events, reported through the `log` facade, and a logger that all processes of a program share.
 
 use crate::{current, Error, Result};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -9,11 +9,12 @@ use std::io::{stderr, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Log to stderr from now on, in this process and in those it starts: `multiprocessing.log_to_stderr`.
+/// Log to stderr from now on, in this process and in those that it starts: `multiprocessing.log_to_stderr`.
 ///
-/// Whatever the program logs with the macros of the `log` crate, and what this crate tells of the coming and going of processes (at level
-/// info), becomes lines like `[INFO/Process-1] child process calling self.run()`, each in one piece.
-/// [`Error::Logger`] if the program has a logger already; the events of processes then go to that one.
+/// The logger writes what the program logs with the macros of the `log` crate, and what this crate logs about process
+/// starts and exits (at level info). Each record is one line, written in one piece, like
+/// `[INFO/Process-1] child process calling self.run()`. Returns [`Error::Logger`] if the program already has a logger;
+/// process events then go to that one.
 ///
 /// ```
 /// procession::log_to_stderr(log::LevelFilter::Info)?;
@@ -24,7 +25,8 @@ pub fn log_to_stderr(level: LevelFilter) -> Result<()> {
     install(Setting { path: None, level })
 }
 
-/// As [`log_to_stderr`], to the end of a file, which is made if there is none. Lines of different processes never mix.
+/// Like [`log_to_stderr`], but append to a file, which is created if it does not exist. Lines of different processes
+/// never mix.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("procession-{}.log", std::process::id()));
@@ -36,13 +38,13 @@ pub fn log_to_stderr(level: LevelFilter) -> Result<()> {
 /// ```
 pub fn log_to_file(path: impl AsRef<Path>, level: LevelFilter) -> Result<()> {
     let path = path.as_ref();
-    // Children may work in another directory.
+    // A child may have another working directory.
     let path = std::path::absolute(path).map_err(|source| Error::log(path, source))?;
     let path = Some(path.into_os_string());
     install(Setting { path, level })
 }
 
-/// How the program logs, as children are told it.
+/// How the program logs; part of what a child is sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
     /// `None`: stderr.
@@ -50,10 +52,10 @@ pub(crate) struct Setting {
     level: LevelFilter,
 }
 
-/// Set once the logger is this crate's.
+/// Set once this crate's logger is installed.
 static SETTING: OnceLock<Setting> = OnceLock::new();
 
-/// For a child that does not inherit this process's memory.
+/// The setting for a child that does not inherit this process's memory.
 pub(crate) fn setting() -> Option<Setting> {
     let level = log::max_level(); // the program may have changed it
     SETTING.get().map(|setting| Setting {
@@ -70,7 +72,7 @@ pub(crate) fn install(setting: Setting) -> Result<()> {
     let file = setting.path.as_ref().map(open).transpose()?;
     log::set_boxed_logger(Box::new(Lines { file })).map_err(|_| Error::Logger)?;
     log::set_max_level(setting.level);
-    let _ = SETTING.set(setting); // whoever becomes the logger is the only one here
+    let _ = SETTING.set(setting); // only the caller that installed the logger gets here
     crate::children::end_at_exit();
     Ok(())
 }
@@ -90,7 +92,7 @@ impl Log for Lines {
             return;
         }
         let line = format!("[{}/{}] {}\n", record.level(), current().name(), record.args());
-        // One write, which does not mix with those of other processes. An error is nobody's to hear.
+        // One write, which does not mix with those of other processes. An error has no place to be reported.
         let _ = match &self.file {
             Some(file) => (&*file).write_all(line.as_bytes()),
             None => stderr().write_all(line.as_bytes()),

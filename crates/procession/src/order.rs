@@ -1,4 +1,4 @@
-//! What a child is told: who it is, and what it calls. The arguments follow it in the same parcel.
+//! What a child is sent: its identity and the function to call. The arguments follow in the same parcel.
 
 use crate::image::Image;
 use crate::{logging, travel, Error, Process, Result, StartMethod};
@@ -14,11 +14,11 @@ use std::os::fd::OwnedFd;
 pub(crate) struct Order {
     pub me: Process,
     pub parent: Process,
-    /// Where the result goes.
+    /// Where the child leaves the result.
     pub outcome: u64,
     pub start_method: StartMethod,
     pub log: Option<logging::Setting>,
-    /// [`Image::mark`](crate::image::Image::mark) of the parent: the places below hold in this image only.
+    /// [`Image::mark`](crate::image::Image::mark) of the parent: the places below are valid in this image only.
     pub image: u64,
     /// Place of the [`Call`].
     pub call: u64,
@@ -26,14 +26,14 @@ pub(crate) struct Order {
     pub function: u64,
 }
 
-/// An order that was read, and of which nothing was done yet.
+/// An order that has been read but not acted on.
 pub(crate) struct Received {
     pub order: Order,
     pub outcome: Ref<Outcome>,
     /// Addresses of the [`Call`] and of the function; `None` if the executable is not the parent's.
     pub target: Option<(usize, usize)>,
     pub parcel: Incoming,
-    /// Where the arguments begin in its body.
+    /// Offset of the arguments in the parcel's body.
     pub start: usize,
 }
 
@@ -57,21 +57,21 @@ pub(crate) fn receive(token: u64) -> Result<Received> {
     })
 }
 
-/// Read the order in a parcel as a child does, and do nothing of it: for the fuzzers.
+/// Read the order in a parcel as a child does, without acting on it. For the fuzzers.
 pub fn peruse(token: u64) -> Result<()> {
     receive(token).map(drop)
 }
 
-/// The arguments of a call, on their way in.
+/// The arguments of a call, as received.
 pub(crate) struct Arguments {
     pub parcel: Incoming,
-    /// Where they begin in its body.
+    /// Offset of the arguments in the parcel's body.
     pub start: usize,
     pub fds: Vec<OwnedFd>,
 }
 
-/// Unpacks arguments, calls the function at an address and packs what it returns: made for each kind of function, and known to the
-/// child by its place in the executable. `Err` is what could not be packed or unpacked.
+/// Unpacks the arguments, calls the function at an address and packs its result. There is one instance for each
+/// function type; the child finds it by its place in the executable. `Err` is a failure to pack or unpack.
 pub(crate) type Call = fn(function: usize, arguments: Arguments) -> Result<travel::Cargo>;
 
 /// The first byte of an outcome.
@@ -81,8 +81,9 @@ pub(crate) const LOST: u8 = 2;
 
 /// The [`Call`] for functions of this type.
 pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments: Arguments) -> Result<travel::Cargo> {
-    // SAFETY: the address is that of a function of this type: the parent took it from one, together with this very instance of `call`,
-    // and the mark says that both are at the same places here.
+    // SAFETY: the function at this address has this type: the parent took the address from a function of this type,
+    // together with this very instance of `call`, and the mark shows that both are at the same places in this
+    // executable.
     let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };
     let Arguments { parcel, start, fds } = arguments;
     let args = travel::unpack(&parcel.body()[start..], fds)?;
@@ -90,7 +91,7 @@ pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments
     returned(&function(args))
 }
 
-/// What a function returned, as an outcome.
+/// The function's return value, packed as an outcome.
 pub(crate) fn returned<R: Serialize>(result: &R) -> Result<travel::Cargo> {
     let cargo = travel::collect(vec![RETURNED], result)?;
     if cargo.fds.is_empty() {

@@ -1,32 +1,32 @@
-//! Panics as values: message, place and calls, noted by a hook before the stack unwinds.
+//! Panics as values: message, location and backtrace, recorded by a hook before the stack unwinds.
 
 use crate::JoinError;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
-/// What the hook does beside noting.
+/// What the hook does besides recording.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speak {
-    /// Say on stderr which process panicked.
+    /// Report on stderr which process panicked.
     Process,
-    /// What the program's own hook does.
+    /// Call the program's own hook.
     AsBefore,
 }
 
 thread_local! {
-    /// Whether this thread runs the process's function.
+    /// Whether this thread is running the process's function.
     static WATCHED: Cell<bool> = const { Cell::new(false) };
     static NOTED: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Run `f`; a panic in it is an error.
+/// Install the hook and run `f`; a panic in it becomes an error.
 pub(crate) fn catch<T>(speak: Speak, f: impl FnOnce() -> T) -> Result<T, JoinError> {
     install(speak);
     watched(f)
 }
 
-/// The same within such an `f`, where the hook is installed already.
+/// Like [`catch`], where the hook is already installed.
 pub(crate) fn watched<T>(f: impl FnOnce() -> T) -> Result<T, JoinError> {
     let before = WATCHED.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
@@ -53,7 +53,7 @@ fn install(speak: Speak) {
         if watched && speak == Speak::Process {
             let text = message(info.payload());
             let name = crate::current().name();
-            // One write, so that it does not mix with what other processes say.
+            // One write, so that it does not mix with the output of other processes.
             eprintln!("process '{name}' panicked at {}:\n{text}", place(info));
         } else {
             before(info);

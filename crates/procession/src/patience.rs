@@ -1,4 +1,4 @@
-//! Waits as a Rust program makes them: signals do not end them.
+//! Waits that signals do not end, as in `std::sync`.
 
 use crate::{Error, Result};
 use procession_core::WaitError;
@@ -13,7 +13,7 @@ impl From<WaitError> for Error {
     }
 }
 
-/// Wait on through signals, as `std::sync` does.
+/// Repeat a wait that a signal interrupted, as `std::sync` does.
 pub(crate) fn patiently<T>(mut wait: impl FnMut() -> Result<T, WaitError>) -> Result<T> {
     loop {
         match wait() {

@@ -9,18 +9,20 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// One end of a pipe; what is sent at one end is received at the other. Made by [`pipe`].
+/// One end of a pipe, made by [`pipe`]: what is sent at one end is received at the other.
 ///
-/// It can be sent to another process as an argument of [`spawn`](crate::spawn), inside an item of a [`Queue`](crate::Queue), and as argument or
-/// result of a [`Pool`](crate::Pool)'s task: the descriptor is passed along. In an item it stays with the process that put it until the item was read:
-/// if that process ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped. One process (and one thread) at a time sends, and one receives, at each end:
-/// large values are written in several pieces. For more there is [`Queue`](crate::Queue).
+/// It can be sent to another process as an argument of [`spawn`](crate::spawn), inside an item of a
+/// [`Queue`](crate::Queue), and as argument or result of a [`Pool`](crate::Pool)'s task: the descriptor is passed
+/// along. In a queue, the descriptor stays with the process that put the item until the item is read; if that process
+/// ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped. At each end,
+/// only one process and thread may send at a time, and only one may receive: large values are written in several
+/// pieces. Use a [`Queue`](crate::Queue) for several senders or receivers.
 pub struct Pipe<T> {
     inner: channel::Pipe,
     messages: PhantomData<fn(T) -> T>,
 }
 
-/// A pipe: two connected ends, each for both ways.
+/// Create a pipe: two connected ends, each of which sends and receives.
 ///
 /// ```
 /// let (ours, theirs) = procession::pipe::<String>()?;
@@ -43,27 +45,28 @@ impl<T> Pipe<T> {
         }
     }
 
-    /// Another descriptor of the same end.
+    /// Duplicate the descriptor of this end.
     pub fn try_clone(&self) -> Result<Self> {
         let copy = self.as_fd().try_clone_to_owned();
         let copy = copy.map_err(|error| procession_core::Error::os("dup", error))?;
         Ok(Self::from_inner(channel::Pipe::from_fd(copy)))
     }
 
-    /// End the pipe for every process that has a copy of this end: the other end finds the end of file at once. A child made by
-    /// [`Fork`](crate::StartMethod::Fork) has copies of all ends that its parent had, also of those it was not given.
+    /// Close the pipe for every process that has a copy of this end: the other end sees the end of file at once. A
+    /// child started by [`Fork`](crate::StartMethod::Fork) has copies of all ends that its parent had, including those
+    /// that it was not given.
     pub fn close(self) -> Result<()> {
         Ok(self.inner.shutdown()?)
     }
 
-    /// Whether `recv` would find a message or the end of file within `timeout`.
+    /// Whether there is a message or the end of file to receive, waiting at most `timeout`.
     pub fn poll(&self, timeout: Duration) -> Result<bool> {
         Ok(self.inner.poll(Deadline::after(timeout))?)
     }
 }
 
 impl<T: Serialize> Pipe<T> {
-    /// Send a value; waits while the other end is slow to read.
+    /// Send a value. Waits while the pipe is full.
     pub fn send(&self, value: &T) -> Result<()> {
         let cargo = travel::collect(Vec::new(), value)?;
         if !cargo.fds.is_empty() {
@@ -76,7 +79,7 @@ impl<T: Serialize> Pipe<T> {
 }
 
 impl<T: DeserializeOwned> Pipe<T> {
-    /// Receive a value, waiting for it; `None` at the end of file.
+    /// Receive a value, waiting for it. `None` at the end of file.
     pub fn recv(&self) -> Result<Option<T>> {
         let frame = self.inner.recv()?;
         frame.map(|bytes| travel::unpack(&bytes, Vec::new())).transpose()

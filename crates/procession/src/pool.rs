@@ -1,4 +1,4 @@
-//! A pool of worker processes.
+//! A pool of worker processes: the parent's side, and the thread that replaces and stops workers.
 
 use crate::pool_results::{AsyncResult, Imap, MapResult};
 use crate::pool_worker::{function, work};
@@ -11,17 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Results of [`imap`](Pool::imap) that may be under way, for each worker.
+/// The limit on results of [`imap`](Pool::imap) in progress, for each worker.
 const AHEAD: u64 = 64;
-/// How long workers have to follow SIGTERM.
+/// The time between SIGTERM and SIGKILL for a worker.
 const GRACE: Duration = Duration::from_secs(1);
-/// Workers in a row that end before they are ready: then it is no use to start more.
+/// After this many workers in a row that end before they are ready, no more are started.
 const FAILURES: u32 = 20;
 
 /// Worker processes that apply functions to values.
 ///
-/// Functions are plain `fn`s, as for [`spawn`](crate::spawn). A task whose function panics, or whose worker dies, fails alone; the worker is
-/// replaced. Dropping the pool ends its workers at once, like [`terminate`](Self::terminate).
+/// Functions are plain `fn`s, as for [`spawn`](crate::spawn). If a task's function panics, or its worker dies, only
+/// that task fails; the worker is replaced. Dropping the pool stops its workers at once, like
+/// [`terminate`](Self::terminate).
 ///
 /// ```no_run
 /// fn square(n: u64) -> u64 {
@@ -47,9 +48,9 @@ struct Crew {
 #[derive(Default)]
 struct Hands {
     all: Vec<Hand>,
-    /// How many workers there shall be.
+    /// The number of workers that the pool should have.
     size: usize,
-    /// Workers started so far: their numbers.
+    /// The number of workers started so far; numbers their names.
     started: u32,
     /// Workers in a row that ended before they were ready.
     failures: u32,
@@ -60,49 +61,50 @@ struct Hands {
 struct Hand {
     place: u32,
     handle: JoinHandle<()>,
-    /// It leaves after its task, and is not replaced.
+    /// The worker leaves after its task and is not replaced.
     leaving: bool,
-    /// It was told to end: when SIGKILL comes.
+    /// When SIGKILL follows, if the worker has been sent SIGTERM.
     ending: Option<Instant>,
 }
 
-/// What a pool has done and is doing: see [`Pool::stats`].
+/// Statistics of a pool: see [`Pool::stats`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Tasks that came to an end, good or bad. A task is one item, or several of a [`map`](Pool::map).
+    /// Tasks that have completed, successfully or not. A task is one item, or several of a [`map`](Pool::map).
     pub done: u64,
-    /// Tasks in line.
+    /// Tasks that wait for a worker.
     pub queued: u64,
-    /// Tasks that workers are at.
+    /// Tasks that are running.
     pub running: u64,
     /// The workers.
     pub workers: Vec<WorkerStats>,
 }
 
-/// What a worker has done.
+/// Statistics of a worker.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerStats {
-    /// Its process.
+    /// The worker's process ID.
     pub pid: i32,
-    /// Whether it is at a task.
+    /// Whether it is running a task.
     pub running: bool,
-    /// Tasks done.
+    /// Tasks completed.
     pub tasks: u32,
-    /// Time at tasks.
+    /// Time spent on tasks.
     pub busy: Duration,
     /// Time between tasks.
     pub idle: Duration,
 }
 
 impl Pool {
-    /// A pool of `size` workers, at least one.
+    /// Create a pool of `size` workers, at least one.
     pub fn new(size: usize) -> Result<Self> {
         Self::with(size, Builder::new())
     }
 
-    /// A pool whose workers are started as `builder` says: its start method counts, its name is the prefix of theirs.
+    /// Create a pool. `builder` starts the workers: its start method applies, and its name becomes the prefix of
+    /// theirs.
     pub fn with(size: usize, builder: Builder) -> Result<Self> {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
@@ -129,7 +131,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// From now on an item that a worker is at for longer than `limit` fails with [`Error::TaskTimedOut`]; the worker is stopped and replaced.
+    /// Set the time limit of each item submitted from now on. An item that runs for longer than `limit` fails with
+    /// [`Error::TaskTimedOut`]; its worker is stopped and replaced.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -146,14 +149,15 @@ impl Pool {
         self
     }
 
-    /// From now on an item whose worker dies is tried again, up to `times` times, before it fails with [`Error::WorkerDied`].
+    /// Set how often each item submitted from now on is retried after the death of its worker, before it fails with
+    /// [`Error::WorkerDied`].
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
         self.terms.retries = times;
         self
     }
 
-    /// Change the number of workers. Those too many leave after their task, idle ones first.
+    /// Change the number of workers. Excess workers leave after their task, idle ones first.
     pub fn resize(&self, size: usize) -> Result<()> {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
@@ -173,12 +177,12 @@ impl Pool {
         }
         self.crew
             .populate(&mut hands, &self.crew.builder.clone().without_fork())?;
-        // The watch shall look at the new ones.
+        // The watch must see the new workers.
         self.crew.core.notice().set();
         Ok(())
     }
 
-    /// What the pool has done and is doing.
+    /// Statistics of the pool: its tasks and its workers.
     pub fn stats(&self) -> PoolStats {
         let hands = self.crew.lock();
         let stats = self.crew.core.stats();
@@ -229,7 +233,7 @@ impl Pool {
         Ok(self.crew.core.job(Some(&function), self.terms))
     }
 
-    /// `f(argument)`, called in a worker.
+    /// Call `f(argument)` in a worker and return the result.
     pub fn apply<A, R>(&self, f: fn(A) -> R, argument: A) -> Result<R>
     where
         A: Serialize + DeserializeOwned,
@@ -238,7 +242,7 @@ impl Pool {
         self.apply_async(f, argument)?.get()
     }
 
-    /// Have `f(argument)` called in a worker; the result is fetched later.
+    /// Call `f(argument)` in a worker; the result is fetched later.
     pub fn apply_async<A, R>(&self, f: fn(A) -> R, argument: A) -> Result<AsyncResult<R>>
     where
         A: Serialize + DeserializeOwned,
@@ -250,7 +254,7 @@ impl Pool {
         Ok(AsyncResult(MapResult::new(job)))
     }
 
-    /// The results of `f` for all items, in their order. Fails with what failed first, when all is done.
+    /// Return the results of `f` for all items, in order. If any failed, returns the first failure once all are done.
     pub fn map<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
     where
         A: Serialize + DeserializeOwned,
@@ -259,7 +263,7 @@ impl Pool {
         self.map_async(f, items)?.get()
     }
 
-    /// As [`map`](Self::map), the results being fetched later. All items are taken before it returns.
+    /// Like [`map`](Self::map), but the results are fetched later. All items are consumed before it returns.
     pub fn map_async<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<MapResult<R>>
     where
         A: Serialize + DeserializeOwned,
@@ -267,7 +271,7 @@ impl Pool {
     {
         let job = self.job(f)?;
         let items: Vec<A> = items.into_iter().collect();
-        // Where an item may be stopped or tried again, it is not to take others along.
+        // One item per task where an item may be stopped or retried, so that this does not affect others.
         let alone = self.terms.timeout.is_some() || self.terms.retries > 0;
         let mut cutter = Cutter::new(items.len() as u64, self.crew.lock().size);
         let mut rest = items.as_slice();
@@ -282,8 +286,9 @@ impl Pool {
         Ok(MapResult::new(job))
     }
 
-    /// An iterator over the results of `f`, in the order of the items, each as soon as it is there. Items are taken as results are asked
-    /// for, a bounded number ahead, and of large ones no more than keep the workers busy: they may be endless.
+    /// Return an iterator over the results of `f`, in the order of the items, each as soon as it is available. The
+    /// items may be endless: they are consumed as results are requested, a bounded number ahead, and no more large ones
+    /// than keep the workers busy.
     pub fn imap<A, R, I>(&self, f: fn(A) -> R, items: I) -> Result<Imap<I::IntoIter, R>>
     where
         A: Serialize + DeserializeOwned,
@@ -295,13 +300,13 @@ impl Pool {
         Imap::new(job, items.into_iter(), AHEAD, workers)
     }
 
-    /// Take no more work; workers end when all is done.
+    /// Accept no more tasks; the workers exit once all tasks are done.
     pub fn close(&self) {
         self.crew.lock().closed = true;
         self.crew.core.close();
     }
 
-    /// End the workers at once. What is unfinished fails with [`Error::Terminated`].
+    /// Stop the workers at once. Unfinished tasks fail with [`Error::Terminated`].
     pub fn terminate(&self) {
         let mut hands = self.crew.lock();
         if std::mem::replace(&mut hands.terminated, true) {
@@ -313,7 +318,7 @@ impl Pool {
         }
     }
 
-    /// Wait for the workers to end, after [`close`](Self::close) or [`terminate`](Self::terminate).
+    /// Wait for the workers to exit. Call [`close`](Self::close) or [`terminate`](Self::terminate) first.
     pub fn join(&self) -> Result<()> {
         let hands = self.crew.lock();
         if !hands.closed && !hands.terminated {
@@ -348,7 +353,7 @@ impl Crew {
         lock(&self.hands)
     }
 
-    /// Bring the number of workers up to the pool's size.
+    /// Start workers up to the pool's size.
     fn populate(&self, hands: &mut Hands, builder: &Builder) -> Result<()> {
         while hands.all.iter().filter(|hand| !hand.leaving).count() < hands.size {
             let place = self.core.enlist()?;
@@ -371,9 +376,9 @@ impl Crew {
         Ok(())
     }
 
-    /// Replace the workers that end, until the pool has ended.
+    /// Replace workers that end, until the pool has ended.
     fn watch(&self) {
-        // No copy of this process is made from here: other threads may hold locks.
+        // This thread must not fork the process: other threads may hold locks.
         let builder = self.builder.clone().without_fork();
         loop {
             let mut hands = self.lock();
@@ -387,7 +392,7 @@ impl Crew {
                 && (hands.failures >= FAILURES || self.populate(&mut hands, &builder).is_err())
                 && hands.all.is_empty()
             {
-                // Nobody is left to do the work.
+                // No worker is left, and none can be started.
                 hands.terminated = true;
                 self.core.terminate();
                 return;
@@ -408,14 +413,15 @@ impl Crew {
         }
     }
 
-    /// Stop the workers whose tasks shall not go on. In how long to look again, if nothing happens before.
+    /// Stop the workers that run an overdue or cancelled task. Returns the time until the next check, if nothing
+    /// happens before.
     fn stop_overdue(&self, hands: &mut Hands) -> Option<Duration> {
         let Overdue { places, again } = self.core.overdue();
         let now = Instant::now();
         let mut pause = again;
         for hand in &mut hands.all {
             if places.contains(&hand.place) {
-                // What cannot be told any more has ended.
+                // If the signal cannot be sent, the worker has ended.
                 let _ = hand.handle.terminate();
                 hand.ending = Some(now + GRACE);
             }

@@ -1,4 +1,4 @@
-//! What a pool's calls return: results to come, in one piece or one by one.
+//! The return values of a pool's calls: results that arrive later, all together or one by one.
 
 use crate::error::wait;
 use crate::patience::patiently;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// What became of a task's items.
+/// The results of a task's items, or the error of the task.
 fn open<R: DeserializeOwned>(item: Option<Item>) -> Result<Vec<R>> {
     match item {
         Some(Item::Done(message)) => wire::unpack(&message),
@@ -38,7 +38,7 @@ fn open<R: DeserializeOwned>(item: Option<Item>) -> Result<Vec<R>> {
     }
 }
 
-/// Results of a [`map`](crate::Pool::map) to come.
+/// The results of a [`map`](crate::Pool::map), available later.
 pub struct MapResult<R> {
     job: Job,
     result: PhantomData<fn() -> R>,
@@ -61,37 +61,37 @@ impl<R> MapResult<R> {
         }
     }
 
-    /// Whether all is done, well or not.
+    /// Whether all items are done, successfully or not.
     pub fn is_ready(&self) -> bool {
         self.job.is_complete()
     }
 
-    /// Wait until all is done.
+    /// Wait until all items are done.
     pub fn wait(&self) {
-        // What could go wrong is told by `get`.
+        // `get` reports any error.
         let _ = patiently(|| self.job.wait(Deadline::Never));
     }
 
-    /// Wait at most `timeout`; whether all is done.
+    /// Wait at most `timeout`. Returns whether all items are done.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
         patiently(|| self.job.wait(deadline)).is_ok()
     }
 
-    /// Have no more done of it: tasks not begun are taken back, the workers of those that run are stopped and replaced. False if all was done.
-    /// What was not fails with [`Error::Cancelled`].
+    /// Cancel the rest: tasks that have not begun are withdrawn, and the workers of running tasks are stopped and
+    /// replaced. Cancelled items fail with [`Error::Cancelled`]. Returns false if all items were done.
     pub fn cancel(&self) -> bool {
         self.job.cancel() != Withdrawn::default()
     }
 }
 
 impl<R: DeserializeOwned> MapResult<R> {
-    /// The results, in the order of the items, when all is done.
+    /// Wait until all items are done and return the results, in the order of the items.
     pub fn get(self) -> Result<Vec<R>> {
         self.fetch(Deadline::Never)
     }
 
-    /// As [`get`](Self::get), but [`Error::TimedOut`] after `timeout`: then it may be tried again.
+    /// Like [`get`](Self::get), but fail with [`Error::TimedOut`] after `timeout`; the call may then be repeated.
     pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<R>> {
         self.fetch(Deadline::after(timeout))
     }
@@ -110,39 +110,40 @@ impl<R: DeserializeOwned> MapResult<R> {
     }
 }
 
-/// The result of an [`apply_async`](crate::Pool::apply_async) to come.
+/// The result of an [`apply_async`](crate::Pool::apply_async), available later.
 #[derive(Debug)]
 pub struct AsyncResult<R>(pub(crate) MapResult<R>);
 
 impl<R> AsyncResult<R> {
-    /// Whether the call has ended, well or not.
+    /// Whether the call has completed, successfully or not.
     pub fn is_ready(&self) -> bool {
         self.0.is_ready()
     }
 
-    /// Wait until it has ended.
+    /// Wait until the call has completed.
     pub fn wait(&self) {
         self.0.wait();
     }
 
-    /// Wait at most `timeout`; whether it has ended.
+    /// Wait at most `timeout`. Returns whether the call has completed.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.0.wait_timeout(timeout)
     }
 
-    /// Take the task back, or stop the worker that is at it: the result is [`Error::Cancelled`]. False if it was done.
+    /// Withdraw the task, or stop the worker that runs it; the result is then [`Error::Cancelled`]. Returns false if
+    /// the task was done.
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }
 }
 
 impl<R: DeserializeOwned> AsyncResult<R> {
-    /// The result, when it is there.
+    /// Wait for the result and return it.
     pub fn get(self) -> Result<R> {
         only(self.0.get()?)
     }
 
-    /// As [`get`](Self::get), but [`Error::TimedOut`] after `timeout`: then it may be tried again.
+    /// Like [`get`](Self::get), but fail with [`Error::TimedOut`] after `timeout`; the call may then be repeated.
     pub fn get_timeout(&self, timeout: Duration) -> Result<R> {
         only(self.0.get_timeout(timeout)?)
     }
@@ -159,9 +160,9 @@ fn only<R>(results: Vec<R>) -> Result<R> {
 pub struct Imap<I, R> {
     job: Job,
     items: Option<I>,
-    /// How many tasks may be under way or done and not taken,
+    /// The limit on tasks that are in progress, or done and not yet taken.
     ahead: u64,
-    /// and for how many workers their arguments must suffice, however large these are.
+    /// The number of workers that the queued arguments must keep busy, however large the arguments are.
     workers: u64,
     taken: u64,
     result: PhantomData<fn() -> R>,
@@ -176,7 +177,7 @@ impl<I, R> fmt::Debug for Imap<I, R> {
 }
 
 impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
-    /// The results of a job of these items, `ahead` of which for each of so many workers are under way at most.
+    /// The results of a job over these items. At most `ahead` items for each of `workers` are in progress.
     pub(crate) fn new(job: Job, items: I, ahead: u64, workers: u64) -> Result<Self> {
         let mut imap = Self {
             job,

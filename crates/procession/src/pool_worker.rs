@@ -1,4 +1,4 @@
-//! What a pool's worker does, and how it finds the function of a task: by its place in the executable, as a spawned child does.
+//! The loop of a pool's worker. It finds a task's function by its place in the executable, as a spawned child does.
 
 use crate::image::Image;
 use crate::panic::watched;
@@ -12,12 +12,14 @@ use std::any::type_name;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Unpacks items, calls the function at an address with each, packs the results, and says how long an item took: made for each kind of function.
+/// Unpacks items, calls the function at an address with each, packs the results, and returns with them the time that an
+/// item took. There is one instance for each function type.
 type Call = fn(function: usize, items: &Incoming) -> Result<(Message, Duration)>;
 
 fn call<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) -> Result<(Message, Duration)> {
-    // SAFETY: the address is that of a function of this type: the parent took it from one, together with this very instance of `call`,
-    // and the mark says that both are at the same places here.
+    // SAFETY: the function at this address has this type: the parent took the address from a function of this type,
+    // together with this very instance of `call`, and the mark shows that both are at the same places in this
+    // executable.
     let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };
     let items: Vec<A> = wire::unpack(items)?;
     let (count, begin) = (items.len() as u32, Instant::now());
@@ -26,7 +28,7 @@ fn call<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) ->
     Ok((wire::pack(&results)?, per_item))
 }
 
-/// The message that tells workers what a job calls.
+/// The message that tells workers which function a job calls.
 pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R) -> Result<Message> {
     let image = Image::this();
     let place = |address: usize, name| image.place(address).ok_or(Error::Elsewhere(name));
@@ -35,14 +37,15 @@ pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R) -> Resu
     wire::pack(&(image.mark, call, function))
 }
 
-/// What a job calls, from that message.
+/// Decode a job's function from the message of [`function`].
 fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
     let body = worker.function(task)?;
     let (mark, call, function): (u64, u64, u64) = crate::travel::unpack(&body, Vec::new())?;
     let image = Image::this();
     match (image.address(call), image.address(function)) {
         (Some(call), Some(function)) if mark == image.mark => {
-            // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark says.
+            // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the
+            // mark shows.
             Ok((
                 unsafe { std::mem::transmute::<*const (), Call>(call as *const ()) },
                 function,
@@ -52,10 +55,10 @@ fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
     }
 }
 
-/// Be a worker: the function of a pool's processes.
+/// The main function of a pool's worker process.
 pub(crate) fn work((handle, place): (u64, u32)) {
     let worker = Handle::from_bits(handle).map(|handle| Worker::attach(handle, place));
-    // Otherwise the pool is gone, and nobody is left to be told.
+    // Otherwise the pool is gone, and no process is left to report to.
     let Some(Ok(worker)) = worker else { return };
     worker.ready();
     loop {
@@ -66,7 +69,7 @@ pub(crate) fn work((handle, place): (u64, u32)) {
         };
         let (verdict, message) = perform(&worker, &task, &items);
         drop(items);
-        // What a task printed is on its way before its result is.
+        // A task's output is written before its result is sent.
         let _ = std::io::stdout().flush();
         if !worker.finish(task, verdict, message).unwrap_or(false) {
             return;
@@ -74,7 +77,7 @@ pub(crate) fn work((handle, place): (u64, u32)) {
     }
 }
 
-/// What the parent is told of a task that failed: its panic, or why there is no result.
+/// What the parent is sent for a task that failed: its panic, or the reason why there is no result.
 type Failure = Result<(String, String, String), String>;
 
 fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message) {
@@ -96,6 +99,6 @@ fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message)
         Err(other) => Err(other.to_string()),
     };
     let message = wire::pack(&failure).or_else(|_| Ok::<_, Error>(Message::pack(Outgoing::default())?));
-    // Without memory for even an empty message this process is lost, and its task with it: the parent will say so.
+    // Without memory for even an empty message, this process and its task are lost; the parent reports the death.
     (Verdict::Raised, message.unwrap_or_else(|_| std::process::abort()))
 }

@@ -1,4 +1,4 @@
-//! Who this process is.
+//! The identity of this process: name, parent, children.
 
 use crate::children::Children;
 use serde::{Deserialize, Serialize};
@@ -12,30 +12,31 @@ pub struct Process {
     pub(crate) pid: i32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
-    /// Whether it leaves when its parent dies, though it may not be daemonic.
+    /// Whether it ends when its parent dies; may be set for a process that is not daemonic.
     pub(crate) dies_with_parent: bool,
-    /// Numbers of its ancestors and its own among their siblings; empty for the first process.
+    /// The numbers of its ancestors and its own, each counted among siblings; empty for the first process.
     pub(crate) path: Vec<u32>,
 }
 
 impl Process {
-    /// Its process id.
+    /// The process ID.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Its name: what it was given, or `Process-1`, `Process-2`..., children of the latter `Process-2:1`..., and `MainProcess` for the first.
+    /// The process's name: the one that it was given, or a generated one. The first process is `MainProcess`, its
+    /// children are `Process-1`, `Process-2`..., the children of the latter `Process-2:1`...
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it ends with its parent.
+    /// Whether the process is daemonic: it ends with its parent.
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
 }
 
-/// What this process knows of itself.
+/// What this process knows about itself.
 pub(crate) struct Here {
     pub me: Process,
     pub parent: Option<Process>,
@@ -45,7 +46,8 @@ pub(crate) struct Here {
     count: AtomicU32,
 }
 
-/// Set at most once in a process's life: allocated for ever, so that a child of fork never finds a lock on it held.
+/// Set at most once in a process's life, and never freed. An atomic pointer, so that a child of fork never finds a lock
+/// on it held.
 static HERE: AtomicPtr<Here> = AtomicPtr::new(ptr::null_mut());
 
 impl Here {
@@ -59,7 +61,7 @@ impl Here {
         }
     }
 
-    /// A child to be, as yet without a pid.
+    /// The identity of a child to start, without the pid, which is not known yet.
     pub(crate) fn next_child(&self, name: Option<String>, daemon: bool) -> Process {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let path: Vec<u32> = self.me.path.iter().copied().chain([number]).collect();
@@ -91,7 +93,7 @@ pub(crate) fn here() -> &'static Here {
         let fresh = Box::into_raw(Box::new(Here::new(me, None)));
         let placed = HERE.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
         if placed.is_err() {
-            // SAFETY: made just above and seen by nobody else.
+            // SAFETY: allocated above and not shared with any other thread.
             drop(unsafe { Box::from_raw(fresh) });
         }
         return here();
@@ -100,7 +102,7 @@ pub(crate) fn here() -> &'static Here {
     unsafe { &*known }
 }
 
-/// From now on this process is `me`, child of `parent`.
+/// Make this process `me`, a child of `parent`.
 pub(crate) fn become_child(mut me: Process, parent: Process) -> &'static Here {
     me.pid = pid();
     procession_core::roll::set_name(&me.name);
@@ -137,7 +139,8 @@ pub fn parent() -> Option<&'static Process> {
     here().parent.as_ref()
 }
 
-/// How many processes can run at once, as [`std::thread::available_parallelism`] estimates it; 1 if it cannot.
+/// The number of processes that can run at once, as [`std::thread::available_parallelism`] estimates it, or 1 if it
+/// cannot.
 pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -11,10 +11,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// A first-in first-out queue that any process of the family may put to and get from.
+/// A first-in first-out queue that any process of the family can put items into and get items from.
 ///
-/// It has no thread and no pipe: when [`put`](Self::put) returns, the item is in shared memory and outlives the process that put it.
-/// Clone it, or send it to another process as an argument or inside an item: it is the same queue.
+/// It has no thread and no pipe: when [`put`](Self::put) returns, the item is in shared memory and outlives the process
+/// that put it. A clone, or a copy sent to another process as an argument or inside an item, is the same queue.
 ///
 /// ```
 /// let queue = procession::Queue::new()?;
@@ -70,12 +70,12 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that grows as long as memory lasts.
+    /// Create a queue that grows as long as memory lasts.
     pub fn new() -> Result<Self> {
         Self::create(0)
     }
 
-    /// A queue for at most `capacity` items; `put` waits while it is full.
+    /// Create a queue for at most `capacity` items; `put` waits while it is full.
     pub fn bounded(capacity: u64) -> Result<Self> {
         if capacity == 0 {
             return Err(Error::Invalid("a bounded queue needs a capacity of at least 1"));
@@ -91,12 +91,12 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Number of items in the queue.
+    /// The number of items in the queue.
     pub fn len(&self) -> Result<u64> {
         Ok(self.inner.len()?)
     }
 
-    /// Whether the queue holds nothing: exact, also right after somebody's `put`.
+    /// Whether the queue is empty. The answer is exact, even right after another process's `put`.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.inner.is_empty()?)
     }
@@ -106,7 +106,7 @@ impl<T> Queue<T> {
         Ok(self.inner.is_full()?)
     }
 
-    /// Say that an item taken has been dealt with; see [`join`](Self::join).
+    /// Indicate that an item taken from the queue has been processed; see [`join`](Self::join).
     pub fn task_done(&self) -> Result<()> {
         if self.inner.task_done() {
             Ok(())
@@ -115,7 +115,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Wait until `task_done` has been called for every item put.
+    /// Wait until `task_done` has been called for every item that was put.
     pub fn join(&self) -> Result<()> {
         patiently(|| self.inner.join(Deadline::Never))
     }
@@ -127,7 +127,7 @@ impl<T: Serialize> Queue<T> {
         self.put_until(item, Deadline::Never)
     }
 
-    /// Put an item if there is room: [`Error::TimedOut`] when the queue is full.
+    /// Put an item if there is room. [`Error::TimedOut`] if the queue is full.
     pub fn try_put(&self, item: &T) -> Result<()> {
         self.put_until(item, Deadline::Now)
     }
@@ -144,12 +144,12 @@ impl<T: Serialize> Queue<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Take the oldest item, waiting for one.
+    /// Take the oldest item, waiting until there is one.
     pub fn get(&self) -> Result<T> {
         self.get_until(Deadline::Never)
     }
 
-    /// Take the oldest item, waiting no longer than `timeout`: [`Error::TimedOut`] when there was none.
+    /// Take the oldest item, waiting no longer than `timeout`. [`Error::TimedOut`] if there was none.
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         self.get_until(Deadline::after(timeout))
     }

@@ -1,4 +1,4 @@
-//! The child's side: be who the order says, call the function, leave its outcome, end.
+//! The child's side: take on the identity in the order, call the function, leave the outcome, exit.
 
 use crate::order::{receive, Arguments, Call, Received, LOST, PANICKED};
 use crate::panic::{catch, Speak};
@@ -13,17 +13,19 @@ use procession_core::roll;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-/// The exit code of a process whose function panicked or whose result is lost, as of a Rust program that panics.
+/// The exit code of a process after a panic of its function or the loss of its result; the same as that of a Rust
+/// program that panics.
 const FAILED: i32 = 101;
 
-// What is logged, in the words of the standard library of Python.
+// Log messages in the words of Python's standard library.
 const CALLING: &str = "child process calling self.run()";
 const EXITING: &str = "process exiting with exitcode";
 
-/// Be the child that the parcel `token` describes, made by executing the program or by a zygote.
+/// Be the child that the parcel `token` describes, in a process that was executed or forked by a zygote.
 pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     let code = perform(token, fds).unwrap_or_else(|error| {
-        // Without an order there is nobody to tell but the terminal. Mostly the parent died, and took it along.
+        // Without an order, stderr is the only place to report to. The usual cause is that the parent died and its
+        // parcel with it.
         eprintln!(
             "procession: process {} ends, it cannot learn what to do: {error}",
             std::process::id()
@@ -53,7 +55,8 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
         let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";
         return Ok(conclude(&outcome, Ok(Err(text.to_owned()))));
     };
-    // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark says.
+    // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark
+    // shows.
     let call: Call = unsafe { std::mem::transmute(call as *const ()) };
     let arguments = Arguments { parcel, start, fds };
     info!("{CALLING}");
@@ -64,7 +67,7 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     ))
 }
 
-/// Be the child in a process made by `fork`: `f` calls the function and packs what it returned.
+/// Be the child in a process made by `fork`: `f` calls the function and packs its result.
 pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f: impl FnOnce() -> Result<Cargo>) -> ! {
     let code = match settle(me, parent) {
         Ok(()) => {
@@ -76,11 +79,11 @@ pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f
     };
     here().children.end();
     info!("{EXITING} {code}");
-    // What the parent registered to be done at its exit is not this process's to do.
+    // The exit handlers that the parent registered must not run in this process.
     let _ = std::io::stdout().flush();
     wait_until_noticed();
     roll::note_exit(code);
-    // SAFETY: flushes C's streams, which were flushed before the fork; ends the process.
+    // SAFETY: `fflush` flushes C's streams, which were flushed before the fork; `_exit` ends the process.
     unsafe {
         libc::fflush(std::ptr::null_mut());
         libc::_exit(code)
@@ -97,7 +100,7 @@ fn settle(me: Process, parent: Process) -> Result<()> {
     Ok(())
 }
 
-/// Leave the outcome to the parent: the exit code.
+/// Leave the outcome for the parent. Returns the exit code.
 fn conclude(outcome: &Outcome, result: Result<Result<Cargo, String>, JoinError>) -> i32 {
     let _ = std::io::stdout().flush();
     let (cargo, code) = match result {

@@ -1,4 +1,4 @@
-//! Starting a process.
+//! Starting a process: the builder, and the three start methods.
 
 use crate::children::Running;
 use crate::entry::{self, Role};
@@ -37,7 +37,7 @@ where
     Builder::new().spawn(f, args)
 }
 
-/// A process to be: name, daemon, start method.
+/// Settings of a process to start: name, daemon flag, start method.
 ///
 /// ```
 /// use procession::{Builder, StartMethod};
@@ -60,32 +60,33 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A process with a name made for it, not daemonic, by the default start method.
+    /// Settings for a non-daemonic process with a generated name, started by the default start method.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Its name.
+    /// Set the process's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Whether it ends with its parent: when that exits it is terminated, and when that dies it leaves within a second, even if it is
-    /// busy. It may not have children. Otherwise the parent, exiting, waits for it.
+    /// Set whether the process is daemonic. A daemonic process is terminated when its parent exits, and ends within a
+    /// second when its parent dies, even if it is busy. It must not have children. The parent of any other process
+    /// waits for it before it exits.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
         self
     }
 
-    /// Whether it leaves within a second when its parent dies, even if it is busy, as daemonic ones do. When the parent exits, it is waited
-    /// for all the same.
+    /// Set whether the process ends within a second when its parent dies, even if it is busy, as daemonic processes do.
+    /// A parent that exits still waits for it.
     pub fn die_with_parent(mut self, die: bool) -> Self {
         self.die_with_parent = die;
         self
     }
 
-    /// How it is started.
+    /// Set how the process is started.
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = Some(method);
         self
@@ -94,15 +95,16 @@ impl Builder {
     /// Let [`StartMethod::Fork`] copy this process although it has other threads.
     ///
     /// # Safety
-    /// Of the threads only the calling one exists in the child. What the child calls, the function and all that it drops included, must not rely on
-    /// anything that another thread may be changing at that moment: a lock that one holds stays locked for ever, and what it guards stays
-    /// half-changed. No thread may hold a guard of this crate.
+    /// Only the calling thread exists in the child. What the child runs, including the function and every destructor,
+    /// must not rely on anything that another thread may be changing at the moment of the fork: a lock that another
+    /// thread holds stays locked for ever, and what it guards stays half-changed. No thread may hold a guard of this
+    /// crate.
     pub unsafe fn fork_beside_threads(mut self) -> Self {
         self.beside_threads = true;
         self
     }
 
-    /// The start method, unless that is `Fork`: then `Forkserver`.
+    /// Replace the start method `Fork`, given or by default, with `Forkserver`.
     pub(crate) fn without_fork(mut self) -> Self {
         let method = self.method.unwrap_or_else(start_method);
         self.method = Some(match method {
@@ -112,12 +114,12 @@ impl Builder {
         self
     }
 
-    /// Its name, or this one if it was given none.
+    /// The name that was set, or `default`.
     pub(crate) fn name_or<'a>(&'a self, default: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(default)
     }
 
-    /// Start it.
+    /// Start the process.
     pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<JoinHandle<R>>
     where
         A: Serialize + DeserializeOwned,
@@ -176,10 +178,12 @@ fn fork(
     f: impl FnOnce() -> Result<travel::Cargo>,
 ) -> Result<Child> {
     let (me, parent) = (who.clone(), here.me.clone());
-    // Held over the fork, so that no other thread of ours holds them in it, and written out, so that nothing is written twice.
+    // The locks are held over the fork, so that no other thread of this process holds them in the child. The buffer is
+    // flushed first, so that its content is not written twice.
     let (mut out, err) = (std::io::stdout().lock(), std::io::stderr().lock());
     let _ = out.flush();
-    // SAFETY: there are no other threads but the engine's, or the caller of `fork_beside_threads` promised that the child does not rely on them.
+    // SAFETY: there are no other threads but the engine's, or the caller of `fork_beside_threads` promised that the
+    // child does not rely on them.
     match unsafe { process::fork() }? {
         Forked::Parent(child) => Ok(child),
         Forked::Child => {
@@ -189,7 +193,7 @@ fn fork(
     }
 }
 
-/// Pack order and arguments, and have a child made that takes them.
+/// Pack the order and the arguments, and start a child that takes them.
 fn send<A: Serialize>(
     method: StartMethod,
     order: &Order,
@@ -205,7 +209,7 @@ fn send<A: Serialize>(
         ..Outgoing::default()
     };
     let parcel = Parcel::pack(out)?;
-    // Lines of the parent come before those of the child.
+    // The parent's output so far comes before the child's.
     let _ = std::io::stdout().flush();
     let child = match method {
         StartMethod::Spawn => execute(&Role::Child {
@@ -220,7 +224,7 @@ fn send<A: Serialize>(
     Ok((child, Some(parcel)))
 }
 
-/// Run this program once more, to be that.
+/// Execute this program again in the given role.
 fn execute(role: &Role) -> Result<Child> {
     let argv: Vec<_> = std::env::args_os().collect();
     Ok(process::spawn(
@@ -231,7 +235,7 @@ fn execute(role: &Role) -> Result<Child> {
     )?)
 }
 
-/// Have a zygote make the child, starting one if there is none.
+/// Request the child from the zygote; start a zygote if there is none.
 fn ask(token: u64, fds: &[OwnedFd]) -> Result<Child> {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     for _ in 0..3 {

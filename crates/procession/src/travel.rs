@@ -1,7 +1,7 @@
-//! What goes along when a value is turned into bytes for another process: handles of shared objects, and descriptors.
+//! What is sent along with a serialized value: handles of shared objects, and descriptors.
 //!
-//! A shared type's `Serialize` writes its handle's number and calls [`handle`]; whoever packs the message adds the noted handles to it, so
-//! that the object lives until the receiver, whose `Deserialize` attaches to it, has a reference of its own.
+//! A shared type's `Serialize` writes its handle's number and calls [`handle`]. The code that packs the message adds
+//! these handles to it. They keep the object alive until the receiver has its own reference, which `Deserialize` takes.
 
 use crate::{Error, Result};
 use procession_core::arena::Handle;
@@ -10,27 +10,27 @@ use std::any::type_name;
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// A value as it travels.
+/// A serialized value.
 #[derive(Debug, Default)]
 pub struct Cargo {
     /// The value.
     pub bytes: Vec<u8>,
-    /// The shared objects it speaks of.
+    /// The shared objects that it refers to.
     pub handles: Vec<Handle>,
-    /// Duplicates of the descriptors it speaks of.
+    /// Duplicates of the descriptors that it refers to.
     pub fds: Vec<OwnedFd>,
 }
 
 thread_local! {
-    /// Values being packed in this thread, the innermost last.
+    /// Values being packed in this thread, innermost last.
     static PACKING: RefCell<Vec<Cargo>> = const { RefCell::new(Vec::new()) };
-    /// Descriptors that came with the values being unpacked in this thread, the innermost last.
+    /// Descriptors received with the values being unpacked in this thread, innermost last.
     static UNPACKING: RefCell<Vec<Vec<Option<OwnedFd>>>> = const { RefCell::new(Vec::new()) };
-    /// Why a shared object was refused just now: postcard does not carry the texts of errors.
+    /// Why the last shared object was refused: postcard does not carry the texts of errors.
     static REFUSAL: RefCell<Option<Error>> = const { RefCell::new(None) };
 }
 
-/// Turn `value` into bytes behind `prefix`, noting what travels with it.
+/// Serialize `value`, append the bytes to `prefix`, and collect what is sent along.
 pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Cargo> {
     let scope = Scope::enter(&PACKING, Cargo::default());
     REFUSAL.take();
@@ -41,7 +41,8 @@ pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Carg
     Ok(Cargo { bytes, ..scope.leave() })
 }
 
-/// To be called while a shared object is serialized: the message will hold a reference to it. False when no message is being made.
+/// Add a reference to a shared object to the message being packed. Call it while serializing the object. Returns false
+/// if no message is being packed.
 pub fn handle(handle: Handle) -> bool {
     PACKING.with_borrow_mut(|all| match all.last_mut() {
         Some(cargo) => {
@@ -52,7 +53,8 @@ pub fn handle(handle: Handle) -> bool {
     })
 }
 
-/// To be called while something with a descriptor is serialized: its number in the message. `None` when no message is being made.
+/// Add a duplicate of a descriptor to the message being packed, and return its number there. Call it while serializing
+/// its owner. Returns `None` if no message is being packed.
 pub fn fd(fd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
     let copy = fd.try_clone_to_owned()?;
     Ok(PACKING.with_borrow_mut(|all| {
@@ -62,7 +64,8 @@ pub fn fd(fd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
     }))
 }
 
-/// Turn bytes back into a value; `fds` are the descriptors that came with them. Whatever holds the message's references must outlive the call.
+/// Deserialize a value; `fds` are the descriptors received with it. The owner of the message's references must outlive
+/// the call.
 pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T> {
     let scope = Scope::enter(&UNPACKING, fds.into_iter().map(Some).collect());
     REFUSAL.take();
@@ -70,16 +73,17 @@ pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T>
         let kind = type_name::<T>();
         REFUSAL.take().unwrap_or(Error::Decode { kind, source })
     });
-    scope.leave(); // closes what nobody took
+    scope.leave(); // closes the descriptors that were not taken
     value
 }
 
-/// To be called while something with a descriptor is deserialized: the descriptor with this number, once only.
+/// Take the descriptor with this number, once only. Call it while deserializing its owner.
 pub fn take_fd(number: u32) -> Option<OwnedFd> {
     UNPACKING.with_borrow_mut(|all| all.last_mut()?.get_mut(number as usize)?.take())
 }
 
-/// The text for serde's `custom`, where a shared object cannot be packed or unpacked; [`collect`] or [`unpack`] then return this error.
+/// The text for serde's `custom` when a shared object cannot be packed or unpacked. [`collect`] or [`unpack`] then
+/// returns this error.
 pub(crate) fn refuse(error: impl Into<Error>) -> String {
     let error = error.into();
     let text = error.to_string();
@@ -89,7 +93,7 @@ pub(crate) fn refuse(error: impl Into<Error>) -> String {
 
 type Stack<T> = std::thread::LocalKey<RefCell<Vec<T>>>;
 
-/// An entry on top of a stack, removed also when serializing panics.
+/// An entry on top of a stack; dropped even when serializing panics.
 struct Scope<T: 'static>(&'static Stack<T>);
 
 impl<T> Scope<T> {
@@ -118,7 +122,7 @@ mod tests {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::os::fd::AsFd;
 
-    /// Travels with a descriptor and a handle, as a shared type would.
+    /// Sends a descriptor and a handle along, as a shared type would.
     struct Both(OwnedFd);
 
     impl Serialize for Both {

@@ -1,4 +1,4 @@
-//! How shared objects travel: as the family's identity and a handle. And how values become messages.
+//! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
 use crate::{travel, Result};
 use procession_core::arena::{Handle, Ref};
@@ -11,7 +11,7 @@ use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
     let mut cargo = travel::collect(Vec::new(), value)?;
     let deposits = cargo.fds.into_iter().map(Deposit::create);
-    // The message's own references keep the deposits once these are dropped.
+    // The message's own references keep the deposits alive after these are dropped.
     let deposits = deposits.collect::<Result<Vec<_>, _>>()?;
     cargo.handles.extend(deposits.iter().map(Ref::handle));
     let out = Outgoing {
@@ -29,7 +29,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
     travel::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
 }
 
-/// Something that lives in the arena and is known by its handle.
+/// An object in the arena that is identified by its handle.
 pub(crate) trait Shared: Sized {
     const NAME: &'static str;
     fn handle(&self) -> Handle;
@@ -53,7 +53,7 @@ pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Resu
     attach().map_err(|error| de::Error::custom(travel::refuse(error)))
 }
 
-/// `Shared` for an engine type that has these methods of its own.
+/// Implements `Shared` for an engine type by its own methods.
 macro_rules! shared {
     ($type:ty, $name:literal) => {
         impl crate::wire::Shared for $type {
@@ -69,7 +69,7 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`.
+/// Implements `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`.
 macro_rules! travels {
     ($wrapper:ident, $engine:ty, $name:literal) => {
         crate::wire::shared!($engine, $name);

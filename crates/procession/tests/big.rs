@@ -1,4 +1,4 @@
-//! A message of more than 4 GB, with `PROCESSION_BIG_TESTS` in the environment: it takes 11 GB of memory.
+//! A message of more than 4 GB. Runs only with `PROCESSION_BIG_TESTS` in the environment: it takes 11 GB of memory.
 
 use procession::Queue;
 use serde::de::{Error, Visitor};
@@ -8,11 +8,11 @@ use std::fmt;
 const LENGTH: usize = 5 << 30;
 const MARKS: [(usize, u8); 3] = [(0, 1), (3 << 30, 2), (LENGTH - 1, 3)];
 
-/// Zeros with three marks among them; who receives it looks at it where it lies.
+/// Zeros with three marks among them. The receiver checks the bytes in place instead of copying them.
 #[derive(Debug, PartialEq)]
 enum Long {
     Sent(Vec<u8>),
-    /// How long it was, and how many of its megabytes were not all zeros.
+    /// The length received, and the number of its megabytes that were not all zeros.
     Received {
         length: usize,
         marked: usize,
@@ -56,7 +56,7 @@ impl Visitor<'_> for Look {
     }
 }
 
-/// Bytes of memory that can be had.
+/// Bytes of available memory.
 fn available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();

@@ -1,4 +1,4 @@
-//! Queues and pipes between processes, and what is left in them when one of the processes is killed.
+//! Queues and pipes between processes, and what remains in them when one of the processes is killed.
 
 mod common;
 
@@ -135,7 +135,7 @@ fn a_queue_travels_inside_an_item() {
         assert_eq!(answers.get().unwrap(), 42, "{method:?}");
         child.join().unwrap();
     }
-    // The item alone keeps it alive.
+    // Only the item keeps the inner queue alive.
     let outer = Queue::new().unwrap();
     let inner = Queue::new().unwrap();
     inner.put(&1).unwrap();
@@ -275,7 +275,7 @@ fn open_descriptors() -> usize {
 
 #[test]
 fn what_is_never_read_is_closed() {
-    let queue = Queue::new().unwrap(); // opens what a family has
+    let queue = Queue::new().unwrap(); // opens the descriptors that every family has
     let before = open_descriptors();
     let others: Vec<_> = (0..20)
         .map(|_| {
@@ -290,7 +290,7 @@ fn what_is_never_read_is_closed() {
         assert_eq!(end.recv().unwrap(), None);
     }
     drop(others);
-    // Their socket goes a while after them.
+    // The socket of these descriptors closes some time after them.
     let deadline = Instant::now() + Duration::from_secs(20);
     while open_descriptors() > before {
         assert!(Instant::now() < deadline, "{} are left", open_descriptors() - before);

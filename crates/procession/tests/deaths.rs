@@ -1,5 +1,5 @@
-//! What is left when a process of the family is killed. Programs that are to be killed, or whose exit counts, are this very test
-//! executable, run once more for one of its ignored tests.
+//! What remains when a process of the family is killed. The programs that are killed, and those that report by their
+//! exit, are this test executable, run again for one of its ignored tests.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 fn parent_pid((): ()) -> i32 {
-    // SAFETY: asks for a number.
+    // SAFETY: a call without arguments.
     unsafe { libc::getppid() }
 }
 
@@ -62,7 +62,7 @@ fn a_killed_zygote_is_replaced_and_its_children_go_on() {
     assert_ne!(zygote(), first);
 }
 
-/// Whether the process ends, or has ended.
+/// Whether the process has ended, or ends within 20 s.
 fn ends(pid: i32) -> bool {
     let process = Child::adopt(pid).unwrap();
     let ended = process.wait(Deadline::after(Duration::from_secs(20)));
@@ -101,7 +101,7 @@ fn root_with_busy_daemons() {
     let busy: Vec<_> = daemons.iter().chain(&others).map(start).collect();
     let zygote = procession::spawn(parent_pid, ()).unwrap().join().unwrap();
     for pid in busy.iter().map(procession::JoinHandle::pid).chain([zygote]) {
-        // On a line of its own: the harness leaves one unfinished.
+        // On its own line: the harness leaves one unfinished.
         println!("\npid {pid}");
     }
     println!("pid all");
@@ -189,7 +189,8 @@ fn starts_and_joins() {
             busy.join()
         }];
         let known = [Err(JoinError::Exited(7)), Err(JoinError::Signaled(9))];
-        // Only from Linux 6.15 on does the kernel keep the status of what it reaped by itself; a fork server does in any case.
+        // The kernel keeps the status of a child that it reaped itself only since Linux 6.15. A fork server always
+        // keeps it.
         let unknown = ends.iter().all(|end| *end == Err(JoinError::Unknown)) && method != StartMethod::Forkserver;
         assert!(ends == known || unknown, "{method:?}: {ends:?}");
     }
@@ -207,7 +208,7 @@ fn closes_its_descriptors() {
     for method in METHODS {
         assert_eq!(by(method).spawn(|n: u32| n + 1, 1).unwrap().join(), Ok(2), "{method:?}");
     }
-    // SAFETY: nothing in this program owns a descriptor above 2 any more, but the engine, which must cope.
+    // SAFETY: only the engine, which must cope, still owns descriptors above 2 in this program.
     unsafe { libc::close_range(3, u32::MAX, 0) };
     let strangers: Vec<_> = (0..20).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     for method in METHODS {
@@ -233,7 +234,7 @@ fn processes_that_only_wait_end_when_the_root_is_killed() {
     assert!(lines.any(|line| line == "started"));
     root.kill().unwrap();
     root.wait().unwrap();
-    // The pipe ends with the last of them.
+    // The pipe reaches its end when the last of these processes ends.
     let said: Vec<_> = lines.filter(|line| line.starts_with("said")).collect();
     assert_eq!(said, ["said true"; METHODS.len()]);
 }

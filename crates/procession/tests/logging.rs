@@ -1,4 +1,5 @@
-//! What processes log, and where. Loggers are for a whole program, so each is this test executable, run once more for an ignored test.
+//! What processes log, and where. A logger belongs to a whole program, so each test runs this executable again for an
+//! ignored test.
 
 mod common;
 
@@ -12,7 +13,7 @@ use std::process::Command;
 const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 const FOLDER: &str = "PROCESSION_TEST_FOLDER";
 
-/// What the program wrote to stderr, and the text of the file `log` in its folder, if there is one.
+/// Run an ignored test as a program. Returns its stderr, and the text of the file `log` in its folder, if there is one.
 fn passes(name: &str) -> (String, String) {
     let folder = std::env::temp_dir().join(format!("procession-{name}-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
@@ -22,7 +23,7 @@ fn passes(name: &str) -> (String, String) {
         .output()
         .unwrap();
     let text = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-    let _ = std::fs::remove_dir_all(&folder); // one of the programs does so itself
+    let _ = std::fs::remove_dir_all(&folder); // one of the programs removes it itself
     let (out, errors) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

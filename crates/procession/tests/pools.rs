@@ -1,4 +1,4 @@
-//! Pools, with every start method: results, failures, deaths, ends.
+//! Pools, with every start method: results, failures, deaths, shutdown.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn refuse_three(n: u64) -> u64 {
 }
 
 fn die_of(signal: i32) {
-    // SAFETY: a signal to ourselves.
+    // SAFETY: sends a signal to this process.
     unsafe { libc::kill(libc::getpid(), signal) };
 }
 
@@ -126,7 +126,7 @@ fn a_panic_does_not_end_the_worker() {
     }
 }
 
-/// Writes nothing, but under a lock.
+/// A logger that writes nothing but takes a lock.
 struct Locking(std::sync::Mutex<u64>);
 
 impl log::Log for Locking {

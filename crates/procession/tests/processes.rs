@@ -1,4 +1,4 @@
-//! Processes of all three start methods: results, names, ends.
+//! Processes of all three start methods: results, names, exits.
 
 mod common;
 
@@ -248,7 +248,7 @@ fn the_environment_does_not_tell_that_it_is_a_child() {
     }
 }
 
-/// The writing end of a pipe, as an argument.
+/// The write end of a pipe, as an argument.
 struct End(std::os::fd::OwnedFd);
 
 impl Serialize for End {
@@ -281,7 +281,7 @@ fn descriptors_are_arguments() {
             .spawn(write_to, (End(to_first.into()), End(to_second.into())))
             .unwrap();
         child.join().unwrap();
-        // The end of the file: every copy of the writing ends is closed, those of the zygote too.
+        // The read ends only if every copy of the write ends is closed, the zygote's included.
         assert_eq!(std::io::read_to_string(first).unwrap(), "one", "{method:?}");
         assert_eq!(std::io::read_to_string(second).unwrap(), "two", "{method:?}");
     }

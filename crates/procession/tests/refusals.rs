@@ -1,4 +1,5 @@
-//! What is refused, and how: what belongs to another family, what is of another kind or gone, what no memory is left for.
+//! What is refused, and with which error: objects of another family, of another kind or gone, and what exceeds the
+//! memory.
 
 mod common;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-/// The ignored test of that name passes in a family of its own, with this in its environment.
+/// Assert that the ignored test `name` passes in its own family, with this variable in its environment.
 fn passes(name: &str, variable: &str, value: &str) {
     let output = program(name).env(variable, value).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -20,7 +21,7 @@ fn passes(name: &str, variable: &str, value: &str) {
 
 const FOREIGN: &str = "PROCESSION_TEST_FOREIGN";
 
-/// Each kind of shared object, packed.
+/// One object of each shared kind, packed.
 fn packed() -> [(&'static str, Vec<u8>); 8] {
     fn pack<T: Serialize>(value: procession::Result<T>) -> Vec<u8> {
         collect(Vec::new(), &value.unwrap()).unwrap().bytes
@@ -51,7 +52,7 @@ fn refuses_what_is_foreign() {
         .split(' ')
         .map(|text| text.split(',').map(|byte| byte.parse().unwrap()).collect())
         .collect();
-    let own = packed(); // this family has objects in the same places
+    let own = packed(); // so this family has objects in the same places
     let error = |at: usize| {
         let bytes = &foreign[at];
         let error = match at {
@@ -96,7 +97,7 @@ fn uses_up_the_descriptors() {
         .unwrap();
     let add = || by(method).spawn(|n: u32| n + 1, 1).unwrap().join();
     assert_eq!(add(), Ok(2));
-    // SAFETY: reads and writes a limit.
+    // SAFETY: reads and sets a limit.
     unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
@@ -126,7 +127,7 @@ fn answer((): ()) -> i32 {
     42
 }
 
-/// The start method Fork, as a program asks for it that promises nothing.
+/// Start a child by the start method Fork, without the promise of `fork_beside_threads`.
 fn forked() -> procession::Result<i32> {
     let fork = Builder::new().start_method(StartMethod::Fork);
     Ok(fork.spawn(answer, ())?.join()?)
@@ -154,7 +155,7 @@ fn forks_only_alone() {
         drop(end);
         assert!(other.join().unwrap());
         assert_eq!(forked().unwrap(), 42);
-        // A thread of the engine's own, which carries descriptors to whoever gets them.
+        // The engine starts a thread of its own here, which carries descriptors to the processes that receive them.
         let (one, _other) = pipe::<u8>().unwrap();
         let queue = Queue::new().unwrap();
         queue.put(&one).unwrap();
@@ -171,12 +172,12 @@ fn forks_only_without_guards() {
         assert!(matches!(forked(), Err(Error::Guards)));
         drop(guard);
         assert_eq!(forked().unwrap(), 42);
-        // Taken by one thread, given back by another that has ended.
+        // A guard taken by one thread and dropped by another, which has ended.
         let held: &'static Lock = Box::leak(Box::new(lock));
         let guard = held.lock().unwrap();
         std::thread::spawn(move || drop(guard)).join().unwrap();
         assert_eq!(forked().unwrap(), 42);
-        // What was leaked may be had by anybody.
+        // A leaked guard may still be in use anywhere.
         std::thread::spawn(move || std::mem::forget(held.lock().unwrap()))
             .join()
             .unwrap();
@@ -189,7 +190,7 @@ fn forks_only_without_guards() {
 fn copies_of_guards_give_nothing_back() {
     let (lock, slots) = (Lock::new().unwrap(), Semaphore::new(1).unwrap());
     let held = (lock.lock().unwrap(), slots.acquire().unwrap());
-    // SAFETY: this process has one thread; the child drops what it inherited, and leaves.
+    // SAFETY: this process has one thread; the child drops what it inherited, and exits.
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
@@ -214,12 +215,13 @@ fn an_order_of_a_stranger_is_refused() {
     assert!(text.contains("belongs to another family"), "{text}");
 }
 
-/// A copy of this program that belongs to the superuser, is set-user-id, and is run by another user with an order in its environment.
+/// The program is a copy of this executable that belongs to the superuser and is set-user-id. Another user runs it,
+/// with an order in its environment.
 #[test]
 fn a_program_with_more_rights_than_its_caller_takes_no_order() {
-    // SAFETY: asks for a number.
+    // SAFETY: a call without arguments.
     if unsafe { libc::geteuid() } != 0 {
-        return; // only the superuser can make one
+        return; // only the superuser can make such a program
     }
     let folder = std::env::temp_dir().join(format!("procession-set-user-id-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
@@ -311,7 +313,7 @@ fn threads_share_all_of_it_and_it_can_be_shown() {
     fn both<T: Send + Sync + std::fmt::Debug>(shared: T) -> String {
         format!("{shared:?}")
     }
-    struct Bare; // what a queue carries does not matter
+    struct Bare; // the item type of a queue does not matter
     type Local = (std::rc::Rc<()>, Bare);
     assert_eq!(both(Queue::<Local>::new().unwrap()), "Queue { len: Some(0), .. }");
     assert!(both(pipe::<Local>().unwrap().0).starts_with("Pipe { fd: "));
@@ -349,7 +351,7 @@ fn goes_on_after_exhaustion() {
     let megabyte = long(1 << 20);
     for method in METHODS {
         assert!(queue.is_empty().unwrap());
-        // Fork does not copy arguments.
+        // Fork does not copy its arguments to shared memory.
         if method != StartMethod::Fork {
             let refused = by(method).spawn(|text: String| text.len(), huge.clone());
             assert!(exhausted(&refused.unwrap_err()), "{method:?}");

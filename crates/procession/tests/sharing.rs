@@ -1,4 +1,4 @@
-//! Locks, their kin and shared values between processes, and who is told when one of the processes is killed.
+//! Locks, other primitives and shared values between processes, and which process is told when another one is killed.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn count((lock, mutex, value, array): Counters) {
     for round in 0..300 {
         *mutex.lock().unwrap() += 1;
         let held = lock.lock().unwrap();
-        // Two steps, which only the lock makes one.
+        // Two steps, which only the lock makes atomic.
         value.set(value.get().unwrap() + 0.5).unwrap();
         drop(held);
         array.lock().unwrap()[round % 3] += 1;
@@ -67,7 +67,7 @@ fn hold((lock, mutex, held): (Lock, Mutex<u64>, Event)) {
     }
 }
 
-/// Whether it was told of a death, for the lock and the mutex.
+/// Whether this process was told of a death, for the lock and for the mutex.
 fn take((lock, mutex): (Lock, Mutex<u64>)) -> (bool, bool) {
     let one = matches!(lock.lock().map(drop), Err(LockError::Poisoned(_)));
     drop(lock.lock().unwrap());
@@ -158,7 +158,7 @@ fn whoever_is_told_holds_the_lock_and_can_make_whole_what_it_guards() {
     assert_eq!(*guard, 7);
     drop(guard);
     assert_eq!(mutex.get().unwrap(), 7);
-    // As an error it gives the lock back.
+    // Converting it into an error releases the lock.
     let told = || -> procession::Result<()> { lock.lock().map(drop).map_err(Error::from) };
     assert!(matches!(told(), Err(Error::OwnerDied(_))));
     drop(lock.lock().or_else(LockError::into_inner).unwrap());
@@ -311,7 +311,7 @@ fn an_event_reaches_those_who_still_live() {
     }
 }
 
-/// Index of arrival and leader of two rounds; `None`: the barrier was broken.
+/// Index of arrival and leader of the second of two rounds. `None` if the barrier was broken.
 fn meet(barrier: Barrier) -> Option<(usize, bool)> {
     match barrier.wait().and_then(|_| barrier.wait()) {
         Ok(result) => Some((result.index(), result.is_leader())),
@@ -355,7 +355,8 @@ fn a_party_killed_at_the_barrier_breaks_it() {
     }
 }
 
-/// What travels is bytes, which safe code may put together as it likes: none of it may lead to the same items by two locks.
+/// Messages are bytes, which safe code may combine as it likes: no combination may lead to the same items through two
+/// locks.
 #[test]
 fn no_mix_of_two_arrays_shares_items_without_their_lock() {
     let made = [Array::new(&[1_u64; 4]).unwrap(), Array::new(&[2_u64; 400]).unwrap()];
@@ -385,7 +386,7 @@ fn no_mix_of_two_arrays_shares_items_without_their_lock() {
     assert!(decoded >= 2, "the whole ones");
 }
 
-/// Half of a change, and a panic.
+/// Make half of a change, then panic.
 fn break_off((mutex, array, lock): (Mutex<u64>, Array<u8>, Lock)) {
     let (mut value, mut items, _held) = (mutex.lock().unwrap(), array.lock().unwrap(), lock.lock().unwrap());
     *value = 1;
@@ -393,7 +394,7 @@ fn break_off((mutex, array, lock): (Mutex<u64>, Array<u8>, Lock)) {
     panic!("before the other half");
 }
 
-/// As in `std::sync`, but told once.
+/// As in `std::sync`, but reported once.
 fn assert_poisoned(shared: &(Mutex<u64>, Array<u8>, Lock), by: u32) {
     let (mutex, array, lock) = shared;
     let Err(LockError::Poisoned(poisoned)) = mutex.lock() else {

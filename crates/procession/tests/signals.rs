@@ -1,4 +1,4 @@
-//! Signals that interrupt every wait, again and again: it goes on, and it keeps its timeout.
+//! Signals that interrupt every wait, again and again: the wait continues, and keeps its timeout.
 
 mod common;
 
@@ -7,7 +7,7 @@ use procession::{pipe, Barrier, Condvar, Error, Event, Lock, Pool, Queue, Semaph
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How many signals a wait must live through.
+/// The number of signals that a wait must survive.
 const SIGNALS: u64 = 200;
 const TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -17,7 +17,7 @@ extern "C" fn count(_: libc::c_int) {
     HANDLED.fetch_add(1, SeqCst);
 }
 
-/// A handler that interrupts system calls.
+/// Install a handler that interrupts system calls.
 fn listen() {
     // SAFETY: all zero is a valid `sigaction`, without `SA_RESTART`; the handler does nothing but count.
     unsafe {
@@ -30,11 +30,11 @@ fn listen() {
     }
 }
 
-/// Run `wait` while signals hail upon this thread; once it has handled [`SIGNALS`] of them, `end` is called by another. What `wait` returned, and how
-/// long it took.
+/// Run `wait` while another thread keeps sending signals to this thread. After [`SIGNALS`] signals were handled, the
+/// other thread calls `end`. Returns what `wait` returned, and how long it took.
 fn in_a_storm<T>(wait: impl FnOnce() -> T, end: impl FnOnce() + Send) -> (T, Duration) {
     listen();
-    // SAFETY: asks for a number.
+    // SAFETY: a call without arguments.
     let waiter = unsafe { libc::pthread_self() };
     let (over, before, began) = (AtomicBool::new(false), HANDLED.load(SeqCst), Instant::now());
     std::thread::scope(|scope| {
@@ -58,7 +58,7 @@ fn in_a_storm<T>(wait: impl FnOnce() -> T, end: impl FnOnce() + Send) -> (T, Dur
     })
 }
 
-/// The wait goes on until `end` ends it.
+/// The wait continues until `end` ends it.
 fn goes_on<T>(wait: impl FnOnce() -> T, end: impl FnOnce() + Send) -> T {
     let before = HANDLED.load(SeqCst);
     let (value, _) = in_a_storm(wait, end);
@@ -66,7 +66,7 @@ fn goes_on<T>(wait: impl FnOnce() -> T, end: impl FnOnce() + Send) -> T {
     value
 }
 
-/// The wait ends by its timeout, and not before.
+/// The wait ends with its timeout, and not earlier.
 fn times_out<T>(wait: impl FnOnce(Duration) -> Result<T, Error>) {
     let (end, took) = in_a_storm(|| wait(TIMEOUT).map(drop), || ());
     assert!(matches!(end, Err(Error::TimedOut)), "{end:?}");

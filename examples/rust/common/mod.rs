@@ -1,11 +1,11 @@
-//! What the examples share: `--start-method fork|spawn|forkserver` as the first argument.
+//! The option that all examples take: `--start-method fork|spawn|forkserver` as the first argument.
 
 use procession::{set_start_method, StartMethod};
 use std::error::Error;
 
 pub type Outcome = Result<(), Box<dyn Error>>;
 
-/// Honour `--start-method`; the arguments that remain.
+/// Apply `--start-method`. Returns the remaining arguments.
 pub fn start_method() -> Result<Vec<String>, Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|word| word == "--start-method") {

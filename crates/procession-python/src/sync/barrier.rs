@@ -1,4 +1,4 @@
-//! `Barrier`.
+//! Bindings of `Barrier`.
 
 use crate::common::{deadline, lock_deadline, wait};
 use procession_core::sync::{self, Arrival, BarrierError};
@@ -6,13 +6,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 shared_class! {
-    /// A number of parties wait until all are there.
+    /// A barrier where a number of parties wait until all have arrived.
     Barrier {
         fn _create(&self, parties: i32) -> PyResult<()> {
             self.0.set(sync::Barrier::create(number(parties)))
         }
 
-        /// Wait for the others, for at most `timeout` seconds (None: for ever); the last one calls `action` first. The order of arrival, from 0.
+        /// Wait until all parties have arrived, for at most `timeout` seconds (None: no limit).
+        ///
+        /// The last party calls `action` before the others are released. Return the order of arrival, from 0.
         fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
             let barrier = self.0.get()?;
             let waits = barrier.waiting() + 1 < barrier.parties() as usize;
@@ -38,32 +40,32 @@ shared_class! {
             }
         }
 
-        /// Break it, until it is reset.
+        /// Break the barrier, until it is reset.
         fn abort(&self, py: Python<'_>) -> PyResult<()> {
             let barrier = self.0.get()?;
             wait(py, || barrier.abort()).map(drop)
         }
 
-        /// Make it as new; whoever waits gets `BrokenBarrierError`.
+        /// Return the barrier to its initial, empty state. Waiters get `BrokenBarrierError`.
         fn reset(&self, py: Python<'_>) -> PyResult<()> {
             let barrier = self.0.get()?;
             wait(py, || barrier.reset()).map(drop)
         }
 
-        /// For how many it is.
+        /// The number of parties.
         #[getter]
         fn parties(&self) -> PyResult<i32> {
             let parties = self.0.get()?.parties();
             Ok(i32::try_from(parties).unwrap_or_else(|_| -((u32::MAX - parties) as i32)))
         }
 
-        /// How many wait now.
+        /// The number of parties that wait now.
         #[getter]
         fn n_waiting(&self) -> PyResult<usize> {
             Ok(self.0.get()?.waiting())
         }
 
-        /// Whether it is broken.
+        /// True if the barrier is broken.
         #[getter]
         fn broken(&self) -> PyResult<bool> {
             Ok(self.0.get()?.is_broken())
@@ -71,7 +73,8 @@ shared_class! {
     }
 }
 
-/// The engine's number of parties. Nobody gets past a barrier of less than one, as if it were for more than there can be.
+/// The engine's number of parties. A barrier for less than one party lets none pass, so the engine gets a number larger
+/// than there can be parties.
 fn number(parties: i32) -> u32 {
     u32::try_from(parties)
         .ok()
@@ -79,7 +82,7 @@ fn number(parties: i32) -> u32 {
         .unwrap_or(u32::MAX - parties.unsigned_abs().min(i32::MAX as u32))
 }
 
-/// A wait at a barrier; `threading.BrokenBarrierError` if it broke.
+/// Wait at a barrier; `threading.BrokenBarrierError` if it is broken.
 fn meet<T: Send>(py: Python<'_>, mut attempt: impl FnMut() -> Result<T, BarrierError> + Send) -> PyResult<T> {
     let mut why = String::new();
     let end = wait(py, || match attempt() {

@@ -1,4 +1,4 @@
-//! `Condition`: an engine's condition and the lock that goes with it.
+//! Bindings of `Condition`: an engine's condition and its lock.
 
 use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
@@ -64,7 +64,7 @@ impl Mutex {
         }
     }
 
-    /// How often the calling thread, which holds it, took it.
+    /// How often the calling thread, which holds the lock, has taken it.
     fn count(&self) -> u32 {
         match self {
             Self::Lock(_) => 1,
@@ -72,7 +72,7 @@ impl Mutex {
         }
     }
 
-    /// Release it altogether; what [`restore`](Self::restore) needs to take it again.
+    /// Release the lock fully. Returns what [`restore`](Self::restore) needs to take it again.
     fn release_save(&self) -> u32 {
         match self {
             Self::Lock(lock) => lock.release().into(),
@@ -80,7 +80,7 @@ impl Mutex {
         }
     }
 
-    /// Take it again, also from a dead holder.
+    /// Take the lock again, even from a dead holder.
     fn restore(&self, count: u32) -> Result<Option<Box<Death>>, WaitError> {
         match self {
             Self::Lock(lock) => lock.inherit(Deadline::Never),
@@ -88,7 +88,8 @@ impl Mutex {
         }
     }
 
-    /// Take it again, whatever happens meanwhile: the first thing that did is returned, with the lock held.
+    /// Take the lock again, whatever happens in the meantime. Returns the first error that occurred, with the lock
+    /// held.
     fn restore_surely(&self, py: Python<'_>, count: u32) -> PyResult<()> {
         let (mut happened, mut interruptible) = (Ok(()), Interruptible::default());
         loop {
@@ -102,7 +103,7 @@ impl Mutex {
     }
 }
 
-/// What a condition is made of, once it is.
+/// The parts of a condition, set by `_create` or `__setstate__`.
 struct ConditionParts {
     lock: Py<PyAny>,
     mutex: Mutex,
@@ -119,7 +120,7 @@ impl Condition {
     fn set_lock(&self, lock: &Bound<'_, PyAny>) -> PyResult<()> {
         let mutex = Mutex::of(lock)?;
         let lock = lock.clone().unbind();
-        // Set already: `engine` complains.
+        // If they were set already, `engine` reports the error.
         let _ = self.parts.set(ConditionParts { lock, mutex });
         Ok(())
     }
@@ -142,7 +143,7 @@ impl Condition {
 
 #[pymethods]
 impl Condition {
-    /// Its lock may be of a class that has room for anything, and is what breaks a cycle.
+    /// The lock may be of a class with arbitrary attributes. A cycle is broken there.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.parts.get().map_or(Ok(()), |parts| visit.call(&parts.lock))
     }
@@ -166,7 +167,10 @@ impl Condition {
         Ok(self.parts()?.lock.clone_ref(py))
     }
 
-    /// Release the lock, wait to be notified for at most `timeout` seconds (None: for ever) and take the lock again. Says whether it was notified.
+    /// Wait until notified or until a timeout occurs.
+    ///
+    /// Release the lock, wait for a notification for at most `timeout` seconds (None: no limit), and take the lock
+    /// again. Return True if notified, False on timeout.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let mutex = self.mine("must acquire() condition before using wait()")?;
@@ -174,7 +178,7 @@ impl Condition {
         let mut waiter = self.engine.get()?.enqueue().map_err(raise)?;
         let count = mutex.release_save();
         let notified = wait(py, || waiter.wait(deadline));
-        // If a signal handler raised, a notification that has come meanwhile goes to the next in line.
+        // If a signal handler raised, a notification that arrived in the meantime goes to the next waiter.
         drop(waiter);
         let restored = mutex.restore_surely(py, count);
         let notified = notified?;
@@ -182,7 +186,7 @@ impl Condition {
         Ok(notified.is_some())
     }
 
-    /// `wait`, by the lock's methods `release` and `acquire`, which a subclass may have changed.
+    /// Wait like `wait`, but by the lock's methods `release` and `acquire`, which a subclass may override.
     #[pyo3(signature = (timeout=None))]
     fn _wait_by_methods(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let mutex = self.mine("must acquire() condition before using wait()")?;
@@ -201,7 +205,7 @@ impl Condition {
         Ok(notified?.is_some())
     }
 
-    /// Notify the `n` that wait longest. The calling thread must hold the lock.
+    /// Wake the `n` waiters that have waited longest. The calling thread must hold the lock.
     #[pyo3(signature = (n=1))]
     fn notify(&self, n: i128) -> PyResult<()> {
         self.mine("lock is not owned")?;
@@ -213,7 +217,7 @@ impl Condition {
         Ok(())
     }
 
-    /// Notify all who wait. The calling thread must hold the lock.
+    /// Wake all waiters. The calling thread must hold the lock.
     fn notify_all(&self) -> PyResult<()> {
         self.mine("lock is not owned")?;
         self.engine.get()?.notify_all();

@@ -1,34 +1,35 @@
-//! `Event`.
+//! Bindings of `Event`.
 
 use crate::common::{lock_deadline, wait};
 use procession_core::sync;
 use pyo3::prelude::*;
 
 shared_class! {
-    /// A flag to wait for.
+    /// A flag that processes can wait for.
     Event {
         fn _create(&self) -> PyResult<()> {
             self.0.set(sync::Event::create())
         }
 
-        /// Whether it is set.
+        /// Return True if the flag is set.
         fn is_set(&self) -> PyResult<bool> {
             Ok(self.0.get()?.is_set())
         }
 
-        /// Set it: whoever waits goes on, even if it is cleared at once.
+        /// Set the flag. All present waiters continue, even if it is cleared at once.
         fn set(&self) -> PyResult<()> {
             self.0.get()?.set();
             Ok(())
         }
 
-        /// Clear it.
+        /// Clear the flag.
         fn clear(&self) -> PyResult<()> {
             self.0.get()?.clear();
             Ok(())
         }
 
-        /// Wait until it is set, for at most `timeout` seconds (None: for ever). Says whether it was.
+        /// Wait until the flag is set, for at most `timeout` seconds (None: no limit). Return True if it was set, False
+        /// on timeout.
         #[pyo3(signature = (timeout=None))]
         fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
             let event = self.0.get()?;

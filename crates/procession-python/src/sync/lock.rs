@@ -1,4 +1,4 @@
-//! `Lock` and `RLock`.
+//! Bindings of `Lock` and `RLock`.
 
 use super::{not_the_owner, released_too_often, site};
 use crate::common::recovers;
@@ -11,7 +11,7 @@ macro_rules! lock_class {
         shared_class! {
             $(#[$doc])*
             $class {
-                /// Make it. `recover`: "error", or "silent" if nobody is to be told that a holder died.
+                /// Create the lock. `recover`: "error", or "silent" to not report the death of a holder.
                 #[pyo3(signature = (recover=None))]
                 fn _create(&self, py: Python<'_>, recover: Option<&str>) -> PyResult<()> {
                     let silent = recovers(recover, &["error", "silent"])? == Some(1);
@@ -20,7 +20,7 @@ macro_rules! lock_class {
                     self.0.set(sync::$class::with(Options { silent, made }))
                 }
 
-                /// Whether somebody holds it.
+                /// Return True if any process holds the lock.
                 fn locked(&self) -> PyResult<bool> {
                     Ok(self.0.get()?.owner().is_some())
                 }
@@ -55,7 +55,7 @@ lock_class!(
     once
 );
 lock_class!(
-    /// A lock that its holder, a thread of a process, may take again; only the holder may release it.
+    /// A lock that its holder, a thread of a process, may take again. Only the holder may release it.
     RLock,
     sync::RLock::count
 );
@@ -75,12 +75,12 @@ takes!(
     not_the_owner
 );
 
-/// How often the holder of a `Lock` took it.
+/// The recursion count of a `Lock` that is held.
 fn once(_: &sync::Lock) -> u32 {
     1
 }
 
-/// Who holds a lock, as far as `repr` says: 0 nobody, 1 this thread, 2 another thread of this process, 3 another process.
+/// The holder of a lock as `repr` shows it: 0 none, 1 this thread, 2 another thread of this process, 3 another process.
 fn holder(owner: Option<Owner>, mine: bool) -> u8 {
     match owner {
         None => 0,

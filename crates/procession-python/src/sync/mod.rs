@@ -1,7 +1,8 @@
-//! `Lock`, `RLock`, `Semaphore`, `Condition`, `Event` and `Barrier` for Python.
+//! Bindings of `Lock`, `RLock`, `Semaphore`, `Condition`, `Event` and `Barrier`.
 //!
-//! Each call is tried once with the interpreter held, and gives it up only to wait. `acquire`, `release` and the `with` statement come from
-//! `fast`; the classes of `procession.synchronize` inherit them as they are, because a method written in Python costs more than a lock does.
+//! Each call is first tried with the interpreter's lock held, which is released only to wait. `acquire`, `release` and
+//! the `with` statement come from `fast`. The classes of `procession.synchronize` inherit them unchanged, because a
+//! method written in Python costs more than a lock does.
 
 use crate::common::{lock_deadline, owner_died, raise, wait};
 use crate::fast;
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-/// An engine object that travels by its handle.
+/// An engine object that is sent to other processes as a handle.
 trait Shared: Sized {
     const NAME: &'static str;
     fn attach(handle: Handle) -> procession_core::Result<Self>;
@@ -35,7 +36,8 @@ macro_rules! shared {
 }
 shared!(Lock RLock Semaphore Condition Event Barrier);
 
-/// A Python class around one engine object: it is made empty, filled by a `_create` of its own or by `__setstate__`, and pickled as a handle.
+/// Defines a Python class around one engine object. It is created empty, filled by its `_create` or by `__setstate__`,
+/// and pickled as a handle.
 macro_rules! shared_class {
     ($(#[$doc:meta])* $class:ident { $($methods:tt)* }) => {
         $(#[$doc])*
@@ -66,7 +68,7 @@ macro_rules! shared_class {
     };
 }
 
-/// What `fast` asks of a class around one engine object that is acquired and released.
+/// Implements what `fast` needs for a class around one engine object that is acquired and released.
 macro_rules! takes {
     ($class:ident, $attempt:ident, $release:literal, $give:path, $not_given:path) => {
         impl crate::fast::Takes for $class {
@@ -111,7 +113,7 @@ pub use event::Event;
 pub use lock::{Lock, RLock};
 pub use semaphore::Semaphore;
 
-/// A Python object's engine object: made by `_create`, or found again by `__setstate__`.
+/// The engine object of a Python object: created by `_create`, or attached by `__setstate__`.
 struct Engine<T>(OnceLock<T>);
 
 impl<T: Shared> Engine<T> {
@@ -132,7 +134,7 @@ impl<T: Shared> Engine<T> {
             .map_err(|_| PyRuntimeError::new_err(format!("the {} exists already", T::NAME)))
     }
 
-    /// What is pickled: the family and the handle. The message being made keeps the object alive.
+    /// The pickled state: family and handle. The message being made keeps the object alive.
     fn state(&self) -> PyResult<(u128, u64)> {
         let handle = self.get()?.handle();
         payload::travelling(handle);
@@ -148,7 +150,7 @@ impl<T: Shared> Engine<T> {
     }
 }
 
-/// `acquire` of everything that has it.
+/// `acquire` of every class that has it.
 #[inline]
 fn acquire(
     py: Python<'_>,

@@ -1,4 +1,4 @@
-//! `Semaphore` and, with a bound, `BoundedSemaphore`.
+//! Bindings of `Semaphore` and, with a bound, `BoundedSemaphore`.
 
 use super::released_too_often;
 use crate::common::{raise, recovers};
@@ -8,9 +8,10 @@ use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
 
 shared_class! {
-    /// A counter that waits at zero.
+    /// A counter; `acquire` waits while it is zero.
     Semaphore {
-        /// Make it with this value, which it never exceeds if `bounded`. `recover`: "silent" if permits of the dead are to come back.
+        /// Create the semaphore with this value, which is also its maximum if `bounded`. `recover`: "silent" to get
+        /// back the permits of dead processes.
         #[pyo3(signature = (value, bounded, recover=None))]
         fn _create(&self, value: i64, bounded: bool, recover: Option<&str>) -> PyResult<()> {
             let recover = recovers(recover, &["silent"])?.is_some();
@@ -18,7 +19,7 @@ shared_class! {
                 let text = format!("a semaphore's value is at most {SEM_VALUE_MAX}, not {value}");
                 return Err(PyOverflowError::new_err(text));
             }
-            // What the kernel says to the standard library.
+            // The error that the kernel gives the standard library.
             let value = u32::try_from(value).map_err(|_| PyOSError::new_err((libc::EINVAL, "Invalid argument")))?;
             let bound = if bounded { value } else { SEM_VALUE_MAX };
             self.0.set(if recover {
@@ -28,12 +29,12 @@ shared_class! {
             })
         }
 
-        /// The value.
+        /// Return the value.
         fn get_value(&self) -> PyResult<u32> {
             Ok(self.0.get()?.value())
         }
 
-        /// Whether the value is zero.
+        /// Return True if the value is zero.
         fn locked(&self) -> PyResult<bool> {
             Ok(self.get_value()? == 0)
         }
@@ -42,7 +43,7 @@ shared_class! {
             self.get_value()
         }
 
-        /// The value it never exceeds.
+        /// The maximum of the value.
         #[getter]
         fn maxvalue(&self) -> PyResult<u32> {
             Ok(self.0.get()?.bound())
@@ -62,7 +63,7 @@ fn given(semaphore: &sync::Semaphore) -> bool {
     semaphore.release().unwrap_or(false)
 }
 
-/// What keeps a permit from being given back, when the value does not, is a process that has no place in the roll.
+/// Why a permit could not be given back: the process has no place in the roll, or the value is at its maximum.
 fn not_given() -> PyErr {
     roll::me().map_or_else(raise, |_| released_too_often())
 }

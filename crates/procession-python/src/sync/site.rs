@@ -1,18 +1,18 @@
-//! The line of the program that is making a lock.
+//! The line of the user's program that makes a lock.
 
 use crate::common::{name, Cached};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// How many calls up the program may be: what a class in between adds is few.
+/// The number of frames to search: classes between the program and this package add only a few.
 const DEPTH: usize = 16;
 
-/// File and line of the nearest caller that is not of this package.
+/// File and line of the nearest caller outside this package.
 pub fn caller(py: Python<'_>) -> Option<(String, u32)> {
     static PACKAGE: Cached<String> = Cached::new();
     // SAFETY: attached; the frame is borrowed from the running thread.
     let mut frame = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }?;
-    // It is the package's own: it runs `__init__`.
+    // The current frame is the package's own: it runs `__init__`.
     let package = PACKAGE.get_or_make(|| file_of(&frame).map(folder).ok_or(()));
     let package = package.map_or("", String::as_str);
     for _ in 0..DEPTH {

@@ -1,4 +1,4 @@
-//! A meeting point.
+//! A barrier between processes.
 
 use crate::wire::travels;
 use crate::{Error, Result};
@@ -6,7 +6,7 @@ use procession_core::sync::{self, Arrival, BarrierError};
 use procession_core::{Deadline, WaitError};
 use std::time::Duration;
 
-/// A point where a number of processes wait for each other, shaped on [`std::sync::Barrier`]; reusable.
+/// A reusable point where a number of processes wait for each other, shaped on [`std::sync::Barrier`].
 ///
 /// ```
 /// let alone = procession::Barrier::new(1)?;
@@ -28,7 +28,7 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// Whether this one arrived last; true for exactly one of them.
+    /// Whether this party arrived last; true for exactly one party.
     pub fn is_leader(&self) -> bool {
         self.leader
     }
@@ -40,7 +40,7 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// A barrier for `parties` processes (or threads).
+    /// Create a barrier for `parties` processes (or threads).
     pub fn new(parties: u32) -> Result<Self> {
         if parties == 0 {
             return Err(Error::Invalid("a barrier needs at least one party"));
@@ -50,27 +50,28 @@ impl Barrier {
         })
     }
 
-    /// Wait until all parties are here. [`Error::BrokenBarrier`] when one of them timed out or died, or the barrier was aborted or reset.
+    /// Wait until all parties have arrived. [`Error::BrokenBarrier`] if one of them timed out or died, or the barrier
+    /// was aborted or reset.
     pub fn wait(&self) -> Result<BarrierWaitResult> {
         self.wait_until(Deadline::Never)
     }
 
-    /// As [`wait`](Self::wait), no longer than `timeout`, after which the barrier is broken for everyone.
+    /// Like [`wait`](Self::wait), but no longer than `timeout`, after which the barrier is broken for every party.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
         self.wait_until(Deadline::after(timeout))
     }
 
-    /// Break it: whoever waits or will wait gets [`Error::BrokenBarrier`], until it is reset.
+    /// Break the barrier: present and future waits fail with [`Error::BrokenBarrier`], until it is reset.
     pub fn abort(&self) -> Result<()> {
         crate::patience::patiently(|| self.inner.abort())
     }
 
-    /// Make it as new; whoever waits gets [`Error::BrokenBarrier`].
+    /// Return the barrier to its initial, empty state. Present waits fail with [`Error::BrokenBarrier`].
     pub fn reset(&self) -> Result<()> {
         crate::patience::patiently(|| self.inner.reset())
     }
 
-    /// Whether it is broken.
+    /// Whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.inner.is_broken()
     }

@@ -1,4 +1,4 @@
-//! Waiting for a change of what a lock guards.
+//! A condition variable between processes.
 
 use super::lock::LockGuard;
 use super::mutex::MutexGuard;
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use procession_core::{sync, Deadline, WaitError};
 use std::time::Duration;
 
-/// Whatever holds a lock, for [`Condvar::wait`]: the guard of a [`Lock`](crate::Lock) or of a [`Mutex`](crate::Mutex).
+/// A guard that [`Condvar::wait`] accepts: that of a [`Lock`](crate::Lock) or of a [`Mutex`](crate::Mutex).
 pub trait Held: sealed::Sealed {}
 
 mod sealed {
@@ -33,9 +33,9 @@ impl<P> sealed::Sealed for MutexGuard<'_, P> {
 impl Held for LockGuard<'_> {}
 impl<T> Held for MutexGuard<'_, T> {}
 
-/// Waiting for a change of what a lock guards, shaped on [`std::sync::Condvar`]. Those that wait longest are notified first.
+/// A condition variable, shaped on [`std::sync::Condvar`]. The waiters that wait longest are notified first.
 ///
-/// After [`Error::OwnerDied`] the lock is held again all the same; what it guards may be half-changed.
+/// After [`Error::OwnerDied`] the lock is held again; what it guards may be half-changed.
 ///
 /// ```
 /// use procession::{Condvar, Mutex};
@@ -56,29 +56,29 @@ pub struct Condvar {
 travels!(Condvar, sync::Condition, "condition");
 
 impl Condvar {
-    /// A new condition. Use it with one lock only.
+    /// Create a condition variable. Use it with one lock only.
     pub fn new() -> Result<Self> {
         Ok(Self {
             inner: sync::Condition::create()?,
         })
     }
 
-    /// Give the lock back, wait to be notified, and take the lock again.
+    /// Release the lock, wait to be notified, and take the lock again.
     pub fn wait(&self, guard: &mut impl Held) -> Result<()> {
         self.wait_until(guard, Deadline::Never)
     }
 
-    /// As [`wait`](Self::wait), no longer than `timeout`: [`Error::TimedOut`], with the lock held again.
+    /// Like [`wait`](Self::wait), but no longer than `timeout`: then [`Error::TimedOut`], with the lock held again.
     pub fn wait_timeout(&self, guard: &mut impl Held, timeout: Duration) -> Result<()> {
         self.wait_until(guard, Deadline::after(timeout))
     }
 
-    /// Notify the one that waits longest. Hold the lock meanwhile.
+    /// Notify the waiter that waits longest. Call it with the lock held.
     pub fn notify_one(&self) {
         self.inner.notify(1);
     }
 
-    /// Notify everybody. Hold the lock meanwhile.
+    /// Notify all waiters. Call it with the lock held.
     pub fn notify_all(&self) {
         self.inner.notify_all();
     }

@@ -1,4 +1,4 @@
-//! A flag to wait for.
+//! An event between processes.
 
 use crate::patience::patiently;
 use crate::wire::travels;
@@ -22,34 +22,34 @@ pub struct Event {
 travels!(Event, sync::Event, "event");
 
 impl Event {
-    /// A new event, not set.
+    /// Create an event that is not set.
     pub fn new() -> Result<Self> {
         Ok(Self {
             inner: sync::Event::create()?,
         })
     }
 
-    /// Whether it is set.
+    /// Whether the event is set.
     pub fn is_set(&self) -> bool {
         self.inner.is_set()
     }
 
-    /// Set it: whoever waits goes on, even when it is cleared at once.
+    /// Set the event. Every present waiter continues, even when the event is cleared at once.
     pub fn set(&self) {
         self.inner.set();
     }
 
-    /// Clear it: who waits from now on waits for the next `set`.
+    /// Clear the event. Subsequent waits last until the next `set`.
     pub fn clear(&self) {
         self.inner.clear();
     }
 
-    /// Wait until it is set.
+    /// Wait until the event is set.
     pub fn wait(&self) -> Result<()> {
         self.wait_until(Deadline::Never)
     }
 
-    /// Wait until it is set, no longer than `timeout`.
+    /// Wait until the event is set, but no longer than `timeout`.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.wait_until(Deadline::after(timeout))
     }

@@ -1,4 +1,4 @@
-//! A lock that guards nothing but what its users agree upon.
+//! A lock that guards no data: its users agree on what it protects.
 
 use super::poison::{LockError, LockResult};
 use crate::patience::patiently;
@@ -14,8 +14,7 @@ use std::time::Duration;
 
 /// A lock between processes: `multiprocessing.Lock`. For data in shared memory see [`Mutex`](crate::Mutex).
 ///
-/// When the process that holds it dies, or drops the guard in the middle of a panic, the next to take it is told, once, by
-/// [`LockError::Poisoned`].
+/// If the holder dies, or drops the guard during a panic, [`LockError::Poisoned`] tells the next holder, once.
 ///
 /// ```
 /// let lock = procession::Lock::new()?;
@@ -33,7 +32,7 @@ pub struct Lock {
 travels!(Lock, sync::Lock, "lock");
 
 impl Lock {
-    /// A new, free lock.
+    /// Create a lock that is not held.
     #[track_caller]
     pub fn new() -> Result<Self> {
         let here = Location::caller();
@@ -54,7 +53,7 @@ impl Lock {
         Self { inner }
     }
 
-    /// Take the lock, waiting for it. Not recursive: a thread that holds it waits for itself.
+    /// Take the lock, waiting for it. It is not recursive: a thread that takes it twice waits for itself.
     pub fn lock(&self) -> LockResult<LockGuard<'_>> {
         self.lock_until(Deadline::Never)
     }
@@ -64,7 +63,8 @@ impl Lock {
         self.lock_until(Deadline::after(timeout))
     }
 
-    /// Take the lock if that needs no wait. `None`: another holds it. The lock of a dead holder is had, and the error says so.
+    /// Take the lock if that needs no wait. `None` if it is held. The lock of a dead holder is taken, and the error
+    /// says so.
     pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>, LockError<LockGuard<'_>>> {
         match self.lock_until(Deadline::Now) {
             Err(LockError::Failed(Error::TimedOut)) => Ok(None),
@@ -72,7 +72,7 @@ impl Lock {
         }
     }
 
-    /// Take the lock; who died, or panicked, holding it, if nobody was told.
+    /// Take the lock. Returns the last holder that died or panicked holding it, if that was not reported before.
     fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>> {
         let death = patiently(|| self.inner.inherit(deadline))?;
         let poison = self.inner.take_poison();
@@ -94,23 +94,23 @@ impl Lock {
     }
 }
 
-/// The lock is held as long as this lives. If that ends in the middle of a panic that began meanwhile, the lock is poisoned.
+/// Holds the lock while it lives. Dropping it releases the lock, and poisons it if a panic has begun in the meantime.
 #[derive(Debug)]
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
-    /// Whether its thread panicked already when it took the lock.
+    /// Whether the thread was already panicking when it took the lock.
     panicking: bool,
-    /// The process that took the lock: a copy of the guard in a child of fork gives nothing back.
+    /// The process that took the lock. A copy of the guard in a child of fork does not release it.
     owner: Option<Owner>,
 }
 
 thread_local! {
-    /// How many guards this thread made, less those that it dropped.
+    /// The number of guards that this thread has made, minus those that it has dropped.
     static GUARDS: Guards = const { Guards(Cell::new(0)) };
 }
 
-/// The same of the threads that have ended.
+/// The same count for the threads that have ended.
 static OF_THE_ENDED: AtomicIsize = AtomicIsize::new(0);
 
 struct Guards(Cell<isize>);
@@ -129,24 +129,24 @@ fn count(change: isize) {
     }
 }
 
-/// Whether a guard of this process lives or was leaked, if the calling thread is the only one.
+/// Whether any guard of this process lives or was leaked. Valid if the calling thread is the only one.
 pub(crate) fn any_guard() -> bool {
     GUARDS.with(|guards| guards.0.get()) + OF_THE_ENDED.load(SeqCst) != 0
 }
 
-/// This process as holder.
+/// This process as a holder.
 fn holder() -> Option<Owner> {
     roll::me().ok()
 }
 
 impl LockGuard<'_> {
-    /// Give the lock back, run `wait`, and take it again. If somebody died holding it meanwhile, that is the error; the lock is held all
-    /// the same, also when `wait` panics: whoever has the guard has what the lock guards.
+    /// Release the lock, run `wait`, and take the lock again. The error says that a process died holding it in the
+    /// meantime. The lock is held in any case, even when `wait` panics: the guard gives access to what the lock guards.
     pub(super) fn without<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
         self.lock.inner.release();
         let result = catch_unwind(AssertUnwindSafe(wait));
         let death = self.lock.inherit(Deadline::Never).unwrap_or_else(|error| {
-            // It was in the roll when it took the lock, so this is memory that was overwritten.
+            // The process had its entry in the roll when it took the lock, so memory has been overwritten.
             eprintln!("procession: a lock cannot be taken again, and its guard lives: {error}");
             std::process::abort()
         });

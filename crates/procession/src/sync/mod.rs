@@ -1,6 +1,6 @@
-//! Primitives between processes, shaped on `std::sync`.
+//! Synchronization primitives between processes, shaped on `std::sync`.
 //!
-//! Each may be cloned, sent as an argument, or put into a queue: it stays the same primitive.
+//! A clone, or a copy sent as an argument or through a queue, is the same primitive.
 
 mod barrier;
 mod condvar;

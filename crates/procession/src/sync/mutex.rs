@@ -1,4 +1,4 @@
-//! One plain value in shared memory, and its lock.
+//! One plain value in shared memory, with its lock.
 
 use super::lock::LockGuard;
 use super::poison::LockResult;
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 /// A lock and the plain value it guards, in shared memory, shaped on [`std::sync::Mutex`].
 ///
-/// `T` is plain data: any bytes are a valid `T` ([`bytemuck::Pod`]), as another process of the family could write any.
+/// `T` is plain data ([`bytemuck::Pod`]): another process of the family could write any bytes, so any bytes must be a
+/// valid `T`.
 ///
 /// ```
 /// let counter = procession::Mutex::new(0_u64)?;
@@ -26,7 +27,7 @@ pub struct Mutex<T> {
     inner: Array<T>,
 }
 
-/// A shared value, as `multiprocessing.Value`: the same thing as a [`Mutex`].
+/// A shared value, like `multiprocessing.Value`: another name of [`Mutex`].
 pub type Value<T> = Mutex<T>;
 
 impl<T> fmt::Debug for Mutex<T> {
@@ -36,7 +37,7 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 impl<T: Pod> Mutex<T> {
-    /// A value in shared memory.
+    /// Create a value in shared memory.
     #[track_caller]
     pub fn new(value: T) -> Result<Self> {
         Ok(Self {
@@ -44,14 +45,14 @@ impl<T: Pod> Mutex<T> {
         })
     }
 
-    /// Exclusive access, waiting for it. After the death or a panic of a holder the next is told, once, by [`LockError::Poisoned`](crate::LockError),
-    /// with which it can repair the value before anybody else sees it.
+    /// Take the lock, waiting for it. If a holder died or panicked, [`LockError::Poisoned`](crate::LockError) tells the
+    /// next holder, once, so that it can repair the value before any other process sees it.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         let guard = |inner| MutexGuard { inner };
         self.inner.lock().map(guard).map_err(|error| error.map(guard))
     }
 
-    /// Exclusive access, waiting no longer than `timeout`.
+    /// Take the lock, waiting no longer than `timeout`.
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<MutexGuard<'_, T>> {
         let guard = |inner| MutexGuard { inner };
         self.inner
@@ -60,7 +61,7 @@ impl<T: Pod> Mutex<T> {
             .map_err(|error| error.map(guard))
     }
 
-    /// The value, read under the lock.
+    /// Read the value under the lock.
     pub fn get(&self) -> Result<T> {
         Ok(*self.lock()?)
     }
@@ -72,7 +73,7 @@ impl<T: Pod> Mutex<T> {
     }
 }
 
-/// Exclusive access to a [`Mutex`]'s value; ends when dropped.
+/// Exclusive access to a [`Mutex`]'s value. Dropping it releases the lock.
 #[must_use = "the lock is given back at once if the guard is not kept"]
 pub struct MutexGuard<'a, T> {
     inner: ArrayGuard<'a, T>,

@@ -1,4 +1,4 @@
-//! Locks whose holder died or panicked: as `std::sync`'s poisoning, but told once, to one.
+//! Locks after the death or panic of their holder. Like `std::sync`'s poisoning, but reported once, to one holder.
 
 use crate::{Error, Result};
 use procession_core::sync::Death;
@@ -7,9 +7,9 @@ use std::fmt;
 /// The result of taking a lock, shaped on [`std::sync::LockResult`].
 pub type LockResult<G> = Result<G, LockError<G>>;
 
-/// Why there is no lock, or one to be careful with.
+/// The lock could not be taken, or was taken after its holder died or panicked.
 ///
-/// Where `?` turns it into an [`Error`], the lock is given back and free for the next, who is not told again.
+/// Converting it into an [`Error`] with `?` releases the lock; the next holder is not told again.
 ///
 /// ```
 /// use procession::{LockError, Mutex};
@@ -28,13 +28,13 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub enum LockError<G> {
-    /// The lock is held, and its last holder died or panicked holding it: what it guards may be half-changed.
+    /// The lock is held. Its last holder died or panicked holding it: what it guards may be half-changed.
     Poisoned(Poisoned<G>),
     /// The lock is not held.
     Failed(Error),
 }
 
-/// A lock whose last holder died, or panicked.
+/// A lock after the death or panic of its last holder.
 pub struct Poisoned<G> {
     guard: G,
     death: Box<Death>,
@@ -46,7 +46,7 @@ impl<G> Poisoned<G> {
         self.guard
     }
 
-    /// The guard, for a look.
+    /// The guard, for reading.
     pub fn get_ref(&self) -> &G {
         &self.guard
     }
@@ -56,14 +56,14 @@ impl<G> Poisoned<G> {
         &mut self.guard
     }
 
-    /// Who died, or [panicked](Death::panicked).
+    /// The process that died, or [panicked](Death::panicked).
     pub fn death(&self) -> &Death {
         &self.death
     }
 }
 
 impl<G> LockError<G> {
-    /// The guard whatever became of its last holder: `lock.lock().or_else(LockError::into_inner)?`.
+    /// The guard, even if the last holder died or panicked: `lock.lock().or_else(LockError::into_inner)?`.
     pub fn into_inner(self) -> Result<G> {
         match self {
             Self::Poisoned(poisoned) => Ok(poisoned.into_inner()),
@@ -71,7 +71,7 @@ impl<G> LockError<G> {
         }
     }
 
-    /// The same for a guard made of this one.
+    /// The same error for a guard that wraps this one.
     pub(crate) fn map<H>(self, wrap: impl FnOnce(G) -> H) -> LockError<H> {
         match self {
             Self::Poisoned(Poisoned { guard, death }) => LockError::poisoned(wrap(guard), death),

@@ -1,4 +1,4 @@
-//! A counter of permits.
+//! A semaphore between processes.
 
 use crate::patience::patiently;
 use crate::wire::travels;
@@ -7,7 +7,7 @@ use procession_core::roll::{self, Owner};
 use procession_core::{sync, Deadline};
 use std::time::Duration;
 
-/// Permits that processes take and give back: `multiprocessing.BoundedSemaphore`.
+/// A counter of permits that processes take and give back: `multiprocessing.BoundedSemaphore`.
 ///
 /// ```
 /// let slots = procession::Semaphore::new(2)?;
@@ -25,12 +25,13 @@ pub struct Semaphore {
 travels!(Semaphore, sync::Semaphore, "semaphore");
 
 impl Semaphore {
-    /// A semaphore with so many permits. Those that a process held when it died are gone.
+    /// Create a semaphore with `permits` permits. The permits of a process that dies are lost.
     pub fn new(permits: u32) -> Result<Self> {
         Self::made(permits, sync::Semaphore::create)
     }
 
-    /// As [`new`](Self::new), but the permits of dead processes come back. It keeps account of them, and is slower.
+    /// Like [`new`](Self::new), but the permits of a process that dies are given back. The semaphore records its
+    /// holders, which makes it slower.
     pub fn recovering(permits: u32) -> Result<Self> {
         Self::made(permits, sync::Semaphore::recovering)
     }
@@ -60,7 +61,7 @@ impl Semaphore {
         Ok(taken.then(|| self.permit()))
     }
 
-    /// Add a permit: what one process acquired and [forgot](Permit::forget), another may release.
+    /// Add a permit. One process may release what another acquired and [forgot](Permit::forget).
     pub fn release(&self) -> Result<()> {
         if self.inner.release()? {
             Ok(())
@@ -69,7 +70,7 @@ impl Semaphore {
         }
     }
 
-    /// Permits that are there now.
+    /// The number of permits available now.
     pub fn available(&self) -> u32 {
         self.inner.value()
     }
@@ -87,17 +88,17 @@ impl Semaphore {
     }
 }
 
-/// A permit, given back when dropped.
+/// A permit; dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "the permit is given back at once if it is not kept"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
-    /// The process that acquired it: a copy in a child of fork gives nothing back.
+    /// The process that acquired it. A copy in a child of fork does not give it back.
     owner: Option<Owner>,
 }
 
 impl Permit<'_> {
-    /// Keep the permit for good; [`Semaphore::release`] gives it back.
+    /// Keep the permit until [`Semaphore::release`] gives it back.
     pub fn forget(self) {
         std::mem::forget(self);
     }
@@ -106,7 +107,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.owner == roll::me().ok() {
-            // It can only fail in a child of fork that found no place in the roll, and that took no permit.
+            // Fails only in a child of fork that found no place in the roll, and such a child took no permit.
             let _ = self.semaphore.inner.release();
         }
     }

@@ -1,5 +1,5 @@
-//! What the tests of this crate share: the start methods, processes that are watched or killed, this executable run once more.
-#![allow(dead_code)] // no test needs all of it
+//! Helpers of this crate's tests: start methods, processes to watch or kill, this executable run again.
+#![allow(dead_code)] // no test uses all of them
 
 use procession::{Builder, JoinError, JoinHandle, StartMethod};
 use procession_core::roll;
@@ -9,11 +9,12 @@ use std::process::Command;
 pub const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 
 pub fn by(method: StartMethod) -> Builder {
-    // SAFETY: what the tests run in children needs no lock that another thread of the harness may hold: output goes through `fork`, which holds it.
+    // SAFETY: the children of these tests need no lock that another thread of the harness may hold. They need the lock
+    // of the output, and `fork` holds that one itself.
     unsafe { Builder::new().start_method(method).fork_beside_threads() }
 }
 
-/// Return once the process sleeps, waiting for something shared.
+/// Return once the process sleeps in a wait for something shared.
 pub fn until_asleep<R>(process: &JoinHandle<R>) {
     let waits = || {
         let members = roll::members();
@@ -32,17 +33,17 @@ pub fn kill<R: DeserializeOwned + std::fmt::Debug + PartialEq>(process: JoinHand
     assert_eq!(process.join(), Err(JoinError::Signaled(libc::SIGKILL)));
 }
 
-/// This test executable, once more, for one of its ignored tests: a family of its own.
+/// This test executable as a command that runs one of its ignored tests. It is a family of its own.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", "--test-threads=1", name]);
     command
 }
 
-/// Run `body` in a copy of this process that has one thread, which the harness never has.
+/// Run `body` in a forked copy of this process. The copy has one thread, which the harness never has.
 pub fn alone(body: impl FnOnce()) {
     procession_core::family().unwrap().me();
-    // SAFETY: the child runs only `body` and leaves by `_exit`; the harness's other thread does nothing but wait for this one.
+    // SAFETY: the child runs only `body` and leaves by `_exit`; the harness's other thread only waits for this one.
     unsafe {
         let pid = libc::fork();
         if pid == 0 {
