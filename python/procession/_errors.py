@@ -133,11 +133,12 @@ class WorkerDied(ProcessError):
     Attributes:
         pid: process identifier of the worker.
         exitcode: its exit code, negative for a signal (None when unknown).
-        task: what it was doing, in words: the function, the number of the task, and its arguments as
-            far as they are known.
+        task: what it was doing, in words: the function, the number of the task, and its arguments
+            as far as they are known.
         stack: where its Python code was, as text, if it could still report it (after a fault, not
             after SIGKILL); otherwise None.
-        out_of_memory: whether the kernel ended a process for lack of memory when this one was killed.
+        out_of_memory: whether the kernel ended a process for lack of memory when this one was
+            killed.
     """
 
     def __init__(

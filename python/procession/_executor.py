@@ -293,10 +293,11 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         Args:
             timeout: seconds from now within which all results must be ready.
             chunksize: number of items that make one task.
-            buffersize: number of tasks that may be under way or waiting to be taken; None: all items are
-                taken at once.
-            progress: True for a bar on the terminal, or a callable that gets the number of items whose
-                results were taken and the number of all items; see `procession._progress.progress`.
+            buffersize: number of tasks that may be under way or waiting to be taken; None: all
+                items are taken at once.
+            progress: True for a bar on the terminal, or a callable that gets the number of items
+                whose results were taken and the number of all items; see
+                `procession._progress.progress`.
 
         Raises:
             TimeoutError: from the iterator: a result was not ready in time.
@@ -400,7 +401,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             self.terminate_workers()
         self.shutdown(wait=True)
 
-    # Attributes that programs expect which look inside the standard library's executor.
+    # Attributes for programs that look inside the standard library's executor.
 
     @property
     def _processes(self) -> dict[int, Any] | None:

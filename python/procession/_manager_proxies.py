@@ -247,7 +247,7 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> Any:
-    """A proxy with the methods that the server exposes; it is asked for them unless they are given."""
+    """Return a proxy with the methods in `exposed`, by default those that the server exposes."""
     authkey = _key(authkey, manager, token)
     if exposed is None:
         exposed = Link.to(token.address, authkey, serializer).ask("get_methods", token)

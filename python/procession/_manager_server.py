@@ -346,7 +346,7 @@ class Server:
             try:
                 self.decref(c, ident)
             except KeyError:
-                pass  # another client has given back more than it had
+                pass  # another client gave back more references than it had
 
     def _note(self, c: Any, ident: str, change: int) -> None:
         session = self._session_of.get(c)

@@ -228,7 +228,7 @@ class AskingLine(Line):
                 if number == self._number:
                     return True
         except Exception:
-            return False  # nothing came, or nothing that can be read
+            return False  # no reply came, or it cannot be unpickled
 
 
 for _name in ("RemoteError", "Token", "convert_to_error", "dispatch"):

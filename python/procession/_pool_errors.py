@@ -20,8 +20,7 @@ __all__: list[str] = []
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a worker's exception, as text: the ``__cause__`` of that exception in the
-    parent."""
+    """A worker's traceback as text: the ``__cause__`` of the exception in the parent."""
 
     def __init__(self, tb: str) -> None:
         self.tb = tb
@@ -31,8 +30,7 @@ class RemoteTraceback(Exception):
 
 
 class ExceptionWithTraceback:
-    """An exception that arrives in another process with its traceback, as text, as its
-    ``__cause__``."""
+    """An exception that travels with its traceback: as text, as its ``__cause__``."""
 
     def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
         import traceback
@@ -55,11 +53,11 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
 
 @counterpart("pool")
 class MaybeEncodingError(Catchable):
-    """A result, or an exception, could not travel from the worker.
+    """A result or an exception could not be sent from the worker.
 
     Attributes:
-        exc: `repr` of what pickle raised.
-        value: `repr` of what could not travel.
+        exc: `repr` of the error that pickle raised.
+        value: `repr` of the object that could not be sent.
     """
 
     def __init__(self, exc: object, value: object) -> None:

@@ -34,19 +34,19 @@ class Options:
             worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
             `TaskTimeout`, and the worker is replaced. None: no limit.
         on_death: what happens to a task whose worker dies. "raise": it fails with `WorkerDied`.
-            "retry": another worker does it again. The part of the task that was done when its worker
-            died is then done twice.
+            "retry": another worker does it again. The part of the task that was done when its
+            worker died is then done twice.
         retries: how many more times "retry" tries before it raises.
-        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after a
-            task is replaced. None: no limit.
-        worker_exit: called without arguments in each worker that ends normally, so not in one that is
-            killed, or that runs a task when the pool is terminated. The worker is replaced when it
-            has returned.
-        seed: a number: before each item the global generators of `random` and numpy (if it is loaded)
-            are seeded with it, the number of the call and the number of the item. The same calls of
-            functions of a module then give the same results, whatever the workers. None: each worker
-            has its own random numbers, no two alike. False: workers begin with the state of a new
-            process; forked ones then share the state of numpy's global generator.
+        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
+            a task is replaced. None: no limit.
+        worker_exit: called without arguments in each worker that ends normally, so not in one that
+            is killed, or that runs a task when the pool is terminated. The worker is replaced when
+            it has returned.
+        seed: a number: before each item the global generators of `random` and numpy (if it is
+            loaded) are seeded with it, the number of the call and the number of the item. The same
+            calls of functions of a module then give the same results, whatever the workers. None:
+            each worker has its own random numbers, no two alike. False: workers begin with the
+            state of a new process; forked ones then share the state of numpy's global generator.
         threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
             worker. None: what they choose, mostly one for each processor, in each worker.
     """

@@ -220,7 +220,7 @@ class QueuedCrew:
                     _held_by_the_dead(self._quick_put, (job.key, number, *call))
                 except Exception as error:
                     core.finish(job.key, number, (False, error))
-            item = job = call = None  # type: ignore[assignment] # must not stay alive while this waits
+            item = job = call = None  # type: ignore[assignment]  # must not outlive this turn
         for _ in range(len(self.workers)):
             _held_by_the_dead(self._quick_put, None)
 

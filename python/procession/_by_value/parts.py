@@ -198,7 +198,7 @@ def _can_be_found(name: str) -> bool:
             if finder.find_spec(name, path) is not None:
                 return True
         except Exception:
-            continue  # a finder of the program's own: one that fails here also fails in the receiver
+            continue  # a finder of the program's own; one that fails here fails there too
     return False
 
 
