@@ -85,7 +85,7 @@ class Crew:
     ) -> None:
         self.core = core
         self.workers: list[Any] = []
-        #: Makes the error of a pool whose workers cannot start.
+        #: Makes the error of a pool if its workers cannot start.
         self.broken: Callable[[], BaseException] | None = None
         self._start = start
         self._size = size
@@ -187,7 +187,7 @@ class Crew:
             return pause
 
     def _stop_overdue(self) -> float:
-        """Stop the workers whose tasks are overdue. Return the seconds until the next look."""
+        """Stop the workers of overdue tasks. Return the seconds until the next look."""
         places, again = self.core.overdue()
         now = time.monotonic()
         for process in self.workers:
@@ -268,8 +268,8 @@ class Crew:
             process.join()
 
     def abandon(self) -> None:
-        """Undo a pool whose construction failed. Its context may have made processes of another
-        kind."""
+        """Undo a pool after its construction failed. A user's context may have made other
+        processes."""
         self._state = TERMINATE
         self.core.terminate(terminated)
         if self._thread is not None:

@@ -85,7 +85,7 @@ class _Engine:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.stream = PoolStream(pool._core, *pool._options.terms)
-        #: Maps whose results may still be taken.
+        #: Maps with results that may still be taken.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         self._stopping = False
         self.thread = Thread(self._collect, "ExecutorResults")
@@ -296,7 +296,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             buffersize: number of tasks that may be under way or waiting to be taken; None: all
                 items are taken at once.
             progress: True for a bar on the terminal, or a callable that gets the number of items
-                whose results were taken and the number of all items; see
+                with results that were taken and the number of all items; see
                 `procession._progress.progress`.
 
         Raises:

@@ -18,7 +18,7 @@ __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 class _SharedMemoryTracker:
     """The names of the segments that end with a server."""
 
-    segment_names: list[str] = []  # for an object whose `__init__` was interrupted
+    segment_names: list[str] = []  # for an object with an interrupted `__init__`
 
     def __init__(self, name: str, segment_names: list[str] | None = None) -> None:
         self.shared_memory_context_name = name

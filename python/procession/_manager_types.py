@@ -331,7 +331,7 @@ BasePoolProxy._method_to_typeid_ = {
 
 
 class PoolProxy(BasePoolProxy):
-    """A proxy for a pool whose workers are the server's children."""
+    """A proxy for a pool. Its workers are the server's children."""
 
     def __enter__(self) -> PoolProxy:
         return self

@@ -143,7 +143,7 @@ class Line:
     # Seconds between two looks at the connection while no message arrives: at first, and at most.
     _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
-    # For an object whose `__init__` was interrupted.
+    # For an object with an interrupted `__init__`.
     _conn: Any = None
 
     def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:

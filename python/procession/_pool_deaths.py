@@ -22,7 +22,7 @@ class Stacks:
     It uses memory only for stacks that were left.
     """
 
-    _fd = -1  # for an object whose `__init__` was interrupted
+    _fd = -1  # for an object with an interrupted `__init__`
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("procession-stacks", os.MFD_CLOEXEC)

@@ -33,7 +33,7 @@ class Options:
         task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
             worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
             `TaskTimeout`, and the worker is replaced. None: no limit.
-        on_death: what happens to a task whose worker dies. "raise": it fails with `WorkerDied`.
+        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
             "retry": another worker does it again. The part of the task that was done when its
             worker died is then done twice.
         retries: how many more times "retry" tries before it raises.

@@ -1,4 +1,4 @@
-"""Pools whose tasks and results travel over queues that a subclass provides.
+"""Pools with tasks and results in queues that a subclass provides.
 
 A subclass of `Pool` may override `_setup_queues` or `_repopulate_pool`, and a program may replace
 the function `pool.worker`. Both expect the internals of the standard library's pool: tasks go into
@@ -159,7 +159,7 @@ class QueuedCrew:
     It keeps no reference to the pool.
     """
 
-    _notice = -1  # for an object whose `__init__` was interrupted
+    _notice = -1  # for an object with an interrupted `__init__`
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class QueuedCrew:
         quick: tuple[Callable[[Any], Any], Callable[[], Any]],
     ) -> None:
         self.workers: list[Any] = []
-        #: Makes the error of a pool whose workers cannot start.
+        #: Makes the error of a pool if its workers cannot start.
         self.broken: Callable[[], BaseException] | None = None
         self._core = core
         self._start = start
@@ -326,7 +326,7 @@ class QueuedCrew:
                 process.terminate()
 
     def abandon(self) -> None:
-        """Undo a pool whose construction failed."""
+        """Undo a pool after its construction failed."""
         self._give_up()
         for process in self.workers:
             process.join()

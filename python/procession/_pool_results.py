@@ -217,7 +217,7 @@ class MapResult(ApplyResult):
 class Asynchronous:
     """An iterator that an asynchronous program may use too."""
 
-    #: Requests whose waiter was cancelled; the next caller gets them.
+    #: Requests of waiters that were cancelled; the next caller gets them.
     _left: tuple[Any, ...] = ()
 
     def __aiter__(self) -> Any:

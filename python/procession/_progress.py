@@ -18,7 +18,7 @@ class Progress:
     """Shows the progress of a call. `report` may be called at any rate; `finish` ends the display.
     """
 
-    _end: Any = None  # for an object whose `__init__` was interrupted
+    _end: Any = None  # for an object with an interrupted `__init__`
 
     def __init__(
         self,

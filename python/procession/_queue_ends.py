@@ -102,7 +102,7 @@ class Writer(_End):
         self._queue.put(obj)
 
     def send_bytes(self, data: Any, offset: int = 0, size: int | None = None) -> None:
-        """Put the object whose pickle is `data`."""
+        """Put the object that `data` is the pickle of."""
         view = memoryview(data).cast("B")
         self.send(
             reduction.ForkingPickler.loads(view[offset : None if size is None else offset + size])

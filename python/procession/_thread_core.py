@@ -124,7 +124,7 @@ class ThreadJob:
         #: The number of tasks that may be unfinished, beyond one for each worker; None: no limit.
         self._ahead: int | None = None
         self._first_failure: _Outcome | None = None
-        #: Whether this is a single task, whose value is the job's.
+        #: Whether this is a single task, with a value that is the job's.
         self._single = False
         #: The outcome of the job, once a thread has asked for it.
         self._whole: _Outcome | None = None
@@ -397,7 +397,7 @@ class ThreadCrew:
                 thread.join()
 
     def abandon(self) -> None:
-        """Undo a pool whose construction failed."""
+        """Undo a pool after its construction failed."""
         self.stop()
 
     def stop(self) -> None:

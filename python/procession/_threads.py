@@ -16,7 +16,7 @@ _PATIENCE = 1.0
 
 
 class Condition(threading.Condition):
-    """A condition whose lock is held after a wait, whatever ended the wait.
+    """A condition that always holds its lock after a wait, whatever ended the wait.
 
     With that of `threading` the lock may not be held after an interrupt.
     """
@@ -38,7 +38,7 @@ class Condition(threading.Condition):
 
 
 class Event(threading.Event):
-    """An event whose waiting thread may be interrupted."""
+    """An event for threads that may be interrupted while they wait."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def _xml_loads(data: bytes) -> Any:
 
 
 class XmlListener(Listener):
-    """A listener whose connections carry XML-RPC values."""
+    """A listener for connections that carry XML-RPC values."""
 
     def accept(self) -> Any:
         """Accept a connection, as `Listener.accept` does."""

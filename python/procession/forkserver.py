@@ -1,4 +1,4 @@
-"""The fork server: a small single-threaded process whose copies are the children of forkserver.
+"""The fork server: a small single-threaded process; children of forkserver are its copies.
 
 This module decides what the server imports and what a child does first. The engine starts the
 server, sends it requests and follows its children. Code that runs between a request and the child's

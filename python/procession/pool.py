@@ -150,8 +150,7 @@ class Pool:
         return Crew(core, start, size, arguments, options)
 
     def _make_queued(self, start: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Return scheduler and workers of a pool whose tasks travel over `_inqueue` and
-        `_outqueue`."""
+        """Return scheduler and workers of a pool with its tasks in `_inqueue` and `_outqueue`."""
         from . import _pool_queued
 
         self._setup_queues()
@@ -204,7 +203,7 @@ class Pool:
         return TaskLine(self)
 
     def _new_job(self, kind: type[IMapIterator]) -> Any:
-        """Return a job whose tasks bring their functions."""
+        """Return a job of tasks that bring their functions."""
         by_time = issubclass(kind, IMapUnorderedIterator)
         job = self._core.job(perform, ITEM, by_time, *self._options.terms)
         job.bound(len(self._pool) or self._processes, _AHEAD)

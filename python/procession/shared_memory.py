@@ -51,7 +51,7 @@ class SharedMemory:
     MemoryError when /dev/shm is full.
     """
 
-    # For an object whose `__init__` failed.
+    # For an object with a failed `__init__`.
     _name: str | None = None
     _fd = -1
     _mmap: mmap.mmap | None = None

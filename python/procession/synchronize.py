@@ -137,7 +137,7 @@ class Semaphore(_procession.Semaphore):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore whose value never exceeds its initial value: `release` raises ValueError then.
+    """A semaphore that never exceeds its initial value: `release` raises ValueError then.
 
     Args:
         value: its initial value.

@@ -340,8 +340,8 @@ def _run_finalizers(minpriority: int | None = None) -> None:
 def _neighbour(name: str) -> Any:
     """Return the standard library's module `name`, if it is loaded beside this package, else None.
 
-    Under the stand-in that name is this package's own: None. A module whose import is under way has
-    no state to update yet: None.
+    Under the stand-in that name is this package's own: None. A module that is still being imported
+    has no state to update yet: None.
     """
     name = f"multiprocessing.{name}"
     module = sys.modules.get(name)
