@@ -1,4 +1,5 @@
-"""Interpreters that end while daemon threads are inside the extension: a slice of `make storm`'s `ends`."""
+"""Interpreters that end while daemon threads are inside the extension: part of `make storm`'s
+`ends`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from storm import ends
 
 pytestmark = pytest.mark.timeout(300)
 
-#: A thread waits for the interpreter's lock in a reducer, above a frame of the extension, when the interpreter begins to end.
+#: A thread waits for the interpreter's lock in a reducer, above a frame of the extension, when the
+#: interpreter begins to end.
 REDUCING = """
 import threading, time
 import procession

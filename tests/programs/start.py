@@ -1,4 +1,5 @@
-"""start.py LIBRARY METHOD SCRIPT [ARGUMENT...]: run SCRIPT as the main program, after LIBRARY was told METHOD.
+"""start.py LIBRARY METHOD SCRIPT [ARGUMENT...]: run SCRIPT as the main program, after setting
+METHOD in LIBRARY.
 
 The script's text runs in the real ``__main__``, under its own path, so that children find it there.
 """

@@ -1,1 +1,2 @@
-"""Storms: processes that work together while random ones of them are killed every few milliseconds, and new ones join."""
+"""Storms: processes work together while random ones of them are killed every few milliseconds and
+new ones join."""
