@@ -1,4 +1,4 @@
-"""`ProcessPoolExecutor` as `concurrent.futures` documents it. Each test runs on every start method."""
+"""`ProcessPoolExecutor` as `concurrent.futures` documents it, on every start method."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_the_rest_of_a_map_is_dropped_with_its_iterator(ctx, tmp_path):
     with ProcessPoolExecutor(1, ctx) as executor:
         held = executor.submit(wait_for, str(tmp_path / "flag"))
         results = executor.map(touch, [str(tmp_path / "begun")])
-        results.close()  # not begun: the tasks are still done, as those of any map with unread results
+        results.close()  # not begun: the tasks are still done, as in any map with unread results
         results = executor.map(fail_on_three, [3, 1])
         rest = executor.map(touch, [str(tmp_path / "first"), str(tmp_path / "second")])
         (tmp_path / "flag").touch()

@@ -1,4 +1,5 @@
-"""What the fork server does about modules that it cannot import: nothing, a warning, or an end that the asker hears of."""
+"""What the fork server does about modules that it cannot import: nothing, a warning, or an end that
+the caller learns of."""
 
 from __future__ import annotations
 

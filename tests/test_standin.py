@@ -1,4 +1,5 @@
-"""The defects of the standard library that its tests demand: followed under its name, and only there."""
+"""The defects of the standard library that its tests demand: present under its name, and only
+there."""
 
 from __future__ import annotations
 

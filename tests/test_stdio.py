@@ -51,7 +51,8 @@ def test_lines_are_whole(run_program, method, how, flags):
 
 @pytest.fixture
 def run_buffered(tmp_path):
-    """Run a program whose standard output is a file or a pipe, buffered as the interpreter does by itself; return what it printed."""
+    """Return a function that runs a program with buffered output to a file or pipe and returns the
+    output."""
 
     def run(text, *args, to="file"):
         script = tmp_path / "program.py"

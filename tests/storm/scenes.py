@@ -26,14 +26,15 @@ PRODUCERS, CONSUMERS = 3, 3
 def produce(
     place: int, beats: Any, queue: Any, put: Any, got: Any, torn: Any, next_number: Any
 ) -> None:
-    """Produce, or in the upper places consume, messages whose bytes follow from their numbers."""
+    """Produce messages with bytes that follow from their numbers; consume them in the upper places.
+    """
     if place >= PRODUCERS:
         share = len(put) // PRODUCERS
         while True:
             try:
                 number, check, body = queue.get(timeout=1)
             except Empty:
-                # Without progress only if numbers are left: at the end the queue may be empty.
+                # An empty queue counts as progress once all numbers are used up.
                 beats[place] += list(next_number) == [share, 2 * share, 3 * share]
                 continue
             if zlib.crc32(body) != check or body[:1] != bytes([number % 251]):
