@@ -151,8 +151,10 @@ def touch(path):
 
 
 def test_cancel(ctx, tmp_path):
-    """Waiting calls never begin, running ones are stopped with their worker, ended ones stay;
-    others go on."""
+    """Waiting calls never begin, running ones are stopped with their worker, ended ones stay.
+
+    Others go on.
+    """
     with ProcessPoolExecutor(1, ctx) as executor:
         ended = executor.submit(square, 2)
         assert ended.result(20) == 4

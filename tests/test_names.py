@@ -124,8 +124,10 @@ def public_names(module):
 
 
 def parameters(function, is_method):
-    """Return the parameters of a function; None if they are unknown, as for some built-in
-    functions."""
+    """Return the parameters of a function.
+
+    None if they are unknown, as for some built-in functions.
+    """
     try:
         found = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):

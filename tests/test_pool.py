@@ -1,5 +1,7 @@
-"""The pool as the standard library documents it. Each test runs on every start method, unless it is
-about threads."""
+"""The pool as the standard library documents it.
+
+Each test runs on every start method, unless it is about threads.
+"""
 
 from __future__ import annotations
 

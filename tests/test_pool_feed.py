@@ -1,5 +1,7 @@
-"""How far a pool's calls run ahead of its workers. The tests count items taken and pickled, and
-measure no time."""
+"""How far a pool's calls run ahead of its workers.
+
+The tests count items taken and pickled, and measure no time.
+"""
 
 from __future__ import annotations
 

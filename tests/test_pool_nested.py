@@ -47,8 +47,10 @@ def sleep_for_ever(*_):
 
 
 def hold_descendants(folder):
-    """Write the pids of a child, of a non-daemonic child and of a pool's workers, all busy; then be
-    busy."""
+    """Write the pids of a child, of a non-daemonic child and of a pool's workers, all busy.
+
+    Then be busy.
+    """
     fork = procession.get_context("fork")
     children = [fork.Process(target=sleep_for_ever, daemon=daemon) for daemon in (None, False)]
     for child in children:

@@ -98,7 +98,9 @@ def test_out_of_memory(survivor):
 
 
 def test_all_killed_at_once(opening):
-    """A hundred times; fewer where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
+    """A hundred times.
+
+    Fewer where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
     """
     rounds = 100 if BIG or opening.method != "spawn" else 10
     with opening() as pool:

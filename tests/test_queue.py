@@ -29,8 +29,10 @@ def queue():
 
 
 def forked(work) -> int:
-    """Run `work` in a child of os.fork and return its pid. The child exits with 0 if `work`
-    returns."""
+    """Run `work` in a child of os.fork and return its pid.
+
+    The child exits with 0 if `work` returns.
+    """
     pid = os.fork()
     if pid == 0:
         code = 1

@@ -203,8 +203,10 @@ class TestTracking:
         "track, removed", [("", False), ("track=False", False), ("track=True", True)]
     )
     def test_attached(self, segment, track, removed):
-        """The standard library removes what it only attached; procession does only with
-        `track=True`."""
+        """The standard library removes what it only attached.
+
+        Procession does only with `track=True`.
+        """
         code = f"""
             import sys
             from procession.shared_memory import SharedMemory

@@ -166,8 +166,10 @@ def result():
 
 
 def receive(name, duplex):
-    """Receive without a timeout, since there is none. If the next message is whole, the interrupted
-    call took nothing."""
+    """Receive without a timeout, since there is none.
+
+    If the next message is whole, the interrupted call took nothing.
+    """
     ours, theirs = procession.Pipe(duplex)
     buffer = bytearray(9)
     message = pickle.dumps("the next") if name == "recv" else b"the next"
@@ -310,8 +312,10 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
 
 
 def test_a_signal_that_wakes_nobody_is_heard(blocking):
-    """As a signal just before the kernel puts the caller to sleep; here because another thread gets
-    it."""
+    """As a signal just before the kernel puts the caller to sleep.
+
+    Here because another thread gets it.
+    """
     call, _timed_out = blocking
     inside = threading.Event()
 

@@ -1,5 +1,7 @@
-"""Libraries that build on `multiprocessing` run under `procession run`; each is skipped if it is
-not installed."""
+"""Libraries that build on `multiprocessing` run under `procession run`.
+
+Each is skipped if it is not installed.
+"""
 
 from __future__ import annotations
 

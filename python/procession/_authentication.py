@@ -40,8 +40,10 @@ _LEGACY_RESPONSE_LENGTH = 16
 
 
 def split_digest(message: bytes) -> tuple[str, bytes]:
-    """Split a message into the digest's name and the rest; the name is empty for CPython 3.11 and
-    older."""
+    """Split a message into the digest's name and the rest.
+
+    The name is empty for CPython 3.11 and older.
+    """
     if len(message) in (_LEGACY_CHALLENGE_LENGTH, _LEGACY_RESPONSE_LENGTH):
         return "", message
     if message.startswith(b"{"):

@@ -70,8 +70,10 @@ def _misused(reason: str) -> int:
 
 
 def _program(args: list[str]) -> Callable[[], None]:
-    """Set `sys.argv`, `sys.path` and `__main__` as the interpreter would; return a function that
-    runs the program."""
+    """Set `sys.argv`, `sys.path` and `__main__` as the interpreter would.
+
+    Return a function that runs the program.
+    """
     main_module = ModuleType("__main__")
     main_module.__dict__.update(__builtins__=sys.modules["builtins"], __annotations__={})
     if args[0] == "-m":

@@ -72,8 +72,10 @@ def undo_start(process: Any, workers: list[Any]) -> None:
 
 
 class Crew:
-    """A pool's workers. Apart from the pool, so that the watching thread does not keep the pool
-    alive."""
+    """A pool's workers.
+
+    Apart from the pool, so that the watching thread does not keep the pool alive.
+    """
 
     def __init__(
         self,
@@ -268,8 +270,10 @@ class Crew:
             process.join()
 
     def abandon(self) -> None:
-        """Undo a pool after its construction failed. A user's context may have made other
-        processes."""
+        """Undo a pool after its construction failed.
+
+        A user's context may have made other processes.
+        """
         self._state = TERMINATE
         self.core.terminate(terminated)
         if self._thread is not None:

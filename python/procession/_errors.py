@@ -73,8 +73,10 @@ class ProcessError(Catchable):
 
 @counterpart("context")
 class BufferTooShort(ProcessError):
-    """A message does not fit into the buffer given to ``recv_bytes_into``; ``args[0]`` is the whole
-    message."""
+    """A message does not fit into the buffer given to ``recv_bytes_into``.
+
+    ``args[0]`` is the whole message.
+    """
 
 
 @counterpart("context")

@@ -38,8 +38,10 @@ class Results(Asynchronous, Generator[_T, None, None]):
 
 
 class Work:
-    """The tasks of a `map`. Apart from its iterator, so that a shutdown finds it without keeping
-    that alive."""
+    """The tasks of a `map`.
+
+    Apart from its iterator, so that a shutdown finds it without keeping that alive.
+    """
 
     def __init__(self, job: Any) -> None:
         self.job = job

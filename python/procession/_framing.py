@@ -106,8 +106,10 @@ class Connection:
                 self._handle = None
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Send `size` bytes of a buffer from `offset` on as one message; by default all that
-        follow."""
+        """Send `size` bytes of a buffer from `offset` on as one message.
+
+        By default all that follow.
+        """
         self._check_writable()
         view = memoryview(buf)
         if view.itemsize > 1 or view.ndim != 1:
@@ -243,8 +245,10 @@ class Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Return two connections joined to each other; if not `duplex`, the first only receives and the
-    second only sends."""
+    """Return two connections joined to each other.
+
+    If not `duplex`, the first only receives and the second only sends.
+    """
     if duplex:
         one, other = socket.socketpair()
         one.setblocking(True)

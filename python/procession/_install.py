@@ -150,8 +150,10 @@ def install(executor: bool = False) -> None:
 
 
 def amend(name: str) -> None:
-    """Where procession stands in, give one of its modules the standard library's defects; see
-    `_standin`."""
+    """Where procession stands in, give one of its modules the standard library's defects.
+
+    See `_standin`.
+    """
     module = sys.modules.get(name)
     if module is not None and is_installed():
         from . import _standin

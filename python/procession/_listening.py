@@ -60,8 +60,10 @@ class _Handshake:
         return self.connection.fileno()
 
     def advance(self, message: bytes | None = None) -> bool:
-        """Pass the peer's message (at first None) to the protocol; return whether that proved the
-        peer."""
+        """Pass the peer's message (at first None) to the protocol.
+
+        Return whether that proved the peer.
+        """
         try:
             reply = self._steps.send(message)
             self.is_stranger = message is None
@@ -75,8 +77,10 @@ class _Handshake:
         return False
 
     def receive(self) -> bool:
-        """Read what has arrived, once `wait` reports something; return whether the peer is now
-        proved."""
+        """Read what has arrived, once `wait` reports something.
+
+        Return whether the peer is now proved.
+        """
         data = os.read(self.fileno(), self._wanted - len(self._received))
         if not data:
             raise EOFError

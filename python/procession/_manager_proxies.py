@@ -229,8 +229,10 @@ def _forwarded(name: str) -> Any:
 
 
 def MakeProxyType(name: str, exposed: Any, _cache: dict[Any, type] = {}) -> type:  # noqa: B006 - the cache
-    """Return a proxy type `name` with the methods in `exposed`; the same type for the same
-    arguments."""
+    """Return a proxy type `name` with the methods in `exposed`.
+
+    The same type for the same arguments.
+    """
     exposed = tuple(exposed)
     if (name, exposed) not in _cache:
         methods = {method: _forwarded(method) for method in exposed}

@@ -331,8 +331,10 @@ class Server:
             self._new_lines[c] = Line(c, requests, replies)
 
     def _leave_session(self, c: Any) -> None:
-        """Remove an ended connection from its session; the session's references end with its last
-        one."""
+        """Remove an ended connection from its session.
+
+        The session's references end with its last one.
+        """
         with self.mutex:
             session = self._session_of.pop(c, None)
             if session is None:

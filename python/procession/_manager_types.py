@@ -193,7 +193,9 @@ class BarrierProxy(BaseProxy):
 
 
 class NamespaceProxy(BaseProxy):
-    """A proxy for a namespace. Attributes that begin with an underscore belong to the proxy itself.
+    """A proxy for a namespace.
+
+    Attributes that begin with an underscore belong to the proxy itself.
     """
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")

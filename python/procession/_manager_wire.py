@@ -158,7 +158,9 @@ class Line:
         self._put((self._number, obj))
 
     def recv(self) -> Any:
-        """Return the next message. Raises EOFError at most about a second after the peer is gone.
+        """Return the next message.
+
+        Raises EOFError at most about a second after the peer is gone.
         """
         self._number = None  # if unpickling fails, the reply to that has no number
         self._number, obj = self._next()
@@ -197,7 +199,9 @@ class AskingLine(Line):
             self.close()
 
     def close(self) -> None:
-        """Close the connection and tell the server at once. A child of fork only closes its copy.
+        """Close the connection and tell the server at once.
+
+        A child of fork only closes its copy.
         """
         if not self._conn.closed and os.getpid() == self._pid:
             self._put((0, None))

@@ -129,11 +129,10 @@ class ApplyResult:
         return self.get()
 
     def cancel(self) -> bool:
-        """Cancel the call: parts that have not begun never will; those that run are stopped with
-        their worker.
+        """Cancel the call: parts that have not begun never will.
 
-        The call then fails with `TaskCancelled`. Return False if it had already ended, True
-        otherwise.
+        Those that run are stopped with their worker. The call then fails with `TaskCancelled`.
+        Return False if it had already ended, True otherwise.
         """
         job = self._job
         return job is not None and job.cancel() > 0
@@ -146,8 +145,10 @@ class ApplyResult:
         return job is None or job.is_complete()
 
     def successful(self) -> bool:
-        """Return whether the call completed without an exception. Raises ValueError if it has not
-        completed."""
+        """Return whether the call completed without an exception.
+
+        Raises ValueError if it has not completed.
+        """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         self._resolve()
@@ -334,8 +335,10 @@ class IMapIterator(_Results):
         """Do nothing: the job knows the number of tasks. See `_pool_feed.TaskLine`."""
 
     def cancel(self) -> bool:
-        """Cancel the unfinished tasks; see `AsyncResult.cancel`. Their results are then
-        `TaskCancelled`."""
+        """Cancel the unfinished tasks; see `AsyncResult.cancel`.
+
+        Their results are then `TaskCancelled`.
+        """
         return self._job.cancel() > 0
 
     def _next(self, timeout: float | None) -> Any:

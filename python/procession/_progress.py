@@ -15,7 +15,9 @@ INTERVAL = 0.1
 
 
 class Progress:
-    """Shows the progress of a call. `report` may be called at any rate; `finish` ends the display.
+    """Shows the progress of a call.
+
+    `report` may be called at any rate; `finish` ends the display.
     """
 
     _end: Any = None  # for an object with an interrupted `__init__`

@@ -18,11 +18,10 @@ __all__: list[str] = []
 
 
 class _End:
-    """One end of a queue's pipe. `close` only closes this object; to close the queue, use its own
-    `close`.
+    """One end of a queue's pipe.
 
-    The queue does not keep it, because that would be a reference cycle. All objects for the same
-    end are equal.
+    `close` only closes this object; to close the queue, use its own `close`. The queue does not
+    keep it, because that would be a reference cycle. All objects for the same end are equal.
     """
 
     readable = writable = False

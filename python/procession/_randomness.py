@@ -54,7 +54,9 @@ class Seeds:
 
 
 def numbered(items: Iterable[Any], starred: bool) -> Iterator[tuple[int, Any, dict[str, Any]]]:
-    """Yield the arguments of `Seeded` for these items; `starred`: each holds the arguments of one
-    call."""
+    """Yield the arguments of `Seeded` for these items.
+
+    `starred`: each holds the arguments of one call.
+    """
     for number, item in enumerate(items):
         yield number, item if starred else (item,), {}

@@ -94,8 +94,10 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
 
 
 def reduce_connection(conn: Connection) -> Any:
-    """Reduce a connection for the pickler. The descriptor is passed in the way that suits the
-    pickle."""
+    """Reduce a connection for the pickler.
+
+    The descriptor is passed in the way that suits the pickle.
+    """
     return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
 
 

@@ -1,5 +1,7 @@
-"""Contexts: the package's functions, bound to one start method. Each function loads only the module
-that it needs."""
+"""Contexts: the package's functions, bound to one start method.
+
+Each function loads only the module that it needs.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ __all__ = ()
 
 
 class BaseContext:
-    """The functions that every context offers. The default context's bound methods are the
-    package's public functions."""
+    """The functions that every context offers.
+
+    The default context's bound methods are the package's public functions.
+    """
 
     _name: str
     Process: type[process.BaseProcess]
@@ -236,8 +240,10 @@ class BaseContext:
         set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """Return the context of a start method; None: this one. Raises ValueError if there is no
-        such method."""
+        """Return the context of a start method; None: this one.
+
+        Raises ValueError if there is no such method.
+        """
         if method is None:
             return self
         try:
@@ -292,7 +298,9 @@ class DefaultContext(BaseContext):
         self._actual_context: BaseContext | None = None
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """Return the context of a start method; None: the one in use, which is fixed from now on.
+        """Return the context of a start method.
+
+        None: the one in use, which is fixed from now on.
         """
         if method is not None:
             return super().get_context(method)
@@ -311,8 +319,10 @@ class DefaultContext(BaseContext):
         self._actual_context = None if method is None and force else self.get_context(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """Return the name of the start method and fix it; with `allow_none`, None if it is not
-        fixed."""
+        """Return the name of the start method and fix it.
+
+        With `allow_none`, None if it is not fixed.
+        """
         if self._actual_context is None and allow_none:
             return None
         return self.get_context()._name

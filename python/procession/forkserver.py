@@ -56,8 +56,10 @@ _SETTINGS = (
 
 
 class ForkServer:
-    """The fork server as its clients see it. One server serves the whole family: children use their
-    parent's."""
+    """The fork server as its clients see it.
+
+    One server serves the whole family: children use their parent's.
+    """
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may take it in the thread that holds it.
@@ -99,8 +101,10 @@ class ForkServer:
         self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
-        """Return the descriptors that this process's parent passed; None if it is not the server's
-        child."""
+        """Return the descriptors that this process's parent passed.
+
+        None if it is not the server's child.
+        """
         return self._inherited_fds
 
     def request(self, token: int, fds: list[int]) -> Child:
@@ -206,7 +210,9 @@ def _handle_preload(
     *,
     main_name: str | None = None,
 ) -> None:
-    """Import the modules of a list; `__main__` is the file `main_path`, or the module `main_name`.
+    """Import the modules of a list.
+
+    `__main__` is the file `main_path`, or the module `main_name`.
     """
     if sys_argv is not None:
         sys.argv[:] = sys_argv

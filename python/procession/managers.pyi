@@ -1,5 +1,7 @@
-"""Types of the managers: proxies are generic in the type of their object. The modules behind them
-(`_manager_*`) have no stubs."""
+"""Types of the managers: proxies are generic in the type of their object.
+
+The modules behind them (`_manager_*`) have no stubs.
+"""
 
 import queue
 from collections.abc import (

@@ -220,7 +220,9 @@ class Pool:
     def _guarded_task_generation(
         self, job: Any, func: Any, iterable: Iterable[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield a task for each item. If the iterable raises, the last task raises the same error.
+        """Yield a task for each item.
+
+        If the iterable raises, the last task raises the same error.
         """
         number = -1
         try:
@@ -294,8 +296,10 @@ class Pool:
         *,
         progress: Any = False,
     ) -> MapResult:
-        """Do what `map` does, but return the result object at once. The callback gets the whole
-        list."""
+        """Do what `map` does, but return the result object at once.
+
+        The callback gets the whole list.
+        """
         return self._map_async(func, iterable, CHUNK, chunksize, callback, error_callback, progress)
 
     def starmap(
@@ -319,8 +323,10 @@ class Pool:
         *,
         progress: Any = False,
     ) -> MapResult:
-        """Do what `starmap` does, but return the result object at once. The callback gets the whole
-        list."""
+        """Do what `starmap` does, but return the result object at once.
+
+        The callback gets the whole list.
+        """
         return self._map_async(
             func, iterable, STARRED_CHUNK, chunksize, callback, error_callback, progress
         )
@@ -484,8 +490,10 @@ class Pool:
         self._terminate()
 
     def join(self) -> None:
-        """Wait for the workers to end. Raises ValueError unless `close` or `terminate` was called
-        before."""
+        """Wait for the workers to end.
+
+        Raises ValueError unless `close` or `terminate` was called before.
+        """
         util.debug("joining pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
@@ -512,8 +520,10 @@ _INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_
 
 
 def _is_changed_inside(cls: type[Pool]) -> bool:
-    """Return whether a pool of this class uses the standard library's internals; see
-    `_pool_queued`."""
+    """Return whether a pool of this class uses the standard library's internals.
+
+    See `_pool_queued`.
+    """
     if any(getattr(cls, name) is not own for name, own in _INSIDE.items()):
         return True
     replaced = globals().get("worker")

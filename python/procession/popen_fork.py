@@ -25,8 +25,10 @@ __all__ = ["Popen"]
 
 
 class Popen:
-    """A running or ended child of the start method fork. The base class for the other start
-    methods."""
+    """A running or ended child of the start method fork.
+
+    The base class for the other start methods.
+    """
 
     method = "fork"
     _child: Child
@@ -41,7 +43,9 @@ class Popen:
         self.sentinel = self._child.sentinel
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Pass the descriptor `fd` to the child; return what stands for it in the child's pickle.
+        """Pass the descriptor `fd` to the child.
+
+        Return what stands for it in the child's pickle.
         """
         return fd
 

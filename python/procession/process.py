@@ -183,8 +183,10 @@ class BaseProcess:
         self._popen.interrupt()
 
     def terminate(self) -> None:
-        """Send SIGTERM to the child, which ends without running its exit functions. Its own
-        children live on."""
+        """Send SIGTERM to the child, which ends without running its exit functions.
+
+        Its own children live on.
+        """
         self._check_closed()
         self._popen.terminate()
 
@@ -194,8 +196,10 @@ class BaseProcess:
         self._popen.kill()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the child has ended, at most `timeout` seconds; `exitcode` tells whether it
-        has."""
+        """Wait until the child has ended, at most `timeout` seconds.
+
+        `exitcode` tells whether it has.
+        """
         self._check_closed()
         assert self._parent_pid == os.getpid(), "can only join a child process"
         assert self._popen is not None, "can only join a started process"
@@ -245,8 +249,10 @@ class BaseProcess:
 
     @property
     def daemon(self) -> bool:
-        """Whether the process is terminated, not waited for, when its parent ends. Inherited; set
-        it before `start`."""
+        """Whether the process is terminated, not waited for, when its parent ends.
+
+        Inherited; set it before `start`.
+        """
         return self._config.get("daemon", False)
 
     @daemon.setter

@@ -1,8 +1,8 @@
-"""Queues between processes. When `put` returns, the item is in the queue: no thread of the producer
-sends it later.
+"""Queues between processes.
 
-Queues can be sent: as arguments of processes, inside items of other queues, as arguments and
-results of pool tasks.
+When `put` returns, the item is in the queue: no thread of the producer sends it later. Queues can
+be sent: as arguments of processes, inside items of other queues, as arguments and results of pool
+tasks.
 
 Buffers of 16 KB and more inside an item (numpy arrays) are copied once, by `put`. What `get`
 returns is in shared memory that only the receiver has; children that the receiver forks while it
@@ -58,11 +58,11 @@ class Queue(_procession.Queue, _Parts):
         assert self._closed, f"Queue {self!r} not closed"
 
     def _put_failed(self, error: Exception, obj: object) -> None:
-        """Handle an item that cannot be pickled. `put` calls this, and returns or raises as this
-        does.
+        """Handle an item that cannot be pickled.
 
-        The error is raised in the caller at once. If a subclass overrides `_on_queue_feeder_error`,
-        the error goes there, and the item is lost.
+        `put` calls this, and returns or raises as this does. The error is raised in the caller at
+        once. If a subclass overrides `_on_queue_feeder_error`, the error goes there, and the item
+        is lost.
         """
         if type(self)._on_queue_feeder_error is Queue._on_queue_feeder_error:
             raise error

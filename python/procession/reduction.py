@@ -40,8 +40,10 @@ ACKNOWLEDGE = False
 
 
 class ForkingPickler(pickle.Pickler):
-    """A pickler for objects sent to other processes. Besides the reducers of `copyreg` it uses
-    those given to `register`."""
+    """A pickler for objects sent to other processes.
+
+    Besides the reducers of `copyreg` it uses those given to `register`.
+    """
 
     _extra_reducers: dict[type, Callable[[Any], Any]] = {}
     _copyreg_dispatch = copyreg.dispatch_table
@@ -58,7 +60,9 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def dumps(cls, obj: object, protocol: int | None = None) -> memoryview:
-        """Return the pickle of `obj`; functions and classes that the receiver may lack go by value.
+        """Return the pickle of `obj`.
+
+        Functions and classes that the receiver may lack go by value.
         """
         if cls is _ForkingPickler:
             from ._procession import pickle_in_band
@@ -163,8 +167,10 @@ def recv_handle(conn: Any) -> int:
 
 
 def DupFd(fd: int) -> Any:
-    """Return a picklable stand-in for a descriptor; its `detach` returns the receiver's own
-    descriptor."""
+    """Return a picklable stand-in for a descriptor.
+
+    Its `detach` returns the receiver's own descriptor.
+    """
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
@@ -179,8 +185,10 @@ def DupFd(fd: int) -> Any:
 
 
 class _Deposit:
-    """A descriptor in a queue's item or a pool's task or result. Its sender keeps it until that was
-    read."""
+    """A descriptor in a queue's item or a pool's task or result.
+
+    Its sender keeps it until that was read.
+    """
 
     def __init__(self, family: bytes, number: int) -> None:
         self._place = family, number

@@ -192,10 +192,10 @@ class ResourceTracker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _stop(self, wait_timeout: float | None = None) -> None:
-        """Leave the tracker. If this process started it, wait for its end, at most `wait_timeout`
-        seconds.
+        """Leave the tracker.
 
-        The limit is needed because other processes may still use the tracker.
+        If this process started it, wait for its end, at most `wait_timeout` seconds. The limit is
+        needed because other processes may still use the tracker.
         """
         with self._lock:
             if self._fd is None:
@@ -243,8 +243,10 @@ class ResourceTracker:
 
 
 def _ends(pid: int, timeout: float | None) -> bool:
-    """Return whether a child ends, or has ended, within `timeout` seconds; None: waits without
-    limit."""
+    """Return whether a child ends, or has ended, within `timeout` seconds.
+
+    None: waits without limit.
+    """
     import select
 
     try:

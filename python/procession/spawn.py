@@ -57,10 +57,9 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """Run the child, or other process of this package, that a frozen executable was started as;
-    then exit.
+    """Run the child, or other process of this package, that a frozen executable was started as.
 
-    Otherwise do nothing.
+    Then exit. Otherwise do nothing.
     """
     if is_forking(sys.argv):
         items = (arg.split("=") for arg in sys.argv[2:])
@@ -188,8 +187,10 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
 
 
 class Errand:
-    """A process object and this process's settings, packed for a child. Keep it until the child has
-    ended."""
+    """A process object and this process's settings, packed for a child.
+
+    Keep it until the child has ended.
+    """
 
     def __init__(self, popen: Any, process_obj: process.BaseProcess) -> None:
         from ._procession import Parcel, look_at_main_again

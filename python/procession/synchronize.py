@@ -56,11 +56,11 @@ class SemLock:
 
 
 class Lock(_procession.Lock, SemLock):
-    """A lock that one thread of one process holds at a time; any thread of any process may release
-    it.
+    """A lock that one thread of one process holds at a time.
 
-    If the holding process dies, exactly one of the waiters gets `OwnerDied`, and the lock is free.
-    The end of the thread that acquired it is no such death: another thread may release it.
+    Any thread of any process may release it. If the holding process dies, exactly one of the
+    waiters gets `OwnerDied`, and the lock is free. The end of the thread that acquired it is no
+    such death: another thread may release it.
 
     Args:
         recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
@@ -79,11 +79,10 @@ class Lock(_procession.Lock, SemLock):
 
 
 class RLock(_procession.RLock, SemLock):
-    """A lock that its holder, a thread of a process, may acquire again; only the holder may release
-    it.
+    """A lock that its holder, a thread of a process, may acquire again.
 
-    If the holding process dies, or the thread ends, exactly one of the waiters gets `OwnerDied`,
-    and the lock is free.
+    Only the holder may release it. If the holding process dies, or the thread ends, exactly one of
+    the waiters gets `OwnerDied`, and the lock is free.
 
     Args:
         recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
@@ -319,11 +318,11 @@ class Barrier(threading.Barrier):
         self._action, self._timeout, self._core = state
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the other parties, at most `timeout` seconds; return the order of arrival, from
-        0.
+        """Wait for the other parties, at most `timeout` seconds.
 
-        Raises `threading.BrokenBarrierError` if the barrier is or becomes broken: by a timeout,
-        `abort`, `reset`, an action that raises, or the death of a waiting process.
+        Return the order of arrival, from 0. Raises `threading.BrokenBarrierError` if the barrier is
+        or becomes broken: by a timeout, `abort`, `reset`, an action that raises, or the death of a
+        waiting process.
         """
         return self._core.wait(self._timeout if timeout is None else timeout, self._action)
 

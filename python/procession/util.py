@@ -420,8 +420,10 @@ _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def free_in_child(lock: Any) -> Any:
-    """Make a lock of `threading` free in every child of fork, whatever code forks it; return the
-    lock."""
+    """Make a lock of `threading` free in every child of fork, whatever code forks it.
+
+    Return the lock.
+    """
     _locks.add(lock)
     return lock
 
@@ -550,11 +552,10 @@ def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
 
 
 def start_program(command: list[str], passfds: list[int]) -> Any:
-    """Start a program by `spawnv_passfds`, looked up at the call; return what follows it to its
-    end.
+    """Start a program by `spawnv_passfds`, looked up at the call.
 
-    The program begins with SIGINT blocked: an interpreter that is interrupted while it starts
-    reports that, and Ctrl-C reaches all processes of a terminal.
+    Return what follows it to its end. The program begins with SIGINT blocked: an interpreter that
+    is interrupted while it starts reports that, and Ctrl-C reaches all processes of a terminal.
     """
     from ._procession import InterruptHeld, adopt
 

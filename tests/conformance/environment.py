@@ -61,8 +61,10 @@ def build(python: str) -> None:
 
 
 def prepare(python: str, standard: bool) -> str:
-    """Make the virtual environment, once, and return its interpreter; `standard`: without
-    procession."""
+    """Make the virtual environment, once, and return its interpreter.
+
+    `standard`: without procession.
+    """
     python = shutil.which(python) or python
     version = ask(python, "sysconfig.get_python_version()")
     venv = ROOT / ".build" / f"conformance-{version}{'-standard' if standard else ''}"

@@ -35,8 +35,10 @@ def skip_list() -> dict[str, str]:
 
 
 def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
-    """Run a command in its own session; return its exit code (None if it had to be stopped) and
-    output."""
+    """Run a command in its own session.
+
+    Return its exit code (None if it had to be stopped) and output.
+    """
     with (
         tempfile.TemporaryFile("w+", errors="replace") as output,
         tempfile.TemporaryDirectory() as folder,

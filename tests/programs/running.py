@@ -97,7 +97,9 @@ def signal_all(session: int, number: int) -> None:
 
 
 def empty_session(session: int, grace: float = GRACE) -> list[str]:
-    """Wait until a session is empty; after ``grace`` seconds kill the processes left and name them.
+    """Wait until a session is empty.
+
+    After ``grace`` seconds kill the processes left and name them.
     """
     deadline = time.monotonic() + grace
     left: list[str] = []

@@ -1,5 +1,8 @@
-"""The storms. Each takes a context, a seed and a number of kills, and returns a summary; it raises
-when something was wrong."""
+"""The storms.
+
+Each takes a context, a seed and a number of kills, and returns a summary; it raises when something
+was wrong.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ PRODUCERS, CONSUMERS = 3, 3
 def produce(
     place: int, beats: Any, queue: Any, put: Any, got: Any, torn: Any, next_number: Any
 ) -> None:
-    """Produce messages with bytes that follow from their numbers; consume them in the upper places.
+    """Produce messages with bytes that follow from their numbers.
+
+    Consume them in the upper places.
     """
     if place >= PRODUCERS:
         share = len(put) // PRODUCERS
@@ -56,8 +61,10 @@ def produce(
 
 
 def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
-    """Every message arrives whole and once; only those that a killed consumer had taken may be
-    lost."""
+    """Every message arrives whole and once.
+
+    Only those that a killed consumer had taken may be lost.
+    """
     queue = context.Queue(maxsize)
     # Numbers of messages: in each place a producer continues where its killed predecessor stopped.
     room = 12_000 * (kills + 10)
@@ -257,8 +264,10 @@ def serve(address: Any, key: bytes) -> None:
 
 
 def managers(context: Any, seed: int, kills: int) -> str:
-    """Clients die in the middle of calls, and now and then the server; those left go on or get an
-    error."""
+    """Clients die in the middle of calls, and now and then the server.
+
+    Those left go on or get an error.
+    """
     key = b"storm"
     with tempfile.TemporaryDirectory() as folder:
         current, acknowledged = context.RawArray("Q", 1), context.RawArray("Q", 4)

@@ -51,8 +51,10 @@ class Program:
         return self.returncode is not None and not interrupts.session(self.pid)
 
     def verdict(self) -> float:
-        """Return how many seconds it took to end. Raises AssertionError if it ended wrongly or not
-        at all."""
+        """Return how many seconds it took to end.
+
+        Raises AssertionError if it ended wrongly or not at all.
+        """
         now = time.monotonic()
         out, err = map(read, self.files)
         left = interrupts.session(self.pid)
@@ -104,8 +106,10 @@ def begin(name: tuple[str, str, str], chance: random.Random) -> Program | None:
 
 
 def sweep(options: argparse.Namespace) -> tuple[str, str, str] | None:
-    """Try all programs; return the arguments of the program that this process became, None at the
-    end."""
+    """Try all programs.
+
+    Return the arguments of the program that this process became, None at the end.
+    """
     part, parts = map(int, options.share.split("/"))
     chance = random.Random(options.seed)
     if options.random:

@@ -25,8 +25,10 @@ _NOT_OURS |= {f"{of}dict_{view}" for of in ("", "o") for view in ("keys", "value
 
 @functools.cache
 def table() -> dict[Any, Any]:
-    """Return the reducers for what functions and classes are made of. Raises ImportError without
-    cloudpickle."""
+    """Return the reducers for what functions and classes are made of.
+
+    Raises ImportError without cloudpickle.
+    """
     import io
 
     import cloudpickle

@@ -146,8 +146,10 @@ def _namespaces(node: ast.AST) -> Iterator[str]:
 
 
 def _truth(test: ast.expr) -> bool | None:
-    """Return the truth of a condition in a process that imports the module; None if it is not
-    known."""
+    """Return the truth of a condition in a process that imports the module.
+
+    None if it is not known.
+    """
     if isinstance(test, ast.Constant):
         return bool(test.value)
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
