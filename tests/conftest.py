@@ -1,5 +1,4 @@
-"""Fixtures that run a test over start methods, over both implementations, and in fresh
-interpreters."""
+"""Fixtures that run a test over start methods, both implementations, and fresh interpreters."""
 
 from __future__ import annotations
 
@@ -82,8 +81,9 @@ def alone():
 
 @pytest.fixture
 def run_program(tmp_path):
-    """Run the text of a program in a fresh interpreter and return the completed process, output as
-    text.
+    """Run the text of a program in a fresh interpreter.
+
+    Return the completed process, output as text.
 
     `under`: "plain", with the standard library; "import", with procession imported in its place;
     "run", the unchanged text under `procession run`. `args` are the program's, `flags` the

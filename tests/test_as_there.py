@@ -100,8 +100,10 @@ print([name for name in NAMES if hasattr({0}, name)])
 
 
 def enter_and_wait(package):
-    """Record which methods of its lock a condition calls when a subclass or the program changed
-    them."""
+    """Record which methods of a changed lock a condition calls.
+
+    A subclass or the program itself has changed the lock.
+    """
     calls = []
     synchronize = importlib.import_module(f"{package.__name__}.synchronize")
     ctx = package.get_context("fork")

@@ -1,5 +1,7 @@
-"""Functions and classes that other processes cannot import travel: lambdas, closures, what
-`__main__` alone has."""
+"""Functions and classes that other processes cannot import travel.
+
+These are lambdas, closures and what `__main__` alone has.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Corner cases of the rule for what goes by value: a function's variables, refusals, costs, error
-texts."""
+"""Corner cases of the rule for what goes by value: variables, refusals, costs, error texts."""
 
 from __future__ import annotations
 

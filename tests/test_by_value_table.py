@@ -1,5 +1,4 @@
-"""Every kind of function and class, however it is wrapped and sent, behaves elsewhere as it does
-here."""
+"""Functions and classes of every kind, wrapped and sent in every way, behave alike elsewhere."""
 
 from __future__ import annotations
 

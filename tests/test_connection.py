@@ -302,8 +302,10 @@ class Accepted:
         return self
 
     def __exit__(self, *exc):
-        """Wake the thread, which waits in accept(): closing does not, a peer does (maybe another
-        thread)."""
+        """Wake the thread, which waits in accept().
+
+        Closing does not wake it, a peer does (maybe in another thread).
+        """
         address = self.listener.address
         real, self.listener._listener = self.listener._listener, None
         while self.thread.is_alive():

@@ -1,5 +1,7 @@
-"""Interpreters that end while daemon threads are inside the extension: part of `make storm`'s
-`ends`."""
+"""Interpreters that end while daemon threads are inside the extension.
+
+This is a part of `make storm`'s `ends`.
+"""
 
 from __future__ import annotations
 

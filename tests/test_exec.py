@@ -1,5 +1,4 @@
-"""A child that was forked and executes a program leaves the family: it pins nothing and holds
-nothing."""
+"""A forked child that executes a program leaves the family: it pins and holds nothing."""
 
 from __future__ import annotations
 

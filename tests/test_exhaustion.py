@@ -1,5 +1,7 @@
-"""When something runs out, the caller gets a typed error, other processes are unharmed, and all
-works again once there is room."""
+"""When something runs out, the caller gets a typed error.
+
+Other processes are unharmed, and all works again once there is room.
+"""
 
 from __future__ import annotations
 

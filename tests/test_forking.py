@@ -1,5 +1,7 @@
-"""A fork while another thread first uses the package: the child finds no lock held and no module
-half made."""
+"""A fork while another thread first uses the package.
+
+The child finds no lock held and no module half made.
+"""
 
 from __future__ import annotations
 

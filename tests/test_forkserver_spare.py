@@ -46,7 +46,9 @@ def context():
 
 
 def wait_for_spare(zygote: int, last: int) -> int:
-    """Wait for the spare: it is forked after the answer, and the last child may not be reaped yet.
+    """Wait for the spare.
+
+    It is forked after the answer, and the last child may not be reaped yet.
     """
     while not (children := set(children_of(zygote)) - {last}):
         select.select([], [], [], 0.001)

@@ -1,5 +1,7 @@
-"""Unauthenticated bytes against framing and authentication, without a fuzzer: `fuzz/seeds/framing`
-and similar inputs."""
+"""Unauthenticated bytes against framing and authentication, without a fuzzer.
+
+The inputs are those of `fuzz/seeds/framing`, and similar ones.
+"""
 
 from __future__ import annotations
 

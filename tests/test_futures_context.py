@@ -179,8 +179,7 @@ def _say_last_words(ready, go, queue):
 
 
 def _poll(method, pids, go, queue, seen):
-    """Wait as the standard library's executor does: with its own `wait`, which knows only
-    descriptors."""
+    """Wait as the standard library's executor does: its own `wait` knows only descriptors."""
     ctx = procession.get_context(method)
     ready = ctx.Event()
     child = ctx.Process(target=_say_last_words, args=(ready, go, queue))

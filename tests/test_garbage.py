@@ -1,5 +1,7 @@
-"""Extension objects that hold Python objects take part in garbage collection: cycles through them
-are collected."""
+"""Extension objects that hold Python objects take part in garbage collection.
+
+A cycle through each is collected.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Tools (tracers, coverage, debuggers) replace functions of the package: the replacements are used.
-"""
+"""Functions of the package that tools (tracers, coverage, debuggers) replace are used."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Strangers connect to a listener or a manager's server: they are refused, in little memory, while
-others are served."""
+"""Strangers that connect to a listener or a manager's server are refused.
+
+This takes little memory, and others are served meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The package's log: its exact lines, one file for all processes, and the process names in records.
-"""
+"""The package's log: exact lines, one file for all processes, process names in records."""
 
 from __future__ import annotations
 

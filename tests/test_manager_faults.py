@@ -1,5 +1,7 @@
-"""Managers with a sudden end of the server, of clients or of calls, and the sessions by which the
-server detects it."""
+"""Managers with a sudden end of the server, of clients or of calls.
+
+Sessions are how the server detects the end of a client.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,7 @@ KEY = b"abracadabra"
 
 @pytest.fixture(params=["family", "stranger"])
 def kind(request):
-    """Calls go over the engine's queues, or, if the server is of another family, over the socket.
-    """
+    """Calls go over the engine's queues, or over the socket to a server of another family."""
     return request.param
 
 
@@ -214,8 +215,10 @@ class TestAClientDies:
         assert ours[:] == [1]
 
     def test_in_the_middle_of_a_call_with_a_lock(self, manager):
-        """As in the standard library, the lock stays taken, any process may release it, and the
-        server serves on."""
+        """As in the standard library, the lock stays taken, and any process may release it.
+
+        The server serves on.
+        """
         lock, never = manager.Lock(), manager.Event()
         ctx = procession.get_context("fork")
         ready = ctx.Event()

@@ -1,5 +1,4 @@
-"""The public names: procession has those of the running Python's `multiprocessing`, called in the
-same way."""
+"""The public names: those of the running Python's `multiprocessing`, called in the same way."""
 
 from __future__ import annotations
 
@@ -179,8 +178,7 @@ def compare_callable(path, theirs, ours, is_method=False):
 
 
 def compare_class(path, theirs, ours):
-    """Compare a class's public methods and attributes, and the special methods that it defines
-    itself."""
+    """Compare a class's public methods and attributes, and its own special methods."""
     special = {
         name
         for base in theirs.__mro__

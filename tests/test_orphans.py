@@ -1,5 +1,7 @@
-"""The root of a family is killed: nothing of the family is left, except processes with work of
-their own to finish."""
+"""When the root of a family is killed, nothing of the family is left.
+
+Only processes with work of their own finish it first.
+"""
 
 from __future__ import annotations
 
@@ -114,8 +116,7 @@ class Family:
         self.root.wait()
 
     def left(self, seconds=LONG):
-        """Return the processes still there after this many seconds, or at once when there are none.
-        """
+        """Return the processes left after this many seconds, or at once when there are none."""
         end = time.monotonic() + seconds
         while (left := living(self.root.pid)) and time.monotonic() < end:
             time.sleep(0.02)

@@ -1,5 +1,7 @@
-"""Holders of locks die in every way: one waiter learns of it, soon, with the holder's name and the
-lock."""
+"""Holders of locks die in every way.
+
+One waiter learns of it, soon, with the holder's name and the lock.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Altered pickles of shared objects, without a fuzzer: the inputs of `fuzz/seeds/payload`, and
-similar ones."""
+"""Altered pickles of shared objects, without a fuzzer.
+
+The inputs are those of `fuzz/seeds/payload`, and similar ones.
+"""
 
 from __future__ import annotations
 

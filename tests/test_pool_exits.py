@@ -1,5 +1,7 @@
-"""However a pool or its program ends, it ends soon, no process is left, and no output of tasks is
-lost."""
+"""However a pool or its program ends, it ends soon.
+
+No process is left, and no output of tasks is lost.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Whatever happens to a pool as a whole, no caller waits forever: each task ends with its result or
-with the reason why not."""
+"""Whatever happens to a pool as a whole, no caller waits forever.
+
+Each task ends with its result or with the reason why there is none.
+"""
 
 from __future__ import annotations
 

@@ -32,8 +32,7 @@ def length(data):
 
 
 class Counted:
-    """Items of a generator, with the highest numbers that were taken, or pickled, and not yet done.
-    """
+    """Items of a generator, with the highest numbers taken, or pickled, and not yet done."""
 
     def __init__(self, pool, count, size=0):
         self.pool, self.count, self.size = pool, count, size

@@ -1,5 +1,7 @@
-"""What a pool offers beyond the standard library: limits on time and memory, cancelling, retries,
-resizing, figures."""
+"""What a pool offers beyond the standard library.
+
+These are limits on time and memory, cancelling, retries, resizing and figures.
+"""
 
 from __future__ import annotations
 

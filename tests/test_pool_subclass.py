@@ -1,5 +1,7 @@
-"""Pools with internals that a program changes, as in the standard library: queues, workers and
-maps."""
+"""Pools with internals that a program changes, as in the standard library.
+
+The internals are queues, workers and maps.
+"""
 
 from __future__ import annotations
 

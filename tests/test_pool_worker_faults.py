@@ -1,5 +1,7 @@
-"""A worker that dies, at any moment, costs only the task that it ran: that call fails, and the pool
-goes on."""
+"""A worker that dies, at any moment, costs only the task that it ran.
+
+That call fails, and the pool goes on.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +100,9 @@ def test_out_of_memory(survivor):
 
 
 def test_all_killed_at_once(opening):
-    """A hundred times.
+    """Kill them a hundred times.
 
-    Fewer where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
+    It is less often where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
     """
     rounds = 100 if BIG or opening.method != "spawn" else 10
     with opening() as pool:

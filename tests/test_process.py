@@ -313,8 +313,10 @@ class TestFamily:
         alone(count)
 
     def test_a_free_descriptor_stays_free(self, ctx):
-        """A program uses descriptor numbers that it found free: no thread of the package takes one
-        meanwhile."""
+        """A program uses descriptor numbers that it found free.
+
+        No thread of the package takes one meanwhile.
+        """
         child = ctx.Process(target=find_a_number_free, args=(2.0,), daemon=True)
         child.start()
         child.join()

@@ -1,5 +1,4 @@
-"""Queues: order, bounds, items that cannot be sent, items that outlive their sender, and memory
-that is freed."""
+"""Queues: order, bounds, items that cannot be sent or outlive their sender, freed memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""`procession run` and `install()`: a program sees no difference, except in what `multiprocessing`
-is."""
+"""`procession run` and `install()`: only `multiprocessing` itself looks different to a program."""
 
 from __future__ import annotations
 

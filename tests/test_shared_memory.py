@@ -203,9 +203,9 @@ class TestTracking:
         "track, removed", [("", False), ("track=False", False), ("track=True", True)]
     )
     def test_attached(self, segment, track, removed):
-        """The standard library removes what it only attached.
+        """procession removes a segment that it only attached if told to by `track=True`.
 
-        Procession does only with `track=True`.
+        The standard library always does.
         """
         code = f"""
             import sys

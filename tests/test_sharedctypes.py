@@ -1,5 +1,7 @@
-"""ctypes objects in shared memory: their types, which processes see them, how they travel, and that
-their memory is freed."""
+"""ctypes objects in shared memory.
+
+Their types, which processes see them, how they travel, and that their memory is freed.
+"""
 
 import ctypes
 import os

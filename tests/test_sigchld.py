@@ -1,5 +1,7 @@
-"""SIGCHLD ignored, or with SA_NOCLDWAIT: the kernel reaps children, and still each end is seen with
-its exit code."""
+"""SIGCHLD ignored, or with SA_NOCLDWAIT.
+
+The kernel reaps children, and still each end is seen with its exit code.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every blocking call with signals: a handler that raises ends it, one that does not lets it
-continue.
+"""Every blocking call with signals: a handler that raises ends it, another does not.
 
 Its timeout holds even under a storm of signals.
 """
@@ -285,8 +284,10 @@ def test_a_timeout_holds_in_a_storm_of_signals(blocking):
 
 
 def ring(cells, pid, turns):
-    """Send SIGINT in each turn, a little after its number was written: the other process is
-    entering its wait."""
+    """Send SIGINT in each turn, a little after its number was written.
+
+    The other process is entering its wait then.
+    """
     moments = random.Random(1)
     for turn in range(1, turns + 1):
         while cells[0] != turn:
@@ -312,9 +313,9 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
 
 
 def test_a_signal_that_wakes_nobody_is_heard(blocking):
-    """As a signal just before the kernel puts the caller to sleep.
+    """A signal that does not wake the caller, because another thread gets it.
 
-    Here because another thread gets it.
+    One that comes just before the kernel puts the caller to sleep has the same effect.
     """
     call, _timed_out = blocking
     inside = threading.Event()

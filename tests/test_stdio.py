@@ -51,8 +51,10 @@ def test_lines_are_whole(run_program, method, how, flags):
 
 @pytest.fixture
 def run_buffered(tmp_path):
-    """Return a function that runs a program with buffered output to a file or pipe and returns the
-    output."""
+    """Return a function that runs a program and returns its output.
+
+    The output goes to a file or pipe, buffered.
+    """
 
     def run(text, *args, to="file"):
         script = tmp_path / "program.py"

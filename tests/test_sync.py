@@ -404,8 +404,10 @@ def test_a_signal_handler_can_end_a_wait(package):
 
 
 def test_a_signal_handler_can_use_what_its_thread_waits_for():
-    """With the standard library this deadlocks: its primitives consist of others, which the waiting
-    thread holds."""
+    """With the standard library this deadlocks.
+
+    Its primitives consist of others, which the waiting thread holds.
+    """
     event, condition, barrier = procession.Event(), procession.Condition(), procession.Barrier(2)
     ring(event.set)
     assert event.wait(LONG)

@@ -1,5 +1,4 @@
-"""What happens to locks, conditions and barriers when a process that holds or waits for them dies.
-"""
+"""What happens to locks, conditions and barriers when a holder or waiter dies."""
 
 from __future__ import annotations
 

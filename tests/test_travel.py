@@ -1,5 +1,7 @@
-"""Shared objects and descriptors inside other objects: queue items, tasks and results, containers,
-user-defined objects."""
+"""Shared objects and descriptors inside other objects.
+
+These are queue items, tasks and results, containers, and user-defined objects.
+"""
 
 from __future__ import annotations
 

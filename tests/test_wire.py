@@ -1,5 +1,6 @@
-"""A plain `multiprocessing` at the other end: of this Python, and of the oldest and the newest on
-this machine.
+"""A plain `multiprocessing` at the other end.
+
+It is that of this Python, and of the oldest and the newest on this machine.
 
 The handshake's digest is a bare MD5 before 3.12, and named in the messages since.
 `PROCESSION_TEST_PYTHONS` (paths, separated by colons) names further interpreters.
@@ -25,8 +26,7 @@ LARGE = 100_000_000
 
 
 def interpreters() -> list:
-    """Return the running interpreter, the oldest and newest found from 3.8 on, and those requested.
-    """
+    """Return the running interpreter, the oldest and newest from 3.8 on, and those requested."""
     candidates = [*map(str, pathlib.Path.home().glob(".pyenv/versions/3.*/bin/python3"))]
     candidates += filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 20)))
     found = dict(filter(None, map(version, candidates)))
@@ -76,8 +76,10 @@ def address(request, tmp_path):
 
 
 def spelt(address):
-    """Return an abstract address as text: Python before 3.8 does not take the bytes that a socket
-    returns."""
+    """Return an abstract address as text.
+
+    Python before 3.8 does not take the bytes that a socket returns.
+    """
     return os.fsdecode(address) if isinstance(address, bytes) else address
 
 

@@ -28,8 +28,7 @@ __all__ += [
 
 
 def install(executor: bool = False) -> None:
-    """Put procession under the name `multiprocessing`, in this process and in all its future
-    children.
+    """Put procession under the name `multiprocessing`, in this process and all its future children.
 
     With `executor`, `concurrent.futures.ProcessPoolExecutor` is procession's too. Call this before
     anything imports `multiprocessing` or `concurrent.futures.process`; raises RuntimeError if

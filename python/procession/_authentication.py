@@ -71,8 +71,7 @@ def create_response(authkey: bytes, message: bytes) -> bytes:
 
 
 def verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
-    """Raise AuthenticationError unless `response` is the reply to `message` from a peer with the
-    key."""
+    """Raise AuthenticationError unless `response` answers `message` with the right key."""
     import hmac
 
     digest, mac = split_digest(response)

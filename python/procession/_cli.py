@@ -104,8 +104,7 @@ def _program(args: list[str]) -> Callable[[], None]:
 
 
 def _put_first(folder: str) -> None:
-    """Let `folder` take the place on the path that the interpreter gave to the folder of the
-    command."""
+    """Let `folder` take the place on the path that the interpreter gave to the command's folder."""
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0:1] = [folder]
 

@@ -74,7 +74,7 @@ def undo_start(process: Any, workers: list[Any]) -> None:
 class Crew:
     """A pool's workers.
 
-    Apart from the pool, so that the watching thread does not keep the pool alive.
+    They are apart from the pool, so that the watching thread does not keep the pool alive.
     """
 
     def __init__(

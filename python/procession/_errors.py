@@ -1,5 +1,7 @@
-"""The exceptions of procession, in their own module so that the extension can raise them without
-importing the rest."""
+"""The exceptions of procession.
+
+They have their own module so that the extension can raise them without importing the rest.
+"""
 
 from __future__ import annotations
 

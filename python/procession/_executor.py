@@ -247,8 +247,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> concurrent.futures.Future[_T]:
-        """Schedule `fn(*args, **kwargs)` to be called in a worker and return the future of its
-        result.
+        """Schedule `fn(*args, **kwargs)` to be called in a worker and return the call's future.
 
         Raises:
             RuntimeError: the executor was shut down, or belongs to another process.

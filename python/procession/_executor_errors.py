@@ -1,5 +1,7 @@
-"""The exceptions of `ProcessPoolExecutor`: subclasses of the errors that users of
-`concurrent.futures` already catch."""
+"""The exceptions of `ProcessPoolExecutor`.
+
+They are subclasses of the errors that users of `concurrent.futures` already catch.
+"""
 
 from __future__ import annotations
 

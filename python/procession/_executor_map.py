@@ -40,7 +40,7 @@ class Results(Asynchronous, Generator[_T, None, None]):
 class Work:
     """The tasks of a `map`.
 
-    Apart from its iterator, so that a shutdown finds it without keeping that alive.
+    They are apart from the iterator, so that a shutdown finds them without keeping it alive.
     """
 
     def __init__(self, job: Any) -> None:

@@ -106,10 +106,7 @@ class Connection:
                 self._handle = None
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Send `size` bytes of a buffer from `offset` on as one message.
-
-        By default all that follow.
-        """
+        """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
         self._check_writable()
         view = memoryview(buf)
         if view.itemsize > 1 or view.ndim != 1:
@@ -173,8 +170,10 @@ class Connection:
         return _ForkingPickler.loads(self._recv_bytes())  # type: ignore[arg-type]
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether there is something to receive, waiting up to `timeout` seconds (None:
-        forever)."""
+        """Return whether there is something to receive.
+
+        Waits up to `timeout` seconds (None: forever).
+        """
         self._check_readable()
         return self._poll(timeout)
 
@@ -233,8 +232,7 @@ class Connection:
         return self._recv_rest(size)
 
     def _recv_rest(self, size: int) -> bytes:
-        """Receive `size` bytes within a message, where an end of file is an error even before the
-        first byte."""
+        """Receive `size` bytes within a message, where any end of file is an error."""
         try:
             return self._recv(size)
         except EOFError:

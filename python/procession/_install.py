@@ -1,5 +1,6 @@
-"""Put procession under the name `multiprocessing`: one module object for both names, for the
-package and its submodules.
+"""Put procession under the name `multiprocessing`, for the package and its submodules.
+
+Both names have one module object.
 
 The finder is in `sys.meta_path`, so that an import of `multiprocessing.pool` returns
 `procession.pool`. Children made by fork inherit it. Children of spawn and forkserver are told by
@@ -65,8 +66,7 @@ class _FuturesLoader:
 
 
 def put_executor() -> None:
-    """Put procession's `ProcessPoolExecutor` into `concurrent.futures`, if `install` was asked to.
-    """
+    """Put procession's `ProcessPoolExecutor` into `concurrent.futures`, if that was asked for."""
     futures = sys.modules.get(_FUTURES)
     executor = getattr(sys.modules.get(f"{_PACKAGE}._executor"), "ProcessPoolExecutor", None)
     if stands_in() == "executor" and futures is not None and executor is not None:
@@ -167,8 +167,7 @@ _VARIABLE = "PROCESSION_RUN"
 
 
 def install_for_run(method: str | None, executor: bool = False) -> None:
-    """Do what `install` does here and in all interpreters of this environment that are started
-    beneath.
+    """Do what `install` does here and in all interpreters started beneath, of this environment.
 
     `method` becomes the default start method.
     """
@@ -185,8 +184,10 @@ def install_for_run(method: str | None, executor: bool = False) -> None:
 
 
 def install_beneath_run() -> None:
-    """Do what `install` does in an interpreter started beneath `procession run`, with its start
-    method."""
+    """Do what `install` does, in an interpreter started beneath `procession run`.
+
+    The start method is the one given there.
+    """
     method, _, executor = os.environ[_VARIABLE].split(":", 2)[1].partition("+")
     install(executor == "executor")
     _set_default(method or None)

@@ -165,8 +165,10 @@ class Listener:
     def _accept_proved(
         self, listener: SocketListener, pending: list[_Handshake], authkey: bytes
     ) -> Connection:
-        """Continue the `pending` handshakes, which belong to this call, and begin others, until one
-        succeeds."""
+        """Carry on the `pending` handshakes, which are this call's own, until one succeeds.
+
+        Meanwhile begin others.
+        """
         while True:
             with self._mutex:
                 pending += self._pending

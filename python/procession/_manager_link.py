@@ -1,5 +1,6 @@
-"""A process's link to a manager's server: a connection for the calls of each thread, and one for
-reference counts.
+"""A process's link to a manager's server.
+
+It has a connection for the calls of each thread, and one for reference counts.
 
 All of them belong to one session (`_manager_wire`); the server drops the session's references when
 the process is gone. A server of plain `multiprocessing` has no sessions, and each change of a
@@ -73,8 +74,9 @@ class _Channel:
 
 
 class Link:
-    """The connections of this process to the server at an address, while a proxy or manager uses
-    them.
+    """The connections of this process to the server at an address.
+
+    They exist while a proxy or manager uses them.
 
     `Link.to(address, authkey, serializer)` returns the existing one. In a child of fork every link
     starts afresh.
@@ -198,8 +200,7 @@ class Link:
 
 
 class Locals(Mapping):
-    """The contents of this process's links by server address: each thread's connection, and object
-    ids."""
+    """This process's links by server address: each thread's connection, and object ids."""
 
     def __getitem__(self, address: Any) -> tuple[threading.local, set[str]]:
         return self._found()[address]

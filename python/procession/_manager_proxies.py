@@ -39,8 +39,10 @@ class ProcessLocalSet(set):
 
 
 class BaseProxy:
-    """The base of all proxies: `_callmethod` calls a method of the object, `_getvalue` fetches a
-    copy of it."""
+    """The base of all proxies.
+
+    `_callmethod` calls a method of the object, `_getvalue` fetches a copy of it.
+    """
 
     def __init__(
         self,
@@ -229,9 +231,9 @@ def _forwarded(name: str) -> Any:
 
 
 def MakeProxyType(name: str, exposed: Any, _cache: dict[Any, type] = {}) -> type:  # noqa: B006 - the cache
-    """Return a proxy type `name` with the methods in `exposed`.
+    """Return the proxy type `name` with the methods in `exposed`.
 
-    The same type for the same arguments.
+    The same arguments return the same type.
     """
     exposed = tuple(exposed)
     if (name, exposed) not in _cache:

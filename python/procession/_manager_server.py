@@ -1,5 +1,4 @@
-"""The process that holds a manager's objects: it counts references to them and serves calls to
-them.
+"""The process that holds a manager's objects, counts references to them and serves calls.
 
 The format of the messages is in `_manager_wire`, the clients' side in `_manager_link` and
 `_manager_proxies`.
@@ -40,8 +39,7 @@ _NOT_THE_PEERS_FAULT = frozenset(
 
 
 class _Session:
-    """A client process: the number of its connections, and the references that it took over them.
-    """
+    """A client process: the number of its connections, and the references it took over them."""
 
     def __init__(self, name: str) -> None:
         self.name = name

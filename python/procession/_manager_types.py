@@ -1,5 +1,4 @@
-"""The proxy types of `SyncManager`, and those of its object types that the standard library lacks.
-"""
+"""The proxy types of `SyncManager`, and the object types that the standard library lacks."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ __all__ = [
 
 
 class Token:
-    """Identifies an object of a manager: its registered type, the server's address and its id
-    there."""
+    """Identifies an object of a manager: registered type, server's address, and id there."""
 
     __slots__ = ("address", "id", "typeid")
 
@@ -107,14 +106,18 @@ listener_client: dict[str, tuple[Any, Any]] = {
 
 
 def offer() -> tuple[str, int, bytes]:
-    """Return the server's answer to a client that may use this package: the version of the offer,
-    and the server's family."""
+    """Return the server's answer to a client that may use this package.
+
+    It is the version of the offer, and the server's family.
+    """
     return "procession", 1, _procession.family_id()
 
 
 def family_of_offer(answer: Any) -> bytes | None:
-    """Return the family of the server that gave this answer, or None without an offer of a known
-    version."""
+    """Return the family of the server that gave this answer.
+
+    None without an offer of a known version.
+    """
     if isinstance(answer, tuple) and len(answer) == 3 and answer[:2] == ("procession", 1):
         return answer[2]
     return None

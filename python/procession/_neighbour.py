@@ -18,7 +18,7 @@ __all__: list[str] = []
 def set_spawning_popen(popen: Any) -> None:
     """Tell the standard library's objects which process they are pickled for.
 
-    None: for none any more.
+    None means that no process is being pickled any more.
     """
     # Another thread may be importing either module: this waits until the import is complete.
     importlib.import_module("multiprocessing.context").set_spawning_popen(popen)

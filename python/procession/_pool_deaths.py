@@ -1,5 +1,4 @@
-"""What is known about the end of a worker: the last stack that it left, and whether memory ran out.
-"""
+"""What is known about the end of a worker: its last stack, and whether memory ran out."""
 
 from __future__ import annotations
 
@@ -84,8 +83,7 @@ class OutOfMemory:
 
 
 def _counters() -> list[str]:
-    """Return the files with the counts of this process's control group, else of the whole system.
-    """
+    """Return the files with the counts of this process's control group, or of the whole system."""
     paths = []
     try:
         with open("/proc/self/cgroup") as file:

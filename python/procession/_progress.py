@@ -1,5 +1,7 @@
-"""Progress of calls with many items: a bar by rich or tqdm, else plain text, or the caller's own
-function."""
+"""Progress of calls with many items.
+
+It is shown by a bar of rich or tqdm, by plain text without them, or by the caller's own function.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,9 @@ class Reader(_End):
     fileno_lags = True
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether there is an item, waiting up to `timeout` seconds (None: forever) for one.
+        """Return whether there is an item.
+
+        Waits up to `timeout` seconds (None: forever) for one.
         """
         self._check_open()
         return self._queue._wait_until_ready(timeout)

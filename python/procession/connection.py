@@ -1,5 +1,4 @@
-"""Connections: messages over pipes and sockets, listeners and clients, and waiting for several of
-them.
+"""Connections: messages over pipes and sockets, listeners, clients, and waiting for several.
 
 The framing (`_framing`) and the handshake (`_listening`) are CPython's, so either end of a
 connection may be a plain `multiprocessing`. `reduction` turns objects into bytes.

@@ -210,8 +210,7 @@ class BaseContext:
     def log_to_file(
         self, path: str | os.PathLike[str], level: int | str | None = None
     ) -> logging.Logger:
-        """Make the package's logger append to the file `path`, in this process and all its future
-        children.
+        """Make the package's logger append to the file `path`, here and in all future children.
 
         Each record is one write, so no line is lost or torn. Return the logger; raises OSError if
         the file cannot be opened.

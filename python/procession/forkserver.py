@@ -125,8 +125,10 @@ class ForkServer:
         return child
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
-        """Raise NotImplementedError: unlike the standard library's server, this one takes no orders
-        over a pipe."""
+        """Raise NotImplementedError.
+
+        Unlike the standard library's server, this one takes no orders over a pipe.
+        """
         raise NotImplementedError("procession's fork server is asked through Process.start()")
 
     def ensure_running(self) -> None:
@@ -267,8 +269,10 @@ def _serve(server_fd: int) -> None:
 
 
 def _keep_spare(server: Any) -> None:
-    """Fork the next child ahead of its request: a program that starts one process mostly starts
-    more."""
+    """Fork the next child ahead of its request.
+
+    A program that starts one process mostly starts more.
+    """
     seat = server.seat()
     if seat is None:
         return

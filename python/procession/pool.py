@@ -211,8 +211,7 @@ class Pool:
 
     @staticmethod
     def _get_tasks(func: Any, iterable: Iterable[Any], size: int) -> Iterator[tuple[Any, Any]]:
-        """Yield the arguments of `mapstar` and `starmapstar`: the function and a chunk of `size`
-        items."""
+        """Yield the arguments of `mapstar` and `starmapstar`: function and chunk of items."""
         iterator = iter(iterable)
         while chunk := tuple(itertools.islice(iterator, size)):
             yield func, chunk
@@ -340,8 +339,9 @@ class Pool:
         buffersize: int | None = None,
         progress: Any = False,
     ) -> Any:
-        """Return an iterator over the results of `func(item)`, in the order of the items, each as
-        soon as it is ready.
+        """Return an iterator over the results of `func(item)`, in the order of the items.
+
+        Each result is returned as soon as it is ready.
 
         With `buffersize`, items are taken from `iterable` only as results are taken, and at most
         that many are under way, so `iterable` may be endless. None: a thread takes items as the
@@ -577,8 +577,10 @@ def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
 
 
 class ThreadPool(Pool):
-    """A pool of threads of this process: arguments and results are not pickled, and no task can be
-    stopped."""
+    """A pool of threads of this process.
+
+    Arguments and results are not pickled, and no task can be stopped.
+    """
 
     _can_be_changed = False
 

@@ -11,8 +11,7 @@ __all__ = ["Popen"]
 
 
 class _DupFd:
-    """A descriptor that is passed to the child: its pickle holds the position among those passed.
-    """
+    """A descriptor passed to the child: its pickle holds the position among those passed."""
 
     def __init__(self, ind: int) -> None:
         self.ind = ind

@@ -287,8 +287,10 @@ class BaseProcess:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that becomes readable when the process ends, for `connection.wait`, `select`
-        and the like."""
+        """A descriptor that becomes readable when the process ends.
+
+        It can be waited for by `connection.wait`, `select` and the like.
+        """
         self._check_closed()
         try:
             return self._sentinel

@@ -1,5 +1,4 @@
-"""How objects become bytes for other processes: the pickler, its reducers, and descriptors sent
-over sockets.
+"""How objects become bytes for other processes, and descriptors sent over sockets.
 
 Queues, pools and processes pickle in the extension, which uses the reducers registered here.
 Objects that pickle cannot carry are left to `_by_value`.
@@ -54,8 +53,7 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
-        """Register `reduce(obj)` to pickle objects of exactly this `type`, as their `__reduce__`
-        would."""
+        """Register `reduce(obj)` to pickle objects of exactly this `type`, like `__reduce__`."""
         cls._extra_reducers[type] = reduce
 
     @classmethod

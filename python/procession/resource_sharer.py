@@ -1,5 +1,6 @@
-"""Descriptors for processes that are not known yet: a thread sends each to the peer with the right
-number and key.
+"""Descriptors for processes that are not known yet.
+
+A thread sends each to the peer with the right number and key.
 
 This is used when an object that holds a descriptor is pickled for a process that is already
 running. A process that is being started gets its descriptors from its parent.

@@ -1,5 +1,6 @@
-"""Names that must not outlive the program: they are removed when its last process has ended,
-however it ended.
+"""Names that must not outlive the program.
+
+They are removed when its last process has ended, however it ended.
 
 procession's own objects have no names: their memory is freed with the last process that maps it.
 What remains is the named shared memory of `shared_memory`, the temporary folder of `util`, and
@@ -219,8 +220,7 @@ class ResourceTracker:
                 self._pid = None
 
     def register(self, name: str, rtype: str) -> None:
-        """Have `name`, a resource of type `rtype`, removed at the end of the family unless it is
-        unregistered.
+        """Have `name`, of type `rtype`, removed at the end of the family unless it is unregistered.
 
         Registering it again changes nothing. Raises ValueError when the name is too long.
         """

@@ -39,8 +39,9 @@ class _ByDefault(int):
 
 
 class SharedMemory:
-    """A segment of shared memory: a new one of `size` bytes if `create`, else the existing one
-    called `name`.
+    """A segment of shared memory.
+
+    It is a new one of `size` bytes if `create`, else the existing one called `name`.
 
     It exists until `unlink` is called, whichever processes have it mapped. A segment that this
     program made and never unlinked is unlinked, with a warning, when the program's last process has

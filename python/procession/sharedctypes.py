@@ -133,8 +133,7 @@ def _all_fields(cls: Any) -> list[Any]:
 
 
 def reduce_ctype(obj: Any) -> Any:
-    """Reduce a ctypes object for the pickler: shared memory as a reference, others as ctypes does.
-    """
+    """Reduce a ctypes object for the pickler: shared memory to a reference, others as usual."""
     wrapper = getattr(obj, "_wrapper", None)
     if wrapper is None:
         return obj.__reduce_ex__(2)
@@ -171,8 +170,7 @@ class _Memory:
 
 
 def make_property(name: str) -> property:
-    """Return a property that reads and writes the ctypes object's attribute `name` under the lock.
-    """
+    """Return a property for the ctypes object's attribute `name`, accessed under the lock."""
     if name not in prop_cache:
 
         def read(self: SynchronizedBase) -> Any:

@@ -140,8 +140,10 @@ _at_work = False
 
 
 def _leave(number: int, frame: Any) -> None:
-    """Handle SIGINT before the process does its own work: end silently, as Ctrl-C reaches the
-    parent too."""
+    """Handle SIGINT before the process does its own work: end silently.
+
+    Ctrl-C reaches the parent too, which reports it.
+    """
     if _at_work:  # the main module saved this handler and restored it
         signal.default_int_handler(number, frame)
     os._exit(1)
@@ -154,7 +156,9 @@ def leave_when_interrupted() -> None:
 
 
 def let_interrupts_in(settings: dict[str, Any]) -> None:
-    """Unblock SIGINT, which is blocked when programs are started, unless the parent blocks it too.
+    """Unblock SIGINT, which is blocked when programs are started.
+
+    It stays blocked if the parent blocks it too.
     """
     if not settings.get("sigint_blocked"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -254,8 +258,7 @@ def _importing_line() -> str:
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
-    """Return what a child called `name` must know of this process before it unpickles its process
-    object."""
+    """Return what a child called `name` must know before it unpickles its process object."""
     _check_not_importing_main()
     data: dict[str, Any] = {
         "name": name,

@@ -1,5 +1,4 @@
-"""What the other modules share: the package's logger, finalizers, after-fork functions, and the end
-of a process.
+"""What the other modules share: logger, finalizers, after-fork functions, and the process's end.
 
 Modules that are slow to load (logging, subprocess, tempfile) are loaded where they are used.
 """
@@ -129,8 +128,7 @@ def log_to_stderr(level: int | str | None = None) -> Any:
 
 
 def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) -> Any:
-    """Make the package's logger append to the file `path`, in this process and all its future
-    children.
+    """Make the package's logger append to the file `path`, here and in all future children.
 
     Each record is one write at the end of the file, so no line is lost or torn when several
     processes write at once. `level` is the logger's level, as in `log_to_stderr`. Return the
@@ -149,8 +147,7 @@ abstract_sockets_supported = sys.platform in ("linux", "android")
 
 
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
-    """Return whether a Unix socket's address is in the abstract namespace, that is, begins with a
-    null."""
+    """Return whether a Unix socket's address is abstract, that is, begins with a null."""
     if not address:
         return False
     if isinstance(address, (bytes, str)):
@@ -216,8 +213,9 @@ _finalizer_counter = itertools.count()
 
 
 class Finalize:
-    """A callback that runs once: when `obj` is collected, when called, or at exit in the order of
-    `exitpriority`.
+    """A callback that runs once: when `obj` is collected, when called, or at exit.
+
+    At exit, callbacks run in the order of `exitpriority`.
 
     In a child of fork it does nothing. Raises ValueError without both `obj` and `exitpriority`.
     """
@@ -312,8 +310,10 @@ class Finalize:
 
 
 def _run_finalizers(minpriority: int | None = None) -> None:
-    """Run the finalizers that have a priority, of at least `minpriority`: highest first, then
-    youngest first."""
+    """Run the finalizers that have a priority, of at least `minpriority`.
+
+    The highest run first, then the youngest.
+    """
     if _finalizer_registry is None:  # this module's globals are gone
         return
     # A copy, and each is looked up again: finalizers, the collector and other threads change the
@@ -365,8 +365,10 @@ def _begin_neighbour() -> None:
 
 
 def _end_neighbour() -> None:
-    """Run the standard library's exit functions, if it is loaded: they send the items of its
-    queues."""
+    """Run the standard library's exit functions, if it is loaded.
+
+    They send the items of its queues.
+    """
     if (theirs := _neighbour("util")) is not None:
         theirs._exit_function()
 
@@ -387,8 +389,10 @@ def _exit_function(
     active_children: Any = process.active_children,
     current_process: Any = process.current_process,
 ) -> None:
-    """End this process's part of the family: run finalizers, terminate daemons, join the other
-    children."""
+    """End this process's part of the family.
+
+    Runs finalizers, terminates daemons and joins the other children.
+    """
     global _exiting
     if _exiting:
         return
@@ -529,8 +533,7 @@ def is_blocked(number: int) -> bool:
 
 
 class _Pid(int):
-    """The process ID that `spawnv_passfds` returns, with the object that follows that process to
-    its end."""
+    """The process ID that `spawnv_passfds` returns, with the object that follows the process."""
 
     child: Any
 

@@ -21,10 +21,7 @@ FUTURES = "test.test_concurrent_futures"
 
 
 def modules(suite: str, method: str) -> list[str]:
-    """Return the modules that hold the suite's classes.
-
-    None if this interpreter lacks the suite.
-    """
+    """Return the modules that hold the suite's classes; [] if this interpreter lacks the suite."""
     if suite == "multiprocessing":
         return [f"conformance_{method}"]
     if suite == "main_handling":

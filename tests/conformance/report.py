@@ -1,5 +1,4 @@
-"""The results of a run: the table at its end, the record of full runs, and docs/compatibility.md
-made from the records."""
+"""The results of a run: its table, the record of full runs, and docs/compatibility.md."""
 
 from __future__ import annotations
 

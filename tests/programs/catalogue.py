@@ -1,5 +1,4 @@
-"""The programs of ``examples/python`` and ``examples/rust``: how each is run, and which check
-judges it."""
+"""The programs of ``examples/python`` and ``examples/rust``: how each is run and judged."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Run a program in its own session: its output, its exit code, and whether it left a process
-behind.
+"""Run a program in its own session: output, exit code, and processes left behind.
 
 ``checks`` judges what a program prints; ``catalogue`` lists the programs.
 """

@@ -1,5 +1,7 @@
-"""Processes that are killed at random and replaced, or stopped for a while, under watch that the
-others go on."""
+"""Processes that are killed at random and replaced, or stopped for a while.
+
+A watch checks that the others go on.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +91,7 @@ class Crew:
                 raise Stuck(f"{process} in place {place} makes no progress")
 
     def settle(self, places: Iterable[int] | None = None) -> None:
-        """Wait, without further kills, until all processes (or those in some places) make progress.
-        """
+        """Wait, without further kills, until all processes (or those in some places) progress."""
         before = list(self.beats)
         waiting = set(range(len(before)) if places is None else places)
         end = time.monotonic() + PATIENCE

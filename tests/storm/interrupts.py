@@ -1,5 +1,6 @@
-"""Ctrl-C at every line: `python -m tests.storm.interrupts SCENE METHOD POINT` is interrupted at
-one.
+"""Ctrl-C at every line.
+
+`python -m tests.storm.interrupts SCENE METHOD POINT` is a program that is interrupted at one.
 
 A program that is interrupted while it makes, uses or ends something must end with one traceback,
 its own, and leave no process. A point is a line of the package, or of `threading`, that the main

@@ -1,5 +1,6 @@
-"""Ctrl-C at every line of every scene of `interrupts`: `python -m tests.storm.sweep [--methods
-fork] [--share 1/4] [SCENE...]`.
+"""Ctrl-C at every line of every scene of `interrupts`.
+
+`python -m tests.storm.sweep [--methods fork] [--share 1/4] [SCENE...]`
 
 A line that is executed often is interrupted at its first and its last execution. `--random 1000`
 instead sends SIGINT at that many random moments, to the program alone or to all its processes. The

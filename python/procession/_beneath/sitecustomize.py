@@ -10,8 +10,7 @@ import sys
 
 
 class _Waiting:
-    """Wait in `sys.meta_path` for the first import of `multiprocessing` or
-    `concurrent.futures.process`.
+    """Wait for the first import of `multiprocessing` or `concurrent.futures.process`.
 
     procession's own finder takes its place then.
     """

@@ -20,8 +20,7 @@ _OPERATIONS = {
 
 @functools.lru_cache(maxsize=1024)
 def globals_of(code: types.CodeType) -> tuple[str, ...]:
-    """Return the names of the global variables that a function and all definitions inside it use.
-    """
+    """Return the names of the global variables used by a function and the definitions in it."""
     names = {
         instruction.argval: None
         for instruction in dis.get_instructions(code)

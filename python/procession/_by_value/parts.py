@@ -119,8 +119,10 @@ class Taking:
         return rebuild.make_function, make, state, None, None, rebuild.finish_function
 
     def _share(self, scope: dict[str, Any], make: Any) -> Any:
-        """Return one stand-in per dictionary of globals, and keep the dictionary while its `id` is
-        in use."""
+        """Return the one stand-in for a dictionary of global variables.
+
+        The dictionary is kept alive while its `id` is in use.
+        """
         return self._shared.setdefault(id(scope), (scope, make()))[1]
 
     def _class(self, cls: Any, same: Any) -> Any:
@@ -210,8 +212,10 @@ def _copy_of_names(scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def _submodules(code: types.CodeType, values: list[Any]) -> list[Any]:
-    """Return the modules that a function reaches through a package, which the receiver must import
-    too."""
+    """Return the modules that a function reaches through a package.
+
+    The receiver must import them too.
+    """
     if not any(isinstance(value, types.ModuleType) for value in values):
         return []
     from cloudpickle import cloudpickle
@@ -229,8 +233,7 @@ def _can_be_remade(cls: Any) -> bool:
 
 
 def _has_hooks(cls: Any) -> bool:
-    """Return whether code of the program runs when a class with these bases and this metaclass is
-    made."""
+    """Return whether making a class like this runs hooks of its bases or metaclass."""
     hook = super(cls, cls).__init_subclass__
     return isinstance(hook, types.MethodType) or type(cls) is not type
 

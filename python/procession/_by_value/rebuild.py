@@ -23,8 +23,10 @@ _HEAP_TYPE = 1 << 9
 
 
 def main_dict(family: Any) -> dict[str, Any]:
-    """Return the globals of this process's main module, or new ones for a function of another
-    program."""
+    """Return the global variables of the main module.
+
+    For a function of another program, return a new dictionary.
+    """
     return receivers.main_dict() if family == family_id() else {"__name__": "__main__"}
 
 
@@ -34,8 +36,7 @@ def module_dict(name: str) -> dict[str, Any]:
 
 
 def _own(same: Any) -> Any:
-    """Return this main module's definition of the name, if the sender belongs to the same family.
-    """
+    """Return this main module's definition of the name, if the sender is of the same family."""
     if same is None or same[0] != family_id():
         return None
     found = receivers.find(same[1])
@@ -103,8 +104,9 @@ def _skeleton() -> Any:
 def make_silently(
     kind: Any, name: str, bases: Any, attributes: Any, tracker: Any, _: Any = None
 ) -> Any:
-    """Make a class without running the hooks of its bases and metaclass, which want more than a
-    name.
+    """Make a class without running the hooks of its bases and metaclass.
+
+    Those may require more than a name.
 
     What the hooks did to the class when it was defined is in its contents.
     """

@@ -161,7 +161,9 @@ def _is_session() -> bool:
 
 
 def _is_of(found: source.Source, obj: Any) -> bool:
-    """Return whether importing the main module makes this definition, not another of the same name.
+    """Return whether importing the main module makes this definition.
+
+    A definition of the same name does not count.
     """
     functions = list(_functions(obj))
     return bool(functions) and all(
@@ -213,8 +215,7 @@ def _copies() -> list[dict[str, Any]]:
 
 
 def all_are_copies() -> bool:
-    """Return whether all receivers are copies of this process, now and as far ahead as can be seen.
-    """
+    """Return whether all receivers, present and foreseeable, are copies of this process."""
     if context.get_spawning_popen() is not None or _imported_here() is not None:
         return False
     if not all(hasattr(child._popen, "known") for child in list(process._children)):
@@ -236,8 +237,7 @@ class Watch(NamedTuple):
 
 
 def watch() -> Watch:
-    """Find the names of `__main__` that receivers may lack, and what must not change for this to
-    hold.
+    """Find the names of `__main__` that receivers may lack, and what keeps this result valid.
 
     The result holds as long as the main module has the same number of variables, and each name that
     the program rebinds keeps its definition.

@@ -1,5 +1,4 @@
-"""The error for an object that cannot be sent: its type, and the path to the part that cannot
-travel.
+"""The error for an object that cannot be sent: its type, and the path to the offending part.
 
 It never shows a value or its `repr`.
 """
@@ -128,8 +127,7 @@ def _stack(obj: object) -> list[Any]:
 
 
 def _way(stack: list[Any]) -> tuple[str, Any]:
-    """Return the path from the first object to the last, as source code, and the object it leads
-    to.
+    """Return the path from the first object to the last, as source code, and where it leads.
 
     Both go only as far as the path is known.
     """

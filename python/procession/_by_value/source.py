@@ -100,8 +100,7 @@ _NAMESPACE_ATTRIBUTES = {"modules", "f_globals", "f_locals"}
 
 
 class _Reach:
-    """Finds how statements, and the functions and classes that they use, reach the module's
-    namespace."""
+    """Finds how statements reach the module's namespace, directly or through what they use."""
 
     def __init__(self, module: ast.Module) -> None:
         #: What calling the functions of a name may run. The methods of a class also count under the

@@ -1,5 +1,4 @@
-"""The package's names over threads of one process, for programs that want the interface without
-processes."""
+"""The package's names over threads of one process, for programs that need no processes."""
 
 from __future__ import annotations
 
@@ -124,8 +123,7 @@ class Value:
 
 
 def Manager() -> Any:
-    """Return this module, which offers the manager's types over ordinary objects of this process.
-    """
+    """Return this module, which offers the manager's types as ordinary objects."""
     return sys.modules[__name__]
 
 
