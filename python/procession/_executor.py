@@ -343,7 +343,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         return Results(reported(results, progress, iterables) if progress else results)
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
-        """Put one more task in line in place of one with results that were taken."""
+        """Put one more task in line, in place of a task after its results were taken."""
         if not job.feed(source, size, 1) and self._closed and next(source, source) is not source:
             raise RuntimeError("cannot schedule new futures after shutdown")
 

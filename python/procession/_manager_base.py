@@ -29,7 +29,7 @@ class BaseManager:
     _registry: dict[str, Any] = {}
     _Server = Server
     _process: Any = None
-    # Held so that the link, once made, outlives the single proxy.
+    # Held, once made, so that it stays open from one proxy to the next.
     _link: Link | None = None
 
     def __init__(

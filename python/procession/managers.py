@@ -1,6 +1,6 @@
 """Managers: objects in a server process that other processes use by proxies.
 
-These may run on another machine.
+The other processes may run on another machine.
 
 The server is in `_manager_server`, the proxies are in `_manager_proxies`, and their messages in
 `_manager_wire` and `_manager_link`. The types are in `_manager_types` and `_manager_memory`, the

@@ -144,7 +144,7 @@ def _leave(number: int, frame: Any) -> None:
 
     Ctrl-C reaches the parent too, which reports it.
     """
-    if _at_work:  # the main module saved this handler and restored it
+    if _at_work:  # the main module saved this as the handler before its own
         signal.default_int_handler(number, frame)
     os._exit(1)
 

@@ -136,7 +136,7 @@ class Semaphore(_procession.Semaphore):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never exceeds its initial value: `release` raises ValueError then.
+    """A semaphore bounded by its initial value: `release` beyond that raises ValueError.
 
     Args:
         value: its initial value.
@@ -181,7 +181,7 @@ class Condition(_procession.Condition):
     def _follow_lock(self) -> None:
         """Use the lock's own methods if the program has replaced them.
 
-        This holds where the standard library's condition uses them too.
+        This applies only to methods that the standard library's condition would use too.
         """
         lock = self._lock
         own = Lock if isinstance(lock, Lock) else RLock

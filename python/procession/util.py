@@ -217,7 +217,7 @@ class Finalize:
 
     At exit, callbacks run in the order of `exitpriority`.
 
-    In a child of fork it does nothing. Raises ValueError without both `obj` and `exitpriority`.
+    In a child of fork it does nothing. Raises ValueError if `obj` and `exitpriority` are both None.
     """
 
     def __init__(

@@ -11,18 +11,20 @@ A function or class, and what wraps one and is pickled by its name (`functools.l
    replaced there by another of the same name. A definition that no statement binds was bound by a
    call, as in ``install(globals())``: an import makes that call, unless code that only the program
    runs gets hold of the namespace, too; or
-3. it is a definition of the main module, and all receivers of definitions began as copies of a
+3. it is a definition of the main module, and all receivers that exist began as copies of a
    process that had it (`receivers`).
 
 All others go **by value**: lambdas, what a function's body defines, what stands below the guard,
 cells of a notebook, lines of a session, ``python -c``, a package's ``__main__.py``. Of a function,
 its code, its defaults and the contents of its closure are sent; of a class, its bases and its
-attributes (`parts`). Its global variables are those of its module **in the receiver**. For a
-definition of the main module that is the dictionary of the receiver's one `__main__`, which also
-holds what is found by name; for others it is the dictionary of the module, which the receiver
-imports. Only variables of `__main__` that a receiver may lack are sent along. A receiver that has
-the same definition takes its own, and what its own code bound to a variable stays. A module that
-other processes cannot import is copied, as far as the function uses it.
+attributes (`parts`).
+
+The global variables of a function are those of its module **in the receiver**. For a function of
+the main module they are in the dictionary of the receiver's one `__main__`, which also holds what
+is found by name. For others they are in the dictionary of the module, which the receiver imports.
+Only variables of `__main__` that a receiver may lack are sent along. A receiver that has the same
+definition takes its own, and what its own code bound to a variable stays. A module that other
+processes cannot import is copied, as far as the function uses it.
 
 Everything else is pickled as usual. What cannot travel is refused where it is sent (`refusal`).
 
