@@ -102,7 +102,7 @@ def test_out_of_memory(survivor):
 def test_all_killed_at_once(opening):
     """Kill them a hundred times.
 
-    It is less often where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
+    Fewer times suffice where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
     """
     rounds = 100 if BIG or opening.method != "spawn" else 10
     with opening() as pool:

@@ -138,9 +138,9 @@ def new_queue() -> _Queue:
 class Line:
     """The server's end of two queues that replace a connection.
 
-    The connection stays open, and its end tells that the peer is gone. A message has a number, and
-    a reply that of its request: a client that was interrupted skips the replies that it did not
-    wait for.
+    The connection stays open, and its end tells that the peer is gone. Messages are numbered, and
+    a reply has the number of its request. So a client that was interrupted skips the replies that
+    it did not wait for.
     """
 
     # Seconds between two looks at the connection while no message arrives: at first, and at most.

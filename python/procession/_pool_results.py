@@ -129,10 +129,10 @@ class ApplyResult:
         return self.get()
 
     def cancel(self) -> bool:
-        """Cancel the call: parts that have not begun never will.
+        """Cancel the call, which then fails with `TaskCancelled`.
 
-        Those that run are stopped with their worker. The call then fails with `TaskCancelled`.
-        Return False if it had already ended, True otherwise.
+        Tasks that have not begun never do; those that run are stopped with their worker. Return
+        False if the call had already ended, True otherwise.
         """
         job = self._job
         return job is not None and job.cancel() > 0

@@ -1,12 +1,12 @@
 """The process that removes names when the last process of its family has ended.
 
-  python -I -S _tracker.py LISTENER ROOT
+    python -I -S _tracker.py LISTENER ROOT
 
 `resource_tracker` starts it and sends it the names. LISTENER is the descriptor of a listening
-SOCK_SEQPACKET socket, ROOT the pid of the family's first process, or 0. The tracker imports nothing of
-the package, so it starts fast. It ends when ROOT has ended (or left) and no process is connected. The
-exit code is 0 if no name was left, 1 if some were, 2 if one could not be removed, and 3 after an
-invalid message.
+SOCK_SEQPACKET socket, ROOT the pid of the family's first process, or 0. The tracker imports nothing
+of the package, so it starts fast. It ends when ROOT has ended (or left) and no process is
+connected. The exit code is 0 if no name was left, 1 if some were, 2 if one could not be removed,
+and 3 after an invalid message.
 """
 
 from __future__ import annotations

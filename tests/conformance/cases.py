@@ -1,7 +1,7 @@
 """List or run the cases of one start method; `run.py` calls this in the conformance environment.
 
-  python -m cases list METHOD                                    {suite: {class: [tests]}} as JSON
-  python -m cases run METHOD SUITE CLASS RESULTS TEST...     a line for each event in the file RESULTS
+    python -m cases list METHOD                          {suite: {class: [tests]}} as JSON
+    python -m cases run METHOD SUITE CLASS RESULTS TEST...   a line for each event in the file RESULTS
 
 All of the tests are CPython's own code, found where the interpreter has it.
 """

@@ -32,8 +32,7 @@ class Run:
     stderr: str
     seconds: float
     left: list[str] = field(default_factory=list)
-    """Command lines of the processes that still existed ``GRACE`` seconds after the main one ended.
-    """
+    """Command lines of the processes left ``GRACE`` seconds after the end of the main one."""
     others: list[Run] = field(default_factory=list)
     """Runs of the further programs that belong to this one."""
     command: list[str] = field(default_factory=list)

@@ -23,8 +23,7 @@ from procession.connection import Client, Listener, wait
 from procession.managers import SyncManager
 
 PAUSE = 0.002
-"""Seconds that Python code beneath a call of the extension takes, without the interpreter's lock.
-"""
+"""Seconds of Python code beneath a call of the extension, without the interpreter's lock."""
 
 Steps = list[Callable[[], object]]
 

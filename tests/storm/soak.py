@@ -1,7 +1,8 @@
 """A soak: all storms at once, again and again.
 
-At the end the family must use what it used after the first part. `python -m tests.storm.soak
-[--seconds 1800] [--part 60]`
+At the end the family must use what it used after the first part.
+
+`python -m tests.storm.soak [--seconds 1800] [--part 60]`
 """
 
 from __future__ import annotations
