@@ -256,7 +256,7 @@ def test_exceptions_are_one():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_classes_say_where_they_are_found(name):
-    """As `repr`, the last line of a traceback and pickle tell it."""
+    """`repr`, the last line of a traceback and pickle show this module."""
     named = [
         (theirs.__module__, getattr(own(name), public).__module__)
         for public, theirs in public_names(standard(name))

@@ -200,7 +200,7 @@ class Errand:
         from ._procession import Parcel, look_at_main_again
 
         settings = get_preparation_data(process_obj._name)
-        look_at_main_again()  # the child has what it imports
+        look_at_main_again()  # a new receiver, which has what it imports
         # Not None in a signal handler that has interrupted another start.
         before = get_spawning_popen()
         try:

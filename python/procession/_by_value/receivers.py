@@ -143,7 +143,7 @@ def _source() -> source.Source | None:
     except (SyntaxError, ValueError):
         return source.Source(
             _All(), frozenset(), {}, False, []
-        )  # compiled code: it is taken to bind all
+        )  # compiled code is assumed to bind all names
     names = [name for star in found.stars for name in _star_names(main, *star)]
     return found._replace(names=found.names.union(names))
 
@@ -199,7 +199,7 @@ def unwrapped(function: Any) -> Any:
     return function
 
 
-# Receivers that are copies of a process that had a `__main__` already
+# Receivers that are copies of a process that already had a `__main__`
 
 
 def _copies() -> list[dict[str, Any]]:
@@ -224,7 +224,7 @@ def all_are_copies() -> bool:
     return bool(_copies()) or method == "fork" or (method is None and sys.version_info < (3, 14))
 
 
-# What the extension asks
+# Called by the extension
 
 
 class Watch(NamedTuple):
