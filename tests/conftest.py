@@ -1,4 +1,4 @@
-"""Fixtures that run a test over the start methods, over both implementations, and in interpreters of its own."""
+"""Fixtures that run a test over start methods, both implementations, and fresh interpreters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import procession
 
 METHODS = ["fork", "spawn", "forkserver"]
 
-# A run in the background inherits SIGINT ignored, and so would the programs whose Ctrl-C is tested.
+# A run in the background inherits SIGINT ignored, and so would the programs that are tested with
+# Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The folder that makes `procession` importable in a fresh interpreter.
@@ -42,7 +43,7 @@ def ctx(method):
 
 @pytest.fixture(params=["multiprocessing", "procession"])
 def package(request):
-    """The standard library's package, and ours: for behaviour that both show."""
+    """The standard library's package, and procession: for behaviour that both have."""
     return importlib.import_module(request.param)
 
 
@@ -54,13 +55,16 @@ def both(package, method):
 
 @pytest.fixture(params=["plain", "import", "run"])
 def under(request):
-    """How a program that says `import multiprocessing` is run: see `run_program`."""
+    """How to run a program with the line `import multiprocessing`; see `run_program`."""
     return request.param
 
 
 @pytest.fixture
 def alone():
-    """Run a function in a child of fork, where no thread that an earlier test left opens or closes descriptors meanwhile."""
+    """Return a function that runs a function in a child of fork.
+
+    No thread that an earlier test left behind opens or closes descriptors there.
+    """
 
     def run(function):
         def without_garbage():
@@ -77,10 +81,13 @@ def alone():
 
 @pytest.fixture
 def run_program(tmp_path):
-    """Run the text of a program in a fresh interpreter and return the completed process, output as text.
+    """Run the text of a program in a fresh interpreter.
 
-    `under`: "plain", with the standard library; "import", with procession imported in its place; "run", the unchanged text
-    under `procession run`. `args` are the program's, `flags` the interpreter's.
+    Return the completed process, output as text.
+
+    `under`: "plain", with the standard library; "import", with procession imported in its place;
+    "run", the unchanged text under `procession run`. `args` are the program's, `flags` the
+    interpreter's.
     """
 
     def run(
@@ -110,28 +117,28 @@ def run_program(tmp_path):
 
 
 def _of_either_shape(scope):
-    """A fixture's parameters: each shape of the pool, over each start method."""
+    """Return a fixture's parameters: each shape of the pool, over each start method."""
     pairs = [(shape, method) for shape in pool_shapes.SHAPES for method in METHODS]
     return pytest.fixture(scope=scope, params=pairs, ids="-".join)
 
 
 @_of_either_shape("module")
 def _shared_pool(request):
-    """One for all tests of a module: each fault meets what the others left."""
+    """One pool for all tests of a module: each fault meets what the others left behind."""
     with pool_shapes.opened(*request.param) as made:
         yield made
 
 
 @pytest.fixture
 def survivor(_shared_pool):
-    """A pool that must serve after the test as before."""
+    """A pool that must still serve after the test."""
     yield _shared_pool
     pool_shapes.assert_serves(_shared_pool)
 
 
 @_of_either_shape("function")
 def opening(request):
-    """Opens a pool for this test alone."""
+    """Return a function that opens a pool for this test alone."""
 
     def open_one(*args, **options):
         return pool_shapes.opened(*request.param, *args, **options)

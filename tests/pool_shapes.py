@@ -1,4 +1,4 @@
-"""Both shapes of the pool in one: what the fault tests do with either."""
+"""Both shapes of the pool, with one interface for the fault tests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import procession
 
 METHODS = ["fork", "spawn", "forkserver"]
 SHAPES = ["Pool", "ProcessPoolExecutor"]
-#: Whether numbers may cost minutes, and gigabytes.
+#: Whether numbers may cost minutes and gigabytes.
 BIG = "PROCESSION_BIG_TESTS" in os.environ
 
 
 class Pool:
-    """`procession.Pool`, asked through `call`, `map` and `results`."""
+    """`procession.Pool` behind the methods `call`, `map` and `results`."""
 
     def __init__(self, context, size=2, initializer=None, initargs=(), **options):
         self.face = context.Pool(size, initializer, initargs, **options)
@@ -46,7 +46,7 @@ class Pool:
 
 
 class ProcessPoolExecutor:
-    """The same of `procession.ProcessPoolExecutor`."""
+    """`procession.ProcessPoolExecutor` behind the same methods."""
 
     def __init__(self, context, size=2, initializer=None, initargs=(), **options):
         if "maxtasksperchild" in options:
@@ -76,7 +76,7 @@ class ProcessPoolExecutor:
 
 @contextlib.contextmanager
 def workers_without_main():
-    """Workers need not import the main program: here it is the test runner."""
+    """Keep workers from importing the main program, which here is the test runner."""
     main = sys.modules["__main__"]
     hidden = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
     main.__spec__ = None
@@ -88,7 +88,7 @@ def workers_without_main():
 
 @contextlib.contextmanager
 def opened(shape, method, *args, **options):
-    """One of `SHAPES`, ended afterwards."""
+    """Open one of `SHAPES`, and end it afterwards."""
     with workers_without_main():
         made = globals()[shape](procession.get_context(method), *args, **options)
         try:
@@ -98,7 +98,7 @@ def opened(shape, method, *args, **options):
 
 
 def assert_serves(made):
-    """It does its work, with no more workers than it should have."""
+    """Check that the pool works, with no more workers than it should have."""
     assert made.map(square, range(20)) == [x * x for x in range(20)]
     assert len(made.pool._pool) <= made.pool._processes
 
@@ -112,7 +112,7 @@ def is_running(pid):
 
 
 def all_end(pids):
-    """Whether all of these processes end, in bounded time."""
+    """Return whether all of these processes end, in bounded time."""
     deadline = time.monotonic() + 10
     while any(map(is_running, pids)) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,7 @@
-"""What the pool's fault tests have workers do: apart from the tests, so that a worker that starts as a new interpreter loads no test runner."""
+"""The tasks of the pool's fault tests.
+
+Apart from the tests, so that a worker that starts as a new interpreter loads no test runner.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def wait_for(path):
 
 
 def say_and_wait(folder, _=None):
-    """Make the file `pid` and wait for ever."""
+    """Make the file `pid` and wait forever."""
     with open(f"{folder}/new", "w") as file:
         file.write(str(os.getpid()))
     os.rename(f"{folder}/new", f"{folder}/pid")
@@ -117,11 +120,11 @@ def return_unloadable(_=None):
 
 
 def return_what_kills(_=None):
-    """Half of it is pickled by then."""
+    """Half of the result is pickled when the process dies."""
     return [bytes(1 << 20), KillsWhoPicklesIt()]
 
 
-#: What a result does to who unpickles it.
+#: Functions that unpickling a result calls in its receiver.
 when_loaded = []
 
 
@@ -214,7 +217,7 @@ def stop_on_three(x):
 
 
 def fork_and_return(_=None):
-    """In both processes; 0 in the child."""
+    """Return in both processes; 0 in the child."""
     return os.fork()
 
 
@@ -227,7 +230,7 @@ def fail_to_start(text):
 
 
 def die_once(path):
-    """The first to come here dies."""
+    """Kill the first process that calls this."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     except FileExistsError:

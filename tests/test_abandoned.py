@@ -1,4 +1,7 @@
-"""The root is killed, and all that is left waits without a timeout: each wait ends, and says why. While one may still act, none does."""
+"""The root is killed, and all that is left waits without a timeout: each wait ends and says why.
+
+As long as one process may still act, no wait ends.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ if __name__ == "__main__":
 
 
 def outcome(tmp_path, method, *roles, program=PROGRAM, run=()):
-    """What the family of these roles says after its root was killed. Its output ends with its last process."""
+    """Return what the family of these roles prints after its root was killed.
+
+    The output ends with the family's last process.
+    """
     script = tmp_path / "program.py"
     script.write_text(program)
     root = subprocess.Popen(
@@ -82,7 +88,7 @@ def outcome(tmp_path, method, *roles, program=PROGRAM, run=()):
     )
     try:
         assert root.stdout.readline() == "ready\n"
-        time.sleep(1.5)  # most wait by then; one that does not yet is seen to act
+        time.sleep(1.5)  # most wait by then; one that does not yet counts as active
         root.kill()
         text, _ = root.communicate(timeout=LONG)
     finally:
@@ -136,7 +142,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
 def test_idle_workers_of_an_executor_end(tmp_path, method, whose):
-    # The standard library's executor waits in procession's queues where that stands in for `multiprocessing`.
+    # The standard library's executor waits in procession's queues where procession stands in.
     run = ["-m", "procession", "run"] if whose == "theirs" else []
-    # The pipe ends with the last of them, or the wait for that fails.
+    # The pipe ends with the last worker; otherwise the read fails at its limit.
     assert outcome(tmp_path, method, whose, program=EXECUTORS, run=run) == []

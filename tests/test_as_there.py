@@ -1,4 +1,4 @@
-"""Small things in which the package is to be as the standard library is."""
+"""Small things in which the package must behave as the standard library does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STALE = {
 
 
 def dumped(thing):
-    """A pickle that does not keep what it refers to."""
+    """Return a pickle that does not keep alive what it refers to."""
     popen = object()
     procession.context.set_spawning_popen(popen)
     try:
@@ -100,7 +100,10 @@ print([name for name in NAMES if hasattr({0}, name)])
 
 
 def enter_and_wait(package):
-    """What a condition calls of its lock, which a subclass or the program has changed."""
+    """Record which methods of a changed lock a condition calls.
+
+    A subclass or the program itself has changed the lock.
+    """
     calls = []
     synchronize = importlib.import_module(f"{package.__name__}.synchronize")
     ctx = package.get_context("fork")
@@ -188,7 +191,7 @@ def test_proxies_are_of_the_same_classes():
         their, our = getattr(theirs, name), getattr(ours, name)
         if not isinstance(their, type):
             continue
-        # The name that a private base carries differs from version to version.
+        # The name of a private base differs from version to version.
         assert name.startswith("_") or our.__name__ == their.__name__, name
         assert our.__module__.endswith("managers"), name
         for other in names:
@@ -206,7 +209,7 @@ def same(item):
 
 
 def test_proxies_show_their_connection(both):
-    """As programs reach for it, to reconnect to a server that was started anew."""
+    """Programs use this to reconnect to a server that was started anew."""
     with both.Manager() as manager:
         one, two = manager.list([1]), manager.dict()
         assert one._tls is two._tls and {one._id, two._id} <= one._idset

@@ -1,4 +1,7 @@
-"""Functions and classes that other processes cannot import travel all the same: lambdas, closures, what `__main__` alone has."""
+"""Functions and classes that other processes cannot import travel.
+
+These are lambdas, closures and what `__main__` alone has.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import procession
 
 cloudpickle = pytest.importorskip("cloudpickle")
 
-#: Everything a session's definitions are used for. Prints one line a use; `METHOD` is set before.
+#: Uses of a session's definitions. Prints one line for each use; `METHOD` is set before.
 CELLS = [
     """
 import dataclasses, sys
@@ -124,7 +127,7 @@ def test_package_main(tmp_path, method):
 
 
 def test_notebook(tmp_path, method):
-    """Cells that are run in a `__main__` without a file, as notebooks do."""
+    """Cells that run in a `__main__` without a file, as notebooks do."""
     (tmp_path / "notebook.py").write_text(f"""
 import sys, types
 sys.modules["__main__"] = main = types.ModuleType("__main__")
@@ -148,7 +151,7 @@ for cell in {CELLS!r}:
 
 
 def test_session(tmp_path, method):
-    """Lines typed at the prompt, after a script too."""
+    """Lines typed at the prompt, also after a script."""
     (tmp_path / "script.py").write_text("def scripted(n):\n    return n + 100\n")
     lines = f"""
 import procession as mp
@@ -332,7 +335,7 @@ def test_registered_reducers_hold_on_every_path(ctx, registered):
 
 
 def test_open_files_stay_here(tmp_path):
-    """cloudpickle would send a copy of what is in them."""
+    """cloudpickle would send a copy of their contents."""
     ctx = procession.get_context("fork")
     queue = ctx.Queue()
     path = tmp_path / "text"

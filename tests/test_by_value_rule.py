@@ -1,4 +1,4 @@
-"""The rule of what goes by value, in its corners: whose variables a function sees, what is refused, what it costs, what errors say."""
+"""Corner cases of the rule for what goes by value: variables, refusals, costs, error texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of function and class, however it is wrapped and sent, does elsewhere what it does here."""
+"""Functions and classes of every kind, wrapped and sent in every way, behave alike elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("cloudpickle")
 
-#: Definitions above and below the guard; `CASES` holds a callable and its arguments under each name.
+#: Definitions above and below the guard; `CASES` holds a callable and its arguments under each
+#: name.
 DEFINITIONS = '''
 """A main module.
 
@@ -307,7 +308,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_elsewhere_as_here(run_program, tmp_path, method, channel):
     (tmp_path / "helper.py").write_text(HELPER)
-    # The channel's functions stand above the guard, as those of a program would.
+    # The channel's functions are above the guard, as in a real program.
     text = DEFINITIONS + CHANNELS[channel] + BELOW + COMPARE
     done = run_program(text, method, channel)
     assert (done.stdout, done.stderr) == ("", "")
@@ -315,7 +316,7 @@ def test_elsewhere_as_here(run_program, tmp_path, method, channel):
 
 @pytest.mark.parametrize("channel", ["queue", "pool"])
 def test_elsewhere_as_here_from_a_session(run_program, tmp_path, method, channel):
-    """The whole program from standard input: `__main__` is nothing that a receiver could import."""
+    """The whole program comes from standard input: a receiver cannot import `__main__`."""
     (tmp_path / "helper.py").write_text(HELPER)
     text = DEFINITIONS.replace("open(__file__)", "open('helper.py')") + CHANNELS[channel]
     (tmp_path / "all.py").write_text(text + BELOW + COMPARE)

@@ -161,7 +161,7 @@ class TestMessages:
             writer.send(1)
 
     def test_a_collected_connection_is_closed_once(self):
-        """In a cycle it may be closed by its own end first, and then by that of whoever has it."""
+        """In a cycle its own finalizer may close it first, and then its owner's finalizer again."""
         keep = []
 
         class Owner:
@@ -272,7 +272,7 @@ class TestAddresses:
 
 
 class Accepted:
-    """What a listener's accept() gives, one call after another, in a thread; `into` another one's results if given."""
+    """Collect the results of a listener's accept() in a thread, in `into`'s list if given."""
 
     def __init__(self, listener, into=None):
         self.listener = listener
@@ -302,7 +302,10 @@ class Accepted:
         return self
 
     def __exit__(self, *exc):
-        """The thread waits in accept(): closing does not wake it, a peer does (maybe another thread)."""
+        """Wake the thread, which waits in accept().
+
+        Closing does not wake it, a peer does (maybe in another thread).
+        """
         address = self.listener.address
         real, self.listener._listener = self.listener._listener, None
         while self.thread.is_alive():

@@ -1,4 +1,4 @@
-"""Contexts, start methods, and the face of the package."""
+"""Contexts, start methods, and the names of the package."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_name_of_the_standard_library_is_here(name):
                 assert ours_names == wanted, public
 
 
-#: Parameters that we add, all of them keywords.
+#: Parameters that procession adds, all of them keywords.
 ADDED = ("die_with_parent", "options", "recover")
 
 

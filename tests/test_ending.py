@@ -1,4 +1,7 @@
-"""Interpreters that end while daemon threads are inside the extension: a slice of `make storm`'s `ends`."""
+"""Interpreters that end while daemon threads are inside the extension.
+
+This is a part of `make storm`'s `ends`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from storm import ends
 
 pytestmark = pytest.mark.timeout(300)
 
-#: A thread waits for the interpreter's lock in a reducer, above a frame of the extension, when the interpreter begins to end.
+#: A thread waits for the interpreter's lock in a reducer, above a frame of the extension, when the
+#: interpreter begins to end.
 REDUCING = """
 import threading, time
 import procession

@@ -1,4 +1,4 @@
-"""A child that was forked and executes a program is no member of the family any more: it pins nothing and holds nothing."""
+"""A forked child that executes a program leaves the family: it pins and holds nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def popen():
 
 
 def fork_and_exec():
-    """As programs do by hand; returns once the program runs."""
+    """Fork and exec by hand, as programs do; return once the program runs."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -30,7 +30,7 @@ def fork_and_exec():
 
 
 def daemon():
-    """A copy of this process that closes every descriptor first."""
+    """Fork a copy of this process that first closes every descriptor."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -57,7 +57,7 @@ def test_what_existed_at_the_fork_is_given_back(alone, start):
             del queue, lock
             assert _procession.census()["limbo"] == 0
             assert pid not in [member["pid"] for member in _procession.members()]
-            os.kill(pid, 0)  # it lives
+            os.kill(pid, 0)  # it is alive
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

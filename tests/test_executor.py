@@ -1,4 +1,4 @@
-"""`ProcessPoolExecutor` as `concurrent.futures` documents it. Each test runs on every start method."""
+"""`ProcessPoolExecutor` as `concurrent.futures` documents it, on every start method."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_results_are_not_kept(executor):
     gone = weakref.ref(mark)
     assert future.result(20) == 9
     del mark, future
-    # The thread that completed it lets it go a moment after everybody heard.
+    # The thread that completed it releases it a moment after the result is available.
     deadline = time.monotonic() + 20
     while gone() is not None and time.monotonic() < deadline:
         gc.collect()

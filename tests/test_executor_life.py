@@ -1,4 +1,4 @@
-"""How `ProcessPoolExecutor` begins and ends: its arguments, its workers, shutting it down, cancelling, forking."""
+"""How `ProcessPoolExecutor` begins and ends: arguments, workers, shutdown, cancelling, forking."""
 
 from __future__ import annotations
 
@@ -151,7 +151,10 @@ def touch(path):
 
 
 def test_cancel(ctx, tmp_path):
-    """What waits never begins, what runs is stopped with its worker, what has ended cannot be cancelled; all else goes on."""
+    """Waiting calls never begin, running ones are stopped with their worker, ended ones stay.
+
+    Others go on.
+    """
     with ProcessPoolExecutor(1, ctx) as executor:
         ended = executor.submit(square, 2)
         assert ended.result(20) == 4
@@ -190,7 +193,7 @@ def test_the_rest_of_a_map_is_dropped_with_its_iterator(ctx, tmp_path):
     with ProcessPoolExecutor(1, ctx) as executor:
         held = executor.submit(wait_for, str(tmp_path / "flag"))
         results = executor.map(touch, [str(tmp_path / "begun")])
-        results.close()  # not begun: the tasks are still done, as those of any map nobody looks at
+        results.close()  # not begun: the tasks are still done, as in any map with unread results
         results = executor.map(fail_on_three, [3, 1])
         rest = executor.map(touch, [str(tmp_path / "first"), str(tmp_path / "second")])
         (tmp_path / "flag").touch()
@@ -266,7 +269,7 @@ def test_stats_and_resize(ctx):
 
 
 def test_interrupted_with_block(ctx, tmp_path):
-    """The first Ctrl-C ends it: nobody waits for the tasks."""
+    """The first Ctrl-C ends it: it does not wait for the tasks."""
     with pytest.raises(KeyboardInterrupt), ProcessPoolExecutor(1, ctx) as executor:
         running = executor.submit(wait_for, str(tmp_path / "never"))
         assert wait_until(running.running)
@@ -295,7 +298,7 @@ if __name__ == "__main__":
 
 
 def test_interpreter_end(run_program, method):
-    """What was submitted is done before the interpreter ends."""
+    """The interpreter ends only after all submitted calls are done."""
     run = run_program(AT_EXIT, method)
     assert (run.stdout, run.stderr) == (
         "called with 5\ncannot schedule new futures after interpreter shutdown\n",
@@ -304,7 +307,7 @@ def test_interpreter_end(run_program, method):
 
 
 def test_many_submits_in_bounded_memory():
-    """A million."""
+    """A million calls."""
     executor = ProcessPoolExecutor(2)
 
     def resident():

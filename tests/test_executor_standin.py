@@ -1,4 +1,4 @@
-"""procession's executor in the place of that of `concurrent.futures`, where a program asks for it."""
+"""procession's executor in place of that of `concurrent.futures`, where a program asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""When something runs out: a typed error for who asked, harm for nobody else, and all is well again once there is room."""
+"""When something runs out, the caller gets a typed error.
+
+Other processes are unharmed, and all works again once there is room.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import time
 import pytest
 from conftest import METHODS, PACKAGE_FOLDER
 
-#: Each is a program of its own: what it uses up is the whole process's.
+#: Each test is its own program, because it uses up resources of the whole process.
 HEAD = """\
 import os, resource, sys
 import procession
@@ -50,7 +53,7 @@ def expect_done(end):
     assert end.stdout.split() == ["done"], end.stdout
 
 
-#: Feeds a queue until there is no more memory, then reads all of it.
+#: Feeds a queue until memory runs out, then reads all of it.
 FEED = """
     queue, lock = procession.Queue(), procession.Lock()
     count = 0
@@ -83,7 +86,7 @@ def test_a_queue_fed_until_the_address_space_ends(run_program):
 
 
 def remove(group):
-    """Remove a control group; the last processes of it may be leaving still."""
+    """Remove a control group. Its last processes may still be leaving."""
     for _ in range(3000):
         try:
             return group.rmdir()
@@ -96,7 +99,7 @@ def remove(group):
 
 @pytest.fixture
 def memory_group():
-    """A control group of our own within this process's, and the file of its limit."""
+    """Make a control group within this process's, and yield it with the file of its limit."""
     for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -239,7 +242,8 @@ def test_a_message_of_5_gb_passes(run_program, way):
     pytest.importorskip("numpy")
     if available() < 8 << 30:
         pytest.skip("there are no 8 GB of free memory")
-    # What is zero takes no memory of the sender's. Of a queue's array the receiver needs none of his own; of a pipe he reads 5 GB into bytes.
+    # Zeros take no memory in the sender. The receiver of a queue's array needs none of its own; of
+    # a pipe it reads 5 GB into bytes.
     text = """
     import numpy, threading, time
     size, at = 5 << 30, [0, 3 << 30, (5 << 30) - 1]
@@ -274,7 +278,8 @@ def test_an_address_space_that_is_limited(run_program):
     run(run_program, text)
 
 
-#: What a sandbox or a judge does before it runs a guest: some room beyond what is in use, no more.
+#: The limit that a sandbox or judge sets before it runs a program: some room beyond what is in use,
+#: no more.
 LIMITED = """
 def limit(room=256 << 20):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -430,7 +435,8 @@ def test_a_family_with_too_many_processes(run_program, method):
     assert child.exitcode == 0 and works()
     print("done")
 """
-    # Forks that fail, unknown to procession, keep the entries that were reserved for the children until the process ends.
+    # Failed forks that procession does not see keep the entries reserved for the children until the
+    # process ends.
     functions = """
 from procession import _procession
 

@@ -1,4 +1,7 @@
-"""A fork while another thread is at its first use of the package: the child finds no lock held, and no module half made."""
+"""A fork while another thread first uses the package.
+
+The child finds no lock held and no module half made.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
-#: The name of a first call, and how the child is forked. Each import of the thread that calls takes a while.
+#: Takes the name of a first call, and how the child is forked. Each import in the calling thread
+#: takes a while.
 PROGRAM = """
 import logging  # its own hooks of `fork` fail where it is loaded beside one
 import os, sys, threading, time
@@ -151,7 +155,7 @@ FIRST = (
 @pytest.mark.parametrize("how", ["os.fork", "start"])
 @pytest.mark.parametrize("first", FIRST)
 def test_a_fork_beside_a_first_use(run_program, first, how):
-    # From 3.12 on Python warns of a fork beside threads, which is what this is about.
+    # From 3.12 on Python warns of a fork beside threads, which is what this tests.
     flags = ("-W", "ignore::DeprecationWarning")
     done = run_program(PROGRAM, first, how, flags=flags, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,4 +1,7 @@
-"""What the fork server does about modules that it cannot import: nothing, a warning, or an end that the asker hears of."""
+"""What the fork server does about modules that it cannot import.
+
+It does nothing, warns, or ends, and then the caller learns of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fork server keeps one child forked ahead; its death at any time harms nobody."""
+"""The fork server keeps one child forked ahead; its death at any time harms no other process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def context():
 
 
 def wait_for_spare(zygote: int, last: int) -> int:
-    """The spare is forked after the request was answered, and the last child may not be reaped yet: wait for the spare."""
+    """Wait for the spare.
+
+    It is forked after the answer, and the last child may not be reaped yet.
+    """
     while not (children := set(children_of(zygote)) - {last}):
         select.select([], [], [], 0.001)
     (spare,) = children

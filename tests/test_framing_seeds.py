@@ -1,4 +1,7 @@
-"""Strangers' bytes against framing and authentication, without a fuzzer: the inputs of `fuzz/seeds/framing`, and others like them."""
+"""Unauthenticated bytes against framing and authentication, without a fuzzer.
+
+The inputs are those of `fuzz/seeds/framing`, and similar ones.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def test_inputs_like_those():
 
 @pytest.mark.parametrize("name", ["listener-proved", "listener-proved-by-old"])
 def test_a_peer_with_the_key_is_let_in(name, monkeypatch):
-    """Or the others would be refused for the wrong reason."""
+    """Otherwise the others would be refused for the wrong reason."""
     outcomes = []
     receive = _listening._Handshake.receive
 

@@ -1,7 +1,8 @@
-"""The standard library's own ProcessPoolExecutor, and asyncio's `run_in_executor`, on procession's processes and queues.
+"""The standard library's own ProcessPoolExecutor, and asyncio's `run_in_executor`, on procession.
 
-One program under the standard library, with procession imported in its place, and unchanged under `procession run`; then what
-such an executor needs of the parts: queues with readers that `connection.wait` takes, together with sentinels.
+One program runs under the standard library, with procession imported in its place, and unchanged
+under `procession run`. Then come the parts that such an executor needs: queues with readers that
+`connection.wait` takes, together with sentinels.
 """
 
 from __future__ import annotations
@@ -148,7 +149,10 @@ def test_wait_takes_readers_connections_and_sentinels(ctx):
 
 
 def test_wait_knows_at_once_what_was_put():
-    """The descriptor is set by a thread; whoever puts and looks must see it all the same, and so must who sees a process end after its put."""
+    """A process that puts and then waits sees the item, although a thread sets the descriptor.
+
+    So does a process that sees another one end after its put.
+    """
     queue = procession.SimpleQueue()
     assert connection.wait([queue._reader], 0) == []
     for number in range(100):
@@ -164,7 +168,7 @@ def test_wait_knows_at_once_what_was_put():
         child.join()
 
 
-#: Seconds that a process which ends waits at most for who polls.
+#: The most seconds that an ending process waits for the processes that poll for its items.
 PATIENCE = 1
 
 
@@ -175,7 +179,7 @@ def _say_last_words(ready, go, queue):
 
 
 def _poll(method, pids, go, queue, seen):
-    """Wait as the standard library's executor does: with its own `wait`, which knows of nothing but descriptors."""
+    """Wait as the standard library's executor does: its own `wait` knows only descriptors."""
     ctx = procession.get_context(method)
     ready = ctx.Event()
     child = ctx.Process(target=_say_last_words, args=(ready, go, queue))
@@ -190,7 +194,11 @@ def _poll(method, pids, go, queue, seen):
 
 @contextlib.contextmanager
 def _stopped_while_its_child_ends(method):
-    """Yield when the child was allowed to end, a descriptor that tells its end, and where the parent says what it saw, once it goes on."""
+    """Stop a parent while its child ends.
+
+    Yields when the child was allowed to end, a descriptor for its end, and the queue where the
+    continued parent reports what it saw.
+    """
     ctx = procession.get_context("fork")
     pids, go, queue, seen = ctx.Queue(), ctx.Event(), ctx.SimpleQueue(), ctx.Queue()
     parent = ctx.Process(target=_poll, args=(method, pids, go, queue, seen))
@@ -209,7 +217,7 @@ def _stopped_while_its_child_ends(method):
 
 
 def test_a_process_has_not_ended_before_who_polls_sees_what_it_put(method):
-    # It waits no longer than its patience: on a machine that is slower than that, nothing is known.
+    # The child waits no longer than PATIENCE: on a machine slower than that, nothing can be said.
     with _stopped_while_its_child_ends(method) as (allowed, child, seen):
         ended = connection.wait([child], 0.3)
         assert not ended or time.monotonic() - allowed >= PATIENCE
@@ -223,7 +231,7 @@ def test_a_process_ends_although_who_polls_is_stopped():
 
 
 def test_wait_in_several_threads():
-    """Each gets one of the items, and nobody waits for ever."""
+    """Each thread gets one of the items, and none waits forever."""
     queue = procession.SimpleQueue()
     got = []
 

@@ -1,4 +1,7 @@
-"""Objects of the extension that hold Python objects take part in garbage collection: a cycle through each is collected."""
+"""Extension objects that hold Python objects take part in garbage collection.
+
+A cycle through each is collected.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from procession._procession import PoolCore, PoolStream
 
 
 class Node:
-    """Is called, and refers to anything."""
+    """A callable object that may refer to anything."""
 
     def __call__(self, *args):
         return None
@@ -87,7 +90,7 @@ def test_a_cycle_is_collected(make):
 
 
 def test_what_is_in_use_is_not_collected():
-    """A pool, and an executor, with calls under way survive collections, and give each result to its caller."""
+    """A pool and an executor with calls under way survive collections and return each result."""
     with procession.Pool(2) as pool, procession.ProcessPoolExecutor(2) as executor:
         results = [pool.apply_async(int, (number,)) for number in range(20)]
         futures = [executor.submit(int, number) for number in range(20)]

@@ -1,4 +1,4 @@
-"""Signal handlers that use the package while the interrupted code is at its own first use of it, at whatever point."""
+"""Signal handlers that use the package while the interrupted code first uses it, at any point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
-#: Each point of a first use (an executed line of the package, or of a module that it imports) is tried in a child of its own.
+#: Each point of a first use (an executed line of the package, or of a module that it imports) is
+#: tried in its own child.
 PROGRAM = """
 import os, signal, sys, time
 import procession

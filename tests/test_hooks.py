@@ -1,4 +1,4 @@
-"""What tools (tracers, measures of coverage, debuggers) put into the place of functions of the package is used."""
+"""Functions of the package that tools (tracers, coverage, debuggers) replace are used."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ if __name__ == "__main__":
     print(sorted(seen))
 """
 
-#: What a child has seen: the stowaway of its settings, `_bootstrap`, `run`, the after-fork function.
+#: What a child has seen: the entry added to its settings, `_bootstrap`, `run`, the after-fork
+#: function.
 IN_CHILD = {
     "fork": [None, "yes", "yes", "yes"],
     "spawn": ["yes", "yes", "yes", None],

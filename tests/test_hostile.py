@@ -1,4 +1,7 @@
-"""Strangers who connect to a listener or a manager's server: refused, in little memory, while others are served."""
+"""Strangers that connect to a listener or a manager's server are refused.
+
+This takes little memory, and others are served meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def refused(peer):
 
 
 def test_every_attack_is_refused_while_others_are_served():
-    """The command that prints the figures, on a small scale."""
+    """Run the command that prints the figures, on a small scale."""
     run = subprocess.run(
         [sys.executable, COMMAND, "--scale", "0.05", "--patience", "0.5", "--json"],
         capture_output=True,
@@ -70,13 +73,13 @@ def test_every_attack_is_refused_while_others_are_served():
 def test_a_manager_unpickles_nothing_of_a_stranger(manager, tmp_path):
     witness = tmp_path / "witness"
     bomb = pickle.dumps(Bomb(str(witness)))
-    # In place of any message of the handshake, and behind it.
+    # In place of any message of the handshake, and after it.
     answers = [b"", frame(b"{sha256}" + bytes(32)), frame(b"#WELCOME#")]
     for number in range(len(answers) + 1):
         with socket.create_connection(manager.address) as peer:
             peer.sendall(b"".join(answers[:number]) + frame(bomb))
             assert refused(peer)
-    # Also after a proof of our own, as long as the server's proof is not accepted.
+    # Also after this side's proof, as long as the server's own proof is not accepted.
     with connection.SocketClient(manager.address) as peer:
         connection.answer_challenge(peer, KEY)
         peer.send_bytes(bomb)

@@ -1,4 +1,7 @@
-"""What importing the package and making its first objects loads: nothing that the standard library's does not load, and less."""
+"""Modules loaded by importing the package and making its first objects.
+
+They are no more than those that the standard library loads, and, except for two, are among these.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import textwrap
 import pytest
 from conftest import PACKAGE_FOLDER
 
-#: What a program does first -> how many modules that may load beside what `import` loads.
+#: A program's first step -> how many modules it may load besides those of the import.
 FIRST_STEPS = {
     "{p}": 0,
     "{p}.Process": 0,
@@ -28,12 +31,12 @@ FIRST_STEPS = {
     "__import__('{p}.shared_memory')": 12,
 }
 
-#: Slow to load, and needed by no first step.
+#: Slow to load, and not needed by any first step.
 NEVER = {"typing", "tempfile", "shutil", "random", "logging", "subprocess", "inspect", "asyncio"}
 
 
 def loaded(package: str, step: str) -> set[str]:
-    """The modules that a step loads in a fresh interpreter, from `import` on."""
+    """Return the modules that a step loads in a fresh interpreter, from `import` on."""
     text = f"""
         import sys
         sys.path.insert(0, {PACKAGE_FOLDER!r})
@@ -59,7 +62,7 @@ def test_a_first_step_loads_no_more_than_the_standard_library_s(step):
     assert len(ours) <= len(theirs)
     added = others(ours, "procession") - others(theirs, "multiprocessing")
     assert added <= {"__future__", "gc"}
-    if "managers" not in step:  # whose standard library's loads some of these too
+    if "managers" not in step:  # the standard library's managers load some of these too
         assert not ours & NEVER
     assert len(ours - loaded("procession", "{p}")) <= FIRST_STEPS[step]
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while something is made, used or ended: a slice of `make storm`'s `interrupts`."""
+"""Ctrl-C while something is made, used or ended: part of `make storm`'s `interrupts`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from procession import _procession
 
 pytestmark = pytest.mark.timeout(600)
 
-#: In how many places of each program.
+#: The number of points tried in each program.
 POINTS = 5
 
 
@@ -46,7 +46,7 @@ def classes_with_finalizers():
 
 
 def test_a_finalizer_takes_an_object_whose_making_was_interrupted(monkeypatch):
-    """An interrupt may come before `__init__` has set a single attribute."""
+    """An interrupt may come before `__init__` has set any attribute."""
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", unraisable.append)
     classes = set(classes_with_finalizers())
@@ -73,7 +73,7 @@ else:
 
 @pytest.mark.parametrize("own_method", ["spawn", "forkserver"])
 def test_ctrl_c_while_a_child_imports_the_main_module(tmp_path, own_method):
-    """All processes of a terminal get it, and only the one that the user has started says so."""
+    """All processes of a terminal get it, and only the one that the user started reports it."""
     file = tmp_path / "program.py"
     file.write_text(SLOW_TO_IMPORT)
     program = subprocess.Popen(

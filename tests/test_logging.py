@@ -1,4 +1,4 @@
-"""The package's log: its exact lines, one file for all processes, and the names that records carry."""
+"""The package's log: exact lines, one file for all processes, process names in records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 
 def lines_by_process(text):
-    """Log lines, in order, for each process."""
+    """Return the log lines of each process, in order."""
     found = collections.defaultdict(list)
     for line in text.splitlines():
         level, name, message = re.fullmatch(r"\[(\w+)/([\w:-]+)\] (.*)", line).groups()

@@ -1,4 +1,7 @@
-"""Managers whose server, clients or calls come to a sudden end, and the sessions by which the server notices."""
+"""Managers with a sudden end of the server, of clients or of calls.
+
+Sessions are how the server detects the end of a client.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ KEY = b"abracadabra"
 
 @pytest.fixture(params=["family", "stranger"])
 def kind(request):
-    """Calls go over the engine's queues, or, where the server is of another family, over the socket."""
+    """Calls go over the engine's queues, or over the socket to a server of another family."""
     return request.param
 
 
@@ -122,7 +125,7 @@ class TestAClientDies:
         ready, leave = ctx.Event(), ctx.Event()
 
         def share():
-            # Inside another object, as a second reference to one of ours, and alone.
+            # Inside another object, as a second reference to an object of ours, and alone.
             ours.append(manager.dict(a=1))
             mine = [ours, manager.list()]
             ready.set()
@@ -212,7 +215,10 @@ class TestAClientDies:
         assert ours[:] == [1]
 
     def test_in_the_middle_of_a_call_with_a_lock(self, manager):
-        """As in the standard library: the lock stays taken, any process may release it; the server serves on."""
+        """As in the standard library, the lock stays taken, and any process may release it.
+
+        The server serves on.
+        """
         lock, never = manager.Lock(), manager.Event()
         ctx = procession.get_context("fork")
         ready = ctx.Event()
@@ -232,7 +238,7 @@ class TestAClientDies:
 
 
 def interrupt_who_waits(barrier, then):
-    """In a thread: send SIGINT once somebody waits at the barrier."""
+    """Start a thread that sends SIGINT once a party waits at the barrier."""
 
     def interrupt():
         until(lambda: barrier.n_waiting == 1)

@@ -237,7 +237,7 @@ class TestNesting:
 
 
 def iterate(mapping, items, results):
-    # Proxies that came here in an argument know no manager.
+    # Proxies that arrived in an argument know no manager.
     results.put((mapping.keys(), list(reversed(mapping)), sorted(items), {"a"} | items))
 
 

@@ -1,4 +1,7 @@
-"""Managers: proxies and their reference counts, custom types, remote managers. The shared types are in test_manager_types."""
+"""Managers: proxies and their reference counts, custom types, remote managers.
+
+The shared types are in test_manager_types.
+"""
 
 import os
 import signal
@@ -274,7 +277,7 @@ class TestAddresses:
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs programs of their own, as somebody would type them."""
+    """Return a function that runs programs in fresh interpreters, as a user would."""
 
     def run(code, *args):
         path = tmp_path / f"{os.urandom(4).hex()}.py"
@@ -292,7 +295,7 @@ def program(tmp_path):
 
 
 def test_message_shapes():
-    """What goes over the wire, byte for byte meaning: pickled tuples."""
+    """The messages are pickled tuples."""
     listener = connection.Listener(family="AF_UNIX", authkey=KEY)
     seen = []
 

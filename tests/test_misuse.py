@@ -1,4 +1,4 @@
-"""Wrong arguments and wrong moments: what is raised is of the type that the standard library raises."""
+"""Wrong arguments and wrong moments raise errors of the types that the standard library raises."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def echo(*args, **kwds):
 
 
 def filled(queue):
-    """A queue with an item, which is there already."""
+    """Return a queue with an item that is already there."""
     queue.put(1)
     while queue.empty():
         pass
@@ -223,7 +223,7 @@ def servers(ctx):
 
 
 def outcomes(package, group):
-    """For each expression, in turn, what evaluating it raises."""
+    """Return what evaluating each expression, in turn, raises."""
     steps = group(package.get_context("fork"))
     used, expressions = next(steps)
     names = {**globals(), **used}

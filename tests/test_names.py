@@ -1,4 +1,4 @@
-"""The public face, name by name: what the running Python's `multiprocessing` has, procession has, and it is called in the same way."""
+"""The public names: those of the running Python's `multiprocessing`, called in the same way."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODULES = [
     "util",
 ]
 
-#: What we add to a module's `__all__`, and why.
+#: Names that procession adds to a module's `__all__`, and why.
 ADDED = {
     "": {
         "Abandoned": "nobody is left to end a wait",
@@ -52,7 +52,7 @@ ADDED = {
     },
 }
 
-#: Parameters that we add, and why. Calls that give positions alone cannot meet them.
+#: Parameters that procession adds, and why. Calls with positional arguments alone cannot meet them.
 ADDED_PARAMETERS = {
     "buffersize": "how far imap may run ahead of who takes the results",
     "progress": "how far a call with many items is",
@@ -64,10 +64,11 @@ ADDED_PARAMETERS = {
     "track": "of 3.13, everywhere: whether the resource tracker knows the segment",
 }
 
-#: Parameters that newer Pythons let be None, and we everywhere.
+#: Parameters that newer Pythons allow to be None; procession does on every Python.
 NONE_IN_NEWER = ("context", "kwargs")
 
-#: Names of the standard library's machinery that is not ours, and names whose arguments are that machinery's.
+#: Names of the standard library's internals that procession lacks, and names with arguments of
+#: those internals.
 MACHINERY = {
     "connection.BUFSIZE": "how much its connections read at a time",
     "connection.MESSAGE_LENGTH": "how much chance its challenges hold: 20 bytes before 3.12, which we take still",
@@ -94,7 +95,7 @@ MACHINERY = {
 }
 
 
-#: Modules whose names the other modules import for their own use.
+#: Modules with names that the other modules import for their own use.
 OWN_TOOLS = ("multiprocessing.util", "multiprocessing.connection")
 
 
@@ -107,7 +108,10 @@ def own(name):
 
 
 def public_names(module):
-    """What a program could import from a module of the standard library's: not what it took from elsewhere itself."""
+    """Yield what a program could import from a standard library's module.
+
+    Names that the module itself imported from elsewhere are left out.
+    """
     for name, value in vars(module).items():
         if name.startswith("_") or isinstance(value, types.ModuleType):
             continue
@@ -119,13 +123,16 @@ def public_names(module):
 
 
 def parameters(function, is_method):
-    """How a function is called; None if that cannot be known, as of some that are built in."""
+    """Return the parameters of a function.
+
+    None if they are unknown, as for some built-in functions.
+    """
     try:
         found = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
         return None
     if is_method and found and found[0].name in ("self", "cls"):
-        # What is written in Rust takes it by position alone.
+        # Functions written in Rust take it by position only.
         found = found[1:]
     return {parameter.name: parameter for parameter in found}
 
@@ -143,7 +150,7 @@ def same_default(name, theirs, ours):
 
 
 def difference(theirs, ours):
-    """What differs between two signatures; None if nothing does."""
+    """Return what differs between two signatures; None if nothing does."""
     if theirs is None:
         return None
     if ours is None:
@@ -171,7 +178,7 @@ def compare_callable(path, theirs, ours, is_method=False):
 
 
 def compare_class(path, theirs, ours):
-    """Its public methods and attributes, and the special methods that it has of its own."""
+    """Compare a class's public methods and attributes, and its own special methods."""
     special = {
         name
         for base in theirs.__mro__
@@ -222,7 +229,7 @@ def test_names_and_signatures(name):
 
 
 def test_nothing_else_is_public():
-    """A name in the package beside `__all__` would be a promise that nobody made."""
+    """Any other public name in the package would be an unintended promise."""
     package = own("")
     names = {
         name
@@ -244,12 +251,12 @@ def test_exceptions_are_one():
     assert issubclass(package.TimeoutError, package.ProcessError)
 
 
-# What newer Pythons have and older ones may have too
+# Names of newer Pythons that older ones may have too
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_classes_say_where_they_are_found(name):
-    """As `repr`, the last line of a traceback and pickle tell it."""
+    """`repr`, the last line of a traceback and pickle show this module."""
     named = [
         (theirs.__module__, getattr(own(name), public).__module__)
         for public, theirs in public_names(standard(name))

@@ -1,4 +1,7 @@
-"""What becomes of a family whose root is killed: nothing of it is left, but for what has work of its own to finish."""
+"""When the root of a family is killed, nothing of the family is left.
+
+Only processes with work of their own finish it first.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def finish(path, began):
 
 
 def living(session):
-    """Pids and states of the processes of a session, zombies included."""
+    """Return pids and states of the processes of a session, zombies included."""
     found = {}
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -87,12 +90,12 @@ def describe(entry):
 
 
 class Family:
-    """A program in a session of its own, with a folder for temporary files."""
+    """A program in its own session, with a folder for temporary files."""
 
     def __init__(self, folder, text, *args):
         script = folder / "program.py"
         script.write_text(HEAD + "\nif __name__ == '__main__':\n" + text)
-        # Not below the test's own folder: addresses of sockets are short.
+        # Not in the test's own folder: socket addresses must be short.
         self.folder = tempfile.mkdtemp(prefix="orphans-")
         self.before = set(os.listdir("/dev/shm"))
         self.root = subprocess.Popen(
@@ -113,14 +116,14 @@ class Family:
         self.root.wait()
 
     def left(self, seconds=LONG):
-        """What is still there after so long, or at once when nothing is."""
+        """Return the processes left after this many seconds, or at once when there are none."""
         end = time.monotonic() + seconds
         while (left := living(self.root.pid)) and time.monotonic() < end:
             time.sleep(0.02)
         return left
 
     def litter(self):
-        """Files of it that stay. What other programs have in /dev/shm comes and goes."""
+        """Return the program's files that stay. Other programs' files in /dev/shm come and go."""
         end = time.monotonic() + LONG
         while (left := self.files()) and time.monotonic() < end:
             time.sleep(0.02)

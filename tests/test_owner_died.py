@@ -1,4 +1,7 @@
-"""Holders of locks that die, each in its way: whoever waits is told once, soon, by whom and for which lock."""
+"""Holders of locks die in every way.
+
+One waiter learns of it, soon, with the holder's name and the lock.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 import procession
 
-#: Far more than anything here takes.
+#: Far more seconds than anything here takes.
 LONG = 60
 
 
@@ -30,7 +33,7 @@ def hold_and_exit(lock, held):
 
 
 def held_by(ctx, lock, target=hold, *args):
-    """A process that holds the lock."""
+    """Start a process that holds the lock."""
     held = ctx.Event()
     process = ctx.Process(target=target, args=(lock, held, *args), name="Holder")
     process.start()
@@ -39,7 +42,7 @@ def held_by(ctx, lock, target=hold, *args):
 
 
 def told(lock):
-    """The `OwnerDied` that an acquisition of the lock ends with; afterwards the lock is free."""
+    """Return the `OwnerDied` that acquiring the lock ends with; afterwards the lock is free."""
     with pytest.raises(procession.OwnerDied) as caught:
         lock.acquire(timeout=LONG)
     assert lock.acquire(False)

@@ -1,4 +1,7 @@
-"""Changed pickles of shared objects, without a fuzzer: the inputs of `fuzz/seeds/payload`, and others like them."""
+"""Altered pickles of shared objects, without a fuzzer.
+
+The inputs are those of `fuzz/seeds/payload`, and similar ones.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ print("played all")
 
 
 def test_what_was_kept_and_inputs_like_that(run_program):
-    """A program of its own: a panic or a crash would be one of the engine's."""
+    """In its own program, where a panic or a crash can only be the engine's."""
     rounds = os.environ.get("PROCESSION_ROUNDS", "300")
     done = run_program(PROGRAM, str(FUZZ), "1", rounds, timeout=300)
     assert done.stdout.endswith("played all\n"), done.stdout[-3000:] + done.stderr

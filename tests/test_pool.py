@@ -1,4 +1,7 @@
-"""The pool as the standard library documents it. Each test runs on every start method, unless it is about threads."""
+"""The pool as the standard library documents it.
+
+Each test runs on every start method, unless it is about threads.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,7 @@ def test_imap_iterator(pool):
 
 
 def test_imap_feeds_on_its_own(pool):
-    """Tasks are done whether or not anybody asks for the results."""
+    """Tasks are done whether or not their results are asked for."""
     asked = threading.Event()
 
     def items():
@@ -202,7 +205,7 @@ def test_iterable_that_raises(pool):
 
 
 def test_iterable_that_exits(pool):
-    """What it yielded before is not taken for all."""
+    """The items that it yielded before do not count as all of them."""
 
     def items():
         yield from range(3)
@@ -416,7 +419,7 @@ def test_join_needs_close():
 
 def test_terminate_stops_at_once(context):
     pool = context.Pool(2)
-    pool.map(square, range(2))  # the workers are there
+    pool.map(square, range(2))  # the workers have started
     started = time.monotonic()
     result = pool.map_async(sleep_and_return, [60] * 10_000, 1)
     workers = list(pool._pool)
@@ -463,7 +466,7 @@ def test_maxtasksperchild(context):
 
 
 def test_random_order_of_sizes(pool):
-    """Results of every size, from inline to blocks of their own."""
+    """Results of every size, from inline ones to those with their own blocks."""
     values = [b"x" * size for size in (0, 1, 80, 120, 5_000, 70_000, 3_000_000)] * 3
     assert pool.map(identity, values, 1) == values
 

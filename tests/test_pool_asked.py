@@ -1,4 +1,4 @@
-"""How a pool's callers wait: in an event loop, or with a look at how far it is."""
+"""How a pool's callers wait: in an event loop, or with a look at the progress."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_await(pool):
         values = await asyncio.wait_for(asyncio.gather(*map(wait_for, results)), 20)
         assert values == [9, SQUARES, [8]]
         assert called == [SQUARES]
-        # What has ended, and what was asked for already.
+        # Calls that have ended, and results that were already taken.
         assert [await result for result in results] == values
         done = pool.apply_async(tasks.square, (4,))
         assert done.get(20) == 16
@@ -115,7 +115,7 @@ def test_cancelled_steps_lose_no_results(pool, tmp_path):
     async def main():
         results = pool.imap(tasks.wait_for, names)
         for _ in range(2):
-            # Two at once, and neither is there.
+            # Two requests at once, and neither result is ready.
             steps = asyncio.gather(anext(results), anext(results))
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(steps, 0.02)

@@ -1,4 +1,7 @@
-"""However a pool or its program ends, it ends soon, nobody is left, and nothing that tasks printed is lost."""
+"""However a pool or its program ends, it ends soon.
+
+No process is left, and no output of tasks is lost.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.timeout(60)
 
 SHAPES_AND_METHODS = [(shape, method) for shape in SHAPES for method in METHODS]
 
-#: A program with a pool of two. `act` says what its main part does then.
+#: A program with a pool of two. `act` holds what its main part does then.
 PROGRAM = """
 import os, sys, time
 import procession
@@ -68,7 +71,7 @@ def arguments(request):
 
 @pytest.fixture
 def start(tmp_path, arguments):
-    """Start the program with a line of its own to run; it is killed in the end."""
+    """Start the program with a line to run; it is killed at the end."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     started = []
@@ -107,7 +110,7 @@ def test_parent_killed(start, kind):
 
 @pytest.mark.parametrize("place", ["with block", "no with block"])
 def test_interrupted_once(start, place):
-    """Ctrl-C goes to all of the terminal's processes; one says so, and all end."""
+    """Ctrl-C reaches all processes of the terminal; one reports it, and all end."""
     wait = "[call() for call in [made.call(identify, 1) for _ in range(8)]]; calls = [made.call(hold, 'asleep') for _ in range(9)]; print(*made.pids, flush=True); calls[0]()"
     program = start(f"with made.face: {wait}" if place == "with block" else wait)
     pids = [int(pid) for pid in program.stdout.readline().split()]
@@ -215,7 +218,7 @@ def _meet(_):
 
 
 def test_idle_workers_run_their_finalizers(method, monkeypatch):
-    """As coverage tools have them: also those of a pool that is left by `with`, which terminates it."""
+    """As coverage tools use them, also in a pool that is left by `with`, which terminates it."""
     monkeypatch.setattr("procession._crew._PATIENCE", 60.0)
     ctx = procession.get_context(method)
     reader, writer = ctx.Pipe(duplex=False)
@@ -233,7 +236,7 @@ def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
     workers, watch = list(pool._pool), pool._crew._thread
 
     class Watch:
-        """Whoever waits for its end finds that the workers have left meanwhile."""
+        """Stands for the watching thread: when it has been joined, the workers have ended."""
 
         def join(self):
             watch.join()

@@ -1,4 +1,7 @@
-"""Whatever is done to a pool as a whole, nobody waits for ever: each task ends with its result or says why it has none."""
+"""Whatever happens to a pool as a whole, no caller waits forever.
+
+Each task ends with its result or with the reason why there is none.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def test_initializer_that_raises(opening, capfd):
 
 
 def test_initializer_that_kills(opening, tmp_path):
-    """It is not tried more often than one that raises, for nobody else did it."""
+    """It is not tried more often than one that raises, because it alone caused the deaths."""
     with (
         opening(1, tasks.note_and_die, (str(tmp_path / "notes"),)) as pool,
         pytest.raises(procession.BrokenPool, match="exit code -9"),
@@ -38,7 +41,7 @@ def test_initializer_that_kills(opening, tmp_path):
 
 
 def test_worker_that_cannot_be_started():
-    """The system has no process for it just now: the others do the work, and later it is tried again."""
+    """The system cannot start a process: the others do the work, and later it is tried again."""
     with procession.Pool(2) as pool:
         start, failed = pool._crew._start, []
 
@@ -84,7 +87,7 @@ def test_callback_that_raises(opening, monkeypatch, caplog):
             other.add_done_callback(lambda future: called.append(future.result()))
             other.add_done_callback(lambda _: done.set())
             assert done.wait(20)
-            # `concurrent.futures` has it logged.
+            # `concurrent.futures` logs it.
             assert ["LookupError" in record.exc_text for record in caplog.records] == [True]
         assert called == [9]
         assert_serves(pool)
@@ -124,7 +127,10 @@ if __name__ == "__main__":
 )
 @pytest.mark.timeout(300)
 def test_one_task_for_each_worker(run_program, shape, method, number):
-    """In a small program: the time goes into forking it, or into starting interpreters. With PROCESSION_BIG_TESTS 2,000 everywhere."""
+    """In a small program, because the time goes into forking it, or into starting interpreters.
+
+    With PROCESSION_BIG_TESTS 2,000 everywhere.
+    """
     if BIG:
         number = 2000
     run = run_program(ONE_TASK_EACH, shape, method, str(number), timeout=280)
@@ -160,7 +166,7 @@ def use_inherited(pipe, pool):
 
 
 def fork_by_hand(target, *args):
-    """`os.fork`, and no more; what waits for the child."""
+    """Call `os.fork`, and nothing more; return a function that waits for the child."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -183,7 +189,7 @@ def fork_as_process(target, *args):
 
 @pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
 def test_use_from_a_forked_child(opening, fork):
-    """Wherever the pool's own workers come from."""
+    """Whatever starts the pool's own workers."""
     with opening(1) as pool:
         assert_serves(pool)
         ours, theirs = procession.Pipe()
@@ -204,7 +210,7 @@ def ask_for_inherited(pipe, result):
 
 @pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
 def test_results_are_not_for_a_forked_child(fork, tmp_path):
-    """It neither waits for ever, nor takes them away from its parent."""
+    """It neither waits forever, nor takes the results away from its parent."""
     flag = tmp_path / "flag"
     with procession.get_context("fork").Pool(2) as pool:
         assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
@@ -275,7 +281,10 @@ def test_calls_while_it_is_terminated(opening):
 
 
 def test_a_random_killer(opening):
-    """Each of 10,000 tasks ends with its result or with WorkerDied, none twice, none never; fewer where a new worker is a new interpreter."""
+    """Each of 10,000 tasks ends once, with its result or with WorkerDied.
+
+    Fewer tasks where a new worker is a new interpreter.
+    """
     number = 10_000 if BIG or opening.method != "spawn" else 300
     with opening() as pool:
         assert_serves(pool)
@@ -285,7 +294,8 @@ def test_a_random_killer(opening):
         def shoot():
             nonlocal shots
             while not over.wait(0.02):
-                # A starting interpreter takes longer than that: shoot those that are at work.
+                # A starting interpreter takes longer than that, so kill only workers that are
+                # ready.
                 core = pool.pool._core
                 ready = [one for one in list(pool.pool._pool) if core.is_ready(one._place)]
                 if ready:

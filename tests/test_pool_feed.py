@@ -1,4 +1,7 @@
-"""How far a pool's calls run ahead of its workers: items taken and pickled are counted, no time is measured."""
+"""How far a pool's calls run ahead of its workers.
+
+The tests count items taken and pickled, and measure no time.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from procession.pool import ThreadPool
 
 WORKERS = 2
 LARGE = 1_000_000
-#: Bytes of arguments in line, and tasks beyond one for each worker, from which on nothing more is taken: see `pool/room.rs`.
+#: Limits beyond which nothing more is taken: bytes of arguments in line, and tasks beyond one for
+#: each worker; see `pool/room.rs`.
 BYTES, TASKS = 4 << 20, 4096
-#: With so many tasks in line it begins.
+#: The initial limit of tasks in line.
 AHEAD = 4
 
 
@@ -28,7 +32,7 @@ def length(data):
 
 
 class Counted:
-    """Items that a generator yields, and how many of them at most were taken, or pickled, and not done."""
+    """Items of a generator, with the highest numbers taken, or pickled, and not yet done."""
 
     def __init__(self, pool, count, size=0):
         self.pool, self.count, self.size = pool, count, size
@@ -65,7 +69,7 @@ def test_imap_takes_no_more_large_items_than_keep_the_workers_busy(method, kind)
     with opened("Pool", method, WORKERS) as made:
         items = Counted(made.pool, 60, LARGE)
         assert list(getattr(made.face, kind)(length, items)) == [LARGE] * 60
-        # What came before what is being taken, and this one.
+        # The items before the one that is being taken, and that one.
         assert items.most_taken <= BYTES // LARGE + 2
 
 
@@ -92,7 +96,7 @@ def test_an_endless_cheap_generator(kind):
 
 @contextlib.contextmanager
 def gated(shape):
-    """A pool whose workers begin when the event is set that comes with it."""
+    """Yield a pool and an event that lets its workers begin."""
     gate = procession.get_context("fork").Event()
     with opened(shape, "fork", WORKERS, gate.wait) as made:
         yield made, gate
@@ -166,7 +170,7 @@ class Gate:
 
 
 class Blocks:
-    """An item whose pickling waits."""
+    """An item that waits while it is pickled."""
 
     def __init__(self, gate):
         self.gate = gate
@@ -179,7 +183,7 @@ class Blocks:
 
 @pytest.mark.parametrize("kind", ["imap", "imap_unordered", "map_async"])
 def test_what_was_not_pickled_when_the_pool_was_terminated_is_missed(kind):
-    """All that was submitted is done: that is not all there is."""
+    """All submitted tasks are done, but not all items were submitted."""
     gate = Gate()
     with gated("Pool") as (made, workers):
         items = [*Counted(made.pool, 20, LARGE), Blocks(gate), Blocks(gate)]

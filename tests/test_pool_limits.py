@@ -1,4 +1,7 @@
-"""What a pool offers beyond the standard library's: limits on time and memory, cancelling, trying again, resizing, figures."""
+"""What a pool offers beyond the standard library.
+
+These are limits on time and memory, cancelling, retries, resizing and figures.
+"""
 
 from __future__ import annotations
 
@@ -248,7 +251,7 @@ def test_an_iterable_that_takes_results_itself(kind):
 
 @pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
 def test_threads_that_take_one_result_each_of_few(kind):
-    """Whoever waits gets one, although nobody else comes again to have items taken from the iterable."""
+    """Each waiting thread gets a result, although no later call makes the pool take items."""
     taken = []
     with procession.get_context("fork").Pool(2) as pool:
         results = getattr(pool, kind)(square, itertools.count(), buffersize=1)
@@ -419,5 +422,5 @@ def test_an_array_in_flight_is_one_copy():
             count += 1
             peak = max(peak, held())
     assert count == 40
-    # Four on their way, and the one that is looked at. The engine keeps some freed memory for the next.
+    # Four under way, and the one that is checked. The engine keeps some freed memory for the next.
     assert peak - before <= 5 * size + (32 << 20)

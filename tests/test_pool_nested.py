@@ -1,4 +1,7 @@
-"""Workers of pools have children and pools of their own, and nobody is left when a worker ends. How many workers a pool has by default."""
+"""Workers of pools have their own children and pools, and none of them is left when a worker ends.
+
+Also the default number of a pool's workers.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def sleep_for_ever(*_):
 
 
 def hold_descendants(folder):
-    """Write down the pids of a child, of a child that is no daemon and of a pool's workers, all busy; then be busy too."""
+    """Write the pids of a child, of a non-daemonic child and of a pool's workers, all busy.
+
+    Then be busy.
+    """
     fork = procession.get_context("fork")
     children = [fork.Process(target=sleep_for_ever, daemon=daemon) for daemon in (None, False)]
     for child in children:
@@ -108,7 +114,7 @@ def test_default_size_follows_affinity():
 
 @pytest.fixture
 def group():
-    """A control group whose parent may use one processor."""
+    """Make a control group with a parent that may use one processor."""
     unified = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
     root = pathlib.Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/cpu")
     parent = root / f"procession-test-{os.getpid()}"

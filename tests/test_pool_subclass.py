@@ -1,4 +1,7 @@
-"""Pools that a program changes inside, as it would the standard library's: queues, workers and maps of its own."""
+"""Pools with internals that a program changes, as in the standard library.
+
+The internals are queues, workers and maps.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from procession.pool import Pool
 
 
 class Marked:
-    """What travels as the pickler of a queue says."""
+    """An object that travels as the pickler of a queue decides."""
 
     def __init__(self, text):
         self.text = text
@@ -32,7 +35,7 @@ def backward(marked):
 
 
 class ReducingQueue:
-    """A pipe with locks and a pickler of its own, as joblib's."""
+    """A pipe with its own locks and pickler, as joblib's."""
 
     def __init__(self, context, reduce):
         self._reader, self._writer = context.Pipe(duplex=False)
@@ -221,7 +224,7 @@ def test_a_death_fails_what_is_under_way_and_no_more(ctx):
 
 def test_workers_that_cannot_begin_break_the_pool(ctx):
     _, own = subclass(procession, OwnQueues)
-    # It may be broken before the first call, and before a `with` would be entered.
+    # The pool may be broken before the first call, and before a `with` block could be entered.
     pool = own(2, initializer=leave, initargs=(3,), context=ctx)
     try:
         while not pool._crew.broken:
@@ -235,7 +238,7 @@ def test_workers_that_cannot_begin_break_the_pool(ctx):
 
 
 def test_terminate_while_a_task_does_not_fit_into_the_pipe(ctx):
-    """The standard library's hangs in one of two runs."""
+    """With the standard library, one of two runs hangs."""
     _, own = subclass(procession, OwnQueues)
     with own(1, context=ctx) as pool:
         pool.apply_async(time.sleep, (600,))
@@ -266,7 +269,7 @@ def test_a_subclass_without_queues_is_a_pool_of_the_engine():
 
 
 def star(module, pool, func, iterable, chunksize, kind):
-    """What many programs add to the standard library's pool as `istarmap`."""
+    """Add the map that many programs add to the standard library's pool as `istarmap`."""
     pool._check_running()
     chunks = module.Pool._get_tasks(func, iterable, chunksize)
     result = getattr(module, kind)(pool)

@@ -1,4 +1,4 @@
-"""Whatever a task is, returns or raises, its caller hears of it, and the pool goes on."""
+"""Whatever a task is, returns or raises, its caller learns of it, and the pool goes on."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_result_that_cannot_be_unpickled(survivor):
 
 @pytest.mark.parametrize("kind", ["call", "map"])
 def test_result_whose_unpickling_asks_for_it(survivor, monkeypatch, kind):
-    """It would wait for itself; others wait for it."""
+    """A thread that unpickles the result would wait for itself; other threads wait for it."""
     outcomes = []
 
     def ask(timeout):

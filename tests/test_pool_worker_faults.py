@@ -1,4 +1,7 @@
-"""A worker that dies, at whatever moment, costs the task it was at: that one says so, and the pool goes on."""
+"""A worker that dies, at any moment, costs only the task that it ran.
+
+That call fails, and the pool goes on.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,10 @@ def test_out_of_memory(survivor):
 
 
 def test_all_killed_at_once(opening):
-    """A hundred times; fewer where a new worker is a new interpreter, without PROCESSION_BIG_TESTS."""
+    """Kill them a hundred times.
+
+    Fewer times suffice where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
+    """
     rounds = 100 if BIG or opening.method != "spawn" else 10
     with opening() as pool:
         for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""What workers have of their own: random numbers, a number of threads."""
+"""What each worker has for itself: random numbers, a number of threads."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def draw_together(_):
 
 
 def threads_of_blas(_=None):
-    """As the library itself says."""
+    """Return the number that the library itself reports."""
     import ctypes
 
     found = set()

@@ -1,6 +1,8 @@
-"""Private names of the standard library's that CPython's tests, concurrent.futures, joblib, mpire, torch and coverage reach for.
+"""Private names of the standard library that other programs use.
 
-They are no promise of the standard library's, but programs break without them: each of them is here, and does what it is used for.
+CPython's tests, concurrent.futures, joblib, mpire, torch and coverage use them. The standard
+library does not promise them, but programs break without them: each of them exists here, and does
+what it is used for.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def nothing():
 
 
 class Traced(procession.get_context("fork").Process):
-    """As coverage measures children: it wraps what a child runs in."""
+    """Measures children as coverage does: it wraps what a child runs in."""
 
     def _bootstrap(self, *args, **kwargs):
         os.write(self._kwargs["fd"], b"in ")
@@ -74,7 +76,7 @@ def test_process_popen_and_config(ctx):
 
 
 def test_current_process_can_be_replaced(monkeypatch):
-    """As tests of programs do, to run a child's code in the process of the test."""
+    """Tests of programs do this to run a child's code in the process of the test."""
     me = process.current_process()
     monkeypatch.setattr(process, "_current_process", process.BaseProcess(name="Other"))
     assert procession.current_process().name == "Other"
@@ -302,7 +304,7 @@ def test_descriptor_duplicates_travel():
 
 
 class Number:
-    """What only a registered reducer can carry, as torch's tensors."""
+    """An object that only a registered reducer can carry, as torch's tensors."""
 
     def __init__(self, number):
         self.number = number
@@ -345,7 +347,7 @@ def test_challenge_helpers():
 
 
 class LoudQueue(queues.Queue):
-    """As concurrent.futures makes its own."""
+    """Overrides what concurrent.futures overrides in its own queue."""
 
     def __init__(self, max_size=0, *, ctx, log):
         self.log = log

@@ -1,4 +1,4 @@
-"""Processes: how they start, what they are called, how they end, and what their parent sees of it."""
+"""Processes: how they start, their names, how they end, and what their parent sees of it."""
 
 from __future__ import annotations
 
@@ -313,7 +313,10 @@ class TestFamily:
         alone(count)
 
     def test_a_free_descriptor_stays_free(self, ctx):
-        """A program gives numbers that it found free to its own descriptors: no thread of ours takes one meanwhile."""
+        """A program uses descriptor numbers that it found free.
+
+        No thread of the package takes one meanwhile.
+        """
         child = ctx.Process(target=find_a_number_free, args=(2.0,), daemon=True)
         child.start()
         child.join()

@@ -1,4 +1,4 @@
-"""Queues: order, bounds, what cannot be sent, what outlives its sender, and memory that comes back."""
+"""Queues: order, bounds, items that cannot be sent or outlive their sender, freed memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def queue():
 
 
 def forked(work) -> int:
-    """Run `work` in a child of os.fork; return its pid. The child exits with 0 if `work` returns."""
+    """Run `work` in a child of os.fork and return its pid.
+
+    The child exits with 0 if `work` returns.
+    """
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -305,7 +308,7 @@ def test_arrays_are_the_receiver_s_own(queue):
 
 
 def resident_shared() -> int:
-    """Bytes of shared memory that this process has touched."""
+    """Return the bytes of shared memory that this process has touched."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssShmem")) * 1024
 
@@ -459,7 +462,7 @@ def test_killed_producers_and_consumers_do_not_hold_up_the_others(queue):
             except queues.Empty:
                 break
         assert len(set(got)) == len(got)
-        # What the killed consumer had in hand goes back, and may come after later items.
+        # The item that the killed consumer was taking is put back, and may come after later items.
         assert sum(later < earlier for earlier, later in itertools.pairwise(got)) <= 1
         queue.put("ours")
         assert queue.get(timeout=30) == "ours"

@@ -1,4 +1,4 @@
-"""What code that reaches into the standard library's queues finds: ends to wait for among other things, and names."""
+"""What code that reaches into the standard library's queues finds: ends to wait for, and names."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_closed_queue_gives_its_descriptor_back(queue, alone):
         queue._reader.fileno()
         assert open_descriptors() == descriptors + 1
         queue.close()
-        while open_descriptors() != descriptors:  # the thread lets go of it a moment later
+        while open_descriptors() != descriptors:  # the thread releases it a moment later
             pass
 
     alone(count)

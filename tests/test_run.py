@@ -1,4 +1,4 @@
-"""`procession run` and `install()`: the program cannot tell, except by what `multiprocessing` is."""
+"""`procession run` and `install()`: only `multiprocessing` itself looks different to a program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import zipfile
 import pytest
 from conftest import PACKAGE_FOLDER
 
-#: What an installation puts beside the package.
+#: The file that an installation puts beside the package.
 HOOK = pathlib.Path(__file__).parent.parent / "procession.data" / "purelib" / "procession_run.pth"
 
 SHOW = """
@@ -38,7 +38,7 @@ if __name__ == "__main__":
 
 
 def run_one(flags, args, cwd, input="", **environment):
-    """Run the interpreter with `flags` and `args`: output, errors, exit code."""
+    """Run the interpreter with `flags` and `args`; return output, errors and exit code."""
     done = subprocess.run(
         [sys.executable, *flags, *args],
         capture_output=True,
@@ -52,7 +52,7 @@ def run_one(flags, args, cwd, input="", **environment):
 
 
 def both_ways(args, cwd, flags=(), **more):
-    """Run the interpreter with `args`, and `procession run` with them."""
+    """Run the interpreter with `args`, and `procession run` with the same."""
     run = ["-m", "procession", "run"]
     return run_one(flags, args, cwd, **more), run_one([*flags, *run], args, cwd, **more)
 
@@ -84,7 +84,8 @@ def test_script_elsewhere_and_linked(tmp_path):
         assert ours == plain and plain[2] == 0
 
 
-# The functions that children run lie in a module: plain Python's spawn finds none of a main module that it cannot import anew.
+# The functions for children are in a module: a child of plain Python's spawn finds none in a main
+# module that it cannot import.
 ELSEWHERE = (
     "import elsewhere, sys\nif __name__ == '__main__':\n    elsewhere.main(globals())\n    %s\n"
 )
@@ -121,7 +122,7 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory):
-    """A folder with the programs of `WAYS`."""
+    """Make a folder with the programs of `WAYS`."""
     folder = tmp_path_factory.mktemp("ways")
     (folder / "elsewhere.py").write_text(ELSEWHERE_MODULE)
     (folder / "program.py").write_text(ELSEWHERE % "raise KeyError('lost')")
@@ -140,7 +141,7 @@ def ways(tmp_path_factory):
 def test_every_way_to_start_a_program(ways, method, way):
     text = ELSEWHERE % "sys.exit(7)" if way.startswith("stdin") else ""
     if text and method != "fork":
-        # Plain Python has the child look for a file named "<stdin>".
+        # With plain Python the child looks for a file named "<stdin>".
         done = run_one(["-m", "procession", "run"], WAYS[way], ways, input=text, METHOD=method)
         assert done[0].endswith("\n0\n[1, 2]\n") and done[1:] == ("", 7)
         return
@@ -196,7 +197,7 @@ def test_interpreters_beneath_run_procession_too(run_program, method):
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory):
-    """The interpreters of two virtual environments, the first with procession installed."""
+    """Return the interpreters of two virtual environments, the first with procession installed."""
     folder = tmp_path_factory.mktemp("environments")
     pythons = []
     for name in ("ours", "other"):

@@ -1,4 +1,4 @@
-"""Named shared memory, the list in it, and who removes what at the end of a program."""
+"""Named shared memory, the list in it, and how names are removed at the end of a program."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def exists(name):
 
 
 def program(code, *args):
-    """A program of its own; its standard error ends when its tracker, too, has ended."""
+    """Run a program; its standard error ends when its tracker, too, has ended."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, args)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -105,7 +105,7 @@ class TestSegments:
 
     @pytest.mark.parametrize("maker", ["procession", "multiprocessing"])
     def test_strangers(self, maker):
-        """A program of the standard library attaches ours, and ours its."""
+        """A program of the standard library attaches a segment of procession, and the reverse."""
         user = {"procession": "multiprocessing", "multiprocessing": "procession"}[maker]
         make = f"""
             from {maker}.shared_memory import SharedMemory
@@ -203,7 +203,10 @@ class TestTracking:
         "track, removed", [("", False), ("track=False", False), ("track=True", True)]
     )
     def test_attached(self, segment, track, removed):
-        """The standard library removes what it only attached: here only who asks for that gets it."""
+        """procession removes a segment that it only attached if told to by `track=True`.
+
+        The standard library always does.
+        """
         code = f"""
             import sys
             from procession.shared_memory import SharedMemory
@@ -215,7 +218,7 @@ class TestTracking:
 
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
     def test_children_and_parents_share_a_tracker(self, method, tmp_path):
-        """Whoever makes it and whoever unlinks it: nothing is said, nothing removed early, nothing left."""
+        """Whichever process makes and unlinks it, nothing is printed, removed early, or left."""
         path = tmp_path / "program.py"
         path.write_text(
             textwrap.dedent("""

@@ -1,4 +1,7 @@
-"""ctypes objects in shared memory: what they are, who sees them, how they travel, and that their memory comes back."""
+"""ctypes objects in shared memory.
+
+Their types, which processes see them, how they travel, and that their memory is freed.
+"""
 
 import ctypes
 import os
@@ -26,7 +29,7 @@ class Either(ctypes.Union):
 
 
 def family_bytes():
-    """What the memory of the family's large pieces amounts to, as the arena's file says."""
+    """Return the size of the family's large pieces of memory, from the arena's file."""
     from procession._procession import arena_fd
 
     return os.fstat(arena_fd()).st_blocks * 512
@@ -228,7 +231,7 @@ class TestProcesses:
         there, back = ctx.Queue(), ctx.Queue()
         child = ctx.Process(target=send_back, args=(there, back))
         child.start()
-        # Nobody else refers to it: the message does.
+        # The message holds the only reference to it.
         there.put([ctx.Value("i", 5), {"a": ctx.RawArray("d", 10_000)}])
         value, table = back.get()
         child.join()
@@ -268,7 +271,7 @@ class TestTravelling:
             copy.get_lock().release()
 
     def test_with_a_pickler_that_knows_nothing_of_it(self):
-        """What comes out is never a copy that nobody shares."""
+        """The result is never a copy that is not shared."""
         value, array = procession.Value("i", 5), procession.Array("i", 3)
         pickle.loads(pickle.dumps(value)).value = 6
         pickle.loads(pickle.dumps(array))[1] = 7

@@ -1,4 +1,7 @@
-"""SIGCHLD ignored, or with SA_NOCLDWAIT: the kernel reaps children by itself, and still each end is seen and its exit code known."""
+"""SIGCHLD ignored, or with SA_NOCLDWAIT.
+
+The kernel reaps children, and still each end is seen with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import signal
 
 import pytest
 
-#: Tells the kernel to reap children, in three ways.
+#: Three ways to make the kernel reap children.
 IGNORED = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 NO_ZOMBIES = """
 class SigAction(ctypes.Structure):  # glibc's, on Linux
@@ -63,7 +66,7 @@ if __name__ == "__main__":
         print(pool.map(double, range(5)))
 """
 
-#: Linux 6.15 and later keep the status of a reaped process for whoever has a pidfd.
+#: Linux 6.15 and later keep the status of a reaped process for holders of a pidfd.
 KEEPS_STATUS = tuple(int(part) for part in platform.release().split(".")[:2]) >= (6, 15)
 
 
@@ -73,7 +76,7 @@ KEEPS_STATUS = tuple(int(part) for part in platform.release().split(".")[:2]) >=
 def test_exit_codes_are_known(run_program, method, setting):
     before = signal.getsignal(signal.SIGCHLD)
     if setting is INHERITED:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # `subprocess` leaves it so for its children
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # `subprocess` passes this on to its children
     try:
         indented = setting.strip().replace("\n", "\n    ")
         done = run_program(PROGRAM.replace("{setting}", indented), method)

@@ -1,4 +1,7 @@
-"""Every blocking call: a handler that raises ends it, one that does not lets it go on, and under a storm of signals its timeout still holds."""
+"""Every blocking call with signals: a handler that raises ends it, another does not.
+
+Its timeout holds even under a storm of signals.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Rang(Exception):
 
 
 def held(kind):
-    """A lock that a thread holds until the returned function is called."""
+    """Return a lock that a thread holds until the returned function is called."""
     lock, taken, done = getattr(procession, kind)(), threading.Event(), threading.Event()
 
     def hold():
@@ -162,7 +165,10 @@ def result():
 
 
 def receive(name, duplex):
-    """It has no timeout: it is called without one, and what was interrupted took nothing if the next message is whole."""
+    """Receive without a timeout, since there is none.
+
+    If the next message is whole, the interrupted call took nothing.
+    """
     ours, theirs = procession.Pipe(duplex)
     buffer = bytearray(9)
     message = pickle.dumps("the next") if name == "recv" else b"the next"
@@ -180,7 +186,7 @@ def receive(name, duplex):
 
 
 def send(duplex):
-    """Nobody reads: all that fits is written, then it waits."""
+    """There is no reader: the call writes all that fits, then waits."""
     one, other = procession.Pipe(duplex)
     message = bytes(1 << 20)
 
@@ -218,7 +224,7 @@ CALLS = {
     "process join": join,
     "pool get": result,
 }
-#: What has no timeout.
+#: Calls without a timeout.
 ENDLESS = {
     "pipe recv": lambda: receive("recv", False),
     "socket recv": lambda: receive("recv", True),
@@ -233,10 +239,11 @@ ENDLESS = {
 
 @pytest.fixture(params=[*CALLS, *ENDLESS])
 def blocking(request):
-    """A blocking call, and whether a result of it is that of a timeout."""
+    """A blocking call, and a function that tells whether its result is that of a timeout."""
     before = signal.getsignal(signal.SIGALRM)
     call, timed_out, end = (CALLS | ENDLESS)[request.param]()
-    # What a finalizer or a callback of the collector would raise is lost, and with it the one signal that is to end the call.
+    # An error raised in a finalizer or a callback of the collector is lost, and with it the one
+    # signal that should end the call.
     gc.collect()
     gc.disable()
     yield call, timed_out
@@ -277,7 +284,10 @@ def test_a_timeout_holds_in_a_storm_of_signals(blocking):
 
 
 def ring(cells, pid, turns):
-    """In each turn, SIGINT a little after its number has been written: while the other is on his way into the wait."""
+    """Send SIGINT in each turn, a little after its number was written.
+
+    The other process is entering its wait then.
+    """
     moments = random.Random(1)
     for turn in range(1, turns + 1):
         while cells[0] != turn:
@@ -303,7 +313,10 @@ def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
 
 
 def test_a_signal_that_wakes_nobody_is_heard(blocking):
-    """As one that comes just before the kernel puts the caller to sleep; here because another thread gets it."""
+    """A signal that does not wake the caller, because another thread gets it.
+
+    One that comes just before the kernel puts the caller to sleep has the same effect.
+    """
     call, _timed_out = blocking
     inside = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The defects of the standard library that its tests demand: followed under its name, and only there."""
+"""The standard library's defects that its tests demand: present under its name alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How processes start where the program is frozen, or its other threads are at something."""
+"""How processes start when the program is frozen, or when its other threads are busy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if __name__ == "__main__":
 
 
 def test_frozen_executables(run_program, tmp_path):
-    """Whatever starts the executable once more means a process of the package's, not the program."""
+    """Each further start of the executable runs a process of the package, not the program."""
     executable = tmp_path / "executable"
     executable.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/program.py "$@"\n')
     executable.chmod(0o755)

@@ -51,7 +51,10 @@ def test_lines_are_whole(run_program, method, how, flags):
 
 @pytest.fixture
 def run_buffered(tmp_path):
-    """Run a program whose standard output is a file or a pipe, buffered as the interpreter does by itself; return what it printed."""
+    """Return a function that runs a program and returns its output.
+
+    The output goes to a file or pipe, buffered.
+    """
 
     def run(text, *args, to="file"):
         script = tmp_path / "program.py"

@@ -27,7 +27,7 @@ def test_a_storm_of_forkserver_children():
 
 @pytest.mark.timeout(400)
 def test_a_soak_of_a_minute():
-    """In an interpreter of its own: what earlier tests leave behind ends when it will."""
+    """In a new interpreter: what earlier tests left behind ends at any time."""
     done = subprocess.run(
         [sys.executable, "-m", "storm.soak", "--seconds", "60", "--part", "10"],
         capture_output=True,

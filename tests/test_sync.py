@@ -20,7 +20,7 @@ from procession import synchronize
 
 KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
 
-# What both packages do
+# Behaviour of both packages
 
 
 def test_a_lock_is_taken_once(package):
@@ -244,7 +244,7 @@ def test_a_barrier_is_broken_from_outside(package, end):
 
 
 def test_threads_run_while_one_waits(package):
-    """A wait gives the interpreter up."""
+    """A waiting thread releases the interpreter's lock."""
     lock = package.Lock()
     lock.acquire()
     threading.Timer(0.01, lock.release).start()
@@ -354,7 +354,7 @@ def test_an_object_lives_as_long_as_a_message_holds_it(ctx):
 
 
 class Named(synchronize.Lock):
-    """A user's own class."""
+    """A user-defined subclass."""
 
 
 def test_subclasses_travel():
@@ -378,7 +378,7 @@ def test_a_child_of_fork_does_not_hold_what_its_parent_holds():
 
 
 def ring(handler, again=0.0):
-    """Have `handler` called by a signal, soon, and every so many seconds after that."""
+    """Call `handler` by a signal, soon, and every `again` seconds after that."""
     signal.signal(signal.SIGALRM, lambda _signal, _frame: handler())
     signal.setitimer(signal.ITIMER_REAL, 0.02, again)
 
@@ -392,7 +392,7 @@ def no_alarm():
 
 
 def test_a_signal_handler_can_end_a_wait(package):
-    """It runs in the middle of the wait, which then goes on."""
+    """The handler runs in the middle of the wait, which then continues."""
     lock, semaphore = package.Lock(), package.Semaphore(0)
     lock.acquire()
     ring(lock.release)
@@ -404,7 +404,10 @@ def test_a_signal_handler_can_end_a_wait(package):
 
 
 def test_a_signal_handler_can_use_what_its_thread_waits_for():
-    """The standard library's handler deadlocks here: its primitives are made of others, which the waiting thread holds."""
+    """With the standard library this deadlocks.
+
+    Its primitives consist of others, which the waiting thread holds.
+    """
     event, condition, barrier = procession.Event(), procession.Condition(), procession.Barrier(2)
     ring(event.set)
     assert event.wait(LONG)

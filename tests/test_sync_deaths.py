@@ -1,4 +1,4 @@
-"""What becomes of locks, conditions and barriers when a process that holds or awaits them dies."""
+"""What happens to locks, conditions and barriers when a holder or waiter dies."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_one_of_several_waiters_is_told(ctx):
     lock.release()
     ends = sorted(results.get() for _ in waiters)
     victim.join(LONG)
-    # The victim dies with the lock whenever it comes to it: before, between or after the others.
+    # The victim dies with the lock whenever it acquires it: before, between or after the others.
     assert ends in (["died", "taken", "taken"], ["taken"] * 3)
     for waiter in waiters:
         waiter.join(LONG)

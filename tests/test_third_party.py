@@ -1,4 +1,7 @@
-"""Libraries that build on `multiprocessing` run under `procession run`; each is skipped where it is not installed."""
+"""Libraries that build on `multiprocessing` run under `procession run`.
+
+Each is skipped if it is not installed.
+"""
 
 from __future__ import annotations
 
@@ -225,7 +228,7 @@ def test_green(run_program, tmp_path, under):
     assert "failures=2" in done.stdout and "passes=2" in done.stdout
 
 
-#: Tests of joblib's own: arrays that a pool shares, and what its backend of processes does.
+#: joblib's own tests of arrays that a pool shares, and of its process backend.
 JOBLIB_OWN = (
     "test_pool_with_memmap or test_memmapping_pool_for_large_arrays or test_memmap_returned"
 )
@@ -257,7 +260,8 @@ def test_pool():
     assert done.returncode == 0, done.stdout
 
 
-#: By library: a program that prints the same on the standard library. The start method is its argument.
+#: By library: a program that prints the same on the standard library. Its argument is the start
+#: method.
 SAME = {
     "sklearn": """
 import multiprocessing, sys

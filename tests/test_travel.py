@@ -1,4 +1,7 @@
-"""Shared things and descriptors inside other things: queue items, pool tasks and results, containers, objects of the program's own."""
+"""Shared objects and descriptors inside other objects.
+
+These are queue items, tasks and results, containers, and user-defined objects.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ import procession
 
 @dataclasses.dataclass
 class Box:
-    """An object of the program's own around something shared."""
+    """A user-defined object around something shared."""
 
     content: Any
 
 
 def shared_things(ctx):
-    """One of each, each inside something."""
+    """Return one shared object of each kind, each inside something."""
     return {
         "lock": Box(ctx.Lock()),
         "rlock": [ctx.RLock()],
@@ -42,7 +45,7 @@ def shared_things(ctx):
 
 
 def use_all(things):
-    """Leave a trace in each that the others see."""
+    """Leave a trace in each that other processes see."""
     things["lock"].content.acquire()
     things["rlock"][0].acquire()
     things["rlock"][0].release()
@@ -88,7 +91,7 @@ def test_shared_things_in_items(ctx):
     things = shared_things(ctx)
     requests.put(things)
     back = answers.get()
-    check_all(things)  # while the child, which holds a lock, is there
+    check_all(things)  # while the child, which holds a lock, is alive
     requests.put(None)
     assert back["value"].content.value == 6 and back["event"].content.is_set()
     child.join()
@@ -125,7 +128,7 @@ def serve_ends(requests):
 
 
 def pairs():
-    """Two connected ends, of each kind, and how to talk at the first."""
+    """Yield two connected ends of each kind, and the functions to use the first."""
     yield (*procession.Pipe(), lambda end: (end.send("ab"), end.recv())[1])
     ours, theirs = socket.socketpair()
     yield ours, theirs, lambda end: (end.sendall(b"ab"), end.recv(10))[1].decode()
@@ -221,7 +224,7 @@ def test_who_ends_takes_unread_ends_along(ctx):
 
 
 class Descriptor:
-    """As a tensor's storage: known by a descriptor, with a reducer that the program registers."""
+    """Known by a descriptor, as a tensor's storage, with a reducer that the program registers."""
 
     def __init__(self, fd):
         self.fd = fd

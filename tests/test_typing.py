@@ -1,4 +1,4 @@
-"""What type checkers make of programs on procession: what they make of the same programs on the standard library."""
+"""Type checkers report the same for programs on procession as for those on the standard library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def program(request, tmp_path):
         text = re.sub(r"^from multiprocessing", "from procession", text, flags=re.M)
         (tmp_path / "procession").symlink_to(PACKAGE)
     (tmp_path / "usage.py").write_text(text)
-    # Its own, so that one in a folder above it does not count.
+    # Its own file, so that one in a parent folder does not count.
     (tmp_path / "pyrightconfig.json").write_text("{}")
     return tmp_path
 

@@ -1,7 +1,9 @@
-"""A plain `multiprocessing` at the other end: of this Python, and of the oldest and the newest that are found on this machine.
+"""A plain `multiprocessing` at the other end.
 
-The digest of the handshake is a bare MD5 before 3.12 and named in the messages since. `PROCESSION_TEST_PYTHONS` (paths, with colons) names further
-interpreters.
+It is that of this Python, and of the oldest and the newest on this machine.
+
+The handshake's digest is a bare MD5 before 3.12, and named in the messages since.
+`PROCESSION_TEST_PYTHONS` (paths, separated by colons) names further interpreters.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ LARGE = 100_000_000
 
 
 def interpreters() -> list:
-    """The running interpreter, the oldest and the newest of those found from 3.8 on, and those that are asked for."""
+    """Return the running interpreter, the oldest and newest from 3.8 on, and those requested."""
     candidates = [*map(str, pathlib.Path.home().glob(".pyenv/versions/3.*/bin/python3"))]
     candidates += filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 20)))
     found = dict(filter(None, map(version, candidates)))
@@ -36,7 +38,7 @@ def interpreters() -> list:
 
 
 def version(path) -> tuple[tuple[int, int], str] | None:
-    """(major, minor) and the path, if there is an interpreter."""
+    """Return (major, minor) and the path, if there is an interpreter."""
     command = [path, "-c", "import sys; print(tuple(sys.version_info[:2]))"]
     asked = subprocess.run(
         command, env=bare_environment(), capture_output=True, text=True, check=False
@@ -50,7 +52,7 @@ def bare_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def plain(python, program, *args):
-    """A process of `python` that runs `program` and knows nothing of procession; it must succeed."""
+    """Run `program` in a process of `python` that knows nothing of procession; it must succeed."""
     command = [python, "-c", program, *map(repr, args)]
     with subprocess.Popen(
         command, env=bare_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -74,7 +76,10 @@ def address(request, tmp_path):
 
 
 def spelt(address):
-    """An abstract address as text: a Python before 3.8 does not take the bytes that a socket gives."""
+    """Return an abstract address as text.
+
+    Python before 3.8 does not take the bytes that a socket returns.
+    """
     return os.fsdecode(address) if isinstance(address, bytes) else address
 
 
@@ -255,7 +260,7 @@ class TestManagers:
             space: dict = {}
             exec(USE, space)
             assert space["use"](manager) == USED
-            # What a manager does that has started its server itself.
+            # A manager that started its server itself does this.
             with connection.Client(address, authkey=KEY) as peer:
                 managers.dispatch(peer, None, "shutdown")
 

@@ -1,11 +1,11 @@
-"""Waiting for what no object of a test tells of: other processes' deaths, counts, files."""
+"""Waiting for what no object of a test reports: other processes' deaths, counts, files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-#: Seconds that a test which works never waits.
+#: Seconds that a passing test never waits.
 LONG = 60
 
 

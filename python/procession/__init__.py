@@ -1,6 +1,7 @@
 """procession: `multiprocessing` on an engine that does not lose, tear or hang.
 
-The names are the standard library's, module for module; `install`, `log_to_file`, `ProcessPoolExecutor` and five exceptions are additions.
+The names are those of the standard library, module for module. `install`, `log_to_file`,
+`ProcessPoolExecutor` and six exceptions are additions.
 """
 
 import sys
@@ -27,10 +28,11 @@ __all__ += [
 
 
 def install(executor: bool = False) -> None:
-    """Put procession under the name `multiprocessing`, in this process and in all its children to come.
+    """Put procession under the name `multiprocessing`, in this process and all its future children.
 
-    With `executor`, `concurrent.futures.ProcessPoolExecutor` is procession's too. Call it before anything imports `multiprocessing`
-    or `concurrent.futures.process`; RuntimeError if that has happened already.
+    With `executor`, `concurrent.futures.ProcessPoolExecutor` is procession's too. Call this before
+    anything imports `multiprocessing` or `concurrent.futures.process`; raises RuntimeError if
+    either has been imported already.
     """
     from ._install import install
 
@@ -40,15 +42,16 @@ def install(executor: bool = False) -> None:
 SUBDEBUG = 5
 SUBWARNING = 25
 
-# What the program calls `__main__` is `__mp_main__` in children that import it anew: one name that both know.
+# The program's `__main__` is `__mp_main__` in children that import it again. This process binds
+# both names, so that either resolves on both sides.
 if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
 def __getattr__(name: str) -> object:
-    # Modules that few need are loaded by whoever first does.
+    # Modules that few programs need are loaded on first use.
     if name == "reduction":
-        # By its whole name: what says "from . import" asks here first.
+        # By its full name: `from . import` calls this function first.
         __import__(f"{__name__}.reduction")
         return sys.modules[f"{__name__}.reduction"]
     if name == "reducer":

@@ -1,4 +1,4 @@
-"""The package's names: the methods of the default context, which `__init__.py` puts there when it is imported."""
+"""The package's names: the methods of the default context, which `__init__.py` binds on import."""
 
 from typing import Any
 

@@ -1,13 +1,15 @@
-"""How two ends of a connection prove to each other that they know the same key.
+"""The handshake in which the two ends of a connection prove that they know the same key.
 
-The protocol alone, without any input or output: `challenge` and `answer` are generators that yield bytes to be sent, or
-None where the next message of the peer is to be sent into them; they return when the peer is proved, and raise
-`AuthenticationError` when it is not. `connection` drives them, over blocking connections and over many at once.
+This module is the protocol alone, without input or output. `challenge` and `answer` are generators:
+they yield bytes to be sent, or None where the peer's next message is to be sent into them. They
+return when the peer is proved and raise `AuthenticationError` when it is not. `connection` drives
+them, over blocking connections and over many at once.
 
-A challenge is `#CHALLENGE#{digest}` and random bytes; the reply is `{digest}` and the HMAC of what follows `#CHALLENGE#`.
-CPython before 3.12 sends 20 random bytes without a digest's name and replies with a bare HMAC-MD5, of whatever it was sent;
-both are understood here, so that either side may be older. The digest's name is part of what is authenticated: nobody between
-the two ends can talk them down to a weaker one.
+A challenge is `#CHALLENGE#{digest}` and random bytes. The reply is `{digest}` and the HMAC of what
+follows `#CHALLENGE#`. CPython before 3.12 sends 20 random bytes without the name of a digest, and
+replies with a bare HMAC-MD5 of whatever it was sent. Both forms are accepted here, so that either
+side may be older. The name of the digest is part of what is authenticated: an attacker between the
+two ends cannot downgrade them to a weaker one.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ _LEGACY_RESPONSE_LENGTH = 16
 
 
 def split_digest(message: bytes) -> tuple[str, bytes]:
-    """The digest's name and what follows it; the name is empty for a message of CPython 3.11 or older."""
+    """Split a message into the digest's name and the rest.
+
+    The name is empty for CPython 3.11 and older.
+    """
     if len(message) in (_LEGACY_CHALLENGE_LENGTH, _LEGACY_RESPONSE_LENGTH):
         return "", message
     if message.startswith(b"{"):
@@ -51,7 +56,7 @@ def split_digest(message: bytes) -> tuple[str, bytes]:
 
 
 def create_response(authkey: bytes, message: bytes) -> bytes:
-    """The reply to a challenge, in the form its sender understands."""
+    """Return the reply to a challenge, in the form that its sender understands."""
     import hmac
 
     digest, _ = split_digest(message)
@@ -59,13 +64,14 @@ def create_response(authkey: bytes, message: bytes) -> bytes:
         try:
             return hmac.new(authkey, message, "md5").digest()
         except ValueError:
-            # No MD5 here (FIPS): the peer's only hope is that it is newer than its challenge looks.
+            # MD5 is unavailable (FIPS). The reply can only succeed if the peer is newer than its
+            # challenge looks.
             digest = "sha256"
     return b"{%s}%s" % (digest.encode("ascii"), hmac.new(authkey, message, digest).digest())
 
 
 def verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
-    """Raise AuthenticationError unless `response` is the reply to `message` of someone who knows the key."""
+    """Raise AuthenticationError unless `response` answers `message` with the right key."""
     import hmac
 
     digest, mac = split_digest(response)
@@ -83,7 +89,7 @@ def verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
 
 
 def challenge(authkey: bytes, digest_name: str = "sha256") -> Steps:
-    """Let the peer prove that it knows the key."""
+    """Make the peer prove that it knows the key."""
     message = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(MESSAGE_LENGTH))
     yield CHALLENGE + message
     response = yield None
@@ -97,7 +103,7 @@ def challenge(authkey: bytes, digest_name: str = "sha256") -> Steps:
 
 
 def answer(authkey: bytes) -> Steps:
-    """Prove to the peer that we know the key."""
+    """Prove to the peer that this side knows the key."""
     message = yield None
     assert message is not None
     if not message.startswith(CHALLENGE):

@@ -1,6 +1,7 @@
 """The `procession` command: run a program with procession standing in for `multiprocessing`.
 
-The program must not see the difference: exit code, `sys.argv`, `sys.path`, tracebacks and `__main__` are as without it.
+The program must not see the difference: exit code, `sys.argv`, `sys.path`, tracebacks and
+`__main__` are the same as without the command.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ the interpreter come first: python -O -m procession run script.py.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line `argv`, by default `sys.argv[1:]`; return the exit code unless the program exits by itself."""
+    """Run the command line `argv`, by default `sys.argv[1:]`.
+
+    Return the exit code, unless the program exits by itself.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     if args and args[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
@@ -66,7 +70,10 @@ def _misused(reason: str) -> int:
 
 
 def _program(args: list[str]) -> Callable[[], None]:
-    """Set `sys.argv`, `sys.path` and `__main__` as the interpreter would, and return what runs the program."""
+    """Set `sys.argv`, `sys.path` and `__main__` as the interpreter would.
+
+    Return a function that runs the program.
+    """
     main_module = ModuleType("__main__")
     main_module.__dict__.update(__builtins__=sys.modules["builtins"], __annotations__={})
     if args[0] == "-m":
@@ -77,7 +84,7 @@ def _program(args: list[str]) -> Callable[[], None]:
         sys.argv = ["-c", *args[2:]]
         _put_first("")
         if sys.version_info >= (3, 13):
-            # The interpreter shows the lines of such code in tracebacks.
+            # Since 3.13 the interpreter shows the lines of such code in tracebacks.
             import linecache
 
             lines = args[1].splitlines(keepends=True)
@@ -97,7 +104,7 @@ def _program(args: list[str]) -> Callable[[], None]:
 
 
 def _put_first(folder: str) -> None:
-    """Let `folder` take the place on the path that the interpreter gave to the command's own."""
+    """Let `folder` take the place on the path that the interpreter gave to the command's folder."""
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0:1] = [folder]
 
@@ -171,7 +178,7 @@ def _file_runner(module: ModuleType, script: str) -> Callable[[], None]:
 
 
 def _run(program: Callable[[], None]) -> int:
-    """Run the program; an exception that it does not catch is reported without the frames of this module."""
+    """Run the program; the report of an uncaught exception leaves out the frames of this module."""
     try:
         program()
     except SystemExit:
@@ -183,7 +190,8 @@ def _run(program: Callable[[], None]) -> int:
 
 
 def _report_without_own_frames(error: BaseException) -> None:
-    # The interpreter itself must report it and end, as only it does that right for Ctrl-C: so the cut is in its hook.
+    # The interpreter itself must report the error and end, because only it handles Ctrl-C right. So
+    # its hook makes the cut.
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next

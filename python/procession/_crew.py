@@ -1,6 +1,7 @@
 """The workers of a pool: started, watched, replaced, stopped.
 
-A thread sleeps until a worker ends. It is needed for nothing else: tasks and results pass between the engine and whoever asks.
+A thread sleeps until a worker ends. It takes no part in the pool's traffic: the engine passes tasks
+and results directly between the workers and the threads that call the pool.
 """
 
 from __future__ import annotations
@@ -31,25 +32,26 @@ RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
-#: Seconds that an idle worker has to leave on its own, before SIGTERM.
+#: Seconds that an idle worker has to leave on its own before SIGTERM.
 _PATIENCE = 0.2
-#: Seconds a worker has to end after SIGTERM, before SIGKILL.
+#: Seconds that a worker has to end after SIGTERM before SIGKILL.
 _GRACE = 1.0
-#: A pool none of whose workers becomes ready counts as broken when so many in a row, or as many as it has, failed in their initializer,
+#: A pool without a ready worker is broken when this many workers in a row (or as many as the pool
+#: has, if that is more) failed in their initializer,
 _FAULTS = 3
-#: or so many for each that it has were killed before they came to it.
+#: or when this many for each of its workers were killed before they reached it.
 _FAILURES = 20
 #: Seconds before workers are replaced again when the last ones did not become ready.
 _PAUSE = 0.5
 
 
 def terminated() -> ProcessError:
-    """What calls raise whose pool was terminated before they were done."""
+    """Return the error of calls that were not done when their pool was terminated."""
     return ProcessError("the pool was terminated before the task was done")
 
 
 def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool]:
-    """What makes the error of each task that a broken pool leaves undone."""
+    """Return a function that makes the error of each task that a broken pool leaves undone."""
 
     def broken() -> BrokenPool:
         result = BrokenPool(text)
@@ -60,17 +62,20 @@ def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool
 
 
 def undo_start(process: Any, workers: list[Any]) -> None:
-    """End a worker whose start, or the record of it, was interrupted."""
+    """End a worker when its start, or the record of it, was interrupted."""
     if process in workers:
         workers.remove(process)
-    # A context of the user's own may make what is no process of ours.
+    # A user-defined context may return something that is not a process of this package.
     if getattr(process, "_popen", None) is not None:
         process.kill()
         process.join()
 
 
 class Crew:
-    """A pool's workers, apart from the pool, so that the watching thread does not keep the pool alive."""
+    """A pool's workers.
+
+    They are apart from the pool, so that the watching thread does not keep the pool alive.
+    """
 
     def __init__(
         self,
@@ -82,7 +87,7 @@ class Crew:
     ) -> None:
         self.core = core
         self.workers: list[Any] = []
-        #: The error of a pool whose workers cannot start.
+        #: Makes the error of a pool if its workers cannot start.
         self.broken: Callable[[], BaseException] | None = None
         self._start = start
         self._size = size
@@ -90,10 +95,11 @@ class Crew:
         self._options = options
         self._stacks = Stacks()
         self._out_of_memory: OutOfMemory | None = None
-        #: Workers that were told to end, and when they are killed.
+        #: Workers that were told to end, and the time at which each is killed.
         self._ending: dict[Any, float] = {}
         self._state = RUN
-        #: Workers in a row that ended before they were ready, those of them that did so on their own, and the last: exit code and error.
+        #: The number of workers in a row that ended before they were ready, the number of those
+        #: that ended on their own, and the last one's exit code and error.
         self._failures = self._faults = 0
         self._last_failure: tuple[int, BaseException | None] = (0, None)
         self._lock = util.free_in_child(threading.RLock())
@@ -113,7 +119,8 @@ class Crew:
                     )
                     process.name = process.name.replace("Process", "PoolWorker")
                     process.daemon = True
-                    # A context of the user's own may make what is no process of ours.
+                    # A user-defined context may return something that is not a process of this
+                    # package.
                     getattr(process, "_config", {})["nests"] = True
                     process._place, process._leaving = place, False
                     process.start()
@@ -125,17 +132,17 @@ class Crew:
                 util.debug("added worker")
 
     def resize(self, size: int) -> None:
-        """Change the number of workers: start some, or have some leave."""
+        """Change the number of workers: start some, or make some leave."""
         with self._lock:
             self._size = size
             staying = [process for process in self.workers if not process._leaving]
-            # Those that are idle go first.
+            # Idle workers leave first.
             staying.sort(key=lambda process: self.core.is_busy(process._place))
             for process in staying[: max(0, len(staying) - size)]:
                 process._leaving = True
                 self.core.dismiss(process._place)
             self.repopulate()
-        # It shall look at the new ones.
+        # The watching thread must watch the new ones too.
         self._notify()
 
     def watch(self) -> None:
@@ -157,14 +164,17 @@ class Crew:
         util.debug("pool crew's watch exiting")
 
     def _tend(self) -> float | None:
-        """Bury, stop, replace. Return in how many seconds to look again, if nothing happens before; None: the watch is over."""
+        """Bury ended workers, stop overdue ones and replace them.
+
+        Return the number of seconds after which to look again, or None when the watch is over.
+        """
         with self._lock:
             self._bury_ended()
             if self._state == TERMINATE or self.broken:
                 return None
             pause = self._stop_overdue()
             if not self.core.needs_workers():
-                # Closed, and nothing is left in line: the workers leave when they are done.
+                # The pool is closed and its line is empty: the workers leave when they are done.
                 return pause if self.workers else None
             if self._failures and not self._may_go_on():
                 return min(pause, _PAUSE) if self.workers else None
@@ -179,13 +189,13 @@ class Crew:
             return pause
 
     def _stop_overdue(self) -> float:
-        """Stop the workers whose tasks shall not go on. Return in how many seconds to look again."""
+        """Stop the workers of overdue tasks. Return the seconds until the next look."""
         places, again = self.core.overdue()
         now = time.monotonic()
         for process in self.workers:
             if process._place in places:
                 process.terminate()
-                # One that was stopped takes the signal only when it goes on.
+                # A stopped process handles SIGTERM only once it continues.
                 process._popen._send_signal(signal.SIGCONT)
                 self._ending[process] = now + _GRACE
         for process, end in list(self._ending.items()):
@@ -218,12 +228,15 @@ class Crew:
                 self._last_failure = (exitcode, error)
 
     def _may_go_on(self) -> bool:
-        """Whether to replace workers although the last ones did not become ready. Breaks the pool when that is hopeless."""
+        """Return whether to replace workers although the last ones did not become ready.
+
+        Breaks the pool when that is hopeless.
+        """
         faults, failures = max(_FAULTS, self._size), _FAILURES * self._size
         if self._faults < faults and self._failures < failures:
             return True
         if any(self.core.is_ready(process._place) for process in self.workers):
-            # The others can work: leave it at them for a while.
+            # The other workers can serve the pool: leave it at them for a while.
             self._faults = min(self._faults, faults - 1)
             self._failures = min(self._failures, failures - 1)
             return False
@@ -242,7 +255,7 @@ class Crew:
             process.terminate()
 
     def close(self) -> None:
-        """Let the workers leave when all is done."""
+        """Let the workers leave when all tasks are done."""
         self._state = CLOSE
         self.core.close()
 
@@ -257,7 +270,10 @@ class Crew:
             process.join()
 
     def abandon(self) -> None:
-        """Undo what was made of a pool whose making failed. A context may have made processes of a kind of its own."""
+        """Undo a pool after its construction failed.
+
+        A user's context may have made other processes.
+        """
         self._state = TERMINATE
         self.core.terminate(terminated)
         if self._thread is not None:
@@ -283,14 +299,15 @@ class Crew:
                 idle.append(process)
             else:
                 process.terminate()
-        # The idle leave on their own, and do before what they have to: a measured coverage is written down, say.
+        # Idle workers leave on their own, and first finish what they must do at exit, such as
+        # writing measured coverage.
         end = time.monotonic() + (_GRACE if "worker_exit" in self._options else _PATIENCE)
         for process in idle:
             process.join(max(0.0, end - time.monotonic()))
             if process.exitcode is None:
                 process.terminate()
         end = time.monotonic() + _GRACE
-        # Also those that had ended: until it is joined, a process counts as a child, and is kept.
+        # Ended workers are joined too: until then a process counts as a child and is kept.
         for process in self.workers:
             process.join(max(0.0, end - time.monotonic()))
             if process.exitcode is None:

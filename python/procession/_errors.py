@@ -1,4 +1,7 @@
-"""The exceptions of procession, in a module of their own so that the extension can raise them without importing the rest."""
+"""The exceptions of procession.
+
+They have their own module so that the extension can raise them without importing the rest.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,16 @@ __all__ = [
 ]
 
 
-#: Classes that are to be subclasses of the standard library's of the same name, and the modules of those.
+#: Classes that become subclasses of the standard library's class of the same name, and the modules
+#: of those.
 _apart: list[tuple[Any, str]] = []
 
 
 def counterpart(module: str) -> Callable[[type], type]:
-    """Make an exception class a subclass of the one of its name in `multiprocessing.<module>`, as soon as that is loaded."""
+    """Make an exception class a subclass of its namesake in `multiprocessing.<module>`.
+
+    This takes effect as soon as that module is loaded.
+    """
 
     def note(cls: type) -> type:
         _apart.append((cls, f"multiprocessing.{module}"))
@@ -39,7 +46,7 @@ def counterpart(module: str) -> Callable[[type], type]:
 
 
 def join_counterparts() -> None:
-    """Do what `counterpart` says for what is loaded by now. Nothing is loaded for it."""
+    """Carry out what `counterpart` asked for, for the modules loaded so far. Loads no module."""
     for cls, module in _apart[:]:
         theirs = getattr(sys.modules.get(module), cls.__name__, None)
         if theirs is not None and theirs is not cls and (cls, module) in _apart:
@@ -48,23 +55,30 @@ def join_counterparts() -> None:
 
 
 class Catchable(Exception):
-    """What a program that knows the standard library alone catches by that library's class, also if it is loaded after this package."""
+    """An error that programs written for the standard library catch by that library's class.
+
+    This also holds if that library is loaded after this package.
+    """
 
     def __init__(self, *args: object) -> None:
         if _apart and "multiprocessing" in sys.modules:
             join_counterparts()
-        # Not the standard library's constructor, which may change the arguments: its class is a base for catching alone.
+        # Bypasses the standard library's constructor, which may change the arguments. Its class is
+        # a base for catching alone.
         Exception.__init__(self, *args)
 
 
 @counterpart("context")
 class ProcessError(Catchable):
-    """Base class of the exceptions that concern processes and what they share."""
+    """The base class of the exceptions about processes and what they share."""
 
 
 @counterpart("context")
 class BufferTooShort(ProcessError):
-    """A message does not fit into the buffer given to ``recv_bytes_into``; ``args[0]`` is the whole message."""
+    """A message does not fit into the buffer given to ``recv_bytes_into``.
+
+    ``args[0]`` is the whole message.
+    """
 
 
 @counterpart("context")
@@ -78,17 +92,19 @@ class AuthenticationError(ProcessError):
 
 
 class Abandoned(ProcessError):
-    """Nobody is left to end a wait: the family's first process died, and every other one waits too, without a timeout.
+    """No process is left that could end a wait.
 
-    Each of them gets this error. What only waits and has a timeout, or may do something else, is not ended so.
+    Raised when the family's first process has died and every other process waits too, without a
+    timeout. Each of these waits raises this error. A wait with a timeout, or in a process that may
+    still do something else, is not ended in this way.
     """
 
 
 class OwnerDied(ProcessError):
     """The process that held a lock died holding it, or the thread that held an `RLock` ended.
 
-    The lock is free again, and whoever gets this error does not hold it (but after `Condition.wait` it does). What the lock protects may be
-    half changed.
+    The lock is free again. The caller that gets this error does not hold it, except after
+    `Condition.wait`, where it does. The data that the lock protects may be half changed.
 
     Attributes:
         pid: process identifier of the dead holder (0 when no longer known).
@@ -121,9 +137,12 @@ class WorkerDied(ProcessError):
     Attributes:
         pid: process identifier of the worker.
         exitcode: its exit code, negative for a signal (None when unknown).
-        task: what it was doing, in words: the function, the task's number, its arguments as far as they are known.
-        stack: where its Python code was, as text, when it could still say so (after a fault, not after SIGKILL); else None.
-        out_of_memory: whether the kernel ended a process for want of memory when this one was killed.
+        task: what it was doing, in words: the function, the number of the task, and its arguments
+            as far as they are known.
+        stack: where its Python code was, as text, if it could still report it (after a fault, not
+            after SIGKILL); otherwise None.
+        out_of_memory: whether the kernel ended a process for lack of memory when this one was
+            killed.
     """
 
     def __init__(
@@ -154,13 +173,14 @@ class WorkerDied(ProcessError):
 class TaskTimeout(ProcessError, builtins.TimeoutError):
     """A pool's task took longer than `task_timeout`, and its worker was stopped.
 
-    Also a built-in TimeoutError. Not this package's: that says that a result is not there yet, and may be asked for again.
+    This is also a built-in TimeoutError. It is not a subclass of this package's TimeoutError, which
+    says that a result is not ready yet and may be asked for again.
 
     Attributes:
-        timeout: the seconds it might have taken.
+        timeout: the limit in seconds.
         pid: process identifier of the worker.
         task: what it was doing, in words.
-        stack: where its Python code was, as text, when it could still say so; else None.
+        stack: where its Python code was, as text, if it could still report it; otherwise None.
     """
 
     def __init__(
@@ -182,17 +202,18 @@ class TaskTimeout(ProcessError, builtins.TimeoutError):
 
 
 class TaskCancelled(ProcessError):
-    """A pool's task was cancelled before it had ended."""
+    """A pool's task was cancelled before it ended."""
 
 
 class BrokenPool(ProcessError):
-    """A pool's workers cannot be started: they end, again and again, before they take a task.
+    """A pool's workers cannot start: again and again they end before they take a task.
 
-    ``__cause__`` is what the initializer raised, with the worker's traceback, if it did.
+    If the initializer raised an exception, ``__cause__`` is that exception with the worker's
+    traceback.
     """
 
 
-# Named where users find them; the standard library's stand in its `context`.
+# The names under which users find the classes; those of the standard library are in `context`.
 for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
     _public.__module__ = f"{__package__}.context"
 for _own in (Abandoned, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):

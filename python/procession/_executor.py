@@ -1,6 +1,7 @@
 """`ProcessPoolExecutor`: the pool in the shape of `concurrent.futures`.
 
-Tasks, workers and what becomes of them are the pool's; here are the futures, which one thread completes as outcomes come in.
+The pool runs the workers and tasks. This module has the futures, which one thread completes as
+outcomes arrive.
 """
 
 from __future__ import annotations
@@ -37,23 +38,26 @@ __all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "TaskCancelled", "Work
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-#: With its private names: its stub shows the public ones.
+#: Typed as Any for its private names: the stub shows only the public ones.
 _pools: Any = _pool_face
-#: Outcomes that the collecting thread takes at a time.
+#: Number of outcomes that the collecting thread takes at a time.
 _BATCH = 256
-#: Items of a `map` that are put in line between two looks at other threads.
+#: Number of items of a `map` put in line before other threads get a turn.
 _FEED = 64
 
 
 class Future(concurrent.futures.Future):
-    """The outcome of a call that an executor was given."""
+    """The outcome of a call that was given to an executor."""
 
-    #: What stops it, as long as it has not ended.
+    #: Stops the call, while it has not ended.
     _stream: PoolStream | None = None
     _number = 0
 
     def cancel(self) -> bool:
-        """Stop the call, also one that runs: its worker is stopped with it, and replaced. Return whether it is cancelled: not if it has ended."""
+        """Cancel the call, also if it is running: its worker is then stopped and replaced.
+
+        Return whether the call is cancelled; False if it had already ended.
+        """
         stream = self._stream
         if stream is not None and stream.cancel(self._number):
             self._be_cancelled()
@@ -64,24 +68,24 @@ class Future(concurrent.futures.Future):
         self.set_running_or_notify_cancel()
 
     def running(self) -> bool:
-        """Whether a worker is at it."""
+        """Return whether a worker is running the call."""
         stream = self._stream
         return not self.done() and stream is not None and stream.is_running(self._number)
 
 
 class _Pool(_pools.Pool):
-    """A pool of the engine, whatever a program has changed in the pool's module."""
+    """A pool of the engine, even if a program has changed the pool's module."""
 
     _can_be_changed = False
 
 
 class _Engine:
-    """What outlives an executor that is dropped: its pool, the calls under way, the thread that completes their futures."""
+    """What outlives a dropped executor: its pool, the calls under way and the collecting thread."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.stream = PoolStream(pool._core, *pool._options.terms)
-        #: Maps whose results somebody may still take.
+        #: Maps with results that may still be taken.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         self._stopping = False
         self.thread = Thread(self._collect, "ExecutorResults")
@@ -100,7 +104,7 @@ class _Engine:
         _engines.discard(self)
 
     def close(self, _executor: object = None) -> None:
-        """Take no more calls; all that is under way ends as it would."""
+        """Accept no more calls; those under way run to their end."""
         if self.pool._pid == os.getpid():
             self.stream.close()
             for work in list(self.maps):
@@ -108,7 +112,7 @@ class _Engine:
             self.pool.close()
 
     def cancel_pending(self) -> None:
-        """Stop what no worker has begun."""
+        """Cancel the calls that no worker has begun."""
         for future in self.stream.cancel_pending():
             future._be_cancelled()
         for work in list(self.maps):
@@ -126,7 +130,7 @@ class _Engine:
                 signal_worker(process)
 
 
-#: The engines at work. The interpreter does not end before they have.
+#: The engines at work. The interpreter waits for them before it ends.
 _engines: set[_Engine] = set()
 _exiting = False
 
@@ -145,7 +149,7 @@ def _at_exit() -> None:
         engine.thread.join()
 
 
-# Before the interpreter joins its threads: the rest of what `atexit` offers comes after.
+# Run before the interpreter joins its threads; functions given to `atexit` run after that.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 # A forked child has neither the threads nor the workers.
 os.register_at_fork(after_in_child=_engines.clear)
@@ -161,20 +165,23 @@ def _complete(future: Future, success: bool, value: Any) -> None:
     except InvalidStateError:
         pass  # cancelled
     except BaseException as error:
-        # A callback's: it stops nobody else's.
+        # Raised by a callback of this future; the other futures still complete.
         args = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(args))
 
 
 class ProcessPoolExecutor(concurrent.futures.Executor):
-    """Worker processes that call functions, as `concurrent.futures` has them.
+    """An executor that runs calls in worker processes.
 
-    A call whose worker dies fails with `WorkerDied`, which is a `BrokenProcessPool`; the worker is replaced, and all else goes on.
+    If a worker dies, the call that it ran fails with `WorkerDied`, which is a `BrokenProcessPool`.
+    The worker is replaced, and all other calls go on.
 
     Args:
         max_workers: number of workers; None: one for each processor that this process may use.
-        mp_context: where the workers come from; None: the default context, or with `max_tasks_per_child` that of spawn.
-        initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
+        mp_context: the context that starts the workers; None: the default context, or with
+            `max_tasks_per_child` that of spawn.
+        initializer: called with `initargs` in each worker when it starts. If it raises in every
+            worker, calls fail with `BrokenPool`.
         max_tasks_per_child: number of calls after which a worker is replaced; None: never.
         options: those of `procession._pool_options.Options`.
     """
@@ -189,7 +196,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         max_tasks_per_child: int | None = None,
         **options: Unpack[PoolOptions],
     ) -> None:
-        Options(**options)  # raises for what is wrong with them
+        Options(**options)  # raises for wrong options
         self._options = options
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -208,7 +215,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         self._closed = False
 
     def _start(self) -> _Engine:
-        """The engine; its workers start with the first call."""
+        """Return the engine; its workers start with the first call."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -216,16 +223,17 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             engine = self._engine
             if engine is None:
-                # Interpreters are started as they are needed; forks at once, before there are threads.
+                # Spawned interpreters start as they are needed, forks at once, before there are
+                # threads.
                 forks = self._mp_context.get_start_method() == "fork"
                 self._started = self._max_workers if forks else 1
                 pool = _Pool(self._started, *self._arguments, self._mp_context, **self._options)
                 try:
                     self._engine = engine = _Engine(pool)
                 except BaseException:
-                    pool.terminate()  # no thread is to be had
+                    pool.terminate()  # no thread could be started
                     raise
-                # What is dropped without a shutdown finishes what it was given.
+                # An executor dropped without a shutdown finishes the calls that it was given.
                 self._dropped = weakref.ref(self, engine.close)
         pool = engine.pool
         if pool._pid != os.getpid():
@@ -239,18 +247,18 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> concurrent.futures.Future[_T]:
-        """Have `fn(*args, **kwargs)` called in a worker and return the future of its value.
+        """Schedule `fn(*args, **kwargs)` to be called in a worker and return the call's future.
 
         Raises:
             RuntimeError: the executor was shut down, or belongs to another process.
-            BrokenPool: its workers cannot be started.
+            BrokenPool: its workers cannot start.
         """
         engine = self._start()
         if (seeds := engine.pool._options.seeds) is not None:
             fn, args, kwargs = seeds.function(fn), ((0, args, kwargs),), {}  # type: ignore[assignment]
         future = Future()
         future._condition.__class__ = (
-            Condition  # it is used as it is, and may be waited for by a thread that is interrupted
+            Condition  # its wait may be interrupted; its lock is still held then
         )
         future._stream = engine.stream
         number = engine.stream.submit(future, fn, args, kwargs)
@@ -262,7 +270,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         return future
 
     def _grow(self, wanted: int) -> None:
-        """Start one more worker, if so many could be at work now."""
+        """Start one more worker if there is work for it."""
         with self._lock:
             if self._started < min(wanted, self._max_workers) and not self._closed:
                 self._started += 1
@@ -277,17 +285,21 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         buffersize: int | None = None,
         progress: Any = False,
     ) -> Results[_T]:
-        """Return an iterator over `fn` of the items of all iterables, in their order; an asynchronous program may use `async for`.
+        """Return an iterator over `fn` applied to the items of all iterables, in their order.
+
+        An asynchronous program may use `async for`.
 
         Args:
-            timeout: seconds from now in which all results must be there.
+            timeout: seconds from now within which all results must be ready.
             chunksize: number of items that make one task.
-            buffersize: number of tasks that may be under way or waiting to be taken; None: all items are taken at once.
-            progress: True for a bar on the terminal, or a callable that gets the number of items whose results were taken and of all; see
+            buffersize: number of tasks that may be under way or waiting to be taken; None: all
+                items are taken at once.
+            progress: True for a bar on the terminal, or a callable that gets the number of items
+                with results that were taken and the number of all items; see
                 `procession._progress.progress`.
 
         Raises:
-            TimeoutError: from the iterator: a result was not there in time.
+            TimeoutError: from the iterator: a result was not ready in time.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -319,7 +331,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             if buffersize is not None:
                 break
             if job.is_full():
-                # All items are taken now, but no more of them travel than keep the workers busy.
+                # All items are taken now, but only as many are sent as keep the workers busy.
                 work.feed_later(list(source), size, self._max_workers)
                 break
         if errors:
@@ -331,15 +343,15 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         return Results(reported(results, progress, iterables) if progress else results)
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
-        """One more task, for one whose results were taken."""
+        """Put one more task in line, in place of a task after its results were taken."""
         if not job.feed(source, size, 1) and self._closed and next(source, source) is not source:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls.
+        """Accept no more calls.
 
         Args:
-            wait: return only when all calls have ended, and the workers too.
+            wait: return only when all calls and the workers have ended.
             cancel_futures: cancel the calls that no worker has begun.
         """
         with self._lock:
@@ -354,7 +366,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             engine.thread.join()
 
     def resize(self, max_workers: int) -> None:
-        """Change the number of workers. Those that are too many leave when they have done the task they are at."""
+        """Change the number of workers. Surplus workers leave when their current task is done."""
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         with self._lock:
@@ -364,15 +376,18 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 self._engine.pool.resize(max_workers)
 
     def stats(self) -> PoolStats:
-        """Return what the executor has done and is doing."""
+        """Return the figures of the executor."""
         return self._start().pool.stats()
 
     def terminate_workers(self) -> None:
-        """End the workers at once, by SIGTERM: what runs fails with `BrokenPool`, what waits is cancelled. A shutdown."""
+        """Shut down and end the workers at once, by SIGTERM.
+
+        Running calls fail with `BrokenPool`, waiting ones are cancelled.
+        """
         self._stop(lambda process: process.terminate())
 
     def kill_workers(self) -> None:
-        """As `terminate_workers`, by SIGKILL."""
+        """Shut down and end the workers at once, by SIGKILL; otherwise as `terminate_workers`."""
         self._stop(lambda process: process.kill())
 
     def _stop(self, signal_worker: Callable[[Any], None]) -> None:
@@ -385,7 +400,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             self.terminate_workers()
         self.shutdown(wait=True)
 
-    # What those who look inside the standard library's executor expect to find.
+    # Attributes for programs that look inside the standard library's executor.
 
     @property
     def _processes(self) -> dict[int, Any] | None:

@@ -1,4 +1,7 @@
-"""The exceptions of `ProcessPoolExecutor`: the pool's, such that who knows `concurrent.futures` alone recognises them."""
+"""The exceptions of `ProcessPoolExecutor`.
+
+They are subclasses of the errors that users of `concurrent.futures` already catch.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ __all__: list[str] = []
 
 
 class WorkerDied(_errors.WorkerDied, BrokenProcessPool):
-    """A worker died while it ran a task. A `BrokenProcessPool` for those who catch that, but this executor is not broken: it goes on."""
+    """A worker died while it ran a task.
+
+    This is a `BrokenProcessPool` for programs that catch that, but the executor goes on.
+    """
 
 
 class BrokenPool(_errors.BrokenPool, BrokenProcessPool):
-    """An executor's workers cannot be started, or were terminated: it is of no more use."""
+    """An executor's workers cannot start, or were terminated: it cannot be used any more."""
 
 
 class TaskCancelled(_errors.TaskCancelled, concurrent.futures.CancelledError):
@@ -28,7 +34,7 @@ def terminated() -> BrokenPool:
 
 
 def recognisable(error: BaseException) -> BaseException:
-    """The error of a broken worker or pool, such that those who know `concurrent.futures` alone recognise it."""
+    """Turn the error of a pool into the subclass that users of `concurrent.futures` catch."""
     kind = _KINDS.get(type(error))
     if kind is None:
         return error

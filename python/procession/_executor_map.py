@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 
 class Results(Asynchronous, Generator[_T, None, None]):
-    """The results of a `map`: a generator, as the standard library's, that an event loop may ask too."""
+    """The results of a `map`: a generator, as in the standard library, for event loops too."""
 
     def __init__(self, results: Generator[_T, None, None]) -> None:
         self._results = results
 
     def __iter__(self) -> Generator[_T, None, None]:
-        return self._results  # with no call of Python's for each
+        return self._results  # saves a Python call for each result
 
     def send(self, value: None) -> _T:
         return self._results.send(value)
@@ -33,19 +33,22 @@ class Results(Asynchronous, Generator[_T, None, None]):
         return self._results.throw(*error)
 
     def close(self) -> None:
-        """Drop what is left."""
+        """Drop the remaining results."""
         self._results.close()
 
 
 class Work:
-    """The tasks of a `map`. Apart from its iterator, so that a shutdown can find it without keeping it alive."""
+    """The tasks of a `map`.
+
+    They are apart from the iterator, so that a shutdown finds them without keeping it alive.
+    """
 
     def __init__(self, job: Any) -> None:
         self.job = job
         self._feeder: Thread | None = None
 
     def feed_later(self, items: list[Any], size: int, workers: int) -> None:
-        """Have a thread put the rest of the items in line."""
+        """Let a thread put the rest of the items in line."""
         job = self.job
         args = (iter(items), job, lambda it, limit: job.feed(it, size, limit), range(workers))
         feeder = Thread(feed_all, "ExecutorFeeder", args)
@@ -53,13 +56,13 @@ class Work:
         self._feeder = feeder
 
     def end(self) -> None:
-        """Have no more items taken. What was taken is done."""
+        """Take no more items. Those already taken are done."""
         if self._feeder is None:
             self.job.seal()
 
 
 def noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
-    """The items, and what their iterator raises noted: a map raises it itself."""
+    """Yield the items, and note what their iterator raises: `map` raises it itself."""
     try:
         yield from items
     except Exception as error:
@@ -70,8 +73,8 @@ def noting(items: Iterator[_T], errors: list[Exception]) -> Iterator[_T]:
 def values(
     work: Work, refill: Callable[[], None] | None, end: float | None
 ) -> Generator[Any, None, None]:
-    """What becomes of each task, as it is asked for; `end`: until when."""
-    # No value stays behind in a variable while its receiver has it.
+    """Yield the value of each task as it is asked for, until the time `end`."""
+    # No variable keeps a value after the caller has received it.
     try:
         while True:
             if refill is not None:
@@ -86,7 +89,7 @@ def values(
 
 
 class _Over(Exception):
-    """There are no more results: no task raises this."""
+    """There are no more results. No task raises this."""
 
 
 def _value(job: Any, end: float | None) -> Any:

@@ -1,7 +1,7 @@
-"""Messages over a descriptor: the connection, pairs of them, and waiting for some of several.
+"""Messages over a descriptor: the connection, pairs of connections, and waiting for several.
 
-A message is its length, four bytes in network order, and its bytes; -1 announces a length of eight bytes instead. Listeners and what
-comes before the first message are `_listening`'s affair.
+A message is its length, four bytes in network order, and its bytes; -1 announces a length of eight
+bytes instead. Listeners, and what precedes the first message, are in `_listening`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ __all__ = ["LENGTH", "Connection", "Pipe", "wait"]
 
 LENGTH = struct.Struct("!i")
 _LONG_LENGTH = struct.Struct("!Q")
-# Header and body of a message up to this size go out in one piece; larger ones are not worth the copy.
+# Header and body up to this size are joined into one write; for larger messages the copy costs
+# more.
 _JOINED = 16384
-# Most bytes asked of the kernel at once.
+# The most bytes requested from the kernel at once.
 _CHUNK = 1 << 18
-# Seconds that `wait` sleeps without a look at signals.
+# Shortest and longest sleep of `wait` between two looks at signals, in seconds.
 _FIRST_SLEEP = 0.002
 _LONGEST_SLEEP = 1.0
 
@@ -38,7 +39,7 @@ _ForkingPickler = reduction.ForkingPickler
 
 
 class Connection:
-    """A connection over a descriptor: a pipe's end or a stream socket. It owns the descriptor."""
+    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns."""
 
     _handle: int | None = None
 
@@ -53,7 +54,8 @@ class Connection:
         self._writable = writable
 
     def __del__(self) -> None:
-        # The collector may have others look at it afterwards: it must know that it is closed.
+        # The garbage collector may let other objects use the connection afterwards: mark it as
+        # closed.
         self.close()
 
     def _check_readable(self) -> None:
@@ -67,7 +69,7 @@ class Connection:
             raise OSError("connection is read-only")
 
     def _bad_message_length(self) -> None:
-        # What follows in the stream cannot be told from messages: nothing may be read from it any more.
+        # The position in the stream is lost: nothing may be read from it any more.
         if self._writable:
             self._readable = False
         else:
@@ -90,13 +92,13 @@ class Connection:
         return self._writable
 
     def fileno(self) -> int:
-        """The descriptor. Raises OSError when closed."""
+        """Return the descriptor. Raises OSError when the connection is closed."""
         if self._handle is None:
             raise OSError("handle is closed")
         return self._handle
 
     def close(self) -> None:
-        """Close the connection; closing again does nothing."""
+        """Close the connection; closing it again does nothing."""
         if self._handle is not None:
             try:
                 self._close()
@@ -104,7 +106,7 @@ class Connection:
                 self._handle = None
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Send the bytes of a buffer as one message: `size` bytes from `offset`, all that follow by default."""
+        """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
         self._check_writable()
         view = memoryview(buf)
         if view.itemsize > 1 or view.ndim != 1:
@@ -123,15 +125,15 @@ class Connection:
         self._send_bytes(view[offset : offset + size])
 
     def send(self, obj: Any) -> None:
-        """Send an object that can be pickled."""
+        """Send an object, which must be picklable."""
         self._check_writable()
         self._send_bytes(_ForkingPickler.dumps(obj))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive one message as bytes.
 
-        Raises EOFError when the other end is closed and nothing is left, and OSError when the message is longer than
-        `maxlength` bytes; the connection cannot be read any more then.
+        Raises EOFError when the other end is closed and nothing is left. Raises OSError when the
+        message is longer than `maxlength` bytes; the connection is then no longer readable.
         """
         self._check_readable()
         if maxlength is not None and maxlength < 0:
@@ -142,9 +144,9 @@ class Connection:
         return data  # type: ignore[return-value]
 
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
-        """Receive one message into a writable buffer, from byte `offset` on; returns its length.
+        """Receive one message into a writable buffer, from byte `offset` on, and return its length.
 
-        Raises BufferTooShort, with the message as its argument, when it does not fit.
+        Raises BufferTooShort, with the message as its argument, when the message does not fit.
         """
         self._check_readable()
         with memoryview(buf) as view:
@@ -168,7 +170,10 @@ class Connection:
         return _ForkingPickler.loads(self._recv_bytes())  # type: ignore[arg-type]
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether something can be received, waiting up to `timeout` seconds (None: for ever) for it."""
+        """Return whether there is something to receive.
+
+        Waits up to `timeout` seconds (None: forever).
+        """
         self._check_readable()
         return self._poll(timeout)
 
@@ -194,7 +199,10 @@ class Connection:
             self._send(LENGTH.pack(length) + buf)
 
     def _recv(self, size: int) -> bytes:
-        """Exactly `size` (not 0) bytes. Memory is taken as they arrive, not because a peer announced them."""
+        """Receive exactly `size` (not 0) bytes.
+
+        Memory is allocated as bytes arrive, not for the length that the peer announced.
+        """
         handle: int = self._handle  # type: ignore[assignment]
         data = read_descriptor(handle, min(size, _CHUNK))
         if len(data) == size:
@@ -224,7 +232,7 @@ class Connection:
         return self._recv_rest(size)
 
     def _recv_rest(self, size: int) -> bytes:
-        """As `_recv`, inside a message: that nothing comes is as bad as that too little comes."""
+        """Receive `size` bytes within a message, where any end of file is an error."""
         try:
             return self._recv(size)
         except EOFError:
@@ -235,7 +243,10 @@ class Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Two connections joined to each other; if not `duplex`, the first only receives and the second only sends."""
+    """Return two connections joined to each other.
+
+    If not `duplex`, the first only receives and the second only sends.
+    """
     if duplex:
         one, other = socket.socketpair()
         one.setblocking(True)
@@ -246,15 +257,18 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
-    """Wait until some of the objects can be read from, or `timeout` seconds (None: for ever) have passed; returns those.
+    """Wait until some of the objects are ready to be read, and return those.
 
-    An object is a connection, a socket, a process's `sentinel`, or anything with a `fileno()`; the end of a file can be read too. ValueError
-    if it is none of these, or the timeout no number.
+    Waits at most `timeout` seconds (None: forever). An object is a connection, a socket, a
+    process's `sentinel`, or anything with a `fileno()`; at end of file it counts as ready too.
+    Raises ValueError if an object is none of these, or if the timeout is NaN.
     """
     if timeout is not None and math.isnan(timeout):
         raise ValueError("Invalid value NaN (not a number)")
     by_descriptor: dict[int, list[Any]] = {}
-    # Whose descriptor follows the truth a moment later: an end that a process left just before it ended must not come after its sentinel.
+    # Objects with a descriptor that becomes readable a moment late, so they are polled themselves.
+    # Otherwise an item that a process put just before it ended could be reported after its
+    # sentinel.
     lagging: list[Any] = []
     poller = select.poll()
     for obj in object_list:
@@ -275,7 +289,8 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         if any(obj.poll() for obj in lagging):
             pause = 0.0
         else:
-            # A signal that comes just before the kernel puts us to sleep is heard afterwards: so no sleep is longer than the wait was until then.
+            # A signal that arrives just before the kernel's wait begins is handled only after it.
+            # So no sleep is longer than the wait has already lasted (within the two bounds above).
             pause = max(min(max(now - began, _FIRST_SLEEP), _LONGEST_SLEEP, deadline - now), 0)
         ready = poller.poll(math.ceil(pause * 1000))
         found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]

@@ -1,8 +1,12 @@
-"""Stand in under the name `multiprocessing`: one module object for both names, package and submodules.
+"""Put procession under the name `multiprocessing`, for the package and its submodules.
 
-The finder lies in `sys.meta_path`, so that whoever imports `multiprocessing.pool` gets `procession.pool`. Children made by fork
-have it as they begin; those of spawn and forkserver are told by ``spawn.prepare``, before anything of the user's is imported.
-Beneath `procession run` an environment variable tells every interpreter of the same environment: see ``_beneath/sitecustomize.py``.
+Both names have one module object.
+
+The finder is in `sys.meta_path`, so that an import of `multiprocessing.pool` returns
+`procession.pool`. Children made by fork inherit it. Children of spawn and forkserver are told by
+``spawn.prepare``, before any module of the user is imported. Beneath `procession run` an
+environment variable tells every interpreter of the same environment: see
+``_beneath/sitecustomize.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ _PACKAGE = __package__
 
 
 class _Loader(Loader):
-    """Load a module by handing out ours."""
+    """Load a module by returning procession's."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,7 +42,8 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system wrote the alias's spec into it; it has run already.
+        # The import system has just written the alias's spec into the module, which has already
+        # run.
         module.__spec__ = self._own_spec
 
 
@@ -53,14 +58,15 @@ class _FuturesLoader:
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        # If it is being loaded already, and that is why this is, it calls `put_executor` itself.
+        # If the import of `_executor` caused this one, `_executor` calls `put_executor` itself at
+        # its end.
         if f"{_PACKAGE}._executor" not in sys.modules:
             importlib.import_module("._executor", _PACKAGE)
         put_executor()
 
 
 def put_executor() -> None:
-    """Where that was asked for, let `concurrent.futures` offer procession's `ProcessPoolExecutor`."""
+    """Put procession's `ProcessPoolExecutor` into `concurrent.futures`, if that was asked for."""
     futures = sys.modules.get(_FUTURES)
     executor = getattr(sys.modules.get(f"{_PACKAGE}._executor"), "ProcessPoolExecutor", None)
     if stands_in() == "executor" and futures is not None and executor is not None:
@@ -68,9 +74,9 @@ def put_executor() -> None:
 
 
 class _Finder:
-    """Find `multiprocessing` and all below it here."""
+    """Find `multiprocessing` and its submodules here."""
 
-    #: Whether it stands in for the executor of `concurrent.futures` too.
+    #: Whether procession also stands in for the executor of `concurrent.futures`.
     executor = False
 
     @staticmethod
@@ -102,21 +108,26 @@ def _find_elsewhere(name: str, path: Any) -> ModuleSpec | None:
 
 
 def is_installed() -> bool:
-    """Whether `multiprocessing` is procession in this process."""
+    """Return whether `multiprocessing` is procession in this process."""
     return _Finder in sys.meta_path
 
 
 def stands_in() -> str:
-    """For what procession stands in here: "executor", if for that of `concurrent.futures` too; "" for nothing."""
+    """Return what procession stands in for here.
+
+    "executor": for the executor of `concurrent.futures` too; "multiprocessing": for that alone; "":
+    for nothing.
+    """
     if not is_installed():
         return ""
     return "executor" if _Finder.executor else "multiprocessing"
 
 
 def install(executor: bool = False) -> None:
-    """Put procession under the name `multiprocessing`. RuntimeError if the standard library's is loaded already.
+    """Put procession under the name `multiprocessing`.
 
-    With `executor` its `ProcessPoolExecutor` is that of `concurrent.futures` too.
+    With `executor`, its `ProcessPoolExecutor` is also that of `concurrent.futures`. Raises
+    RuntimeError if the standard library's module is loaded already.
     """
     if executor and not _Finder.executor:
         if _FUTURES in sys.modules:
@@ -139,7 +150,10 @@ def install(executor: bool = False) -> None:
 
 
 def amend(name: str) -> None:
-    """Where procession stands in, let a module of it have the standard library's defects; see `_standin`."""
+    """Where procession stands in, give one of its modules the standard library's defects.
+
+    See `_standin`.
+    """
     module = sys.modules.get(name)
     if module is not None and is_installed():
         from . import _standin
@@ -147,13 +161,16 @@ def amend(name: str) -> None:
         _standin.amend(module)
 
 
-#: In the environment beneath `procession run`: ``cache tag:start method, if one was given:sys.prefix``; with "+executor" behind the
-#: start method if that was asked for.
+#: The environment variable beneath `procession run`: ``cache tag:start method, if one was
+#: given:sys.prefix``, with "+executor" after the start method if that was asked for.
 _VARIABLE = "PROCESSION_RUN"
 
 
 def install_for_run(method: str | None, executor: bool = False) -> None:
-    """`install`, with `method` as the default start method, here and in all interpreters of this environment started beneath."""
+    """Do what `install` does here and in all interpreters started beneath, of this environment.
+
+    `method` becomes the default start method.
+    """
     install(executor)
     _set_default(method)
     told = f"{method or ''}{'+executor' * executor}"
@@ -161,20 +178,23 @@ def install_for_run(method: str | None, executor: bool = False) -> None:
     hook = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_beneath")
     package_folder = os.path.dirname(os.path.dirname(hook))
     if not os.path.exists(os.path.join(package_folder, "procession_run.pth")):
-        # Not installed, but found on the path: so is the hook to be.
+        # The package is not installed but found on the path, and so must the hook be.
         rest = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([hook, rest] if rest else [hook])
 
 
 def install_beneath_run() -> None:
-    """`install` in an interpreter started beneath `procession run`, with the start method given there."""
+    """Do what `install` does, in an interpreter started beneath `procession run`.
+
+    The start method is the one given there.
+    """
     method, _, executor = os.environ[_VARIABLE].split(":", 2)[1].partition("+")
     install(executor == "executor")
     _set_default(method or None)
 
 
 def _set_default(method: str | None) -> None:
-    # The default, not the choice: the program may still say set_start_method().
+    # Sets the default only: the program may still call set_start_method().
     if method is not None:
         from . import context
 

@@ -1,7 +1,8 @@
 """Listeners and clients, and the handshake in which both ends prove that they know the same key.
 
-Whoever connects to a listener with a key is a stranger until then: no message of his is longer than a handshake's, he has a few seconds for all of
-it, and nothing that he sends is unpickled. What a proof consists of is in `_authentication`.
+A peer of a listener with a key is a stranger until it has proved the key. None of its messages may
+be longer than those of a handshake, it has a few seconds for all of them, and nothing that it sends
+is unpickled. What a proof consists of is in `_authentication`.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Listener", "answer_challenge", "deliver_challenge"]
 
-# Seconds a peer has for its whole handshake; it is dropped afterwards.
+# Seconds that a peer has for its whole handshake; after that it is dropped.
 CONNECTION_TIMEOUT = 20.0
 
 
 class _Handshake:
-    """A listener's half of the mutual proof, advanced whenever bytes arrive; it never waits and reads no byte too many."""
+    """A listener's half of the mutual proof.
+
+    It advances whenever bytes arrive. It never waits and never reads beyond the handshake.
+    """
 
     def __init__(self, connection: Connection, authkey: bytes) -> None:
         self.connection = connection
         self.begun = time.monotonic()
-        # It has not proved anything yet.
+        # True until the peer has proved the key.
         self.is_stranger = True
         self.deadline = self.begun + CONNECTION_TIMEOUT
         self._steps = self._both(authkey)
@@ -56,12 +60,16 @@ class _Handshake:
         return self.connection.fileno()
 
     def advance(self, message: bytes | None = None) -> bool:
-        """Hand the peer's message (at first None) to the protocol; whether that proved the peer."""
+        """Pass the peer's message (at first None) to the protocol.
+
+        Return whether that proved the peer.
+        """
         try:
             reply = self._steps.send(message)
             self.is_stranger = message is None
             while reply is not None:
-                # A few hundred bytes in all: the socket's buffer takes them whatever the peer does.
+                # A few hundred bytes in all: they fit into the socket's buffer whatever the peer
+                # does.
                 os.write(self.fileno(), LENGTH.pack(len(reply)) + reply)
                 reply = next(self._steps)
         except StopIteration:
@@ -69,7 +77,10 @@ class _Handshake:
         return False
 
     def receive(self) -> bool:
-        """Take what has arrived, as `wait` says that something has; whether the peer is proved by now."""
+        """Read what has arrived, once `wait` reports something.
+
+        Return whether the peer is now proved.
+        """
         data = os.read(self.fileno(), self._wanted - len(self._received))
         if not data:
             raise EOFError
@@ -92,20 +103,23 @@ class _Handshake:
 class Listener:
     """A bound socket that accepts connections.
 
-    `address` defaults to a free one of `family` (default AF_UNIX); with an `authkey` (bytes) every peer must prove that it knows
-    it, and gets our proof. The handshakes of several peers run side by side, so one that is silent keeps nobody waiting long; it
-    is refused after `CONNECTION_TIMEOUT` seconds.
+    `address` defaults to a free one of `family` (default AF_UNIX). With an `authkey` (bytes) every
+    peer must prove that it knows the key, and gets the listener's proof in return. The handshakes
+    of several peers run side by side, so a silent peer does not delay others for long; it is
+    refused after `CONNECTION_TIMEOUT` seconds.
     """
 
-    # Peers in the middle of their handshake. When there are as many, strangers make room for others, the oldest first, after that many seconds.
+    # The most peers in the middle of their handshake, and the seconds after which, at that number,
+    # the oldest stranger is dropped for a new peer.
     _MOST_PENDING = 256
     _GRACE = 0.2
-    # Peers let in before those already inside are heard again.
+    # The most peers admitted before those already admitted are served again.
     _MOST_AT_ONCE = 32
-    # Seconds that peers have for themselves before others are let in. What is begun and not finished when `accept` returns goes on at its
-    # next call, and only in this process: a program with several processes or threads in `accept` wants it rarely.
+    # Seconds for which peers in a handshake are served before others are admitted. A handshake that
+    # is unfinished when `accept` returns continues at its next call, and only in this process. A
+    # program with several processes or threads in `accept` wants few of those.
     _patience = 0.05
-    # Seconds after which a call looks for what a call in another thread has begun and left.
+    # Seconds after which a call looks for handshakes that a call in another thread left unfinished.
     _LEFT_OVERS = 1.0
 
     def __init__(
@@ -129,8 +143,9 @@ class Listener:
     def accept(self) -> Connection:
         """Wait for a peer and return the connection to it.
 
-        Raises AuthenticationError when a peer has the wrong key or takes too long, EOFError or OSError when it leaves or talks
-        nonsense; the listener stays usable. Raises OSError when the listener is closed.
+        Raises AuthenticationError when a peer has the wrong key or takes too long, and EOFError or
+        OSError when it leaves or breaks the protocol; the listener stays usable. Raises OSError
+        when the listener is closed.
         """
         listener = self._listener
         if listener is None:
@@ -150,7 +165,10 @@ class Listener:
     def _accept_proved(
         self, listener: SocketListener, pending: list[_Handshake], authkey: bytes
     ) -> Connection:
-        """Carry on the `pending` handshakes, which are this call's alone, and begin others, until one is through."""
+        """Carry on the `pending` handshakes, which are this call's own, until one succeeds.
+
+        Meanwhile begin others.
+        """
         while True:
             with self._mutex:
                 pending += self._pending
@@ -177,7 +195,7 @@ class Listener:
                     )
 
     def _closed_for(self, pending: list[_Handshake], now: float) -> float:
-        """Seconds until somebody else may be let in; not positive: now."""
+        """Return the seconds until another peer may be admitted; not positive: now."""
         if len(pending) < self._MOST_PENDING:
             return max((peer.begun for peer in pending), default=0) + self._patience - now
         return self._oldest_stranger(pending).begun + self._GRACE - now
@@ -187,7 +205,7 @@ class Listener:
         return min(pending, key=lambda peer: (not peer.is_stranger, peer.begun))
 
     def _admit(self, listener: SocketListener, pending: list[_Handshake], authkey: bytes) -> None:
-        """Begin the handshakes of peers that wait for it."""
+        """Begin the handshakes of waiting peers."""
         for _ in range(self._MOST_AT_ONCE):
             if len(pending) >= self._MOST_PENDING:
                 if self._closed_for(pending, time.monotonic()) > 0:
@@ -196,7 +214,7 @@ class Listener:
             try:
                 connection = listener.accept_now()
             except OSError as error:
-                # Who has not proved anything must not keep the descriptor that somebody else needs.
+                # A stranger must not keep a descriptor that another peer needs.
                 if error.errno not in (errno.EMFILE, errno.ENFILE) or not pending:
                     raise
                 self._drop(self._oldest_stranger(pending), pending)
@@ -213,7 +231,7 @@ class Listener:
 
     @classmethod
     def _proved(cls, peer: _Handshake, pending: list[_Handshake], step: Callable[[], bool]) -> bool:
-        """Take one step; a peer that is through or fails is no longer pending."""
+        """Take one step of a handshake; a peer that succeeds or fails is no longer pending."""
         try:
             proved = step()
         except BaseException:
@@ -224,7 +242,7 @@ class Listener:
         return proved
 
     def close(self) -> None:
-        """Close the listener and drop the peers that it has not returned yet."""
+        """Close the listener and drop the peers that `accept` has not returned yet."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with self._mutex:
@@ -235,12 +253,12 @@ class Listener:
 
     @property
     def address(self) -> Any:
-        """The address it is bound to."""
+        """The address that the listener is bound to."""
         return self._listener._address  # type: ignore[union-attr]
 
     @property
     def last_accepted(self) -> Any:
-        """The address of the last peer, None if there was none or it has none."""
+        """The address of the last accepted peer; None if there was none or it has no address."""
         return self._listener._last_accepted  # type: ignore[union-attr]
 
     def __enter__(self) -> Any:
@@ -251,9 +269,9 @@ class Listener:
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
-    """A connection to the listener at `address`. Raises AuthenticationError when the two keys differ.
+    """Return a connection to the listener at `address`, which may take any time to accept it.
 
-    Waits as long as the listener's program takes to accept it.
+    Raises AuthenticationError when the two keys differ.
     """
     family = family or address_type(address)
     _validate_family(family)
@@ -290,12 +308,18 @@ def _check_key(authkey: object) -> None:
 
 
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
-    """Let the peer prove that it knows the key; raises AuthenticationError when it does not. Waits for the peer."""
+    """Make the peer prove that it knows the key, and wait for it.
+
+    Raises AuthenticationError when it does not.
+    """
     _check_key(authkey)
     _drive(connection, _authentication.challenge(authkey, digest_name))
 
 
 def answer_challenge(connection: Any, authkey: bytes) -> None:
-    """Prove to the peer that we know the key; raises AuthenticationError when it is not content. Waits for the peer."""
+    """Prove to the peer that this side knows the key, and wait for it.
+
+    Raises AuthenticationError when the peer rejects the proof.
+    """
     _check_key(authkey)
     _drive(connection, _authentication.answer(authkey))

@@ -1,6 +1,7 @@
 """The parts of the package's logging that need `logging` itself: loaded with it, not before.
 
-Records carry the name of the process that made them, and any number of processes can share one file.
+Records carry the name of the process that made them, and any number of processes can share one
+file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ __all__: list[str] = []
 
 
 class SharedFileHandler(logging.Handler):
-    """A handler that appends each record to a file by one write, which the kernel puts whole at the file's end."""
+    """A handler that appends each record to a file in one write.
+
+    The kernel puts such a write at the end of the file as a whole.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -30,7 +34,7 @@ class SharedFileHandler(logging.Handler):
         try:
             line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
             written = os.write(self._fd, line)
-            if written < len(line):  # the disk is full: the next write says why
+            if written < len(line):  # the disk is full: the second write raises the error
                 os.write(self._fd, line[written:])
         except Exception:
             self.handleError(record)
@@ -45,7 +49,7 @@ class SharedFileHandler(logging.Handler):
 
 
 def add_file(logger: logging.Logger, path: str) -> None:
-    """Let `logger` append to `path` too; nothing if it does already."""
+    """Make `logger` append to `path` too, unless it does already."""
     if path not in files(logger):
         handler = SharedFileHandler(path)
         handler.setFormatter(logging.Formatter(util.DEFAULT_LOGGING_FORMAT))
@@ -53,14 +57,15 @@ def add_file(logger: logging.Logger, path: str) -> None:
 
 
 def files(logger: logging.Logger) -> list[str]:
-    """The files that `logger` appends to, for children to do the same."""
+    """Return the files that `logger` appends to, so that children append to them too."""
     return [handler.path for handler in logger.handlers if isinstance(handler, SharedFileHandler)]
 
 
 def name_records() -> None:
-    """Have all records from now on name the procession process that made them.
+    """Make all later records name the procession process that made them.
 
-    By itself `logging` asks the module `multiprocessing` alone, whose processes ours are not.
+    `logging` itself only asks the module `multiprocessing`, which does not know procession's
+    processes.
     """
     make = logging.getLogRecordFactory()
     if getattr(make, "_names_processes", False):

@@ -1,7 +1,8 @@
-"""Where procession stands in, loky (joblib's default) gets queues that are pipes.
+"""Pipe-based queues for loky (joblib's default backend) where procession stands in.
 
-Its queues are subclasses that replace the inside of the standard library's, and go to interpreters that loky starts itself, outside of this
-family. So, while its module of queues is imported, `multiprocessing.queues` is `_pipe_queues`.
+loky's queues are subclasses that replace the internals of the standard library's queues, and they
+are passed to interpreters that loky starts itself, outside this family. So `multiprocessing.queues`
+is `_pipe_queues` while loky's module of queues is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _ALIAS = "multiprocessing.queues"
 
 
 class _Loader:
-    """Loads loky's module while the alias is the other one."""
+    """Load loky's module while the alias points to `_pipe_queues`."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -36,7 +37,7 @@ class _Loader:
 
 
 def find_spec(name: str, path: Any) -> ModuleSpec | None:
-    """Find loky's module `name`, to be loaded in our way."""
+    """Find loky's module `name`, to be loaded by `_Loader`."""
     spec = PathFinder.find_spec(name, path)
     if spec is not None:
         spec.loader = _Loader(spec.loader)  # type: ignore[assignment]

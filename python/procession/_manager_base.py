@@ -1,4 +1,4 @@
-"""The manager: starting, finding and ending a server, and offering types of objects."""
+"""The manager: starting, finding and ending a server, and registering types of objects."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ __all__ = ["BaseManager"]
 
 
 class BaseManager:
-    """A server process and the way to it.
+    """A server process and the connection to it.
 
-    `address` is where it listens, by default a free Unix socket; `authkey` (bytes) what clients must know, by default this process's.
-    Types are offered by `register`. `start` makes a process of its own, `get_server().serve_forever()` serves in this one,
-    `connect` goes to one that runs elsewhere. `shutdown_timeout` is how many seconds the process has to end before it is
-    terminated, and again before it is killed.
+    `address` is where it listens, by default a free Unix socket. `authkey` (bytes) is the key that
+    clients must know, by default this process's. `register` adds types. `start` starts a server
+    process, `get_server().serve_forever()` serves in this process, and `connect` connects to a
+    server that runs elsewhere. `shutdown_timeout` is the number of seconds that the process has to
+    end before it is terminated, and again before it is killed.
     """
 
     _registry: dict[str, Any] = {}
     _Server = Server
     _process: Any = None
-    # Held, once there is one, so that it stays from one proxy to the next.
+    # Held, once made, so that it stays open from one proxy to the next.
     _link: Link | None = None
 
     def __init__(
@@ -53,7 +54,7 @@ class BaseManager:
         self._ctx = ctx
         self._shutdown_timeout = shutdown_timeout
 
-    # What the errors of a manager that is used in the wrong state call it.
+    # What error messages call a manager that is used in the wrong state.
     _server_noun, _manager_noun = "server", "Manager"
 
     def _check_state(self, wanted: int) -> None:
@@ -69,14 +70,18 @@ class BaseManager:
         raise ProcessError(f"Unknown state {state!r}")
 
     def get_server(self) -> Server:
-        """The server, to be run in this process by its `serve_forever()`; its `address` is where it listens already."""
+        """Return the server, to be run in this process by its `serve_forever()`.
+
+        It already listens at its `address`.
+        """
         self._check_state(State.INITIAL)
         return self._Server(self._registry, self._address, self._authkey, self._serializer)
 
     def connect(self) -> None:
         """Connect to the server that runs at `address`.
 
-        Raises AuthenticationError when it has another key, and OSError when nobody listens there.
+        Raises AuthenticationError when the server has another key, and OSError when no server
+        listens there.
         """
         conn = self._Client(self._address, authkey=self._authkey)
         try:
@@ -86,9 +91,10 @@ class BaseManager:
         self._state.value = State.STARTED
 
     def start(self, initializer: Any = None, initargs: Any = ()) -> None:
-        """Start the server in a process of its own, which calls `initializer(*initargs)` first and ends with this one.
+        """Start the server in a new process, which ends with this one.
 
-        Raises EOFError when the process ends before it serves.
+        It calls `initializer(*initargs)` first. Raises EOFError when the process ends before it
+        serves.
         """
         self._check_state(State.INITIAL)
         if initializer is not None and not callable(initializer):
@@ -112,16 +118,16 @@ class BaseManager:
             self._process.start()
             self._meet_server(reader, writer)
         except BaseException:
-            # Also an interrupt: nobody else knows the server.
+            # Interrupts too: no other process knows the server, so it would never be ended.
             if self._process._popen is not None:
                 self._process.kill()
                 self._process.join()
             raise
 
     def _meet_server(self, reader: Any, writer: Any) -> None:
-        """Learn where the server listens, and see to its end."""
+        """Receive the server's address, and register the finalizer that ends the server."""
         writer.close()
-        # Not by the pipe's end alone: another child may have inherited the writing end.
+        # The end of the pipe is not enough: another child may have inherited the writing end.
         connection.wait([reader, self._process.sentinel])
         with reader:
             try:
@@ -159,10 +165,10 @@ class BaseManager:
         initializer: Any = None,
         initargs: Any = (),
     ) -> None:
-        """Be the server process: report the address, serve."""
+        """Report the address and serve: the main function of the server process."""
         import signal
 
-        # Ctrl-C is for the program; its manager ends with it.
+        # Ctrl-C is for the program. Its manager ends when the program does.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         parent = process.parent_process()
         if parent is not None:
@@ -184,7 +190,7 @@ class BaseManager:
         return Token(typeid, self._address, id), exposed
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the server process, if there is one, has ended, at most `timeout` seconds."""
+        """Wait until the server process, if any, has ended, at most `timeout` seconds."""
         if self._process is not None:
             self._process.join(timeout)
             if not self._process.is_alive():
@@ -196,11 +202,11 @@ class BaseManager:
         return self._link.ask(function, *args, **kwds)
 
     def _debug_info(self) -> str:
-        """The server's objects and how many proxies refer to each, for people."""
+        """Return the server's objects and how many proxies refer to each, as readable text."""
         return self._ask("debug_info")
 
     def _number_of_objects(self) -> int:
-        """How many objects of the server proxies refer to."""
+        """Return the number of the server's objects that proxies refer to."""
         return self._ask("number_of_objects")
 
     def __enter__(self) -> Any:
@@ -221,7 +227,7 @@ class BaseManager:
         _Client: Any,
         shutdown_timeout: float,
     ) -> None:
-        """End the server process: ask it, terminate it, kill it."""
+        """End the server process: ask it, then terminate it, then kill it."""
         if process.is_alive():
             util.info("sending shutdown message to manager")
             try:
@@ -247,7 +253,7 @@ class BaseManager:
 
     @property
     def address(self) -> Any:
-        """Where the server listens."""
+        """The address where the server listens."""
         return self._address
 
     @classmethod
@@ -260,11 +266,14 @@ class BaseManager:
         method_to_typeid: dict[str, str] | None = None,
         create_method: bool = True,
     ) -> None:
-        """Offer a type of objects, and unless not `create_method` a method `typeid` that makes one and returns its proxy.
+        """Register a type of objects.
 
-        `callable` makes the object, in the server (None: this manager only connects); `proxytype` stands for it, by default made
-        from `exposed`, the names of the methods that may be called, by default all public ones; `method_to_typeid` names the
-        methods that return a proxy of a registered type, not a copy.
+        Unless `create_method` is false, this adds a method `typeid` that makes an object of the
+        type and returns its proxy. `callable` makes the object, in the server (None: this manager
+        only connects). `proxytype` is the type of its proxies. By default it is made from
+        `exposed`, the names of the methods that may be called, which defaults to all public ones.
+        `method_to_typeid` names the methods that return a proxy of a registered type instead of a
+        copy.
         """
         if "_registry" not in cls.__dict__:
             cls._registry = cls._registry.copy()
@@ -284,7 +293,7 @@ class BaseManager:
             proxy = proxytype(
                 token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed
             )
-            # The server counted the object's making as a reference: the proxy has its own now.
+            # The server counted the creation as a reference. The proxy now has its own.
             self._ask("decref", token.id)
             return proxy
 

@@ -1,7 +1,10 @@
-"""A process's way to a manager's server: a connection for each thread's calls, and one for what concerns references.
+"""A process's link to a manager's server.
 
-All of them belong to one session (`_manager_wire`), whose references the server gives back when the process has gone. With a plain server there is no
-session, and what concerns references takes a connection for itself each time.
+It has a connection for the calls of each thread, and one for reference counts.
+
+All of them belong to one session (`_manager_wire`); the server drops the session's references when
+the process is gone. A server of plain `multiprocessing` has no sessions, and each change of a
+reference count opens a connection of its own.
 """
 
 from __future__ import annotations
@@ -35,16 +38,16 @@ class _Channel:
     def __init__(self, line: Any, in_session: bool) -> None:
         self._line = line
         self.in_session = in_session
-        # There is nobody, or a reply is still to come that nobody waits for.
+        # The peer is gone, or a reply is due that no call waits for any more.
         self._broken = False
 
     def call(self, request: tuple[Any, ...]) -> tuple[str, Any]:
-        """Send a request; the reply."""
+        """Send a request and return the reply."""
         self._broken = True
         try:
             self._line.send(request)
         except Exception as error:
-            # If it could not be pickled, nothing was sent.
+            # If pickling failed, nothing was sent.
             self._broken = isinstance(error, OSError)
             raise
         try:
@@ -56,40 +59,46 @@ class _Channel:
         return reply
 
     def is_usable(self) -> bool:
-        """Whether another call can be made; an interrupted one has a moment to end, then only another channel will do."""
+        """Return whether another call can be made.
+
+        An interrupted call gets a moment to end. If it does not, the caller needs another channel.
+        """
         if self._broken and isinstance(self._line, AskingLine):
             self._broken = not self._line.catch_up()
         return not self._broken
 
     def close(self) -> None:
-        """Close it."""
+        """Close the channel."""
         self._broken = True
         self._line.close()
 
 
 class Link:
-    """The connections of this process to the server at an address, as long as a proxy or manager uses them.
+    """The connections of this process to the server at an address.
 
-    `Link.to(address, authkey, serializer)` returns the one there is. In a child of fork all are as new.
+    They exist while a proxy or manager uses them.
+
+    `Link.to(address, authkey, serializer)` returns the existing one. In a child of fork every link
+    starts afresh.
     """
 
     _all: weakref.WeakValueDictionary[Any, Link] = weakref.WeakValueDictionary()
-    # Of the kind that a signal handler may take in the thread that holds it.
+    # Reentrant: a signal handler may take it in the thread that holds it.
     _mutex = threading.RLock()
 
     def __init__(self, address: Any, authkey: bytes, serializer: str) -> None:
         self._address = address
         self._authkey = authkey
         self.client = listener_client[serializer][1]
-        #: There was a connection for calls once.
+        #: Whether there has been a connection for calls.
         self._connected = False
         self._begin()
 
     def _begin(self) -> None:
         self.session = os.urandom(16).hex()
-        #: Under `connection` a thread's own channel, if it has made a call.
+        #: Holds, as `connection`, a thread's own channel once it has made a call.
         self.local = threading.local()
-        #: The objects that proxies of this process refer to.
+        #: The ids of the objects that proxies of this process refer to.
         self.ids: set[str] = set()
         self._asking = threading.Lock()
         self._asker: _Channel | None = None
@@ -97,7 +106,7 @@ class Link:
 
     @classmethod
     def to(cls, address: Any, authkey: bytes, serializer: str) -> Link:
-        """The link of this process to a server."""
+        """Return the link of this process to a server."""
         key = address, bytes(authkey), serializer
         with cls._mutex:
             link = cls._all.get(key)
@@ -107,7 +116,7 @@ class Link:
 
     @classmethod
     def key_for(cls, address: Any) -> bytes | None:
-        """The key by which this process knows the server at an address, if it does."""
+        """Return the key that this process has for the server at an address, or None."""
         with cls._mutex:
             return next(
                 (link._authkey for link in cls._all.values() if link._address == address), None
@@ -115,7 +124,7 @@ class Link:
 
     @classmethod
     def end(cls, address: Any) -> None:
-        """Close what leads to a server that has ended."""
+        """Close the connections to a server that has ended."""
         with cls._mutex:
             links = [link for link in cls._all.values() if link._address == address]
         for link in links:
@@ -123,17 +132,19 @@ class Link:
 
     @classmethod
     def _after_fork(cls) -> None:
-        # The copies of the parent's connections must be closed: as long as they are open its end cannot be seen.
+        # Close the copies of the parent's connections: while they are open, the server cannot see
+        # the parent's end.
         cls._mutex = threading.RLock()
         for link in list(cls._all.values()):
             link._connected = False
             link._begin()
 
     def channel(self) -> _Channel:
-        """This thread's own."""
+        """Return this thread's own channel."""
         channel = getattr(self.local, "connection", None)
         if channel is None or not channel.is_usable():
-            # The old one is closed after the new one is there, so that the session does not end in between.
+            # Close the old channel only after the new one is open, so that the session does not end
+            # in between.
             try:
                 channel = self.local.connection = self.open()
             except FileNotFoundError as error:
@@ -146,7 +157,8 @@ class Link:
     def ask(self, function: str, /, *args: Any, **kwds: Any) -> Any:
         """Call a function of the server itself. Raises what it raised."""
         if not self._server_is_plain:
-            # Not to wait: this may be a finalizer, in the middle of another call of the same thread.
+            # Never wait here: this may be a finalizer in the middle of another call of the same
+            # thread.
             if self._asking.acquire(blocking=False):
                 try:
                     if self._asker is None or not self._asker.is_usable():
@@ -170,7 +182,7 @@ class Link:
             conn.close()
 
     def open(self) -> _Channel:
-        """A new connection for calls."""
+        """Open a new connection for calls."""
         util.debug("making connection to manager")
         name = process.current_process().name
         if threading.current_thread().name != "MainThread":
@@ -188,7 +200,7 @@ class Link:
 
 
 class Locals(Mapping):
-    """What this process's links have, by the server's address: for each thread its connection, and the ids of objects."""
+    """This process's links by server address: each thread's connection, and object ids."""
 
     def __getitem__(self, address: Any) -> tuple[threading.local, set[str]]:
         return self._found()[address]

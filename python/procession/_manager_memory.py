@@ -1,4 +1,4 @@
-"""A manager whose end is the end of its shared memory segments."""
+"""A manager that removes its shared memory segments when it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 class _SharedMemoryTracker:
     """The names of the segments that end with a server."""
 
-    segment_names: list[str] = []  # for an object whose `__init__` was interrupted
+    segment_names: list[str] = []  # for an object with an interrupted `__init__`
 
     def __init__(self, name: str, segment_names: list[str] | None = None) -> None:
         self.shared_memory_context_name = name
@@ -65,7 +65,10 @@ class SharedMemoryServer(Server):
         util.debug(f"SharedMemoryServer started by pid {os.getpid()}")
 
     def create(self, c: Any, typeid: str, /, *args: Any, **kwargs: Any) -> Any:
-        """As `Server.create`; a proxy type with `_shared_memory_proxy` gets the tracker as `shared_memory_context`."""
+        """Create an object as `Server.create` does.
+
+        A proxy type with `_shared_memory_proxy` gets the tracker as `shared_memory_context`.
+        """
         if hasattr(self.registry[typeid][-1], "_shared_memory_proxy"):
             kwargs["shared_memory_context"] = self.shared_memory_context
         return super().create(c, typeid, *args, **kwargs)
@@ -84,18 +87,18 @@ class SharedMemoryServer(Server):
         self.shared_memory_context.destroy_segment(segment_name)
 
     def list_segments(self, c: Any) -> list[str]:
-        """The names of the segments that are still to be removed."""
+        """Return the names of the segments that are still to be removed."""
         return self.shared_memory_context.segment_names
 
 
 class SharedMemoryManager(BaseManager):
-    """A manager whose end is the end of the shared memory segments that it made."""
+    """A manager that removes the shared memory segments that it made when it ends."""
 
     _Server = SharedMemoryServer
     _server_noun, _manager_noun = "SharedMemoryServer", "SharedMemoryManager"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Before the server's process is made, so that both have the same tracker.
+        # Start the tracker before the server process, so that both share it.
         from . import resource_tracker
 
         resource_tracker.ensure_running()
@@ -114,14 +117,14 @@ class SharedMemoryManager(BaseManager):
         return obj
 
     def SharedMemory(self, size: int) -> Any:
-        """A new shared memory segment of `size` bytes."""
+        """Return a new shared memory segment of `size` bytes."""
         from .shared_memory import SharedMemory
 
         segment = SharedMemory(None, create=True, size=size)
         return self._tracked(segment, segment)
 
     def ShareableList(self, sequence: Any) -> Any:
-        """A new `ShareableList` of the sequence's items."""
+        """Return a new `ShareableList` of the sequence's items."""
         from .shared_memory import ShareableList
 
         shareable = ShareableList(sequence)

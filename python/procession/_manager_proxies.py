@@ -1,7 +1,7 @@
-"""Stand-ins for a manager's objects in other processes.
+"""Proxies: objects that stand for a manager's objects in other processes.
 
-A proxy counts as one reference to its object as long as it lives, and makes its calls over the process's link to the server (`_manager_link`). The proxies
-of particular types are in `_manager_types`.
+A proxy counts as one reference to its object while it lives. It makes its calls over the process's
+link to the server (`_manager_link`). The proxies of particular types are in `_manager_types`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "ProcessLocalSet", "Rebuil
 
 
 class State:
-    """Where a manager is in its life, in one mutable place that finalizers share."""
+    """The state of a manager, in one mutable place that finalizers share."""
 
     __slots__ = ["value"]
     value: int
@@ -39,7 +39,10 @@ class ProcessLocalSet(set):
 
 
 class BaseProxy:
-    """Base of all proxies: `_callmethod` calls a method of the object, `_getvalue` fetches a copy of it."""
+    """The base of all proxies.
+
+    `_callmethod` calls a method of the object, `_getvalue` fetches a copy of it.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,8 @@ class BaseProxy:
         self._id = self._token.id
         self._manager = manager
         self._serializer = serializer
-        # In the server's own process, inside another of its objects: holds no reference, `RebuildProxy` says why.
+        # True in the server's own process, inside another of its objects. The proxy then holds no
+        # reference; see `RebuildProxy` for the reason.
         self._owned_by_manager = manager_owned
         self._authkey = _key(authkey, manager, self._token)
         self._link = Link.to(self._token.address, self._authkey, serializer)
@@ -63,13 +67,16 @@ class BaseProxy:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
 
-    # What programs look for in the standard library's proxies.
+    # Attributes that programs look for in the standard library's proxies.
     _mutex = util.ForkAwareThreadLock()
     _address_to_local = Locals()
 
     @property
     def _tls(self) -> Any:
-        """Has this thread's connection to the server as `connection`, after its first call. Without it the next call opens one."""
+        """Hold this thread's connection to the server as `connection`, after its first call.
+
+        If the attribute is deleted, the next call opens a new connection.
+        """
         return self._link.local
 
     @property
@@ -86,9 +93,11 @@ class BaseProxy:
         self._link.local.connection = self._link.open()
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
-        """Call a method of the object and return a copy of its result, or a proxy where the type is registered so.
+        """Call a method of the object.
 
-        Raises what the method raised; RemoteError when the server cannot call it or cannot send its result.
+        Return a copy of its result, or a proxy if the method is registered to return one. Raises
+        what the method raised, or RemoteError when the server cannot call it or cannot send its
+        result.
         """
         reply = self._link.channel().call((self._id, methodname, args, kwds))
         try:
@@ -96,14 +105,15 @@ class BaseProxy:
                 return self._proxy_of_result(*reply[1])
             return result_of(*reply)
         finally:
-            del reply  # an error's frame would keep it, and it the error
+            del reply  # the frame of an error would keep the reply, and the reply the error
 
     def _proxy_of_result(self, exposed: Any, token: Any) -> Any:
         assert self._manager is not None, (
             "this proxy has no manager, whose registry knows the result's type"
         )
         proxytype = self._manager._registry[token.typeid][-1]
-        # The server may know itself by another address than the one by which it was found.
+        # The server may know itself by an address other than the one by which this process reached
+        # it.
         token.address = self._token.address
         proxy = proxytype(
             Token.received(token),
@@ -112,12 +122,12 @@ class BaseProxy:
             authkey=self._authkey,
             exposed=exposed,
         )
-        # The server counted the object's making as a reference: the proxy has its own now.
+        # The server counted the creation as a reference. The proxy now has its own.
         self._link.ask("decref", token.id)
         return proxy
 
     def _getvalue(self) -> Any:
-        """A copy of the object."""
+        """Return a copy of the object."""
         return self._callmethod("#GETVALUE")
 
     def _incref(self) -> None:
@@ -138,7 +148,7 @@ class BaseProxy:
     @staticmethod
     def _decref(token: Token, state: Any, link: Link, session: str) -> None:
         link.ids.discard(token.id)
-        # Another session, another server: perhaps an object of the same id.
+        # A new session or server may have another object of the same id.
         if (state is not None and state.value != State.STARTED) or link.session != session:
             util.debug("DECREF %r -- manager already shutdown", token.id)
             return
@@ -146,7 +156,7 @@ class BaseProxy:
             util.debug("DECREF %r", token.id)
             link.ask("decref", token.id)
         except Exception as error:
-            # The server has gone, and the object with it.
+            # The server is gone, and the object with it.
             util.debug("... decref failed %s", error)
 
     def _after_fork(self) -> None:
@@ -172,7 +182,7 @@ class BaseProxy:
         return f"<{type(self).__name__} object, typeid {self._token.typeid!r} at {id(self):#x}>"
 
     def __str__(self) -> str:
-        """The object's repr(); the proxy's own if the server cannot be asked."""
+        """Return the object's repr(), or the proxy's own if the server cannot be asked."""
         try:
             return self._callmethod("__repr__")
         except Exception:
@@ -180,7 +190,11 @@ class BaseProxy:
 
 
 def _key(authkey: bytes | None, manager: Any, token: Any) -> bytes:
-    """The key for an object's server: a proxy that came inside another object brings none, but then that server is known here."""
+    """Return the key for an object's server.
+
+    A proxy that arrived inside another object brings no key, but then this process knows its
+    server.
+    """
     if authkey is None:
         authkey = manager._authkey if manager is not None else Link.key_for(token.address)
     if authkey is None:
@@ -189,10 +203,11 @@ def _key(authkey: bytes | None, manager: Any, token: Any) -> bytes:
 
 
 def RebuildProxy(func: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
-    """For the unpickler: a proxy anew.
+    """Make a proxy again when it is unpickled.
 
-    In the very server that has the object, it is inside another object there: a counted reference would keep both for ever. It holds the
-    object itself, in `id_to_local_proxy_obj`.
+    In the server that holds the object, the proxy is part of another object there, and a counted
+    reference would keep both forever. So the server keeps the object itself, in
+    `id_to_local_proxy_obj`.
     """
     server = getattr(process.current_process(), "_manager_server", None)
     if server and server.address == token.address:
@@ -216,7 +231,10 @@ def _forwarded(name: str) -> Any:
 
 
 def MakeProxyType(name: str, exposed: Any, _cache: dict[Any, type] = {}) -> type:  # noqa: B006 - the cache
-    """A proxy type called `name` whose methods are those named in `exposed`; the same one for the same arguments."""
+    """Return the proxy type `name` with the methods in `exposed`.
+
+    The same arguments return the same type.
+    """
     exposed = tuple(exposed)
     if (name, exposed) not in _cache:
         methods = {method: _forwarded(method) for method in exposed}
@@ -233,7 +251,7 @@ def AutoProxy(
     incref: bool = True,
     manager_owned: bool = False,
 ) -> Any:
-    """A proxy with the methods that the server exposes; it is asked for them unless they are given."""
+    """Return a proxy with the methods in `exposed`, by default those that the server exposes."""
     authkey = _key(authkey, manager, token)
     if exposed is None:
         exposed = Link.to(token.address, authkey, serializer).ask("get_methods", token)
@@ -251,5 +269,6 @@ def AutoProxy(
 
 
 for _name in __all__:
-    # Where it is written is our affair: it is pickled, and shown in tracebacks, as what the standard library's is.
+    # The defining module is private: pickles and tracebacks name `managers`, as the standard
+    # library's do.
     globals()[_name].__module__ = f"{__package__}.managers"

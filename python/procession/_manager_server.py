@@ -1,6 +1,7 @@
-"""The process that holds a manager's objects: who refers to them, and the calls that come in for them.
+"""The process that holds a manager's objects, counts references to them and serves calls.
 
-What the messages look like is `_manager_wire`'s affair, the other side of them `_manager_link`'s and `_manager_proxies`'.
+The format of the messages is in `_manager_wire`, the clients' side in `_manager_link` and
+`_manager_proxies`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ __all__ = ["Server", "all_methods", "public_methods"]
 
 
 def all_methods(obj: object) -> list[str]:
-    """The names of everything callable in `obj`."""
+    """Return the names of all callable attributes of `obj`."""
     return [name for name in dir(obj) if callable(getattr(obj, name))]
 
 
 def public_methods(obj: object) -> list[str]:
-    """The names of what is callable in `obj` and does not begin with an underscore."""
+    """Return the names of the callable attributes of `obj` that do not begin with an underscore."""
     return [name for name in all_methods(obj) if name[0] != "_"]
 
 
@@ -38,7 +39,7 @@ _NOT_THE_PEERS_FAULT = frozenset(
 
 
 class _Session:
-    """A client process: how many connections it has, and which references it has got over them."""
+    """A client process: the number of its connections, and the references it took over them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,7 +50,8 @@ class _Session:
 class Server:
     """A manager's objects and the threads that serve them, one for each connection.
 
-    A registry entry is `(callable, exposed names, method -> type id of what it returns, proxy type)`.
+    A registry entry is `(callable, exposed names, method -> type id of what it returns, proxy
+    type)`.
     """
 
     public = [
@@ -72,20 +74,20 @@ class Server:
         self.registry = registry
         self.authkey = process.AuthenticationString(authkey)
         Listener, _Client = listener_client[serializer]
-        # Peers prove their key inside accept(), any number at once: only those that did get a thread.
+        # Peers prove the key inside accept(), any number at once: only proved peers get a thread.
         self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
-        self.listener._patience = 0  # `accepter` alone accepts, and never stops
+        self.listener._patience = 0  # only `accepter` accepts, and it never stops
         self.address = self.listener.address
         # id -> (object, exposed names, method -> type id); '0' is the server itself.
         self.id_to_obj: dict[str, Any] = {"0": (None, ())}
-        # id -> how many proxies refer to it, in all processes.
+        # id -> number of proxies that refer to it, in all processes.
         self.id_to_refcount: dict[str, int] = {}
-        # As id_to_obj, of objects that others of this server's objects refer to by proxies.
+        # Like id_to_obj, for objects that other objects of this server refer to by proxies.
         self.id_to_local_proxy_obj: dict[str, Any] = {}
-        # By name, and by connection.
+        # The sessions, by name and by connection.
         self._sessions: dict[str, _Session] = {}
         self._session_of: dict[Any, _Session] = {}
-        # Lines to which the threads of these connections go over after their reply.
+        # Lines that the threads of these connections change to after their reply.
         self._new_lines: dict[Any, Line] = {}
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
@@ -108,13 +110,14 @@ class Server:
             sys.exit(0)
 
     def accepter(self) -> None:
-        """Give each peer that proved its key a thread, for ever."""
+        """Start a thread for each peer that proved the key, forever."""
         while True:
             try:
                 conn = self.listener.accept()
             except (AuthenticationError, EOFError, OSError) as error:
                 util.info("refused a connection: %s", error)
-                # Out of descriptors or memory, or the listener was closed: that does not change by asking at once again.
+                # Out of descriptors or memory, or the listener is closed: trying again at once
+                # changes nothing.
                 closed = self.listener._listener is None
                 ours = closed or getattr(error, "errno", None) in _NOT_THE_PEERS_FAULT
                 if ours and self.stop_event.wait(0.1):
@@ -127,7 +130,7 @@ class Server:
         try:
             self._handle_request(conn)
         except SystemExit:
-            pass  # serve_client's way to say that its peer has gone
+            pass  # raised by serve_client when the peer is gone
         finally:
             conn.close()
 
@@ -157,7 +160,7 @@ class Server:
         util.info(" ... exception was %r", error)
 
     def serve_client(self, conn: Any) -> None:
-        """Answer the calls that come over one connection."""
+        """Serve the calls that arrive over one connection."""
         util.debug("starting server thread to service %r", threading.current_thread().name)
         line = conn
         try:
@@ -171,7 +174,8 @@ class Server:
                     msg = "#TRACEBACK", format_exc()
                 else:
                     msg = self._call(conn, request)
-                    # It may hold the last reference to a proxy: not until the next request comes.
+                    # The request may hold the last reference to a proxy: drop it before waiting for
+                    # the next one.
                     request = None
                 try:
                     try:
@@ -189,7 +193,7 @@ class Server:
             self._leave_session(conn)
 
     def _call(self, conn: Any, request: Any) -> tuple[str, Any]:
-        """Call a method of an object; the reply."""
+        """Call a method of an object and return the reply."""
         try:
             ident, methodname, args, kwds = request
             if ident is None:
@@ -225,18 +229,18 @@ class Server:
             return "#TRACEBACK", format_exc()
 
     def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
-        """The object itself, to be pickled."""
+        """Return the object itself, to be pickled."""
         return obj
 
     def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
-        """The object's str()."""
+        """Return the object's str()."""
         return str(obj)
 
     def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
-        """The object's repr()."""
+        """Return the object's repr()."""
         return repr(obj)
 
-    # What every proxy may call, exposed or not.
+    # Methods that every proxy may call, exposed or not.
     fallback_mapping = {
         "__str__": fallback_str,
         "__repr__": fallback_repr,
@@ -244,10 +248,10 @@ class Server:
     }
 
     def dummy(self, c: Any) -> None:
-        """Do nothing: whoever can call it is connected."""
+        """Do nothing: a successful call proves that the client is connected."""
 
     def debug_info(self, c: Any) -> str:
-        """The objects and how many proxies refer to each, for people."""
+        """Return the objects and how many proxies refer to each, as readable text."""
         with self.mutex:
             return "\n".join(
                 f"  {ident}:       refcount={count}\n    {str(self.id_to_obj[ident][0])[:75]}"
@@ -256,7 +260,7 @@ class Server:
             )
 
     def number_of_objects(self, c: Any) -> int:
-        """How many objects proxies refer to."""
+        """Return the number of objects that proxies refer to."""
         return len(self.id_to_refcount)
 
     def shutdown(self, c: Any) -> None:
@@ -270,9 +274,10 @@ class Server:
     def create(
         self, c: Any, typeid: str, /, *args: Any, **kwds: Any
     ) -> tuple[str, tuple[str, ...]]:
-        """Make an object of a registered type, with one reference to it; its id and its exposed names.
+        """Create an object of a registered type, with one reference to it.
 
-        A type without a callable takes the object itself.
+        Return its id and its exposed names. For a type without a callable, the argument is the
+        object itself.
         """
         callable, exposed, method_to_typeid, _proxytype = self.registry[typeid]
         if callable is None:
@@ -289,28 +294,34 @@ class Server:
                     f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict"
                 )
             exposed = [*exposed, *method_to_typeid]
-        # A string: XML-RPC has no integer of 64 bits.
+        # A string, because XML-RPC has no 64-bit integers.
         ident = f"{id(obj):x}"
         util.debug("%r callable returned object with id %r", typeid, ident)
         with self.mutex:
-            # Both at once: a decref of the same object must not come in between.
+            # One critical section for both: a decref of the same object must not come in between.
             self.id_to_obj[ident] = obj, set(exposed), method_to_typeid
             self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
             self._note(c, ident, 1)
         return ident, tuple(exposed)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
-        """The exposed names of an object."""
+        """Return the exposed names of an object."""
         return tuple(self.id_to_obj[token.id][1])
 
     def accept_connection(self, c: Any, name: str) -> None:
-        """From now on the connection carries calls of objects' methods; `name` is its thread's, for logs."""
+        """Let the connection carry method calls from now on.
+
+        `name` is that of the client's thread, for logs.
+        """
         threading.current_thread().name = name
         c.send(("#RETURN", offer() if isinstance(c, connection.Connection) else None))
         self.serve_client(c)
 
     def join_session(self, c: Any, name: str, requests: Any = None, replies: Any = None) -> None:
-        """The connection is one of a client process that calls its session `name`; its further calls come over these queues."""
+        """Add the connection to the client process's session `name`.
+
+        Its further calls come over the given queues.
+        """
         with self.mutex:
             session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
             session.connections += 1
@@ -318,7 +329,10 @@ class Server:
             self._new_lines[c] = Line(c, requests, replies)
 
     def _leave_session(self, c: Any) -> None:
-        """The connection has ended; with the last one of a process its references end."""
+        """Remove an ended connection from its session.
+
+        The session's references end with its last one.
+        """
         with self.mutex:
             session = self._session_of.pop(c, None)
             if session is None:
@@ -332,7 +346,7 @@ class Server:
             try:
                 self.decref(c, ident)
             except KeyError:
-                pass  # another client has given back more than it had
+                pass  # another client gave back more references than it had
 
     def _note(self, c: Any, ident: str, change: int) -> None:
         session = self._session_of.get(c)
@@ -342,19 +356,20 @@ class Server:
                 del session.references[ident]
 
     def incref(self, c: Any, ident: str) -> None:
-        """Another proxy refers to the object."""
+        """Count another proxy that refers to the object."""
         with self.mutex:
             if ident in self.id_to_refcount:
                 self.id_to_refcount[ident] += 1
             else:
-                # Nobody outside referred to it any more, but one of our own objects does, and gave a proxy away.
+                # No outside proxy referred to it any more, but one of this server's own objects
+                # did, and that proxy was passed on.
                 self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
                 self.id_to_refcount[ident] = 1
                 util.debug("Server re-enabled tracking & INCREF %r", ident)
             self._note(c, ident, 1)
 
     def decref(self, c: Any, ident: str) -> None:
-        """A proxy less refers to the object; without any it is dropped."""
+        """Count one proxy less that refers to the object; without any the object is dropped."""
         with self.mutex:
             if ident not in self.id_to_refcount and ident in self.id_to_local_proxy_obj:
                 util.debug("Server DECREF skipping %r", ident)
@@ -366,7 +381,8 @@ class Server:
             del self.id_to_refcount[ident]
             dropped = self.id_to_obj.pop(ident)
         util.debug("disposing of obj with id %r", ident)
-        # Here, not under the mutex: it may hold proxies, whose own decref comes back to this server.
+        # Outside the mutex: the object may hold proxies, and their own decref calls this server
+        # again.
         del dropped
 
 

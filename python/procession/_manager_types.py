@@ -1,4 +1,4 @@
-"""The types that `SyncManager` offers, where `threading`, `queue` and the builtins have none, and the proxies of all of them."""
+"""The proxy types of `SyncManager`, and the object types that the standard library lacks."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Namespace:
 
 
 class Value:
-    """One object that can be replaced, as `value` or by `set`."""
+    """A single object that can be replaced, through `value` or by `set`."""
 
     def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
         self._typecode = typecode
         self._value = value
 
     def get(self) -> Any:
-        """The value."""
+        """Return the value."""
         return self._value
 
     def set(self, value: Any) -> None:
@@ -72,12 +72,12 @@ class Value:
 
 
 def Array(typecode: str, sequence: Any, lock: bool = True) -> array.array[Any]:
-    """An `array.array`."""
+    """Return an `array.array`."""
     return array.array(typecode, sequence)
 
 
 class IteratorProxy(BaseProxy):
-    """An iterator or generator."""
+    """A proxy for an iterator or generator."""
 
     _exposed_ = ("__next__", "send", "throw", "close")
 
@@ -98,7 +98,7 @@ class IteratorProxy(BaseProxy):
 
 
 class AcquirerProxy(BaseProxy):
-    """A lock or semaphore; which thread holds it is told apart by the threads' connections."""
+    """A proxy for a lock or semaphore; each thread's own connection identifies it as the holder."""
 
     _exposed_: tuple[str, ...] = ("acquire", "release", "locked")
 
@@ -119,7 +119,7 @@ class AcquirerProxy(BaseProxy):
 
 
 class ConditionProxy(AcquirerProxy):
-    """A condition variable."""
+    """A proxy for a condition variable."""
 
     _exposed_ = ("acquire", "release", "locked", "wait", "notify", "notify_all")
 
@@ -133,7 +133,10 @@ class ConditionProxy(AcquirerProxy):
         return self._callmethod("notify_all")
 
     def wait_for(self, predicate: Any, timeout: float | None = None) -> Any:
-        """Wait until `predicate()`, called here, is true, at most `timeout` seconds; its last value."""
+        """Wait until `predicate()`, called in this process, is true; return its last value.
+
+        Waits at most `timeout` seconds.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not (result := predicate()):
             left = None if deadline is None else deadline - time.monotonic()
@@ -144,7 +147,7 @@ class ConditionProxy(AcquirerProxy):
 
 
 class EventProxy(BaseProxy):
-    """An event."""
+    """A proxy for an event."""
 
     _exposed_ = ("is_set", "set", "clear", "wait")
 
@@ -162,7 +165,7 @@ class EventProxy(BaseProxy):
 
 
 class BarrierProxy(BaseProxy):
-    """A barrier."""
+    """A proxy for a barrier."""
 
     _exposed_ = ("__getattribute__", "wait", "abort", "reset")
 
@@ -189,7 +192,10 @@ class BarrierProxy(BaseProxy):
 
 
 class NamespaceProxy(BaseProxy):
-    """A namespace. Attributes that begin with an underscore are the proxy's own."""
+    """A proxy for a namespace.
+
+    Attributes that begin with an underscore belong to the proxy itself.
+    """
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
 
@@ -212,7 +218,7 @@ class NamespaceProxy(BaseProxy):
 
 
 class ValueProxy(BaseProxy):
-    """A value."""
+    """A proxy for a value."""
 
     _exposed_ = ("get", "set")
 
@@ -228,12 +234,12 @@ class ValueProxy(BaseProxy):
 
 
 def _forwarding(name: str, methods: str) -> Any:
-    """A proxy type whose methods are the object's."""
+    """Return a proxy type that forwards these methods to the object."""
     return MakeProxyType(name, methods.split())
 
 
 def _in_place(name: str) -> Any:
-    """An operator that changes the object and leaves the proxy what it is."""
+    """Return an operator method that changes the object and returns the proxy."""
 
     def operate(self: BaseProxy, value: Any) -> Any:
         self._callmethod("extend" if name == "__iadd__" else name, (value,))
@@ -253,7 +259,7 @@ BaseListProxy: Any = _forwarding(
 
 
 class ListProxy(BaseListProxy):
-    """A list."""
+    """A proxy for a list."""
 
     __iadd__ = _in_place("__iadd__")
     __imul__ = _in_place("__imul__")
@@ -272,7 +278,7 @@ _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
 class DictProxy(_BaseDictProxy):
-    """A dict. `keys`, `values` and `items` are lists."""
+    """A proxy for a dict. `keys`, `values` and `items` return lists."""
 
     __ior__ = _in_place("__ior__")
     __class_getitem__: Any = classmethod(types.GenericAlias)
@@ -291,7 +297,7 @@ _BaseSetProxy: Any = _forwarding(
 
 
 class SetProxy(_BaseSetProxy):
-    """A set."""
+    """A proxy for a set."""
 
     __iand__ = _in_place("__iand__")
     __ior__ = _in_place("__ior__")
@@ -326,7 +332,7 @@ BasePoolProxy._method_to_typeid_ = {
 
 
 class PoolProxy(BasePoolProxy):
-    """A pool whose workers are the server's children."""
+    """A proxy for a pool. Its workers are the server's children."""
 
     def __enter__(self) -> PoolProxy:
         return self

@@ -1,9 +1,11 @@
-"""What a manager's server and its clients say to each other, and over what.
+"""The messages between a manager's server and its clients, and what they travel over.
 
-The messages are CPython's: a request is `(object's id, method, args, kwds)`, with id None for the server's own functions; a reply is a kind, such as
-'#RETURN', and a value. Beyond that, a server of this package answers `accept_connection` with an offer, to which a plain client does not listen, and a
-client that gets one (a plain server answers None) joins a session: then it may call the server's own functions over any of its connections, the server
-gives back the session's references when the last of them ends, and where both are of one family calls go over two of the engine's queues.
+The messages are CPython's. A request is `(object's id, method, args, kwds)`, with id None for the
+server's own functions. A reply is a kind, such as '#RETURN', and a value. Beyond that, a server of
+this package answers `accept_connection` with an offer, which a plain client ignores; a plain server
+answers None. A client that gets an offer joins a session. It may then call the server's own
+functions over any of its connections, and the server gives back the session's references when its
+last connection ends. If both belong to one family, calls go over two of the engine's queues.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ __all__ = [
 
 
 class Token:
-    """Which object of which manager: its registered type, the server's address, the object's id there."""
+    """Identifies an object of a manager: registered type, server's address, and id there."""
 
     __slots__ = ("address", "id", "typeid")
 
@@ -49,12 +51,12 @@ class Token:
         self.typeid, self.address, self.id = state
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # It also travels to programs that do not have this package; what they need of it is the attributes.
+        # A token also travels to programs without this package, which need only its attributes.
         return SimpleNamespace, (), {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def received(cls, token: Any) -> Token:
-        """A token in whatever form it arrived."""
+        """Return a token, in whatever form it arrived."""
         return token if isinstance(token, cls) else cls(token.typeid, token.address, token.id)
 
     def __repr__(self) -> str:
@@ -63,30 +65,30 @@ class Token:
 
 @counterpart("managers")
 class RemoteError(Catchable):
-    """Something went wrong in the manager's process; the argument is the traceback from there."""
+    """Raised for an error in the manager's process; the argument is the traceback from there."""
 
     def __str__(self) -> str:
         return "\n" + "-" * 75 + "\n" + str(self.args[0]) + "-" * 75
 
 
 def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - only sent
-    """Call a function of the server over a connection; raises what it raised."""
+    """Call a function of the server over a connection. Raises what it raised."""
     c.send((id, methodname, args, kwds))
     return result_of(*c.recv())
 
 
 def result_of(kind: str, result: Any) -> Any:
-    """What a reply brings; raises the error that it stands for."""
+    """Return the value of a reply, or raise the error that it stands for."""
     if kind == "#RETURN":
         return result
     try:
         raise convert_to_error(kind, result)
     finally:
-        del result  # the error's frame would keep it, and it the error
+        del result  # the error's frame would keep the value, and the value the error
 
 
 def convert_to_error(kind: str, result: Any) -> BaseException:
-    """The exception that a reply other than '#RETURN' stands for."""
+    """Return the exception that a reply other than '#RETURN' stands for."""
     if kind == "#ERROR":
         return result
     if kind not in ("#TRACEBACK", "#UNSERIALIZABLE"):
@@ -96,7 +98,7 @@ def convert_to_error(kind: str, result: Any) -> BaseException:
     return RemoteError(result if kind == "#TRACEBACK" else f"Unserializable message: {result}\n")
 
 
-# Each serializer's way to listen and to connect.
+# Listener and client of each serializer.
 listener_client: dict[str, tuple[Any, Any]] = {
     "pickle": (connection.Listener, connection.Client),
     "xmlrpclib": (connection.XmlListener, connection.XmlClient),
@@ -104,12 +106,18 @@ listener_client: dict[str, tuple[Any, Any]] = {
 
 
 def offer() -> tuple[str, int, bytes]:
-    """What a server answers a client that may be of this package: the version of what it offers, and its family."""
+    """Return the server's answer to a client that may use this package.
+
+    It is the version of the offer, and the server's family.
+    """
     return "procession", 1, _procession.family_id()
 
 
 def family_of_offer(answer: Any) -> bytes | None:
-    """The family of the server that gave this answer, None if it made no offer that is understood here."""
+    """Return the family of the server that gave this answer.
+
+    None without an offer of a known version.
+    """
     if isinstance(answer, tuple) and len(answer) == 3 and answer[:2] == ("procession", 1):
         return answer[2]
     return None
@@ -121,22 +129,24 @@ class _Queue(_procession.Queue):
 
 
 def new_queue() -> _Queue:
-    """A queue for one direction of a line."""
+    """Return a queue for one direction of a line."""
     queue = _Queue()
     queue._create(0)
     return queue
 
 
 class Line:
-    """The server's end of two queues in place of a connection, which stays open and tells when the other end has gone.
+    """The server's end of two queues that replace a connection.
 
-    Each message has a number, the same in request and reply: a client that was interrupted can pass over a reply it did not wait for.
+    The connection stays open, and its end tells that the peer is gone. Messages are numbered, and
+    a reply has the number of its request. So a client that was interrupted skips the replies that
+    it did not wait for.
     """
 
-    # Seconds between two looks at the connection while nothing comes: at first, and at last.
+    # Seconds between two looks at the connection while no message arrives: at first, and at most.
     _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
-    # For an object whose `__init__` was interrupted.
+    # For an object with an interrupted `__init__`.
     _conn: Any = None
 
     def __init__(self, conn: Any, incoming: _Queue, outgoing: _Queue) -> None:
@@ -147,12 +157,15 @@ class Line:
         self._conn = conn
 
     def send(self, obj: Any) -> None:
-        """Reply to the message received last."""
+        """Reply to the last message received."""
         self._put((self._number, obj))
 
     def recv(self) -> Any:
-        """The next message. Raises EOFError when the other end has gone, about a second later at the most."""
-        self._number = None  # if it cannot be unpickled, the reply says so without a number
+        """Return the next message.
+
+        Raises EOFError at most about a second after the peer is gone.
+        """
+        self._number = None  # if unpickling fails, the reply to that has no number
         self._number, obj = self._next()
         if obj is None:
             raise EOFError
@@ -178,18 +191,21 @@ class Line:
 
 
 class AskingLine(Line):
-    """The client's end."""
+    """The client's end of a line."""
 
     # Seconds that the server may still take for an interrupted call.
     _CATCH_UP = 0.1
 
     def __del__(self) -> None:
-        # None when the interpreter takes its modules down; the connection ends with it.
+        # `os` is None while the interpreter shuts down; the connection ends with the interpreter.
         if self._conn is not None and os is not None:
             self.close()
 
     def close(self) -> None:
-        """Close the connection, and let the server know at once; a child of fork closes its copy only."""
+        """Close the connection and tell the server at once.
+
+        A child of fork only closes its copy.
+        """
         if not self._conn.closed and os.getpid() == self._pid:
             self._put((0, None))
         super().close()
@@ -200,16 +216,17 @@ class AskingLine(Line):
         self._put((self._number, obj))
 
     def recv(self) -> Any:
-        """The reply to the request sent last."""
+        """Return the reply to the last request sent."""
         while True:
             number, obj = self._next()
             if number is None or number == self._number:
                 return obj
 
     def catch_up(self) -> bool:
-        """Whether the server is done with the last request, for which nobody waits any more, or is at once.
+        """Return whether the server has finished the last request, or finishes it within a moment.
 
-        Its reply may have been taken from the queue and lost to the interruption: so a further request is made, to be answered after it.
+        The call was interrupted, so its reply may have been taken from the queue and lost. This
+        sends another request: its reply comes after that one.
         """
         try:
             self.send((None, "dummy", (), {}))
@@ -218,9 +235,10 @@ class AskingLine(Line):
                 if number == self._number:
                     return True
         except Exception:
-            return False  # nothing came, or nothing that can be read
+            return False  # no reply came, or it cannot be unpickled
 
 
 for _name in ("RemoteError", "Token", "convert_to_error", "dispatch"):
-    # Where it is written is our affair: it is pickled, and shown in tracebacks, as what the standard library's is.
+    # The defining module is private: pickles and tracebacks name `managers`, as the standard
+    # library's do.
     globals()[_name].__module__ = f"{__package__}.managers"

@@ -1,6 +1,7 @@
-"""Queues and connections of the standard library as arguments of procession's processes: what `concurrent.futures` gives to its workers.
+"""The standard library's queues and connections as arguments of procession's processes.
 
-Loaded only where the standard library's `multiprocessing` is loaded beside procession.
+`concurrent.futures` passes these to its workers. This module is loaded only where the standard
+library's `multiprocessing` is loaded beside procession.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ __all__: list[str] = []
 
 
 def set_spawning_popen(popen: Any) -> None:
-    """Let the standard library's objects know what process they are pickled for; None: for none any more."""
-    # Another thread may be importing either just now: this waits until it is there as a whole.
+    """Tell the standard library's objects which process they are pickled for.
+
+    None means that no process is being pickled any more.
+    """
+    # Another thread may be importing either module: this waits until the import is complete.
     importlib.import_module("multiprocessing.context").set_spawning_popen(popen)
     if "multiprocessing.connection" not in sys.modules:
         return

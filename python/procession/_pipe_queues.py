@@ -1,4 +1,7 @@
-"""The interpreter's own `multiprocessing/queues.py`, run as a part of this package: with our connections, reducers and finalizers."""
+"""The interpreter's own `multiprocessing/queues.py`, run as a part of this package.
+
+It uses this package's connections, reducers and finalizers.
+"""
 
 import os
 

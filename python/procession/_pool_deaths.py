@@ -1,4 +1,4 @@
-"""What is known of how a worker ended: the last stack that it left, and whether memory ran out."""
+"""What is known about the end of a worker: its last stack, and whether memory ran out."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: Bytes of the file for each worker: more than faulthandler writes for a thread of usual names.
+#: Bytes of the file for each worker: more than faulthandler writes for a thread with names of usual
+#: length.
 _REGION = 64 * 1024
 
 
 class Stacks:
-    """Where workers leave their last stack: one file in memory, with a region for each place. It costs nothing until one does."""
+    """The file in memory where workers leave their last stack, with a region for each place.
 
-    _fd = -1  # for an object whose `__init__` was interrupted
+    It uses memory only for stacks that were left.
+    """
+
+    _fd = -1  # for an object with an interrupted `__init__`
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("procession-stacks", os.MFD_CLOEXEC)
-        # By its own name, not by descriptor: however a worker was started, it gets a file offset of its own.
+        # A path, not a descriptor: a worker of any start method then has its own file offset.
         self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
 
     def take(self, place: int) -> str | None:
-        """The stack that the dead worker in `place` left, if it did."""
+        """Return the stack that the dead worker in `place` left, if any."""
         start = place * _REGION
         text = os.pread(self._fd, _REGION, start).partition(b"\0")[0]
         if not text:
@@ -39,7 +43,7 @@ class Stacks:
 
 
 def leave_stack(path: str, place: int) -> None:
-    """Have this worker write its stack into the file at `path` should a fault or SIGTERM end it."""
+    """Make this worker write its stack into the file at `path` if a fault or SIGTERM ends it."""
     import faulthandler
     import signal
 
@@ -47,13 +51,13 @@ def leave_stack(path: str, place: int) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.lseek(fd, place * _REGION, os.SEEK_SET)
     except OSError:
-        return  # no /proc, or the parent is gone
+        return  # no /proc, or the parent has ended
     faulthandler.enable(fd, all_threads=False)
     faulthandler.register(signal.SIGTERM, fd, all_threads=False, chain=True)
 
 
 class OutOfMemory:
-    """Notices when the kernel ends processes because memory ran out."""
+    """Detects when the kernel ends processes because memory ran out."""
 
     def __init__(self) -> None:
         self._paths = _counters()
@@ -69,17 +73,17 @@ class OutOfMemory:
                         if name == "oom_kill":
                             total += int(number)
             except (OSError, ValueError):
-                pass  # not there in this kernel
+                pass  # this kernel does not have the file
         return total
 
     def happened(self) -> bool:
-        """Whether it did so since this was last asked."""
+        """Return whether the kernel ended a process since the last call."""
         before, self._seen = self._seen, self._count()
         return self._seen > before
 
 
 def _counters() -> list[str]:
-    """The files that count it for this process's control group, or for the system where there is none."""
+    """Return the files with the counts of this process's control group, or of the whole system."""
     paths = []
     try:
         with open("/proc/self/cgroup") as file:

@@ -1,6 +1,6 @@
-"""What a pool's tasks raise: how exceptions travel from a worker, and what is raised for tasks that came to no end.
+"""The exceptions of a pool's tasks: how they travel from a worker, and what unfinished tasks raise.
 
-The engine's bindings call the private functions here by name.
+The engine's bindings call the private functions of this module by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__: list[str] = []
 
 
 class RemoteTraceback(Exception):
-    """The traceback of a worker's exception, as text: the ``__cause__`` of that exception in the parent."""
+    """A worker's traceback as text: the ``__cause__`` of the exception in the parent."""
 
     def __init__(self, tb: str) -> None:
         self.tb = tb
@@ -30,14 +30,14 @@ class RemoteTraceback(Exception):
 
 
 class ExceptionWithTraceback:
-    """An exception that arrives in another process with its traceback as text, its ``__cause__``."""
+    """An exception that travels with its traceback: as text, as its ``__cause__``."""
 
     def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
         import traceback
 
         text = "".join(traceback.format_exception(type(exc), exc, tb))
         self.exc = exc
-        # As a frame of it may hold what cannot travel, or should not live on.
+        # A frame of it may hold objects that cannot travel, or that should not stay alive.
         self.exc.__traceback__ = None
         self.tb = f'\n"""\n{text}"""'
 
@@ -46,18 +46,18 @@ class ExceptionWithTraceback:
 
 
 def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
-    """Give an exception the text `tb` as its cause."""
+    """Set the text `tb` as the cause of an exception."""
     exc.__cause__ = RemoteTraceback(tb)
     return exc
 
 
 @counterpart("pool")
 class MaybeEncodingError(Catchable):
-    """A result, or an exception, could not travel from the worker.
+    """A result or an exception could not be sent from the worker.
 
     Attributes:
-        exc: `repr` of what pickle raised.
-        value: `repr` of what could not travel.
+        exc: `repr` of the error that pickle raised.
+        value: `repr` of the object that could not be sent.
     """
 
     def __init__(self, exc: object, value: object) -> None:
@@ -104,7 +104,7 @@ def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
 
 
 def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
-    # A `repr` may take its time, and may show what is nobody's business.
+    # A `repr` may take long, and may show what must stay private.
     result = MaybeEncodingError(error, None)
     result.value = f"an object of type {type(value).__module__}.{type(value).__qualname__}"
     return result
@@ -122,7 +122,7 @@ def _task(func: Callable[..., object], number: int) -> str:
 
 
 def _arguments(mode: int | None, pickled: bytes | None) -> str:
-    """A task's arguments in a few words, as far as they are known."""
+    """Return a task's arguments in a few words, as far as they are known."""
     import reprlib
 
     if pickled is None:
@@ -140,7 +140,7 @@ def _arguments(mode: int | None, pickled: bytes | None) -> str:
         words += [f"{name}={reprlib.repr(value)}" for name, value in kwds.items()]
         return f"({', '.join(words)})"
     except Exception:
-        return ""  # what cannot be shown is not worth a second error
+        return ""  # arguments that cannot be shown are not worth a second error
 
 
 def _worker_died(

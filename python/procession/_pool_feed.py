@@ -1,4 +1,4 @@
-"""How a pool's calls come by their items, and put them in line."""
+"""How a pool's calls take their items and put them in line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BATCH = 64
 
 
 def mapstar(args: Any) -> list[Any]:
-    """``list(map(*args))``: what the standard library's workers are told to do with a chunk."""
+    """Return ``list(map(*args))``, which the standard library's workers do with a chunk."""
     return list(map(*args))
 
 
 def starmapstar(args: Any) -> list[Any]:
-    """The same, for items that are the arguments of a call."""
+    """Return ``list(starmap(*args))``, for items that are the arguments of a call."""
     return list(itertools.starmap(*args))
 
 
@@ -41,17 +41,17 @@ def raise_again(error: BaseException) -> Any:
 
 
 class TaskLine:
-    """The pool's `_taskqueue`, for programs that add a map of their own to the standard library's pool.
+    """The pool's `_taskqueue`, for programs that add their own map to the standard library's pool.
 
-    They put ``(tasks, result._set_length)``, where `result` is a new `IMapIterator(pool)` and each task a tuple of its job, a number, a
-    function, its arguments and its keyword arguments.
+    Such a program puts ``(tasks, result._set_length)``. `result` is a new `IMapIterator(pool)`, and
+    each task a tuple of its job, a number, a function, its arguments and its keyword arguments.
     """
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
 
     def put(self, item: tuple[Iterable[Any], Callable[[int], None]]) -> None:
-        """Have the tasks done."""
+        """Submit the tasks."""
         tasks, set_length = item
         job = set_length.__self__._job  # type: ignore[attr-defined]
         calls = (task[2:] for task in tasks)
@@ -59,7 +59,7 @@ class TaskLine:
 
 
 def iterator_of(iterable: Iterable[Any], job: Any) -> Any:
-    """`iter(iterable)`; None if that fails: then the job fails with what it raised."""
+    """Return `iter(iterable)`; if that raises, make the job fail with the error and return None."""
     try:
         return iter(iterable)
     except Exception as error:
@@ -68,7 +68,7 @@ def iterator_of(iterable: Iterable[Any], job: Any) -> Any:
 
 
 class Numbered:
-    """The items as a seeded function wants them."""
+    """The items in the form that a seeded function takes."""
 
     def __init__(self, items: Iterable[Any], starred: bool = False) -> None:
         self._items = items
@@ -81,10 +81,10 @@ class Numbered:
 
 
 def feed_all(iterator: Any, job: Any, feed: Callable[[Any, int], bool], workers: Sized) -> None:
-    """Put what `iterator` yields in line, no more at a time than keeps the `workers` busy."""
+    """Put what `iterator` yields in line, at most as much at a time as keeps the `workers` busy."""
     try:
-        # A few at a time: in between, the interpreter lets other threads have their turn.
+        # A few at a time: in between, the interpreter lets other threads run.
         while (room := job.room(len(workers) or 1)) and feed(iterator, min(room, _BATCH)):
             pass
     except BaseException:
-        pass  # an exit or an interrupt: the job says so to whoever takes its results
+        pass  # an exit or an interrupt: the job raises it in the thread that takes its results

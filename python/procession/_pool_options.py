@@ -1,4 +1,4 @@
-"""What a pool takes beyond the standard library's arguments, in all its shapes."""
+"""The arguments of pools, in all their forms, beyond those of the standard library."""
 
 from __future__ import annotations
 
@@ -30,20 +30,25 @@ class Options:
     """A pool's options, checked.
 
     Args:
-        task_timeout: seconds that a task may take (of a chunk: each item). Then its worker is stopped (SIGTERM, and SIGKILL a second
-            later), the task fails with `TaskTimeout`, and the worker is replaced. None: as long as it takes.
-        on_death: what becomes of a task whose worker dies: "raise", it fails with `WorkerDied`; "retry", it is done again by another
-            worker. A task that was done in part when its worker died is then done twice in that part.
+        task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
+            worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
+            `TaskTimeout`, and the worker is replaced. None: no limit.
+        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
+            "retry": another worker does it again. The part of the task that was done when its
+            worker died is then done twice.
         retries: how many more times "retry" tries before it raises.
-        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after a task is replaced. None: any number.
-        worker_exit: called without arguments in each worker that ends in order: not in one that is killed, or that is at a task when
-            the pool is terminated. The worker is replaced when it has returned.
-        seed: a number: before each item the global generators of `random` and numpy (if it is loaded) are seeded with it, the number of
-            the call and the number of the item: the same calls of functions of a module give the same results, whatever the workers.
-            None: workers have random numbers of their own, no two alike. False: they begin with what a new process begins with; then
-            forked ones share the state of numpy's global generator.
-        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and their kin use in a worker. None: what they choose, mostly one for
-            each processor, in each worker.
+        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
+            a task is replaced. None: no limit.
+        worker_exit: called without arguments in each worker that ends normally, so not in one that
+            is killed, or that runs a task when the pool is terminated. The worker is replaced when
+            it has returned.
+        seed: a number: before each item the global generators of `random` and numpy (if it is
+            loaded) are seeded with it, the number of the call and the number of the item. The same
+            calls of functions of a module then give the same results, whatever the workers. None:
+            each worker has its own random numbers, no two alike. False: workers begin with the
+            state of a new process; forked ones then share the state of numpy's global generator.
+        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
+            worker. None: what they choose, mostly one for each processor, in each worker.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Options:
         self.threads = threads_per_worker
 
     def of_worker(self) -> dict[str, Any]:
-        """What a worker is told: the keyword arguments of `_pool_worker.worker`."""
+        """Return the keyword arguments of `_pool_worker.worker`."""
         given = {
             "max_rss": self.max_rss,
             "worker_exit": self.worker_exit,

@@ -1,12 +1,13 @@
-"""Pools whose tasks and results travel over queues of the subclass's own.
+"""Pools with tasks and results in queues that a subclass provides.
 
-A subclass of `Pool` that overrides `_setup_queues` (or `_repopulate_pool`, or a program that puts another function in the place of
-`pool.worker`) expects what the standard library's pool does inside: tasks go into `_inqueue` by `_quick_put`, workers call
-``worker(inqueue, outqueue, initializer, initargs, maxtasks, wrap_exception)``, results come out of `_outqueue` by `_quick_get`. joblib
-shares memory-mapped arrays in this way: its queues have a pickler of their own.
+A subclass of `Pool` may override `_setup_queues` or `_repopulate_pool`, and a program may replace
+the function `pool.worker`. Both expect the internals of the standard library's pool: tasks go into
+`_inqueue` by `_quick_put`, workers call ``worker(inqueue, outqueue, initializer, initargs,
+maxtasks, wrap_exception)``, and results come out of `_outqueue` by `_quick_get`. joblib shares
+memory-mapped arrays in this way, with queues that have their own pickler.
 
-The engine does not see which worker is at which task here. When a worker dies, every task that is in the queue or at a worker at that
-moment fails with `WorkerDied`; their number is limited by `_AHEAD`.
+The engine does not see here which worker runs which task. When a worker dies, every task that is in
+the queue or at a worker at that moment fails with `WorkerDied`. `_AHEAD` limits their number.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: Tasks for each worker that are in the queue or at a worker.
+#: The most tasks for each worker that are in the queue or at a worker.
 _AHEAD = 4
-#: The pool is broken when so many workers in a row (or as many as it has) ended without a result of any.
+#: The pool is broken when this many workers in a row (or as many as the pool has, if that is more)
+#: ended while no worker returned a result.
 _FAULTS = 3
 #: Seconds that a worker has to end after SIGTERM.
 _GRACE = 1.0
@@ -47,7 +49,7 @@ def worker(
     maxtasks: int | None = None,
     wrap_exception: bool = False,
 ) -> None:
-    """Be a worker of a pool with queues of its own."""
+    """Run the main loop of a worker of a pool with the subclass's queues."""
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
     if hasattr(inqueue, "_writer"):
@@ -84,7 +86,10 @@ def worker(
 
 
 def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
-    """Call a queue's function; again if a worker died with the queue's lock, which is free then."""
+    """Call a queue's function, and again if a worker died holding the queue's lock.
+
+    The failed call has freed the lock.
+    """
     while True:
         try:
             return call(*args)
@@ -95,7 +100,7 @@ def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
 def start_workers(
     make: Callable[..., Any], size: int, workers: list[Any], target: Any, arguments: Any
 ) -> None:
-    """Start so many processes that there are `size` in the list `workers`."""
+    """Start processes until there are `size` in the list `workers`."""
     for _ in range(size - len(workers)):
         process = make(target=target, args=arguments)
         process.name = process.name.replace("Process", "PoolWorker")
@@ -111,19 +116,22 @@ def start_workers(
 
 
 class QueuedCore(ThreadCore):
-    """Jobs in this process's memory, tasks in a queue of its own until the subclass's has room."""
+    """Jobs in this process's memory; tasks wait in its own queue until the subclass's has room."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: What is in the subclass's queue or at a worker, by job and number.
+        #: The tasks in the subclass's queue or at a worker, by job and number.
         self.underway: dict[tuple[int, int], ThreadJob] = {}
 
     def stats(self) -> Any:
-        """Not here."""
+        """Raise NotImplementedError: such a pool keeps no figures."""
         raise NotImplementedError("a pool with queues of its own keeps no figures")
 
     def begin(self, job: ThreadJob, number: int, limit: int) -> bool:
-        """Count a task as under way, once fewer than `limit` are. False: it was cancelled meanwhile."""
+        """Wait until fewer than `limit` tasks are under way, then count this one too.
+
+        Return False if it was cancelled meanwhile.
+        """
         with self.changed:
             self.changed.wait_for(lambda: self.error is not None or len(self.underway) < limit)
             if self.error is not None or not job.begin(number):
@@ -132,23 +140,26 @@ class QueuedCore(ThreadCore):
             return True
 
     def finish(self, key: int, number: int, outcome: tuple[bool, Any]) -> None:
-        """Settle a task that was under way; one that failed meanwhile stays failed."""
+        """Settle a task that was under way; one that has already failed stays failed."""
         with self.changed:
             job = self.underway.pop((key, number), None)
             if job is not None:
                 job.settle(number, outcome)
 
     def fail_underway(self, error: Callable[[], BaseException]) -> None:
-        """Fail all that is under way."""
+        """Fail all tasks under way."""
         with self.changed:
             for key, number in list(self.underway):
                 self.finish(key, number, (False, error()))
 
 
 class QueuedCrew:
-    """The workers, and the threads between the subclass's queues and the jobs. Keeps no reference to the pool."""
+    """The workers, and the threads between the subclass's queues and the jobs.
 
-    _notice = -1  # for an object whose `__init__` was interrupted
+    It keeps no reference to the pool.
+    """
+
+    _notice = -1  # for an object with an interrupted `__init__`
 
     def __init__(
         self,
@@ -160,7 +171,7 @@ class QueuedCrew:
         quick: tuple[Callable[[Any], Any], Callable[[], Any]],
     ) -> None:
         self.workers: list[Any] = []
-        #: The error of a pool whose workers cannot start.
+        #: Makes the error of a pool if its workers cannot start.
         self.broken: Callable[[], BaseException] | None = None
         self._core = core
         self._start = start
@@ -181,7 +192,7 @@ class QueuedCrew:
             _close(self._notice)
 
     def resize(self, size: int) -> None:
-        """Not here: a subclass counts its workers itself."""
+        """Raise NotImplementedError: a subclass counts its workers itself."""
         raise NotImplementedError("a pool with queues of its own keeps its size")
 
     def repopulate(self) -> None:
@@ -209,7 +220,7 @@ class QueuedCrew:
                     _held_by_the_dead(self._quick_put, (job.key, number, *call))
                 except Exception as error:
                     core.finish(job.key, number, (False, error))
-            item = job = call = None  # type: ignore[assignment]  # is not to live on while this waits
+            item = job = call = None  # type: ignore[assignment]  # must not outlive this turn
         for _ in range(len(self.workers)):
             _held_by_the_dead(self._quick_put, None)
 
@@ -222,7 +233,7 @@ class QueuedCrew:
             except (EOFError, OSError):
                 return
             except Exception as error:
-                # Whose result it was cannot be told any more.
+                # Which task's result it was is lost.
                 self._core.fail_underway(functools.partial(_unreadable, error))
                 continue
             if result is None:
@@ -245,7 +256,7 @@ class QueuedCrew:
         util.debug("pool crew's watch exiting")
 
     def _tend(self) -> bool:
-        """Bury and replace. False: the watch is over."""
+        """Bury ended workers and replace them. Return False when the watch is over."""
         with self._lock:
             for process in [process for process in self.workers if process.exitcode is not None]:
                 process.join()
@@ -280,7 +291,7 @@ class QueuedCrew:
             process.terminate()
 
     def close(self) -> None:
-        """Let the workers leave when all is done."""
+        """Let the workers leave when all tasks are done."""
         self._core.close()
         self._begin(self._leave, "PoolEnd")
 
@@ -315,7 +326,7 @@ class QueuedCrew:
                 process.terminate()
 
     def abandon(self) -> None:
-        """Undo what was made of a pool whose making failed."""
+        """Undo a pool after its construction failed."""
         self._give_up()
         for process in self.workers:
             process.join()
@@ -336,10 +347,10 @@ class QueuedCrew:
         self._end_threads()
 
     def _end_threads(self) -> None:
-        """Have the threads at the queues end, now that no worker is there any more."""
+        """Let the threads at the queues end, now that there are no workers."""
         reader = getattr(self._inqueue, "_reader", None)
         for thread in list(self._threads):
-            # No worker will make room for what is being put.
+            # No worker will make room for the task that is being put.
             while thread.name == "PoolTasks" and thread.is_alive() and reader is not None:
                 if reader.poll(0.01):
                     reader.recv_bytes()

@@ -1,4 +1,4 @@
-"""What a pool's asynchronous calls return."""
+"""The results that a pool's asynchronous calls return."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__: list[str] = []
 
 
 class ApplyResult:
-    """The result of `Pool.apply_async`: there at once, its value later."""
+    """The result of `Pool.apply_async`. The object is returned at once; its value arrives later."""
 
-    # What most results never need is not made for each.
+    # Class attributes for what most results never need.
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
-    #: Only when somebody is to be called before anybody hears of the value.
+    #: Set only if callbacks or waiters must run before the value is announced.
     _event: Event | None = None
-    #: What is told how far it is while somebody waits.
+    #: Shows the progress while a thread waits.
     _progress: Progress | None = None
 
     def __init__(
@@ -38,7 +38,7 @@ class ApplyResult:
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        # The pool lives as long as somebody waits for its results.
+        # The pool stays alive while results are awaited.
         self._pool = pool
         self._job = job
         if callback or error_callback:
@@ -48,15 +48,15 @@ class ApplyResult:
             self._announce()
 
     def _announce(self) -> None:
-        #: To be called when it has ended; None: it has, and they were.
+        #: Called when the call has ended; None: it has, and they were called.
         self._waiters: list[Callable[[], object]] | None = []
         self._event = Event()
 
     def _resolve(self, timeout: float | None = None) -> bool:
-        """Wait for the value of the job. False: timed out."""
+        """Wait for the value of the job. Return False if that timed out."""
         job = self._job
         if job is not None:
-            # The same for every thread that asks.
+            # The job returns the same outcome to every thread.
             outcome = job.outcome(timeout)
             if outcome is None:
                 return False
@@ -65,7 +65,7 @@ class ApplyResult:
         return True
 
     def _deliver(self) -> None:
-        """Run the callback; what it raises is reported, and stops nothing."""
+        """Run the callback. What it raises is reported and stops nothing else."""
         assert self._event is not None
         try:
             self._resolve()
@@ -79,7 +79,7 @@ class ApplyResult:
             self._tell()
 
     def _tell(self) -> None:
-        """Let go who waits until callbacks were run, or never will be."""
+        """Wake the waiters once all callbacks have run or were abandoned."""
         assert self._event is not None
         self._event.set()
         with self._lock:
@@ -89,13 +89,14 @@ class ApplyResult:
             waiter()
 
     def _when_ended(self, waiter: Callable[[], object]) -> None:
-        """Have it called when the call has ended, by another thread, or now."""
-        # Whoever is the first to ask makes the lock.
+        """Call `waiter` in another thread when the call ends, or now if it has."""
+        # The first caller makes the lock.
         with self.__dict__.setdefault("_lock", threading.Lock()):
             pool, job = self._pool, self._job
             news = self._event is None and job is not None
             if news:
-                # Or it could be dropped, by who gets the value, before it is announced.
+                # Keep the job: otherwise a thread that gets the value could drop it before it is
+                # announced.
                 self._announced_job = job
                 self._announce()
             waiting = self._event is not None and self._waiters is not None
@@ -107,7 +108,7 @@ class ApplyResult:
             pool._announce_result(self, job)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the value without holding up the event loop."""
+        """Wait for the value without blocking the event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -121,29 +122,33 @@ class ApplyResult:
             try:
                 loop.call_soon_threadsafe(wake)
             except RuntimeError:
-                pass  # the loop was closed: nobody waits any more
+                pass  # the loop is closed, so it waits no more
 
         self._when_ended(tell)
         yield from ended
         return self.get()
 
     def cancel(self) -> bool:
-        """Stop the call: what of it has not begun never will, what runs is stopped, with its worker. It then fails with `TaskCancelled`.
+        """Cancel the call, which then fails with `TaskCancelled`.
 
-        Return whether there was anything to stop: False if it had ended.
+        Tasks that have not begun never do; those that run are stopped with their worker. Return
+        False if the call had already ended, True otherwise.
         """
         job = self._job
         return job is not None and job.cancel() > 0
 
     def ready(self) -> bool:
-        """Whether the call has ended, well or not."""
+        """Return whether the call has completed, successfully or not."""
         if self._event is not None:
             return self._event.is_set()
         job = self._job
         return job is None or job.is_complete()
 
     def successful(self) -> bool:
-        """Whether the call ended without an exception. ValueError if it has not ended."""
+        """Return whether the call completed without an exception.
+
+        Raises ValueError if it has not completed.
+        """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         self._resolve()
@@ -160,7 +165,10 @@ class ApplyResult:
         return job is None or job.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
-        """Return the value, or raise what the call raised. TimeoutError if it has not ended after `timeout` seconds."""
+        """Return the value, or raise what the call raised.
+
+        Raises TimeoutError if the call has not ended after `timeout` seconds.
+        """
         told = self._event is None and self._progress is None
         if not (told or self._wait(timeout)) or not self._resolve(timeout):
             raise TimeoutError
@@ -175,13 +183,16 @@ AsyncResult = ApplyResult
 
 
 class MapResult(ApplyResult):
-    """The result of `Pool.map_async` and `Pool.starmap_async`: a list, or the exception of the task that failed first."""
+    """The result of `Pool.map_async` and `Pool.starmap_async`.
 
-    #: How many items are done; for the progress, when the job may be gone.
+    Its value is a list. If tasks failed, it is the exception of the one that failed first.
+    """
+
+    #: Returns how many items are done; the progress asks it even when the job may be gone.
     _items_finished: Callable[[], int]
 
     def _show(self, bar: Progress | None) -> None:
-        """Have `bar` told how far it is. Before it is fed."""
+        """Report the progress to `bar`. Must be called before the job is fed."""
         if bar is not None:
             self._progress = bar
             self._items_finished = self._job.items_finished
@@ -205,9 +216,9 @@ class MapResult(ApplyResult):
 
 
 class Asynchronous:
-    """An iterator that an asynchronous program may ask too."""
+    """An iterator that an asynchronous program may use too."""
 
-    #: What was asked for by somebody who was cancelled is the next one's.
+    #: Requests of waiters that were cancelled; the next caller gets them.
     _left: tuple[Any, ...] = ()
 
     def __aiter__(self) -> Any:
@@ -231,7 +242,7 @@ class Asynchronous:
 
 
 class _Results(Asynchronous):
-    """An iterator that can be asked with a timeout, and goes on after an exception."""
+    """An iterator with timeouts, which continues after an exception."""
 
     _progress: Progress | None = None
     _items = 0
@@ -240,7 +251,10 @@ class _Results(Asynchronous):
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Return the next result, or raise what its task raised. TimeoutError if it is not there after `timeout` seconds."""
+        """Return the next result, or raise what its task raised.
+
+        Raises TimeoutError if there is no result after `timeout` seconds.
+        """
         if self._progress is None:
             return self._next(timeout)
         try:
@@ -272,14 +286,15 @@ class IMapIterator(_Results):
     def __init__(self, pool: Any, job: Any = None) -> None:
         self._pool = pool
         self._job = pool._new_job(type(self)) if job is None else job
-        #: Puts the given number of tasks in line, if that is left to whoever takes the results; False: there are no more.
+        #: Puts the given number of tasks in line and returns False when there are no more. Set if
+        #: taking results feeds the job.
         self._feed: Callable[[int], bool] | None = None
         self._ahead = 0
         self._taken = self._waiting = 0
         self._feeding, self._counting = threading.Lock(), threading.Lock()
 
     def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
-        """Let there never be more than `ahead` tasks in line, at work, or done and not taken."""
+        """Never let more than `ahead` tasks be in line, running, or done and not taken."""
         self._feed, self._ahead = feed, ahead
         self._refill()
 
@@ -287,7 +302,8 @@ class IMapIterator(_Results):
         return self._taken + self._ahead - self._job.progress()[0]
 
     def _refill(self) -> None:
-        # Whoever is at it already, perhaps this very thread from within the iterable, looks again afterwards.
+        # A thread that is feeding (perhaps this one, from within the iterable) looks again
+        # afterwards.
         while (
             self._feed is not None and self._missing() > 0 and self._feeding.acquire(blocking=False)
         ):
@@ -299,7 +315,7 @@ class IMapIterator(_Results):
                 self._feeding.release()
 
     def _take(self, timeout: float | None) -> Any:
-        """The next outcome, of a job that is fed as outcomes are taken."""
+        """Return the next outcome of a job that is fed as outcomes are taken."""
         with self._counting:
             self._waiting += 1
         item = None
@@ -310,16 +326,19 @@ class IMapIterator(_Results):
             with self._counting:
                 self._waiting -= 1
                 self._taken += item is not None
-        # Who began to wait before this one was taken put nothing in line for himself.
+        # Threads that began to wait before this outcome was taken did not put a task in line.
         if self._waiting:
             self._refill()
         return item
 
     def _set_length(self, length: int) -> None:
-        """The number of tasks; the job knows it. See `_pool_feed.TaskLine`."""
+        """Do nothing: the job knows the number of tasks. See `_pool_feed.TaskLine`."""
 
     def cancel(self) -> bool:
-        """Stop what is unfinished; see `AsyncResult.cancel`. The results of those tasks are then `TaskCancelled`."""
+        """Cancel the unfinished tasks; see `AsyncResult.cancel`.
+
+        Their results are then `TaskCancelled`.
+        """
         return self._job.cancel() > 0
 
     def _next(self, timeout: float | None) -> Any:
@@ -341,14 +360,14 @@ class IMapUnorderedIterator(IMapIterator):
 
 
 class ChunkedResults(_Results):
-    """The results of tasks of several items each, item by item."""
+    """The results, item by item, of tasks with several items each."""
 
     def __init__(self, chunks: IMapIterator) -> None:
         self._chunks = chunks
         self._values: deque[Any] = deque()
 
     def cancel(self) -> bool:
-        """Stop what is unfinished; see `IMapIterator.cancel`."""
+        """Cancel the unfinished tasks; see `IMapIterator.cancel`."""
         return self._chunks.cancel()
 
     def _next(self, timeout: float | None) -> Any:

@@ -8,14 +8,14 @@ __all__: list[str] = []
 
 
 class WorkerStats(NamedTuple):
-    """What a worker has done since it was started."""
+    """The figures of a worker since it was started."""
 
     pid: int
-    #: Whether it is at a task.
+    #: Whether it is running a task.
     running: bool
     #: Number of tasks done.
     tasks: int
-    #: Seconds spent at tasks, and between them.
+    #: Seconds spent in tasks, and between them.
     busy: float
     idle: float
     #: Bytes of the tasks it was sent, and of its results.
@@ -24,12 +24,12 @@ class WorkerStats(NamedTuple):
 
 
 class PoolStats(NamedTuple):
-    """What a pool has done and is doing, in tasks: a chunk of items is one."""
+    """The figures of a pool, in tasks: a chunk of items is one task."""
 
-    #: Tasks that came to an end, good or bad.
+    #: Tasks that ended, successfully or not.
     done: int
     #: Tasks in line.
     queued: int
-    #: Tasks that workers are at.
+    #: Tasks that workers are running.
     running: int
     workers: list[WorkerStats]

@@ -1,4 +1,7 @@
-"""What a pool's worker does. Of its own, because a worker that starts as a new interpreter waits for what it must import."""
+"""The main function of a pool's worker.
+
+In its own module, because a worker that starts as a new interpreter waits for all that it imports.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: How a job's function is applied to a task's arguments: see `pool_worker.rs`.
+#: How a job's function is applied to a task's arguments; see `pool_worker.rs`.
 ITEM, CHUNK, STARRED_CHUNK, CALL, CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
 
 
@@ -28,7 +31,7 @@ def worker(
     threads: int | None = None,
     reseed: bool = False,
 ) -> None:
-    """Be a worker: the target of a pool's processes."""
+    """Run a worker: the target of a pool's processes."""
     from ._pool_deaths import leave_stack
 
     try:
@@ -52,7 +55,7 @@ def worker(
     try:
         completed = end.run(maxtasks, max_rss)
     except KeyboardInterrupt:
-        # Ctrl-C went to the parent too, whose business it is to say so; of a task it is `WorkerDied`.
+        # Ctrl-C reached the parent too, which reports it; a task that ran fails with `WorkerDied`.
         raise SystemExit(1) from None
     if worker_exit is not None:
         worker_exit()

@@ -1,6 +1,6 @@
 """The extension module: what the engine offers to the modules of this package.
 
-What the calls mean is said where they are made, in `crates/procession-python/src`.
+The calls are documented in `crates/procession-python/src`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 
 from typing_extensions import Buffer, Self, disjoint_base
 
-# The family's identity and the object's handle: what is pickled.
+# What is pickled: the family's identity and the object's handle.
 _State: TypeAlias = tuple[int, int]
 
 # The family

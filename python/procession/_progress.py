@@ -1,4 +1,7 @@
-"""Progress of calls with many items: a bar by rich or tqdm, plain text without them, or the caller's own function."""
+"""Progress of calls with many items.
+
+It is shown by a bar of rich or tqdm, by plain text without them, or by the caller's own function.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from typing import Any
 
 __all__: list[str] = []
 
-#: Seconds between two looks at how far it is.
+#: Seconds between two looks at the progress.
 INTERVAL = 0.1
 
 
 class Progress:
-    """How far a call is. `report` as often as one likes, and `finish`."""
+    """Shows the progress of a call.
 
-    _end: Any = None  # for an object whose `__init__` was interrupted
+    `report` may be called at any rate; `finish` ends the display.
+    """
+
+    _end: Any = None  # for an object with an interrupted `__init__`
 
     def __init__(
         self,
@@ -32,7 +38,7 @@ class Progress:
         self._end = end
 
     def report(self, done: int) -> None:
-        """So many items are done."""
+        """Report that `done` items are done."""
         self._done = done
         if done != self._shown and time.monotonic() >= self._next:
             self._next = time.monotonic() + INTERVAL
@@ -40,7 +46,7 @@ class Progress:
             self._show(done, self._total)
 
     def finish(self, done: int) -> None:
-        """There will be no more reports."""
+        """Show the final state and end the display."""
         if done != self._shown:
             self._shown = done
             self._show(done, self._total)
@@ -53,11 +59,12 @@ class Progress:
 
 
 def progress(wanted: Any, total: int | None) -> Progress | None:
-    """What to report to.
+    """Return what to report to, or None.
 
     Args:
-        wanted: False or None: nothing. True: a bar on stderr, if that is a terminal. "always": there even if it is none. A
-            callable: is called with the number of items done and the number of all, None while nobody knows.
+        wanted: False or None: nothing. True: a bar on stderr, if that is a terminal. "always": the
+            same even if it is none. A callable: called with the number of items done and the number
+            of all items, None if that is unknown.
         total: the number of all items, None if unknown.
     """
     if callable(wanted):

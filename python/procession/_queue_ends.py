@@ -1,5 +1,7 @@
-"""Private parts of the standard library's queues that programs use, made for whoever asks: the two ends of the pipe that it has inside,
-to be waited for with others by `connection.wait`, `select` or an event loop, and names that need only be there.
+"""Private parts of the standard library's queues that programs use, made on demand.
+
+These are the two ends of the queue's inner pipe, which `connection.wait`, `select` and event loops
+can wait for, and names that only need to exist.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ __all__: list[str] = []
 
 
 class _End:
-    """One end of a queue's pipe. Closing it closes nothing but this object: the queue has `close`.
+    """One end of a queue's pipe.
 
-    The queue does not keep it, as that would be a circle; it equals every other of the same end.
+    `close` only closes this object; to close the queue, use its own `close`. The queue does not
+    keep it, because that would be a reference cycle. All objects for the same end are equal.
     """
 
     readable = writable = False
@@ -35,11 +38,11 @@ class _End:
 
     @property
     def closed(self) -> bool:
-        """Whether the end, or its queue, is closed."""
+        """Whether the end or its queue is closed."""
         return self._end_closed or self._queue._closed
 
     def close(self) -> None:
-        """No more by this object."""
+        """Close this object."""
         self._end_closed = True
 
     def _check_open(self) -> None:
@@ -47,7 +50,7 @@ class _End:
             raise OSError("handle is closed")
 
     def fileno(self) -> int:
-        """A descriptor that can be read from (poll(2)) while there are items."""
+        """Return a descriptor that is readable (poll(2)) while there are items."""
         self._check_open()
         return self._queue._readable_fd()
 
@@ -65,21 +68,24 @@ class Reader(_End):
     """The end that items come out of."""
 
     readable = True
-    #: `connection.wait` asks `poll` too: the descriptor is set by a thread.
+    #: `connection.wait` also calls `poll`, because a thread sets the descriptor.
     fileno_lags = True
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is an item, or comes one in `timeout` seconds; None: for ever."""
+        """Return whether there is an item.
+
+        Waits up to `timeout` seconds (None: forever) for one.
+        """
         self._check_open()
         return self._queue._wait_until_ready(timeout)
 
     def recv(self) -> Any:
-        """As the queue's `get`."""
+        """Return the next item, as the queue's `get` does."""
         self._check_open()
         return self._queue.get()
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """The pickle of the next item. OSError if it is longer than `maxlength`."""
+        """Return the pickle of the next item. Raises OSError if it is longer than `maxlength`."""
         data = bytes(reduction.ForkingPickler.dumps(self.recv()))
         if maxlength is not None and len(data) > maxlength:
             raise OSError("bad message length")
@@ -92,7 +98,7 @@ class Writer(_End):
     writable = True
 
     def send(self, obj: object) -> None:
-        """As the queue's `put`."""
+        """Put an item, as the queue's `put` does."""
         self._check_open()
         self._queue.put(obj)
 
@@ -104,7 +110,8 @@ class Writer(_End):
         )
 
 
-#: Name -> what makes it, and whether the queue keeps it. Nothing of procession's uses the locks: its queues need none.
+#: Name -> the function that makes the part, and whether the queue keeps it. procession itself uses
+#: none of the locks: its queues need none.
 PARTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "_reader": (Reader, False),
     "_writer": (Writer, False),
@@ -120,7 +127,7 @@ PARTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
 
 
 def part(queue: Any, name: str) -> Any:
-    """Make the part. AttributeError if there is none of that name."""
+    """Return the part `name`. Raises AttributeError if there is none."""
     if name not in PARTS:
         raise AttributeError(f"{type(queue).__name__!r} object has no attribute {name!r}")
     make, kept = PARTS[name]

@@ -1,8 +1,8 @@
-"""Random numbers in a pool's workers: no two alike, or the same in each run.
+"""Random numbers in a pool's workers: no two workers alike, or the same in each run.
 
-Workers that are forked would all go on from their parent's state. The `random` module takes care of that itself; for numpy's global
-generator `_pool_worker` does. With a seed of the user's each *item* has a state of its own, whatever worker it comes to and in what
-chunk: that is done here.
+Forked workers would otherwise all continue from their parent's state. The `random` module handles
+that itself; for numpy's global generator `_pool_worker` does. This module implements the user's
+seed: with it each *item* has its own state, whichever worker and chunk it belongs to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 class Seeded:
-    """A function that is called with the random state that belongs to its item: `(number, args, kwds)`."""
+    """A function that is called with the random state of its item: `(number, args, kwds)`."""
 
     def __init__(self, func: Callable[..., Any], seed: int, call: int) -> None:
         self.func = func
@@ -42,18 +42,21 @@ class Seeded:
 
 
 class Seeds:
-    """A pool's seed, and how many calls it has been used for."""
+    """A pool's seed, and the number of calls that it has been used for."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._calls = itertools.count()
 
     def function(self, func: Callable[..., Any]) -> Seeded:
-        """The function of the pool's next call."""
+        """Return the function of the pool's next call."""
         return Seeded(func, self._seed, next(self._calls))
 
 
 def numbered(items: Iterable[Any], starred: bool) -> Iterator[tuple[int, Any, dict[str, Any]]]:
-    """What `Seeded` is called with for these items; `starred`: each holds the arguments of one call."""
+    """Yield the arguments of `Seeded` for these items.
+
+    `starred`: each holds the arguments of one call.
+    """
     for number, item in enumerate(items):
         yield number, item if starred else (item,), {}

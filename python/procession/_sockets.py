@@ -1,4 +1,4 @@
-"""Addresses and bare sockets: listening, connecting, accepting, without any proof of a key."""
+"""Addresses and bare sockets: listening, connecting and accepting, without any proof of a key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ families = ["AF_INET", "AF_UNIX"]
 
 
 def arbitrary_address(family: str) -> Any:
-    """An unused address of the family: ('localhost', 0), or a name in this program's temporary folder."""
+    """Return an unused address of the family.
+
+    This is ('localhost', 0), or a name in this program's temporary folder.
+    """
     if family == "AF_INET":
         return ("localhost", 0)
     if family == "AF_UNIX":
@@ -33,7 +36,10 @@ def _validate_family(family: str) -> None:
 
 
 def address_type(address: Any) -> str:
-    """The family of an address: 'AF_INET', 'AF_UNIX' or 'AF_PIPE'. Raises ValueError for anything else."""
+    """Return the family of an address: 'AF_INET', 'AF_UNIX' or 'AF_PIPE'.
+
+    Raises ValueError for anything else.
+    """
     if type(address) is tuple:
         return "AF_INET"
     if type(address) is str and address.startswith("\\\\"):
@@ -46,7 +52,8 @@ def address_type(address: Any) -> str:
 class SocketListener:
     """A bound, listening socket.
 
-    The socket itself never blocks: several threads or processes may wait for it, and only one of them gets the peer.
+    The socket itself never blocks: several threads or processes may wait for it, and only one of
+    them gets the peer.
     """
 
     def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
@@ -75,7 +82,7 @@ class SocketListener:
             wait([self._socket])
 
     def accept_now(self) -> Connection | None:
-        """A peer that is waiting already, or None."""
+        """Return the connection to a peer that is already waiting, or None."""
         try:
             peer, self._last_accepted = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -95,13 +102,14 @@ class SocketListener:
 def _connection(connected: socket.socket) -> Connection:
     connected.setblocking(True)
     if connected.family != socket.AF_UNIX:
-        # The handshake writes twice in a row: the second must not wait for the peer's late acknowledgement of the first.
+        # The handshake writes twice in a row. The second write must not wait for the peer's delayed
+        # acknowledgement of the first.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Connection(connected.detach())
 
 
 def SocketClient(address: Any) -> Connection:
-    """A connection to the listener at `address`, without a handshake."""
+    """Return a connection to the listener at `address`, without a handshake."""
     with socket.socket(getattr(socket, address_type(address))) as s:
         s.connect(address)
         return _connection(s)

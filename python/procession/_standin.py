@@ -1,11 +1,16 @@
-"""What procession does only while it stands in under the name `multiprocessing`: defects of the standard library that its own tests
-demand, and programs may count on. Under its own name procession does none of it.
+"""Behaviour of procession only while it stands in under the name `multiprocessing`.
 
-- `Queue.put` of what cannot be pickled does not raise: it prints the traceback and loses the item.
-- A lock, semaphore, condition, event, barrier or queue of a fork context is no argument of a spawned process.
-- A pool's result that `pickle` cannot carry is an error, although cloudpickle could.
+These are defects of the standard library that its own tests demand and that programs may rely on.
+Under its own name procession has none of them.
 
-`_install.amend` has each module's classes changed here, at the end of the module or, if it is loaded already, when the alias is set up.
+- `Queue.put` of an object that cannot be pickled does not raise: it prints the traceback and loses
+  the item.
+- A lock, semaphore, condition, event, barrier or queue of a fork context cannot be an argument of a
+  spawned process.
+- A pool's result that `pickle` cannot carry is an error, although cloudpickle could carry it.
+
+`_install.amend` calls this for each module: at the end of the module, or, if that is already
+loaded, when the alias is set up.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ __all__: list[str] = []
 
 
 def amend(module: ModuleType) -> None:
-    """Change a module's classes, if it has some to change."""
+    """Change the classes of a module."""
     _CHANGES[module.__name__.rpartition(".")[2]](module)
 
 
@@ -40,7 +45,7 @@ def _amend_synchronize(module: ModuleType) -> None:
 
 
 def _refuse_spawn(cls: Any) -> None:
-    """Have objects of a fork context refuse to be pickled for a process of another start method."""
+    """Make objects of a fork context refuse to be pickled for a process of another start method."""
     create, reduce = cls.__init__, cls.__getstate__
 
     @functools.wraps(create)

@@ -1,17 +1,21 @@
 """Keep lines whole when several processes print to one place.
 
-Text reaches the kernel in writes that end with a line, so lines of different processes do not mix. When depends on the process:
+Text reaches the kernel in writes that end with a line, so lines of different processes do not mix.
+When it is written depends on the process:
 
-- In a **child** standard output and error, as the interpreter opened them, write each line as it ends. A child that is killed loses no line it
-  printed (where a file or pipe would be written in blocks), and with ``PYTHONUNBUFFERED=1`` or ``-u`` a line is one write (where each piece of
-  a `print` would be one).
-- A process that **starts** children writes as before its first child, blocks of lines to a file or pipe, but ends each block with a line. It
-  flushes its streams before each start.
+- In a **child**, standard output and error, as the interpreter opened them, write each line as it
+  ends. A child that is killed loses no line that it printed, although it would write in blocks to a
+  file or pipe by default. With ``PYTHONUNBUFFERED=1`` or ``-u`` a line is one write, where each
+  piece of a `print` would be one by default.
+- A process that **starts** children writes as before its first child, in blocks of lines to a file
+  or pipe, but each block ends with a line. It flushes its streams before each start.
 
-Text without a line end appears when the stream is flushed (``print(..., flush=True)``), with the next line end, or when the process ends.
+Text without a line end appears when the stream is flushed (``print(..., flush=True)``), with the
+next line end, or when the process ends.
 
-The limit: the kernel keeps a write whole on a file or terminal, and on a pipe up to PIPE_BUF (4,096 bytes). A longer line
-on a pipe can be cut in two when the pipe is nearly full. Lines of more than a mebibyte are written in pieces.
+The limit: the kernel keeps a write whole on a file or terminal, and on a pipe up to PIPE_BUF (4,096
+bytes). A longer line on a pipe can be split in two when the pipe is nearly full. Lines of more than
+a mebibyte are written in pieces.
 
 A stream that the program put in place of the interpreter's own is left alone.
 """
@@ -36,7 +40,7 @@ _PIPE_BUF = 4096
 
 
 def keep_lines_whole(*, in_child: bool) -> None:
-    """Let the interpreter's own standard output and error write whole lines, from now on."""
+    """Make the interpreter's own standard output and error write whole lines from now on."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if type(stream) is not io.TextIOWrapper:
             continue
@@ -46,13 +50,13 @@ def keep_lines_whole(*, in_child: bool) -> None:
             else:
                 _write_blocks_of_lines(stream.buffer)
         except ValueError:
-            pass  # closed or detached: nothing to keep whole
+            pass  # closed or detached: there is nothing to keep whole
 
 
 def _write_each_line(stream: io.TextIOWrapper) -> None:
     kept = vars(stream.buffer)
     if isinstance(getattr(kept.get("write"), "__self__", None), Lines):
-        del kept["write"], kept["flush"]  # the parent's
+        del kept["write"], kept["flush"]  # those of the parent
     if not stream.line_buffering or stream.write_through:
         stream.reconfigure(line_buffering=True, write_through=False)
     stream._CHUNK_SIZE = _LONGEST_LINE  # type: ignore[attr-defined]
@@ -65,5 +69,6 @@ def _write_blocks_of_lines(buffer: Any) -> None:
     mode = os.fstat(buffer.fileno()).st_mode
     is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
     lines = Lines(buffer, _PIPE_BUF if is_pipe else None)
-    # What the text layer, the interpreter's exit and the program call. The methods are found in the instance first.
+    # The text layer, the interpreter's exit and the program call these. Attributes of the instance
+    # take precedence over the methods of the class.
     kept["flush"], kept["write"] = lines.flush, lines.write

@@ -1,4 +1,4 @@
-"""The pool's scheduler for threads: what `PoolCore`, `PoolJob` and `Crew` are for processes."""
+"""The pool's scheduler for threads: the counterpart of `PoolCore`, `PoolJob` and `Crew`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: How far a job's `_ahead` grows when the workers run out of tasks.
+#: The upper bound of a job's `_ahead`, which grows when the workers run out of tasks.
 _MOST = 4096
 
 
@@ -37,7 +37,7 @@ class ThreadCore:
         self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, _Call] | None] = queue.SimpleQueue()
         self.jobs: set[ThreadJob] = set()
         self.completed: deque[int] = deque()
-        #: Makes the exception for what is unfinished, once the pool was terminated.
+        #: Makes the exception of unfinished tasks once the pool is terminated.
         self.error: Callable[[], BaseException] | None = None
         self.closing = False
         self._pid = os.getpid()
@@ -48,13 +48,13 @@ class ThreadCore:
     def _feed(self) -> None:
         while (feed := self._feeds.get()) is not None:
             feed()
-            feed = None  # what it refers to is not to live on while this waits
+            feed = None  # what it refers to must not stay alive while this waits
 
     def feed_later(self, feed: Callable[[], None]) -> None:
         self._feeds.put(feed)
 
     def dismiss(self, workers: int) -> None:
-        """Let the feeder and this many workers end when they have done what is in line."""
+        """Let the feeder and this many workers end once they have done what is in line."""
         self._feeds.put(None)
         for _ in range(workers):
             self.tasks.put(None)
@@ -104,7 +104,7 @@ class ThreadCore:
 
 
 class ThreadJob:
-    """One call's tasks and their outcomes. All methods may be called by any thread."""
+    """The tasks of one call and their outcomes. Any thread may call any method."""
 
     def __init__(self, core: ThreadCore, key: int, func: Any, mode: int, by_time: bool) -> None:
         self.key = key
@@ -118,15 +118,15 @@ class ThreadJob:
         self._order: deque[int] = deque()
         self._begun: set[int] = set()
         self._done: set[int] = set()
-        #: How many items each task has.
+        #: Number of items of each task.
         self._sizes: list[int] = []
         self._submitted = self._finished = self._taken = 0
-        #: Tasks that may be unfinished, beyond one for each worker; None: any number.
+        #: The number of tasks that may be unfinished, beyond one for each worker; None: no limit.
         self._ahead: int | None = None
         self._first_failure: _Outcome | None = None
-        #: Whether it is one task, whose value is the job's.
+        #: Whether this is a single task, with a value that is the job's.
         self._single = False
-        #: What became of it, once somebody asked.
+        #: The outcome of the job, once a thread has asked for it.
         self._whole: _Outcome | None = None
         self._sealed = self._stopped = False
 
@@ -134,7 +134,7 @@ class ThreadJob:
         return self._sealed and self._finished == self._submitted
 
     def settle(self, number: int, outcome: _Outcome) -> None:
-        """Say what became of a task; what is said first holds."""
+        """Settle a task with its outcome. Only the first outcome counts."""
         with self._changed:
             if self._stopped or number in self._done:
                 return
@@ -161,7 +161,7 @@ class ThreadJob:
         self._core.tasks.put((self, number, (func, args, kwds)))
 
     def begin(self, number: int) -> bool:
-        """Count a task as begun. False: it was cancelled before."""
+        """Count a task as begun. Return False if it was cancelled before."""
         with self._changed:
             if number in self._done:
                 return False
@@ -192,7 +192,7 @@ class ThreadJob:
             self._look()
 
     def cancel(self) -> int:
-        """Cancel the tasks that have not begun; a thread cannot be stopped."""
+        """Cancel the tasks that have not begun; a running thread cannot be stopped."""
         cancelled = 0
         with self._changed:
             self._sealed = True
@@ -204,22 +204,22 @@ class ThreadJob:
         return cancelled
 
     def progress(self) -> tuple[int, int]:
-        """How many tasks were submitted, and how many of them are finished."""
+        """Return how many tasks were submitted, and how many of them are finished."""
         with self._changed:
             return self._submitted, self._finished
 
     def count_items(self) -> None:
-        """They are counted anyway."""
+        """Do nothing: the items are always counted."""
 
     def items_finished(self) -> int:
-        """How many items the finished tasks have."""
+        """Return how many items the finished tasks have."""
         with self._changed:
             return sum(self._sizes[number] for number in self._done if number < len(self._sizes))
 
     def stop(self, error: Callable[[], BaseException]) -> None:
-        """Nothing more comes of this. The lock is held."""
+        """Fail all unfinished tasks and ignore later outcomes. The lock is held."""
         if not self._sealed:
-            self._submitted += 1  # for all that was not submitted yet
+            self._submitted += 1  # stands for all that was not submitted yet
         self._sealed = True
         for number in range(self._submitted):
             if number not in self._done:
@@ -233,11 +233,14 @@ class ThreadJob:
             self._look()
 
     def bound(self, workers: int, ahead: int | None) -> None:
-        """Let no more be in line than keeps the workers busy."""
+        """Limit the tasks in line to what keeps the workers busy."""
         self._ahead = ahead
 
     def room(self, workers: int) -> int:
-        """How many tasks may be submitted now; waits for one. 0: no more will be taken."""
+        """Return how many tasks may be submitted now, waiting until there is room for one.
+
+        0: no more are accepted.
+        """
         with self._changed:
             if self._ahead is None:
                 return 0 if self._sealed else 1 << 30
@@ -289,7 +292,10 @@ class ThreadJob:
             return self._changed.wait_for(self._complete, _seconds(timeout))
 
     def outcome(self, timeout: float | None = None) -> _Outcome | None:
-        """What became of it: success, and a call's value, a map's list or the first exception. None: timed out."""
+        """Return the outcome: success, and a call's value, a map's list or the first exception.
+
+        None if that timed out.
+        """
         with self._changed:
             if not self._changed.wait_for(self._complete, _seconds(timeout)):
                 return None
@@ -361,7 +367,7 @@ class ThreadCrew:
 
     @property
     def broken(self) -> Callable[[], BaseException] | None:
-        """Makes the exception for a pool that cannot work."""
+        """Makes the exception of a pool that cannot work."""
         return self._core.error
 
     def repopulate(self) -> None:
@@ -391,7 +397,7 @@ class ThreadCrew:
                 thread.join()
 
     def abandon(self) -> None:
-        """Undo what was made of a pool whose making failed."""
+        """Undo a pool after its construction failed."""
         self.stop()
 
     def stop(self) -> None:
@@ -400,5 +406,5 @@ class ThreadCrew:
 
 
 def _seconds(timeout: float | None) -> float | None:
-    """A timeout; NaN, with which nothing ever compares, is none at all."""
+    """Return the timeout, or 0 for NaN, with which every comparison fails."""
     return 0 if timeout is not None and timeout != timeout else timeout

@@ -1,4 +1,4 @@
-"""Threads of the package's own, and what they wait for, that an interrupt cannot leave half done."""
+"""The package's own threads, and what they wait for: an interrupt cannot leave these half done."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "Event", "Thread"]
 
 _PATIENCE = 1.0
-"""Seconds that `join` waits for a start that was interrupted, and may not have come to the making of a thread."""
+"""Seconds that `join` waits for an interrupted start, which may not have made its thread yet."""
 
 
 class Condition(threading.Condition):
-    """A condition whose lock is held after a wait, whatever ended it. That of `threading` may not have it if an interrupt did."""
+    """A condition that always holds its lock after a wait, whatever ended the wait.
+
+    With that of `threading` the lock may not be held after an interrupt.
+    """
 
     def __init__(self) -> None:
         super().__init__(threading.RLock())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until notified, at most `timeout` seconds; whether it was. The lock must be held, once."""
+        """Wait until notified, at most `timeout` seconds, and return whether it was notified.
+
+        The lock must be held, exactly once.
+        """
         try:
             return super().wait(timeout)
         except BaseException:
@@ -32,7 +38,7 @@ class Condition(threading.Condition):
 
 
 class Event(threading.Event):
-    """An event for which a thread may wait that is interrupted."""
+    """An event for threads that may be interrupted while they wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,15 +46,19 @@ class Event(threading.Event):
 
 
 class Thread(threading.Thread):
-    """A daemonic thread. It starts from a thread where no signal handler runs: one that raised within `start` would break it."""
+    """A daemonic thread.
+
+    It is started from a thread where no signal handler runs: a handler that raises within `start`
+    would break it.
+    """
 
     def __init__(self, target: Any, name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
-        #: Free once the thread has started, or could not.
+        #: Released once the thread has started, or could not start.
         self._begun = _thread.allocate_lock()
 
     def start(self) -> None:
-        """Start it. RuntimeError if there is no thread to be had."""
+        """Start the thread. Raises RuntimeError if no thread can be started."""
         if threading.current_thread() is not threading.main_thread():
             super().start()
             return
@@ -69,7 +79,10 @@ class Thread(threading.Thread):
             self._begun.release()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended, at most `timeout` seconds; one that never started has."""
+        """Wait until the thread has ended, at most `timeout` seconds.
+
+        A thread that never started counts as ended.
+        """
         if self._begun.acquire(timeout=_PATIENCE):
             self._begun.release()
         if self.ident is not None:

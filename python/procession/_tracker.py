@@ -1,10 +1,12 @@
-"""The process that removes names when the last process of its family has ended; `resource_tracker` starts and feeds it.
+"""The process that removes names when the last process of its family has ended.
 
     python -I -S _tracker.py LISTENER ROOT
 
-LISTENER is the descriptor of a listening SOCK_SEQPACKET socket, ROOT the pid of the family's first process, or 0. It imports nothing of the
-package, so it starts fast. It ends when ROOT has ended (or left) and nobody is connected; the exit code is 0 if no name was left, 1 if some
-were, 2 if one could not be removed, 3 after a message that makes no sense.
+`resource_tracker` starts it and sends it the names. LISTENER is the descriptor of a listening
+SOCK_SEQPACKET socket, ROOT the pid of the family's first process, or 0. The tracker imports nothing
+of the package, so it starts fast. It ends when ROOT has ended (or left) and no process is
+connected. The exit code is 0 if no name was left, 1 if some were, 2 if one could not be removed,
+and 3 after an invalid message.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def _remove_folder(name: str) -> None:
 
 _CLEANUP = {
     "shared_memory": _unlink_shared_memory,
-    # Of the package's own making: left by a process that was killed, which is nobody's mistake.
+    # The package makes these itself. One that a killed process left is not an error of the program.
     "folder": _remove_folder,
     "dummy": lambda name: None,
     "noop": lambda name: None,
@@ -64,7 +66,7 @@ class _Tracker:
         self.anybody_came = False
 
     def serve(self) -> None:
-        """Take messages until nobody is left who could send one."""
+        """Handle messages until no process is left that could send one."""
         while not self.anybody_came or self.peers or self.root >= 0:
             self.take(None)
         while self.take(0):
@@ -155,12 +157,12 @@ def _warn(text: str) -> None:
         warnings.warn(text, stacklevel=1)
     except (
         Exception
-    ):  # nobody reads standard error any more: the names must be removed all the same
+    ):  # standard error has no reader any more; the names must still be removed
         pass
 
 
 def main(listener: int, root: int) -> Any:
-    """Be the tracker; does not return."""
+    """Run the tracker; does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -1,4 +1,7 @@
-"""How many threads numerical libraries use in a worker: with one worker for each processor, more threads only get in each other's way."""
+"""The number of threads that numerical libraries use in a worker.
+
+With one worker for each processor, more threads only get in each other's way.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 
 __all__: list[str] = []
 
-#: What such libraries read when they are loaded.
+#: Environment variables that such libraries read when they are loaded.
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -15,7 +18,7 @@ _VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-#: What those that are loaded already can be told by.
+#: Functions that set the number in libraries that are already loaded.
 _SETTERS = (
     "openblas_set_num_threads",
     "openblas_set_num_threads64_",
@@ -28,7 +31,7 @@ _SETTERS = (
 
 
 def limit(threads: int) -> None:
-    """Have OpenMP, OpenBLAS, MKL and their kin use so many threads in this process."""
+    """Make OpenMP, OpenBLAS, MKL and similar libraries use this many threads in this process."""
     for name in _VARIABLES:
         os.environ[name] = str(threads)
     try:

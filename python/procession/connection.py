@@ -1,7 +1,7 @@
-"""Connections: messages over pipes and sockets, listeners and clients, and waiting for several of them.
+"""Connections: messages over pipes and sockets, listeners, clients, and waiting for several.
 
-The framing (`_framing`) and the handshake (`_listening`) are CPython's own, so either end of a connection may be a plain `multiprocessing`. How an
-object becomes bytes is `reduction`'s.
+The framing (`_framing`) and the handshake (`_listening`) are CPython's, so either end of a
+connection may be a plain `multiprocessing`. `reduction` turns objects into bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Client", "Listener", "Pipe", "wait"]
 
 _ForkingPickler = reduction.ForkingPickler
 
-# The handshake under the names it has in CPython: with an underscore from 3.12 on.
+# The handshake under its names in CPython: with an underscore from 3.12 on.
 MESSAGE_LENGTH = _authentication.MESSAGE_LENGTH
 CHALLENGE = _CHALLENGE = _authentication.CHALLENGE
 WELCOME = _WELCOME = _authentication.WELCOME
@@ -46,7 +46,7 @@ BUFSIZE = 8192
 
 
 class ConnectionWrapper:
-    """A connection whose objects travel by `dumps` and `loads` instead of pickle."""
+    """A connection that converts objects with `dumps` and `loads` instead of pickle."""
 
     def __init__(
         self, conn: Connection, dumps: Callable[[Any], bytes], loads: Callable[[bytes], Any]
@@ -80,25 +80,28 @@ def _xml_loads(data: bytes) -> Any:
 
 
 class XmlListener(Listener):
-    """A listener whose connections carry XML-RPC values."""
+    """A listener for connections that carry XML-RPC values."""
 
     def accept(self) -> Any:
-        """As `Listener.accept`."""
+        """Accept a connection, as `Listener.accept` does."""
         return ConnectionWrapper(super().accept(), _xml_dumps, _xml_loads)
 
 
 def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
-    """A connection to an `XmlListener`; arguments as `Client`."""
+    """Return a connection to an `XmlListener`; the arguments are those of `Client`."""
     return ConnectionWrapper(Client(*args, **kwds), _xml_dumps, _xml_loads)
 
 
 def reduce_connection(conn: Connection) -> Any:
-    """For the pickler: the descriptor goes along, by whatever way the pickle goes."""
+    """Reduce a connection for the pickler.
+
+    The descriptor is passed in the way that suits the pickle.
+    """
     return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
-    """The counterpart of `reduce_connection`."""
+    """Make a connection again from the result of `reduce_connection`."""
     return Connection(df.detach(), readable, writable)
 
 

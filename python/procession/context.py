@@ -1,4 +1,7 @@
-"""Contexts: the package's functions, bound to one start method. Each loads only the module it needs."""
+"""Contexts: the package's functions, bound to one start method.
+
+Each function loads only the module that it needs.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ __all__ = ()
 
 
 class BaseContext:
-    """What every context offers; its bound methods are the package's public functions."""
+    """The functions that every context offers.
+
+    The default context's bound methods are the package's public functions.
+    """
 
     _name: str
     Process: type[process.BaseProcess]
@@ -55,19 +61,27 @@ class BaseContext:
         return manager
 
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
-        """Return the two ends of a pipe; not `duplex`: (receiving, sending)."""
+        """Return the two ends of a pipe; if not `duplex`: (receiving, sending)."""
         from .connection import Pipe
 
         return Pipe(duplex)
 
     def Lock(self, *, recover: str = "error") -> synchronize.Lock:
-        """Return a lock that any process may release. `recover`: "silent" if nobody is to be told that its holder died."""
+        """Return a lock that any process may release.
+
+        `recover`: "error" to raise `OwnerDied` in one waiter when the holder dies, "silent" to
+        raise nothing.
+        """
         from .synchronize import Lock
 
         return Lock(recover=recover, ctx=self.get_context())
 
     def RLock(self, *, recover: str = "error") -> synchronize.RLock:
-        """Return a lock that its holder may acquire again. `recover`: "silent" if nobody is to be told that its holder died."""
+        """Return a lock that its holder may acquire again.
+
+        `recover`: "error" to raise `OwnerDied` in one waiter when the holder dies, "silent" to
+        raise nothing.
+        """
         from .synchronize import RLock
 
         return RLock(recover=recover, ctx=self.get_context())
@@ -79,7 +93,10 @@ class BaseContext:
         return Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1, *, recover: str | None = None) -> synchronize.Semaphore:
-        """Return a semaphore that starts at `value`. `recover`: "silent" if what the dead had acquired is to come back."""
+        """Return a semaphore that starts at `value`.
+
+        `recover`: "silent" to give back what a process had acquired when it died; None not to.
+        """
         from .synchronize import Semaphore
 
         return Semaphore(value, recover=recover, ctx=self.get_context())
@@ -87,7 +104,10 @@ class BaseContext:
     def BoundedSemaphore(
         self, value: int = 1, *, recover: str | None = None
     ) -> synchronize.BoundedSemaphore:
-        """Return a semaphore that may not be released above `value`. `recover`: "silent" if what the dead had acquired is to come back."""
+        """Return a semaphore that may not be released above `value`.
+
+        `recover`: "silent" to give back what a process had acquired when it died; None not to.
+        """
         from .synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, recover=recover, ctx=self.get_context())
@@ -119,7 +139,7 @@ class BaseContext:
         return JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue:
-        """Return a queue with `put`, `get` and `empty` alone."""
+        """Return a queue with only `put`, `get` and `empty`."""
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
@@ -132,7 +152,10 @@ class BaseContext:
         maxtasksperchild: int | None = None,
         **options: Unpack[PoolOptions],
     ) -> pool.Pool:
-        """Return a pool of `processes` workers; None: one for each processor. For the options see `pool.Pool`."""
+        """Return a pool of `processes` workers; None: one for each processor this process may use.
+
+        For the options see `pool.Pool`.
+        """
         from .pool import Pool
 
         context = self.get_context()
@@ -163,7 +186,10 @@ class BaseContext:
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def freeze_support(self) -> None:
-        """In a frozen executable that was started as a child: be that child, then exit. Otherwise do nothing."""
+        """Run the child if this is a frozen executable that was started as one, then exit.
+
+        Otherwise do nothing.
+        """
         if getattr(sys, "frozen", False):
             from .spawn import freeze_support
 
@@ -176,7 +202,7 @@ class BaseContext:
         return get_logger()
 
     def log_to_stderr(self, level: int | str | None = None) -> logging.Logger:
-        """Let the package's logger print to standard error, from `level` on; return it."""
+        """Make the package's logger print to standard error, from `level` on; return it."""
         from .util import log_to_stderr
 
         return log_to_stderr(level)
@@ -184,9 +210,10 @@ class BaseContext:
     def log_to_file(
         self, path: str | os.PathLike[str], level: int | str | None = None
     ) -> logging.Logger:
-        """Let the package's logger, in this process and all its children to come, append to the file `path`.
+        """Make the package's logger append to the file `path`, here and in all future children.
 
-        Each record is one write: no line is lost or torn. Returns the logger; OSError if the file cannot be opened.
+        Each record is one write, so no line is lost or torn. Return the logger; raises OSError if
+        the file cannot be opened.
         """
         from .util import log_to_file
 
@@ -203,13 +230,19 @@ class BaseContext:
         set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
-        """Set the modules that the fork server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
+        """Set the modules that the fork server imports when it starts.
+
+        `on_error`, for a module that cannot be imported: "ignore", "warn" or "fail".
+        """
         from .forkserver import set_forkserver_preload
 
         set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """Return the context of a start method; None: this one. ValueError if there is no such method."""
+        """Return the context of a start method; None: this one.
+
+        Raises ValueError if there is no such method.
+        """
         if method is None:
             return self
         try:
@@ -224,12 +257,12 @@ class BaseContext:
         return self._name
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Set the start method: possible in the default context alone."""
+        """Set the start method. Only the default context allows it."""
         raise ValueError("cannot set start method of concrete context")
 
     @property
     def reducer(self):
-        """The module that reduces objects to what can travel between processes."""
+        """The module that reduces objects to a form that can be sent to other processes."""
         return sys.modules[__name__].reduction
 
     @reducer.setter
@@ -255,7 +288,7 @@ class Process(process.BaseProcess):
 
 
 class DefaultContext(BaseContext):
-    """The context behind the package's functions; its start method can be set once."""
+    """The context behind the package's functions. Its start method can be set once."""
 
     Process = Process
 
@@ -264,7 +297,10 @@ class DefaultContext(BaseContext):
         self._actual_context: BaseContext | None = None
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """Return the context of a start method; None: the one in use, which from now on is settled."""
+        """Return the context of a start method.
+
+        None: the one in use, which is fixed from now on.
+        """
         if method is not None:
             return super().get_context(method)
         if self._actual_context is None:
@@ -272,7 +308,7 @@ class DefaultContext(BaseContext):
         return self._actual_context
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Set the start method. RuntimeError if it is settled already and not `force`."""
+        """Set the start method. Raises RuntimeError if it is fixed already and not `force`."""
         if self._actual_context is not None and not force:
             if process.current_process()._inheriting:
                 from .spawn import _check_not_importing_main
@@ -282,7 +318,10 @@ class DefaultContext(BaseContext):
         self._actual_context = None if method is None and force else self.get_context(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """Return the name of the start method and settle it; `allow_none`: None if it is not settled."""
+        """Return the name of the start method and fix it.
+
+        With `allow_none`, None if it is not fixed.
+        """
         if self._actual_context is None and allow_none:
             return None
         return self.get_context()._name
@@ -306,7 +345,7 @@ class ForkProcess(process.BaseProcess):
 
 
 class SpawnProcess(process.BaseProcess):
-    """A process with an interpreter of its own from the start."""
+    """A process that starts a new interpreter."""
 
     _start_method = "spawn"
 
@@ -386,7 +425,7 @@ def set_spawning_popen(popen: Any) -> None:
 
 
 def assert_spawning(obj: object) -> None:
-    """RuntimeError unless this thread is pickling a process."""
+    """Raise RuntimeError unless this thread is pickling a process."""
     if get_spawning_popen() is None:
         raise RuntimeError(
             f"{type(obj).__name__} objects should only be shared between processes through inheritance"
@@ -394,7 +433,7 @@ def assert_spawning(obj: object) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    # `context.reduction` is a public habit; the module is loaded by whoever first asks for it.
+    # `context.reduction` is a public name; the module is loaded on first use.
     if name == "reduction":
         from . import reduction
 

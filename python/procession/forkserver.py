@@ -1,8 +1,8 @@
-"""The fork server: a small single-threaded process, imported once, of which children of the start method forkserver are copies.
+"""The fork server: a small single-threaded process; children of forkserver are its copies.
 
-This module decides what the server has imported and what a child does first; starting it, asking it, and following its
-children is the engine's. What runs between a request and the child's own work must import nothing and touch little
-memory: it is the whole price of such a process.
+This module decides what the server imports and what a child does first. The engine starts the
+server, sends it requests and follows its children. Code that runs between a request and the child's
+own work must import nothing and touch little memory: it is the whole cost of such a process.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ __all__ = [
     "set_forkserver_preload",
 ]
 
-#: What children need on their way to the user's function, beside what their parent has loaded of this package.
+#: What children need before they reach the user's function, besides what their parent has loaded of
+#: this package.
 _CHILD_MODULES = ("procession.reduction", "procession.synchronize", "procession.queues")
 
-#: What the server takes over from the process that starts it; the rest of a child's settings come with the child.
+#: Settings that the server takes over from the process that starts it. A child's other settings
+#: come with the child.
 _SETTINGS = (
     "installed",
     "sys_path",
@@ -54,17 +56,20 @@ _SETTINGS = (
 
 
 class ForkServer:
-    """The fork server as its clients see it. One serves the whole family: children use their parent's."""
+    """The fork server as its clients see it.
+
+    One server serves the whole family: children use their parent's.
+    """
 
     def __init__(self) -> None:
-        # Of the kind that a signal handler may take in the thread that holds it.
+        # Reentrant: a signal handler may take it in the thread that holds it.
         self._lock = util.free_in_child(threading.RLock())
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
-        # The server that this process started, and this process: a forked child has a copy.
+        # The server that this process started, and this process's id: a forked child has a copy.
         self._started: tuple[Child, int] | None = None
-        #: What servers are to import, as long as they may not have read it.
+        #: Settings for servers that may not have read them yet.
         self._settings: list[Parcel] = []
 
     @property
@@ -72,7 +77,10 @@ class ForkServer:
         return zygote_pid()
 
     def _stop(self) -> None:
-        """Let the server end; the next child starts another. Returns when it has ended, or after 5 s if others use it still."""
+        """Let the server end; the next child starts another.
+
+        Return when it has ended, or after 5 s if other processes still use it.
+        """
         with self._lock:
             zygote_stop()
             started, self._started = self._started, None
@@ -81,7 +89,10 @@ class ForkServer:
         self._settings.clear()
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
-        """Set the modules that the server imports when it starts; `on_error`: "ignore", "warn" or "fail"."""
+        """Set the modules that the server imports when it starts.
+
+        `on_error`, for a module that cannot be imported: "ignore", "warn" or "fail".
+        """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         if on_error not in ("ignore", "warn", "fail"):
@@ -90,11 +101,14 @@ class ForkServer:
         self._preload_on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
-        """Return the descriptors that this process's parent passed; None if it is no child of the server."""
+        """Return the descriptors that this process's parent passed.
+
+        None if it is not the server's child.
+        """
         return self._inherited_fds
 
     def request(self, token: int, fds: list[int]) -> Child:
-        """Have the server make a child for the parcel `token`, with duplicates of `fds`."""
+        """Request a child for the parcel `token` from the server, with duplicates of `fds`."""
         fds = [popen_fork.own_sentinel(), *fds]
         child = zygote_request(token, fds)
         if child is None:
@@ -111,7 +125,10 @@ class ForkServer:
         return child
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
-        """The standard library's server takes the child's orders over a pipe; this one does not."""
+        """Raise NotImplementedError.
+
+        Unlike the standard library's server, this one takes no orders over a pipe.
+        """
         raise NotImplementedError("procession's fork server is asked through Process.start()")
 
     def ensure_running(self) -> None:
@@ -130,11 +147,12 @@ class ForkServer:
             settings["main_name"] = data.get("init_main_from_name")
         settings["preload"] = self._preload_modules
         settings["on_error"] = self._preload_on_error
-        # A copy: other threads may import something meanwhile.
+        # A copy, because other threads may import modules meanwhile.
         loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
         parcel = Parcel(settings)
-        # A signal handler may start a server in between: each needs its own.
+        # A list, because a signal handler may start a server in between: each needs its own
+        # settings.
         self._settings.append(parcel)
         arena = arena_fd()
         call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={parcel.token})"
@@ -146,34 +164,39 @@ class ForkServer:
 
 
 def main(arena_fd: int, server_fd: int, parcel: int) -> None:
-    """Be the server until nobody is left who could ask; what to import is in the parcel."""
+    """Run the server until no process is left that could send a request.
+
+    The parcel holds what to import.
+    """
     spawn.leave_when_interrupted()
     attach(arena_fd)
     process.current_process().name = "ForkServer"
     try:
         wanted = take_parcel(parcel)
     except ValueError:
-        return  # the start of this server was interrupted, and has thrown the parcel away: nobody will ask
+        return  # the interrupted start of this server has freed the parcel: no request will come
     spawn.let_interrupts_in(wanted)
     _preload(wanted)
     util._close_stdin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What exists now is shared with every child: the collector must neither look at it nor write to it there.
+    # Every child shares the objects that exist now: the collector must neither visit nor write to
+    # them there.
     gc.collect()
     gc.freeze()
     _serve(server_fd)
 
 
 def _preload(settings: dict[str, Any]) -> None:
-    """Import what the children will need: the package's own modules first, then what the user wants."""
+    """Import what the children will need: the package's own modules first, then the user's."""
     if settings.get("installed"):
-        _install.install(settings["installed"] == "executor")  # before anything can import `multiprocessing`
+        # Before any module can import `multiprocessing`.
+        _install.install(settings["installed"] == "executor")
     for name in settings["own"]:
         importlib.import_module(name)
     try:
         spawn.prepare(settings)
     except OSError:
-        pass  # the working folder is gone: each child comes to that again
+        pass  # the working directory is gone: each child meets the error again
     main_path, main_name = settings.get("main_path"), settings.get("main_name")
     _handle_preload(
         settings["preload"], main_path, on_error=settings["on_error"], main_name=main_name
@@ -189,7 +212,10 @@ def _handle_preload(
     *,
     main_name: str | None = None,
 ) -> None:
-    """Import the modules of a list; `__main__` is the file `main_path`, or the module `main_name`."""
+    """Import the modules of a list.
+
+    `__main__` is the file `main_path`, or the module `main_name`.
+    """
     if sys_argv is not None:
         sys.argv[:] = sys_argv
     if sys_path is not None:
@@ -203,7 +229,7 @@ def _handle_preload(
             elif main_path:
                 spawn.import_main_path(main_path)
         except (Exception, SystemExit) as error:
-            # If it is ignored, each child comes to it again, and says what is wrong.
+            # If this is ignored, each child meets the error again and reports it.
             _handle_failure(on_error, f"__main__ from {main_name or main_path!r}", error)
         finally:
             del current._inheriting
@@ -243,21 +269,24 @@ def _serve(server_fd: int) -> None:
 
 
 def _keep_spare(server: Any) -> None:
-    """Fork the next child ahead of its request: who asks for one process mostly asks for more."""
+    """Fork the next child ahead of its request.
+
+    A program that starts one process mostly starts more.
+    """
     seat = server.seat()
     if seat is None:
         return
     try:
         pid = os.fork()
     except OSError:
-        return  # whoever asks next will hear of it, if it still holds then
+        return  # the next request meets the error again if it still holds
     if pid == 0:
         popen_fork.run_forked(lambda: _serve_one(seat.wait()))
     seat.taken(pid)
 
 
 def _serve_one(request: Any) -> int:
-    """Be the child that was asked for."""
+    """Run the requested child."""
     if request is None or not request.in_child():
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,7 @@
 """Anonymous shared memory under the standard library's names.
 
-The engine's arena is the heap: what is here neither divides memory nor frees it. Memory goes with the last reference, in whatever process.
+The engine's arena is the heap: this module neither divides nor frees memory. A piece is freed with
+its last reference, in whatever process.
 """
 
 from __future__ import annotations
@@ -49,21 +50,24 @@ class Arena:
 
 
 class Heap:
-    """A place to get `(arena, start, stop)` from; each is a piece of its own."""
+    """A source of `(arena, start, stop)`; each is a piece of its own."""
 
     def __init__(self, size: int = 0) -> None:
         pass
 
     def malloc(self, size: int) -> tuple[Arena, int, int]:
-        """A zero-filled block. Raises MemoryError when there is no more."""
+        """Return a zero-filled block. Raises MemoryError when no memory is left."""
         return Arena(size), 0, size
 
     def free(self, block: tuple[Arena, int, int]) -> None:
-        """Nothing: forget the block."""
+        """Do nothing: the block is freed with its last reference."""
 
 
 class BufferWrapper:
-    """Zero-filled shared memory that can be pickled for any process of the family. Raises MemoryError when there is no more."""
+    """Zero-filled shared memory that can be pickled for any process of the family.
+
+    Raises MemoryError when no memory is left.
+    """
 
     _heap = Heap()
 
@@ -71,5 +75,5 @@ class BufferWrapper:
         self._memory = SharedBytes(_checked(size))
 
     def create_memoryview(self) -> memoryview:
-        """A writable view of the bytes, which keeps them."""
+        """Return a writable view of the bytes, which keeps them alive."""
         return memoryview(self._memory)

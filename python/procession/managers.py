@@ -1,7 +1,11 @@
-"""Managers: objects that live in a server process and are used from others by proxies, here or on another machine.
+"""Managers: objects in a server process that other processes use by proxies.
 
-What the server does is in `_manager_server`, what proxies do in `_manager_proxies`, how both talk in `_manager_wire` and `_manager_link`; the types are in
-`_manager_types` and `_manager_memory`, what all managers do in `_manager_base`. Messages and handshake are CPython's: managers and proxies of a plain `multiprocessing` can be at the other end.
+The other processes may run on another machine.
+
+The server is in `_manager_server`, the proxies are in `_manager_proxies`, and their messages in
+`_manager_wire` and `_manager_link`. The types are in `_manager_types` and `_manager_memory`, the
+common base of all managers in `_manager_base`. Messages and handshake are CPython's, so the other
+end may be a manager or proxy of a plain `multiprocessing`.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import array
 import queue
 import threading
 
-from . import get_context  # noqa: F401 - some only to be found here, as in CPython
+from . import get_context  # noqa: F401 - some names only for importers, as in CPython
 from ._manager_base import BaseManager
 from ._manager_memory import (  # noqa: F401
     SharedMemoryManager,
@@ -66,12 +70,12 @@ HAS_SHMEM = True
 
 
 def reduce_array(a: array.array[Any]) -> Any:
-    """For the pickler: an array by its bytes."""
+    """Reduce an array to its bytes, for the pickler."""
     return array.array, (a.typecode, a.tobytes())
 
 
 def rebuild_as_list(obj: Any) -> Any:
-    """For the pickler: what cannot travel, as a list."""
+    """Reduce a view that cannot be sent to a list, for the pickler."""
     return list, (list(obj),)
 
 
@@ -83,7 +87,10 @@ del _view_type
 
 
 class SyncManager(BaseManager):
-    """A manager of the types that threads share: queues, locks, lists, dicts and the like. `Manager()` returns a started one."""
+    """A manager of the types that threads share: queues, locks, lists, dicts and the like.
+
+    `Manager()` returns a started one.
+    """
 
 
 def _pool(*args: Any, **kwds: Any) -> Any:

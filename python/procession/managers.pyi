@@ -1,4 +1,7 @@
-"""Types of the managers: proxies generic in what they stand for. The modules behind (`_manager_*`) have none."""
+"""Types of the managers: proxies are generic in the type of their object.
+
+The modules behind them (`_manager_*`) have no stubs.
+"""
 
 import queue
 from collections.abc import (

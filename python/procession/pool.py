@@ -1,7 +1,8 @@
 """Pools of worker processes, and of threads.
 
-The engine hands tasks to the workers and results to whoever waits for them; this module is the face: what calls mean and how their arguments
-become tasks. `_crew` looks after the workers, `_pool_results` holds what asynchronous calls return, `_pool_errors` what they raise.
+The engine passes tasks to the workers and results to the callers. This module is the interface:
+what calls mean and how their arguments become tasks. `_crew` manages the workers, `_pool_results`
+has the results of asynchronous calls, and `_pool_errors` the exceptions.
 """
 
 from __future__ import annotations
@@ -47,29 +48,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-#: Tasks that a call puts in line itself; the rest is left to a thread.
+#: Tasks that a call puts in line itself; a thread adds the rest.
 _AT_ONCE = 4096
-#: Items of an `imap` that may at first be taken from a generator and not be done, beyond one for each worker.
+#: Items of an `imap` that may at first be taken from a generator and unfinished, beyond one for
+#: each worker.
 _AHEAD = 4
 
 
 class Pool:
-    """Worker processes that apply functions to arguments.
+    """A pool of worker processes that apply functions to arguments.
 
-    A task whose worker dies fails with `WorkerDied`; the worker is replaced and all else goes on.
+    If a worker dies, the task that it ran fails with `WorkerDied`. The worker is replaced, and all
+    other tasks go on.
 
     Args:
         processes: number of workers; None: one for each processor that this process may use.
-        initializer: called with `initargs` in each worker when it starts. If it raises in every worker, calls fail with `BrokenPool`.
+        initializer: called with `initargs` in each worker when it starts. If it raises in every
+            worker, calls fail with `BrokenPool`.
         maxtasksperchild: number of tasks after which a worker is replaced; None: never.
-        context: where the workers come from; None: the default context.
-        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`, `max_rss`, `worker_exit`, `seed`,
-            `threads_per_worker`.
+        context: the context that starts the workers; None: the default context.
+        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`,
+            `max_rss`, `worker_exit`, `seed`, `threads_per_worker`.
     """
 
-    #: Whether `_is_changed_inside` concerns this class.
+    #: Whether `_is_changed_inside` applies to this class.
     _can_be_changed = True
-    #: Whether the exceptions of tasks bring their traceback along, where a subclass has queues of its own.
+    #: Whether tasks' exceptions carry their traceback in a pool with the subclass's queues.
     _wrap_exception = True
     _state = INIT
 
@@ -106,7 +110,7 @@ class Pool:
         self._options = Options(**options)
         self._processes = processes
         self._pid = os.getpid()
-        #: Results whose callbacks are still to be run, by their job's key.
+        #: Results with callbacks still to be run, by their job's key.
         self._cache: dict[int, ApplyResult] = {}
         self._announcer: Thread | None = None
         make, ctx = self.Process, self._ctx
@@ -146,7 +150,7 @@ class Pool:
         return Crew(core, start, size, arguments, options)
 
     def _make_queued(self, start: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """The scheduler and the workers of a pool whose tasks travel over `_inqueue` and `_outqueue`."""
+        """Return scheduler and workers of a pool with its tasks in `_inqueue` and `_outqueue`."""
         from . import _pool_queued
 
         self._setup_queues()
@@ -161,20 +165,23 @@ class Pool:
     def _repopulate_pool_static(
         ctx: Any, Process: Any, processes: int, pool: list[Any], *arguments: Any
     ) -> None:
-        """Start workers up to the number `processes`: for subclasses that say with which arguments."""
+        """Start workers up to the number `processes`, for subclasses that choose the arguments."""
         from ._pool_queued import start_workers
 
         start = lambda **kwds: Process(ctx, **kwds)  # noqa: E731
         start_workers(start, processes, pool, _worker(), arguments)
 
     def _setup_queues(self) -> None:
-        """Make the queues for tasks and results. Called only where a subclass has changed how the pool works inside."""
+        """Make the queues for tasks and results.
+
+        Called only where a subclass or the program has changed the pool's internals.
+        """
         self._inqueue = self._ctx.SimpleQueue()
         self._outqueue = self._ctx.SimpleQueue()
         self._quick_put = self._inqueue.put
         self._quick_get = self._outqueue.get
 
-    # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+    # The defaults are bound early: at interpreter shutdown this module's globals may be gone.
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if self._state == RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
@@ -196,7 +203,7 @@ class Pool:
         return TaskLine(self)
 
     def _new_job(self, kind: type[IMapIterator]) -> Any:
-        """A job whose tasks bring their functions."""
+        """Return a job of tasks that bring their functions."""
         by_time = issubclass(kind, IMapUnorderedIterator)
         job = self._core.job(perform, ITEM, by_time, *self._options.terms)
         job.bound(len(self._pool) or self._processes, _AHEAD)
@@ -204,7 +211,7 @@ class Pool:
 
     @staticmethod
     def _get_tasks(func: Any, iterable: Iterable[Any], size: int) -> Iterator[tuple[Any, Any]]:
-        """The arguments of `mapstar` and `starmapstar`: chunks of `size` items, each with the function."""
+        """Yield the arguments of `mapstar` and `starmapstar`: function and chunk of items."""
         iterator = iter(iterable)
         while chunk := tuple(itertools.islice(iterator, size)):
             yield func, chunk
@@ -212,7 +219,10 @@ class Pool:
     def _guarded_task_generation(
         self, job: Any, func: Any, iterable: Iterable[Any]
     ) -> Iterator[tuple[Any, ...]]:
-        """A task for each item; what the iterable raises is a task that raises it."""
+        """Yield a task for each item.
+
+        If the iterable raises, the last task raises the same error.
+        """
         number = -1
         try:
             for number, item in enumerate(iterable):
@@ -242,8 +252,12 @@ class Pool:
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
-        """Have `func(*args, **kwds)` called in a worker. When it ends, `callback` gets the value or `error_callback` the exception."""
-        # Whether the pool is this process's the core knows itself.
+        """Schedule `func(*args, **kwds)` to be called in a worker, and return its result object.
+
+        When the call ends, `callback` is called with the value or `error_callback` with the
+        exception.
+        """
+        # The core itself checks that the pool belongs to this process.
         if self._state != RUN or self._crew.broken is not None:
             self._check_running()
         options = self._options
@@ -265,8 +279,9 @@ class Pool:
     ) -> list[Any]:
         """Return the list of `func(item)` for all items, in their order.
 
-        `chunksize` is the number of items that make one task; None: as many as suits the time they take. `progress`: see
-        `procession._progress.progress`: True for a bar on the terminal, or a callable that gets the number of items done and of all.
+        `chunksize` is the number of items that make one task; None: chosen by the time that items
+        take. `progress`: True for a bar on the terminal, or a callable that gets the number of
+        items done and of all items; see `procession._progress.progress`.
         """
         return self._map_async(func, iterable, CHUNK, chunksize, progress=progress).get()
 
@@ -280,7 +295,10 @@ class Pool:
         *,
         progress: Any = False,
     ) -> MapResult:
-        """As `map`, but return at once. The callback gets the whole list."""
+        """Do what `map` does, but return the result object at once.
+
+        The callback gets the whole list.
+        """
         return self._map_async(func, iterable, CHUNK, chunksize, callback, error_callback, progress)
 
     def starmap(
@@ -291,7 +309,7 @@ class Pool:
         *,
         progress: Any = False,
     ) -> list[Any]:
-        """As `map`, but each item holds the arguments of one call."""
+        """Do what `map` does, but with items that each hold the arguments of one call."""
         return self._map_async(func, iterable, STARRED_CHUNK, chunksize, progress=progress).get()
 
     def starmap_async(
@@ -304,7 +322,10 @@ class Pool:
         *,
         progress: Any = False,
     ) -> MapResult:
-        """As `starmap`, but return at once. The callback gets the whole list."""
+        """Do what `starmap` does, but return the result object at once.
+
+        The callback gets the whole list.
+        """
         return self._map_async(
             func, iterable, STARRED_CHUNK, chunksize, callback, error_callback, progress
         )
@@ -318,11 +339,14 @@ class Pool:
         buffersize: int | None = None,
         progress: Any = False,
     ) -> Any:
-        """Return an iterator over the results of `func(item)`, in the order of the items, each as soon as it is there.
+        """Return an iterator over the results of `func(item)`, in the order of the items.
 
-        With `buffersize`, items are taken from `iterable` only as results are taken, and at most so many are on their way: it may be
-        endless. None: a thread takes them as the workers get on, whether or not results are taken, no more at a time than keeps the
-        workers busy, and no more than some megabytes.
+        Each result is returned as soon as it is ready.
+
+        With `buffersize`, items are taken from `iterable` only as results are taken, and at most
+        that many are under way, so `iterable` may be endless. None: a thread takes items as the
+        workers progress, whether or not results are taken. At a time it takes no more than keeps
+        the workers busy, and no more than some megabytes.
         """
         refusal = "Chunksize must be 1+, not {0:n}"
         return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal, progress)
@@ -336,7 +360,7 @@ class Pool:
         buffersize: int | None = None,
         progress: Any = False,
     ) -> Any:
-        """As `imap`, but the results come in the order in which they are done."""
+        """Do what `imap` does, but with the results in the order in which they are done."""
         refusal = "Chunksize must be 1+, not {0!r}"
         return self._imap(
             func, iterable, chunksize, buffersize, IMapUnorderedIterator, refusal, progress
@@ -373,7 +397,8 @@ class Pool:
                 ahead = max(1, buffersize // chunksize)
                 result._feed_ahead(lambda limit: job.feed(iterator, size, limit), ahead)
         else:
-            # A list yields its items at once; what a generator does may take its time, and may want its results first.
+            # A list yields its items at once. A generator may take its time, and may need its own
+            # results first.
             at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
             job.bound(len(self._pool) or self._processes, at_once or _AHEAD)
             self._feed(iterable, job, lambda it, limit: job.feed(it, size, limit), at_once)
@@ -417,7 +442,7 @@ class Pool:
     def _feed(
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
-        """Put a job's tasks in line: `at_once` of them here, the rest from a thread."""
+        """Put a job's tasks in line: `at_once` of them here, the rest in a thread."""
         iterator = iterator_of(iterable, job)
         if iterator is None:
             return
@@ -426,7 +451,7 @@ class Pool:
             Thread(feed_all, "PoolFeeder", args).start()
 
     def _announce_result(self, result: ApplyResult, job: Any) -> None:
-        """Have the result's callbacks run when it has ended."""
+        """Run the result's callbacks when its call has ended."""
         self._cache[job.key] = result
         job.announce()
         if self._announcer is None:
@@ -435,7 +460,7 @@ class Pool:
             self._announcer.start()
 
     def resize(self, processes: int) -> None:
-        """Change the number of workers. Those that are too many leave when they have done the task they are at."""
+        """Change the number of workers. Surplus workers leave when their current task is done."""
         self._check_running()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -443,7 +468,7 @@ class Pool:
         self._crew.resize(processes)
 
     def stats(self) -> PoolStats:
-        """Return what the pool has done and is doing."""
+        """Return the figures of the pool."""
         from ._pool_stats import PoolStats, WorkerStats
 
         done, queued, running, workers = self._core.stats()
@@ -452,7 +477,7 @@ class Pool:
         return PoolStats(done, queued, running, named)
 
     def close(self) -> None:
-        """Take no more work; workers end when all is done."""
+        """Accept no more work; the workers end when all tasks are done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -465,7 +490,10 @@ class Pool:
         self._terminate()
 
     def join(self) -> None:
-        """Wait for the workers to end. ValueError unless `close` or `terminate` was called before."""
+        """Wait for the workers to end.
+
+        Raises ValueError unless `close` or `terminate` was called before.
+        """
         util.debug("joining pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
@@ -474,7 +502,8 @@ class Pool:
         self._crew.join()
         if self._announcer is not None and self._announcer is not threading.current_thread():
             self._announcer.join()
-        # Nothing is left to be ended. An interrupt in a finalizer that the collector runs would be lost.
+        # Nothing is left to end. In a finalizer run by the garbage collector an interrupt would be
+        # lost.
         self._terminate.cancel()
 
     def __enter__(self) -> Pool:
@@ -485,12 +514,16 @@ class Pool:
         self.terminate()
 
 
-#: What a program overrides or replaces to have the tasks travel in its own way. `worker` is one more.
+#: The methods that a program overrides to make tasks travel in its own way. It may also replace the
+#: function `worker`.
 _INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_pool")}
 
 
 def _is_changed_inside(cls: type[Pool]) -> bool:
-    """Whether a pool of this class works as the standard library's does inside; see `_pool_queued`."""
+    """Return whether a pool of this class uses the standard library's internals.
+
+    See `_pool_queued`.
+    """
     if any(getattr(cls, name) is not own for name, own in _INSIDE.items()):
         return True
     replaced = globals().get("worker")
@@ -498,7 +531,10 @@ def _is_changed_inside(cls: type[Pool]) -> bool:
 
 
 def _worker() -> Callable[..., object]:
-    """The function of the workers of a pool with queues of its own, as a program may have replaced it."""
+    """Return the function that workers of a pool with the subclass's queues run.
+
+    The program may have replaced it.
+    """
     return globals().get("worker") or __getattr__("worker")
 
 
@@ -517,7 +553,11 @@ def _progress(wanted: Any, total: int | None) -> Any:
 
 
 def _usable_cpus() -> int:
-    """How many workers can run at once: what the user told the interpreter, else what affinity and control groups leave."""
+    """Return how many workers can run at once.
+
+    This is the number that the user gave the interpreter, else what affinity and control groups
+    allow.
+    """
     told = getattr(os, "process_cpu_count", lambda: None)()
     if told and told != len(os.sched_getaffinity(0)):
         return told
@@ -525,19 +565,22 @@ def _usable_cpus() -> int:
 
 
 def _announce(core: Any, cache: dict[int, ApplyResult]) -> None:
-    """Run the callbacks of what is complete, until the pool has ended."""
+    """Run the callbacks of completed calls until the pool has ended."""
     while (key := core.next_completed()) is not None:
         result = cache.pop(key, None)
         if result is not None:
             result._deliver()
         result = None
-    # Terminated: nobody is called any more, but whoever waits is told.
+    # The pool was terminated: no more callbacks run, but waiters are woken.
     while cache:
         cache.popitem()[1]._tell()
 
 
 class ThreadPool(Pool):
-    """The same over threads of this process: arguments and results do not travel, and no task can be stopped."""
+    """A pool of threads of this process.
+
+    Arguments and results are not pickled, and no task can be stopped.
+    """
 
     _can_be_changed = False
 
@@ -575,17 +618,18 @@ class ThreadPool(Pool):
         return ThreadCrew(core, start, size, arguments, options)
 
     def resize(self, processes: int) -> None:
-        """Not for threads."""
+        """Raise NotImplementedError: a pool of threads keeps its size."""
         raise NotImplementedError("a pool of threads keeps its size")
 
     def stats(self) -> PoolStats:
-        """Not for threads."""
+        """Raise NotImplementedError: a pool of threads keeps no figures."""
         raise NotImplementedError("a pool of threads keeps no figures")
 
     def _feed(
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
-        # Always from a thread: `terminate` right after a call must find the tasks not yet begun, since it could not stop them.
+        # Always from a thread: `terminate` right after a call must find the tasks not yet begun,
+        # since it could not stop them.
         iterator = iterator_of(iterable, job)
         if iterator is None:
             return

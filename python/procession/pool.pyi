@@ -1,4 +1,4 @@
-"""Types of the pools: what a call returns follows from its function."""
+"""Types of the pools: the result type of a call follows from its function."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import GenericAlias, TracebackType

@@ -25,7 +25,10 @@ __all__ = ["Popen"]
 
 
 class Popen:
-    """A running or ended child of the start method fork. The base of those of the others, who start it differently."""
+    """A running or ended child of the start method fork.
+
+    The base class for the other start methods.
+    """
 
     method = "fork"
     _child: Child
@@ -40,15 +43,18 @@ class Popen:
         self.sentinel = self._child.sentinel
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Let the child have the descriptor `fd`; return what stands for it in the child's pickle."""
+        """Pass the descriptor `fd` to the child.
+
+        Return what stands for it in the child's pickle.
+        """
         return fd
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return the exit code, None if the child is running; with `flag` 0 wait for it."""
+        """Return the exit code, or None if the child is running; with `flag` 0 wait for it."""
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end, at most `timeout` seconds; return the exit code or None."""
+        """Wait for the child to end, at most `timeout` seconds; return the exit code or None."""
         if self.returncode is None:
             self.returncode = self._child.poll() if timeout == 0 else self._child.wait(timeout)
         return self.returncode
@@ -81,12 +87,15 @@ class Popen:
         return fork(lambda: run_forked(child))
 
     def close(self) -> None:
-        """Give the sentinel back."""
+        """Release the sentinel."""
         self._child.close()
 
 
 def run_forked(main: Any) -> None:
-    """Be a child made by fork: run `main`, which returns the exit code, and end without the parent's exit functions."""
+    """Run a child made by fork: call `main`, which returns the exit code, then end the process.
+
+    The parent's exit functions do not run.
+    """
     code = 1
     try:
         if RUNS_ATEXIT_IN_CHILD:
@@ -104,7 +113,7 @@ def run_forked(main: Any) -> None:
             os._exit(code & 0xFF)
 
 
-#: What `__main__` held when this process was forked: see `definitions_of_main`.
+#: The contents of `__main__` when this process was forked; see `definitions_of_main`.
 known_at_birth: dict[str, Any] | None = None
 
 
@@ -112,7 +121,10 @@ _own_sentinel: tuple[int, int] | None = None
 
 
 def own_sentinel() -> int:
-    """A descriptor by which children see this process's end. Opened once, before the child is, so never another's."""
+    """Return a descriptor by which children see this process's end.
+
+    It is opened once, before the child exists, so it never belongs to another process.
+    """
     global _own_sentinel
     if _own_sentinel is None or _own_sentinel[0] != os.getpid():
         family_id()  # a child of fork inherits the family only if there is one

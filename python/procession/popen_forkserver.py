@@ -11,13 +11,13 @@ __all__ = ["Popen"]
 
 
 class _DupFd:
-    """A descriptor that is passed to the child, in the child's pickle: known by its place among those passed."""
+    """A descriptor passed to the child: its pickle holds the position among those passed."""
 
     def __init__(self, ind: int) -> None:
         self.ind = ind
 
     def detach(self) -> int:
-        """Return the descriptor, now the caller's."""
+        """Return the descriptor, which the caller now owns."""
         inherited = forkserver.get_inherited_fds()
         assert inherited is not None
         return inherited[self.ind]
@@ -34,7 +34,7 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Pass the descriptor `fd` to the child; return its place among those passed."""
+        """Pass the descriptor `fd` to the child; return its position among those passed."""
         self._fds.append(fd)
         return len(self._fds) - 1
 

@@ -15,13 +15,13 @@ __all__ = ["Popen"]
 
 
 class _DupFd:
-    """A descriptor that is passed to the child, in the child's pickle."""
+    """A descriptor that is passed to the child, as part of the child's pickle."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def detach(self) -> int:
-        """Return the descriptor, now the caller's."""
+        """Return the descriptor, which the caller now owns."""
         return self.fd
 
 

@@ -1,4 +1,4 @@
-"""The standard library's module of this name starts children on Windows, which this engine does not support."""
+"""The counterpart of the module that starts children on Windows, which is not supported."""
 
 __all__: list[str] = []
 

@@ -1,6 +1,6 @@
-"""The `Process` object: what a child is to do, who it is, and how it ended.
+"""The `Process` object: what a child is to do, its identity, and how it ended.
 
-How a child comes to be is left to the ``popen_*`` modules; which of them is used is decided by ``context``.
+The ``popen_*`` modules start the child; ``context`` decides which of them is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
-#: From Python 3.13 on a child runs its ``atexit`` functions, and reports "shutting down" after "exiting"; before, it does neither.
+#: From Python 3.13 on a child runs its ``atexit`` functions and logs "shutting down" after
+#: "exiting"; before, it does neither.
 RUNS_ATEXIT_IN_CHILD = sys.version_info >= (3, 13)
 
 try:
@@ -28,18 +29,18 @@ except OSError:
 
 
 def current_process() -> BaseProcess:
-    """Return the object of the process that calls."""
+    """Return the process object of the calling process."""
     return _current_process
 
 
 def active_children() -> list[BaseProcess]:
-    """Return the living children of the calling process; those that have ended are joined on the way."""
+    """Return the living children of the calling process; this joins those that have ended."""
     _cleanup()
     return list(_children)
 
 
 def parent_process() -> BaseProcess | None:
-    """Return the object of the parent process, None in the family's main process."""
+    """Return the process object of the parent, None in the family's main process."""
     return _parent_process
 
 
@@ -52,7 +53,10 @@ def _cleanup() -> None:
 
 
 def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
-    """Return those of the children that may have ended. One system call asks for all: every start does this, beside however many children."""
+    """Return those of the children that may have ended.
+
+    One system call polls them all: every start does this, however many children there are.
+    """
     import select
 
     watched: dict[int, BaseProcess] = {}
@@ -69,12 +73,13 @@ def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
 
 
 def definitions_of_main() -> dict[str, Any]:
-    """The names of `__main__`, and what they stand for if that is a function or class.
+    """Return the names of `__main__`, with their values where these are functions or classes.
 
-    `_by_value` asks what a process had when it began. Data is not kept alive for that.
+    `_by_value` asks what a process had when it began. Other values are None, so that data is not
+    kept alive for that.
     """
     kinds = (type, type(_cleanup))
-    # A copy, for other threads may define something meanwhile.
+    # A copy, because other threads may define something meanwhile.
     names = sys.modules["__main__"].__dict__.copy()
     return {
         name: value
@@ -85,17 +90,19 @@ def definitions_of_main() -> dict[str, Any]:
 
 
 class BaseProcess:
-    """An activity that runs in a process of its own; the counterpart of `threading.Thread`.
+    """An activity that runs in its own process; the counterpart of `threading.Thread`.
 
-    Give it a `target` to call, or override `run` in a subclass. A daemonic one leaves soon after its parent was killed, whatever it is at;
-    others finish their work then, unless made with `die_with_parent`.
+    Pass a `target` to call, or override `run` in a subclass. A daemonic process ends soon after its
+    parent was killed, whatever it is doing. Others then finish their work, unless made with
+    `die_with_parent`.
     """
 
     _start_method: str | None = None
     _identity: tuple[int, ...]
     _config: dict[str, Any]
     _die_with_parent = False
-    #: Whether this is a child that still becomes what its parent told it to be.
+    #: True in a child until it has taken over its parent's settings and unpickled its process
+    #: object.
     _inheriting = False
 
     @staticmethod
@@ -135,12 +142,15 @@ class BaseProcess:
             raise ValueError("process object is closed")
 
     def run(self) -> None:
-        """Do the work, in the child. By default: call the target."""
+        """Do the child's work. By default, call the target."""
         if self._target:
             self._target(*self._args, **self._kwargs)
 
     def start(self) -> None:
-        """Start the child. At most once for each object, and only in the process that made the object."""
+        """Start the child.
+
+        This may be called at most once per object, and only in the process that made the object.
+        """
         self._check_closed()
         assert self._popen is None, "cannot start a process twice"
         assert self._parent_pid == os.getpid(), (
@@ -154,7 +164,7 @@ class BaseProcess:
         from ._procession import Birth
 
         try:
-            # An interrupt that comes before the child is known here ends it.
+            # An interrupt that arrives before the child is registered here ends the child.
             with Birth():
                 self._popen = self._Popen(self)
                 self._sentinel = self._popen.sentinel
@@ -163,26 +173,33 @@ class BaseProcess:
             _children.discard(self)
             self._popen = None
             raise
-        # The arguments belong to the child now: here they would keep alive what may refer back to this object.
+        # The arguments belong to the child now. Kept here, they could keep alive objects that refer
+        # to this one.
         del self._target, self._args, self._kwargs
 
     def interrupt(self) -> None:
-        """Send the child SIGINT, as Ctrl-C does."""
+        """Send SIGINT to the child, as Ctrl-C does."""
         self._check_closed()
         self._popen.interrupt()
 
     def terminate(self) -> None:
-        """Send the child SIGTERM: it ends without running its exit functions. Its own children live on."""
+        """Send SIGTERM to the child, which ends without running its exit functions.
+
+        Its own children live on.
+        """
         self._check_closed()
         self._popen.terminate()
 
     def kill(self) -> None:
-        """Send the child SIGKILL."""
+        """Send SIGKILL to the child."""
         self._check_closed()
         self._popen.kill()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the child has ended, at most `timeout` seconds; look at `exitcode` to see which it was."""
+        """Wait until the child has ended, at most `timeout` seconds.
+
+        `exitcode` tells whether it has.
+        """
         self._check_closed()
         assert self._parent_pid == os.getpid(), "can only join a child process"
         assert self._popen is not None, "can only join a started process"
@@ -190,7 +207,7 @@ class BaseProcess:
             _children.discard(self)
 
     def is_alive(self) -> bool:
-        """Whether the process has started and not yet ended."""
+        """Return whether the process has started and not yet ended."""
         self._check_closed()
         if self is _current_process:
             return True
@@ -203,7 +220,10 @@ class BaseProcess:
         return False
 
     def close(self) -> None:
-        """Give back what the object holds. ValueError while the child is running; afterwards most methods raise it."""
+        """Release the resources of the object. Raises ValueError while the child is running.
+
+        Afterwards most methods raise ValueError.
+        """
         if self._popen is not None:
             if self._popen.poll() is None:
                 raise ValueError(
@@ -217,7 +237,7 @@ class BaseProcess:
 
     @property
     def name(self) -> str:
-        """The name, for people: need not be unique."""
+        """The process's name, for people; it need not be unique."""
         return self._name
 
     @name.setter
@@ -229,7 +249,10 @@ class BaseProcess:
 
     @property
     def daemon(self) -> bool:
-        """Whether the process is terminated, not waited for, when its parent ends. Inherited; set it before `start`."""
+        """Whether the process is terminated, not waited for, when its parent ends.
+
+        Inherited; set it before `start`.
+        """
         return self._config.get("daemon", False)
 
     @daemon.setter
@@ -239,7 +262,7 @@ class BaseProcess:
 
     @property
     def authkey(self) -> AuthenticationString:
-        """The key with which the family's processes prove themselves to one another; bytes."""
+        """The key with which the family's processes prove themselves to one another, as bytes."""
         return self._config["authkey"]
 
     @authkey.setter
@@ -248,13 +271,13 @@ class BaseProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """None before the end, then the exit code, or minus the number of the signal that ended the child."""
+        """The child's exit code: None before its end, negative for the signal that ended it."""
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
 
     @property
     def ident(self) -> int | None:
-        """The process id; None before `start`."""
+        """The process ID; None before `start`."""
         self._check_closed()
         if self is _current_process:
             return os.getpid()
@@ -264,7 +287,10 @@ class BaseProcess:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that becomes readable when the process ends, for `connection.wait`, `select` and the like."""
+        """A descriptor that becomes readable when the process ends.
+
+        It can be waited for by `connection.wait`, `select` and the like.
+        """
         self._check_closed()
         try:
             return self._sentinel
@@ -295,7 +321,7 @@ class BaseProcess:
         return f"<{' '.join(info)}>"
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """Be this process: run in the child from its birth to the code it exits with."""
+        """Run this process in the child, from its birth to the exit code that this returns."""
         from . import util
 
         try:
@@ -339,14 +365,15 @@ class BaseProcess:
         _children = set()
         util._close_stdin()
         _stdio.keep_lines_whole(in_child=True)
-        # Held until the after-fork functions have run: its finalizers must not run in the child before.
+        # Kept until the after-fork functions have run: its finalizers must not run in the child
+        # before that.
         old_process = _current_process
         _current_process = self
         _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
         if threading._HAVE_THREAD_NATIVE_ID:  # type: ignore[attr-defined]
             threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
         _announce_name(self._name)
-        # A pool's worker may have children, daemonic though it is; but they end with it.
+        # A pool's worker may have children although it is daemonic; but they end with it.
         if self.daemon or self._die_with_parent or self._config.get("nests"):
             _leave_with_parent(self._parent_pid)
         try:
@@ -364,7 +391,7 @@ class BaseProcess:
 
 
 class AuthenticationString(bytes):
-    """A key that refuses to be pickled, except on its way into a child that is being started."""
+    """A key that refuses to be pickled, except for a child that is being started."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         from .context import get_spawning_popen
@@ -377,7 +404,7 @@ class AuthenticationString(bytes):
 
 
 class _ParentProcess(BaseProcess):
-    """The parent, as its child sees it."""
+    """The parent as its child sees it."""
 
     def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
         self._identity = ()
@@ -408,7 +435,7 @@ class _ParentProcess(BaseProcess):
 
 
 class _MainProcess(BaseProcess):
-    """The family's first process. All in `_config` is inherited by its descendants."""
+    """The family's first process. Its descendants inherit all of `_config`."""
 
     def __init__(self) -> None:
         self._identity = ()
@@ -418,7 +445,8 @@ class _MainProcess(BaseProcess):
         self._closed = False
         self._config = {
             "authkey": AuthenticationString(os.urandom(32)),
-            # The family's name, for what its processes find each other by: whoever it begins with is the first of them.
+            # The family's name, under which its processes find each other. It begins with the pid
+            # of the first process.
             "family": f"{os.getpid()}-{os.urandom(8).hex()}",
         }
 
@@ -442,7 +470,7 @@ def _leave_with_parent(parent_pid: int | None) -> None:
 
 
 def _came_to_the_program(error: BaseException) -> bool:
-    """Whether an error's traceback has a line of the program, and not only of this package and the standard library."""
+    """Return whether a traceback has a line outside this package and the standard library."""
     own = {__name__.partition(".")[0], *sys.stdlib_module_names}
     traceback = error.__traceback__
     while traceback is not None:
@@ -468,5 +496,5 @@ _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
-#: Every process object that is alive in this process, for tests that look for leaks.
+#: Every living process object of this process, for tests that look for leaks.
 _dangling: WeakSet[BaseProcess] = WeakSet()

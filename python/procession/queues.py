@@ -1,9 +1,12 @@
-"""Queues between processes. When `put` returns, the item is in the queue: no thread of the producer carries it there later.
+"""Queues between processes.
 
-Queues can be sent: as arguments of processes, inside items of other queues, as arguments and results of pool tasks.
+When `put` returns, the item is in the queue: no thread of the producer sends it later. Queues can
+be sent: as arguments of processes, inside items of other queues, as arguments and results of pool
+tasks.
 
-Buffers of 16 KB and more inside an item (numpy arrays) are copied once, by `put`; what `get` returns lies in shared memory that is the
-receiver's alone, except that it stays common to the receiver and children that it forks while it has it.
+Buffers of 16 KB and more inside an item (numpy arrays) are copied once, by `put`. What `get`
+returns is in shared memory that only the receiver has; children that the receiver forks while it
+has it share it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 
 class _Parts:
-    """What code that reaches into the standard library's queues finds here."""
+    """Private attributes for code that reaches into the standard library's queues."""
 
     def __getattr__(self, name: str) -> Any:
         from ._queue_ends import part
@@ -32,15 +35,17 @@ class _Parts:
 
 
 class Queue(_procession.Queue, _Parts):
-    """A first-in first-out queue of many producers and many consumers.
+    """A first-in, first-out queue for many producers and many consumers.
 
-    `put(obj, block=True, timeout=None)` raises `Full`, `get(block=True, timeout=None)` raises `Empty` when `timeout` seconds have passed
-    (at once, unless `block`); `put_nowait(obj)` and `get_nowait()` do not wait. `qsize()`, `empty()` and `full()` tell the truth of the
-    moment. An item that cannot be pickled raises in `put`. After `close()`, `put` and `get` raise ValueError in this process.
+    `put(obj, block=True, timeout=None)` raises `Full` and `get(block=True, timeout=None)` raises
+    `Empty` after `timeout` seconds, or at once if not `block`. `put_nowait(obj)` and `get_nowait()`
+    do not wait. `qsize()`, `empty()` and `full()` are exact at the moment of the call. `put` raises
+    if the item cannot be pickled. After `close()`, `put` and `get` raise ValueError in this
+    process.
 
     Args:
         maxsize: the most items it holds; 0 or less: no limit but memory.
-        ctx: the context it was made by.
+        ctx: the context that made it.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
@@ -49,13 +54,15 @@ class Queue(_procession.Queue, _Parts):
         self._create(max(maxsize, 0))
 
     def join_thread(self) -> None:
-        """Return at once: there is no thread to wait for. Only after `close`."""
+        """Return at once: there is no thread to wait for. Call it only after `close`."""
         assert self._closed, f"Queue {self!r} not closed"
 
     def _put_failed(self, error: Exception, obj: object) -> None:
-        """Deal with an item that cannot be pickled; called by `put`, which returns or raises as this does.
+        """Handle an item that cannot be pickled.
 
-        It is the caller's error, at once. Where a subclass asks for it, it goes to `_on_queue_feeder_error`, and the item is lost.
+        `put` calls this, and returns or raises as this does. The error is raised in the caller at
+        once. If a subclass overrides `_on_queue_feeder_error`, the error goes there, and the item
+        is lost.
         """
         if type(self)._on_queue_feeder_error is Queue._on_queue_feeder_error:
             raise error
@@ -63,7 +70,8 @@ class Queue(_procession.Queue, _Parts):
 
     def _give_up(self, error: BaseException | None, obj: object) -> None:
         self._on_queue_feeder_error(error, obj)
-        # The frames lead to the caller of `put` and all that it holds: who keeps the error shall not keep that.
+        # The frames refer to the caller of `put` and all that it holds: keeping the error must not
+        # keep that alive.
         while error is not None:
             error.__traceback__ = None
             error = error.__context__
@@ -75,7 +83,7 @@ class Queue(_procession.Queue, _Parts):
         traceback.print_exception(e)
 
     def cancel_join_thread(self) -> None:
-        """Do nothing: the end of a process never waits for its queues."""
+        """Do nothing: a process never waits for its queues when it ends."""
 
     def _terminate_broken(self) -> None:
         self.close()
@@ -84,22 +92,25 @@ class Queue(_procession.Queue, _Parts):
 
 
 class JoinableQueue(Queue):
-    """A `Queue` whose `join` waits until `task_done` was said for every item."""
+    """A `Queue` with a `join` that waits until `task_done` was called for every item."""
 
     def task_done(self) -> None:
-        """Say that an item gotten has been dealt with. ValueError if that is said more often than there were items."""
+        """Indicate that an item taken from the queue is done.
+
+        Raises ValueError if called more often than there were items.
+        """
         self._task_done()
 
     def join(self) -> None:
-        """Wait until every item put has been dealt with."""
+        """Wait until all items put into the queue are done."""
         self._join()
 
 
 class SimpleQueue(_procession.Queue, _Parts):
-    """A queue with no more than `put(obj)`, `get()`, `empty()` and `close()`.
+    """A queue with only `put(obj)`, `get()`, `empty()` and `close()`.
 
     Args:
-        ctx: the context it was made by.
+        ctx: the context that made it.
     """
 
     def __init__(self, *, ctx: Any) -> None:

@@ -1,4 +1,7 @@
-"""Types of the queues: generic in their items, which the modules at run time are not (`typing` is slow to load)."""
+"""Types of the queues: generic in their items.
+
+At run time they are not, because `typing` is slow to load.
+"""
 
 from queue import Empty as Empty
 from queue import Full as Full

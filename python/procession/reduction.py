@@ -1,7 +1,7 @@
-"""How objects become bytes for other processes: the pickler, its registered reducers, and descriptors sent over sockets.
+"""How objects become bytes for other processes, and descriptors sent over sockets.
 
-Queues, pools and processes pickle in the extension; it takes the reducers registered here. What pickle
-cannot carry is `_by_value`'s.
+Queues, pools and processes pickle in the extension, which uses the reducers registered here.
+Objects that pickle cannot carry are left to `_by_value`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ ACKNOWLEDGE = False
 
 
 class ForkingPickler(pickle.Pickler):
-    """A pickler for what is sent to other processes: besides `copyreg`'s reducers it knows those given to `register`."""
+    """A pickler for objects sent to other processes.
+
+    Besides the reducers of `copyreg` it uses those given to `register`.
+    """
 
     _extra_reducers: dict[type, Callable[[Any], Any]] = {}
     _copyreg_dispatch = copyreg.dispatch_table
@@ -50,12 +53,15 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def register(cls, type: type, reduce: Callable[[Any], Any]) -> None:
-        """Let `reduce(obj)` say how objects of exactly this `type` are pickled, as `__reduce__` would."""
+        """Register `reduce(obj)` to pickle objects of exactly this `type`, like `__reduce__`."""
         cls._extra_reducers[type] = reduce
 
     @classmethod
     def dumps(cls, obj: object, protocol: int | None = None) -> memoryview:
-        """Return the pickle of `obj`; functions and classes that the receiver may lack are in it by value."""
+        """Return the pickle of `obj`.
+
+        Functions and classes that the receiver may lack go by value.
+        """
         if cls is _ForkingPickler:
             from ._procession import pickle_in_band
 
@@ -75,12 +81,12 @@ class ForkingPickler(pickle.Pickler):
 
 
 def dispatch_table() -> dict[type, Callable[[Any], Any]]:
-    """All registered reducers."""
+    """Return all registered reducers."""
     return {**copyreg.dispatch_table, **_ForkingPickler._extra_reducers}
 
 
 def _array_reducers() -> dict[type, Callable[[Any], Any]]:
-    """Reducers by which read-only arrays arrive writable."""
+    """Return the reducers that make read-only arrays arrive writable."""
     numpy = sys.modules.get("numpy")
     return {} if numpy is None else {numpy.ndarray: _reduce_array}
 
@@ -92,7 +98,7 @@ def _reduce_array(array: Any) -> Any:
 
 
 class _Alias:
-    """The memory of a read-only array as a writable one, for a pickler, which does not write to it."""
+    """A writable view of a read-only array's memory, for a pickler, which does not write to it."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -101,11 +107,11 @@ class _Alias:
         self.__array_interface__ = interface
 
     def as_array(self) -> Any:
-        """The array; it keeps this object, and this the memory."""
+        """Return the array, which keeps this object alive, and this object the memory."""
         return sys.modules["numpy"].asarray(self).view(self._array.dtype)
 
 
-# The extension goes its fast way as long as nobody has put another class in this one's place.
+# The extension uses its fast path as long as no program has replaced this class.
 _ForkingPickler = ForkingPickler
 register = ForkingPickler.register
 
@@ -127,7 +133,7 @@ def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
 def recvfds(sock: socket.socket, size: int) -> list[int]:
     """Receive up to `size` descriptors over a Unix socket.
 
-    EOFError at end of file, RuntimeError if something else arrives than `sendfds` sends.
+    Raises EOFError at end of file, and RuntimeError if the data is not what `sendfds` sends.
     """
     fds = array.array("i")
     message, ancillary, _flags, _address = sock.recvmsg(1, socket.CMSG_SPACE(fds.itemsize * size))
@@ -159,7 +165,10 @@ def recv_handle(conn: Any) -> int:
 
 
 def DupFd(fd: int) -> Any:
-    """Return a picklable stand-in for a descriptor; its `detach` gives the receiver a descriptor of its own."""
+    """Return a picklable stand-in for a descriptor.
+
+    Its `detach` returns the receiver's own descriptor.
+    """
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
@@ -174,7 +183,10 @@ def DupFd(fd: int) -> Any:
 
 
 class _Deposit:
-    """A descriptor in a queue's item or a pool's task or result; its sender keeps it until that was read."""
+    """A descriptor in a queue's item or a pool's task or result.
+
+    Its sender keeps it until that was read.
+    """
 
     def __init__(self, family: bytes, number: int) -> None:
         self._place = family, number
@@ -184,7 +196,7 @@ class _Deposit:
 
 
 class _Arrived:
-    """What became of a `_Deposit`. ValueError when its sender has ended."""
+    """The receiver's side of a `_Deposit`. Raises ValueError when the sender has ended."""
 
     _fd: int | None = None
 
@@ -196,7 +208,7 @@ class _Arrived:
         self._fd = _procession.claim_fd(number)
 
     def detach(self) -> int:
-        """The descriptor, now the caller's; once."""
+        """Return the descriptor, which the caller now owns. Works once."""
         fd, self._fd = self._fd, None
         if fd is None:
             raise ValueError("this descriptor was taken already")
@@ -253,7 +265,7 @@ _register_all()
 
 
 class AbstractReducer(metaclass=ABCMeta):  # noqa: B024 - as in the standard library
-    """Base class for a replacement of this module, to be assigned to a context's `reducer`."""
+    """A base class for replacements of this module, to be assigned to a context's `reducer`."""
 
     ForkingPickler = ForkingPickler
     register = register

@@ -1,7 +1,9 @@
-"""Descriptors for processes that are not known yet: a thread hands them to whoever comes with the right number and key.
+"""Descriptors for processes that are not known yet.
 
-Used when something that holds a descriptor is pickled on its way to a process that is already running; one that is being started
-gets its descriptors from whoever starts it.
+A thread sends each to the peer with the right number and key.
+
+This is used when an object that holds a descriptor is pickled for a process that is already
+running. A process that is being started gets its descriptors from its parent.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ __all__ = ["DupFd", "stop"]
 
 
 class DupFd:
-    """A duplicate of a descriptor that can be pickled; `detach` works once, in any process of the family."""
+    """A picklable duplicate of a descriptor; `detach` works once, in any process of the family."""
 
     def __init__(self, fd: int) -> None:
         duplicate = os.dup(fd)
@@ -35,18 +37,24 @@ class DupFd:
         self._id = _resource_sharer.register(send, close)
 
     def detach(self) -> int:
-        """The descriptor, in this process. Raises OSError or EOFError when its giver is gone or it was taken already."""
+        """Return the descriptor in this process.
+
+        Raises OSError or EOFError when the sender is gone or the descriptor was already taken.
+        """
         with _ResourceSharer.get_connection(self._id) as conn:
             return reduction.recv_handle(conn)
 
 
 class _ResourceSharer:
-    """What is waiting to be taken, and the thread that gives it away; the thread starts with the first registration."""
+    """The resources waiting to be taken, and the thread that sends them.
+
+    The thread starts with the first registration.
+    """
 
     def __init__(self) -> None:
         self._key = 0
         self._cache: dict[int, tuple[Any, Any]] = {}
-        # Of the kind that a signal handler may take in the thread that holds it.
+        # Reentrant: a signal handler may take it in the thread that holds it.
         self._lock = util.free_in_child(threading.RLock())
         self._listener: Any = None
         self._address: Any = None
@@ -54,7 +62,10 @@ class _ResourceSharer:
         util.register_after_fork(self, _ResourceSharer._afterfork)
 
     def register(self, send: Any, close: Any) -> tuple[Any, int]:
-        """Keep a resource until it is taken: `send(connection, pid)`, then `close()`. Returns what takes it."""
+        """Keep a resource until it is taken, by `send(connection, pid)` and then `close()`.
+
+        Return the identifier that takes it.
+        """
         with self._lock:
             if self._address is None:
                 self._start()
@@ -64,7 +75,7 @@ class _ResourceSharer:
 
     @staticmethod
     def get_connection(ident: tuple[Any, int]) -> Any:
-        """The connection over which the resource comes."""
+        """Return the connection over which the resource is sent."""
         from .connection import Client
 
         address, key = ident
@@ -73,7 +84,7 @@ class _ResourceSharer:
         return conn
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the thread, waiting up to `timeout` seconds, and give up what nobody took."""
+        """End the thread, waiting up to `timeout` seconds, and drop what was not taken."""
         from .connection import Client
 
         with self._lock:

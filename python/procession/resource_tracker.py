@@ -1,9 +1,12 @@
-"""Names that must not outlive the program: they are removed when its last process has ended, however it ended.
+"""Names that must not outlive the program.
 
-procession's own objects have no names: they are memory that goes with the last process that maps it. What is left is the named shared
-memory of `shared_memory`, the temporary folder of `util`, and whatever a program registers here. For these, and only when the first is registered, there is one
-process for the whole family, `_tracker`; the family's processes find it by an abstract socket named after the family, so it
-need not be started beforehand nor be handed down.
+They are removed when its last process has ended, however it ended.
+
+procession's own objects have no names: their memory is freed with the last process that maps it.
+What remains is the named shared memory of `shared_memory`, the temporary folder of `util`, and
+whatever a program registers here. When the first of these is registered, one process for the whole
+family is started, `_tracker`. The family's processes find it by an abstract socket named after the
+family, so it need not be started beforehand nor be inherited.
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ _LONGEST_MESSAGE = 512
 
 
 class ReentrantCallError(RuntimeError):
-    """Of the standard library's tracker, which a finalizer may call while it is being called; this one takes that."""
+    """An error of the standard library's tracker, when a finalizer calls it during another call.
+
+    This tracker allows such calls.
+    """
 
 
 def cleanup_noop(name: str) -> None:
-    """Refuse: nothing of this type is ever registered."""
+    """Raise RuntimeError: nothing of this type is ever registered."""
     raise RuntimeError("noop should never be registered or cleaned up")
 
 
@@ -40,7 +46,7 @@ def _unlink_shared_memory(name: str) -> None:
     _posixshmem.shm_unlink(name)
 
 
-# What removes a name; the process has its own copy. 'noop' and 'dummy' are for tests.
+# What removes a name; the tracker process has its own copy. 'noop' and 'dummy' are for tests.
 _CLEANUP_FUNCS: dict[str, Any] = {
     "noop": cleanup_noop,
     "dummy": lambda name: None,
@@ -51,7 +57,7 @@ _CLEANUP_FUNCS: dict[str, Any] = {
 class ResourceTracker:
     """A connection to a tracker: the family's if `shared`, else one of this object's own."""
 
-    # CPython's newer protocol encodes names; here any name without a line's end goes as it is.
+    # CPython's newer protocol encodes names. Here any name without a newline is sent as it is.
     _use_simple_format = True
 
     def __init__(self, shared: bool = False) -> None:
@@ -64,18 +70,19 @@ class ResourceTracker:
         self._waitpid_timed_out = False
 
     def _after_fork(self) -> None:
-        # The connection is shared with the parent, like a pipe's end; the child is not the tracker's parent.
+        # The connection is shared with the parent, like the end of a pipe. The child is not the
+        # tracker's parent.
         self._lock = threading.RLock()
         self._pid = None
 
     def getfd(self) -> int:
-        """The connection's descriptor."""
+        """Return the connection's descriptor."""
         self.ensure_running()
         assert self._fd is not None
         return self._fd
 
     def ensure_running(self) -> None:
-        """Find the tracker, or start it. Its death is noticed, and said in a warning."""
+        """Find the tracker or start it. Warn if the one in use has died."""
         with self._lock:
             if self._fd is None:
                 self._connect()
@@ -106,7 +113,7 @@ class ResourceTracker:
         self._fd = self._pid = self._exitcode = None
 
     def _find(self) -> bool:
-        """Connect to the tracker if it runs."""
+        """Connect to the tracker if it is running, and return whether it is."""
         import socket
 
         if not self._shared:
@@ -116,7 +123,7 @@ class ResourceTracker:
                 connection.connect(self._address)
             except ConnectionRefusedError:
                 return False
-            # Anybody may bind such a name, so look who did.
+            # Any user may bind such a name, so check the owner.
             uid = _peer_uid(connection)
             if uid != os.geteuid():
                 raise PermissionError(f"the resource tracker's address is taken by user {uid}")
@@ -125,7 +132,7 @@ class ResourceTracker:
 
     @property
     def _family(self) -> str:
-        # Not known when a child imports this: it learns who it is only afterwards.
+        # Read late: a child learns its identity only after it has imported this module.
         return process.current_process()._config["family"] if self._shared else ""
 
     @property
@@ -134,7 +141,7 @@ class ResourceTracker:
         return f"\0procession-tracker-{self._family}" if self._shared else ""
 
     def _connect(self) -> None:
-        """Connect to the tracker; start it if it does not run."""
+        """Connect to the tracker; start it if it is not running."""
         import socket
 
         while not self._find():
@@ -145,10 +152,11 @@ class ResourceTracker:
                 try:
                     listener.bind(self._address)
                 except OSError:
-                    continue  # another process of the family is starting it just now
+                    continue  # another process of the family is starting it at this moment
                 listener.listen(128)
                 connection.connect(listener.getsockname())
-                # It takes messages from here on: a finalizer may send one while the process is being started.
+                # It accepts messages from here on: a finalizer may send one while the process is
+                # being started.
                 self._fd = connection.detach()
                 try:
                     self._start(listener.fileno())
@@ -166,9 +174,9 @@ class ResourceTracker:
         executable = get_executable()
         root = self._family.partition("-")[0] or "0"
         arguments: list[Any] = [executable, "-I", "-S", _TRACKER, str(listener), root]
-        arguments.append("resource_tracker")  # by this word tools know the process
+        arguments.append("resource_tracker")  # tools recognise the process by this word
         if getattr(sys, "frozen", False):
-            # There are no files of modules.
+            # A frozen program has no module files.
             code = f"from procession._tracker import main; main({listener}, {root})"
             arguments = interpreter_running(code)
         passed = [listener]
@@ -176,7 +184,7 @@ class ResourceTracker:
             passed.append(sys.stderr.fileno())
         except (AttributeError, OSError, ValueError):
             pass  # its warnings are lost
-        # Blocked until it ignores them.
+        # Blocked until the tracker ignores them.
         ignored = {signal.SIGINT, signal.SIGTERM}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
         try:
@@ -185,7 +193,11 @@ class ResourceTracker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _stop(self, wait_timeout: float | None = None) -> None:
-        """Leave the tracker. If this process started it, wait for its end, at most `wait_timeout` seconds: others may need it still."""
+        """Leave the tracker.
+
+        If this process started it, wait for its end, at most `wait_timeout` seconds. The limit is
+        needed because other processes may still use the tracker.
+        """
         with self._lock:
             if self._fd is None:
                 if self._exitcode is None:
@@ -208,17 +220,17 @@ class ResourceTracker:
                 self._pid = None
 
     def register(self, name: str, rtype: str) -> None:
-        """Have `name`, a resource of type `rtype`, removed at the end of the family unless it is unregistered.
+        """Have `name`, of type `rtype`, removed at the end of the family unless it is unregistered.
 
-        Registering again changes nothing. Raises ValueError when the name is too long.
+        Registering it again changes nothing. Raises ValueError when the name is too long.
         """
         self._send("REGISTER", name, rtype)
 
     def unregister(self, name: str, rtype: str) -> None:
-        """Leave `name` alone; nothing if it was not registered."""
+        """Stop tracking `name`; do nothing if it was not registered."""
         with self._lock:
             if self._fd is None and not self._find():
-                return  # it was never started: nothing is registered
+                return  # it was never started, so nothing is registered
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, command: str, name: str, rtype: str) -> None:
@@ -231,7 +243,10 @@ class ResourceTracker:
 
 
 def _ends(pid: int, timeout: float | None) -> bool:
-    """Whether a child ends, or has ended, within `timeout` seconds; None: however long that takes."""
+    """Return whether a child ends, or has ended, within `timeout` seconds.
+
+    None: waits without limit.
+    """
     import select
 
     try:

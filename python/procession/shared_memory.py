@@ -1,7 +1,8 @@
-"""Named shared memory that any process can attach by its name, also one that runs the standard library, and a list in it.
+"""Named shared memory that any process can attach by its name, and a list in such memory.
 
-Segments are files in /dev/shm, as `shm_open` makes them. What shares memory within the family needs no name: `Value`, `Array` and a queue's
-large arrays are in the family's own memory.
+The other process may run the standard library. Segments are files in /dev/shm, as `shm_open` makes
+them. Sharing within the family needs no names: `Value`, `Array` and a queue's large arrays are in
+the family's own memory.
 """
 
 from __future__ import annotations
@@ -31,23 +32,27 @@ def _make_filename() -> str:
 
 
 class _ByDefault(int):
-    """True, told apart from a `True` that somebody wrote."""
+    """A True that is distinguishable from a `True` written by the caller."""
 
     def __repr__(self) -> str:
         return "True"
 
 
 class SharedMemory:
-    """A segment of shared memory: a new one of `size` bytes if `create`, else the existing one called `name`.
+    """A segment of shared memory.
 
-    It lives until somebody calls `unlink`, whoever has it mapped meanwhile. A segment that this program made and never unlinked is
-    unlinked, with a warning, when the program's last process has ended; so is one it only attached, if it says `track=True`.
-    `track=False`: the segment is not touched at the end.
+    It is a new one of `size` bytes if `create`, else the existing one called `name`.
 
-    Raises FileExistsError or FileNotFoundError by the name, ValueError for a wrong size, MemoryError when /dev/shm is full.
+    It exists until `unlink` is called, whichever processes have it mapped. A segment that this
+    program made and never unlinked is unlinked, with a warning, when the program's last process has
+    ended. So is one that it only attached, if `track=True` is given. With `track=False` the segment
+    is not touched at the end.
+
+    Raises FileExistsError or FileNotFoundError for the name, ValueError for a wrong size, and
+    MemoryError when /dev/shm is full.
     """
 
-    # For an object whose `__init__` failed.
+    # For an object with a failed `__init__`.
     _name: str | None = None
     _fd = -1
     _mmap: mmap.mmap | None = None
@@ -85,7 +90,8 @@ class SharedMemory:
             self.close()
             raise
         self._track = bool(track)
-        # By default only what we made is ours to remove: the standard library removes what it attached, too, under the maker's feet.
+        # By default only segments that this program made are removed. The standard library also
+        # removes those it attached, although their maker may still use them.
         if self._track and (create or not isinstance(track, _ByDefault)):
             from . import resource_tracker
 
@@ -123,12 +129,12 @@ class SharedMemory:
 
     @property
     def buf(self) -> memoryview:
-        """The segment's bytes; None when closed."""
+        """A memoryview of the segment's bytes; None when closed."""
         return self._buf  # type: ignore[return-value]
 
     @property
     def name(self) -> str:
-        """The name by which others attach it."""
+        """The name by which other processes attach the segment."""
         assert self._name is not None
         return (
             self._name[1:]
@@ -138,11 +144,11 @@ class SharedMemory:
 
     @property
     def size(self) -> int:
-        """Bytes; may be more than was asked for."""
+        """The size in bytes; it may be more than was requested."""
         return self._size
 
     def close(self) -> None:
-        """Unmap it here. Raises BufferError while views of `buf` exist."""
+        """Unmap the segment in this process. Raises BufferError while views of `buf` exist."""
         if self._buf is not None:
             self._buf.release()
             self._buf = None
@@ -154,7 +160,10 @@ class SharedMemory:
             self._fd = -1
 
     def unlink(self) -> None:
-        """Remove the name; the memory goes when nobody has it mapped any more. Once, by one process."""
+        """Remove the name; the memory is freed when no process has it mapped any more.
+
+        Call this once, in one process.
+        """
         if self._name:
             from _posixshmem import shm_unlink
 
@@ -166,14 +175,17 @@ class SharedMemory:
 
 
 def _without_null(path: str) -> str:
-    """The path; CPython before 3.13 would cut it there without a word."""
+    """Return the path. CPython before 3.13 would silently cut it at a null character."""
     if "\0" in path:
         raise ValueError("embedded null character")
     return path
 
 
 def _allocate(fd: int, size: int) -> None:
-    """Give the file its size and its pages: touching one that the file system has no room for would be a deadly signal."""
+    """Allocate the file's size and pages.
+
+    Touching a page that the file system has no room for would be a fatal signal.
+    """
     os.ftruncate(fd, size)
     if size >= 1 << 47:  # more than any process can map
         import errno
@@ -198,14 +210,16 @@ _encoding = "utf8"
 class ShareableList:
     """A list of fixed length in a shared memory segment: int, float, bool, str, bytes and None.
 
-    A str or bytes may be replaced by one of at most the room that the first one had, rounded up to 8 bytes.
+    A str or bytes may be replaced by one that fits into the room of the first one, rounded up to 8
+    bytes.
 
-    Its layout is the standard library's:
+    The layout is the standard library's:
     - the number of items N, 8 bytes;
     - where each item begins in the data, and where the last one ends: N + 1 times 8 bytes;
     - the data;
     - each item's `struct` format, N times 8 bytes;
-    - what makes the item from what `struct` gives, N bytes: a key of `_back_transforms_mapping`.
+    - how the item is made from the value that `struct` returns, N bytes: a key of
+      `_back_transforms_mapping`.
     """
 
     _types_mapping: dict[type, str] = {
@@ -265,7 +279,11 @@ class ShareableList:
         )
 
     def _new_format(self, item: Any, encoded: Any) -> str:
-        """The `struct` format of a new item. A str or bytes gets the standard library's room, more if it would not fit."""
+        """Return the `struct` format of a new item.
+
+        A str or bytes gets the room that the standard library gives it, or more if it would not
+        fit.
+        """
         if not isinstance(encoded, bytes):
             return self._types_mapping[type(item)]
         words = max(len(item) // self._alignment + 1, -(-len(encoded) // self._alignment))
@@ -370,11 +388,11 @@ class ShareableList:
         return self._offset_packing_formats + self._list_len * 8
 
     def count(self, value: Any) -> int:
-        """How many items equal `value`."""
+        """Return how many items equal `value`."""
         return sum(value == item for item in self)
 
     def index(self, value: Any) -> int:
-        """The first position of `value`. Raises ValueError if there is none."""
+        """Return the first position of `value`. Raises ValueError if there is none."""
         for position, item in enumerate(self):
             if value == item:
                 return position

@@ -1,6 +1,7 @@
 """ctypes objects in shared memory, bare or with a lock around each access.
 
-They can be arguments of a process, items of a queue or parts of a pool's tasks: what travels is a reference to the memory.
+They can be arguments of a process, items of a queue or parts of a pool's tasks: a reference to the
+memory is sent.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def _new_value(type_: Any) -> Any:
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
-    """A ctypes object in shared memory, made as `type(*args)`; the type is a ctypes type or a type code of `array`.
+    """Return a ctypes object in shared memory, made as `type(*args)`.
 
-    Nothing keeps two processes from changing it at once. Raises MemoryError when there is no memory.
+    The type is a ctypes type or a type code of `array`. Nothing prevents two processes from
+    changing the object at once. Raises MemoryError when no memory is left.
     """
     obj = _new_value(typecode_to_type.get(typecode_or_type, typecode_or_type))
     obj.__init__(*args)
@@ -58,7 +60,10 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
 
 
 def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
-    """A ctypes array in shared memory: of `size` zeros, or of the initializer's items. As bare as `RawValue`."""
+    """Return a ctypes array in shared memory: of `size` zeros, or of the initializer's items.
+
+    Like `RawValue`, it has no lock.
+    """
     type_ = typecode_to_type.get(typecode_or_type, typecode_or_type)
     if isinstance(size_or_initializer, int):
         return _new_value(type_ * size_or_initializer)
@@ -68,9 +73,10 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
-    """A `RawValue` with a lock around each access; `get_lock()` is for what takes more than one, such as `v.value += 1`.
+    """Return a `RawValue` with a lock around each access.
 
-    `lock`: True for a new recursive lock, False for none (a bare `RawValue`), or the lock to use.
+    Operations of more than one access, such as `v.value += 1`, need `get_lock()`. `lock`: True for
+    a new recursive lock, False for none (a bare `RawValue`), or the lock to use.
     """
     return _locked(RawValue(typecode_or_type, *args), lock, ctx)
 
@@ -78,7 +84,10 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
 def Array(
     typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
 ) -> Any:
-    """A `RawArray` with a lock around each access; arguments as those of `RawArray` and `Value`."""
+    """Return a `RawArray` with a lock around each access.
+
+    The arguments are those of `RawArray` and `Value`.
+    """
     return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
 
@@ -93,14 +102,14 @@ def _locked(obj: Any, lock: Any, ctx: Any) -> Any:
 
 
 def copy(obj: Any) -> Any:
-    """A bare copy of a ctypes object, in shared memory."""
+    """Return a bare copy of a ctypes object, in shared memory."""
     new_obj = _new_value(type(obj))
     ctypes.pointer(new_obj)[0] = obj
     return new_obj
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-    """A ctypes object with a lock around each access; by default a new recursive lock."""
+    """Return a ctypes object with a lock around each access; by default a new recursive lock."""
     assert not isinstance(obj, SynchronizedBase), "object already synchronized"
     if isinstance(obj, ctypes._SimpleCData):
         return Synchronized(obj, lock, ctx)
@@ -119,12 +128,12 @@ def _synchronized_again(rebuild: Any, args: tuple[Any, ...], lock: Any) -> Any:
 
 
 def _all_fields(cls: Any) -> list[Any]:
-    """The fields of a structure or union, those of its bases, too."""
+    """Return the fields of a structure or union, including those of its bases."""
     return [field for base in reversed(cls.__mro__) for field in base.__dict__.get("_fields_", ())]
 
 
 def reduce_ctype(obj: Any) -> Any:
-    """For the pickler: shared memory as a reference to it, any other ctypes object as ctypes pickles it."""
+    """Reduce a ctypes object for the pickler: shared memory to a reference, others as usual."""
     wrapper = getattr(obj, "_wrapper", None)
     if wrapper is None:
         return obj.__reduce_ex__(2)
@@ -134,7 +143,7 @@ def reduce_ctype(obj: Any) -> Any:
 
 
 def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
-    """The ctypes object over a `BufferWrapper`; with a `length`, an array."""
+    """Return the ctypes object over a `BufferWrapper`; with a `length`, an array."""
     if length is not None:
         type_ = type_ * length
     if type_ not in _ForkingPickler._extra_reducers:
@@ -145,7 +154,11 @@ def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
 
 
 class _Memory:
-    """What keeps the memory of a bare object. A pickler that does not know `reduce_ctype` comes to it, and would make a copy that is not shared."""
+    """Keeps the memory of a bare object alive.
+
+    A pickler without `reduce_ctype` reaches this object and would make a copy that is not shared.
+    So it refuses to be pickled.
+    """
 
     __slots__ = ("shared",)
 
@@ -157,7 +170,7 @@ class _Memory:
 
 
 def make_property(name: str) -> property:
-    """A property that is the attribute `name` of the ctypes object, read and written under the lock."""
+    """Return a property for the ctypes object's attribute `name`, accessed under the lock."""
     if name not in prop_cache:
 
         def read(self: SynchronizedBase) -> Any:
@@ -198,16 +211,16 @@ class SynchronizedBase:
         return self._lock.__exit__(*args)
 
     def __reduce__(self) -> Any:
-        # As a reference to the memory with any pickler.
+        # Any pickler sends a reference to the memory.
         rebuild, args = reduce_ctype(self._obj)[:2]
         return _synchronized_again, (rebuild, args, self._lock)
 
     def get_obj(self) -> Any:
-        """The bare ctypes object."""
+        """Return the bare ctypes object."""
         return self._obj
 
     def get_lock(self) -> Any:
-        """The lock."""
+        """Return the lock."""
         return self._lock
 
     def __repr__(self) -> str:
@@ -215,9 +228,9 @@ class SynchronizedBase:
 
 
 class Synchronized(SynchronizedBase):
-    """A number or character."""
+    """A number or character with a lock."""
 
-    # As `make_property` would, and faster: it is what most programs do.
+    # Does what `make_property` would, but faster: most programs use only this.
     @property
     def value(self) -> Any:
         """The value."""
@@ -237,7 +250,7 @@ class Synchronized(SynchronizedBase):
 
 
 class SynchronizedArray(SynchronizedBase):
-    """An array."""
+    """An array with a lock."""
 
     def __len__(self) -> int:
         return len(self._obj)
@@ -264,7 +277,7 @@ class SynchronizedArray(SynchronizedBase):
 
 
 class SynchronizedString(SynchronizedArray):
-    """An array of characters: `value` up to the first null, `raw` all of it."""
+    """An array of characters: `value` ends at the first null, `raw` is all of it."""
 
     value = make_property("value")
     raw = make_property("raw")

@@ -1,4 +1,4 @@
-"""Types of the shared ctypes objects: what comes out follows from the ctypes type and from `lock`."""
+"""Types of the shared ctypes objects: the result follows from the ctypes type and from `lock`."""
 
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 _C = TypeVar("_C", bound=_CData)
 
 class _Lock(AbstractContextManager[bool, None], Protocol):
-    """What `lock` may be: anything that is acquired and released as a lock is."""
+    """The type of `lock`: any object that is acquired and released like a lock."""
 
     def acquire(self, block: bool = ..., timeout: float | None = ..., /) -> bool: ...
     def release(self) -> Any: ...

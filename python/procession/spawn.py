@@ -1,7 +1,7 @@
-"""What a child with an interpreter of its own needs: its command line, the parent's settings, the parent's main module.
+"""What a child with its own interpreter needs: command line, the parent's settings and main module.
 
-The settings and the process object wait for the child in shared memory as parcels; the command line only names them.
-Used by the start methods spawn and forkserver.
+The settings and the process object wait for the child in shared memory as parcels; the command line
+only names them. The start methods spawn and forkserver use this module.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ WINEXE = WINSERVICE = False
 
 _python_exe: bytes | None = os.fsencode(sys.executable) if sys.executable else None
 
-#: Where this package lies: a child started with -S, -E or -I would not find it by itself.
+#: The folder of this package: a child started with -S, -E or -I would not find it by itself.
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-#: The folder is on the path for this one import only, so that nothing else that lies in it shadows another module.
+#: The folder is on the path for this one import only, so that nothing else in it shadows another
+#: module.
 _FIND = f"import sys; sys.path.insert(0, {PACKAGE_FOLDER!r}); import procession; del sys.path[0]; "
 
 
@@ -51,12 +52,15 @@ def get_executable() -> bytes | None:
 
 
 def is_forking(argv: list[str]) -> bool:
-    """Whether a command line is that of a child."""
+    """Return whether a command line is that of a child."""
     return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
 
 
 def freeze_support() -> None:
-    """In a frozen executable that was started as a child, or as another process of this package's: be that, then exit."""
+    """Run the child, or other process of this package, that a frozen executable was started as.
+
+    Then exit. Otherwise do nothing.
+    """
     if is_forking(sys.argv):
         items = (arg.split("=") for arg in sys.argv[2:])
         numbers: dict[str, Any] = {
@@ -87,7 +91,10 @@ def get_command_line(**kwds: int | None) -> list[str]:
 
 
 def interpreter_running(code: str) -> list[str]:
-    """Return the command line of an interpreter with this one's flags that runs `code`, which finds this package."""
+    """Return the command line of an interpreter, with this one's flags, that runs `code`.
+
+    The code can import this package.
+    """
     executable = get_executable()
     if executable is None:
         raise RuntimeError(
@@ -103,9 +110,10 @@ def spawn_main(
     zygote_fd: int | None = None,
     zygote_pid: int | None = None,
 ) -> None:
-    """Be the child: join the family over the descriptor `arena_fd`, and do what the parcel says.
+    """Run the child: join the family over the descriptor `arena_fd`, and do what the parcel says.
 
-    `parent_fd` becomes readable when the parent ends; `zygote_fd` and `zygote_pid` lead to the family's fork server.
+    `parent_fd` becomes readable when the parent ends. `zygote_fd` and `zygote_pid` lead to the
+    family's fork server.
     """
     assert is_forking(sys.argv), "Not forking"
     from ._procession import attach, attach_zygote, note_exit
@@ -122,7 +130,7 @@ def spawn_main(
     except KeyboardInterrupt:
         code = 1
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # All is done but the interpreter's own end.
+        # Nothing is left but the interpreter's own end.
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(code & 0xFF))
     note_exit(code & 0xFF)
     sys.exit(code)
@@ -132,20 +140,26 @@ _at_work = False
 
 
 def _leave(number: int, frame: Any) -> None:
-    """Handle SIGINT before the process is at its work: end in silence, for Ctrl-C is the parent's, too."""
-    if _at_work:  # the main module has kept this handler as the one that was there before its own
+    """Handle SIGINT before the process does its own work: end silently.
+
+    Ctrl-C reaches the parent too, which reports it.
+    """
+    if _at_work:  # the main module saved this as the handler before its own
         signal.default_int_handler(number, frame)
     os._exit(1)
 
 
 def leave_when_interrupted() -> None:
-    """Have SIGINT end this process in silence, unless it is ignored."""
+    """Make SIGINT end this process silently, unless it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
 
 def let_interrupts_in(settings: dict[str, Any]) -> None:
-    """End the blocking of SIGINT with which programs are started, unless the parent blocks it, too."""
+    """Unblock SIGINT, which is blocked when programs are started.
+
+    It stays blocked if the parent blocks it too.
+    """
     if not settings.get("sigint_blocked"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -161,7 +175,7 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
         let_interrupts_in(preparation_data)
         prepare(preparation_data)
         if imported_main is None:
-            imported_main = {}  # the main module is not one to be imported
+            imported_main = {}  # there is no main module to import
         self = take_parcel(process_parcel)
     except MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
@@ -177,13 +191,16 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
 
 
 class Errand:
-    """A process object and this process's settings, packed for a child. Keep it until the child has ended."""
+    """A process object and this process's settings, packed for a child.
+
+    Keep it until the child has ended.
+    """
 
     def __init__(self, popen: Any, process_obj: process.BaseProcess) -> None:
         from ._procession import Parcel, look_at_main_again
 
         settings = get_preparation_data(process_obj._name)
-        look_at_main_again()  # the child has what it imports
+        look_at_main_again()  # a new receiver, which has what it imports
         # Not None in a signal handler that has interrupted another start.
         before = get_spawning_popen()
         try:
@@ -195,7 +212,7 @@ class Errand:
         self.token: int = self._all.token
 
     def address(self, pid: int) -> None:
-        """Have the errand outlive this process: it is now the child's, which is process `pid`."""
+        """Make the errand outlive this process: it now belongs to the child, process `pid`."""
         self._all.address(pid)
         self._process.address(pid)
 
@@ -208,7 +225,7 @@ _main_not_guarded: str | None = None
 
 
 def _check_not_importing_main() -> None:
-    """Raise `MainNotGuarded` if this is a child that still imports the main module."""
+    """Raise `MainNotGuarded` if this is a child that is still importing the main module."""
     if process.current_process()._inheriting:
         raise MainNotGuarded(f"""
         An attempt has been made to start a new process before the
@@ -231,7 +248,7 @@ def _check_not_importing_main() -> None:
 
 
 def _importing_line() -> str:
-    """Say which line of the main module started the process."""
+    """Return the line of the main module that started the process, as text."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>":
@@ -241,7 +258,7 @@ def _importing_line() -> str:
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
-    """Return what a child called `name` must know of this process before it unpickles its process object."""
+    """Return what a child called `name` must know before it unpickles its process object."""
     _check_not_importing_main()
     data: dict[str, Any] = {
         "name": name,
@@ -277,7 +294,10 @@ old_main_modules: list[Any] = []
 
 
 def prepare(data: dict[str, Any]) -> None:
-    """Make this process like its parent, as far as `get_preparation_data` told; nothing of the user's runs before."""
+    """Make this process like its parent, as far as `get_preparation_data` described it.
+
+    No code of the user runs before this.
+    """
     current = process.current_process()
     if data.get("installed"):
         _install.install(data["installed"] == "executor")
@@ -307,13 +327,14 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
-#: What importing the main module bound here, None before: see `process.definitions_of_main`.
+#: What importing the main module bound here, None before; see `process.definitions_of_main`.
 imported_main: dict[str, Any] | None = None
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
     current_main = sys.modules["__main__"]
-    # The `__main__` of a package, folder or archive is all "main only" code by convention: nothing in it is needed here.
+    # The `__main__` of a package, folder or archive is code for the program alone, by convention. A
+    # child needs nothing from it.
     if mod_name == "__main__" or mod_name.endswith(".__main__"):
         return
     # The fork server has imported it already.
@@ -348,7 +369,7 @@ def _fixup_main_from_path(main_path: str) -> None:
 
 
 def _read_code(path: str) -> Any:
-    """The code of a script, or of what a script was compiled to."""
+    """Return the code of a script, or of the compiled form of one."""
     import io
 
     with io.open_code(path) as file:
@@ -363,7 +384,11 @@ def _read_code(path: str) -> Any:
 
 
 def _import_main(code: Any, attributes: dict[str, Any]) -> None:
-    """Run the main module's code. Its variables are the module's own: functions found by name and those sent by value share them."""
+    """Run the main module's code.
+
+    Its variables are the module's own: functions found by name and functions sent by value share
+    them.
+    """
     global _main_not_guarded, imported_main
     if _main_not_guarded is not None:
         raise MainNotGuarded(_main_not_guarded)
@@ -395,5 +420,5 @@ def _import_main(code: Any, attributes: dict[str, Any]) -> None:
 
 
 def import_main_path(main_path: str) -> None:
-    """Let the file `main_path`, imported, be the main module."""
+    """Import the file `main_path` as the main module."""
     _fixup_main_from_path(main_path)

@@ -1,7 +1,8 @@
 """Locks, semaphores, conditions, events and barriers between processes.
 
-All of them can be sent: as arguments of processes, inside items of queues, as arguments and results of pool tasks. `acquire`, `release` and
-the `with` statement are the extension's own methods, because a method written in Python costs more than a lock does.
+All of them can be sent: as arguments of processes, inside items of queues, as arguments and results
+of pool tasks. `acquire`, `release` and the `with` statement are methods of the extension, because a
+method written in Python costs more than the lock itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SEM_VALUE_MAX = 2**31 - 1
 
 
 def _holder(lock: Any) -> str:
-    """Who holds a lock, in the words of the standard library."""
+    """Return the holder of a lock, in the words of the standard library."""
     which = lock._holder()
     if which != 1:
         return ("None", "", "SomeOtherThread", "SomeOtherProcess")[which]
@@ -34,7 +35,10 @@ def _holder(lock: Any) -> str:
 
 
 class SemLock:
-    """What the lock classes share. Code that looks for the standard library's inner `_semlock` finds the lock itself."""
+    """The common base of the lock classes.
+
+    Code that looks for the standard library's inner `_semlock` finds the lock itself.
+    """
 
     __slots__ = ()
     kind = SEMAPHORE
@@ -52,14 +56,15 @@ class SemLock:
 
 
 class Lock(_procession.Lock, SemLock):
-    """A lock that one thread of one process holds at a time; any thread of any process may release it.
+    """A lock that one thread of one process holds at a time.
 
-    If the holding process dies, exactly one of those who wait gets `OwnerDied`, and the lock is free. The end of the thread that acquired it
-    is no such death: another thread may release it.
+    Any thread of any process may release it. If the holding process dies, exactly one of the
+    waiters gets `OwnerDied`, and the lock is free. The end of the thread that acquired it is no
+    such death: another thread may release it.
 
     Args:
-        recover: "error", or "silent" if the lock of a dead holder is handed on without `OwnerDied`.
-        ctx: the context it was made by.
+        recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
+        ctx: the context that made it.
     """
 
     def __init__(self, *, ctx: Any, recover: str = "error") -> None:
@@ -74,13 +79,14 @@ class Lock(_procession.Lock, SemLock):
 
 
 class RLock(_procession.RLock, SemLock):
-    """A lock that its holder, a thread of a process, may take again; only the holder may release it.
+    """A lock that its holder, a thread of a process, may acquire again.
 
-    If the holding process dies, or the thread ends, exactly one of those who wait gets `OwnerDied`, and the lock is free.
+    Only the holder may release it. If the holding process dies, or the thread ends, exactly one of
+    the waiters gets `OwnerDied`, and the lock is free.
 
     Args:
-        recover: "error", or "silent" if the lock of a dead holder is handed on without `OwnerDied`.
-        ctx: the context it was made by.
+        recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
+        ctx: the context that made it.
     """
 
     kind = RECURSIVE_MUTEX
@@ -107,13 +113,15 @@ def _value(semaphore: Any) -> Any:
 
 
 class Semaphore(_procession.Semaphore):
-    """A counter: `acquire` takes one and waits at zero, `release` gives one.
+    """A counter: `acquire` decrements it and waits at zero, `release` increments it.
 
     Args:
-        value: its value to begin with; OSError if it is negative, OverflowError if it is greater than `SEM_VALUE_MAX`.
-        recover: None, or "silent" if what a process had acquired and not released when it died comes back. For semaphores that are released
-            by the process that acquired them; each call costs about three times as much.
-        ctx: the context it was made by.
+        value: its initial value. Raises OSError if that is negative, OverflowError if it is greater
+            than `SEM_VALUE_MAX`.
+        recover: None, or "silent" to give back what a process had acquired and not released when it
+            died. This is for semaphores that are released by the process that acquired them; each
+            call costs about three times as much.
+        ctx: the context that made it.
     """
 
     kind = SEMAPHORE
@@ -128,12 +136,12 @@ class Semaphore(_procession.Semaphore):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore whose value never exceeds the one it began with: `release` raises ValueError then.
+    """A semaphore bounded by its initial value: `release` beyond that raises ValueError.
 
     Args:
-        value: its value to begin with.
-        recover: as of `Semaphore`.
-        ctx: the context it was made by.
+        value: its initial value.
+        recover: as for `Semaphore`.
+        ctx: the context that made it.
     """
 
     def __init__(self, value: int = 1, *, ctx: Any, recover: str | None = None) -> None:
@@ -144,7 +152,7 @@ class BoundedSemaphore(Semaphore):
 
 
 class _Count:
-    """A number with the standard library's way to ask for it."""
+    """A number with the method by which the standard library's is read."""
 
     __slots__ = ("get_value",)
 
@@ -153,11 +161,13 @@ class _Count:
 
 
 class Condition(_procession.Condition):
-    """A condition variable: wait until another thread or process notifies. Who waits longest is notified first.
+    """A condition variable: wait until another thread or process notifies.
+
+    The longest waiter is notified first.
 
     Args:
         lock: its `Lock` or `RLock`; None makes an `RLock`.
-        ctx: the context it was made by.
+        ctx: the context that made it.
     """
 
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any) -> None:
@@ -169,7 +179,10 @@ class Condition(_procession.Condition):
         self._follow_lock()
 
     def _follow_lock(self) -> None:
-        """Use the lock's own methods if the program has put others in the place of ours: where the standard library's condition does."""
+        """Use the lock's own methods if the program has replaced them.
+
+        This applies only to methods that the standard library's condition would use too.
+        """
         lock = self._lock
         own = Lock if isinstance(lock, Lock) else RLock
         if type(lock) is own and not lock.__dict__:
@@ -179,7 +192,7 @@ class Condition(_procession.Condition):
             self.__class__ = _following(type(self))
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until `predicate()` is true, for at most `timeout` seconds; its last result."""
+        """Wait until `predicate()` is true, at most `timeout` seconds; return its last result."""
         end = None if timeout is None else time.monotonic() + timeout
         while not (result := predicate()):
             left = None if end is None else end - time.monotonic()
@@ -211,17 +224,19 @@ _METHODS = ("acquire", "release")
 
 
 class _Following:
-    """A condition that takes and gives its lock by the lock's methods.
+    """A condition that acquires and releases its lock by the lock's methods.
 
-    These are the class's for the `with` statement, otherwise those that were set on the lock itself: a subclass's `acquire` and `release` are
-    hidden in the standard library by the lock's own.
+    The `with` statement uses the methods of the lock's class. Otherwise only methods set on the
+    lock object itself count: in the standard library, the lock's own methods hide a subclass's
+    `acquire` and `release`.
     """
 
     __slots__ = ()
     _lock: Any
 
     def acquire(self: Any, *args: Any, **kwds: Any) -> Any:
-        own = self._lock.__dict__.get("acquire", super().acquire)  # type: ignore[misc]  # of the class that it is mixed into
+        # super() is the condition class that this is mixed into.
+        own = self._lock.__dict__.get("acquire", super().acquire)  # type: ignore[misc]
         return own(*args, **kwds)
 
     def release(self: Any) -> Any:
@@ -260,7 +275,7 @@ class Event(_procession.Event):
     """A flag that processes set, clear and wait for.
 
     Args:
-        ctx: the context it was made by.
+        ctx: the context that made it.
     """
 
     def __init__(self, *, ctx: Any) -> None:
@@ -272,13 +287,14 @@ class Event(_procession.Event):
 
 
 class Barrier(threading.Barrier):
-    """A number of parties wait until all of them are there.
+    """A barrier: a fixed number of parties wait until all of them have arrived.
 
     Args:
-        parties: how many. Less than one is a ValueError from Python 3.14 on; before, nobody gets past such a barrier.
+        parties: their number. Less than one is a ValueError from Python 3.14 on; before, no party
+            ever passes such a barrier.
         action: called by one of them before they go on; if it raises, the barrier is broken.
-        timeout: how many seconds `wait` waits unless told otherwise (None: for ever).
-        ctx: the context it was made by.
+        timeout: seconds that `wait` waits unless told otherwise (None: forever).
+        ctx: the context that made it.
     """
 
     def __init__(
@@ -302,34 +318,35 @@ class Barrier(threading.Barrier):
         self._action, self._timeout, self._core = state
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others, for at most `timeout` seconds; the order of arrival, from 0.
+        """Wait for the other parties, at most `timeout` seconds.
 
-        Raises `threading.BrokenBarrierError` if the barrier is or gets broken: by a timeout, `abort`, `reset`, an action that raises or the
-        death of a process that waits.
+        Return the order of arrival, from 0. Raises `threading.BrokenBarrierError` if the barrier is
+        or becomes broken: by a timeout, `abort`, `reset`, an action that raises, or the death of a
+        waiting process.
         """
         return self._core.wait(self._timeout if timeout is None else timeout, self._action)
 
     def reset(self) -> None:
-        """Make it as new; whoever waits gets `threading.BrokenBarrierError`."""
+        """Restore the initial state; waiting parties get `threading.BrokenBarrierError`."""
         self._core.reset()
 
     def abort(self) -> None:
-        """Break it, until it is reset."""
+        """Break the barrier, until it is reset."""
         self._core.abort()
 
     @property
     def parties(self) -> int:
-        """How many it is for."""
+        """The number of parties."""
         return self._core.parties
 
     @property
     def n_waiting(self) -> int:
-        """How many wait now."""
+        """The number of parties that are waiting."""
         return self._core.n_waiting
 
     @property
     def broken(self) -> bool:
-        """Whether it is broken."""
+        """Whether the barrier is broken."""
         return self._core.broken
 
 

@@ -1,4 +1,4 @@
-"""What the other modules share: the package's logger, finalizers, after-fork functions, and the end of a process.
+"""What the other modules share: logger, finalizers, after-fork functions, and the process's end.
 
 Modules that are slow to load (logging, subprocess, tempfile) are loaded where they are used.
 """
@@ -58,27 +58,27 @@ def _log(level: int, msg: str, args: tuple[Any, ...]) -> None:
 
 
 def sub_debug(msg: str, *args: Any) -> None:
-    """Log at `SUBDEBUG`; nothing unless the package's logger is in use."""
+    """Log at `SUBDEBUG`; do nothing unless the package's logger is in use."""
     _log(SUBDEBUG, msg, args)
 
 
 def debug(msg: str, *args: Any) -> None:
-    """Log at DEBUG; nothing unless the package's logger is in use."""
+    """Log at DEBUG; do nothing unless the package's logger is in use."""
     _log(DEBUG, msg, args)
 
 
 def info(msg: str, *args: Any) -> None:
-    """Log at INFO; nothing unless the package's logger is in use."""
+    """Log at INFO; do nothing unless the package's logger is in use."""
     _log(INFO, msg, args)
 
 
 def sub_warning(msg: str, *args: Any) -> None:
-    """Log at `SUBWARNING`; nothing unless the package's logger is in use."""
+    """Log at `SUBWARNING`; do nothing unless the package's logger is in use."""
     _log(SUBWARNING, msg, args)
 
 
 def warn(msg: str, *args: Any) -> None:
-    """Log at WARNING; nothing unless the package's logger is in use."""
+    """Log at WARNING; do nothing unless the package's logger is in use."""
     _log(WARNING, msg, args)
 
 
@@ -91,19 +91,21 @@ def get_logger() -> Any:
         _name_log_records()
         _logger = logging.getLogger(LOGGER_NAME)
         _logger.propagate = False
-        # Registered last, run first: the package's last words need a logging module that still works.
+        # Registered last, so it runs first: the package's last messages need a logging module that
+        # still works.
         atexit.unregister(_exit_function)
         atexit.register(_exit_function)
     return _logger
 
 
 def _name_log_records() -> None:
-    """Have the records of all loggers name this family's processes, if the program logs at all.
+    """Make the records of all loggers name this family's processes, if the program logs at all.
 
-    Not in a child of fork, which has what its parent had: one of its parent's other threads may have been importing `logging`, which nobody completes.
+    A child of fork does not call this and keeps what its parent had. At the fork, another thread of
+    the parent may have been importing `logging`, and in the child nothing completes that import.
     """
     logging = sys.modules.get("logging")
-    # A signal handler may come here while the thread is importing it.
+    # A signal handler may get here while its own thread imports `logging`.
     if logging is not None and not getattr(logging.__spec__, "_initializing", False):
         from . import _logging
 
@@ -111,7 +113,7 @@ def _name_log_records() -> None:
 
 
 def log_to_stderr(level: int | str | None = None) -> Any:
-    """Let the package's logger print to standard error, from `level` on; return it."""
+    """Make the package's logger print to standard error, from `level` on; return it."""
     global _log_to_stderr
     import logging
 
@@ -126,10 +128,11 @@ def log_to_stderr(level: int | str | None = None) -> Any:
 
 
 def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) -> Any:
-    """Let the package's logger, in this process and all its children to come, append to the file `path`.
+    """Make the package's logger append to the file `path`, here and in all future children.
 
-    Each record is one write at the file's end: no line is lost or torn, whoever writes at the same time. `level` is
-    the logger's level, as in `log_to_stderr`. Returns the logger; OSError if the file cannot be opened.
+    Each record is one write at the end of the file, so no line is lost or torn when several
+    processes write at once. `level` is the logger's level, as in `log_to_stderr`. Return the
+    logger; raises OSError if the file cannot be opened.
     """
     from . import _logging
 
@@ -144,7 +147,7 @@ abstract_sockets_supported = sys.platform in ("linux", "android")
 
 
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
-    """Whether a Unix socket's address lies in the abstract namespace: begins with a null."""
+    """Return whether a Unix socket's address is abstract, that is, begins with a null."""
     if not address:
         return False
     if isinstance(address, (bytes, str)):
@@ -167,7 +170,10 @@ def _remove_temp_dir(rmtree: Any, tempdir: str) -> None:
 
 
 def get_temp_dir() -> str:
-    """Return the family's temporary directory; removed when the process that first asked for it ends, however it ends."""
+    """Return the family's temporary directory.
+
+    It is removed when the process that first asked for it ends, however it ends.
+    """
     config = process.current_process()._config
     tempdir = config.get("tempdir")
     if tempdir is None:
@@ -198,7 +204,7 @@ def _run_after_forkers() -> None:
 
 
 def register_after_fork(obj: Any, func: Any) -> None:
-    """Have `func(obj)` called in each child, before it runs, as long as `obj` lives."""
+    """Call `func(obj)` in each child before it runs, as long as `obj` is alive."""
     _afterfork_registry[(next(_afterfork_counter), id(obj), func)] = obj
 
 
@@ -207,9 +213,11 @@ _finalizer_counter = itertools.count()
 
 
 class Finalize:
-    """A callback that runs once: when `obj` is collected, when called, or at exit in the order of `exitpriority`.
+    """A callback that runs once: when `obj` is collected, when called, or at exit.
 
-    In a child of fork it does nothing. Without `obj` an `exitpriority` is needed: ValueError.
+    At exit, callbacks run in the order of `exitpriority`.
+
+    In a child of fork it does nothing. Raises ValueError if `obj` and `exitpriority` are both None.
     """
 
     def __init__(
@@ -231,12 +239,12 @@ class Finalize:
         self._kwargs = kwargs or {}
         self._key: Any = (exitpriority, next(_finalizer_counter))
         self._pid = os.getpid()
-        # After all that the call needs: an interrupt may end the object at any line.
+        # Only after all that the call needs is set: an interrupt may end the object at any line.
         if obj is not None:
             self._weakref: Any = weakref.ref(obj, self)
         _finalizer_registry[self._key] = self
 
-    # The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+    # The defaults are bound early: at interpreter shutdown this module's globals may be gone.
     def __call__(
         self,
         wr: Any = None,
@@ -244,7 +252,7 @@ class Finalize:
         sub_debug: Any = sub_debug,
         getpid: Any = os.getpid,
     ) -> Any:
-        """Run the callback, unless it was run or cancelled before."""
+        """Run the callback, unless it has already run or was cancelled."""
         key = self._key
         try:
             if _finalizer_registry.pop(key, None) is None:
@@ -264,7 +272,7 @@ class Finalize:
         except Exception:
             raise
         except BaseException:
-            # An interrupt: what is left to be done is done at exit.
+            # An interrupt: the callback runs again at exit to finish the rest.
             if key is not None:
                 _finalizer_registry[key] = self
             raise
@@ -272,7 +280,7 @@ class Finalize:
         return result
 
     def cancel(self) -> None:
-        """Never run the callback."""
+        """Cancel the callback, so that it never runs."""
         if _finalizer_registry.pop(self._key, None) is not None:
             self._forget()
 
@@ -280,7 +288,7 @@ class Finalize:
         self._weakref = self._callback = self._args = self._kwargs = self._key = None
 
     def still_active(self) -> bool:
-        """Whether the callback is still to be run."""
+        """Return whether the callback is still to be run."""
         return self._key in _finalizer_registry
 
     def __repr__(self) -> str:
@@ -302,10 +310,14 @@ class Finalize:
 
 
 def _run_finalizers(minpriority: int | None = None) -> None:
-    """Run the finalizers that have a priority, of at least `minpriority`: highest first, then youngest first."""
+    """Run the finalizers that have a priority, of at least `minpriority`.
+
+    The highest run first, then the youngest.
+    """
     if _finalizer_registry is None:  # this module's globals are gone
         return
-    # A copy, and looked up again: finalizers, the collector and other threads change the registry meanwhile.
+    # A copy, and each is looked up again: finalizers, the collector and other threads change the
+    # registry meanwhile.
     keys = [key for key in list(_finalizer_registry) if key[0] is not None]
     keys = sorted(
         (key for key in keys if minpriority is None or key[0] >= minpriority), reverse=True
@@ -326,9 +338,10 @@ def _run_finalizers(minpriority: int | None = None) -> None:
 
 
 def _neighbour(name: str) -> Any:
-    """The standard library's module `name`, if it is loaded beside this package; None under the stand-in, which has its name.
+    """Return the standard library's module `name`, if it is loaded beside this package, else None.
 
-    A module whose import is under way has nothing to be told yet.
+    Under the stand-in that name is this package's own: None. A module that is still being imported
+    has no state to update yet: None.
     """
     name = f"multiprocessing.{name}"
     module = sys.modules.get(name)
@@ -338,7 +351,10 @@ def _neighbour(name: str) -> Any:
 
 
 def _begin_neighbour() -> None:
-    """Tell the standard library, if it is loaded, that this is a child made by fork: its queues start anew, its children are the parent's."""
+    """Tell the standard library, if it is loaded, that this is a child made by fork.
+
+    Its queues start anew, and its children are the parent's.
+    """
     if (theirs := _neighbour("process")) is not None:
         theirs._children = set()
     if (theirs := _neighbour("util")) is not None:
@@ -349,7 +365,10 @@ def _begin_neighbour() -> None:
 
 
 def _end_neighbour() -> None:
-    """Run the standard library's exit functions, if it is loaded: they bring its queues' items on their way."""
+    """Run the standard library's exit functions, if it is loaded.
+
+    They send the items of its queues.
+    """
     if (theirs := _neighbour("util")) is not None:
         theirs._exit_function()
 
@@ -358,11 +377,11 @@ _exiting = False
 
 
 def is_exiting() -> bool:
-    """Whether the process is shutting down."""
+    """Return whether the process is shutting down."""
     return _exiting or _exiting is None
 
 
-# The defaults are bound early: at the interpreter's shutdown this module's globals may be gone.
+# The defaults are bound early: at interpreter shutdown this module's globals may be gone.
 def _exit_function(
     info: Any = info,
     debug: Any = debug,
@@ -370,7 +389,10 @@ def _exit_function(
     active_children: Any = process.active_children,
     current_process: Any = process.current_process,
 ) -> None:
-    """End this process's part of the family: finalizers, daemons terminated, the other children waited for."""
+    """End this process's part of the family.
+
+    Runs finalizers, terminates daemons and joins the other children.
+    """
     global _exiting
     if _exiting:
         return
@@ -386,7 +408,8 @@ def _exit_function(
         for child in active_children():
             info("calling join() for process %s", child.name)
             child.join()
-    # A finalizer may wait until all that this process has started is gone, as viztracer's does: so is the fork server soon.
+    # A finalizer may wait until every process that this one started is gone, as viztracer's does.
+    # So tell the fork server to end first.
     from ._procession import zygote_stop
 
     zygote_stop()
@@ -401,7 +424,10 @@ _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def free_in_child(lock: Any) -> Any:
-    """Have a lock of `threading` free in every child of fork, whoever forks it; return the lock."""
+    """Make a lock of `threading` free in every child of fork, whatever code forks it.
+
+    Return the lock.
+    """
     _locks.add(lock)
     return lock
 
@@ -409,7 +435,7 @@ def free_in_child(lock: Any) -> Any:
 def _free_locks() -> None:
     for lock in list(_locks):
         lock._at_fork_reinit()
-    # Pickling by value takes it, perhaps in a thread that the child does not have.
+    # Pickling by value takes this lock, perhaps in a thread that the child does not have.
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
     lock = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_LOCK", None)
     if lock is not None:
@@ -454,7 +480,7 @@ except (OSError, ValueError):
 
 
 def close_all_fds_except(fds: Any) -> None:
-    """Close all descriptors but `fds`."""
+    """Close all descriptors except `fds`."""
     bounds = sorted([*fds, -1, MAXFD])
     assert bounds[-1] == MAXFD, "fd too large"
     for low, high in itertools.pairwise(bounds):
@@ -465,7 +491,7 @@ _empty_stdin: Any = None
 
 
 def _close_stdin() -> None:
-    """Point `sys.stdin` to nothing: the terminal's input is the main process's."""
+    """Connect `sys.stdin` to the null device: the terminal's input belongs to the main process."""
     global _empty_stdin
     if sys.stdin is None or sys.stdin is _empty_stdin:
         return
@@ -500,22 +526,23 @@ def _args_from_interpreter_flags() -> list[str]:
 
 
 def is_blocked(number: int) -> bool:
-    """Whether this thread blocks a signal."""
+    """Return whether this thread blocks a signal."""
     import signal
 
     return number in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 class _Pid(int):
-    """The process id that `spawnv_passfds` returns, with what follows that process to its end."""
+    """The process ID that `spawnv_passfds` returns, with the object that follows the process."""
 
     child: Any
 
 
 def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
-    """Start a program that has the descriptors `passfds`, and 0, 1, 2, open; return its process id.
+    """Start a program with the descriptors `passfds`, and 0, 1 and 2, open; return its process ID.
 
-    All processes that begin as a program of their own are started by this function, under this name: tools put another in its place.
+    All processes that begin as a new program are started by this function under this name, because
+    tools replace it.
     """
     from ._procession import spawn_exec
 
@@ -528,9 +555,10 @@ def spawnv_passfds(path: Any, args: Any, passfds: Any) -> int:
 
 
 def start_program(command: list[str], passfds: list[int]) -> Any:
-    """Start a program by `spawnv_passfds`, as it is now; return what follows it to its end.
+    """Start a program by `spawnv_passfds`, looked up at the call.
 
-    It begins with SIGINT blocked: an interpreter that is interrupted while it starts says so, and Ctrl-C goes to all processes of a terminal.
+    Return what follows it to its end. The program begins with SIGINT blocked: an interpreter that
+    is interrupted while it starts reports that, and Ctrl-C reaches all processes of a terminal.
     """
     from ._procession import InterruptHeld, adopt
 
@@ -546,7 +574,7 @@ def close_fds(*fds: int) -> None:
 
 
 def _cleanup_tests() -> None:
-    """Leave nothing behind; CPython's own tests call this at their end."""
+    """Leave nothing behind. CPython's own tests call this at their end."""
     from test import support  # type: ignore[import-not-found]
 
     from . import forkserver, resource_tracker

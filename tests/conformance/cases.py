@@ -1,9 +1,9 @@
-"""Lists or runs the cases of one start method; `run.py` calls it with the interpreter of the conformance environment.
+"""List or run the cases of one start method; `run.py` calls this in the conformance environment.
 
     python -m cases list METHOD                          {suite: {class: [tests]}} as JSON
     python -m cases run METHOD SUITE CLASS RESULTS TEST...   a line for each event in the file RESULTS
 
-All of it is CPython's own code, found where the interpreter has it.
+All of the tests are CPython's own code, found where the interpreter has it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FUTURES = "test.test_concurrent_futures"
 
 
 def modules(suite: str, method: str) -> list[str]:
-    """The modules that hold the suite's classes; none if this interpreter came without it."""
+    """Return the modules that hold the suite's classes; [] if this interpreter lacks the suite."""
     if suite == "multiprocessing":
         return [f"conformance_{method}"]
     if suite == "main_handling":
@@ -39,17 +39,17 @@ def modules(suite: str, method: str) -> list[str]:
 
 
 def tests(suite: str, method: str, cls: type[unittest.TestCase]) -> list[str]:
-    """The names of the class's tests that belong to the start method."""
+    """Return the names of the class's tests that belong to the start method."""
     names = unittest.defaultTestLoader.getTestCaseNames(cls)
     if suite == "multiprocessing":
         return list(names)
     own = getattr(cls, "start_method" if suite == "main_handling" else "ctx", None)
-    # One class of the futures tests several methods, each in a test that bears its name.
+    # One class of the futures suite tests several methods, each in a test named after it.
     return [name for name in names if own == method or (own is None and name == f"test_{method}")]
 
 
 def classes(suite: str, method: str) -> dict[str, type[unittest.TestCase]]:
-    """The suite's classes that have tests of the start method, by name."""
+    """Return the suite's classes that have tests of the start method, by name."""
     found = {}
     for module in modules(suite, method):
         for name, cls in vars(importlib.import_module(module)).items():
@@ -64,13 +64,14 @@ def classes(suite: str, method: str) -> dict[str, type[unittest.TestCase]]:
 
 
 class Report(unittest.TextTestResult):
-    """Writes a line when a test starts and one when it ends, so that a hang or a crash has a name."""
+    """Write a line when a test starts and when it ends, so that a hang or crash names its test."""
 
     results: str
 
     def _say(self, test: unittest.TestCase, status: str) -> None:
-        test = getattr(test, "test_case", test)  # of a part of a test
-        # What stands for a class or module whose setting up failed or was skipped has no method: it speaks for all.
+        test = getattr(test, "test_case", test)  # of a subtest
+        # The object for a class or module with a failed or skipped set-up has no method: it counts
+        # for all tests.
         with open(self.results, "a") as file:
             file.write(f"{getattr(test, '_testMethodName', '*')}\t{status}\n")
 
@@ -119,7 +120,7 @@ def main() -> None:
         print(json.dumps(listing))
         return
     suite, name, Report.results, limit, *wanted = rest
-    # Before the runner ends us: where a hang is.
+    # Shows where a hang is, before the runner ends this process.
     faulthandler.dump_traceback_later(float(limit), exit=False)
     cls = classes(suite, method)[name]
     cases = unittest.TestSuite([cls(test) for test in wanted])

@@ -1,7 +1,8 @@
-"""Makes the interpreter that the suite runs on: a virtual environment that carries procession under the name ``multiprocessing``.
+"""Make the suite's interpreter: a virtual environment where ``multiprocessing`` is procession.
 
-A ``.pth`` file in it does that before anything else is imported, and so reaches children started with ``-E`` and ``-I``, where an
-environment variable does not. The extension is built for the interpreter unless one newer than its sources is there.
+A ``.pth`` file in it does that before anything else is imported. So it also reaches children
+started with ``-E`` and ``-I``, where an environment variable does not. The extension is built for
+the interpreter unless one exists that is newer than its sources.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ install_tests_in_module_dict(globals(), {method!r})
 
 
 def ask(python: str | pathlib.Path, expression: str) -> str:
-    """What an expression is in that interpreter."""
+    """Return the value of an expression in that interpreter."""
     command = [str(python), "-c", f"import sys, sysconfig, platform; print({expression})"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -53,14 +54,17 @@ def build(python: str) -> None:
         env=os.environ | {"PYO3_PYTHON": python, "CARGO_TARGET_DIR": str(target)},
         check=True,
     )
-    # A new file in place of the old: a process may have that one mapped.
+    # A new file in place of the old one, which a process may have mapped.
     fresh = extension.with_suffix(".new")
     shutil.copy(target / "release" / "lib_procession.so", fresh)
     fresh.replace(extension)
 
 
 def prepare(python: str, standard: bool) -> str:
-    """Make the virtual environment, once, and return its interpreter; `standard`: one without procession."""
+    """Make the virtual environment, once, and return its interpreter.
+
+    `standard`: without procession.
+    """
     python = shutil.which(python) or python
     version = ask(python, "sysconfig.get_python_version()")
     venv = ROOT / ".build" / f"conformance-{version}{'-standard' if standard else ''}"

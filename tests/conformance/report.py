@@ -1,4 +1,4 @@
-"""What a run came to: the table at its end, the record of full runs, and docs/compatibility.md made from the records."""
+"""The results of a run: its table, the record of full runs, and docs/compatibility.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUSES = ("ok", "skip", "fail", "hang", "crash", "excused")
 
 
 def baseline() -> dict[tuple[str, str], tuple[int, int, int, int]]:
-    """(Python, method) -> tests, passed, must pass, futures; see baseline.txt."""
+    """Return (Python, method) -> tests, passed, must pass, futures; see baseline.txt."""
     rows = (line.split() for line in (HERE / "baseline.txt").read_text().splitlines())
     return {
         (row[0], row[1]): tuple(map(int, row[2:]))  # type: ignore[misc]
@@ -39,17 +39,17 @@ class Result:
 
     @property
     def version(self) -> str:
-        """The Python's version without the patch number."""
+        """Return the Python's version without the patch number."""
         return ".".join(self.python.split(".")[:2])
 
     def counts(self, group: str) -> collections.Counter[str]:
-        """How many tests of a group of suites ended how; the worst of their runs counts."""
+        """Count the tests of a group of suites by status; the worst of a test's runs counts."""
         return collections.Counter(
             worst(runs) for suite in GROUPS[group] for runs in self.runs.get(suite, {}).values()
         )
 
     def bad(self) -> dict[str, list[str]]:
-        """The tests that did not pass in every run."""
+        """Return the tests that did not pass in every run."""
         return {
             test: statuses
             for suite in self.runs.values()
@@ -58,7 +58,7 @@ class Result:
         }
 
     def must_pass(self, group: str) -> int | None:
-        """How many must pass, where the baseline says it."""
+        """Return how many tests must pass, where the baseline gives a number."""
         known = baseline().get((self.version, self.method))
         if known is None:
             return None
@@ -74,17 +74,17 @@ class Result:
 
 
 def failed(counts: collections.Counter[str]) -> int:
-    """How many neither passed nor were skipped."""
+    """Return how many tests neither passed nor were skipped."""
     return sum(counts[status] for status in ("fail", "hang", "crash"))
 
 
 def worst(statuses: list[str]) -> str:
-    """The status that speaks for several runs."""
+    """Return the status that counts for several runs."""
     return next((s for s in statuses if s not in ("ok", "skip", "excused")), statuses[0])
 
 
 def print_table(results: list[Result], complete: bool) -> None:
-    """The table at a run's end; with the baseline if all tests were to run."""
+    """Print the table at a run's end, with the baseline if all tests were to run."""
     print(
         f"\n{'Python':<9}{'method':<12}{'suite':<17}{'tests':>6}"
         + "".join(f"{s:>8}" for s in STATUSES)

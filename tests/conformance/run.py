@@ -1,8 +1,10 @@
-"""CPython's own multiprocessing tests, run from the interpreter's folder, unmodified, against procession.
+"""CPython's own multiprocessing tests, unmodified, run against procession.
 
-`_test_multiprocessing`, `test_multiprocessing_main_handling` and the process pools of `test_concurrent_futures`. Each test class runs in a
-process group and a working folder of its own with a time limit, so that one hang cannot stop the rest. `skips.txt` names the tests that
-do not count, and why; `baseline.txt` says what the standard library achieves. Exit code 0: every test that counts passed in every run.
+They run from the interpreter's folder: `_test_multiprocessing`,
+`test_multiprocessing_main_handling` and the process pools of `test_concurrent_futures`. Each test
+class runs in its own process group and working folder with a time limit, so that one hang cannot
+stop the rest. `skips.txt` names the tests that do not count, and why; `baseline.txt` has what the
+standard library achieves. Exit code 0: every test that counts passed in every run.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ GOOD = ("ok", "skip")
 
 
 def skip_list() -> dict[str, str]:
-    """Pattern of test -> reason."""
+    """Return pattern of test -> reason."""
     lines = (HERE / "skips.txt").read_text().splitlines()
     return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
 
 
 def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
-    """Run a command in its own session; its exit code (None when it had to be stopped) and output."""
+    """Run a command in its own session.
+
+    Return its exit code (None if it had to be stopped) and output.
+    """
     with (
         tempfile.TemporaryFile("w+", errors="replace") as output,
         tempfile.TemporaryDirectory() as folder,
@@ -60,7 +65,10 @@ def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
 
 
 def run_class(command: list[str], tests: list[str], limit: float) -> tuple[dict[str, str], str]:
-    """Run tests of one class: what became of each, and their output. After a hang or a crash the rest runs anew."""
+    """Run tests of one class; return the status of each, and their output.
+
+    After a hang or a crash the remaining tests run in a new process.
+    """
     statuses: dict[str, str] = {}
     text = ""
     while left := [test for test in tests if test not in statuses]:
@@ -85,7 +93,10 @@ def run_class(command: list[str], tests: list[str], limit: float) -> tuple[dict[
 def run_method(
     python: str, method: str, args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Run what is wanted of one start method: {suite: {test: status}}, and the suites that are not there."""
+    """Run the requested tests of one start method.
+
+    Return {suite: {test: status}}, and the suites that do not exist.
+    """
     command = [python, "-m", "cases"]
     listing = subprocess.run([*command, "list", method], stdout=subprocess.PIPE, text=True)
     if listing.returncode:

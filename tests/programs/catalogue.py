@@ -1,4 +1,4 @@
-"""The programs of ``examples/python`` and ``examples/rust``: how each is run, and which check judges it."""
+"""The programs of ``examples/python`` and ``examples/rust``: how each is run and judged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTS = os.path.dirname(os.__file__)
 """A folder of real text: the running Python's own library."""
 
 Command = Callable[[str], "list[str]"]
-"""Gives the command that runs the example of a name."""
+"""Returns the command that runs the example of a name."""
 
 
 def run_alone(command: Command, name: str, environment: dict[str, str]) -> Run:
@@ -40,7 +40,7 @@ def run_search(command: Command, name: str, environment: dict[str, str]) -> Run:
 
 
 def port_of(server: Running) -> str:
-    """The port a server has printed; it is the first thing it does."""
+    """Return the port that a server prints first."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and server.process.poll() is None:
         if found := re.match(r"port (\d+)\n", server.text(0)):
@@ -50,7 +50,7 @@ def port_of(server: Running) -> str:
 
 
 def run_remote(command: Command, _name: str, environment: dict[str, str]) -> Run:
-    """A server, two workers, and a third with the wrong key, which comes first."""
+    """Run a server, two workers, and before them one with the wrong key."""
     with ExitStack() as stack:
         server = stack.enter_context(running(command("remote_server"), environment))
         worker = [*command("remote_worker"), port_of(server)]
@@ -72,18 +72,21 @@ class Program:
     check: Callable[[Run], str]
     execute: Callable[[Command, str, dict[str, str]], Run] = run_alone
     loses: str = ""
-    """Why the standard library may do it wrong."""
+    """Why the standard library may get it wrong."""
     hangs: str = ""
-    """Why the standard library never gets to the end."""
+    """Why the standard library never finishes it."""
     logs: bool = False
-    """Standard error is for the check to judge; otherwise it must be empty."""
+    """Whether the check judges standard error; otherwise it must be empty."""
     plain: bool = True
-    """Also runs as plain text of the standard library."""
+    """Whether it also runs as plain text of the standard library."""
     talks: bool = False
-    """Several processes print at once: it is run with PYTHONUNBUFFERED=1 too."""
+    """Whether several processes print at once: then it is run with PYTHONUNBUFFERED=1 too."""
 
     def judge(self, result: Run, quiet: bool = True) -> str:
-        """One line on what was seen; AssertionError when it is wrong. ``quiet``: insist on an empty standard error."""
+        """Return one line on what was seen. Raises AssertionError when it is wrong.
+
+        ``quiet``: insist on an empty standard error.
+        """
         for each in (result, *result.others):
             assert each.code is not None, f"hung\n{each.stdout}\n{each.stderr}"
             assert each.code == 0, f"exit code {each.code}\n{each.stdout}\n{each.stderr}"
@@ -158,7 +161,7 @@ PROGRAMS = [
 
 @functools.cache
 def plain_folder() -> tempfile.TemporaryDirectory[str]:
-    """The examples as the standard library's users write them: with its name for procession's."""
+    """Copy the examples with the standard library's name in place of procession's."""
     folder = tempfile.TemporaryDirectory(prefix="plain-examples-")
     for path in PYTHON_EXAMPLES.glob("*.py"):
         text = re.sub(r"\bprocession\b", "multiprocessing", path.read_text(encoding="utf-8"))
@@ -215,7 +218,10 @@ def rust(method: str) -> Command:
 
 @functools.cache
 def rust_programs() -> dict[str, str]:
-    """Executables of the Rust examples, built in release; what does not build is missing (cargo says why)."""
+    """Build the Rust examples in release mode and return their executables.
+
+    One that does not build is missing; cargo reports why.
+    """
     build = [
         "cargo",
         "build",
@@ -239,7 +245,7 @@ def rust_programs() -> dict[str, str]:
 
 
 def rust_names() -> list[str]:
-    """Names of the Rust examples, without building them."""
+    """Return the names of the Rust examples, without building them."""
     return sorted(path.stem for path in RUST_EXAMPLES.glob("*.rs"))
 
 
@@ -248,6 +254,6 @@ def unbuffered() -> dict[str, str]:
 
 
 def installed() -> bool:
-    """Whether procession can be imported by this interpreter."""
+    """Return whether this interpreter can import procession."""
     probe = [sys.executable, "-c", "import procession; procession.Process"]
     return subprocess.run(probe, capture_output=True, env=os.environ, check=False).returncode == 0

@@ -1,8 +1,8 @@
-"""Says whether what a program printed is right.
+"""Judge whether what a program printed is right.
 
-A check takes a finished run, raises ``AssertionError`` when something is wrong, and returns one line that says what it saw.
-The same checks judge the Python programs in all their variants and the Rust programs of the same names
-(the formats are in ``examples/README.md``).
+A check takes a finished run, raises ``AssertionError`` when something is wrong, and returns one
+line on what it saw. The same checks judge the Python programs in all their variants and the Rust
+programs of the same names (the formats are in ``examples/README.md``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def same(seen: object, wanted: object, what: str) -> None:
 
 
 def same_lines(seen: Sequence[str], wanted: Sequence[str], what: str = "lines") -> None:
-    """The same lines, in whatever order the processes came to print them."""
+    """Check that the lines are the same, in whatever order the processes printed them."""
     missing = collections.Counter(wanted) - collections.Counter(seen)
     extra = collections.Counter(seen) - collections.Counter(wanted)
     assert not missing and not extra, (
@@ -45,7 +45,7 @@ def same_lines(seen: Sequence[str], wanted: Sequence[str], what: str = "lines") 
 
 
 def captured(pattern: str, lines: Sequence[str]) -> list[tuple[str, ...]]:
-    """The groups of a pattern which every line must match."""
+    """Return the groups of a pattern that every line must match."""
     matches = [re.fullmatch(pattern, line) for line in lines]
     wrong = [line for line, match in zip(lines, matches, strict=True) if match is None]
     assert not wrong, f"not of the form {pattern}: {wrong}"
@@ -110,7 +110,7 @@ def logging_stderr(run: Run) -> str:
     if python and sys.version_info >= (
         3,
         13,
-    ):  # there a child shuts down in its exit functions, after it has told its exit code
+    ):  # there a child shuts down in its exit functions, after it has logged its exit code
         life[1:] = life[:0:-1]
     for name in children:
         same(logged[name], life, name)
@@ -216,7 +216,7 @@ def cpu_bound(run: Run) -> str:
     (count,) = captured(r"processes: (\d+), same total: (?:True|true)", run.lines[:1])[0]
     captured(r"all at work at the same time: (True|true)", run.lines[1:2])
     wall, cpu = map(float, captured(r"wall ([\d.]+) s, cpu ([\d.]+) s", run.lines[2:])[0])
-    # How much the clock gains depends on what else the machine does: said, not judged.
+    # How much wall time this saves depends on other programs: it is reported, not judged.
     return f"{count} loops at the same time: {cpu:.2f} s of CPU in {wall:.2f} s"
 
 

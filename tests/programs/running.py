@@ -1,6 +1,6 @@
-"""Runs a program in a session of its own: its output, its exit code, and whether it left a process behind.
+"""Run a program in its own session: output, exit code, and processes left behind.
 
-What a program prints is judged in ``checks``; which programs there are stands in ``catalogue``.
+``checks`` judges what a program prints; ``catalogue`` lists the programs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACE = 2.0
 
 @dataclass
 class Run:
-    """What one run of a program came to."""
+    """The result of one run of a program."""
 
     code: int | None
     """Exit code of the main process; None when it had to be stopped."""
@@ -32,15 +32,15 @@ class Run:
     stderr: str
     seconds: float
     left: list[str] = field(default_factory=list)
-    """Command lines of the processes that were still there ``GRACE`` seconds after the main one."""
+    """Command lines of the processes left ``GRACE`` seconds after the end of the main one."""
     others: list[Run] = field(default_factory=list)
     """Runs of the further programs that belong to this one."""
     command: list[str] = field(default_factory=list)
-    """What was run."""
+    """The command that was run."""
 
     @property
     def lines(self) -> list[str]:
-        """The lines of the output; every one, the last too, must have ended."""
+        """The lines of the output; every line, also the last, must have ended."""
         assert not self.stdout or self.stdout.endswith("\n"), (
             f"torn last line: {self.stdout[-80:]!r}"
         )
@@ -48,7 +48,7 @@ class Run:
 
 
 def session_of(pid: int) -> int | None:
-    """Session of a process that runs; None for one that is gone or a zombie."""
+    """Return the session of a running process; None for one that is gone or a zombie."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             state, _parent, _group, session = stat.read().rpartition(")")[2].split()[:4]
@@ -58,7 +58,7 @@ def session_of(pid: int) -> int | None:
 
 
 def members(session: int) -> list[int]:
-    """Processes of a session."""
+    """Return the processes of a session."""
     return [
         pid
         for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
@@ -95,7 +95,10 @@ def signal_all(session: int, number: int) -> None:
 
 
 def empty_session(session: int, grace: float = GRACE) -> list[str]:
-    """Wait until a session is empty; kill and name whoever is still there after ``grace`` seconds."""
+    """Wait until a session is empty.
+
+    After ``grace`` seconds kill the processes left and name them.
+    """
     deadline = time.monotonic() + grace
     left: list[str] = []
     while found := members(session):
@@ -110,7 +113,7 @@ def empty_session(session: int, grace: float = GRACE) -> list[str]:
 
 
 class Running:
-    """A program on its way."""
+    """A running program."""
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.files = [tempfile.TemporaryFile("a+b") for _ in range(2)]  # noqa: SIM115  closed by finish()
@@ -125,17 +128,17 @@ class Running:
             stdout=self.files[0],
             stderr=self.files[1],
             start_new_session=True,
-            # On a hang, SIGABRT makes every Python process of the program say where it is.
+            # On a hang, SIGABRT makes every Python process of the program print where it is.
             env={**inherited, "PYTHONFAULTHANDLER": "1", **(environment or {})},
         )
 
     def text(self, which: int) -> str:
-        """What the program has written so far: 0 standard output, 1 standard error."""
+        """Return what the program has written so far: 0 standard output, 1 standard error."""
         size = os.fstat(self.files[which].fileno()).st_size
         return os.pread(self.files[which].fileno(), size, 0).decode(errors="replace")
 
     def finish(self, limit: float = LIMIT) -> Run:
-        """Wait for the end; stop whatever is left."""
+        """Wait for the end and stop whatever is left."""
         session = self.process.pid
         try:
             code: int | None = self.process.wait(limit)
@@ -153,7 +156,7 @@ class Running:
 
 @contextmanager
 def running(command: list[str], environment: dict[str, str] | None = None) -> Iterator[Running]:
-    """A program that is stopped at the end of the block, if it has not been finished."""
+    """Start a program, and stop it at the end of the block if it has not been finished."""
     program = Running(command, environment)
     try:
         yield program

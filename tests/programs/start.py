@@ -1,4 +1,6 @@
-"""start.py LIBRARY METHOD SCRIPT [ARGUMENT...]: run SCRIPT as the main program, after LIBRARY was told METHOD.
+"""start.py LIBRARY METHOD SCRIPT [ARGUMENT...]: run SCRIPT as the main program.
+
+LIBRARY has METHOD set as its start method before.
 
 The script's text runs in the real ``__main__``, under its own path, so that children find it there.
 """

@@ -1,9 +1,10 @@
 """Every example, in fresh interpreters, in all its variants and with every start method.
 
-swapped: as it stands, with procession imported. run: as plain text of the standard library under ``procession run``.
-unbuffered: both again with PYTHONUNBUFFERED=1, where several processes print at once. standard: the plain text on the standard
-library, which shows that the checks ask for nothing but multiprocessing; where that loses items it is tolerated,
-where it hangs it is left out. rust: the Rust program of the same name.
+swapped: as it stands, with procession imported. run: as plain text of the standard library under
+``procession run``. unbuffered: both again with PYTHONUNBUFFERED=1, where several processes print at
+once. standard: the plain text on the standard library, which shows that the checks ask for nothing
+but multiprocessing; lost items are tolerated there, and examples that hang there are left out.
+rust: the Rust program of the same name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The harness notices what it is there to notice: a hang, a process left behind, a torn line, a wrong line."""
+"""The harness detects what it must: a hang, a process left behind, a torn line, a wrong line."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Storms: processes that work together while random ones of them are killed every few milliseconds, and new ones join."""
+"""Storms: random ones of processes that work together are killed, and new ones join.
+
+A kill comes every few milliseconds.
+"""

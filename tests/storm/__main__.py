@@ -1,4 +1,7 @@
-"""Run the storms: `python -m tests.storm [--kills 1000] [--seed 1] [--method fork] [SCENE...]`; a line for each."""
+"""Run the storms: `python -m tests.storm [--kills 1000] [--seed 1] [--method fork] [SCENE...]`.
+
+Prints a line for each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from .scenes import SCENES
 
 STORMS = {
     **SCENES,
-    # Each of these is some programs, and not one kill.
+    # Each unit of these is several programs, not one kill.
     "ends": lambda context, seed, kills: end_interpreters(context, seed, max(1, kills // 20)),
     "interrupts": lambda context, seed, kills: interrupt(context, seed, max(2, kills // 10)),
 }

@@ -1,4 +1,7 @@
-"""Processes of which random ones are killed and replaced, or stopped for a while, and who watches that the others go on."""
+"""Processes that are killed at random and replaced, or stopped for a while.
+
+A watch checks that the others go on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PATIENCE = 30.0
-"""Seconds without any progress of a process after which it counts as stuck."""
+"""Seconds without progress of a process after which it counts as stuck."""
 
 
 class Stuck(AssertionError):
@@ -19,7 +22,7 @@ class Stuck(AssertionError):
 
 @contextlib.contextmanager
 def stopped(process: Any) -> Iterator[None]:
-    """The process is stopped meanwhile, unless it has ended."""
+    """Stop the process for the block, unless it has ended."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(process.sentinel, signal.SIGSTOP)
     try:
@@ -30,7 +33,10 @@ def stopped(process: Any) -> Iterator[None]:
 
 
 class Crew:
-    """`size` processes that run `work(place, *args)`; `beats[place]` must go on changing as long as a process is in that place."""
+    """`size` processes that run `work(place, *args)`.
+
+    `beats[place]` must keep changing as long as a process is in that place.
+    """
 
     def __init__(
         self, context: Any, seed: int, size: int, work: Callable[..., Any], *args: Any
@@ -54,10 +60,12 @@ class Crew:
     def storm(
         self, kills: int, pause: float, *, on_kill: Callable[[int], None] = lambda place: None
     ) -> None:
-        """Kill that many, with pauses of up to twice `pause` seconds between, and start others in their places. Before each a process is stopped
-        for such a while."""
+        """Kill that many processes, with pauses of up to twice `pause` seconds, and replace each.
+
+        Before each kill a process is stopped for such a pause.
+        """
         for _ in range(kills):
-            # Not synchronisation: it only varies where the blows fall.
+            # Not synchronisation: it only varies when the kills happen.
             time.sleep(self.random.uniform(0, 2 * pause))
             with stopped(self.random.choice(self.places)):
                 time.sleep(self.random.uniform(0, 2 * pause))
@@ -74,7 +82,7 @@ class Crew:
             self.watch()
 
     def watch(self) -> None:
-        """Raise `Stuck` when somebody has made no progress for too long."""
+        """Raise `Stuck` when a process has made no progress for too long."""
         for place, process in enumerate(self.places):
             beat, since = self._seen[place]
             if self.beats[place] != beat:
@@ -83,7 +91,7 @@ class Crew:
                 raise Stuck(f"{process} in place {place} makes no progress")
 
     def settle(self, places: Iterable[int] | None = None) -> None:
-        """Without further kills, everybody makes progress once more, or those in some places do."""
+        """Wait, without further kills, until all processes (or those in some places) progress."""
         before = list(self.beats)
         waiting = set(range(len(before)) if places is None else places)
         end = time.monotonic() + PATIENCE

@@ -1,7 +1,9 @@
-"""Interpreters that end while daemon threads are inside the extension: `python -m tests.storm.ends ENTRY METHOD SEED` is one of them.
+"""Interpreters that end while daemon threads are inside the extension.
 
-Each of `ENTRIES` makes what some threads then do in a loop, and each of them lets Python code run beneath a call of the extension where there is any:
-reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and exits with 0.
+`python -m tests.storm.ends ENTRY METHOD SEED` is one of them. Each of `ENTRIES` makes what some
+threads then do in a loop. Each lets Python code run beneath a call of the extension where there is
+any: reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and
+exits with 0.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from procession.connection import Client, Listener, wait
 from procession.managers import SyncManager
 
 PAUSE = 0.002
-"""Seconds that Python code beneath a call of the extension takes, without the interpreter's lock."""
+"""Seconds of Python code beneath a call of the extension, without the interpreter's lock."""
 
 Steps = list[Callable[[], object]]
 
@@ -32,7 +34,7 @@ def slow_int() -> int:
 
 
 class Slow:
-    """Slow to pickle, to unpickle, and to be dropped."""
+    """An object that is slow to pickle, to unpickle, and to be dropped."""
 
     def __reduce__(self) -> Any:
         time.sleep(PAUSE)
@@ -43,7 +45,7 @@ class Slow:
 
 
 class SlowBuffer(bytearray):
-    """Travels outside the pickle."""
+    """A buffer that travels outside the pickle."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         import pickle
@@ -206,7 +208,7 @@ def processes(context: Any) -> Steps:
 
 
 def garbage(context: Any) -> Steps:
-    """Objects of the extension that end with Python objects that have finalizers, dropped or collected."""
+    """Drop and collect extension objects together with Python objects that have finalizers."""
     pool = context.Pool(1)
     queue = context.SimpleQueue()
 
@@ -220,7 +222,7 @@ def garbage(context: Any) -> Steps:
     def drop() -> None:
         queue.put((Slow(), SlowBuffer(1 << 15)))
         queue.get()
-        # A class of Python: it has room for the lock, which has room for anything.
+        # A Python subclass of the lock: unlike the lock, it has room for attributes.
         lock = context.Lock()
         lock.slow = Slow()
         context.Condition(lock)
@@ -247,7 +249,7 @@ ENTRIES = {
     )
 }
 
-#: Those in which it matters how processes start.
+#: Entries for which the start method matters.
 BY_METHOD = ("pools", "short_pools", "executors", "managers", "processes")
 
 
@@ -263,7 +265,7 @@ def forever(step: Callable[[], object]) -> None:
         try:
             step()
         except Exception:
-            # The package's own exit functions have ended what it uses.
+            # The package's own exit functions have ended what the step uses.
             time.sleep(PAUSE)
 
 
@@ -277,7 +279,7 @@ def main(entry: str, method: str, seed: str) -> None:
 
 
 def run(entry: str, method: str, seed: int, timeout: float = 60) -> None:
-    """Run such a program; AssertionError unless it exits with 0 and prints nothing."""
+    """Run such a program. Raises AssertionError unless it exits with 0 and prints nothing."""
     folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     done = subprocess.run(
         [sys.executable, "-m", "tests.storm.ends", entry, method, str(seed)],
@@ -291,7 +293,7 @@ def run(entry: str, method: str, seed: int, timeout: float = 60) -> None:
 
 
 def storm(context: Any, seed: int, count: int) -> str:
-    """Let `count` programs of each kind end; what to say of it."""
+    """Let `count` programs of each kind end; return a summary."""
     names = [name for name in ENTRIES if context.get_start_method() == "fork" or name in BY_METHOD]
     for number in range(count):
         for name in names:

@@ -1,8 +1,11 @@
-"""Ctrl-C at every line: `python -m tests.storm.interrupts SCENE METHOD POINT` is a program that gets it at one.
+"""Ctrl-C at every line.
 
-A program that is interrupted while it makes, uses or ends something ends with one traceback, its own, and leaves no process. A point is a line of
-the package, or of `threading`, that the main thread executes in the scene: `FILE:LINE:NUMBER`, where the number counts how often that line
-was executed. `list` is none, and prints all points; `none` prints when the scene begins.
+`python -m tests.storm.interrupts SCENE METHOD POINT` is a program that is interrupted at one.
+
+A program that is interrupted while it makes, uses or ends something must end with one traceback,
+its own, and leave no process. A point is a line of the package, or of `threading`, that the main
+thread executes in the scene: `FILE:LINE:NUMBER`, where NUMBER counts the executions of that line.
+`list` is no point: it prints all points. `none` prints when the scene begins.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from typing import Any
 #: What a program prints when it is interrupted at a line, with the time.
 INTERRUPTED = "interrupted at"
 
-#: How CPython says that it has dropped an interrupt, which came while an import gave a lock back.
+#: CPython's message about an interrupt that it dropped because it came while an import released a
+#: lock.
 LOST = "Exception ignored in: <function _get_module_lock.<locals>.cb"
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -131,7 +135,10 @@ def main(scene: str, method: str, point: str) -> None:
 
 @functools.cache
 def ends_of_with(code: types.CodeType) -> set[int]:
-    """Where the normal end of a `with` block begins, which calls `__exit__` with three times None: no signal handler runs before it has."""
+    """Return the offsets where the normal end of a `with` block begins.
+
+    There `__exit__` is called with None three times, and no signal handler runs before that.
+    """
     nones = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
     ends = set()
     for first, second, third in zip(nones, nones[1:], nones[2:], strict=False):
@@ -143,12 +150,15 @@ def ends_of_with(code: types.CodeType) -> set[int]:
 
 
 def leaves_with(frame: Any) -> bool:
-    """Whether a frame has come to the end of a `with` block."""
+    """Return whether a frame has reached the end of a `with` block."""
     return frame.f_lasti in ends_of_with(frame.f_code)
 
 
 def is_lost(frame: Any) -> bool:
-    """Whether what is raised in a frame goes nowhere: it belongs to a finalizer, or to what is called when an object has gone."""
+    """Return whether an exception raised in a frame is lost.
+
+    It is lost in a finalizer, and in a callback for an object that is gone.
+    """
     while frame is not None:
         dead = any(isinstance(v, weakref.ref) and v() is None for v in frame.f_locals.values())
         if dead or frame.f_code.co_name == "__del__":
@@ -158,7 +168,11 @@ def is_lost(frame: Any) -> bool:
 
 
 def is_counted(file: str) -> bool:
-    """Whether the lines of a file are: the package's, but for the many that only look at a program's text, and those that start threads."""
+    """Return whether the lines of a file are counted.
+
+    They are those of the package and of `threading`, which starts threads. The many lines of the
+    package that only analyse a program's text are not counted.
+    """
     ours = "/procession/" in file and "_by_value" not in file
     return ours or file.endswith("/threading.py")
 
@@ -175,7 +189,7 @@ def start(scene: str, method: str, point: str) -> subprocess.Popen[str]:
 
 
 def points_of(scene: str, method: str) -> list[str]:
-    """The lines that the main thread executes, in order."""
+    """Return the lines that the main thread executes, in order."""
     with start(scene, method, "list") as program:
         out, err = program.communicate(timeout=60)
         assert (program.returncode, err) == (0, ""), err
@@ -183,25 +197,27 @@ def points_of(scene: str, method: str) -> list[str]:
 
 
 def judge(code: int, err: str) -> None:
-    """AssertionError unless a program ended with at most one traceback, an interrupt's."""
+    """Raise AssertionError unless a program ended with at most one traceback, an interrupt's."""
     if code == 0 and err.startswith(LOST) and err.endswith("KeyboardInterrupt: \n"):
         return
     assert code in (0, -signal.SIGINT), f"{code}: {err}"
     shown = err.count("Traceback (most recent call last)")
     shown -= err.count("During handling of the above exception, another exception occurred")
-    # None, if it came when the program was over and the interpreter about to end.
+    # No traceback if the interrupt came when the program was done and the interpreter about to end.
     assert shown == (code != 0) or not err, err
     assert not err or err.endswith("KeyboardInterrupt\n"), err
 
 
 def time_of_interrupt(out: str) -> float | None:
-    """When a program that was to be interrupted at a line was, by what it printed."""
+    """Return when a program was interrupted at its line, from what it printed."""
     return float(out.rpartition(INTERRUPTED)[2].split()[0]) if INTERRUPTED in out else None
 
 
 def check(program: subprocess.Popen[str], patience: float, since: float | None = None) -> float:
-    """How many seconds after its interrupt the program was gone. AssertionError unless it ends as `judge` wants, and leaves no process of its
-    session."""
+    """Return how many seconds after its interrupt the program was gone.
+
+    Raises AssertionError unless it ends as `judge` demands and leaves no process of its session.
+    """
     try:
         out, err = program.communicate(timeout=patience)
         judge(program.returncode, err)
@@ -222,7 +238,7 @@ def check(program: subprocess.Popen[str], patience: float, since: float | None =
 
 
 def session(leader: int) -> list[str]:
-    """The command lines of the processes of a session."""
+    """Return the command lines of the processes of a session."""
     members = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -237,7 +253,7 @@ def session(leader: int) -> list[str]:
 
 
 def at_line(scene: str, method: str, point: str, patience: float = 60) -> float:
-    """Interrupt a program at a line of its own; how many seconds it took to end."""
+    """Interrupt a program at a line of its own; return how many seconds it took to end."""
     try:
         return check(start(scene, method, point), patience)
     except AssertionError as error:
@@ -245,11 +261,14 @@ def at_line(scene: str, method: str, point: str, patience: float = 60) -> float:
 
 
 def at_random(scene: str, method: str, seed: int, patience: float = 60) -> float:
-    """Interrupt a program after a random time, it alone or all its processes; how many seconds it took to end."""
+    """Interrupt a program, or all its processes, after a random time.
+
+    Return how many seconds it took to end.
+    """
     chance = random.Random(seed)
     program = start(scene, method, "none")
     assert program.stdout is not None
-    program.stdout.readline()  # the interpreter's own start is its own business
+    program.stdout.readline()  # the start of the interpreter itself is not tested
     # Not synchronisation: it only varies where the interrupt falls.
     time.sleep(chance.uniform(0, 0.3))
     send = chance.choice((os.kill, os.killpg))
@@ -263,7 +282,10 @@ def at_random(scene: str, method: str, seed: int, patience: float = 60) -> float
 
 
 def storm(context: Any, seed: int, count: int) -> str:
-    """Interrupt `count` programs of each kind: half of them at lines of their own, half at random moments. What to say of it."""
+    """Interrupt `count` programs of each kind; return a summary.
+
+    Half of them are interrupted at lines of their own, half at random moments.
+    """
     method, chance = context.get_start_method(), random.Random(seed)
     seconds = []
     for scene in SCENES:
@@ -275,7 +297,7 @@ def storm(context: Any, seed: int, count: int) -> str:
 
 
 def slow(seconds: list[float]) -> str:
-    """What to say of the times that programs took to end."""
+    """Return a summary of the times that programs took to end."""
     late = sum(took > 2 for took in seconds)
     return f"{late} of them later than 2 s, the last after {max(seconds, default=0):.2f} s"
 

@@ -1,4 +1,8 @@
-"""The storms. Each takes a context, a seed, and how many to kill; it returns what to say of it, and raises when something was wrong."""
+"""The storms.
+
+Each takes a context, a seed and a number of kills, and returns a summary; it raises when something
+was wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +29,17 @@ PRODUCERS, CONSUMERS = 3, 3
 def produce(
     place: int, beats: Any, queue: Any, put: Any, got: Any, torn: Any, next_number: Any
 ) -> None:
-    """Or consume, in the upper places: what a producer's number is, every byte of its message follows from."""
+    """Produce messages with bytes that follow from their numbers.
+
+    Consume them in the upper places.
+    """
     if place >= PRODUCERS:
         share = len(put) // PRODUCERS
         while True:
             try:
                 number, check, body = queue.get(timeout=1)
             except Empty:
-                # It is nobody's fault once all numbers are used up.
+                # An empty queue counts as progress once all numbers are used up.
                 beats[place] += list(next_number) == [share, 2 * share, 3 * share]
                 continue
             if zlib.crc32(body) != check or body[:1] != bytes([number % 251]):
@@ -40,7 +47,7 @@ def produce(
             got[number] += 1
             beats[place] += 1
     while True:
-        # The number is used up before it is put: whoever comes after a killed one takes the next.
+        # Use up the number before the put: the successor of a killed producer takes the next.
         number = next_number[place]
         if number >= (place + 1) * len(put) // PRODUCERS:
             time.sleep(0.001)
@@ -54,9 +61,12 @@ def produce(
 
 
 def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
-    """Every message arrives whole and once; lost are at most those that a killed consumer had in its hands."""
+    """Every message arrives whole and once.
+
+    Only those that a killed consumer had taken may be lost.
+    """
     queue = context.Queue(maxsize)
-    # Numbers of messages: each place's producers go on where the killed one before them stopped.
+    # Numbers of messages: in each place a producer continues where its killed predecessor stopped.
     room = 12_000 * (kills + 10)
     put, got = context.RawArray("B", room), context.RawArray("B", room)
     torn = context.RawArray("Q", 1)
@@ -86,7 +96,7 @@ def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process may still run its program: it is neither gone nor on its way out of the kernel."""
+    """Return whether the process may still run its program: it is neither gone nor exiting."""
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -96,7 +106,7 @@ def is_alive(pid: int) -> bool:
 
 
 def exclude(place: int, beats: Any, lock: Any, cells: Any) -> None:
-    """Two counters that only differ while somebody is inside."""
+    """Increment two counters that differ only while a process is inside the lock."""
     me = os.getpid()
     while True:
         try:
@@ -115,7 +125,7 @@ def exclude(place: int, beats: Any, lock: Any, cells: Any) -> None:
 
 
 def locks(context: Any, seed: int, kills: int) -> str:
-    """Never two inside at once; whoever dies inside is reported, and the lock goes on."""
+    """Never two processes inside at once; a death inside is reported, and the lock goes on."""
     total, told = 0, 0
     for kind, share in (("Lock", kills // 2), ("RLock", kills - kills // 2)):
         lock = getattr(context, kind)()
@@ -148,7 +158,10 @@ def disturbed(
     outcome: Callable[[Any, float], int],
     workers: Callable[[], Any],
 ) -> str:
-    """Calls of `double` while workers are killed: each has exactly one outcome, its result or that its worker died."""
+    """Call `double` while workers are killed: each call has exactly one outcome.
+
+    This is its result, or the error that its worker died.
+    """
     rng = random.Random(seed)
     done = lost = killed = number = 0
     pending: list[tuple[int, Any]] = []
@@ -219,7 +232,7 @@ def executors(context: Any, seed: int, kills: int) -> str:
 
 
 def call(place: int, beats: Any, folder: str, current: Any, key: bytes, acknowledged: Any) -> None:
-    """Count in the server's dictionary, again and again, over a connection of its own."""
+    """Count in the server's dictionary again and again, over its own connection."""
     while True:
         try:
             manager = SyncManager(os.path.join(folder, str(current[0])), key)
@@ -231,7 +244,7 @@ def call(place: int, beats: Any, folder: str, current: Any, key: bytes, acknowle
                 beats[place] += 1
                 acknowledged[place] += 1
         except (EOFError, OSError):
-            # The server died in the middle of it; another one has another address.
+            # The server died during the call; its replacement has another address.
             beats[place] += 1
             time.sleep(0.002)
 
@@ -251,7 +264,10 @@ def serve(address: Any, key: bytes) -> None:
 
 
 def managers(context: Any, seed: int, kills: int) -> str:
-    """Clients die in the middle of calls, and now and then the server: who is left goes on, or is told."""
+    """Clients die in the middle of calls, and now and then the server.
+
+    Those left go on or get an error.
+    """
     key = b"storm"
     with tempfile.TemporaryDirectory() as folder:
         current, acknowledged = context.RawArray("Q", 1), context.RawArray("Q", 4)
@@ -284,7 +300,7 @@ def managers(context: Any, seed: int, kills: int) -> str:
 
 
 def touch(queue: Any, lock: Any, seconds: float) -> None:
-    """What a child that was forked amid threads does with what it inherited."""
+    """Use, in a child forked amid threads, what it inherited."""
     queue.put(os.getpid())
     lock.acquire()
     lock.release()
@@ -292,7 +308,10 @@ def touch(queue: Any, lock: Any, seconds: float) -> None:
 
 
 def forks(context: Any, seed: int, kills: int) -> str:
-    """Children are forked while threads of this process put, get and lock; some end, some are killed; nobody waits for ever."""
+    """Fork children while threads of this process put, get and lock.
+
+    Some end, some are killed; no process or thread waits forever.
+    """
     context = procession.get_context("fork")
     rng = random.Random(seed)
     queue, lock, stop = context.Queue(), context.Lock(), threading.Event()
@@ -349,16 +368,16 @@ def forks(context: Any, seed: int, kills: int) -> str:
 
 
 CARRIERS = 2
-"""How many carry large items, and are stopped."""
+"""How many processes carry large items and are stopped."""
 
 
 def carry(place: int, beats: Any, queues: Any, locks: Any, semaphores: Any) -> None:
-    """Put and get, take and give, each place on objects of its own."""
+    """Put and get, acquire and release, each place on its own objects."""
     queue, lock, semaphore = queues[place], locks[place], semaphores[place]
     size = 200_000 if place < CARRIERS else 20
     numbers = itertools.count()
     for number in numbers:
-        # Sizes vary, so that memory is split, merged and given back.
+        # Sizes vary, so that memory is split, merged and freed.
         queue.put(bytes(size + 7_000 * (number % 20)), timeout=PATIENCE)
         queue.put((number, procession.Lock()), timeout=PATIENCE)
         assert len(queue.get(timeout=PATIENCE)) == size + 7_000 * (number % 20)
@@ -380,7 +399,10 @@ def carry(place: int, beats: Any, queues: Any, locks: Any, semaphores: Any) -> N
 
 
 def stops(context: Any, seed: int, kills: int) -> str:
-    """Processes are stopped at random moments, and others go on with objects of their own, each time, before they are continued."""
+    """Stop processes at random moments.
+
+    Each time, others make progress with their own objects before the stopped one continues.
+    """
     size = CARRIERS + 2
     crew = Crew(
         context,
@@ -396,7 +418,7 @@ def stops(context: Any, seed: int, kills: int) -> str:
         time.sleep(crew.random.uniform(0, 0.01))
         with stopped(crew.places[turn % CARRIERS]):
             crew.settle(range(CARRIERS, size))
-        # What it has done is the same as before, and it goes on.
+        # The stopped process has lost nothing, and goes on.
         if turn % 10 == 0:
             crew.settle()
     beats = list(crew.beats)

@@ -1,4 +1,6 @@
-"""A soak: all storms at once, again and again; what the family uses at the end is what it used after the first part.
+"""A soak: all storms at once, again and again.
+
+At the end the family must use what it used after the first part.
 
 `python -m tests.storm.soak [--seconds 1800] [--part 60]`
 """
@@ -21,19 +23,20 @@ from procession import _procession
 from .scenes import SCENES, double
 
 KILLS = 10
-"""In each storm of a round."""
+"""Kills in each storm of a round."""
 MEGABYTE = 1 << 20
 PARTS = 5
-"""What is used is printed after so many further parts each time."""
+"""The use is printed each time this many further parts are done."""
 CALM = 2.5
-"""Seconds without a change after which things count as settled: an entry reserved for a child by a process that died lasts two seconds."""
+"""Seconds without a change after which counts are settled. The longest delay: an entry that a dead
+process reserved for a child lasts two seconds."""
 GROWTH = 8 * MEGABYTE
-"""By how much memory may differ: what allocators keep for reuse varies with what ran last."""
+"""How much memory may differ: what allocators keep for reuse depends on what ran last."""
 
 
 @dataclass
 class Use:
-    """What the family uses while nothing goes on."""
+    """What the family uses while nothing happens."""
 
     resident: int
     shared: int
@@ -45,7 +48,10 @@ class Use:
 
     @classmethod
     def settled(cls) -> Use:
-        """When none of the counts has changed for a while: what ended goes by and by, and the fork server forks its next child ahead."""
+        """Return the use once none of the counts has changed for a while.
+
+        Ended processes disappear gradually, and the fork server forks its next child ahead.
+        """
         use, since = cls.now(), time.monotonic()
         while time.monotonic() - since < CALM:
             time.sleep(CALM / 20)
@@ -63,7 +69,7 @@ class Use:
         with open("/proc/self/statm") as statm:
             fields = [int(field) * os.sysconf("SC_PAGESIZE") for field in statm.read().split()]
         return cls(
-            # Private memory alone: the arena's pages are counted with the arena.
+            # Only private memory: the arena's pages are counted with the arena.
             resident=fields[1] - fields[2],
             shared=os.fstat(_procession.arena_fd()).st_blocks * 512,
             descriptors=len(os.listdir("/proc/self/fd")),
@@ -75,7 +81,7 @@ class Use:
 
 
 def calm(context: Any, seed: int, kills: int) -> str:
-    """Work that nobody disturbs, with children of another start method."""
+    """Work without disturbance, with children of another start method."""
     context = procession.get_context("forkserver")
     with context.Pool(2) as pool:
         assert pool.map(double, range(200)) == [2 * number for number in range(200)]
@@ -86,7 +92,7 @@ def calm(context: Any, seed: int, kills: int) -> str:
 
 
 def round_of(seed: int) -> int:
-    """Everything once, side by side; how many storms that were."""
+    """Run all storms once, side by side; return their number."""
     context = procession.get_context("fork")
     errors: list[BaseException] = []
 
@@ -111,19 +117,22 @@ MEMORY = ("resident", "shared")
 
 
 def counts(use: Use) -> dict[str, int]:
-    """All but memory."""
+    """Return all counts, without memory."""
     return {name: value for name, value in asdict(use).items() if name not in MEMORY}
 
 
 def compare(first: Use, last: Use) -> list[str]:
-    """What is not as it was."""
+    """Return what differs."""
     grown = [name for name in MEMORY if getattr(last, name) > getattr(first, name) + GROWTH]
     before, after = counts(first), counts(last)
     return grown + [name for name in before if after[name] != before[name]]
 
 
 def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
-    """Rounds for so many seconds: what was used after the first part of it, and at the end, and how many processes were killed."""
+    """Run rounds for this many seconds.
+
+    Return the use after the first part and at the end, and the number of killed processes.
+    """
     begin, due, seed = time.monotonic(), part, 0
     uses: list[Use] = []
     while not uses or time.monotonic() - begin < seconds:

@@ -1,7 +1,11 @@
-"""Ctrl-C at every line of every scene of `interrupts`: `python -m tests.storm.sweep [--methods fork] [--share 1/4] [SCENE...]`.
+"""Ctrl-C at every line of every scene of `interrupts`.
 
-A line that is executed often is interrupted the first time and the last. `--random 1000` sends SIGINT at so many random moments instead, to the
-program alone or to all its processes. The programs are forked from this one, which saves the interpreter's start, and some run side by side.
+`python -m tests.storm.sweep [--methods fork] [--share 1/4] [SCENE...]`
+
+A line that is executed often is interrupted at its first and its last execution. `--random 1000`
+instead sends SIGINT at that many random moments, to the program alone or to all its processes. The
+programs are forked from this one, which saves the start of an interpreter, and some run side by
+side.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ PATIENCE = 60
 
 
 class Program:
-    """A program that was forked, and when it gets SIGINT from outside, if it does."""
+    """A forked program, and when it gets SIGINT from outside, if it does."""
 
     def __init__(self, pid: int, files: list[IO[str]], name: tuple[str, str, str]):
         self.pid, self.files, self.name = pid, files, name
@@ -34,10 +38,10 @@ class Program:
         self.send: Any = None
 
     def is_over(self) -> bool:
-        """Whether it has ended, and all that it started."""
+        """Return whether it and all that it started have ended."""
         now = time.monotonic()
         if self.due is not None and now >= self.due:
-            # Not before it leads a group of its own.
+            # The group exists only once the program leads it.
             with contextlib.suppress(ProcessLookupError):
                 self.send(self.pid, signal.SIGINT)
                 self.interrupted, self.due = now, None
@@ -48,7 +52,10 @@ class Program:
         return self.returncode is not None and not interrupts.session(self.pid)
 
     def verdict(self) -> float:
-        """How many seconds it took to end. AssertionError if it ended wrongly, or not at all."""
+        """Return how many seconds it took to end.
+
+        Raises AssertionError if it ended wrongly or not at all.
+        """
         now = time.monotonic()
         out, err = map(read, self.files)
         left = interrupts.session(self.pid)
@@ -70,7 +77,7 @@ def read(file: IO[str]) -> str:
 
 
 def points(scenes: list[str], methods: list[str], step: int) -> Iterator[tuple[str, str, str]]:
-    """The lines to try."""
+    """Yield the lines to try."""
     for scene in scenes:
         for method in methods:
             times: dict[str, list[str]] = collections.defaultdict(list)
@@ -81,7 +88,7 @@ def points(scenes: list[str], methods: list[str], step: int) -> Iterator[tuple[s
 
 
 def begin(name: tuple[str, str, str], chance: random.Random) -> Program | None:
-    """A program that has begun; None in itself, whose turn it is."""
+    """Fork a program and return it; None in the program itself, which runs next."""
     files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 - `read` closes it
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
@@ -100,7 +107,10 @@ def begin(name: tuple[str, str, str], chance: random.Random) -> Program | None:
 
 
 def sweep(options: argparse.Namespace) -> tuple[str, str, str] | None:
-    """Try all; the arguments of the program that the process has become, None at the end."""
+    """Try all programs.
+
+    Return the arguments of the program that this process became, None at the end.
+    """
     part, parts = map(int, options.share.split("/"))
     chance = random.Random(options.seed)
     if options.random:

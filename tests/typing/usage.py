@@ -1,4 +1,7 @@
-"""A program annotated against the standard library's types; `test_typing.py` checks it as it stands and with the import swapped."""
+"""A program annotated against the standard library's types.
+
+`test_typing.py` checks it as it stands and with the import swapped.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Run by `site` as an interpreter starts beneath `procession run`: there too, `multiprocessing` shall be procession.
+"""Make `multiprocessing` procession in an interpreter that starts beneath `procession run`.
 
-This folder is on the path only in such interpreters, put there by ``procession_run.pth`` or by PYTHONPATH, and is off it again before
-anything else is imported. It loads nothing of the package before the program asks for `multiprocessing`.
+`site` imports this module as such an interpreter starts. Only there is this folder on the path, put
+there by ``procession_run.pth`` or by PYTHONPATH, and it is taken off again before anything else is
+imported. The package itself is loaded only once the program asks for `multiprocessing`.
 """
 
 import os
@@ -9,7 +10,10 @@ import sys
 
 
 class _Waiting:
-    """In `sys.meta_path` until `multiprocessing` is imported, or what imports it; then procession's own finder takes its place."""
+    """Wait for the first import of `multiprocessing` or `concurrent.futures.process`.
+
+    procession's own finder takes its place then.
+    """
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -30,7 +34,7 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 def _begin():
-    # Another interpreter than the one of `procession run`, even if it sees this folder, is none of our business.
+    # An interpreter other than that of `procession run` is left alone, even if it sees this folder.
     tag, _, rest = os.environ.get("PROCESSION_RUN", "").partition(":")
     prefix = rest.partition(":")[2]
     if tag == sys.implementation.cache_tag and prefix == sys.prefix:
@@ -38,7 +42,8 @@ def _begin():
 
 
 _begin()
-# Whoever would have been found without us has its turn; if there is none, `site` expects just this error.
+# The `sitecustomize` that this one hides runs now. If there is none, `site` expects exactly this
+# ImportError.
 sys.path[:] = [folder for folder in sys.path if folder != _FOLDER]
 del sys.modules["sitecustomize"]
 import sitecustomize  # type: ignore[import-not-found]  # noqa: E402, F401

@@ -2,26 +2,34 @@
 
 The rule
 --------
-A function or class, and what wraps one and is pickled by its name (`functools.lru_cache`), goes **by name** if every receiver finds it there:
+A function or class, and what wraps one and is pickled by its name (`functools.lru_cache`), goes
+**by name** if every receiver finds it there:
 
 1. its module, any but the main module, has it under its qualified name; or
-2. it is a definition of the main module that importing this binds, as far as the parsed source tells (`source`): not below
-   ``if __name__ == "__main__":``, and not replaced there by another of the same name. A definition that no statement binds was bound by a
-   call, as in ``install(globals())``: an import makes that call, unless what only the program runs gets hold of the namespace, too; or
-3. it is a definition of the main module, and all receivers there are began as copies of a process that had it (`receivers`).
+2. it is a definition of the main module that importing this module binds, as far as the parsed
+   source tells (`source`): it does not stand below ``if __name__ == "__main__":``, and is not
+   replaced there by another of the same name. A definition that no statement binds was bound by a
+   call, as in ``install(globals())``: an import makes that call, unless code that only the program
+   runs gets hold of the namespace, too; or
+3. it is a definition of the main module, and all receivers that exist began as copies of a
+   process that had it (`receivers`).
 
-All others go **by value**: lambdas, what a function's body defines, what stands below the guard, cells of a notebook, lines of a session,
-``python -c``, a package's ``__main__.py``. Its code goes, its defaults and what its closure holds; of a class its bases and its attributes (`parts`).
+All others go **by value**: lambdas, what a function's body defines, what stands below the guard,
+cells of a notebook, lines of a session, ``python -c``, a package's ``__main__.py``. Of a function,
+its code, its defaults and the contents of its closure are sent; of a class, its bases and its
+attributes (`parts`).
 
-Its global variables are those of its module **in the receiver**: the dictionary of the receiver's one `__main__`, in which what is found by
-name lives too, or that of the module, which the receiver imports. Only variables of `__main__` that a receiver may lack go with it. A receiver
-that has the same definition takes its own, and what its own code bound to a variable stays. A module that nobody can import is copied,
-as far as the function uses it.
+The global variables of a function are those of its module **in the receiver**. For a function of
+the main module they are in the dictionary of the receiver's one `__main__`, which also holds what
+is found by name. For others they are in the dictionary of the module, which the receiver imports.
+Only variables of `__main__` that a receiver may lack are sent along. A receiver that has the same
+definition takes its own, and what its own code bound to a variable stays. A module that other
+processes cannot import is copied, as far as the function uses it.
 
-Everything else is pickled as ever. What cannot travel is refused where it is sent (`refusal`).
+Everything else is pickled as usual. What cannot travel is refused where it is sent (`refusal`).
 
-Most objects never come here: the extension pickles by name, and asks for `dump` if pickle refuses, or if what it wrote names a definition of
-`__main__` that receivers lack (`receivers.watch`).
+Most objects never reach this package: the extension pickles by name. It calls `dump` if pickle
+refuses, or if the pickle names a definition of `__main__` that receivers lack (`receivers.watch`).
 """
 
 from __future__ import annotations
@@ -39,7 +47,7 @@ from .receivers import watch as watch
 
 __all__: list[str] = []
 
-#: What pickle raises for what it cannot carry.
+#: The errors that pickle raises for what it cannot carry.
 REFUSALS = refusal.KINDS
 
 _INSTALL = "Send data, or functions and classes defined at the top level of a module; or install the package cloudpickle"
@@ -48,7 +56,7 @@ _INSTALL = "Send data, or functions and classes defined at the top level of a mo
 def dump(
     obj: object, buffer_callback: Callable[[Any], Any] | None = None, protocol: int = 5
 ) -> tuple[bytes, bool]:
-    """Pickle by the rule. Also whether something is in it by value."""
+    """Pickle by the rule, and return also whether part of the object went by value."""
     from . import parts
 
     file = io.BytesIO()
@@ -60,7 +68,7 @@ def dump(
         pickler.dump(obj)
     except REFUSALS as error:
         if pickler.lacked and all_are_copies():
-            # Copies to come have it: it need not travel.
+            # Copies made from now on have it, so it need not travel.
             return _by_names(obj, buffer_callback, protocol), False
         raise refusal.explain(obj, error) from refusal.cause(error)
     return file.getvalue(), pickler.by_value
@@ -69,7 +77,7 @@ def dump(
 def dump_refused(
     obj: object, buffer_callback: Callable[[Any], Any] | None, error: Exception
 ) -> bytes:
-    """Pickle by the rule what pickle alone refused with `error`."""
+    """Pickle by the rule an object that pickle alone refused with `error`."""
     from . import parts
 
     try:

@@ -1,4 +1,4 @@
-"""Which global variables a function uses, read off its compiled code."""
+"""The global variables that a function uses, read off its compiled code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import types
 
 __all__: list[str] = []
 
-#: What a class's body inside a function loads by LOAD_NAME may be a global variable.
+#: LOAD_NAME counts: the body of a class inside a function loads global variables by it.
 _OPERATIONS = {
     "LOAD_GLOBAL",
     "STORE_GLOBAL",
@@ -20,7 +20,7 @@ _OPERATIONS = {
 
 @functools.lru_cache(maxsize=1024)
 def globals_of(code: types.CodeType) -> tuple[str, ...]:
-    """The names of the global variables that a function uses, and those of all functions and classes inside it."""
+    """Return the names of the global variables used by a function and the definitions in it."""
     names = {
         instruction.argval: None
         for instruction in dis.get_instructions(code)

@@ -1,4 +1,4 @@
-"""How functions and classes are taken apart by their sender and put together by their receiver."""
+"""How a sender takes functions and classes apart for the receiver to put together (`rebuild`)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from .code import globals_of
 
 __all__: list[str] = []
 
-#: What cloudpickle can take apart, but not such that the receiver gets the same: a copy of a file's text, bytes for a view of them; and what no
-#: function or class is made of.
+#: Types that cloudpickle takes apart so that the receiver gets something else (a copy of a file's
+#: text, bytes for a view of them), and types that no function or class is made of.
 _NOT_OURS = {"TextIOWrapper", "memoryview"}
 _NOT_OURS |= {f"{of}dict_{view}" for of in ("", "o") for view in ("keys", "values", "items")}
 
 
 @functools.cache
 def table() -> dict[Any, Any]:
-    """Reducers for what functions and classes are made of. ImportError without cloudpickle."""
+    """Return the reducers for what functions and classes are made of.
+
+    Raises ImportError without cloudpickle.
+    """
     import io
 
     import cloudpickle
@@ -52,10 +55,10 @@ def table() -> dict[Any, Any]:
 
 
 class Taking:
-    """What a pickler does with functions and classes; `Pickler` is the fast one."""
+    """The pickler's handling of functions and classes; `Pickler` is the fast implementation."""
 
     def prepare(self, protocol: int) -> None:
-        """To be called before `dump`."""
+        """Set up the reducers and the results. Call this before `dump`."""
         # Without out-of-band buffers pickle copies an array, and the copy is writable.
         arrays = reduction._array_reducers() if protocol >= 5 else {}
         self.dispatch_table = {
@@ -64,9 +67,10 @@ class Taking:
             **arrays,
             **reduction._ForkingPickler._extra_reducers,
         }
-        #: Whether something went by value.
+        #: Whether part of the object went by value.
         self.by_value = False
-        #: Whether a definition of `__main__` went by value, although pickle would have found it under its name.
+        #: Whether a definition of `__main__` went by value although pickle would have found it by
+        #: name.
         self.lacked = False
         self._family = family_id()
         self._main = _MainDict(self._family)
@@ -115,7 +119,10 @@ class Taking:
         return rebuild.make_function, make, state, None, None, rebuild.finish_function
 
     def _share(self, scope: dict[str, Any], make: Any) -> Any:
-        """One object for each dictionary of global variables; the dictionary stays while its `id` is in use."""
+        """Return the one stand-in for a dictionary of global variables.
+
+        The dictionary is kept alive while its `id` is in use.
+        """
         return self._shared.setdefault(id(scope), (scope, make()))[1]
 
     def _class(self, cls: Any, same: Any) -> Any:
@@ -127,7 +134,8 @@ class Taking:
             return NotImplemented
         make, args, state, _, _, finish = cloudpickle._dynamic_class_reduce(cls)
         if make is cloudpickle._make_skeleton_class and _has_hooks(cls):
-            # Whatever the hooks do in the receiver, this must be possible there.
+            # The receiver may have to make the class without running its hooks: raise here if that
+            # fails.
             kind, name, bases, attributes, *_ = args
             rebuild.make_silently(kind, name, bases, attributes, None)
         definition = rebuild.definition(cls) if same is not None else None
@@ -142,14 +150,15 @@ class Taking:
 
 
 class Pickler(Taking, pickle.Pickler):  # type: ignore[misc]
-    """Pickles by the rule."""
+    """The pickler of the rule."""
 
     def __init__(self, file: Any, protocol: int = 5, buffer_callback: Any = None) -> None:
         self.prepare(protocol)
         super().__init__(file, protocol, buffer_callback=buffer_callback)
 
 
-#: Set in workers where procession stands in for the standard library: what pickle refuses is not sent by value.
+#: Set in workers where procession stands in for the standard library: what pickle refuses is then
+#: not sent by value.
 strict = False
 
 _ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__")
@@ -176,7 +185,7 @@ class _ModuleDict:
 
 
 def _importable(scope: dict[str, Any]) -> str | None:
-    """The name of the module whose dictionary this is, if other processes can import it."""
+    """Return the name of the module with this dictionary, if other processes can import it."""
     name = scope.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or module.__dict__ is not scope or name in receivers.MAIN:
@@ -193,7 +202,7 @@ def _can_be_found(name: str) -> bool:
             if finder.find_spec(name, path) is not None:
                 return True
         except Exception:
-            continue  # a finder of the program's own: what it cannot find here, it will not find there
+            continue  # a finder of the program's own; one that fails here fails there too
     return False
 
 
@@ -203,7 +212,10 @@ def _copy_of_names(scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def _submodules(code: types.CodeType, values: list[Any]) -> list[Any]:
-    """The modules that a function reaches through a package, and which the receiver must import too."""
+    """Return the modules that a function reaches through a package.
+
+    The receiver must import them too.
+    """
     if not any(isinstance(value, types.ModuleType) for value in values):
         return []
     from cloudpickle import cloudpickle
@@ -212,13 +224,16 @@ def _submodules(code: types.CodeType, values: list[Any]) -> list[Any]:
 
 
 def _can_be_remade(cls: Any) -> bool:
-    """Whether a class came from Python code, and its metaclasses too: the rest cannot be made again from its attributes."""
+    """Return whether Python code defined a class and its metaclasses.
+
+    Other classes cannot be made again from their attributes.
+    """
     kinds = [kind for kind in type(cls).__mro__ if kind not in (type, object)]
     return all(_is_of_python(kind) for kind in (cls, *kinds))
 
 
 def _has_hooks(cls: Any) -> bool:
-    """Whether code of the program runs when a class is made that has these bases and this metaclass."""
+    """Return whether making a class like this runs hooks of its bases or metaclass."""
     hook = super(cls, cls).__init_subclass__
     return isinstance(hook, types.MethodType) or type(cls) is not type
 
@@ -257,7 +272,7 @@ def _is_full(cell: Any) -> bool:
 
 
 def _cell(cell: Any) -> Any:
-    # Two functions that share a variable share it afterwards.
+    # Two functions that share a variable here share it in the receiver too.
     contents = (cell.cell_contents,) if _is_full(cell) else ()
     return rebuild.make_cell, (), contents, None, None, rebuild.fill_cell
 
@@ -265,7 +280,7 @@ def _cell(cell: Any) -> Any:
 def _code(code: types.CodeType) -> Any:
     try:
         return marshal.loads, (marshal.dumps(code),)
-    except ValueError:  # it was given constants that no compiler makes
+    except ValueError:  # it has constants that no compiler makes
         from cloudpickle import cloudpickle
 
         return cloudpickle._code_reduce(code)

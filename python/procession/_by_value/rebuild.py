@@ -1,4 +1,4 @@
-"""The receiver's half: what pickles by value call by name."""
+"""The receiver's half: the functions that pickles by value call by name."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from . import receivers
 
 __all__: list[str] = []
 
-#: What was put into `__main__` here, by name.
+#: What pickles put into `__main__` of this process, by name.
 _put: dict[str, Any] = {}
-#: The classes that were made and have not their contents yet, by `id`.
+#: The classes that were made and do not have their contents yet, by `id`.
 _unfinished: dict[int, tuple[Any, Any]] = {}
-#: The attribute that a function has until it has its contents.
+#: The attribute that marks a function until it has its contents.
 _UNFINISHED = "_procession_unfinished"
 
 _HEAP_TYPE = 1 << 9
 
 
 def main_dict(family: Any) -> dict[str, Any]:
-    """The variables of this process's main module; for a function of another program's, variables of its own."""
+    """Return the global variables of the main module.
+
+    For a function of another program, return a new dictionary.
+    """
     return receivers.main_dict() if family == family_id() else {"__name__": "__main__"}
 
 
 def module_dict(name: str) -> dict[str, Any]:
-    """The variables of a module."""
+    """Return the global variables of a module."""
     return importlib.import_module(name).__dict__
 
 
 def _own(same: Any) -> Any:
-    """What this process's main module has under the name, if the sender is of its family."""
+    """Return this main module's definition of the name, if the sender is of the same family."""
     if same is None or same[0] != family_id():
         return None
     found = receivers.find(same[1])
@@ -41,7 +44,7 @@ def _own(same: Any) -> Any:
 
 
 def make_function(same: Any, code: Any, scope: dict[str, Any], name: str, closure: Any) -> Any:
-    """This process's own function, if it is the same; otherwise a new one without its contents."""
+    """Return this process's own function if it is the same, else a new one without its contents."""
     own = _own(same)
     if isinstance(own, types.FunctionType) and own.__code__ == code:
         return own
@@ -68,17 +71,17 @@ def finish_function(function: Any, state: dict[str, Any]) -> None:
 
 
 def definition(cls: Any) -> Any:
-    """What two classes of one name must have in common to count as the same."""
+    """Return what two classes of one name must have in common to count as the same."""
     codes = {}
     for name, value in vars(cls).items():
         function = receivers.unwrapped(getattr(value, "__func__", value))
         codes[name] = function.__code__ if isinstance(function, types.FunctionType) else None
-    # What the interpreter and `abc` add as the class is used is no part of it.
+    # Attributes that the interpreter and `abc` add while the class is used do not count.
     return {name: code for name, code in codes.items() if code or not name.startswith("_")}
 
 
 def make_class(same: Any, defined: Any, make: Any, args: Any) -> Any:
-    """This process's own class, if it is the same; otherwise a new one without its contents."""
+    """Return this process's own class if it is the same, else a new one without its contents."""
     own = _own(same)
     if isinstance(own, type) and definition(own) == defined:
         return own
@@ -101,9 +104,11 @@ def _skeleton() -> Any:
 def make_silently(
     kind: Any, name: str, bases: Any, attributes: Any, tracker: Any, _: Any = None
 ) -> Any:
-    """Make a class whose bases or metaclass want more of it than a name, without asking them.
+    """Make a class without running the hooks of its bases and metaclass.
 
-    What they did to it when it was defined is in its contents.
+    Those may require more than a name.
+
+    What the hooks did to the class when it was defined is in its contents.
     """
     import abc
 
@@ -115,7 +120,8 @@ def make_silently(
     plain = type(name, (builtin,), {})
     new = abc.ABCMeta.__new__ if issubclass(kind, abc.ABCMeta) else type.__new__
     made = new(kind, name, (plain,), dict(attributes))
-    # Unlike a new class, this does not call `__init_subclass__`.
+    # Assigning `__bases__` does not call `__init_subclass__`; making a class with these bases
+    # would.
     type.__dict__["__bases__"].__set__(made, bases)
     return cloudpickle._lookup_class_or_track(tracker, made)
 
@@ -132,7 +138,7 @@ def finish_class(cls: Any, state: Any) -> None:
 
 
 def _name(used: dict[str, Any], value: Any, same: Any) -> None:
-    """Have a definition of the family's main module be found under its name here, too."""
+    """Bind a definition of the family's main module under its name here, too."""
     if same is not None and same[0] == family_id() and same[1].isidentifier():
         used[same[1]] = value
 
@@ -149,7 +155,7 @@ def _put_into_main(used: dict[str, Any]) -> None:
 
 
 def make_cell() -> Any:
-    """An empty variable of a closure."""
+    """Return an empty variable of a closure."""
     return types.CellType()
 
 
@@ -160,12 +166,12 @@ def fill_cell(cell: Any, contents: tuple[Any, ...]) -> None:
 
 
 def make_method(function: Any, instance: Any) -> Any:
-    """A bound method."""
+    """Return a bound method."""
     return types.MethodType(function, instance)
 
 
 def make_cached(same: Any, function: Any, parameters: dict[str, Any], more: dict[str, Any]) -> Any:
-    """A function with a cache of its own, as `functools.lru_cache` makes it."""
+    """Return a function with its own cache, as `functools.lru_cache` makes it."""
     own = _own(same)
     inner = getattr(own, "__wrapped__", None)
     if type(own) is functools._lru_cache_wrapper and _is_same(inner, function):
@@ -183,7 +189,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def make_cached_property(function: Any, name: str | None, doc: str | None) -> Any:
-    """A `functools.cached_property`."""
+    """Return a `functools.cached_property`."""
     prop: Any = functools.cached_property(function)
     prop.attrname, prop.__doc__ = name, doc
     return prop

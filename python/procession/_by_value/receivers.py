@@ -1,4 +1,4 @@
-"""Who has what of `__main__`: decides which of its definitions go by name."""
+"""Which processes have which definitions of `__main__`: decides what goes by name."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from . import source
 
 __all__: list[str] = []
 
-#: What a program calls ``__main__`` is ``__mp_main__`` in a child that imports it.
+#: A program's ``__main__`` is ``__mp_main__`` in a child that imports it.
 MAIN = ("__main__", "__mp_main__")
 
-#: What pickle writes as a name.
+#: The types that pickle writes as a name.
 _NAMED = (types.FunctionType, type, functools._lru_cache_wrapper)
 
 
 def main_dict() -> dict[str, Any]:
-    """The global variables of this process's main module."""
+    """Return the global variables of this process's main module."""
     return sys.modules["__main__"].__dict__
 
 
 def goes_by_name(obj: Any) -> bool:
-    """Whether every receiver finds a function or class under its name."""
+    """Return whether every receiver finds a function or class under its name."""
     name, module_name = getattr(obj, "__qualname__", ""), obj.__module__
     if module_name in MAIN:
         return find(name) is obj and _is_known(obj, name.partition(".")[0])
@@ -36,18 +36,21 @@ def goes_by_name(obj: Any) -> bool:
 
 
 def is_found(obj: Any) -> bool:
-    """Whether this process's main module has a function or class under its name."""
+    """Return whether this process's main module has a function or class under its name."""
     return obj.__module__ in MAIN and find(getattr(obj, "__qualname__", "")) is obj
 
 
 def have(name: str, obj: Any) -> bool:
-    """Whether every receiver has an object of the main module, no function or class, under this name."""
+    """Return whether every receiver has this object of the main module under this name.
+
+    The object is neither a function nor a class.
+    """
     copies = _copies()
     return (bool(copies) and all(name in known for known in copies)) or _is_imported(name, obj)
 
 
 def find(qualname: str) -> Any:
-    """What this process's main module has under a qualified name, or None."""
+    """Return what this process's main module has under a qualified name, or None."""
     return _walk(sys.modules["__main__"], qualname)
 
 
@@ -66,7 +69,7 @@ def _is_known(obj: Any, top: str) -> bool:
 
 
 def lacking(used: dict[str, Any]) -> dict[str, Any]:
-    """Those of the main module's variables that a receiver may not have."""
+    """Return those of the main module's variables that a receiver may not have."""
     copies = _copies()
     return {
         name: value
@@ -77,7 +80,7 @@ def lacking(used: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_definition(value: object) -> bool:
-    """Whether this is a function or class of the main module, or what else pickle writes as a name."""
+    """Return whether this is a definition of the main module that pickle writes as a name."""
     if not isinstance(value, _NAMED):
         typing = sys.modules.get("typing")
         if typing is None or not isinstance(value, (typing.TypeVar, typing.NewType)):
@@ -89,7 +92,10 @@ def is_definition(value: object) -> bool:
 
 
 def _is_imported(top: str, obj: object) -> bool:
-    """Whether importing the main module binds the name `top` to the same as here, or to the same definition that `obj` is part of."""
+    """Return whether importing the main module binds the name `top` to the same object as here.
+
+    A definition counts as the same if it is the one that `obj` is part of.
+    """
     snapshot = _imported_here()
     if snapshot is not None:
         return top in snapshot and (snapshot[top] is None or snapshot[top] is main_dict().get(top))
@@ -104,7 +110,10 @@ def _is_imported(top: str, obj: object) -> bool:
 
 
 def _imported_here() -> dict[str, Any] | None:
-    """What this process got by importing the main module; None if it did not, nor the process it is a copy of."""
+    """Return what this process got by importing the main module.
+
+    None if neither this process nor one that it is a copy of imported it.
+    """
     spawn = sys.modules.get("procession.spawn")
     return getattr(spawn, "imported_main", None)
 
@@ -116,7 +125,7 @@ class _All(frozenset[str]):
 
 @functools.cache
 def _source() -> source.Source | None:
-    """What importing the main module binds. None: it cannot be imported."""
+    """Return what importing the main module binds, or None if it cannot be imported."""
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
     path = getattr(main, "__file__", None)
@@ -134,7 +143,7 @@ def _source() -> source.Source | None:
     except (SyntaxError, ValueError):
         return source.Source(
             _All(), frozenset(), {}, False, []
-        )  # compiled code: it is taken to bind all
+        )  # compiled code is assumed to bind all names
     names = [name for star in found.stars for name in _star_names(main, *star)]
     return found._replace(names=found.names.union(names))
 
@@ -152,7 +161,10 @@ def _is_session() -> bool:
 
 
 def _is_of(found: source.Source, obj: Any) -> bool:
-    """Whether a definition is one that importing the main module makes, and not another of the same name."""
+    """Return whether importing the main module makes this definition.
+
+    A definition of the same name does not count.
+    """
     functions = list(_functions(obj))
     return bool(functions) and all(
         function.__code__ in found.codes.get(function.__qualname__, ()) for function in functions
@@ -160,12 +172,12 @@ def _is_of(found: source.Source, obj: Any) -> bool:
 
 
 def _functions(obj: Any) -> Any:
-    """The functions that a definition consists of, without what wraps them."""
+    """Yield the functions that a definition consists of, without their wrappers."""
     if isinstance(obj, type):
         for value in vars(obj).values():
             function = getattr(value, "__func__", getattr(value, "fget", value))
             function = unwrapped(function)
-            # What decorators add, as `dataclass` does, has the code of nobody's source.
+            # Functions that decorators such as `dataclass` generate are in no source file.
             if (
                 isinstance(function, types.FunctionType)
                 and function.__code__.co_filename[:1] != "<"
@@ -178,7 +190,7 @@ def _functions(obj: Any) -> Any:
 
 
 def unwrapped(function: Any) -> Any:
-    """What `functools.wraps` and its like were given, at the end of the chain."""
+    """Follow the chain of `functools.wraps` to the innermost function."""
     for _ in range(100):
         inner = getattr(function, "__wrapped__", None)
         if inner is None:
@@ -187,11 +199,14 @@ def unwrapped(function: Any) -> Any:
     return function
 
 
-# Receivers that are copies of a process that had a `__main__` already
+# Receivers that are copies of a process that already had a `__main__`
 
 
 def _copies() -> list[dict[str, Any]]:
-    """What `__main__` held when each living child was made, and when this process was; empty for who did not begin as a copy."""
+    """Return what `__main__` held when each living child was made, and when this process was.
+
+    Processes that did not begin as a copy contribute nothing.
+    """
     if context.get_spawning_popen() is not None:
         return [{}]
     born = [popen_fork.known_at_birth] if popen_fork.known_at_birth is not None else []
@@ -200,7 +215,7 @@ def _copies() -> list[dict[str, Any]]:
 
 
 def all_are_copies() -> bool:
-    """Whether there are, and will be as far as can be seen, no other receivers than copies of this process."""
+    """Return whether all receivers, present and foreseeable, are copies of this process."""
     if context.get_spawning_popen() is not None or _imported_here() is not None:
         return False
     if not all(hasattr(child._popen, "known") for child in list(process._children)):
@@ -209,11 +224,11 @@ def all_are_copies() -> bool:
     return bool(_copies()) or method == "fork" or (method is None and sys.version_info < (3, 14))
 
 
-# What the extension asks
+# Called by the extension
 
 
 class Watch(NamedTuple):
-    """What `watch` found."""
+    """The result of `watch`."""
 
     main: dict[str, Any]
     len: int
@@ -222,9 +237,10 @@ class Watch(NamedTuple):
 
 
 def watch() -> Watch:
-    """Which names of `__main__` receivers may lack, and what must not change for this to hold.
+    """Find the names of `__main__` that receivers may lack, and what keeps this result valid.
 
-    The main module's variables may not become more or fewer, and none of those that the program binds anew another definition than it is.
+    The result holds as long as the main module has the same number of variables, and each name that
+    the program rebinds keeps its definition.
     """
     scope = main_dict()
     definitions = {name: value for name, value in scope.copy().items() if is_definition(value)}
@@ -246,7 +262,7 @@ def watch() -> Watch:
 
 
 def lacks(names: list[bytes]) -> bool:
-    """Whether a receiver lacks one of these definitions of `__main__`."""
+    """Return whether a receiver lacks one of these definitions of `__main__`."""
     scope, copies = main_dict(), _copies()
     return not copies or any(
         known.get(name) is not scope.get(name)

@@ -1,4 +1,7 @@
-"""What is said of an object that cannot be sent: its type, and the way to the part that cannot travel. Never a value, nor the `repr` of one."""
+"""The error for an object that cannot be sent: its type, and the path to the offending part.
+
+It never shows a value or its `repr`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from .code import globals_of
 
 __all__: list[str] = []
 
-#: What pickle raises for what it cannot carry.
+#: The errors that pickle raises for what it cannot carry.
 KINDS = (TypeError, AttributeError, pickle.PicklingError)
 
 _ADVICE = "Send the data it is made of instead, and make it anew in the other process"
-#: The search for the part that cannot travel gives up after so many objects.
+#: The search for the part that cannot travel gives up after this many objects.
 _OBJECTS = 20_000
 
 
 def explain(obj: object, error: Exception, advice: str = _ADVICE) -> Exception:
-    """An error of the same kind that says what could not be sent, and what to do."""
+    """Return an error of the same kind that says what could not be sent and what to do."""
     kind = next(kind for kind in KINDS if isinstance(error, kind))
     stack = _stack(obj)
     culprit = stack[-1]
@@ -36,7 +39,10 @@ def explain(obj: object, error: Exception, advice: str = _ADVICE) -> Exception:
 
 
 def cause(error: BaseException) -> BaseException | None:
-    """The error, for whoever wants to see where it was raised; None if pickle's own text is all that it has: that may show a value."""
+    """Return the error, to show where it was raised, or None if all it has is pickle's own text.
+
+    Pickle's text may show a value.
+    """
     return error if error.__traceback__ is not None and _is_of_python(error) else None
 
 
@@ -65,7 +71,10 @@ def _name(cls: type) -> str:
 
 
 def _reason(culprit: object, error: Exception) -> str:
-    """What pickle or the object's own code said, unless it is about an object that is not found, which pickle would show."""
+    """Return what pickle or the object's own code said.
+
+    Pickle's text about an object that it does not find would show the object: it is replaced.
+    """
     text = str(error)
     if isinstance(error, pickle.PicklingError) or text.startswith("Can't"):
         if isinstance(culprit, (type, types.FunctionType)):
@@ -80,7 +89,7 @@ class _TooMany(Exception):
 
 
 class _Tracer(parts.Taking, pickle._Pickler):  # type: ignore[misc]
-    """Pickles into nothing, and knows at each moment what it is at."""
+    """Pickles into nothing, and knows at each moment which object it is pickling."""
 
     def __init__(self) -> None:
         self.prepare(5)
@@ -89,7 +98,7 @@ class _Tracer(parts.Taking, pickle._Pickler):  # type: ignore[misc]
         self._left = _OBJECTS
 
     def write(self, data: object) -> None:
-        """Be the file."""
+        """Discard the data: the pickler is its own file."""
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._left -= 1
@@ -102,7 +111,10 @@ class _Tracer(parts.Taking, pickle._Pickler):  # type: ignore[misc]
 
 
 def _stack(obj: object) -> list[Any]:
-    """What lies between an object and its part that cannot travel, both included; the object alone if that is not found."""
+    """Return the chain from an object to its part that cannot travel, both included.
+
+    The object alone if the part is not found.
+    """
     try:
         tracer = _Tracer()
     except ImportError:
@@ -115,11 +127,14 @@ def _stack(obj: object) -> list[Any]:
 
 
 def _way(stack: list[Any]) -> tuple[str, Any]:
-    """How to get from the first object to the last, as one would write it, as far as that is known, and where this leads."""
+    """Return the path from the first object to the last, as source code, and where it leads.
+
+    Both go only as far as the path is known.
+    """
     way, holder = "", stack[0]
     for part in stack[1:]:
         step = next(_steps(holder, part), None)
-        # What pickle puts together itself to describe an object is no part of it.
+        # Objects that pickle makes up to describe another one are no part of that.
         if step is not None:
             way, holder = way + step, part
     return way, holder
@@ -148,7 +163,7 @@ def _steps(holder: Any, part: Any) -> Iterator[str]:
         yield from (f".{name}" for name, item in found.items() if item is part)
 
 
-#: Where objects made in C hold others.
+#: The attributes by which objects made in C hold others.
 _HOLD = ("func", "args", "keywords", "__func__", "__self__", "__wrapped__")
 
 
@@ -160,7 +175,7 @@ def _contents(cell: types.CellType) -> Any:
 
 
 def _key(key: object) -> str:
-    """A key, unless it may be a secret or long."""
+    """Return a key as text, unless it may be a secret or long."""
     if type(key) is int or (type(key) is str and len(key) <= 40 and key.isidentifier()):
         return f"[{key!r}]"
     return "[...]"

@@ -1,11 +1,13 @@
 """What importing the main module binds, read off its parsed source.
 
-A child of spawn or forkserver runs the main module under the name ``__mp_main__``. Statements below an ``if`` that is false under that name are
-no part of what it runs. All others are, also those below ``if``, ``for``, ``with`` and ``try``: they are taken to come out as they did here.
+A child of spawn or forkserver runs the main module under the name ``__mp_main__``. It does not run
+statements below an ``if`` that is false under that name. It runs all others, also those below
+``if``, ``for``, ``with`` and ``try``, and these are assumed to have the same outcome as here.
 
-A name that no statement binds was bound by a call that was given the module's namespace, as in ``install(globals())``. Importing the module
-makes that call again if it stands in what an import runs. If what only the program runs can bind names in this way too, or if text is executed,
-which may have a guard of its own, the call is not known.
+A name that no statement binds was bound by a call that was given the module's namespace, as in
+``install(globals())``. Importing the module makes that call again if the call stands in code that
+an import runs. The call counts as unknown if code that only the program runs can bind names in this
+way too, or if text is executed, which may have a guard of its own.
 """
 
 from __future__ import annotations
@@ -28,18 +30,19 @@ class Source(NamedTuple):
 
     #: The names that importing the module binds.
     names: frozenset[str]
-    #: The names that only the program itself binds, or binds anew: below the guard, and by functions that declare them global.
+    #: The names that only the program itself binds or rebinds: below the guard, and by functions
+    #: that declare them global.
     rebound: frozenset[str]
     #: The code of the functions and methods that importing it defines, by qualified name.
     codes: dict[str, list[types.CodeType]]
     #: Whether importing the module binds the names that no statement binds.
     binds_by_call: bool
-    #: The modules of which it imports all names, as they are written, with the number of leading dots.
+    #: The modules that it imports all names from, as written, with the number of leading dots.
     stars: list[tuple[str, int]]
 
 
 def read(text: bytes | str, path: str) -> Source:
-    """Analyse a main module. SyntaxError or ValueError if it cannot be parsed."""
+    """Analyse a main module. Raises SyntaxError or ValueError if it cannot be parsed."""
     whole = ast.parse(text, path)
     pruned = _Pruner()
     reach = _Reach(whole)
@@ -64,7 +67,7 @@ def read(text: bytes | str, path: str) -> Source:
 
 
 class _Pruner(ast.NodeTransformer):
-    """Takes out of a module what a process that imports it does not run."""
+    """Removes from a module what a process that imports it does not run."""
 
     def __init__(self) -> None:
         self.left_out: list[ast.stmt] = []
@@ -88,7 +91,8 @@ class _Pruner(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
 
 
-#: Names by which code gets hold of its module's namespace: functions, `vars` and `locals` only if called without arguments, and attributes.
+#: Names by which code gets hold of its module's namespace: functions (`vars` and `locals` only if
+#: called without arguments) and attributes.
 _NAMESPACES = {"globals", "__main__"}
 _EXECUTED = {"exec", "eval"}
 _OWN_NAMESPACES = {"locals", "vars"}
@@ -96,10 +100,11 @@ _NAMESPACE_ATTRIBUTES = {"modules", "f_globals", "f_locals"}
 
 
 class _Reach:
-    """Finds by what names statements of a module, and the functions and classes that they use, get hold of the module's namespace."""
+    """Finds how statements reach the module's namespace, directly or through what they use."""
 
     def __init__(self, module: ast.Module) -> None:
-        #: What calling the functions of a name may run. The methods of a class run by the name of the class, too.
+        #: What calling the functions of a name may run. The methods of a class also count under the
+        #: class's name.
         self._bodies: dict[str, list[ast.AST]] = {}
         for node in ast.walk(module):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -140,7 +145,10 @@ def _namespaces(node: ast.AST) -> Iterator[str]:
 
 
 def _truth(test: ast.expr) -> bool | None:
-    """What a condition is in a process that imports the module; None: not known before."""
+    """Return the truth of a condition in a process that imports the module.
+
+    None if it is not known.
+    """
     if isinstance(test, ast.Constant):
         return bool(test.value)
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
@@ -185,7 +193,10 @@ def _compared(op: ast.cmpop, left: Any, right: Any) -> bool | None:
 
 
 def _bound(code: types.CodeType) -> Iterator[str]:
-    """The names that a module's code binds. Its symbol table also has the variables of inlined comprehensions."""
+    """Yield the names that a module's code binds.
+
+    The symbol table would also have the variables of inlined comprehensions.
+    """
     for instruction in dis.get_instructions(code):
         stores = instruction.opname in ("STORE_NAME", "STORE_GLOBAL")
         if stores and instruction.argval != "__doc__":
@@ -193,7 +204,7 @@ def _bound(code: types.CodeType) -> Iterator[str]:
 
 
 def _declared_global(table: symtable.SymbolTable) -> Iterator[str]:
-    """The names that functions and classes inside bind in the module."""
+    """Yield the names that functions and classes inside bind in the module."""
     for child in table.get_children():
         for symbol in child.get_symbols():
             if symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
@@ -202,7 +213,7 @@ def _declared_global(table: symtable.SymbolTable) -> Iterator[str]:
 
 
 def _collect(code: types.CodeType, prefix: str, codes: dict[str, list[types.CodeType]]) -> None:
-    """The code of functions at the module's top level and in its classes, by qualified name."""
+    """Collect the code of the functions at the top level and in classes, by qualified name."""
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             name = prefix + const.co_name

@@ -1,4 +1,4 @@
-"""The package's names over threads in one process, for programs that want the interface without the processes."""
+"""The package's names over threads of one process, for programs that need no processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DummyProcess(threading.Thread):
         self._parent = current_process()
 
     def start(self):
-        """Start the thread; RuntimeError except in the thread that made the object."""
+        """Start the thread. Raises RuntimeError except in the thread that made the object."""
         if self._parent is not current_process():
             raise RuntimeError(
                 f"Parent is {self._parent!r} but current_process is {current_process()!r}"
@@ -68,7 +68,7 @@ current_process()._children = weakref.WeakKeyDictionary()  # type: ignore[attr-d
 
 
 def active_children():
-    """Return the living threads that the calling one started."""
+    """Return the living threads that the calling thread started."""
     children = current_process()._children
     for child in list(children):
         if not child.is_alive():
@@ -123,7 +123,7 @@ class Value:
 
 
 def Manager() -> Any:
-    """Return this module: in one process its own objects serve."""
+    """Return this module, which offers the manager's types as ordinary objects."""
     return sys.modules[__name__]
 
 

@@ -10,7 +10,7 @@ families = [None]
 
 
 class Listener:
-    """Accepts connections of clients that know its `address`, which is a queue."""
+    """Accepts connections of clients that have its `address`, which is a queue."""
 
     def __init__(self, address=None, family=None, backlog=1):
         self._backlog_queue = Queue(backlog)
@@ -25,7 +25,7 @@ class Listener:
 
     @property
     def address(self):
-        """What `Client` takes."""
+        """The address for `Client`."""
         return self._backlog_queue
 
     def __enter__(self):
@@ -43,13 +43,13 @@ def Client(address):
 
 
 def Pipe(duplex=True):
-    """Return two connections, each the other's end."""
+    """Return two connections, each the other's peer."""
     one, other = Queue(), Queue()
     return Connection(one, other), Connection(other, one)
 
 
 class Connection:
-    """One end: objects pass as they are, by reference."""
+    """One end of a connection: objects pass as they are, by reference."""
 
     def __init__(self, _in, _out):
         self._out = _out
@@ -58,7 +58,7 @@ class Connection:
         self.recv = self.recv_bytes = _in.get
 
     def poll(self, timeout=0.0):
-        """Whether there is something to receive, within `timeout` seconds."""
+        """Return whether there is something to receive, waiting up to `timeout` seconds."""
         if self._in.qsize() > 0:
             return True
         if timeout <= 0.0:
@@ -68,7 +68,7 @@ class Connection:
         return self._in.qsize() > 0
 
     def close(self):
-        """Do nothing: the queues go with their last user."""
+        """Do nothing: the queues are freed with their last user."""
 
     def __enter__(self):
         return self
