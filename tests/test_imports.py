@@ -25,7 +25,7 @@ FIRST_STEPS = {
     "{p}.Pipe()": 40,
     "{p}.Value('i')": 40,
     "{p}.get_context('fork').Pool(1).terminate()": 45,
-    "__import__('{p}.spawn')": 14,
+    "__import__('{p}.spawn')": 15,
     "__import__('{p}.forkserver')": 22,
     "__import__('{p}.managers')": 80,
     "__import__('{p}.shared_memory')": 12,

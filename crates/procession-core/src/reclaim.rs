@@ -20,8 +20,8 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
     arena.settle(dead, me);
     roll::pins_nothing(dead);
     let trodden = arena.trodden_by(dead);
-    give_up_holdings(arena, dead, me, &trodden);
     let _sweeping = Sweeping::begin();
+    give_up_holdings(arena, dead, me, &trodden);
     clear(arena, dead, me, &trodden);
     sweep(arena, me);
     arena.forget_footprint(dead, &trodden);
@@ -35,7 +35,7 @@ pub fn sweep_limbo() -> Result<u64> {
     Ok(sweep(family.arena(), family.me()))
 }
 
-/// Whether this very thread is sweeping limbo.
+/// Whether this very thread is reclaiming what a dead process owned, or sweeping limbo.
 pub(crate) fn in_progress() -> bool {
     SWEEPING.try_with(LocalCell::get).unwrap_or(false)
 }

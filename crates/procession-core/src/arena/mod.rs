@@ -40,13 +40,10 @@ pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
 
-/// Give back memory that has been idle for long, and what processes that died unnoticed own. A waiting process calls
-/// this from time to time.
+/// Give back memory that has been idle for long. A waiting process calls this from time to time.
 pub(crate) fn look_after_idle() {
     if let Some(family) = crate::family::existing() {
-        if family.arena().look_after_idle() && !crate::reclaim::in_progress() {
-            crate::roll::sweep_now_and_then();
-        }
+        family.arena().look_after_idle();
     }
 }
 

@@ -155,15 +155,14 @@ impl Arena {
         COUNT_AT.store(now + IDLE, Relaxed);
     }
 
-    /// Give back what has been idle for long. A waiting process calls this from time to time. Returns whether a look
-    /// was due.
+    /// Give back what has been idle for long. A waiting process calls this from time to time.
     #[cold]
-    pub(crate) fn look_after_idle(&self) -> bool {
+    pub(crate) fn look_after_idle(&self) {
         let (now, looked) = (memory::milliseconds(), &self.header().looked);
         let last = looked.load(Relaxed);
         // DEATH: nothing has begun but the pause until the next look.
         if now.abs_diff(last) < BETWEEN || looked.compare_exchange(last, now, AcqRel, Relaxed).is_err() {
-            return false;
+            return;
         }
         let bytes = self.bytes();
         if bytes.idle > bytes.used + KEEP {
@@ -171,7 +170,6 @@ impl Arena {
             // A failure is ignored as in `bound_idle`.
             let _ = self.trim_those(bytes.idle, keep, |slab| slab.descriptor.idle.lasts(now) >= IDLE);
         }
-        true
     }
 
     /// Give committed memory that is not in use back to the system, down to `keep` bytes.

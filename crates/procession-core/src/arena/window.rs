@@ -11,6 +11,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::reclaim::in_progress;
 use crate::sys::limits;
 use crate::sys::memory::{self, FileId, Mapped};
 use crate::{Error, Result};
@@ -101,18 +102,26 @@ impl Windows {
         if self.is_mapped(window) || self.map_run(fd, window, window + 1)? == Mapped::Done {
             return Ok(());
         }
-        let at = self.address(window);
-        if !memory::is_mapping_of(self.file, at, WINDOW, window * WINDOW) {
+        self.find_mapped(window, window + 1).map(drop)
+    }
+
+    /// Note windows that are mapped already. An error if one of them is not.
+    fn find_mapped(&self, first: u64, end: u64) -> Result<Mapped> {
+        let is_ours = |window: u64| memory::is_mapping_of(self.file, self.address(window), WINDOW, window * WINDOW);
+        if !(first..end).all(is_ours) {
             return Err(exhausted());
         }
-        self.note(window, window + 1);
-        Ok(())
+        self.note(first, end);
+        Ok(Mapped::Done)
     }
 
     fn map_run(&self, fd: &Result<BorrowedFd<'_>>, first: u64, end: u64) -> Result<Mapped> {
         let (at, offset, length) = (self.address(first), first * WINDOW, (end - first) * WINDOW);
-        if limits::address_space_left().is_some_and(|left| left < length + RESERVE) {
-            return Err(exhausted());
+        // A reclaim takes what there is: what it cannot look into is lost for good.
+        let reserve = if in_progress() { 0 } else { RESERVE };
+        if limits::address_space_left().is_some_and(|left| left < length + reserve) {
+            // Another thread, or the parent of this process, may have mapped all of it.
+            return self.find_mapped(first, end);
         }
         let done = match fd {
             Ok(fd) => memory::map_at(*fd, at, length, offset),

@@ -6,7 +6,8 @@ use super::parent::Inner;
 use super::shared::{Phase, State, Status};
 use super::table::Use;
 use crate::channel::Message;
-use crate::{Deadline, Result, WaitError};
+use crate::sync::wait::Purpose;
+use crate::{roll, Deadline, Result, WaitError};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
@@ -388,8 +389,17 @@ impl Inner {
                 }
             }
         };
-        let mut seen = None;
-        let mut ready = || {
+        let (mut seen, mut relieved) = (None, roll::now());
+        let purpose = Purpose {
+            slice: RELIEF,
+            ..Purpose::default()
+        };
+        let result = self.view.shared.done.wait_for(purpose, deadline, || {
+            let now = roll::now();
+            if now.saturating_sub(relieved) >= RELIEF.as_millis() as u64 {
+                relieved = now;
+                self.view.relieve();
+            }
             let version = self.version.load(SeqCst);
             if seen == Some(version) && u64::from(self.view.finished()) < missing {
                 return None;
@@ -406,18 +416,7 @@ impl Inner {
                     None
                 }
             }
-        };
-        let result = loop {
-            let patience = if self.view.is_waiting() {
-                Deadline::after(deadline.slice(RELIEF))
-            } else {
-                deadline
-            };
-            match self.view.shared.done.wait(patience, &mut ready) {
-                Err(WaitError::TimedOut) if !deadline.is_over() => self.view.relieve(),
-                end => break end,
-            }
-        };
+        });
         let mut book = self.lock();
         book.forget_waiter(missing);
         self.set_wake(&book);

@@ -91,8 +91,15 @@ pub(crate) fn sweep_now_and_then() {
             .swept()
             .compare_exchange(last, now, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok();
-    if due {
-        sweep();
+    if !due || crate::reclaim::in_progress() {
+        return;
+    }
+    for (slot, entry) in table.in_use() {
+        let life = entry.life();
+        // The fork of a living parent may still be under way, however old its reservation is: a stopped process resumes.
+        if life.stage() != Stage::Starting || pidfd::is_gone(life.pid(), life.start(), Life::START_MASK) {
+            is_alive(Owner::new(slot, life.generation()));
+        }
     }
 }
 

@@ -124,7 +124,9 @@ impl Barrier {
                 let keeper = self.state.guard.owner();
                 let stage = self.state.stage();
                 self.state.break_round(stage / ROUND);
-                return Err(keeper.map_or(BarrierError::Broken, |keeper| BarrierError::Kept(roll::label(keeper))));
+                return Err(keeper
+                    .filter(|&keeper| !roll::is_known_dead(keeper))
+                    .map_or(BarrierError::Broken, |keeper| BarrierError::Kept(roll::label(keeper))));
             }
             guard => guard?,
         };

@@ -121,6 +121,8 @@ pub(crate) fn is_interruptible() -> bool {
 
 /// The longest sleep of all: every sleeper also looks after idle memory.
 const LOOK: Duration = Duration::from_millis(500);
+/// A wait that may last for so much longer has time to look for deaths that no other process notices.
+const SWEEP_ROOM: Duration = Duration::from_millis(50);
 
 /// How this thread's wait is announced: whether it is endless, and whether it begins or goes on after an interruption.
 fn manner(deadline: Deadline) -> roll::Manner {
@@ -234,6 +236,9 @@ impl<'a, W: Bed> Sleeper<'a, W> {
             };
             if self.deadline.is_over() {
                 return Err(WaitError::TimedOut);
+            }
+            if whole && self.deadline.slice(SWEEP_ROOM) == SWEEP_ROOM {
+                roll::sweep_now_and_then();
             }
             if self.deadline.is_never() && roll::is_abandoned(since) {
                 return Err(Error::Abandoned.into());

@@ -16,7 +16,20 @@ pub(crate) fn open(pid: u32) -> Result<OwnedFd, Errno> {
 /// Whether the process of this descriptor has ended (a zombie has).
 pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    matches!(rustix::event::poll(&mut fds, Some(&rustix::fs::Timespec::default())), Ok(n) if n > 0)
+    let told = rustix::event::poll(&mut fds, Some(&rustix::fs::Timespec::default()));
+    // A descriptor that the program has closed meanwhile (NVAL) says nothing.
+    matches!(told, Ok(n) if n > 0) && !fds[0].revents().contains(PollFlags::NVAL)
+}
+
+/// As [`has_ended`], asked again by a new descriptor: another thread of the program may have closed the first one and
+/// given its number to a file, which can be read at any time.
+fn has_ended_indeed(pid: u32, pidfd: &OwnedFd) -> bool {
+    has_ended(pidfd)
+        && match open(pid) {
+            Ok(again) => has_ended(&again),
+            Err(Errno::SRCH | Errno::INVAL) => true,
+            Err(_) => false,
+        }
 }
 
 /// Whether the process that had this pid and start time has ended, or will never run its program again. The start time
@@ -42,7 +55,7 @@ pub(crate) fn is_gone_or(pid: u32, start: u64, mask: u64, is_over: impl Fn(proc:
             // by then, the time read was its own.
             let now = proc::stat(pid);
             let over = |now: proc::Stat| other(now.start) || is_over(now) || proc::is_leaving(pid, now);
-            now.is_some_and(over) || has_ended(&pidfd)
+            now.is_some_and(over) || has_ended_indeed(pid, &pidfd)
         }
     }
 }

@@ -84,3 +84,5 @@ impl Family {
 pub fn family() -> Result<Family> {
     Ok(Family)
 }
+
+pub fn sweep_now_and_then() {}
