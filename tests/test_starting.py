@@ -1,4 +1,4 @@
-"""How processes start when the program is frozen, or when its other threads are busy."""
+"""How processes start in frozen programs, and beside busy threads and odd children."""
 
 from __future__ import annotations
 
@@ -79,3 +79,48 @@ if __name__ == "__main__":
 def test_what_other_threads_define_meanwhile_does_not_disturb_a_start(run_program, method):
     done = run_program(BESIDE_THREADS, method)
     assert (done.stdout, done.stderr) == ("started\n", "")
+
+
+BESIDE_ODD = """
+import os, select, sys
+import procession
+
+class Popen:
+    pid = returncode = sentinel = None
+    def __init__(self, process):
+        pass
+    def poll(self):
+        return None
+
+class Pipe:
+    def __init__(self):
+        self.ends = os.pipe()
+        os.close(self.ends[1])
+    def fileno(self):
+        return self.ends[0]
+
+if __name__ == "__main__":
+    context = procession.get_context("fork")
+
+    class Remote(context.Process):
+        _Popen = Popen
+
+    if sys.argv[1] == "no poll":
+        del select.poll
+    else:
+        Popen.sentinel = {"None": None, "-1": -1, "huge": 1 << 80, "pipe": Pipe()}[sys.argv[1]]
+    remote = Remote()
+    remote.start()
+    child = context.Process(target=int)
+    child.start()
+    while child in procession.active_children():
+        pass
+    print(child.exitcode, procession.active_children() == [remote], flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("odd", ["None", "-1", "huge", "pipe", "no poll"])
+def test_a_process_starts_beside_odd_ones(run_program, odd):
+    done = run_program(BESIDE_ODD, odd)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")

@@ -159,13 +159,26 @@ class Writer:
     def flush(self):
         self.did.append("flush")
 
+    def seek(self, *args):
+        self.did.append(("seek", *args))
+
+    def tell(self):
+        self.did.append(("tell",))
+
+    def truncate(self, *args):
+        self.did.append(("truncate", *args))
+
 
 @pytest.mark.parametrize(
     ("most", "given", "did"),
     [
         (None, [b"a", b"b\nc", b"d\n"], [b"ab\n", b"cd\n", "flush"]),
         (None, [b"a\nb\nc"], [b"a\nb\n", b"c", "flush"]),
-        (None, [b"", b"x" * (1 << 20), b"y"], [b"x" * (1 << 20) + b"y", "flush"]),
+        (None, [b"", b"x" * 8191, b"y"], [b"x" * 8191 + b"y", "flush"]),
+        (None, [b"x" * 8191, b"\ny"], [b"x" * 8191 + b"\n", b"y", "flush"]),
+        (None, [b"x" * 9000, b"y"], [b"x" * 9000, b"y", "flush"]),
+        (None, [b"a\n" + b"x" * 9000], [b"a\n" + b"x" * 9000, "flush"]),
+        (None, [b"a\n" + b"x" * 8191], [b"a\n", b"x" * 8191, "flush"]),
         (4, [b"a\nb\n"], [b"a\nb\n", "flush", "flush"]),
         (4, [b"a\nb\nc\nd"], [b"a\nb\n", "flush", b"c\n", "flush", b"d", "flush", "flush"]),
         (4, [b"long line\nb\n"], [b"long line\n", "flush", b"b\n", "flush", "flush"]),
@@ -178,6 +191,43 @@ def test_pieces_end_with_a_line(most, given, did):
     assert [lines.write(data) for data in given] == [len(data) for data in given]
     lines.flush()
     assert writer.did == did
+
+
+@pytest.mark.parametrize("call", [("tell",), ("seek", 0, 2), ("truncate",), ("truncate", 3)])
+def test_what_asks_for_the_position_is_told_of_all_text(call):
+    writer = Writer()
+    lines = Lines(writer)
+    lines.write(b"text")
+    name, *args = call
+    getattr(lines, name)(*args)
+    assert writer.did == [b"text", call]
+
+
+UNLINED = """
+import multiprocessing, os, sys
+
+if __name__ == "__main__":
+    buffer = sys.stdout.buffer
+    reached = []
+    for _ in range(2):
+        before = os.fstat(1).st_size
+        buffer.write(bytes(200_000))
+        reached.append(os.fstat(1).st_size - before)
+        buffer.flush()
+        child = multiprocessing.get_context("fork").Process(target=int)
+        child.start()
+        child.join()
+    buffer.write(b"more")
+    assert buffer.tell() == 400_004
+    buffer.seek(0)
+    assert buffer.truncate() == 0
+    print(*reached)
+"""
+
+
+def test_bytes_without_line_ends_are_written_as_before_the_first_child(run_buffered):
+    before, after = map(int, run_buffered(UNLINED).split())
+    assert before == after > 100_000
 
 
 KILLED = """
@@ -265,6 +315,82 @@ if __name__ == "__main__":
         under="import",
     )
     assert (done.stdout, done.stderr) == ("child\nTrue False True\n", "")
+
+
+FORKED = """
+import contextlib, io, multiprocessing, sys
+
+class Log:
+    def write(self, text):
+        return len(text)
+    def flush(self):
+        pass
+
+def start_all():
+    context = multiprocessing.get_context("fork")
+    for _ in range(3):
+        child = context.Process(target=int)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+
+if __name__ == "__main__":
+    print("hello")
+    if sys.argv[1] == "redirected":
+        with contextlib.redirect_stdout(io.StringIO()):
+            start_all()
+    else:
+        sys.stdout = Log()
+        start_all()
+        sys.stdout = sys.__stdout__
+    print("bye")
+"""
+
+
+@pytest.mark.parametrize("how", ["redirected", "replaced"])
+@pytest.mark.parametrize("to", ["file", "pipe"])
+def test_text_that_waits_in_a_replaced_stream_is_written_once(run_buffered, how, to):
+    assert run_buffered(FORKED, how, to=to) == "hello\nbye\n"
+
+
+WRAPPED = """
+import io, multiprocessing, sys
+sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    for _ in range(2):
+        child = multiprocessing.Process(target=print, args=("child",))
+        child.start()
+        child.join()
+"""
+
+
+def test_a_stream_can_be_wrapped_anew(run_buffered, method):
+    assert run_buffered(WRAPPED, method) == "child\nchild\n"
+
+
+CLOSED_BENEATH = """
+import multiprocessing, os, sys
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    if sys.argv[2] == "replaced":
+        print("lost")
+        sys.stdout = open(os.devnull, "w")
+    os.close(1)
+    child = multiprocessing.Process(target=int)
+    child.start()
+    child.join()
+    os._exit(child.exitcode + 5)
+"""
+
+
+@pytest.mark.parametrize("stream", ["own", "replaced"])
+def test_a_closed_descriptor_is_no_obstacle(run_program, method, stream):
+    environment = {"PYTHONUNBUFFERED": ""}
+    done = run_program(CLOSED_BENEATH, method, stream, under="import", env=environment)
+    assert (done.stderr, done.returncode) == ("", 5)
 
 
 def test_closed_and_missing_streams_are_no_obstacle(run_program, method):

@@ -13,9 +13,15 @@ When it is written depends on the process:
 Text without a line end appears when the stream is flushed (``print(..., flush=True)``), with the
 next line end, or when the process ends.
 
-The limit: the kernel keeps a write whole on a file or terminal, and on a pipe up to PIPE_BUF (4,096
-bytes). A longer line on a pipe can be split in two when the pipe is nearly full. Lines of more than
-a mebibyte are written in pieces.
+The limits:
+
+- The kernel keeps a write whole on a file or terminal, and on a pipe up to PIPE_BUF (4,096 bytes). A
+  longer line on a pipe can be split in two when the pipe is nearly full.
+- Lines of more than a mebibyte are written in pieces. In a process that starts children and writes
+  in blocks, this holds for lines of more than 8 KiB: as before its first child, no more than that
+  waits for a line end.
+- On a pipe in non-blocking mode, a `BlockingIOError` counts in its ``characters_written`` from the
+  last piece that was passed on, not from the start of the data of the failed call.
 
 A stream that the program put in place of the interpreter's own is left alone.
 """
@@ -37,6 +43,8 @@ __all__: list[str] = []
 
 _LONGEST_LINE = 1 << 20
 _PIPE_BUF = 4096
+#: The methods of a buffer that know of text which waits for its line end.
+_REPLACED = ("flush", "seek", "tell", "truncate", "write")
 
 
 def keep_lines_whole(*, in_child: bool) -> None:
@@ -49,26 +57,44 @@ def keep_lines_whole(*, in_child: bool) -> None:
                 _write_each_line(stream)
             else:
                 _write_blocks_of_lines(stream.buffer)
-        except ValueError:
+        except (OSError, ValueError):
             pass  # closed or detached: there is nothing to keep whole
 
 
+def flush_replaced() -> None:
+    """Flush the interpreter's own streams where the program put others in their place.
+
+    Text that waits in them when a process forks would be the child's too, and written twice.
+    """
+    for own, current in ((sys.__stdout__, sys.stdout), (sys.__stderr__, sys.stderr)):
+        if own is current or type(own) is not io.TextIOWrapper:
+            continue
+        try:
+            own.flush()
+        except (OSError, ValueError):
+            pass  # closed or detached, perhaps beneath Python: what waits in it is lost anyway
+
+
 def _write_each_line(stream: io.TextIOWrapper) -> None:
-    kept = vars(stream.buffer)
-    if isinstance(getattr(kept.get("write"), "__self__", None), Lines):
-        del kept["write"], kept["flush"]  # those of the parent
+    if type(stream.buffer) is io.BufferedWriter:
+        kept = vars(stream.buffer)
+        if isinstance(getattr(kept.get("write"), "__self__", None), Lines):
+            for name in _REPLACED:
+                kept.pop(name, None)  # those of the parent
     if not stream.line_buffering or stream.write_through:
         stream.reconfigure(line_buffering=True, write_through=False)
     stream._CHUNK_SIZE = _LONGEST_LINE  # type: ignore[attr-defined]
 
 
 def _write_blocks_of_lines(buffer: Any) -> None:
+    if type(buffer) is not io.BufferedWriter:  # None if detached
+        return
     kept = vars(buffer)
-    if type(buffer) is not io.BufferedWriter or kept.keys() & {"write", "flush"}:
+    if not kept.keys().isdisjoint(_REPLACED):
         return
     mode = os.fstat(buffer.fileno()).st_mode
     is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
     lines = Lines(buffer, _PIPE_BUF if is_pipe else None)
     # The text layer, the interpreter's exit and the program call these. Attributes of the instance
     # take precedence over the methods of the class.
-    kept["flush"], kept["write"] = lines.flush, lines.write
+    kept.update({name: getattr(lines, name) for name in _REPLACED})

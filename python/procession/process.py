@@ -55,20 +55,23 @@ def _cleanup() -> None:
 def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
     """Return those of the children that may have ended.
 
-    One system call polls them all: every start does this, however many children there are.
+    One system call polls them all: every start does this, however many children there are. Where
+    that fails, all may have ended. It can fail in any way: a program's own `Popen` has any object as
+    its sentinel, eventlet removes `select.poll`, and RLIMIT_NOFILE may now allow fewer descriptors
+    than there are children.
     """
     import select
 
     watched: dict[int, BaseProcess] = {}
-    poll = select.poll()
-    for child in children:
-        popen = child._popen
-        if popen is not None:
-            watched[popen.sentinel] = child
-            poll.register(popen.sentinel, select.POLLIN)
     try:
+        poll = select.poll()
+        for child in children:
+            popen = child._popen
+            if popen is not None:
+                watched[popen.sentinel] = child
+                poll.register(popen.sentinel, select.POLLIN)
         return [watched[sentinel] for sentinel, _ in poll.poll(0)]
-    except OSError:  # more children than RLIMIT_NOFILE now allows descriptors
+    except Exception:
         return children
 
 

@@ -511,11 +511,14 @@ def _close_stdin() -> None:
 
 
 def _flush_std_streams() -> None:
+    from . import _stdio
+
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, ValueError):
             pass
+    _stdio.flush_replaced()
 
 
 def _args_from_interpreter_flags() -> list[str]:

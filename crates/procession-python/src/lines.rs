@@ -5,6 +5,9 @@
 //!     def __init__(self, buffer: BufferedWriter, most: int | None = None) -> None: ...
 //!     def write(self, data) -> int: ...      # what stands in the place of `buffer.write`
 //!     def flush(self) -> None: ...           # and of `buffer.flush`
+//!     def seek(self, *args) -> int: ...      # and so on
+//!     def tell(self) -> int: ...
+//!     def truncate(self, *args) -> int: ...
 //! ```
 //!
 //! When the next piece does not fit, a `BufferedWriter` writes out all that it was given in earlier calls. So if each
@@ -14,17 +17,21 @@
 use crate::pool::lock;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::{PyBytes, PyMemoryView, PyTuple};
 use std::sync::Mutex;
 
-/// A longer line is passed on in pieces.
-const LONGEST: usize = 1 << 20;
+/// As much as this does not wait for its line end. It is Python's `io.DEFAULT_BUFFER_SIZE`, so that no more waits here
+/// than in the buffer.
+const LONGEST: usize = 8192;
 
 /// Passes pieces that end with a line to a buffered writer.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct Lines {
     write: Py<PyAny>,
     flush: Py<PyAny>,
+    seek: Py<PyAny>,
+    tell: Py<PyAny>,
+    truncate: Py<PyAny>,
     /// The limit on the bytes of one write to the file, unless a line is longer. If set, each piece is flushed at once.
     most: Option<usize>,
     /// The start of an unfinished line.
@@ -35,16 +42,21 @@ pub struct Lines {
 impl Lines {
     /// The cycle is broken at the writer, which has these methods in its dictionary.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.write)?;
-        visit.call(&self.flush)
+        [&self.write, &self.flush, &self.seek, &self.tell, &self.truncate]
+            .into_iter()
+            .try_for_each(|method| visit.call(method))
     }
 
     #[new]
     #[pyo3(signature = (buffer, most=None))]
     fn new(buffer: &Bound<'_, PyAny>, most: Option<usize>) -> PyResult<Self> {
+        let method = |name| buffer.getattr(name).map(Bound::unbind);
         Ok(Self {
-            write: buffer.getattr("write")?.unbind(),
-            flush: buffer.getattr("flush")?.unbind(),
+            write: method("write")?,
+            flush: method("flush")?,
+            seek: method("seek")?,
+            tell: method("tell")?,
+            truncate: method("truncate")?,
             most,
             rest: Mutex::default(),
         })
@@ -65,25 +77,53 @@ impl Lines {
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let rest = std::mem::take(&mut *lock(&self.rest));
-        self.hand_on(py, &rest)?;
+        self.hand_on_rest(py)?;
         self.flush.call0(py).map(drop)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn seek(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.hand_on_rest(args.py())?;
+        self.seek.call1(args.py(), args)
+    }
+
+    fn tell(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.hand_on_rest(py)?;
+        self.tell.call0(py)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn truncate(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.hand_on_rest(args.py())?;
+        self.truncate.call1(args.py(), args)
     }
 }
 
 impl Lines {
-    /// The lines that `data` completes, to be passed on. The start of an unfinished line is kept.
+    /// The lines that `data` completes, to be passed on. The start of an unfinished line is kept, up to
+    /// `LONGEST` bytes.
     fn lines(&self, data: &[u8]) -> Vec<u8> {
         let mut rest = lock(&self.rest);
-        let end = data.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
-        if end.is_none() && rest.len() + data.len() <= LONGEST {
+        let end = data.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let kept = if end == 0 { rest.len() } else { 0 };
+        let end = if kept + data.len() - end < LONGEST {
+            end
+        } else {
+            data.len()
+        };
+        if end == 0 {
             rest.extend_from_slice(data);
             return Vec::new();
         }
-        let (ended, begun) = data.split_at(end.unwrap_or(data.len()));
+        let (ended, begun) = data.split_at(end);
         let mut lines = std::mem::replace(&mut *rest, begun.to_vec());
         lines.extend_from_slice(ended);
         lines
+    }
+
+    fn hand_on_rest(&self, py: Python<'_>) -> PyResult<()> {
+        let rest = std::mem::take(&mut *lock(&self.rest));
+        self.hand_on(py, &rest)
     }
 
     fn hand_on(&self, py: Python<'_>, mut lines: &[u8]) -> PyResult<()> {
