@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import inspect
 import os
@@ -15,7 +16,7 @@ from conftest import PACKAGE_FOLDER
 from storm import interrupts
 
 import procession
-from procession import _procession
+from procession import _procession, process
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -106,3 +107,131 @@ def test_a_child_whose_start_raises_is_ended():
         assert child.poll() is None
         child.kill(signal.SIGKILL)
         child.wait()
+
+
+def test_an_interrupt_after_the_start_keeps_the_child(monkeypatch):
+    """The call of `Birth.__exit__` runs signal handlers when the child is already kept."""
+
+    class Trip:
+        __del__ = staticmethod(_thread.interrupt_main)
+
+    class Children(set):
+        def add(self, item):
+            super().add(item)
+            return Trip()  # dropped when the block's last call has returned
+
+    monkeypatch.setattr(process, "_children", Children())
+    child = procession.get_context("fork").Process(
+        target=os.execv, args=("/bin/sleep", ["sleep", "600"])
+    )
+    with pytest.raises(KeyboardInterrupt):
+        child.start()
+    assert procession.active_children() == [child]
+    child.kill()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+
+
+WITH_A_LOCK_FILE = """
+import os, signal, sys, time
+import procession
+
+if __name__ == "__main__":
+    child = procession.get_context(sys.argv[1]).Process(target=print)
+    child.start()
+    child.join()
+    print(child.exitcode)
+else:
+    handler = signal.getsignal(signal.SIGINT)
+    open("lock", "x").close()
+    try:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("caught", handler is signal.default_int_handler, flush=True)
+        if sys.argv[2] == "raise":
+            raise
+    finally:
+        os.remove("lock")
+"""
+
+
+def program(folder, text, *arguments):
+    (folder / "program.py").write_text(text)
+    return subprocess.Popen(
+        [sys.executable, "program.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+    )
+
+
+@pytest.mark.parametrize(
+    ("own_method", "then", "exitcode"),
+    [("spawn", "raise", "1"), ("spawn", "go on", "0"), ("forkserver", "go on", "0")],
+)
+def test_the_main_module_handles_an_interrupt_of_its_import(tmp_path, own_method, then, exitcode):
+    with program(tmp_path, WITH_A_LOCK_FILE, own_method, then) as parent:
+        os.kill(int(parent.stdout.readline()), signal.SIGINT)
+        out, err = parent.communicate(timeout=60)
+    assert out.split() == ["caught", "True", exitcode]
+    assert not err
+    assert not (tmp_path / "lock").exists()
+
+
+AT_EXIT = """
+import atexit, os, sys, time
+import procession
+
+def slow():
+    try:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    finally:
+        print("finally", flush=True)
+
+def target():
+    global file
+    file = open("data", "w")
+    file.write("flushed")
+    atexit.register(print, "next", flush=True)
+    atexit.register(slow)
+
+if __name__ == "__main__":
+    child = procession.get_context("spawn").Process(target=target)
+    child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+def test_an_interrupt_at_a_spawned_child_s_exit(tmp_path):
+    """The other functions of `atexit` run, and files are flushed."""
+    with program(tmp_path, AT_EXIT) as parent:
+        os.kill(int(parent.stdout.readline()), signal.SIGINT)
+        out, err = parent.communicate(timeout=60)
+    assert out.split() == ["finally", "next", "0"]
+    assert err.endswith("KeyboardInterrupt: \n") and "in slow" in err
+    assert (tmp_path / "data").read_text() == "flushed"
+
+
+LIBRARY_TARGET = """
+import subprocess, sys
+import procession
+
+if __name__ == "__main__":
+    command = ["sh", "-c", "kill -INT $PPID"]
+    child = procession.get_context(sys.argv[1]).Process(target=subprocess.call, args=(command,))
+    child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+def test_an_interrupt_of_a_library_function_is_reported(tmp_path, method):
+    with program(tmp_path, LIBRARY_TARGET, method) as parent:
+        out, err = parent.communicate(timeout=60)
+    assert out == "1\n"
+    assert err.startswith("Process ") and err.endswith("KeyboardInterrupt\n")

@@ -168,17 +168,19 @@ def main(arena_fd: int, server_fd: int, parcel: int) -> None:
 
     The parcel holds what to import.
     """
-    spawn.leave_when_interrupted()
     attach(arena_fd)
     process.current_process().name = "ForkServer"
     try:
         wanted = take_parcel(parcel)
     except ValueError:
         return  # the interrupted start of this server has freed the parcel: no request will come
-    spawn.let_interrupts_in(wanted)
-    _preload(wanted)
-    util._close_stdin()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        spawn.let_interrupts_in(wanted)
+        _preload(wanted)
+        util._close_stdin()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        sys.exit(1)  # Ctrl-C reaches the program too, which reports it
     # Every child shares the objects that exist now: the collector must neither visit nor write to
     # them there.
     gc.collect()

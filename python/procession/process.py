@@ -166,16 +166,17 @@ class BaseProcess:
         _cleanup()
         from ._procession import Birth
 
-        try:
-            # An interrupt that arrives before the child is registered here ends the child.
-            with Birth():
+        # An interrupt that arrives before the child is registered here ends the child. An interrupt
+        # that arrives when the block has been left finds the child running, and registered.
+        with Birth():
+            try:
                 self._popen = self._Popen(self)
                 self._sentinel = self._popen.sentinel
                 _children.add(self)
-        except BaseException:
-            _children.discard(self)
-            self._popen = None
-            raise
+            except BaseException:
+                _children.discard(self)
+                self._popen = None
+                raise
         # The arguments belong to the child now. Kept here, they could keep alive objects that refer
         # to this one.
         del self._target, self._args, self._kwargs
@@ -327,11 +328,14 @@ class BaseProcess:
         """Run this process in the child, from its birth to the exit code that this returns."""
         from . import util
 
+        running = False
         try:
             self._become_current(parent_sentinel)
             util.info("child process calling self.run()")
             try:
+                running = True
                 self.run()
+                running = False
                 exitcode = 0
             finally:
                 if not RUNS_ATEXIT_IN_CHILD:
@@ -347,7 +351,9 @@ class BaseProcess:
                 exitcode = 1
         except BaseException as error:
             exitcode = 1
-            if not isinstance(error, KeyboardInterrupt) or _came_to_the_program(error):
+            # Ctrl-C reaches the parent too, which reports it.
+            silent = isinstance(error, KeyboardInterrupt) and not _came_to_the_program(error)
+            if not silent or (running and not _is_a_worker(self._target)):
                 import traceback
 
                 # One write, so that the reports of two children do not mix.
@@ -482,6 +488,19 @@ def _came_to_the_program(error: BaseException) -> bool:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def _is_a_worker(target: Any) -> bool:
+    """Return whether a process with this target was started for a pool, executor or manager."""
+    return getattr(target, "__globals__", {}).get("__name__") in _MODULES_OF_WORKERS
+
+
+#: Where the main functions of processes are that the program did not start itself.
+_MODULES_OF_WORKERS = (
+    f"{__package__}._pool_worker",
+    f"{__package__}._manager_base",
+    "concurrent.futures.process",
+)
 
 
 def _describe_exitcode(code: int) -> str:

@@ -118,54 +118,61 @@ def spawn_main(
     assert is_forking(sys.argv), "Not forking"
     from ._procession import attach, attach_zygote, note_exit
 
-    leave_when_interrupted()
-    attach(arena_fd)
-    if zygote_fd is not None and zygote_pid is not None:
-        attach_zygote(zygote_fd, zygote_pid)
-    for fd in (parent_fd, zygote_fd):
-        if fd is not None:
-            os.set_inheritable(fd, False)
+    code = 1
     try:
-        code = _main(parcel, parent_fd)
+        attach(arena_fd)
+        if zygote_fd is not None and zygote_pid is not None:
+            attach_zygote(zygote_fd, zygote_pid)
+        for fd in (parent_fd, zygote_fd):
+            if fd is not None:
+                os.set_inheritable(fd, False)
+        try:
+            code = _main(parcel, parent_fd)
+        finally:
+            _hide_own_interrupts()
+            note_exit(code & 0xFF)
     except KeyboardInterrupt:
-        code = 1
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Nothing is left but the interpreter's own end.
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(code & 0xFF))
-    note_exit(code & 0xFF)
+        pass
     sys.exit(code)
 
 
-_at_work = False
+def _hide_own_interrupts() -> None:
+    """Do not report an interrupt of the package's own work at the interpreter's end.
 
-
-def _leave(number: int, frame: Any) -> None:
-    """Handle SIGINT before the process does its own work: end silently.
-
-    Ctrl-C reaches the parent too, which reports it.
+    One that arrives in a function of the program is reported by the hook that the program has.
     """
-    if _at_work:  # the main module saved this as the handler before its own
-        signal.default_int_handler(number, frame)
-    os._exit(1)
+    report = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt and _is_own(unraisable.exc_value):
+            return
+        report(unraisable)
+
+    sys.unraisablehook = hook
 
 
-def leave_when_interrupted() -> None:
-    """Make SIGINT end this process silently, unless it is ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+def _is_own(error: BaseException) -> bool:
+    """Return whether this package or `threading` was at work, and nothing of the program."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return False
+    module = traceback.tb_frame.f_globals.get("__name__") or ""
+    own = module.partition(".")[0] in (__name__.partition(".")[0], "threading")
+    return own and not process._came_to_the_program(error)
 
 
 def let_interrupts_in(settings: dict[str, Any]) -> None:
     """Unblock SIGINT, which is blocked when programs are started.
 
-    It stays blocked if the parent blocks it too.
+    It stays blocked if the parent blocks it too. Code of the program runs only after this, and
+    finds the handler that any interpreter has.
     """
     if not settings.get("sigint_blocked"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _main(parcel: int, parent_sentinel: int | None) -> int:
-    global imported_main, _at_work
+    global imported_main
     from ._procession import take_parcel
 
     current = process.current_process()
@@ -181,12 +188,13 @@ def _main(parcel: int, parent_sentinel: int | None) -> int:
         sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
         return 1
+    except KeyboardInterrupt:
+        # The target has not begun. Ctrl-C reaches the parent too, which reports it.
+        util._flush_std_streams()
+        return 1
     finally:
         del current._inheriting
     util._name_log_records()
-    _at_work = True
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     return self._bootstrap(parent_sentinel)
 
 
