@@ -113,12 +113,24 @@ pub fn protect(pid: pid_t, start: u64, length: u64, how: c_int) {
     call.orig_rax = u64::MAX;
     (call.rdi, call.rsi, call.rdx) = (start, length, how as u64);
     set_registers(pid, &call);
-    // SAFETY: the process is stopped and ours to trace.
-    unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0) };
-    let status = wait(pid);
-    assert!(libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP);
+    let mut signals = Vec::new();
+    loop {
+        // SAFETY: the process is stopped and ours to trace.
+        unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid, 0, 0) };
+        let status = wait(pid);
+        assert!(libc::WIFSTOPPED(status), "status {status:#x} in mprotect");
+        match libc::WSTOPSIG(status) {
+            libc::SIGTRAP => break,
+            // It has come before the call, of a child's end, say: it is delivered afterwards.
+            signal => signals.push(signal),
+        }
+    }
     assert_eq!(registers(pid).rax, 0, "mprotect in the traced process");
     set_registers(pid, &before);
+    for signal in signals {
+        // SAFETY: a signal to a process of ours that has not been waited for.
+        unsafe { libc::kill(pid, signal) };
+    }
 }
 
 /// Wait until a process of ours stops or ends.
