@@ -281,7 +281,7 @@ def test_an_address_space_that_is_limited(run_program):
 #: The limit that a sandbox or judge sets before it runs a program: some room beyond what is in use,
 #: no more.
 LIMITED = """
-def limit(room=256 << 20):
+def limit(room=320 << 20):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
 
