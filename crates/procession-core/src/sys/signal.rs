@@ -132,43 +132,31 @@ pub fn reap(pid: i32) {
 /// Run `f`, which starts a thread, with all signals blocked: threads inherit the mask of their maker, and handlers
 /// belong to the program's own threads.
 pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises `all`; pthread_sigmask reads it and initialises `before`.
-    unsafe {
-        let mut all = MaybeUninit::uninit();
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises `all`.
+    let _blocked = Blocked::new(&unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let result = f();
-    // SAFETY: `before` was initialised above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
-    result
+        all.assume_init()
+    });
+    f()
 }
 
 /// Blocks SIGINT in this thread, and in the processes that it makes, until dropped.
 pub struct InterruptHeld {
-    before: libc::sigset_t,
-    /// The mask belongs to the thread.
-    _not_send: std::marker::PhantomData<*const ()>,
+    _blocked: Blocked,
 }
 
 impl InterruptHeld {
     /// Block SIGINT.
     pub fn new() -> Self {
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises `set`, sigaddset changes it; pthread_sigmask reads it and initialises
-        // `before`, and cannot fail with this first argument.
-        let before = unsafe {
-            let mut set = MaybeUninit::uninit();
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
-            before.assume_init()
-        };
-        Self {
-            before,
-            _not_send: std::marker::PhantomData,
-        }
+        let mut interrupt = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises `interrupt`, sigaddset changes it.
+        let blocked = Blocked::new(&unsafe {
+            libc::sigemptyset(interrupt.as_mut_ptr());
+            libc::sigaddset(interrupt.as_mut_ptr(), libc::SIGINT);
+            interrupt.assume_init()
+        });
+        Self { _blocked: blocked }
     }
 }
 
@@ -178,7 +166,30 @@ impl Default for InterruptHeld {
     }
 }
 
-impl Drop for InterruptHeld {
+/// Restores the thread's signal mask when dropped.
+struct Blocked {
+    before: libc::sigset_t,
+    /// The mask belongs to the thread.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Blocked {
+    /// Block these signals, besides those that are blocked already.
+    fn new(signals: &libc::sigset_t) -> Self {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: pthread_sigmask reads `signals` and initialises `before`; it cannot fail with this first argument.
+        let before = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, signals, before.as_mut_ptr());
+            before.assume_init()
+        };
+        Self {
+            before,
+            _not_send: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: `before` was filled in by `new`, in this thread.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
