@@ -269,15 +269,18 @@ class Crew:
         for process in list(self.workers):
             process.join()
 
+    def _give_up(self) -> None:
+        self._state = TERMINATE
+        self.core.terminate(terminated)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
     def abandon(self) -> None:
         """Undo a pool after its construction failed.
 
         A user's context may have made other processes.
         """
-        self._state = TERMINATE
-        self.core.terminate(terminated)
-        if self._thread is not None:
-            self._thread.join()
+        self._give_up()
         for process in self.workers:
             if process.exitcode is None:
                 process.terminate()
@@ -287,10 +290,7 @@ class Crew:
     def stop(self) -> None:
         """End the workers at once."""
         util.debug("terminating pool's workers")
-        self._state = TERMINATE
-        self.core.terminate(terminated)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._give_up()
         running = [process for process in self.workers if process.exitcode is None]
         idle = []
         for process in running:

@@ -53,6 +53,11 @@ class Future(concurrent.futures.Future):
     _stream: PoolStream | None = None
     _number = 0
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Its wait may be interrupted; its lock is still held then.
+        self._condition.__class__ = Condition
+
     def cancel(self) -> bool:
         """Cancel the call, also if it is running: its worker is then stopped and replaced.
 
@@ -257,9 +262,6 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if (seeds := engine.pool._options.seeds) is not None:
             fn, args, kwargs = seeds.function(fn), ((0, args, kwargs),), {}  # type: ignore[assignment]
         future = Future()
-        future._condition.__class__ = (
-            Condition  # its wait may be interrupted; its lock is still held then
-        )
         future._stream = engine.stream
         number = engine.stream.submit(future, fn, args, kwargs)
         if number is None:
