@@ -46,6 +46,8 @@ def parent_process() -> BaseProcess | None:
 
 def _cleanup() -> None:
     """Reap the children that have ended."""
+    if not _children:
+        return  # the usual case at a start
     for child in _ended(list(_children)):
         popen = child._popen
         if popen is not None and popen.poll() is not None:
