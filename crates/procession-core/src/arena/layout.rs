@@ -11,7 +11,7 @@ use super::slab::Descriptor;
 /// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// Largest size of an arena: cell numbers fit their words.
@@ -57,6 +57,8 @@ pub(crate) struct Header {
     pub idle: AtomicU64,
     /// When a process last looked for idle memory, in milliseconds.
     pub looked: AtomicU64,
+    /// Hint: for each class, when one of its slabs was last used again soon after it became idle, in milliseconds.
+    pub used_again: [AtomicU64; CLASSES],
     /// How many bytes of the file may be committed. Never changes.
     pub budget: AtomicU64,
 }

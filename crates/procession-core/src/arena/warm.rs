@@ -21,7 +21,8 @@ const IDLE: u64 = 300;
 const BETWEEN: u64 = 200;
 /// Bytes that may be idle besides as many as are in use.
 const KEEP: u64 = 8 << 20;
-/// Memory that is used again within `QUICK` milliseconds goes round: it is kept warm for `ROUND` milliseconds.
+/// Memory that is used again within `QUICK` milliseconds goes round: it is kept warm for `ROUND` milliseconds, and so is
+/// other memory of its class, which is expected to follow.
 const QUICK: u64 = 700;
 const ROUND: u64 = 1000;
 
@@ -65,10 +66,12 @@ impl Idle {
         self.set(memory::milliseconds(), self.get().1);
     }
 
-    fn end(&self) {
+    /// Note that the slab is used again. Returns whether it was soon.
+    fn end(&self, now: u64) -> bool {
         let (since, rounds) = self.get();
-        let soon = memory::milliseconds().wrapping_sub(since) < QUICK;
+        let soon = now.wrapping_sub(since) < QUICK;
         self.set(since, if soon { rounds + 1 } else { 0 });
+        soon
     }
 
     /// For how many milliseconds it has been idle.
@@ -103,7 +106,16 @@ impl Arena {
         let bytes = cell.committed();
         let less = |idle: u64| Some(idle.saturating_sub(bytes));
         let _ = self.header().idle.fetch_update(Relaxed, Relaxed, less);
-        cell.slab().descriptor.idle.end();
+        let now = memory::milliseconds();
+        if cell.slab().descriptor.idle.end(now) {
+            self.header().used_again[cell.slab().class].store(now, Relaxed);
+        }
+    }
+
+    /// Whether idle memory of a slab is likely to be used again soon.
+    fn goes_round(&self, slab: &Slab, now: u64) -> bool {
+        let class_does = || now.wrapping_sub(self.header().used_again[slab.class].load(Relaxed)) < ROUND;
+        slab.descriptor.idle.goes_round(now) || class_does()
     }
 
     /// Note that a large cell was freed: what is committed of it is idle.
@@ -147,7 +159,7 @@ impl Arena {
         if left > bytes.used + KEEP {
             let keep = bytes.used / 2 + KEEP / 2;
             left = self
-                .trim_those(left, keep, |slab| !slab.descriptor.idle.goes_round(now))
+                .trim_those(left, keep, |slab| !self.goes_round(slab, now))
                 .unwrap_or(left);
         }
         // If only frees follow, this many bytes will be idle when they are too many again.
