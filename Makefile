@@ -7,7 +7,7 @@ PY     := $(VENV)/bin/python
 DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
-RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Encoded.toml) Encoded.toml Encoded.lock pyproject.toml
 
 .PHONY: help setup demo test test-rust test-python lint model bench conformance killer stopper storm soak fuzz clean
 .DEFAULT_GOAL := help

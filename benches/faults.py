@@ -50,15 +50,15 @@ FAULTS = {
         "task forks, and its child returns, too",
         "all results, each once",
     ),
-    "exception_that_cannot_travel raise_unpicklable": (
+    "exception_that_cannot_be_pickled raise_unpicklable": (
         "exception cannot be pickled",
         "`MaybeEncodingError`",
     ),
-    "exception_that_cannot_travel raise_picky": (
+    "exception_that_cannot_be_pickled raise_picky": (
         "exception whose `__init__` wants arguments",
         "`MaybeEncodingError`",
     ),
-    "exception_that_cannot_travel raise_unloadable": (
+    "exception_that_cannot_be_pickled raise_unloadable": (
         "exception cannot be unpickled",
         "`MaybeEncodingError`",
     ),

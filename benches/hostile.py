@@ -142,9 +142,9 @@ def call(address: Any) -> None:
         managers.dispatch(conn, None, "dummy")
 
 
-def listen(report: Any, patience: float) -> None:
+def listen(report: Any, timeout: float) -> None:
     """Run the listener's process: answer one request of each peer that knows the key."""
-    _listening.CONNECTION_TIMEOUT = patience
+    _listening.CONNECTION_TIMEOUT = timeout
     with connection.Listener(("localhost", 0), backlog=128, authkey=KEY) as listener:
         report.send(listener.address)
         while True:
@@ -156,9 +156,9 @@ def listen(report: Any, patience: float) -> None:
                 pass
 
 
-def manage(report: Any, patience: float) -> None:
+def manage(report: Any, timeout: float) -> None:
     """Run the manager's process."""
-    _listening.CONNECTION_TIMEOUT = patience
+    _listening.CONNECTION_TIMEOUT = timeout
     server = managers.SyncManager(("localhost", 0), KEY).get_server()
     report.send(server.address)
     server.serve_forever()
@@ -176,12 +176,12 @@ def forget_peak(pid: int) -> None:
     pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def measure(target: str, attack: Attack, patience: float) -> Outcome:
+def measure(target: str, attack: Attack, timeout: float) -> Outcome:
     ctx = get_context("fork")
     outcome = Outcome(target, attack.title, attack.count)
     reader, writer = connection.Pipe(duplex=False)
     server = ctx.Process(
-        target={"Listener": listen, "manager": manage}[target], args=(writer, patience), daemon=True
+        target={"Listener": listen, "manager": manage}[target], args=(writer, timeout), daemon=True
     )
     server.start()
     try:
@@ -217,7 +217,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=1, help="times as many connections")
     parser.add_argument(
-        "--patience",
+        "--timeout",
         type=float,
         default=_listening.CONNECTION_TIMEOUT,
         help="seconds for a handshake",
@@ -233,7 +233,7 @@ def main() -> int:
         witness = os.path.join(folder, "unpickled")
         for target in ("Listener", "manager"):
             for attack in attacks(options.scale, witness):
-                outcome = measure(target, attack, options.patience)
+                outcome = measure(target, attack, options.timeout)
                 outcomes.append(outcome)
                 if not options.json:
                     print(

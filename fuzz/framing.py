@@ -31,8 +31,8 @@ with watched:
     from procession import AuthenticationError, BufferTooShort, _authentication, _listening
     from procession._framing import Connection, wait
 
-KEY = b"the key of the house"
-OTHER = b"a key of another house"
+KEY = b"the key of the server"
+OTHER = b"a key of another server"
 REFUSALS = (AuthenticationError, EOFError, OSError)
 
 

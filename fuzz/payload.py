@@ -55,7 +55,7 @@ STEPS = 40
 
 
 @functools.cache
-def house() -> list:
+def objects() -> list:
     """Return one object of every kind that is pickled as a number."""
     return [
         procession.Lock(),
@@ -153,12 +153,12 @@ def numbers() -> list[int]:
 
     class Looking:
         def __reduce_ex__(self, protocol: int) -> tuple:
-            for obj in house()[:10]:
+            for obj in objects()[:10]:
                 look(obj.__reduce_ex__(protocol)[1:])
             return int, ()
 
     # Objects of the package are pickled only inside a message: then they name what they refer to.
-    unpickled(_procession.Parcel(Looking()))
+    unpickled(_procession.Mailbox(Looking()))
     return found
 
 
@@ -168,9 +168,9 @@ def play(data: bytes) -> None:
     for _ in range(STEPS):
         if not choices:
             return
-        obj = house()[choices.below(len(house()))]
+        obj = objects()[choices.below(len(objects()))]
         try:
-            got = unpickled(parcel(obj, choices))
+            got = unpickled(mailbox(obj, choices))
         except REFUSALS:
             continue
         try:
@@ -183,19 +183,19 @@ def play(data: bytes) -> None:
             assert isinstance(got, (type(obj), bytearray)), f"{got!r} instead of {obj!r}"
 
 
-def unpickled(parcel: _procession.Parcel) -> object:
+def unpickled(mailbox: _procession.Mailbox) -> object:
     # The memory is given back once no object refers to it.
-    return _procession.take_parcel(parcel.token)
+    return _procession.take_mail(mailbox.token)
 
 
-def parcel(obj: object, choices: Choices) -> _procession.Parcel:
+def mailbox(obj: object, choices: Choices) -> _procession.Mailbox:
     """Pack an object: changed, or as it is but cut short and without its buffers."""
     if choices.below(6):
-        return _procession.Parcel(Changed(obj, choices))
-    whole = _procession.Parcel(Changed(obj, Choices(b"")))
-    body = _procession.take_parcel_bytes(whole.token)
+        return _procession.Mailbox(Changed(obj, choices))
+    whole = _procession.Mailbox(Changed(obj, Choices(b"")))
+    body = _procession.take_mail_bytes(whole.token)
     end = int.from_bytes(choices.take(2), "big") % (len(body) + 1)
-    return _procession.Parcel.from_bytes(body[:end])
+    return _procession.Mailbox.from_bytes(body[:end])
 
 
 def use(got: object) -> None:

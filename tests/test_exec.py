@@ -55,7 +55,7 @@ def test_what_existed_at_the_fork_is_given_back(alone, start):
             for number in range(5):
                 assert queue.get() == bytes([number]) * 1_000_000
             del queue, lock
-            assert _procession.census()["limbo"] == 0
+            assert _procession.counters()["deferred"] == 0
             assert pid not in [member["pid"] for member in _procession.members()]
             os.kill(pid, 0)  # it is alive
         finally:

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
-#: Takes the name of a first call, and how the child is forked. Each import in the calling thread
+#: FastPath the name of a first call, and how the child is forked. Each import in the calling thread
 #: takes a while.
 PROGRAM = """
 import logging  # its own hooks of `fork` fail where it is loaded beside one

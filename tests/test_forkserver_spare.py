@@ -45,44 +45,44 @@ def context():
     return procession.get_context("forkserver")
 
 
-def wait_for_spare(zygote: int, last: int) -> int:
+def wait_for_spare(fork_server: int, last: int) -> int:
     """Wait for the spare.
 
     It is forked after the answer, and the last child may not be reaped yet.
     """
-    while not (children := set(children_of(zygote)) - {last}):
+    while not (children := set(children_of(fork_server)) - {last}):
         select.select([], [], [], 0.001)
     (spare,) = children
     return spare
 
 
 def test_the_spare_becomes_the_next_child(context):
-    last, zygote = start_one(context)
-    spare = wait_for_spare(zygote, last)
-    assert start_one(context) == (spare, zygote)
+    last, fork_server = start_one(context)
+    spare = wait_for_spare(fork_server, last)
+    assert start_one(context) == (spare, fork_server)
 
 
 def test_a_spare_that_was_killed_is_replaced(context):
-    last, zygote = start_one(context)
+    last, fork_server = start_one(context)
     for _ in range(5):
-        spare = wait_for_spare(zygote, last)
+        spare = wait_for_spare(fork_server, last)
         watched = os.pidfd_open(spare)
         os.kill(spare, signal.SIGKILL)
         assert ended(watched)
         os.close(watched)
         last, parent = start_one(context)
-        assert parent == zygote
+        assert parent == fork_server
         assert last != spare
 
 
 def test_the_spare_leaves_with_its_server(context):
-    last, zygote = start_one(context)
-    watched = os.pidfd_open(wait_for_spare(zygote, last))
-    os.kill(zygote, signal.SIGKILL)
+    last, fork_server = start_one(context)
+    watched = os.pidfd_open(wait_for_spare(fork_server, last))
+    os.kill(fork_server, signal.SIGKILL)
     assert ended(watched)
     os.close(watched)
     _, successor = start_one(context)
-    assert successor != zygote
+    assert successor != fork_server
     forkserver._forkserver._stop()
 
 
@@ -92,8 +92,8 @@ import os, select, signal, procession, procession.forkserver
 lock = procession.Lock()  # made once, in the fork server, and inherited by its children
 
 
-def outlive(zygote_killed, results):
-    zygote_killed.wait()
+def outlive(fork_server_killed, results):
+    fork_server_killed.wait()
     others = [procession.Lock() for _ in range(1000)]
     with lock:
         results.put(all(other.acquire(False) for other in others))
@@ -104,9 +104,9 @@ if __name__ == "__main__":
     killed, results = context.Event(), context.SimpleQueue()
     child = context.Process(target=outlive, args=(killed, results))
     child.start()
-    zygote = procession.forkserver._forkserver._forkserver_pid
-    watched = os.pidfd_open(zygote)
-    os.kill(zygote, signal.SIGKILL)
+    fork_server = procession.forkserver._forkserver._forkserver_pid
+    watched = os.pidfd_open(fork_server)
+    os.kill(fork_server, signal.SIGKILL)
     select.select([watched], [], [])
     killed.set()
     print(results.get())

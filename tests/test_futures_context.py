@@ -169,7 +169,7 @@ def test_wait_knows_at_once_what_was_put():
 
 
 #: The most seconds that an ending process waits for the processes that poll for its items.
-PATIENCE = 1
+TIMEOUT = 1
 
 
 def _say_last_words(ready, go, queue):
@@ -217,12 +217,12 @@ def _stopped_while_its_child_ends(method):
 
 
 def test_a_process_has_not_ended_before_who_polls_sees_what_it_put(method):
-    # The child waits no longer than PATIENCE: on a machine slower than that, nothing can be said.
+    # The child waits no longer than TIMEOUT: on a machine slower than that, nothing can be said.
     with _stopped_while_its_child_ends(method) as (allowed, child, seen):
         ended = connection.wait([child], 0.3)
-        assert not ended or time.monotonic() - allowed >= PATIENCE
+        assert not ended or time.monotonic() - allowed >= TIMEOUT
     saw, when = seen.get(timeout=60)
-    assert saw or when - allowed >= PATIENCE
+    assert saw or when - allowed >= TIMEOUT
 
 
 def test_a_process_ends_although_who_polls_is_stopped():

@@ -56,7 +56,7 @@ def refused(peer):
 def test_every_attack_is_refused_while_others_are_served():
     """Run the command that prints the figures, on a small scale."""
     run = subprocess.run(
-        [sys.executable, COMMAND, "--scale", "0.05", "--patience", "0.5", "--json"],
+        [sys.executable, COMMAND, "--scale", "0.05", "--timeout", "0.5", "--json"],
         capture_output=True,
         text=True,
         check=False,
@@ -93,7 +93,7 @@ def test_a_manager_unpickles_nothing_of_a_stranger(manager, tmp_path):
 def test_who_has_proved_the_key_is_not_put_out_for_strangers(monkeypatch):
     monkeypatch.setattr(connection.Listener, "_MOST_PENDING", 4)
     monkeypatch.setattr(connection.Listener, "_GRACE", 0)
-    monkeypatch.setattr(connection.Listener, "_patience", 0)
+    monkeypatch.setattr(connection.Listener, "_grace", 0)
     with connection.Listener(family="AF_UNIX", authkey=KEY, backlog=32) as listener:
         strangers = [socket.socket(socket.AF_UNIX) for _ in range(20)]
         honest = connection.SocketClient(listener.address)

@@ -305,15 +305,15 @@ def parent():
 pids = procession.Queue()
 pids.put(0)
 pids.get()
-before = _procession.census()
+before = _procession.counters()
 child, grandchild = parent()
 pidfd = os.pidfd_open(grandchild)
 child.kill()
 child.join()
-assert _procession.census()["transit"] > before["transit"], "the grandchild may yet come"
+assert _procession.counters()["transit"] > before["transit"], "the grandchild may yet come"
 os.kill(grandchild, signal.SIGKILL)
 select.select([pidfd], [], [])
-assert _procession.census() == before, (_procession.census(), before)
+assert _procession.counters() == before, (_procession.counters(), before)
 print("done")
 """
     sleeper = tmp_path / "sleeper"

@@ -219,7 +219,7 @@ def _meet(_):
 
 def test_idle_workers_run_their_finalizers(method, monkeypatch):
     """As coverage tools use them, also in a pool that is left by `with`, which terminates it."""
-    monkeypatch.setattr("procession._crew._PATIENCE", 60.0)
+    monkeypatch.setattr("procession._pool_workers._GRACE_PERIOD", 60.0)
     ctx = procession.get_context(method)
     reader, writer = ctx.Pipe(duplex=False)
     with ctx.Pool(3, _write_at_exit, (ctx.Barrier(3), writer)) as pool:
@@ -233,7 +233,7 @@ def test_idle_workers_run_their_finalizers(method, monkeypatch):
 def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
     pool = procession.get_context(method).Pool(2)
     assert pool.map(abs, range(2)) == [0, 1]
-    workers, watch = list(pool._pool), pool._crew._thread
+    workers, watch = list(pool._pool), pool._workers._thread
 
     class Watch:
         """Stands for the watching thread: when it has been joined, the workers have ended."""
@@ -243,6 +243,6 @@ def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
             for worker in workers:
                 assert connection.wait([worker.sentinel], 60)
 
-    pool._crew._thread = Watch()
+    pool._workers._thread = Watch()
     pool.terminate()
     assert not process._children.intersection(workers)

@@ -43,7 +43,7 @@ def test_initializer_that_kills(opening, tmp_path):
 def test_worker_that_cannot_be_started():
     """The system cannot start a process: the others do the work, and later it is tried again."""
     with procession.Pool(2) as pool:
-        start, failed = pool._crew._start, []
+        start, failed = pool._workers._start, []
 
         def fail_once(**kwds):
             if failed:
@@ -51,7 +51,7 @@ def test_worker_that_cannot_be_started():
             failed.append(kwds)
             raise BlockingIOError("no room")
 
-        pool._crew._start = fail_once
+        pool._workers._start = fail_once
         victim = pool._pool[0]
         victim.kill()
         victim.join(30)

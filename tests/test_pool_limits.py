@@ -350,7 +350,7 @@ def test_want_of_memory_is_told(monkeypatch):
     from procession._pool_deaths import OutOfMemory
 
     with procession.get_context("fork").Pool(1) as pool:
-        until(lambda: pool._crew._out_of_memory is not None)
+        until(lambda: pool._workers._out_of_memory is not None)
         monkeypatch.setattr(OutOfMemory, "happened", lambda self: True)
         with pytest.raises(procession.WorkerDied, match="SIGKILL, as memory ran out, during"):
             pool.apply(kill_self)

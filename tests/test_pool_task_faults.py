@@ -91,7 +91,7 @@ def test_result_whose_unpickling_asks_for_it(survivor, monkeypatch, kind):
 @pytest.mark.parametrize(
     "function", [tasks.raise_picky, tasks.raise_unpicklable, tasks.raise_unloadable]
 )
-def test_exception_that_cannot_travel(survivor, function):
+def test_exception_that_cannot_be_pickled(survivor, function):
     with pytest.raises(MaybeEncodingError) as caught:
         survivor.call(function)(20)
     cause = caught.value.__cause__

@@ -1,7 +1,7 @@
 """`ProcessPoolExecutor`: the pool in the shape of `concurrent.futures`.
 
 The pool runs the workers and tasks. This module has the futures, which one thread completes as
-outcomes arrive.
+results arrive.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _T = TypeVar("_T")
 
 #: Typed as Any for its private names: the stub shows only the public ones.
 _pools: Any = _pool_face
-#: Number of outcomes that the collecting thread takes at a time.
+#: Number of results that the collecting thread takes at a time.
 _BATCH = 256
 #: Number of items of a `map` put in line before other threads get a turn.
 _FEED = 64
 
 
 class Future(concurrent.futures.Future):
-    """The outcome of a call that was given to an executor."""
+    """The result of a call that was given to an executor."""
 
     #: Stops the call, while it has not ended.
     _stream: PoolStream | None = None
@@ -98,9 +98,9 @@ class _Engine:
         _engines.add(self)
 
     def _collect(self) -> None:
-        while outcomes := self.stream.take(_BATCH):
-            while outcomes:
-                _complete(*outcomes.pop())
+        while results := self.stream.take(_BATCH):
+            while results:
+                _complete(*results.pop())
         if self._stopping:
             self.pool.terminate()
         else:
@@ -245,8 +245,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             raise RuntimeError(
                 f"this executor belongs to process {pool._pid}: a child of it cannot use it, but can make its own"
             )
-        if pool._crew.broken is not None:
-            raise recognisable(pool._crew.broken())
+        if pool._workers.broken is not None:
+            raise recognisable(pool._workers.broken())
         return engine
 
     def submit(
@@ -412,7 +412,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
 
     @property
     def _broken(self) -> bool:
-        return self._engine is not None and self._engine.pool._crew.broken is not None
+        return self._engine is not None and self._engine.pool._workers.broken is not None
 
 
 def _context(context: Any, method: str | None) -> BaseContext:

@@ -94,18 +94,18 @@ class _Over(Exception):
 
 def _value(job: Any, end: float | None) -> Any:
     try:
-        outcome = job.next(None if end is None else max(0.0, end - time.monotonic()))
+        result = job.next(None if end is None else max(0.0, end - time.monotonic()))
     except StopIteration:
         raise _Over from None
-    if outcome is None:
+    if result is None:
         raise concurrent.futures.TimeoutError
-    success, value = outcome
+    success, value = result
     if success:
         return value
     try:
         raise recognisable(value)
     finally:
-        del outcome, value
+        del result, value
 
 
 def reported(

@@ -118,7 +118,7 @@ class Listener:
     # Seconds for which peers in a handshake are served before others are admitted. A handshake that
     # is unfinished when `accept` returns continues at its next call, and only in this process. A
     # program with several processes or threads in `accept` wants few of those.
-    _patience = 0.05
+    _grace = 0.05
     # Seconds after which a call looks for handshakes that a call in another thread left unfinished.
     _LEFT_OVERS = 1.0
 
@@ -197,7 +197,7 @@ class Listener:
     def _closed_for(self, pending: list[_Handshake], now: float) -> float:
         """Return the seconds until another peer may be admitted; not positive: now."""
         if len(pending) < self._MOST_PENDING:
-            return max((peer.begun for peer in pending), default=0) + self._patience - now
+            return max((peer.begun for peer in pending), default=0) + self._grace - now
         return self._oldest_stranger(pending).begun + self._GRACE - now
 
     @staticmethod

@@ -76,7 +76,7 @@ class Server:
         Listener, _Client = listener_client[serializer]
         # Peers prove the key inside accept(), any number at once: only proved peers get a thread.
         self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
-        self.listener._patience = 0  # only `accepter` accepts, and it never stops
+        self.listener._grace = 0  # only `accepter` accepts, and it never stops
         self.address = self.listener.address
         # id -> (object, exposed names, method -> type id); '0' is the server itself.
         self.id_to_obj: dict[str, Any] = {"0": (None, ())}

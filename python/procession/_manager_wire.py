@@ -172,10 +172,10 @@ class Line:
         return obj
 
     def _next(self) -> tuple[int | None, Any]:
-        patience = self._FIRST_LOOK
+        timeout = self._FIRST_LOOK
         while True:
             try:
-                return self._get(True, patience)
+                return self._get(True, timeout)
             except Empty:
                 pass
             if connection.wait([self._conn], 0):
@@ -183,7 +183,7 @@ class Line:
                     return self._get(False)
                 except Empty:
                     raise EOFError("the other end of a manager's connection has gone") from None
-            patience = min(patience * 2, self._LAST_LOOK)
+            timeout = min(timeout * 2, self._LAST_LOOK)
 
     def close(self) -> None:
         """Close the connection."""

@@ -40,7 +40,7 @@ def raise_again(error: BaseException) -> Any:
     raise error
 
 
-class TaskLine:
+class TaskQueue:
     """The pool's `_taskqueue`, for programs that add their own map to the standard library's pool.
 
     Such a program puts ``(tasks, result._set_length)``. `result` is a new `IMapIterator(pool)`, and

@@ -19,9 +19,9 @@ import threading
 import time
 
 from . import util
-from ._crew import CLOSE, RUN, TERMINATE, broken_by, terminated, undo_start
 from ._errors import OwnerDied, WorkerDied
 from ._pool_errors import ExceptionWithTraceback, MaybeEncodingError
+from ._pool_workers import CLOSE, RUN, TERMINATE, broken_by, terminated, undo_start
 from ._thread_core import ThreadCore, ThreadJob
 from ._threads import Thread
 
@@ -139,12 +139,12 @@ class QueuedCore(ThreadCore):
             self.underway[job.key, number] = job
             return True
 
-    def finish(self, key: int, number: int, outcome: tuple[bool, Any]) -> None:
+    def finish(self, key: int, number: int, result: tuple[bool, Any]) -> None:
         """Settle a task that was under way; one that has already failed stays failed."""
         with self.changed:
             job = self.underway.pop((key, number), None)
             if job is not None:
-                job.settle(number, outcome)
+                job.resolve(number, result)
 
     def fail_underway(self, error: Callable[[], BaseException]) -> None:
         """Fail all tasks under way."""
@@ -153,7 +153,7 @@ class QueuedCore(ThreadCore):
                 self.finish(key, number, (False, error()))
 
 
-class QueuedCrew:
+class QueuedWorkers:
     """The workers, and the threads between the subclass's queues and the jobs.
 
     It keeps no reference to the pool.
@@ -202,7 +202,7 @@ class QueuedCrew:
 
     def watch(self) -> None:
         """Start the threads."""
-        self._begin(self._watch, "PoolCrew")
+        self._begin(self._watch, "PoolWorkers")
         self._begin(self._send, "PoolTasks")
         self._begin(self._receive, "PoolResults")
 
@@ -239,12 +239,12 @@ class QueuedCrew:
             if result is None:
                 return
             self._faults = 0
-            key, number, outcome = result
-            self._core.finish(key, number, outcome)
-            result = outcome = None
+            key, number, result = result
+            self._core.finish(key, number, result)
+            result = result = None
 
     def _watch(self) -> None:
-        while self._tend():
+        while self._maintain():
             ends = select.poll()
             for fd in [self._notice, *(process.sentinel for process in self.workers)]:
                 ends.register(fd, select.POLLIN)
@@ -253,9 +253,9 @@ class QueuedCrew:
                 os.eventfd_read(self._notice)
             except BlockingIOError:
                 pass
-        util.debug("pool crew's watch exiting")
+        util.debug("pool's watch exiting")
 
-    def _tend(self) -> bool:
+    def _maintain(self) -> bool:
         """Bury ended workers and replace them. Return False when the watch is over."""
         with self._lock:
             for process in [process for process in self.workers if process.exitcode is not None]:
@@ -305,7 +305,7 @@ class QueuedCrew:
 
     def join(self) -> None:
         """Wait until the workers and the threads have ended."""
-        self._join_threads("PoolEnd", "PoolCrew")
+        self._join_threads("PoolEnd", "PoolWorkers")
         for process in list(self.workers):
             process.join()
         self._end_threads()
@@ -320,7 +320,7 @@ class QueuedCrew:
             self._state = TERMINATE
         self._core.terminate(terminated)
         os.eventfd_write(self._notice, 1)
-        self._join_threads("PoolCrew")
+        self._join_threads("PoolWorkers")
         for process in self.workers:
             if process.exitcode is None:
                 process.terminate()

@@ -56,11 +56,11 @@ class ApplyResult:
         """Wait for the value of the job. Return False if that timed out."""
         job = self._job
         if job is not None:
-            # The job returns the same outcome to every thread.
-            outcome = job.outcome(timeout)
-            if outcome is None:
+            # The job returns the same result to every thread.
+            result = job.result(timeout)
+            if result is None:
                 return False
-            self._success, self._value = outcome
+            self._success, self._value = result
             self._job = self._pool = None
         return True
 
@@ -315,7 +315,7 @@ class IMapIterator(_Results):
                 self._feeding.release()
 
     def _take(self, timeout: float | None) -> Any:
-        """Return the next outcome of a job that is fed as outcomes are taken."""
+        """Return the next result of a job that is fed as results are taken."""
         with self._counting:
             self._waiting += 1
         item = None
@@ -326,13 +326,13 @@ class IMapIterator(_Results):
             with self._counting:
                 self._waiting -= 1
                 self._taken += item is not None
-        # Threads that began to wait before this outcome was taken did not put a task in line.
+        # Threads that began to wait before this result was taken did not put a task in line.
         if self._waiting:
             self._refill()
         return item
 
     def _set_length(self, length: int) -> None:
-        """Do nothing: the job knows the number of tasks. See `_pool_feed.TaskLine`."""
+        """Do nothing: the job knows the number of tasks. See `_pool_feed.TaskQueue`."""
 
     def cancel(self) -> bool:
         """Cancel the unfinished tasks; see `AsyncResult.cancel`.

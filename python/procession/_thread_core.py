@@ -1,4 +1,4 @@
-"""The pool's scheduler for threads: the counterpart of `PoolCore`, `PoolJob` and `Crew`."""
+"""The pool's scheduler for threads: the counterpart of `PoolCore`, `PoolJob` and `Workers`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import queue
 import threading
 from collections import deque
 
-from ._crew import terminated
 from ._errors import BrokenPool, TaskCancelled
 from ._pool_errors import _foreign
 from ._pool_feed import mapstar, starmapstar
 from ._pool_worker import CHUNK
+from ._pool_workers import terminated
 from ._threads import Condition, Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    _Outcome = tuple[bool, Any]
+    _Result = tuple[bool, Any]
     _Call = tuple[Callable[..., Any], Any, Any]
 
 __all__: list[str] = []
@@ -104,7 +104,7 @@ class ThreadCore:
 
 
 class ThreadJob:
-    """The tasks of one call and their outcomes. Any thread may call any method."""
+    """The tasks of one call and their results. Any thread may call any method."""
 
     def __init__(self, core: ThreadCore, key: int, func: Any, mode: int, by_time: bool) -> None:
         self.key = key
@@ -114,7 +114,7 @@ class ThreadJob:
         self._func = func
         self._mode = mode
         self._by_time = by_time
-        self._outcomes: dict[int, _Outcome] = {}
+        self._results: dict[int, _Result] = {}
         self._order: deque[int] = deque()
         self._begun: set[int] = set()
         self._done: set[int] = set()
@@ -123,27 +123,27 @@ class ThreadJob:
         self._submitted = self._finished = self._taken = 0
         #: The number of tasks that may be unfinished, beyond one for each worker; None: no limit.
         self._ahead: int | None = None
-        self._first_failure: _Outcome | None = None
+        self._first_failure: _Result | None = None
         #: Whether this is a single task, with a value that is the job's.
         self._single = False
-        #: The outcome of the job, once a thread has asked for it.
-        self._whole: _Outcome | None = None
+        #: The result of the job, once a thread has asked for it.
+        self._whole: _Result | None = None
         self._sealed = self._stopped = False
 
     def _complete(self) -> bool:
         return self._sealed and self._finished == self._submitted
 
-    def settle(self, number: int, outcome: _Outcome) -> None:
-        """Settle a task with its outcome. Only the first outcome counts."""
+    def resolve(self, number: int, result: _Result) -> None:
+        """Settle a task with its result. Only the first result counts."""
         with self._changed:
             if self._stopped or number in self._done:
                 return
-            self._outcomes[number] = outcome
+            self._results[number] = result
             self._order.append(number)
             self._done.add(number)
             self._finished += 1
-            if not outcome[0] and self._first_failure is None:
-                self._first_failure = outcome
+            if not result[0] and self._first_failure is None:
+                self._first_failure = result
             self._look()
 
     def _look(self) -> None:
@@ -174,16 +174,16 @@ class ThreadJob:
             return
         func, args, kwds = call
         try:
-            outcome = (True, func(*args, **kwds))
+            result = (True, func(*args, **kwds))
         except BaseException as error:
-            outcome = (False, error)
-        self.settle(number, outcome)
+            result = (False, error)
+        self.resolve(number, result)
 
     def refuse(self, error: BaseException) -> None:
         with self._changed:
             number = self._submitted
             self._submitted += 1
-            self.settle(number, (False, error))
+            self.resolve(number, (False, error))
             self.seal()
 
     def seal(self) -> None:
@@ -198,7 +198,7 @@ class ThreadJob:
             self._sealed = True
             for number in range(self._submitted):
                 if number not in self._begun and number not in self._done:
-                    self.settle(number, (False, TaskCancelled(f"task {number} was cancelled")))
+                    self.resolve(number, (False, TaskCancelled(f"task {number} was cancelled")))
                     cancelled += 1
             self._look()
         return cancelled
@@ -217,13 +217,13 @@ class ThreadJob:
             return sum(self._sizes[number] for number in self._done if number < len(self._sizes))
 
     def stop(self, error: Callable[[], BaseException]) -> None:
-        """Fail all unfinished tasks and ignore later outcomes. The lock is held."""
+        """Fail all unfinished tasks and ignore later results. The lock is held."""
         if not self._sealed:
             self._submitted += 1  # stands for all that was not submitted yet
         self._sealed = True
         for number in range(self._submitted):
             if number not in self._done:
-                self.settle(number, (False, error()))
+                self.resolve(number, (False, error()))
         self._stopped = True
         self._look()
 
@@ -291,8 +291,8 @@ class ThreadJob:
         with self._changed:
             return self._changed.wait_for(self._complete, _seconds(timeout))
 
-    def outcome(self, timeout: float | None = None) -> _Outcome | None:
-        """Return the outcome: success, and a call's value, a map's list or the first exception.
+    def result(self, timeout: float | None = None) -> _Result | None:
+        """Return the result: success, and a call's value, a map's list or the first exception.
 
         None if that timed out.
         """
@@ -300,19 +300,19 @@ class ThreadJob:
             if not self._changed.wait_for(self._complete, _seconds(timeout)):
                 return None
             if self._whole is None:
-                outcomes, self._outcomes = self._outcomes, {}
+                results, self._results = self._results, {}
                 if self._first_failure is not None:
                     self._whole = self._first_failure
                 elif self._single:
-                    self._whole = outcomes[0]
+                    self._whole = results[0]
                 else:
-                    parts = (outcomes[number][1] for number in range(len(outcomes)))
+                    parts = (results[number][1] for number in range(len(results)))
                     self._whole = True, list(itertools.chain.from_iterable(parts))
             return self._whole
 
-    def next(self, timeout: float | None = None) -> _Outcome | None:
+    def next(self, timeout: float | None = None) -> _Result | None:
         def ready() -> bool:
-            there = self._order if self._by_time else self._taken in self._outcomes
+            there = self._order if self._by_time else self._taken in self._results
             return bool(there) or (self._complete() and self._taken >= self._submitted)
 
         with self._changed:
@@ -322,7 +322,7 @@ class ThreadJob:
                 raise StopIteration
             number = self._order.popleft() if self._by_time else self._taken
             self._taken += 1
-            return self._outcomes.pop(number)
+            return self._results.pop(number)
 
 
 def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
@@ -347,7 +347,7 @@ def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
         job = call = None  # type: ignore[assignment]
 
 
-class ThreadCrew:
+class ThreadWorkers:
     """A pool's threads."""
 
     def __init__(

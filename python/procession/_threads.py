@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Condition", "Event", "Thread"]
 
-_PATIENCE = 1.0
+_GRACE_PERIOD = 1.0
 """Seconds that `join` waits for an interrupted start, which may not have made its thread yet."""
 
 
@@ -83,7 +83,7 @@ class Thread(threading.Thread):
 
         A thread that never started counts as ended.
         """
-        if self._begun.acquire(timeout=_PATIENCE):
+        if self._begun.acquire(timeout=_GRACE_PERIOD):
             self._begun.release()
         if self.ident is not None:
             super().join(timeout)

@@ -19,14 +19,14 @@ from . import _install, popen_fork, process, spawn, util
 from ._procession import (
     Birth,
     Child,
-    Parcel,
+    Mailbox,
     arena_fd,
     attach,
-    take_parcel,
-    zygote_pid,
-    zygote_request,
-    zygote_start,
-    zygote_stop,
+    fork_server_pid,
+    fork_server_request,
+    fork_server_start,
+    fork_server_stop,
+    take_mail,
 )
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -70,11 +70,11 @@ class ForkServer:
         # The server that this process started, and this process's id: a forked child has a copy.
         self._started: tuple[Child, int] | None = None
         #: Settings for servers that may not have read them yet.
-        self._settings: list[Parcel] = []
+        self._settings: list[Mailbox] = []
 
     @property
     def _forkserver_pid(self) -> int | None:
-        return zygote_pid()
+        return fork_server_pid()
 
     def _stop(self) -> None:
         """Let the server end; the next child starts another.
@@ -82,7 +82,7 @@ class ForkServer:
         Return when it has ended, or after 5 s if other processes still use it.
         """
         with self._lock:
-            zygote_stop()
+            fork_server_stop()
             started, self._started = self._started, None
         if started is not None and started[1] == os.getpid():
             started[0].wait(5)
@@ -108,12 +108,12 @@ class ForkServer:
         return self._inherited_fds
 
     def request(self, token: int, fds: list[int]) -> Child:
-        """Request a child for the parcel `token` from the server, with duplicates of `fds`."""
+        """Request a child for the mailbox `token` from the server, with duplicates of `fds`."""
         fds = [popen_fork.own_sentinel(), *fds]
-        child = zygote_request(token, fds)
+        child = fork_server_request(token, fds)
         if child is None:
             self.ensure_running()
-            child = zygote_request(token, fds)
+            child = fork_server_request(token, fds)
         if child is None:
             error = EOFError("the fork server ended before it could start a child")
             if hasattr(error, "add_note"):  # from Python 3.11 on
@@ -134,9 +134,9 @@ class ForkServer:
     def ensure_running(self) -> None:
         """Start the server unless the family has one."""
         with self._lock:
-            if zygote_pid() is None:
+            if fork_server_pid() is None:
                 with Birth():
-                    zygote_start(self._launch)
+                    fork_server_start(self._launch)
 
     def _launch(self, server_fd: int) -> Child:
         settings: dict[str, Any] = {"sigint_blocked": util.is_blocked(signal.SIGINT)}
@@ -150,30 +150,30 @@ class ForkServer:
         # A copy, because other threads may import modules meanwhile.
         loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
-        parcel = Parcel(settings)
+        mailbox = Mailbox(settings)
         # A list, because a signal handler may start a server in between: each needs its own
         # settings.
-        self._settings.append(parcel)
+        self._settings.append(mailbox)
         arena = arena_fd()
-        call = f"main(arena_fd={arena}, server_fd={server_fd}, parcel={parcel.token})"
+        call = f"main(arena_fd={arena}, server_fd={server_fd}, mailbox={mailbox.token})"
         command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
         server = util.start_program(command, [arena, server_fd])
-        parcel.address(server.pid)
+        mailbox.address(server.pid)
         self._started = (server, os.getpid())
         return server
 
 
-def main(arena_fd: int, server_fd: int, parcel: int) -> None:
+def main(arena_fd: int, server_fd: int, mailbox: int) -> None:
     """Run the server until no process is left that could send a request.
 
-    The parcel holds what to import.
+    The mailbox holds what to import.
     """
     attach(arena_fd)
     process.current_process().name = "ForkServer"
     try:
-        wanted = take_parcel(parcel)
+        wanted = take_mail(mailbox)
     except ValueError:
-        return  # the interrupted start of this server has freed the parcel: no request will come
+        return  # the interrupted start of this server has freed the mailbox: no request will come
     try:
         spawn.let_interrupts_in(wanted)
         _preload(wanted)
@@ -254,9 +254,9 @@ def _handle_failure(on_error: str, what: str, error: BaseException) -> None:
 
 
 def _serve(server_fd: int) -> None:
-    from ._procession import ZygoteServer
+    from ._procession import ForkServer
 
-    server = ZygoteServer(server_fd)
+    server = ForkServer(server_fd)
     while (request := server.next()) is not None:
         if not request.hand_over():
             try:
@@ -275,16 +275,16 @@ def _keep_spare(server: Any) -> None:
 
     A program that starts one process mostly starts more.
     """
-    seat = server.seat()
-    if seat is None:
+    spare_slot = server.spare_slot()
+    if spare_slot is None:
         return
     try:
         pid = os.fork()
     except OSError:
         return  # the next request meets the error again if it still holds
     if pid == 0:
-        popen_fork.run_forked(lambda: _serve_one(seat.wait()))
-    seat.taken(pid)
+        popen_fork.run_forked(lambda: _serve_one(spare_slot.wait()))
+    spare_slot.taken(pid)
 
 
 def _serve_one(request: Any) -> int:

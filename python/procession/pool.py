@@ -1,7 +1,7 @@
 """Pools of worker processes, and of threads.
 
 The engine passes tasks to the workers and results to the callers. This module is the interface:
-what calls mean and how their arguments become tasks. `_crew` manages the workers, `_pool_results`
+what calls mean and how their arguments become tasks. `_pool_workers` manages the workers, `_pool_results`
 has the results of asynchronous calls, and `_pool_errors` the exceptions.
 """
 
@@ -14,13 +14,12 @@ import warnings
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
-from ._crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._pool_errors import ExceptionWithTraceback as ExceptionWithTraceback
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import RemoteTraceback as RemoteTraceback
 from ._pool_errors import _foreign
 from ._pool_errors import rebuild_exc as rebuild_exc
-from ._pool_feed import Numbered, TaskLine, feed_all, iterator_of, perform, raise_again
+from ._pool_feed import Numbered, TaskQueue, feed_all, iterator_of, perform, raise_again
 from ._pool_feed import mapstar as mapstar
 from ._pool_feed import starmapstar as starmapstar
 from ._pool_options import Options
@@ -33,6 +32,7 @@ from ._pool_results import (
 )
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
+from ._pool_workers import CLOSE, INIT, RUN, TERMINATE, Workers
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
 
@@ -119,20 +119,20 @@ class Pool:
         if self._can_be_changed and _is_changed_inside(type(self)):
             if options:
                 raise ValueError("a pool with queues of its own takes none of procession's options")
-            self._core, self._crew = self._make_queued(start, arguments)
+            self._core, self._workers = self._make_queued(start, arguments)
         else:
             self._core = self._new_core()
             of_worker = self._options.of_worker()
-            self._crew = self._new_crew(self._core, start, processes, arguments, of_worker)
-        self._pool = self._crew.workers
+            self._workers = self._new_workers(self._core, start, processes, arguments, of_worker)
+        self._pool = self._workers.workers
         try:
             self._repopulate_pool()
-            self._crew.watch()
-            self._terminate = util.Finalize(self, self._crew.stop, exitpriority=15)
+            self._workers.watch()
+            self._terminate = util.Finalize(self, self._workers.stop, exitpriority=15)
             self._state = RUN
         except BaseException:
             self._state = TERMINATE
-            self._crew.abandon()
+            self._workers.abandon()
             raise
 
     @staticmethod
@@ -140,14 +140,14 @@ class Pool:
         return PoolCore()
 
     @staticmethod
-    def _new_crew(
+    def _new_workers(
         core: Any,
         start: Callable[..., Any],
         size: int,
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        return Crew(core, start, size, arguments, options)
+        return Workers(core, start, size, arguments, options)
 
     def _make_queued(self, start: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Return scheduler and workers of a pool with its tasks in `_inqueue` and `_outqueue`."""
@@ -158,8 +158,8 @@ class Pool:
         target = _worker()
         arguments = (self._inqueue, self._outqueue, *arguments, self._wrap_exception)
         quick = (self._quick_put, self._quick_get)
-        crew = _pool_queued.QueuedCrew(core, start, self._processes, target, arguments, quick)
-        return core, crew
+        workers = _pool_queued.QueuedWorkers(core, start, self._processes, target, arguments, quick)
+        return core, workers
 
     @staticmethod
     def _repopulate_pool_static(
@@ -196,11 +196,11 @@ class Pool:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def _repopulate_pool(self) -> None:
-        self._crew.repopulate()
+        self._workers.repopulate()
 
     @property
-    def _taskqueue(self) -> TaskLine:
-        return TaskLine(self)
+    def _taskqueue(self) -> TaskQueue:
+        return TaskQueue(self)
 
     def _new_job(self, kind: type[IMapIterator]) -> Any:
         """Return a job of tasks that bring their functions."""
@@ -235,8 +235,8 @@ class Pool:
             raise ValueError("Pool not running")
         if self._pid != os.getpid():
             raise _foreign(self._pid)
-        if self._crew.broken is not None:
-            raise self._crew.broken()
+        if self._workers.broken is not None:
+            raise self._workers.broken()
 
     def apply(
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
@@ -258,7 +258,7 @@ class Pool:
         exception.
         """
         # The core itself checks that the pool belongs to this process.
-        if self._state != RUN or self._crew.broken is not None:
+        if self._state != RUN or self._workers.broken is not None:
             self._check_running()
         options = self._options
         if options.seeds is not None:
@@ -465,7 +465,7 @@ class Pool:
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         self._processes = processes
-        self._crew.resize(processes)
+        self._workers.resize(processes)
 
     def stats(self) -> PoolStats:
         """Return the figures of the pool."""
@@ -481,7 +481,7 @@ class Pool:
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._crew.close()
+            self._workers.close()
 
     def terminate(self) -> None:
         """End the workers at once. Calls under way fail with `ProcessError`."""
@@ -499,7 +499,7 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._crew.join()
+        self._workers.join()
         if self._announcer is not None and self._announcer is not threading.current_thread():
             self._announcer.join()
         # Nothing is left to end. In a finalizer run by the garbage collector an interrupt would be
@@ -606,16 +606,16 @@ class ThreadPool(Pool):
         return ThreadCore()
 
     @staticmethod
-    def _new_crew(
+    def _new_workers(
         core: Any,
         start: Callable[..., Any],
         size: int,
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        from ._thread_core import ThreadCrew
+        from ._thread_core import ThreadWorkers
 
-        return ThreadCrew(core, start, size, arguments, options)
+        return ThreadWorkers(core, start, size, arguments, options)
 
     def resize(self, processes: int) -> None:
         """Raise NotImplementedError: a pool of threads keeps its size."""

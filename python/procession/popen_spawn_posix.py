@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import popen_fork, spawn, util
-from ._procession import Child, arena_fd, zygote_channel
+from ._procession import Child, arena_fd, fork_server_channel
 from .context import set_spawning_popen as set_spawning_popen
 from .process import BaseProcess
 
@@ -44,14 +44,14 @@ class Popen(popen_fork.Popen):
         self._errand = spawn.Errand(self, process_obj)
         call: dict[str, Any] = {
             "arena_fd": arena_fd(),
-            "parcel": self._errand.token,
+            "mailbox": self._errand.token,
             "parent_fd": popen_fork.own_sentinel(),
         }
         passed = [call["arena_fd"], call["parent_fd"], *self._fds]
-        zygote = zygote_channel()
-        if zygote is not None:
-            call["zygote_fd"], call["zygote_pid"] = zygote
-            passed.append(zygote[0])
+        fork_server = fork_server_channel()
+        if fork_server is not None:
+            call["fork_server_fd"], call["fork_server_pid"] = fork_server
+            passed.append(fork_server[0])
         command = spawn.get_command_line(**call)
         child = util.start_program(command, passed)
         self._errand.address(child.pid)

@@ -174,15 +174,15 @@ def DupFd(fd: int) -> Any:
         return popen.DupFd(popen.duplicate_for_child(fd))
     from . import _procession
 
-    number = _procession.deposit_fd(fd)
+    number = _procession.broker_fd(fd)
     if number is not None:
-        return _Deposit(_procession.family_id(), number)
+        return _BrokeredFd(_procession.family_id(), number)
     from . import resource_sharer
 
     return resource_sharer.DupFd(fd)
 
 
-class _Deposit:
+class _BrokeredFd:
     """A descriptor in a queue's item or a pool's task or result.
 
     Its sender keeps it until that was read.
@@ -196,7 +196,7 @@ class _Deposit:
 
 
 class _Arrived:
-    """The receiver's side of a `_Deposit`. Raises ValueError when the sender has ended."""
+    """The receiver's side of a `_BrokeredFd`. Raises ValueError when the sender has ended."""
 
     _fd: int | None = None
 

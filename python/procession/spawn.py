@@ -1,6 +1,6 @@
 """What a child with its own interpreter needs: command line, the parent's settings and main module.
 
-The settings and the process object wait for the child in shared memory as parcels; the command line
+The settings and the process object wait for the child in shared memory as mailboxes; the command line
 only names them. The start methods spawn and forkserver use this module.
 """
 
@@ -105,29 +105,29 @@ def interpreter_running(code: str) -> list[str]:
 
 def spawn_main(
     arena_fd: int,
-    parcel: int,
+    mailbox: int,
     parent_fd: int | None = None,
-    zygote_fd: int | None = None,
-    zygote_pid: int | None = None,
+    fork_server_fd: int | None = None,
+    fork_server_pid: int | None = None,
 ) -> None:
-    """Run the child: join the family over the descriptor `arena_fd`, and do what the parcel says.
+    """Run the child: join the family over the descriptor `arena_fd`, and do what the mailbox says.
 
-    `parent_fd` becomes readable when the parent ends. `zygote_fd` and `zygote_pid` lead to the
+    `parent_fd` becomes readable when the parent ends. `fork_server_fd` and `fork_server_pid` lead to the
     family's fork server.
     """
     assert is_forking(sys.argv), "Not forking"
-    from ._procession import attach, attach_zygote, note_exit
+    from ._procession import attach, attach_fork_server, note_exit
 
     code = 1
     try:
         attach(arena_fd)
-        if zygote_fd is not None and zygote_pid is not None:
-            attach_zygote(zygote_fd, zygote_pid)
-        for fd in (parent_fd, zygote_fd):
+        if fork_server_fd is not None and fork_server_pid is not None:
+            attach_fork_server(fork_server_fd, fork_server_pid)
+        for fd in (parent_fd, fork_server_fd):
             if fd is not None:
                 os.set_inheritable(fd, False)
         try:
-            code = _main(parcel, parent_fd)
+            code = _main(mailbox, parent_fd)
         finally:
             _hide_own_interrupts()
             note_exit(code & 0xFF)
@@ -171,19 +171,19 @@ def let_interrupts_in(settings: dict[str, Any]) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _main(parcel: int, parent_sentinel: int | None) -> int:
+def _main(mailbox: int, parent_sentinel: int | None) -> int:
     global imported_main
-    from ._procession import take_parcel
+    from ._procession import take_mail
 
     current = process.current_process()
     current._inheriting = True
     try:
-        preparation_data, process_parcel = take_parcel(parcel)
+        preparation_data, process_mailbox = take_mail(mailbox)
         let_interrupts_in(preparation_data)
         prepare(preparation_data)
         if imported_main is None:
             imported_main = {}  # there is no main module to import
-        self = take_parcel(process_parcel)
+        self = take_mail(process_mailbox)
     except MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
@@ -205,16 +205,16 @@ class Errand:
     """
 
     def __init__(self, popen: Any, process_obj: process.BaseProcess) -> None:
-        from ._procession import Parcel, look_at_main_again
+        from ._procession import Mailbox, refresh_main
 
         settings = get_preparation_data(process_obj._name)
-        look_at_main_again()  # a new receiver, which has what it imports
+        refresh_main()  # a new receiver, which has what it imports
         # Not None in a signal handler that has interrupted another start.
         before = get_spawning_popen()
         try:
             set_spawning_popen(popen)
-            self._process = Parcel(process_obj)
-            self._all = Parcel((settings, self._process.token))
+            self._process = Mailbox(process_obj)
+            self._all = Mailbox((settings, self._process.token))
         finally:
             set_spawning_popen(before)
         self.token: int = self._all.token

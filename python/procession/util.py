@@ -410,9 +410,9 @@ def _exit_function(
             child.join()
     # A finalizer may wait until every process that this one started is gone, as viztracer's does.
     # So tell the fork server to end first.
-    from ._procession import zygote_stop
+    from ._procession import fork_server_stop
 
-    zygote_stop()
+    fork_server_stop()
     debug('running the remaining "atexit" finalizers')
     _run_finalizers()
 

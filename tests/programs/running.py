@@ -19,7 +19,7 @@ LIMIT = 60.0
 """Seconds after which a program counts as hung."""
 
 GRACE = 2.0
-"""Seconds that helpers of an ended program (a zygote, say) may take to notice that it has ended."""
+"""Seconds that helpers of an ended program (a fork server, say) may take to notice that it has ended."""
 
 
 @dataclass

@@ -213,15 +213,15 @@ def time_of_interrupt(out: str) -> float | None:
     return float(out.rpartition(INTERRUPTED)[2].split()[0]) if INTERRUPTED in out else None
 
 
-def check(program: subprocess.Popen[str], patience: float, since: float | None = None) -> float:
+def check(program: subprocess.Popen[str], timeout: float, since: float | None = None) -> float:
     """Return how many seconds after its interrupt the program was gone.
 
     Raises AssertionError unless it ends as `judge` demands and leaves no process of its session.
     """
     try:
-        out, err = program.communicate(timeout=patience)
+        out, err = program.communicate(timeout=timeout)
         judge(program.returncode, err)
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while members := session(program.pid):
             assert time.monotonic() < end, f"left behind: {members}"
             time.sleep(0.01)
@@ -252,15 +252,15 @@ def session(leader: int) -> list[str]:
     return members
 
 
-def at_line(scene: str, method: str, point: str, patience: float = 60) -> float:
+def at_line(scene: str, method: str, point: str, timeout: float = 60) -> float:
     """Interrupt a program at a line of its own; return how many seconds it took to end."""
     try:
-        return check(start(scene, method, point), patience)
+        return check(start(scene, method, point), timeout)
     except AssertionError as error:
         raise AssertionError(f"{scene} by {method}, interrupted at {point}: {error}") from None
 
 
-def at_random(scene: str, method: str, seed: int, patience: float = 60) -> float:
+def at_random(scene: str, method: str, seed: int, timeout: float = 60) -> float:
     """Interrupt a program, or all its processes, after a random time.
 
     Return how many seconds it took to end.
@@ -275,7 +275,7 @@ def at_random(scene: str, method: str, seed: int, patience: float = 60) -> float
     with contextlib.suppress(ProcessLookupError):
         send(program.pid, signal.SIGINT)
     try:
-        return check(program, patience, time.monotonic())
+        return check(program, timeout, time.monotonic())
     except AssertionError as error:
         text = f"{scene} by {method}, interrupted with seed {seed} ({send.__name__}): {error}"
         raise AssertionError(text) from None

@@ -21,7 +21,7 @@ from typing import Any
 import procession
 from procession.managers import SyncManager
 
-from .crew import PATIENCE, Crew, Stuck, stopped
+from .workers import TIMEOUT, Stuck, Workers, stopped
 
 PRODUCERS, CONSUMERS = 3, 3
 
@@ -71,19 +71,19 @@ def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
     put, got = context.RawArray("B", room), context.RawArray("B", room)
     torn = context.RawArray("Q", 1)
     next_number = context.RawArray("Q", [place * room // PRODUCERS for place in range(PRODUCERS)])
-    crew = Crew(context, seed, PRODUCERS + CONSUMERS, produce, queue, put, got, torn, next_number)
+    workers = Workers(context, seed, PRODUCERS + CONSUMERS, produce, queue, put, got, torn, next_number)
     consumers_killed = 0
 
     def count(place: int) -> None:
         nonlocal consumers_killed
         consumers_killed += place >= PRODUCERS
 
-    crew.storm(kills, 0.003, on_kill=count)
-    crew.settle()
-    crew.end()
+    workers.storm(kills, 0.003, on_kill=count)
+    workers.resolve()
+    workers.end()
     consumers_killed += CONSUMERS
     while not queue.empty():
-        number, check, body = queue.get(timeout=PATIENCE)
+        number, check, body = queue.get(timeout=TIMEOUT)
         assert zlib.crc32(body) == check
         got[number] += 1
     assert torn[0] == 0, f"{torn[0]} messages were torn"
@@ -130,14 +130,14 @@ def locks(context: Any, seed: int, kills: int) -> str:
     for kind, share in (("Lock", kills // 2), ("RLock", kills - kills // 2)):
         lock = getattr(context, kind)()
         cells = context.RawArray("q", 5)
-        crew = Crew(context, seed, 6, exclude, lock, cells)
-        crew.storm(share, 0.003)
-        crew.settle()
-        crew.end()
+        workers = Workers(context, seed, 6, exclude, lock, cells)
+        workers.storm(share, 0.003)
+        workers.resolve()
+        workers.end()
         try:
-            assert lock.acquire(timeout=PATIENCE)
+            assert lock.acquire(timeout=TIMEOUT)
         except procession.OwnerDied:
-            assert lock.acquire(timeout=PATIENCE)
+            assert lock.acquire(timeout=TIMEOUT)
         lock.release()
         assert cells[3] == 0, f"{cells[3]} times somebody living was inside already"
         total += cells[2]
@@ -166,7 +166,7 @@ def disturbed(
     done = lost = killed = number = 0
     pending: list[tuple[int, Any]] = []
 
-    def settle(argument: int, result: Any, timeout: float) -> None:
+    def resolve(argument: int, result: Any, timeout: float) -> None:
         nonlocal done, lost
         try:
             assert outcome(result, timeout) == 2 * argument
@@ -181,22 +181,22 @@ def disturbed(
             pending.append((number, submit(number)))
             number += 1
         time.sleep(rng.uniform(0, 0.006))
-        crew = list(workers())
-        if crew:
-            with stopped(rng.choice(crew)):
+        workers = list(workers())
+        if workers:
+            with stopped(rng.choice(workers)):
                 time.sleep(rng.uniform(0, 0.003))
-        if crew and (victim := rng.choice(crew)).is_alive():
+        if workers and (victim := rng.choice(workers)).is_alive():
             victim.kill()
             killed += 1
         rest = []
         for argument, result in pending:
             if is_done(result):
-                settle(argument, result, 0)
+                resolve(argument, result, 0)
             else:
                 rest.append((argument, result))
         pending = rest
     for argument, result in pending:
-        settle(argument, result, PATIENCE)
+        resolve(argument, result, TIMEOUT)
     assert done + lost == number and lost <= killed
     return (
         f"{number:,} tasks: {done:,} results, {lost} lost with their workers, 0 without an outcome"
@@ -280,20 +280,20 @@ def managers(context: Any, seed: int, kills: int) -> str:
             return server
 
         server = start_server()
-        crew = Crew(context, seed, 4, call, folder, current, key, acknowledged)
+        workers = Workers(context, seed, 4, call, folder, current, key, acknowledged)
         servers = 0
         for part in range(0, kills, 50):
-            crew.storm(min(50, kills - part), 0.005)
+            workers.storm(min(50, kills - part), 0.005)
             server.kill()
             server.join()
             servers += 1
             server = start_server()
         before = list(acknowledged)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while any(now == then for now, then in zip(acknowledged, before, strict=True)):
             assert server.is_alive() and time.monotonic() < end, "the server answers nobody"
             time.sleep(0.01)
-        crew.end()
+        workers.end()
         server.kill()
         server.join()
     return f"{sum(acknowledged):,} calls answered, {servers} servers killed too, 0 stuck"
@@ -322,7 +322,7 @@ def forks(context: Any, seed: int, kills: int) -> str:
             while not stop.is_set():
                 if number < 2:
                     queue.put(number)
-                    queue.get(timeout=PATIENCE)
+                    queue.get(timeout=TIMEOUT)
                 else:
                     try:
                         lock.acquire()
@@ -346,7 +346,7 @@ def forks(context: Any, seed: int, kills: int) -> str:
             time.sleep(rng.uniform(0, 0.004))
             child.kill()
             killed += 1
-        child.join(PATIENCE)
+        child.join(TIMEOUT)
         if child.is_alive():
             raise Stuck(f"{child} was forked while threads held something")
         ended += child.exitcode == 0
@@ -354,14 +354,14 @@ def forks(context: Any, seed: int, kills: int) -> str:
         if killed == kills:
             break
     before = list(counts)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while any(now == then for now, then in zip(counts, before, strict=True)):
         if errors or time.monotonic() > end:
             raise Stuck(f"threads do not go on: {before}, {counts}, {errors}")
         time.sleep(0.005)
     stop.set()
     for each in threads:
-        each.join(PATIENCE)
+        each.join(TIMEOUT)
         assert not each.is_alive()
     assert not errors, errors
     return f"{ended + killed} children forked amid threads, {killed} killed, 0 stuck"
@@ -378,10 +378,10 @@ def carry(place: int, beats: Any, queues: Any, locks: Any, semaphores: Any) -> N
     numbers = itertools.count()
     for number in numbers:
         # Sizes vary, so that memory is split, merged and freed.
-        queue.put(bytes(size + 7_000 * (number % 20)), timeout=PATIENCE)
-        queue.put((number, procession.Lock()), timeout=PATIENCE)
-        assert len(queue.get(timeout=PATIENCE)) == size + 7_000 * (number % 20)
-        assert queue.get(timeout=PATIENCE)[0] == number
+        queue.put(bytes(size + 7_000 * (number % 20)), timeout=TIMEOUT)
+        queue.put((number, procession.Lock()), timeout=TIMEOUT)
+        assert len(queue.get(timeout=TIMEOUT)) == size + 7_000 * (number % 20)
+        assert queue.get(timeout=TIMEOUT)[0] == number
         with lock, semaphore:
             beats[place] += 1
         if place >= CARRIERS and number % 100 == 0:
@@ -392,7 +392,7 @@ def carry(place: int, beats: Any, queues: Any, locks: Any, semaphores: Any) -> N
                 os._exit(0)
             assert os.waitpid(child, 0) == (child, 0)
             try:
-                lock.acquire(timeout=PATIENCE)
+                lock.acquire(timeout=TIMEOUT)
             except procession.OwnerDied:
                 continue
             lock.release()
@@ -404,7 +404,7 @@ def stops(context: Any, seed: int, kills: int) -> str:
     Each time, others make progress with their own objects before the stopped one continues.
     """
     size = CARRIERS + 2
-    crew = Crew(
+    workers = Workers(
         context,
         seed,
         size,
@@ -413,16 +413,16 @@ def stops(context: Any, seed: int, kills: int) -> str:
         [context.Lock() for _ in range(size)],
         [context.Semaphore(2, recover="silent") for _ in range(size)],
     )
-    crew.settle()
+    workers.resolve()
     for turn in range(kills):
-        time.sleep(crew.random.uniform(0, 0.01))
-        with stopped(crew.places[turn % CARRIERS]):
-            crew.settle(range(CARRIERS, size))
+        time.sleep(workers.random.uniform(0, 0.01))
+        with stopped(workers.places[turn % CARRIERS]):
+            workers.resolve(range(CARRIERS, size))
         # The stopped process has lost nothing, and goes on.
         if turn % 10 == 0:
-            crew.settle()
-    beats = list(crew.beats)
-    crew.end()
+            workers.resolve()
+    beats = list(workers.beats)
+    workers.end()
     return f"{sum(beats):,} items beside {kills} stops, 0 held up"
 
 

@@ -64,8 +64,8 @@ class Use:
     @classmethod
     def now(cls) -> Use:
         gc.collect()
-        census = _procession.census()
-        assert census["other"] == 0, census
+        counters = _procession.counters()
+        assert counters["other"] == 0, counters
         with open("/proc/self/statm") as statm:
             fields = [int(field) * os.sysconf("SC_PAGESIZE") for field in statm.read().split()]
         return cls(
@@ -74,9 +74,9 @@ class Use:
             shared=os.fstat(_procession.arena_fd()).st_blocks * 512,
             descriptors=len(os.listdir("/proc/self/fd")),
             processes=len(_procession.members()),
-            objects=census["objects"],
-            references=census["references"],
-            cells=census["owned"] + census["transit"] + census["limbo"],
+            objects=counters["objects"],
+            references=counters["references"],
+            cells=counters["owned"] + counters["transit"] + counters["deferred"],
         )
 
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 from . import interrupts
 
 METHODS = ("fork", "spawn", "forkserver")
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Program:
@@ -129,7 +129,7 @@ def sweep(options: argparse.Namespace) -> tuple[str, str, str] | None:
             running.append(program)
         time.sleep(0.005)
         for program in list(running):
-            if not program.is_over() and time.monotonic() < program.begun + PATIENCE:
+            if not program.is_over() and time.monotonic() < program.begun + TIMEOUT:
                 continue
             running.remove(program)
             done += 1

@@ -136,26 +136,26 @@ def shared() -> None:
 def pools() -> None:
     with multiprocessing.Pool(
         2, initializer=print, initargs=("hello",), maxtasksperchild=9
-    ) as crew:
-        assert_type(crew, pool.Pool)
-        assert_type(crew.map(square, [1, 2], chunksize=1), list[float])
-        assert_type(crew.map_async(square, range(3)).get(5.0), list[float])
-        assert_type(crew.starmap(add, [(1, 2)]), list[int])
-        assert_type(crew.starmap_async(add, [(1, 2)]).get(), list[int])
-        assert_type(crew.apply(add, (1, 2)), int)
-        result = crew.apply_async(add, (1,), {"right": 2}, callback=print, error_callback=print)
+    ) as workers:
+        assert_type(workers, pool.Pool)
+        assert_type(workers.map(square, [1, 2], chunksize=1), list[float])
+        assert_type(workers.map_async(square, range(3)).get(5.0), list[float])
+        assert_type(workers.starmap(add, [(1, 2)]), list[int])
+        assert_type(workers.starmap_async(add, [(1, 2)]).get(), list[int])
+        assert_type(workers.apply(add, (1, 2)), int)
+        result = workers.apply_async(add, (1,), {"right": 2}, callback=print, error_callback=print)
         assert_type(result.get(timeout=1), int)
         assert_type(result.ready(), bool)
         assert_type(result.successful(), bool)
         result.wait(1)
-        for one in crew.imap(square, [1, 2, 3], 2):
+        for one in workers.imap(square, [1, 2, 3], 2):
             assert_type(one, float)
-        assert_type(crew.imap(square, [1]).next(0.5), float)
-        for one in crew.imap_unordered(square, iter([1])):
+        assert_type(workers.imap(square, [1]).next(0.5), float)
+        for one in workers.imap_unordered(square, iter([1])):
             assert_type(one, float)
-        crew.close()
-        crew.terminate()
-        crew.join()
+        workers.close()
+        workers.terminate()
+        workers.join()
     with pool.ThreadPool(4) as threads:
         assert_type(threads.map(square, [1]), list[float])
 

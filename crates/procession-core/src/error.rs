@@ -16,9 +16,9 @@ pub enum Error {
         /// How many bytes were asked for.
         wanted: u64,
     },
-    /// The roll has no free entry.
+    /// The process table has no free entry.
     #[error("the family has too many processes ({0})")]
-    RollFull(usize),
+    ProcessTableFull(usize),
     /// A handle refers to something that is gone.
     #[error("the {0} this handle refers to no longer exists")]
     Stale(&'static str),

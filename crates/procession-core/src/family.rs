@@ -1,10 +1,10 @@
-//! The process-global arena and this process's entry in the roll.
+//! The process-global arena and this process's entry in the process table.
 //!
-//! A root creates its arena on first use; a child of spawn or of a zygote attaches to its parent's beforehand; a child
+//! A root creates its arena on first use; a child of spawn or of a fork_server attaches to its parent's beforehand; a child
 //! of fork inherits its parent's.
 
 use crate::arena::Arena;
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{Error, Result};
 use once_cell::race::OnceBox;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,11 +16,11 @@ pub struct Family {
 
 static FAMILY: OnceBox<Family> = OnceBox::new();
 
-/// The family of this process, which is in the roll afterwards. The arena is created on first use. A second call costs
+/// The family of this process, which is in the process table afterwards. The arena is created on first use. A second call costs
 /// two loads.
 pub fn family() -> Result<&'static Family> {
     let family = found()?;
-    roll::me()?;
+    liveness::me()?;
     Ok(family)
 }
 
@@ -31,9 +31,9 @@ pub(crate) fn found() -> Result<&'static Family> {
     }
     // Two threads may both make an arena; one of the two is dropped. A lock could be inherited held by a child of fork.
     let arena = Arena::create()?;
-    roll::register_forks()?;
+    liveness::register_forks()?;
     let family = FAMILY.get_or_init(|| Box::new(Family { arena }));
-    roll::open(&family.arena);
+    liveness::open(&family.arena);
     Ok(family)
 }
 
@@ -44,14 +44,14 @@ pub(crate) fn existing() -> Option<&'static Family> {
 
 impl Family {
     /// Join the family of the arena that `fd` refers to. Must come before the first call of [`family`], which then
-    /// enters this process in the roll.
+    /// enters this process in the process table.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         let arena = Arena::attach(fd)?;
         let id = arena.id();
-        roll::register_forks()?;
+        liveness::register_forks()?;
         let family = FAMILY.get_or_init(|| Box::new(Family { arena }));
         if family.id() == id {
-            roll::open(&family.arena);
+            liveness::open(&family.arena);
             Ok(family)
         } else {
             Err(Error::Foreign("arena"))
@@ -68,12 +68,12 @@ impl Family {
         self.arena.id()
     }
 
-    /// This process's place in the roll (renewed in a child of fork).
+    /// This process's place in the process table (renewed in a child of fork).
     ///
     /// # Panics
-    /// Panics in a process that was forked when the roll was full. There [`family`] fails, so call that each time.
+    /// Panics in a process that was forked when the process table was full. There [`family`] fails, so call that each time.
     pub fn me(&self) -> Owner {
-        roll::me().expect("a place in the roll: family() has made sure of it")
+        liveness::me().expect("an entry in the process table: family() has made sure of it")
     }
 
     /// The arena.

@@ -3,39 +3,39 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, Cell, State, Trodden, Word};
+use crate::arena::reclaiming::{full_birth, note_of, Cell, Footprints, State, Word};
 use crate::arena::{Arena, Kind, Object};
-use crate::roll::{self, Forks, Owner};
+use crate::liveness::{self, Forks, Owner};
 use crate::{family, sync, Result};
 
 thread_local! {
-    /// Whether this thread is sweeping limbo, to which the sweep itself may add.
+    /// Whether this thread is sweeping deferred, to which the sweep itself may add.
     static SWEEPING: LocalCell<bool> = const { LocalCell::new(false) };
 }
 
 /// Give back everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
 /// reaper dies on the way, its successor begins anew.
 pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
-    // DEATH: this comes first, because the same operation is then used to strike out references.
-    arena.settle(dead, me);
-    roll::pins_nothing(dead);
-    let trodden = arena.trodden_by(dead);
+    // DEATH: this comes first, because the same operation is then used to release out references.
+    arena.resolve(dead, me);
+    liveness::pins_nothing(dead);
+    let footprints = arena.footprints_of(dead);
     let _sweeping = Sweeping::begin();
-    give_up_holdings(arena, dead, me, &trodden);
-    clear(arena, dead, me, &trodden);
+    release_references(arena, dead, me, &footprints);
+    clear(arena, dead, me, &footprints);
     sweep(arena, me);
-    arena.forget_footprint(dead, &trodden);
+    arena.forget_footprint(dead, &footprints);
     arena.header().deaths.fetch_add(1, Relaxed);
 }
 
-/// Free what is in limbo only because of processes that are gone by now. Returns how many things stay.
-pub fn sweep_limbo() -> Result<u64> {
+/// Free what is in deferred only because of processes that are gone by now. Returns how many things stay.
+pub fn sweep_deferred() -> Result<u64> {
     let family = family()?;
     let _sweeping = Sweeping::begin();
     Ok(sweep(family.arena(), family.me()))
 }
 
-/// Whether this very thread is reclaiming what a dead process owned, or sweeping limbo.
+/// Whether this very thread is reclaiming what a dead process owned, or sweeping deferred.
 pub(crate) fn in_progress() -> bool {
     SWEEPING.try_with(LocalCell::get).unwrap_or(false)
 }
@@ -46,16 +46,16 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
     let Some(kind) = Kind::from_number(kind) else { return };
     match kind {
         Kind::Queue => run::<crate::channel::Queue>(ptr, size),
-        Kind::Outcome => run::<crate::process::Outcome>(ptr, size),
+        Kind::ResultSlot => run::<crate::process::ResultSlot>(ptr, size),
         Kind::Pool => run::<crate::pool::Shared>(ptr, size),
         Kind::Shared => run::<crate::shared::Shared>(ptr, size),
         Kind::Condition => run::<sync::ending::Condition>(ptr, size),
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
         Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
         Kind::Semaphore => run::<sync::ending::Semaphore>(ptr, size),
-        Kind::Parcel => run::<crate::channel::Envelope>(ptr, size),
+        Kind::Mailbox => run::<crate::channel::MessageHeader>(ptr, size),
         // These refer to nothing.
-        Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::Deposit => {}
+        Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::BrokeredFd => {}
     }
 }
 
@@ -67,7 +67,7 @@ fn run<T: Object>(ptr: *const u8, size: usize) {
     }
 }
 
-/// While this exists, the thread is sweeping limbo. A panic ends it, too.
+/// While this exists, the thread is sweeping deferred. A panic ends it, too.
 struct Sweeping(bool);
 
 impl Sweeping {
@@ -82,17 +82,17 @@ impl Drop for Sweeping {
     }
 }
 
-/// Strike out every reference in the dead process's holdings: its entries, and those that its blocks begin with.
-fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
-    arena.strike_all(dead, me, arena.entries_of(dead));
-    let cells = trodden.slabs.iter().flat_map(|&slab| look(arena, slab));
+/// Release out every reference in the dead process's reference_log: its entries, and those that its blocks begin with.
+fn release_references(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
+    arena.release_all(dead, me, arena.entries_of(dead));
+    let cells = footprints.slabs.iter().flat_map(|&slab| look(arena, slab));
     for (block, _) in cells.filter(|(cell, word)| word.state == State::Owned(dead) && !cell.is_segment()) {
         // Without address space to look into a block, its references stay.
         let references = block.references();
         if arena.reach_cell(&block, references.len() * 8).is_err() {
             continue;
         }
-        arena.strike_all(dead, me, references);
+        arena.release_all(dead, me, references);
         block.set_references(0);
     }
     // DEATH: before this, a successor does all of it again, and finds that nothing is left to do.
@@ -100,22 +100,22 @@ fn give_up_holdings(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
 }
 
 /// Free what the dead process owned, heal the hints that it left, and mark again what it may have left without a mark.
-fn clear(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
+fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     let now = arena.births();
-    let mut kept: Vec<u32> = trodden.chunks.iter().map(|cell| cell.index).collect();
+    let mut kept: Vec<u32> = footprints.chunks.iter().map(|cell| cell.index).collect();
     kept.sort_unstable();
-    for &slab in &trodden.slabs {
+    for &slab in &footprints.slabs {
         for (cell, word) in look(arena, slab) {
             match word.state {
                 State::Owned(owner) if owner == dead => {
                     if cell.is_segment() {
-                        crate::channel::settle(cell.index, word.generation, owner);
+                        crate::channel::resolve(cell.index, word.generation, owner);
                     } else if kept.binary_search(&cell.index).is_err() {
                         give_back(arena, &cell, word, now);
                     }
                 }
                 State::Dying(owner) if owner == dead => end(arena, &cell, word, me),
-                State::Awaited(_) | State::Limbo { .. } => arena.mark(slab),
+                State::Awaited(_) | State::Deferred { .. } => arena.mark(slab),
                 _ => {}
             }
         }
@@ -123,11 +123,11 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, trodden: &Trodden) {
     }
 }
 
-/// Free what need not be in limbo any longer, and what awaits a process that is gone. Returns how much stays in limbo.
+/// Free what need not be in deferred any longer, and what awaits a process that is gone. Returns how much stays in deferred.
 fn sweep(arena: &Arena, me: Owner) -> u64 {
     let (now, forks) = (arena.births(), Forks::find());
-    let still_pinned = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
-    let stays = |(_, word): &(Cell, Word)| matches!(word.state, State::Limbo { .. } | State::Awaited(_));
+    let still_needed = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
+    let stays = |(_, word): &(Cell, Word)| matches!(word.state, State::Deferred { .. } | State::Awaited(_));
     let mut left = 0;
     for slab in arena.marked() {
         let mut is_needed = false;
@@ -135,9 +135,9 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
             match word.state {
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Awaited(_) => is_needed = true,
-                State::Limbo { upto } => {
+                State::Deferred { upto } => {
                     let note = note_of(&cell);
-                    if still_pinned(note.birth, upto) {
+                    if still_needed(note.birth, upto) {
                         (left, is_needed) = (left + 1, true);
                     } else if note.kind == 0 {
                         arena.tread(slab, me);
@@ -156,7 +156,7 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
             }
         }
     }
-    arena.header().limbo.store(left, Relaxed);
+    arena.header().deferred.store(left, Relaxed);
     left
 }
 
@@ -173,9 +173,12 @@ pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::Atomi
 
 /// Give back a block that a process owned alone, with its content.
 fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
-    if note_of(cell).kind == Kind::Parcel as u8 && arena.reach_cell(cell, size_of::<crate::channel::Envelope>()).is_ok()
+    if note_of(cell).kind == Kind::Mailbox as u8
+        && arena
+            .reach_cell(cell, size_of::<crate::channel::MessageHeader>())
+            .is_ok()
     {
-        destroy(Kind::Parcel as u8, cell.ptr, cell.size);
+        destroy(Kind::Mailbox as u8, cell.ptr, cell.size);
     }
     arena.give_back(cell, word, cell.birth(now));
 }
@@ -201,6 +204,6 @@ fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
         .compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed)
         .is_ok()
     {
-        arena.bury(cell, dying);
+        arena.destroy(cell, dying);
     }
 }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use procession_core::channel::{Outgoing, Parcel};
+use procession_core::channel::{Mailbox, Outgoing};
 use procession_core::process::{spawn, Child, Exit};
-use procession_core::{roll, sweep_limbo, Deadline};
+use procession_core::{liveness, sweep_deferred, Deadline};
 use rustix::fs::{memfd_create, MemfdFlags};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -93,7 +93,7 @@ fn a_child_somebody_else_reaped_ended_somehow() {
 #[test]
 fn the_last_words_of_a_reaped_child_are_heard() {
     let pid = common::child(|| {
-        roll::note_exit(7);
+        liveness::note_exit(7);
         // SAFETY: always sound.
         unsafe { libc::_exit(7) };
     });
@@ -113,19 +113,19 @@ fn a_process_born_without_descriptors_left_counts_as_alive() {
             unsafe { libc::close(tell.as_raw_fd()) };
             told.read_exact(&mut byte).unwrap();
             let token = u64::from_ne_bytes(std::array::from_fn(|at| byte[at + 1]));
-            assert_eq!(Parcel::take(token).expect("the parcel").body(), b"what to do");
+            assert_eq!(Mailbox::take(token).expect("the mailbox").body(), b"what to do");
         });
         let out = Outgoing {
             body: b"what to do",
             ..Outgoing::default()
         };
-        let parcel = Parcel::pack(out).unwrap();
-        let token = parcel.token();
-        parcel.address(born);
+        let mailbox = Mailbox::pack(out).unwrap();
+        let token = mailbox.token();
+        mailbox.address(born);
         drop(fillers);
-        roll::sweep();
-        sweep_limbo().unwrap();
-        assert!(roll::members().iter().any(|member| member.pid as i32 == born));
+        liveness::sweep();
+        sweep_deferred().unwrap();
+        assert!(liveness::members().iter().any(|member| member.pid as i32 == born));
         tell.write_all(&[0]).unwrap();
         tell.write_all(&token.to_ne_bytes()).unwrap();
         assert_eq!(common::wait(born), 0);

@@ -16,8 +16,8 @@ mod arena;
 pub mod cells {}
 #[path = "model/loom_futex.rs"]
 mod futex;
-#[path = "model/roll.rs"]
-mod roll;
+#[path = "model/liveness.rs"]
+mod liveness;
 #[path = "model/sync.rs"]
 mod sync;
 #[path = "model/loom_words.rs"]
@@ -122,7 +122,7 @@ fn of_two_who_wait_for_a_dead_holder_one_is_told() {
             let lock = lock.clone();
             process(move || {
                 lock.acquire(Deadline::Never).unwrap();
-                roll::die();
+                liveness::die();
             })
         };
         let waiters: Vec<_> = (0..2)
@@ -186,7 +186,7 @@ fn a_semaphore_that_recovers_keeps_its_permits() {
             let semaphore = semaphore.clone();
             process(move || {
                 semaphore.acquire(Deadline::Never).unwrap();
-                roll::die();
+                liveness::die();
             })
         };
         user.join().unwrap();

@@ -19,8 +19,8 @@ mod words;
 #[path = "model/counts.rs"]
 mod arena;
 
-mod roll {
-    pub use procession_core::roll::Owner;
+mod liveness {
+    pub use procession_core::liveness::Owner;
 }
 
 mod sys {
@@ -43,7 +43,7 @@ fn process<T: 'static>(model: &Arc<Model>, body: impl FnOnce(&Model) -> T + 'sta
 
 /// Run the model once per number of operations after which `victim` dies, until `victim` always reaches its end.
 /// `lives` runs at the same time, and `reaps` after the death.
-fn at_each_step(pinned: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&Model)) {
+fn at_each_step(needed: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&Model)) {
     let died = std::sync::Arc::new(AtomicBool::new(true));
     for steps in 0.. {
         if !died.swap(false, SeqCst) {
@@ -51,7 +51,7 @@ fn at_each_step(pinned: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&
         }
         let died = died.clone();
         check_at(1, move || {
-            let model = Arc::new(Model::new(pinned));
+            let model = Arc::new(Model::new(needed));
             let died = died.clone();
             let mortal = process(&model, move |model| {
                 if !live_for(steps, || victim(model)) {
@@ -74,14 +74,14 @@ fn two_who_change_a_count_lose_none() {
     check(1, || {
         let model = Arc::new(Model::new(false));
         let other = process(&model, |model| {
-            assert!(model.enter(1, 2));
-            model.strike(1, 2);
+            assert!(model.acquire(1, 2));
+            model.release(1, 2);
         });
-        assert!(model.enter(0, 1));
-        model.strike(0, 1);
+        assert!(model.acquire(0, 1));
+        model.release(0, 1);
         other.join().unwrap();
         model.is_right();
-        model.strike(0, 0);
+        model.release(0, 0);
         model.is_right();
     });
 }
@@ -90,8 +90,8 @@ fn two_who_change_a_count_lose_none() {
 fn three_who_change_a_count_lose_none() {
     check(0, || {
         let model = Arc::new(Model::new(true));
-        let others = [1, 2].map(|slot| process(&model, move |model| model.enter(slot, slot + 1)));
-        model.strike(0, 0);
+        let others = [1, 2].map(|slot| process(&model, move |model| model.acquire(slot, slot + 1)));
+        model.release(0, 0);
         for other in others {
             assert!(other.join().unwrap());
         }
@@ -115,7 +115,7 @@ fn a_death_while_striking_out() {
         false,
         |model| {
             model.enter_if_it_can(0, 1);
-            model.strike(0, 1);
+            model.release(0, 1);
         },
         |model| model.enter_if_it_can(1, 2),
         |model| model.reap(0, 1),
@@ -124,10 +124,10 @@ fn a_death_while_striking_out() {
 
 #[test]
 fn a_death_while_the_last_reference_goes() {
-    for pinned in [false, true] {
+    for needed in [false, true] {
         at_each_step(
-            pinned,
-            |model| model.strike(0, 0),
+            needed,
+            |model| model.release(0, 0),
             |model| model.enter_if_it_can(1, 2),
             |model| model.reap(0, 0),
         );
@@ -155,16 +155,16 @@ fn a_process_that_gets_the_slot_of_a_dead_one() {
         |model| model.enter_if_it_can(1, 2),
         |model| {
             model.reap(0, 1);
-            assert!(model.enter(0, 3));
+            assert!(model.acquire(0, 3));
         },
     );
 }
 
 #[test]
 fn a_death_of_the_reaper_too() {
-    for (pinned, dies) in [
+    for (needed, dies) in [
         (false, (|model| model.enter_if_it_can(0, 1)) as fn(&Model)),
-        (true, |model| model.strike(0, 0)),
+        (true, |model| model.release(0, 0)),
         (false, |model| {
             model.occupy(1);
             model.enter_if_it_can(0, 1);
@@ -173,14 +173,14 @@ fn a_death_of_the_reaper_too() {
         // About as many operations as either takes.
         for (steps, more) in (0..12).flat_map(|steps| (0..12).map(move |more| (steps, more))) {
             check_at(0, move || {
-                let model = Arc::new(Model::new(pinned));
+                let model = Arc::new(Model::new(needed));
                 let mortal = process(&model, move |model| {
                     live_for(steps, || dies(model));
-                    live_for(more, || model.reap(0, usize::from(!pinned)));
+                    live_for(more, || model.reap(0, usize::from(!needed)));
                 });
                 let reaper = process(&model, move |model| {
                     mortal.join().unwrap();
-                    model.reap(0, usize::from(!pinned));
+                    model.reap(0, usize::from(!needed));
                 });
                 model.enter_if_it_can(1, 2);
                 reaper.join().unwrap();

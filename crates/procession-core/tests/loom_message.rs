@@ -1,4 +1,4 @@
-//! An envelope, compiled from the engine's own file, read by a survivor that has seen no stamp: everything that the
+//! An header, compiled from the engine's own file, read by a survivor that has seen no stamp: everything that the
 //! head refers to is there.
 
 #![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
@@ -88,37 +88,37 @@ mod arena {
 
 pub use procession_core::{Error, Result};
 
-use message::{Envelope, Message, Outgoing};
+use message::{Message, MessageHeader, Outgoing};
 
 /// A body that needs a block.
 pub const LONG: usize = 300;
 
-/// One process posts; another inspects the envelope as a survivor does after a death.
-fn looked_at(body: &'static [u8], look: fn(&Envelope)) {
+/// One process posts; another inspects the header as a survivor does after a death.
+fn looked_at(body: &'static [u8], look: fn(&MessageHeader)) {
     words::check(3, move || {
-        let envelope = words::zeroed::<Envelope>();
+        let header = words::zeroed::<MessageHeader>();
         let poster = {
-            let envelope = envelope.clone();
+            let header = header.clone();
             loom::thread::spawn(move || {
                 let out = Outgoing {
                     body,
                     ..Outgoing::default()
                 };
-                envelope.post(Message::pack(out).unwrap());
+                header.post(Message::pack(out).unwrap());
             })
         };
-        look(&envelope);
+        look(&header);
         poster.join().unwrap();
     });
 }
 
 #[test]
-fn a_whole_message_in_an_envelope_is_read_whole() {
-    looked_at(&[7; 24], |envelope| {
-        if envelope.is_whole() {
-            assert_eq!(envelope.open().unwrap().body(), [7; 24]);
+fn a_whole_message_in_a_header_is_read_whole() {
+    looked_at(&[7; 24], |header| {
+        if header.is_whole() {
+            assert_eq!(header.open().unwrap().body(), [7; 24]);
         }
-        if let Ok(body) = envelope.copy_body() {
+        if let Ok(body) = header.copy_body() {
             assert_eq!(body, [7; 24]);
         }
     });
@@ -126,8 +126,8 @@ fn a_whole_message_in_an_envelope_is_read_whole() {
 
 #[test]
 fn a_table_that_the_head_speaks_of_is_named() {
-    looked_at(&[7; LONG], |envelope| {
-        assert!(!envelope.is_whole());
-        envelope.discard();
+    looked_at(&[7; LONG], |header| {
+        assert!(!header.is_whole());
+        header.discard();
     });
 }

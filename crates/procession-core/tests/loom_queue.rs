@@ -19,15 +19,15 @@ pub mod cells;
 mod channel;
 #[path = "model/loom_futex.rs"]
 mod futex;
-#[path = "model/roll.rs"]
-mod roll;
+#[path = "model/liveness.rs"]
+mod liveness;
 #[path = "model/sync.rs"]
 mod sync;
 #[path = "model/loom_words.rs"]
 mod words;
 
+pub use liveness::{family, Family};
 pub use procession_core::{Deadline, Error, Result, WaitError};
-pub use roll::{family, Family};
 
 use channel::{is_anybody_behind, Block, Message, Poller, Queue};
 use futex::AtomicU64;
@@ -68,7 +68,7 @@ fn take(queue: &Queue) -> Option<u64> {
 }
 
 /// Once all threads have ended: each message was got once, and nothing is left.
-fn settle(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
+fn resolve(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
     let mut got: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
     got.push(std::iter::from_fn(|| take(queue)).collect());
     let mut all: Vec<_> = got.concat();
@@ -85,7 +85,7 @@ fn two_producers_meet_at_the_first_segment() {
     check(|| {
         let queue = Queue::create(0).unwrap();
         let ends = vec![producer(&queue, 1..=1), producer(&queue, 2..=2)];
-        settle(&queue, ends, 2);
+        resolve(&queue, ends, 2);
     });
 }
 
@@ -95,7 +95,7 @@ fn a_consumer_takes_beside_two_producers() {
         let queue = Queue::create(0).unwrap();
         queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
         let ends = vec![producer(&queue, 2..=2), producer(&queue, 3..=3), consumer(&queue, 1)];
-        settle(&queue, ends, 3);
+        resolve(&queue, ends, 3);
     });
 }
 
@@ -105,7 +105,7 @@ fn messages_of_one_producer_come_in_its_order_across_segments() {
         let queue = Queue::create(0).unwrap();
         queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
         let ends = vec![producer(&queue, 2..=3), consumer(&queue, 2)];
-        let got = settle(&queue, ends, 3);
+        let got = resolve(&queue, ends, 3);
         assert_eq!(got.concat(), [1, 2, 3]);
     });
 }
@@ -118,7 +118,7 @@ fn of_two_consumers_one_gets_the_message() {
             queue.put(&mut Some(Message::new(number)), Deadline::Now).unwrap();
         }
         let ends = vec![consumer(&queue, 1), consumer(&queue, 1)];
-        let got = settle(&queue, ends, 2);
+        let got = resolve(&queue, ends, 2);
         assert!(got[0].len() == 1 && got[1].len() == 1, "both messages were there");
     });
 }
@@ -141,7 +141,7 @@ fn who_puts_knows_whether_a_descriptor_shows_it() {
             })
         };
         assert_eq!(take(&queue), Some(1));
-        if poller.settle(&queue) {
+        if poller.resolve(&queue) {
             readable.store(0, SeqCst);
         }
         end.join().unwrap();

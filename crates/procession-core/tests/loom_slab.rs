@@ -15,10 +15,10 @@ mod arena;
 pub mod cells {}
 #[path = "model/loom_futex.rs"]
 mod futex;
+#[path = "model/liveness.rs"]
+mod liveness;
 #[path = "model/slab.rs"]
 mod memory;
-#[path = "model/roll.rs"]
-mod roll;
 #[path = "model/loom_words.rs"]
 mod words;
 
@@ -44,14 +44,14 @@ const CLASS: usize = 17;
 const CELLS: usize = 8;
 
 /// An arena and the contents of its cells; loom tracks which thread wrote each content and when.
-struct House {
+struct Counted {
     arena: Arena,
     content: Vec<UnsafeCell<u32>>,
 }
 
 type Owned = (Cell, Word);
 
-impl House {
+impl Counted {
     fn new() -> Self {
         Self {
             arena: Arena::new(),
@@ -63,7 +63,7 @@ impl House {
     fn alloc(&self) -> Owned {
         let owned = self
             .arena
-            .alloc_cell(CLASS, 1, roll::me().unwrap())
+            .alloc_cell(CLASS, 1, liveness::me().unwrap())
             .expect("there is room");
         assert!(self.arena.is_committed(&owned.0), "not committed");
         let at = owned.0.index as usize / 64 * CELLS + owned.0.index as usize % 64;
@@ -80,7 +80,9 @@ impl House {
     /// Give back what is committed of a slab, if no process uses it.
     fn trim(&self, slab: u32) {
         if let Some(slab) = self.arena.slab(slab) {
-            self.arena.trim_slab(&slab, roll::me().unwrap()).expect("no failure");
+            self.arena
+                .trim_slab(&slab, liveness::me().unwrap())
+                .expect("no failure");
         }
     }
 
@@ -91,16 +93,16 @@ impl House {
     /// Make a slab with two cells, both free and committed. All generations of the other cells are used up, so that a
     /// trim takes few steps.
     fn with_two_cells() -> Arc<Self> {
-        let house = Self::new();
-        for (cell, word) in house.fill(CELLS).drain(2..) {
+        let memory = Self::new();
+        for (cell, word) in memory.fill(CELLS).drain(2..) {
             cell.word.store(word.with(State::Spent).encode(), Relaxed);
         }
         for number in 0..2 {
-            let cell = house.arena.cell(number).expect("filled above");
+            let cell = memory.arena.cell(number).expect("filled above");
             let word = Word::decode(cell.word.load(Relaxed));
-            house.free((cell, word));
+            memory.free((cell, word));
         }
-        Arc::new(house)
+        Arc::new(memory)
     }
 
     /// Check that all free cells of `slabs` slabs are found, without another slab. `used` cells are in use.
@@ -114,124 +116,124 @@ impl House {
     }
 }
 
-fn process<T: 'static>(house: &Arc<House>, body: impl FnOnce(&House) -> T + 'static) -> thread::JoinHandle<T> {
-    let house = house.clone();
-    thread::spawn(move || body(&house))
+fn process<T: 'static>(memory: &Arc<Counted>, body: impl FnOnce(&Counted) -> T + 'static) -> thread::JoinHandle<T> {
+    let memory = memory.clone();
+    thread::spawn(move || body(&memory))
 }
 
 #[test]
 fn two_who_allocate_get_different_cells() {
     check(2, || {
-        let house = Arc::new(House::new());
-        let first = house.alloc();
-        let other = process(&house, House::alloc);
-        let mine = house.alloc();
+        let memory = Arc::new(Counted::new());
+        let first = memory.alloc();
+        let other = process(&memory, Counted::alloc);
+        let mine = memory.alloc();
         let others = other.join().unwrap();
         let cells = [first.0.index, mine.0.index, others.0.index];
         assert!(cells[0] != cells[1] && cells[0] != cells[2] && cells[1] != cells[2]);
-        house.has_lost_nothing(1, 3);
+        memory.has_lost_nothing(1, 3);
     });
 }
 
 #[test]
 fn two_who_need_a_slab_make_one() {
     check(2, || {
-        let house = Arc::new(House::new());
-        let other = process(&house, House::alloc);
-        let mine = house.alloc();
+        let memory = Arc::new(Counted::new());
+        let other = process(&memory, Counted::alloc);
+        let mine = memory.alloc();
         assert_ne!(mine.0.index, other.join().unwrap().0.index);
-        house.has_lost_nothing(1, 2);
+        memory.has_lost_nothing(1, 2);
     });
 }
 
 #[test]
 fn a_cell_freed_while_the_slab_is_found_full_is_found_again() {
     check(2, || {
-        let house = Arc::new(House::new());
-        let mut owned = house.fill(CELLS);
+        let memory = Arc::new(Counted::new());
+        let mut owned = memory.fill(CELLS);
         let given = owned.pop().expect("eight");
-        let other = process(&house, move |house| house.free(given));
+        let other = process(&memory, move |memory| memory.free(given));
         // This finds the freed cell, or one of another slab.
-        house.alloc();
+        memory.alloc();
         other.join().unwrap();
-        let slabs = house.arena.slab_count();
-        house.has_lost_nothing(slabs, CELLS);
+        let slabs = memory.arena.slab_count();
+        memory.has_lost_nothing(slabs, CELLS);
     });
 }
 
 #[test]
 fn two_who_allocate_and_free_lose_nothing() {
     check(2, || {
-        let house = Arc::new(House::new());
-        house.fill(CELLS - 1);
-        let turn = |house: &House| {
-            let owned = house.alloc();
-            house.free(owned);
+        let memory = Arc::new(Counted::new());
+        memory.fill(CELLS - 1);
+        let turn = |memory: &Counted| {
+            let owned = memory.alloc();
+            memory.free(owned);
         };
-        let other = process(&house, turn);
-        turn(&house);
+        let other = process(&memory, turn);
+        turn(&memory);
         other.join().unwrap();
-        let slabs = house.arena.slab_count();
-        house.has_lost_nothing(slabs, CELLS - 1);
+        let slabs = memory.arena.slab_count();
+        memory.has_lost_nothing(slabs, CELLS - 1);
     });
 }
 
 #[test]
 fn who_heals_hints_gives_nobody_a_cell_in_use() {
     check(1, || {
-        let house = Arc::new(House::new());
-        let mut owned = house.fill(CELLS);
+        let memory = Arc::new(Counted::new());
+        let mut owned = memory.fill(CELLS);
         let given = owned.pop().expect("eight");
-        let other = process(&house, move |house| house.free(given));
-        let healer = process(&house, |house| house.arena.heal_hints(0));
-        house.alloc();
+        let other = process(&memory, move |memory| memory.free(given));
+        let healer = process(&memory, |memory| memory.arena.heal_hints(0));
+        memory.alloc();
         other.join().unwrap();
         healer.join().unwrap();
-        let slabs = house.arena.slab_count();
-        house.has_lost_nothing(slabs, CELLS);
+        let slabs = memory.arena.slab_count();
+        memory.has_lost_nothing(slabs, CELLS);
     });
 }
 
 #[test]
 fn who_allocates_beside_a_trim_has_committed_memory() {
     check(1, || {
-        let house = Arc::new(House::new());
-        let owned = house.alloc();
-        house.free(owned);
-        let trimmer = process(&house, |house| house.trim(0));
-        let owned = house.alloc();
-        house.free(owned);
+        let memory = Arc::new(Counted::new());
+        let owned = memory.alloc();
+        memory.free(owned);
+        let trimmer = process(&memory, |memory| memory.trim(0));
+        let owned = memory.alloc();
+        memory.free(owned);
         trimmer.join().unwrap();
-        let slabs = house.arena.slab_count();
-        house.has_lost_nothing(slabs, 0);
+        let slabs = memory.arena.slab_count();
+        memory.has_lost_nothing(slabs, 0);
     });
 }
 
 #[test]
 fn two_who_allocate_from_what_was_given_back_commit_it() {
     check(1, || {
-        let house = House::with_two_cells();
-        house.trim(0);
-        let turn = |house: &House| {
-            let owned = house.alloc();
-            house.free(owned);
-            house.trim(0);
+        let memory = Counted::with_two_cells();
+        memory.trim(0);
+        let turn = |memory: &Counted| {
+            let owned = memory.alloc();
+            memory.free(owned);
+            memory.trim(0);
         };
-        let other = process(&house, turn);
-        turn(&house);
+        let other = process(&memory, turn);
+        turn(&memory);
         other.join().unwrap();
-        let slabs = house.arena.slab_count();
-        house.has_lost_nothing(slabs, CELLS - 2);
+        let slabs = memory.arena.slab_count();
+        memory.has_lost_nothing(slabs, CELLS - 2);
     });
 }
 
 #[test]
 fn two_who_trim_lose_nothing() {
     check(1, || {
-        let house = House::with_two_cells();
-        let other = process(&house, |house| house.trim(0));
-        house.trim(0);
+        let memory = Counted::with_two_cells();
+        let other = process(&memory, |memory| memory.trim(0));
+        memory.trim(0);
         other.join().unwrap();
-        house.has_lost_nothing(1, CELLS - 2);
+        memory.has_lost_nothing(1, CELLS - 2);
     });
 }

@@ -19,13 +19,13 @@ pub mod cells;
 mod channel;
 #[path = "model/shuttle_futex.rs"]
 mod futex;
-#[path = "model/roll.rs"]
-mod roll;
+#[path = "model/liveness.rs"]
+mod liveness;
 #[path = "model/sync.rs"]
 mod sync;
 
+pub use liveness::{family, Family};
 pub use procession_core::{Deadline, Error, Result, WaitError};
-pub use roll::{family, Family};
 
 use channel::{Block, Message, Queue};
 use futex::process;
@@ -46,13 +46,13 @@ fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
 
 /// What happened to the messages.
 #[derive(Default)]
-struct Ledger {
+struct PermitLog {
     /// The messages for which `put` returned.
     put: Vec<u64>,
     got: HashMap<u64, u32>,
 }
 
-type Book = Arc<Mutex<Ledger>>;
+type Book = Arc<Mutex<PermitLog>>;
 
 const STOP: u64 = 99;
 
@@ -202,10 +202,11 @@ fn a_semaphore_that_recovers_loses_and_doubles_no_permit() {
                 process(fuse, move || {
                     for _ in 0..2 {
                         semaphore.acquire(Deadline::Never).unwrap();
-                        let me = roll::me().unwrap();
+                        let me = liveness::me().unwrap();
                         inside.lock().unwrap().push(me);
-                        let living =
-                            |among: &[roll::Owner]| among.iter().filter(|&&owner| roll::is_alive(owner)).count();
+                        let living = |among: &[liveness::Owner]| {
+                            among.iter().filter(|&&owner| liveness::is_alive(owner)).count()
+                        };
                         assert!(living(&inside.lock().unwrap()) <= PERMITS as usize, "too many at once");
                         futex::point();
                         inside.lock().unwrap().retain(|&owner| owner != me);
@@ -238,9 +239,9 @@ fn a_lock_outlives_its_holders() {
                         while let Err(error) = lock.acquire(Deadline::Never) {
                             assert!(matches!(error, WaitError::OwnerDied(_)), "{error}");
                         }
-                        let me = roll::me().unwrap();
+                        let me = liveness::me().unwrap();
                         let before = inside.lock().unwrap().replace(me);
-                        assert!(before.is_none_or(|other| !roll::is_alive(other)), "two at once");
+                        assert!(before.is_none_or(|other| !liveness::is_alive(other)), "two at once");
                         futex::point();
                         *inside.lock().unwrap() = None;
                         assert!(lock.release());

@@ -1,7 +1,7 @@
 //! A corrupt arena: bytes of the input are written over it while it is in use.
 
 use crate::choices::Choices;
-use crate::house::House;
+use crate::objects::Objects;
 use procession_core::family;
 use std::os::fd::AsRawFd;
 
@@ -11,7 +11,7 @@ const STEPS: usize = 200;
 /// Run one process that uses an arena while it is being corrupted.
 pub fn arena(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut house = House::build();
+    let mut objects = Objects::build();
     let mut extents = Extents::of_arena();
     for _ in 0..STEPS {
         if choices.are_over() {
@@ -20,10 +20,10 @@ pub fn arena(input: &[u8]) {
         if choices.below(2) == 0 {
             extents.damage(&mut choices);
         } else {
-            let _ = house.use_once(&mut choices);
+            let _ = objects.use_once(&mut choices);
         }
     }
-    house.use_all(&mut choices);
+    objects.use_all(&mut choices);
 }
 
 /// The parts of the arena that hold data, mapped a second time.

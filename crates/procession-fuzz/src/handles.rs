@@ -1,12 +1,12 @@
-//! Decoders: messages, parcels, handles, tokens, requests to a zygote, frames of a pipe and values of the Rust face,
+//! Decoders: messages, mailboxes, handles, tokens, requests to a fork_server, frames of a pipe and values of the Rust face,
 //! all made from the input's bytes.
 
 use crate::choices::Choices;
-use crate::house::{attach_as, House};
-use procession::{sync, travel, Array, Pipe, Queue, Value};
+use crate::objects::{attach_as, Objects};
+use procession::{codec, sync, Array, Pipe, Queue, Value};
 use procession_core::arena::{Block, Handle, Token};
-use procession_core::channel::{Deposit, Envelope, Incoming, Parcel};
-use procession_core::process::zygote::{self, Event, Server};
+use procession_core::channel::{BrokeredFd, Incoming, Mailbox, MessageHeader};
+use procession_core::process::fork_server::{self, Event, Server};
 use procession_core::sys::scm;
 use procession_core::{channel, family, Deadline};
 use std::io::Write;
@@ -21,31 +21,31 @@ const MOMENT: Duration = Duration::from_micros(50);
 /// Run one process with peers that send it nonsense. The arena itself is intact.
 pub fn handles(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut house = House::build();
+    let mut memory = Objects::build();
     for _ in 0..STEPS {
         if choices.are_over() {
             break;
         }
         match choices.below(8) {
-            0 => parcel(&mut choices, &house),
+            0 => mailbox(&mut choices, &memory),
             1 => token(&mut choices),
             2 => {
-                let handle = handle(&mut choices, &house);
+                let handle = handle(&mut choices, &memory);
                 attach_as(&mut choices, handle);
-                let _ = Deposit::claim(handle);
+                let _ = BrokeredFd::claim(handle);
             }
             3 => request(&mut choices),
             4 => frames(&mut choices),
-            5 | 6 => value(&mut choices, &house),
-            _ => drop(house.use_once(&mut choices)),
+            5 | 6 => value(&mut choices, &memory),
+            _ => drop(memory.use_once(&mut choices)),
         }
     }
-    house.use_all(&mut choices);
+    memory.use_all(&mut choices);
 }
 
 /// The handle of an existing object, one like it, or any number.
-pub(crate) fn handle(choices: &mut Choices, house: &House) -> Handle {
-    let real = choices.pick(&house.handles).expect("a house has handles").to_bits();
+pub(crate) fn handle(choices: &mut Choices, memory: &Objects) -> Handle {
+    let real = choices.pick(&memory.handles).expect("a memory has handles").to_bits();
     let bits = match choices.below(4) {
         0 => choices.word(),
         1 => real ^ 1 << choices.below(64),
@@ -55,7 +55,7 @@ pub(crate) fn handle(choices: &mut Choices, house: &House) -> Handle {
 }
 
 /// A block in transit, full of words: handles and tokens among them.
-fn table(choices: &mut Choices, house: &House) -> (Token, usize) {
+fn table(choices: &mut Choices, memory: &Objects) -> (Token, usize) {
     let words = choices.below(24) as usize;
     let mut block = Block::alloc(words * 8).expect("an arena that is whole has room");
     let mut inner = Vec::new();
@@ -67,7 +67,7 @@ fn table(choices: &mut Choices, house: &House) -> (Token, usize) {
                 inner.push(token.to_bits());
                 token.to_bits()
             }
-            1 => handle(choices, house).to_bits(),
+            1 => handle(choices, memory).to_bits(),
             2 => choices.pick(&inner).copied().unwrap_or_default(),
             _ => choices.below(1 << 17),
         };
@@ -76,9 +76,9 @@ fn table(choices: &mut Choices, house: &House) -> (Token, usize) {
     (block.send(), words * 8)
 }
 
-/// An envelope of any words, in a parcel.
-fn parcel(choices: &mut Choices, house: &House) {
-    let mut block = Block::alloc(size_of::<Envelope>()).expect("an arena that is whole has room");
+/// An header of any words, in a mailbox.
+fn mailbox(choices: &mut Choices, memory: &Objects) {
+    let mut block = Block::alloc(size_of::<MessageHeader>()).expect("an arena that is whole has room");
     let words: &mut [u8] = block.as_mut_slice();
     words.fill(0);
     let inline = choices.below(2) == 0;
@@ -92,7 +92,7 @@ fn parcel(choices: &mut Choices, house: &House) {
         let rest = choices.bytes(words.len() - 8);
         words[8..8 + rest.len()].copy_from_slice(rest);
     } else {
-        let (token, length) = table(choices, house);
+        let (token, length) = table(choices, memory);
         let length = match choices.below(3) {
             0 => choices.word(),
             1 => choices.below(1 << 17),
@@ -102,7 +102,7 @@ fn parcel(choices: &mut Choices, house: &House) {
         words[16..24].copy_from_slice(&length.to_ne_bytes());
     }
     let token = block.send();
-    if let Ok(incoming) = Parcel::take(token.to_bits()) {
+    if let Ok(incoming) = Mailbox::take(token.to_bits()) {
         look(incoming);
     }
 }
@@ -112,7 +112,7 @@ fn look(mut incoming: Incoming) {
     let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum ^ byte);
     let mut seen = sum(incoming.body());
     for &handle in incoming.handles() {
-        let _ = Deposit::claim(handle);
+        let _ = BrokeredFd::claim(handle);
     }
     seen ^= incoming.size() as u8;
     if let Some((block, start)) = incoming.take_block() {
@@ -134,7 +134,7 @@ fn token(choices: &mut Choices) {
     let length = choices.below(1 << 20) as usize;
     match choices.below(3) {
         0 => Block::discard(Token::from_bits(bits)),
-        1 => drop(Parcel::take(bits)),
+        1 => drop(Mailbox::take(bits)),
         _ => {
             if let Ok(block) = Block::take(Token::from_bits(bits), length) {
                 std::hint::black_box(block.as_slice().iter().fold(0u8, |sum, byte| sum ^ byte));
@@ -143,7 +143,7 @@ fn token(choices: &mut Choices) {
     }
 }
 
-/// Datagrams to a zygote: a real request, changed here and there, and any bytes.
+/// Datagrams to a fork_server: a real request, changed here and there, and any bytes.
 fn request(choices: &mut Choices) {
     let real = real_request();
     let (ours, theirs) = scm::pair().expect("descriptors");
@@ -180,7 +180,7 @@ fn end_of_file(socket: &OwnedFd) {
 /// What a process sends that asks for a child.
 fn real_request() -> Vec<u8> {
     let mut listening = None;
-    let started: procession_core::Result<()> = zygote::start(|end| {
+    let started: procession_core::Result<()> = fork_server::start(|end| {
         // SAFETY: the descriptor is open during this call.
         let end = unsafe { BorrowedFd::borrow_raw(end) };
         listening = end.try_clone_to_owned().ok();
@@ -189,7 +189,7 @@ fn real_request() -> Vec<u8> {
     let (Ok(()), Some(listening)) = (started, listening) else {
         return vec![0; 24];
     };
-    let Ok(Some(pending)) = zygote::request(1, &[]) else {
+    let Ok(Some(pending)) = fork_server::request(1, &[]) else {
         return vec![0; 24];
     };
     let mut bytes = [0; 64];
@@ -217,13 +217,13 @@ fn frames(choices: &mut Choices) {
 }
 
 /// Bytes as values of the types that carry handles, descriptors, or lengths.
-fn value(choices: &mut Choices, house: &House) {
+fn value(choices: &mut Choices, memory: &Objects) {
     let mut bytes = Vec::new();
     if choices.below(4) != 0 {
         // How a shared object is sent: the family's identity and a handle, both as numbers of seven bits a byte.
         for _ in 0..=choices.below(2) {
             varint(&mut bytes, family().expect("there is one").id());
-            varint(&mut bytes, handle(choices, house).to_bits().into());
+            varint(&mut bytes, handle(choices, memory).to_bits().into());
         }
     }
     bytes.extend(choices.bytes(64));
@@ -233,23 +233,23 @@ fn value(choices: &mut Choices, house: &House) {
         vec![OwnedFd::from(one), OwnedFd::from(other)]
     };
     match choices.below(14) {
-        0 => drop(travel::unpack::<Vec<String>>(bytes, vec![])),
-        1 => drop(travel::unpack::<(u8, i64, f64, Option<char>, Vec<Vec<u8>>)>(
+        0 => drop(codec::unpack::<Vec<String>>(bytes, vec![])),
+        1 => drop(codec::unpack::<(u8, i64, f64, Option<char>, Vec<Vec<u8>>)>(
             bytes,
             vec![],
         )),
-        2 => drop(travel::unpack::<Queue<Vec<u8>>>(bytes, vec![]).map(|queue| (queue.len(), queue.try_get()))),
-        3 => drop(travel::unpack::<Pipe<String>>(bytes, fds())),
-        4 => drop(travel::unpack::<sync::Lock>(bytes, vec![]).map(|lock| drop(lock.try_lock()))),
-        5 => drop(travel::unpack::<sync::Mutex<u64>>(bytes, vec![]).map(|mutex| drop(mutex.lock_timeout(MOMENT)))),
-        6 => drop(travel::unpack::<Value<[u64; 40]>>(bytes, vec![]).map(|value| drop(value.lock_timeout(MOMENT)))),
-        7 => drop(travel::unpack::<Array<u32>>(bytes, vec![]).map(|array| look_at_array(&array))),
-        8 => drop(travel::unpack::<sync::Barrier>(bytes, vec![]).map(|barrier| barrier.is_broken())),
-        9 => drop(travel::unpack::<sync::Condvar>(bytes, vec![]).map(|condvar| condvar.notify_all())),
-        10 => drop(travel::unpack::<sync::Event>(bytes, vec![]).map(|event| event.set())),
-        11 => drop(travel::unpack::<sync::Semaphore>(bytes, vec![])),
-        12 => drop(travel::unpack::<(Queue<u8>, Pipe<u8>, sync::Lock)>(bytes, fds())),
-        _ => drop(travel::unpack::<procession::Process>(bytes, vec![])),
+        2 => drop(codec::unpack::<Queue<Vec<u8>>>(bytes, vec![]).map(|queue| (queue.len(), queue.try_get()))),
+        3 => drop(codec::unpack::<Pipe<String>>(bytes, fds())),
+        4 => drop(codec::unpack::<sync::Lock>(bytes, vec![]).map(|lock| drop(lock.try_lock()))),
+        5 => drop(codec::unpack::<sync::Mutex<u64>>(bytes, vec![]).map(|mutex| drop(mutex.lock_timeout(MOMENT)))),
+        6 => drop(codec::unpack::<Value<[u64; 40]>>(bytes, vec![]).map(|value| drop(value.lock_timeout(MOMENT)))),
+        7 => drop(codec::unpack::<Array<u32>>(bytes, vec![]).map(|array| look_at_array(&array))),
+        8 => drop(codec::unpack::<sync::Barrier>(bytes, vec![]).map(|barrier| barrier.is_broken())),
+        9 => drop(codec::unpack::<sync::Condvar>(bytes, vec![]).map(|condvar| condvar.notify_all())),
+        10 => drop(codec::unpack::<sync::Event>(bytes, vec![]).map(|event| event.set())),
+        11 => drop(codec::unpack::<sync::Semaphore>(bytes, vec![])),
+        12 => drop(codec::unpack::<(Queue<u8>, Pipe<u8>, sync::Lock)>(bytes, fds())),
+        _ => drop(codec::unpack::<procession::Process>(bytes, vec![])),
     }
 }
 

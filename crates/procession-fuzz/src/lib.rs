@@ -8,11 +8,11 @@ mod arena;
 mod child;
 mod choices;
 mod handles;
-mod house;
-mod orders;
+mod objects;
+mod requests;
 
 pub use arena::arena;
 pub use child::in_child;
 pub use choices::{mutated, random};
 pub use handles::handles;
-pub use orders::orders;
+pub use requests::requests;

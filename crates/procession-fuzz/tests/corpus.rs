@@ -4,7 +4,7 @@
 //! A failure leaves its input in a file and names it: `PROCESSION_INPUT=file` runs that input alone, in this process.
 //! `PROCESSION_ROUNDS` sets how many inputs of both kinds there are besides those that are kept.
 
-use procession_fuzz::{arena, handles, in_child, mutated, orders, random};
+use procession_fuzz::{arena, handles, in_child, mutated, random, requests};
 use std::path::Path;
 
 /// How many inputs at random, and as many like those kept, in a test run.
@@ -22,7 +22,7 @@ fn nonsense_from_peers_harms_nobody() {
 
 #[test]
 fn a_child_survives_any_order() {
-    run("orders", orders);
+    run("requests", requests);
 }
 
 fn run(target: &str, round: fn(&[u8])) {

@@ -5,11 +5,11 @@ use crate::operations::handle;
 use crate::remote::wait;
 use crate::stage::board;
 use procession_core::arena::Block;
-use procession_core::channel::{Message, Outgoing, Parcel, Queue};
-use procession_core::pool::{Pool, Terms, Verdict, Worker};
+use procession_core::channel::{Mailbox, Message, Outgoing, Queue};
+use procession_core::pool::{Pool, TaskOptions, Verdict, Worker};
 use procession_core::shared::SharedBytes;
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
-use procession_core::{roll, sweep_limbo, Deadline};
+use procession_core::{liveness, sweep_deferred, Deadline};
 use std::time::{Duration, Instant};
 
 /// The longest that an operation of another process may take, apart from waits that it asks for.
@@ -60,7 +60,9 @@ fn waited_for_a_processor() -> Duration {
 
 /// Every operation, on new objects.
 pub fn go_on(clock: &mut Clock) {
-    clock.time("roll entry", || roll::me().expect("a place in the roll"));
+    clock.time("process entry", || {
+        liveness::me().expect("an entry in the process table")
+    });
     memory(clock);
     messages(clock);
     locks(clock);
@@ -68,8 +70,8 @@ pub fn go_on(clock: &mut Clock) {
     pool(clock);
     processes(clock);
     clock.time("sweep", || {
-        roll::sweep();
-        sweep_limbo().expect("memory to sweep limbo");
+        liveness::sweep();
+        sweep_deferred().expect("memory to sweep what is deferred");
     });
 }
 
@@ -121,9 +123,9 @@ fn messages(clock: &mut Clock) {
             }
         });
         clock.time("queue drop", || drop(queue));
-        clock.time(&format!("parcel, {name}"), || {
-            let parcel = Parcel::pack(out).expect("a parcel");
-            assert_eq!(Parcel::take(parcel.token()).expect("the parcel").body(), body);
+        clock.time(&format!("mailbox, {name}"), || {
+            let mailbox = Mailbox::pack(out).expect("a mailbox");
+            assert_eq!(Mailbox::take(mailbox.token()).expect("the mailbox").body(), body);
         });
     }
 }
@@ -212,7 +214,7 @@ fn pool(clock: &mut Clock) {
         Message::pack(out).expect("a message")
     };
     let pool = clock.time("pool create", || Pool::new().expect("a pool"));
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     clock.time("pool submit", || job.submit(message()).expect("a task"));
     job.seal();
     let place = pool.enlist().expect("a place");
@@ -227,7 +229,7 @@ fn pool(clock: &mut Clock) {
         worker.finish(task, Verdict::Done, message()).expect("a pool");
     });
     clock.time("pool result", || {
-        assert!(job.take(0, briefly()).expect("an outcome").is_some());
+        assert!(job.take(0, briefly()).expect("a result slot").is_some());
     });
     clock.time("pool drop", || drop((worker, job, pool)));
 }

@@ -6,8 +6,8 @@ use crate::operations::{Operation, Who};
 use crate::remote::{kill, wait};
 use crate::stage::{survive, Survived, World};
 use crate::trace::{Step, Tracee};
-use procession_core::arena::Census;
-use procession_core::roll;
+use procession_core::arena::Counters;
+use procession_core::liveness;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Recording {
     fn make(arena: &File, who: Who, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> Self {
         let victim = World::victim(arena, || {
             if who != Who::Stranger {
-                roll::me().expect("a place in the roll");
+                liveness::me().expect("an entry in the process table");
             }
             prepare()
         });
@@ -132,7 +132,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
         ..Report::default()
     };
     let count = recording.changes.len() + 2;
-    let mut all_is_well: Option<Census> = None;
+    let mut all_is_well: Option<Counters> = None;
     recording.each(|number, instruction, image, done| {
         let mut judge = |image: &Image, place: &dyn Fn() -> String| {
             let survived = survive(&image.arena(length), how.limit, || (operation.survivor)(values, done));
@@ -167,15 +167,17 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
 }
 
 impl Report {
-    fn judge(&mut self, survived: Survived, all_is_well: &mut Option<Census>, place: &dyn Fn() -> String) {
+    fn judge(&mut self, survived: Survived, all_is_well: &mut Option<Counters>, place: &dyn Fn() -> String) {
         self.longest = self.longest.max(survived.time);
-        match survived.outcome {
-            Ok((outcome, census)) => {
-                *self.outcomes.entry(outcome).or_default() += 1;
-                let expected = *all_is_well.get_or_insert(census);
-                if census != expected {
-                    self.failures
-                        .push(format!("{}: {expected:?} would be right, {census:?} is left", place()));
+        match survived.result_slot {
+            Ok((result_slot, counters)) => {
+                *self.outcomes.entry(result_slot).or_default() += 1;
+                let expected = *all_is_well.get_or_insert(counters);
+                if counters != expected {
+                    self.failures.push(format!(
+                        "{}: {expected:?} would be right, {counters:?} is left",
+                        place()
+                    ));
                 }
             }
             Err(why) => self.failures.push(format!("{}: {why}", place())),

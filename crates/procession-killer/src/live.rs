@@ -108,7 +108,7 @@ fn step(arena: &File, pid: pid_t, wanted: usize) -> Stepped {
 fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mut Report) -> (usize, usize) {
     let world = World::with_a_future(operation.setup);
     let victim = World::victim(&world.arena, || {
-        procession_core::roll::me().expect("a place in the roll");
+        procession_core::liveness::me().expect("an entry in the process table");
         (operation.victim)(&world.values)
     });
     let sleeper = operation.sleeper.map(|sleeper| {
@@ -138,7 +138,7 @@ fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mu
     if let Some(wanted) = second {
         let (repair, values) = (operation.repairer, world.values.clone());
         let survivor = World::victim(&world.arena, || {
-            procession_core::roll::me().expect("a place in the roll");
+            procession_core::liveness::me().expect("an entry in the process table");
             Box::new(move || repair(&values))
         });
         let died = step(&world.arena, survivor, wanted);

@@ -3,8 +3,8 @@
 use crate::live::{After, Death};
 use crate::remote::{kill, wait, Mapping};
 use libc::pid_t;
-use procession_core::arena::{census, Census};
-use procession_core::{family, roll, sweep_limbo, Family};
+use procession_core::arena::{counters, Counters};
+use procession_core::{family, liveness, sweep_deferred, Family};
 use std::fs::File;
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -155,7 +155,7 @@ impl World {
             });
             stop();
             let death = board().read();
-            roll::sweep();
+            liveness::sweep();
             let (pid, returned) = (death[0] as pid_t, death[1] != 0);
             let found = future.map(|after| after(Death { pid, returned }));
             board().say(&found.unwrap_or_default());
@@ -244,7 +244,7 @@ fn join(arena: &File) {
 /// How a survivor fared.
 pub struct Survived {
     /// What it found, or why it failed.
-    pub outcome: Result<(String, Census), String>,
+    pub result_slot: Result<(String, Counters), String>,
     pub time: Duration,
 }
 
@@ -254,39 +254,39 @@ pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) ->
     board().say("");
     let pid = play(|| {
         join(arena);
-        roll::me().expect("a place in the roll");
+        liveness::me().expect("an entry in the process table");
         let found = check();
-        roll::sweep();
-        sweep_limbo().expect("memory to sweep limbo");
+        liveness::sweep();
+        sweep_deferred().expect("memory to sweep what is deferred");
         board().say(&found);
-        let census = census().expect("a census");
+        let counters = counters().expect("counters");
         board().write(&[
-            census.owned as u64,
-            census.transit as u64,
-            census.objects as u64,
-            census.refs,
-            census.limbo as u64,
-            census.other as u64,
+            counters.owned as u64,
+            counters.transit as u64,
+            counters.objects as u64,
+            counters.refs,
+            counters.deferred as u64,
+            counters.other as u64,
         ]);
     });
-    let outcome = match end_of(pid, limit) {
+    let result_slot = match end_of(pid, limit) {
         Some(status) if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 => {
             let v = board().read();
-            let census = Census {
+            let counters = Counters {
                 owned: v[0] as usize,
                 transit: v[1] as usize,
                 objects: v[2] as usize,
                 refs: v[3],
-                limbo: v[4] as usize,
+                deferred: v[4] as usize,
                 other: v[5] as usize,
             };
-            Ok((board().said(), census))
+            Ok((board().said(), counters))
         }
         Some(status) => Err(format!("status {status:#x}: {}", board().said())),
         None => Err("stuck".to_owned()),
     };
     Survived {
-        outcome,
+        result_slot,
         time: begin.elapsed(),
     }
 }

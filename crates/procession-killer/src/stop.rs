@@ -8,8 +8,8 @@ use crate::operations::{Operation, Who};
 use crate::remote::{kill, wait};
 use crate::stage::{board, end_of, survive, World};
 use libc::{c_int, pid_t};
-use procession_core::arena::Census;
-use procession_core::roll;
+use procession_core::arena::Counters;
+use procession_core::liveness;
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
     let world = World::found(&operation.setup);
     let pid = World::victim(&world.arena, || {
         if operation.who != Who::Stranger {
-            roll::me().expect("a place in the roll");
+            liveness::me().expect("an entry in the process table");
         }
         (operation.victim)(&world.values)
     });
@@ -176,7 +176,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
             return report;
         }
     };
-    let mut all_is_well: Option<Census> = None;
+    let mut all_is_well: Option<Counters> = None;
     for number in (0..count).filter(|&number| is_chosen(number, count, how.points)) {
         let point = if number + 1 == count {
             Point::End
@@ -200,7 +200,7 @@ impl Report {
         operation: &Operation,
         point: Point,
         limit: Duration,
-        all_is_well: &mut Option<Census>,
+        all_is_well: &mut Option<Counters>,
     ) -> Result<(), String> {
         let mut stopped = stop_at(operation, point)?;
         let place = match stopped.place {
@@ -231,12 +231,12 @@ impl Report {
         }
         stopped.die();
         let survived = survive(&stopped.world.arena, limit, || (operation.survivor)(&values, true));
-        match survived.outcome {
-            Ok((outcome, census)) => {
-                *self.outcomes.entry(outcome).or_default() += 1;
-                let expected = *all_is_well.get_or_insert(census);
-                if census != expected {
-                    return Err(format!("{place}: {expected:?} would be right, {census:?} is left"));
+        match survived.result_slot {
+            Ok((result_slot, counters)) => {
+                *self.outcomes.entry(result_slot).or_default() += 1;
+                let expected = *all_is_well.get_or_insert(counters);
+                if counters != expected {
+                    return Err(format!("{place}: {expected:?} would be right, {counters:?} is left"));
                 }
                 Ok(())
             }

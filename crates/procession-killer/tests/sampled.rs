@@ -28,7 +28,7 @@ fn messages() {
         "put, inline, at the end",
         "put, large",
         "get, inline, leaving",
-        "parcel take",
+        "mailbox take",
     ]);
 }
 
@@ -51,7 +51,7 @@ fn permits_of_the_dead_at_every_point() {
 }
 
 #[test]
-fn memory_and_the_roll() {
+fn memory_and_the_process_table() {
     killer(&[
         "--points",
         "5",

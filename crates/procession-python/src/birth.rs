@@ -19,7 +19,7 @@ use crate::common::raise;
 use crate::process::Child;
 use procession_core::process::Child as CoreChild;
 use procession_core::sys::signal;
-use procession_core::{roll, Deadline};
+use procession_core::{liveness, Deadline};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -126,7 +126,7 @@ impl InterruptHeld {
 /// Fork by `os.fork`. The child calls `main` and does not return.
 #[pyfunction]
 pub fn fork(py: Python<'_>, main: &Bound<'_, PyAny>) -> PyResult<Child> {
-    roll::check_room().map_err(raise)?;
+    liveness::check_room().map_err(raise)?;
     let fork = py.import("os")?.getattr("fork")?;
     // An exception raised in an at-fork hook is lost, and so would be an interrupt there.
     let held = signal::InterruptHeld::new();

@@ -91,7 +91,7 @@ impl Watch {
 
 /// Make the next pickle that names `__main__` examine it again, because there will be another kind of receiver.
 #[pyfunction]
-pub fn look_at_main_again() {
+pub fn refresh_main() {
     EPOCH.fetch_add(1, Relaxed);
 }
 

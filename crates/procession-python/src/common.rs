@@ -59,7 +59,7 @@ pub fn raise(error: Error) -> PyErr {
             None => PyOSError::new_err(format!("{call}: {source}")),
         },
         // The errno of the kernel when it cannot start another process.
-        Error::RollFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
+        Error::ProcessTableFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
         Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
         Error::Abandoned => Python::attach(|py| of_our_own(py, "Abandoned", (error.to_string(),))),

@@ -11,7 +11,7 @@ use pyo3::PyClass;
 use std::ffi::CStr;
 
 /// A class of objects that are acquired and released.
-pub trait Takes: PyClass<Frozen = True> + Sync {
+pub trait FastPath: PyClass<Frozen = True> + Sync {
     /// The docstring of `acquire`, preceded by its signature.
     const ACQUIRE: &'static CStr;
     /// The same for `release`.
@@ -30,7 +30,7 @@ const WITH: &CStr = c"__enter__($self, /)\n--\n\nTake it.";
 const END: &CStr = c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nGive it back.";
 
 /// Add the methods to the class.
-pub fn install<T: Takes>(py: Python<'_>) -> PyResult<()> {
+pub fn install<T: FastPath>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<T>();
     let methods = [
         (
@@ -88,7 +88,7 @@ pub fn install<T: Takes>(py: Python<'_>) -> PyResult<()> {
 /// # Safety
 /// `object` must be a `T`, alive for `'a`; the calling thread must be attached to the interpreter.
 #[inline]
-unsafe fn value<'a, T: Takes>(object: *mut ffi::PyObject) -> &'a T {
+unsafe fn value<'a, T: FastPath>(object: *mut ffi::PyObject) -> &'a T {
     // SAFETY: promised by the caller. The value of a frozen class is never borrowed mutably.
     unsafe {
         let object = Borrowed::from_ptr(Python::assume_attached(), object);
@@ -120,14 +120,14 @@ fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject
     })
 }
 
-fn take_slowly<T: Takes>(value: &T, block: bool, timeout: Option<f64>) -> *mut ffi::PyObject {
+fn take_slowly<T: FastPath>(value: &T, block: bool, timeout: Option<f64>) -> *mut ffi::PyObject {
     slowly(|py| {
         let taken = value.take(py, block, timeout)?;
         Ok(taken.into_pyobject(py)?.to_owned().into_ptr().cast())
     })
 }
 
-unsafe extern "C" fn acquire<T: Takes>(
+unsafe extern "C" fn acquire<T: FastPath>(
     object: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -198,7 +198,7 @@ unsafe fn arguments(
     Ok((block, timeout))
 }
 
-unsafe extern "C" fn enter<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn enter<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
     if value.try_take() {
@@ -208,7 +208,7 @@ unsafe extern "C" fn enter<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::Py
     }
 }
 
-unsafe extern "C" fn release<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn release<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
     if value.give() {
@@ -218,7 +218,7 @@ unsafe extern "C" fn release<T: Takes>(object: *mut ffi::PyObject, _: *mut ffi::
     }
 }
 
-unsafe extern "C" fn exit<T: Takes>(
+unsafe extern "C" fn exit<T: FastPath>(
     object: *mut ffi::PyObject,
     _args: *mut *mut ffi::PyObject,
     _count: ffi::Py_ssize_t,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a fork waits for imports. A longer import may itself wait for the forking thread; the child then imports
 /// again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two checks: the import system does not notify when an import ends.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -133,7 +133,7 @@ pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
         if held.is_empty() {
             return Ok(());
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             // Later forks do not wait for the same imports.
             return held.iter().try_for_each(|held| held.lock.setattr(in_vain, true));
         }

@@ -9,19 +9,19 @@ mod descriptor;
 mod fast;
 #[cfg(not(Py_3_14))]
 mod finalizing;
+mod fork_server;
 mod imports;
 mod lines;
 mod payload;
 mod pool;
 mod pool_job;
-mod pool_outcome;
+mod pool_result;
 mod pool_stream;
 mod pool_worker;
 mod process;
 mod queue;
 mod shared;
 mod sync;
-mod zygote;
 
 // Why this is sound without the GIL: all classes are frozen. What changes in them is an atomic, a cell that is set
 // once, or behind a mutex. While a mutex is held, no Python code runs, and no reference is dropped that could run some.
@@ -31,15 +31,20 @@ mod _procession {
     #[pymodule_export]
     use super::birth::{fork, Birth, InterruptHeld};
     #[pymodule_export]
-    use super::by_value::look_at_main_again;
+    use super::by_value::refresh_main;
     #[pymodule_export]
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
+    #[pymodule_export]
+    use super::fork_server::{
+        attach_fork_server, fork_server_channel, fork_server_pid, fork_server_request, fork_server_start,
+        fork_server_stop, ForkRequest, ForkServer, SpareSlot,
+    };
     #[pymodule_export]
     use super::imports::wait_for_imports;
     #[pymodule_export]
     use super::lines::Lines;
     #[pymodule_export]
-    use super::payload::{claim_fd, deposit_fd, pickle_in_band};
+    use super::payload::{broker_fd, claim_fd, pickle_in_band};
     #[pymodule_export]
     use super::pool::PoolCore;
     #[pymodule_export]
@@ -50,8 +55,8 @@ mod _procession {
     use super::pool_worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
-        adopt, arena_fd, attach, census, check_room, family_id, members, note_exit, set_name, spawn_exec, take_parcel,
-        take_parcel_bytes, usable_cpus, watch_parent, Child, Parcel,
+        adopt, arena_fd, attach, check_room, counters, family_id, members, note_exit, set_name, spawn_exec, take_mail,
+        take_mail_bytes, usable_cpus, watch_parent, Child, Mailbox,
     };
     #[pymodule_export]
     use super::queue::{wait_until_noticed, Queue};
@@ -59,11 +64,6 @@ mod _procession {
     use super::shared::{attach_shared, SharedBytes};
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Lock, RLock, Semaphore};
-    #[pymodule_export]
-    use super::zygote::{
-        attach_zygote, zygote_channel, zygote_pid, zygote_request, zygote_start, zygote_stop, ZygoteRequest,
-        ZygoteSeat, ZygoteServer,
-    };
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

@@ -8,7 +8,7 @@ use crate::by_value;
 use crate::common::{name, raise, Cached};
 use crate::process::borrowed;
 use procession_core::arena::{Block, Handle, Ref};
-use procession_core::channel::{Deposit, Incoming, Message, Outgoing};
+use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
 use procession_core::Error;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
@@ -56,17 +56,17 @@ fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
 pub struct Pickled<'py> {
     body: Bound<'py, PyBytes>,
     buffers: Vec<PyBuffer<u8>>,
-    luggage: Luggage,
+    attachments: Attachments,
     /// Whether it holds copies of what is otherwise found by name, because pickle could not carry it.
     by_value: bool,
 }
 
 /// What a pickle refers to.
 #[derive(Default)]
-struct Luggage {
+struct Attachments {
     handles: Vec<Handle>,
     /// The descriptors among them. Until the message refers to them, nothing else does.
-    deposits: Vec<Ref<Deposit>>,
+    deposits: Vec<Ref<BrokeredFd>>,
 }
 
 impl Pickled<'_> {
@@ -82,7 +82,7 @@ impl Pickled<'_> {
         pack(Outgoing {
             body: self.body.as_bytes(),
             buffers: &buffers,
-            handles: &self.luggage.handles,
+            handles: &self.attachments.handles,
         })
         .map_err(raise)
     }
@@ -100,15 +100,15 @@ impl Pickled<'_> {
 
 thread_local! {
     /// One entry for each `dumps` in progress in this thread.
-    static TRAVELLING: RefCell<Vec<Luggage>> = const { RefCell::new(Vec::new()) };
+    static SCOPES: RefCell<Vec<Attachments>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Add a reference to an object to the message being made, so that the object lives until the message is received.
 /// Called by the `__reduce__` of objects that are pickled as a handle. Returns `false` if no message is being made.
-pub fn travelling(handle: Handle) -> bool {
-    TRAVELLING.with_borrow_mut(|all| match all.last_mut() {
-        Some(luggage) => {
-            luggage.handles.push(handle);
+pub fn attach_handle(handle: Handle) -> bool {
+    SCOPES.with_borrow_mut(|all| match all.last_mut() {
+        Some(attachments) => {
+            attachments.handles.push(handle);
             true
         }
         None => false,
@@ -119,49 +119,51 @@ pub fn travelling(handle: Handle) -> bool {
 ///
 /// Return the number that `claim_fd` needs in the receiver, or None if no message is being made.
 #[pyfunction]
-pub fn deposit_fd(fd: RawFd) -> PyResult<Option<u64>> {
-    if TRAVELLING.with_borrow(Vec::is_empty) {
+pub fn broker_fd(fd: RawFd) -> PyResult<Option<u64>> {
+    if SCOPES.with_borrow(Vec::is_empty) {
         return Ok(None);
     }
     let copy = borrowed(fd)?.try_clone_to_owned()?;
-    let deposit = Deposit::create(copy).map_err(raise)?;
+    let deposit = BrokeredFd::create(copy).map_err(raise)?;
     let handle = deposit.handle();
-    travelling(handle);
-    TRAVELLING.with_borrow_mut(|all| all.last_mut().map(|luggage| luggage.deposits.push(deposit)));
+    attach_handle(handle);
+    SCOPES.with_borrow_mut(|all| all.last_mut().map(|attachments| attachments.deposits.push(deposit)));
     Ok(Some(handle.to_bits()))
 }
 
-/// Take the descriptor that `deposit_fd` added to a message, while the message is unpickled.
+/// Take the descriptor that `broker_fd` added to a message, while the message is unpickled.
 ///
 /// Raise `ValueError` if the sender has ended.
 #[pyfunction]
 pub fn claim_fd(py: Python<'_>, number: u64) -> PyResult<RawFd> {
     let handle = Handle::from_bits(number);
-    let claimed = py.detach(|| handle.map_or(Ok(None), Deposit::claim)).map_err(raise)?;
+    let claimed = py
+        .detach(|| handle.map_or(Ok(None), BrokeredFd::claim))
+        .map_err(raise)?;
     let fd = claimed.ok_or_else(|| raise(Error::Stale("descriptor in this message")))?;
     Ok(fd.into_raw_fd())
 }
 
 /// Collects what one `dumps` refers to.
-struct Journey;
+struct PicklingScope;
 
-impl Journey {
+impl PicklingScope {
     fn begin() -> Self {
-        TRAVELLING.with_borrow_mut(|all| all.push(Luggage::default()));
+        SCOPES.with_borrow_mut(|all| all.push(Attachments::default()));
         Self
     }
 
-    fn end(self) -> Luggage {
-        let luggage = TRAVELLING.with_borrow_mut(|all| all.last_mut().map(std::mem::take).unwrap_or_default());
+    fn end(self) -> Attachments {
+        let attachments = SCOPES.with_borrow_mut(|all| all.last_mut().map(std::mem::take).unwrap_or_default());
         drop(self);
-        luggage
+        attachments
     }
 }
 
-impl Drop for Journey {
+impl Drop for PicklingScope {
     fn drop(&mut self) {
-        let luggage = TRAVELLING.with_borrow_mut(Vec::pop);
-        drop(luggage); // after the borrow ends
+        let attachments = SCOPES.with_borrow_mut(Vec::pop);
+        drop(attachments); // after the borrow ends
     }
 }
 
@@ -181,17 +183,17 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
         return Ok(Pickled {
             body,
             buffers: Vec::new(),
-            luggage: Luggage::default(),
+            attachments: Attachments::default(),
             by_value: false,
         });
     }
     let collector = Bound::new(py, Collector::default())?;
-    let journey = Journey::begin();
+    let scope = PicklingScope::begin();
     let (body, by_value) = pickle(tools, &forking_pickler(py)?, obj, Some(&collector), 5)?;
     Ok(Pickled {
         body,
         buffers: collector.get().take(),
-        luggage: journey.end(),
+        attachments: scope.end(),
         by_value,
     })
 }
@@ -199,13 +201,13 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
 /// Pickle an object with all its buffers in the pickle.
 pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
-    let journey = Journey::begin();
+    let scope = PicklingScope::begin();
     // With protocol 5, arrays with their buffers in the pickle would arrive read-only.
     let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 4)?;
     Ok(Pickled {
         body,
         buffers: Vec::new(),
-        luggage: journey.end(),
+        attachments: scope.end(),
         by_value,
     })
 }
@@ -259,8 +261,8 @@ fn start_anew(collector: Option<&Bound<'_, Collector>>) {
     if let Some(collector) = collector {
         drop(collector.get().take());
     }
-    let luggage = TRAVELLING.with_borrow_mut(|all| all.last_mut().map(std::mem::take));
-    drop(luggage); // after the borrow ends
+    let attachments = SCOPES.with_borrow_mut(|all| all.last_mut().map(std::mem::take));
+    drop(attachments); // after the borrow ends
 }
 
 fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {

@@ -6,14 +6,14 @@
 //!     def __init__(self) -> None: ...
 //!     handle: int                                     # for PoolWorker
 //!     notice: int                                     # descriptor, readable when the workers should be looked after; to be read
-//!     def enlist(self) -> int: ...                    # a worker's place
-//!     def is_ready(self, place: int) -> bool: ...
-//!     def is_busy(self, place: int) -> bool: ...
-//!     def dismiss(self, place: int) -> None: ...      # it leaves after its task
-//!     def bury(self, place: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, bool, BaseException | None]: ...
-//!         # the process of the worker in that place has ended: whether its initializer had begun, whether it had been ready, and why not
-//!     def overdue(self) -> tuple[list[int], float | None]: ...    # places of workers to be stopped; when to ask again
-//!     def stats(self) -> tuple: ...                   # done, queued, running, [(place, running, tasks, busy, idle, received, sent)]
+//!     def enlist(self) -> int: ...                    # a worker's worker_index
+//!     def is_ready(self, worker_index: int) -> bool: ...
+//!     def is_busy(self, worker_index: int) -> bool: ...
+//!     def dismiss(self, worker_index: int) -> None: ...      # it leaves after its task
+//!     def reap(self, worker_index: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, bool, BaseException | None]: ...
+//!         # the process of the worker in that worker_index has ended: whether its initializer had begun, whether it had been ready, and why not
+//!     def overdue(self) -> tuple[list[int], float | None]: ...    # worker_indexes of workers to be stopped; when to ask again
+//!     def stats(self) -> tuple: ...                   # done, queued, running, [(worker_index, running, tasks, busy, idle, received, sent)]
 //!     # timeout: seconds for each task (in chunks: item), then its worker is stopped; retries: when its worker dies
 //!     def call(self, func, args, kwds, timeout=None, retries=0) -> PoolJob: ...          # one task. ValueError: not in the process that made the pool
 //!     def job(self, func, mode: int, by_time: bool, timeout=None, retries=0) -> PoolJob: ...   # tasks of one function: feed them
@@ -29,7 +29,7 @@ use crate::payload;
 use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
 use crate::pool_worker::Mode;
 use procession_core::channel::Message;
-use procession_core::pool::{Death, Function, Job, Pool, Remains, Terms};
+use procession_core::pool::{Death, Function, Job, Pool, Remains, TaskOptions};
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -134,23 +134,23 @@ impl PoolCore {
         self.pool.enlist().map_err(raise)
     }
 
-    fn is_ready(&self, place: u32) -> bool {
-        self.pool.is_ready(place)
+    fn is_ready(&self, worker_index: u32) -> bool {
+        self.pool.is_ready(worker_index)
     }
 
-    fn is_busy(&self, place: u32) -> bool {
-        self.pool.is_busy(place)
+    fn is_busy(&self, worker_index: u32) -> bool {
+        self.pool.is_busy(worker_index)
     }
 
-    fn dismiss(&self, place: u32) {
-        self.pool.dismiss(place);
+    fn dismiss(&self, worker_index: u32) {
+        self.pool.dismiss(worker_index);
     }
 
-    #[pyo3(signature = (place, pid, exitcode, out_of_memory=false, stack=None))]
-    fn bury(
+    #[pyo3(signature = (worker_index, pid, exitcode, out_of_memory=false, stack=None))]
+    fn reap(
         &self,
         py: Python<'_>,
-        place: u32,
+        worker_index: u32,
         pid: i32,
         exitcode: i32,
         out_of_memory: bool,
@@ -163,7 +163,7 @@ impl PoolCore {
             stack,
             arguments: None,
         };
-        Ok(match self.pool.bury(place, death).map_err(raise)? {
+        Ok(match self.pool.reap(worker_index, death).map_err(raise)? {
             Remains::Worked { .. } => (true, true, None),
             Remains::Unready { begun } => (begun, false, None),
             Remains::Failed(why) => (true, false, Some(rebuild(py, why)?.unbind())),
@@ -172,14 +172,22 @@ impl PoolCore {
 
     fn overdue(&self) -> (Vec<u32>, Option<f64>) {
         let overdue = self.pool.overdue();
-        (overdue.places, overdue.again.map(|time| time.as_secs_f64()))
+        (overdue.worker_indexes, overdue.again.map(|time| time.as_secs_f64()))
     }
 
     fn stats(&self) -> (u64, u64, u64, Vec<WorkerFigures>) {
         let stats = self.pool.stats();
         let workers = stats.workers.iter().map(|one| {
             let (busy, idle) = (one.busy.as_secs_f64(), one.idle.as_secs_f64());
-            (one.place, one.running, one.tasks, busy, idle, one.received, one.sent)
+            (
+                one.worker_index,
+                one.running,
+                one.tasks,
+                busy,
+                idle,
+                one.received,
+                one.sent,
+            )
         });
         (stats.done, stats.queued, stats.running, workers.collect())
     }
@@ -198,15 +206,15 @@ impl PoolCore {
             return Err(PyErr::from_value(helper(func.py(), "_foreign")?.call1((this.pid,))?));
         }
         let call = this.prepare(func, args, kwds)?;
-        let (function, terms) = (call.function.as_deref(), terms(false, timeout, retries));
+        let (function, options) = (call.function.as_deref(), options(false, timeout, retries));
         let refused = match pack_task(&call.task)? {
             Ok(task) => {
-                let job = this.pool.call(function, terms, task).map_err(raise)?;
+                let job = this.pool.call(function, options, task).map_err(raise)?;
                 return Ok(Self::wrap(slf, job, Shape::Call, func, call.mode));
             }
             Err(error) => error,
         };
-        let job = Self::wrap(slf, this.pool.job(function, terms), Shape::Call, func, call.mode);
+        let job = Self::wrap(slf, this.pool.job(function, options), Shape::Call, func, call.mode);
         job.refuse_rest(refused);
         Ok(job)
     }
@@ -220,12 +228,12 @@ impl PoolCore {
         timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<PoolJob> {
-        let (terms, mode) = (terms(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
+        let (options, mode) = (options(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
         match dump_function(func, mode).and_then(|(message, _)| slf.get().pool.function(message).map_err(raise)) {
-            Ok(function) => Ok(Self::start(slf, Some(&function), terms, func, Some(mode))),
+            Ok(function) => Ok(Self::start(slf, Some(&function), options, func, Some(mode))),
             Err(error) => {
                 let error = catchable(func.py(), error)?;
-                let job = Self::start(slf, None, terms, func, Some(mode));
+                let job = Self::start(slf, None, options, func, Some(mode));
                 job.refuse_rest(error);
                 Ok(job)
             }
@@ -265,12 +273,12 @@ impl PoolCore {
     pub fn start(
         slf: &Bound<'_, Self>,
         function: Option<&Function>,
-        terms: Terms,
+        options: TaskOptions,
         func: &Bound<'_, PyAny>,
         mode: Option<Mode>,
     ) -> PoolJob {
-        let shape = if terms.by_time { Shape::ByTime } else { Shape::InOrder };
-        Self::wrap(slf, slf.get().pool.job(function, terms), shape, func, mode)
+        let shape = if options.by_time { Shape::ByTime } else { Shape::InOrder };
+        Self::wrap(slf, slf.get().pool.job(function, options), shape, func, mode)
     }
 
     fn wrap(slf: &Bound<'_, Self>, job: Job, shape: Shape, func: &Bound<'_, PyAny>, mode: Option<Mode>) -> PoolJob {
@@ -347,8 +355,8 @@ impl PoolCore {
     }
 }
 
-pub fn terms(by_time: bool, timeout: Option<f64>, retries: u32) -> Terms {
-    Terms {
+pub fn options(by_time: bool, timeout: Option<f64>, retries: u32) -> TaskOptions {
+    TaskOptions {
         by_time,
         // A timeout too large for the clock is no timeout.
         timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),

@@ -22,7 +22,7 @@
 //!     def progress(self) -> tuple[int, int]: ...      # tasks submitted, tasks finished
 //!     def count_items(self) -> None: ...              # before it is fed: for items_finished
 //!     def items_finished(self) -> int: ...            # of the tasks that are finished
-//!     def outcome(self, timeout: float | None = None) -> tuple[bool, object] | None: ...
+//!     def result(self, timeout: float | None = None) -> tuple[bool, object] | None: ...
 //!         # when complete: success, and the value of a call, the list of a map, or the first exception; None: timed out
 //!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
 //!         # in order, or by time; StopIteration at the end; None: timed out
@@ -31,7 +31,7 @@
 use crate::common::{deadline, raise, wait};
 use crate::payload;
 use crate::pool::{catchable, helper, lock, PoolCore};
-use crate::pool_outcome::Outcome;
+use crate::pool_result::JobResult;
 use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Cutter, Death, Feed, Function, Intake, Item, Job, Loss};
@@ -64,8 +64,8 @@ pub struct PoolJob {
     /// How the function is applied to a task's arguments. `None`: the task contains the function.
     mode: Option<Mode>,
     shape: Shape,
-    /// The outcome of the job, once it has been asked for.
-    outcome: Outcome,
+    /// The result of the job, once it has been asked for.
+    result: JobResult,
     /// Errors of tasks that could not be submitted, by task number.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
@@ -89,7 +89,7 @@ impl PoolJob {
     pub fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
         visit.call(&self.func)?;
-        self.outcome.traverse(&visit)?;
+        self.result.traverse(&visit)?;
         // A thread that holds the lock is using the object, so it is not garbage.
         if let Ok(refused) = self.refused.try_lock() {
             for error in refused.values() {
@@ -102,7 +102,7 @@ impl PoolJob {
     pub fn __clear__(&self) {
         let refused = std::mem::take(&mut *lock(&self.refused));
         drop(refused);
-        self.outcome.clear();
+        self.result.clear();
     }
 
     #[getter]
@@ -206,13 +206,13 @@ impl PoolJob {
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn outcome<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+    fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
         // Usually it is complete, and the interpreter's lock need not be released.
         if !self.job.is_complete() && wait(py, || self.job.wait(deadline))?.is_none() {
             return Ok(None);
         }
-        self.outcome.get_or_open(py, deadline, || match self.shape {
+        self.result.get_or_open(py, deadline, || match self.shape {
             Shape::Call => self.open_ended(py, 0),
             _ => self.gather(py),
         })
@@ -255,7 +255,7 @@ impl PoolJob {
             func,
             mode,
             shape,
-            outcome: Outcome::default(),
+            result: JobResult::default(),
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
             sizes: Mutex::default(),
@@ -318,7 +318,7 @@ impl PoolJob {
         }
     }
 
-    /// Make `error` the outcome of the next task.
+    /// Make `error` the result of the next task.
     fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
         // Held over both steps, so that no thread finds the item before its error.
         let mut refused = lock(&self.refused);
@@ -359,7 +359,7 @@ impl PoolJob {
         }
     }
 
-    /// The outcome of a task that has ended.
+    /// The result of a task that has ended.
     fn open_ended<'py>(&self, py: Python<'py>, number: u64) -> PyResult<(bool, Bound<'py, PyAny>)> {
         match self.job.take_now(number).map_err(raise)? {
             Some(item) => self.open(py, number, item),
@@ -371,7 +371,7 @@ impl PoolJob {
         self.open_call(self.func.bind(py), self.mode, number, item)
     }
 
-    /// The outcome of task `number`, which called `func`.
+    /// The result of task `number`, which called `func`.
     pub fn open_call<'py>(
         &self,
         func: &Bound<'py, PyAny>,

@@ -15,7 +15,7 @@
 //! ```
 
 use crate::common::{deadline, wait};
-use crate::pool::{lock, terms, PoolCore};
+use crate::pool::{lock, options, PoolCore};
 use crate::pool_job::{pack_task, PoolJob};
 use crate::pool_worker::Mode;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -66,9 +66,9 @@ impl PoolStream {
 
     #[new]
     fn new(core: &Bound<'_, PoolCore>, timeout: Option<f64>, retries: u32) -> Self {
-        let terms = terms(true, timeout, retries);
+        let options = options(true, timeout, retries);
         Self {
-            job: PoolCore::start(core, None, terms, core.py().None().bind(core.py()), None),
+            job: PoolCore::start(core, None, options, core.py().None().bind(core.py()), None),
             core: core.clone().unbind(),
             futures: Mutex::default(),
         }
@@ -84,7 +84,7 @@ impl PoolStream {
         let call = self.core.get().prepare(func, args, kwds)?;
         let task = pack_task(&call.task)?;
         let (func, mode) = (func.clone().unbind(), call.mode);
-        // Held over both steps, so that no thread finds the outcome before its future. No Python code runs in between.
+        // Held over both steps, so that no thread finds the result before its future. No Python code runs in between.
         let mut futures = lock(&self.futures);
         if futures.closed {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the outcome.
+//! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the result.
 //!
 //! ```text
 //! class PoolWorker:
-//!     def __init__(self, handle: int, place: int) -> None: ...     # ValueError: the pool is gone
+//!     def __init__(self, handle: int, worker_index: int) -> None: ...     # ValueError: the pool is gone
 //!     def ready(self) -> None: ...
 //!     def fail(self, error: BaseException) -> None: ...            # the initializer raised it
 //!     def run(self, max_tasks: int | None, max_rss: int | None) -> int: ...
@@ -66,9 +66,9 @@ pub struct PoolWorker {
 #[pymethods]
 impl PoolWorker {
     #[new]
-    fn new(handle: u64, place: u32) -> PyResult<Self> {
+    fn new(handle: u64, worker_index: u32) -> PyResult<Self> {
         let handle = Handle::from_bits(handle).ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
-        let worker = Worker::attach(handle, place).map_err(raise)?;
+        let worker = Worker::attach(handle, worker_index).map_err(raise)?;
         Ok(Self { worker })
     }
 

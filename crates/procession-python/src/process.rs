@@ -1,4 +1,4 @@
-//! Bindings of processes: this process's family, its children and parcels; the zygote's are in `zygote.rs`. How a
+//! Bindings of processes: this process's family, its children and mailboxes; the fork_server's are in `fork_server.rs`. How a
 //! process is started is decided in Python.
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //! def arena_fd() -> int: ...                  # hand it to a spawned child at the same number (in pass_fds)
 //! def attach(fd: int) -> None: ...            # join the family (takes over fd); before anything else of this module is used
 //! def family_id() -> bytes: ...               # 16 bytes
-//! def set_name(name: str) -> None: ...        # this process's name in the roll
-//! def members() -> list[dict]: ...            # {"pid", "name", "parent" (pid or None), "state"} of every process in the roll
+//! def set_name(name: str) -> None: ...        # this process's name in the process table
+//! def members() -> list[dict]: ...            # {"pid", "name", "parent" (pid or None), "state"} of every process in the process table
 //!
 //! # children
 //! def spawn_exec(path: str, argv: list[str], pass_fds: list[int]) -> Child: ...
@@ -26,24 +26,24 @@
 //!     def kill(self, sig: int) -> None: ...   # nothing happens if it already ended
 //!     def close(self) -> None: ...            # ValueError from everything but pid afterwards
 //!
-//! # parcels: what a child is to do waits in shared memory under a token
-//! class Parcel:
+//! # mailboxes: what a child is to do waits in shared memory under a token
+//! class Mailbox:
 //!     def __init__(self, obj: object) -> None: ...                 # pickled here; errors name the object
 //!     @staticmethod
-//!     def from_bytes(data: bytes) -> Parcel: ...
+//!     def from_bytes(data: bytes) -> Mailbox: ...
 //!     token: int
-//!         # dropping an untaken Parcel gives it back: keep it until the child was started
-//!     def address(self, pid: int) -> None: ...                     # the child exists: the parcel outlives this process now, not that one
-//! def take_parcel(token: int) -> object: ...
-//! def take_parcel_bytes(token: int) -> bytes: ...
+//!         # dropping an untaken Mailbox gives it back: keep it until the child was started
+//!     def address(self, pid: int) -> None: ...                     # the child exists: the mailbox outlives this process now, not that one
+//! def take_mail(token: int) -> object: ...
+//! def take_mail_bytes(token: int) -> bytes: ...
 //! ```
 
 use crate::birth::born;
 use crate::common::{poll_deadline, raise, wait};
 use crate::payload;
-use procession_core::channel::{Outgoing, Parcel as CoreParcel};
+use procession_core::channel::{Mailbox as CoreMailbox, Outgoing};
 use procession_core::process::{self, Child as CoreChild};
-use procession_core::{family, roll, sweep_limbo, Family};
+use procession_core::{family, liveness, sweep_deferred, Family};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -66,7 +66,7 @@ pub fn arena_fd() -> PyResult<RawFd> {
     Ok(fd.as_raw_fd())
 }
 
-/// Join the family of the arena that `fd` refers to. Takes ownership of the descriptor.
+/// Join the family of the arena that `fd` refers to. FastPath ownership of the descriptor.
 #[pyfunction]
 pub fn attach(fd: RawFd) -> PyResult<()> {
     Family::attach(owned(fd)?).map(drop).map_err(raise)
@@ -79,42 +79,42 @@ pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
     Ok(PyBytes::new(py, &id.to_ne_bytes()))
 }
 
-/// Set this process's name in the roll.
+/// Set this process's name in the process table.
 #[pyfunction]
 pub fn set_name(name: &str) -> PyResult<()> {
     family().map_err(raise)?.me();
-    roll::set_name(name);
+    liveness::set_name(name);
     Ok(())
 }
 
 /// Count what is in use in the arena, by state, after reclaiming what dead processes held. Equal counts before and
 /// after show that nothing leaked.
 #[pyfunction]
-pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    roll::sweep();
-    let census = sweep_limbo()
-        .and_then(|_| procession_core::arena::census())
+pub fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    liveness::sweep();
+    let counters = sweep_deferred()
+        .and_then(|_| procession_core::arena::counters())
         .map_err(raise)?;
     let counts = PyDict::new(py);
-    counts.set_item("owned", census.owned)?;
-    counts.set_item("transit", census.transit)?;
-    counts.set_item("objects", census.objects)?;
-    counts.set_item("references", census.refs)?;
-    counts.set_item("limbo", census.limbo)?;
-    counts.set_item("other", census.other)?;
+    counts.set_item("owned", counters.owned)?;
+    counts.set_item("transit", counters.transit)?;
+    counts.set_item("objects", counters.objects)?;
+    counts.set_item("references", counters.refs)?;
+    counts.set_item("deferred", counters.deferred)?;
+    counts.set_item("other", counters.other)?;
     Ok(counts)
 }
 
 /// Return the processes of the family: pid, name, parent's pid, state.
 #[pyfunction]
 pub fn members(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
-    let all = roll::members();
+    let all = liveness::members();
     let pid = |owner| {
         all.iter()
             .find(|member| Some(member.owner) == owner)
             .map(|member| member.pid)
     };
-    let describe = |member: &roll::Member| {
+    let describe = |member: &liveness::Member| {
         let dict = PyDict::new(py);
         dict.set_item("pid", member.pid)?;
         dict.set_item("name", &member.name)?;
@@ -134,13 +134,13 @@ pub fn spawn_exec(path: OsString, argv: Vec<OsString>, pass_fds: Vec<RawFd>) -> 
 /// Raise `BlockingIOError` unless the family has room for one more process.
 #[pyfunction]
 pub fn check_room() -> PyResult<()> {
-    roll::check_room().map_err(raise)
+    liveness::check_room().map_err(raise)
 }
 
 /// Note that this process is about to exit with `code`.
 #[pyfunction]
 pub fn note_exit(code: i32) {
-    roll::note_exit(code);
+    liveness::note_exit(code);
 }
 
 /// Adopt a child that `os.fork()` made in this process.
@@ -224,54 +224,54 @@ impl Child {
 
 /// What a child must do, stored in shared memory.
 #[pyclass(frozen, module = "procession._procession")]
-pub struct Parcel {
-    parcel: CoreParcel,
+pub struct Mailbox {
+    mailbox: CoreMailbox,
 }
 
 #[pymethods]
-impl Parcel {
-    /// Create a parcel of an object, which is pickled now.
+impl Mailbox {
+    /// Create a mailbox of an object, which is pickled now.
     #[new]
     fn new(obj: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let parcel = payload::dumps(obj)?.with(CoreParcel::pack)?;
-        Ok(Self { parcel })
+        let mailbox = payload::dumps(obj)?.with(CoreMailbox::pack)?;
+        Ok(Self { mailbox })
     }
 
-    /// Create a parcel of plain bytes.
+    /// Create a mailbox of plain bytes.
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
         let out = Outgoing {
             body: data,
             ..Outgoing::default()
         };
-        let parcel = CoreParcel::pack(out).map_err(raise)?;
-        Ok(Self { parcel })
+        let mailbox = CoreMailbox::pack(out).map_err(raise)?;
+        Ok(Self { mailbox })
     }
 
-    /// The number by which the receiver takes the parcel.
+    /// The number by which the receiver takes the mailbox.
     #[getter]
     fn token(&self) -> u64 {
-        self.parcel.token()
+        self.mailbox.token()
     }
 
-    /// Make process `pid` the receiver: from now on the parcel outlives this process.
+    /// Make process `pid` the receiver: from now on the mailbox outlives this process.
     fn address(&self, pid: i32) {
-        self.parcel.address(pid);
+        self.mailbox.address(pid);
     }
 }
 
-/// Take a parcel and return its object.
+/// Take a mailbox and return its object.
 #[pyfunction]
-pub fn take_parcel(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
-    let incoming = CoreParcel::take(token).map_err(raise)?;
+pub fn take_mail(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
+    let incoming = CoreMailbox::take(token).map_err(raise)?;
     payload::loads(py, incoming)
 }
 
-/// Take a parcel and return its bytes.
+/// Take a mailbox and return its bytes.
 #[pyfunction]
-pub fn take_parcel_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyBytes>> {
-    let parcel = CoreParcel::take(token).map_err(raise)?;
-    Ok(PyBytes::new(py, parcel.body()))
+pub fn take_mail_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyBytes>> {
+    let mailbox = CoreMailbox::take(token).map_err(raise)?;
+    Ok(PyBytes::new(py, mailbox.body()))
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

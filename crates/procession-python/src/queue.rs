@@ -36,10 +36,10 @@ impl Queue {
 
     /// Make the descriptor, if this process has requested one, agree with the queue. Called after each attempt to get
     /// an item.
-    fn settle(&self) {
+    fn resolve(&self) {
         if self.polled.load(Relaxed) {
             if let Some(readiness) = &*self.ready() {
-                readiness.settle();
+                readiness.resolve();
             }
         }
     }
@@ -159,7 +159,7 @@ impl Queue {
             Err(WaitError::TimedOut | WaitError::Interrupted) => None,
             Err(error) => return Err(failed(error)),
         };
-        slf.get().settle();
+        slf.get().resolve();
         match incoming {
             Some(incoming) => payload::loads(py, incoming),
             None => Err(exception(py, "Empty")?),
@@ -179,7 +179,7 @@ impl Queue {
     /// Equivalent to `get(False)`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let result = Self::open(slf)?.get(Deadline::Now);
-        slf.get().settle();
+        slf.get().resolve();
         match result {
             Ok(incoming) => payload::loads(slf.py(), incoming),
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Empty")?),
@@ -237,7 +237,7 @@ impl Queue {
             None => Readiness::new(self.engine()?).map_err(raise)?,
         };
         // Another process may have taken the last item since the last check.
-        readiness.settle();
+        readiness.resolve();
         Ok(ready.insert(readiness).fd().as_raw_fd())
     }
 
@@ -281,7 +281,7 @@ impl Queue {
 
     fn __getstate__(&self) -> PyResult<(u128, u64)> {
         let handle = self.engine()?.handle();
-        payload::travelling(handle);
+        payload::attach_handle(handle);
         Ok((family().map_err(raise)?.id(), handle.to_bits()))
     }
 

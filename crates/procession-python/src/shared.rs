@@ -39,7 +39,7 @@ impl SharedBytes {
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let handle = self.0.handle();
-        payload::travelling(handle);
+        payload::attach_handle(handle);
         let attach = py.import("procession._procession")?.getattr("attach_shared")?;
         let id = family().map_err(raise)?.id();
         Ok((attach, (id, handle.to_bits()).into_pyobject(py)?))

@@ -1,7 +1,7 @@
 //! An array of plain data in shared memory, with its own lock.
 
+use crate::codec::refuse;
 use crate::sync::{Lock, LockGuard, LockResult};
-use crate::travel::refuse;
 use crate::{wire, Error, Result};
 use bytemuck::Pod;
 use procession_core::shared::SharedBytes;

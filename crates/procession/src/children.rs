@@ -5,8 +5,8 @@ use crate::process::here;
 use crate::Process;
 use log::info;
 use procession_core::arena::Ref;
-use procession_core::channel::Parcel;
-use procession_core::process::{Child, Outcome};
+use procession_core::channel::Mailbox;
+use procession_core::process::{Child, ResultSlot};
 use procession_core::Deadline;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +18,10 @@ use std::time::Duration;
 pub(crate) struct Running {
     pub who: Process,
     pub child: Child,
-    pub outcome: Ref<Outcome>,
+    pub result_slot: Ref<ResultSlot>,
     /// Kept until the child can no longer take it.
     #[expect(dead_code, reason = "dropping it is its use")]
-    pub parcel: Option<Parcel>,
+    pub mailbox: Option<Mailbox>,
 }
 
 /// The children that were neither joined nor seen to have ended.

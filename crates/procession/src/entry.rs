@@ -1,9 +1,9 @@
 //! What runs before `main`: in a child, its whole life; in any other process, one look at the environment.
 
 use crate::run::run;
-use procession_core::process::zygote::{attach, Event, Server};
+use procession_core::process::fork_server::{attach, Event, Server};
 use procession_core::process::{self, Child};
-use procession_core::{roll, Error, Family, Result, WaitError};
+use procession_core::{liveness, Error, Family, Result, WaitError};
 use std::ffi::{c_char, c_int, CStr, CString, OsString};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -14,15 +14,15 @@ const VARIABLE: &str = "PROCESSION_CHILD";
 /// The content of [`VARIABLE`]: the process that started this one, and the numbers of the descriptors passed to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Execute the order in the parcel.
+    /// Execute the request in the mailbox.
     Child {
         arena: RawFd,
         token: u64,
-        zygote: Option<(RawFd, i32)>,
+        fork_server: Option<(RawFd, i32)>,
         fds: Vec<RawFd>,
     },
     /// Fork on request.
-    Zygote { arena: RawFd, server: RawFd },
+    ForkServer { arena: RawFd, server: RawFd },
 }
 
 impl Role {
@@ -32,14 +32,14 @@ impl Role {
             Self::Child {
                 arena,
                 token,
-                zygote,
+                fork_server,
                 fds,
             } => {
-                let (socket, pid) = zygote.unwrap_or((-1, 0));
+                let (socket, pid) = fork_server.unwrap_or((-1, 0));
                 let fds = fds.iter().map(|fd| format!(" {fd}"));
                 format!("child {arena} {token} {socket} {pid}{}", fds.collect::<String>())
             }
-            Self::Zygote { arena, server } => format!("zygote {arena} {server}"),
+            Self::ForkServer { arena, server } => format!("fork_server {arena} {server}"),
         };
         (VARIABLE, format!("{} {text}", std::process::id()).into())
     }
@@ -47,12 +47,17 @@ impl Role {
     /// The descriptors that must be passed to the child.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         match self {
-            Self::Child { arena, zygote, fds, .. } => [*arena]
+            Self::Child {
+                arena,
+                fork_server,
+                fds,
+                ..
+            } => [*arena]
                 .into_iter()
-                .chain(zygote.map(|(socket, _)| socket))
+                .chain(fork_server.map(|(socket, _)| socket))
                 .chain(fds.iter().copied())
                 .collect(),
-            Self::Zygote { arena, server } => vec![*arena, *server],
+            Self::ForkServer { arena, server } => vec![*arena, *server],
         }
     }
 
@@ -67,7 +72,7 @@ impl Role {
         let kind = words.next()?;
         let mut fd = || words.next()?.parse::<RawFd>().ok();
         match kind {
-            "zygote" => Some(Self::Zygote {
+            "fork_server" => Some(Self::ForkServer {
                 arena: fd()?,
                 server: fd()?,
             }),
@@ -75,12 +80,12 @@ impl Role {
                 let arena = fd()?;
                 let token = words.next()?.parse().ok()?;
                 let (socket, pid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-                let zygote = (socket >= 0).then_some((socket, pid));
+                let fork_server = (socket >= 0).then_some((socket, pid));
                 let fds = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
                 Some(Self::Child {
                     arena,
                     token,
-                    zygote,
+                    fork_server,
                     fds,
                 })
             }
@@ -123,7 +128,7 @@ extern "C" fn enter(_argc: c_int, argv: *const *const c_char, _envp: *const *con
     // A program with this variable never continues to main, which would run the program a second time.
     match Role::parse(&value) {
         Some((giver, role)) if is_parent(giver) => live(role),
-        Some(_) => fail(&Error::Foreign("order")),
+        Some(_) => fail(&Error::Foreign("request")),
         None => fail(&Error::Corrupt("PROCESSION_CHILD")),
     }
 }
@@ -140,10 +145,10 @@ fn live(role: Role) -> ! {
         Role::Child {
             arena,
             token,
-            zygote,
+            fork_server,
             fds,
         } => {
-            let joined = join(arena).and_then(|()| match zygote {
+            let joined = join(arena).and_then(|()| match fork_server {
                 Some((socket, pid)) => attach(own(socket)?, pid),
                 None => Ok(()),
             });
@@ -152,7 +157,7 @@ fn live(role: Role) -> ! {
                 Err(error) => fail(&error),
             }
         }
-        Role::Zygote { arena, server } => match join(arena).and_then(|()| serve(server)) {
+        Role::ForkServer { arena, server } => match join(arena).and_then(|()| serve(server)) {
             Ok(()) => std::process::exit(0),
             Err(error) => fail(&error),
         },
@@ -169,7 +174,7 @@ fn fail(error: &Error) -> ! {
 
 fn join(arena: RawFd) -> Result<()> {
     Family::attach(own(arena)?)?;
-    procession_core::roll::me()?;
+    procession_core::liveness::me()?;
     Ok(())
 }
 
@@ -183,9 +188,9 @@ fn own(fd: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Be the zygote: fork on request, until no process is left that could send one.
+/// Be the fork_server: fork on request, until no process is left that could send one.
 fn serve(server: RawFd) -> Result<()> {
-    roll::set_name("zygote");
+    liveness::set_name("fork server");
     // Ctrl-C is meant for the processes that work.
     // SAFETY: dispositions without handlers.
     let interrupt = unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
@@ -196,7 +201,7 @@ fn serve(server: RawFd) -> Result<()> {
             Ok(Event::Quit) => return Ok(()),
             Err(WaitError::Interrupted) => continue,
             Err(WaitError::Other(error)) => return Err(error),
-            Err(_) => return Err(Error::Corrupt("zygote")),
+            Err(_) => return Err(Error::Corrupt("fork server")),
         };
         // SAFETY: this process has one thread.
         match unsafe { libc::fork() } {
@@ -213,7 +218,7 @@ fn serve(server: RawFd) -> Result<()> {
             pid if pid > 0 => request.forked(&mut server, pid),
             _ => {
                 let code = std::io::Error::last_os_error().raw_os_error();
-                roll::abandon_reserved();
+                liveness::abandon_reserved();
                 request.failed(code.unwrap_or(libc::EAGAIN));
             }
         }
@@ -247,17 +252,17 @@ mod tests {
     #[test]
     fn roles_survive_the_environment() {
         for role in [
-            Role::Zygote { arena: 3, server: 9 },
+            Role::ForkServer { arena: 3, server: 9 },
             Role::Child {
                 arena: 3,
                 token: u64::MAX,
-                zygote: None,
+                fork_server: None,
                 fds: vec![],
             },
             Role::Child {
                 arena: 3,
                 token: 7,
-                zygote: Some((5, 77)),
+                fork_server: Some((5, 77)),
                 fds: vec![8, 9],
             },
         ] {
@@ -268,9 +273,9 @@ mod tests {
             "",
             "child",
             "1 child 3 4 -1",
-            "1 zygote 3 x",
+            "1 fork_server 3 x",
             "1 child 3 4 -1 0 x",
-            "zygote 3 4",
+            "fork_server 3 4",
         ] {
             assert_eq!(Role::parse(text), None, "{text:?}");
         }

@@ -61,7 +61,7 @@ pub enum Error {
     Secure,
     /// The helper process of `StartMethod::Forkserver` ended before it could start a child.
     #[error("the fork server ended before it could start a child")]
-    Zygote,
+    ForkServer,
     /// The timeout passed: the lock was still held, the queue still empty or full, or the event not set.
     #[error("timed out")]
     TimedOut,

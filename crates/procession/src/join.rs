@@ -2,9 +2,9 @@
 
 use crate::children::Running;
 use crate::error::wait;
-use crate::order::{LOST, PANICKED, RETURNED};
 use crate::process::here;
-use crate::{travel, Error, JoinError, Result};
+use crate::request::{LOST, PANICKED, RETURNED};
+use crate::{codec, Error, JoinError, Result};
 use procession_core::channel::Incoming;
 use procession_core::process::Exit;
 use procession_core::Deadline;
@@ -94,7 +94,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
         let lost = |error: Error| JoinError::Lost(error.to_string());
         let exit = wait(|| running.child.wait(Deadline::Never)).map_err(|e| lost(e.into()))?;
         here().children.remove(running);
-        match running.outcome.take().map_err(|e| lost(e.into()))? {
+        match running.result_slot.take().map_err(|e| lost(e.into()))? {
             Some(incoming) => read(&incoming),
             None => Err(match exit.unwrap_or(Exit::Unknown) {
                 Exit::Code(code) => JoinError::Exited(code),
@@ -109,9 +109,9 @@ fn read<R: DeserializeOwned>(incoming: &Incoming) -> Result<R, JoinError> {
     let lost = |error: Error| JoinError::Lost(error.to_string());
     let (kind, rest) = incoming.body().split_first().unwrap_or((&LOST, &[]));
     match *kind {
-        RETURNED => travel::unpack(rest, Vec::new()).map_err(lost),
+        RETURNED => codec::unpack(rest, Vec::new()).map_err(lost),
         PANICKED => {
-            let (message, location, backtrace) = travel::unpack(rest, Vec::new()).map_err(lost)?;
+            let (message, location, backtrace) = codec::unpack(rest, Vec::new()).map_err(lost)?;
             Err(JoinError::Panicked {
                 message,
                 location,

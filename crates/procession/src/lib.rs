@@ -19,7 +19,7 @@
 //! executable, run again. Before its `main`, a constructor that this crate links into the program looks for one
 //! environment variable. If it is set, the constructor removes it, fetches the function's place in the executable and
 //! the arguments, calls the function and exits. So `main` needs no attribute and the function no macro. A program that
-//! starts no process pays for one look-up of an environment variable. An order is accepted only from the process's own
+//! starts no process pays for one look-up of an environment variable. An request is accepted only from the process's own
 //! parent. A program that runs with more rights than its caller (set-user-id) accepts none, and starts processes by
 //! [`Fork`](StartMethod::Fork) only.
 //!
@@ -98,39 +98,39 @@
 
 mod array;
 mod children;
+pub mod codec;
 mod entry;
 mod error;
 mod image;
 mod join;
 mod logging;
-mod order;
 mod panic;
-mod patience;
 mod pipe;
 mod pool;
 mod pool_results;
 mod pool_worker;
 mod process;
 mod queue;
+mod request;
 mod run;
 mod spawn;
 mod start;
 pub mod sync;
-pub mod travel;
+mod uninterrupted;
 mod wire;
 
 pub use array::{Array, ArrayGuard};
 pub use error::{Error, JoinError, Result};
 pub use join::JoinHandle;
 pub use logging::{log_to_file, log_to_stderr};
-#[doc(hidden)]
-pub use order::peruse;
 pub use pipe::{pipe, Pipe};
 pub use pool::{Pool, PoolStats, WorkerStats};
 pub use pool_results::{AsyncResult, Imap, MapResult};
 pub use process::{cpu_count, current, parent, Process};
 pub use procession_core::sync::Death;
 pub use queue::Queue;
+#[doc(hidden)]
+pub use request::inspect;
 pub use spawn::{spawn, Builder};
 pub use start::{set_start_method, start_method, StartMethod};
 pub use sync::{Barrier, Condvar, Event, Lock, LockError, LockResult, Mutex, Poisoned, Semaphore, Value};

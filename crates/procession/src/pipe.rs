@@ -1,6 +1,6 @@
 //! A two-way pipe of values between two processes.
 
-use crate::{travel, Error, Result};
+use crate::{codec, Error, Result};
 use procession_core::{channel, Deadline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -68,13 +68,13 @@ impl<T> Pipe<T> {
 impl<T: Serialize> Pipe<T> {
     /// Send a value. Waits while the pipe is full.
     pub fn send(&self, value: &T) -> Result<()> {
-        let cargo = travel::collect(Vec::new(), value)?;
-        if !cargo.fds.is_empty() {
+        let encoded = codec::collect(Vec::new(), value)?;
+        if !encoded.fds.is_empty() {
             return Err(Error::Invalid(
                 "a pipe's end is sent as an argument of spawn or through a queue, not through a pipe",
             ));
         }
-        Ok(self.inner.send(&cargo.bytes)?)
+        Ok(self.inner.send(&encoded.bytes)?)
     }
 }
 
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned> Pipe<T> {
     /// Receive a value, waiting for it. `None` at the end of file.
     pub fn recv(&self) -> Result<Option<T>> {
         let frame = self.inner.recv()?;
-        frame.map(|bytes| travel::unpack(&bytes, Vec::new())).transpose()
+        frame.map(|bytes| codec::unpack(&bytes, Vec::new())).transpose()
     }
 }
 
@@ -101,9 +101,9 @@ impl<T> AsFd for Pipe<T> {
 impl<T> Serialize for Pipe<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         use serde::ser::Error;
-        let number = travel::fd(self.as_fd());
+        let number = codec::fd(self.as_fd());
         let number =
-            number.map_err(|error| S::Error::custom(travel::refuse(procession_core::Error::os("dup", error))))?;
+            number.map_err(|error| S::Error::custom(codec::refuse(procession_core::Error::os("dup", error))))?;
         let number = number.ok_or_else(|| S::Error::custom("a pipe's end is sent as an argument of spawn"))?;
         number.serialize(to)
     }
@@ -113,7 +113,7 @@ impl<'de, T> Deserialize<'de> for Pipe<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let number = u32::deserialize(from)?;
-        let fd = travel::take_fd(number).ok_or_else(|| D::Error::custom("this pipe's end was taken already"))?;
+        let fd = codec::take_fd(number).ok_or_else(|| D::Error::custom("this pipe's end was taken already"))?;
         Ok(Self::from_inner(channel::Pipe::from_fd(fd)))
     }
 }

@@ -3,7 +3,7 @@
 use crate::pool_results::{AsyncResult, Imap, MapResult};
 use crate::pool_worker::{function, work};
 use crate::{wire, Builder, Error, JoinError, JoinHandle, Result};
-use procession_core::pool::{Cutter, Death, Job, Overdue, Pool as Core, Terms};
+use procession_core::pool::{Cutter, Death, Job, Overdue, Pool as Core, TaskOptions};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
@@ -33,21 +33,21 @@ const FAILURES: u32 = 20;
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Pool {
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
     watch: Mutex<Option<thread::JoinHandle<()>>>,
-    terms: Terms,
+    options: TaskOptions,
 }
 
 /// What the pool and the thread that watches its workers share.
-struct Crew {
+struct Workers {
     core: Core,
     builder: Builder,
-    hands: Mutex<Hands>,
+    set: Mutex<WorkerSet>,
 }
 
 #[derive(Default)]
-struct Hands {
-    all: Vec<Hand>,
+struct WorkerSet {
+    all: Vec<WorkerRecord>,
     /// The number of workers that the pool should have.
     size: usize,
     /// The number of workers started so far; numbers their names.
@@ -58,8 +58,8 @@ struct Hands {
     terminated: bool,
 }
 
-struct Hand {
-    place: u32,
+struct WorkerRecord {
+    worker_index: u32,
     handle: JoinHandle<()>,
     /// The worker leaves after its task and is not replaced.
     leaving: bool,
@@ -109,23 +109,23 @@ impl Pool {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
-        let crew = Arc::new(Crew {
+        let workers = Arc::new(Workers {
             core: Core::new()?,
             builder,
-            hands: Mutex::new(Hands {
+            set: Mutex::new(WorkerSet {
                 size,
-                ..Hands::default()
+                ..WorkerSet::default()
             }),
         });
         let pool = Self {
-            crew: Arc::clone(&crew),
+            workers: Arc::clone(&workers),
             watch: Mutex::default(),
-            terms: Terms::default(),
+            options: TaskOptions::default(),
         };
-        crew.populate(&mut crew.lock(), &crew.builder)?;
+        workers.populate(&mut workers.lock(), &workers.builder)?;
         let watch = thread::Builder::new().name("pool-watch".into());
         let watch = watch
-            .spawn(move || crew.watch())
+            .spawn(move || workers.watch())
             .map_err(|e| procession_core::Error::os("clone", e))?;
         *lock(&pool.watch) = Some(watch);
         Ok(pool)
@@ -145,7 +145,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn task_timeout(mut self, limit: Duration) -> Self {
-        self.terms.timeout = Some(limit);
+        self.options.timeout = Some(limit);
         self
     }
 
@@ -153,7 +153,7 @@ impl Pool {
     /// [`Error::WorkerDied`].
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
-        self.terms.retries = times;
+        self.options.retries = times;
         self
     }
 
@@ -162,40 +162,40 @@ impl Pool {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
-        let mut hands = self.running()?;
-        hands.size = size;
-        hands.all.sort_by_key(|hand| self.crew.core.is_busy(hand.place));
-        let staying = hands.all.iter().filter(|hand| !hand.leaving).count();
-        for hand in hands
+        let mut set = self.running()?;
+        set.size = size;
+        set.all
+            .sort_by_key(|record| self.workers.core.is_busy(record.worker_index));
+        let staying = set.all.iter().filter(|record| !record.leaving).count();
+        for record in set
             .all
             .iter_mut()
-            .filter(|hand| !hand.leaving)
+            .filter(|record| !record.leaving)
             .take(staying.saturating_sub(size))
         {
-            hand.leaving = true;
-            self.crew.core.dismiss(hand.place);
+            record.leaving = true;
+            self.workers.core.dismiss(record.worker_index);
         }
-        self.crew
-            .populate(&mut hands, &self.crew.builder.clone().without_fork())?;
+        self.workers
+            .populate(&mut set, &self.workers.builder.clone().without_fork())?;
         // The watch must see the new workers.
-        self.crew.core.notice().set();
+        self.workers.core.notice().set();
         Ok(())
     }
 
     /// Statistics of the pool: its tasks and its workers.
     pub fn stats(&self) -> PoolStats {
-        let hands = self.crew.lock();
-        let stats = self.crew.core.stats();
-        let pid = |place| {
-            hands
-                .all
+        let set = self.workers.lock();
+        let stats = self.workers.core.stats();
+        let pid = |worker_index| {
+            set.all
                 .iter()
-                .find(|hand| hand.place == place)
-                .map(|hand| hand.handle.pid())
+                .find(|record| record.worker_index == worker_index)
+                .map(|record| record.handle.pid())
         };
         let workers = stats.workers.into_iter().filter_map(|worker| {
             Some(WorkerStats {
-                pid: pid(worker.place)?,
+                pid: pid(worker.worker_index)?,
                 running: worker.running,
                 tasks: worker.tasks,
                 busy: worker.busy,
@@ -210,17 +210,17 @@ impl Pool {
         }
     }
 
-    fn running(&self) -> Result<MutexGuard<'_, Hands>> {
-        if !self.crew.core.is_mine() {
+    fn running(&self) -> Result<MutexGuard<'_, WorkerSet>> {
+        if !self.workers.core.is_mine() {
             return Err(Error::Invalid(
                 "this pool belongs to another process: make one of your own",
             ));
         }
-        let hands = self.crew.lock();
-        if hands.closed || hands.terminated {
+        let set = self.workers.lock();
+        if set.closed || set.terminated {
             return Err(Error::Invalid("Pool not running"));
         }
-        Ok(hands)
+        Ok(set)
     }
 
     fn job<A, R>(&self, f: fn(A) -> R) -> Result<Job>
@@ -229,8 +229,8 @@ impl Pool {
         R: Serialize,
     {
         let _hands = self.running()?;
-        let function = self.crew.core.function(function(f)?)?;
-        Ok(self.crew.core.job(Some(&function), self.terms))
+        let function = self.workers.core.function(function(f)?)?;
+        Ok(self.workers.core.job(Some(&function), self.options))
     }
 
     /// Call `f(argument)` in a worker and return the result.
@@ -272,8 +272,8 @@ impl Pool {
         let job = self.job(f)?;
         let items: Vec<A> = items.into_iter().collect();
         // One item per task where an item may be stopped or retried, so that this does not affect others.
-        let alone = self.terms.timeout.is_some() || self.terms.retries > 0;
-        let mut cutter = Cutter::new(items.len() as u64, self.crew.lock().size);
+        let alone = self.options.timeout.is_some() || self.options.retries > 0;
+        let mut cutter = Cutter::new(items.len() as u64, self.workers.lock().size);
         let mut rest = items.as_slice();
         while !rest.is_empty() {
             let size = if alone { 1 } else { cutter.next(&job) };
@@ -296,35 +296,35 @@ impl Pool {
         I: IntoIterator<Item = A>,
     {
         let job = self.job(f)?;
-        let workers = self.crew.lock().size as u64;
+        let workers = self.workers.lock().size as u64;
         Imap::new(job, items.into_iter(), AHEAD, workers)
     }
 
     /// Accept no more tasks; the workers exit once all tasks are done.
     pub fn close(&self) {
-        self.crew.lock().closed = true;
-        self.crew.core.close();
+        self.workers.lock().closed = true;
+        self.workers.core.close();
     }
 
     /// Stop the workers at once. Unfinished tasks fail with [`Error::Terminated`].
     pub fn terminate(&self) {
-        let mut hands = self.crew.lock();
-        if std::mem::replace(&mut hands.terminated, true) {
+        let mut set = self.workers.lock();
+        if std::mem::replace(&mut set.terminated, true) {
             return;
         }
-        self.crew.core.terminate();
-        for hand in &hands.all {
-            let _ = hand.handle.terminate();
+        self.workers.core.terminate();
+        for record in &set.all {
+            let _ = record.handle.terminate();
         }
     }
 
     /// Wait for the workers to exit. Call [`close`](Self::close) or [`terminate`](Self::terminate) first.
     pub fn join(&self) -> Result<()> {
-        let hands = self.crew.lock();
-        if !hands.closed && !hands.terminated {
+        let set = self.workers.lock();
+        if !set.closed && !set.terminated {
             return Err(Error::Invalid("the pool is still running"));
         }
-        drop(hands);
+        drop(set);
         let watch = lock(&self.watch).take();
         watch.map_or(Ok(()), |watch| {
             watch.join().map_err(|_| Error::Invalid("the pool's watch panicked"))
@@ -334,41 +334,41 @@ impl Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = self.crew.lock().size;
+        let size = self.workers.lock().size;
         f.debug_struct("Pool").field("size", &size).finish_non_exhaustive()
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.crew.core.is_mine() {
+        if self.workers.core.is_mine() {
             self.terminate();
             let _ = self.join();
         }
     }
 }
 
-impl Crew {
-    fn lock(&self) -> MutexGuard<'_, Hands> {
-        lock(&self.hands)
+impl Workers {
+    fn lock(&self) -> MutexGuard<'_, WorkerSet> {
+        lock(&self.set)
     }
 
     /// Start workers up to the pool's size.
-    fn populate(&self, hands: &mut Hands, builder: &Builder) -> Result<()> {
-        while hands.all.iter().filter(|hand| !hand.leaving).count() < hands.size {
-            let place = self.core.enlist()?;
-            hands.started += 1;
-            let name = format!("{}-{}", builder.name_or("PoolWorker"), hands.started);
+    fn populate(&self, set: &mut WorkerSet, builder: &Builder) -> Result<()> {
+        while set.all.iter().filter(|record| !record.leaving).count() < set.size {
+            let worker_index = self.core.enlist()?;
+            set.started += 1;
+            let name = format!("{}-{}", builder.name_or("PoolWorker"), set.started);
             let builder = builder.clone().name(name).daemon(true);
-            match builder.spawn(work, (self.core.handle().to_bits(), place)) {
-                Ok(handle) => hands.all.push(Hand {
-                    place,
+            match builder.spawn(work, (self.core.handle().to_bits(), worker_index)) {
+                Ok(handle) => set.all.push(WorkerRecord {
+                    worker_index,
                     handle,
                     leaving: false,
                     ending: None,
                 }),
                 Err(error) => {
-                    self.core.bury(place, Death::default())?;
+                    self.core.reap(worker_index, Death::default())?;
                     return Err(error);
                 }
             }
@@ -381,33 +381,30 @@ impl Crew {
         // This thread must not fork the process: other threads may hold locks.
         let builder = self.builder.clone().without_fork();
         loop {
-            let mut hands = self.lock();
-            self.bury(&mut hands);
-            let pause = self.stop_overdue(&mut hands);
-            let over = hands.terminated || !self.core.needs_workers();
-            if over && hands.all.is_empty() {
+            let mut set = self.lock();
+            self.reap(&mut set);
+            let pause = self.stop_overdue(&mut set);
+            let over = set.terminated || !self.core.needs_workers();
+            if over && set.all.is_empty() {
                 return;
             }
-            if !over
-                && (hands.failures >= FAILURES || self.populate(&mut hands, &builder).is_err())
-                && hands.all.is_empty()
-            {
+            if !over && (set.failures >= FAILURES || self.populate(&mut set, &builder).is_err()) && set.all.is_empty() {
                 // No worker is left, and none can be started.
-                hands.terminated = true;
+                set.terminated = true;
                 self.core.terminate();
                 return;
             }
-            let sentinels: Vec<_> = hands
+            let sentinels: Vec<_> = set
                 .all
                 .iter()
-                .filter_map(|hand| hand.handle.sentinel().try_clone_to_owned().ok())
+                .filter_map(|record| record.handle.sentinel().try_clone_to_owned().ok())
                 .collect();
-            let terminated = hands.terminated;
-            drop(hands);
+            let terminated = set.terminated;
+            drop(set);
             let pause = if terminated { Some(GRACE) } else { pause };
             if !self.core.notice().wait(&sentinels, pause) && terminated {
-                for hand in &self.lock().all {
-                    let _ = hand.handle.kill();
+                for record in &self.lock().all {
+                    let _ = record.handle.kill();
                 }
             }
         }
@@ -415,21 +412,21 @@ impl Crew {
 
     /// Stop the workers that run an overdue or cancelled task. Returns the time until the next check, if nothing
     /// happens before.
-    fn stop_overdue(&self, hands: &mut Hands) -> Option<Duration> {
-        let Overdue { places, again } = self.core.overdue();
+    fn stop_overdue(&self, set: &mut WorkerSet) -> Option<Duration> {
+        let Overdue { worker_indexes, again } = self.core.overdue();
         let now = Instant::now();
         let mut pause = again;
-        for hand in &mut hands.all {
-            if places.contains(&hand.place) {
+        for record in &mut set.all {
+            if worker_indexes.contains(&record.worker_index) {
                 // If the signal cannot be sent, the worker has ended.
-                let _ = hand.handle.terminate();
-                hand.ending = Some(now + GRACE);
+                let _ = record.handle.terminate();
+                record.ending = Some(now + GRACE);
             }
-            let Some(end) = hand.ending else { continue };
+            let Some(end) = record.ending else { continue };
             let left = end.saturating_duration_since(now);
             if left.is_zero() {
-                let _ = hand.handle.kill();
-                hand.ending = None;
+                let _ = record.handle.kill();
+                record.ending = None;
             } else {
                 pause = Some(pause.map_or(left, |pause| pause.min(left)));
             }
@@ -437,15 +434,18 @@ impl Crew {
         pause
     }
 
-    fn bury(&self, hands: &mut Hands) {
-        let (ended, all) = std::mem::take(&mut hands.all)
+    fn reap(&self, set: &mut WorkerSet) {
+        let (ended, all) = std::mem::take(&mut set.all)
             .into_iter()
-            .partition(|hand| hand.handle.is_finished());
-        hands.all = all;
-        let ended: Vec<Hand> = ended;
-        for Hand { place, handle, .. } in ended {
-            let ready = self.core.is_ready(place);
-            hands.failures = if ready { 0 } else { hands.failures + 1 };
+            .partition(|record| record.handle.is_finished());
+        set.all = all;
+        let ended: Vec<WorkerRecord> = ended;
+        for WorkerRecord {
+            worker_index, handle, ..
+        } in ended
+        {
+            let ready = self.core.is_ready(worker_index);
+            set.failures = if ready { 0 } else { set.failures + 1 };
             let pid = handle.pid();
             let exitcode = match handle.join() {
                 Ok(()) => 0,
@@ -458,7 +458,7 @@ impl Crew {
                 exitcode,
                 ..Death::default()
             };
-            let _ = self.core.bury(place, death);
+            let _ = self.core.reap(worker_index, death);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The return values of a pool's calls: results that arrive later, all together or one by one.
 
 use crate::error::wait;
-use crate::patience::patiently;
+use crate::uninterrupted::uninterrupted;
 use crate::{wire, Error, JoinError, Result};
 use procession_core::pool::{Intake, Item, Job, Loss, Withdrawn};
 use procession_core::Deadline;
@@ -69,13 +69,13 @@ impl<R> MapResult<R> {
     /// Wait until all items are done.
     pub fn wait(&self) {
         // `get` reports any error.
-        let _ = patiently(|| self.job.wait(Deadline::Never));
+        let _ = uninterrupted(|| self.job.wait(Deadline::Never));
     }
 
     /// Wait at most `timeout`. Returns whether all items are done.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
-        patiently(|| self.job.wait(deadline)).is_ok()
+        uninterrupted(|| self.job.wait(deadline)).is_ok()
     }
 
     /// Cancel the rest: tasks that have not begun are withdrawn, and the workers of running tasks are stopped and
@@ -97,8 +97,8 @@ impl<R: DeserializeOwned> MapResult<R> {
     }
 
     fn fetch(&self, deadline: Deadline) -> Result<Vec<R>> {
-        patiently(|| self.job.wait(deadline))?;
-        let take = |number| open(patiently(|| self.job.take(number, Deadline::Now))?);
+        uninterrupted(|| self.job.wait(deadline))?;
+        let take = |number| open(uninterrupted(|| self.job.take(number, Deadline::Now))?);
         if let Some(failed) = self.job.first_failure() {
             return take(failed);
         }

@@ -41,8 +41,8 @@ pub(crate) struct Here {
     pub me: Process,
     pub parent: Option<Process>,
     pub children: Children,
-    /// Held while a zygote is started.
-    pub zygote: Mutex<()>,
+    /// Held while a fork_server is started.
+    pub fork_server: Mutex<()>,
     count: AtomicU32,
 }
 
@@ -56,7 +56,7 @@ impl Here {
             me,
             parent,
             children: Children::default(),
-            zygote: Mutex::new(()),
+            fork_server: Mutex::new(()),
             count: AtomicU32::new(0),
         }
     }
@@ -105,7 +105,7 @@ pub(crate) fn here() -> &'static Here {
 /// Make this process `me`, a child of `parent`.
 pub(crate) fn become_child(mut me: Process, parent: Process) -> &'static Here {
     me.pid = pid();
-    procession_core::roll::set_name(&me.name);
+    procession_core::liveness::set_name(&me.name);
     let fresh = Box::leak(Box::new(Here::new(me, Some(parent))));
     HERE.store(fresh, Ordering::Release);
     fresh

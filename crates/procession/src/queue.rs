@@ -1,6 +1,6 @@
 //! A queue of values between processes.
 
-use crate::patience::patiently;
+use crate::uninterrupted::uninterrupted;
 use crate::wire;
 use crate::{Error, Result};
 use procession_core::arena::{Handle, Ref};
@@ -117,7 +117,7 @@ impl<T> Queue<T> {
 
     /// Wait until `task_done` has been called for every item that was put.
     pub fn join(&self) -> Result<()> {
-        patiently(|| self.inner.join(Deadline::Never))
+        uninterrupted(|| self.inner.join(Deadline::Never))
     }
 }
 
@@ -139,7 +139,7 @@ impl<T: Serialize> Queue<T> {
 
     fn put_until(&self, item: &T, deadline: Deadline) -> Result<()> {
         let mut message = Some(wire::pack(item)?);
-        patiently(|| self.inner.put(&mut message, deadline))
+        uninterrupted(|| self.inner.put(&mut message, deadline))
     }
 }
 
@@ -164,6 +164,6 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T> {
-        wire::unpack(&patiently(|| self.inner.get(deadline))?)
+        wire::unpack(&uninterrupted(|| self.inner.get(deadline))?)
     }
 }

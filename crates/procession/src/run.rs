@@ -1,15 +1,15 @@
-//! The child's side: take on the identity in the order, call the function, leave the outcome, exit.
+//! The child's side: take on the identity in the request, call the function, leave the result_slot, exit.
 
-use crate::order::{receive, Arguments, Call, Received, LOST, PANICKED};
+use crate::codec::Encoded;
 use crate::panic::{catch, Speak};
 use crate::process::{become_child, here};
-use crate::travel::Cargo;
+use crate::request::{receive, Arguments, Call, Received, LOST, PANICKED};
 use crate::{logging, set_start_method, JoinError, Process, Result};
 use log::info;
 use procession_core::arena::Ref;
 use procession_core::channel::{wait_until_noticed, Message, Outgoing};
-use procession_core::process::{note_at_exit, watch_parent, Outcome};
-use procession_core::roll;
+use procession_core::liveness;
+use procession_core::process::{note_at_exit, watch_parent, ResultSlot};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
@@ -21,11 +21,11 @@ const FAILED: i32 = 101;
 const CALLING: &str = "child process calling self.run()";
 const EXITING: &str = "process exiting with exitcode";
 
-/// Be the child that the parcel `token` describes, in a process that was executed or forked by a zygote.
+/// Be the child that the mailbox `token` describes, in a process that was executed or forked by a fork_server.
 pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     let code = perform(token, fds).unwrap_or_else(|error| {
-        // Without an order, stderr is the only place to report to. The usual cause is that the parent died and its
-        // parcel with it.
+        // Without an request, stderr is the only place to report to. The usual cause is that the parent died and its
+        // mailbox with it.
         eprintln!(
             "procession: process {} ends, it cannot learn what to do: {error}",
             std::process::id()
@@ -34,55 +34,60 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     });
     here().children.end();
     info!("{EXITING} {code}");
-    roll::note_exit(code);
+    liveness::note_exit(code);
     std::process::exit(code)
 }
 
 fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     let Received {
-        order,
-        outcome,
+        request,
+        result_slot,
         target,
-        parcel,
+        mailbox,
         start,
     } = receive(token)?;
-    set_start_method(order.start_method);
-    settle(order.me, order.parent)?;
-    if let Some(Err(error)) = order.log.map(logging::install) {
-        return Ok(conclude(&outcome, Ok(Err(error.to_string()))));
+    set_start_method(request.start_method);
+    settle(request.me, request.parent)?;
+    if let Some(Err(error)) = request.log.map(logging::install) {
+        return Ok(conclude(&result_slot, Ok(Err(error.to_string()))));
     }
     let Some((call, function)) = target else {
         let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";
-        return Ok(conclude(&outcome, Ok(Err(text.to_owned()))));
+        return Ok(conclude(&result_slot, Ok(Err(text.to_owned()))));
     };
     // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the mark
     // shows.
     let call: Call = unsafe { std::mem::transmute(call as *const ()) };
-    let arguments = Arguments { parcel, start, fds };
+    let arguments = Arguments { mailbox, start, fds };
     info!("{CALLING}");
     let result = catch(Speak::Process, || call(function, arguments));
     Ok(conclude(
-        &outcome,
+        &result_slot,
         result.map(|made| made.map_err(|error| error.to_string())),
     ))
 }
 
 /// Be the child in a process made by `fork`: `f` calls the function and packs its result.
-pub(crate) fn run_forked(me: Process, parent: Process, outcome: &Ref<Outcome>, f: impl FnOnce() -> Result<Cargo>) -> ! {
+pub(crate) fn run_forked(
+    me: Process,
+    parent: Process,
+    result_slot: &Ref<ResultSlot>,
+    f: impl FnOnce() -> Result<Encoded>,
+) -> ! {
     let code = match settle(me, parent) {
         Ok(()) => {
             info!("{CALLING}");
             let result = catch(Speak::AsBefore, f);
-            conclude(outcome, result.map(|made| made.map_err(|error| error.to_string())))
+            conclude(result_slot, result.map(|made| made.map_err(|error| error.to_string())))
         }
-        Err(error) => conclude(outcome, Ok(Err(error.to_string()))),
+        Err(error) => conclude(result_slot, Ok(Err(error.to_string()))),
     };
     here().children.end();
     info!("{EXITING} {code}");
     // The exit handlers that the parent registered must not run in this process.
     let _ = std::io::stdout().flush();
     wait_until_noticed();
-    roll::note_exit(code);
+    liveness::note_exit(code);
     // SAFETY: `fflush` flushes C's streams, which were flushed before the fork; `_exit` ends the process.
     unsafe {
         libc::fflush(std::ptr::null_mut());
@@ -100,11 +105,11 @@ fn settle(me: Process, parent: Process) -> Result<()> {
     Ok(())
 }
 
-/// Leave the outcome for the parent. Returns the exit code.
-fn conclude(outcome: &Outcome, result: Result<Result<Cargo, String>, JoinError>) -> i32 {
+/// Leave the result_slot for the parent. Returns the exit code.
+fn conclude(result_slot: &ResultSlot, result: Result<Result<Encoded, String>, JoinError>) -> i32 {
     let _ = std::io::stdout().flush();
-    let (cargo, code) = match result {
-        Ok(Ok(cargo)) => (cargo, 0),
+    let (encoded, code) = match result {
+        Ok(Ok(encoded)) => (encoded, 0),
         Ok(Err(text)) => (lost(&text), FAILED),
         Err(JoinError::Panicked {
             message,
@@ -114,18 +119,18 @@ fn conclude(outcome: &Outcome, result: Result<Result<Cargo, String>, JoinError>)
             let parts = (message, location, backtrace);
             let bytes = postcard::to_extend(&parts, vec![PANICKED]).unwrap_or_else(|_| vec![LOST]);
             (
-                Cargo {
+                Encoded {
                     bytes,
-                    ..Cargo::default()
+                    ..Encoded::default()
                 },
                 FAILED,
             )
         }
         Err(other) => (lost(&other.to_string()), FAILED),
     };
-    match pack(&cargo).or_else(|error| pack(&lost(&error.to_string()))) {
+    match pack(&encoded).or_else(|error| pack(&lost(&error.to_string()))) {
         Ok(message) => {
-            outcome.post(message);
+            result_slot.post(message);
             code
         }
         Err(error) => {
@@ -138,18 +143,18 @@ fn conclude(outcome: &Outcome, result: Result<Result<Cargo, String>, JoinError>)
     }
 }
 
-fn pack(cargo: &Cargo) -> procession_core::Result<Message> {
+fn pack(encoded: &Encoded) -> procession_core::Result<Message> {
     Message::pack(Outgoing {
-        body: &cargo.bytes,
-        handles: &cargo.handles,
+        body: &encoded.bytes,
+        handles: &encoded.handles,
         ..Outgoing::default()
     })
 }
 
-fn lost(text: &str) -> Cargo {
+fn lost(text: &str) -> Encoded {
     let bytes = [&[LOST], text.as_bytes()].concat();
-    Cargo {
+    Encoded {
         bytes,
-        ..Cargo::default()
+        ..Encoded::default()
     }
 }

@@ -4,14 +4,14 @@ use crate::children::Running;
 use crate::entry::{self, Role};
 use crate::error::wait;
 use crate::image::Image;
-use crate::order::{call, returned, Call, Order};
 use crate::process::{here, Here};
+use crate::request::{call, returned, Call, SpawnRequest};
 use crate::run::run_forked;
 use crate::sync::any_guard;
-use crate::{logging, start_method, travel, Error, JoinHandle, Process, Result, StartMethod};
+use crate::{codec, logging, start_method, Error, JoinHandle, Process, Result, StartMethod};
 use procession_core::arena::Ref;
-use procession_core::channel::{Outgoing, Parcel};
-use procession_core::process::{self, zygote, Child, Forked, Outcome};
+use procession_core::channel::{Mailbox, Outgoing};
+use procession_core::process::{self, fork_server, Child, Forked, ResultSlot};
 use procession_core::{family, Deadline};
 use serde::{de::DeserializeOwned, Serialize};
 use std::any::type_name;
@@ -133,38 +133,38 @@ impl Builder {
         here.children.forget_ended();
         let mut who = here.next_child(self.name, self.daemon);
         who.dies_with_parent |= self.die_with_parent;
-        let outcome = Ref::<Outcome>::create()?;
+        let result_slot = Ref::<ResultSlot>::create()?;
         let method = self.method.unwrap_or_else(start_method);
-        let (child, parcel) = if method == StartMethod::Fork {
+        let (child, mailbox) = if method == StartMethod::Fork {
             if !self.beside_threads && !process::is_alone() {
                 return Err(Error::Threads);
             }
             if any_guard() {
                 return Err(Error::Guards);
             }
-            (fork(here, &who, &outcome, || returned(&f(args)))?, None)
+            (fork(here, &who, &result_slot, || returned(&f(args)))?, None)
         } else {
             if process::is_secure() {
                 return Err(Error::Secure);
             }
             let place = |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
-            let order = Order {
+            let request = SpawnRequest {
                 me: who.clone(),
                 parent: here.me.clone(),
-                outcome: outcome.handle().to_bits(),
+                result_slot: result_slot.handle().to_bits(),
                 start_method: start_method(),
                 log: logging::setting(),
                 image: Image::this().mark,
                 call: place(call::<A, R> as Call as usize, "this function's type")?,
                 function: place(f as usize, type_name::<fn(A) -> R>())?,
             };
-            send(method, &order, &outcome, &args)?
+            send(method, &request, &result_slot, &args)?
         };
         let running = Arc::new(Running {
             who,
             child,
-            outcome,
-            parcel,
+            result_slot,
+            mailbox,
         });
         here.children.add(Arc::clone(&running));
         Ok(JoinHandle::new(running))
@@ -174,8 +174,8 @@ impl Builder {
 fn fork(
     here: &Here,
     who: &Process,
-    outcome: &Ref<Outcome>,
-    f: impl FnOnce() -> Result<travel::Cargo>,
+    result_slot: &Ref<ResultSlot>,
+    f: impl FnOnce() -> Result<codec::Encoded>,
 ) -> Result<Child> {
     let (me, parent) = (who.clone(), here.me.clone());
     // The locks are held over the fork, so that no other thread of this process holds them in the child. The buffer is
@@ -188,40 +188,43 @@ fn fork(
         Forked::Parent(child) => Ok(child),
         Forked::Child => {
             drop((out, err));
-            run_forked(me, parent, outcome, f)
+            run_forked(me, parent, result_slot, f)
         }
     }
 }
 
-/// Pack the order and the arguments, and start a child that takes them.
+/// Pack the request and the arguments, and start a child that takes them.
 fn send<A: Serialize>(
     method: StartMethod,
-    order: &Order,
-    outcome: &Ref<Outcome>,
+    request: &SpawnRequest,
+    result_slot: &Ref<ResultSlot>,
     args: &A,
-) -> Result<(Child, Option<Parcel>)> {
-    let head = postcard::to_stdvec(order).map_err(|source| Error::Encode { kind: "order", source })?;
-    let mut cargo = travel::collect(head, args)?;
-    cargo.handles.push(outcome.handle());
+) -> Result<(Child, Option<Mailbox>)> {
+    let head = postcard::to_stdvec(request).map_err(|source| Error::Encode {
+        kind: "request",
+        source,
+    })?;
+    let mut encoded = codec::collect(head, args)?;
+    encoded.handles.push(result_slot.handle());
     let out = Outgoing {
-        body: &cargo.bytes,
-        handles: &cargo.handles,
+        body: &encoded.bytes,
+        handles: &encoded.handles,
         ..Outgoing::default()
     };
-    let parcel = Parcel::pack(out)?;
+    let mailbox = Mailbox::pack(out)?;
     // The parent's output so far comes before the child's.
     let _ = std::io::stdout().flush();
     let child = match method {
         StartMethod::Spawn => execute(&Role::Child {
             arena: family()?.arena_fd()?.as_raw_fd(),
-            token: parcel.token(),
-            zygote: zygote::channel(),
-            fds: cargo.fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            token: mailbox.token(),
+            fork_server: fork_server::channel(),
+            fds: encoded.fds.iter().map(AsRawFd::as_raw_fd).collect(),
         })?,
-        _ => ask(parcel.token(), &cargo.fds)?,
+        _ => ask(mailbox.token(), &encoded.fds)?,
     };
-    parcel.address(child.pid());
-    Ok((child, Some(parcel)))
+    mailbox.address(child.pid());
+    Ok((child, Some(mailbox)))
 }
 
 /// Execute this program again in the given role.
@@ -235,22 +238,22 @@ fn execute(role: &Role) -> Result<Child> {
     )?)
 }
 
-/// Request the child from the zygote; start a zygote if there is none.
+/// Request the child from the fork_server; start a fork_server if there is none.
 fn ask(token: u64, fds: &[OwnedFd]) -> Result<Child> {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     for _ in 0..3 {
-        if let Some(pending) = wait(|| zygote::request(token, &fds))? {
+        if let Some(pending) = wait(|| fork_server::request(token, &fds))? {
             if let Some(child) = wait(|| pending.wait(Deadline::Never))? {
                 return Ok(child);
             }
         }
-        let _one = here().zygote.lock();
-        if zygote::pid().is_none() {
-            zygote::start(|server| {
+        let _one = here().fork_server.lock();
+        if fork_server::pid().is_none() {
+            fork_server::start(|server| {
                 let arena = family()?.arena_fd()?.as_raw_fd();
-                execute(&Role::Zygote { arena, server }).map(|child| child.pid())
+                execute(&Role::ForkServer { arena, server }).map(|child| child.pid())
             })?;
         }
     }
-    Err(Error::Zygote)
+    Err(Error::ForkServer)
 }

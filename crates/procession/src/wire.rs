@@ -1,23 +1,23 @@
 //! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
-use crate::{travel, Result};
+use crate::{codec, Result};
 use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Deposit, Incoming, Message, Outgoing};
+use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
 use procession_core::{family, Error};
 use serde::de::DeserializeOwned;
 use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value as a message of the engine.
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
-    let mut cargo = travel::collect(Vec::new(), value)?;
-    let deposits = cargo.fds.into_iter().map(Deposit::create);
+    let mut encoded = codec::collect(Vec::new(), value)?;
+    let deposits = encoded.fds.into_iter().map(BrokeredFd::create);
     // The message's own references keep the deposits alive after these are dropped.
     let deposits = deposits.collect::<Result<Vec<_>, _>>()?;
-    cargo.handles.extend(deposits.iter().map(Ref::handle));
+    encoded.handles.extend(deposits.iter().map(Ref::handle));
     let out = Outgoing {
-        body: &cargo.bytes,
+        body: &encoded.bytes,
         buffers: &[],
-        handles: &cargo.handles,
+        handles: &encoded.handles,
     };
     Ok(Message::pack(out)?)
 }
@@ -25,8 +25,8 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
 /// The value that a message carried.
 pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
     let deposits = incoming.handles().iter();
-    let fds = deposits.filter_map(|&handle| Deposit::claim(handle).transpose());
-    travel::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
+    let fds = deposits.filter_map(|&handle| BrokeredFd::claim(handle).transpose());
+    codec::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
 }
 
 /// An object in the arena that is identified by its handle.
@@ -37,9 +37,9 @@ pub(crate) trait Shared: Sized {
 }
 
 pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
-    let family = family().map_err(|error| ser::Error::custom(travel::refuse(error)))?;
+    let family = family().map_err(|error| ser::Error::custom(codec::refuse(error)))?;
     let handle = shared.handle();
-    travel::handle(handle);
+    codec::handle(handle);
     (family.id(), handle.to_bits()).serialize(to)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Resu
         let handle = Handle::from_bits(bits).filter(|_| ours);
         T::attach(handle.ok_or(Error::Foreign(T::NAME))?)
     };
-    attach().map_err(|error| de::Error::custom(travel::refuse(error)))
+    attach().map_err(|error| de::Error::custom(codec::refuse(error)))
 }
 
 /// Implements `Shared` for an engine type by its own methods.

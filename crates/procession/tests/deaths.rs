@@ -27,28 +27,32 @@ fn busy_for_ever((): ()) {
     }
 }
 
-fn outlive(zygote: i32) -> &'static str {
-    while parent_pid(()) == zygote {
+fn outlive(fork_server: i32) -> &'static str {
+    while parent_pid(()) == fork_server {
         std::thread::yield_now();
     }
     "outlived"
 }
 
-fn outlived(zygote: i32) -> String {
-    outlive(zygote).to_owned()
+fn outlived(fork_server: i32) -> String {
+    outlive(fork_server).to_owned()
 }
 
 #[test]
-fn a_killed_zygote_is_replaced_and_its_children_go_on() {
-    let zygote = || procession::spawn(parent_pid, ()).unwrap().join().unwrap();
-    let first = zygote();
-    assert_eq!(zygote(), first, "one zygote serves all");
+fn a_killed_fork_server_is_replaced_and_its_children_go_on() {
+    let fork_server = || procession::spawn(parent_pid, ()).unwrap().join().unwrap();
+    let first = fork_server();
+    assert_eq!(fork_server(), first, "one fork server serves all");
     assert_ne!(first, std::process::id() as i32);
     let busy = procession::spawn(busy_for_ever, ()).unwrap();
     let patient = procession::spawn(outlived, first).unwrap();
     kill(first);
-    assert_eq!(patient.join(), Ok("outlived".to_owned()), "a result needs no zygote");
-    assert_ne!(zygote(), first);
+    assert_eq!(
+        patient.join(),
+        Ok("outlived".to_owned()),
+        "a result needs no fork server"
+    );
+    assert_ne!(fork_server(), first);
     assert!(!busy.is_finished());
     busy.kill().unwrap();
     assert_eq!(
@@ -57,9 +61,9 @@ fn a_killed_zygote_is_replaced_and_its_children_go_on() {
         "nobody is left who knows its status"
     );
     for _ in 0..20 {
-        kill(zygote());
+        kill(fork_server());
     }
-    assert_ne!(zygote(), first);
+    assert_ne!(fork_server(), first);
 }
 
 /// Whether the process has ended, or ends within 20 s.
@@ -70,7 +74,7 @@ fn ends(pid: i32) -> bool {
 }
 
 #[test]
-fn daemonic_children_and_the_zygote_end_with_a_killed_root() {
+fn daemonic_children_and_the_fork_server_end_with_a_killed_root() {
     let mut root = program("root_with_busy_daemons")
         .stdout(Stdio::piped())
         .spawn()
@@ -99,8 +103,8 @@ fn root_with_busy_daemons() {
     let others = METHODS.map(|method| by(method).die_with_parent(true));
     let start = |builder: &Builder| builder.clone().spawn(busy_for_ever, ()).unwrap();
     let busy: Vec<_> = daemons.iter().chain(&others).map(start).collect();
-    let zygote = procession::spawn(parent_pid, ()).unwrap().join().unwrap();
-    for pid in busy.iter().map(procession::JoinHandle::pid).chain([zygote]) {
+    let fork_server = procession::spawn(parent_pid, ()).unwrap().join().unwrap();
+    for pid in busy.iter().map(procession::JoinHandle::pid).chain([fork_server]) {
         // On its own line: the harness leaves one unfinished.
         println!("\npid {pid}");
     }

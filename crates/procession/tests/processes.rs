@@ -253,14 +253,14 @@ struct End(std::os::fd::OwnedFd);
 
 impl Serialize for End {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let number = procession::travel::fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?;
+        let number = procession::codec::fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?;
         number.expect("a message is being made").serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for End {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let fd = procession::travel::take_fd(u32::deserialize(from)?);
+        let fd = procession::codec::take_fd(u32::deserialize(from)?);
         fd.map(Self)
             .ok_or_else(|| serde::de::Error::custom("no such descriptor"))
     }
@@ -281,7 +281,7 @@ fn descriptors_are_arguments() {
             .spawn(write_to, (End(to_first.into()), End(to_second.into())))
             .unwrap();
         child.join().unwrap();
-        // The read ends only if every copy of the write ends is closed, the zygote's included.
+        // The read ends only if every copy of the write ends is closed, the fork_server's included.
         assert_eq!(std::io::read_to_string(first).unwrap(), "one", "{method:?}");
         assert_eq!(std::io::read_to_string(second).unwrap(), "two", "{method:?}");
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{alone, by, program, METHODS};
-use procession::travel::{collect, unpack};
+use procession::codec::{collect, unpack};
 use procession::{
     pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinError, Lock, Mutex, Queue, Semaphore, StartMethod,
 };
@@ -207,9 +207,9 @@ fn copies_of_guards_give_nothing_back() {
 }
 
 #[test]
-fn an_order_of_a_stranger_is_refused() {
+fn a_request_of_a_stranger_is_refused() {
     let mut program = program("is_nobodys_child");
-    let output = program.env("PROCESSION_CHILD", "1 zygote 3 4").output().unwrap();
+    let output = program.env("PROCESSION_CHILD", "1 fork_server 3 4").output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("belongs to another family"), "{text}");
@@ -218,7 +218,7 @@ fn an_order_of_a_stranger_is_refused() {
 /// The program is a copy of this executable that belongs to the superuser and is set-user-id. Another user runs it,
 /// with an order in its environment.
 #[test]
-fn a_program_with_more_rights_than_its_caller_takes_no_order() {
+fn a_program_with_more_rights_than_its_caller_takes_no_request() {
     // SAFETY: a call without arguments.
     if unsafe { libc::geteuid() } != 0 {
         return; // only the superuser can make such a program
@@ -238,7 +238,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_order() {
             "--test-threads=1",
             "is_nobodys_child",
         ])
-        .env("PROCESSION_CHILD", format!("{} zygote 3 4", std::process::id()))
+        .env("PROCESSION_CHILD", format!("{} fork_server 3 4", std::process::id()))
         .env("PROCESSION_ARENA_SIZE", "64M")
         .uid(65534)
         .gid(65534)

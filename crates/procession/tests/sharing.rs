@@ -3,7 +3,7 @@
 mod common;
 
 use common::{by, kill, until_asleep, METHODS};
-use procession::travel::{collect, unpack};
+use procession::codec::{collect, unpack};
 use procession::{Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Semaphore, StartMethod, Value};
 use std::time::{Duration, Instant};
 

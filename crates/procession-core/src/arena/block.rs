@@ -1,13 +1,13 @@
 //! Blocks: memory for one payload, owned by one process at a time.
 //!
-//! A block may begin with references: words that each count as one. They are entries of the owner's holdings while a
+//! A block may begin with references: words that each count as one. They are entries of the owner's reference_log while a
 //! process owns the block, and the message's in transit.
 
-use super::holdings::epoch;
+use super::reference_log::epoch;
 use super::slab::Cell;
 use super::word::{Receiver, State, Word, GENERATION, MAX_REFERENCES};
 use super::{Arena, Handle, Kind};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::{family, Error, Result};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -84,7 +84,7 @@ impl Block {
         self.references = handles.len();
         for (&handle, entry) in handles.iter().zip(cell.references()) {
             let cell = arena.cell_of(handle);
-            if !cell.is_some_and(|cell| arena.enter(me, &cell, handle, entry)) {
+            if !cell.is_some_and(|cell| arena.acquire(me, &cell, handle, entry)) {
                 return Err(Error::Stale("object in this message"));
             }
         }
@@ -202,7 +202,7 @@ impl Block {
             let _ = replace(&cell, owned, transit);
             return Err(Error::Corrupt("length of a block"));
         }
-        // DEATH: before this store the birth is an older one, and the block may stay in limbo for longer than
+        // DEATH: before this store the birth is an older one, and the block may stay in deferred for longer than
         // necessary.
         cell.renew_birth(birth);
         Ok(Self {
@@ -243,12 +243,12 @@ impl Block {
         }
     }
 
-    /// Strike out the references that the block begins with.
-    fn strike_out(&self, arena: &Arena, cell: &Cell, me: Owner) {
+    /// Release out the references that the block begins with.
+    fn release_entry(&self, arena: &Arena, cell: &Cell, me: Owner) {
         for entry in cell.references().iter().take(self.references) {
             let handle = Handle::from_bits(entry.load(Acquire));
-            if let Some((cell, word)) = handle.and_then(|handle| arena.strike(me, handle, entry)) {
-                arena.bury(&cell, word);
+            if let Some((cell, word)) = handle.and_then(|handle| arena.release(me, handle, entry)) {
+                arena.destroy(&cell, word);
             }
         }
         cell.set_references(0);
@@ -292,7 +292,7 @@ impl Drop for Block {
         }
         if let (Ok(family), Some((cell, owned))) = (family(), self.cell()) {
             if self.references != 0 {
-                self.strike_out(family.arena(), &cell, family.me());
+                self.release_entry(family.arena(), &cell, family.me());
             }
             family.arena().give_back(&cell, owned, self.birth);
         }

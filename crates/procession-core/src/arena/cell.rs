@@ -9,7 +9,7 @@ use super::class::class_of;
 use super::slab::Cell;
 use super::word::{full_birth, Note, Word, GENERATION, GENERATION_BITS};
 use super::{Arena, Kind, Token};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::{Error, Result};
 
 impl Cell {

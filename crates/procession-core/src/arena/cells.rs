@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::class::SEGMENTS;
 use super::slab::Cell;
 use super::word::{State, Word};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::{family, Result};
 
 /// Bytes of a segment.

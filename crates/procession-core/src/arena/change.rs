@@ -2,7 +2,7 @@
 //! come.
 //!
 //! A reference is a count (in the object's owner word) and an *entry* (a word that holds the handle). The two change
-//! one after the other, so each roll slot has one [`Operation`] that says what its process is doing. The count keeps
+//! one after the other, so each process slot has one [`Operation`] that says what its process is doing. The count keeps
 //! the *mark* of the process that changed it last: its slot, and the lowest bit of the number of that operation. The
 //! process that changes the count next first records, in the operation behind the mark, that it was applied. So an
 //! operation was applied exactly if it says so, or if its mark is on the word.
@@ -17,7 +17,7 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// The change of a reference by the process in a roll slot. Zero-filled: no change.
+/// The change of a reference by the process in a process table slot. Zero-filled: no change.
 #[repr(C)]
 pub(super) struct Operation {
     /// See [`Step`].
@@ -41,9 +41,9 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// Add a reference, and fill the entry.
-    Enter = 0,
+    Acquire = 0,
     /// Remove a reference, and empty the entry.
-    Strike = 1,
+    Release = 1,
     /// Remove the reference again, because the entry was not empty.
     Undo = 2,
 }
@@ -64,8 +64,8 @@ impl Step {
 
     fn kind(self) -> Kind {
         match self.0 >> 2 & 3 {
-            0 => Kind::Enter,
-            1 => Kind::Strike,
+            0 => Kind::Acquire,
+            1 => Kind::Release,
             _ => Kind::Undo,
         }
     }
@@ -88,16 +88,16 @@ impl Step {
 }
 
 /// Access to operations, objects and entries.
-pub(super) trait House {
+pub(super) trait Counted {
     type Cell: Copy;
     fn operation(&self, slot: usize) -> Option<&Operation>;
     fn cell(&self, handle: Handle) -> Option<Self::Cell>;
     fn word<'a>(&'a self, cell: &'a Self::Cell) -> &'a AtomicU64;
     /// The entry at an offset, if the offset is a possible one.
     fn entry(&self, at: u64) -> Option<&AtomicU64>;
-    /// Whether this cell, which is in limbo, is an object.
+    /// Whether this cell, which is in deferred, is an object.
     fn is_object(&self, cell: &Self::Cell) -> bool;
-    /// What an object becomes when its last reference goes: LIMBO, or DYING with the caller as its owner.
+    /// What an object becomes when its last reference goes: DEFERRED, or DYING with the caller as its owner.
     fn end_of(&self, cell: &Self::Cell) -> State;
 }
 
@@ -137,21 +137,24 @@ impl Operation {
 
 /// Count a reference, and store the handle in `entry`, at offset `at`. Fails if the object is gone or the entry is not
 /// empty. The error holds the object if removing the reference again ended it.
-pub(super) fn enter<H: House>(
-    house: &H,
+pub(super) fn acquire<H: Counted>(
+    memory: &H,
     slot: usize,
     cell: &H::Cell,
     handle: Handle,
     (at, entry): (u64, &AtomicU64),
 ) -> Result<(), Ended<H::Cell>> {
-    let operation = house.operation(slot).filter(|_| entry.load(Acquire) == 0).ok_or(None)?;
+    let operation = memory
+        .operation(slot)
+        .filter(|_| entry.load(Acquire) == 0)
+        .ok_or(None)?;
     // SYNC: both stores are releases. A helper of this operation that reads a value of a later one also sees that this
     // one is over.
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
-    let step = operation.begin(slot, Kind::Enter, house.word(cell));
+    let step = operation.begin(slot, Kind::Acquire, memory.word(cell));
     // DEATH: nothing has changed yet.
-    if apply(house, slot, step, cell, handle).is_none() {
+    if apply(memory, slot, step, cell, handle).is_none() {
         operation.set(step.at(Stage::Over));
         return Err(None);
     }
@@ -162,59 +165,59 @@ pub(super) fn enter<H: House>(
         operation.set(step.at(Stage::Over));
         return Ok(());
     }
-    Err(undo(house, slot, operation, cell, handle))
+    Err(undo(memory, slot, operation, cell, handle))
 }
 
 /// Empty an entry and take its reference off the count. Returns the object if that was its last reference. May be
 /// repeated.
-pub(super) fn strike<H: House>(
-    house: &H,
+pub(super) fn release<H: Counted>(
+    memory: &H,
     slot: usize,
     handle: Handle,
     (at, entry): (u64, &AtomicU64),
 ) -> Ended<H::Cell> {
-    let found = house.operation(slot).zip(house.cell(handle));
+    let found = memory.operation(slot).zip(memory.cell(handle));
     let Some((operation, cell)) = found else {
         let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
         return None;
     };
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
-    let step = operation.begin(slot, Kind::Strike, house.word(&cell));
-    let applied = apply(house, slot, step, &cell, handle);
+    let step = operation.begin(slot, Kind::Release, memory.word(&cell));
+    let applied = apply(memory, slot, step, &cell, handle);
     if applied.is_some() {
         // DEATH: until the operation is OVER, a survivor empties the entry and ends the object.
         operation.set(step.at(Stage::Applied));
     }
     let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
-    let ended = applied.and_then(|word| ended(house, slot, &cell, handle, word));
+    let ended = applied.and_then(|word| ended(memory, slot, &cell, handle, word));
     operation.set(step.at(Stage::Over));
     ended
 }
 
 /// Remove the reference that was just counted, because its entry was not empty.
-fn undo<H: House>(house: &H, slot: usize, operation: &Operation, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
+fn undo<H: Counted>(memory: &H, slot: usize, operation: &Operation, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
     // DEATH: this one store turns the applied operation into one to be undone.
-    let step = operation.begin(slot, Kind::Undo, house.word(cell));
-    let applied = apply(house, slot, step, cell, handle);
+    let step = operation.begin(slot, Kind::Undo, memory.word(cell));
+    let applied = apply(memory, slot, step, cell, handle);
     if applied.is_some() {
         operation.set(step.at(Stage::Applied));
     }
-    let ended = applied.and_then(|word| ended(house, slot, cell, handle, word));
+    let ended = applied.and_then(|word| ended(memory, slot, cell, handle, word));
     operation.set(step.at(Stage::Over));
     ended
 }
 
 /// Finish, or undo, the operation that was under way in a slot when its process died. Only the reaper runs this; if the
 /// reaper dies too, its successor does.
-pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
-    let operation = house.operation(slot)?;
+pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
+    let operation = memory.operation(slot)?;
     loop {
         let step = operation.step();
         let over = step.at(Stage::Over);
         let found = operation
             .handle()
-            .and_then(|handle| Some((house.cell(handle)?, handle)));
+            .and_then(|handle| Some((memory.cell(handle)?, handle)));
         let Some((cell, handle)) = found.filter(|_| step.stage() != Stage::Over) else {
             operation.set(over);
             return None;
@@ -222,7 +225,7 @@ pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
         match (step.stage(), step.kind()) {
             (Stage::Over, _) => return None,
             (Stage::Pending, kind) => {
-                let word = Word::decode(house.word(&cell).load(Acquire));
+                let word = Word::decode(memory.word(&cell).load(Acquire));
                 if is_of(word, handle) && word.mark() == step.mark(slot) {
                     operation.change(step, step.at(Stage::Applied));
                 } else if kind != Kind::Undo {
@@ -230,29 +233,29 @@ pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
                     operation.change(step, over);
                 } else if operation.step() == step {
                     // SYNC: had the mark been replaced before the word was read, the step would show it.
-                    let applied = apply(house, slot, step, &cell, handle).is_some();
+                    let applied = apply(memory, slot, step, &cell, handle).is_some();
                     operation.set(if applied { step.at(Stage::Applied) } else { over });
                 }
             }
-            (Stage::Applied, Kind::Enter) => {
-                let entry = house.entry(operation.entry.load(Acquire));
+            (Stage::Applied, Kind::Acquire) => {
+                let entry = memory.entry(operation.entry.load(Acquire));
                 let written = entry.map(|entry| entry.compare_exchange(0, handle.to_bits(), AcqRel, Relaxed));
                 match written {
                     Some(Err(there)) if there != handle.to_bits() => {
-                        return undo(house, slot, operation, &cell, handle);
+                        return undo(memory, slot, operation, &cell, handle);
                     }
-                    None => return undo(house, slot, operation, &cell, handle),
+                    None => return undo(memory, slot, operation, &cell, handle),
                     _ => operation.set(over),
                 }
             }
             (Stage::Applied, kind) => {
-                if let Some(entry) = house
+                if let Some(entry) = memory
                     .entry(operation.entry.load(Acquire))
-                    .filter(|_| kind == Kind::Strike)
+                    .filter(|_| kind == Kind::Release)
                 {
                     let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
                 }
-                let ended = conclude(house, slot, &cell, handle);
+                let ended = conclude(memory, slot, &cell, handle);
                 operation.set(over);
                 return ended;
             }
@@ -262,29 +265,29 @@ pub(super) fn settle<H: House>(house: &H, slot: usize) -> Ended<H::Cell> {
 
 /// Change the count as `step` says, and put its mark on the word. Returns the new word. `None` if the object is gone or
 /// its count has no room.
-fn apply<H: House>(house: &H, slot: usize, step: Step, cell: &H::Cell, handle: Handle) -> Option<Word> {
-    let word = house.word(cell);
+fn apply<H: Counted>(memory: &H, slot: usize, step: Step, cell: &H::Cell, handle: Handle) -> Option<Word> {
+    let word = memory.word(cell);
     let mark = step.mark(slot);
     loop {
         let bits = word.load(Acquire);
         let before = Word::decode(bits);
         let state = match (step.kind(), before.state) {
             _ if !is_of(before, handle) => return None,
-            (Kind::Enter, State::Object { refs, .. }) if refs < MAX_REFS => State::Object { mark, refs: refs + 1 },
-            (Kind::Enter, State::Limbo { .. }) if house.is_object(cell) => State::Object { mark, refs: 1 },
-            (Kind::Strike | Kind::Undo, State::Object { refs: 1, .. }) => match house.end_of(cell) {
+            (Kind::Acquire, State::Object { refs, .. }) if refs < MAX_REFS => State::Object { mark, refs: refs + 1 },
+            (Kind::Acquire, State::Deferred { .. }) if memory.is_object(cell) => State::Object { mark, refs: 1 },
+            (Kind::Release | Kind::Undo, State::Object { refs: 1, .. }) => match memory.end_of(cell) {
                 // DYING is final: an operation that finds the object gone need not know which one removed the last
                 // reference.
                 dying @ State::Dying(_) => dying,
                 // The mark has to stay until the operation is recorded as applied.
                 _ => State::Object { mark, refs: 0 },
             },
-            (Kind::Strike | Kind::Undo, State::Object { refs, .. }) if refs > 1 => {
+            (Kind::Release | Kind::Undo, State::Object { refs, .. }) if refs > 1 => {
                 State::Object { mark, refs: refs - 1 }
             }
             _ => return None,
         };
-        help(house, slot, before, (word, bits), handle);
+        help(memory, slot, before, (word, bits), handle);
         let after = before.with(state);
         if word.compare_exchange(bits, after.encode(), AcqRel, Relaxed).is_ok() {
             return Some(after);
@@ -293,17 +296,17 @@ fn apply<H: House>(house: &H, slot: usize, step: Step, cell: &H::Cell, handle: H
 }
 
 /// After an operation removed a reference and left `word`: end the object if that was the last one.
-fn ended<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle, word: Word) -> Ended<H::Cell> {
+fn ended<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle, word: Word) -> Ended<H::Cell> {
     match word.state {
         State::Dying(_) => Some((*cell, word)),
-        State::Object { refs: 0, .. } => conclude(house, slot, cell, handle),
+        State::Object { refs: 0, .. } => conclude(memory, slot, cell, handle),
         _ => None,
     }
 }
 
 /// End an object that has no reference left.
-fn conclude<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
-    let word = house.word(cell);
+fn conclude<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
+    let word = memory.word(cell);
     loop {
         let bits = word.load(Acquire);
         let before = Word::decode(bits);
@@ -311,8 +314,8 @@ fn conclude<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle) ->
             return None; // referred to again, or already ended
         }
         // Another process may have added and removed a reference in between, and left its mark.
-        help(house, slot, before, (word, bits), handle);
-        let after = before.with(house.end_of(cell));
+        help(memory, slot, before, (word, bits), handle);
+        let after = before.with(memory.end_of(cell));
         if word.compare_exchange(bits, after.encode(), AcqRel, Relaxed).is_ok() {
             return Some((*cell, after));
         }
@@ -320,9 +323,9 @@ fn conclude<H: House>(house: &H, slot: usize, cell: &H::Cell, handle: Handle) ->
 }
 
 /// Before the mark on a word is replaced: record in the operation behind it that it was applied.
-fn help<H: House>(house: &H, slot: usize, seen: Word, (word, bits): (&AtomicU64, u64), handle: Handle) {
+fn help<H: Counted>(memory: &H, slot: usize, seen: Word, (word, bits): (&AtomicU64, u64), handle: Handle) {
     let other = seen.mark().slot().filter(|&other| other != slot);
-    let Some(operation) = other.and_then(|other| house.operation(other)) else {
+    let Some(operation) = other.and_then(|other| memory.operation(other)) else {
         return;
     };
     let step = operation.step();

@@ -6,7 +6,7 @@ use super::extent::claim;
 use super::slab::{join, Cell, Slab};
 use super::word::{is_unused, State, Word};
 use super::Arena;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 impl Arena {

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::slab::Cell;
 use super::word::{full_birth, Note, State, Word};
 use super::{Arena, Handle};
+use crate::liveness::{self, Owner};
 use crate::reclaim;
-use crate::roll::{self, Owner};
 
-/// Number of things in limbo below which no drop sweeps.
+/// Number of things in deferred below which no drop sweeps.
 const SWEEP_AT: u64 = 64;
 
 thread_local! {
@@ -18,10 +18,10 @@ thread_local! {
     static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
 }
 
-/// While this exists, the thread is inside `bury`. A `destroy` that panics ends it, too.
-struct Burying;
+/// While this exists, the thread is inside `destroy`. A `destroy` that panics ends it, too.
+struct Destroying;
 
-impl Drop for Burying {
+impl Drop for Destroying {
     fn drop(&mut self) {
         let _ = DYING.try_with(|queue| *queue.borrow_mut() = None);
     }
@@ -41,46 +41,46 @@ impl Arena {
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
         self.tread(cell.index / 64, me);
-        if roll::fork_born_after(full_birth(note_of(cell).birth, now)) {
+        if liveness::fork_born_after(full_birth(note_of(cell).birth, now)) {
             self.mark(cell.index / 64);
-            State::Limbo { upto: now as u32 }
+            State::Deferred { upto: now as u32 }
         } else {
             State::Dying(me)
         }
     }
 
-    /// Act on an object's new word. Returns the word with which to [`bury`](Arena::bury) it, if it is DYING.
+    /// Act on an object's new word. Returns the word with which to [`destroy`](Arena::destroy) it, if it is DYING.
     pub(super) fn ended(&self, cell: &Cell, word: Word) -> Option<Word> {
         match word.state {
             State::Dying(_) => Some(word),
-            State::Limbo { .. } => {
+            State::Deferred { .. } => {
                 self.mark(cell.index / 64);
-                self.note_limbo();
+                self.count_deferred();
                 None
             }
             _ => None,
         }
     }
 
-    /// Count one more thing in limbo. Sweep when there are many: a process may have died and its death not have been
+    /// Count one more thing in deferred. Sweep when there are many: a process may have died and its death not have been
     /// noticed.
-    pub(super) fn note_limbo(&self) {
+    pub(super) fn count_deferred(&self) {
         let header = self.header();
-        let count = header.limbo.fetch_add(1, Relaxed).wrapping_add(1);
+        let count = header.deferred.fetch_add(1, Relaxed).wrapping_add(1);
         let at = header.sweep_at.load(Relaxed).max(SWEEP_AT);
         if reclaim::in_progress() {
             return;
         }
-        roll::clear_those_that_left();
+        liveness::clear_those_that_left();
         if count >= at {
-            // A failure leaves things in limbo, for the next sweep.
-            let left = reclaim::sweep_limbo().unwrap_or(count);
+            // A failure leaves things in deferred, for the next sweep.
+            let left = reclaim::sweep_deferred().unwrap_or(count);
             header.sweep_at.store(left.saturating_mul(2), Relaxed);
         }
     }
 
     /// End an object that is DYING with this process as its owner: run its `destroy`, free its cell.
-    pub(crate) fn bury(&self, cell: &Cell, word: Word) {
+    pub(crate) fn destroy(&self, cell: &Cell, word: Word) {
         let later = |queue: &RefCell<Option<Vec<_>>>| match &mut *queue.borrow_mut() {
             Some(waiting) => {
                 waiting.push((*cell, word));
@@ -94,19 +94,19 @@ impl Arena {
         match DYING.try_with(later) {
             Ok(true) => {}
             Ok(false) => {
-                let _burying = Burying;
+                let _destroying = Destroying;
                 let mut next = Some((*cell, word));
                 while let Some((cell, word)) = next {
-                    self.bury_one(&cell, word);
+                    self.destroy_one(&cell, word);
                     next = DYING.with(|queue| queue.borrow_mut().as_mut().and_then(Vec::pop));
                 }
             }
             // The thread is ending.
-            Err(_) => self.bury_one(cell, word),
+            Err(_) => self.destroy_one(cell, word),
         }
     }
 
-    fn bury_one(&self, cell: &Cell, word: Word) {
+    fn destroy_one(&self, cell: &Cell, word: Word) {
         if self
             .reach_cell(cell, cell.size.min(super::class::LARGEST_SMALL))
             .is_err()
@@ -119,23 +119,23 @@ impl Arena {
         self.free_cell(cell, word);
     }
 
-    /// Free memory that this process owned alone (or that a dead one did), or send it to limbo. False if its word has
+    /// Free memory that this process owned alone (or that a dead one did), or send it to deferred. False if its word has
     /// changed.
     pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
         let now = self.births();
-        if !roll::fork_born_after(birth) {
+        if !liveness::fork_born_after(birth) {
             return self.free_cell(cell, from);
         }
-        let limbo = from.with(State::Limbo { upto: now as u32 });
+        let deferred = from.with(State::Deferred { upto: now as u32 });
         cell.set_birth(birth);
         self.mark(cell.index / 64);
         let done = cell
             .word
-            .compare_exchange(from.encode(), limbo.encode(), AcqRel, Relaxed)
+            .compare_exchange(from.encode(), deferred.encode(), AcqRel, Relaxed)
             .is_ok();
         if done {
             self.mark(cell.index / 64);
-            self.note_limbo();
+            self.count_deferred();
         }
         done
     }

@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
-use super::change::{self, Ended, House, Operation};
-use super::holdings::alone;
+use super::change::{self, Counted, Ended, Operation};
+use super::reference_log::alone;
 use super::slab::Cell;
 use super::word::State;
 use super::{Arena, Handle};
 use crate::arena::count::note_of;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 
 /// The arena, as this process sees it when it changes counts.
 struct Counts<'a> {
@@ -17,7 +17,7 @@ struct Counts<'a> {
     me: Owner,
 }
 
-impl House for Counts<'_> {
+impl Counted for Counts<'_> {
     type Cell = Cell;
 
     fn operation(&self, slot: usize) -> Option<&Operation> {
@@ -49,40 +49,40 @@ impl House for Counts<'_> {
 
 impl Arena {
     /// Count a reference, and store the handle in `entry`. False if the object is gone, or the entry is not empty.
-    pub(super) fn enter(&self, me: Owner, cell: &Cell, handle: Handle, entry: &AtomicU64) -> bool {
-        let house = Counts { arena: self, me };
+    pub(super) fn acquire(&self, me: Owner, cell: &Cell, handle: Handle, entry: &AtomicU64) -> bool {
+        let memory = Counts { arena: self, me };
         let alone = alone();
-        let entered = change::enter(&house, me.slot(), cell, handle, (self.offset_of(entry), entry));
+        let entered = change::acquire(&memory, me.slot(), cell, handle, (self.offset_of(entry), entry));
         drop(alone);
         entered.map_err(|ended| self.end(ended)).is_ok()
     }
 
-    /// Empty an entry of this process and take its reference off the count. Returns what to [`bury`](Arena::bury) if it
+    /// Empty an entry of this process and take its reference off the count. Returns what to [`destroy`](Arena::destroy) if it
     /// was the last.
-    pub(crate) fn strike(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
+    pub(crate) fn release(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let _alone = alone();
-        self.strike_of(me, me, handle, entry)
+        self.release_of(me, me, handle, entry)
     }
 
-    /// [`strike`](Arena::strike) for a dead process. `me` is its reaper. May be repeated.
-    pub(crate) fn strike_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
-        let house = Counts { arena: self, me };
-        let (cell, word) = change::strike(&house, owner.slot(), handle, (self.offset_of(entry), entry))?;
+    /// [`release`](Arena::release) for a dead process. `me` is its reaper. May be repeated.
+    pub(crate) fn release_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
+        let memory = Counts { arena: self, me };
+        let (cell, word) = change::release(&memory, owner.slot(), handle, (self.offset_of(entry), entry))?;
         Some((cell, self.ended(&cell, word)?))
     }
 
     /// Finish, or undo, the change of a reference in which a process died. `me` is its reaper.
-    pub(crate) fn settle(&self, dead: Owner, me: Owner) {
-        let house = Counts { arena: self, me };
-        self.end(change::settle(&house, dead.slot()));
+    pub(crate) fn resolve(&self, dead: Owner, me: Owner) {
+        let memory = Counts { arena: self, me };
+        self.end(change::resolve(&memory, dead.slot()));
     }
 
-    /// Strike out all references in these entries of a dead process. `me` is its reaper.
-    pub(crate) fn strike_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
+    /// Release out all references in these entries of a dead process. `me` is its reaper.
+    pub(crate) fn release_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
         for entry in entries {
             let handle = Handle::from_bits(entry.load(Acquire));
-            if let Some((cell, word)) = handle.and_then(|handle| self.strike_of(dead, me, handle, entry)) {
-                self.bury(&cell, word);
+            if let Some((cell, word)) = handle.and_then(|handle| self.release_of(dead, me, handle, entry)) {
+                self.destroy(&cell, word);
             }
         }
     }
@@ -90,7 +90,7 @@ impl Arena {
     /// After a reference went: end its object, if that was the last one.
     fn end(&self, ended: Ended<Cell>) {
         if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(&cell, word)?))) {
-            self.bury(&cell, word);
+            self.destroy(&cell, word);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::slab::{Cell, Slab};
 use super::warm::charge;
 use super::word::{is_unused, State, Word};
 use super::Arena;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sys::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},

@@ -4,7 +4,7 @@
 //! the slab's number to its *footprint*, a list that hangs on its slot in the directory. While the list grows, and when
 //! there is no memory for that, the footprint says EVERYWHERE. A slab stays in the list as long as the process lives.
 //!
-//! What outlives its process, in limbo or awaited by another, is found by *marks*, one bit for each slab.
+//! What outlives its process, in deferred or awaited by another, is found by *marks*, one bit for each slab.
 
 use std::ptr;
 use std::sync::atomic::{
@@ -19,7 +19,7 @@ use super::layout::{Table, MAX_SLABS};
 use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 
 /// Number of slabs that a footprint holds without a chunk.
 const NEAR: usize = 22;
@@ -46,7 +46,7 @@ pub(super) struct Footprint {
 }
 
 /// The slabs in which a dead process may own cells, and the cells of its list.
-pub(crate) struct Trodden {
+pub(crate) struct Footprints {
     pub(crate) slabs: Vec<u32>,
     pub(crate) chunks: Vec<Cell>,
 }
@@ -207,7 +207,7 @@ impl Arena {
     }
 
     /// The slabs in which a dead process may own cells.
-    pub(crate) fn trodden_by(&self, dead: Owner) -> Trodden {
+    pub(crate) fn footprints_of(&self, dead: Owner) -> Footprints {
         let known = self.directory_of(dead.slot()).and_then(|directory| {
             let footprint = &directory.footprint;
             let near = footprint.near.iter().map(|slab| u64::from(slab.load(Acquire)));
@@ -235,23 +235,23 @@ impl Arena {
                 .into_iter()
                 .filter_map(|slab| u32::try_from(slab.checked_sub(1)?).ok());
             let slabs = slabs.collect();
-            Some(Trodden { slabs, chunks })
+            Some(Footprints { slabs, chunks })
         });
-        known.unwrap_or_else(|| Trodden {
+        known.unwrap_or_else(|| Footprints {
             slabs: (0..self.slab_count()).collect(),
             chunks: Vec::new(),
         })
     }
 
     /// Clear the footprint of a dead process, which owns nothing any more but the list.
-    pub(crate) fn forget_footprint(&self, dead: Owner, trodden: &Trodden) {
+    pub(crate) fn forget_footprint(&self, dead: Owner, footprints: &Footprints) {
         let Some(directory) = self.directory_of(dead.slot()) else {
             return;
         };
         // DEATH: from here on the chunks may be cells of other processes; those that are left are found by a look at
         // all slabs.
         directory.footprint.head.store(EVERYWHERE, Release);
-        for cell in &trodden.chunks {
+        for cell in &footprints.chunks {
             let word = Word::decode(cell.word.load(Acquire));
             if word.state == State::Owned(dead) {
                 self.free_cell(cell, word);
@@ -268,7 +268,7 @@ impl Arena {
         unsafe { self.table(Table::Marks) }
     }
 
-    /// Mark a slab: some of its cells are, or will be, in limbo or awaited. To be called before they are, and again
+    /// Mark a slab: some of its cells are, or will be, in deferred or awaited. To be called before they are, and again
     /// afterwards: then a sweep that takes the mark away in between sees the cell, or the mark stays. The slab is in
     /// the caller's footprint: if the caller dies, its reaper marks again what it sees.
     pub(crate) fn mark(&self, slab: u32) {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::class::CLASSES;
-use super::holdings::Directory;
+use super::reference_log::Directory;
 use super::slab::Descriptor;
 
 /// The first word of every arena.
@@ -18,10 +18,10 @@ pub(crate) const GRAIN: u64 = 64 << 10;
 pub(crate) const MAX_SIZE: u64 = 1 << 40;
 /// Smallest size of an arena.
 pub(crate) const MIN_SIZE: u64 = 64 << 20;
-/// Size of an entry of the roll.
-pub(crate) const ROLL_ENTRY: u64 = 512;
+/// Size of an entry of the process table.
+pub(crate) const PROCESS_ENTRY: u64 = 512;
 
-const MAX_ROLL: u64 = super::word::MOST_SLOTS as u64;
+const MAX_PROCESSES: u64 = super::word::MOST_SLOTS as u64;
 /// Largest number of slabs in an arena of any size.
 pub(super) const MAX_SLABS: u64 = 1 << 22;
 
@@ -38,16 +38,16 @@ pub(crate) struct Header {
     pub size: AtomicU64,
     /// The family's random identity, low half first.
     pub id: [AtomicU64; 2],
-    /// Birth number of the process born last. The roll advances it when it claims or reserves an entry.
+    /// Birth number of the process born last. The process table advances it when it claims or reserves an entry.
     pub births: AtomicU64,
     /// How many deaths were reclaimed so far.
     pub deaths: AtomicU64,
-    /// Hint: how many cells are in limbo.
-    pub limbo: AtomicU64,
-    /// The limbo count above which a drop sweeps (hint).
+    /// Hint: how many cells are in deferred.
+    pub deferred: AtomicU64,
+    /// The deferred count above which a drop sweeps (hint).
     pub sweep_at: AtomicU64,
-    /// Words for the roll's own use (hints, high-water mark, ...).
-    pub roll: [AtomicU64; 8],
+    /// Words for the process table's own use (hints, high-water mark, ...).
+    pub liveness: [AtomicU64; 8],
     /// How many bytes of each fixed table are committed, by [`Table`].
     pub committed: [AtomicU64; Table::COUNT],
 
@@ -66,21 +66,21 @@ pub(crate) struct Header {
 /// The fixed tables, in the order in which they lie behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// [`ROLL_ENTRY`] bytes for each process.
+    /// [`PROCESS_ENTRY`] bytes for each process.
     Roll,
-    /// For each roll slot: the owner of its holdings, where they begin, which of them changes, and the footprint.
-    Holdings,
+    /// For each process slot: the owner of its reference_log, where they begin, which of them changes, and the footprint.
+    ReferenceLog,
     /// Slab descriptors.
     Slabs,
     /// For each class, one bit for each slab that may have a free cell.
     Partial,
-    /// One bit for each slab that may have cells in limbo or awaited.
+    /// One bit for each slab that may have cells in deferred or awaited.
     Marks,
 }
 
 impl Table {
     pub(crate) const COUNT: usize = 5;
-    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::Holdings, Self::Slabs, Self::Partial, Self::Marks];
+    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::ReferenceLog, Self::Slabs, Self::Partial, Self::Marks];
 }
 
 /// Offsets and capacities for an arena of a given size.
@@ -88,8 +88,8 @@ impl Table {
 pub(crate) struct Layout {
     /// Size of the whole arena.
     pub size: u64,
-    /// Entries of the roll.
-    pub roll: u64,
+    /// Entries of the process table.
+    pub liveness: u64,
     /// Slab descriptors.
     pub slabs: u64,
     /// Where the data area begins.
@@ -104,11 +104,11 @@ impl Layout {
         if !size.is_power_of_two() || !(MIN_SIZE..=MAX_SIZE).contains(&size) {
             return None;
         }
-        let roll = (size / 512 / ROLL_ENTRY).min(MAX_ROLL);
+        let liveness = (size / 512 / PROCESS_ENTRY).min(MAX_PROCESSES);
         let slabs = (size / (64 << 10)).min(MAX_SLABS);
         let mut layout = Self {
             size,
-            roll,
+            liveness,
             slabs,
             data: 0,
             offsets: [0; Table::COUNT],
@@ -117,8 +117,8 @@ impl Layout {
         let mut end = GRAIN; // the header has the first grain
         for table in Table::ALL {
             let length = match table {
-                Table::Roll => roll * ROLL_ENTRY,
-                Table::Holdings => roll * size_of::<Directory>() as u64,
+                Table::Roll => liveness * PROCESS_ENTRY,
+                Table::ReferenceLog => liveness * size_of::<Directory>() as u64,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
                 Table::Marks => slabs / 8,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, ROLL_ENTRY, VERSION};
+use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, PROCESS_ENTRY, VERSION};
 use super::window::Windows;
 use super::{Layout, Table};
 use crate::sys::memory::{self, FileId};
@@ -76,7 +76,7 @@ impl Arena {
         let fd = memory::move_high(fd);
         let file = FileId::of(fd.as_fd())?;
         let windows = Windows::place(file, size)?;
-        // The header, the roll and the holdings are always mapped.
+        // The header, the process table and the reference_log are always mapped.
         let (fixed, _) = layout.table(Table::Slabs);
         windows.map(&Ok(fd.as_fd()), 0, fixed)?;
         Ok(Self {
@@ -119,21 +119,21 @@ impl Arena {
         u128::from(high.load(Ordering::Relaxed)) << 64 | u128::from(low.load(Ordering::Relaxed))
     }
 
-    /// The roll's entries. Only those that [`Arena::commit_roll`] has committed may be touched.
+    /// The process table's entries. Only those that [`Arena::commit_process_table`] has committed may be touched.
     ///
     /// # Safety
     /// `T` must be valid for any bytes and consist of atomics only; all callers must agree on it.
-    pub(crate) unsafe fn roll_table<T>(&self) -> &'static [T] {
-        const { assert!(size_of::<T>() as u64 == ROLL_ENTRY && align_of::<T>() as u64 <= ROLL_ENTRY) };
+    pub(crate) unsafe fn process_table<T>(&self) -> &'static [T] {
+        const { assert!(size_of::<T>() as u64 == PROCESS_ENTRY && align_of::<T>() as u64 <= PROCESS_ENTRY) };
         // SAFETY: the caller vouches for the type; the table lies within the mapping.
         unsafe { self.table(Table::Roll) }
     }
 
-    /// Commit the first `entries` entries of the roll, and what the arena keeps about their processes.
-    pub(crate) fn commit_roll(&self, entries: usize) -> Result<()> {
-        let holdings = entries * size_of::<super::holdings::Directory>();
-        self.ensure(Table::Holdings, holdings as u64, "holdings")?;
-        self.ensure(Table::Roll, entries as u64 * ROLL_ENTRY, "the roll")
+    /// Commit the first `entries` entries of the process table, and what the arena keeps about their processes.
+    pub(crate) fn commit_process_table(&self, entries: usize) -> Result<()> {
+        let reference_log = entries * size_of::<super::reference_log::Directory>();
+        self.ensure(Table::ReferenceLog, reference_log as u64, "reference log")?;
+        self.ensure(Table::Roll, entries as u64 * PROCESS_ENTRY, "the process table")
     }
 
     /// A fixed table as a slice. What is not committed must not be touched: see [`Arena::ensure`].
@@ -191,13 +191,13 @@ impl Arena {
         let counters = [
             &header.slab_count,
             &header.idle,
-            &header.limbo,
+            &header.deferred,
             &header.sweep_at,
             &header.budget,
         ];
         [
             words(Table::Slabs, 2000),
-            words(Table::Holdings, 4),
+            words(Table::ReferenceLog, 4),
             words(Table::Partial, 40),
         ]
         .into_iter()
@@ -290,7 +290,7 @@ impl Arena {
         if !memory::refers_to(fd, self.file) {
             let found = memory::reopen_mapping(self.windows.base())
                 .or_else(|| {
-                    let members = crate::roll::members();
+                    let members = crate::liveness::members();
                     members
                         .iter()
                         .find_map(|member| memory::reopen_from(member.pid, self.file))

@@ -6,20 +6,20 @@
 mod block;
 mod cell;
 pub(crate) mod cells;
-mod census;
 mod change;
 mod class;
 mod convert;
 mod count;
+mod counters;
 mod entry;
 mod extent;
 mod footprint;
 mod handle;
-mod holdings;
 pub(crate) mod layout;
 mod map;
 mod object;
 mod receiver;
+mod reference_log;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -28,13 +28,13 @@ mod window;
 mod word;
 
 pub use block::{Block, Token};
-pub(crate) use census::awaits_a_newcomer;
-pub use census::{census, Census};
+pub(crate) use counters::awaits_a_newcomer;
+pub use counters::{counters, Counters};
 pub use extent::Bytes;
 pub use handle::Handle;
-pub(crate) use holdings::holds_nothing;
 use layout::{Layout, Table};
 pub use map::Arena;
+pub(crate) use reference_log::holds_nothing;
 
 pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
@@ -50,7 +50,7 @@ pub(crate) fn look_after_idle() {
 /// The parts that `reclaim` uses.
 pub(crate) mod reclaiming {
     pub(crate) use super::count::note_of;
-    pub(crate) use super::footprint::Trodden;
+    pub(crate) use super::footprint::Footprints;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};
 }
@@ -58,6 +58,6 @@ pub(crate) mod reclaiming {
 /// Reset the process-local state of this module after a fork; async-signal-safe.
 pub(crate) fn after_fork_child() {
     footprint::after_fork_child();
-    holdings::after_fork_child();
+    reference_log::after_fork_child();
     slab::after_fork_child();
 }

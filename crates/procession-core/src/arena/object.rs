@@ -2,7 +2,7 @@
 //! goes.
 
 use super::class::{class_of, LARGEST_SMALL};
-use super::holdings::{epoch, held};
+use super::reference_log::{epoch, held};
 use super::slab::Cell;
 use super::word::{Mark, Note, State, Word};
 use super::Handle;
@@ -31,9 +31,9 @@ pub enum Kind {
     Job = 10,
     Pool = 11,
     Cell = 12,
-    Outcome = 13,
-    Deposit = 14,
-    Parcel = 15,
+    ResultSlot = 13,
+    BrokeredFd = 14,
+    Mailbox = 15,
 }
 
 impl Kind {
@@ -50,9 +50,9 @@ impl Kind {
         Self::Job,
         Self::Pool,
         Self::Cell,
-        Self::Outcome,
-        Self::Deposit,
-        Self::Parcel,
+        Self::ResultSlot,
+        Self::BrokeredFd,
+        Self::Mailbox,
     ];
 
     /// The kind with this number.
@@ -152,8 +152,8 @@ impl<T: Object> Ref<T> {
             };
         }
         let entry = held.reserve(arena, me)?;
-        // The note is stable as long as the generation is, which `enter` checks.
-        if !fits() || !arena.enter(me, &cell, handle, entry) {
+        // The note is stable as long as the generation is, which `acquire` checks.
+        if !fits() || !arena.acquire(me, &cell, handle, entry) {
             held.give_back(entry);
             return Err(stale());
         }
@@ -207,11 +207,11 @@ impl<T: Object> Drop for Ref<T> {
         let Some(entry) = held.one_less(self.handle) else {
             return;
         };
-        let ended = arena.strike(me, self.handle, entry);
+        let ended = arena.release(me, self.handle, entry);
         held.give_back(entry);
         drop(held);
         if let Some((cell, word)) = ended {
-            arena.bury(&cell, word);
+            arena.destroy(&cell, word);
         }
     }
 }
@@ -225,7 +225,10 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
     let there = handle
         .split()
         .is_some_and(|(_, generation)| generation == word.generation)
-        && matches!(word.state, State::Object { .. } | State::Limbo { .. } | State::Dying(_));
+        && matches!(
+            word.state,
+            State::Object { .. } | State::Deferred { .. } | State::Dying(_)
+        );
     let fits = Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8
         && cell.size >= size_of::<T>()
         && arena.reach_cell(&cell, size_of::<T>()).is_ok();
@@ -238,7 +241,9 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
 pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
-    Ok(arena.cell_of(to).is_some_and(|cell| arena.enter(me, &cell, to, entry)))
+    Ok(arena
+        .cell_of(to)
+        .is_some_and(|cell| arena.acquire(me, &cell, to, entry)))
 }
 
 /// Release the reference in a word of an object that is being destroyed. May be repeated.
@@ -246,8 +251,8 @@ pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
     let family = family()?;
     let (arena, me) = (family.arena(), family.me());
     if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
-        if let Some((cell, word)) = arena.strike(me, handle, entry) {
-            arena.bury(&cell, word);
+        if let Some((cell, word)) = arena.release(me, handle, entry) {
+            arena.destroy(&cell, word);
         }
     }
     Ok(())

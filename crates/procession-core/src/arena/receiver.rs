@@ -1,8 +1,8 @@
 //! The addressee of a block, and its liveness check. The check asks the kernel: a child that was just made is not in
-//! the roll.
+//! the process table.
 
 use super::word::Receiver;
-use crate::roll::own_start;
+use crate::liveness::own_start;
 use crate::sys::{pidfd, proc};
 
 impl Receiver {

@@ -9,7 +9,7 @@ use super::layout::{Table, GRAIN};
 use super::warm::Idle;
 use super::word::{is_free, is_unused, State, Word};
 use super::Arena;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sys::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},

@@ -23,8 +23,8 @@ unsafe impl Object for Counter {
     const NAME: &'static str = "counter";
 }
 
-fn census() -> Census {
-    super::census().unwrap()
+fn counters() -> Counters {
+    super::counters().unwrap()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn blocks_of_all_sizes_hold_what_was_written() {
         assert!(block.as_slice().iter().all(|&byte| byte == number as u8));
     }
     drop(blocks);
-    assert_eq!(census(), Census::default());
+    assert_eq!(counters(), Counters::default());
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_block_goes_through_transit_once() {
         Block::discard(token);
         assert!(Block::take(token, len).is_err());
     }
-    assert_eq!(census(), Census::default());
+    assert_eq!(counters(), Counters::default());
 }
 
 /// A compare-and-swap that loses to a change of receiver has not lost the block.
@@ -92,7 +92,7 @@ fn a_block_is_taken_and_thrown_away_while_its_receiver_changes() {
     }
     drop(given);
     redirecting.join().unwrap();
-    assert_eq!(census(), Census::default());
+    assert_eq!(counters(), Counters::default());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn references_are_counted() {
     assert_eq!(second.value.load(SeqCst), 5);
     let handle = first.handle();
     assert_eq!(
-        (census().objects, census().refs),
+        (counters().objects, counters().refs),
         (1, 1),
         "one entry per process and object"
     );
@@ -113,12 +113,16 @@ fn references_are_counted() {
     drop((first, second));
     assert!(link(&holder.value, handle).unwrap());
     drop(third);
-    assert_eq!((census().objects, census().refs), (2, 2), "the other object keeps it");
+    assert_eq!(
+        (counters().objects, counters().refs),
+        (2, 2),
+        "the other object keeps it"
+    );
     let again = Ref::<Counter>::attach(handle).unwrap();
     assert_eq!(again.value.load(SeqCst), 5);
     unlink(&holder.value).unwrap();
     drop(again);
-    assert_eq!(census().objects, 1);
+    assert_eq!(counters().objects, 1);
     assert!(matches!(Ref::<Counter>::attach(handle), Err(Error::Stale("counter"))));
     assert!(!link(&holder.value, handle).unwrap());
     unlink(&holder.value).unwrap();
@@ -137,18 +141,18 @@ fn references_travel_with_their_block() {
         let mut block = Block::alloc(len).unwrap();
         block.refer(&[handle, handle]).unwrap();
         drop(object);
-        assert_eq!((census().objects, census().refs), (1, 2), "in {len} bytes");
+        assert_eq!((counters().objects, counters().refs), (1, 2), "in {len} bytes");
         let token = block.send();
         let block = Block::take(token, len).unwrap();
         assert_eq!(block.handles(), [handle, handle]);
         Block::discard(block.send());
         assert_eq!(
-            census(),
-            Census {
+            counters(),
+            Counters {
                 owned: 1,
-                ..Census::default()
+                ..Counters::default()
             },
-            "but for the holdings"
+            "but for the reference log"
         );
         let mut block = Block::alloc(len).unwrap();
         assert!(matches!(block.refer(&[handle]), Err(Error::Stale(_))));
@@ -177,7 +181,7 @@ fn threads_refer_to_one_object_at_once() {
             });
         }
     });
-    assert_eq!((census().objects, census().refs, census().other), (1, 1, 0));
+    assert_eq!((counters().objects, counters().refs, counters().other), (1, 1, 0));
 }
 
 #[test]
@@ -200,7 +204,7 @@ fn what_an_object_refers_to_goes_with_it_however_long_the_chain() {
         assert!(link(unsafe { &*words.add(size_of::<Link>() / 8 - 1) }, first.handle()).unwrap());
         first = before;
     }
-    assert_eq!(census().objects, 20_001);
+    assert_eq!(counters().objects, 20_001);
     drop(first);
-    assert_eq!((census().objects, census().other), (0, 0));
+    assert_eq!((counters().objects, counters().other), (0, 0));
 }

@@ -13,7 +13,7 @@ use super::class::{bytes_of, CLASSES};
 use super::slab::{Cell, Slab};
 use super::Arena;
 use crate::sys::{limits, memory};
-use crate::{roll, Error, Result};
+use crate::{liveness, Error, Result};
 
 /// How long memory is idle before a waiting process gives it back, in milliseconds.
 const IDLE: u64 = 300;
@@ -85,11 +85,11 @@ impl Idle {
 }
 
 impl Arena {
-    /// Run `allocate(false)`. When memory is exhausted, sweep limbo, give back idle memory, and run `allocate(true)`.
+    /// Run `allocate(false)`. When memory is exhausted, sweep deferred, give back idle memory, and run `allocate(true)`.
     pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
         match allocate(false) {
             Err(Error::Exhausted { .. }) => {
-                crate::reclaim::sweep_limbo()?;
+                crate::reclaim::sweep_deferred()?;
                 self.trim(0)?;
                 allocate(true)
             }
@@ -148,7 +148,7 @@ impl Arena {
     fn bound_idle(&self, idle: u64) {
         // A failure means that the descriptor is not available: the memory stays warm, and the next allocation reports
         // it.
-        if roll::somebody_waits() {
+        if liveness::somebody_waits() {
             if idle > KEEP_WARM / 4 && idle > may_idle() {
                 let _ = self.trim(may_idle() / 2);
             }

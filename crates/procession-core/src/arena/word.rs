@@ -2,9 +2,9 @@
 //!
 //! `generation (24) | state (3) | detail (37)`.
 //! The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT), the birth number at the drop
-//! (LIMBO), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
+//! (DEFERRED), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
 
-use crate::roll::Owner;
+use crate::liveness::Owner;
 
 const DETAIL_BITS: u32 = 37;
 const STATE_BITS: u32 = 3;
@@ -17,7 +17,7 @@ pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
 /// Largest generation. A cell that has had it is never used again, so no two users of a cell share a generation.
 pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
-/// Largest number of roll slots that marks can distinguish.
+/// Largest number of process slots that marks can distinguish.
 pub(crate) const MOST_SLOTS: usize = (1 << (DETAIL_BITS - REFS_BITS - 1)) - 1;
 const REFS_BITS: u32 = 21;
 /// Largest number of references an object can have.
@@ -40,7 +40,7 @@ pub(crate) enum State {
         refs: u32,
     },
     /// Given back, but a process forked in the meantime may still read it.
-    Limbo {
+    Deferred {
         /// Low half of the birth counter when it was given back.
         upto: u32,
     },
@@ -54,7 +54,7 @@ pub(crate) enum State {
     Damaged,
 }
 
-/// The process that changed a count last, and its operation: roll slot + 1 and the lowest bit of the operation's
+/// The process that changed a count last, and its operation: process slot + 1 and the lowest bit of the operation's
 /// number. Zero names no process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(u32);
@@ -71,7 +71,7 @@ impl Mark {
     }
 }
 
-/// A process that may not be in the roll yet.
+/// A process that may not be in the process table yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receiver {
     pub(super) pid: u32,
@@ -112,7 +112,7 @@ impl Word {
                 mark: Mark((detail >> REFS_BITS) as u32),
                 refs: detail as u32 & MAX_REFS,
             },
-            (4, _) => State::Limbo { upto: detail as u32 },
+            (4, _) => State::Deferred { upto: detail as u32 },
             (5, Some(owner)) => State::Dying(owner),
             (6, _) => State::Awaited(Receiver::new(detail >> Receiver::START_BITS, detail)),
             (SPENT, _) => State::Spent,
@@ -130,7 +130,7 @@ impl Word {
             State::Owned(owner) => (1, u64::from(owner.to_bits())),
             State::Transit => (2, 0),
             State::Object { mark, refs } => (3, u64::from(mark.0) << REFS_BITS | u64::from(refs)),
-            State::Limbo { upto } => (4, u64::from(upto)),
+            State::Deferred { upto } => (4, u64::from(upto)),
             State::Dying(owner) => (5, u64::from(owner.to_bits())),
             State::Awaited(Receiver { pid, start }) => (6, u64::from(pid) << Receiver::START_BITS | u64::from(start)),
             State::Spent | State::Damaged => (SPENT, 0),
@@ -230,7 +230,7 @@ mod tests {
                 mark: Mark::default(),
                 refs: 0,
             },
-            State::Limbo { upto: u32::MAX },
+            State::Deferred { upto: u32::MAX },
             State::Dying(owner()),
             State::Spent,
             State::Awaited(Receiver::new(u64::MAX, u64::MAX)),

@@ -1,6 +1,6 @@
 //! A message: how it is packed, how it rests in shared memory, how it is taken out again.
 //!
-//! A small body lies in the envelope itself. Anything else lies in one block, the *table*: the references that the
+//! A small body lies in the header itself. Anything else lies in one block, the *table*: the references that the
 //! message holds, then tokens and lengths of the out-of-band buffers, then the body. Blocks change hands in an order
 //! that shows a survivor, from the blocks alone, how far a dead process got: `post` hands over the table first, `open`
 //! takes it last. The references always belong to the owner of the table.
@@ -10,7 +10,7 @@ use crate::sync::primitive::{fence, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};
 
-/// Words of an envelope behind its first, which describes them.
+/// Words of an header behind its first, which describes them.
 const INLINE_WORDS: usize = 13;
 /// The largest body that needs no block.
 const INLINE: usize = INLINE_WORDS * 8;
@@ -18,7 +18,7 @@ const INLINE: usize = INLINE_WORDS * 8;
 const BUFFER_ENTRY: usize = 16;
 /// Bytes of the table per handle.
 const HANDLE_ENTRY: usize = 8;
-/// The first number of buffers that does not fit the envelope's first word.
+/// The first number of buffers that does not fit the header's first word.
 const MAX_BUFFERS: usize = 1 << 24;
 
 /// The parts of a message to send.
@@ -126,15 +126,15 @@ fn inline(body: &[u8]) -> Form {
     }
 }
 
-/// The stored form of a message: in a queue slot, a parcel, a job. 112 bytes, zero = nothing. The caller of a method
-/// must hold the claim on the place that the envelope lies in. The words are atomic only so that stray writes do no
+/// The stored form of a message: in a queue slot, a mailbox, a job. 112 bytes, zero = nothing. The caller of a method
+/// must hold the claim on the slot that the header lies in. The words are atomic only so that stray writes do no
 /// harm.
 ///
 /// First word: kind (8 bits); then the length of an inline body (8 bits), or the number of buffers (24 bits) and of
 /// handles (32 bits). In the second case the table's token and length follow.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct Envelope {
+pub struct MessageHeader {
     head: AtomicU64,
     words: [AtomicU64; INLINE_WORDS],
 }
@@ -142,13 +142,13 @@ pub struct Envelope {
 const KIND_INLINE: u64 = 1;
 const KIND_TABLE: u64 = 2;
 
-impl Envelope {
+impl MessageHeader {
     /// Forget the content without giving anything back: for memory that is used anew.
     pub(super) fn clear(&self) {
         self.head.store(0, Relaxed);
     }
 
-    /// Words that the holder of an empty envelope may use for something else.
+    /// Words that the holder of an empty header may use for something else.
     pub(crate) fn spare_words(&self) -> &[AtomicU64; INLINE_WORDS] {
         &self.words
     }
@@ -176,7 +176,7 @@ impl Envelope {
                 let (buffers_in, handles) = (buffers.len() as u64, table.references() as u64);
                 self.head.store(KIND_TABLE | buffers_in << 8 | handles << 32, Release);
                 // DEATH: before this line this process owns all blocks, and they die with it. From here on the table,
-                // with its references, is found through the envelope; each buffer is still this process's or found
+                // with its references, is found through the header; each buffer is still this process's or found
                 // through the table.
                 table.send();
                 for block in buffers {
@@ -192,14 +192,14 @@ impl Envelope {
         match head & 0xff {
             KIND_INLINE => self.open_inline(head),
             KIND_TABLE => self.open_table(head),
-            _ => Err(Error::Corrupt("an envelope without a message")),
+            _ => Err(Error::Corrupt("a header without a message")),
         }
     }
 
     fn open_inline(&self, head: u64) -> Result<Incoming> {
         let len = (head >> 8 & 0xff) as u8;
         if len as usize > INLINE {
-            return Err(Error::Corrupt("an inline body longer than its envelope"));
+            return Err(Error::Corrupt("an inline body longer than its header"));
         }
         let mut words = [0; INLINE_WORDS];
         for (word, slot) in words.iter_mut().zip(&self.words).take((len as usize).div_ceil(8)) {
@@ -251,7 +251,7 @@ impl Envelope {
     }
 
     /// Read the message. One that is a body of at most `limit` bytes and nothing else is copied: it stays in the
-    /// envelope, for a process that needs to know later what it was. Any other is taken out. In both cases call
+    /// header, for a process that needs to know later what it was. Any other is taken out. In both cases call
     /// [`discard`](Self::discard) before the next message is posted.
     pub fn open_or_copy(&self, limit: usize) -> Result<Incoming> {
         let head = self.head();
@@ -268,7 +268,7 @@ impl Envelope {
 
     /// Copy the body; the message stays. Any number of processes may do so at a time. [`Stale`](Error::Stale) if the
     /// message's block was taken out or discarded meanwhile. The caller must know that no process posted another
-    /// message into the envelope meanwhile.
+    /// message into the header meanwhile.
     pub fn copy_body(&self) -> Result<Vec<u8>> {
         let head = self.head();
         match head & 0xff {
@@ -282,7 +282,7 @@ impl Envelope {
                 Block::peek(table.token, table.len)?;
                 Ok(body)
             }
-            _ => Err(Error::Corrupt("an envelope without a message")),
+            _ => Err(Error::Corrupt("a header without a message")),
         }
     }
 
@@ -302,7 +302,7 @@ impl Envelope {
     }
 }
 
-/// The table of a message in transit, read in place.
+/// The table of a message in transit, read in slot.
 struct Table {
     words: *const AtomicU64,
     token: Token,
@@ -312,9 +312,9 @@ struct Table {
 }
 
 impl Table {
-    fn find(envelope: &Envelope, head: u64) -> Result<Self> {
-        let token = Token(envelope.words[0].load(Relaxed));
-        let len = envelope.words[1].load(Relaxed) as usize;
+    fn find(header: &MessageHeader, head: u64) -> Result<Self> {
+        let token = Token(header.words[0].load(Relaxed));
+        let len = header.words[1].load(Relaxed) as usize;
         let start = Block::peek(token, len)?;
         let table = Self {
             words: start.cast(),
@@ -336,7 +336,7 @@ impl Table {
     fn word(&self, index: usize) -> &AtomicU64 {
         debug_assert!(index * 8 < self.prefix());
         // SAFETY: `find` checked that the block is in transit, mapped, and as long as the prefix, in which `index`
-        // lies; blocks are aligned to 64. The caller holds the claim on the envelope, so no correct process frees the
+        // lies; blocks are aligned to 64. The caller holds the claim on the header, so no correct process frees the
         // block meanwhile, and the arena stays mapped.
         unsafe { &*self.words.add(index) }
     }

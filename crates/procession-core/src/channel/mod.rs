@@ -1,27 +1,27 @@
-//! Messages and what carries them: queue, parcel, pipe; and descriptors that go along with them.
+//! Messages and what carries them: queue, mailbox, pipe; and descriptors that go along with them.
 //!
 //! A message is bytes, out-of-band buffers and handles; their meaning is left to the faces.
 
-mod deposit;
-mod last_words;
+mod backoff;
+mod fd_broker;
+mod flush_before_exit;
+mod mailbox;
 mod message;
-mod parcel;
-mod patience;
 mod pipe;
+mod poll_descriptor;
+mod pollers;
 mod queue;
-mod ready;
+mod recover;
 mod segment;
-mod tend;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod watchers;
 
-pub use deposit::Deposit;
-pub use last_words::wait_until_noticed;
-pub use message::{Envelope, Incoming, Message, Outgoing};
-pub use parcel::Parcel;
+pub use fd_broker::BrokeredFd;
+pub use flush_before_exit::wait_until_noticed;
+pub use mailbox::Mailbox;
+pub use message::{Incoming, Message, MessageHeader, Outgoing};
 pub use pipe::Pipe;
+pub use poll_descriptor::Readiness;
 pub use queue::Queue;
-pub use ready::Readiness;
-pub(crate) use segment::settle;
+pub(crate) use segment::resolve;

@@ -1,13 +1,13 @@
 //! The queue of many producers and many consumers: linked segments of slots that are used once. The README beside this
 //! file argues its correctness.
 
-use super::patience::Patience;
+use super::backoff::Backoff;
+use super::pollers::Pollers;
 use super::segment::{Link, Slot, State, View, SLOTS};
 use super::walk::{Found, Rounds};
-use super::watchers::Watchers;
-use super::{last_words, Incoming, Message, Outgoing};
+use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};
 use crate::{family, Deadline, Error, Result, WaitError};
@@ -54,13 +54,13 @@ pub(super) struct Waiting {
     pub not_empty: EventCount,
     pub not_full: EventCount,
     pub all_done: EventCount,
-    pub watchers: Watchers,
+    pub pollers: Pollers,
 }
 
 pub(super) const TICKET: u64 = (1 << 48) - 1;
 pub(super) const SKIPPED_ONE: u64 = 1 << 48;
 
-/// What the roll records about a process that waits here.
+/// What the process table records about a process that waits here.
 const PURPOSE: Purpose = Purpose {
     kind: Some(Kind::Queue),
     object: None,
@@ -87,7 +87,7 @@ unsafe impl Object for Queue {
                         Some(State::Claimed | State::Full | State::Taken | State::Clearing)
                     )
                 {
-                    slot.envelope.discard();
+                    slot.header.discard();
                 }
             }
             let next = view.next().unwrap_or(Link::NOWHERE);
@@ -128,22 +128,22 @@ impl Queue {
             None => match deadline {
                 Deadline::Now => {
                     // A consumer that died may hold the missing room.
-                    self.tend()?;
+                    self.recover()?;
                     self.claim(me)?.ok_or(WaitError::TimedOut)?
                 }
                 _ => self.wait_for_room(me, deadline)?,
             },
         };
         if let Some(message) = message.take() {
-            slot.envelope.post(message);
+            slot.header.post(message);
         }
         // DEATH: before this line the slot is `Claimed` by the dead process and will be skipped; after it the message
         // is there.
         slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
         // SYNC: `notify` fences: either a process that polls is seen below, or it sees the message.
         self.waiting.not_empty.notify(1);
-        if self.waiting.watchers.were_there() {
-            self.note_last_words(me);
+        if self.waiting.pollers.were_there() {
+            self.note_flush_before_exit(me);
         }
         Ok(())
     }
@@ -151,25 +151,25 @@ impl Queue {
     /// Note the queue if another process polls it and does not know of the message yet: this process must not exit
     /// before.
     #[cold]
-    fn note_last_words(&self, me: Owner) {
+    fn note_flush_before_exit(&self, me: Owner) {
         if self.is_anybody_behind(me) {
-            last_words::note(self.back.handle.load(Relaxed));
+            flush_before_exit::note(self.back.handle.load(Relaxed));
         }
     }
 
     /// Whether the descriptor of another process may not show yet what was put.
     pub(super) fn is_anybody_behind(&self, me: Owner) -> bool {
-        self.waiting.watchers.behind(me).next().is_some()
+        self.waiting.pollers.behind(me).next().is_some()
     }
 
     /// Wait until the descriptors of all other processes show that there is a message, or until there is none.
     pub(super) fn wait_until_noticed(&self, deadline: Deadline) -> Result<(), WaitError> {
-        let me = roll::me()?;
-        let watchers = &self.waiting.watchers;
+        let me = liveness::me()?;
+        let pollers = &self.waiting.pollers;
         let noticed =
-            || !watchers.behind(me).any(roll::is_alive) || !self.walk().is_ok_and(|found| found.full.is_some());
+            || !pollers.behind(me).any(liveness::is_alive) || !self.walk().is_ok_and(|found| found.full.is_some());
         loop {
-            let waited = watchers
+            let waited = pollers
                 .caught_up
                 .sleep_for(PURPOSE.watching(), deadline, || noticed().then_some(()));
             // This process is exiting: it keeps waiting, whatever its signal handlers noted.
@@ -190,7 +190,7 @@ impl Queue {
         if let Some(incoming) = self.try_get(me)? {
             return Ok(incoming);
         }
-        if self.tend()? {
+        if self.recover()? {
             if let Some(incoming) = self.try_get(me)? {
                 return Ok(incoming);
             }
@@ -198,13 +198,13 @@ impl Queue {
         if let Deadline::Now = deadline {
             return Err(WaitError::TimedOut);
         }
-        let mut patience = Patience::new();
+        let mut backoff = Backoff::new();
         self.waiting
             .not_empty
             .wait_for(PURPOSE, deadline, || {
                 self.try_get(me)
                     .and_then(|got| match got {
-                        None if patience.is_over() && self.tend()? => self.try_get(me),
+                        None if backoff.is_over() && self.recover()? => self.try_get(me),
                         other => Ok(other),
                     })
                     .transpose()
@@ -212,22 +212,22 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
-    /// Wait until a `get` would not have to wait. Takes nothing.
+    /// Wait until a `get` would not have to wait. FastPath nothing.
     pub fn wait_until_ready(&self, deadline: Deadline) -> Result<(), WaitError> {
         self.wait_until_ready_or(deadline, || false)
     }
 
-    /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true. [`rouse`](Self::rouse) makes
+    /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true. [`wake_one`](Self::wake_one) makes
     /// the waiter check `over`.
     pub(super) fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
-        let mut patience = Patience::new();
+        let mut backoff = Backoff::new();
         let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
             if over() {
                 return Some(Ok(()));
             }
             let full = self.walk().map(|found| found.full.is_some());
             match full {
-                Ok(false) if patience.is_over() => self.is_empty().map(|empty| !empty),
+                Ok(false) if backoff.is_over() => self.is_empty().map(|empty| !empty),
                 other => other,
             }
             .map(|ready| ready.then_some(()))
@@ -239,7 +239,7 @@ impl Queue {
     }
 
     /// Wake all processes that wait for a message, to check what they wait for.
-    pub(super) fn rouse(&self) {
+    pub(super) fn wake_one(&self) {
         self.waiting.not_empty.notify_all();
     }
 
@@ -253,7 +253,7 @@ impl Queue {
         if self.walk()?.full.is_some() {
             return Ok(false);
         }
-        Ok(!self.tend()? || self.walk()?.full.is_none())
+        Ok(!self.recover()? || self.walk()?.full.is_none())
     }
 
     /// Whether a `put` would have to wait.
@@ -284,8 +284,8 @@ impl Queue {
 
     /// Wait until every message put has been dealt with.
     pub fn join(&self, deadline: Deadline) -> Result<(), WaitError> {
-        self.tend()?;
-        let mut patience = Patience::new();
+        self.recover()?;
+        let mut backoff = Backoff::new();
         self.waiting
             .all_done
             .wait_for(PURPOSE, deadline, || {
@@ -293,8 +293,8 @@ impl Queue {
                     return Some(Ok(()));
                 }
                 // A producer that died in the middle of a put counts until its slot is skipped.
-                if patience.is_over() {
-                    if let Err(error) = self.tend() {
+                if backoff.is_over() {
+                    if let Err(error) = self.recover() {
                         return Some(Err(error));
                     }
                 }
@@ -310,13 +310,13 @@ impl Queue {
     }
 
     fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(View, &'static Slot), WaitError> {
-        let mut patience = Patience::new();
+        let mut backoff = Backoff::new();
         self.waiting
             .not_full
             .wait_for(PURPOSE, deadline, || {
                 self.claim(me)
                     .and_then(|claimed| match claimed {
-                        None if patience.is_over() && self.tend()? => self.claim(me),
+                        None if backoff.is_over() && self.recover()? => self.claim(me),
                         other => Ok(other),
                     })
                     .transpose()
@@ -437,15 +437,15 @@ impl Queue {
                 return Ok(None);
             };
             if walk.busy > 0 && ticket % LONG_WAY == 0 {
-                self.tend_before(ticket)?;
+                self.recover_before(ticket)?;
             }
             let taken = view.stamp(State::Taken, Some(me));
             if !slot.change(view.stamp(State::Full, None), taken) {
                 continue;
             }
-            // DEATH: from here on a survivor looks at the envelope. It puts a whole message back, and frees what is
+            // DEATH: from here on a survivor looks at the header. It puts a whole message back, and frees what is
             // left of a broken one.
-            let incoming = slot.envelope.open();
+            let incoming = slot.header.open();
             if let Err(error @ Error::Exhausted { .. }) = incoming {
                 // This process has no address space for the message: put it back, for the next try or for another
                 // process.
@@ -454,7 +454,7 @@ impl Queue {
                 return Err(error);
             }
             if incoming.is_err() {
-                slot.envelope.discard();
+                slot.header.discard();
             }
             let bounded = self.maxsize() != 0;
             if bounded && walk.busy > 0 {

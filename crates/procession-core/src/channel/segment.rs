@@ -3,9 +3,9 @@
 //! Leaves the purpose of a slot's states to `queue`.
 
 use super::queue::TICKET;
-use super::{Envelope, Queue};
+use super::{MessageHeader, Queue};
 use crate::arena::{cells, Handle};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};
@@ -74,11 +74,11 @@ impl Stamp {
     }
 }
 
-/// The place of one message.
+/// The slot of one message.
 #[repr(C, align(64))]
 pub(super) struct Slot {
     stamp: AtomicU64,
-    pub envelope: Envelope,
+    pub header: MessageHeader,
 }
 
 impl Slot {
@@ -162,7 +162,7 @@ fn last(generation: u32) -> u64 {
 
 /// Settle a segment that a dead process owned, because it was about to link it or to free it. The segment's queue tells
 /// which of the two had happened.
-pub(crate) fn settle(index: u32, generation: u32, dead: Owner) {
+pub(crate) fn resolve(index: u32, generation: u32, dead: Owner) {
     let Some(segment) = segment(index) else { return };
     let link = Link::new(index, generation + 1);
     let queue = Handle::from_bits(segment.queue.load(Acquire));
@@ -189,7 +189,7 @@ impl View {
         segment.detour.store(last(generation), Release);
         let free = Stamp::new(generation, State::Free, None);
         for slot in &segment.slots {
-            slot.envelope.clear();
+            slot.header.clear();
             slot.stamp.store(free.0, Release);
         }
         Ok(Self {

@@ -1,11 +1,11 @@
-//! Deaths of processes at chosen places. The processes belong to the family and stop where they are told.
+//! Deaths of processes at chosen slots. The processes belong to the family and stop where they are told.
 
+use super::pollers::Poller;
 use super::queue::Queue;
 use super::segment::{State, SLOTS};
-use super::watchers::Watcher;
-use super::{last_words, Incoming, Message, Outgoing, Readiness};
+use super::{flush_before_exit, Incoming, Message, Outgoing, Readiness};
 use crate::arena::{Block, Kind, Ref};
-use crate::roll::{is_alive, members};
+use crate::liveness::{is_alive, members};
 use crate::{family, Deadline};
 
 /// Run `work` in a child of fork. On return the child is gone, and known to be gone.
@@ -30,7 +30,7 @@ fn child(work: impl FnOnce()) -> i32 {
 /// Wait for a child's end.
 fn end(pid: i32) {
     let mut status = 0;
-    // SAFETY: `status` is a valid place for the status.
+    // SAFETY: `status` is a valid slot for the status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0);
 }
@@ -130,7 +130,7 @@ fn a_message_half_handed_over_is_given_back() {
                 buffers: &[&buffer, &buffer],
                 handles: &[],
             };
-            slot.envelope.post(Message::pack(out).unwrap());
+            slot.header.post(Message::pack(out).unwrap());
         });
         assert!(is_empty(&queue));
     }
@@ -170,7 +170,7 @@ fn what_the_dead_had_half_taken_is_skipped() {
     let queue = Queue::create(0).unwrap();
     put_with_buffers(&queue);
     in_a_child_that_dies(|| {
-        let incoming = take(&queue).slot.envelope.open().unwrap();
+        let incoming = take(&queue).slot.header.open().unwrap();
         std::mem::forget(incoming);
     });
     assert!(is_empty(&queue));
@@ -215,7 +215,7 @@ fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
         body: b"slow",
         ..Outgoing::default()
     };
-    slot.envelope.post(Message::pack(out).unwrap());
+    slot.header.post(Message::pack(out).unwrap());
     assert!(slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None)));
     put(&queue, b"last");
     assert!(queue.is_full().unwrap());
@@ -270,10 +270,10 @@ fn a_descriptor_is_readable_while_there_are_messages() {
         put(&queue, b"two");
         assert!(is_readable(&readiness, LONG));
         get(&queue);
-        readiness.settle();
+        readiness.resolve();
         assert!(is_readable(&readiness, LONG), "one is left");
         get(&queue);
-        readiness.settle();
+        readiness.resolve();
     }
 }
 
@@ -296,7 +296,7 @@ fn a_descriptor_takes_no_wake_from_those_who_take() {
             put(&queue, b"message");
             assert!(taker.join().unwrap().is_ok());
         });
-        readiness.settle();
+        readiness.resolve();
     }
 }
 
@@ -323,17 +323,17 @@ fn a_descriptor_agrees_with_the_queue_once_somebody_looks() {
     for _ in 0..50 {
         assert!(is_readable(&readiness, 0));
         get(&queue);
-        readiness.settle();
+        readiness.resolve();
         assert!(!is_readable(&readiness, 0));
         put(&queue, b"next");
-        readiness.settle();
+        readiness.resolve();
     }
 }
 
-/// This process, as a watcher whose descriptor does not show what is in the queue, as if its thread had not come to it
+/// This process, as a poller whose descriptor does not show what is in the queue, as if its thread had not come to it
 /// yet.
-fn join(queue: &Queue) -> Watcher {
-    queue.waiting.watchers.join(family().unwrap().me(), is_alive)
+fn join(queue: &Queue) -> Poller {
+    queue.waiting.pollers.join(family().unwrap().me(), is_alive)
 }
 
 /// A child that puts something and then waits as an exiting process does, but without a limit. Returns once the child
@@ -341,7 +341,7 @@ fn join(queue: &Queue) -> Watcher {
 fn child_that_says_its_last_words(queue: &Queue) -> i32 {
     let pid = child(|| {
         put(queue, b"last words");
-        last_words::wait(Deadline::Never);
+        flush_before_exit::wait(Deadline::Never);
     });
     let waits = |kinds: &[(u32, _, _)]| kinds.iter().any(|wait| wait.0 == Kind::Queue as u32);
     while !members()
@@ -359,14 +359,14 @@ fn child_that_says_its_last_words(queue: &Queue) -> i32 {
 #[test]
 fn who_ends_waits_until_the_descriptor_shows_what_he_put() {
     let queue = Queue::create(0).unwrap();
-    let watcher = join(&queue);
+    let poller = join(&queue);
     let pid = child_that_says_its_last_words(&queue);
-    queue.waiting.watchers.show(watcher);
+    queue.waiting.pollers.show(poller);
     end(pid);
     assert!(!is_empty(&queue));
-    assert!(queue.waiting.watchers.may_clear(watcher, || true));
+    assert!(queue.waiting.pollers.may_clear(poller, || true));
     let pid = child_that_says_its_last_words(&queue);
-    queue.waiting.watchers.leave(watcher);
+    queue.waiting.pollers.leave(poller);
     end(pid);
 }
 
@@ -375,18 +375,18 @@ fn who_ends_does_not_wait_for_what_was_taken() {
     let queue = Queue::create(0).unwrap();
     let (first, second) = (join(&queue), join(&queue));
     let pid = child_that_says_its_last_words(&queue);
-    queue.waiting.watchers.show(first);
+    queue.waiting.pollers.show(first);
     assert_eq!(get(&queue).body(), b"last words");
     end(pid);
-    queue.waiting.watchers.leave(second);
+    queue.waiting.pollers.leave(second);
 }
 
 #[test]
 fn who_ends_does_not_wait_for_the_dead() {
     let queue = Queue::create(0).unwrap();
-    // There are more watchers than places: the places of dead ones are taken again.
+    // There are more pollers than slots: the slots of dead ones are taken again.
     for _ in 0..10 {
-        let watcher = child(|| {
+        let poller = child(|| {
             join(&queue);
             loop {
                 std::thread::park();
@@ -397,9 +397,9 @@ fn who_ends_does_not_wait_for_the_dead() {
         }
         let pid = child_that_says_its_last_words(&queue);
         // SAFETY: always sound; a child not waited for yet.
-        assert_eq!(unsafe { libc::kill(watcher, libc::SIGKILL) }, 0);
+        assert_eq!(unsafe { libc::kill(poller, libc::SIGKILL) }, 0);
         // SAFETY: no status is asked for.
-        assert_eq!(unsafe { libc::waitpid(watcher, std::ptr::null_mut(), 0) }, watcher);
+        assert_eq!(unsafe { libc::waitpid(poller, std::ptr::null_mut(), 0) }, poller);
         end(pid);
         get(&queue);
         assert!(!is_anybody_alive_behind(&queue));
@@ -407,7 +407,7 @@ fn who_ends_does_not_wait_for_the_dead() {
 }
 
 fn is_anybody_alive_behind(queue: &Queue) -> bool {
-    queue.waiting.watchers.behind(family().unwrap().me()).any(is_alive)
+    queue.waiting.pollers.behind(family().unwrap().me()).any(is_alive)
 }
 
 #[test]
@@ -417,39 +417,39 @@ fn who_ends_waits_for_nobody_else() {
         Queue::create(0).unwrap(),
         Queue::create(0).unwrap(),
     );
-    let watcher = join(&shown);
-    shown.waiting.watchers.show(watcher);
+    let poller = join(&shown);
+    shown.waiting.pollers.show(poller);
     in_a_child_that_dies(|| {
         join(&own);
         for queue in [&unwatched, &own, &shown] {
             put(queue, b"last words");
         }
-        assert_eq!(last_words::noted(), []);
-        last_words::wait(Deadline::Never);
+        assert_eq!(flush_before_exit::noted(), []);
+        flush_before_exit::wait(Deadline::Never);
     });
     in_a_child_that_dies(|| {
-        shown.waiting.watchers.may_clear(watcher, || true);
+        shown.waiting.pollers.may_clear(poller, || true);
         put(&shown, b"last words");
-        assert_eq!(last_words::noted(), [shown.handle().to_bits()]);
-        shown.waiting.watchers.show(watcher);
-        last_words::wait(Deadline::Never);
-        assert_eq!(last_words::noted(), []);
+        assert_eq!(flush_before_exit::noted(), [shown.handle().to_bits()]);
+        shown.waiting.pollers.show(poller);
+        flush_before_exit::wait(Deadline::Never);
+        assert_eq!(flush_before_exit::noted(), []);
     });
 }
 
 #[test]
 fn notes_of_queues_that_were_noticed_make_room() {
     let queues: Vec<_> = (0..40).map(|_| Queue::create(0).unwrap()).collect();
-    let watchers: Vec<_> = queues.iter().map(|queue| join(queue)).collect();
+    let pollers: Vec<_> = queues.iter().map(|queue| join(queue)).collect();
     in_a_child_that_dies(|| {
         for (number, queue) in queues.iter().enumerate() {
             put(queue, b"once");
             put(queue, b"twice");
             if number % 10 != 0 {
-                queue.waiting.watchers.show(watchers[number]);
+                queue.waiting.pollers.show(pollers[number]);
             }
         }
-        let noted = last_words::noted();
+        let noted = flush_before_exit::noted();
         for queue in queues.iter().step_by(10) {
             assert!(noted.contains(&queue.handle().to_bits()));
         }

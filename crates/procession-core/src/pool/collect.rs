@@ -1,13 +1,13 @@
 //! Tasks on their way: how they are submitted, finished, taken and withdrawn; and the waits for that.
 
-use super::book::Book;
 use super::job::{Entry, Item, Loss, Spare, Want};
+use super::job_table::JobTable;
 use super::parent::Inner;
 use super::shared::{Phase, State, Status};
 use super::table::Use;
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
-use crate::{roll, Deadline, Result, WaitError};
+use crate::{liveness, Deadline, Result, WaitError};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
@@ -25,69 +25,69 @@ pub struct Withdrawn {
 
 impl Inner {
     pub fn with_job<R>(&self, key: u32, look: impl FnOnce(&mut super::job::State) -> R) -> R {
-        let mut book = self.lock();
-        self.collect(&mut book, 0);
-        look(book.job(key))
+        let mut jobs = self.lock();
+        self.collect(&mut jobs, 0);
+        look(jobs.job(key))
     }
 
     pub fn submit(&self, key: u32, function: u32, arguments: Message) -> Result<u64> {
-        let mut book = self.lock();
-        let item = self.add_task(&mut book, key, function, arguments)?;
-        drop(book);
-        self.view.rouse();
+        let mut jobs = self.lock();
+        let item = self.add_task(&mut jobs, key, function, arguments)?;
+        drop(jobs);
+        self.view.wake_one();
         Ok(item)
     }
 
     /// Put one more task of a job in line, and return its number. Wakes no worker.
-    pub fn add_task(&self, book: &mut Book, key: u32, function: u32, arguments: Message) -> Result<u64> {
+    pub fn add_task(&self, jobs: &mut JobTable, key: u32, function: u32, arguments: Message) -> Result<u64> {
         self.only_here()?;
-        self.collect(book, 0);
+        self.collect(jobs, 0);
         if self.view.phase() == Phase::Terminate {
-            return Ok(book.add(key, Entry::Lost(Loss::Stopped)));
+            return Ok(jobs.add(key, Entry::Lost(Loss::Stopped)));
         }
-        let terms = book.job(key).terms;
-        let spare = (terms.retries > 0).then(|| arguments.duplicate()).transpose()?;
-        let item = book.job(key).submitted();
+        let options = jobs.job(key).options;
+        let spare = (options.retries > 0).then(|| arguments.duplicate()).transpose()?;
+        let item = jobs.job(key).submitted();
         let bytes = u32::try_from(arguments.size()).unwrap_or(u32::MAX);
-        let slot = self.put_in_line(book, (key, item, function), arguments)?;
-        book.add(key, Entry::Waiting { slot, bytes });
+        let slot = self.enqueue(jobs, (key, item, function), arguments)?;
+        jobs.add(key, Entry::Waiting { slot, bytes });
         if let Some(message) = spare {
-            let left = terms.retries;
-            book.job(key).spares.insert(item, Spare { message, left });
+            let left = options.retries;
+            jobs.job(key).spares.insert(item, Spare { message, left });
         }
-        if let Some(timeout) = terms.timeout {
-            self.see_in_time(book, timeout);
+        if let Some(timeout) = options.timeout {
+            self.see_in_time(jobs, timeout);
         }
         Ok(item)
     }
 
     /// Put a task at the line's end, and return its slot. `task` is the job, the task's number, and its own function or
     /// 0.
-    pub fn put_in_line(&self, book: &mut Book, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
+    pub fn enqueue(&self, jobs: &mut JobTable, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
         let (job, item, function) = task;
-        let (index, generation) = book.table.take(&self.view, Use::Task { job, item, function })?;
+        let (index, generation) = jobs.table.take(&self.view, Use::Task { job, item, function })?;
         let slot = self.view.slot(index)?;
         let function = if function == 0 {
-            book.job(job).function
+            jobs.job(job).function
         } else {
             function
         };
-        book.table.count_user(book.table.own_function(index), 1);
+        jobs.table.count_user(jobs.table.own_function(index), 1);
         slot.aux.store(function, Relaxed);
-        slot.envelope.post(arguments);
-        book.table.enter_line(index);
-        let tail = std::mem::replace(&mut book.tail, index);
+        slot.header.post(arguments);
+        jobs.table.enqueue(index);
+        let tail = std::mem::replace(&mut jobs.tail, index);
         self.view.append(tail, index, generation)?;
         Ok(index)
     }
 
     /// Have the face look at the workers before a task that begins now can be overdue.
-    fn see_in_time(&self, book: &mut Book, timeout: Duration) {
+    fn see_in_time(&self, jobs: &mut JobTable, timeout: Duration) {
         let Some(due) = Instant::now().checked_add(timeout) else {
             return;
         };
-        if book.next_look.is_none_or(|look| due < look) {
-            book.next_look = Some(due);
+        if jobs.next_look.is_none_or(|look| due < look) {
+            jobs.next_look = Some(due);
             self.notice.set();
         }
     }
@@ -105,30 +105,30 @@ impl Inner {
     }
 
     pub fn refuse(&self, key: u32) -> u64 {
-        let mut book = self.lock();
-        let item = book.add(key, Entry::Lost(Loss::Refused));
-        self.tell(&book, 0);
+        let mut jobs = self.lock();
+        let item = jobs.add(key, Entry::Lost(Loss::Refused));
+        self.tell(&jobs, 0);
         item
     }
 
     pub fn seal(&self, key: u32) {
-        // A child of fork may have inherited the book locked, by a thread that the child does not have.
+        // A child of fork may have inherited the jobs locked, by a thread that the child does not have.
         if !self.is_mine() {
             return;
         }
-        let mut book = self.lock();
-        if book.seal(key) {
-            book.check_complete(key);
-            self.close_if_done(&book);
-            self.tell(&book, 0);
+        let mut jobs = self.lock();
+        if jobs.seal(key) {
+            jobs.check_complete(key);
+            self.close_if_done(&jobs);
+            self.tell(&jobs, 0);
         }
     }
 
     pub fn announce(&self, key: u32) {
-        let mut book = self.lock();
-        book.job(key).announce = true;
-        book.check_complete(key);
-        self.tell(&book, 0);
+        let mut jobs = self.lock();
+        jobs.job(key).announce = true;
+        jobs.check_complete(key);
+        self.tell(&jobs, 0);
     }
 
     /// Stop the unfinished tasks of a job: one item; or all, and then no more will come.
@@ -136,40 +136,40 @@ impl Inner {
         if !self.is_mine() {
             return Withdrawn::default();
         }
-        let mut book = self.lock();
-        self.collect(&mut book, 0);
-        if item.is_none() && book.seal(key) {
-            self.close_if_done(&book);
+        let mut jobs = self.lock();
+        self.collect(&mut jobs, 0);
+        if item.is_none() && jobs.seal(key) {
+            self.close_if_done(&jobs);
         }
-        let job = book.job(key);
+        let job = jobs.job(key);
         let numbers = item.map_or(job.base..job.submitted(), |item| item..item + 1);
         let mut withdrawn = Withdrawn::default();
         for number in numbers {
-            let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(number) else {
+            let Some(&mut Entry::Waiting { slot: index, .. }) = jobs.job(key).entry(number) else {
                 continue;
             };
-            match self.stop_task(&mut book, index) {
+            match self.stop_task(&mut jobs, index) {
                 Some(Status::Pending) => withdrawn.pending += 1,
                 Some(Status::Running) => withdrawn.running += 1,
                 _ => continue,
             }
-            book.settle(key, number, Entry::Lost(Loss::Cancelled));
+            jobs.resolve(key, number, Entry::Lost(Loss::Cancelled));
         }
         if withdrawn.pending > 0 {
-            let _ = self.view.skip_withdrawn(book.table.len());
+            let _ = self.view.skip_withdrawn(jobs.table.len());
         }
         if withdrawn.running > 0 {
             self.notice.set();
         }
-        book.check_complete(key);
-        self.tell(&book, 0);
+        jobs.check_complete(key);
+        self.tell(&jobs, 0);
         withdrawn
     }
 
     /// Whether a worker is running a task.
     pub fn is_running(&self, key: u32, item: u64) -> bool {
-        let mut book = self.lock();
-        let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(item) else {
+        let mut jobs = self.lock();
+        let Some(&mut Entry::Waiting { slot: index, .. }) = jobs.job(key).entry(item) else {
             return false;
         };
         let state = self.view.slot(index).ok().and_then(super::shared::Slot::load);
@@ -181,28 +181,28 @@ impl Inner {
         if !self.is_mine() {
             return Vec::new();
         }
-        let mut book = self.lock();
-        self.collect(&mut book, 0);
-        let job = book.job(key);
+        let mut jobs = self.lock();
+        self.collect(&mut jobs, 0);
+        let job = jobs.job(key);
         let mut withdrawn = Vec::new();
         for number in job.base..job.submitted() {
-            let Some(&mut Entry::Waiting { slot: index, .. }) = book.job(key).entry(number) else {
+            let Some(&mut Entry::Waiting { slot: index, .. }) = jobs.job(key).entry(number) else {
                 continue;
             };
-            if self.withdraw_task(&mut book, index) {
-                book.settle(key, number, Entry::Lost(Loss::Cancelled));
+            if self.withdraw_task(&mut jobs, index) {
+                jobs.resolve(key, number, Entry::Lost(Loss::Cancelled));
                 withdrawn.push(number);
             }
         }
-        let _ = self.view.skip_withdrawn(book.table.len());
-        book.check_complete(key);
-        self.tell(&book, 0);
+        let _ = self.view.skip_withdrawn(jobs.table.len());
+        jobs.check_complete(key);
+        self.tell(&jobs, 0);
         withdrawn
     }
 
     /// Keep a task from being begun; `false` if that is too late.
-    fn withdraw_task(&self, book: &mut Book, index: u32) -> bool {
-        let (Use::Task { .. }, generation) = book.table.get(index) else {
+    fn withdraw_task(&self, jobs: &mut JobTable, index: u32) -> bool {
+        let (Use::Task { .. }, generation) = jobs.table.get(index) else {
             return false;
         };
         if !self.is_mine() {
@@ -216,17 +216,17 @@ impl Inner {
             .filter(|state| state.generation == generation && state.status == Status::Pending);
         let withdrawn = pending.is_some_and(|state| slot.swap(state, State::of(Status::Free, generation, None)));
         if withdrawn {
-            slot.envelope.discard();
-            self.leave_function(book, book.table.own_function(index));
-            book.table.give_back_later(index);
+            slot.header.discard();
+            self.leave_function(jobs, jobs.table.own_function(index));
+            jobs.table.give_back_later(index);
         }
         withdrawn
     }
 
     /// Keep a task from being begun, or its result from being counted. Returns the status it had, or `None` if it is
     /// finished.
-    fn stop_task(&self, book: &mut Book, index: u32) -> Option<Status> {
-        let (Use::Task { .. }, generation) = book.table.get(index) else {
+    fn stop_task(&self, jobs: &mut JobTable, index: u32) -> Option<Status> {
+        let (Use::Task { .. }, generation) = jobs.table.get(index) else {
             return None;
         };
         let slot = self.view.slot(index).ok()?;
@@ -234,8 +234,8 @@ impl Inner {
         for _ in 0..3 {
             let state = slot.load().filter(|state| state.generation == generation)?;
             match state.status {
-                Status::Pending if self.withdraw_task(book, index) => return Some(Status::Pending),
-                Status::Running if self.condemn(book, index, state, None) => return Some(Status::Running),
+                Status::Pending if self.withdraw_task(jobs, index) => return Some(Status::Pending),
+                Status::Running if self.cancel_running(jobs, index, state, None) => return Some(Status::Running),
                 Status::Pending | Status::Running => {}
                 _ => return None,
             }
@@ -243,33 +243,33 @@ impl Inner {
         None
     }
 
-    /// Announce that something in `book` changed; `mine` of the waiters know it already. A waiter that looks now gets
+    /// Announce that something in `jobs` changed; `mine` of the waiters know it already. A waiter that looks now gets
     /// the lock after this thread.
-    pub fn tell(&self, book: &Book, mine: usize) {
+    pub fn tell(&self, jobs: &JobTable, mine: usize) {
         self.version.fetch_add(1, SeqCst);
-        if book.waiters.len() > mine {
+        if jobs.waiters.len() > mine {
             self.view.shared.done.notify(u32::MAX);
         }
-        self.tell_feeders(book);
+        self.tell_feeders(jobs);
     }
 
     /// Record what workers finished, on behalf of `mine` of the waiters.
-    pub fn collect(&self, book: &mut Book, mine: usize) {
+    pub fn collect(&self, jobs: &mut JobTable, mine: usize) {
         if self.view.finished() == 0 || !self.is_mine() {
             return;
         }
-        let mut finished = std::mem::take(&mut book.scratch);
+        let mut finished = std::mem::take(&mut jobs.scratch);
         self.view.take_finished(&mut finished);
         for &index in &finished {
-            self.note(book, index);
+            self.note(jobs, index);
         }
-        book.scratch = finished;
-        self.tell(book, mine);
+        jobs.scratch = finished;
+        self.tell(jobs, mine);
     }
 
     /// Record one finished task.
-    pub fn note(&self, book: &mut Book, index: u32) {
-        let (Use::Task { job, item, .. }, generation) = book.table.get(index) else {
+    pub fn note(&self, jobs: &mut JobTable, index: u32) {
+        let (Use::Task { job, item, .. }, generation) = jobs.table.get(index) else {
             return;
         };
         let Ok(slot) = self.view.slot(index) else {
@@ -280,31 +280,31 @@ impl Inner {
             Some(state) if state.generation == generation && state.status == Status::Raised => true,
             _ => return,
         };
-        if book.settle(job, item, Entry::Ready { slot: index, raised }) {
-            if book.job(job).abandoned {
-                self.release(book, index);
+        if jobs.resolve(job, item, Entry::Ready { slot: index, raised }) {
+            if jobs.job(job).abandoned {
+                self.release(jobs, index);
             }
-            book.check_complete(job);
-            self.end_if_over(book, job);
+            jobs.check_complete(job);
+            self.end_if_over(jobs, job);
         }
     }
 
     /// Free the slot of a task that is no longer needed.
-    pub fn release(&self, book: &mut Book, index: u32) {
+    pub fn release(&self, jobs: &mut JobTable, index: u32) {
         if let Ok(slot) = self.view.slot(index) {
-            slot.envelope.discard();
-            self.leave_function(book, book.table.own_function(index));
-            slot.store(State::of(Status::Free, book.table.get(index).1, None));
+            slot.header.discard();
+            self.leave_function(jobs, jobs.table.own_function(index));
+            slot.store(State::of(Status::Free, jobs.table.get(index).1, None));
             if self.view.pass(index).is_ok() {
-                book.table.give_back(index);
+                jobs.table.give_back(index);
             }
         }
     }
 
     /// Take an item if it is there.
-    pub fn take(&self, book: &mut Book, key: u32, number: u64) -> Result<Option<Item>> {
+    pub fn take(&self, jobs: &mut JobTable, key: u32, number: u64) -> Result<Option<Item>> {
         self.only_here()?;
-        let job = book.job(key);
+        let job = jobs.job(key);
         let Some(entry) = job.entry(number) else {
             return Ok(None);
         };
@@ -318,8 +318,8 @@ impl Inner {
         }
         Ok(match entry {
             Entry::Ready { slot, raised } => {
-                let message = self.view.slot(slot)?.envelope.open();
-                self.release(book, slot);
+                let message = self.view.slot(slot)?.header.open();
+                self.release(jobs, slot);
                 Some(if raised {
                     Item::Raised(message?)
                 } else {
@@ -335,35 +335,35 @@ impl Inner {
         if !self.is_mine() {
             return;
         }
-        let mut book = self.lock();
-        book.job(key).abandoned = true;
-        if book.seal(key) {
-            self.close_if_done(&book);
+        let mut jobs = self.lock();
+        jobs.job(key).abandoned = true;
+        if jobs.seal(key) {
+            self.close_if_done(&jobs);
         }
-        self.end_if_over(&mut book, key);
+        self.end_if_over(&mut jobs, key);
     }
 
     /// Forget an abandoned job once it is complete. It leaves nothing behind.
-    pub fn end_if_over(&self, book: &mut Book, key: u32) {
-        let job = book.job(key);
+    pub fn end_if_over(&self, jobs: &mut JobTable, key: u32) {
+        let job = jobs.job(key);
         if !job.abandoned || !job.is_complete() {
             return;
         }
-        let Some(job) = book.jobs[key as usize].take() else {
+        let Some(job) = jobs.jobs[key as usize].take() else {
             return;
         };
         for entry in job.items {
             if let Entry::Ready { slot, .. } = entry {
-                self.release(book, slot);
+                self.release(jobs, slot);
             }
         }
-        self.leave_function(book, job.function);
-        book.completed.retain(|&other| other != key);
-        book.free_jobs.push(key);
+        self.leave_function(jobs, job.function);
+        jobs.completed.retain(|&other| other != key);
+        jobs.free_jobs.push(key);
     }
 
     pub fn wait(&self, key: u32, want: Want, deadline: Deadline) -> Result<(), WaitError> {
-        self.wait_for(deadline, |book| match book.job(key).missing(want) {
+        self.wait_for(deadline, |jobs| match jobs.job(key).missing(want) {
             0 => Ok(()),
             missing => Err(missing),
         })
@@ -374,28 +374,28 @@ impl Inner {
     pub fn wait_for<R>(
         &self,
         deadline: Deadline,
-        mut look: impl FnMut(&mut Book) -> Result<R, u64>,
+        mut look: impl FnMut(&mut JobTable) -> Result<R, u64>,
     ) -> Result<R, WaitError> {
         self.only_here()?;
         let mut missing = {
-            let mut book = self.lock();
-            self.collect(&mut book, 0);
-            match look(&mut book) {
+            let mut jobs = self.lock();
+            self.collect(&mut jobs, 0);
+            match look(&mut jobs) {
                 Ok(found) => return Ok(found),
                 Err(missing) => {
-                    book.waiters.push(missing);
-                    self.set_wake(&book);
+                    jobs.waiters.push(missing);
+                    self.set_wake(&jobs);
                     missing
                 }
             }
         };
-        let (mut seen, mut relieved) = (None, roll::now());
+        let (mut seen, mut relieved) = (None, liveness::now());
         let purpose = Purpose {
             slice: RELIEF,
             ..Purpose::default()
         };
         let result = self.view.shared.done.wait_for(purpose, deadline, || {
-            let now = roll::now();
+            let now = liveness::now();
             if now.saturating_sub(relieved) >= RELIEF.as_millis() as u64 {
                 relieved = now;
                 self.view.relieve();
@@ -404,23 +404,23 @@ impl Inner {
             if seen == Some(version) && u64::from(self.view.finished()) < missing {
                 return None;
             }
-            let mut book = self.lock();
-            self.collect(&mut book, 1);
+            let mut jobs = self.lock();
+            self.collect(&mut jobs, 1);
             seen = Some(self.version.load(SeqCst));
-            match look(&mut book) {
+            match look(&mut jobs) {
                 Ok(found) => Some(found),
                 Err(now) => {
-                    book.replace_waiter(missing, now);
+                    jobs.replace_waiter(missing, now);
                     missing = now;
-                    self.set_wake(&book);
+                    self.set_wake(&jobs);
                     None
                 }
             }
         });
-        let mut book = self.lock();
-        book.forget_waiter(missing);
-        self.set_wake(&book);
-        drop(book);
+        let mut jobs = self.lock();
+        jobs.forget_waiter(missing);
+        self.set_wake(&jobs);
+        drop(jobs);
         if matches!(result, Err(WaitError::Interrupted)) {
             self.view.relieve();
         }
@@ -428,8 +428,8 @@ impl Inner {
     }
 
     /// SYNC: the store comes before the waiter's last look at the stack (`SeqCst` both): see `View::push_finished`.
-    fn set_wake(&self, book: &Book) {
-        let least = book
+    fn set_wake(&self, jobs: &JobTable) {
+        let least = jobs
             .waiters
             .iter()
             .min()

@@ -1,18 +1,18 @@
 //! A job as its submitter sees it: tasks go in, items come out. All its state is the parent's own.
 
 use super::collect::Withdrawn;
-use super::crew::Death;
 use super::parent::{Function, Inner};
 use super::room::Intake;
+use super::workers::Death;
 use crate::channel::{Incoming, Message};
 use crate::{Deadline, Result, WaitError};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The terms on which a job's tasks are done.
+/// The options on which a job's tasks are done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Terms {
+pub struct TaskOptions {
     /// Items will be taken as they finish ([`Job::take_any`]).
     pub by_time: bool,
     /// How long a task may run before its worker is stopped.
@@ -72,7 +72,7 @@ pub(super) enum Entry {
 /// The parent's record of a job.
 pub(super) struct State {
     pub function: u32,
-    pub terms: Terms,
+    pub options: TaskOptions,
     /// The items from number `base` on; all earlier ones were taken.
     pub items: VecDeque<Entry>,
     pub base: u64,
@@ -101,16 +101,16 @@ pub(super) struct Spare {
 }
 
 impl State {
-    pub fn new(function: u32, terms: Terms) -> Self {
+    pub fn new(function: u32, options: TaskOptions) -> Self {
         Self {
             function,
-            terms,
+            options,
             items: VecDeque::new(),
             base: 0,
             finished: 0,
             bytes: 0,
             failed: None,
-            order: terms.by_time.then(VecDeque::new),
+            order: options.by_time.then(VecDeque::new),
             sealed: false,
             announce: false,
             abandoned: false,
@@ -258,8 +258,8 @@ impl Job {
     pub fn take(&self, number: u64, deadline: Deadline) -> Result<Option<Item>, WaitError> {
         let item = self
             .pool
-            .wait_for(deadline, |book| match book.job(self.key).missing(Want::Item(number)) {
-                0 => Ok(self.pool.take(book, self.key, number)),
+            .wait_for(deadline, |jobs| match jobs.job(self.key).missing(Want::Item(number)) {
+                0 => Ok(self.pool.take(jobs, self.key, number)),
                 missing => Err(missing),
             })?;
         Ok(item?)
@@ -267,13 +267,13 @@ impl Job {
 
     /// Take the item of task `number` if it is there.
     pub fn take_now(&self, number: u64) -> Result<Option<Item>> {
-        let mut book = self.pool.lock();
-        self.pool.collect(&mut book, 0);
-        self.pool.take(&mut book, self.key, number)
+        let mut jobs = self.pool.lock();
+        self.pool.collect(&mut jobs, 0);
+        self.pool.take(&mut jobs, self.key, number)
     }
 
     /// Take the item that finished first of those not taken. `None`: the job is complete and all were taken. Only for a
-    /// job whose terms say `by_time`.
+    /// job whose options say `by_time`.
     pub fn take_any(&self, deadline: Deadline) -> Result<Option<(u64, Item)>, WaitError> {
         loop {
             self.pool.wait(self.key, Want::Any, deadline)?;
@@ -293,7 +293,7 @@ impl Job {
     }
 
     /// Take the items that finished first, at most `limit` of them, once there is one. Empty: the job is complete and
-    /// all were taken, or `limit` is 0, which waits for nothing. Only for a job whose terms say `by_time`.
+    /// all were taken, or `limit` is 0, which waits for nothing. Only for a job whose options say `by_time`.
     pub fn take_batch(&self, limit: usize, deadline: Deadline) -> Result<Vec<(u64, Item)>, WaitError> {
         let mut batch = Vec::new();
         let Some(others) = limit.checked_sub(1) else {

@@ -6,27 +6,27 @@
 //! this file argues its correctness. What a task means, how a worker process is started and how it ended are left to
 //! the faces.
 
-mod book;
 mod collect;
-mod crew;
 mod cut;
 mod job;
-mod line;
+mod job_table;
 mod parent;
 mod room;
 mod shared;
 mod table;
+mod task_queue;
 mod worker;
+mod workers;
 
 #[cfg(test)]
 mod tests;
 
 pub use collect::Withdrawn;
-pub use crew::{Death, Overdue, Remains, Stats, WorkerStats};
 pub use cut::Cutter;
-pub use job::{Item, Job, Loss, Terms};
+pub use job::{Item, Job, Loss, TaskOptions};
 pub use parent::{Function, Pool};
 pub use room::{Feed, Intake};
 pub use shared::Phase;
 pub(crate) use shared::Shared;
 pub use worker::{Task, Verdict, Worker};
+pub use workers::{Death, Overdue, Remains, Stats, WorkerStats};

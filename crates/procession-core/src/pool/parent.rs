@@ -1,14 +1,14 @@
 //! The pool as the process that made it sees it. It has no thread of its own: every submission, wait and burial also
 //! collects finished tasks.
 
-use super::book::Book;
-use super::crew::{Death, Overdue, Remains, Stats};
-use super::job::{Job, Terms};
+use super::job::{Job, TaskOptions};
+use super::job_table::JobTable;
 use super::shared::{Phase, State, Status, View};
 use super::table::Use;
+use super::workers::{Death, Overdue, Remains, Stats};
 use crate::arena::Handle;
 use crate::channel::Message;
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sys::notice::Notice;
 use crate::{family, Deadline, Error, Result, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,8 +23,8 @@ pub struct Pool {
 pub(super) struct Inner {
     pub view: View,
     owner: Owner,
-    book: Mutex<Book>,
-    /// Grows whenever something happens in `book` that a waiter may wait for.
+    jobs: Mutex<JobTable>,
+    /// Grows whenever something happens in `jobs` that a waiter may wait for.
     pub version: AtomicU64,
     /// Tells the face, which looks after the workers, to ask [`Pool::overdue`] and [`Pool::needs_workers`].
     pub notice: Notice,
@@ -43,7 +43,7 @@ impl Pool {
         let inner = Inner {
             view: View::create()?,
             owner: family()?.me(),
-            book: Mutex::new(Book::new()),
+            jobs: Mutex::new(JobTable::new()),
             version: AtomicU64::new(0),
             notice: Notice::new()?,
         };
@@ -77,7 +77,7 @@ impl Pool {
         let view = &self.inner.view;
         let (index, generation) = self.inner.lock().table.take(view, Use::Function { users: 1 })?;
         let slot = view.slot(index)?;
-        slot.envelope.post(function);
+        slot.header.post(function);
         slot.next.store(0, Relaxed);
         slot.store(State::of(Status::Function, generation, None));
         Ok(Function {
@@ -87,11 +87,11 @@ impl Pool {
     }
 
     /// Create a job. Without a function its tasks carry their own.
-    pub fn job(&self, function: Option<&Function>, terms: Terms) -> Job {
+    pub fn job(&self, function: Option<&Function>, options: TaskOptions) -> Job {
         let key = self
             .inner
             .lock()
-            .open(function.map_or(0, |function| function.index), terms);
+            .open(function.map_or(0, |function| function.index), options);
         Job {
             pool: Arc::clone(&self.inner),
             key,
@@ -99,45 +99,45 @@ impl Pool {
     }
 
     /// Create a job of one task, to which none is added.
-    pub fn call(&self, function: Option<&Function>, terms: Terms, arguments: Message) -> Result<Job> {
-        let mut book = self.inner.lock();
-        let key = book.open(function.map_or(0, |function| function.index), terms);
-        let added = self.inner.add_task(&mut book, key, 0, arguments);
-        book.seal(key);
-        self.inner.close_if_done(&book);
-        drop(book);
+    pub fn call(&self, function: Option<&Function>, options: TaskOptions, arguments: Message) -> Result<Job> {
+        let mut jobs = self.inner.lock();
+        let key = jobs.open(function.map_or(0, |function| function.index), options);
+        let added = self.inner.add_task(&mut jobs, key, 0, arguments);
+        jobs.seal(key);
+        self.inner.close_if_done(&jobs);
+        drop(jobs);
         let pool = Arc::clone(&self.inner);
         let job = Job { pool, key };
         added?;
-        job.pool.view.rouse();
+        job.pool.view.wake_one();
         Ok(job)
     }
 
-    /// Make a place for a worker, for [`Worker::attach`](super::Worker::attach). [`bury`](Self::bury) the worker when
+    /// Make a worker_index for a worker, for [`Worker::attach`](super::Worker::attach). [`reap`](Self::reap) the worker when
     /// its process has ended.
     pub fn enlist(&self) -> Result<u32> {
         self.inner.enlist()
     }
 
-    /// Whether the worker in this place has reported that it is ready.
-    pub fn is_ready(&self, place: u32) -> bool {
-        self.inner.is_ready(place)
+    /// Whether the worker in this worker_index has reported that it is ready.
+    pub fn is_ready(&self, worker_index: u32) -> bool {
+        self.inner.is_ready(worker_index)
     }
 
-    /// Whether the worker in this place is running a task.
-    pub fn is_busy(&self, place: u32) -> bool {
-        self.inner.is_busy(place)
+    /// Whether the worker in this worker_index is running a task.
+    pub fn is_busy(&self, worker_index: u32) -> bool {
+        self.inner.is_busy(worker_index)
     }
 
-    /// Tell the worker in this place to leave when it has finished its current task.
-    pub fn dismiss(&self, place: u32) {
-        self.inner.dismiss(place);
+    /// Tell the worker in this worker_index to leave when it has finished its current task.
+    pub fn dismiss(&self, worker_index: u32) {
+        self.inner.dismiss(worker_index);
     }
 
-    /// Record that the process of the worker in `place` has ended. Its task is lost or tried again, and its place is
+    /// Record that the process of the worker in `worker_index` has ended. Its task is lost or tried again, and its worker_index is
     /// free.
-    pub fn bury(&self, place: u32, death: Death) -> Result<Remains> {
-        self.inner.bury(place, death)
+    pub fn reap(&self, worker_index: u32, death: Death) -> Result<Remains> {
+        self.inner.reap(worker_index, death)
     }
 
     /// The workers that must be stopped, and when to ask again. Each is named once.
@@ -155,10 +155,10 @@ impl Pool {
         if !self.is_mine() {
             return;
         }
-        let mut book = self.inner.lock();
-        book.closing = true;
-        self.inner.close_if_done(&book);
-        self.inner.tell(&book, 0);
+        let mut jobs = self.inner.lock();
+        jobs.closing = true;
+        self.inner.close_if_done(&jobs);
+        self.inner.tell(&jobs, 0);
         self.inner.notice.set();
     }
 
@@ -167,52 +167,52 @@ impl Pool {
         if !self.is_mine() {
             return;
         }
-        let mut book = self.inner.lock();
-        book.closing = true;
+        let mut jobs = self.inner.lock();
+        jobs.closing = true;
         self.inner.enter(Phase::Terminate);
-        self.inner.collect(&mut book, 0);
-        book.stop_all();
-        self.inner.tell(&book, 0);
+        self.inner.collect(&mut jobs, 0);
+        jobs.stop_all();
+        self.inner.tell(&jobs, 0);
         self.inner.notice.set();
     }
 
     /// Whether there is, or may come, work that no worker has taken. If so, workers that left must be replaced.
     pub fn needs_workers(&self) -> bool {
-        let book = self.inner.lock();
+        let jobs = self.inner.lock();
         match self.inner.view.phase() {
             Phase::Run => true,
-            Phase::Close => self.inner.view.is_waiting() && book.unfinished > 0,
+            Phase::Close => self.inner.view.is_waiting() && jobs.unfinished > 0,
             Phase::Terminate => false,
         }
     }
 
     /// Whether nothing is left to be done and nothing can come.
     pub fn is_idle(&self) -> bool {
-        let mut book = self.inner.lock();
-        self.inner.collect(&mut book, 0);
-        book.unfinished == 0 && book.unsealed == 0
+        let mut jobs = self.inner.lock();
+        self.inner.collect(&mut jobs, 0);
+        jobs.unfinished == 0 && jobs.unsealed == 0
     }
 
     /// Wait for the next complete job that was to be announced. `None`: there will be none.
     pub fn next_completed(&self, deadline: Deadline) -> Result<Option<u32>, WaitError> {
-        self.inner.wait_for(deadline, |book| match book.completed.pop_front() {
+        self.inner.wait_for(deadline, |jobs| match jobs.completed.pop_front() {
             Some(key) => Ok(Some(key)),
-            None if book.closing && book.unsealed == 0 && book.announced().next().is_none() => Ok(None),
-            None => Err(book.until_completed()),
+            None if jobs.closing && jobs.unsealed == 0 && jobs.announced().next().is_none() => Ok(None),
+            None => Err(jobs.until_completed()),
         })
     }
 }
 
 impl Inner {
-    pub fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> MutexGuard<'_, JobTable> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_mine(&self) -> bool {
         family().is_ok_and(|family| family.me() == self.owner)
     }
 
-    /// Fail in a child of the process that made the pool. The child has a copy of the book, and must not touch what is
+    /// Fail in a child of the process that made the pool. The child has a copy of the jobs, and must not touch what is
     /// shared.
     pub fn only_here(&self) -> Result<()> {
         if self.is_mine() {
@@ -228,21 +228,21 @@ impl Inner {
         }
     }
 
-    pub fn close_if_done(&self, book: &Book) {
-        if book.closing && book.unsealed == 0 {
+    pub fn close_if_done(&self, jobs: &JobTable) {
+        if jobs.closing && jobs.unsealed == 0 {
             self.enter(Phase::Close);
         }
     }
 
     /// Count one user less of the function in this slot, and free the function if there is none left.
-    pub fn leave_function(&self, book: &mut Book, index: u32) {
-        if index == 0 || book.table.count_user(index, -1) > 0 {
+    pub fn leave_function(&self, jobs: &mut JobTable, index: u32) {
+        if index == 0 || jobs.table.count_user(index, -1) > 0 {
             return;
         }
         if let Ok(slot) = self.view.slot(index) {
-            slot.envelope.discard();
-            slot.store(State::of(Status::Free, book.table.get(index).1, None));
-            book.table.give_back(index);
+            slot.header.discard();
+            slot.store(State::of(Status::Free, jobs.table.get(index).1, None));
+            jobs.table.give_back(index);
         }
     }
 }

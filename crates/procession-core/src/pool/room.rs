@@ -131,15 +131,15 @@ impl Inner {
     fn wait_for_room(&self, feeder: Feeder, deadline: Deadline) -> Result<u64, WaitError> {
         self.only_here()?;
         let look = || {
-            let mut book = self.lock();
-            self.collect(&mut book, 0);
-            let job = book.job(feeder.job);
+            let mut jobs = self.lock();
+            self.collect(&mut jobs, 0);
+            let job = jobs.job(feeder.job);
             (feeder.room.missing(job) == 0).then(|| job.submitted() - job.finished)
         };
         {
-            let mut book = self.lock();
-            book.feeders.push(feeder);
-            self.tell_feeders(&book);
+            let mut jobs = self.lock();
+            jobs.feeders.push(feeder);
+            self.tell_feeders(&jobs);
         }
         let result = self
             .view
@@ -148,28 +148,28 @@ impl Inner {
             .0
             .count
             .sleep_for(Purpose::default(), deadline, look);
-        let mut book = self.lock();
-        if let Some(at) = book.feeders.iter().position(|one| *one == feeder) {
-            book.feeders.swap_remove(at);
+        let mut jobs = self.lock();
+        if let Some(at) = jobs.feeders.iter().position(|one| *one == feeder) {
+            jobs.feeders.swap_remove(at);
         }
-        self.tell_feeders(&book);
+        self.tell_feeders(&jobs);
         result
     }
 
     /// Wake feeders that have room, and record at which number a worker must wake the others.
     ///
     /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `View::push_finished`.
-    pub fn tell_feeders(&self, book: &super::book::Book) {
-        let missing = |feeder: &Feeder| match &book.jobs[feeder.job as usize] {
+    pub fn tell_feeders(&self, jobs: &super::job_table::JobTable) {
+        let missing = |feeder: &Feeder| match &jobs.jobs[feeder.job as usize] {
             Some(job) => feeder.room.missing(job),
             None => 0,
         };
         let (mut least, mut ready) = (u64::MAX, false);
-        for missing in book.feeders.iter().map(missing) {
+        for missing in jobs.feeders.iter().map(missing) {
             ready |= missing == 0;
             least = least.min(missing.max(1));
         }
-        let wanted = if book.feeders.is_empty() { 0 } else { least };
+        let wanted = if jobs.feeders.is_empty() { 0 } else { least };
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let at = &self.view.shared.room.0.at;
         if at.load(SeqCst) != wanted {
@@ -184,11 +184,11 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::job::{State, Terms};
+    use crate::pool::job::{State, TaskOptions};
 
     /// A job of this many unfinished tasks, each with this many bytes.
     fn job(tasks: u64, bytes: u64) -> State {
-        let mut job = State::new(0, Terms::default());
+        let mut job = State::new(0, TaskOptions::default());
         job.base = tasks + 7;
         job.finished = 7;
         job.bytes = tasks * bytes;

@@ -1,8 +1,8 @@
 //! What the pool and its workers share: slots, and the words that say which of them wait, run and are finished.
 
 use crate::arena::{Block, Handle, Kind, Object, Ref, Token};
-use crate::channel::Envelope;
-use crate::roll::Owner;
+use crate::channel::MessageHeader;
+use crate::liveness::Owner;
 use crate::sync::wait::EventCount;
 use crate::{Error, Result};
 use std::mem::size_of;
@@ -16,9 +16,9 @@ const FIRST: u32 = 64;
 /// Number of segments beyond the first.
 const SEGMENTS: usize = 20;
 
-/// What a slot holds. Only the parent hands out slots and takes them back. A worker only moves tasks from PENDING to
+/// What a slot holds. Only the parent set out slots and takes them back. A worker only moves tasks from PENDING to
 /// RUNNING to DONE or RAISED, and writes its own worker slot. The parent may also move PENDING to FREE (withdrawn) and
-/// RUNNING to CONDEMNED.
+/// RUNNING to CANCELLED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Status {
@@ -27,9 +27,9 @@ pub(super) enum Status {
     Pending = 1,
     /// A task that runs in the owner given in the same word.
     Running = 2,
-    /// A task whose result is in the envelope.
+    /// A task whose result is in the header.
     Done = 3,
-    /// A task whose error is in the envelope.
+    /// A task whose error is in the header.
     Raised = 4,
     /// A job's function, read by all its tasks.
     Function = 5,
@@ -37,17 +37,17 @@ pub(super) enum Status {
     Starting = 6,
     /// A worker that takes tasks.
     Ready = 7,
-    /// A worker that could not start; the reason is in the envelope.
+    /// A worker that could not start; the reason is in the header.
     Failed = 8,
-    /// A task whose worker is to be stopped. Nothing that this worker hands back counts.
-    Condemned = 9,
+    /// A task whose worker is to be stopped. Nothing that this worker set back counts.
+    Cancelled = 9,
 }
 
 impl Status {
     fn from_bits(bits: u8) -> Option<Self> {
-        use Status::{Condemned, Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
+        use Status::{Cancelled, Done, Failed, Free, Function, Pending, Raised, Ready, Running, Starting};
         let all = [
-            Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed, Condemned,
+            Free, Pending, Running, Done, Raised, Function, Starting, Ready, Failed, Cancelled,
         ];
         all.get(bits as usize).copied()
     }
@@ -99,7 +99,7 @@ pub(super) struct Slot {
     /// Task: its function's slot (0 = the task carries its own); once finished, the next lower one in the stack.
     /// Worker: number of tasks done.
     pub aux: AtomicU32,
-    pub envelope: Envelope,
+    pub header: MessageHeader,
 }
 
 impl Slot {
@@ -112,14 +112,14 @@ impl Slot {
         self.state.store(state.pack(), Release);
     }
 
-    /// Store a state as [`store`](Self::store) does, in the worker of this place. Keeps the bit that says that the
+    /// Store a state as [`store`](Self::store) does, in the worker of this worker_index. Keeps the bit that says that the
     /// worker was dismissed.
     pub fn tell(&self, state: State) {
         let keeping = |word: u64| Some(state.pack() | word & DISMISSED);
         let _ = self.state.fetch_update(Release, Relaxed, keeping);
     }
 
-    /// Tell the worker of this place to leave.
+    /// Tell the worker of this worker_index to leave.
     pub fn dismiss(&self) {
         self.state.fetch_or(DISMISSED, SeqCst);
     }
@@ -136,7 +136,7 @@ impl Slot {
     }
 }
 
-/// What a worker reports about itself, in words of its place's envelope. The envelope holds no message unless the
+/// What a worker reports about itself, in words of its worker_index's header. The header holds no message unless the
 /// worker failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
 pub(super) enum Note {
@@ -154,7 +154,7 @@ pub(super) enum Note {
 
 impl Slot {
     pub fn note(&self, note: Note) -> &AtomicU64 {
-        &self.envelope.spare_words()[note as usize]
+        &self.header.spare_words()[note as usize]
     }
 
     /// Add to a worker's note. Only the worker writes it, so no swap is needed.
@@ -188,7 +188,7 @@ pub enum Phase {
 /// A value with a cache line of its own.
 #[repr(align(64))]
 #[derive(Debug, Default)]
-pub(super) struct Line<T>(pub T);
+pub(super) struct CachePadded<T>(pub T);
 
 /// Where feeders wait: they have more to submit than the line should hold.
 #[repr(C)]
@@ -207,16 +207,16 @@ const _: () = assert!(std::mem::offset_of!(Shared, first) % 64 == 0 && size_of::
 pub struct Shared {
     /// The line's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
     /// use.
-    pub(super) head: Line<AtomicU64>,
+    pub(super) head: CachePadded<AtomicU64>,
     /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
-    pub(super) finished: Line<AtomicU64>,
-    pub(super) room: Line<Room>,
+    pub(super) finished: CachePadded<AtomicU64>,
+    pub(super) room: CachePadded<Room>,
     /// The number of finished tasks from which on a waiter in the parent must be woken; 0 = none waits.
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping. While there is one, submitting wakes no other.
-    pub(super) lookout: AtomicU32,
+    pub(super) spinner: AtomicU32,
     /// 1: a worker was woken and has not looked at the line since. Until it has, submitting wakes no other.
-    pub(super) roused: AtomicU32,
+    pub(super) wake_pending: AtomicU32,
     phase: AtomicU32,
     /// Idle workers sleep here.
     pub(super) work: EventCount,
@@ -236,7 +236,7 @@ unsafe impl Object for Shared {
 
     fn destroy(&self) {
         for slot in &self.first {
-            slot.envelope.discard();
+            slot.header.discard();
         }
         for (k, word) in self.segments.iter().enumerate() {
             let token = Token(word.load(Acquire));
@@ -246,7 +246,7 @@ unsafe impl Object for Shared {
             if let Ok(ptr) = segment_ptr(token, k) {
                 for i in 0..segment_len(k) {
                     // SAFETY: the block spans `segment_len(k)` slots and stays until the discard below.
-                    unsafe { (*ptr.add(i as usize)).envelope.discard() };
+                    unsafe { (*ptr.add(i as usize)).header.discard() };
                 }
             }
             Block::discard(token);

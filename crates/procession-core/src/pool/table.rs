@@ -89,7 +89,7 @@ impl Table {
     }
 
     /// Record that the slot is put in line now.
-    pub fn enter_line(&mut self, index: u32) {
+    pub fn enqueue(&mut self, index: u32) {
         self.line += 1;
         self.entries[index as usize].line = self.line;
     }
@@ -116,7 +116,7 @@ impl Table {
     }
 
     fn free_passed(&mut self, view: &View) {
-        // The head's entry still tells its place in line: the slot cannot be used again before the head has left it.
+        // The head's entry still tells its worker_index in line: the slot cannot be used again before the head has left it.
         let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.line);
         while let Some(&Reverse((line, index))) = self.withdrawn.peek() {
             if line > passed {

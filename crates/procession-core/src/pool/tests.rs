@@ -5,7 +5,7 @@ mod deaths;
 mod stopping;
 
 use super::shared::Status;
-use super::{Death, Item, Job, Loss, Pool, Remains, Terms, Verdict, Worker};
+use super::{Death, Item, Job, Loss, Pool, Remains, TaskOptions, Verdict, Worker};
 use crate::channel::{Message, Outgoing};
 use crate::{Deadline, Error, WaitError};
 use std::time::Duration;
@@ -24,28 +24,28 @@ fn soon() -> Deadline {
 
 struct Hired {
     pid: i32,
-    place: u32,
+    worker_index: u32,
 }
 
-/// Fork a child that runs `body` in the place it was enlisted for, and ends.
+/// Fork a child that runs `body` in the worker_index it was enlisted for, and ends.
 fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
-    let place = pool.enlist().unwrap();
+    let worker_index = pool.enlist().unwrap();
     // SAFETY: nextest and the harness run this test in a thread; the child calls only the engine, which is prepared for
     // fork, and _exit.
     match unsafe { libc::fork() } {
         0 => {
-            body(pool, place);
+            body(pool, worker_index);
             // SAFETY: ends the child without running what it inherited.
             unsafe { libc::_exit(0) }
         }
-        pid => Hired { pid, place },
+        pid => Hired { pid, worker_index },
     }
 }
 
 /// The usual worker. A task's first byte is a command: 0 return the rest doubled, 1 fail with the rest, 2 be killed, 3
 /// `exit(7)`, 4 sleep first.
-fn work(pool: &Pool, place: u32) {
-    let worker = Worker::attach(pool.handle(), place).unwrap();
+fn work(pool: &Pool, worker_index: u32) {
+    let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     while let Some((task, arguments)) = worker.next().unwrap() {
         worker.begin_item();
@@ -73,7 +73,7 @@ fn work(pool: &Pool, place: u32) {
 }
 
 /// The exit code, or the negative signal number, of a worker that has ended or will end.
-fn reap(hired: &Hired) -> i32 {
+fn wait_for(hired: &Hired) -> i32 {
     let mut status = 0;
     // SAFETY: waits for our own child.
     assert_eq!(unsafe { libc::waitpid(hired.pid, &raw mut status, 0) }, hired.pid);
@@ -92,9 +92,12 @@ fn death(pid: i32, exitcode: i32) -> Death {
     }
 }
 
-fn bury(pool: &Pool, hired: &Hired) -> (i32, Remains) {
-    let exitcode = reap(hired);
-    (exitcode, pool.bury(hired.place, death(hired.pid, exitcode)).unwrap())
+fn reap(pool: &Pool, hired: &Hired) -> (i32, Remains) {
+    let exitcode = wait_for(hired);
+    (
+        exitcode,
+        pool.reap(hired.worker_index, death(hired.pid, exitcode)).unwrap(),
+    )
 }
 
 fn done(item: Option<Item>) -> Vec<u8> {
@@ -104,7 +107,7 @@ fn done(item: Option<Item>) -> Vec<u8> {
     }
 }
 
-const BY_TIME: Terms = Terms {
+const BY_TIME: TaskOptions = TaskOptions {
     by_time: true,
     timeout: None,
     retries: 0,
@@ -113,7 +116,7 @@ const BY_TIME: Terms = Terms {
 /// A job with a function.
 fn job_of(pool: &Pool, function: &[u8]) -> Job {
     let function = pool.function(message(function)).unwrap();
-    pool.job(Some(&function), Terms::default())
+    pool.job(Some(&function), TaskOptions::default())
 }
 
 fn submit_all(job: &Job, commands: impl IntoIterator<Item = [u8; 2]>) {
@@ -123,17 +126,17 @@ fn submit_all(job: &Job, commands: impl IntoIterator<Item = [u8; 2]>) {
     job.seal();
 }
 
-fn dismiss(pool: &Pool, crew: &[Hired]) {
+fn dismiss(pool: &Pool, workers: &[Hired]) {
     pool.close();
-    for hired in crew {
-        assert_eq!(bury(pool, hired).0, 0);
+    for hired in workers {
+        assert_eq!(reap(pool, hired).0, 0);
     }
 }
 
 #[test]
 fn a_child_of_fork_leaves_its_parents_tasks_alone() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let worker = fork(&pool, work);
     while pool.inner_view().finished() < 2 {
@@ -150,7 +153,7 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
         // SAFETY: ends the child without running what it inherited.
         unsafe { libc::_exit(i32::from(!foreign)) }
     });
-    assert_eq!(bury(&pool, &child).0, 0);
+    assert_eq!(reap(&pool, &child).0, 0);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
     assert_eq!(done(job.take(1, soon()).unwrap()), [4]);
     let more = job_of(&pool, &[3]);
@@ -162,7 +165,7 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
 #[test]
 fn results_come_in_order_and_the_function_serves_all_tasks() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work), fork(&pool, work)];
+    let workers = [fork(&pool, work), fork(&pool, work)];
     let job = job_of(&pool, &[3]);
     submit_all(&job, (0..200).map(|n| [0, n]));
     job.wait(soon()).unwrap();
@@ -172,7 +175,7 @@ fn results_come_in_order_and_the_function_serves_all_tasks() {
     }
     assert!(job.take(200, soon()).unwrap().is_none());
     assert!(job.take(7, soon()).unwrap().is_none(), "an item is taken once");
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
@@ -184,20 +187,20 @@ fn the_line_grows_beyond_the_slots_in_the_object() {
         job.submit(message(&body)).unwrap();
     }
     job.seal();
-    let crew = [fork(&pool, work), fork(&pool, work)];
+    let workers = [fork(&pool, work), fork(&pool, work)];
     let mut seen = vec![false; 5_000];
     while let Some((number, item)) = job.take_any(soon()).unwrap() {
         assert_eq!(done(Some(item)), [2; 300]);
         assert!(!std::mem::replace(&mut seen[number as usize], true), "twice");
     }
     assert!(seen.iter().all(|&seen| seen));
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn slots_are_used_again_and_jobs_leave_nothing_behind() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
+    let workers = [fork(&pool, work)];
     for round in 0..2_000u32 {
         let job = job_of(&pool, &[2]);
         assert_eq!(job.id(), 0, "the job before was forgotten");
@@ -205,26 +208,26 @@ fn slots_are_used_again_and_jobs_leave_nothing_behind() {
         assert_eq!(done(job.take(0, soon()).unwrap()), [(round as u8).wrapping_mul(2)]);
     }
     assert!(pool.is_idle());
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn a_failure_is_known_by_the_time_it_came() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
-    let job = pool.job(None, Terms::default());
+    let workers = [fork(&pool, work)];
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [1, 2], [1, 3]]);
     job.wait(soon()).unwrap();
     assert_eq!(job.first_failure(), Some(1));
     assert!(matches!(job.take(1, soon()).unwrap(), Some(Item::Raised(message)) if message.body() == [4]));
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn terminate_ends_every_wait() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
-    let job = pool.job(None, Terms::default());
+    let workers = [fork(&pool, work)];
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, (0..100).map(|n| [4, n]));
     let open = pool.job(None, BY_TIME);
     std::thread::scope(|scope| {
@@ -236,21 +239,21 @@ fn terminate_ends_every_wait() {
         assert!(waiting.join().unwrap());
     });
     assert!(matches!(job.take(99, soon()).unwrap(), Some(Item::Lost(Loss::Stopped))));
-    assert_eq!(bury(&pool, &crew[0]).0, 0, "workers leave");
+    assert_eq!(reap(&pool, &workers[0]).0, 0, "workers leave");
     assert_eq!(open.submit(message(&[0, 0])).unwrap(), 0);
 }
 
 #[test]
 fn close_lets_workers_finish_what_is_in_line() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     job.submit(message(&[4, 1])).unwrap();
-    let crew = [fork(&pool, work), fork(&pool, work)];
+    let workers = [fork(&pool, work), fork(&pool, work)];
     pool.close();
     assert!(!pool.is_idle(), "the job may still grow");
     submit_all(&job, [[0, 2]]);
-    for hired in &crew {
-        assert_eq!(bury(&pool, hired).0, 0);
+    for hired in &workers {
+        assert_eq!(reap(&pool, hired).0, 0);
     }
     assert!(pool.is_idle() && !pool.needs_workers());
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
@@ -260,10 +263,10 @@ fn close_lets_workers_finish_what_is_in_line() {
 #[test]
 fn announced_jobs_are_told_of_once_each() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
+    let workers = [fork(&pool, work)];
     let jobs: Vec<Job> = (0..20)
         .map(|n| {
-            let job = pool.job(None, Terms::default());
+            let job = pool.job(None, TaskOptions::default());
             submit_all(&job, [[0, n], [0, n]]);
             job.announce();
             job
@@ -277,7 +280,7 @@ fn announced_jobs_are_told_of_once_each() {
     assert_eq!(told, jobs.iter().map(Job::id).collect::<Vec<_>>());
     pool.close();
     assert_eq!(pool.next_completed(soon()).unwrap(), None);
-    bury(&pool, &crew[0]);
+    reap(&pool, &workers[0]);
 }
 
 #[test]
@@ -287,12 +290,12 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
     let slot = pool.inner_view().slot(function.index).unwrap();
     let holds = |slot: &super::shared::Slot| slot.load().is_some_and(|state| state.status == Status::Function);
     let is_there = || holds(slot);
-    let jobs = [0, 1].map(|_| pool.job(Some(&function), Terms::default()));
+    let jobs = [0, 1].map(|_| pool.job(Some(&function), TaskOptions::default()));
     for job in &jobs {
         submit_all(job, [[0, 5]]);
     }
     drop(function);
-    let crew = [fork(&pool, work)];
+    let workers = [fork(&pool, work)];
     for job in jobs {
         assert!(is_there());
         assert_eq!(done(job.take(0, soon()).unwrap()), [15]);
@@ -311,14 +314,14 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
     assert_eq!(done(job.take(0, soon()).unwrap()), [35]);
     assert_eq!(done(job.take(1, soon()).unwrap()), [10]);
     assert!(!holds(slot));
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn a_dismissed_worker_leaves_and_the_figures_add_up() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
-    let job = pool.job(None, Terms::default());
+    let workers = [fork(&pool, work)];
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[4, 1], [4, 2]]);
     job.wait(soon()).unwrap();
     let stats = pool.stats();
@@ -326,30 +329,38 @@ fn a_dismissed_worker_leaves_and_the_figures_add_up() {
     let worker = stats.workers[0];
     assert_eq!((worker.tasks, worker.received, worker.sent), (2, 4, 2));
     assert!(worker.busy >= Duration::from_millis(100), "{worker:?}");
-    pool.dismiss(crew[0].place);
-    assert_eq!(bury(&pool, &crew[0]).0, 0);
+    pool.dismiss(workers[0].worker_index);
+    assert_eq!(reap(&pool, &workers[0]).0, 0);
     assert!(pool.stats().workers.is_empty());
 }
 
-/// The reason is the longest message that lies in the envelope itself.
+/// The reason is the longest message that lies in the header itself.
 #[test]
 fn a_dismissed_worker_that_fails_says_why() {
     let pool = Pool::new().unwrap();
     let why = [b'w'; 104];
     for before in [false, true] {
-        let hired = fork(&pool, |pool, place| {
-            let worker = Worker::attach(pool.handle(), place).unwrap();
-            while before && !pool.inner_view().slot(place).unwrap().is_dismissed() {
+        let hired = fork(&pool, |pool, worker_index| {
+            let worker = Worker::attach(pool.handle(), worker_index).unwrap();
+            while before && !pool.inner_view().slot(worker_index).unwrap().is_dismissed() {
                 std::thread::yield_now();
             }
             worker.fail(message(&why));
         });
-        let failed = || pool.inner_view().slot(hired.place).unwrap().load().unwrap().status == Status::Failed;
+        let failed = || {
+            pool.inner_view()
+                .slot(hired.worker_index)
+                .unwrap()
+                .load()
+                .unwrap()
+                .status
+                == Status::Failed
+        };
         while !before && !failed() {
             std::thread::yield_now();
         }
-        pool.dismiss(hired.place);
-        let Remains::Failed(said) = bury(&pool, &hired).1 else {
+        pool.dismiss(hired.worker_index);
+        let Remains::Failed(said) = reap(&pool, &hired).1 else {
             panic!("it said why it failed");
         };
         assert_eq!(said.body(), why);
@@ -359,12 +370,12 @@ fn a_dismissed_worker_that_fails_says_why() {
 #[test]
 fn a_batch_of_nothing_is_empty() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work)];
-    let terms = Terms {
+    let workers = [fork(&pool, work)];
+    let options = TaskOptions {
         by_time: true,
-        ..Terms::default()
+        ..TaskOptions::default()
     };
-    let job = pool.job(None, terms);
+    let job = pool.job(None, options);
     submit_all(&job, [[0, 1], [0, 2]]);
     assert!(job.take_batch(0, soon()).unwrap().is_empty());
     let mut taken = 0;
@@ -372,5 +383,5 @@ fn a_batch_of_nothing_is_empty() {
         taken += job.take_batch(7, soon()).unwrap().len();
     }
     assert!(job.take_batch(0, soon()).unwrap().is_empty() && job.take_batch(1, soon()).unwrap().is_empty());
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }

@@ -1,9 +1,9 @@
-//! A worker: claims tasks and hands back results.
+//! A worker: claims tasks and set back results.
 
 use super::shared::{now, Note, Phase, Slot, State, Status, View};
 use crate::arena::{Handle, Kind};
 use crate::channel::{Incoming, Message};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
 
@@ -34,7 +34,7 @@ pub struct Worker {
     me: Owner,
 }
 
-/// A claimed task. The worker that claimed it hands it back with [`Worker::finish`], or dies.
+/// A claimed task. The worker that claimed it set it back with [`Worker::finish`], or dies.
 #[derive(Debug)]
 pub struct Task {
     index: u32,
@@ -52,14 +52,14 @@ impl Task {
 }
 
 impl Worker {
-    /// Take the place `index` in the pool `handle`, as the parent enlisted it.
+    /// Take the worker_index `index` in the pool `handle`, as the parent enlisted it.
     pub fn attach(handle: Handle, index: u32) -> Result<Self> {
         let view = View::attach(handle)?;
         let state = view
             .slot(index)?
             .load()
             .filter(|state| state.status == Status::Starting);
-        let state = state.ok_or(Error::Stale("place in a pool"))?;
+        let state = state.ok_or(Error::Stale("worker index in a pool"))?;
         let worker = Self {
             view,
             index,
@@ -70,30 +70,31 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Whether this process is the one that took the place, and not a child that it forked.
+    /// Whether this process is the one that took the worker_index, and not a child that it forked.
     pub fn is_here(&self) -> bool {
         family().is_ok_and(|family| family.me() == self.me)
     }
 
-    fn place(&self) -> &Slot {
+    fn worker_index(&self) -> &Slot {
         self.view
             .slot(self.index)
             .expect("attach found this slot, and slots stay")
     }
 
     fn tell(&self, status: Status) {
-        self.place().tell(State::of(status, self.generation, Some(self.me)));
+        self.worker_index()
+            .tell(State::of(status, self.generation, Some(self.me)));
     }
 
     /// Report that the worker is initialised and will take tasks.
     pub fn ready(&self) {
-        self.place().note(Note::Ready).store(now(), Relaxed);
+        self.worker_index().note(Note::Ready).store(now(), Relaxed);
         self.tell(Status::Ready);
     }
 
     /// Report that the worker cannot start, and why. It should end now.
     pub fn fail(&self, why: Message) {
-        self.place().envelope.post(why);
+        self.worker_index().header.post(why);
         self.tell(Status::Failed);
     }
 
@@ -104,9 +105,9 @@ impl Worker {
             if self.view.phase() == Phase::Terminate || self.is_dismissed() {
                 return Ok(None);
             }
-            if let Some((index, state)) = self.view.claim(self.me, &self.place().next)? {
+            if let Some((index, state)) = self.view.claim(self.me, &self.worker_index().next)? {
                 if self.view.is_waiting() {
-                    self.view.rouse();
+                    self.view.wake_one();
                 }
                 match self.unpack(index, state) {
                     Ok(task) => return Ok(Some(task)),
@@ -119,17 +120,17 @@ impl Worker {
             if self.view.phase() != Phase::Run {
                 return Ok(None);
             }
-            if !self.look_out() {
+            if !self.spin() {
                 let shared = &self.view.shared;
                 let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
                 let mut slept = false;
                 shared.work.sleep_for(purpose, Deadline::Never, || {
-                    // SYNC: the store comes before the look: see `View::rouse`.
-                    shared.roused.store(0, SeqCst);
+                    // SYNC: the store comes before the look: see `View::wake_one`.
+                    shared.wake_pending.store(0, SeqCst);
                     let wanted = self.is_wanted();
                     if wanted && slept {
-                        // The worker on the lookout did not come: it may have been stopped there.
-                        shared.lookout.store(0, SeqCst);
+                        // The worker on the spinner did not come: it may have been stopped there.
+                        shared.spinner.store(0, SeqCst);
                     }
                     slept = true;
                     wanted.then_some(())
@@ -143,17 +144,17 @@ impl Worker {
     }
 
     fn is_dismissed(&self) -> bool {
-        self.place().is_dismissed()
+        self.worker_index().is_dismissed()
     }
 
     /// Look for work for a while without sleeping, if no other worker does. Returns whether there is any.
-    fn look_out(&self) -> bool {
-        let lookout = &self.view.shared.lookout;
-        if lookout.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
+    fn spin(&self) -> bool {
+        let spinner = &self.view.shared.spinner;
+        if spinner.compare_exchange(0, self.me.to_bits(), SeqCst, Relaxed).is_err() {
             return false;
         }
         let found = self.view.shared.work.spin(|| self.is_wanted().then_some(()));
-        self.view.leave_lookout(self.me);
+        self.view.leave_spinner(self.me);
         found.is_some()
     }
 
@@ -171,9 +172,9 @@ impl Worker {
                 Some((function, state.ok_or(Error::Corrupt("a task's function"))?.generation))
             }
         };
-        let arguments = slot.envelope.open_or_copy(LEFT_IN_PLACE)?;
-        let place = self.place();
-        place.add_to_note(Note::Received, arguments.size() as u64);
+        let arguments = slot.header.open_or_copy(LEFT_IN_PLACE)?;
+        let worker_index = self.worker_index();
+        worker_index.add_to_note(Note::Received, arguments.size() as u64);
         let task = Task {
             index,
             state,
@@ -187,7 +188,7 @@ impl Worker {
     /// with it.
     pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
         let function = task.function.ok_or(Error::Corrupt("a task's function"))?;
-        let body = self.view.slot(function.0)?.envelope.copy_body();
+        let body = self.view.slot(function.0)?.header.copy_body();
         // SYNC: the fence comes after the loads of the copy. A slot that is used anew has another generation.
         fence(Acquire);
         if self.is_current(function) {
@@ -217,11 +218,11 @@ impl Worker {
     /// Record that the function is called now, for the first or a further item of the task. A time limit holds for each
     /// item alone.
     pub fn begin_item(&self) {
-        self.place().note(Note::Since).store(now(), Relaxed);
+        self.worker_index().note(Note::Since).store(now(), Relaxed);
     }
 
     /// Whether the task was taken away. Its worker is then about to be stopped.
-    pub fn is_condemned(&self, task: &Task) -> bool {
+    pub fn is_cancelled(&self, task: &Task) -> bool {
         !self.is_at(task.index, task.state)
     }
 
@@ -229,7 +230,7 @@ impl Worker {
         self.view.slot(index).ok().and_then(Slot::load) == Some(state)
     }
 
-    /// Hand a task back. When this returns, the parent has the result, whatever becomes of the worker. `false`: the
+    /// WorkerRecord a task back. When this returns, the parent has the result, whatever becomes of the worker. `false`: the
     /// task was taken away; its worker is about to be stopped and must not go on.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed back once")]
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<bool> {
@@ -237,25 +238,27 @@ impl Worker {
             index, state, begin, ..
         } = task;
         let slot = self.view.slot(index)?;
-        let place = self.place();
-        // This comes before the arguments' place is used for the result: see `Inner::bury`.
-        place.note(Note::Since).store(0, Relaxed);
-        place.add_to_note(Note::Busy, now().saturating_sub(begin));
-        place.add_to_note(Note::Sent, message.size() as u64);
-        slot.envelope.discard();
-        slot.envelope.post(message);
+        let worker_index = self.worker_index();
+        // This comes before the arguments' worker_index is used for the result: see `Inner::reap`.
+        worker_index.note(Note::Since).store(0, Relaxed);
+        worker_index.add_to_note(Note::Busy, now().saturating_sub(begin));
+        worker_index.add_to_note(Note::Sent, message.size() as u64);
+        slot.header.discard();
+        slot.header.post(message);
         let status = if verdict == Verdict::Done {
             Status::Done
         } else {
             Status::Raised
         };
-        place.aux.store(place.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        worker_index
+            .aux
+            .store(worker_index.aux.load(Relaxed).wrapping_add(1), Relaxed);
         if !slot.swap(state, State { status, ..state }) {
-            let condemned = State {
-                status: Status::Condemned,
+            let cancelled = State {
+                status: Status::Cancelled,
                 ..state
             };
-            return if slot.load() == Some(condemned) {
+            return if slot.load() == Some(cancelled) {
                 Ok(false)
             } else {
                 Err(Error::Corrupt("a task's state"))

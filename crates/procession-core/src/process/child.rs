@@ -3,7 +3,7 @@
 use super::record::ChildRecord;
 use super::Exit;
 use crate::arena::Ref;
-use crate::roll;
+use crate::liveness;
 use crate::sync::descriptor::{until, Direction};
 use crate::sys::signal::{is_child, pidfd_send_signal, reap};
 use crate::sys::{pidfd, proc};
@@ -15,17 +15,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long [`Child::try_wait`] gives a zygote to report an end that the kernel has already announced.
+/// How long [`Child::try_wait`] gives a fork_server to report an end that the kernel has already announced.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// A child of this process, or one that a zygote made for it.
+/// A child of this process, or one that a fork_server made for it.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
     /// Its start time, if that could be read. It identifies the exit code that the child itself noted.
     start: Option<u64>,
     watch: Watch,
-    /// Only of a zygote's child: its exit status arrives there.
+    /// Only of a fork_server's child: its exit status arrives there.
     record: Option<Ref<ChildRecord>>,
     exit: Mutex<Option<Exit>>,
 }
@@ -52,7 +52,7 @@ enum Watch {
 impl Child {
     /// A child that this very thread just forked. If no descriptor is left for it, it is killed.
     pub fn forked(pid: i32) -> Result<Self> {
-        Self::own(pid, roll::confirm_reserved(pid as u32))
+        Self::own(pid, liveness::confirm_reserved(pid as u32))
     }
 
     /// A child that this process just made and that is not reaped yet. An error kills and reaps it.
@@ -83,8 +83,8 @@ impl Child {
         })
     }
 
-    /// A child that a zygote forked for this process. If no descriptor is left for it, it is killed.
-    pub(super) fn of_zygote(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
+    /// A child that a fork_server forked for this process. If no descriptor is left for it, it is killed.
+    pub(super) fn of_fork_server(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
         let mut watch = Watch::open(pid).inspect_err(|_| {
             if record.exit().is_none() {
                 // SAFETY: a signal to a process that was not reported as ended just now. Reports come before the number
@@ -92,7 +92,7 @@ impl Child {
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
         })?;
-        // SYNC: a zygote reports an end before it reaps. If the end is not reported yet, the number still was this
+        // SYNC: a fork_server reports an end before it reaps. If the end is not reported yet, the number still was this
         // child's when the pidfd was opened.
         if record.exit().is_some() {
             watch = Watch::ended()?;
@@ -130,7 +130,7 @@ impl Child {
             Some(_) => None,
         };
         if exit.is_some() {
-            roll::has_ended(self.pid);
+            liveness::has_ended(self.pid);
         }
         Ok(exit)
     }
@@ -175,7 +175,7 @@ impl Child {
         if known.is_none() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             let Watch::Pidfd(pidfd) = &self.watch else {
-                *known = Some(self.last_words());
+                *known = Some(self.flush_before_exit());
                 return Ok(*known);
             };
             *known = match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
@@ -184,7 +184,7 @@ impl Child {
                 // was forked since and the child is its sibling, which may still run.
                 Err(Errno::CHILD) if self.ended(Deadline::Now)? => {
                     let status = pidfd::exit_status(pidfd.as_fd());
-                    Some(status.map_or_else(|| self.last_words(), Exit::from_raw))
+                    Some(status.map_or_else(|| self.flush_before_exit(), Exit::from_raw))
                 }
                 Err(Errno::CHILD | Errno::INTR) => None,
                 Err(e) => return Err(Error::os("waitid", e).into()),
@@ -194,11 +194,11 @@ impl Child {
     }
 
     /// The exit code that the child itself noted before it exited: the only source where the kernel keeps no status.
-    fn last_words(&self) -> Exit {
-        roll::noted_exit(self.pid as u32, self.start).map_or(Exit::Unknown, Exit::Code)
+    fn flush_before_exit(&self) -> Exit {
+        liveness::noted_exit(self.pid as u32, self.start).map_or(Exit::Unknown, Exit::Code)
     }
 
-    /// The status of an ended child, from the zygote that made it; `Unknown` if the zygote died before it reported.
+    /// The status of an ended child, from the fork_server that made it; `Unknown` if the fork_server died before it reported.
     fn reported(&self, record: &ChildRecord, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         let reported = record.wait_exit(deadline)?;
         if reported.is_some() {

@@ -1,6 +1,6 @@
 //! How a process ended.
 
-use crate::roll;
+use crate::liveness;
 use rustix::process::WaitIdStatus;
 
 /// How a process ended.
@@ -10,7 +10,7 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// It ended, but how is not known. The zygote that forked it died; or the kernel reaped it (SIGCHLD is ignored) or
+    /// It ended, but how is not known. The fork_server that forked it died; or the kernel reaped it (SIGCHLD is ignored) or
     /// another part of the program did, and the kernel keeps no status (before Linux 6.15).
     Unknown,
 }
@@ -62,7 +62,7 @@ impl Exit {
     }
 }
 
-/// Have this process note its exit code, whatever part of the program calls `exit`: see [`roll::note_exit`]. `_exit`
+/// Have this process note its exit code, whatever part of the program calls `exit`: see [`liveness::note_exit`]. `_exit`
 /// goes unnoticed.
 pub fn note_at_exit() {
     #[cfg(target_env = "gnu")]
@@ -74,7 +74,7 @@ pub fn note_at_exit() {
             ) -> libc::c_int;
         }
         extern "C" fn note(code: libc::c_int, _: *mut libc::c_void) {
-            roll::note_exit(code);
+            liveness::note_exit(code);
         }
         // SAFETY: registers a plain function, which ignores its argument.
         unsafe { on_exit(note, std::ptr::null_mut()) };

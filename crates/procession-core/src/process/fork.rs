@@ -2,7 +2,7 @@
 
 use super::child::SetAside;
 use super::Child;
-use crate::roll::{abandon_reserved, check_room};
+use crate::liveness::{abandon_reserved, check_room};
 use crate::{Error, Result};
 
 /// The two processes that return from [`fork`].

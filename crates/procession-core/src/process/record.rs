@@ -1,8 +1,8 @@
-//! What a zygote, the child it forks and the asker tell each other: one object in the arena.
+//! What a fork_server, the child it forks and the asker tell each other: one object in the arena.
 
 use super::Exit;
 use crate::arena::{Kind, Object};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::sync::wait::{EventCount, Purpose};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{
@@ -11,7 +11,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// How often a waiter checks whether the zygote still lives.
+/// How often a waiter checks whether the fork_server still lives.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// The record of one child. Zero-filled: requested, and the request is not read yet.
@@ -23,8 +23,8 @@ pub struct ChildRecord {
     pid: AtomicI32,
     /// Exit status as [`Exit::to_bits`]; set before `EXITED`. Error number; set before `FAILED`.
     status: AtomicI32,
-    /// The zygote that read the request; set before `TAKEN`.
-    zygote: AtomicU32,
+    /// The fork_server that read the request; set before `TAKEN`.
+    fork_server: AtomicU32,
     event: EventCount,
 }
 
@@ -47,23 +47,23 @@ const ABANDONED: u32 = 5;
 pub(super) enum Reply {
     /// The child exists, or existed.
     Child(i32),
-    /// The zygote could not fork.
+    /// The fork_server could not fork.
     Failed(i32),
-    /// The zygote died before it forked. The request is void: no child comes of it.
+    /// The fork_server died before it forked. The request is void: no child comes of it.
     Void,
 }
 
 impl ChildRecord {
-    /// Zygote: take the request on; `false` if the asker no longer waits.
-    pub(super) fn take(&self, zygote: Owner) -> bool {
-        self.zygote.store(zygote.to_bits(), Relaxed);
+    /// ForkServer: take the request on; `false` if the asker no longer waits.
+    pub(super) fn take(&self, fork_server: Owner) -> bool {
+        self.fork_server.store(fork_server.to_bits(), Relaxed);
         self.step(REQUESTED, TAKEN)
     }
 
-    /// Zygote or child, whichever is first: record that there is a child. `false` if the asker no longer waits; the
+    /// ForkServer or child, whichever is first: record that there is a child. `false` if the asker no longer waits; the
     /// child must then end at once.
     pub(super) fn running(&self, pid: i32) -> bool {
-        // Zygote and child store the same number.
+        // ForkServer and child store the same number.
         self.pid.store(pid, Relaxed);
         if self.step(TAKEN, RUNNING) {
             self.event.notify(u32::MAX);
@@ -72,7 +72,7 @@ impl ChildRecord {
         matches!(self.state.load(Acquire), RUNNING | EXITED)
     }
 
-    /// Zygote: record that there is no child, for this reason.
+    /// ForkServer: record that there is no child, for this reason.
     pub(super) fn failed(&self, errno: i32) {
         self.status.store(errno, Relaxed);
         if self.step(TAKEN, FAILED) {
@@ -80,7 +80,7 @@ impl ChildRecord {
         }
     }
 
-    /// Zygote: record how the child ended. Call it before the child is reaped.
+    /// ForkServer: record how the child ended. Call it before the child is reaped.
     pub(super) fn exited(&self, exit: Exit) {
         self.status.store(exit.to_bits(), Relaxed);
         if self.step(RUNNING, EXITED) {
@@ -98,16 +98,20 @@ impl ChildRecord {
         (self.state.load(Acquire) == EXITED).then(|| Exit::from_bits(self.status.load(Relaxed)))
     }
 
-    /// Asker: wait for the reply to a request. `zygote_lives` tells whether the zygote can still read it.
-    pub(super) fn wait_reply(&self, deadline: Deadline, zygote_lives: impl Fn() -> bool) -> Result<Reply, WaitError> {
+    /// Asker: wait for the reply to a request. `fork_server_lives` tells whether the fork_server can still read it.
+    pub(super) fn wait_reply(
+        &self,
+        deadline: Deadline,
+        fork_server_lives: impl Fn() -> bool,
+    ) -> Result<Reply, WaitError> {
         self.wait(
             deadline,
             || self.reply(),
             || {
-                // DEATH: the zygote may have died between reading the request and its first word about a child. A child
+                // DEATH: the fork_server may have died between reading the request and its first word about a child. A child
                 // that it forked nevertheless finds the record abandoned and ends at once; a child that was quicker has
                 // made it RUNNING.
-                if !zygote_lives() && self.abandon() {
+                if !fork_server_lives() && self.abandon() {
                     return Some(Reply::Void);
                 }
                 None
@@ -121,10 +125,10 @@ impl ChildRecord {
             deadline,
             || self.exit(),
             || {
-                // DEATH: the zygote may have died before it reported. Look once more: its report may have come just
+                // DEATH: the fork_server may have died before it reported. Look once more: its report may have come just
                 // before its death.
-                let zygote = Owner::from_bits(self.zygote.load(Relaxed));
-                (!zygote.is_some_and(roll::is_alive)).then(|| self.exit().unwrap_or(Exit::Unknown))
+                let fork_server = Owner::from_bits(self.fork_server.load(Relaxed));
+                (!fork_server.is_some_and(liveness::is_alive)).then(|| self.exit().unwrap_or(Exit::Unknown))
             },
         );
         match waited {

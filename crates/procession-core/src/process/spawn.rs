@@ -2,7 +2,7 @@
 
 use super::child::SetAside;
 use super::Child;
-use crate::{roll, sys, Error, Result};
+use crate::{liveness, sys, Error, Result};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 ///
 /// To let it join the family, keep [`Family::arena_fd`](crate::Family::arena_fd) and tell it the number.
 pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString)], keep: &[RawFd]) -> Result<Child> {
-    roll::check_room()?;
+    liveness::check_room()?;
     let argv: Vec<_> = argv.iter().map(|arg| c_string(arg.as_ref())).collect::<Result<_>>()?;
     let inherited = std::env::vars_os().filter(|(key, _)| extra.iter().all(|(name, _)| key != name));
     let extra = extra.iter().map(|(name, value)| (OsString::from(name), value.clone()));

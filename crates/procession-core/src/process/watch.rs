@@ -31,7 +31,7 @@ pub fn watch_parent(parent: i32) -> Result<()> {
     };
     let looks = Looks::at(parent);
     // If a real parent died meanwhile, this process now has another parent, and the old number may be another
-    // process's. (The asker is not the real parent of a zygote's child, and cannot be checked in this way.)
+    // process's. (The asker is not the real parent of a fork_server's child, and cannot be checked in this way.)
     let real = getppid() == Some(parent);
     threads::helper("procession-watch", move || watch(pidfd.as_ref(), &looks, parent, real)).map(drop)
 }

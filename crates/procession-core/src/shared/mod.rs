@@ -51,7 +51,7 @@ unsafe impl Object for Shared {
         if let Some(token) = self.token() {
             Block::discard(token);
         }
-        // Fails if the roll has no room, and nothing can be struck out: the lock's cell is then lost.
+        // Fails if the process table has no room, and nothing can be struck out: the lock's cell is then lost.
         let _ = unlink(&self.lock);
     }
 }

@@ -11,9 +11,9 @@ use super::primitive::{fence, AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::spin::Spin;
 use super::wait::Purpose;
-use super::waiters::{Chunk, Leave, Seat};
+use super::waiters::{Chunk, Leave, WaiterSlot};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
 /// A barrier's state in the arena.
@@ -90,7 +90,7 @@ pub struct Participant {
     index: usize,
     /// The round that it waits for.
     round: u32,
-    seat: Option<Seat>,
+    slot: Option<WaiterSlot>,
 }
 
 /// The last party to arrive; until it is done, no other process can change the barrier. Dropped without a
@@ -118,15 +118,17 @@ impl Barrier {
     /// Arrive. Waits only while another process changes the barrier or runs its action. The deadline bounds that wait
     /// as well; when it passes, a round that fills is broken.
     pub fn arrive(&self, deadline: Deadline) -> Result<Arrival, BarrierError> {
-        let me = roll::me().map_err(WaitError::from)?;
+        let me = liveness::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {
             Err(WaitError::TimedOut) => {
                 let keeper = self.state.guard.owner();
                 let stage = self.state.stage();
                 self.state.break_round(stage / ROUND);
                 return Err(keeper
-                    .filter(|&keeper| !roll::is_known_dead(keeper))
-                    .map_or(BarrierError::Broken, |keeper| BarrierError::Kept(roll::label(keeper))));
+                    .filter(|&keeper| !liveness::is_known_dead(keeper))
+                    .map_or(BarrierError::Broken, |keeper| {
+                        BarrierError::Kept(liveness::label(keeper))
+                    }));
             }
             guard => guard?,
         };
@@ -149,7 +151,7 @@ impl Barrier {
             }));
         }
         let round = stage / ROUND;
-        let seat = guard.0.waiters.sit(round, me).map_err(WaitError::from)?;
+        let slot = guard.0.waiters.sit(round, me).map_err(WaitError::from)?;
         // SYNC: a process that breaks the round changes the stage before it looks at the slots: either it saw ours, or
         // we see the stage.
         fence(Ordering::SeqCst);
@@ -160,7 +162,7 @@ impl Barrier {
             me,
             index,
             round,
-            seat: Some(seat),
+            slot: Some(slot),
         }))
     }
 
@@ -220,11 +222,11 @@ impl Barrier {
     /// Check that the participant in the next slot and the holder of the guard are alive. The slots in use form a ring:
     /// each dead participant sits behind a living one, or behind a dead one, and that death breaks the barrier as well.
     /// The order of arrival would not do: a participant that leaves frees its slot for a later one.
-    fn look_around(&self, mine: &Seat, round: u32) {
+    fn look_around(&self, mine: &WaiterSlot, round: u32) {
         let state = &*self.state;
         // The process that began to end the round may be stopped or dead.
         state.tell(state.stage());
-        let dead = |owner| !roll::is_alive(owner);
+        let dead = |owner| !liveness::is_alive(owner);
         if state.guard.owner().is_some_and(dead) {
             // Taking the guard repairs what the dead process began. If another process has it by now, that process
             // repairs.
@@ -237,18 +239,18 @@ impl Barrier {
             .filter(|(_, word)| word.is_waiting())
             .collect();
         // Decided meanwhile, or cleared as a dead participant's slot: the wait is over.
-        let Some(place) = waiting.iter().position(|(seat, _)| seat == mine) else {
+        let Some(place) = waiting.iter().position(|(slot, _)| slot == mine) else {
             return;
         };
-        let (seat, word) = &waiting[(place + 1) % waiting.len()];
-        if word.owner().is_some_and(roll::is_alive) {
+        let (slot, word) = &waiting[(place + 1) % waiting.len()];
+        if word.owner().is_some_and(liveness::is_alive) {
             return;
         }
         // DEATH: break first, clear second: if we die in between, another process still finds the dead participant.
         state.break_round(round);
-        let now = state.waiters.word(seat);
+        let now = state.waiters.word(slot);
         if now.owner() == word.owner() {
-            state.waiters.clear(seat, now);
+            state.waiters.clear(slot, now);
         }
     }
 }
@@ -297,11 +299,11 @@ impl State {
         };
         // SYNC: as in `arrive`.
         fence(Ordering::SeqCst);
-        for (seat, word) in self.waiters.words() {
-            if word.owner().is_some_and(roll::is_known_dead) {
-                self.waiters.clear(&seat, word);
+        for (slot, word) in self.waiters.words() {
+            if word.owner().is_some_and(liveness::is_known_dead) {
+                self.waiters.clear(&slot, word);
             } else if word.ticket() == stage / ROUND {
-                self.waiters.decide(&seat, word, broken);
+                self.waiters.decide(&slot, word, broken);
             }
         }
     }
@@ -336,26 +338,26 @@ impl Participant {
 
     /// Wait for the others. A timeout breaks the barrier. After `Interrupted`, wait again or drop it.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), BarrierError> {
-        let Some(seat) = self.seat else {
+        let Some(slot) = self.slot else {
             return Err(BarrierError::Broken);
         };
         let state = &*self.barrier.state;
         let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
-        let look_around = || self.barrier.look_around(&seat, self.round);
-        let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
+        let look_around = || self.barrier.look_around(&slot, self.round);
+        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, look_around);
         match end {
             Ok(()) => {}
             Err(WaitError::TimedOut) => {
                 state.break_round(self.round);
-                if !state.waiters.word(&seat).is_decided() {
+                if !state.waiters.word(&slot).is_decided() {
                     // All have arrived, and the last party runs its action: the end of that action decides.
                     drop(self.barrier.guard(Deadline::Never)?);
                 }
             }
             Err(end) => return Err(end.into()),
         }
-        self.seat = None;
-        match state.waiters.leave(&seat) {
+        self.slot = None;
+        match state.waiters.leave(&slot) {
             Leave::Decided { broken: false } => Ok(()),
             Leave::Decided { broken: true } | Leave::Undecided => Err(BarrierError::Broken),
         }
@@ -364,10 +366,10 @@ impl Participant {
 
 impl Drop for Participant {
     fn drop(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
+        let Some(slot) = self.slot.take() else { return };
         // A child forked in the middle of a wait leaves its parent's slot alone.
-        if roll::me().is_ok_and(|me| me == self.me) {
-            self.barrier.state.waiters.leave(&seat);
+        if liveness::me().is_ok_and(|me| me == self.me) {
+            self.barrier.state.waiters.leave(&slot);
         }
     }
 }
@@ -386,7 +388,7 @@ impl Last {
 
 impl Drop for Last {
     fn drop(&mut self) {
-        if roll::me().is_ok_and(|me| me == self.me) {
+        if liveness::me().is_ok_and(|me| me == self.me) {
             let guard = Guard(&self.barrier.state);
             guard.0.enter(if self.released { RELEASING } else { BROKEN });
             guard.0.repair();

@@ -1,7 +1,7 @@
 //! The identity of a thread, as lock words store it.
 
 use super::primitive::{AtomicU32, Ordering};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::Result;
 use std::cell::Cell;
 
@@ -33,7 +33,7 @@ impl Claim {
     #[cold]
     fn make() -> Result<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let me = roll::me()?;
+        let me = liveness::me()?;
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let thread = SERIAL.fetch_add(1, Ordering::Relaxed) << TID | tid & ((1 << TID) - 1);
         let bits = u64::from(thread) << 32 | u64::from(me.to_bits());

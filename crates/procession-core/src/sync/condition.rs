@@ -7,9 +7,9 @@
 use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
 use super::wait::Purpose;
-use super::waiters::{Chunk, Leave, Seat, Word};
+use super::waiters::{Chunk, Leave, WaiterSlot, Word};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
 /// A condition's state in the arena.
@@ -42,7 +42,7 @@ pub struct Condition {
 pub struct Waiter {
     condition: Condition,
     me: Owner,
-    seat: Option<Seat>,
+    slot: Option<WaiterSlot>,
 }
 
 super::shared!(Condition);
@@ -55,13 +55,13 @@ impl Condition {
 
     /// Get in line. The caller holds the lock.
     pub fn enqueue(&self) -> Result<Waiter> {
-        let me = roll::me()?;
+        let me = liveness::me()?;
         let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
-        let seat = self.state.waiters.sit(ticket, me)?;
+        let slot = self.state.waiters.sit(ticket, me)?;
         Ok(Waiter {
             condition: self.clone(),
             me,
-            seat: Some(seat),
+            slot: Some(slot),
         })
     }
 
@@ -71,25 +71,25 @@ impl Condition {
         let mut left = n;
         while left > 0 {
             let next = self.state.ticket.load(Ordering::Relaxed);
-            let mut oldest: Option<(Seat, Word)> = None;
-            waiters.visit(|seat, word| {
+            let mut oldest: Option<(WaiterSlot, Word)> = None;
+            waiters.visit(|slot, word| {
                 if word.is_waiting()
                     && oldest
                         .as_ref()
                         .is_none_or(|(_, first)| word.age(next) > first.age(next))
                 {
-                    oldest = Some((seat(), word));
+                    oldest = Some((slot(), word));
                 }
                 false
             });
-            let Some((seat, word)) = oldest else { return };
+            let Some((slot, word)) = oldest else { return };
             // A spinning waiter is alive, or was some microseconds ago; a sleeper may have been dead for long.
             let dead = word
                 .owner()
-                .is_none_or(|owner| roll::is_known_dead(owner) || word.is_asleep() && !roll::is_alive(owner));
+                .is_none_or(|owner| liveness::is_known_dead(owner) || word.is_asleep() && !liveness::is_alive(owner));
             if dead {
-                waiters.clear(&seat, word);
-            } else if waiters.decide(&seat, word, false) {
+                waiters.clear(&slot, word);
+            } else if waiters.decide(&slot, word, false) {
                 left -= 1;
             }
         }
@@ -97,8 +97,8 @@ impl Condition {
 
     /// Notify all waiters. The caller holds the lock.
     pub fn notify_all(&self) {
-        for (seat, word) in self.state.waiters.words() {
-            self.state.waiters.decide(&seat, word, false);
+        for (slot, word) in self.state.waiters.words() {
+            self.state.waiters.decide(&slot, word, false);
         }
     }
 
@@ -110,10 +110,10 @@ impl Condition {
     /// Pass on the notifications of waiters that were notified and died before they noticed: each goes to the next in
     /// line.
     fn look_after_the_dead(&self) {
-        for (seat, word) in self.state.waiters.words() {
-            if word.is_decided() && word.owner().is_some_and(|owner| !roll::is_alive(owner)) {
+        for (slot, word) in self.state.waiters.words() {
+            if word.is_decided() && word.owner().is_some_and(|owner| !liveness::is_alive(owner)) {
                 // DEATH: if we are killed between the two, the notification is lost.
-                if self.state.waiters.clear(&seat, word) {
+                if self.state.waiters.clear(&slot, word) {
                     self.notify(1);
                 }
             }
@@ -125,19 +125,19 @@ impl Waiter {
     /// Wait to be notified; returns `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) the place in line
     /// is kept; after [`TimedOut`](WaitError::TimedOut) it is lost.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), WaitError> {
-        let Some(seat) = self.seat else {
+        let Some(slot) = self.slot else {
             return Err(WaitError::TimedOut);
         };
         let state = &*self.condition.state;
         let purpose = Purpose::of(Kind::Condition, Some(self.condition.handle()));
         let look_around = || self.condition.look_after_the_dead();
-        let end = state.waiters.wait(&seat, &state.spin, purpose, deadline, look_around);
+        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, look_around);
         if matches!(end, Err(WaitError::Interrupted)) {
             return end;
         }
-        self.seat = None;
+        self.slot = None;
         // A notification just before the deadline counts.
-        match state.waiters.leave(&seat) {
+        match state.waiters.leave(&slot) {
             Leave::Decided { .. } => Ok(()),
             Leave::Undecided => Err(WaitError::TimedOut),
         }
@@ -146,9 +146,10 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
+        let Some(slot) = self.slot.take() else { return };
         // A child forked in the middle of a wait leaves its parent's slot alone.
-        if roll::me().is_ok_and(|me| me == self.me) && self.condition.state.waiters.leave(&seat) != Leave::Undecided {
+        if liveness::me().is_ok_and(|me| me == self.me) && self.condition.state.waiters.leave(&slot) != Leave::Undecided
+        {
             self.condition.notify(1);
         }
     }

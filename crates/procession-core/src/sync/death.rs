@@ -1,8 +1,8 @@
 //! The report of a holder's death, for the process that finds what it held.
 
 use super::claim::Claim;
-use super::site::Site;
-use crate::roll::{self, Owner};
+use super::creation_site::CreationSite;
+use crate::liveness::{self, Owner};
 use std::fmt;
 
 /// A process that died, or a thread that ended, while it held a lock; or a process that gave the lock back during a
@@ -21,8 +21,8 @@ pub struct Death {
     pub panicked: bool,
     /// The name of the class of what it held.
     pub object: &'static str,
-    /// Where that object was made, if the site was recorded.
-    pub made: Option<Site>,
+    /// Where that object was made, if the creation_site was recorded.
+    pub made: Option<CreationSite>,
 }
 
 /// The kind of death that frees a lock.
@@ -35,10 +35,10 @@ pub(super) enum Holder {
 }
 
 impl Death {
-    pub(super) fn new(dead: Claim, object: &'static str, made: Option<Site>) -> Self {
+    pub(super) fn new(dead: Claim, object: &'static str, made: Option<CreationSite>) -> Self {
         let owner = dead.owner();
-        let (pid, name) = roll::describe(owner).unwrap_or_default();
-        let thread = roll::is_alive(owner).then(|| dead.thread());
+        let (pid, name) = liveness::describe(owner).unwrap_or_default();
+        let thread = liveness::is_alive(owner).then(|| dead.thread());
         Self {
             owner,
             pid,
@@ -50,8 +50,8 @@ impl Death {
         }
     }
 
-    pub(super) fn panicked(owner: Owner, object: &'static str, made: Option<Site>) -> Self {
-        let (pid, name) = roll::describe(owner).unwrap_or_default();
+    pub(super) fn panicked(owner: Owner, object: &'static str, made: Option<CreationSite>) -> Self {
+        let (pid, name) = liveness::describe(owner).unwrap_or_default();
         Self {
             owner,
             pid,
@@ -69,7 +69,7 @@ impl fmt::Display for Death {
         if let Some(thread) = self.thread {
             write!(f, "thread {thread} of ")?;
         }
-        f.write_str(&roll::label_of(self.pid, &self.name))?;
+        f.write_str(&liveness::label_of(self.pid, &self.name))?;
         let end = match self.thread {
             _ if self.panicked => "panicked",
             Some(_) => "ended",
@@ -86,15 +86,15 @@ impl fmt::Display for Death {
 impl Holder {
     /// Whether it is dead. Asks the kernel.
     pub(super) fn is_dead(self, claim: Claim) -> bool {
-        !roll::is_alive(claim.owner()) || self.is_thread_over(claim)
+        !liveness::is_alive(claim.owner()) || self.is_thread_over(claim)
     }
 
     /// As [`is_dead`](Self::is_dead), but cheap when called often.
     pub(super) fn looks_dead_lately(self, claim: Claim) -> bool {
-        roll::looks_dead_lately(claim.owner()) || self.is_thread_over(claim)
+        liveness::looks_dead_lately(claim.owner()) || self.is_thread_over(claim)
     }
 
     fn is_thread_over(self, claim: Claim) -> bool {
-        self == Self::Thread && roll::has_thread_ended(claim.owner(), claim.thread())
+        self == Self::Thread && liveness::has_thread_ended(claim.owner(), claim.thread())
     }
 }

@@ -2,12 +2,12 @@
 
 use super::claim::Claim;
 use super::death::{Death, Holder};
+use super::options::{LockOptions, Options};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
-use super::terms::{Options, Terms};
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{Deadline, Result, WaitError};
 
 /// A lock's state in the arena.
@@ -15,7 +15,7 @@ use crate::{Deadline, Result, WaitError};
 #[derive(Debug, Default)]
 struct State {
     raw: RawLock,
-    terms: Terms,
+    options: LockOptions,
     /// The process that panicked while it held the lock, until this is reported; 0: none. Written by holders only. It
     /// fits the smallest cell together with the rest.
     poison: AtomicU32,
@@ -46,7 +46,7 @@ impl Lock {
     /// A new, free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
-        state.terms.set(options);
+        state.options.set(options);
         Ok(Self { state })
     }
 
@@ -70,7 +70,7 @@ impl Lock {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
         let state = &*self.state;
         let dead = state.raw.acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
-        Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
+        Ok(dead.and_then(|dead| state.options.death(dead, State::NAME)))
     }
 
     /// Take the lock if that needs no wait. False: another thread holds it. Returns [`OwnerDied`](WaitError::OwnerDied)
@@ -97,7 +97,7 @@ impl Lock {
     /// The caller holds the lock.
     #[cold]
     pub fn poison(&self) {
-        if let Ok(me) = roll::me() {
+        if let Ok(me) = liveness::me() {
             self.state.poison.store(me.to_bits(), Ordering::Relaxed);
         }
     }
@@ -115,7 +115,7 @@ impl Lock {
     #[cold]
     fn poisoned(&self, bits: u32) -> Option<Box<Death>> {
         self.state.poison.store(0, Ordering::Relaxed);
-        Owner::from_bits(bits).map(|owner| Box::new(self.state.terms.panic(owner, State::NAME)))
+        Owner::from_bits(bits).map(|owner| Box::new(self.state.options.panic(owner, State::NAME)))
     }
 
     /// The process that holds it.

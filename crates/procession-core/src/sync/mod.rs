@@ -24,30 +24,30 @@ use shared;
 mod barrier;
 mod claim;
 mod condition;
+mod creation_site;
 mod death;
 pub mod descriptor;
 mod event;
-mod ledger;
 mod lock;
+mod options;
+mod permit_log;
 pub(crate) mod primitive;
 mod raw;
 mod rlock;
 mod semaphore;
-mod site;
 mod spin;
-mod terms;
 pub mod wait;
 mod waiters;
 
 pub use barrier::{Arrival, Barrier, BarrierError, Last, Participant};
 pub use condition::{Condition, Waiter};
+pub use creation_site::CreationSite;
 pub use death::Death;
 pub use event::Event;
 pub use lock::Lock;
+pub use options::Options;
 pub use rlock::RLock;
 pub use semaphore::{Semaphore, SEM_VALUE_MAX};
-pub use site::Site;
-pub use terms::Options;
 
 /// The states that refer to other objects, for `reclaim` to end.
 pub(crate) mod ending {

@@ -5,7 +5,7 @@ use super::death::Holder;
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Look, Purpose, Sleeper};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{Deadline, WaitError};
 
 /// There may be sleepers on the word.
@@ -87,7 +87,7 @@ impl RawLock {
                 let taken = self.swap_word(word, me.to_bits() | WAITERS);
                 return Ok(if taken { Look::Over(None) } else { Look::Again });
             };
-            if roll::is_known_dead(claim.owner()) || whole && holder.is_dead(claim) {
+            if liveness::is_known_dead(claim.owner()) || whole && holder.is_dead(claim) {
                 let inherited = self.inherit(word, me);
                 return Ok(if inherited {
                     Look::Over(Some(claim))

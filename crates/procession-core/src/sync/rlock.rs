@@ -2,12 +2,12 @@
 
 use super::claim::Claim;
 use super::death::{Death, Holder};
+use super::options::{LockOptions, Options};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
-use super::terms::{Options, Terms};
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::{Deadline, Result, WaitError};
 
 /// A recursive lock's state in the arena.
@@ -18,7 +18,7 @@ struct State {
     /// How often the holder took it. Only the holder writes; each first acquisition sets it anew, so a dead holder's
     /// count does not matter.
     count: AtomicU32,
-    terms: Terms,
+    options: LockOptions,
 }
 
 // SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table, and
@@ -46,7 +46,7 @@ impl RLock {
     /// A new, free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
-        state.terms.set(options);
+        state.options.set(options);
         Ok(Self { state })
     }
 
@@ -74,7 +74,7 @@ impl RLock {
         let purpose = Purpose::of(Kind::RLock, Some(self.handle()));
         let dead = state.raw.acquire(me, Holder::Thread, purpose, deadline)?;
         state.count.store(1, Ordering::Relaxed);
-        Ok(dead.and_then(|dead| state.terms.death(dead, State::NAME)))
+        Ok(dead.and_then(|dead| state.options.death(dead, State::NAME)))
     }
 
     /// Take the lock if that needs no wait, or take it once more. False: another thread holds it. Returns

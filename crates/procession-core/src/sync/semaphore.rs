@@ -1,6 +1,6 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
-use super::ledger::{self, Ledger};
+use super::permit_log::{self, PermitLog};
 use super::primitive::{wake_low, AtomicU32, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Look, Purpose, Sleeper};
@@ -14,7 +14,7 @@ const VALUE: u64 = WAITERS - 1;
 /// The greatest value of a semaphore.
 pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 
-/// A semaphore's state in the arena. Upper half of the word: the ledger's note. Lower half: the waiters bit and the
+/// A semaphore's state in the arena. Upper half of the word: the permit_log's note. Lower half: the waiters bit and the
 /// value (31 bits); waiters sleep on this half.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -24,10 +24,10 @@ pub(crate) struct State {
     bound: AtomicU32,
     spin: Spin,
     /// Which processes hold permits, if the permits of dead processes are to be given back.
-    ledger: Ledger,
+    permit_log: PermitLog,
 }
 
-// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the ledger's handle is checked when it is
+// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the permit_log's handle is checked when it is
 // used.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Semaphore;
@@ -35,12 +35,12 @@ unsafe impl Object for State {
 
     fn destroy(&self) {
         // Fails without a family, and without memory for this process's entry: then the chunk stays.
-        let _ = self.ledger.end();
+        let _ = self.permit_log.end();
     }
 }
 
 impl State {
-    /// Take a permit, without a ledger.
+    /// Take a permit, without a permit_log.
     #[inline]
     fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl State {
         })
     }
 
-    /// Give a permit back, without a ledger.
+    /// Give a permit back, without a permit_log.
     #[inline]
     fn give(&self) -> bool {
         let bound = u64::from(self.bound().min(SEM_VALUE_MAX));
@@ -114,7 +114,7 @@ impl State {
         true
     }
 
-    /// The word, for the ledger.
+    /// The word, for the permit_log.
     pub(super) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }
@@ -191,7 +191,7 @@ impl Semaphore {
     pub fn recovering(value: u32, bound: u32) -> Result<Self> {
         let mut semaphore = Self::create(value, bound)?;
         let holders = Ref::<Chunk>::create()?;
-        semaphore.state.ledger.begin(holders.handle())?;
+        semaphore.state.permit_log.begin(holders.handle())?;
         semaphore.holders = Some(holders);
         Ok(semaphore)
     }
@@ -199,7 +199,7 @@ impl Semaphore {
     /// The object behind a handle.
     pub fn attach(handle: Handle) -> Result<Self> {
         let state: Ref<State> = Ref::attach(handle)?;
-        let holders = state.ledger.holders().map(Ref::attach).transpose()?;
+        let holders = state.permit_log.holders().map(Ref::attach).transpose()?;
         Ok(Self { state, holders })
     }
 
@@ -219,9 +219,9 @@ impl Semaphore {
         match &self.holders {
             None => state.take_slowly(purpose, deadline, || Ok(state.try_take()), || ()),
             Some(holders) => {
-                let take = || ledger::take(state, holders);
+                let take = || permit_log::take(state, holders);
                 let look_around = || {
-                    ledger::bury(state, holders);
+                    permit_log::reap(state, holders);
                 };
                 state.take_slowly(purpose.watching(), deadline, take, look_around)
             }
@@ -233,7 +233,7 @@ impl Semaphore {
     pub fn try_acquire(&self) -> Result<bool> {
         match &self.holders {
             None => Ok(self.state.try_take()),
-            Some(holders) => ledger::take(&self.state, holders),
+            Some(holders) => permit_log::take(&self.state, holders),
         }
     }
 
@@ -242,7 +242,7 @@ impl Semaphore {
     pub fn release(&self) -> Result<bool> {
         match &self.holders {
             None => Ok(self.state.give()),
-            Some(holders) => ledger::give(&self.state, holders),
+            Some(holders) => permit_log::give(&self.state, holders),
         }
     }
 

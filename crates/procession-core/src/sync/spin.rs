@@ -2,7 +2,7 @@
 //! second core.
 
 use super::primitive::{spin_loop, AtomicU32, Ordering};
-use crate::roll;
+use crate::liveness;
 use crate::sys::limits;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Spin {
             return None;
         }
         let start = Instant::now();
-        let spinning = roll::Spinning::begin();
+        let spinning = liveness::Spinning::begin();
         loop {
             for _ in 0..ROUND {
                 if let Some(value) = ready() {
@@ -78,7 +78,7 @@ fn usable_cores() -> u32 {
         return known;
     }
     let cores = match limits::usable_cores() {
-        1 => roll::cores(1),
+        1 => liveness::cores(1),
         own => own,
     };
     CORES.store(cores, Ordering::Relaxed);

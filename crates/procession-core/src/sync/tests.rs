@@ -10,7 +10,7 @@ mod locks;
 use super::wait::{next_slice, EventCount, Interruptible, SLICE};
 use super::*;
 use crate::arena::{Kind, Object, Ref};
-use crate::roll::tests::{fork, kill, reap, wait_until};
+use crate::liveness::tests::{fork, kill, reap, wait_until};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,13 +46,13 @@ fn forever() -> ! {
 }
 
 /// Long enough never to end in a test that passes.
-fn patience() -> Deadline {
+fn backoff() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
 /// The number of processes of the family that announce a wait for this kind of object.
 fn asleep(kind: Kind) -> usize {
-    let members = crate::roll::members();
+    let members = crate::liveness::members();
     members
         .iter()
         .filter(|member| member.waits.iter().any(|wait| wait.0 == kind as u32))

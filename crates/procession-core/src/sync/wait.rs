@@ -3,7 +3,7 @@
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use crate::arena::{Handle, Kind};
-use crate::{roll, Deadline, Error, WaitError};
+use crate::{liveness, Deadline, Error, WaitError};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -125,8 +125,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const SWEEP_ROOM: Duration = Duration::from_millis(50);
 
 /// How this thread's wait is announced: whether it is endless, and whether it begins or goes on after an interruption.
-fn manner(deadline: Deadline) -> roll::Manner {
-    roll::Manner {
+fn manner(deadline: Deadline) -> liveness::Manner {
+    liveness::Manner {
         endless: deadline.is_never(),
         anew: CURRENT.get().is_none_or(|wait| wait.since.is_none()),
     }
@@ -138,7 +138,7 @@ fn waiting_since() -> u64 {
         .get()
         .and_then(|wait| wait.since)
         .map_or(Duration::ZERO, |since| since.elapsed());
-    roll::now().saturating_sub(waited.as_millis() as u64)
+    liveness::now().saturating_sub(waited.as_millis() as u64)
 }
 
 /// The longest sleep of a wait without a deadline: 100 to 200 ms. Its waiter checks the family's first process in
@@ -152,7 +152,7 @@ fn looking_slice() -> Duration {
 /// How long to sleep now: until the deadline, but no longer than `slice`, and shorter if the caller has to react to
 /// signals.
 pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
-    let slice = if deadline.is_never() && roll::has_root() {
+    let slice = if deadline.is_never() && liveness::has_root() {
         slice.min(looking_slice())
     } else {
         slice
@@ -179,7 +179,7 @@ pub(crate) enum Look<T> {
 /// A word to sleep on: all of it, or its lower half.
 pub(crate) trait Bed {
     fn sleep(&self, expected: u32, timeout: Duration) -> Woken;
-    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced;
+    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced;
 }
 
 impl Bed for AtomicU32 {
@@ -187,8 +187,8 @@ impl Bed for AtomicU32 {
         sleep(self, expected, timeout)
     }
 
-    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced {
-        roll::announce(self, purpose.kind, purpose.object, manner)
+    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced {
+        liveness::announce(self, purpose.kind, purpose.object, manner)
     }
 }
 
@@ -197,8 +197,8 @@ impl Bed for AtomicU64 {
         sleep_low(self, expected.into(), timeout)
     }
 
-    fn announce(&self, purpose: Purpose, manner: roll::Manner) -> roll::Announced {
-        roll::announce_low(self, purpose.kind, purpose.object, manner)
+    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced {
+        liveness::announce_low(self, purpose.kind, purpose.object, manner)
     }
 }
 
@@ -238,9 +238,9 @@ impl<'a, W: Bed> Sleeper<'a, W> {
                 return Err(WaitError::TimedOut);
             }
             if whole && self.deadline.slice(SWEEP_ROOM) == SWEEP_ROOM {
-                roll::sweep_now_and_then();
+                liveness::sweep_now_and_then();
             }
-            if self.deadline.is_never() && roll::is_abandoned(since) {
+            if self.deadline.is_never() && liveness::is_abandoned(since) {
                 return Err(Error::Abandoned.into());
             }
             if slept && is_interruptible() {

@@ -5,13 +5,13 @@ use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Look, Purpose, Sleeper};
 use crate::arena::{self, Handle, Kind, Object, Ref};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::{Deadline, Error, Result, WaitError};
 
 /// Slots in a chunk: an object that contains one fits 512 bytes.
-const PLACES: usize = 56;
+const SLOTS: usize = 56;
 /// Pairs of slots in a chunk.
-const PAIRS: usize = PLACES / 2;
+const PAIRS: usize = SLOTS / 2;
 /// Tickets count modulo this.
 const TICKETS: u32 = 1 << 30;
 
@@ -62,7 +62,7 @@ impl Word {
 /// A chunk of slots, linked to more when it is full. Zero-filled is empty.
 #[repr(C)]
 pub(crate) struct Chunk {
-    places: [AtomicU64; PLACES],
+    slots: [AtomicU64; SLOTS],
     /// Handle of the next chunk, to which this one holds a reference, or zero. Written once.
     next: AtomicU64,
 }
@@ -122,7 +122,7 @@ impl Iterator for Chunks<'_> {
 
 /// The slot of a waiter: in the first chunk, or in a further one, which exists as long as the first one does.
 #[derive(Clone, Copy)]
-pub(super) struct Seat {
+pub(super) struct WaiterSlot {
     chunk: Option<&'static Chunk>,
     index: usize,
 }
@@ -139,20 +139,20 @@ pub(super) enum Leave {
     },
 }
 
-impl PartialEq for Seat {
+impl PartialEq for WaiterSlot {
     fn eq(&self, other: &Self) -> bool {
-        let chunk = |seat: &Self| seat.chunk.map(std::ptr::from_ref);
+        let chunk = |slot: &Self| slot.chunk.map(std::ptr::from_ref);
         self.index == other.index && chunk(self) == chunk(other)
     }
 }
 
 impl Chunk {
     /// The words of all slots in use.
-    pub(super) fn words(&self) -> Vec<(Seat, Word)> {
+    pub(super) fn words(&self) -> Vec<(WaiterSlot, Word)> {
         let mut found = Vec::new();
-        self.visit(|seat, word| {
+        self.visit(|slot, word| {
             if word.owner().is_some() {
-                found.push((seat(), word));
+                found.push((slot(), word));
             }
             false
         });
@@ -170,11 +170,11 @@ impl Chunk {
     }
 
     /// Call `look` with each slot until it returns true; returns whether it did.
-    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> Seat, Word) -> bool) -> bool {
+    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> WaiterSlot, Word) -> bool) -> bool {
         self.chunks().any(|chunk| {
-            let places = chunk.unwrap_or(self).places.iter().enumerate();
-            let mut words = places.map(|(index, place)| (index, Word(place.load(Ordering::Acquire))));
-            words.any(|(index, word)| look(&|| Seat { chunk, index }, word))
+            let slots = chunk.unwrap_or(self).slots.iter().enumerate();
+            let mut words = slots.map(|(index, place)| (index, Word(place.load(Ordering::Acquire))));
+            words.any(|(index, word)| look(&|| WaiterSlot { chunk, index }, word))
         })
     }
 
@@ -207,70 +207,70 @@ impl Chunk {
     pub(super) fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
         let chunk = self.chunks().nth(number / PAIRS)?.unwrap_or(self);
         let first = number % PAIRS * 2;
-        Some([&chunk.places[first], &chunk.places[first + 1]])
+        Some([&chunk.slots[first], &chunk.slots[first + 1]])
     }
 
     /// All pairs.
     pub(super) fn pairs(&self) -> impl Iterator<Item = [&AtomicU64; 2]> {
         let chunks = self.chunks().map(|chunk| chunk.unwrap_or(self));
-        chunks.flat_map(|chunk| chunk.places.chunks_exact(2).map(|pair| [&pair[0], &pair[1]]))
+        chunks.flat_map(|chunk| chunk.slots.chunks_exact(2).map(|pair| [&pair[0], &pair[1]]))
     }
 
     /// Take a free slot.
-    pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<Seat> {
+    pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<WaiterSlot> {
         let mine = Word::new(ticket, me);
         let mut seen = 0;
         loop {
-            let mut seat = None;
+            let mut slot = None;
             self.visit(|here, word| {
                 if word == Word(0) {
                     let here = here();
                     if self.change(&here, word, mine) {
-                        seat = Some(here);
+                        slot = Some(here);
                     }
                 }
-                seat.is_some()
+                slot.is_some()
             });
-            match seat {
-                Some(seat) => return Ok(seat),
+            match slot {
+                Some(slot) => return Ok(slot),
                 None => self.grow(&mut seen)?,
             }
         }
     }
 
-    fn place<'a>(&'a self, seat: &'a Seat) -> &'a AtomicU64 {
-        &seat.chunk.unwrap_or(self).places[seat.index]
+    fn place<'a>(&'a self, slot: &'a WaiterSlot) -> &'a AtomicU64 {
+        &slot.chunk.unwrap_or(self).slots[slot.index]
     }
 
-    pub(super) fn word(&self, seat: &Seat) -> Word {
-        Word(self.place(seat).load(Ordering::Acquire))
+    pub(super) fn word(&self, slot: &WaiterSlot) -> Word {
+        Word(self.place(slot).load(Ordering::Acquire))
     }
 
-    fn change(&self, seat: &Seat, from: Word, to: Word) -> bool {
-        self.place(seat)
+    fn change(&self, slot: &WaiterSlot, from: Word, to: Word) -> bool {
+        self.place(slot)
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
     /// Free the slot of a dead waiter. True for one caller only.
-    pub(super) fn clear(&self, seat: &Seat, dead: Word) -> bool {
-        self.change(seat, dead, Word(0))
+    pub(super) fn clear(&self, slot: &WaiterSlot, dead: Word) -> bool {
+        self.change(slot, dead, Word(0))
     }
 
     /// Decide for a waiter, unless it left or was decided for already.
-    pub(super) fn decide(&self, seat: &Seat, mut word: Word, broken: bool) -> bool {
+    pub(super) fn decide(&self, slot: &WaiterSlot, mut word: Word, broken: bool) -> bool {
         let owner = word.owner();
         while word.is_waiting() && word.owner() == owner {
             let decided = Word(word.0 | DECIDED | if broken { BROKEN } else { 0 });
-            if self.change(seat, word, decided) {
+            if self.change(slot, word, decided) {
                 if word.is_asleep() {
                     // DEATH: if we are killed before this wake, the waiter finds the decision in its next slice.
-                    wake_low(self.place(seat), 1);
+                    wake_low(self.place(slot), 1);
                 }
                 return true;
             }
             // It may have fallen asleep just now: the ticket tells whether it is the same wait.
-            let now = self.word(seat);
+            let now = self.word(slot);
             if now.0 & !ASLEEP != word.0 & !ASLEEP {
                 return false;
             }
@@ -280,10 +280,10 @@ impl Chunk {
     }
 
     /// Leave the slot.
-    pub(super) fn leave(&self, seat: &Seat) -> Leave {
+    pub(super) fn leave(&self, slot: &WaiterSlot) -> Leave {
         loop {
-            let word = self.word(seat);
-            if self.change(seat, word, Word(0)) {
+            let word = self.word(slot);
+            if self.change(slot, word, Word(0)) {
                 return if word.is_decided() {
                     Leave::Decided {
                         broken: word.0 & BROKEN != 0,
@@ -298,17 +298,17 @@ impl Chunk {
     /// Wait until it is decided. The slot is kept; `look_around` is called after each slice.
     pub(super) fn wait(
         &self,
-        seat: &Seat,
+        slot: &WaiterSlot,
         spin: &Spin,
         purpose: Purpose,
         deadline: Deadline,
         mut look_around: impl FnMut(),
     ) -> Result<(), WaitError> {
-        let decided = || self.word(seat).is_decided().then_some(());
+        let decided = || self.word(slot).is_decided().then_some(());
         if decided().is_some() || !deadline.is_over() && spin.run(decided).is_some() {
             return Ok(());
         }
-        let place = self.place(seat);
+        let place = self.place(slot);
         Sleeper::new(place, purpose, deadline).run(|whole| {
             if whole {
                 look_around();
@@ -327,7 +327,7 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roll;
+    use crate::liveness;
 
     /// Lists of one and of more chunks, the last of which leads back to each of them in turn.
     #[test]
@@ -335,8 +335,8 @@ mod tests {
         for chunks in 1..5 {
             for back in 0..chunks {
                 let first: Ref<Chunk> = Ref::create().unwrap();
-                let me = roll::me().unwrap();
-                for ticket in 0..chunks * PLACES {
+                let me = liveness::me().unwrap();
+                for ticket in 0..chunks * SLOTS {
                     first.sit(ticket as u32, me).unwrap();
                 }
                 let nth = |n: usize| first.chunks().nth(n).unwrap().unwrap_or(&first);
@@ -347,10 +347,10 @@ mod tests {
                 };
                 let last = &nth(chunks - 1).next;
                 last.store(to, Ordering::Relaxed);
-                assert!(first.waiting() >= chunks * PLACES);
+                assert!(first.waiting() >= chunks * SLOTS);
                 assert!(matches!(first.sit(0, me), Err(Error::Corrupt(_))));
                 last.store(0, Ordering::Relaxed);
-                assert_eq!(first.waiting(), chunks * PLACES);
+                assert_eq!(first.waiting(), chunks * SLOTS);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! occur.
 
 use crate::futex::{change_segments, segments, zeroed};
-use crate::roll::Owner;
+use crate::liveness::Owner;
 use crate::Result;
 use std::sync::Arc;
 

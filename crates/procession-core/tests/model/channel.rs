@@ -4,24 +4,24 @@ use crate::futex::{self, AtomicU64};
 use crate::sync::primitive::Ordering::{Relaxed, SeqCst};
 use crate::{Error, Result};
 
+#[path = "../../src/channel/pollers.rs"]
+mod pollers;
 #[path = "../../src/channel/queue.rs"]
 mod queue;
+#[path = "../../src/channel/recover.rs"]
+mod recover;
 #[path = "../../src/channel/segment.rs"]
 mod segment;
-#[path = "../../src/channel/tend.rs"]
-mod tend;
 #[path = "../../src/channel/walk.rs"]
 mod walk;
-#[path = "../../src/channel/watchers.rs"]
-mod watchers;
 
 pub use queue::Queue;
 
 /// Time does not pass in a model: a waiter checks for deaths every time.
-mod patience {
-    pub struct Patience;
+mod backoff {
+    pub struct Backoff;
 
-    impl Patience {
+    impl Backoff {
         pub fn new() -> Self {
             Self
         }
@@ -34,20 +34,20 @@ mod patience {
 }
 
 /// A poller, without a thread that sets the descriptor.
-pub struct Poller(watchers::Watcher);
+pub struct Poller(pollers::Poller);
 
 impl Poller {
     /// A poller with a readable descriptor.
     pub fn new(queue: &Queue) -> Self {
-        let watcher = queue.waiting.watchers.join(crate::family().unwrap().me(), |_| true);
-        queue.waiting.watchers.show(watcher);
-        Self(watcher)
+        let poller = queue.waiting.pollers.join(crate::family().unwrap().me(), |_| true);
+        queue.waiting.pollers.show(poller);
+        Self(poller)
     }
 
     /// Whether the descriptor is to be cleared.
-    pub fn settle(&self, queue: &Queue) -> bool {
+    pub fn resolve(&self, queue: &Queue) -> bool {
         let is_empty = || queue.is_empty().unwrap();
-        is_empty() && queue.waiting.watchers.may_clear(self.0, is_empty)
+        is_empty() && queue.waiting.pollers.may_clear(self.0, is_empty)
     }
 }
 
@@ -57,7 +57,7 @@ pub fn is_anybody_behind(queue: &Queue) -> bool {
 }
 
 /// Does nothing: when a model's process ends, the model asks the queue itself.
-mod last_words {
+mod flush_before_exit {
     pub fn note(_handle: u64) {}
 }
 
@@ -123,12 +123,12 @@ impl Incoming {
 
 /// As long as the engine's.
 #[repr(C)]
-pub struct Envelope {
+pub struct MessageHeader {
     number: AtomicU64,
     rest: [u64; 13],
 }
 
-impl Envelope {
+impl MessageHeader {
     pub fn clear(&self) {
         self.number.store(0, Relaxed);
     }

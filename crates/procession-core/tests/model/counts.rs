@@ -10,9 +10,9 @@ pub mod word;
 pub use handle::Handle;
 
 use crate::words::{zeroed, AtomicU64};
-use change::{enter, settle, strike, House, Operation};
+use change::{acquire, release, resolve, Counted, Operation};
 use loom::sync::atomic::Ordering::SeqCst;
-use procession_core::roll::Owner;
+use procession_core::liveness::Owner;
 use std::sync::Arc;
 use word::{Mark, State, Word};
 
@@ -26,14 +26,14 @@ struct Memory {
 
 pub struct Model {
     memory: Arc<Memory>,
-    pinned: bool,
+    needed: bool,
 }
 
 pub fn handle() -> Handle {
     Handle::new(0, 5)
 }
 
-impl House for Model {
+impl Counted for Model {
     type Cell = ();
 
     fn operation(&self, slot: usize) -> Option<&Operation> {
@@ -57,8 +57,8 @@ impl House for Model {
     }
 
     fn end_of(&self, (): &()) -> State {
-        if self.pinned {
-            State::Limbo { upto: 1 }
+        if self.needed {
+            State::Deferred { upto: 1 }
         } else {
             State::Dying(Owner::from_bits(1 << 15).expect("a generation"))
         }
@@ -66,9 +66,9 @@ impl House for Model {
 }
 
 impl Model {
-    /// An object with one reference, recorded in entry 0. If it is `pinned`, it may come back to life after its last
+    /// An object with one reference, recorded in entry 0. If it is `needed`, it may come back to life after its last
     /// reference is gone.
-    pub fn new(pinned: bool) -> Self {
+    pub fn new(needed: bool) -> Self {
         let memory: Arc<Memory> = zeroed();
         memory.entries[0].store(handle().to_bits(), SeqCst);
         let state = State::Object {
@@ -76,23 +76,23 @@ impl Model {
             refs: 1,
         };
         memory.word.store(Word { generation: 5, state }.encode(), SeqCst);
-        Self { memory, pinned }
+        Self { memory, needed }
     }
 
     fn place(&self, entry: usize) -> (u64, &AtomicU64) {
         (entry as u64 * 8, &self.memory.entries[entry])
     }
 
-    pub fn enter(&self, slot: usize, entry: usize) -> bool {
-        enter(self, slot, &(), handle(), self.place(entry)).is_ok()
+    pub fn acquire(&self, slot: usize, entry: usize) -> bool {
+        acquire(self, slot, &(), handle(), self.place(entry)).is_ok()
     }
 
     pub fn enter_if_it_can(&self, slot: usize, entry: usize) {
-        self.enter(slot, entry);
+        self.acquire(slot, entry);
     }
 
-    pub fn strike(&self, slot: usize, entry: usize) {
-        strike(self, slot, handle(), self.place(entry));
+    pub fn release(&self, slot: usize, entry: usize) {
+        release(self, slot, handle(), self.place(entry));
     }
 
     /// Another object's handle appears in an entry, if the entry is free.
@@ -102,9 +102,9 @@ impl Model {
 
     /// What the reaper of the process in a slot does with its entry.
     pub fn reap(&self, slot: usize, entry: usize) {
-        settle(self, slot);
+        resolve(self, slot);
         if self.memory.entries[entry].load(SeqCst) == handle().to_bits() {
-            self.strike(slot, entry);
+            self.release(slot, entry);
         }
     }
 
@@ -116,7 +116,7 @@ impl Model {
             State::Object { refs, .. } => {
                 assert!(refs == entries && refs > 0, "{refs} references, {entries} entries");
             }
-            State::Limbo { .. } | State::Dying(_) => assert_eq!(entries, 0),
+            State::Deferred { .. } | State::Dying(_) => assert_eq!(entries, 0),
             other => panic!("{other:?}"),
         }
     }

@@ -15,14 +15,14 @@ pub mod primitive {
 
 /// A thread is a process here, and has no id of its own.
 pub mod claim {
-    use crate::roll::{self, Owner};
+    use crate::liveness::{self, Owner};
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Claim(Owner);
 
     impl Claim {
         pub fn mine() -> crate::Result<Self> {
-            roll::me().map(Self)
+            liveness::me().map(Self)
         }
 
         /// The owner fills the thread's part, too, so that both halves of a word count.
@@ -42,7 +42,7 @@ pub mod claim {
 
 pub mod death {
     use super::claim::Claim;
-    use crate::roll;
+    use crate::liveness;
     pub use procession_core::sync::Death;
 
     #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ pub mod death {
 
     impl Holder {
         pub fn is_dead(self, claim: Claim) -> bool {
-            !roll::is_alive(claim.owner())
+            !liveness::is_alive(claim.owner())
         }
 
         pub fn looks_dead_lately(self, claim: Claim) -> bool {
@@ -62,16 +62,16 @@ pub mod death {
     }
 }
 
-pub mod terms {
+pub mod options {
     use super::claim::Claim;
     use super::death::Death;
-    use crate::roll::Owner;
+    use crate::liveness::Owner;
     pub use procession_core::sync::Options;
 
     #[derive(Debug, Default)]
-    pub struct Terms;
+    pub struct LockOptions;
 
-    impl Terms {
+    impl LockOptions {
         pub fn set(&self, _options: Options<'_>) {}
 
         pub fn death(&self, dead: Claim, object: &'static str) -> Option<Box<Death>> {
@@ -118,7 +118,7 @@ pub mod waiters {
         }
 
         pub fn grow(&self, _seen: &mut usize) -> crate::Result<()> {
-            panic!("more processes than places")
+            panic!("more processes than slots")
         }
     }
 }
@@ -148,10 +148,10 @@ pub mod spin {
 
 #[path = "../../src/sync/event.rs"]
 mod event;
-#[path = "../../src/sync/ledger.rs"]
-mod ledger;
 #[path = "../../src/sync/lock.rs"]
 mod lock;
+#[path = "../../src/sync/permit_log.rs"]
+mod permit_log;
 #[path = "../../src/sync/raw.rs"]
 mod raw;
 #[path = "../../src/sync/semaphore.rs"]

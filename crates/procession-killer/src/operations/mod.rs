@@ -1,9 +1,9 @@
 //! The operations: what the victim does, and what must hold for the processes that survive it.
 
+mod liveness;
 mod locks;
 mod memory;
 mod queue;
-mod roll;
 mod sync;
 mod waited;
 
@@ -62,7 +62,7 @@ impl Operation {
             victim: Box::new(move |values| Box::new(victim(values))),
             survivor: Box::new(survivor),
             repairer: |_| {
-                procession_core::roll::sweep();
+                procession_core::liveness::sweep();
             },
             beside: Box::new(|_, _| ()),
         }
@@ -86,7 +86,7 @@ pub fn all() -> Vec<Operation> {
     all.extend(locks::operations());
     all.extend(sync::operations());
     all.extend(memory::operations());
-    all.extend(roll::operations());
+    all.extend(liveness::operations());
     all
 }
 

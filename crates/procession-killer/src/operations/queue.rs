@@ -4,7 +4,7 @@ use super::{handle, shortly, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::arena::{Handle, Ref};
-use procession_core::channel::{Incoming, Outgoing, Parcel, Queue};
+use procession_core::channel::{Incoming, Mailbox, Outgoing, Queue};
 use procession_core::sync::Lock;
 use procession_core::{Deadline, WaitError};
 use std::time::Duration;
@@ -202,7 +202,7 @@ pub fn repair(values: &Values) {
         let _ = queue.is_empty();
         let _ = queue.is_full();
     }
-    procession_core::roll::sweep();
+    procession_core::liveness::sweep();
 }
 
 fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
@@ -299,14 +299,14 @@ fn pass() -> Operation {
     .beside(|values, clock| look(&Ref::<Queue>::attach(handle(values[0])).expect("the queue"), clock))
 }
 
-fn parcel() -> [Operation; 4] {
+fn mailbox() -> [Operation; 4] {
     let pack = |object: u64| {
         let out = Outgoing {
             body: &[7; 200],
             buffers: &[&[8; 300]],
             handles: &[handle(object)],
         };
-        Parcel::pack(out).expect("a parcel")
+        Mailbox::pack(out).expect("a mailbox")
     };
     let setup = || {
         vec![
@@ -318,7 +318,7 @@ fn parcel() -> [Operation; 4] {
     };
     [
         Operation::new(
-            "parcel pack and drop",
+            "mailbox pack and drop",
             setup,
             move |values| {
                 let object = values[1];
@@ -327,50 +327,50 @@ fn parcel() -> [Operation; 4] {
             |_, _| "gone".to_owned(),
         ),
         Operation::new(
-            "parcel pack and tell",
+            "mailbox pack and tell",
             setup,
             move |values| {
                 let object = values[1];
                 move || {
-                    let parcel = pack(object);
-                    parcel.token();
-                    std::mem::forget(parcel);
+                    let mailbox = pack(object);
+                    mailbox.token();
+                    std::mem::forget(mailbox);
                 }
             },
             |_, _| "gone".to_owned(),
         ),
         Operation::new(
-            "parcel given back, its packer having died",
+            "mailbox given back, its sender having died",
             move || {
                 let values = setup();
                 // SAFETY: one thread; the child leaves by `_exit`.
                 let packer = unsafe { libc::fork() };
                 if packer == 0 {
-                    let parcel = pack(values[1]);
-                    parcel.token();
+                    let mailbox = pack(values[1]);
+                    mailbox.token();
                     // SAFETY: ends the child.
                     unsafe { libc::_exit(0) }
                 }
                 crate::remote::wait(packer);
                 values
             },
-            |_| || assert_eq!(procession_core::roll::sweep(), 2),
+            |_| || assert_eq!(procession_core::liveness::sweep(), 2),
             |_, _| "gone".to_owned(),
         ),
         Operation::new(
-            "parcel take",
+            "mailbox take",
             move || {
                 let mut values = setup();
-                let parcel = pack(values[1]);
-                values[0] = parcel.token();
-                std::mem::forget(parcel);
+                let mailbox = pack(values[1]);
+                values[0] = mailbox.token();
+                std::mem::forget(mailbox);
                 values
             },
             |values| {
                 let token = values[0];
-                move || std::mem::forget(Parcel::take(token).expect("the parcel"))
+                move || std::mem::forget(Mailbox::take(token).expect("the mailbox"))
             },
-            |values, done| match Parcel::take(values[0]) {
+            |values, done| match Mailbox::take(values[0]) {
                 Ok(incoming) => {
                     assert!(!done, "taken twice");
                     assert_eq!(incoming.body(), [7; 200]);
@@ -400,6 +400,6 @@ pub fn operations() -> Vec<Operation> {
         get("large, leaving a segment", Large, 4, SEGMENT - 1, 2),
     ];
     all.push(pass());
-    all.extend(parcel());
+    all.extend(mailbox());
     all
 }

@@ -248,12 +248,12 @@ fn events() -> Vec<Operation> {
     let attach = |values: &Values| Event::attach(handle(values[0])).expect("the event");
     let survivor = move |values: &Values, _: bool| {
         let event = attach(values);
-        let outcome = if event.is_set() { "set" } else { "not set" };
+        let result_slot = if event.is_set() { "set" } else { "not set" };
         event.set();
         event.wait(event.begin(), soon()).expect("set");
         event.clear();
         assert!(!event.is_set() && event.wait(event.begin(), shortly()).is_err());
-        outcome.to_owned()
+        result_slot.to_owned()
     };
     let operation = |name: &str, set: bool, act: fn(&Event), after: &'static str| {
         Operation::new(
@@ -267,9 +267,9 @@ fn events() -> Vec<Operation> {
                 }
             },
             move |values, done| {
-                let outcome = survivor(values, done);
-                assert!(!done || outcome == after);
-                outcome
+                let result_slot = survivor(values, done);
+                assert!(!done || result_slot == after);
+                result_slot
             },
         )
         .beside(move |values, clock| {
@@ -295,7 +295,7 @@ fn events() -> Vec<Operation> {
 /// Check that the barrier can be reset, and that its parties then pass it.
 fn passes(values: &Values, _: bool) -> String {
     let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
-    let outcome = format!(
+    let result_slot = format!(
         "{} waiting{}",
         barrier.waiting(),
         if barrier.is_broken() { ", broken" } else { "" }
@@ -317,7 +317,7 @@ fn passes(values: &Values, _: bool) -> String {
             other.wait(soon()).expect("all are there");
         }
     }
-    outcome
+    result_slot
 }
 
 /// Arrive, and wait a little for the others if they are missing.
@@ -389,7 +389,7 @@ fn barriers() -> Vec<Operation> {
         .repaired_by(|values| {
             let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
             let _ = barrier.reset();
-            procession_core::roll::sweep();
+            procession_core::liveness::sweep();
         })
         .beside(|values, clock| {
             let barrier = Barrier::attach(handle(values[0])).expect("the barrier");

@@ -1,11 +1,11 @@
-//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one outcome.
+//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one result_slot.
 
 use super::{handle, Victim};
 use crate::live::{After, Death, Waited};
 use crate::stage::{board, Values};
 use procession_core::arena::Ref;
 use procession_core::channel::{Message, Outgoing, Queue};
-use procession_core::pool::{Death as WorkerDeath, Item, Pool, Terms, Verdict, Worker};
+use procession_core::pool::{Death as WorkerDeath, Item, Pool, TaskOptions, Verdict, Worker};
 use procession_core::sync::{Arrival, Barrier, BarrierError, Condition, Event, Lock, Semaphore};
 use procession_core::{Deadline, WaitError};
 use std::mem::forget;
@@ -46,7 +46,7 @@ fn operation<F: FnOnce() + 'static>(
         sleeper,
         victim,
         repairer: |_| {
-            procession_core::roll::sweep();
+            procession_core::liveness::sweep();
         },
     }
 }
@@ -364,10 +364,10 @@ fn work(worker: &Worker) -> bool {
 }
 
 /// A pool with two tasks and a place for the victim. Afterwards another worker does what is left, and each task has one
-/// outcome.
+/// result_slot.
 fn pool() -> (Vec<u64>, After) {
     let pool = Pool::new().expect("a pool");
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     for number in [10, 20] {
         job.submit(message(&[number])).expect("a task");
     }
@@ -380,7 +380,7 @@ fn pool() -> (Vec<u64>, After) {
             exitcode,
             ..WorkerDeath::default()
         };
-        pool.bury(place, ended(death.pid, -libc::SIGKILL)).expect("a pool");
+        pool.reap(place, ended(death.pid, -libc::SIGKILL)).expect("a pool");
         let place = pool.enlist().expect("a place");
         // SAFETY: one thread; the child leaves by `_exit`.
         let pid = unsafe { libc::fork() };
@@ -391,7 +391,7 @@ fn pool() -> (Vec<u64>, After) {
             // SAFETY: ends the child.
             unsafe { libc::_exit(0) }
         }
-        let outcomes = [(0, 11), (1, 21)].map(|(item, result)| match job.take(item, soon()).expect("an outcome") {
+        let outcomes = [(0, 11), (1, 21)].map(|(item, result)| match job.take(item, soon()).expect("a result slot") {
             Some(Item::Done(message)) => {
                 assert_eq!(message.body(), [result; 300], "a torn result");
                 "done"
@@ -401,19 +401,19 @@ fn pool() -> (Vec<u64>, After) {
         });
         assert!(
             job.take(0, Deadline::Now).expect("a job").is_none(),
-            "an outcome is had once"
+            "a result slot is had once"
         );
         assert_eq!(outcomes[1], "done", "the victim took the first only");
         pool.close();
         crate::remote::wait(pid);
-        pool.bury(place, ended(pid, 0)).expect("a pool");
+        pool.reap(place, ended(pid, 0)).expect("a pool");
         assert!(pool.is_idle());
         format!("its task {}", outcomes[0])
     };
     (values, Box::new(after))
 }
 
-fn enter(values: &Values) -> Worker {
+fn acquire(values: &Values) -> Worker {
     let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the place");
     worker.ready();
     worker
@@ -423,14 +423,14 @@ fn pools() -> Vec<Waited> {
     vec![
         operation("pool worker attach, ready", pool, None, |values| {
             let values = values.to_vec();
-            move || forget(enter(&values))
+            move || forget(acquire(&values))
         }),
         operation("pool task take", pool, None, |values| {
-            let worker = enter(values);
+            let worker = acquire(values);
             move || forget((worker.next().expect("a pool"), worker))
         }),
         operation("pool result write", pool, None, |values| {
-            let worker = enter(values);
+            let worker = acquire(values);
             let (task, arguments) = worker.next().expect("a pool").expect("a task");
             move || {
                 let result = message(&[arguments.body()[0] + 1; 300]);

@@ -3,7 +3,7 @@
 use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
 use crate::common::{lock_deadline, name, owner_died, raise, wait};
-use crate::fast::Takes;
+use crate::fast::FastPath;
 use procession_core::sync::wait::Interruptible;
 use procession_core::sync::{self, Death};
 use procession_core::{Deadline, WaitError};
@@ -238,7 +238,7 @@ impl Condition {
     }
 }
 
-impl Takes for Condition {
+impl FastPath for Condition {
     const ACQUIRE: &'static CStr = ACQUIRE;
     const RELEASE: &'static CStr = c"release($self, /)\n--\n\nRelease the lock.";
 

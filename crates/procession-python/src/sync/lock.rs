@@ -1,8 +1,8 @@
 //! Bindings of `Lock` and `RLock`.
 
-use super::{not_the_owner, released_too_often, site};
+use super::{creation_site, not_the_owner, released_too_often};
 use crate::common::recovers;
-use procession_core::roll::{self, Owner};
+use procession_core::liveness::{self, Owner};
 use procession_core::sync::{self, Options};
 use pyo3::prelude::*;
 
@@ -15,7 +15,7 @@ macro_rules! lock_class {
                 #[pyo3(signature = (recover=None))]
                 fn _create(&self, py: Python<'_>, recover: Option<&str>) -> PyResult<()> {
                     let silent = recovers(recover, &["error", "silent"])? == Some(1);
-                    let made = site::caller(py);
+                    let made = creation_site::caller(py);
                     let made = made.as_ref().map(|(file, line)| (file.as_str(), *line));
                     self.0.set(sync::$class::with(Options { silent, made }))
                 }
@@ -60,14 +60,14 @@ lock_class!(
     sync::RLock::count
 );
 
-takes!(
+fast_path!(
     Lock,
     try_free,
     c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.",
     sync::Lock::release,
     released_too_often
 );
-takes!(
+fast_path!(
     RLock,
     try_free,
     c"release($self, /)\n--\n\nRelease it once. AssertionError if the calling thread does not hold it.",
@@ -85,7 +85,7 @@ fn holder(owner: Option<Owner>, mine: bool) -> u8 {
     match owner {
         None => 0,
         Some(_) if mine => 1,
-        Some(owner) if roll::me().is_ok_and(|me| me == owner) => 2,
+        Some(owner) if liveness::me().is_ok_and(|me| me == owner) => 2,
         Some(_) => 3,
     }
 }

@@ -69,9 +69,9 @@ macro_rules! shared_class {
 }
 
 /// Implements what `fast` needs for a class around one engine object that is acquired and released.
-macro_rules! takes {
+macro_rules! fast_path {
     ($class:ident, $attempt:ident, $release:literal, $give:path, $not_given:path) => {
-        impl crate::fast::Takes for $class {
+        impl crate::fast::FastPath for $class {
             const ACQUIRE: &'static std::ffi::CStr = super::ACQUIRE;
             const RELEASE: &'static std::ffi::CStr = $release;
 
@@ -102,10 +102,10 @@ macro_rules! takes {
 
 mod barrier;
 mod condition;
+mod creation_site;
 mod event;
 mod lock;
 mod semaphore;
-mod site;
 
 pub use barrier::Barrier;
 pub use condition::Condition;
@@ -137,7 +137,7 @@ impl<T: Shared> Engine<T> {
     /// The pickled state: family and handle. The message being made keeps the object alive.
     fn state(&self) -> PyResult<(u128, u64)> {
         let handle = self.get()?.handle();
-        payload::travelling(handle);
+        payload::attach_handle(handle);
         Ok((family().map_err(raise)?.id(), handle.to_bits()))
     }
 

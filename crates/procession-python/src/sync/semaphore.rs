@@ -2,7 +2,7 @@
 
 use super::released_too_often;
 use crate::common::{raise, recovers};
-use procession_core::roll;
+use procession_core::liveness;
 use procession_core::sync::{self, SEM_VALUE_MAX};
 use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
@@ -51,7 +51,7 @@ shared_class! {
     }
 }
 
-takes!(
+fast_path!(
     Semaphore,
     try_acquire,
     c"release($self, /)\n--\n\nGive one. ValueError if the value is at its greatest already.",
@@ -63,7 +63,7 @@ fn given(semaphore: &sync::Semaphore) -> bool {
     semaphore.release().unwrap_or(false)
 }
 
-/// Why a permit could not be given back: the process has no place in the roll, or the value is at its maximum.
+/// Why a permit could not be given back: the process has no place in the process table, or the value is at its maximum.
 fn not_given() -> PyErr {
-    roll::me().map_or_else(raise, |_| released_too_often())
+    liveness::me().map_or_else(raise, |_| released_too_often())
 }

@@ -63,12 +63,12 @@ impl Barrier {
 
     /// Break the barrier: present and future waits fail with [`Error::BrokenBarrier`], until it is reset.
     pub fn abort(&self) -> Result<()> {
-        crate::patience::patiently(|| self.inner.abort())
+        crate::uninterrupted::uninterrupted(|| self.inner.abort())
     }
 
     /// Return the barrier to its initial, empty state. Present waits fail with [`Error::BrokenBarrier`].
     pub fn reset(&self) -> Result<()> {
-        crate::patience::patiently(|| self.inner.reset())
+        crate::uninterrupted::uninterrupted(|| self.inner.reset())
     }
 
     /// Whether the barrier is broken.
@@ -77,7 +77,7 @@ impl Barrier {
     }
 
     fn wait_until(&self, deadline: Deadline) -> Result<BarrierWaitResult> {
-        match patiently(|| self.inner.arrive(deadline))? {
+        match uninterrupted(|| self.inner.arrive(deadline))? {
             Arrival::Last(last) => {
                 let index = last.index();
                 last.release();
@@ -85,14 +85,14 @@ impl Barrier {
             }
             Arrival::Waits(mut participant) => {
                 let index = participant.index();
-                patiently(|| participant.wait(deadline))?;
+                uninterrupted(|| participant.wait(deadline))?;
                 Ok(BarrierWaitResult { index, leader: false })
             }
         }
     }
 }
 
-fn patiently<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result<T> {
+fn uninterrupted<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result<T> {
     loop {
         match wait() {
             Ok(value) => return Ok(value),

@@ -1,6 +1,6 @@
 //! An event between processes.
 
-use crate::patience::patiently;
+use crate::uninterrupted::uninterrupted;
 use crate::wire::travels;
 use crate::Result;
 use procession_core::{sync, Deadline};
@@ -56,6 +56,6 @@ impl Event {
 
     fn wait_until(&self, deadline: Deadline) -> Result<()> {
         let begun = self.inner.begin();
-        patiently(|| self.inner.wait(begun, deadline))
+        uninterrupted(|| self.inner.wait(begun, deadline))
     }
 }

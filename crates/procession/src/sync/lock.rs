@@ -1,10 +1,10 @@
 //! A lock that guards no data: its users agree on what it protects.
 
 use super::poison::{LockError, LockResult};
-use crate::patience::patiently;
+use crate::uninterrupted::uninterrupted;
 use crate::wire::travels;
 use crate::{Error, Result};
-use procession_core::roll::{self, Owner};
+use procession_core::liveness::{self, Owner};
 use procession_core::sync::{self, Death};
 use procession_core::Deadline;
 use std::cell::Cell;
@@ -74,7 +74,7 @@ impl Lock {
 
     /// Take the lock. Returns the last holder that died or panicked holding it, if that was not reported before.
     fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>> {
-        let death = patiently(|| self.inner.inherit(deadline))?;
+        let death = uninterrupted(|| self.inner.inherit(deadline))?;
         let poison = self.inner.take_poison();
         Ok(death.or(poison))
     }
@@ -136,7 +136,7 @@ pub(crate) fn any_guard() -> bool {
 
 /// This process as a holder.
 fn holder() -> Option<Owner> {
-    roll::me().ok()
+    liveness::me().ok()
 }
 
 impl LockGuard<'_> {
@@ -146,7 +146,7 @@ impl LockGuard<'_> {
         self.lock.inner.release();
         let result = catch_unwind(AssertUnwindSafe(wait));
         let death = self.lock.inherit(Deadline::Never).unwrap_or_else(|error| {
-            // The process had its entry in the roll when it took the lock, so memory has been overwritten.
+            // The process had its entry in the process table when it took the lock, so memory has been overwritten.
             eprintln!("procession: a lock cannot be taken again, and its guard lives: {error}");
             std::process::abort()
         });

@@ -3,7 +3,7 @@
 use super::lock::LockGuard;
 use super::poison::LockResult;
 use crate::array::{Array, ArrayGuard};
-use crate::travel::refuse;
+use crate::codec::refuse;
 use crate::{Error, Result};
 use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,9 +1,9 @@
 //! A semaphore between processes.
 
-use crate::patience::patiently;
+use crate::uninterrupted::uninterrupted;
 use crate::wire::travels;
 use crate::{Error, Result};
-use procession_core::roll::{self, Owner};
+use procession_core::liveness::{self, Owner};
 use procession_core::{sync, Deadline};
 use std::time::Duration;
 
@@ -76,14 +76,14 @@ impl Semaphore {
     }
 
     fn acquire_until(&self, deadline: Deadline) -> Result<Permit<'_>> {
-        patiently(|| self.inner.acquire(deadline))?;
+        uninterrupted(|| self.inner.acquire(deadline))?;
         Ok(self.permit())
     }
 
     fn permit(&self) -> Permit<'_> {
         Permit {
             semaphore: self,
-            owner: roll::me().ok(),
+            owner: liveness::me().ok(),
         }
     }
 }
@@ -106,8 +106,8 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.owner == roll::me().ok() {
-            // Fails only in a child of fork that found no place in the roll, and such a child took no permit.
+        if self.owner == liveness::me().ok() {
+            // Fails only in a child of fork that found no place in the process table, and such a child took no permit.
             let _ = self.semaphore.inner.release();
         }
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // no test uses all of them
 
 use procession::{Builder, JoinError, JoinHandle, StartMethod};
-use procession_core::roll;
+use procession_core::liveness;
 use serde::de::DeserializeOwned;
 use std::process::Command;
 
@@ -17,7 +17,7 @@ pub fn by(method: StartMethod) -> Builder {
 /// Return once the process sleeps in a wait for something shared.
 pub fn until_asleep<R>(process: &JoinHandle<R>) {
     let waits = || {
-        let members = roll::members();
+        let members = liveness::members();
         members
             .iter()
             .any(|one| one.pid as i32 == process.pid() && !one.waits.is_empty())

@@ -65,7 +65,7 @@ fn a_process_that_waits_gives_back_what_others_freed() {
             let ready = || over.load(std::sync::atomic::Ordering::SeqCst).then_some(());
             count.wait(Deadline::after(Duration::from_secs(60)), ready)
         });
-        while !crate::roll::somebody_waits() {
+        while !crate::liveness::somebody_waits() {
             std::thread::yield_now();
         }
         drop(burst((0..10).map(|_| 10 << 20)));

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{census, Census, Counter};
+use super::{counters, Counter, Counters};
 use crate::arena::{cells, link, unlink, Block, Handle, Ref};
-use crate::roll::{self, Owner};
+use crate::liveness::{self, Owner};
 use crate::{family, reclaim};
 
 /// How many instructions a test steps through in all, by default: every point of an unoptimised build would be
@@ -31,7 +31,7 @@ enum Ended {
     After(u64),
 }
 
-/// Run `operation` in a child, and kill it after `steps` instructions. Also returns the child's place in the roll.
+/// Run `operation` in a child, and kill it after `steps` instructions. Also returns the child's place in the process table.
 fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
     in_child(operation, |pid| {
         let mut status = 0;
@@ -96,41 +96,41 @@ fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner
 
 /// Kill `operation` at points all over it. After each death the arena must be what it was before, except for what
 /// `allowed` permits.
-fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Census, Census) -> bool) {
-    // Slabs that do not exist yet, and this process's own holdings, are made now.
+fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Counters, Counters) -> bool) {
+    // Slabs that do not exist yet, and this process's own reference_log, are made now.
     operation();
     drop(Ref::<Counter>::create().unwrap());
-    let before = census();
+    let before = counters();
     let (Ended::After(length), owner) = step(u64::MAX, operation) else {
         unreachable!()
     };
-    assert!(!roll::is_alive(owner));
+    assert!(!liveness::is_alive(owner));
     assert!(
-        allowed(before, census()),
+        allowed(before, counters()),
         "through to the end: {before:?} then {:?}",
-        census()
+        counters()
     );
     for point in (0..length).step_by(stride(length)) {
-        let before = census();
+        let before = counters();
         let (ended, owner) = step(point, operation);
         // Its length depends a little on what exists already.
         assert!(ended == Ended::Killed || point > length / 2);
-        assert!(!roll::is_alive(owner));
-        let after = census();
+        assert!(!liveness::is_alive(owner));
+        let after = counters();
         assert!(
             allowed(before, after),
             "killed at {point} of {length}: {before:?} then {after:?}"
         );
         operation();
         assert!(
-            allowed(after, census()),
+            allowed(after, counters()),
             "after the death at {point} of {length}: {after:?} then {:?}",
-            census()
+            counters()
         );
     }
 }
 
-fn nothing_left(before: Census, after: Census) -> bool {
+fn nothing_left(before: Counters, after: Counters) -> bool {
     before == after
 }
 
@@ -153,7 +153,7 @@ fn killed_with_large_blocks() {
         nothing_left,
     );
     drop(blocks);
-    assert!(census().owned <= 1, "but for the holdings: {:?}", census());
+    assert!(counters().owned <= 1, "but for the reference log: {:?}", counters());
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn killed_with_a_block_in_transit() {
             let stays = after.transit - before.transit;
             stays <= 1
                 && before
-                    == Census {
+                    == Counters {
                         transit: before.transit,
                         ..after
                     }
@@ -198,7 +198,7 @@ fn killed_while_attaching_and_dropping() {
     let handle = object.handle();
     at_many_points(&|| drop(Ref::<Counter>::attach(handle).unwrap()), nothing_left);
     drop(object);
-    assert_eq!(census().objects, 0);
+    assert_eq!(counters().objects, 0);
 }
 
 #[test]
@@ -210,12 +210,12 @@ fn killed_between_the_words_of_an_attach() {
     let (Ended::After(length), owner) = step(u64::MAX, operation) else {
         unreachable!()
     };
-    assert!(!roll::is_alive(owner));
-    let before = census();
+    assert!(!liveness::is_alive(owner));
+    let before = counters();
     for point in (0..length).rev().take(400).step_by(stride(length).min(50)) {
         let (_, owner) = step(point, operation);
-        assert!(!roll::is_alive(owner));
-        assert_eq!(census(), before, "killed at {point} of {length}");
+        assert!(!liveness::is_alive(owner));
+        assert_eq!(counters(), before, "killed at {point} of {length}");
     }
 }
 
@@ -235,7 +235,7 @@ fn killed_with_references_in_a_block() {
         nothing_left,
     );
     drop(object);
-    assert_eq!(census().objects, 0);
+    assert_eq!(counters().objects, 0);
 }
 
 #[test]
@@ -248,10 +248,10 @@ fn killed_between_objects_that_refer_to_each_other() {
         unlink(entry).unwrap();
     };
     operation();
-    let before = census();
+    let before = counters();
     at_many_points(&operation, |_, after| {
         let refs = before.refs + u64::from(entry.load(SeqCst) != 0);
-        after == Census { refs, ..before }
+        after == Counters { refs, ..before }
     });
 }
 
@@ -275,18 +275,18 @@ fn a_reclaimer_killed_in_the_middle() {
     };
     // Its slabs exist already.
     hold();
-    let before = census();
+    let before = counters();
     let mut points = vec![u64::MAX];
     while let Some(point) = points.pop() {
         // One dead process that has not been reclaimed, then one that dies while reclaiming it.
         let first = run(&hold);
-        let (ended, second) = step(point, &|| assert!(!roll::is_alive(first)));
+        let (ended, second) = step(point, &|| assert!(!liveness::is_alive(first)));
         if let (Ended::After(length), u64::MAX) = (ended, point) {
             points.extend((0..length).step_by(stride(length)));
         }
-        assert!(!roll::is_alive(second));
-        assert!(!roll::is_alive(first));
-        assert_eq!(census(), before, "reclaimer killed at {point}");
+        assert!(!liveness::is_alive(second));
+        assert!(!liveness::is_alive(first));
+        assert_eq!(counters(), before, "reclaimer killed at {point}");
     }
 }
 
@@ -311,7 +311,7 @@ fn pause(steps: u64, operation: &dyn Fn(), meanwhile: &dyn Fn()) {
         status
     });
     assert!(libc::WIFEXITED(followed.0) && libc::WEXITSTATUS(followed.0) == 0);
-    assert!(!roll::is_alive(followed.1));
+    assert!(!liveness::is_alive(followed.1));
 }
 
 #[test]
@@ -330,14 +330,14 @@ fn nobody_waits_for_a_process_that_is_stopped_while_it_changes_a_count() {
     let (Ended::After(length), owner) = step(u64::MAX, operation) else {
         unreachable!()
     };
-    assert!(!roll::is_alive(owner));
-    let before = census();
+    assert!(!liveness::is_alive(owner));
+    let before = counters();
     for point in (0..length).step_by(stride(length)) {
         pause(point, operation, &change);
-        assert_eq!(census(), before, "stopped at {point} of {length}");
+        assert_eq!(counters(), before, "stopped at {point} of {length}");
     }
     drop(held.take());
-    assert_eq!(census().objects, 0);
+    assert_eq!(counters().objects, 0);
 }
 
 #[test]
@@ -352,28 +352,28 @@ fn nobody_waits_for_a_reclaimer_that_is_stopped() {
         ));
     };
     hold();
-    let before = census();
+    let before = counters();
     let mut points = vec![u64::MAX];
     while let Some(point) = points.pop() {
         let first = run(&hold);
-        let reclaim = || assert!(!roll::is_alive(first));
+        let reclaim = || assert!(!liveness::is_alive(first));
         if point == u64::MAX {
             let (Ended::After(length), second) = step(point, &reclaim) else {
                 unreachable!()
             };
-            assert!(!roll::is_alive(second));
+            assert!(!liveness::is_alive(second));
             points.extend((0..length).step_by(4 * stride(length)));
         } else {
-            // Meanwhile another death is reclaimed, limbo is swept, and references change.
+            // Meanwhile another death is reclaimed, deferred is swept, and references change.
             pause(point, &reclaim, &|| {
-                assert!(!roll::is_alive(first));
-                assert!(!roll::is_alive(run(&hold)));
+                assert!(!liveness::is_alive(first));
+                assert!(!liveness::is_alive(run(&hold)));
                 drop(Ref::<Counter>::attach(handle).unwrap());
-                reclaim::sweep_limbo().unwrap();
+                reclaim::sweep_deferred().unwrap();
             });
         }
-        assert!(!roll::is_alive(first));
-        assert_eq!(census(), before, "reclaimer stopped at {point}");
+        assert!(!liveness::is_alive(first));
+        assert_eq!(counters(), before, "reclaimer stopped at {point}");
     }
 }
 
@@ -416,7 +416,7 @@ fn a_storm_of_deaths_leaves_nothing() {
     let shared: Vec<Ref<Counter>> = (0..3).map(|_| Ref::create().unwrap()).collect();
     let handles: Vec<Handle> = shared.iter().map(Ref::handle).collect();
     let done = Ref::<Counter>::create().unwrap();
-    let before = census();
+    let before = counters();
     let mut seed = 1;
     let mut start = |seed| {
         // SAFETY: the test has one thread; the child is killed, or leaves by `_exit`.
@@ -435,27 +435,27 @@ fn a_storm_of_deaths_leaves_nothing() {
         let enough = done.value.load(SeqCst) + next(&mut seed) % 500;
         while done.value.load(SeqCst) < enough {
             std::thread::yield_now();
-            assert_eq!(census_of_ended(&children), 0, "a child found something wrong");
+            assert_eq!(counters_of_ended(&children), 0, "a child found something wrong");
         }
         wait_for_registration();
         let victim = next(&mut seed) as usize % children.len();
         end(children[victim]);
-        roll::sweep();
+        liveness::sweep();
         children[victim] = start(100 + round);
     }
     wait_for_registration();
     children.into_iter().for_each(end);
-    assert_eq!(roll::sweep(), 1);
-    reclaim::sweep_limbo().unwrap();
-    assert_eq!(census(), before);
+    assert_eq!(liveness::sweep(), 1);
+    reclaim::sweep_deferred().unwrap();
+    assert_eq!(counters(), before);
 }
 
-/// Wait until every child has taken the place in the roll that was reserved for it. A child that is killed before that
-/// cannot be told from a slow fork, and the roll waits for it for a while.
+/// Wait until every child has taken the place in the process table that was reserved for it. A child that is killed before that
+/// cannot be told from a slow fork, and the process table waits for it for a while.
 fn wait_for_registration() {
-    while roll::members()
+    while liveness::members()
         .iter()
-        .any(|member| member.state == roll::State::Starting)
+        .any(|member| member.state == liveness::State::Starting)
     {
         std::thread::yield_now();
     }
@@ -473,7 +473,7 @@ fn end(pid: i32) {
 }
 
 /// How many children ended by themselves. They are not reaped.
-fn census_of_ended(children: &[i32]) -> usize {
+fn counters_of_ended(children: &[i32]) -> usize {
     let ended = |&&pid: &&i32| {
         // SAFETY: zeros are a valid `siginfo_t`.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

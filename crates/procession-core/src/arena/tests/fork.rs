@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{census, Counter};
+use super::{counters, Counter};
 use crate::arena::{link, unlink, Block, Ref};
-use crate::{family, reclaim, roll};
+use crate::{family, liveness, reclaim};
 
 /// A child of fork, with pipes to tell it to go on and to learn that it has reached `park`.
 struct Child {
@@ -70,7 +70,7 @@ impl Child {
         // SAFETY: `status` outlives the call.
         let waited = unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
         assert_eq!(waited, self.pid);
-        roll::sweep();
+        liveness::sweep();
         if libc::WIFEXITED(status) {
             libc::WEXITSTATUS(status)
         } else {
@@ -88,7 +88,7 @@ fn what_is_made_after_a_fork_is_free_at_once() {
     child.wait_parked();
     for len in [1000, 200_000] {
         drop(made_now((len, 1)));
-        assert_eq!((census().limbo, census().objects, census().transit), (0, 0, 0));
+        assert_eq!((counters().deferred, counters().objects, counters().transit), (0, 0, 0));
     }
     child.finish();
 }
@@ -101,7 +101,7 @@ fn made_now((len, value): (usize, u64)) -> (Block, Ref<Counter>) {
 }
 
 #[test]
-fn limbo_lasts_as_long_as_the_child() {
+fn a_free_is_deferred_as_long_as_the_child_lives() {
     for len in [1000, 200_000] {
         let mut block = Some(Block::alloc(len).unwrap());
         let mut object = Some(Ref::<Counter>::create().unwrap());
@@ -112,29 +112,29 @@ fn limbo_lasts_as_long_as_the_child() {
             let (block, object) = (block.take().unwrap(), object.take().unwrap());
             let seen = block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
             // Its own sweep does not free what it may still read, either.
-            reclaim::sweep_limbo().unwrap();
+            reclaim::sweep_deferred().unwrap();
             parked.park();
             seen && object.value.load(SeqCst) == 42 && block.as_slice().iter().all(|&byte| byte == 1)
         });
         child.wait_parked();
         let handle = object.as_ref().unwrap().handle();
         drop((block.take(), object.take()));
-        assert_eq!(census().limbo, 2);
-        reclaim::sweep_limbo().unwrap();
-        assert_eq!(census().limbo, 2);
+        assert_eq!(counters().deferred, 2);
+        reclaim::sweep_deferred().unwrap();
+        assert_eq!(counters().deferred, 2);
         let others: Vec<_> = (0..200).map(|_| made_now((len, 7))).collect();
         std::io::Write::write_all(&mut child.go, b"x").unwrap();
         child.wait_parked();
         drop(others);
         child.finish();
-        assert_eq!((census().limbo, census().objects), (0, 0));
+        assert_eq!((counters().deferred, counters().objects), (0, 0));
         let other = Ref::<Counter>::create().unwrap();
         assert!(!link(&other.value, handle).unwrap());
     }
 }
 
 #[test]
-fn what_is_in_limbo_lives_again_when_a_child_sends_it() {
+fn what_is_deferred_lives_again_when_a_child_sends_it() {
     let other = Ref::<Counter>::create().unwrap();
     let mut object = Some(Ref::<Counter>::create().unwrap());
     let handle = object.as_ref().unwrap().handle();
@@ -145,35 +145,35 @@ fn what_is_in_limbo_lives_again_when_a_child_sends_it() {
     });
     child.wait_parked();
     drop(object.take());
-    assert_eq!((census().limbo, census().objects), (1, 1));
+    assert_eq!((counters().deferred, counters().objects), (1, 1));
     child.finish();
     let received = Ref::<Counter>::attach(handle).unwrap();
     unlink(&other.value).unwrap();
     drop((received, other));
-    assert_eq!((census().limbo, census().objects), (0, 0));
+    assert_eq!((counters().deferred, counters().objects), (0, 0));
 }
 
 #[test]
 fn a_clone_of_what_was_inherited_is_inherited_too() {
     let object = Ref::<Counter>::create().unwrap();
-    let before = census();
+    let before = counters();
     Child::new(|parked| {
         let copies: Vec<_> = (0..3).map(|_| object.clone()).collect();
         let own = Ref::<Counter>::attach(object.handle()).unwrap();
         let twice = own.clone();
-        let counted = census().refs == before.refs + 1;
+        let counted = counters().refs == before.refs + 1;
         drop((copies, own, twice));
         parked.park();
-        counted && census().refs == before.refs
+        counted && counters().refs == before.refs
     })
     .finish();
-    assert_eq!(census(), before);
+    assert_eq!(counters(), before);
 }
 
 #[test]
 fn what_a_killed_child_held_comes_back() {
     let shared = Ref::<Counter>::create().unwrap();
-    let before = census();
+    let before = counters();
     for round in 0..5 {
         let mut child = Child::new(|parked| {
             let blocks: Vec<_> = (0..50).map(|n| Block::alloc(n * 3000).unwrap()).collect();
@@ -184,13 +184,13 @@ fn what_a_killed_child_held_comes_back() {
             true
         });
         child.wait_parked();
-        assert_eq!(census().objects, before.objects + 300);
+        assert_eq!(counters().objects, before.objects + 300);
         if round % 2 == 0 {
             child.kill();
         } else {
             child.finish();
         }
-        assert_eq!(census(), before, "round {round}");
+        assert_eq!(counters(), before, "round {round}");
     }
     let bytes = family().unwrap().arena().bytes();
     assert!(bytes.used + bytes.idle < 16 << 20, "{bytes:?}");
@@ -218,9 +218,9 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
         }
         busy.store(false, SeqCst);
     });
-    roll::sweep();
-    reclaim::sweep_limbo().unwrap();
-    assert_eq!((census().objects, census().limbo, census().transit), (0, 0, 0));
+    liveness::sweep();
+    reclaim::sweep_deferred().unwrap();
+    assert_eq!((counters().objects, counters().deferred, counters().transit), (0, 0, 0));
 }
 
 /// How many slabs are looked at because of the death of a child that owns a few cells.
@@ -247,23 +247,23 @@ fn a_death_costs_what_the_dead_owned_whatever_else_lives() {
     let alone = looks_of_a_death();
     let mut blocks: Vec<Block> = (0..8000).map(|_| Block::alloc(1000).unwrap()).collect();
     let objects: Vec<Ref<Counter>> = (0..8000).map(|_| Ref::create().unwrap()).collect();
-    let before = census();
+    let before = counters();
     assert_eq!((before.owned >= 8000, before.objects), (true, 8000));
     let beside = looks_of_a_death();
     assert!(beside <= alone + 2, "{beside} looks, alone {alone}");
-    assert_eq!(census(), before);
+    assert_eq!(counters(), before);
     // Nor does a death cost more for what is in transit to others, or for what this process has owned before.
     let tokens: Vec<_> = blocks.drain(..4000).map(Block::send).collect();
     assert!(looks_of_a_death() <= alone + 2);
     tokens.into_iter().for_each(Block::discard);
     drop((blocks, objects));
     assert!(looks_of_a_death() <= alone + 2);
-    assert_eq!((census().objects, census().limbo), (0, 0));
+    assert_eq!((counters().objects, counters().deferred), (0, 0));
 }
 
 #[test]
 fn what_a_process_owned_in_many_slabs_comes_back() {
-    let before = census();
+    let before = counters();
     for count in [10, 1000, 20_000] {
         let mut child = Child::new(move |parked| {
             let _held: Vec<_> = (0..count).map(|number| Block::alloc(number % 5000).unwrap()).collect();
@@ -271,8 +271,8 @@ fn what_a_process_owned_in_many_slabs_comes_back() {
             true
         });
         child.wait_parked();
-        assert!(census().owned >= before.owned + count);
+        assert!(counters().owned >= before.owned + count);
         child.kill();
-        assert_eq!(census(), before, "{count} blocks");
+        assert_eq!(counters(), before, "{count} blocks");
     }
 }

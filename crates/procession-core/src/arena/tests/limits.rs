@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::{census, Census, Counter};
+use super::{counters, Counter, Counters};
 use crate::arena::layout::MIN_SIZE;
 use crate::arena::window::Windows;
 use crate::arena::{Arena, Block, Bytes, Ref, Token};
@@ -39,7 +39,7 @@ fn a_limit_of_the_address_space_leaves_what_it_leaves() {
     let error = Block::alloc(200 << 20).map(drop).unwrap_err();
     assert!(matches!(error, Error::Exhausted { .. }), "{error}");
     drop((block, small));
-    assert_eq!(census().owned, 1, "the holdings");
+    assert_eq!(counters().owned, 1, "the reference log");
     drop(Block::alloc(64 << 20).unwrap());
     limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
     drop(Block::alloc(200 << 20).unwrap());
@@ -141,7 +141,7 @@ fn a_small_limit_of_file_sizes_is_an_error_and_no_signal() {
     drop(blocks);
     // Smaller blocks find no room for slabs of their own, and use what is there.
     drop(Block::alloc(100_000).unwrap());
-    assert_eq!(census(), Census::default());
+    assert_eq!(counters(), Counters::default());
 }
 
 /// Space that was once filled with blocks of one size has room for others.
@@ -154,7 +154,7 @@ fn slabs_become_those_of_other_sizes_when_room_is_out() {
         let starts: Vec<_> = blocks.iter().map(|block| block.as_ptr() as usize).collect();
         assert!(starts.windows(2).all(|pair| pair[0].abs_diff(pair[1]) >= len));
         drop(blocks);
-        assert_eq!(census(), Census::default(), "after {len}");
+        assert_eq!(counters(), Counters::default(), "after {len}");
     }
 }
 
@@ -183,7 +183,7 @@ fn an_exhausted_arena_says_so_and_works_again() {
         blocks.truncate(blocks.len() / 2);
         drop(Block::alloc(len).unwrap());
         drop(blocks);
-        assert_eq!(census(), Census::default());
+        assert_eq!(counters(), Counters::default());
     }
     assert!(matches!(Block::alloc(1 << 40), Err(Error::Exhausted { .. })));
     assert!(matches!(Block::alloc(usize::MAX), Err(Error::Exhausted { .. })));
@@ -194,7 +194,7 @@ fn more_than_the_machine_has_is_refused_before_it_hurts() {
     let total = crate::sys::limits::total().unwrap();
     let error = Block::alloc(total as usize * 2).map(drop).unwrap_err();
     assert!(matches!(error, Error::Exhausted { .. }), "{error}");
-    assert_eq!(census(), Census::default());
+    assert_eq!(counters(), Counters::default());
     drop(Block::alloc(1 << 20).unwrap());
 }
 
@@ -228,7 +228,7 @@ fn a_trim_that_fails_loses_nothing() {
     memory::NO_PUNCH.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(family.arena().trim(0).is_err());
     memory::NO_PUNCH.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!((family.arena().bytes().idle, census()), (idle, Census::default()));
+    assert_eq!((family.arena().bytes().idle, counters()), (idle, Counters::default()));
     let mut block = Block::alloc(10 << 20).unwrap();
     block.as_mut_slice().fill(1);
     drop(block);

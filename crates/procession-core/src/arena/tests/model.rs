@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
-use super::{census, Census, Counter};
+use super::{counters, Counter, Counters};
 use crate::arena::{cells, Block, Bytes, Handle, Ref, Token};
 use crate::{family, reclaim};
 
@@ -63,7 +63,7 @@ proptest! {
         for (mark, block) in blocks {
             prop_assert!(is_marked(&block, mark));
         }
-        prop_assert_eq!(census(), Census::default());
+        prop_assert_eq!(counters(), Counters::default());
         let bytes = arena.bytes();
         prop_assert_eq!(bytes.used, 0);
         arena.trim(0).unwrap();
@@ -110,7 +110,7 @@ proptest! {
             // What a damaged arena hands out is not written to: it may belong to any process.
             let _ = Block::alloc(len).map(Block::send);
         }
-        let _ = reclaim::sweep_limbo();
+        let _ = reclaim::sweep_deferred();
         let _ = arena.bytes();
         let _ = arena.trim(0);
         for (word, bits) in words.iter().zip(&saved) {

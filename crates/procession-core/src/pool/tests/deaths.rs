@@ -1,10 +1,10 @@
 //! What a dead worker costs: the task that it was running, and nothing else.
 
-use super::{bury, death, dismiss, done, fork, job_of, message, reap, soon, submit_all, work, BY_TIME};
+use super::{death, dismiss, done, fork, job_of, message, reap, soon, submit_all, wait_for, work, BY_TIME};
 use crate::channel::Incoming;
 use crate::family;
 use crate::pool::shared::{State, Status, View};
-use crate::pool::{Item, Loss, Pool, Remains, Terms, Worker};
+use crate::pool::{Item, Loss, Pool, Remains, TaskOptions, Worker};
 use crate::sync::wait::Interruptible;
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -15,9 +15,9 @@ fn a_death_loses_its_own_task_only() {
     for (command, exitcode) in [(2, -libc::SIGKILL), (3, 7)] {
         let pool = Pool::new().unwrap();
         let first = fork(&pool, work);
-        let job = pool.job(None, Terms::default());
+        let job = pool.job(None, TaskOptions::default());
         submit_all(&job, [[0, 1], [command, 2], [0, 3]]);
-        let (code, remains) = bury(&pool, &first);
+        let (code, remains) = reap(&pool, &first);
         assert_eq!(code, exitcode);
         assert!(matches!(remains, Remains::Worked { lost: true }));
         let second = fork(&pool, work);
@@ -33,14 +33,14 @@ fn a_death_loses_its_own_task_only() {
 }
 
 /// A worker that claims a task and dies before the line's head has moved.
-fn die_at_the_head(pool: &Pool, place: u32) {
-    let worker = Worker::attach(pool.handle(), place).unwrap();
+fn die_at_the_head(pool: &Pool, worker_index: u32) {
+    let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     let view = View::attach(pool.handle()).unwrap();
     let me = family().unwrap().me();
     let head = view.shared.head.0.load(SeqCst) as u32;
     let next = view.slot(head).unwrap().next.load(SeqCst);
-    view.slot(place).unwrap().next.store(next, SeqCst);
+    view.slot(worker_index).unwrap().next.store(next, SeqCst);
     let slot = view.slot(next).unwrap();
     let state = slot.load().unwrap();
     assert!(slot.swap(state, State::of(Status::Running, state.generation, Some(me))));
@@ -49,33 +49,33 @@ fn die_at_the_head(pool: &Pool, place: u32) {
 #[test]
 fn a_death_between_claim_and_head_holds_up_nobody() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let dying = fork(&pool, die_at_the_head);
-    reap(&dying);
-    let crew = [fork(&pool, work)];
+    wait_for(&dying);
+    let workers = [fork(&pool, work)];
     assert_eq!(
         done(job.take(1, soon()).unwrap()),
         [4],
         "others pass by, even before the burial"
     );
-    pool.bury(dying.place, death(dying.pid, 0)).unwrap();
+    pool.reap(dying.worker_index, death(dying.pid, 0)).unwrap();
     assert!(matches!(job.take(0, soon()).unwrap(), Some(Item::Lost(_))));
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 /// A worker that finishes a task and dies before it has reported that.
-fn die_untold(pool: &Pool, place: u32) {
-    let worker = Worker::attach(pool.handle(), place).unwrap();
+fn die_untold(pool: &Pool, worker_index: u32) {
+    let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     let view = View::attach(pool.handle()).unwrap();
     let (index, state) = view
-        .claim(family().unwrap().me(), &view.slot(place).unwrap().next)
+        .claim(family().unwrap().me(), &view.slot(worker_index).unwrap().next)
         .unwrap()
         .unwrap();
     let slot = view.slot(index).unwrap();
-    drop(slot.envelope.open().unwrap());
-    slot.envelope.post(message(b"done"));
+    drop(slot.header.open().unwrap());
+    slot.header.post(message(b"done"));
     assert!(slot.swap(
         state,
         State {
@@ -88,10 +88,10 @@ fn die_untold(pool: &Pool, place: u32) {
 #[test]
 fn a_result_survives_a_death_before_it_was_told_of() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1]]);
     let dying = fork(&pool, die_untold);
-    let (_, remains) = bury(&pool, &dying);
+    let (_, remains) = reap(&pool, &dying);
     assert!(matches!(remains, Remains::Worked { lost: false }));
     assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
 }
@@ -99,83 +99,84 @@ fn a_result_survives_a_death_before_it_was_told_of() {
 #[test]
 fn a_death_after_telling_counts_once() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1]]);
-    let dying = fork(&pool, |pool, place| {
-        die_untold(pool, place);
+    let dying = fork(&pool, |pool, worker_index| {
+        die_untold(pool, worker_index);
         let view = View::attach(pool.handle()).unwrap();
-        view.push_finished(view.slot(place).unwrap().next.load(SeqCst)).unwrap();
+        view.push_finished(view.slot(worker_index).unwrap().next.load(SeqCst))
+            .unwrap();
     });
-    bury(&pool, &dying);
+    reap(&pool, &dying);
     assert_eq!(job.progress(), (1, 1));
     assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
     assert!(pool.is_idle());
 }
 
 #[test]
-fn a_dead_lookout_is_relieved() {
+fn a_dead_spinner_is_replaced() {
     let pool = Pool::new().unwrap();
-    let dying = fork(&pool, |pool, place| {
-        let worker = Worker::attach(pool.handle(), place).unwrap();
+    let dying = fork(&pool, |pool, worker_index| {
+        let worker = Worker::attach(pool.handle(), worker_index).unwrap();
         worker.ready();
         let view = View::attach(pool.handle()).unwrap();
-        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+        view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     });
-    bury(&pool, &dying);
-    assert_eq!(pool.inner_view().shared.lookout.load(SeqCst), 0);
+    reap(&pool, &dying);
+    assert_eq!(pool.inner_view().shared.spinner.load(SeqCst), 0);
 }
 
 #[test]
-fn a_stopped_lookout_is_relieved() {
+fn a_stopped_spinner_is_replaced() {
     let pool = Pool::new().unwrap();
-    let stopped = fork(&pool, |pool, place| {
-        let worker = Worker::attach(pool.handle(), place).unwrap();
+    let stopped = fork(&pool, |pool, worker_index| {
+        let worker = Worker::attach(pool.handle(), worker_index).unwrap();
         worker.ready();
         let view = View::attach(pool.handle()).unwrap();
-        view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+        view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
         // SAFETY: plain system calls.
         unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
     });
-    let lookout = || pool.inner_view().shared.lookout.load(SeqCst);
-    while lookout() == 0 {
+    let spinner = || pool.inner_view().shared.spinner.load(SeqCst);
+    while spinner() == 0 {
         std::thread::yield_now();
     }
-    let its = lookout();
+    let its = spinner();
     let sleeper = fork(&pool, work);
     let job = job_of(&pool, &[2]);
     // The worker sleeps until its slice is over, before the first or the second of these.
     for number in 0.. {
         job.submit(message(&[0, 1])).unwrap();
         assert_eq!(done(job.take(number, soon()).unwrap()), [2]);
-        if lookout() != its {
+        if spinner() != its {
             break;
         }
     }
     job.seal();
     // SAFETY: our own child, not yet waited for.
     unsafe { libc::kill(stopped.pid, libc::SIGCONT) };
-    bury(&pool, &stopped);
+    reap(&pool, &stopped);
     dismiss(&pool, &[sleeper]);
 }
 
 #[test]
-fn a_waiter_relieves_a_stopped_lookout() {
+fn a_waiter_replaces_a_stopped_spinner() {
     let pool = Pool::new().unwrap();
     let job = job_of(&pool, &[2]);
     job.submit(message(&[0, 1])).unwrap();
     let view = pool.inner_view();
-    view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     let mut wait = Interruptible::default();
     for _ in 0..5 {
         // However long the wait has lasted: its slices end, so that signals are heard.
         assert!(matches!(wait.run(|| job.take(0, soon())), Err(WaitError::Interrupted)));
     }
-    assert_eq!(view.shared.lookout.load(SeqCst), 0, "nobody claims what is in line");
+    assert_eq!(view.shared.spinner.load(SeqCst), 0, "nobody claims what is in line");
     // So does a waiter that gets no signals.
-    view.shared.lookout.store(family().unwrap().me().to_bits(), SeqCst);
+    view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     let late = job.take(0, Deadline::after(Duration::from_millis(100)));
     assert!(matches!(late, Err(WaitError::TimedOut)));
-    assert_eq!(view.shared.lookout.load(SeqCst), 0);
+    assert_eq!(view.shared.spinner.load(SeqCst), 0);
     let worker = fork(&pool, work);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
     job.seal();
@@ -187,16 +188,16 @@ fn who_died_on_the_way_to_work_is_relieved() {
     let pool = Pool::new().unwrap();
     let sleeper = fork(&pool, work);
     let view = pool.inner_view();
-    let dead = fork(&pool, |pool, place| {
-        Worker::attach(pool.handle(), place).unwrap().ready();
-        pool.inner_view().shared.roused.store(1, SeqCst);
+    let dead = fork(&pool, |pool, worker_index| {
+        Worker::attach(pool.handle(), worker_index).unwrap().ready();
+        pool.inner_view().shared.wake_pending.store(1, SeqCst);
     });
-    bury(&pool, &dead);
+    reap(&pool, &dead);
     let job = job_of(&pool, &[2]);
     submit_all(&job, [[0, 1]]);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
     // A worker that is about to sleep looks at the line itself.
-    while view.shared.roused.load(SeqCst) != 0 {
+    while view.shared.wake_pending.load(SeqCst) != 0 {
         std::thread::yield_now();
     }
     dismiss(&pool, &[sleeper]);
@@ -205,15 +206,19 @@ fn who_died_on_the_way_to_work_is_relieved() {
 #[test]
 fn a_worker_says_why_it_cannot_start() {
     let pool = Pool::new().unwrap();
-    let failing = fork(&pool, |pool, place| {
-        Worker::attach(pool.handle(), place).unwrap().fail(message(b"no way"));
+    let failing = fork(&pool, |pool, worker_index| {
+        Worker::attach(pool.handle(), worker_index)
+            .unwrap()
+            .fail(message(b"no way"));
     });
-    let (_, remains) = bury(&pool, &failing);
+    let (_, remains) = reap(&pool, &failing);
     assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
     let silent = fork(&pool, |_, _| ());
-    assert!(matches!(bury(&pool, &silent).1, Remains::Unready { begun: false }));
-    let cut_short = fork(&pool, |pool, place| drop(Worker::attach(pool.handle(), place).unwrap()));
-    assert!(matches!(bury(&pool, &cut_short).1, Remains::Unready { begun: true }));
+    assert!(matches!(reap(&pool, &silent).1, Remains::Unready { begun: false }));
+    let cut_short = fork(&pool, |pool, worker_index| {
+        drop(Worker::attach(pool.handle(), worker_index).unwrap())
+    });
+    assert!(matches!(reap(&pool, &cut_short).1, Remains::Unready { begun: true }));
 }
 
 #[test]
@@ -222,7 +227,7 @@ fn a_random_killer_loses_no_task_and_doubles_none() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, BY_TIME);
     submit_all(&job, (0..TASKS).map(|n| [0, n as u8]));
-    let mut crew = vec![fork(&pool, work), fork(&pool, work)];
+    let mut workers = vec![fork(&pool, work), fork(&pool, work)];
     let killed = AtomicU32::new(0);
     let mut lost = 0;
     let mut finished = 0;
@@ -230,24 +235,24 @@ fn a_random_killer_loses_no_task_and_doubles_none() {
         finished += 1;
         lost += u32::from(matches!(item, Item::Lost(_)));
         if finished % 40 == 0 {
-            let victim = crew.swap_remove(0);
+            let victim = workers.swap_remove(0);
             // SAFETY: our own child, not yet waited for.
             unsafe { libc::kill(victim.pid, libc::SIGKILL) };
-            assert_eq!(bury(&pool, &victim).0, -libc::SIGKILL);
+            assert_eq!(reap(&pool, &victim).0, -libc::SIGKILL);
             killed.fetch_add(1, SeqCst);
-            crew.push(fork(&pool, work));
+            workers.push(fork(&pool, work));
         }
     }
     assert_eq!(finished, TASKS);
     assert!(lost <= killed.load(SeqCst), "{lost} tasks lost to {killed:?} deaths");
     assert!(pool.is_idle());
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let shared = &pool.inner_view().shared;
     // A stack that claims more entries than there are, and names slots that are in other use or do not exist.
@@ -255,7 +260,7 @@ fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
         shared.finished.0.store(word, SeqCst);
         assert_eq!(job.progress(), (2, 0));
     }
-    let crew = [fork(&pool, work)];
+    let workers = [fork(&pool, work)];
     job.wait(soon()).unwrap();
     let takes: Vec<Incoming> = (0..2)
         .map(|n| match job.take(n, soon()).unwrap() {
@@ -264,25 +269,25 @@ fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
         })
         .collect();
     assert_eq!((takes[0].body(), takes[1].body()), ([2].as_slice(), [4].as_slice()));
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
-fn a_task_is_tried_again_as_often_as_its_terms_say() {
+fn a_task_is_tried_again_as_often_as_its_options_say() {
     let pool = Pool::new().unwrap();
-    let terms = Terms {
+    let options = TaskOptions {
         retries: 2,
-        ..Terms::default()
+        ..TaskOptions::default()
     };
-    let job = pool.job(None, terms);
+    let job = pool.job(None, options);
     let large = [[2u8].as_slice(), &[1; 300]].concat();
     submit_all(&job, [[2, 1]]);
-    let other = pool.job(None, terms);
+    let other = pool.job(None, options);
     other.submit(message(&large)).unwrap();
     other.seal();
     for attempt in 0..6 {
         assert_eq!((job.is_complete(), other.is_complete()), (attempt == 5, false));
-        bury(&pool, &fork(&pool, work));
+        reap(&pool, &fork(&pool, work));
     }
     for (job, arguments) in [(job, [2, 1].as_slice()), (other, &large)] {
         match job.take(0, soon()).unwrap() {

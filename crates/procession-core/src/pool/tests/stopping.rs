@@ -1,7 +1,7 @@
 //! Tasks that are withdrawn, or take too long.
 
-use super::{bury, dismiss, done, fork, message, reap, soon, submit_all, work, Hired};
-use crate::pool::{Item, Loss, Pool, Remains, Terms, Verdict, Withdrawn, Worker};
+use super::{dismiss, done, fork, message, reap, soon, submit_all, wait_for, work, Hired};
+use crate::pool::{Item, Loss, Pool, Remains, TaskOptions, Verdict, Withdrawn, Worker};
 use crate::Error;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -9,8 +9,11 @@ use std::time::Duration;
 #[test]
 fn a_withdrawn_task_is_passed_over() {
     let pool = Pool::new().unwrap();
-    let first = pool.job(None, Terms::default());
-    let (second, third) = (pool.job(None, Terms::default()), pool.job(None, Terms::default()));
+    let first = pool.job(None, TaskOptions::default());
+    let (second, third) = (
+        pool.job(None, TaskOptions::default()),
+        pool.job(None, TaskOptions::default()),
+    );
     submit_all(&first, [[0, 1]]);
     submit_all(&second, (0..100).map(|n| [0, n]));
     submit_all(&third, [[0, 3]]);
@@ -22,7 +25,7 @@ fn a_withdrawn_task_is_passed_over() {
         second.take(7, soon()).unwrap(),
         Some(Item::Lost(Loss::Cancelled))
     ));
-    let crew = [fork(&pool, work)];
+    let workers = [fork(&pool, work)];
     assert_eq!(done(first.take(0, soon()).unwrap()), [2]);
     assert_eq!(done(third.take(0, soon()).unwrap()), [6]);
     assert_eq!(
@@ -32,18 +35,18 @@ fn a_withdrawn_task_is_passed_over() {
     );
     assert!(pool.is_idle());
     // The slots can be used again, and the line is still whole with them.
-    let again = pool.job(None, Terms::default());
+    let again = pool.job(None, TaskOptions::default());
     submit_all(&again, (0..100).map(|n| [0, n]));
     again.wait(soon()).unwrap();
     assert_eq!(done(again.take(99, soon()).unwrap()), [198]);
-    dismiss(&pool, &crew);
+    dismiss(&pool, &workers);
 }
 
 #[test]
 fn withdrawing_all_that_is_in_line_leaves_nothing_to_do() {
     let pool = Pool::new().unwrap();
     for _ in 0..1_000 {
-        let job = pool.job(None, Terms::default());
+        let job = pool.job(None, TaskOptions::default());
         submit_all(&job, [[0, 1], [0, 2], [0, 3]]);
         assert_eq!(job.cancel().pending, 3);
     }
@@ -60,12 +63,12 @@ fn until_running(pool: &Pool) {
     }
 }
 
-/// Wait until workers must be stopped, and return their places.
+/// Wait until workers must be stopped, and return their worker_indexes.
 fn overdue(pool: &Pool) -> Vec<u32> {
     loop {
         let overdue = pool.overdue();
-        if !overdue.places.is_empty() {
-            return overdue.places;
+        if !overdue.worker_indexes.is_empty() {
+            return overdue.worker_indexes;
         }
         let limit = Some(overdue.again.unwrap_or(Duration::from_secs(20)));
         pool.notice().wait(&[], limit);
@@ -78,8 +81,8 @@ fn kill(hired: &Hired) {
 }
 
 /// As `work`, but a command of 5 lasts until the worker is killed, and 6 until its task is taken away.
-fn work_for_ever(pool: &Pool, place: u32) {
-    let worker = Worker::attach(pool.handle(), place).unwrap();
+fn work_for_ever(pool: &Pool, worker_index: u32) {
+    let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     while let Some((task, arguments)) = worker.next().unwrap() {
         let command = arguments.body()[0];
@@ -87,7 +90,7 @@ fn work_for_ever(pool: &Pool, place: u32) {
         if command == 5 {
             std::thread::sleep(Duration::from_secs(60));
         }
-        while command == 6 && !worker.is_condemned(&task) {
+        while command == 6 && !worker.is_cancelled(&task) {
             std::thread::yield_now();
         }
         if !worker.finish(task, Verdict::Done, message(&[1])).unwrap() {
@@ -99,24 +102,24 @@ fn work_for_ever(pool: &Pool, place: u32) {
 #[test]
 fn a_task_that_takes_too_long_is_lost_alone() {
     let pool = Pool::new().unwrap();
-    let crew = [fork(&pool, work_for_ever)];
+    let workers = [fork(&pool, work_for_ever)];
     let limit = Duration::from_millis(30);
-    let terms = Terms {
+    let options = TaskOptions {
         timeout: Some(limit),
-        ..Terms::default()
+        ..TaskOptions::default()
     };
-    let job = pool.job(None, terms);
+    let job = pool.job(None, options);
     submit_all(&job, [[0, 1], [5, 2], [0, 3]]);
-    assert_eq!(overdue(&pool), [crew[0].place]);
-    assert!(pool.overdue().places.is_empty(), "named once");
+    assert_eq!(overdue(&pool), [workers[0].worker_index]);
+    assert!(pool.overdue().worker_indexes.is_empty(), "named once");
     assert!(!job.is_complete(), "not lost before its worker is dead");
-    kill(&crew[0]);
-    bury(&pool, &crew[0]);
+    kill(&workers[0]);
+    reap(&pool, &workers[0]);
     let second = fork(&pool, work_for_ever);
     job.wait(soon()).unwrap();
     match job.take(1, soon()).unwrap() {
         Some(Item::Lost(Loss::TimedOut(after, death))) => {
-            assert_eq!((after, death.pid), (limit, crew[0].pid));
+            assert_eq!((after, death.pid), (limit, workers[0].pid));
             assert_eq!(death.arguments.as_deref(), Some([5, 2].as_slice()));
         }
         other => panic!("{other:?}"),
@@ -131,7 +134,10 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
     for command in [5, 6] {
         let pool = Pool::new().unwrap();
         let first = fork(&pool, work_for_ever);
-        let (job, next) = (pool.job(None, Terms::default()), pool.job(None, Terms::default()));
+        let (job, next) = (
+            pool.job(None, TaskOptions::default()),
+            pool.job(None, TaskOptions::default()),
+        );
         submit_all(&job, [[command, 1]]);
         submit_all(&next, [[0, 1]]);
         until_running(&pool);
@@ -141,11 +147,11 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
             job.take(0, soon()).unwrap(),
             Some(Item::Lost(Loss::Cancelled))
         ));
-        assert_eq!(overdue(&pool), [first.place]);
+        assert_eq!(overdue(&pool), [first.worker_index]);
         if command == 5 {
             kill(&first);
         }
-        let (exitcode, remains) = bury(&pool, &first);
+        let (exitcode, remains) = reap(&pool, &first);
         assert_eq!(exitcode, if command == 5 { -libc::SIGKILL } else { 0 });
         assert!(matches!(remains, Remains::Worked { lost: true }));
         assert!(!next.is_complete(), "the worker left");
@@ -159,18 +165,18 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
 fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
     let pool = Pool::new().unwrap();
     let first = fork(&pool, work_for_ever);
-    let job = pool.job(None, Terms::default());
+    let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[5, 1]]);
     until_running(&pool);
     job.cancel();
     let key = job.id();
     drop(job);
-    let next = pool.job(None, Terms::default());
+    let next = pool.job(None, TaskOptions::default());
     assert_eq!(next.id(), key, "keys are used again");
     submit_all(&next, [[0, 1]]);
-    assert_eq!(overdue(&pool), [first.place]);
+    assert_eq!(overdue(&pool), [first.worker_index]);
     kill(&first);
-    bury(&pool, &first);
+    reap(&pool, &first);
     let second = fork(&pool, work_for_ever);
     assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
     dismiss(&pool, &[second]);
@@ -186,11 +192,11 @@ fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
         let (mut go_on, mut let_go) = std::io::pipe().unwrap();
         let pool = Pool::new().unwrap();
         let function = pool.function(body(3)).unwrap();
-        let job = pool.job(Some(&function), Terms::default());
+        let job = pool.job(Some(&function), TaskOptions::default());
         drop(function);
         submit_all(&job, [[0, 1]]);
-        let hired = fork(&pool, |pool, place| {
-            let worker = Worker::attach(pool.handle(), place).unwrap();
+        let hired = fork(&pool, |pool, worker_index| {
+            let worker = Worker::attach(pool.handle(), worker_index).unwrap();
             worker.ready();
             let (task, _) = worker.next().unwrap().unwrap();
             tell.write_all(&[1]).unwrap();
@@ -206,7 +212,7 @@ fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
         drop(job);
         let other = pool.function(body(5)).unwrap();
         let_go.write_all(&[1]).unwrap();
-        assert_eq!(reap(&hired), 0, "it got what lies there now");
+        assert_eq!(wait_for(&hired), 0, "it got what lies there now");
         drop(other);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn meet(barrier: &Barrier, deadline: Deadline) -> Result<usize, BarrierError> {
-    match barrier.arrive(patience())? {
+    match barrier.arrive(backoff())? {
         Arrival::Last(last) => {
             let index = last.index();
             last.release();
@@ -26,11 +26,11 @@ fn a_barrier_keeps_rounds_apart() {
             fork(|| {
                 (0..ROUNDS).all(|round| {
                     board.add(0);
-                    let index = meet(&barrier, patience()).unwrap();
+                    let index = meet(&barrier, backoff()).unwrap();
                     board.add(1 + index);
                     let seen = board.get(0);
                     let fine = seen >= (round + 1) * PARTIES && seen < (round + 2) * PARTIES;
-                    meet(&barrier, patience()).unwrap();
+                    meet(&barrier, backoff()).unwrap();
                     fine
                 })
             })
@@ -46,7 +46,7 @@ fn a_barrier_keeps_rounds_apart() {
 #[test]
 fn the_death_of_a_participant_breaks_the_barrier() {
     let barrier = Barrier::create(4).unwrap();
-    let join = || matches!(meet(&barrier, patience()), Err(BarrierError::Broken));
+    let join = || matches!(meet(&barrier, backoff()), Err(BarrierError::Broken));
     let children: Vec<_> = (1..=3)
         .map(|count| {
             let child = fork(join);
@@ -101,10 +101,10 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
                 .map(|number| {
                     let child = fork(|| {
                         if number == leaver {
-                            let Ok(Arrival::Waits(participant)) = barrier.arrive(patience()) else {
+                            let Ok(Arrival::Waits(participant)) = barrier.arrive(backoff()) else {
                                 return false;
                             };
-                            go.wait(go.begin() & !1, patience()).unwrap();
+                            go.wait(go.begin() & !1, backoff()).unwrap();
                             drop(participant);
                             gone.set();
                         }
@@ -116,7 +116,7 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
                 .collect();
             if leaver < PARTIES - 1 {
                 go.set();
-                gone.wait(gone.begin() & !1, patience()).unwrap();
+                gone.wait(gone.begin() & !1, backoff()).unwrap();
                 wait_until(|| barrier.waiting() == PARTIES - 1);
             }
             all_are_told(&barrier, waiting, victim);
@@ -125,7 +125,7 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
 }
 
 #[test]
-fn a_death_is_noticed_after_rounds_have_mixed_the_seats() {
+fn a_death_is_noticed_after_rounds_have_mixed_the_slots() {
     const PARTIES: u64 = 4;
     for rounds in 1..12 {
         let (barrier, board) = (Barrier::create(PARTIES as u32).unwrap(), board());
@@ -133,7 +133,7 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_seats() {
             .map(|_| {
                 fork(|| {
                     for _ in 0..rounds {
-                        meet(&barrier, patience()).unwrap();
+                        meet(&barrier, backoff()).unwrap();
                     }
                     board.add(0);
                     is_told(&barrier)
@@ -141,7 +141,7 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_seats() {
             })
             .collect();
         for _ in 0..rounds {
-            meet(&barrier, patience()).unwrap();
+            meet(&barrier, backoff()).unwrap();
         }
         wait_until(|| board.get(0) == PARTIES - 1 && barrier.waiting() == PARTIES as usize - 1);
         let victim = rounds as usize % parties.len();
@@ -152,10 +152,10 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_seats() {
 #[test]
 fn death_in_the_action_breaks_the_barrier() {
     let barrier = Barrier::create(2).unwrap();
-    let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+    let waiter = fork(|| matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
     wait_until(|| barrier.waiting() == 1);
     let actor = fork(|| {
-        let Ok(Arrival::Last(_last)) = barrier.arrive(patience()) else {
+        let Ok(Arrival::Last(_last)) = barrier.arrive(backoff()) else {
             return false;
         };
         forever()
@@ -178,18 +178,18 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
     let barrier = Barrier::create(2).unwrap();
     let late = meet(&barrier, Deadline::after(Duration::from_millis(5)));
     assert!(matches!(late, Err(BarrierError::Broken)) && barrier.is_broken());
-    assert!(matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+    assert!(matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
     barrier.reset().unwrap();
     for end in [Barrier::abort, Barrier::reset] {
-        let waiter = fork(|| matches!(meet(&barrier, patience()), Err(BarrierError::Broken)));
+        let waiter = fork(|| matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
         wait_until(|| barrier.waiting() == 1);
         end(&barrier).unwrap();
         assert_eq!(reap(waiter), 0);
         barrier.reset().unwrap();
     }
-    let waiter = fork(|| meet(&barrier, patience()).is_ok_and(|index| index == 0));
+    let waiter = fork(|| meet(&barrier, backoff()).is_ok_and(|index| index == 0));
     wait_until(|| barrier.waiting() == 1);
-    assert_eq!(meet(&barrier, patience()).unwrap(), 1);
+    assert_eq!(meet(&barrier, backoff()).unwrap(), 1);
     assert_eq!(reap(waiter), 0);
 }
 
@@ -200,7 +200,7 @@ fn whom_a_barrier_lets_go_sees_nobody_wait() {
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
-                    meet(&barrier, patience()).unwrap();
+                    meet(&barrier, backoff()).unwrap();
                     assert_eq!(barrier.waiting(), 0);
                 });
             }

@@ -10,7 +10,7 @@ fn a_pulse_wakes_all_who_wait() {
             fork(|| {
                 let begun = event.begin();
                 board.add(0);
-                event.wait(begun, patience()).is_ok()
+                event.wait(begun, backoff()).is_ok()
             })
         })
         .collect();
@@ -34,7 +34,7 @@ fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
     let before = condition.waiting();
     let child = fork(|| {
         let mut waiter = condition.enqueue().unwrap();
-        if waiter.wait(patience()).is_err() {
+        if waiter.wait(backoff()).is_err() {
             return false;
         }
         board.0[mark].store(board.add(0) + 1, Ordering::SeqCst);

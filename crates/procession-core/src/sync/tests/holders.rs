@@ -18,7 +18,7 @@ fn a_lock_fits_the_smallest_cell() {
     let lock = Lock::with(options).unwrap();
     let holder = fork(|| lock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    let Err(WaitError::OwnerDied(death)) = lock.acquire(patience()) else {
+    let Err(WaitError::OwnerDied(death)) = lock.acquire(backoff()) else {
         panic!("the holder is dead");
     };
     assert_eq!(death.pid, holder as u32);
@@ -35,9 +35,9 @@ fn an_heir_that_dies_before_it_could_tell_leaves_the_news() {
     let lock = Lock::create().unwrap();
     let holder = fork(|| lock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    let heir = fork(|| lock.inherit(patience()).unwrap().is_some());
+    let heir = fork(|| lock.inherit(backoff()).unwrap().is_some());
     assert_eq!(reap(heir), 0);
-    let death = lock.inherit(patience()).unwrap().expect("the heir is dead, too");
+    let death = lock.inherit(backoff()).unwrap().expect("the heir is dead, too");
     assert_eq!(death.pid, heir as u32);
     assert!(lock.is_mine());
 }
@@ -51,8 +51,8 @@ fn a_silent_lock_is_handed_over() {
     let (lock, rlock) = (Lock::with(silent).unwrap(), RLock::with(silent).unwrap());
     let holder = fork(|| lock.try_acquire().unwrap() && rlock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    lock.acquire(patience()).unwrap();
-    rlock.acquire(patience()).unwrap();
+    lock.acquire(backoff()).unwrap();
+    rlock.acquire(backoff()).unwrap();
     assert!(lock.is_mine() && rlock.is_mine() && rlock.count() == 1);
 }
 
@@ -61,7 +61,7 @@ fn a_thread_that_ends_leaves_an_rlock_but_not_a_lock() {
     let (lock, rlock) = (Lock::create().unwrap(), rlock());
     let take = || rlock.try_acquire().unwrap() && lock.try_acquire().unwrap();
     assert!(std::thread::scope(|scope| scope.spawn(take).join()).unwrap());
-    let elsewhere = fork(|| match rlock.acquire(patience()) {
+    let elsewhere = fork(|| match rlock.acquire(backoff()) {
         Err(WaitError::OwnerDied(death)) => death.thread.is_some() && death.to_string().starts_with("thread "),
         _ => false,
     });
@@ -108,7 +108,7 @@ fn a_death_is_known_before_the_memory_of_the_dead_is_gone() {
     });
     told.read_exact(&mut [0]).unwrap();
     kill(holder);
-    assert!(matches!(lock.acquire(patience()), Err(WaitError::OwnerDied(_))));
+    assert!(matches!(lock.acquire(backoff()), Err(WaitError::OwnerDied(_))));
     // The parent hears of the death after that, or at the same time.
     reap(holder);
     lock.acquire(Deadline::Now).unwrap();
@@ -153,7 +153,7 @@ fn permits_of_the_dead_come_back_if_that_was_wished() {
     assert_eq!(reap(holder), 0);
     assert_eq!(lossy.value(), 1);
     for _ in 0..3 {
-        semaphore.acquire(patience()).unwrap();
+        semaphore.acquire(backoff()).unwrap();
     }
     assert!(!semaphore.try_acquire().unwrap());
     for _ in 0..3 {
@@ -173,25 +173,25 @@ fn who_waits_for_a_permit_gets_that_of_a_killed_holder() {
             std::thread::park();
         }
     });
-    ready.wait(ready.begin() & !1, patience()).unwrap();
-    let waiter = fork(|| semaphore.acquire(patience()).is_ok());
-    let asleep = || crate::roll::members().iter().any(|member| !member.waits.is_empty());
+    ready.wait(ready.begin() & !1, backoff()).unwrap();
+    let waiter = fork(|| semaphore.acquire(backoff()).is_ok());
+    let asleep = || crate::liveness::members().iter().any(|member| !member.waits.is_empty());
     wait_until(asleep);
     kill(holder);
     assert_eq!(reap(waiter), 0);
     reap(holder);
-    semaphore.acquire(patience()).unwrap();
+    semaphore.acquire(backoff()).unwrap();
 }
 
 #[test]
-fn more_processes_hold_permits_than_one_chunk_has_places() {
+fn more_processes_hold_permits_than_one_chunk_has_slots() {
     const MANY: u32 = 80;
     let (semaphore, go) = (recovering(MANY), Event::create().unwrap());
     let holders: Vec<_> = (0..MANY)
         .map(|_| {
             fork(|| {
-                semaphore.acquire(patience()).unwrap();
-                go.wait(go.begin(), patience()).is_ok()
+                semaphore.acquire(backoff()).unwrap();
+                go.wait(go.begin(), backoff()).is_ok()
             })
         })
         .collect();
@@ -201,7 +201,7 @@ fn more_processes_hold_permits_than_one_chunk_has_places() {
         assert_eq!(reap(holder), 0);
     }
     for _ in 0..MANY {
-        semaphore.acquire(patience()).unwrap();
+        semaphore.acquire(backoff()).unwrap();
     }
     assert_eq!(semaphore.value(), 0);
 }
@@ -211,7 +211,7 @@ fn killed_in_the_middle_of_it_nobody_loses_or_gains_a_permit() {
     let semaphore = recovering(4);
     for round in 0..40_u64 {
         let victim = fork(|| loop {
-            semaphore.acquire(patience()).unwrap();
+            semaphore.acquire(backoff()).unwrap();
             semaphore.release().unwrap();
         });
         // Not synchronisation: it only varies the point of the kill.
@@ -219,7 +219,7 @@ fn killed_in_the_middle_of_it_nobody_loses_or_gains_a_permit() {
         kill(victim);
         reap(victim);
         for _ in 0..4 {
-            semaphore.acquire(patience()).unwrap();
+            semaphore.acquire(backoff()).unwrap();
         }
         assert!(!semaphore.try_acquire().unwrap(), "round {round}");
         for _ in 0..4 {

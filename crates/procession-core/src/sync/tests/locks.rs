@@ -74,7 +74,7 @@ fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl F
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             fork(|| loop {
-                match acquire(patience()) {
+                match acquire(backoff()) {
                     Ok(()) => {
                         board.add(2);
                         return release();
@@ -130,7 +130,7 @@ fn a_killed_waiter_leaves_the_lock_to_the_others() {
     let (lock, board) = (Lock::create().unwrap(), board());
     lock.acquire(Deadline::Now).unwrap();
     let wait = || {
-        lock.acquire(patience()).unwrap();
+        lock.acquire(backoff()).unwrap();
         board.add(0);
         lock.release()
     };

@@ -1,0 +1,67 @@
+//! Finding what dead processes left in a queue, and putting it right.
+
+use super::queue::Queue;
+use super::segment::{Slot, Stamp, State, View};
+use crate::liveness::{is_alive, Owner};
+use crate::sync::primitive::Ordering::SeqCst;
+use crate::{family, Result};
+
+impl Queue {
+    /// Put right what dead processes left between head and tail; `true` if there was something.
+    pub(super) fn recover(&self) -> Result<bool> {
+        self.recover_before(u64::MAX)
+    }
+
+    /// As [`recover`](Self::recover), but only as far as ticket `limit`.
+    pub(super) fn recover_before(&self, limit: u64) -> Result<bool> {
+        let mut orphans = Vec::new();
+        let mut end = 0;
+        self.visit(|view, ticket, slot, stamp| {
+            if let Some(owner) = stamp.owner() {
+                orphans.push((*view, slot, stamp, owner));
+                end = ticket + 1;
+            }
+            ticket < limit
+        })?;
+        orphans.retain(|(.., owner)| !is_alive(*owner));
+        if orphans.is_empty() {
+            return Ok(false);
+        }
+        let me = family()?.me();
+        for (view, slot, stamp, _) in &orphans {
+            inherit(me, view, slot, *stamp);
+        }
+        self.front.ahead.fetch_max(end, SeqCst);
+        self.advance()?;
+        self.waiting.not_empty.notify(u32::MAX);
+        self.waiting.not_full.notify(u32::MAX);
+        self.waiting.all_done.notify(u32::MAX);
+        Ok(true)
+    }
+}
+
+/// End or undo what a dead process had begun with a slot. Idempotent: the next survivor may repeat each step.
+fn inherit(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
+    let taken = view.stamp(State::Taken, Some(me));
+    let clearing = view.stamp(State::Clearing, Some(me));
+    match stamp.state() {
+        Some(State::Taken) => {
+            if !slot.change(stamp, taken) {
+                return;
+            }
+            if slot.header.is_whole() {
+                slot.change(taken, view.stamp(State::Full, None));
+                return;
+            }
+            slot.change(taken, clearing);
+        }
+        Some(State::Claimed | State::Clearing) => {
+            if !slot.change(stamp, clearing) {
+                return;
+            }
+        }
+        _ => return,
+    }
+    slot.header.discard();
+    slot.change(clearing, view.stamp(State::Skipped, None));
+}

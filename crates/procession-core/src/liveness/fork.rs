@@ -1,0 +1,152 @@
+//! Forks, by any caller: the parent reserves its child's entry beforehand, the child takes it over.
+
+use super::entry::{Life, Stage};
+use super::table::{self, become_owner, me_already};
+use super::{me, Owner};
+use crate::sys::atfork::Hooks;
+use crate::sys::{proc, threads};
+use crate::Result;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+thread_local! {
+    /// The entry that this thread reserved for the child of the fork it is in, or was in last.
+    static RESERVED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether this process was born by fork in the family.
+static FORKED: AtomicBool = AtomicBool::new(false);
+/// Start time of this process, or zero.
+static START: AtomicU64 = AtomicU64::new(0);
+
+static HOOKS: Hooks = Hooks::new(prepare, parent, child);
+
+/// Have forks registered from now on. This comes before any thread can find the family: without the hooks, a fork
+/// beside a thread that uses the family already would leave the child with that thread's locks.
+pub(crate) fn install() -> Result<()> {
+    HOOKS.install()
+}
+
+pub(super) fn was_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Whether the children that this process forks inherit no references to shared objects.
+static BEARS_STRANGERS: AtomicBool = AtomicBool::new(false);
+
+/// Declare that the children that this process forks from now on inherit no reference to any shared object, as those of
+/// a fork_server that holds none. They count as born afresh, and pin nothing.
+pub fn bears_strangers() {
+    BEARS_STRANGERS.store(true, Ordering::Relaxed);
+}
+
+fn passes_on() -> bool {
+    !BEARS_STRANGERS.load(Ordering::Relaxed)
+}
+
+/// Start time of this process, as `/proc` counts.
+pub(crate) fn own_start() -> u64 {
+    let mut start = START.load(Ordering::Relaxed);
+    if start == 0 {
+        start = proc::start_time(std::process::id()).unwrap_or(0);
+        START.store(start, Ordering::Relaxed);
+    }
+    start
+}
+
+extern "C" fn prepare() {
+    // No family yet, only its hooks: the child will find a family, or make its own.
+    if table::table().is_none() {
+        return;
+    }
+    // A fork cannot be refused: without an entry the child will try to register by itself.
+    let Ok(parent) = me() else { return };
+    let reserved = table::claim(
+        Stage::Starting,
+        std::process::id(),
+        own_start(),
+        Some(parent),
+        passes_on(),
+    );
+    RESERVED.set(reserved.map_or(0, Owner::to_bits));
+}
+
+/// Keeps the reservation for [`abandon_reserved`]: this hook is not told whether the fork succeeded.
+extern "C" fn parent() {}
+
+extern "C" fn child() {
+    HOOKS.stand();
+    let parent = me_already();
+    let reserved = Owner::from_bits(RESERVED.replace(0));
+    let parent_start = START.swap(0, Ordering::Relaxed);
+    FORKED.store(true, Ordering::Relaxed);
+    let pid = std::process::id();
+    let state = proc::stat(pid);
+    let start = state.map_or(0, |state| state.start);
+    START.store(start, Ordering::Relaxed);
+    let taken = reserved.filter(|&owner| take_over(owner, parent_start, pid, start));
+    // DEATH: if the parent died before its child came here, the child's entry may be another process's. The child then
+    // takes a new one.
+    let me = taken.or_else(|| {
+        parent?;
+        table::table()?.claim_any(Stage::Live, pid, start, parent, passes_on())
+    });
+    if let (Some((me, entry)), Some(state)) = (me.and_then(|me| Some((me, table::entry(me)?))), state) {
+        entry.set_program(me.generation(), state.program());
+    }
+    become_owner(me);
+    BEARS_STRANGERS.store(false, Ordering::Relaxed);
+    crate::arena::after_fork_child();
+    crate::sync::after_fork_child();
+    threads::after_fork_child();
+}
+
+fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {
+    let Some(entry) = table::entry(owner) else {
+        return false;
+    };
+    let life = entry.life();
+    let taken = Life::new(owner.generation(), Stage::Live, pid, start);
+    let starting = life.generation() == owner.generation()
+        && life.stage() == Stage::Starting
+        && life.start() == parent_start & Life::START_MASK;
+    // The parent may have entered this process itself, see `confirm_reserved`.
+    let mine = starting && entry.change(life, taken) || entry.life() == taken;
+    if mine {
+        entry.pid.store(pid, Ordering::Relaxed);
+        entry.since.store(table::now(), Ordering::Relaxed);
+    }
+    mine
+}
+
+/// Record that this thread's last fork made process `pid`. From now on its death is noticed even if it comes before the
+/// child took over its entry. Returns the child's start time, if that could be read.
+pub(crate) fn confirm_reserved(pid: u32) -> Option<u64> {
+    let owner = Owner::from_bits(RESERVED.replace(0))?;
+    let state = proc::stat(pid)?;
+    let start = state.start;
+    let entry = table::entry(owner)?;
+    let life = entry.life();
+    let starting = life.generation() == owner.generation() && life.stage() == Stage::Starting;
+    if starting && entry.change(life, Life::new(owner.generation(), Stage::Live, pid, start)) {
+        entry.pid.store(pid, Ordering::Relaxed);
+        // The child has not reached its hook yet, so it runs the program it was born with.
+        entry.set_program(owner.generation(), state.program());
+    }
+    Some(start)
+}
+
+/// Free the entry that this thread's last fork reserved. To be called only if that fork failed.
+pub fn abandon_reserved() {
+    let Some(owner) = Owner::from_bits(RESERVED.replace(0)) else {
+        return;
+    };
+    let Some(table) = table::table() else { return };
+    let Some(entry) = table.get(owner) else {
+        return;
+    };
+    let life = entry.life();
+    if life.generation() == owner.generation() && life.stage() == Stage::Starting {
+        table.release(owner, life);
+    }
+}

@@ -1,0 +1,162 @@
+//! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
+//! look.
+
+use super::entry::Entry;
+use super::table::{self, Table};
+use crate::arena::{Handle, Kind};
+use crate::sys::{futex, threads};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// One announced wait. Zero-filled is none.
+#[repr(C)]
+pub(crate) struct Wait {
+    /// Distance of the futex word from the process table's table, which is the same in every process; zero: free.
+    word: AtomicU64,
+    /// Handle of the object, or zero when it has none.
+    object: AtomicU64,
+    /// Since when: milliseconds of the boot clock, lower 32 bits.
+    since: AtomicU32,
+    kind: AtomicU32,
+    /// Whether it has no deadline, and the thread is one of the program's own.
+    endless: AtomicU32,
+}
+
+/// An announced wait; withdrawn when dropped.
+pub(crate) struct Announced(Option<&'static Wait>);
+
+/// How long a wait may last, and whether it continues an earlier one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// It has no deadline.
+    pub endless: bool,
+    /// It begins, rather than continuing after an interruption.
+    pub anew: bool,
+}
+
+/// Announce that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
+pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
+    let Some((table, entry)) = table::my_entry() else {
+        return Announced(None);
+    };
+    entry.begin_wait(threads::helpers(), manner.anew);
+    let endless = manner.endless && !threads::is_helper();
+    let distance = (word.as_ptr() as usize).wrapping_sub(table.base()) as u64;
+    for wait in &entry.waits {
+        if wait.word.load(Ordering::Relaxed) == 0
+            && wait
+                .word
+                .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            wait.since.store(super::table::now() as u32, Ordering::Relaxed);
+            wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
+            wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
+            wait.endless.store(endless.into(), Ordering::Release);
+            return Announced(Some(wait));
+        }
+    }
+    Announced(None)
+}
+
+/// As [`announce`], for a sleep on the lower half of `word`.
+pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
+    announce(futex::lower_half(word), kind, object, manner)
+}
+
+/// Whether a thread of a living process of the family sleeps in the engine. Such a thread looks for idle memory when
+/// its slice ends.
+pub(crate) fn somebody_waits() -> bool {
+    let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
+    table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Some(wait) = self.0 {
+            wait.endless.store(0, Ordering::Relaxed);
+            wait.word.store(0, Ordering::Release);
+        }
+    }
+}
+
+impl Entry {
+    /// Wake every thread that sleeps on a word that this process announced. A wake that this process consumed before it
+    /// died is passed on; and what the sleepers wait for may have died.
+    pub(super) fn wake_announced(&self, table: &Table) {
+        for wait in &self.waits {
+            let distance = wait.word.load(Ordering::Acquire);
+            if distance != 0 {
+                // Nothing is read or written at this address: a damaged distance wakes no thread.
+                futex::wake_at(table.base().wrapping_add(distance as usize), u32::MAX);
+            }
+        }
+    }
+
+    /// How many of its threads wait without a deadline.
+    pub(super) fn waits_without_end(&self) -> usize {
+        let endless =
+            |wait: &&Wait| wait.endless.load(Ordering::Acquire) != 0 && wait.word.load(Ordering::Acquire) != 0;
+        self.waits.iter().filter(endless).count()
+    }
+
+    pub(super) fn forget_waits(&self) {
+        for wait in &self.waits {
+            wait.endless.store(0, Ordering::Relaxed);
+            wait.word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What its threads wait for: kind number, handle, milliseconds so far.
+    pub(super) fn waiting(&self) -> Vec<(u32, Option<Handle>, u32)> {
+        let now = super::table::now() as u32;
+        self.waits
+            .iter()
+            .filter(|wait| wait.word.load(Ordering::Acquire) != 0)
+            .map(|wait| {
+                let since = wait.since.load(Ordering::Relaxed);
+                let object = Handle::from_bits(wait.object.load(Ordering::Relaxed));
+                (wait.kind.load(Ordering::Relaxed), object, now.wrapping_sub(since))
+            })
+            .collect()
+    }
+}
+
+/// Counts this thread as spinning in the family, so that spinners leave a core to the process they wait for. A hint;
+/// the reaper gives back what a dead process counted.
+pub(crate) struct Spinning(Option<(&'static Table, &'static Entry)>);
+
+impl Spinning {
+    pub(crate) fn begin() -> Self {
+        let place = table::my_entry();
+        if let Some((table, entry)) = place {
+            // DEATH: in this order, and the reverse order at the end, the count can only come out too low, which does
+            // no harm.
+            entry.spinning.fetch_add(1, Ordering::Relaxed);
+            table.spinners().fetch_add(1, Ordering::Relaxed);
+        }
+        Self(place)
+    }
+
+    /// How many other threads are spinning.
+    pub(crate) fn others(&self) -> u32 {
+        self.0.map_or(0, |(table, _)| {
+            (table.spinners().load(Ordering::Relaxed) as i64 - 1).max(0) as u32
+        })
+    }
+}
+
+/// The most cores that any process of the family could use so far, as reported through this function; `own` is what
+/// this process can use now.
+pub(crate) fn cores(own: u32) -> u32 {
+    let most = table::table().map_or(0, |table| table.cores().fetch_max(own.into(), Ordering::Relaxed));
+    own.max(u32::try_from(most).unwrap_or(u32::MAX))
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        if let Some((table, entry)) = self.0 {
+            table.spinners().fetch_sub(1, Ordering::Relaxed);
+            entry.spinning.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

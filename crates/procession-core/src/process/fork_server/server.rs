@@ -1,0 +1,222 @@
+//! The fork_server's loop: requests in, ends of children out.
+
+use super::channel::attach;
+use super::spare::Spare;
+use super::wire::{Ask, SIZE};
+use crate::arena::{self, Ref};
+use crate::process::record::ChildRecord;
+use crate::process::Exit;
+use crate::sync::descriptor::timespec;
+use crate::sys::scm;
+use crate::sys::signal::{ended_child, is_child, reap, ChildSignals};
+use crate::{family, liveness, Error, Result, WaitError};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How often the fork_server looks for ended children without a signal: another thread, which a preloaded module may have
+/// started, can swallow SIGCHLD.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The fork_server's side. Its process must have one thread.
+#[derive(Debug)]
+pub struct Server {
+    socket: OwnedFd,
+    signals: ChildSignals,
+    children: HashMap<i32, Ref<ChildRecord>>,
+    pub(super) spare: Option<Spare>,
+}
+
+/// What the fork_server is to do next.
+#[derive(Debug)]
+pub enum Event {
+    /// Fork, then [`Request::in_child`] and [`Request::forked`] or [`Request::failed`].
+    Fork(Request),
+    /// Leave: no process is left that could ask.
+    Quit,
+}
+
+/// A request to fork.
+#[derive(Debug)]
+pub struct Request {
+    /// The mailbox with what the child is to do.
+    pub token: u64,
+    /// The process that asks.
+    pub parent: i32,
+    /// The descriptors for the child.
+    pub fds: Vec<OwnedFd>,
+    record: Ref<ChildRecord>,
+    channel: OwnedFd,
+}
+
+impl Server {
+    /// Serve the requests that come in through `socket`.
+    pub fn new(socket: OwnedFd) -> Result<Self> {
+        family()?.me();
+        liveness::set_serving(true);
+        // The children inherit what a preloaded module made, and it must outlive the fork_server for them.
+        if arena::holds_nothing() {
+            liveness::bears_strangers();
+        }
+        Ok(Self {
+            socket,
+            signals: ChildSignals::listen()?,
+            children: HashMap::new(),
+            spare: None,
+        })
+    }
+
+    /// Wait for the next request, and look after the children meanwhile. `Interrupted` if a signal handler ran.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Event, WaitError> {
+        let sweep = timespec(SWEEP);
+        loop {
+            let signals = self.signals.fd();
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::new(&signals, PollFlags::IN),
+            ];
+            let timeout = (!self.children.is_empty()).then_some(&sweep);
+            match poll(&mut fds, timeout) {
+                Ok(_) => {}
+                Err(Errno::INTR) => return Err(WaitError::Interrupted),
+                Err(e) => return Err(Error::os("poll", e).into()),
+            }
+            let asked = !fds[0].revents().is_empty();
+            let signalled = !fds[1].revents().is_empty();
+            if signalled || !asked {
+                self.signals.drain();
+                self.reap();
+            }
+            if !signalled && !asked {
+                self.miss();
+            }
+            if asked {
+                if let Some(event) = self.receive()? {
+                    return Ok(event);
+                }
+            }
+        }
+    }
+
+    /// Receive one datagram; `None` if it asks for nothing.
+    fn receive(&self) -> Result<Option<Event>, WaitError> {
+        let mut bytes = [0; SIZE];
+        let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
+            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Some(Event::Quit)),
+            Ok(got) => got,
+            Err(Errno::MSGSIZE) => return Self::refuse(&bytes).map(|()| None),
+            Err(Errno::INTR) => return Err(WaitError::Interrupted),
+            Err(e) => return Err(Error::os("recvmsg", e).into()),
+        };
+        let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
+            return Ok(None);
+        };
+        // The record of an asker that is gone is gone too. Any other error ends the fork_server, which is how the asker
+        // learns of it.
+        let record = match Ref::<ChildRecord>::attach(ask.record) {
+            Ok(record) => record,
+            Err(Error::Stale(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if !record.take(family()?.me()) {
+            return Ok(None);
+        }
+        Ok(Some(Event::Fork(Request::new(ask, fds, record, channel))))
+    }
+
+    /// Refuse a request for whose descriptors this process has no room.
+    fn refuse(bytes: &[u8]) -> Result<(), WaitError> {
+        let Some(ask) = Ask::decode(bytes) else { return Ok(()) };
+        match Ref::<ChildRecord>::attach(ask.record) {
+            Ok(record) if record.take(family()?.me()) => record.failed(Errno::MFILE.raw_os_error()),
+            Ok(_) | Err(Error::Stale(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Report and reap all ended children.
+    fn reap(&mut self) {
+        while let Some((pid, status)) = ended_child() {
+            // SYNC: reported before it is reaped, so that an asker that finds no report knows that the pid is still
+            // this child's.
+            if let Some(record) = self.children.remove(&pid) {
+                record.exited(status.map_or_else(Exit::Signal, Exit::Code));
+            }
+            reap(pid);
+        }
+    }
+
+    /// Report the ended children that another part of this process reaped.
+    fn miss(&mut self) {
+        self.children.retain(|&pid, record| {
+            let is_ours = is_child(pid);
+            if !is_ours {
+                record.exited(liveness::noted_exit(pid as u32, None).map_or(Exit::Unknown, Exit::Code));
+            }
+            is_ours
+        });
+    }
+}
+
+impl Request {
+    pub(super) fn new(ask: Ask, fds: Vec<OwnedFd>, record: Ref<ChildRecord>, channel: OwnedFd) -> Self {
+        Self {
+            token: ask.token,
+            parent: ask.parent,
+            fds,
+            record,
+            channel,
+        }
+    }
+
+    pub(super) fn ask(&self) -> Ask {
+        Ask {
+            record: self.record.handle(),
+            token: self.token,
+            parent: self.parent,
+        }
+    }
+
+    pub(super) fn channel(&self) -> &OwnedFd {
+        &self.channel
+    }
+
+    /// In the fork_server, after the fork: record the child.
+    pub fn forked(self, server: &mut Server, pid: i32) {
+        crate::liveness::confirm_reserved(pid as u32);
+        self.record.running(pid);
+        server.children.insert(pid, self.record);
+    }
+
+    /// In the fork_server, if the fork failed: report that.
+    pub fn failed(self, errno: i32) {
+        self.record.failed(errno);
+    }
+
+    /// In the child, before anything else: restore the signal mask, close the fork_server's descriptors, take over the
+    /// asker's channel. `None` if the asker no longer waits: leave at once. Otherwise the descriptors for the child.
+    pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
+        let fork_server = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        // The children's records are the fork_server's: dropping this copy of them gives nothing back.
+        let Server {
+            socket, signals, spare, ..
+        } = server;
+        drop((socket, spare));
+        signals.restore();
+        // A reference inherited from the fork_server would not be counted, and this one must outlive the fork_server.
+        let record = match Ref::<ChildRecord>::attach(self.record.handle()) {
+            Err(Error::Stale(_)) => return Ok(None),
+            attached => attached?,
+        };
+        if !record.running(std::process::id() as i32) {
+            return Ok(None);
+        }
+        attach(self.channel, fork_server)?;
+        liveness::set_parent(self.parent as u32);
+        Ok(Some(self.fds))
+    }
+}
