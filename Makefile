@@ -7,7 +7,7 @@ PY     := $(VENV)/bin/python
 DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
-RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Encoded.toml) Encoded.toml Encoded.lock pyproject.toml
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help setup demo test test-rust test-python lint model bench conformance killer stopper storm soak fuzz clean
 .DEFAULT_GOAL := help
@@ -83,7 +83,7 @@ clean:           ## remove what was built
 	@$(CARGO) nextest --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-nextest --root .build/cargo
 	@touch $@
 
-# What cannot be had `fuzz/run.py` misses, and says so.
+# Where cargo-fuzz or atheris cannot be installed, `fuzz/run.py` says which of its targets needs it.
 .build/fuzz-$(VERSION): .build/venv-$(VERSION)
 	@{ $(CARGO) fuzz --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz --root .build/cargo; } \
 	&& $(VENV)/bin/pip install --quiet --disable-pip-version-check atheris && touch $@ || true

@@ -94,7 +94,7 @@ FAULTS = {
         "`ProcessError`, `ValueError`, `RuntimeError`",
     ),
     "a_random_killer": (
-        "a worker shot every 20 ms during 10,000 tasks (spawn: 300)",
+        "a worker killed every 20 ms during 10,000 tasks (spawn: 300)",
         "each its result or `WorkerDied`",
     ),
 }

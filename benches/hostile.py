@@ -220,7 +220,7 @@ def main() -> int:
         "--timeout",
         type=float,
         default=_listening.CONNECTION_TIMEOUT,
-        help="seconds for a handshake",
+        help="seconds that a handshake may take (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     options = parser.parse_args()
@@ -249,7 +249,7 @@ def main() -> int:
             )
         )
     elif unpickled:
-        print("a stranger's pickle was loaded")
+        print("a pickle of a peer without the key was loaded")
     return int(
         unpickled
         or any(outcome.refused < outcome.connections or not outcome.served for outcome in outcomes)

@@ -119,7 +119,7 @@ def be_root(kind: str, method: str) -> NoReturn:
     time.sleep(0.3)
     print("ready", flush=True)
     time.sleep(1000)
-    sys.exit(f"nobody killed {keep}")
+    sys.exit(f"the root was not killed within 1,000 s: {keep}")
 
 
 def session(leader: int) -> list[int]:

@@ -28,7 +28,7 @@ from test_signals import CALLS, ENDLESS
 TIMEOUT = 0.02
 
 
-def ring(cells: Any, pid: int, turns: int) -> None:
+def interrupt(cells: Any, pid: int, turns: int) -> None:
     """Send SIGINT shortly after each turn's number was written, and record when."""
     moments = random.Random(1)
     for turn in range(1, turns + 1):
@@ -40,11 +40,11 @@ def ring(cells: Any, pid: int, turns: int) -> None:
         os.kill(pid, signal.SIGINT)
 
 
-def heard(call: Callable[[], object], turns: int) -> list[float]:
+def noticed(call: Callable[[], object], turns: int) -> list[float]:
     """Return the milliseconds from each signal until it ended the call."""
     cells = procession.RawArray("Q", 2)
-    bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
-    bell.start()
+    sender = procession.Process(target=interrupt, args=(cells, os.getpid(), turns), daemon=True)
+    sender.start()
     took = []
     # An exception raised in a callback of the collector would be lost.
     gc.collect()
@@ -56,9 +56,9 @@ def heard(call: Callable[[], object], turns: int) -> list[float]:
         except KeyboardInterrupt:
             took.append((time.monotonic_ns() - cells[1]) / 1e6)
         else:
-            raise AssertionError("it was not interrupted")
+            raise AssertionError("the call was not interrupted by the signal")
     gc.enable()
-    bell.join()
+    sender.join()
     return took
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=1000, help="signals a call (%(default)s)")
     parser.add_argument("names", nargs="*", help="parts of the names of calls; all by default")
     arguments = parser.parse_args()
-    print("| call | signals | heard, median ms | worst | timeouts | late, median ms | worst |")
+    print("| call | signals | noticed, median ms | worst | timeouts | late, median ms | worst |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     signals = 0
     worst = 0.0
@@ -93,7 +93,7 @@ def main() -> None:
         if arguments.names and not any(part in name for part in arguments.names):
             continue
         call, _timed_out, end = make()
-        took = heard(call, arguments.times)
+        took = noticed(call, arguments.times)
         line = f"| {name} | {len(took)} | {figures(took)} |"
         if name in CALLS:
             delays = late(call, max(arguments.times // 10, 1))
@@ -104,7 +104,7 @@ def main() -> None:
         signals, worst = signals + len(took), max(worst, *took)
         if end is not None:
             end()
-    print(f"\n{signals:,} signals, none lost, the latest heard of after {worst:.1f} ms")
+    print(f"\n{signals:,} signals, none lost, the latest noticed after {worst:.1f} ms")
 
 
 if __name__ == "__main__":

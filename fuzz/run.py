@@ -17,7 +17,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
-TARGETS = ["arena", "handles", "orders", "framing", "payload"]
+TARGETS = ["arena", "handles", "requests", "framing", "payload"]
 IN_PYTHON = ["framing", "payload"]
 
 
@@ -61,10 +61,10 @@ def fuzz(target: str, seconds: int) -> bool:
     done = re.findall(r"^stat::number_of_executed_units: (\d+)", run.stderr, re.M)
     done = done or re.findall(r"^#(\d+)", run.stderr, re.M) or ["0"]
     inputs = sum(1 for _ in folders[0].iterdir())
-    outcome = "no failure" if run.returncode == 0 else f"FAILED, see {log}"
+    result = "no failure" if run.returncode == 0 else f"FAILED, see {log}"
     print(
         f"{target:8} {time.monotonic() - begin:6.0f} s {done[-1]:>9} executions "
-        f"{covered[-1] if covered else 0:>6} places covered {inputs:>5} inputs   {outcome}",
+        f"{covered[-1] if covered else 0:>6} places covered {inputs:>5} inputs   {result}",
         flush=True,
     )
     return run.returncode == 0

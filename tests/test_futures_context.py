@@ -172,7 +172,7 @@ def test_wait_knows_at_once_what_was_put():
 TIMEOUT = 1
 
 
-def _say_last_words(ready, go, queue):
+def _put_before_exit(ready, go, queue):
     ready.set()
     go.wait()
     queue.put("last words")
@@ -182,7 +182,7 @@ def _poll(method, pids, go, queue, seen):
     """Wait as the standard library's executor does: its own `wait` knows only descriptors."""
     ctx = procession.get_context(method)
     ready = ctx.Event()
-    child = ctx.Process(target=_say_last_words, args=(ready, go, queue))
+    child = ctx.Process(target=_put_before_exit, args=(ready, go, queue))
     multiprocessing.connection.wait([queue._reader], 0)
     child.start()
     ready.wait()

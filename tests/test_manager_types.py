@@ -195,7 +195,7 @@ class TestSharedTypes:
         shared = manager.list([1, [2]])
         assert copy.deepcopy(shared) == [1, [2]] and shared._getvalue() == [1, [2]]
 
-    def test_what_cannot_travel(self, manager):
+    def test_what_cannot_be_pickled(self, manager):
         shared = manager.list()
         with pytest.raises(Exception, match=r"(?i)pickle"):
             shared.append(threading.Lock())

@@ -90,7 +90,7 @@ def test_each_item_of_a_chunk_has_its_time():
             pool.starmap(hang_on_three, [(n,) for n in range(6)], 6)
 
 
-def test_time_in_line_does_not_count():
+def test_time_in_the_queue_does_not_count():
     with procession.get_context("fork").Pool(1, task_timeout=2) as pool:
         results = [pool.apply_async(sleep, (0.6,)) for _ in range(4)]
         assert [result.get(20) for result in results] == [0.6] * 4

@@ -175,7 +175,7 @@ class TestEnd:
         )
         assert (done.stdout, done.stderr) == ("9\n", "")
 
-    def test_a_child_that_somebody_else_reaped_has_ended(self):
+    def test_a_child_that_another_call_reaped_has_ended(self):
         child = procession.get_context("fork").Process(target=nothing)
         child.start()
         os.waitpid(child.pid, 0)

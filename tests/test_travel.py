@@ -214,7 +214,7 @@ def put_an_end(queue):
     queue.put(procession.Pipe()[0])
 
 
-def test_who_ends_takes_unread_ends_along(ctx):
+def test_unread_ends_are_lost_with_their_sender(ctx):
     queue = ctx.Queue()
     child = ctx.Process(target=put_an_end, args=(queue,))
     child.start()

@@ -10,7 +10,7 @@ const WORDS: [&str; 10] = [
 ];
 
 fn say((word, lock): (String, Lock)) {
-    let _held = lock.lock().expect("nobody dies holding it");
+    let _held = lock.lock().expect("no process dies holding it");
     println!("word: {word}");
 }
 

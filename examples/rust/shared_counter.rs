@@ -9,7 +9,7 @@ const TIMES: u32 = 100_000;
 
 fn count(number: Mutex<u32>) {
     for _ in 0..TIMES {
-        *number.lock().expect("nobody dies holding it") += 1;
+        *number.lock().expect("no process dies holding it") += 1;
     }
 }
 

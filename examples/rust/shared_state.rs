@@ -6,11 +6,11 @@ mod common;
 use procession::{spawn, Array, Value};
 
 fn change((number, array, part): (Value<i32>, Array<f64>, i32)) {
-    *number.lock().expect("nobody dies holding it") += part;
+    *number.lock().expect("no process dies holding it") += part;
     let first = usize::try_from(part - 1).expect("parts count from 1");
     for item in array
         .lock()
-        .expect("nobody dies holding it")
+        .expect("no process dies holding it")
         .iter_mut()
         .skip(first)
         .step_by(4)

@@ -1,4 +1,4 @@
-//! The cost of the arena: nanoseconds for each operation (medians), and memory for many small objects.
+//! What the arena costs: nanoseconds for each operation (medians), and memory for many small objects.
 //!
 //! `cargo run --release -p procession-core --example arena_speed`
 

@@ -30,7 +30,7 @@ pub enum Error {
     Inherited(&'static str),
     /// The family's first process is dead, and all others wait, without a timeout, for what only they could give.
     #[error(
-        "nobody is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
+        "no process is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
     )]
     Abandoned,
     /// Bytes in shared memory or on a socket are invalid.

@@ -1,7 +1,7 @@
 //! The process-global arena and this process's entry in the process table.
 //!
-//! A root creates its arena on first use; a child of spawn or of a fork_server attaches to its parent's beforehand; a child
-//! of fork inherits its parent's.
+//! A root creates its arena on first use; a child of spawn or of a fork server attaches to its parent's beforehand; a
+//! child of fork inherits its parent's.
 
 use crate::arena::Arena;
 use crate::liveness::{self, Owner};
@@ -16,15 +16,15 @@ pub struct Family {
 
 static FAMILY: OnceBox<Family> = OnceBox::new();
 
-/// The family of this process, which is in the process table afterwards. The arena is created on first use. A second call costs
-/// two loads.
+/// The family of this process, which is in the process table afterwards. The arena is created on first use. A second
+/// call costs two loads.
 pub fn family() -> Result<&'static Family> {
     let family = found()?;
     liveness::me()?;
     Ok(family)
 }
 
-/// The family, whether or not this process is in its roll.
+/// The family, whether or not this process is in its process table.
 pub(crate) fn found() -> Result<&'static Family> {
     if let Some(family) = FAMILY.get() {
         return Ok(family);
@@ -68,10 +68,11 @@ impl Family {
         self.arena.id()
     }
 
-    /// This process's place in the process table (renewed in a child of fork).
+    /// This process, as an owner (renewed in a child of fork).
     ///
     /// # Panics
-    /// Panics in a process that was forked when the process table was full. There [`family`] fails, so call that each time.
+    /// Panics in a process that was forked when the process table was full. There [`family`] fails, so call that each
+    /// time.
     pub fn me(&self) -> Owner {
         liveness::me().expect("an entry in the process table: family() has made sure of it")
     }

@@ -9,16 +9,16 @@ use crate::liveness::{self, Forks, Owner};
 use crate::{family, sync, Result};
 
 thread_local! {
-    /// Whether this thread is sweeping deferred, to which the sweep itself may add.
+    /// Whether this thread is sweeping deferred cells; the sweep itself may defer more.
     static SWEEPING: LocalCell<bool> = const { LocalCell::new(false) };
 }
 
-/// Give back everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
+/// Reclaim everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
 /// reaper dies on the way, its successor begins anew.
 pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
-    // DEATH: this comes first, because the same operation is then used to release out references.
+    // DEATH: this comes first, because the same operation is then used to release references.
     arena.resolve(dead, me);
-    liveness::pins_nothing(dead);
+    liveness::forget_inherited(dead);
     let footprints = arena.footprints_of(dead);
     let _sweeping = Sweeping::begin();
     release_references(arena, dead, me, &footprints);
@@ -28,14 +28,14 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
     arena.header().deaths.fetch_add(1, Relaxed);
 }
 
-/// Free what is in deferred only because of processes that are gone by now. Returns how many things stay.
+/// Free what is deferred only because of processes that are gone by now. Returns how many cells stay deferred.
 pub fn sweep_deferred() -> Result<u64> {
     let family = family()?;
     let _sweeping = Sweeping::begin();
     Ok(sweep(family.arena(), family.me()))
 }
 
-/// Whether this very thread is reclaiming what a dead process owned, or sweeping deferred.
+/// Whether this very thread is reclaiming what a dead process owned, or sweeping deferred cells.
 pub(crate) fn in_progress() -> bool {
     SWEEPING.try_with(LocalCell::get).unwrap_or(false)
 }
@@ -61,13 +61,13 @@ pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
 
 fn run<T: Object>(ptr: *const u8, size: usize) {
     if size >= size_of::<T>() {
-        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING in our hands; T
-        // tolerates any bytes.
+        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING with this process
+        // as its owner; T tolerates any bytes.
         unsafe { &*ptr.cast::<T>() }.destroy();
     }
 }
 
-/// While this exists, the thread is sweeping deferred. A panic ends it, too.
+/// While this exists, the thread is sweeping deferred cells. A panic ends it, too.
 struct Sweeping(bool);
 
 impl Sweeping {
@@ -82,7 +82,7 @@ impl Drop for Sweeping {
     }
 }
 
-/// Release out every reference in the dead process's reference_log: its entries, and those that its blocks begin with.
+/// Release every reference of the dead process: those in its reference log, and those that its blocks begin with.
 fn release_references(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     arena.release_all(dead, me, arena.entries_of(dead));
     let cells = footprints.slabs.iter().flat_map(|&slab| look(arena, slab));
@@ -99,7 +99,7 @@ fn release_references(arena: &Arena, dead: Owner, me: Owner, footprints: &Footpr
     arena.forget_entries(dead);
 }
 
-/// Free what the dead process owned, heal the hints that it left, and mark again what it may have left without a mark.
+/// Free what the dead process owned, heal the hints that it left, and set the marks that it may not have set.
 fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     let now = arena.births();
     let mut kept: Vec<u32> = footprints.chunks.iter().map(|cell| cell.index).collect();
@@ -123,7 +123,8 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     }
 }
 
-/// Free what need not be in deferred any longer, and what awaits a process that is gone. Returns how much stays in deferred.
+/// Free what need not be deferred any longer, and what awaits a process that is gone. Returns how many cells stay
+/// deferred.
 fn sweep(arena: &Arena, me: Owner) -> u64 {
     let (now, forks) = (arena.births(), Forks::find());
     let still_needed = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
@@ -140,7 +141,7 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
                     if still_needed(note.birth, upto) {
                         (left, is_needed) = (left + 1, true);
                     } else if note.kind == 0 {
-                        arena.tread(slab, me);
+                        arena.add_to_footprint(slab, me);
                         arena.free_cell(&cell, word);
                     } else {
                         end(arena, &cell, word, me);
@@ -171,7 +172,7 @@ fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
 #[cfg(test)]
 pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// Give back a block that a process owned alone, with its content.
+/// Give back a block that a process owned alone, and what its content refers to.
 fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
     if note_of(cell).kind == Kind::Mailbox as u8
         && arena
@@ -186,7 +187,7 @@ fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
 /// Take back a block that awaits a process that died.
 fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
     let owned = word.with(State::Owned(me));
-    arena.tread(cell.index / 64, me);
+    arena.add_to_footprint(cell.index / 64, me);
     // DEATH: from here on the block is ours, and is given back as such.
     let taken = cell
         .word
@@ -198,7 +199,7 @@ fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
 
 fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
     let dying = word.with(State::Dying(me));
-    arena.tread(cell.index / 64, me);
+    arena.add_to_footprint(cell.index / 64, me);
     if cell
         .word
         .compare_exchange(word.encode(), dying.encode(), AcqRel, Relaxed)

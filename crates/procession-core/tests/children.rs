@@ -81,7 +81,7 @@ fn the_environment_can_be_added_to() {
 }
 
 #[test]
-fn a_child_somebody_else_reaped_ended_somehow() {
+fn a_child_reaped_elsewhere_counts_as_ended() {
     let child = shell("exit 5", &[]);
     // SAFETY: a null status pointer is allowed.
     unsafe { libc::waitpid(child.pid(), std::ptr::null_mut(), 0) };
@@ -91,7 +91,7 @@ fn a_child_somebody_else_reaped_ended_somehow() {
 }
 
 #[test]
-fn the_last_words_of_a_reaped_child_are_heard() {
+fn the_exit_code_noted_by_a_reaped_child_is_found() {
     let pid = common::child(|| {
         liveness::note_exit(7);
         // SAFETY: always sound.
@@ -103,11 +103,11 @@ fn the_last_words_of_a_reaped_child_are_heard() {
 }
 
 #[test]
-fn a_process_born_without_descriptors_left_counts_as_alive() {
+fn a_process_started_without_descriptors_left_counts_as_alive() {
     let (mut tell, mut told) = UnixStream::pair().unwrap();
     let parent = common::child(|| {
         let fillers: Vec<_> = std::iter::from_fn(|| told.try_clone().ok()).collect();
-        let born = common::child(|| {
+        let child = common::child(|| {
             let mut byte = [0; 9];
             // SAFETY: closes this process's own copy.
             unsafe { libc::close(tell.as_raw_fd()) };
@@ -121,14 +121,14 @@ fn a_process_born_without_descriptors_left_counts_as_alive() {
         };
         let mailbox = Mailbox::pack(out).unwrap();
         let token = mailbox.token();
-        mailbox.address(born);
+        mailbox.address(child);
         drop(fillers);
         liveness::sweep();
         sweep_deferred().unwrap();
-        assert!(liveness::members().iter().any(|member| member.pid as i32 == born));
+        assert!(liveness::members().iter().any(|member| member.pid as i32 == child));
         tell.write_all(&[0]).unwrap();
         tell.write_all(&token.to_ne_bytes()).unwrap();
-        assert_eq!(common::wait(born), 0);
+        assert_eq!(common::wait(child), 0);
     });
     assert_eq!(common::wait(parent), 0);
 }

@@ -1,4 +1,4 @@
-//! The protocol between a fork_server and the processes that ask it, with the fork_server dying in every part of it.
+//! The protocol between a fork server and its clients, with the fork server dying in every part of it.
 
 use procession_core::liveness::members;
 use procession_core::process::fork_server::{self, Event, Request, Server};
@@ -7,9 +7,9 @@ use procession_core::{family, Deadline, Error, WaitError};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How a fork_server of these tests reacts to a request.
+/// How a fork server of these tests reacts to a request.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+enum Behaviour {
     /// It serves the request.
     Proper,
     /// It dies after reading the request.
@@ -20,7 +20,7 @@ enum Manner {
     CannotFork,
 }
 
-/// The process has one channel to a fork_server, so one test runs at a time.
+/// The process has one channel to a fork server, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,8 +34,8 @@ fn die() -> ! {
     }
 }
 
-/// Fork a fork_server that exits once no process can ask it any more.
-fn start(manner: Manner) -> i32 {
+/// Fork a fork server that exits once no process can send it requests any more.
+fn start(behaviour: Behaviour) -> i32 {
     let arena = family()
         .and_then(procession_core::Family::arena_fd)
         .unwrap()
@@ -45,12 +45,12 @@ fn start(manner: Manner) -> i32 {
         // SAFETY: the child uses nothing that another thread of the harness may be using: no output, no environment.
         started = unsafe { libc::fork() };
         if started == 0 {
-            // Close what this copy inherited, above all the asking end.
+            // Close what this copy inherited, above all the client end.
             for stray in (3..1024).filter(|stray| ![fd, arena].contains(stray)) {
                 // SAFETY: nothing in this copy uses them.
                 unsafe { libc::close(stray) };
             }
-            serve(fd, manner);
+            serve(fd, behaviour);
         }
         Ok::<_, Error>(started)
     })
@@ -58,22 +58,22 @@ fn start(manner: Manner) -> i32 {
     started
 }
 
-fn serve(fd: RawFd, manner: Manner) -> ! {
+fn serve(fd: RawFd, behaviour: Behaviour) -> ! {
     // SAFETY: open, and this process's alone.
     let mut server = Server::new(unsafe { OwnedFd::from_raw_fd(fd) }).unwrap();
     while let Ok(Event::Fork(request)) = server.next() {
-        match manner {
-            Manner::DiesBeforeFork => die(),
-            Manner::CannotFork => {
+        match behaviour {
+            Behaviour::DiesBeforeFork => die(),
+            Behaviour::CannotFork => {
                 request.failed(libc::EAGAIN);
                 continue;
             }
-            Manner::Proper | Manner::DiesAfterFork => {}
+            Behaviour::Proper | Behaviour::DiesAfterFork => {}
         }
         // SAFETY: one thread.
         match unsafe { libc::fork() } {
             0 => be_child(request, server),
-            _ if manner == Manner::DiesAfterFork => die(),
+            _ if behaviour == Behaviour::DiesAfterFork => die(),
             pid => request.forked(&mut server, pid),
         }
     }
@@ -112,7 +112,7 @@ fn end(child: &Child) -> Option<Exit> {
 #[test]
 fn children_and_their_ends() {
     let _alone = alone();
-    let pid = start(Manner::Proper);
+    let pid = start(Behaviour::Proper);
     assert_eq!(fork_server::pid(), Some(pid));
     assert_eq!(end(&ask(7).unwrap().unwrap()), Some(Exit::Code(7)));
     assert_eq!(end(&ask(256 + 15).unwrap().unwrap()), Some(Exit::Signal(15)));
@@ -122,7 +122,7 @@ fn children_and_their_ends() {
     }
     let child = ask(1000).unwrap().unwrap();
     assert_eq!(child.try_wait().unwrap(), None);
-    // The process table names the asking process as the parent, once the child has come so far.
+    // The process table names the client as the parent, once the child has joined the family.
     let me = family().unwrap().me();
     while !members()
         .iter()
@@ -138,11 +138,11 @@ fn children_and_their_ends() {
 #[test]
 fn a_fork_server_that_dies_with_the_request_leaves_it_void() {
     let _alone = alone();
-    start(Manner::DiesBeforeFork);
+    start(Behaviour::DiesBeforeFork);
     assert!(ask(1).unwrap().is_none());
     assert_eq!(fork_server::pid(), None);
     assert!(fork_server::request(1, &[]).unwrap().is_none());
-    start(Manner::Proper);
+    start(Behaviour::Proper);
     assert_eq!(end(&ask(1).unwrap().unwrap()), Some(Exit::Code(1)));
 }
 
@@ -150,8 +150,8 @@ fn a_fork_server_that_dies_with_the_request_leaves_it_void() {
 fn a_child_reports_its_own_exit_when_its_fork_server_cannot() {
     let _alone = alone();
     for _ in 0..20 {
-        start(Manner::DiesAfterFork);
-        // Either the child reported itself in time, or the request was void: then the child ended without a trace.
+        start(Behaviour::DiesAfterFork);
+        // Either the child reported itself in time, or the request was void: then the child ended without a report.
         if let Some(child) = ask(1000).unwrap() {
             child.signal(libc::SIGKILL).unwrap();
             assert_eq!(end(&child), Some(Exit::Unknown));
@@ -160,9 +160,9 @@ fn a_child_reports_its_own_exit_when_its_fork_server_cannot() {
 }
 
 #[test]
-fn a_fork_that_fails_is_the_askers_error() {
+fn a_fork_that_fails_is_the_clients_error() {
     let _alone = alone();
-    start(Manner::CannotFork);
+    start(Behaviour::CannotFork);
     let error = ask(1).unwrap_err().to_string();
     assert!(error.starts_with("fork: ") && error.contains("os error 11"), "{error}");
 }
@@ -170,7 +170,7 @@ fn a_fork_that_fails_is_the_askers_error() {
 #[test]
 fn a_killed_fork_server_is_noticed_while_its_children_run() {
     let _alone = alone();
-    let pid = start(Manner::Proper);
+    let pid = start(Behaviour::Proper);
     let child = ask(1000).unwrap().unwrap();
     // SAFETY: a signal to a process of this test.
     unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -179,9 +179,9 @@ fn a_killed_fork_server_is_noticed_while_its_children_run() {
 }
 
 #[test]
-fn a_request_given_up_makes_no_child() {
+fn an_abandoned_request_makes_no_child() {
     let _alone = alone();
-    let pid = start(Manner::Proper);
+    let pid = start(Behaviour::Proper);
     let (reader, writer) = std::io::pipe().unwrap();
     // SAFETY: signals to a process of this test.
     unsafe { libc::kill(pid, libc::SIGSTOP) };
@@ -196,9 +196,9 @@ fn a_request_given_up_makes_no_child() {
 }
 
 #[test]
-fn it_leaves_when_nobody_can_ask() {
+fn it_exits_when_no_process_can_send_requests() {
     let _alone = alone();
-    let pid = start(Manner::Proper);
+    let pid = start(Behaviour::Proper);
     let fork_server = Child::adopt(pid).unwrap();
     fork_server::forget();
     assert_eq!(end(&fork_server), Some(Exit::Code(0)));

@@ -114,10 +114,10 @@ fn a_lock_excludes_and_loses_no_wake() {
 }
 
 #[test]
-fn of_two_who_wait_for_a_dead_holder_one_is_told() {
+fn of_two_waiters_for_a_dead_holder_one_gets_the_error() {
     check(2, || {
         let lock = Lock::create().unwrap();
-        let told = Arc::new(AtomicU32::new(0));
+        let errors = Arc::new(AtomicU32::new(0));
         let holder = {
             let lock = lock.clone();
             process(move || {
@@ -127,11 +127,11 @@ fn of_two_who_wait_for_a_dead_holder_one_is_told() {
         };
         let waiters: Vec<_> = (0..2)
             .map(|_| {
-                let (lock, told) = (lock.clone(), told.clone());
+                let (lock, errors) = (lock.clone(), errors.clone());
                 process(move || match lock.acquire(Deadline::Never) {
                     Ok(()) => assert!(lock.release()),
                     Err(WaitError::OwnerDied(_)) => {
-                        told.fetch_add(1, Ordering::Relaxed);
+                        errors.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(other) => panic!("{other}"),
                 })
@@ -141,12 +141,12 @@ fn of_two_who_wait_for_a_dead_holder_one_is_told() {
         for waiter in waiters {
             waiter.join().unwrap();
         }
-        // None was told if both had the lock before the holder took it.
-        let told = told.load(Ordering::Relaxed);
+        // Neither got the error if both had the lock before the holder took it.
+        let errors = errors.load(Ordering::Relaxed);
         if lock.owner().is_none() {
-            assert!(told <= 1);
+            assert!(errors <= 1);
         } else {
-            assert_eq!(told, 0, "the dead holder was found, so the lock is free");
+            assert_eq!(errors, 0, "the dead holder was found, so the lock is free");
         }
     });
 }

@@ -64,13 +64,13 @@ fn at_each_step(needed: bool, victim: fn(&Model), lives: fn(&Model), reaps: fn(&
             });
             lives(&model);
             reaper.join().unwrap();
-            model.is_right();
+            model.check_counts();
         });
     }
 }
 
 #[test]
-fn two_who_change_a_count_lose_none() {
+fn two_processes_that_change_a_count_lose_no_reference() {
     check(1, || {
         let model = Arc::new(Model::new(false));
         let other = process(&model, |model| {
@@ -80,14 +80,14 @@ fn two_who_change_a_count_lose_none() {
         assert!(model.acquire(0, 1));
         model.release(0, 1);
         other.join().unwrap();
-        model.is_right();
+        model.check_counts();
         model.release(0, 0);
-        model.is_right();
+        model.check_counts();
     });
 }
 
 #[test]
-fn three_who_change_a_count_lose_none() {
+fn three_processes_that_change_a_count_lose_no_reference() {
     check(0, || {
         let model = Arc::new(Model::new(true));
         let others = [1, 2].map(|slot| process(&model, move |model| model.acquire(slot, slot + 1)));
@@ -95,29 +95,29 @@ fn three_who_change_a_count_lose_none() {
         for other in others {
             assert!(other.join().unwrap());
         }
-        model.is_right();
+        model.check_counts();
     });
 }
 
 #[test]
-fn a_death_while_entering() {
+fn a_death_while_acquiring() {
     at_each_step(
         false,
-        |model| model.enter_if_it_can(0, 1),
-        |model| model.enter_if_it_can(1, 2),
+        |model| model.acquire_if_possible(0, 1),
+        |model| model.acquire_if_possible(1, 2),
         |model| model.reap(0, 1),
     );
 }
 
 #[test]
-fn a_death_while_striking_out() {
+fn a_death_while_releasing() {
     at_each_step(
         false,
         |model| {
-            model.enter_if_it_can(0, 1);
+            model.acquire_if_possible(0, 1);
             model.release(0, 1);
         },
-        |model| model.enter_if_it_can(1, 2),
+        |model| model.acquire_if_possible(1, 2),
         |model| model.reap(0, 1),
     );
 }
@@ -128,7 +128,7 @@ fn a_death_while_the_last_reference_goes() {
         at_each_step(
             needed,
             |model| model.release(0, 0),
-            |model| model.enter_if_it_can(1, 2),
+            |model| model.acquire_if_possible(1, 2),
             |model| model.reap(0, 0),
         );
     }
@@ -138,10 +138,10 @@ fn a_death_while_the_last_reference_goes() {
 fn a_death_while_undoing() {
     at_each_step(
         false,
-        |model| model.enter_if_it_can(0, 1),
+        |model| model.acquire_if_possible(0, 1),
         |model| {
             model.occupy(1);
-            model.enter_if_it_can(1, 2);
+            model.acquire_if_possible(1, 2);
         },
         |model| model.reap(0, 1),
     );
@@ -151,8 +151,8 @@ fn a_death_while_undoing() {
 fn a_process_that_gets_the_slot_of_a_dead_one() {
     at_each_step(
         false,
-        |model| model.enter_if_it_can(0, 1),
-        |model| model.enter_if_it_can(1, 2),
+        |model| model.acquire_if_possible(0, 1),
+        |model| model.acquire_if_possible(1, 2),
         |model| {
             model.reap(0, 1);
             assert!(model.acquire(0, 3));
@@ -163,11 +163,11 @@ fn a_process_that_gets_the_slot_of_a_dead_one() {
 #[test]
 fn a_death_of_the_reaper_too() {
     for (needed, dies) in [
-        (false, (|model| model.enter_if_it_can(0, 1)) as fn(&Model)),
+        (false, (|model| model.acquire_if_possible(0, 1)) as fn(&Model)),
         (true, |model| model.release(0, 0)),
         (false, |model| {
             model.occupy(1);
-            model.enter_if_it_can(0, 1);
+            model.acquire_if_possible(0, 1);
         }),
     ] {
         // About as many operations as either takes.
@@ -182,9 +182,9 @@ fn a_death_of_the_reaper_too() {
                     mortal.join().unwrap();
                     model.reap(0, usize::from(!needed));
                 });
-                model.enter_if_it_can(1, 2);
+                model.acquire_if_possible(1, 2);
                 reaper.join().unwrap();
-                model.is_right();
+                model.check_counts();
             });
         }
     }

@@ -1,5 +1,5 @@
-//! An header, compiled from the engine's own file, read by a survivor that has seen no stamp: everything that the
-//! head refers to is there.
+//! A message header, compiled from the engine's own file, read by a survivor that has seen no stamp: everything that
+//! the head refers to is there.
 
 #![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
 #![allow(clippy::unnecessary_wraps, clippy::unused_self, clippy::needless_pass_by_value)] // keeps replaced signatures
@@ -79,7 +79,7 @@ mod arena {
             assert_eq!(
                 (token, length),
                 (TOKEN, crate::LONG),
-                "the head came before what it speaks of"
+                "the head was written before what it refers to"
             );
             Err(Error::Stale("block"))
         }
@@ -94,7 +94,7 @@ use message::{Message, MessageHeader, Outgoing};
 pub const LONG: usize = 300;
 
 /// One process posts; another inspects the header as a survivor does after a death.
-fn looked_at(body: &'static [u8], look: fn(&MessageHeader)) {
+fn while_posted(body: &'static [u8], inspect: fn(&MessageHeader)) {
     words::check(3, move || {
         let header = words::zeroed::<MessageHeader>();
         let poster = {
@@ -107,14 +107,14 @@ fn looked_at(body: &'static [u8], look: fn(&MessageHeader)) {
                 header.post(Message::pack(out).unwrap());
             })
         };
-        look(&header);
+        inspect(&header);
         poster.join().unwrap();
     });
 }
 
 #[test]
-fn a_whole_message_in_a_header_is_read_whole() {
-    looked_at(&[7; 24], |header| {
+fn a_complete_message_in_a_header_is_read_completely() {
+    while_posted(&[7; 24], |header| {
         if header.is_whole() {
             assert_eq!(header.open().unwrap().body(), [7; 24]);
         }
@@ -125,8 +125,8 @@ fn a_whole_message_in_a_header_is_read_whole() {
 }
 
 #[test]
-fn a_table_that_the_head_speaks_of_is_named() {
-    looked_at(&[7; LONG], |header| {
+fn a_table_that_the_head_refers_to_is_there() {
+    while_posted(&[7; LONG], |header| {
         assert!(!header.is_whole());
         header.discard();
     });

@@ -29,7 +29,7 @@ mod words;
 pub use liveness::{family, Family};
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
-use channel::{is_anybody_behind, Block, Message, Poller, Queue};
+use channel::{is_a_poller_behind, Block, Message, Poller, Queue};
 use futex::AtomicU64;
 use loom::thread;
 use sync::primitive::Ordering::SeqCst;
@@ -68,7 +68,7 @@ fn take(queue: &Queue) -> Option<u64> {
 }
 
 /// Once all threads have ended: each message was got once, and nothing is left.
-fn resolve(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
+fn finish(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>> {
     let mut got: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
     got.push(std::iter::from_fn(|| take(queue)).collect());
     let mut all: Vec<_> = got.concat();
@@ -81,11 +81,11 @@ fn resolve(queue: &arena::Ref<Queue>, ends: Ends, messages: u64) -> Vec<Vec<u64>
 }
 
 #[test]
-fn two_producers_meet_at_the_first_segment() {
+fn two_producers_make_the_first_segment_at_once() {
     check(|| {
         let queue = Queue::create(0).unwrap();
         let ends = vec![producer(&queue, 1..=1), producer(&queue, 2..=2)];
-        resolve(&queue, ends, 2);
+        finish(&queue, ends, 2);
     });
 }
 
@@ -95,7 +95,7 @@ fn a_consumer_takes_beside_two_producers() {
         let queue = Queue::create(0).unwrap();
         queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
         let ends = vec![producer(&queue, 2..=2), producer(&queue, 3..=3), consumer(&queue, 1)];
-        resolve(&queue, ends, 3);
+        finish(&queue, ends, 3);
     });
 }
 
@@ -105,26 +105,26 @@ fn messages_of_one_producer_come_in_its_order_across_segments() {
         let queue = Queue::create(0).unwrap();
         queue.put(&mut Some(Message::new(1)), Deadline::Now).unwrap();
         let ends = vec![producer(&queue, 2..=3), consumer(&queue, 2)];
-        let got = resolve(&queue, ends, 3);
+        let got = finish(&queue, ends, 3);
         assert_eq!(got.concat(), [1, 2, 3]);
     });
 }
 
 #[test]
-fn of_two_consumers_one_gets_the_message() {
+fn two_consumers_get_different_messages() {
     check(|| {
         let queue = Queue::create(0).unwrap();
         for number in 1..=2 {
             queue.put(&mut Some(Message::new(number)), Deadline::Now).unwrap();
         }
         let ends = vec![consumer(&queue, 1), consumer(&queue, 1)];
-        let got = resolve(&queue, ends, 2);
+        let got = finish(&queue, ends, 2);
         assert!(got[0].len() == 1 && got[1].len() == 1, "both messages were there");
     });
 }
 
 #[test]
-fn who_puts_knows_whether_a_descriptor_shows_it() {
+fn a_producer_knows_whether_a_descriptor_shows_its_message() {
     check(|| {
         let queue = Queue::create(0).unwrap();
         let poller = Poller::new(&queue);
@@ -135,13 +135,13 @@ fn who_puts_knows_whether_a_descriptor_shows_it() {
             let (queue, readable) = (queue.clone(), readable.clone());
             thread::spawn(move || {
                 queue.put(&mut Some(Message::new(2)), Deadline::Now).unwrap();
-                if !is_anybody_behind(&queue) {
-                    assert_eq!(readable.load(SeqCst), 1, "there is a message, and nobody to wait for");
+                if !is_a_poller_behind(&queue) {
+                    assert_eq!(readable.load(SeqCst), 1, "a message is there, and no poller behind");
                 }
             })
         };
         assert_eq!(take(&queue), Some(1));
-        if poller.resolve(&queue) {
+        if poller.may_clear(&queue) {
             readable.store(0, SeqCst);
         }
         end.join().unwrap();

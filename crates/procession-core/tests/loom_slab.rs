@@ -122,7 +122,7 @@ fn process<T: 'static>(memory: &Arc<Counted>, body: impl FnOnce(&Counted) -> T +
 }
 
 #[test]
-fn two_who_allocate_get_different_cells() {
+fn two_processes_that_allocate_get_different_cells() {
     check(2, || {
         let memory = Arc::new(Counted::new());
         let first = memory.alloc();
@@ -136,7 +136,7 @@ fn two_who_allocate_get_different_cells() {
 }
 
 #[test]
-fn two_who_need_a_slab_make_one() {
+fn two_processes_that_need_a_slab_make_one() {
     check(2, || {
         let memory = Arc::new(Counted::new());
         let other = process(&memory, Counted::alloc);
@@ -162,7 +162,7 @@ fn a_cell_freed_while_the_slab_is_found_full_is_found_again() {
 }
 
 #[test]
-fn two_who_allocate_and_free_lose_nothing() {
+fn two_processes_that_allocate_and_free_lose_no_cell() {
     check(2, || {
         let memory = Arc::new(Counted::new());
         memory.fill(CELLS - 1);
@@ -179,7 +179,7 @@ fn two_who_allocate_and_free_lose_nothing() {
 }
 
 #[test]
-fn who_heals_hints_gives_nobody_a_cell_in_use() {
+fn a_reclaimer_that_heals_hints_frees_no_cell_in_use() {
     check(1, || {
         let memory = Arc::new(Counted::new());
         let mut owned = memory.fill(CELLS);
@@ -195,7 +195,7 @@ fn who_heals_hints_gives_nobody_a_cell_in_use() {
 }
 
 #[test]
-fn who_allocates_beside_a_trim_has_committed_memory() {
+fn a_process_that_allocates_beside_a_trim_has_committed_memory() {
     check(1, || {
         let memory = Arc::new(Counted::new());
         let owned = memory.alloc();
@@ -210,7 +210,7 @@ fn who_allocates_beside_a_trim_has_committed_memory() {
 }
 
 #[test]
-fn two_who_allocate_from_what_was_given_back_commit_it() {
+fn two_processes_that_allocate_what_was_given_back_commit_it() {
     check(1, || {
         let memory = Counted::with_two_cells();
         memory.trim(0);
@@ -228,7 +228,7 @@ fn two_who_allocate_from_what_was_given_back_commit_it() {
 }
 
 #[test]
-fn two_who_trim_lose_nothing() {
+fn two_processes_that_trim_lose_no_cell() {
     check(1, || {
         let memory = Counted::with_two_cells();
         let other = process(&memory, |memory| memory.trim(0));

@@ -1,4 +1,4 @@
-//! Parcels that lose their packer or receiver: a mailbox that no process can take any more is given back.
+//! Mailboxes that lose their packer or receiver: a mailbox that no process can take any more is given back.
 
 mod common;
 
@@ -29,7 +29,8 @@ fn end(pid: i32) {
     sweep();
 }
 
-/// A process that has packed a mailbox with everything that one can contain, reported its token, and named its receiver.
+/// A process that has packed a mailbox with everything that one can contain, reported its token, and named its
+/// receiver.
 fn packer(receiver: Option<i32>) -> (i32, u64) {
     let lock = Lock::create().unwrap();
     let (mut tell, mut told) = UnixStream::pair().unwrap();
@@ -56,7 +57,7 @@ fn in_use() -> Counters {
     counters().unwrap()
 }
 
-/// What is in use at rest; the first lock leaves reference_log behind.
+/// What is in use at rest; the first lock leaves a reference log behind.
 fn at_rest() -> Counters {
     family().unwrap();
     drop(Lock::create().unwrap());
@@ -65,18 +66,18 @@ fn at_rest() -> Counters {
 
 #[test]
 fn a_mailbox_is_emptied_once() {
-    let order = Outgoing {
+    let out = Outgoing {
         body: b"what to do",
         ..Outgoing::default()
     };
-    let mailbox = Mailbox::pack(order).unwrap();
+    let mailbox = Mailbox::pack(out).unwrap();
     let token = mailbox.token();
     let pid = child(|| assert_eq!(Mailbox::take(token).unwrap().body(), b"what to do"));
     assert_eq!(wait(pid), 0);
     assert!(Mailbox::take(token).is_err());
     drop(mailbox);
 
-    let mailbox = Mailbox::pack(order).unwrap();
+    let mailbox = Mailbox::pack(out).unwrap();
     let token = mailbox.token();
     drop(mailbox);
     assert!(Mailbox::take(token).is_err());

@@ -46,31 +46,31 @@ fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
 
 /// What happened to the messages.
 #[derive(Default)]
-struct PermitLog {
+struct Record {
     /// The messages for which `put` returned.
     put: Vec<u64>,
     got: HashMap<u64, u32>,
 }
 
-type Book = Arc<Mutex<PermitLog>>;
+type SharedRecord = Arc<Mutex<Record>>;
 
 const STOP: u64 = 99;
 
-fn produce(queue: &Queue, book: &Book, numbers: std::ops::Range<u64>) {
+fn produce(queue: &Queue, record: &SharedRecord, numbers: std::ops::Range<u64>) {
     for number in numbers {
         queue.put(&mut Some(Message::new(number)), Deadline::Never).unwrap();
-        book.lock().unwrap().put.push(number);
+        record.lock().unwrap().put.push(number);
     }
 }
 
 /// Get messages until one says to stop.
-fn consume(queue: &Queue, book: &Book) {
+fn consume(queue: &Queue, record: &SharedRecord) {
     loop {
         let number = queue.get(Deadline::Never).unwrap().number();
         if number >= STOP {
             return;
         }
-        *book.lock().unwrap().got.entry(number).or_default() += 1;
+        *record.lock().unwrap().got.entry(number).or_default() += 1;
     }
 }
 
@@ -78,25 +78,25 @@ fn consume(queue: &Queue, book: &Book) {
 fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
     const EACH: u64 = 3;
     let queue = Queue::create(maxsize).unwrap();
-    let book = Book::default();
+    let record = SharedRecord::default();
     let run = |doomed: bool, body: Box<dyn FnOnce() + Send>| {
         let fuse = doomed.then(|| shuttle::rand::thread_rng().gen_range(1..90));
         process(fuse, body)
     };
     let producers: Vec<_> = (0..2)
         .map(|at| {
-            let (queue, book) = (queue.clone(), book.clone());
+            let (queue, record) = (queue.clone(), record.clone());
             let first = 1 + at as u64 * EACH;
             run(
                 at < doomed_producers,
-                Box::new(move || produce(&queue, &book, first..first + EACH)),
+                Box::new(move || produce(&queue, &record, first..first + EACH)),
             )
         })
         .collect();
     let consumers: Vec<_> = (0..2)
         .map(|at| {
-            let (queue, book) = (queue.clone(), book.clone());
-            run(at < doomed_consumers, Box::new(move || consume(&queue, &book)))
+            let (queue, record) = (queue.clone(), record.clone());
+            run(at < doomed_consumers, Box::new(move || consume(&queue, &record)))
         })
         .collect();
     for producer in producers {
@@ -109,20 +109,20 @@ fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
     for consumer in consumers {
         consumer.join();
     }
-    let mut book = std::mem::take(&mut *book.lock().unwrap());
+    let mut record = std::mem::take(&mut *record.lock().unwrap());
     while let Ok(rest) = queue.get(Deadline::Now) {
         if rest.number() < STOP {
-            *book.got.entry(rest.number()).or_default() += 1;
+            *record.got.entry(rest.number()).or_default() += 1;
         }
     }
-    for (number, times) in &book.got {
+    for (number, times) in &record.got {
         assert_eq!(*times, 1, "message {number} was got {times} times");
     }
-    for number in &book.put {
-        let lost = !book.got.contains_key(number);
+    for number in &record.put {
+        let lost = !record.got.contains_key(number);
         assert!(
             !lost || Block::of(*number).is_with_the_dead(),
-            "message {number} was put, and nobody got it"
+            "message {number} was put, and no consumer got it"
         );
     }
     assert!(queue.is_empty().unwrap());

@@ -1,5 +1,5 @@
-//! Decoders: messages, mailboxes, handles, tokens, requests to a fork_server, frames of a pipe and values of the Rust face,
-//! all made from the input's bytes.
+//! Decoders: messages, mailboxes, handles, tokens, requests to a fork server, frames of a pipe and values of the Rust
+//! API, all made from the input's bytes.
 
 use crate::choices::Choices;
 use crate::objects::{attach_as, Objects};
@@ -21,31 +21,34 @@ const MOMENT: Duration = Duration::from_micros(50);
 /// Run one process with peers that send it nonsense. The arena itself is intact.
 pub fn handles(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut memory = Objects::build();
+    let mut objects = Objects::build();
     for _ in 0..STEPS {
         if choices.are_over() {
             break;
         }
         match choices.below(8) {
-            0 => mailbox(&mut choices, &memory),
+            0 => mailbox(&mut choices, &objects),
             1 => token(&mut choices),
             2 => {
-                let handle = handle(&mut choices, &memory);
+                let handle = handle(&mut choices, &objects);
                 attach_as(&mut choices, handle);
                 let _ = BrokeredFd::claim(handle);
             }
             3 => request(&mut choices),
             4 => frames(&mut choices),
-            5 | 6 => value(&mut choices, &memory),
-            _ => drop(memory.use_once(&mut choices)),
+            5 | 6 => value(&mut choices, &objects),
+            _ => drop(objects.use_once(&mut choices)),
         }
     }
-    memory.use_all(&mut choices);
+    objects.use_all(&mut choices);
 }
 
 /// The handle of an existing object, one like it, or any number.
-pub(crate) fn handle(choices: &mut Choices, memory: &Objects) -> Handle {
-    let real = choices.pick(&memory.handles).expect("a memory has handles").to_bits();
+pub(crate) fn handle(choices: &mut Choices, objects: &Objects) -> Handle {
+    let real = choices
+        .pick(&objects.handles)
+        .expect("there are some, once all are built")
+        .to_bits();
     let bits = match choices.below(4) {
         0 => choices.word(),
         1 => real ^ 1 << choices.below(64),
@@ -55,7 +58,7 @@ pub(crate) fn handle(choices: &mut Choices, memory: &Objects) -> Handle {
 }
 
 /// A block in transit, full of words: handles and tokens among them.
-fn table(choices: &mut Choices, memory: &Objects) -> (Token, usize) {
+fn table(choices: &mut Choices, objects: &Objects) -> (Token, usize) {
     let words = choices.below(24) as usize;
     let mut block = Block::alloc(words * 8).expect("an arena that is whole has room");
     let mut inner = Vec::new();
@@ -67,7 +70,7 @@ fn table(choices: &mut Choices, memory: &Objects) -> (Token, usize) {
                 inner.push(token.to_bits());
                 token.to_bits()
             }
-            1 => handle(choices, memory).to_bits(),
+            1 => handle(choices, objects).to_bits(),
             2 => choices.pick(&inner).copied().unwrap_or_default(),
             _ => choices.below(1 << 17),
         };
@@ -76,8 +79,8 @@ fn table(choices: &mut Choices, memory: &Objects) -> (Token, usize) {
     (block.send(), words * 8)
 }
 
-/// An header of any words, in a mailbox.
-fn mailbox(choices: &mut Choices, memory: &Objects) {
+/// A message header of any words, in a mailbox.
+fn mailbox(choices: &mut Choices, objects: &Objects) {
     let mut block = Block::alloc(size_of::<MessageHeader>()).expect("an arena that is whole has room");
     let words: &mut [u8] = block.as_mut_slice();
     words.fill(0);
@@ -92,7 +95,7 @@ fn mailbox(choices: &mut Choices, memory: &Objects) {
         let rest = choices.bytes(words.len() - 8);
         words[8..8 + rest.len()].copy_from_slice(rest);
     } else {
-        let (token, length) = table(choices, memory);
+        let (token, length) = table(choices, objects);
         let length = match choices.below(3) {
             0 => choices.word(),
             1 => choices.below(1 << 17),
@@ -143,7 +146,7 @@ fn token(choices: &mut Choices) {
     }
 }
 
-/// Datagrams to a fork_server: a real request, changed here and there, and any bytes.
+/// Datagrams to a fork server: a real request, changed here and there, and any bytes.
 fn request(choices: &mut Choices) {
     let real = real_request();
     let (ours, theirs) = scm::pair().expect("descriptors");
@@ -177,7 +180,7 @@ fn end_of_file(socket: &OwnedFd) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// What a process sends that asks for a child.
+/// The request that a process sends to get a child.
 fn real_request() -> Vec<u8> {
     let mut listening = None;
     let started: procession_core::Result<()> = fork_server::start(|end| {
@@ -217,13 +220,13 @@ fn frames(choices: &mut Choices) {
 }
 
 /// Bytes as values of the types that carry handles, descriptors, or lengths.
-fn value(choices: &mut Choices, memory: &Objects) {
+fn value(choices: &mut Choices, objects: &Objects) {
     let mut bytes = Vec::new();
     if choices.below(4) != 0 {
         // How a shared object is sent: the family's identity and a handle, both as numbers of seven bits a byte.
         for _ in 0..=choices.below(2) {
             varint(&mut bytes, family().expect("there is one").id());
-            varint(&mut bytes, handle(choices, memory).to_bits().into());
+            varint(&mut bytes, handle(choices, objects).to_bits().into());
         }
     }
     bytes.extend(choices.bytes(64));

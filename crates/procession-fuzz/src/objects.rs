@@ -199,13 +199,13 @@ impl Objects {
     /// Submit a task, let a worker do it and end, and read the result.
     fn work_in_pool(&mut self, choices: &mut Choices) -> Result<(), WaitError> {
         let item = self.job.submit(message(&bytes(choices, 3_000))?)?;
-        let place = self.pool.enlist()?;
+        let worker_index = self.pool.enlist()?;
         let dies = choices.below(2) == 0;
         let handle = self.pool.handle();
         let pid = child::fork(|| {
             // What it waits for may never come; this is so in an intact arena, too.
             end_soon();
-            let _ = work(handle, place, dies);
+            let _ = work(handle, worker_index, dies);
         });
         let status = child::wait(pid);
         assert!(status == 0 || status == libc::SIGALRM, "a worker ended with {status}");
@@ -214,8 +214,8 @@ impl Objects {
             exitcode: status,
             ..Death::default()
         };
-        let _ = (self.pool.is_ready(place), self.pool.is_busy(place));
-        drop(self.pool.reap(place, death)?);
+        let _ = (self.pool.is_ready(worker_index), self.pool.is_busy(worker_index));
+        drop(self.pool.reap(worker_index, death)?);
         drop(self.job.take(item, soon())?);
         let _ = &self.function;
         Ok(())
@@ -241,8 +241,8 @@ fn end_soon() {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const moment, std::ptr::null_mut()) };
 }
 
-fn work(pool: Handle, place: u32, dies: bool) -> Result<(), WaitError> {
-    let worker = Worker::attach(pool, place)?;
+fn work(pool: Handle, worker_index: u32, dies: bool) -> Result<(), WaitError> {
+    let worker = Worker::attach(pool, worker_index)?;
     worker.ready();
     let Some((task, arguments)) = worker.next()? else {
         return Ok(());

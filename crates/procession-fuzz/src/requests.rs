@@ -1,4 +1,4 @@
-//! The request for a child of the Rust face: it may be damaged anywhere, or may never have been one.
+//! The request for a child of the Rust API: it may be damaged anywhere, or may never have been one.
 
 use crate::choices::Choices;
 use crate::handles::{handle, varint};
@@ -11,12 +11,12 @@ const STEPS: usize = 40;
 /// Run one process that gets nonsense from its parents.
 pub fn requests(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let mut memory = Objects::build();
+    let mut objects = Objects::build();
     for _ in 0..STEPS {
         if choices.are_over() {
             break;
         }
-        let bytes = request(&mut choices, &memory);
+        let bytes = request(&mut choices, &objects);
         let mailbox = Mailbox::pack(Outgoing {
             body: &bytes,
             ..Outgoing::default()
@@ -24,11 +24,11 @@ pub fn requests(input: &[u8]) {
         let mailbox = mailbox.expect("an arena that is whole has room");
         let _ = procession::inspect(mailbox.token());
     }
-    memory.use_all(&mut choices);
+    objects.use_all(&mut choices);
 }
 
-/// The parts of an request, one after the other: as they are, damaged, or any bytes.
-fn request(choices: &mut Choices, memory: &Objects) -> Vec<u8> {
+/// The parts of a request, one after the other: as they are, damaged, or any bytes.
+fn request(choices: &mut Choices, objects: &Objects) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in 0..9 {
         match choices.below(8) {
@@ -36,7 +36,7 @@ fn request(choices: &mut Choices, memory: &Objects) -> Vec<u8> {
             1 => {}
             damage => {
                 let start = bytes.len();
-                part_of_a_request(part, choices, memory, &mut bytes);
+                part_of_a_request(part, choices, objects, &mut bytes);
                 let length = (bytes.len() - start) as u64;
                 if damage == 2 && length > 0 {
                     let at = start + choices.below(length) as usize;
@@ -52,15 +52,15 @@ fn request(choices: &mut Choices, memory: &Objects) -> Vec<u8> {
     bytes
 }
 
-fn part_of_a_request(part: u32, choices: &mut Choices, memory: &Objects, bytes: &mut Vec<u8>) {
+fn part_of_a_request(part: u32, choices: &mut Choices, objects: &Objects, bytes: &mut Vec<u8>) {
     match part {
         // The identities of the child and of its parent.
         0 | 1 => {
-            let who = codec::collect(Vec::new(), current()).expect("a process can be packed");
-            bytes.extend(who.bytes);
+            let identity = codec::collect(Vec::new(), current()).expect("a process can be packed");
+            bytes.extend(identity.bytes);
         }
-        // Where its result goes.
-        2 => varint(bytes, handle(choices, memory).to_bits().into()),
+        // The slot of its result.
+        2 => varint(bytes, handle(choices, objects).to_bits().into()),
         // Start method; how it logs: not, or to a file.
         3 => bytes.push(choices.below(4) as u8),
         4 if choices.below(2) == 0 => bytes.push(0),

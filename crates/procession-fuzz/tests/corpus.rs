@@ -11,17 +11,17 @@ use std::path::Path;
 const ROUNDS: u64 = 100;
 
 #[test]
-fn a_damaged_arena_harms_nobody() {
+fn a_damaged_arena_harms_no_process() {
     run("arena", arena);
 }
 
 #[test]
-fn nonsense_from_peers_harms_nobody() {
+fn nonsense_from_peers_harms_no_process() {
     run("handles", handles);
 }
 
 #[test]
-fn a_child_survives_any_order() {
+fn a_child_survives_any_request() {
     run("requests", requests);
 }
 

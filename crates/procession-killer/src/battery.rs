@@ -169,9 +169,9 @@ fn locks(clock: &mut Clock) {
 fn notices(clock: &mut Clock) {
     clock.time("condition", || {
         let condition = Condition::create().expect("a condition");
-        let mut waiter = condition.enqueue().expect("a place");
+        let mut waiter = condition.enqueue().expect("a waiter slot");
         assert!(waiter.wait(briefly()).is_err());
-        let mut waiter = condition.enqueue().expect("a place");
+        let mut waiter = condition.enqueue().expect("a waiter slot");
         condition.notify(1);
         waiter.wait(briefly()).expect("notified");
     });
@@ -217,9 +217,9 @@ fn pool(clock: &mut Clock) {
     let job = pool.job(None, TaskOptions::default());
     clock.time("pool submit", || job.submit(message()).expect("a task"));
     job.seal();
-    let place = pool.enlist().expect("a place");
+    let worker_index = pool.enlist().expect("a worker record");
     let worker = clock.time("pool worker attach", || {
-        let worker = Worker::attach(handle(pool.handle().to_bits()), place).expect("the place");
+        let worker = Worker::attach(handle(pool.handle().to_bits()), worker_index).expect("the worker record");
         worker.ready();
         worker
     });
@@ -229,7 +229,7 @@ fn pool(clock: &mut Clock) {
         worker.finish(task, Verdict::Done, message()).expect("a pool");
     });
     clock.time("pool result", || {
-        assert!(job.take(0, briefly()).expect("a result slot").is_some());
+        assert!(job.take(0, briefly()).expect("a result").is_some());
     });
     clock.time("pool drop", || drop((worker, job, pool)));
 }

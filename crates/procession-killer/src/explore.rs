@@ -2,7 +2,7 @@
 //! its own.
 
 use crate::image::{Image, Words};
-use crate::operations::{Operation, Who};
+use crate::operations::{Operation, Role};
 use crate::remote::{kill, wait};
 use crate::stage::{survive, Survived, World};
 use crate::trace::{Step, Tracee};
@@ -44,16 +44,16 @@ pub struct Report {
     /// Single deaths, and pairs of deaths.
     pub kills: usize,
     pub pairs: usize,
-    pub outcomes: BTreeMap<String, usize>,
+    pub findings: BTreeMap<String, usize>,
     pub longest: Duration,
     pub failures: Vec<String>,
 }
 
 impl Recording {
     /// Step a process through an operation, to its end, and kill it.
-    fn make(arena: &File, who: Who, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> Self {
+    fn make(arena: &File, role: Role, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> Self {
         let victim = World::victim(arena, || {
-            if who != Who::Stranger {
+            if role != Role::Stranger {
                 liveness::me().expect("an entry in the process table");
             }
             prepare()
@@ -73,14 +73,14 @@ impl Recording {
                 Step::Ran(changed) => recording.changes.push((tracee.instructions, changed)),
                 Step::Forked(child) => {
                     wait(child);
-                    match who {
-                        Who::Child => {
+                    match role {
+                        Role::Child => {
                             while !matches!(tracee.step(&mut image), Step::Through) {}
                             recording.start = image.copy();
                             recording.bystander = Some(std::mem::replace(&mut tracee, Tracee::new(child)));
                             recording.changes.clear();
                         }
-                        Who::Caller | Who::Stranger => kill(child),
+                        Role::Caller | Role::Stranger => kill(child),
                     }
                 }
                 Step::Through => break,
@@ -124,7 +124,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
     let world = World::found(&operation.setup);
     let values = &world.values;
     let length = world.arena.metadata().expect("the arena's size").len();
-    let recording = Recording::make(&world.arena, operation.who, || (operation.victim)(values));
+    let recording = Recording::make(&world.arena, operation.role, || (operation.victim)(values));
     let mut report = Report {
         instructions: recording.instructions,
         syscalls: recording.syscalls,
@@ -144,7 +144,7 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
         }
         if how.pairs > 0 && is_chosen(number, count, how.pairs) {
             let arena = image.arena(length);
-            let second = Recording::make(&arena, Who::Caller, || {
+            let second = Recording::make(&arena, Role::Caller, || {
                 let (repair, values) = (operation.repairer, values.clone());
                 Box::new(move || repair(&values))
             });
@@ -169,9 +169,9 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
 impl Report {
     fn judge(&mut self, survived: Survived, all_is_well: &mut Option<Counters>, place: &dyn Fn() -> String) {
         self.longest = self.longest.max(survived.time);
-        match survived.result_slot {
-            Ok((result_slot, counters)) => {
-                *self.outcomes.entry(result_slot).or_default() += 1;
+        match survived.found {
+            Ok((found, counters)) => {
+                *self.findings.entry(found).or_default() += 1;
                 let expected = *all_is_well.get_or_insert(counters);
                 if counters != expected {
                     self.failures.push(format!(

@@ -31,15 +31,15 @@ use std::time::Duration;
 const USAGE: &str = "[--points N] [--pairs N] [--limit SECONDS] [--list] [NAME...]";
 
 /// What a command is to do.
-struct Order {
+struct Command {
     how: Thoroughness,
     names: Vec<String>,
     list: bool,
 }
 
-impl Order {
+impl Command {
     fn from_arguments() -> Self {
-        let mut order = Self {
+        let mut command = Self {
             how: Thoroughness {
                 points: usize::MAX,
                 pairs: 0,
@@ -52,16 +52,16 @@ impl Order {
         while let Some(argument) = arguments.next() {
             let mut number = || arguments.next().and_then(|text| text.parse().ok()).expect(USAGE);
             match argument.as_str() {
-                "--points" => order.how.points = number(),
-                "--pairs" => order.how.pairs = number(),
-                "--limit" => order.how.limit = Duration::from_secs(number() as u64),
-                "--list" => order.list = true,
+                "--points" => command.how.points = number(),
+                "--pairs" => command.how.pairs = number(),
+                "--limit" => command.how.limit = Duration::from_secs(number() as u64),
+                "--list" => command.list = true,
                 option if option.starts_with('-') => panic!("{USAGE}"),
-                _ => order.names.push(argument),
+                _ => command.names.push(argument),
             }
         }
         stage::prepare();
-        order
+        command
     }
 
     /// Whether to explore an operation of this name now.
@@ -84,29 +84,29 @@ impl Order {
 
 /// Run the killer's command: go through the operations that its arguments name, and print the table.
 pub fn run() -> ExitCode {
-    let order = Order::from_arguments();
+    let command = Command::from_arguments();
     let mut table = table::Table::new();
     for operation in operations::all() {
-        if order.wants(&operation.name) {
-            table.add(&operation.name, explore(&operation, order.how));
+        if command.wants(&operation.name) {
+            table.add(&operation.name, explore(&operation, command.how));
         }
     }
     for operation in operations::waited() {
-        if order.wants(operation.name) {
-            table.add(operation.name, live::explore(&operation, order.how));
+        if command.wants(operation.name) {
+            table.add(operation.name, live::explore(&operation, command.how));
         }
     }
-    order.end(|| table.end())
+    command.end(|| table.end())
 }
 
 /// Run the stopper's command: like the killer's.
 pub fn run_stopper() -> ExitCode {
-    let order = Order::from_arguments();
+    let command = Command::from_arguments();
     let mut table = table::StopTable::new();
     for operation in operations::all() {
-        if order.wants(&operation.name) {
-            table.add(&operation.name, &stop::explore(&operation, order.how));
+        if command.wants(&operation.name) {
+            table.add(&operation.name, &stop::explore(&operation, command.how));
         }
     }
-    order.end(|| table.end())
+    command.end(|| table.end())
 }

@@ -154,7 +154,7 @@ fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mu
         pid: victim,
         returned: died.returned,
     });
-    for (who, pid) in sleeper
+    for (role, pid) in sleeper
         .map(|pid| ("bystander", pid))
         .into_iter()
         .chain([("root", root)])
@@ -163,12 +163,12 @@ fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mu
             Some(0) => {}
             Some(status) => report
                 .failures
-                .push(format!("{place}: {who}: status {status:#x}: {}", board().said())),
-            None => report.failures.push(format!("{place}: the {who} is stuck")),
+                .push(format!("{place}: {role}: status {status:#x}: {}", board().said())),
+            None => report.failures.push(format!("{place}: the {role} is stuck")),
         }
     }
     report.longest = report.longest.max(begin.elapsed());
-    *report.outcomes.entry(board().said()).or_default() += 1;
+    *report.findings.entry(board().said()).or_default() += 1;
     (died.points, seconds)
 }
 

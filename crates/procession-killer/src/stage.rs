@@ -103,7 +103,7 @@ pub fn prepare() {
     board();
 }
 
-/// What a player knows from the start: mostly handles.
+/// What a process of the family knows from the start: mostly handles.
 pub type Values = [u64];
 
 /// An arena, and the processes that are alive in it throughout.
@@ -244,7 +244,7 @@ fn join(arena: &File) {
 /// How a survivor fared.
 pub struct Survived {
     /// What it found, or why it failed.
-    pub result_slot: Result<(String, Counters), String>,
+    pub found: Result<(String, Counters), String>,
     pub time: Duration,
 }
 
@@ -269,7 +269,7 @@ pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) ->
             counters.other as u64,
         ]);
     });
-    let result_slot = match end_of(pid, limit) {
+    let found = match end_of(pid, limit) {
         Some(status) if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 => {
             let v = board().read();
             let counters = Counters {
@@ -286,7 +286,7 @@ pub fn survive(arena: &File, limit: Duration, check: impl FnOnce() -> String) ->
         None => Err("stuck".to_owned()),
     };
     Survived {
-        result_slot,
+        found,
         time: begin.elapsed(),
     }
 }

@@ -4,7 +4,7 @@
 use crate::access::{Halt, Runner};
 use crate::battery::{go_on, Clock};
 use crate::explore::{is_chosen, Thoroughness};
-use crate::operations::{Operation, Who};
+use crate::operations::{Operation, Role};
 use crate::remote::{kill, wait};
 use crate::stage::{board, end_of, survive, World};
 use libc::{c_int, pid_t};
@@ -28,7 +28,7 @@ pub struct Report {
     pub stops: usize,
     /// The longest that any operation of another process took.
     pub slowest: Duration,
-    pub outcomes: BTreeMap<String, usize>,
+    pub findings: BTreeMap<String, usize>,
     pub failures: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ impl Drop for Stopped {
 fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
     let world = World::found(&operation.setup);
     let pid = World::victim(&world.arena, || {
-        if operation.who != Who::Stranger {
+        if operation.role != Role::Stranger {
             liveness::me().expect("an entry in the process table");
         }
         (operation.victim)(&world.values)
@@ -93,7 +93,7 @@ fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
     };
     let mut seen: HashMap<u64, u32> = HashMap::new();
     // A child that is to be the victim has no points before it is forked.
-    let mut counts = operation.who != Who::Child;
+    let mut counts = operation.role != Role::Child;
     while !(counts && matches!(point, Point::After(wanted) if wanted == stopped.candidates)) {
         let place = match stopped.runner.run() {
             Halt::Through => {
@@ -231,9 +231,9 @@ impl Report {
         }
         stopped.die();
         let survived = survive(&stopped.world.arena, limit, || (operation.survivor)(&values, true));
-        match survived.result_slot {
-            Ok((result_slot, counters)) => {
-                *self.outcomes.entry(result_slot).or_default() += 1;
+        match survived.found {
+            Ok((found, counters)) => {
+                *self.findings.entry(found).or_default() += 1;
                 let expected = *all_is_well.get_or_insert(counters);
                 if counters != expected {
                     return Err(format!("{place}: {expected:?} would be right, {counters:?} is left"));

@@ -21,8 +21,8 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn listed(outcomes: &BTreeMap<String, usize>) -> String {
-    let each: Vec<_> = outcomes
+fn listed(findings: &BTreeMap<String, usize>) -> String {
+    let each: Vec<_> = findings
         .iter()
         .map(|(what, times)| format!("{what}: {times}"))
         .collect();
@@ -54,7 +54,7 @@ impl Table {
             report.kills,
             report.pairs,
             report.longest.as_millis(),
-            listed(&report.outcomes),
+            listed(&report.findings),
             report.failures.len()
         ));
         for failure in report.failures.iter().take(8) {
@@ -108,7 +108,7 @@ impl StopTable {
             report.accesses,
             report.stops,
             report.slowest.as_millis(),
-            listed(&report.outcomes),
+            listed(&report.findings),
             report.failures.len()
         ));
         report

@@ -60,8 +60,8 @@ fn memory_and_the_process_table() {
         "handle drop",
         "object create",
         "fork",
-        "roll entry",
-        "roll exit",
+        "process table entry",
+        "process table exit",
     ]);
 }
 

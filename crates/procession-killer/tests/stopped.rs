@@ -38,7 +38,7 @@ fn locks_and_the_like() {
 
 #[test]
 fn references_and_processes() {
-    stopper(&["handle", "roll", "fork", "its holder having died"]);
+    stopper(&["handle", "process table", "fork", "its holder having died"]);
 }
 
 #[test]

@@ -1,16 +1,4 @@
-//! Children between their birth and the record of them.
-//!
-//! ```text
-//! class Birth:                                # with Birth(): start a child; record it where it will be found
-//!     def __enter__(self) -> None: ...
-//!     def __exit__(self, *exc: object) -> None: ...
-//!         # on an exception, the children that this thread has got since __enter__ are ended (SIGKILL), and reaped; else they are kept
-//! class InterruptHeld:                        # with InterruptHeld(): SIGINT is blocked in this thread, and in what it starts
-//!     def __enter__(self) -> None: ...
-//!     def __exit__(self, *exc: object) -> None: ...
-//! def fork(main: Callable[[], object]) -> Child: ...
-//!         # os.fork(); the child calls main, which must not return. BlockingIOError if there is no room for a further process
-//! ```
+//! Children between their start and the moment at which Python code records them.
 //!
 //! An interrupt may come between any two bytecodes, so also between the call that makes a child and the assignment that
 //! records it. Every function that makes a child enters it here, before Python code runs again.

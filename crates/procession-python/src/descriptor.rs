@@ -3,12 +3,6 @@
 //! `os.read` checks for signals first and then sleeps: a signal that arrives between the two is not handled until
 //! something else ends the sleep. So these functions tell the kernel not to sleep (`RWF_NOWAIT`). What cannot be done
 //! at once is waited for by the engine, like everything else.
-//!
-//! ```text
-//! def read_descriptor(fd: int, size: int) -> bytes: ...                        # as os.read
-//! def read_message(fd: int, most: int) -> bytes | int: ...                     # of a longer message, or none, the length that it announces
-//! def write_descriptor(fd: int, first: Buffer, second: Buffer = ...) -> None: ...  # all of both
-//! ```
 
 use crate::common::wait;
 use procession_core::sync::descriptor::{until, Direction};

@@ -23,11 +23,11 @@ pub trait FastPath: PyClass<Frozen = True> + Sync {
     /// Release it. `false` if that is an error.
     fn give(&self) -> bool;
     /// The error, if `give` returned `false`.
-    fn not_given(&self) -> PyErr;
+    fn release_error(&self) -> PyErr;
 }
 
-const WITH: &CStr = c"__enter__($self, /)\n--\n\nTake it.";
-const END: &CStr = c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nGive it back.";
+const WITH: &CStr = c"__enter__($self, /)\n--\n\nAcquire it.";
+const END: &CStr = c"__exit__($self, exc_type=None, exc_value=None, traceback=None, /)\n--\n\nRelease it.";
 
 /// Add the methods to the class.
 pub fn install<T: FastPath>(py: Python<'_>) -> PyResult<()> {
@@ -214,7 +214,7 @@ unsafe extern "C" fn release<T: FastPath>(object: *mut ffi::PyObject, _: *mut ff
     if value.give() {
         none_object()
     } else {
-        slowly(|_| Err(value.not_given()))
+        slowly(|_| Err(value.release_error()))
     }
 }
 

@@ -15,7 +15,7 @@ use std::mem::transmute;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A personality routine of the Itanium C++ ABI. FastPath version, actions, exception class, exception and context;
+/// A personality routine of the Itanium C++ ABI. Takes version, actions, exception class, exception and context;
 /// returns what the unwinder must do.
 type Personality = unsafe extern "C" fn(c_int, c_int, u64, *mut c_void, *mut c_void) -> c_int;
 

@@ -1,37 +1,4 @@
-//! Bindings of the fork_server, the process that forks others on request: the side that requests, and the fork_server's own.
-//!
-//! ```text
-//! # fork_server, client side
-//! def fork_server_request(token: int, fds: list[int]) -> Child | None: ...
-//!         # asks this process's fork_server to fork a child for the mailbox `token`, which gets duplicates of fds (at other numbers: see
-//!         # ForkRequest.fds, same order). Returns when the child exists. None: this process has no living fork_server, start one
-//! def fork_server_start(launch: Callable[[int], Child]) -> None: ...
-//!         # makes a socket pair, calls launch(server_fd), which must start the fork_server with it, e.g.
-//!         #   spawn_exec(exe, [exe, "-c", f"... main(arena_fd={a}, server_fd={server_fd})"], [a, server_fd]);
-//!         # afterwards fork_server_request() works in this process and in all children forked or made by that fork_server from now on
-//! def fork_server_channel() -> tuple[int, int] | None: ...   # (descriptor, fork_server's pid): to be passed to a spawned child (pass_fds), so
-//! def attach_fork_server(fd: int, pid: int) -> None: ...     # that it says this and shares the fork_server. Optional: without, it starts its own
-//! def fork_server_pid() -> int | None: ...                   # of the fork_server this process would use, if it lives
-//! def fork_server_stop() -> None: ...                        # forget it: it leaves once no other process and no child of it holds the channel
-//!
-//! # fork_server, server side (in the process launched by fork_server_start; single-threaded; ignores SIGINT by its own signal.signal)
-//! class ForkServer:
-//!     def __init__(self, server_fd: int) -> None: ...    # takes over the descriptor
-//!     def next(self) -> ForkRequest | None: ...        # None: nobody is left, leave. Reaps children meanwhile. GIL released, handlers run
-//!     def spare_slot(self) -> SpareSlot | None: ...           # a place for a child forked ahead of its request; None while one waits
-//! class SpareSlot:
-//!     def taken(self, pid: int) -> None: ...             # in the fork_server, after os.fork()
-//!     def wait(self) -> ForkRequest | None: ...        # in the child: the request, which in_child() then enters. None: leave
-//! class ForkRequest:
-//!     token: int
-//!     parent_pid: int                         # who asked (os.getppid() would be the fork_server)
-//!     fds: list[int]                          # the descriptors passed, at their numbers here; the child owns them after in_child()
-//!     def hand_over(self) -> bool: ...        # in the fork_server: the spare child takes it. False: there is none, fork
-//!     def forked(self, pid: int) -> None: ... # in the fork_server, after os.fork(): tells the asker, closes fds
-//!     def failed(self, errno: int) -> None: ...          # in the fork_server, when os.fork() failed: the asker gets that OSError
-//!     def in_child(self) -> bool: ...         # in the child, first thing: signal mask as before the server, the server's descriptors closed,
-//!                                             # the fork_server channel attached. False: nobody waits for this child any more: os._exit(0) at once
-//! ```
+//! Bindings of the fork server, the process that forks others on request: the client side and the server side.
 
 use crate::birth::born;
 use crate::common::{raise, wait};
@@ -43,7 +10,7 @@ use pyo3::prelude::*;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Mutex;
 
-/// Request a child from this process's fork_server. Return None if there is no living fork_server.
+/// Request a child from this process's fork server. Return None if there is no living fork server.
 #[pyfunction]
 pub fn fork_server_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyResult<Option<Child>> {
     let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
@@ -54,7 +21,7 @@ pub fn fork_server_request(py: Python<'_>, token: u64, fds: Vec<RawFd>) -> PyRes
     Ok(child.map(born))
 }
 
-/// Start a fork_server. `launch(server_fd)` must return its `Child`.
+/// Start a fork server. `launch(server_fd)` must return its `Child`.
 #[pyfunction]
 pub fn fork_server_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
     fork_server::start(|fd| {
@@ -65,31 +32,31 @@ pub fn fork_server_start(launch: &Bound<'_, PyAny>) -> PyResult<()> {
     .map_err(|raised| raised.0)
 }
 
-/// Return the descriptor of the channel to the fork_server, and the fork_server's pid.
+/// Return the descriptor of the channel to the fork server, and the fork server's pid.
 #[pyfunction]
 pub fn fork_server_channel() -> Option<(RawFd, i32)> {
     fork_server::channel()
 }
 
-/// Use a channel that a parent passed on. FastPath ownership of the descriptor.
+/// Use a channel that a parent passed on. Takes ownership of the descriptor.
 #[pyfunction]
 pub fn attach_fork_server(fd: RawFd, pid: i32) -> PyResult<()> {
     fork_server::attach(owned(fd)?, pid).map_err(raise)
 }
 
-/// Return the pid of the fork_server that the next request would go to.
+/// Return the pid of the fork server that the next request would go to.
 #[pyfunction]
 pub fn fork_server_pid() -> Option<i32> {
     fork_server::pid()
 }
 
-/// Close this process's channel to the fork_server.
+/// Close this process's channel to the fork server.
 #[pyfunction]
 pub fn fork_server_stop() {
     fork_server::forget();
 }
 
-/// The fork_server's own side.
+/// The server side.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct ForkServer {
     server: Mutex<Option<Server>>,
@@ -118,7 +85,7 @@ impl ForkServer {
         Ok(Some(ForkRequest::new(request, this.clone().unbind())))
     }
 
-    /// Return a spare_slot for a spare child; None while there is one.
+    /// Return a slot for a spare child; None while there is one.
     fn spare_slot(this: &Bound<'_, Self>) -> PyResult<Option<SpareSlot>> {
         let spare_slot = match &*lock(&this.get().server) {
             Some(server) => server.spare_slot().map_err(raise)?,
@@ -131,7 +98,7 @@ impl ForkServer {
     }
 }
 
-/// A place for a child that is forked before it is requested.
+/// A slot for a child that is forked before it is requested.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct SpareSlot {
     spare_slot: Mutex<Option<CoreSpareSlot>>,
@@ -148,7 +115,7 @@ impl SpareSlot {
 
 #[pymethods]
 impl SpareSlot {
-    /// In the fork_server: note that the spare child exists.
+    /// In the fork server: note that the spare child exists.
     fn taken(&self, pid: i32) -> PyResult<()> {
         let spare_slot = self.take()?;
         if let Some(server) = &mut *lock(&self.server.get().server) {
@@ -168,7 +135,7 @@ impl SpareSlot {
 /// A request to fork.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct ForkRequest {
-    /// The mailbox that tells what the child must do.
+    /// The token of the mailbox with the child's instructions.
     #[pyo3(get)]
     token: u64,
     /// The process that sent the request.
@@ -201,19 +168,19 @@ impl ForkRequest {
 
 #[pymethods]
 impl ForkRequest {
-    /// In the fork_server: pass the request to the spare child. False: there is none, so fork.
+    /// In the fork server: pass the request to the spare child. False: there is none, so fork.
     fn hand_over(&self) -> PyResult<bool> {
         let request = self.take()?;
         let Some(server) = &mut *lock(&self.server.get().server) else {
             return Err(PyRuntimeError::new_err("this process is no fork server"));
         };
         let kept = request.hand_over(server).err();
-        let handed = kept.is_none();
+        let passed = kept.is_none();
         *lock(&self.request) = kept;
-        Ok(handed)
+        Ok(passed)
     }
 
-    /// In the fork_server: note that the child exists.
+    /// In the fork server: note that the child exists.
     fn forked(&self, pid: i32) -> PyResult<()> {
         let request = self.take()?;
         if let Some(server) = &mut *lock(&self.server.get().server) {
@@ -222,7 +189,7 @@ impl ForkRequest {
         Ok(())
     }
 
-    /// In the fork_server: report that the fork failed.
+    /// In the fork server: report that the fork failed.
     fn failed(&self, errno: i32) -> PyResult<()> {
         self.take()?.failed(errno);
         liveness::abandon_reserved();

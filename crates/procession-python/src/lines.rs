@@ -1,15 +1,5 @@
 //! Whole lines for a buffered stream that several processes write to.
 //!
-//! ```text
-//! class Lines:
-//!     def __init__(self, buffer: BufferedWriter, most: int | None = None) -> None: ...
-//!     def write(self, data) -> int: ...      # what stands in the place of `buffer.write`
-//!     def flush(self) -> None: ...           # and of `buffer.flush`
-//!     def seek(self, *args) -> int: ...      # and so on
-//!     def tell(self) -> int: ...
-//!     def truncate(self, *args) -> int: ...
-//! ```
-//!
 //! When the next piece does not fit, a `BufferedWriter` writes out all that it was given in earlier calls. So if each
 //! piece ends with a line, each write to the file does. None of this code is bytecode, between which signal handlers
 //! run: a handler finds a piece either kept or passed on.
@@ -72,29 +62,29 @@ impl Lines {
                 .cast_into()?,
         };
         let lines = self.lines(data.as_bytes());
-        self.hand_on(py, &lines)?;
+        self.pass_on(py, &lines)?;
         Ok(data.as_bytes().len())
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.hand_on_rest(py)?;
+        self.pass_on_rest(py)?;
         self.flush.call0(py).map(drop)
     }
 
     #[pyo3(signature = (*args))]
     fn seek(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.hand_on_rest(args.py())?;
+        self.pass_on_rest(args.py())?;
         self.seek.call1(args.py(), args)
     }
 
     fn tell(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.hand_on_rest(py)?;
+        self.pass_on_rest(py)?;
         self.tell.call0(py)
     }
 
     #[pyo3(signature = (*args))]
     fn truncate(&self, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.hand_on_rest(args.py())?;
+        self.pass_on_rest(args.py())?;
         self.truncate.call1(args.py(), args)
     }
 }
@@ -121,12 +111,12 @@ impl Lines {
         lines
     }
 
-    fn hand_on_rest(&self, py: Python<'_>) -> PyResult<()> {
+    fn pass_on_rest(&self, py: Python<'_>) -> PyResult<()> {
         let rest = std::mem::take(&mut *lock(&self.rest));
-        self.hand_on(py, &rest)
+        self.pass_on(py, &rest)
     }
 
-    fn hand_on(&self, py: Python<'_>, mut lines: &[u8]) -> PyResult<()> {
+    fn pass_on(&self, py: Python<'_>, mut lines: &[u8]) -> PyResult<()> {
         while !lines.is_empty() {
             let piece;
             (piece, lines) = lines.split_at(self.most.map_or(lines.len(), |most| end_of_piece(lines, most)));

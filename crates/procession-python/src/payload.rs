@@ -66,7 +66,7 @@ pub struct Pickled<'py> {
 struct Attachments {
     handles: Vec<Handle>,
     /// The descriptors among them. Until the message refers to them, nothing else does.
-    deposits: Vec<Ref<BrokeredFd>>,
+    brokered_fds: Vec<Ref<BrokeredFd>>,
 }
 
 impl Pickled<'_> {
@@ -124,10 +124,13 @@ pub fn broker_fd(fd: RawFd) -> PyResult<Option<u64>> {
         return Ok(None);
     }
     let copy = borrowed(fd)?.try_clone_to_owned()?;
-    let deposit = BrokeredFd::create(copy).map_err(raise)?;
-    let handle = deposit.handle();
+    let brokered = BrokeredFd::create(copy).map_err(raise)?;
+    let handle = brokered.handle();
     attach_handle(handle);
-    SCOPES.with_borrow_mut(|all| all.last_mut().map(|attachments| attachments.deposits.push(deposit)));
+    SCOPES.with_borrow_mut(|all| {
+        all.last_mut()
+            .map(|attachments| attachments.brokered_fds.push(brokered))
+    });
     Ok(Some(handle.to_bits()))
 }
 

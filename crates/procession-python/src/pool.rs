@@ -1,35 +1,12 @@
 //! Bindings of the pool, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in
 //! `pool_worker`; `pool.py` calls these objects, and `_pool_errors.py` makes the errors.
-//!
-//! ```text
-//! class PoolCore:
-//!     def __init__(self) -> None: ...
-//!     handle: int                                     # for PoolWorker
-//!     notice: int                                     # descriptor, readable when the workers should be looked after; to be read
-//!     def enlist(self) -> int: ...                    # a worker's worker_index
-//!     def is_ready(self, worker_index: int) -> bool: ...
-//!     def is_busy(self, worker_index: int) -> bool: ...
-//!     def dismiss(self, worker_index: int) -> None: ...      # it leaves after its task
-//!     def reap(self, worker_index: int, pid: int, exitcode: int, out_of_memory=False, stack=None) -> tuple[bool, bool, BaseException | None]: ...
-//!         # the process of the worker in that worker_index has ended: whether its initializer had begun, whether it had been ready, and why not
-//!     def overdue(self) -> tuple[list[int], float | None]: ...    # worker_indexes of workers to be stopped; when to ask again
-//!     def stats(self) -> tuple: ...                   # done, queued, running, [(worker_index, running, tasks, busy, idle, received, sent)]
-//!     # timeout: seconds for each task (in chunks: item), then its worker is stopped; retries: when its worker dies
-//!     def call(self, func, args, kwds, timeout=None, retries=0) -> PoolJob: ...          # one task. ValueError: not in the process that made the pool
-//!     def job(self, func, mode: int, by_time: bool, timeout=None, retries=0) -> PoolJob: ...   # tasks of one function: feed them
-//!     def close(self) -> None: ...
-//!     def terminate(self, error: Callable[[], BaseException]) -> None: ...   # what is unfinished fails with error()
-//!     def is_idle(self) -> bool: ...                  # nothing to do, and nothing can come
-//!     def needs_workers(self) -> bool: ...            # workers that left must be replaced
-//!     def next_completed(self) -> int | None: ...     # key of a job to be announced; None: there will be none
-//! ```
 
 use crate::common::{deadline, raise, wait, Cached};
 use crate::payload;
 use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
 use crate::pool_worker::Mode;
 use procession_core::channel::Message;
-use procession_core::pool::{Death, Function, Job, Pool, Remains, TaskOptions};
+use procession_core::pool::{Death, Function, Job, Pool, TaskOptions, WorkerEnd};
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -52,7 +29,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of an error that is an outcome: one that is an `Exception`. Any other (an interrupt, an exit) is passed
+/// The value of an error that counts as a task's result: an `Exception`. Any other (an interrupt, an exit) is passed
 /// on.
 pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
     if error.is_instance_of::<PyException>(py) {
@@ -125,11 +102,13 @@ impl PoolCore {
         self.pool.handle().to_bits()
     }
 
+    /// The descriptor that is readable when the workers must be checked: see `overdue` and `needs_workers`.
     #[getter]
     fn notice(&self) -> i32 {
         self.pool.notice().as_fd().as_raw_fd()
     }
 
+    /// Reserve a slot for a worker. Return the worker's index.
     fn enlist(&self) -> PyResult<u32> {
         self.pool.enlist().map_err(raise)
     }
@@ -142,10 +121,13 @@ impl PoolCore {
         self.pool.is_busy(worker_index)
     }
 
+    /// Tell the worker to exit after its current task.
     fn dismiss(&self, worker_index: u32) {
         self.pool.dismiss(worker_index);
     }
 
+    /// Record that the worker's process has ended. Return whether its initializer had begun, whether the worker was
+    /// ready, and the reason why it was not.
     #[pyo3(signature = (worker_index, pid, exitcode, out_of_memory=false, stack=None))]
     fn reap(
         &self,
@@ -164,17 +146,19 @@ impl PoolCore {
             arguments: None,
         };
         Ok(match self.pool.reap(worker_index, death).map_err(raise)? {
-            Remains::Worked { .. } => (true, true, None),
-            Remains::Unready { begun } => (begun, false, None),
-            Remains::Failed(why) => (true, false, Some(rebuild(py, why)?.unbind())),
+            WorkerEnd::Worked { .. } => (true, true, None),
+            WorkerEnd::Unready { begun } => (begun, false, None),
+            WorkerEnd::Failed(why) => (true, false, Some(rebuild(py, why)?.unbind())),
         })
     }
 
+    /// Return the indexes of the workers that must be stopped, and the number of seconds after which to ask again.
     fn overdue(&self) -> (Vec<u32>, Option<f64>) {
         let overdue = self.pool.overdue();
         (overdue.worker_indexes, overdue.again.map(|time| time.as_secs_f64()))
     }
 
+    /// Return the numbers of done, queued and running tasks, and the figures of each worker.
     fn stats(&self) -> (u64, u64, u64, Vec<WorkerFigures>) {
         let stats = self.pool.stats();
         let workers = stats.workers.iter().map(|one| {
@@ -192,6 +176,9 @@ impl PoolCore {
         (stats.done, stats.queued, stats.running, workers.collect())
     }
 
+    /// Submit one call. `timeout` is in seconds for each task (in chunks: each item), after which its worker is
+    /// stopped; `retries` counts further tries after the death of a worker. Raise `ValueError` outside the process that
+    /// made the pool.
     #[pyo3(signature = (func, args, kwds, timeout=None, retries=0))]
     fn call(
         slf: &Bound<'_, Self>,
@@ -219,6 +206,7 @@ impl PoolCore {
         Ok(job)
     }
 
+    /// Create a job: tasks of one function, to be fed to it.
     #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0))]
     fn job(
         slf: &Bound<'_, Self>,
@@ -244,6 +232,7 @@ impl PoolCore {
         self.pool.close();
     }
 
+    /// Terminate the pool. Unfinished tasks fail with `error()`.
     fn terminate(&self, error: Py<PyAny>) {
         let mut first = lock(&self.error);
         let later = if first.is_some() {
@@ -256,14 +245,17 @@ impl PoolCore {
         self.pool.terminate();
     }
 
+    /// Return True if no task is unfinished and none can come.
     fn is_idle(&self) -> bool {
         self.pool.is_idle()
     }
 
+    /// Return True if workers that exited must be replaced.
     fn needs_workers(&self) -> bool {
         self.pool.needs_workers()
     }
 
+    /// Wait for the next complete job of those to be announced. Return its key, or None if there will be none.
     fn next_completed(&self, py: Python<'_>) -> PyResult<Option<u32>> {
         Ok(wait(py, || self.pool.next_completed(deadline(None)))?.flatten())
     }

@@ -1,32 +1,5 @@
-//! Bindings of the pool, parent side: jobs are fed with pickled tasks, and outcomes are unpickled where they are asked
-//! for.
-//!
-//! ```text
-//! class PoolJob:
-//!     key: int
-//!     def bound(self, workers: int, ahead: int | None) -> None: ...
-//!         # before it is fed: no more than keeps so many workers busy is to be in line, in bytes, and in tasks unless `ahead` is None:
-//!         # so many at first, and more where that proves too few
-//!     def feed(self, iterator, chunksize: int, limit: int) -> bool: ...
-//!         # up to `limit` tasks, or to the bound in bytes; False: that was all. 0: items, not tuples
-//!     def is_full(self) -> bool: ...                  # as many bytes are in line as its bound allows
-//!     def room(self, workers: int) -> int: ...        # wait until it may be fed: how many tasks; 0: it takes no more
-//!     def feed_map(self, iterator, length: int, workers: int, limit: int) -> bool: ...    # the same, in chunks that suit the workers
-//!     def refuse(self, error: BaseException) -> None: ...     # this is what became of the next task, and there are no more
-//!     def seal(self) -> None: ...                     # there are no more tasks
-//!     def cancel(self) -> int: ...                    # stop what is not finished: how many tasks
-//!     def cancel_pending(self) -> None: ...           # stop what has not begun
-//!     def announce(self) -> None: ...                 # next_completed shall tell
-//!     def wait(self, timeout: float | None) -> bool: ...
-//!     def is_complete(self) -> bool: ...
-//!     def progress(self) -> tuple[int, int]: ...      # tasks submitted, tasks finished
-//!     def count_items(self) -> None: ...              # before it is fed: for items_finished
-//!     def items_finished(self) -> int: ...            # of the tasks that are finished
-//!     def result(self, timeout: float | None = None) -> tuple[bool, object] | None: ...
-//!         # when complete: success, and the value of a call, the list of a map, or the first exception; None: timed out
-//!     def next(self, timeout: float | None) -> tuple[bool, object] | None: ...
-//!         # in order, or by time; StopIteration at the end; None: timed out
-//! ```
+//! Bindings of the pool, parent side: jobs are fed with pickled tasks, and results are unpickled in the thread that
+//! asks for them.
 
 use crate::common::{deadline, raise, wait};
 use crate::payload;
@@ -44,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How the outcomes of a job's tasks are fetched.
+/// How the results of a job's tasks are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
     /// One task. Its value is the job's.
@@ -110,10 +83,13 @@ impl PoolJob {
         self.job.id()
     }
 
+    /// Submit up to `limit` tasks of `chunksize` items each (0: items, not tuples), within the limit in bytes. Return
+    /// False at the end of the iterator.
     fn feed(&self, iterator: &Bound<'_, PyIterator>, chunksize: usize, limit: usize) -> PyResult<bool> {
         self.feed_chunks(iterator, limit, || chunksize)
     }
 
+    /// Like `feed`, in chunks of a size that suits the workers.
     fn feed_map(&self, iterator: &Bound<'_, PyIterator>, length: u64, workers: usize, limit: usize) -> PyResult<bool> {
         let py = iterator.py();
         let mut cutter = lock(&self.cutter)
@@ -124,11 +100,14 @@ impl PoolJob {
         more
     }
 
+    /// Limit how far the job is fed ahead of this many workers: in bytes, and in tasks unless `ahead` is None. Call it
+    /// before the job is fed.
     fn bound(&self, workers: u64, ahead: Option<u64>) {
         self.workers.store(workers, Relaxed);
         *lock(&self.feed) = Some(Feed::new(ahead));
     }
 
+    /// Wait until the job may be fed. Return the number of tasks that it takes, 0 if it takes no more.
     fn room(&self, py: Python<'_>, workers: u64) -> PyResult<u64> {
         self.workers.store(workers, Relaxed);
         let mut feed = lock(&self.feed).take().unwrap_or(Feed::new(None));
@@ -144,20 +123,24 @@ impl PoolJob {
         room
     }
 
+    /// Return True if the job's unfinished tasks have as many bytes as its limit allows.
     fn is_full(&self) -> bool {
         self.job.intake(Some(self.workers.load(Relaxed))) == Intake::Full
     }
 
+    /// Declare that there are no more tasks.
     pub fn seal(&self) {
         self.job.seal();
     }
 
+    /// Stop all unfinished tasks. Return their number.
     fn cancel(&self) -> u64 {
         let grows = self.job.intake(None) != Intake::Over && !self.is_whole.load(Relaxed);
         let withdrawn = self.job.cancel();
         withdrawn.pending + withdrawn.running + u64::from(grows)
     }
 
+    /// Stop the tasks that no worker has begun.
     fn cancel_pending(&self, py: Python<'_>) -> PyResult<()> {
         let is_fed = self.workers.load(Relaxed) > 0 && self.job.intake(None) != Intake::Over;
         self.job.cancel_pending();
@@ -169,6 +152,7 @@ impl PoolJob {
         Ok(())
     }
 
+    /// Make `error` the result of the next task, and declare that there are no more tasks.
     #[pyo3(name = "refuse")]
     pub fn refuse_rest(&self, error: Bound<'_, PyAny>) {
         self.refuse(error);
@@ -176,6 +160,7 @@ impl PoolJob {
         self.job.seal();
     }
 
+    /// Have the pool's `next_completed` report the job.
     fn announce(&self) {
         self.job.announce();
     }
@@ -190,14 +175,17 @@ impl PoolJob {
         self.job.is_complete()
     }
 
+    /// Return the numbers of submitted and of finished tasks.
     fn progress(&self) -> (u64, u64) {
         self.job.progress()
     }
 
+    /// Count items, for `items_finished`. Call it before the job is fed.
     fn count_items(&self) {
         *lock(&self.sizes) = Some(Vec::new());
     }
 
+    /// Return the number of items in the finished tasks.
     fn items_finished(&self) -> u64 {
         let sizes = lock(&self.sizes);
         let sizes = sizes.as_deref().unwrap_or_default();
@@ -205,6 +193,8 @@ impl PoolJob {
         self.job.weigh_finished(size)
     }
 
+    /// Wait until the job is complete. Return success, and the value of a call, the list of a map or the first
+    /// exception; None after `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);
@@ -218,6 +208,8 @@ impl PoolJob {
         })
     }
 
+    /// Return success and the value or exception of the next task, in order or as they end; None after `timeout`
+    /// seconds. Raise `StopIteration` at the end.
     #[pyo3(signature = (timeout=None))]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         let deadline = deadline(timeout);

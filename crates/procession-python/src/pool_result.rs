@@ -1,4 +1,4 @@
-//! The result of a call, the same object for every thread that asks for it.
+//! The result of a call, the same object for every thread that gets it.
 //!
 //! The first thread that asks unpickles it. That runs the user's code, which may take long and may ask for this very
 //! result, so no lock is held meanwhile. Other threads wait. The unpickling thread gets an error if it asks again,

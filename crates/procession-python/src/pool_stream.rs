@@ -1,18 +1,5 @@
-//! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the outcomes in order
-//! of completion.
-//!
-//! ```text
-//! class PoolStream:
-//!     def __init__(self, core: PoolCore, timeout: float | None, retries: int) -> None: ...
-//!     def submit(self, future, func, args, kwds) -> int | None: ...   # the task's number; None: closed
-//!     def take(self, limit: int) -> list[tuple[future, bool, object]]: ...
-//!         # what ended, success and value or exception each; waits for one. Empty: closed, and all has ended
-//!     def cancel(self, number: int) -> bool: ...      # stop it; whether there was anything to stop
-//!     def cancel_pending(self) -> list: ...           # stop what has not begun: its futures
-//!     def is_running(self, number: int) -> bool: ...
-//!     def pending(self) -> int: ...                   # how many that are
-//!     def close(self) -> None: ...                    # submit no more
-//! ```
+//! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the results in order of
+//! completion.
 
 use crate::common::{deadline, wait};
 use crate::pool::{lock, options, PoolCore};
@@ -74,6 +61,7 @@ impl PoolStream {
         }
     }
 
+    /// Submit a call. Return the task's number, or None if the stream is closed.
     fn submit(
         &self,
         future: Py<PyAny>,
@@ -94,9 +82,11 @@ impl PoolStream {
         Ok(Some(number))
     }
 
+    /// Wait for a result. Return up to `limit` of (future, success, value or exception); none if the stream is closed
+    /// and all tasks have ended.
     fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
         let batch = wait(py, || self.job.job.take_batch(limit.max(1), deadline(None)))?.unwrap_or_default();
-        let outcomes = PyList::empty(py);
+        let results = PyList::empty(py);
         for (number, item) in batch {
             let Some(Call { future, func, mode }) = lock(&self.futures).by_number.remove(&number) else {
                 continue;
@@ -105,16 +95,18 @@ impl PoolStream {
                 .job
                 .open_call(func.bind(py), mode, number, item)
                 .unwrap_or_else(|error| (false, error.into_value(py).into_bound(py).into_any()));
-            outcomes.append((future, success, value))?;
+            results.append((future, success, value))?;
         }
-        Ok(outcomes)
+        Ok(results)
     }
 
+    /// Stop a task. Return True if it was unfinished.
     fn cancel(&self, number: u64) -> bool {
         let withdrawn = self.job.job.cancel_one(number);
         withdrawn.pending + withdrawn.running > 0
     }
 
+    /// Stop the tasks that no worker has begun. Return their futures.
     fn cancel_pending(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let numbers = self.job.job.cancel_pending();
         let futures = lock(&self.futures);
@@ -126,10 +118,12 @@ impl PoolStream {
         self.job.job.is_running(number)
     }
 
+    /// Return the number of tasks whose results were not taken.
     fn pending(&self) -> usize {
         lock(&self.futures).by_number.len()
     }
 
+    /// Declare that there are no more tasks.
     fn close(&self) {
         lock(&self.futures).closed = true;
         self.job.job.seal();

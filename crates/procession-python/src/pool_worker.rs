@@ -1,13 +1,4 @@
 //! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the result.
-//!
-//! ```text
-//! class PoolWorker:
-//!     def __init__(self, handle: int, worker_index: int) -> None: ...     # ValueError: the pool is gone
-//!     def ready(self) -> None: ...
-//!     def fail(self, error: BaseException) -> None: ...            # the initializer raised it
-//!     def run(self, max_tasks: int | None, max_rss: int | None) -> int: ...
-//!         # returns when there will be no more tasks, or its memory has grown beyond so many bytes: how many were done
-//! ```
 
 use crate::common::{name, raise, wait, Cached};
 use crate::payload;
@@ -76,11 +67,14 @@ impl PoolWorker {
         self.worker.ready();
     }
 
+    /// Report that the initializer raised `error`.
     fn fail(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
         self.worker.fail(pack_exception(error)?);
         Ok(())
     }
 
+    /// Run tasks until there are no more, or this worker has done `max_tasks` or uses more than `max_rss` bytes. Return
+    /// the number of tasks done.
     #[pyo3(signature = (max_tasks=None, max_rss=None))]
     fn run(&self, py: Python<'_>, max_tasks: Option<u64>, max_rss: Option<u64>) -> PyResult<u64> {
         let mut functions = Functions::default();

@@ -1,42 +1,5 @@
-//! Bindings of processes: this process's family, its children and mailboxes; the fork_server's are in `fork_server.rs`. How a
-//! process is started is decided in Python.
-//!
-//! ```text
-//! # the family
-//! def arena_fd() -> int: ...                  # hand it to a spawned child at the same number (in pass_fds)
-//! def attach(fd: int) -> None: ...            # join the family (takes over fd); before anything else of this module is used
-//! def family_id() -> bytes: ...               # 16 bytes
-//! def set_name(name: str) -> None: ...        # this process's name in the process table
-//! def members() -> list[dict]: ...            # {"pid", "name", "parent" (pid or None), "state"} of every process in the process table
-//!
-//! # children
-//! def spawn_exec(path: str, argv: list[str], pass_fds: list[int]) -> Child: ...
-//!         # runs a program; it gets 0, 1, 2 and pass_fds, nothing else; inherits environment, working directory, signal mask
-//! def check_room() -> None: ...               # BlockingIOError if there is none for a further process
-//! def adopt(pid: int) -> Child: ...           # a child that somebody else made in this process
-//!         # children are started within `Birth` (birth.rs), which also has fork()
-//! def note_exit(code: int) -> None: ...       # this process is about to exit: its parent learns the code even where SIGCHLD is ignored
-//! def watch_parent(pid: int) -> None: ...     # from now on this process ends (SIGTERM, 0.25 s later SIGKILL) when that process ends,
-//!                                             # even when busy; at once if it is already gone. pid is the process that asked for this one
-//! class Child:
-//!     pid: int
-//!     sentinel: int                           # readable once the child ended; closed by close() or with the object
-//!     def poll(self) -> int | None: ...       # exit code, -signal, None while it runs, 255 when nobody can know any more
-//!     def wait(self, timeout: float | None) -> int | None: ...     # None: timed out. GIL released, signal handlers run
-//!     def kill(self, sig: int) -> None: ...   # nothing happens if it already ended
-//!     def close(self) -> None: ...            # ValueError from everything but pid afterwards
-//!
-//! # mailboxes: what a child is to do waits in shared memory under a token
-//! class Mailbox:
-//!     def __init__(self, obj: object) -> None: ...                 # pickled here; errors name the object
-//!     @staticmethod
-//!     def from_bytes(data: bytes) -> Mailbox: ...
-//!     token: int
-//!         # dropping an untaken Mailbox gives it back: keep it until the child was started
-//!     def address(self, pid: int) -> None: ...                     # the child exists: the mailbox outlives this process now, not that one
-//! def take_mail(token: int) -> object: ...
-//! def take_mail_bytes(token: int) -> bytes: ...
-//! ```
+//! Bindings of processes: this process's family, its children and mailboxes; the fork server is in `fork_server.rs`.
+//! Python code decides how a process is started.
 
 use crate::birth::born;
 use crate::common::{poll_deadline, raise, wait};
@@ -66,7 +29,7 @@ pub fn arena_fd() -> PyResult<RawFd> {
     Ok(fd.as_raw_fd())
 }
 
-/// Join the family of the arena that `fd` refers to. FastPath ownership of the descriptor.
+/// Join the family of the arena that `fd` refers to. Takes ownership of the descriptor.
 #[pyfunction]
 pub fn attach(fd: RawFd) -> PyResult<()> {
     Family::attach(owned(fd)?).map(drop).map_err(raise)
@@ -87,7 +50,7 @@ pub fn set_name(name: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// Count what is in use in the arena, by state, after reclaiming what dead processes held. Equal counts before and
+/// Count what is in use in the arena, by state, after reclaiming what dead processes owned. Equal counts before and
 /// after show that nothing leaked.
 #[pyfunction]
 pub fn counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -222,7 +185,7 @@ impl Child {
     }
 }
 
-/// What a child must do, stored in shared memory.
+/// A child's instructions, stored in shared memory until the child takes them.
 #[pyclass(frozen, module = "procession._procession")]
 pub struct Mailbox {
     mailbox: CoreMailbox,
@@ -230,14 +193,14 @@ pub struct Mailbox {
 
 #[pymethods]
 impl Mailbox {
-    /// Create a mailbox of an object, which is pickled now.
+    /// Create a mailbox with an object, which is pickled now.
     #[new]
     fn new(obj: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mailbox = payload::dumps(obj)?.with(CoreMailbox::pack)?;
         Ok(Self { mailbox })
     }
 
-    /// Create a mailbox of plain bytes.
+    /// Create a mailbox with plain bytes.
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
         let out = Outgoing {

@@ -36,7 +36,7 @@ impl Queue {
 
     /// Make the descriptor, if this process has requested one, agree with the queue. Called after each attempt to get
     /// an item.
-    fn resolve(&self) {
+    fn update_readiness(&self) {
         if self.polled.load(Relaxed) {
             if let Some(readiness) = &*self.ready() {
                 readiness.resolve();
@@ -159,7 +159,7 @@ impl Queue {
             Err(WaitError::TimedOut | WaitError::Interrupted) => None,
             Err(error) => return Err(failed(error)),
         };
-        slf.get().resolve();
+        slf.get().update_readiness();
         match incoming {
             Some(incoming) => payload::loads(py, incoming),
             None => Err(exception(py, "Empty")?),
@@ -179,7 +179,7 @@ impl Queue {
     /// Equivalent to `get(False)`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let result = Self::open(slf)?.get(Deadline::Now);
-        slf.get().resolve();
+        slf.get().update_readiness();
         match result {
             Ok(incoming) => payload::loads(slf.py(), incoming),
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Empty")?),

@@ -1,12 +1,4 @@
-//! Bindings of the shared room: memory of `Value` and `Array` as a buffer.
-//!
-//! ```text
-//! class SharedBytes:
-//!     def __init__(self, size: int) -> None: ...     # zeros; MemoryError when there is no more
-//!     size: int
-//!     # memoryview(shared) is writable, and keeps the memory. Pickled as a handle: the same bytes in every process of the family
-//! def attach_shared(family: int, handle: int) -> SharedBytes: ...    # what unpickling calls; ValueError in another family, or when gone
-//! ```
+//! Bindings of the memory of `Value` and `Array`, as a buffer.
 
 use crate::common::raise;
 use crate::payload;

@@ -135,7 +135,7 @@ impl<T: Pod> Array<T> {
 }
 
 /// Exclusive access to an [`Array`]'s data. Dropping it releases the lock.
-#[must_use = "the lock is given back at once if the guard is not kept"]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ArrayGuard<'a, T> {
     held: LockGuard<'a>,
     ptr: *mut T,

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A child that was started.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub who: Process,
+    pub identity: Process,
     pub child: Child,
     pub result_slot: Ref<ResultSlot>,
     /// Kept until the child can no longer take it.
@@ -63,18 +63,18 @@ impl Children {
             info!("process shutting down");
         }
         let all = std::mem::take(&mut *self.lock());
-        let (daemons, others): (Vec<_>, Vec<_>) = all.iter().partition(|running| running.who.daemon);
+        let (daemons, others): (Vec<_>, Vec<_>) = all.iter().partition(|running| running.identity.daemon);
         for running in &daemons {
-            info!("calling terminate() for daemon {}", running.who.name());
+            info!("calling terminate() for daemon {}", running.identity.name());
             let _ = running.child.signal(libc::SIGTERM);
         }
         for running in &others {
-            info!("calling join() for process {}", running.who.name());
+            info!("calling join() for process {}", running.identity.name());
             let _ = wait(|| running.child.wait(Deadline::Never));
         }
         let deadline = Deadline::after(GRACE);
         for running in &daemons {
-            info!("calling join() for process {}", running.who.name());
+            info!("calling join() for process {}", running.identity.name());
             if let Ok(None) = wait(|| running.child.wait(deadline)) {
                 let _ = running.child.signal(libc::SIGKILL);
             }

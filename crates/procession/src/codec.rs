@@ -130,7 +130,7 @@ mod tests {
             assert!(handle(Handle::from_bits(77).expect("not zero")));
             let number = fd(self.0.as_fd())
                 .expect("it can be duplicated")
-                .expect("a message is being made");
+                .expect("a message is being packed");
             number.serialize(to)
         }
     }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_travels_without_a_message() {
+    fn nothing_is_attached_without_a_message() {
         assert!(!handle(Handle::from_bits(1).unwrap()));
         assert_eq!(fd(std::io::stdin().as_fd()).unwrap(), None);
         assert!(take_fd(0).is_none());

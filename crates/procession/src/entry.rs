@@ -188,7 +188,7 @@ fn own(fd: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Be the fork_server: fork on request, until no process is left that could send one.
+/// Be the fork server: fork on request, until no process is left that could send one.
 fn serve(server: RawFd) -> Result<()> {
     liveness::set_name("fork server");
     // Ctrl-C is meant for the processes that work.

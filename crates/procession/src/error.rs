@@ -53,7 +53,7 @@ pub enum Error {
     Threads,
     /// `StartMethod::Fork` while a guard of a [`Mutex`](crate::Mutex), [`Array`](crate::Array) or [`Lock`](crate::Lock)
     /// lives or was leaked: the child would have a copy of the guard, and access to what it guards.
-    #[error("this process holds a lock, whose guard a child by StartMethod::Fork would inherit; give the lock back first, or use another start method")]
+    #[error("this process holds a lock, whose guard a child by StartMethod::Fork would inherit; release the lock first, or use another start method")]
     Guards,
     /// A program that runs with more rights than its caller (set-user-id, for example) must not be executed again with
     /// the caller's environment.
@@ -160,7 +160,7 @@ pub enum JoinError {
     #[error("the process exited with code {0} before its function returned")]
     Exited(i32),
     /// It ended, but the process that could tell how is gone.
-    #[error("the process ended before its function returned, and who could tell how is gone")]
+    #[error("the process ended before its function returned, and the process that could tell how is gone")]
     Unknown,
     /// It left a result that could not be delivered.
     #[error("the process's result is lost: {0}")]

@@ -52,12 +52,12 @@ impl<R> JoinHandle<R> {
 
     /// The process's name.
     pub fn name(&self) -> &str {
-        self.running.who.name()
+        self.running.identity.name()
     }
 
     /// Whether the process is daemonic: it ends with its parent.
     pub fn is_daemon(&self) -> bool {
-        self.running.who.is_daemon()
+        self.running.identity.is_daemon()
     }
 
     /// Whether the process has ended.

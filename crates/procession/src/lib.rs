@@ -19,7 +19,7 @@
 //! executable, run again. Before its `main`, a constructor that this crate links into the program looks for one
 //! environment variable. If it is set, the constructor removes it, fetches the function's place in the executable and
 //! the arguments, calls the function and exits. So `main` needs no attribute and the function no macro. A program that
-//! starts no process pays for one look-up of an environment variable. An request is accepted only from the process's own
+//! starts no process pays for one look-up of an environment variable. A request is accepted only from the process's own
 //! parent. A program that runs with more rights than its caller (set-user-id) accepts none, and starts processes by
 //! [`Fork`](StartMethod::Fork) only.
 //!

@@ -178,7 +178,7 @@ impl Pool {
         }
         self.workers
             .populate(&mut set, &self.workers.builder.clone().without_fork())?;
-        // The watch must see the new workers.
+        // The watch thread must see the new workers.
         self.workers.core.notice().set();
         Ok(())
     }
@@ -228,7 +228,7 @@ impl Pool {
         A: DeserializeOwned,
         R: Serialize,
     {
-        let _hands = self.running()?;
+        let _set = self.running()?;
         let function = self.workers.core.function(function(f)?)?;
         Ok(self.workers.core.job(Some(&function), self.options))
     }
@@ -327,7 +327,9 @@ impl Pool {
         drop(set);
         let watch = lock(&self.watch).take();
         watch.map_or(Ok(()), |watch| {
-            watch.join().map_err(|_| Error::Invalid("the pool's watch panicked"))
+            watch
+                .join()
+                .map_err(|_| Error::Invalid("the pool's watch thread panicked"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The loop of a pool's worker. It finds a task's function by its worker_index in the executable, as a spawned child does.
+//! The loop of a pool's worker. It finds a task's function by its place in the executable, as a spawned child does.
 
 use crate::image::Image;
 use crate::panic::watched;
@@ -18,7 +18,7 @@ type Call = fn(function: usize, items: &Incoming) -> Result<(Message, Duration)>
 
 fn call<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) -> Result<(Message, Duration)> {
     // SAFETY: the function at this address has this type: the parent took the address from a function of this type,
-    // together with this very instance of `call`, and the mark shows that both are at the same worker_indexes in this
+    // together with this very instance of `call`, and the mark shows that both are at the same places in this
     // executable.
     let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };
     let items: Vec<A> = wire::unpack(items)?;
@@ -44,7 +44,7 @@ fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
     let image = Image::this();
     match (image.address(call), image.address(function)) {
         (Some(call), Some(function)) if mark == image.mark => {
-            // SAFETY: a worker_index within the executable that the parent took from a `Call`, in the same executable, as the
+            // SAFETY: a place within the executable that the parent took from a `Call`, in the same executable, as the
             // mark shows.
             Ok((
                 unsafe { std::mem::transmute::<*const (), Call>(call as *const ()) },

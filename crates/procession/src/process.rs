@@ -41,7 +41,7 @@ pub(crate) struct Here {
     pub me: Process,
     pub parent: Option<Process>,
     pub children: Children,
-    /// Held while a fork_server is started.
+    /// Held while a fork server is started.
     pub fork_server: Mutex<()>,
     count: AtomicU32,
 }

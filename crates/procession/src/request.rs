@@ -9,12 +9,12 @@ use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::any::type_name;
 use std::os::fd::OwnedFd;
 
-/// The head of the mailbox.
+/// The first part of the mailbox's body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SpawnRequest {
     pub me: Process,
     pub parent: Process,
-    /// Where the child leaves the result.
+    /// The handle of the slot in which the child leaves its result.
     pub result_slot: u64,
     pub start_method: StartMethod,
     pub log: Option<logging::Setting>,
@@ -26,7 +26,7 @@ pub(crate) struct SpawnRequest {
     pub function: u64,
 }
 
-/// An request that has been read but not acted on.
+/// A request that has been read but not acted on.
 pub(crate) struct Received {
     pub request: SpawnRequest,
     pub result_slot: Ref<ResultSlot>,
@@ -37,7 +37,7 @@ pub(crate) struct Received {
     pub start: usize,
 }
 
-/// Take the mailbox `token`, which holds an request.
+/// Take the mailbox `token`, which holds a request.
 pub(crate) fn receive(token: u64) -> Result<Received> {
     let mailbox = Mailbox::take(token)?;
     let (request, arguments): (SpawnRequest, _) =
@@ -77,7 +77,7 @@ pub(crate) struct Arguments {
 /// function type; the child finds it by its place in the executable. `Err` is a failure to pack or unpack.
 pub(crate) type Call = fn(function: usize, arguments: Arguments) -> Result<codec::Encoded>;
 
-/// The first byte of an result_slot.
+/// The first byte of a result message.
 pub(crate) const RETURNED: u8 = 0;
 pub(crate) const PANICKED: u8 = 1;
 pub(crate) const LOST: u8 = 2;
@@ -94,7 +94,7 @@ pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments
     returned(&function(args))
 }
 
-/// The function's return value, packed as an result_slot.
+/// The function's return value, packed as a result message.
 pub(crate) fn returned<R: Serialize>(result: &R) -> Result<codec::Encoded> {
     let encoded = codec::collect(vec![RETURNED], result)?;
     if encoded.fds.is_empty() {
@@ -102,6 +102,6 @@ pub(crate) fn returned<R: Serialize>(result: &R) -> Result<codec::Encoded> {
     }
     Err(crate::Error::Encode {
         kind: type_name::<R>(),
-        source: postcard::Error::WontImplement, // a result travels through memory, which carries no descriptors
+        source: postcard::Error::WontImplement, // a result is sent through memory, which carries no descriptors
     })
 }

@@ -1,4 +1,4 @@
-//! The child's side: take on the identity in the request, call the function, leave the result_slot, exit.
+//! The child's side: take on the identity in the request, call the function, leave the result, exit.
 
 use crate::codec::Encoded;
 use crate::panic::{catch, Speak};
@@ -21,13 +21,13 @@ const FAILED: i32 = 101;
 const CALLING: &str = "child process calling self.run()";
 const EXITING: &str = "process exiting with exitcode";
 
-/// Be the child that the mailbox `token` describes, in a process that was executed or forked by a fork_server.
+/// Be the child that the mailbox `token` describes, in a process that was executed or forked by the fork server.
 pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     let code = perform(token, fds).unwrap_or_else(|error| {
-        // Without an request, stderr is the only place to report to. The usual cause is that the parent died and its
+        // Without a request, stderr is the only place to report to. The usual cause is that the parent died and its
         // mailbox with it.
         eprintln!(
-            "procession: process {} ends, it cannot learn what to do: {error}",
+            "procession: process {} ends: it cannot read its request: {error}",
             std::process::id()
         );
         FAILED
@@ -47,7 +47,7 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
         start,
     } = receive(token)?;
     set_start_method(request.start_method);
-    settle(request.me, request.parent)?;
+    take_identity(request.me, request.parent)?;
     if let Some(Err(error)) = request.log.map(logging::install) {
         return Ok(conclude(&result_slot, Ok(Err(error.to_string()))));
     }
@@ -74,7 +74,7 @@ pub(crate) fn run_forked(
     result_slot: &Ref<ResultSlot>,
     f: impl FnOnce() -> Result<Encoded>,
 ) -> ! {
-    let code = match settle(me, parent) {
+    let code = match take_identity(me, parent) {
         Ok(()) => {
             info!("{CALLING}");
             let result = catch(Speak::AsBefore, f);
@@ -96,7 +96,7 @@ pub(crate) fn run_forked(
 }
 
 /// Take on this identity.
-fn settle(me: Process, parent: Process) -> Result<()> {
+fn take_identity(me: Process, parent: Process) -> Result<()> {
     note_at_exit();
     let parent_pid = parent.pid;
     if become_child(me, parent).me.dies_with_parent {
@@ -105,7 +105,7 @@ fn settle(me: Process, parent: Process) -> Result<()> {
     Ok(())
 }
 
-/// Leave the result_slot for the parent. Returns the exit code.
+/// Leave the result for the parent. Returns the exit code.
 fn conclude(result_slot: &ResultSlot, result: Result<Result<Encoded, String>, JoinError>) -> i32 {
     let _ = std::io::stdout().flush();
     let (encoded, code) = match result {

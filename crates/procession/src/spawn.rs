@@ -131,8 +131,8 @@ impl Builder {
             return Err(Error::Daemon);
         }
         here.children.forget_ended();
-        let mut who = here.next_child(self.name, self.daemon);
-        who.dies_with_parent |= self.die_with_parent;
+        let mut identity = here.next_child(self.name, self.daemon);
+        identity.dies_with_parent |= self.die_with_parent;
         let result_slot = Ref::<ResultSlot>::create()?;
         let method = self.method.unwrap_or_else(start_method);
         let (child, mailbox) = if method == StartMethod::Fork {
@@ -142,14 +142,14 @@ impl Builder {
             if any_guard() {
                 return Err(Error::Guards);
             }
-            (fork(here, &who, &result_slot, || returned(&f(args)))?, None)
+            (fork(here, &identity, &result_slot, || returned(&f(args)))?, None)
         } else {
             if process::is_secure() {
                 return Err(Error::Secure);
             }
             let place = |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
             let request = SpawnRequest {
-                me: who.clone(),
+                me: identity.clone(),
                 parent: here.me.clone(),
                 result_slot: result_slot.handle().to_bits(),
                 start_method: start_method(),
@@ -161,7 +161,7 @@ impl Builder {
             send(method, &request, &result_slot, &args)?
         };
         let running = Arc::new(Running {
-            who,
+            identity,
             child,
             result_slot,
             mailbox,
@@ -173,11 +173,11 @@ impl Builder {
 
 fn fork(
     here: &Here,
-    who: &Process,
+    identity: &Process,
     result_slot: &Ref<ResultSlot>,
     f: impl FnOnce() -> Result<codec::Encoded>,
 ) -> Result<Child> {
-    let (me, parent) = (who.clone(), here.me.clone());
+    let (me, parent) = (identity.clone(), here.me.clone());
     // The locks are held over the fork, so that no other thread of this process holds them in the child. The buffer is
     // flushed first, so that its content is not written twice.
     let (mut out, err) = (std::io::stdout().lock(), std::io::stderr().lock());
@@ -238,7 +238,7 @@ fn execute(role: &Role) -> Result<Child> {
     )?)
 }
 
-/// Request the child from the fork_server; start a fork_server if there is none.
+/// Request the child from the fork server; start one if there is none.
 fn ask(token: u64, fds: &[OwnedFd]) -> Result<Child> {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     for _ in 0..3 {

@@ -10,10 +10,10 @@ use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 /// A value as a message of the engine.
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
     let mut encoded = codec::collect(Vec::new(), value)?;
-    let deposits = encoded.fds.into_iter().map(BrokeredFd::create);
-    // The message's own references keep the deposits alive after these are dropped.
-    let deposits = deposits.collect::<Result<Vec<_>, _>>()?;
-    encoded.handles.extend(deposits.iter().map(Ref::handle));
+    let brokered = encoded.fds.into_iter().map(BrokeredFd::create);
+    // The message's own references keep the brokered descriptors alive after these are dropped.
+    let brokered = brokered.collect::<Result<Vec<_>, _>>()?;
+    encoded.handles.extend(brokered.iter().map(Ref::handle));
     let out = Outgoing {
         body: &encoded.bytes,
         buffers: &[],
@@ -24,8 +24,8 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
 
 /// The value that a message carried.
 pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
-    let deposits = incoming.handles().iter();
-    let fds = deposits.filter_map(|&handle| BrokeredFd::claim(handle).transpose());
+    let handles = incoming.handles().iter();
+    let fds = handles.filter_map(|&handle| BrokeredFd::claim(handle).transpose());
     codec::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
 }
 
@@ -70,7 +70,7 @@ macro_rules! shared {
 pub(crate) use shared;
 
 /// Implements `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`.
-macro_rules! travels {
+macro_rules! serde_by_handle {
     ($wrapper:ident, $engine:ty, $name:literal) => {
         crate::wire::shared!($engine, $name);
 
@@ -87,4 +87,4 @@ macro_rules! travels {
         }
     };
 }
-pub(crate) use travels;
+pub(crate) use serde_by_handle;

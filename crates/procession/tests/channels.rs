@@ -126,7 +126,7 @@ fn answer_inside(requests: Queue<(u64, Queue<u64>)>) {
 }
 
 #[test]
-fn a_queue_travels_inside_an_item() {
+fn a_queue_is_sent_inside_an_item() {
     for method in METHODS {
         let requests = Queue::new().unwrap();
         let answers = Queue::new().unwrap();
@@ -303,7 +303,7 @@ fn put_one(queue: Queue<Pipe<u64>>) {
 }
 
 #[test]
-fn who_ends_takes_unread_ends_along() {
+fn unread_ends_are_lost_with_their_sender() {
     for method in METHODS {
         let queue = Queue::new().unwrap();
         by(method).spawn(put_one, queue.clone()).unwrap().join().unwrap();

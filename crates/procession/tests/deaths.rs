@@ -45,10 +45,10 @@ fn a_killed_fork_server_is_replaced_and_its_children_go_on() {
     assert_eq!(fork_server(), first, "one fork server serves all");
     assert_ne!(first, std::process::id() as i32);
     let busy = procession::spawn(busy_for_ever, ()).unwrap();
-    let patient = procession::spawn(outlived, first).unwrap();
+    let waiting = procession::spawn(outlived, first).unwrap();
     kill(first);
     assert_eq!(
-        patient.join(),
+        waiting.join(),
         Ok("outlived".to_owned()),
         "a result needs no fork server"
     );
@@ -58,7 +58,7 @@ fn a_killed_fork_server_is_replaced_and_its_children_go_on() {
     assert_eq!(
         busy.join(),
         Err(JoinError::Unknown),
-        "nobody is left who knows its status"
+        "no process is left that knows its status"
     );
     for _ in 0..20 {
         kill(fork_server());
@@ -114,7 +114,7 @@ fn root_with_busy_daemons() {
 
 fn say(number: u32) {
     std::thread::sleep(Duration::from_millis(50));
-    println!("line {number} of a child that nobody joined");
+    println!("line {number} of a child that is not joined");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn children_are_joined_and_daemons_ended_at_exit() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     for number in 0..9 {
-        let line = format!("line {number} of a child that nobody joined\n");
+        let line = format!("line {number} of a child that is not joined\n");
         assert_eq!(text.matches(&line).count(), 1, "{text}");
     }
     assert_eq!(text.matches("a line of the parent").count(), 1, "{text}");
@@ -230,7 +230,7 @@ fn say_how_it_ends(queue: Queue<u8>) {
 
 #[test]
 fn processes_that_only_wait_end_when_the_root_is_killed() {
-    let mut root = program("root_of_those_who_wait")
+    let mut root = program("root_of_waiting_processes")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -245,7 +245,7 @@ fn processes_that_only_wait_end_when_the_root_is_killed() {
 
 #[test]
 #[ignore = "run by another test"]
-fn root_of_those_who_wait() {
+fn root_of_waiting_processes() {
     let queue = Queue::new().unwrap();
     let start = |method| by(method).spawn(say_how_it_ends, queue.clone()).unwrap();
     let waiting = METHODS.map(start);

@@ -258,7 +258,7 @@ fn results_of_running_tasks_may_be_dropped_before_the_end() {
         pool.terminate();
         drop(endless);
         pool.join()
-            .expect("the watch buries workers whose task nobody knows any more");
+            .expect("the watch thread reaps workers whose task has been dropped");
     });
 }
 

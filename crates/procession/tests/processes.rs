@@ -40,7 +40,7 @@ fn there_and_back((order, bytes): (Order, Vec<u8>)) -> (Vec<u8>, Order) {
 }
 
 #[test]
-fn structures_and_much_data_travel() {
+fn structures_and_much_data_are_sent_and_returned() {
     let inner = Order {
         name: "inner".into(),
         lines: BTreeMap::new(),
@@ -156,7 +156,7 @@ fn a_hundred_children() {
     }
 }
 
-fn who((): ()) -> (String, Option<String>, bool, u32) {
+fn identity((): ()) -> (String, Option<String>, bool, u32) {
     let parent = parent().map(|parent| format!("{} {}", parent.name(), parent.pid()));
     (
         current().name().to_owned(),
@@ -167,8 +167,8 @@ fn who((): ()) -> (String, Option<String>, bool, u32) {
 }
 
 fn with_children((): ()) -> Vec<String> {
-    let first = procession::spawn(who, ()).unwrap();
-    let second = Builder::new().name("Given").spawn(who, ()).unwrap();
+    let first = procession::spawn(identity, ()).unwrap();
+    let second = Builder::new().name("Given").spawn(identity, ()).unwrap();
     let mut names = vec![first.name().to_owned(), second.name().to_owned()];
     for child in [first, second] {
         let (name, parent, ..) = child.join().unwrap();
@@ -179,16 +179,16 @@ fn with_children((): ()) -> Vec<String> {
 }
 
 fn daemon_with_child((): ()) -> String {
-    procession::spawn(who, ()).unwrap_err().to_string()
+    procession::spawn(identity, ()).unwrap_err().to_string()
 }
 
 #[test]
-fn they_know_who_they_are() {
+fn processes_know_their_identity() {
     assert_eq!(current().name(), "MainProcess");
     assert_eq!(parent(), None);
     let me = format!("MainProcess {}", std::process::id());
     for method in METHODS {
-        let child = by(method).name("Test").daemon(true).spawn(who, ()).unwrap();
+        let child = by(method).name("Test").daemon(true).spawn(identity, ()).unwrap();
         assert_eq!((child.name(), child.is_daemon()), ("Test", true));
         let pid = child.pid() as u32;
         assert_eq!(
@@ -221,7 +221,7 @@ impl Serialize for Stubborn {
 }
 
 #[test]
-fn what_cannot_travel_is_an_error_that_says_so() {
+fn what_cannot_be_serialized_is_an_error_that_says_so() {
     let error = procession::spawn(|_: Stubborn| (), Stubborn).unwrap_err().to_string();
     assert!(
         error.contains("Stubborn") && error.contains("cannot be sent"),
@@ -254,7 +254,7 @@ struct End(std::os::fd::OwnedFd);
 impl Serialize for End {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let number = procession::codec::fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?;
-        number.expect("a message is being made").serialize(to)
+        number.expect("a message is being packed").serialize(to)
     }
 }
 
@@ -281,7 +281,7 @@ fn descriptors_are_arguments() {
             .spawn(write_to, (End(to_first.into()), End(to_second.into())))
             .unwrap();
         child.join().unwrap();
-        // The read ends only if every copy of the write ends is closed, the fork_server's included.
+        // The read ends only if every copy of the write ends is closed, the fork server's included.
         assert_eq!(std::io::read_to_string(first).unwrap(), "one", "{method:?}");
         assert_eq!(std::io::read_to_string(second).unwrap(), "two", "{method:?}");
     }

@@ -208,7 +208,7 @@ fn copies_of_guards_give_nothing_back() {
 
 #[test]
 fn a_request_of_a_stranger_is_refused() {
-    let mut program = program("is_nobodys_child");
+    let mut program = program("is_no_child");
     let output = program.env("PROCESSION_CHILD", "1 fork_server 3 4").output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -216,7 +216,7 @@ fn a_request_of_a_stranger_is_refused() {
 }
 
 /// The program is a copy of this executable that belongs to the superuser and is set-user-id. Another user runs it,
-/// with an order in its environment.
+/// with a request in its environment.
 #[test]
 fn a_program_with_more_rights_than_its_caller_takes_no_request() {
     // SAFETY: a call without arguments.
@@ -231,13 +231,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_request() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o4755)).unwrap();
     }
     let output = std::process::Command::new(&copy)
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-            "is_nobodys_child",
-        ])
+        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1", "is_no_child"])
         .env("PROCESSION_CHILD", format!("{} fork_server 3 4", std::process::id()))
         .env("PROCESSION_ARENA_SIZE", "64M")
         .uid(65534)
@@ -252,7 +246,7 @@ fn a_program_with_more_rights_than_its_caller_takes_no_request() {
 
 #[test]
 #[ignore = "run by another test"]
-fn is_nobodys_child() {
+fn is_no_child() {
     alone(|| {
         assert!(
             procession_core::process::is_secure(),

@@ -77,7 +77,7 @@ fn take((lock, mutex): (Lock, Mutex<u64>)) -> (bool, bool) {
 }
 
 #[test]
-fn who_polls_is_told_that_the_holder_was_killed() {
+fn a_polling_process_is_told_that_the_holder_was_killed() {
     for method in METHODS {
         let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
         let holder = by(method).spawn(hold, (lock.clone(), mutex, held.clone())).unwrap();
@@ -133,7 +133,7 @@ fn one_waiter_is_told_when_a_holder_is_killed() {
 }
 
 #[test]
-fn whoever_is_told_holds_the_lock_and_can_make_whole_what_it_guards() {
+fn a_caller_that_is_told_holds_the_lock_and_can_repair_what_it_guards() {
     let (lock, mutex, held) = (Lock::new().unwrap(), Mutex::new(0).unwrap(), Event::new().unwrap());
     let holder = by(StartMethod::Fork)
         .name("holder")
@@ -293,7 +293,7 @@ fn wait_event(event: Event) -> bool {
 }
 
 #[test]
-fn an_event_reaches_those_who_still_live() {
+fn an_event_reaches_the_surviving_waiters() {
     for method in METHODS {
         let event = Event::new().unwrap();
         let [victim, survivor] = [(), ()].map(|()| by(method).spawn(wait_event, event.clone()).unwrap());

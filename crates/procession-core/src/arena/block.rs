@@ -1,7 +1,7 @@
 //! Blocks: memory for one payload, owned by one process at a time.
 //!
-//! A block may begin with references: words that each count as one. They are entries of the owner's reference_log while a
-//! process owns the block, and the message's in transit.
+//! A block may begin with references: words that each count as one. They belong to the process that owns the block, and
+//! to the message in transit.
 
 use super::reference_log::epoch;
 use super::slab::Cell;
@@ -75,7 +75,7 @@ impl Block {
             return Ok(());
         }
         if count > MAX_REFERENCES || self.len / 8 < handles.len() {
-            return Err(Error::Corrupt("a message of more parts than a message can have"));
+            return Err(Error::Corrupt("a message with more references than it can have"));
         }
         self.as_mut_slice()[..handles.len() * 8].fill(0);
         // SYNC: releases the zeros, also to a reaper.
@@ -192,7 +192,7 @@ impl Block {
             let reach = len.min(cell.capacity()).max(cell.references().len() * 8);
             arena.reach_cell(&cell, reach)?;
             let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
-            arena.tread(cell.index / 64, me);
+            arena.add_to_footprint(cell.index / 64, me);
             // A failure may only mean that the block has another receiver now.
             if replace(&cell, transit, owned) {
                 break (cell, transit, owned, birth);
@@ -202,7 +202,7 @@ impl Block {
             let _ = replace(&cell, owned, transit);
             return Err(Error::Corrupt("length of a block"));
         }
-        // DEATH: before this store the birth is an older one, and the block may stay in deferred for longer than
+        // DEATH: before this store the birth is an older one, and the block may stay deferred for longer than
         // necessary.
         cell.renew_birth(birth);
         Ok(Self {
@@ -231,11 +231,11 @@ impl Block {
         let Ok(family) = family() else { return };
         while let Some((cell, transit)) = in_transit(token) {
             if !cell.references().is_empty() {
-                // Only an owner strikes out references.
+                // Only an owner releases references.
                 drop(Self::take(token, 0));
                 return;
             }
-            family.arena().tread(cell.index / 64, family.me());
+            family.arena().add_to_footprint(cell.index / 64, family.me());
             // A failure may only mean that the block has another receiver now.
             if family.arena().free_cell(&cell, transit) {
                 return;
@@ -243,8 +243,8 @@ impl Block {
         }
     }
 
-    /// Release out the references that the block begins with.
-    fn release_entry(&self, arena: &Arena, cell: &Cell, me: Owner) {
+    /// Release the references that the block begins with.
+    fn release_references(&self, arena: &Arena, cell: &Cell, me: Owner) {
         for entry in cell.references().iter().take(self.references) {
             let handle = Handle::from_bits(entry.load(Acquire));
             if let Some((cell, word)) = handle.and_then(|handle| arena.release(me, handle, entry)) {
@@ -292,7 +292,7 @@ impl Drop for Block {
         }
         if let (Ok(family), Some((cell, owned))) = (family(), self.cell()) {
             if self.references != 0 {
-                self.release_entry(family.arena(), &cell, family.me());
+                self.release_references(family.arena(), &cell, family.me());
             }
             family.arena().give_back(&cell, owned, self.birth);
         }

@@ -68,7 +68,7 @@ impl Cell {
         self.amend(|note| note.kind = kind as u8);
     }
 
-    /// The references that the cell begins with, struck out or not. [Reach](Arena::reach_cell) them before reading.
+    /// The references that the cell begins with, released or not. [Reach](Arena::reach_cell) them before reading.
     pub(crate) fn references(&self) -> &'static [AtomicU64] {
         let count = Note::decode(self.note.load(Relaxed)).references as usize;
         // SAFETY: these are words of the cell, which stays mapped once it is; they are written as atomics as long as

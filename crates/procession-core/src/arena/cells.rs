@@ -33,10 +33,10 @@ pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
     });
 }
 
-/// Make a segment this process's own, until it is freed or this process dies.
+/// Make this process the owner of a segment, until the segment is freed or this process dies.
 pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
     if let Ok(family) = family() {
-        family.arena().tread(index / 64, me);
+        family.arena().add_to_footprint(index / 64, me);
     }
     change(index, generation, |_| Some(State::Owned(me)));
 }
@@ -77,7 +77,7 @@ pub(crate) fn free_segment(index: u32, generation: u32) {
     let Ok(family) = family() else { return };
     let arena = family.arena();
     let Some(cell) = segment_cell(index) else { return };
-    arena.tread(index / 64, family.me());
+    arena.add_to_footprint(index / 64, family.me());
     loop {
         let bits = cell.word.load(Acquire);
         let word = Word::decode(bits);

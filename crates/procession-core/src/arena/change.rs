@@ -95,7 +95,7 @@ pub(super) trait Counted {
     fn word<'a>(&'a self, cell: &'a Self::Cell) -> &'a AtomicU64;
     /// The entry at an offset, if the offset is a possible one.
     fn entry(&self, at: u64) -> Option<&AtomicU64>;
-    /// Whether this cell, which is in deferred, is an object.
+    /// Whether this cell, which is deferred, is an object.
     fn is_object(&self, cell: &Self::Cell) -> bool;
     /// What an object becomes when its last reference goes: DEFERRED, or DYING with the caller as its owner.
     fn end_of(&self, cell: &Self::Cell) -> State;

@@ -12,7 +12,7 @@ use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 impl Arena {
     /// A cell of an existing slab, for what fits into one of `class`.
     #[cold]
-    pub(super) fn make_do(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
+    pub(super) fn alloc_other(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
         let convert_one = |reached: bool| {
             let slabs = (0..self.slab_count()).filter_map(|number| self.slab(number));
             let others = slabs.filter(|slab| slab.class != class && is_convertible(slab.class));
@@ -36,8 +36,8 @@ impl Arena {
         if !cells(slab.class).all(is_unused) {
             return false;
         }
-        // DEATH: through the footprint, the reaper finds what is still ours.
-        self.tread(slab.number, me);
+        // DEATH: the reaper finds what is still ours through the footprint.
+        self.add_to_footprint(slab.number, me);
         let claimed = cells(slab.class).take_while(|cell| claim(cell, me)).count();
         // DEATH: a reclaimer frees what is still ours, even a cell of the former class.
         let done = claimed == cells_of(slab.class) as usize

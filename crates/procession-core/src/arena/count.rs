@@ -10,7 +10,7 @@ use super::{Arena, Handle};
 use crate::liveness::{self, Owner};
 use crate::reclaim;
 
-/// Number of things in deferred below which no drop sweeps.
+/// Number of deferred cells below which no drop sweeps.
 const SWEEP_AT: u64 = 64;
 
 thread_local! {
@@ -40,7 +40,7 @@ impl Arena {
     /// The state of an object after its last reference goes.
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
-        self.tread(cell.index / 64, me);
+        self.add_to_footprint(cell.index / 64, me);
         if liveness::fork_born_after(full_birth(note_of(cell).birth, now)) {
             self.mark(cell.index / 64);
             State::Deferred { upto: now as u32 }
@@ -62,7 +62,7 @@ impl Arena {
         }
     }
 
-    /// Count one more thing in deferred. Sweep when there are many: a process may have died and its death not have been
+    /// Count one more deferred cell. Sweep when there are many: a process may have died and its death not have been
     /// noticed.
     pub(super) fn count_deferred(&self) {
         let header = self.header();
@@ -71,9 +71,9 @@ impl Arena {
         if reclaim::in_progress() {
             return;
         }
-        liveness::clear_those_that_left();
+        liveness::reap_executed();
         if count >= at {
-            // A failure leaves things in deferred, for the next sweep.
+            // On failure the cells stay deferred, for the next sweep.
             let left = reclaim::sweep_deferred().unwrap_or(count);
             header.sweep_at.store(left.saturating_mul(2), Relaxed);
         }
@@ -119,7 +119,7 @@ impl Arena {
         self.free_cell(cell, word);
     }
 
-    /// Free memory that this process owned alone (or that a dead one did), or send it to deferred. False if its word has
+    /// Free memory that this process owned alone (or that a dead one did), or make it deferred. False if its word has
     /// changed.
     pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
         let now = self.births();

@@ -57,8 +57,8 @@ impl Arena {
         entered.map_err(|ended| self.end(ended)).is_ok()
     }
 
-    /// Empty an entry of this process and take its reference off the count. Returns what to [`destroy`](Arena::destroy) if it
-    /// was the last.
+    /// Empty an entry of this process and take its reference off the count. Returns what to [`destroy`](Arena::destroy)
+    /// if it was the last.
     pub(crate) fn release(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let _alone = alone();
         self.release_of(me, me, handle, entry)
@@ -77,7 +77,7 @@ impl Arena {
         self.end(change::resolve(&memory, dead.slot()));
     }
 
-    /// Release out all references in these entries of a dead process. `me` is its reaper.
+    /// Release all references in these entries of a dead process. `me` is its reaper.
     pub(crate) fn release_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
         for entry in entries {
             let handle = Handle::from_bits(entry.load(Acquire));

@@ -133,7 +133,7 @@ impl Arena {
         if Extent::of(word).upto == 0 || !cells.clone().all(unused) {
             return Ok(0);
         }
-        self.tread(slab.number, me);
+        self.add_to_footprint(slab.number, me);
         let claimed = cells.clone().take_while(|&cell| claim(&slab.cell(cell), me)).count() as u32;
         let mut end = Ok(0);
         if claimed == cells.len() as u32 {

@@ -1,10 +1,10 @@
 //! The slabs in which a process may own cells, so that its death costs a look at these and not at all that exist.
 //!
-//! Before a process takes hold of a cell (OWNED, DYING), or may leave a hint wrong, it *treads* on the slab: it adds
-//! the slab's number to its *footprint*, a list that hangs on its slot in the directory. While the list grows, and when
-//! there is no memory for that, the footprint says EVERYWHERE. A slab stays in the list as long as the process lives.
+//! Before a process takes hold of a cell (OWNED, DYING), or may leave a hint wrong, it adds the slab's number to its
+//! *footprint*, a list in its directory. While the list grows, and when there is no memory for that, the footprint says
+//! EVERYWHERE. A slab stays in the list as long as the process lives.
 //!
-//! What outlives its process, in deferred or awaited by another, is found by *marks*, one bit for each slab.
+//! A cell that outlives its process, DEFERRED or AWAITED, is found by *marks*, one bit for each slab.
 
 use std::ptr;
 use std::sync::atomic::{
@@ -79,12 +79,12 @@ pub(super) fn after_fork_child() {
     LOCAL.store(ptr::null_mut(), Release);
 }
 
-/// The value at `place`, made by `fresh` if there is none.
-fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
-    let mut there = place.load(Acquire);
+/// The value in `slot`, made by `fresh` if there is none.
+fn make<T>(slot: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
+    let mut there = slot.load(Acquire);
     if there.is_null() {
         let fresh = Box::into_raw(Box::new(fresh()));
-        there = match place.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+        there = match slot.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
             Ok(_) => fresh,
             Err(first) => {
                 // SAFETY: made above, and no other thread has seen it.
@@ -93,7 +93,7 @@ fn make<T>(place: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
             }
         };
     }
-    // SAFETY: what these places point to is never freed.
+    // SAFETY: what these slots point to is never freed.
     unsafe { &*there }
 }
 
@@ -126,8 +126,8 @@ impl Local {
 impl List {
     /// Add a slab, if the list has room.
     fn record(&mut self, footprint: &Footprint, slab: u32) -> bool {
-        if let Some(place) = footprint.near.get(self.near) {
-            place.store(slab + 1, Release);
+        if let Some(word) = footprint.near.get(self.near) {
+            word.store(slab + 1, Release);
             self.near += 1;
             return true;
         }
@@ -145,16 +145,16 @@ impl List {
 impl Arena {
     /// Record that this process is about to take hold of cells of a slab, so that a survivor finds them.
     #[inline]
-    pub(crate) fn tread(&self, slab: u32, me: Owner) {
+    pub(crate) fn add_to_footprint(&self, slab: u32, me: Owner) {
         let local = LOCAL.load(Acquire);
         // SAFETY: what LOCAL points to is never freed.
         if local.is_null() || !unsafe { &*local }.has(slab) {
-            self.tread_first(slab, me);
+            self.add_first_to_footprint(slab, me);
         }
     }
 
     #[cold]
-    fn tread_first(&self, slab: u32, me: Owner) {
+    fn add_first_to_footprint(&self, slab: u32, me: Owner) {
         let local = make(&LOCAL, Local::new);
         let Some(directory) = self.directory_of(me.slot()) else {
             return;
@@ -188,7 +188,7 @@ impl Arena {
             footprint.head.fetch_or(EVERYWHERE, AcqRel);
             list.growing = true;
             drop(list);
-            // The allocation treads on slabs itself, and finds that the list is growing.
+            // The allocation adds slabs to the footprint itself, and finds that the list is growing.
             let chunk = class_of(CHUNK).and_then(|class| self.alloc_cell(class, CHUNK, me).ok());
             list = lock();
             let Some((cell, _)) = chunk else {
@@ -213,7 +213,7 @@ impl Arena {
             let near = footprint.near.iter().map(|slab| u64::from(slab.load(Acquire)));
             let (mut slabs, mut chunks): (Vec<u64>, Vec<Cell>) = (near.collect(), Vec::new());
             let mut next = footprint.head.load(Acquire);
-            // Bounds the walk: a damaged chain must not go round for ever.
+            // Bounds the walk: a damaged chain must not loop for ever.
             let mut left = self.slab_count() * 64;
             while next != 0 {
                 left = left.checked_sub(1)?;
@@ -268,9 +268,9 @@ impl Arena {
         unsafe { self.table(Table::Marks) }
     }
 
-    /// Mark a slab: some of its cells are, or will be, in deferred or awaited. To be called before they are, and again
-    /// afterwards: then a sweep that takes the mark away in between sees the cell, or the mark stays. The slab is in
-    /// the caller's footprint: if the caller dies, its reaper marks again what it sees.
+    /// Mark a slab: some of its cells are, or will be, deferred or awaited. To be called before they are, and again
+    /// afterwards: then a sweep that clears the mark in between sees the cell, or the mark stays. The slab is in the
+    /// caller's footprint: if the caller dies, its reaper sets the mark again for such cells.
     pub(crate) fn mark(&self, slab: u32) {
         if let Some(word) = self
             .marks()
@@ -281,10 +281,10 @@ impl Arena {
         }
     }
 
-    /// Take away the mark of a slab that has nothing to be swept. It may get something at this moment, so the caller
-    /// looks again afterwards.
+    /// Clear the mark of a slab that has no cell to be swept. It may get one at this moment, so the caller looks again
+    /// afterwards.
     pub(crate) fn unmark(&self, slab: u32, me: Owner) {
-        self.tread(slab, me);
+        self.add_to_footprint(slab, me);
         if let Some(word) = self.marks().get(slab as usize / 64) {
             word.fetch_and(!(1 << (slab % 64)), AcqRel);
         }

@@ -42,12 +42,12 @@ pub(crate) struct Header {
     pub births: AtomicU64,
     /// How many deaths were reclaimed so far.
     pub deaths: AtomicU64,
-    /// Hint: how many cells are in deferred.
+    /// Hint: how many cells are deferred.
     pub deferred: AtomicU64,
     /// The deferred count above which a drop sweeps (hint).
     pub sweep_at: AtomicU64,
     /// Words for the process table's own use (hints, high-water mark, ...).
-    pub liveness: [AtomicU64; 8],
+    pub process_table: [AtomicU64; 8],
     /// How many bytes of each fixed table are committed, by [`Table`].
     pub committed: [AtomicU64; Table::COUNT],
 
@@ -67,20 +67,26 @@ pub(crate) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
     /// [`PROCESS_ENTRY`] bytes for each process.
-    Roll,
-    /// For each process slot: the owner of its reference_log, where they begin, which of them changes, and the footprint.
-    ReferenceLog,
+    Processes,
+    /// For each process slot, the [`Directory`]: its reference log, the change under way, and its footprint.
+    Directories,
     /// Slab descriptors.
     Slabs,
     /// For each class, one bit for each slab that may have a free cell.
     Partial,
-    /// One bit for each slab that may have cells in deferred or awaited.
+    /// One bit for each slab that may have deferred or awaited cells.
     Marks,
 }
 
 impl Table {
     pub(crate) const COUNT: usize = 5;
-    const ALL: [Self; Self::COUNT] = [Self::Roll, Self::ReferenceLog, Self::Slabs, Self::Partial, Self::Marks];
+    const ALL: [Self; Self::COUNT] = [
+        Self::Processes,
+        Self::Directories,
+        Self::Slabs,
+        Self::Partial,
+        Self::Marks,
+    ];
 }
 
 /// Offsets and capacities for an arena of a given size.
@@ -89,7 +95,7 @@ pub(crate) struct Layout {
     /// Size of the whole arena.
     pub size: u64,
     /// Entries of the process table.
-    pub liveness: u64,
+    pub processes: u64,
     /// Slab descriptors.
     pub slabs: u64,
     /// Where the data area begins.
@@ -104,11 +110,11 @@ impl Layout {
         if !size.is_power_of_two() || !(MIN_SIZE..=MAX_SIZE).contains(&size) {
             return None;
         }
-        let liveness = (size / 512 / PROCESS_ENTRY).min(MAX_PROCESSES);
+        let processes = (size / 512 / PROCESS_ENTRY).min(MAX_PROCESSES);
         let slabs = (size / (64 << 10)).min(MAX_SLABS);
         let mut layout = Self {
             size,
-            liveness,
+            processes,
             slabs,
             data: 0,
             offsets: [0; Table::COUNT],
@@ -117,8 +123,8 @@ impl Layout {
         let mut end = GRAIN; // the header has the first grain
         for table in Table::ALL {
             let length = match table {
-                Table::Roll => liveness * PROCESS_ENTRY,
-                Table::ReferenceLog => liveness * size_of::<Directory>() as u64,
+                Table::Processes => processes * PROCESS_ENTRY,
+                Table::Directories => processes * size_of::<Directory>() as u64,
                 Table::Slabs => slabs * size_of::<Descriptor>() as u64,
                 Table::Partial => slabs / 8 * CLASSES as u64,
                 Table::Marks => slabs / 8,

@@ -76,7 +76,7 @@ impl Arena {
         let fd = memory::move_high(fd);
         let file = FileId::of(fd.as_fd())?;
         let windows = Windows::place(file, size)?;
-        // The header, the process table and the reference_log are always mapped.
+        // The header, the process table and the directories are always mapped.
         let (fixed, _) = layout.table(Table::Slabs);
         windows.map(&Ok(fd.as_fd()), 0, fixed)?;
         Ok(Self {
@@ -126,14 +126,14 @@ impl Arena {
     pub(crate) unsafe fn process_table<T>(&self) -> &'static [T] {
         const { assert!(size_of::<T>() as u64 == PROCESS_ENTRY && align_of::<T>() as u64 <= PROCESS_ENTRY) };
         // SAFETY: the caller vouches for the type; the table lies within the mapping.
-        unsafe { self.table(Table::Roll) }
+        unsafe { self.table(Table::Processes) }
     }
 
     /// Commit the first `entries` entries of the process table, and what the arena keeps about their processes.
     pub(crate) fn commit_process_table(&self, entries: usize) -> Result<()> {
-        let reference_log = entries * size_of::<super::reference_log::Directory>();
-        self.ensure(Table::ReferenceLog, reference_log as u64, "reference log")?;
-        self.ensure(Table::Roll, entries as u64 * PROCESS_ENTRY, "the process table")
+        let directories = entries * size_of::<super::reference_log::Directory>();
+        self.ensure(Table::Directories, directories as u64, "reference logs")?;
+        self.ensure(Table::Processes, entries as u64 * PROCESS_ENTRY, "the process table")
     }
 
     /// A fixed table as a slice. What is not committed must not be touched: see [`Arena::ensure`].
@@ -142,7 +142,7 @@ impl Arena {
     /// `T` must be the table's type: valid for any bytes, atomics only.
     pub(super) unsafe fn table<T>(&self, table: Table) -> &'static [T] {
         let (offset, length) = self.layout.table(table);
-        // SAFETY: the layout keeps tables within the arena's place, which lasts as long as the process; the caller
+        // SAFETY: the layout keeps tables within the arena's range, which lasts as long as the process; the caller
         // vouches for the type.
         unsafe {
             std::slice::from_raw_parts(
@@ -197,7 +197,7 @@ impl Arena {
         ];
         [
             words(Table::Slabs, 2000),
-            words(Table::ReferenceLog, 4),
+            words(Table::Directories, 4),
             words(Table::Partial, 40),
         ]
         .into_iter()
@@ -218,7 +218,7 @@ impl Arena {
         let at = self
             .windows
             .range(offset, length)
-            .ok_or(Error::Corrupt("a place in the arena"))?;
+            .ok_or(Error::Corrupt("an offset in the arena"))?;
         if !self.windows.covers(offset, length) {
             self.windows.map(&self.fd(), offset, length)?;
         }

@@ -1,6 +1,6 @@
 //! The family's shared memory: mapping, allocator, handles, objects and blocks.
 //!
-//! Leaves to `roll` which processes are alive, and to `reclaim` what an object of each kind gives back when it is
+//! Leaves to `liveness` which processes are alive, and to `reclaim` what an object of each kind gives back when it is
 //! destroyed.
 
 mod block;
@@ -34,16 +34,16 @@ pub use extent::Bytes;
 pub use handle::Handle;
 use layout::{Layout, Table};
 pub use map::Arena;
-pub(crate) use reference_log::holds_nothing;
+pub(crate) use reference_log::has_no_references;
 
 pub(crate) use object::{link, look_at, unlink};
 pub use object::{Kind, Object, Ref};
 pub(crate) use word::Receiver;
 
 /// Give back memory that has been idle for long. A waiting process calls this from time to time.
-pub(crate) fn look_after_idle() {
+pub(crate) fn trim_idle() {
     if let Some(family) = crate::family::existing() {
-        family.arena().look_after_idle();
+        family.arena().trim_idle();
     }
 }
 

@@ -73,7 +73,7 @@ pub unsafe trait Object: Sync + Sized + 'static {
     const KIND: Kind;
     /// The name of this type in errors.
     const NAME: &'static str;
-    /// Give back what the object refers to. Runs when the last reference is gone and no process can see the object any
+    /// Release what the object refers to. Runs when the last reference is gone and no process can see the object any
     /// more. If the process that runs it dies, a survivor runs it again: each step must be harmless when repeated. It
     /// must not create, attach or drop a [`Ref`].
     fn destroy(&self) {}
@@ -143,11 +143,11 @@ impl<T: Object> Ref<T> {
         arena.reach_cell(&cell, size_of::<T>())?;
         let mut held = held();
         let fits = || Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8;
-        if held.again(handle) {
+        if held.add_clone(handle) {
             return if fits() {
                 Ok(Self::over(handle, &cell))
             } else {
-                held.one_less(handle);
+                held.remove_clone(handle);
                 Err(stale())
             };
         }
@@ -189,7 +189,7 @@ impl<T: Object> Deref for Ref<T> {
 impl<T: Object> Clone for Ref<T> {
     fn clone(&self) -> Self {
         if self.epoch == epoch() {
-            held().again(self.handle);
+            held().add_clone(self.handle);
         }
         Self { ..*self }
     }
@@ -204,7 +204,7 @@ impl<T: Object> Drop for Ref<T> {
         let Ok(family) = family() else { return };
         let (arena, me) = (family.arena(), family.me());
         let mut held = held();
-        let Some(entry) = held.one_less(self.handle) else {
+        let Some(entry) = held.remove_clone(self.handle) else {
             return;
         };
         let ended = arena.release(me, self.handle, entry);

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 const CHUNK: usize = 1024;
 const ENTRIES: usize = CHUNK / 8;
 
-/// Number of this process in its line of forks. What was made under another number was inherited.
+/// How many forks this process descends from, plus one. What was made under another number was inherited.
 static EPOCH: AtomicU32 = AtomicU32::new(1);
 /// Made on first use. A child of fork abandons its parent's: a thread of the parent may have been changing it.
 static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
@@ -67,7 +67,7 @@ impl Hasher for HandleHasher {
     }
 }
 
-/// The number of this process in its line of forks.
+/// The number of this process among its ancestors by fork.
 pub(super) fn epoch() -> u32 {
     EPOCH.load(Relaxed)
 }
@@ -106,13 +106,13 @@ pub(super) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Whether this process refers to no shared object.
-pub(crate) fn holds_nothing() -> bool {
+pub(crate) fn has_no_references() -> bool {
     held().counts.is_empty()
 }
 
 impl Held {
     /// Count one more clone of an object. False if the object is not held yet.
-    pub(super) fn again(&mut self, handle: Handle) -> bool {
+    pub(super) fn add_clone(&mut self, handle: Handle) -> bool {
         match self.counts.get_mut(&handle.0) {
             Some((count, _)) => {
                 *count += 1;
@@ -122,8 +122,8 @@ impl Held {
         }
     }
 
-    /// Count one clone less. Returns the entry to release out if it was the last.
-    pub(super) fn one_less(&mut self, handle: Handle) -> Option<&'static AtomicU64> {
+    /// Count one clone less. Returns the entry to release if it was the last.
+    pub(super) fn remove_clone(&mut self, handle: Handle) -> Option<&'static AtomicU64> {
         let Entry::Occupied(mut found) = self.counts.entry(handle.0) else {
             return None;
         };
@@ -166,8 +166,8 @@ impl Arena {
     /// The directory of a process table slot. It is committed together with the process table's entries.
     pub(super) fn directory_of(&self, slot: usize) -> Option<&'static Directory> {
         // SAFETY: `Directory` is the table's type; only committed entries are returned.
-        let all: &'static [Directory] = unsafe { self.table(Table::ReferenceLog) };
-        let committed = self.header().committed[Table::ReferenceLog as usize].load(Acquire) as usize;
+        let all: &'static [Directory] = unsafe { self.table(Table::Directories) };
+        let committed = self.header().committed[Table::Directories as usize].load(Acquire) as usize;
         all.get(slot)
             .filter(|_| (slot + 1) * size_of::<Directory>() <= committed)
     }
@@ -203,7 +203,7 @@ impl Arena {
             return entries;
         }
         let mut next = bits as u32;
-        // Bounds the walk: a damaged chain must not go round for ever.
+        // Bounds the walk: a damaged chain must not loop for ever.
         for _ in 0..=self.slab_count() * 64 {
             let Some(cell) = next.checked_sub(1).and_then(|index| self.cell(index)) else {
                 break;
@@ -219,7 +219,7 @@ impl Arena {
         entries
     }
 
-    /// Detach the reference_log of a process. Its chunks are ordinary cells of its own from now on.
+    /// Detach the reference log of a process. Its chunks are ordinary cells of its own from now on.
     pub(crate) fn forget_entries(&self, owner: Owner) {
         if let Some(directory) = self.directory_of(owner.slot()) {
             let bits = directory.chunks.load(Acquire);

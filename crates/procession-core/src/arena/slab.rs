@@ -1,8 +1,8 @@
 //! Slabs: up to 64 cells of one size class.
 //!
-//! The owner words are authoritative. `busy` and the `Partial` table are hints where a free cell is. A death can leave
-//! them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab with all cells
-//! free.
+//! The owner words are authoritative. `busy` and the `Partial` table are hints of where a free cell is. A death can
+//! leave them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab with all
+//! cells free.
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::layout::{Table, GRAIN};
@@ -213,7 +213,7 @@ impl Arena {
                 .find_cell(class, me)
                 .and_then(|found| self.use_cell(found, len, what));
             // Memory of another class is taken only after idle memory has been given back.
-            first.or_else(|error| match again.then(|| self.make_do(class, me)).flatten() {
+            first.or_else(|error| match again.then(|| self.alloc_other(class, me)).flatten() {
                 Some(other) => self.use_cell(other, len, what),
                 None => Err(error),
             })
@@ -282,7 +282,7 @@ impl Arena {
                 self.note_full(&slab);
                 return None;
             }
-            self.tread(number, me);
+            self.add_to_footprint(number, me);
             let bit = free & free.wrapping_neg();
             // SYNC: acquires the word that was written when the cell was freed, before the bit was cleared. With an
             // older word the cell would look in use, and would be lost until its hint is healed.

@@ -72,7 +72,7 @@ fn a_block_goes_through_transit_once() {
 
 /// A compare-and-swap that loses to a change of receiver has not lost the block.
 #[test]
-fn a_block_is_taken_and_thrown_away_while_its_receiver_changes() {
+fn a_block_is_taken_and_discarded_while_its_receiver_changes() {
     let receivers = [Receiver::of(1), Receiver::me()];
     let (given, tokens) = std::sync::mpsc::sync_channel::<Token>(0);
     let redirecting = std::thread::spawn(move || {
@@ -134,7 +134,7 @@ fn references_are_counted() {
 }
 
 #[test]
-fn references_travel_with_their_block() {
+fn references_are_sent_with_their_block() {
     for len in [100, 100_000] {
         let object = Ref::<Counter>::create().unwrap();
         let handle = object.handle();
@@ -152,7 +152,7 @@ fn references_travel_with_their_block() {
                 owned: 1,
                 ..Counters::default()
             },
-            "but for the reference log"
+            "all but the reference log"
         );
         let mut block = Block::alloc(len).unwrap();
         assert!(matches!(block.refer(&[handle]), Err(Error::Stale(_))));

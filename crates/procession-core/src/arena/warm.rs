@@ -2,7 +2,7 @@
 //!
 //! Freed memory stays committed for a while, because touching a page for the first time costs several times what using
 //! it again does. A process that waits in the engine gives it back once it has been idle for [`IDLE`]. Where no process
-//! waits, one that frees more than a bound gives it back at once, except what is used again and again.
+//! waits, one that frees more than a bound gives it back at once, except memory that is in constant reuse.
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -21,16 +21,16 @@ const IDLE: u64 = 300;
 const BETWEEN: u64 = 200;
 /// Bytes that may be idle besides as many as are in use.
 const KEEP: u64 = 8 << 20;
-/// Memory that is used again within `QUICK` milliseconds goes round: it is kept warm for `ROUND` milliseconds, and so is
-/// other memory of its class, which is expected to follow.
+/// Memory that is used again within `QUICK` milliseconds is in constant reuse: it is kept warm for `WARM` milliseconds,
+/// and so is other memory of its class, which is expected to follow.
 const QUICK: u64 = 700;
-const ROUND: u64 = 1000;
+const WARM: u64 = 1000;
 
 /// Memory limits are looked up each time this many more bytes were committed.
 const LOOK_AFTER: u64 = 1 << 20;
 /// Bytes that are left to other programs when memory is short.
 const RESERVE: u64 = 8 << 20;
-/// Bytes that may stay warm on any machine that has four times as much.
+/// Bytes that may stay warm on any machine with four times as much memory.
 const KEEP_WARM: u64 = 256 << 20;
 
 /// Bytes this process committed since limits were last looked up.
@@ -58,8 +58,8 @@ impl Idle {
         (bits & Self::TIME, bits >> 48)
     }
 
-    fn set(&self, time: u64, rounds: u64) {
-        self.0.store(time & Self::TIME | rounds.min(0xffff) << 48, Relaxed);
+    fn set(&self, time: u64, reuses: u64) {
+        self.0.store(time & Self::TIME | reuses.min(0xffff) << 48, Relaxed);
     }
 
     fn begin(&self) {
@@ -68,9 +68,9 @@ impl Idle {
 
     /// Note that the slab is used again. Returns whether it was soon.
     fn end(&self, now: u64) -> bool {
-        let (since, rounds) = self.get();
+        let (since, reuses) = self.get();
         let soon = now.wrapping_sub(since) < QUICK;
-        self.set(since, if soon { rounds + 1 } else { 0 });
+        self.set(since, if soon { reuses + 1 } else { 0 });
         soon
     }
 
@@ -79,13 +79,14 @@ impl Idle {
         now.wrapping_sub(self.get().0)
     }
 
-    fn goes_round(&self, now: u64) -> bool {
-        self.get().1 > 0 && self.lasts(now) < ROUND
+    fn is_in_reuse(&self, now: u64) -> bool {
+        self.get().1 > 0 && self.lasts(now) < WARM
     }
 }
 
 impl Arena {
-    /// Run `allocate(false)`. When memory is exhausted, sweep deferred, give back idle memory, and run `allocate(true)`.
+    /// Run `allocate(false)`. When memory is exhausted, free deferred memory that is no longer needed, give back idle
+    /// memory, and run `allocate(true)`.
     pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
         match allocate(false) {
             Err(Error::Exhausted { .. }) => {
@@ -113,9 +114,9 @@ impl Arena {
     }
 
     /// Whether idle memory of a slab is likely to be used again soon.
-    fn goes_round(&self, slab: &Slab, now: u64) -> bool {
-        let class_does = || now.wrapping_sub(self.header().used_again[slab.class].load(Relaxed)) < ROUND;
-        slab.descriptor.idle.goes_round(now) || class_does()
+    fn is_in_reuse(&self, slab: &Slab, now: u64) -> bool {
+        let class_does = || now.wrapping_sub(self.header().used_again[slab.class].load(Relaxed)) < WARM;
+        slab.descriptor.idle.is_in_reuse(now) || class_does()
     }
 
     /// Note that a large cell was freed: what is committed of it is idle.
@@ -143,12 +144,12 @@ impl Arena {
         }
     }
 
-    /// Bound the idle memory. Unless another process will look after it, give back what does not go round.
+    /// Bound the idle memory. Unless a waiting process will trim it, give back what is not in constant reuse.
     #[cold]
     fn bound_idle(&self, idle: u64) {
         // A failure means that the descriptor is not available: the memory stays warm, and the next allocation reports
         // it.
-        if liveness::somebody_waits() {
+        if liveness::some_process_waits() {
             if idle > KEEP_WARM / 4 && idle > may_idle() {
                 let _ = self.trim(may_idle() / 2);
             }
@@ -159,7 +160,7 @@ impl Arena {
         if left > bytes.used + KEEP {
             let keep = bytes.used / 2 + KEEP / 2;
             left = self
-                .trim_those(left, keep, |slab| !self.goes_round(slab, now))
+                .trim_those(left, keep, |slab| !self.is_in_reuse(slab, now))
                 .unwrap_or(left);
         }
         // If only frees follow, this many bytes will be idle when they are too many again.
@@ -169,7 +170,7 @@ impl Arena {
 
     /// Give back what has been idle for long. A waiting process calls this from time to time.
     #[cold]
-    pub(crate) fn look_after_idle(&self) {
+    pub(crate) fn trim_idle(&self) {
         let (now, looked) = (memory::milliseconds(), &self.header().looked);
         let last = looked.load(Relaxed);
         // DEATH: nothing has begun but the pause until the next look.

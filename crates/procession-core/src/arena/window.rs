@@ -31,13 +31,14 @@ pub(super) struct Windows {
     mapped: Box<[AtomicU64]>,
 }
 
-// SAFETY: the place never changes; what lies there is atomics, and memory that owner words give to one user at a time.
+// SAFETY: the address never changes; what lies there is atomics, and memory that owner words give to one user at a
+// time.
 unsafe impl Send for Windows {}
 // SAFETY: as above; windows are mapped by atomic steps.
 unsafe impl Sync for Windows {}
 
 impl Windows {
-    /// Choose a place for `size` bytes, none of which is mapped yet.
+    /// Choose an address range of `size` bytes, none of which is mapped yet.
     pub fn place(file: FileId, size: u64) -> Result<Self> {
         let base = memory::find_hole(size, WINDOW).ok_or(Error::Exhausted {
             what: "the address space of the arena",
@@ -60,7 +61,7 @@ impl Windows {
     #[inline]
     pub fn range(&self, offset: u64, length: u64) -> Option<NonNull<u8>> {
         let end = offset.checked_add(length)?;
-        // SAFETY: offset and end lie within the place.
+        // SAFETY: offset and end lie within the range.
         (end <= self.size).then(|| unsafe { self.base.add(offset as usize) })
     }
 
@@ -117,7 +118,7 @@ impl Windows {
 
     fn map_run(&self, fd: &Result<BorrowedFd<'_>>, first: u64, end: u64) -> Result<Mapped> {
         let (at, offset, length) = (self.address(first), first * WINDOW, (end - first) * WINDOW);
-        // A reclaim takes what there is: what it cannot look into is lost for good.
+        // A reclaim uses all of it: a cell that it cannot read is lost for good.
         let reserve = if in_progress() { 0 } else { RESERVE };
         if limits::address_space_left().is_some_and(|left| left < length + reserve) {
             // Another thread, or the parent of this process, may have mapped all of it.
@@ -137,7 +138,7 @@ impl Windows {
     }
 
     fn address(&self, window: u64) -> NonNull<u8> {
-        // SAFETY: the callers' windows lie within the place.
+        // SAFETY: the callers' windows lie within the range.
         unsafe { self.base.add((window * WINDOW) as usize) }
     }
 

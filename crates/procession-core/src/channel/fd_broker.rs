@@ -1,9 +1,10 @@
 //! Descriptors inside messages: the sender keeps a descriptor until the message is read, and hands it to the reader
 //! over a socket.
 //!
-//! The arena object names the keeper's socket and the key; the message holds the only lasting reference to it. So the
-//! brokered ends with the object: a thread of the keeper looks for deposits whose object is gone, because the message
-//! was read or never will be, and closes them. The thread and the socket last as long as something is kept.
+//! The arena object names the sender's socket and the key; the message holds the only lasting reference to it. So the
+//! brokered descriptor ends with the object: a thread of the sender looks for descriptors whose object is gone, because
+//! the message was read or never will be, and closes them. The thread and the socket last as long as a descriptor is
+//! kept.
 //!
 //! If the sender ends before the message is read, the descriptor is gone, and [`BrokeredFd::claim`] fails.
 
@@ -23,9 +24,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const NAME: &str = "descriptor in a message";
-/// The longest sleep between two looks for deposits that are over; below it, the first sleep after something was handed
-/// out.
+/// The longest sleep between two checks for descriptors that can be closed.
 const SLICE: Duration = Duration::from_secs(1);
+/// The first sleep after a descriptor was handed out.
 const SOON: Duration = Duration::from_millis(1);
 /// How long the peer of a connection may be silent.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,9 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The arena object: where the descriptor is. Both words are written once, before another process knows the handle.
 #[repr(C)]
 pub struct BrokeredFd {
-    /// Names the keeper's socket.
+    /// Names the sender's socket.
     service: AtomicU64,
-    /// The key that the keeper asks for.
+    /// The key that the sender asks for.
     key: AtomicU64,
 }
 
@@ -48,28 +49,28 @@ unsafe impl Object for BrokeredFd {
 impl BrokeredFd {
     /// Keep `fd`. Pack the handle into a message, then drop the reference.
     pub fn create(fd: OwnedFd) -> Result<Ref<Self>> {
-        let brokered = Ref::<Self>::create()?;
+        let object = Ref::<Self>::create()?;
         let key = random_id()? as u64;
-        let mut broker = broker();
+        let mut broker = lock_broker();
         let service = match &broker.service {
             Some(service) => service.number,
             None => broker.open()?,
         };
-        brokered.service.store(service, Relaxed);
-        brokered.key.store(key, Release);
+        object.service.store(service, Relaxed);
+        object.key.store(key, Release);
         broker.kept.push(Kept {
             key,
             fd,
-            handle: brokered.handle(),
+            handle: object.handle(),
         });
-        Ok(brokered)
+        Ok(object)
     }
 
     /// The descriptor behind a handle out of a message. The message must not be dropped before. `None` if the handle is
     /// that of another kind of object.
     pub fn claim(handle: Handle) -> Result<Option<OwnedFd>> {
         match Ref::<Self>::attach(handle) {
-            Ok(brokered) => brokered.fetch().map(Some),
+            Ok(object) => object.fetch().map(Some),
             Err(Error::Stale(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -78,7 +79,7 @@ impl BrokeredFd {
     /// Fetch a duplicate of the descriptor.
     pub fn fetch(&self) -> Result<OwnedFd> {
         let (key, service) = (self.key.load(Acquire), self.service.load(Relaxed));
-        let broker = broker();
+        let broker = lock_broker();
         let own = broker.kept.iter().find(|kept| kept.key == key);
         let own = own.map(|kept| kept.fd.try_clone().map_err(|error| Error::os("dup", error)));
         drop(broker);
@@ -88,7 +89,7 @@ impl BrokeredFd {
         if let Some(fd) = own {
             return fd; // the thread was woken, and checks whether this was the last use
         }
-        patient(&socket)?;
+        set_timeouts(&socket)?;
         retrying(|| scm::send(socket.as_fd(), &key.to_ne_bytes(), &[])).map_err(gone)?;
         let (_, mut fds) = retrying(|| scm::receive(socket.as_fd(), &mut [0])).map_err(gone)?;
         fds.pop().ok_or_else(|| gone(Errno::NOENT))
@@ -109,13 +110,13 @@ fn socket() -> Result<OwnedFd> {
         .map_err(|error| Error::os("socket", error))
 }
 
-/// In the abstract name space: a death leaves nothing there to clear away.
+/// In the abstract name space: a death leaves nothing there to clean up.
 fn address(service: u64) -> Result<SocketAddrUnix, Errno> {
     let id = family().map_err(|_| Errno::NOENT)?.id();
     SocketAddrUnix::new_abstract_name(format!("procession-{id:032x}-{service:016x}").as_bytes())
 }
 
-fn patient(socket: &OwnedFd) -> Result<()> {
+fn set_timeouts(socket: &OwnedFd) -> Result<()> {
     for side in [net::sockopt::Timeout::Recv, net::sockopt::Timeout::Send] {
         net::sockopt::set_socket_timeout(socket, side, Some(TIMEOUT))
             .map_err(|error| Error::os("setsockopt", error))?;
@@ -152,7 +153,7 @@ static BROKER: Mutex<Broker> = Mutex::new(Broker {
 static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
 
 /// Lock the broker. No fork happens while a thread holds the lock.
-fn broker() -> MutexGuard<'static, Broker> {
+fn lock_broker() -> MutexGuard<'static, Broker> {
     // Fails only if memory runs out; a child of fork then keeps copies of what is kept here.
     let _ = HOOKS.install();
     BROKER.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,7 +175,7 @@ extern "C" fn after_fork() {
 }
 
 extern "C" fn after_fork_child() {
-    HOOKS.stand();
+    HOOKS.mark_installed();
     let _ = FORKING.try_with(|held| {
         let Some(mut broker) = held.take() else { return };
         let listener = broker.service.take().map(|service| service.listener);
@@ -225,7 +226,7 @@ fn serve(listener: &OwnedFd) {
             let _ = net::accept_with(listener, SocketFlags::CLOEXEC).map(|peer| send_descriptor(&peer));
             sleep = SOON;
         }
-        let mut broker = broker();
+        let mut broker = lock_broker();
         broker.clear();
         if broker.kept.is_empty() && sleep == SLICE {
             broker.service = None;
@@ -239,10 +240,10 @@ fn send_descriptor(peer: &OwnedFd) -> Result<()> {
     if credentials.uid != rustix::process::geteuid() && !credentials.uid.is_root() {
         return Ok(());
     }
-    patient(peer)?;
+    set_timeouts(peer)?;
     let mut key = [0; 8];
     let (got, _) = scm::receive(peer.as_fd(), &mut key).map_err(|error| Error::os("recvmsg", error))?;
-    let broker = broker();
+    let broker = lock_broker();
     let wanted = |kept: &&Kept| got == key.len() && kept.key == u64::from_ne_bytes(key);
     let Some(kept) = broker.kept.iter().find(wanted) else {
         return Ok(());

@@ -32,16 +32,16 @@ pub(super) fn note(handle: u64) {
         free && note.compare_exchange(before, handle, AcqRel, Relaxed).is_ok()
     });
     if !noted {
-        // The pollers of as many other queues are behind. One note gives way: its pollers may still see their message
-        // in time.
+        // The pollers of as many other queues are behind. One note is overwritten: its pollers may still see their
+        // message in time.
         NOTES[0].store(handle, Relaxed);
     }
 }
 
-/// Whether a note has done its work.
+/// Whether a note is no longer needed.
 fn is_over(handle: u64) -> bool {
     let queue = Handle::from_bits(handle).and_then(arena::look_at::<Queue>);
-    !queue.is_some_and(|queue| liveness::me().is_ok_and(|me| queue.is_anybody_behind(me)))
+    !queue.is_some_and(|queue| liveness::me().is_ok_and(|me| queue.is_a_poller_behind(me)))
 }
 
 /// Wait until all pollers know what this process put into their queues, for at most a second. Call it before `_exit`;

@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// A message that waits in the arena until the process that knows its token takes it. Dropping the mailbox discards a
 /// message that was not taken (but not in a child of fork, which does not own it).
 ///
-/// It is a block that holds an header. The packer owns it until it tells the token for the first time; then it waits
-/// for the process that takes it, which can be done once. It is given back when the process that it waits for dies:
-/// that is the packer, until the packer names the receiver.
+/// It is a block that holds a message header. The packer owns it until it tells the token for the first time; then it
+/// waits for the process that takes it, which can be done once. It is given back when the process that it waits for
+/// dies: that is the packer, until the packer names the receiver.
 #[derive(Debug)]
 pub struct Mailbox {
     token: Token,
@@ -22,7 +22,7 @@ pub struct Mailbox {
 
 const LEN: usize = size_of::<MessageHeader>();
 
-// SAFETY: atomics only; the header validates what it finds.
+// SAFETY: atomics only; the header's methods validate what they find.
 unsafe impl Object for MessageHeader {
     const KIND: Kind = Kind::Mailbox;
     const NAME: &'static str = "mailbox";
@@ -90,7 +90,7 @@ impl Drop for Mailbox {
 }
 
 fn header(block: &Block) -> &MessageHeader {
-    // SAFETY: every block of a mailbox has `LEN` bytes, aligned to 64; an header is atomic words, for which any bytes
+    // SAFETY: every block of a mailbox has `LEN` bytes, aligned to 64; a header is atomic words, for which any bytes
     // will do.
     unsafe { &*block.as_ptr().cast() }
 }

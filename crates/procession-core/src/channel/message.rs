@@ -10,7 +10,7 @@ use crate::sync::primitive::{fence, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};
 
-/// Words of an header behind its first, which describes them.
+/// Words of a header behind its first, which describes them.
 const INLINE_WORDS: usize = 13;
 /// The largest body that needs no block.
 const INLINE: usize = INLINE_WORDS * 8;
@@ -126,7 +126,7 @@ fn inline(body: &[u8]) -> Form {
     }
 }
 
-/// The stored form of a message: in a queue slot, a mailbox, a job. 112 bytes, zero = nothing. The caller of a method
+/// The stored form of a message: in a queue slot, a mailbox or a job. 112 bytes, zero = nothing. The caller of a method
 /// must hold the claim on the slot that the header lies in. The words are atomic only so that stray writes do no
 /// harm.
 ///
@@ -302,7 +302,7 @@ impl MessageHeader {
     }
 }
 
-/// The table of a message in transit, read in slot.
+/// The table of a message in transit, read in place.
 struct Table {
     words: *const AtomicU64,
     token: Token,

@@ -1,4 +1,4 @@
-//! Messages and what carries them: queue, mailbox, pipe; and descriptors that go along with them.
+//! Messages and what carries them: queue, mailbox, pipe; and the descriptors sent with them.
 //!
 //! A message is bytes, out-of-band buffers and handles; their meaning is left to the faces.
 

@@ -1,4 +1,4 @@
-//! A queue's readability as a descriptor, for a wait for many things at once with poll(2).
+//! A queue's readability as a poll descriptor, for a wait for several objects at once with poll(2).
 //!
 //! The queue has no descriptor. For a process that asks for one, a thread of that process waits for a message and sets
 //! an eventfd. When the process finds the queue empty it calls `resolve`, which clears the descriptor and lets the
@@ -132,7 +132,7 @@ impl Drop for Readiness {
         *shared.state() = State::Over;
         shared.queue.waiting.pollers.leave(shared.poller);
         shared.changed.notify_one();
-        shared.queue.wake_one();
+        shared.queue.wake_consumers();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The processes that poll a queue by a descriptor, and whether each descriptor already shows what is in the queue: a
 //! thread sets it, a moment after the put.
 //!
-//! Leaves the descriptors to `poll_descriptor`. Leaves it to `flush_before_exit` to keep a process from exiting within that moment.
+//! Leaves the descriptors to `poll_descriptor`. Leaves it to `flush_before_exit` to keep a process from exiting within
+//! that moment.
 
 use crate::liveness::Owner;
 use crate::sync::primitive::{fence, AtomicU32, Ordering};
@@ -18,7 +19,7 @@ const SHOWN: u32 = 1 << 31;
 pub(super) struct Pollers {
     /// Notified when a poller may no longer be behind.
     pub caught_up: EventCount,
-    /// `shown 1 | owner 31`. Places are taken from the first on and are never zero again, so the first tells whether
+    /// `shown 1 | owner 31`. Slots are taken from the first on and are never zero again, so the first tells whether
     /// there ever was a poller.
     slots: [AtomicU32; SLOTS],
 }
@@ -33,7 +34,7 @@ pub(super) struct Poller {
 impl Pollers {
     /// Whether there ever was a poller.
     #[inline]
-    pub fn were_there(&self) -> bool {
+    pub fn ever_joined(&self) -> bool {
         self.slots[0].load(Relaxed) != 0
     }
 
@@ -59,7 +60,7 @@ impl Pollers {
 
     /// Record that the poller's descriptor is readable now.
     pub fn show(&self, poller: Poller) {
-        self.say(poller, SHOWN | poller.owner.to_bits());
+        self.store(poller, SHOWN | poller.owner.to_bits());
     }
 
     /// Whether the poller's descriptor may be cleared, because the queue is empty.
@@ -79,10 +80,10 @@ impl Pollers {
 
     /// Remove the poller.
     pub fn leave(&self, poller: Poller) {
-        self.say(poller, SHOWN);
+        self.store(poller, SHOWN);
     }
 
-    fn say(&self, poller: Poller, word: u32) {
+    fn store(&self, poller: Poller, word: u32) {
         if let Some(slot) = poller.slot {
             self.slots[slot].store(word, SeqCst);
             self.caught_up.notify_all();

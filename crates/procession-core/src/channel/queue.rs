@@ -66,9 +66,9 @@ const PURPOSE: Purpose = Purpose {
     object: None,
     slice: SLICE,
 };
-/// One in this many consumers that pass over a claim checks whether the claimant lives, although it found a message
-/// behind the claim.
-const LONG_WAY: u64 = 64;
+/// Of the consumers that pass over a claim because they found a message behind it, one in this many checks whether the
+/// claimant lives.
+const CHECK_ONE_IN: u64 = 64;
 
 // SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
 unsafe impl Object for Queue {
@@ -142,7 +142,7 @@ impl Queue {
         slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
         // SYNC: `notify` fences: either a process that polls is seen below, or it sees the message.
         self.waiting.not_empty.notify(1);
-        if self.waiting.pollers.were_there() {
+        if self.waiting.pollers.ever_joined() {
             self.note_flush_before_exit(me);
         }
         Ok(())
@@ -152,13 +152,13 @@ impl Queue {
     /// before.
     #[cold]
     fn note_flush_before_exit(&self, me: Owner) {
-        if self.is_anybody_behind(me) {
+        if self.is_a_poller_behind(me) {
             flush_before_exit::note(self.back.handle.load(Relaxed));
         }
     }
 
     /// Whether the descriptor of another process may not show yet what was put.
-    pub(super) fn is_anybody_behind(&self, me: Owner) -> bool {
+    pub(super) fn is_a_poller_behind(&self, me: Owner) -> bool {
         self.waiting.pollers.behind(me).next().is_some()
     }
 
@@ -171,7 +171,7 @@ impl Queue {
         loop {
             let waited = pollers
                 .caught_up
-                .sleep_for(PURPOSE.watching(), deadline, || noticed().then_some(()));
+                .sleep_for(PURPOSE.checking_deaths(), deadline, || noticed().then_some(()));
             // This process is exiting: it keeps waiting, whatever its signal handlers noted.
             if !matches!(waited, Err(WaitError::Interrupted)) {
                 return waited;
@@ -212,13 +212,13 @@ impl Queue {
             .map_err(WaitError::from)
     }
 
-    /// Wait until a `get` would not have to wait. FastPath nothing.
+    /// Wait until a `get` would not have to wait. Takes nothing.
     pub fn wait_until_ready(&self, deadline: Deadline) -> Result<(), WaitError> {
         self.wait_until_ready_or(deadline, || false)
     }
 
-    /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true. [`wake_one`](Self::wake_one) makes
-    /// the waiter check `over`.
+    /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true.
+    /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
     pub(super) fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
         let mut backoff = Backoff::new();
         let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
@@ -239,7 +239,7 @@ impl Queue {
     }
 
     /// Wake all processes that wait for a message, to check what they wait for.
-    pub(super) fn wake_one(&self) {
+    pub(super) fn wake_consumers(&self) {
         self.waiting.not_empty.notify_all();
     }
 
@@ -333,7 +333,7 @@ impl Queue {
             let link = Link(self.back.segment.load(Acquire));
             rounds.begin(ticket, link)?;
             if link == Link::NOWHERE {
-                self.found(me)?;
+                self.create_first(me)?;
                 continue;
             }
             let Some(view) = View::at(link) else {
@@ -362,7 +362,7 @@ impl Queue {
     }
 
     /// Make the first segment.
-    fn found(&self, me: Owner) -> Result<()> {
+    fn create_first(&self, me: Owner) -> Result<()> {
         let front = &self.front.segment;
         if front.load(Acquire) == Link::NOWHERE.0 {
             let view = View::create(0, self.back.handle.load(Relaxed))?;
@@ -436,7 +436,7 @@ impl Queue {
             let Some(Found { view, ticket, slot }) = walk.full else {
                 return Ok(None);
             };
-            if walk.busy > 0 && ticket % LONG_WAY == 0 {
+            if walk.busy > 0 && ticket % CHECK_ONE_IN == 0 {
                 self.recover_before(ticket)?;
             }
             let taken = view.stamp(State::Taken, Some(me));

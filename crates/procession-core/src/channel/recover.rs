@@ -1,4 +1,4 @@
-//! Finding what dead processes left in a queue, and putting it right.
+//! Recovery of what dead processes left in a queue.
 
 use super::queue::Queue;
 use super::segment::{Slot, Stamp, State, View};
@@ -7,7 +7,7 @@ use crate::sync::primitive::Ordering::SeqCst;
 use crate::{family, Result};
 
 impl Queue {
-    /// Put right what dead processes left between head and tail; `true` if there was something.
+    /// Recover what dead processes left between head and tail; `true` if there was something.
     pub(super) fn recover(&self) -> Result<bool> {
         self.recover_before(u64::MAX)
     }
@@ -29,7 +29,7 @@ impl Queue {
         }
         let me = family()?.me();
         for (view, slot, stamp, _) in &orphans {
-            inherit(me, view, slot, *stamp);
+            recover_slot(me, view, slot, *stamp);
         }
         self.front.ahead.fetch_max(end, SeqCst);
         self.advance()?;
@@ -41,7 +41,7 @@ impl Queue {
 }
 
 /// End or undo what a dead process had begun with a slot. Idempotent: the next survivor may repeat each step.
-fn inherit(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
+fn recover_slot(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
     let taken = view.stamp(State::Taken, Some(me));
     let clearing = view.stamp(State::Clearing, Some(me));
     match stamp.state() {

@@ -160,8 +160,8 @@ fn last(generation: u32) -> u64 {
     1 << 31 | generation as u64
 }
 
-/// Settle a segment that a dead process owned, because it was about to link it or to free it. The segment's queue tells
-/// which of the two had happened.
+/// Recover a segment that a dead process owned, because it was about to link it or to free it. The segment's queue
+/// tells which of the two had happened.
 pub(crate) fn resolve(index: u32, generation: u32, dead: Owner) {
     let Some(segment) = segment(index) else { return };
     let link = Link::new(index, generation + 1);

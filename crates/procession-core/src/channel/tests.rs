@@ -1,4 +1,4 @@
-//! Deaths of processes at chosen slots. The processes belong to the family and stop where they are told.
+//! Deaths of processes at chosen points. The processes belong to the family and stop where they are told.
 
 use super::pollers::Poller;
 use super::queue::Queue;
@@ -30,7 +30,7 @@ fn child(work: impl FnOnce()) -> i32 {
 /// Wait for a child's end.
 fn end(pid: i32) {
     let mut status = 0;
-    // SAFETY: `status` is a valid slot for the status.
+    // SAFETY: `status` is a valid place for the status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0);
 }
@@ -145,7 +145,7 @@ fn a_message_half_handed_over_is_given_back() {
 }
 
 #[test]
-fn what_the_dead_had_only_chosen_is_there_again() {
+fn a_message_whose_slot_a_dead_consumer_took_is_put_back() {
     let queue = Queue::create(0).unwrap();
     for (bytes, buffers) in [(&b"small"[..], false), (&[5; 5000], false), (b"buffers", true)] {
         if buffers {
@@ -166,7 +166,7 @@ fn what_the_dead_had_only_chosen_is_there_again() {
 }
 
 #[test]
-fn what_the_dead_had_half_taken_is_skipped() {
+fn a_message_that_a_dead_consumer_had_half_taken_is_skipped() {
     let queue = Queue::create(0).unwrap();
     put_with_buffers(&queue);
     in_a_child_that_dies(|| {
@@ -180,7 +180,7 @@ fn what_the_dead_had_half_taken_is_skipped() {
 }
 
 #[test]
-fn who_clears_up_may_die_too() {
+fn a_process_that_recovers_a_slot_may_die_too() {
     let queue = Queue::create(0).unwrap();
     in_a_child_that_dies(|| {
         queue.claim(family().unwrap().me()).unwrap().unwrap();
@@ -281,13 +281,13 @@ fn a_descriptor_is_readable_while_there_are_messages() {
 fn a_descriptor_is_readable_by_the_put_of_another_process_that_died_since() {
     let queue = Ref::<Queue>::create().unwrap();
     let readiness = Readiness::new(&queue).unwrap();
-    in_a_child_that_dies(|| put(&queue, b"last words"));
+    in_a_child_that_dies(|| put(&queue, b"last item"));
     assert!(is_readable(&readiness, LONG));
-    assert_eq!(get(&queue).body(), b"last words");
+    assert_eq!(get(&queue).body(), b"last item");
 }
 
 #[test]
-fn a_descriptor_takes_no_wake_from_those_who_take() {
+fn a_descriptor_takes_no_wake_from_consumers() {
     let queue = Ref::<Queue>::create().unwrap();
     let readiness = Readiness::new(&queue).unwrap();
     for _ in 0..200 {
@@ -301,7 +301,7 @@ fn a_descriptor_takes_no_wake_from_those_who_take() {
 }
 
 #[test]
-fn a_descriptor_that_nobody_wants_leaves_no_thread() {
+fn a_dropped_descriptor_leaves_no_thread() {
     let queue = Ref::<Queue>::create().unwrap();
     let readiness = Readiness::new(&queue).unwrap();
     let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
@@ -316,7 +316,7 @@ fn a_descriptor_that_nobody_wants_leaves_no_thread() {
 }
 
 #[test]
-fn a_descriptor_agrees_with_the_queue_once_somebody_looks() {
+fn a_descriptor_agrees_with_the_queue_once_it_is_updated() {
     let queue = Queue::create(0).unwrap();
     put(&queue, b"before");
     let readiness = Readiness::new(&queue).unwrap();
@@ -337,10 +337,10 @@ fn join(queue: &Queue) -> Poller {
 }
 
 /// A child that puts something and then waits as an exiting process does, but without a limit. Returns once the child
-/// waits; the caller must let it go.
-fn child_that_says_its_last_words(queue: &Queue) -> i32 {
+/// waits; the caller must end its wait.
+fn child_that_puts_and_exits(queue: &Queue) -> i32 {
     let pid = child(|| {
-        put(queue, b"last words");
+        put(queue, b"last item");
         flush_before_exit::wait(Deadline::Never);
     });
     let waits = |kinds: &[(u32, _, _)]| kinds.iter().any(|wait| wait.0 == Kind::Queue as u32);
@@ -357,32 +357,32 @@ fn child_that_says_its_last_words(queue: &Queue) -> i32 {
 }
 
 #[test]
-fn who_ends_waits_until_the_descriptor_shows_what_he_put() {
+fn an_exiting_process_waits_until_the_descriptor_shows_its_last_item() {
     let queue = Queue::create(0).unwrap();
     let poller = join(&queue);
-    let pid = child_that_says_its_last_words(&queue);
+    let pid = child_that_puts_and_exits(&queue);
     queue.waiting.pollers.show(poller);
     end(pid);
     assert!(!is_empty(&queue));
     assert!(queue.waiting.pollers.may_clear(poller, || true));
-    let pid = child_that_says_its_last_words(&queue);
+    let pid = child_that_puts_and_exits(&queue);
     queue.waiting.pollers.leave(poller);
     end(pid);
 }
 
 #[test]
-fn who_ends_does_not_wait_for_what_was_taken() {
+fn an_exiting_process_does_not_wait_for_an_item_that_was_taken() {
     let queue = Queue::create(0).unwrap();
     let (first, second) = (join(&queue), join(&queue));
-    let pid = child_that_says_its_last_words(&queue);
+    let pid = child_that_puts_and_exits(&queue);
     queue.waiting.pollers.show(first);
-    assert_eq!(get(&queue).body(), b"last words");
+    assert_eq!(get(&queue).body(), b"last item");
     end(pid);
     queue.waiting.pollers.leave(second);
 }
 
 #[test]
-fn who_ends_does_not_wait_for_the_dead() {
+fn an_exiting_process_does_not_wait_for_dead_pollers() {
     let queue = Queue::create(0).unwrap();
     // There are more pollers than slots: the slots of dead ones are taken again.
     for _ in 0..10 {
@@ -392,26 +392,26 @@ fn who_ends_does_not_wait_for_the_dead() {
                 std::thread::park();
             }
         });
-        while !is_anybody_alive_behind(&queue) {
+        while !is_a_living_poller_behind(&queue) {
             std::thread::yield_now();
         }
-        let pid = child_that_says_its_last_words(&queue);
+        let pid = child_that_puts_and_exits(&queue);
         // SAFETY: always sound; a child not waited for yet.
         assert_eq!(unsafe { libc::kill(poller, libc::SIGKILL) }, 0);
         // SAFETY: no status is asked for.
         assert_eq!(unsafe { libc::waitpid(poller, std::ptr::null_mut(), 0) }, poller);
         end(pid);
         get(&queue);
-        assert!(!is_anybody_alive_behind(&queue));
+        assert!(!is_a_living_poller_behind(&queue));
     }
 }
 
-fn is_anybody_alive_behind(queue: &Queue) -> bool {
+fn is_a_living_poller_behind(queue: &Queue) -> bool {
     queue.waiting.pollers.behind(family().unwrap().me()).any(is_alive)
 }
 
 #[test]
-fn who_ends_waits_for_nobody_else() {
+fn an_exiting_process_waits_only_for_pollers_that_are_behind() {
     let (unwatched, own, shown) = (
         Queue::create(0).unwrap(),
         Queue::create(0).unwrap(),
@@ -422,14 +422,14 @@ fn who_ends_waits_for_nobody_else() {
     in_a_child_that_dies(|| {
         join(&own);
         for queue in [&unwatched, &own, &shown] {
-            put(queue, b"last words");
+            put(queue, b"last item");
         }
         assert_eq!(flush_before_exit::noted(), []);
         flush_before_exit::wait(Deadline::Never);
     });
     in_a_child_that_dies(|| {
         shown.waiting.pollers.may_clear(poller, || true);
-        put(&shown, b"last words");
+        put(&shown, b"last item");
         assert_eq!(flush_before_exit::noted(), [shown.handle().to_bits()]);
         shown.waiting.pollers.show(poller);
         flush_before_exit::wait(Deadline::Never);

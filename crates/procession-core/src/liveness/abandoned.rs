@@ -17,12 +17,12 @@ const ASK: u64 = 100;
 const STILL: u64 = 150;
 
 /// Each member, and how many waits it has begun.
-type Scene = Vec<(Owner, u32)>;
+type Snapshot = Vec<(Owner, u32)>;
 
 thread_local! {
     static ASKED: Cell<u64> = const { Cell::new(0) };
     /// When this thread first saw the family in its present state.
-    static SEEN: RefCell<Option<(u64, Scene)>> = const { RefCell::new(None) };
+    static SEEN: RefCell<Option<(u64, Snapshot)>> = const { RefCell::new(None) };
 }
 
 /// Whether a wait of this thread, which began at `since` (as `now` counts) and has no deadline, is for something that
@@ -41,14 +41,14 @@ pub(crate) fn is_abandoned(since: u64) -> bool {
     if now.wrapping_sub(ASKED.replace(now)) < ASK || is_alive(root) {
         return false;
     }
-    let Some(scene) = scene(table).filter(|first| scene_again(table, first)) else {
+    let Some(snapshot) = snapshot(table).filter(|first| is_unchanged(table, first)) else {
         SEEN.take();
         return false;
     };
     let still = SEEN.with_borrow_mut(|seen| match seen {
-        Some((when, before)) if *before == scene => now.wrapping_sub(*when) >= STILL,
+        Some((when, before)) if *before == snapshot => now.wrapping_sub(*when) >= STILL,
         _ => {
-            *seen = Some((now, scene));
+            *seen = Some((now, snapshot));
             false
         }
     });
@@ -60,19 +60,19 @@ pub(crate) fn is_abandoned(since: u64) -> bool {
     still
 }
 
-/// Whether the family's first process is another one, so that this process's waits look after it.
+/// Whether the family's first process is another one, so that this process's waits check whether it lives.
 pub(crate) fn has_root() -> bool {
     let root = table::table().and_then(Table::root);
     root.is_some() && root != me_already()
 }
 
-fn scene_again(table: &Table, first: &Scene) -> bool {
-    scene(table).is_some_and(|second| second == *first)
+fn is_unchanged(table: &Table, first: &Snapshot) -> bool {
+    snapshot(table).is_some_and(|second| second == *first)
 }
 
 /// All members, if each of them can only wait.
-fn scene(table: &Table) -> Option<Scene> {
-    let scene = table
+fn snapshot(table: &Table) -> Option<Snapshot> {
+    let snapshot = table
         .in_use()
         .filter(|(_, entry)| entry.life().stage() != Stage::Free)
         .map(|(slot, entry)| {
@@ -86,9 +86,9 @@ fn scene(table: &Table) -> Option<Scene> {
             }
             waits.then_some((member, begun))
         })
-        .collect::<Option<Scene>>()?;
-    // A process that was started may not have come so far as to be in the process table.
-    (!awaits_a_newcomer(|pid| table.in_use().any(|(_, entry)| entry.life().pid() == pid))).then_some(scene)
+        .collect::<Option<Snapshot>>()?;
+    // A process that was started may not be in the process table yet.
+    (!awaits_a_newcomer(|pid| table.in_use().any(|(_, entry)| entry.life().pid() == pid))).then_some(snapshot)
 }
 
 /// Whether every thread of the process sleeps: in a wait without a deadline, or as one of the engine's own. A process

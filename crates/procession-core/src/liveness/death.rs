@@ -16,9 +16,9 @@ const ASK_AGAIN: u64 = 20;
 /// Least time between two sweeps by processes that wait, in milliseconds.
 const SWEEP_AGAIN: u64 = 1_000;
 
-/// Whether this very process still lives (a zombie does not). Looks at the process table first, then asks the kernel (pidfd and
-/// start time). If it learns of a death, it marks the process dead, reclaims what the process owned and wakes the
-/// processes that waited for it.
+/// Whether this very process still lives (a zombie does not). Looks at the process table first, then asks the kernel
+/// (pidfd and start time). On learning of a death it marks the process dead, reclaims what the process owned and wakes
+/// the processes that waited for it.
 pub fn is_alive(owner: Owner) -> bool {
     let Some(table) = table::table() else {
         return false;
@@ -50,7 +50,7 @@ pub(crate) fn is_known_dead(owner: Owner) -> bool {
 }
 
 /// As `!is_alive`, but cheap when called often: asks the kernel only now and then.
-pub(crate) fn looks_dead_lately(owner: Owner) -> bool {
+pub(crate) fn is_probably_dead(owner: Owner) -> bool {
     is_known_dead(owner) || may_ask() && !is_alive(owner)
 }
 
@@ -96,14 +96,15 @@ pub(crate) fn sweep_now_and_then() {
     }
     for (slot, entry) in table.in_use() {
         let life = entry.life();
-        // The fork of a living parent may still be under way, however old its reservation is: a stopped process resumes.
+        // The fork of a living parent may still be under way, however old its reservation is: a stopped process
+        // resumes.
         if life.stage() != Stage::Starting || pidfd::is_gone(life.pid(), life.start(), Life::START_MASK) {
             is_alive(Owner::new(slot, life.generation()));
         }
     }
 }
 
-/// Report that this process has ended. What it owned is given back now, not when another process notices.
+/// Report that this process has ended. What it owned is reclaimed now, not when another process notices.
 pub(crate) fn has_ended(pid: i32) {
     let Some(table) = table::table() else {
         return;
@@ -116,24 +117,24 @@ pub(crate) fn has_ended(pid: i32) {
     }
 }
 
-/// Whether a process was seen that has executed another program, and still has its entry.
-static LEFT: AtomicBool = AtomicBool::new(false);
+/// Whether some process has executed another program, and still has its entry.
+static EXECUTED: AtomicBool = AtomicBool::new(false);
 
-/// Processes born by fork after `birth` pin what they inherited. From time to time, ask the kernel whether one of them,
-/// each time another, has executed a program meanwhile and so has none of that. Such a process is to be reaped, see
-/// [`clear_those_that_left`].
+/// Frees are deferred for processes born by fork after `birth`. From time to time, ask the kernel whether one of them,
+/// each time another, has executed a program meanwhile and so needs nothing that it inherited. Such a process is to be
+/// reaped, see [`reap_executed`].
 pub(super) fn suspect(table: &Table, birth: u64) {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     static TURN: AtomicUsize = AtomicUsize::new(0);
     if !may_ask_again(&ASKED) {
         return;
     }
-    let mut pinning = table.in_use().filter(|(_, entry)| {
+    let mut forked = table.in_use().filter(|(_, entry)| {
         let own = entry.birth.load(Ordering::Relaxed);
         matches!(entry.life().stage(), Stage::Live | Stage::Starting) && own & 1 == 1 && own >> 1 > birth
     });
     let turn = TURN.load(Ordering::Relaxed);
-    let next = pinning.find(|(slot, _)| *slot >= turn);
+    let next = forked.find(|(slot, _)| *slot >= turn);
     TURN.store(next.map_or(0, |(slot, _)| slot + 1), Ordering::Relaxed);
     let Some((_, entry)) = next else { return };
     let life = entry.life();
@@ -146,13 +147,13 @@ pub(super) fn suspect(table: &Table, birth: u64) {
         _ => false,
     };
     if over {
-        LEFT.store(true, Ordering::Relaxed);
+        EXECUTED.store(true, Ordering::Relaxed);
     }
 }
 
 /// Reap the processes that executed another program, if one was seen. Not to be called while reclaiming.
-pub(crate) fn clear_those_that_left() {
-    if LEFT.load(Ordering::Relaxed) && LEFT.swap(false, Ordering::Relaxed) {
+pub(crate) fn reap_executed() {
+    if EXECUTED.load(Ordering::Relaxed) && EXECUTED.swap(false, Ordering::Relaxed) {
         sweep();
     }
 }
@@ -215,13 +216,13 @@ fn reap(table: &Table, owner: Owner, entry: &Entry) {
     }
     crate::reclaim::reclaim(table.arena(), owner, me);
     table.release(owner, mine);
-    // What stays in deferred may be pinned only by such processes.
+    // Some cells may stay deferred only because of such processes.
     if !crate::reclaim::in_progress() {
-        clear_those_that_left();
+        reap_executed();
     }
 }
 
-/// As [`is_alive`], but reaps nothing.
+/// As `!is_alive`, but reaps nothing.
 fn has_died(table: &Table, owner: Owner) -> bool {
     table.get(owner).is_none_or(|entry| {
         let life = entry.life();

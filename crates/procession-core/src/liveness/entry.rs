@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub(super) pid: AtomicU32,
     /// `Owner` of the parent, or zero.
     pub(super) parent: AtomicU32,
-    /// How many of its threads are spinning: its part of the table's count, which the reaper gives back.
+    /// How many of its threads are spinning: its part of the table's count, which the reaper subtracts.
     pub(super) spinning: AtomicU32,
     /// The program that it runs, see [`Entry::set_program`].
     program: AtomicU64,
@@ -32,7 +32,7 @@ pub(crate) struct Entry {
     begun: AtomicU32,
     /// How many of the engine's own threads it had at its last wait.
     helpers: AtomicU32,
-    /// Whether it only does what other processes ask it to: a fork_server, its spare child.
+    /// Whether it only does what other processes ask it to: a fork server, its spare child.
     serving: AtomicU32,
     name_version: AtomicU32,
     name: [AtomicU64; NAME_WORDS],
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_fits_its_place() {
+    fn an_entry_has_its_size() {
         assert_eq!(size_of::<Entry>(), 512);
     }
 

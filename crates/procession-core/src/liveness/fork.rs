@@ -32,16 +32,16 @@ pub(super) fn was_forked() -> bool {
 }
 
 /// Whether the children that this process forks inherit no references to shared objects.
-static BEARS_STRANGERS: AtomicBool = AtomicBool::new(false);
+static FORKS_INHERIT_NOTHING: AtomicBool = AtomicBool::new(false);
 
 /// Declare that the children that this process forks from now on inherit no reference to any shared object, as those of
-/// a fork_server that holds none. They count as born afresh, and pin nothing.
-pub fn bears_strangers() {
-    BEARS_STRANGERS.store(true, Ordering::Relaxed);
+/// a fork server that holds none. They do not count as born by fork, and no free is deferred for them.
+pub fn forks_inherit_nothing() {
+    FORKS_INHERIT_NOTHING.store(true, Ordering::Relaxed);
 }
 
-fn passes_on() -> bool {
-    !BEARS_STRANGERS.load(Ordering::Relaxed)
+fn forks_inherit() -> bool {
+    !FORKS_INHERIT_NOTHING.load(Ordering::Relaxed)
 }
 
 /// Start time of this process, as `/proc` counts.
@@ -66,7 +66,7 @@ extern "C" fn prepare() {
         std::process::id(),
         own_start(),
         Some(parent),
-        passes_on(),
+        forks_inherit(),
     );
     RESERVED.set(reserved.map_or(0, Owner::to_bits));
 }
@@ -75,7 +75,7 @@ extern "C" fn prepare() {
 extern "C" fn parent() {}
 
 extern "C" fn child() {
-    HOOKS.stand();
+    HOOKS.mark_installed();
     let parent = me_already();
     let reserved = Owner::from_bits(RESERVED.replace(0));
     let parent_start = START.swap(0, Ordering::Relaxed);
@@ -89,13 +89,13 @@ extern "C" fn child() {
     // takes a new one.
     let me = taken.or_else(|| {
         parent?;
-        table::table()?.claim_any(Stage::Live, pid, start, parent, passes_on())
+        table::table()?.claim_any(Stage::Live, pid, start, parent, forks_inherit())
     });
     if let (Some((me, entry)), Some(state)) = (me.and_then(|me| Some((me, table::entry(me)?))), state) {
         entry.set_program(me.generation(), state.program());
     }
     become_owner(me);
-    BEARS_STRANGERS.store(false, Ordering::Relaxed);
+    FORKS_INHERIT_NOTHING.store(false, Ordering::Relaxed);
     crate::arena::after_fork_child();
     crate::sync::after_fork_child();
     threads::after_fork_child();

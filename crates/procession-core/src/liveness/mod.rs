@@ -1,4 +1,4 @@
-//! The process table, the family's process table: every process, whether it lives, and what it waits for.
+//! The family's process table: every process, whether it lives, and what it waits for.
 //!
 //! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
@@ -13,16 +13,16 @@ mod waits;
 
 pub(crate) use abandoned::{has_root, is_abandoned};
 pub(crate) use death::{
-    clear_those_that_left, has_ended, has_thread_ended, is_known_dead, looks_dead_lately, may_ask, sweep_now_and_then,
+    has_ended, has_thread_ended, is_known_dead, is_probably_dead, may_ask, reap_executed, sweep_now_and_then,
 };
 pub use death::{is_alive, sweep};
-pub use fork::{abandon_reserved, bears_strangers};
+pub use fork::{abandon_reserved, forks_inherit_nothing};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
 pub(crate) use table::{
-    fork_born_after, label, label_of, noted_exit, now, open, pins_nothing, set_parent, set_serving, Forks,
+    forget_inherited, fork_born_after, label, label_of, noted_exit, now, open, set_parent, set_serving, Forks,
 };
-pub(crate) use waits::{announce, announce_low, cores, somebody_waits, Announced, Manner, Spinning};
+pub(crate) use waits::{announce, announce_low, cores, some_process_waits, Announced, Spinning, WaitKind};
 
 /// A process of the family, as claim words name it: process slot (15 bits) and that slot's generation (16 bits, never
 /// zero). Never zero, always below 2^31: a claim word has a bit to spare.

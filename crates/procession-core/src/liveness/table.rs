@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 const GROUP: usize = 64;
 /// Least number of entries by which the part of the table in use grows.
 const STEP: usize = 128;
-/// Entries reserved for processes that bypass [`check_room`]: fork_servers, their spare children, forks that the program
-/// calls by itself.
+/// Entries reserved for processes that bypass [`check_room`]: fork servers, their spare children, forks that the
+/// program calls by itself.
 const RESERVE: usize = 16;
 
 /// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
@@ -26,8 +26,8 @@ pub(crate) struct Table {
 /// The words that the process table keeps in the arena's header, by index.
 #[derive(Clone, Copy)]
 enum Word {
-    /// How many entries are committed and in use. The search for a free one goes round within them, so that a slot's
-    /// generations last.
+    /// How many entries are committed and in use. The search for a free one wraps around within them, so that a
+    /// slot's generations last.
     Size,
     /// Where the next search starts: a hint.
     Next,
@@ -69,7 +69,7 @@ pub enum State {
 /// A process of the family, as seen at one moment.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Its place in the process table.
+    /// What names it in claim words: its slot in the process table, and the slot's generation.
     pub owner: Owner,
     /// Its process identifier (zero while starting).
     pub pid: u32,
@@ -83,7 +83,7 @@ pub struct Member {
     pub waits: Vec<(u32, Option<Handle>, u32)>,
 }
 
-/// Make the process table of `arena` this process's.
+/// Use the process table in `arena` from now on.
 pub(crate) fn open(arena: &'static Arena) -> &'static Table {
     TABLE.get_or_init(|| {
         // SAFETY: `Entry` is atomics only, of the size the arena expects, and the table's type in every process of this
@@ -99,7 +99,7 @@ pub(super) fn table() -> Option<&'static Table> {
     TABLE.get()
 }
 
-/// This process's place in the process table. Registers on first use, and costs a load afterwards. Renewed in a child of fork.
+/// This process, as an owner. Registers it on first use, and costs a load afterwards. Renewed in a child of fork.
 #[inline]
 pub fn me() -> Result<Owner> {
     match Owner::from_bits(ME.load(Ordering::Relaxed)) {
@@ -108,7 +108,7 @@ pub fn me() -> Result<Owner> {
     }
 }
 
-/// This process's place if it has one already.
+/// This process, as an owner, if it is registered already.
 pub(super) fn me_already() -> Option<Owner> {
     Owner::from_bits(ME.load(Ordering::Relaxed))
 }
@@ -197,7 +197,7 @@ pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
 
 /// Whether some process (or one about to start) may have been born by fork after `birth`, so that it may have inherited
 /// whatever was created then. Costs two loads. The caller itself counts, too: it may be dropping what it inherited.
-/// What it created itself is younger than it is, so the caller never pins that.
+/// What it created itself is younger than it is, so nothing of that is deferred for the caller.
 pub(crate) fn fork_born_after(birth: u64) -> bool {
     table().is_some_and(|table| {
         let may = table.word(Word::Youngest).load(Ordering::Acquire) >> VERSION_BITS > birth;
@@ -217,7 +217,7 @@ pub(crate) struct Forks {
 }
 
 impl Forks {
-    /// Scan the whole roll, for many questions.
+    /// Scan the whole process table, for many questions.
     pub(crate) fn find() -> Self {
         let Some(table) = table() else {
             return Self {
@@ -235,7 +235,7 @@ impl Forks {
             let birth = entry.birth.load(Ordering::Acquire);
             match stage {
                 Stage::Live | Stage::Starting if birth == 0 => unknown = true,
-                // A dead process pins until its reaper has settled what it was in the middle of.
+                // A dead process counts until its reaper has finished or undone its operation.
                 Stage::Live | Stage::Starting | Stage::Dead if birth & 1 == 1 => births.push(birth >> 1),
                 _ => {}
             }
@@ -267,8 +267,8 @@ impl Forks {
     }
 }
 
-/// Record that what this dead process inherited is looked at no more. Its reaper calls this.
-pub(crate) fn pins_nothing(dead: Owner) {
+/// Record that no process reads any more what this dead process inherited. Its reaper calls this.
+pub(crate) fn forget_inherited(dead: Owner) {
     if let Some(entry) = entry(dead) {
         entry.birth.fetch_and(!1, Ordering::AcqRel);
     }
@@ -304,7 +304,7 @@ pub(crate) fn noted_exit(pid: u32, start: Option<u64>) -> Option<i32> {
     its.find_map(|entry| entry.noted_exit(start))
 }
 
-/// Set this process's parent to `pid`: a fork_server forks its children for another process.
+/// Set this process's parent to `pid`: a fork server forks its children for another process.
 pub(crate) fn set_parent(pid: u32) {
     let Some((table, mine)) = my_entry() else { return };
     let parent = table.in_use().find_map(|(slot, entry)| {
@@ -384,7 +384,7 @@ impl Table {
     }
 
     fn word(&self, word: Word) -> &AtomicU64 {
-        &self.arena.header().liveness[word as usize]
+        &self.arena.header().process_table[word as usize]
     }
 
     pub(super) fn spinners(&self) -> &AtomicU64 {
@@ -554,8 +554,8 @@ impl Table {
         let spinning = entry.spinning.swap(0, Ordering::Relaxed);
         self.spinners().fetch_sub(spinning.into(), Ordering::Relaxed);
         entry.forget_waits();
-        // A dead process without a birth pins nothing. The next process that gets the entry has none until it writes
-        // its own.
+        // No free is deferred for a dead process without a birth. The next process that gets the entry has none until
+        // it writes its own.
         entry.birth.store(0, Ordering::Relaxed);
         entry.since.store(0, Ordering::Relaxed);
         self.hint(owner.slot())

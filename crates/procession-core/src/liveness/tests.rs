@@ -50,7 +50,7 @@ pub(crate) fn wait_until(mut what: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_process_has_one_place_and_a_child_another() {
+fn a_process_has_one_entry_and_a_child_another() {
     let here = family().unwrap().me();
     assert_eq!(me().unwrap(), here);
     set_name("root");
@@ -79,7 +79,7 @@ fn about_parent_pid(owner: Owner) -> u32 {
 }
 
 #[test]
-fn a_killed_process_is_dead_even_as_a_zombie_and_its_place_is_used_again() {
+fn a_killed_process_is_dead_even_as_a_zombie_and_its_slot_is_used_again() {
     family().unwrap().me();
     let mut dead = Vec::new();
     for _ in 0..400 {
@@ -105,7 +105,7 @@ fn a_killed_process_is_dead_even_as_a_zombie_and_its_place_is_used_again() {
 }
 
 #[test]
-fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
+fn a_fork_between_birth_and_drop_is_seen_by_its_descendants_too() {
     family().unwrap().me();
     let born = births();
     assert!(!fork_born_between(born, births()));
@@ -124,7 +124,7 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
     assert!(fork_born_between(born, births()) && fork_born_after(born) && !fork_born_after(births()));
     assert!(
         !fork_born_between(births(), births()),
-        "what is made now is inherited by nobody"
+        "what is made now is inherited by no process"
     );
     kill(child);
     reap(child);
@@ -133,7 +133,7 @@ fn a_fork_between_birth_and_drop_is_seen_by_all_of_its_line() {
 }
 
 #[test]
-fn a_failed_fork_leaves_no_entry_when_said_so() {
+fn a_failed_fork_leaves_no_entry_when_abandoned() {
     family().unwrap().me();
     let limit = libc::rlimit {
         rlim_cur: 0,
@@ -172,7 +172,7 @@ fn a_full_process_table_is_an_error_of_the_start() {
     );
     let claim = || table::claim(entry::Stage::Live, pid, start, Some(here), false);
     let refused = || {
-        // SAFETY: the child, should there be one, leaves at once.
+        // SAFETY: the child, if there is one, exits at once.
         match unsafe { crate::process::fork() } {
             // SAFETY: ends the process.
             Ok(crate::process::Forked::Child) => unsafe { libc::_exit(1) },
@@ -240,7 +240,7 @@ fn a_waiting_process_reaps_children_that_are_not_asked_about() {
 }
 
 #[test]
-fn a_process_of_another_user_takes_nobody_for_dead() {
+fn a_process_of_another_user_takes_no_living_one_for_dead() {
     // SAFETY: asks, changes nothing.
     if unsafe { libc::geteuid() } != 0 {
         return; // Only root may become another user.
@@ -340,7 +340,7 @@ fn comm(pid: i32) -> String {
 }
 
 #[test]
-fn a_child_that_executes_a_program_lets_go() {
+fn no_free_is_deferred_for_a_child_that_executed_a_program() {
     family().unwrap().me();
     for closes_all in [false, true] {
         let before = births();
@@ -350,7 +350,7 @@ fn a_child_that_executes_a_program_lets_go() {
         }
         let after = births();
         wait_until(|| {
-            clear_those_that_left();
+            reap_executed();
             !fork_born_between(before, after)
         });
         // It lives, but is no member any more.
@@ -388,7 +388,7 @@ fn a_child_that_does_not_execute_a_program_stays() {
 }
 
 #[test]
-fn a_lock_held_by_one_that_executed_a_program_is_had_again() {
+fn a_holder_that_executed_a_program_counts_as_dead() {
     let lock = crate::sync::Lock::create().unwrap();
     let handle = lock.handle();
     let (pid, end) = {

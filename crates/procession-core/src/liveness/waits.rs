@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// One announced wait. Zero-filled is none.
 #[repr(C)]
 pub(crate) struct Wait {
-    /// Distance of the futex word from the process table's table, which is the same in every process; zero: free.
+    /// Distance of the futex word from the process table, which is the same in every process; zero: free.
     word: AtomicU64,
     /// Handle of the object, or zero when it has none.
     object: AtomicU64,
@@ -26,15 +26,15 @@ pub(crate) struct Announced(Option<&'static Wait>);
 
 /// How long a wait may last, and whether it continues an earlier one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct WaitKind {
     /// It has no deadline.
     pub endless: bool,
     /// It begins, rather than continuing after an interruption.
     pub anew: bool,
 }
 
-/// Announce that this thread is about to sleep on `word`. Never fails: without a free place the wait goes unannounced.
-pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
+/// Announce that this thread is about to sleep on `word`. Never fails: without a free slot the wait goes unannounced.
+pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Handle>, manner: WaitKind) -> Announced {
     let Some((table, entry)) = table::my_entry() else {
         return Announced(None);
     };
@@ -59,13 +59,18 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
 }
 
 /// As [`announce`], for a sleep on the lower half of `word`.
-pub(crate) fn announce_low(word: &AtomicU64, kind: Option<Kind>, object: Option<Handle>, manner: Manner) -> Announced {
+pub(crate) fn announce_low(
+    word: &AtomicU64,
+    kind: Option<Kind>,
+    object: Option<Handle>,
+    manner: WaitKind,
+) -> Announced {
     announce(futex::lower_half(word), kind, object, manner)
 }
 
 /// Whether a thread of a living process of the family sleeps in the engine. Such a thread looks for idle memory when
 /// its slice ends.
-pub(crate) fn somebody_waits() -> bool {
+pub(crate) fn some_process_waits() -> bool {
     let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
     table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
 }
@@ -121,20 +126,20 @@ impl Entry {
     }
 }
 
-/// Counts this thread as spinning in the family, so that spinners leave a core to the process they wait for. A hint;
-/// the reaper gives back what a dead process counted.
+/// Counts this thread as spinning in the family, so that spinning threads leave a core to the process they wait for. A
+/// hint; the reaper subtracts what a dead process counted.
 pub(crate) struct Spinning(Option<(&'static Table, &'static Entry)>);
 
 impl Spinning {
     pub(crate) fn begin() -> Self {
-        let place = table::my_entry();
-        if let Some((table, entry)) = place {
+        let mine = table::my_entry();
+        if let Some((table, entry)) = mine {
             // DEATH: in this order, and the reverse order at the end, the count can only come out too low, which does
             // no harm.
             entry.spinning.fetch_add(1, Ordering::Relaxed);
             table.spinners().fetch_add(1, Ordering::Relaxed);
         }
-        Self(place)
+        Self(mine)
     }
 
     /// How many other threads are spinning.

@@ -1,4 +1,4 @@
-//! Tasks on their way: how they are submitted, finished, taken and withdrawn; and the waits for that.
+//! The stages of a task: submitted, finished, taken or withdrawn; and the waits for them.
 
 use super::job::{Entry, Item, Loss, Spare, Want};
 use super::job_table::JobTable;
@@ -11,7 +11,7 @@ use crate::{liveness, Deadline, Result, WaitError};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-/// How often a waiter wakes further workers while tasks are in line: the worker that was to claim them may be stopped.
+/// How often a waiter wakes further workers while tasks are queued: the worker that was to claim them may be stopped.
 const RELIEF: Duration = Duration::from_millis(40);
 
 /// The result of a withdrawal.
@@ -38,9 +38,9 @@ impl Inner {
         Ok(item)
     }
 
-    /// Put one more task of a job in line, and return its number. Wakes no worker.
+    /// Queue one more task of a job, and return its number. Wakes no worker.
     pub fn add_task(&self, jobs: &mut JobTable, key: u32, function: u32, arguments: Message) -> Result<u64> {
-        self.only_here()?;
+        self.check_is_mine()?;
         self.collect(jobs, 0);
         if self.view.phase() == Phase::Terminate {
             return Ok(jobs.add(key, Entry::Lost(Loss::Stopped)));
@@ -61,7 +61,7 @@ impl Inner {
         Ok(item)
     }
 
-    /// Put a task at the line's end, and return its slot. `task` is the job, the task's number, and its own function or
+    /// Append a task to the queue, and return its slot. `task` is the job, the task's number, and its own function or
     /// 0.
     pub fn enqueue(&self, jobs: &mut JobTable, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
         let (job, item, function) = task;
@@ -81,7 +81,7 @@ impl Inner {
         Ok(index)
     }
 
-    /// Have the face look at the workers before a task that begins now can be overdue.
+    /// Have the face check the workers before a task that begins now can be overdue.
     fn see_in_time(&self, jobs: &mut JobTable, timeout: Duration) {
         let Some(due) = Instant::now().checked_add(timeout) else {
             return;
@@ -243,7 +243,7 @@ impl Inner {
         None
     }
 
-    /// Announce that something in `jobs` changed; `mine` of the waiters know it already. A waiter that looks now gets
+    /// Announce that something in `jobs` changed; `mine` of the waiters know it already. A waiter that checks now gets
     /// the lock after this thread.
     pub fn tell(&self, jobs: &JobTable, mine: usize) {
         self.version.fetch_add(1, SeqCst);
@@ -303,7 +303,7 @@ impl Inner {
 
     /// Take an item if it is there.
     pub fn take(&self, jobs: &mut JobTable, key: u32, number: u64) -> Result<Option<Item>> {
-        self.only_here()?;
+        self.check_is_mine()?;
         let job = jobs.job(key);
         let Some(entry) = job.entry(number) else {
             return Ok(None);
@@ -343,7 +343,7 @@ impl Inner {
         self.end_if_over(&mut jobs, key);
     }
 
-    /// Forget an abandoned job once it is complete. It leaves nothing behind.
+    /// Forget an abandoned job once it is complete. Frees all that is left of it.
     pub fn end_if_over(&self, jobs: &mut JobTable, key: u32) {
         let job = jobs.job(key);
         if !job.abandoned || !job.is_complete() {
@@ -376,7 +376,7 @@ impl Inner {
         deadline: Deadline,
         mut look: impl FnMut(&mut JobTable) -> Result<R, u64>,
     ) -> Result<R, WaitError> {
-        self.only_here()?;
+        self.check_is_mine()?;
         let mut missing = {
             let mut jobs = self.lock();
             self.collect(&mut jobs, 0);

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The options on which a job's tasks are done.
+/// Options of a job's tasks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskOptions {
     /// Items will be taken as they finish ([`Job::take_any`]).
@@ -30,13 +30,13 @@ pub enum Loss {
     TimedOut(Duration, Box<Death>),
     /// It was withdrawn.
     Cancelled,
-    /// It never was a task: see [`Job::refuse`].
+    /// It was never submitted: see [`Job::refuse`].
     Refused,
     /// The pool was terminated before it was done.
     Stopped,
 }
 
-/// What became of a task.
+/// How a task ended.
 #[derive(Debug)]
 pub enum Item {
     /// It returned this.
@@ -82,7 +82,8 @@ pub(super) struct State {
     pub bytes: u64,
     /// The item that was the first in time to fail or to be lost.
     pub failed: Option<u64>,
-    /// Finished items that are not taken, in the order of time; kept only for jobs whose items are taken in that order.
+    /// Finished items that are not taken, in the order in which they finished; kept only for jobs whose items are taken
+    /// in that order.
     pub order: Option<VecDeque<u64>>,
     pub sealed: bool,
     /// Whether the pool's `next_completed` reports the job when it is complete.
@@ -170,7 +171,7 @@ impl Job {
         self.pool.submit(self.key, function.index, arguments)
     }
 
-    /// Count a task that could not even be packed, and return its number. Its item is [`Loss::Refused`].
+    /// Count a task that could not be packed, and return its number. Its item is [`Loss::Refused`].
     pub fn refuse(&self) -> u64 {
         self.pool.refuse(self.key)
     }

@@ -1,4 +1,4 @@
-//! The parent's jobs of jobs: their items, what became of them, and how many tasks each waiter waits for.
+//! The parent's table of jobs: their items, how these ended, and how many tasks each waiter waits for.
 
 use super::job::{Entry, Loss, State as JobState, TaskOptions};
 use super::room::Feeder;
@@ -11,9 +11,9 @@ pub(super) struct JobTable {
     pub table: Table,
     pub jobs: Vec<Option<JobState>>,
     pub free_jobs: Vec<u32>,
-    /// The workers, by their worker_index.
+    /// The workers, by index.
     pub workers: HashMap<u32, WorkerRecord>,
-    /// The line's last slot.
+    /// The queue's last slot.
     pub tail: u32,
     /// Number of tasks submitted and not finished.
     pub unfinished: u64,
@@ -91,7 +91,7 @@ impl JobTable {
                 job.bytes += u64::from(bytes);
                 *job.items.back_mut().expect("pushed above") = entry;
             }
-            outcome => drop(self.resolve(key, number, outcome)),
+            ended => drop(self.resolve(key, number, ended)),
         }
         number
     }
@@ -104,7 +104,7 @@ impl JobTable {
 
     /// Record that an item is no longer waiting. `false`: it was not waiting, or its job was stopped, dropped and
     /// forgotten while the item still ran.
-    pub fn resolve(&mut self, key: u32, number: u64, outcome: Entry) -> bool {
+    pub fn resolve(&mut self, key: u32, number: u64, ended: Entry) -> bool {
         let Some(job) = &mut self.jobs[key as usize] else {
             return false;
         };
@@ -115,12 +115,12 @@ impl JobTable {
         let Entry::Waiting { bytes, .. } = *entry else {
             return false;
         };
-        let failed = !matches!(outcome, Entry::Ready { raised: false, .. });
+        let failed = !matches!(ended, Entry::Ready { raised: false, .. });
         let ran = matches!(
-            outcome,
+            ended,
             Entry::Ready { .. } | Entry::Lost(Loss::Died(_) | Loss::TimedOut(..))
         );
-        *entry = if abandoned { Entry::Taken } else { outcome };
+        *entry = if abandoned { Entry::Taken } else { ended };
         job.finished += 1;
         job.bytes -= u64::from(bytes);
         if failed && job.failed.is_none() {
@@ -144,12 +144,12 @@ impl JobTable {
 
     /// Seal a job: there will be no more tasks. Returns whether that is new.
     pub fn seal(&mut self, key: u32) -> bool {
-        let news = !std::mem::replace(&mut self.job(key).sealed, true);
-        self.unsealed -= u64::from(news);
-        news
+        let is_new = !std::mem::replace(&mut self.job(key).sealed, true);
+        self.unsealed -= u64::from(is_new);
+        is_new
     }
 
-    /// Stop all jobs: nothing more comes of them.
+    /// Stop all jobs: what is unfinished is lost.
     pub fn stop_all(&mut self) {
         for key in 0..self.jobs.len() as u32 {
             if let Some(job) = &self.jobs[key as usize] {

@@ -2,9 +2,9 @@
 //! between.
 //!
 //! The [`Pool`] belongs to the process that made it; a [`Worker`] is its counterpart in each worker process. They share
-//! nothing but one object of slots (`shared`), a line of tasks and a stack of finished ones (`line`). The README beside
-//! this file argues its correctness. What a task means, how a worker process is started and how it ended are left to
-//! the faces.
+//! nothing but one object of slots (`shared`), a queue of tasks and a stack of finished ones (`task_queue`). The README
+//! beside this file argues why it is correct. What a task means, how a worker process is started and how it ended are
+//! left to the faces.
 
 mod collect;
 mod cut;
@@ -29,4 +29,4 @@ pub use room::{Feed, Intake};
 pub use shared::Phase;
 pub(crate) use shared::Shared;
 pub use worker::{Task, Verdict, Worker};
-pub use workers::{Death, Overdue, Remains, Stats, WorkerStats};
+pub use workers::{Death, Overdue, Stats, WorkerEnd, WorkerStats};

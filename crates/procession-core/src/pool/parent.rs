@@ -1,11 +1,11 @@
-//! The pool as the process that made it sees it. It has no thread of its own: every submission, wait and burial also
+//! The pool as the process that made it sees it. It has no thread of its own: every submission, wait and `reap` also
 //! collects finished tasks.
 
 use super::job::{Job, TaskOptions};
 use super::job_table::JobTable;
 use super::shared::{Phase, State, Status, View};
 use super::table::Use;
-use super::workers::{Death, Overdue, Remains, Stats};
+use super::workers::{Death, Overdue, Stats, WorkerEnd};
 use crate::arena::Handle;
 use crate::channel::Message;
 use crate::liveness::Owner;
@@ -26,7 +26,7 @@ pub(super) struct Inner {
     jobs: Mutex<JobTable>,
     /// Grows whenever something happens in `jobs` that a waiter may wait for.
     pub version: AtomicU64,
-    /// Tells the face, which looks after the workers, to ask [`Pool::overdue`] and [`Pool::needs_workers`].
+    /// Tells the face, which manages the workers, to call [`Pool::overdue`] and [`Pool::needs_workers`].
     pub notice: Notice,
 }
 
@@ -65,15 +65,15 @@ impl Pool {
         self.inner.is_mine()
     }
 
-    /// Set when the face should look after the workers: work has ended, a worker must be stopped, or one must be
-    /// checked at a certain time.
+    /// Set when the face should check the workers: work has ended, a worker must be stopped, or one must be checked at
+    /// a certain time.
     pub fn notice(&self) -> &Notice {
         &self.inner.notice
     }
 
     /// Put a function into the pool. Every worker that does a task of its jobs reads it there.
     pub fn function(&self, function: Message) -> Result<Function> {
-        self.inner.only_here()?;
+        self.inner.check_is_mine()?;
         let view = &self.inner.view;
         let (index, generation) = self.inner.lock().table.take(view, Use::Function { users: 1 })?;
         let slot = view.slot(index)?;
@@ -113,30 +113,30 @@ impl Pool {
         Ok(job)
     }
 
-    /// Make a worker_index for a worker, for [`Worker::attach`](super::Worker::attach). [`reap`](Self::reap) the worker when
-    /// its process has ended.
+    /// Reserve a slot for a worker and return its index, for [`Worker::attach`](super::Worker::attach).
+    /// [`reap`](Self::reap) the worker when its process has ended.
     pub fn enlist(&self) -> Result<u32> {
         self.inner.enlist()
     }
 
-    /// Whether the worker in this worker_index has reported that it is ready.
+    /// Whether the worker of this index has reported that it is ready.
     pub fn is_ready(&self, worker_index: u32) -> bool {
         self.inner.is_ready(worker_index)
     }
 
-    /// Whether the worker in this worker_index is running a task.
+    /// Whether the worker of this index is running a task.
     pub fn is_busy(&self, worker_index: u32) -> bool {
         self.inner.is_busy(worker_index)
     }
 
-    /// Tell the worker in this worker_index to leave when it has finished its current task.
+    /// Tell the worker of this index to leave when it has finished its current task.
     pub fn dismiss(&self, worker_index: u32) {
         self.inner.dismiss(worker_index);
     }
 
-    /// Record that the process of the worker in `worker_index` has ended. Its task is lost or tried again, and its worker_index is
-    /// free.
-    pub fn reap(&self, worker_index: u32, death: Death) -> Result<Remains> {
+    /// Record that the process of the worker `worker_index` has ended. Its task is lost or tried again, and its slot is
+    /// freed.
+    pub fn reap(&self, worker_index: u32, death: Death) -> Result<WorkerEnd> {
         self.inner.reap(worker_index, death)
     }
 
@@ -186,7 +186,7 @@ impl Pool {
         }
     }
 
-    /// Whether nothing is left to be done and nothing can come.
+    /// Whether no task is unfinished and none can come.
     pub fn is_idle(&self) -> bool {
         let mut jobs = self.inner.lock();
         self.inner.collect(&mut jobs, 0);
@@ -212,9 +212,9 @@ impl Inner {
         family().is_ok_and(|family| family.me() == self.owner)
     }
 
-    /// Fail in a child of the process that made the pool. The child has a copy of the jobs, and must not touch what is
-    /// shared.
-    pub fn only_here(&self) -> Result<()> {
+    /// Fail in a child of the process that made the pool. The child has a copy of the jobs, and must not touch shared
+    /// memory.
+    pub fn check_is_mine(&self) -> Result<()> {
         if self.is_mine() {
             Ok(())
         } else {

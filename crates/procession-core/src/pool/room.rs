@@ -1,8 +1,8 @@
 //! How far submitting may run ahead of the workers.
 //!
 //! Submitting may run ahead as far as keeps the workers busy: a job's unfinished tasks are bounded in number and in
-//! bytes of arguments. The number starts small, and grows when a feeder finds on waking that the workers had all but
-//! run out of tasks. So slow tasks, or quick feeders, leave little in line.
+//! bytes of arguments. The number starts small, and grows when a feeder finds on waking that the workers had almost run
+//! out of tasks. So slow tasks, or quick feeders, leave the queue short.
 
 use super::parent::Inner;
 use super::Job;
@@ -129,7 +129,7 @@ fn least(workers: u64) -> u64 {
 impl Inner {
     /// Wait until there is room, and return how many tasks of the job are unfinished then.
     fn wait_for_room(&self, feeder: Feeder, deadline: Deadline) -> Result<u64, WaitError> {
-        self.only_here()?;
+        self.check_is_mine()?;
         let look = || {
             let mut jobs = self.lock();
             self.collect(&mut jobs, 0);
@@ -215,7 +215,7 @@ mod tests {
             sealed: true,
             ..job(1000, 1000)
         };
-        assert_eq!(room.missing(&sealed), 0, "who waits is told");
+        assert_eq!(room.missing(&sealed), 0, "a sealed job lets its feeders go on");
     }
 
     #[test]

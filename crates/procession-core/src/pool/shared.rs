@@ -16,14 +16,14 @@ const FIRST: u32 = 64;
 /// Number of segments beyond the first.
 const SEGMENTS: usize = 20;
 
-/// What a slot holds. Only the parent set out slots and takes them back. A worker only moves tasks from PENDING to
-/// RUNNING to DONE or RAISED, and writes its own worker slot. The parent may also move PENDING to FREE (withdrawn) and
-/// RUNNING to CANCELLED.
+/// What a slot holds. Only the parent allocates and frees slots. A worker only moves tasks from PENDING to RUNNING to
+/// DONE or RAISED, and writes its own worker slot. The parent may also move PENDING to FREE (withdrawn) and RUNNING to
+/// CANCELLED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Status {
     Free = 0,
-    /// A task in line.
+    /// A queued task.
     Pending = 1,
     /// A task that runs in the owner given in the same word.
     Running = 2,
@@ -39,7 +39,7 @@ pub(super) enum Status {
     Ready = 7,
     /// A worker that could not start; the reason is in the header.
     Failed = 8,
-    /// A task whose worker is to be stopped. Nothing that this worker set back counts.
+    /// A task whose worker is to be stopped. Its result is ignored.
     Cancelled = 9,
 }
 
@@ -94,7 +94,7 @@ const DISMISSED: u64 = 1 << 63;
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     state: AtomicU64,
-    /// Task: the next one in the line. Worker: the task that it is about to claim, or runs.
+    /// Task: the next one in the queue. Worker: the task that it is about to claim, or runs.
     pub next: AtomicU32,
     /// Task: its function's slot (0 = the task carries its own); once finished, the next lower one in the stack.
     /// Worker: number of tasks done.
@@ -103,7 +103,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// `None`: a stray write has left no valid state here.
+    /// `None`: a stray write left an invalid state here.
     pub fn load(&self) -> Option<State> {
         State::unpack(self.state.load(Acquire))
     }
@@ -112,14 +112,14 @@ impl Slot {
         self.state.store(state.pack(), Release);
     }
 
-    /// Store a state as [`store`](Self::store) does, in the worker of this worker_index. Keeps the bit that says that the
-    /// worker was dismissed.
+    /// Store a state as [`store`](Self::store) does, in a worker's slot. Keeps the bit that says that the worker was
+    /// dismissed.
     pub fn tell(&self, state: State) {
         let keeping = |word: u64| Some(state.pack() | word & DISMISSED);
         let _ = self.state.fetch_update(Release, Relaxed, keeping);
     }
 
-    /// Tell the worker of this worker_index to leave.
+    /// Tell the worker of this slot to leave.
     pub fn dismiss(&self) {
         self.state.fetch_or(DISMISSED, SeqCst);
     }
@@ -128,7 +128,7 @@ impl Slot {
         self.state.load(SeqCst) & DISMISSED != 0
     }
 
-    /// SYNC: `AcqRel`, so that the process that claims sees what was written before the state it claims from.
+    /// SYNC: `AcqRel`, so that a process that claims a task sees what was written before the task became pending.
     pub fn swap(&self, from: State, to: State) -> bool {
         self.state
             .compare_exchange(from.pack(), to.pack(), AcqRel, Relaxed)
@@ -136,8 +136,8 @@ impl Slot {
     }
 }
 
-/// What a worker reports about itself, in words of its worker_index's header. The header holds no message unless the
-/// worker failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
+/// What a worker reports about itself, in words of its slot's header. The header holds no message unless the worker
+/// failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
 pub(super) enum Note {
     /// When it began its current item; 0 = it has none. In nanoseconds of the monotonic clock, as all times here.
@@ -179,7 +179,7 @@ pub(super) fn now() -> u64 {
 pub enum Phase {
     /// Workers take tasks.
     Run = 0,
-    /// No more work will come; workers leave when the line is empty.
+    /// No more work will come; workers leave when the queue is empty.
     Close = 1,
     /// Workers leave at once.
     Terminate = 2,
@@ -190,7 +190,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct CachePadded<T>(pub T);
 
-/// Where feeders wait: they have more to submit than the line should hold.
+/// Where feeders wait: they have more to submit than the queue should hold.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Room {
@@ -205,7 +205,7 @@ const _: () = assert!(std::mem::offset_of!(Shared, first) % 64 == 0 && size_of::
 /// The pool object.
 #[repr(C)]
 pub struct Shared {
-    /// The line's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
+    /// The queue's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
     /// use.
     pub(super) head: CachePadded<AtomicU64>,
     /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
@@ -215,7 +215,7 @@ pub struct Shared {
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping. While there is one, submitting wakes no other.
     pub(super) spinner: AtomicU32,
-    /// 1: a worker was woken and has not looked at the line since. Until it has, submitting wakes no other.
+    /// 1: a worker was woken and has not looked at the queue since. Until it has, submitting wakes no other.
     pub(super) wake_pending: AtomicU32,
     phase: AtomicU32,
     /// Idle workers sleep here.
@@ -322,7 +322,7 @@ impl View {
         Ok(segment_len(k)..segment_len(k + 1))
     }
 
-    /// The slots that exist without growing: those in the object, except slot 0, which starts the line.
+    /// The slots that exist without growing: those in the object, except slot 0, which starts the queue.
     pub fn initial() -> std::ops::Range<u32> {
         1..FIRST
     }

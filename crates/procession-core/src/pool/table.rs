@@ -1,5 +1,4 @@
-//! The parent's account of slots: what each is used for. It lies in the parent's own memory, so no worker can damage
-//! it.
+//! The parent's table of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
 
 use super::shared::{State, View};
 use crate::Result;
@@ -22,7 +21,7 @@ pub(super) enum Use {
         users: u32,
     },
     Worker,
-    /// A withdrawn task that is still in line.
+    /// A withdrawn task that is still queued.
     Withdrawn,
 }
 
@@ -30,8 +29,8 @@ pub(super) enum Use {
 struct Entry {
     generation: u32,
     used: Use,
-    /// Its number in the line.
-    line: u64,
+    /// Its position in the queue, counted from the first slot ever queued.
+    position: u64,
 }
 
 /// All slots of a pool.
@@ -39,9 +38,9 @@ pub(super) struct Table {
     entries: Vec<Entry>,
     /// Free slots. The one freed last is at the end: it is still in the cache.
     free: Vec<u32>,
-    /// Number of slots put in line so far.
-    line: u64,
-    /// Withdrawn slots, the first in line on top.
+    /// Number of slots queued so far.
+    enqueued: u64,
+    /// Withdrawn slots, the first in the queue on top.
     withdrawn: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
@@ -50,7 +49,7 @@ impl Table {
         let mut table = Self {
             entries: Vec::new(),
             free: Vec::new(),
-            line: 0,
+            enqueued: 0,
             withdrawn: BinaryHeap::new(),
         };
         table.add(View::initial());
@@ -61,7 +60,7 @@ impl Table {
         let free = Entry {
             generation: 0,
             used: Use::Free,
-            line: 0,
+            position: 0,
         };
         self.entries.resize(slots.end as usize, free);
         self.free.extend(slots.rev());
@@ -74,7 +73,7 @@ impl Table {
         }
         let mut index = self.free.pop();
         if let Some(head) = index.filter(|&index| view.is_head(index)) {
-            // The line still starts at this slot: leave it for another time.
+            // The queue still starts at this slot: keep it for a later call.
             index = self.free.pop();
             self.free.push(head);
         }
@@ -88,13 +87,13 @@ impl Table {
         Ok((index, entry.generation))
     }
 
-    /// Record that the slot is put in line now.
+    /// Record that the slot is queued now.
     pub fn enqueue(&mut self, index: u32) {
-        self.line += 1;
-        self.entries[index as usize].line = self.line;
+        self.enqueued += 1;
+        self.entries[index as usize].position = self.enqueued;
     }
 
-    /// Give a slot back. It must have left the line (`View::pass`), or never have been in it.
+    /// Free a slot. It must have left the queue (`View::pass`), or never have been in it.
     pub fn give_back(&mut self, index: u32) {
         self.entries[index as usize].used = Use::Free;
         self.free.push(index);
@@ -108,18 +107,19 @@ impl Table {
         }
     }
 
-    /// Give back a slot that may still be in line, once the line's head is at it or beyond.
+    /// Free a slot that may still be queued, once the queue's head is at it or beyond.
     pub fn give_back_later(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.used = Use::Withdrawn;
-        self.withdrawn.push(Reverse((entry.line, index)));
+        self.withdrawn.push(Reverse((entry.position, index)));
     }
 
     fn free_passed(&mut self, view: &View) {
-        // The head's entry still tells its worker_index in line: the slot cannot be used again before the head has left it.
-        let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.line);
-        while let Some(&Reverse((line, index))) = self.withdrawn.peek() {
-            if line > passed {
+        // The head's entry still has its position in the queue: the slot cannot be used again before the head has left
+        // it.
+        let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.position);
+        while let Some(&Reverse((position, index))) = self.withdrawn.peek() {
+            if position > passed {
                 break;
             }
             self.withdrawn.pop();

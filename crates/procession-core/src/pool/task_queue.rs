@@ -1,7 +1,7 @@
-//! The line of tasks (first in, first out, one producer) and the stack of finished ones.
+//! The queue of tasks (first in, first out, one producer) and the stack of finished ones.
 //!
-//! Claiming is one compare-and-swap on the task's own state. The line's head is only moved along afterwards, by any
-//! process that sees that it lags. So a claimer that dies in between does not hold up the others.
+//! Claiming is one compare-and-swap on the task's own state. The queue's head is only moved along afterwards, by any
+//! process that sees that it lags. So a claimer that dies in between does not block the others.
 
 use super::shared::{State, Status, View};
 use crate::liveness::Owner;
@@ -18,7 +18,7 @@ fn advanced(head: u64, slot: u32) -> u64 {
 }
 
 impl View {
-    /// Put `slot` (complete but for its state) behind `tail`. Only the parent calls it, under its lock.
+    /// Append `slot` (complete but for its state) behind `tail`. Only the parent calls it, under its lock.
     pub(super) fn append(&self, tail: u32, slot: u32, generation: u32) -> Result<()> {
         let new = self.slot(slot)?;
         new.next.store(0, Relaxed);
@@ -29,7 +29,7 @@ impl View {
         Ok(())
     }
 
-    /// Claim the first task in line for `me`, and return its slot number and state. The slot number is noted in
+    /// Claim the first task in the queue for `me`, and return its slot number and state. The slot number is noted in
     /// `intent` before the claim.
     pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, State)>> {
         let head = &self.shared.head.0;
@@ -44,9 +44,9 @@ impl View {
             }
             let slot = self.slot(next)?;
             let state = slot.load();
-            // SYNC: if the head is unchanged, `next` really is the first in line, and `state` was read while it was. As
-            // tasks are only claimed in order, it stays the first for as long as that state (with its generation)
-            // stands.
+            // SYNC: if the head is unchanged, `next` really is the first in the queue, and `state` was read while it
+            // was. As tasks are only claimed in order, it stays the first as long as that state (with its generation)
+            // is unchanged.
             if head.load(SeqCst) != seen {
                 continue;
             }
@@ -64,7 +64,7 @@ impl View {
         }
     }
 
-    /// Whether a task waits in line. A hint: it may be claimed at once.
+    /// Whether a task is queued. A hint: it may be claimed at once.
     pub(super) fn is_waiting(&self) -> bool {
         let head = self.shared.head.0.load(SeqCst);
         self.slot(low(head)).is_ok_and(|slot| slot.next.load(SeqCst) != 0)
@@ -83,8 +83,8 @@ impl View {
         Ok(())
     }
 
-    /// Move the head past the first task in line, at most `limit` times, as long as that task was withdrawn and cannot
-    /// be claimed. Parent only.
+    /// Move the head past the first task in the queue, at most `limit` times, as long as that task was withdrawn and
+    /// cannot be claimed. Parent only.
     pub(super) fn skip_withdrawn(&self, limit: usize) -> Result<()> {
         let head = &self.shared.head.0;
         for _ in 0..limit {
@@ -109,7 +109,7 @@ impl View {
         low(self.shared.head.0.load(SeqCst))
     }
 
-    /// Whether the line still needs `slot`, as the one claimed last. It must not be used again yet.
+    /// Whether the queue still needs `slot`, as the one claimed last. It must not be used again yet.
     pub(super) fn is_head(&self, slot: u32) -> bool {
         self.head() == slot
     }
@@ -159,19 +159,19 @@ impl View {
         out.reverse();
     }
 
-    /// Wake a worker, because work was put in line, unless one is on the spinner or on its way anyway.
+    /// Wake a worker, because work was queued, unless one is spinning, or was woken and has not looked yet.
     pub(super) fn wake_one(&self) {
-        // SYNC: the line was changed (SeqCst) before these loads. A spinner that gives up, and a worker that was asleep
-        // or is about to sleep, clears its word (SeqCst) before it looks at the line.
+        // SYNC: the queue was changed (SeqCst) before these loads. A spinner that gives up, and a worker that was
+        // asleep or is about to sleep, clears its word (SeqCst) before it looks at the queue.
         if self.shared.spinner.load(SeqCst) == 0 && self.shared.wake_pending.load(SeqCst) == 0 {
             self.shared.wake_pending.store(1, SeqCst);
             self.shared.work.notify(1);
         }
     }
 
-    /// Wake workers after a waiter has waited in vain for a while. If tasks are still in line, the worker that was to
-    /// claim them, as the spinner or as the one that was woken, may be stopped. So all others are woken; those that are
-    /// stopped in their sleep do not wake.
+    /// Wake workers when a waiter has waited for a while without success. If tasks are still queued, the worker that
+    /// was to claim them, as the spinner or as the one that was woken, may be stopped. So all others are woken; those
+    /// that are stopped in their sleep do not wake.
     pub(super) fn relieve(&self) {
         if self.is_waiting() {
             self.shared.spinner.store(0, SeqCst);
@@ -179,7 +179,7 @@ impl View {
         }
     }
 
-    /// Stop being the spinner, or relieve a dead one.
+    /// Stop being the spinner, or clear a dead one.
     pub(super) fn leave_spinner(&self, owner: Owner) {
         let _ = self
             .shared

@@ -5,7 +5,7 @@ mod deaths;
 mod stopping;
 
 use super::shared::Status;
-use super::{Death, Item, Job, Loss, Pool, Remains, TaskOptions, Verdict, Worker};
+use super::{Death, Item, Job, Loss, Pool, TaskOptions, Verdict, Worker, WorkerEnd};
 use crate::channel::{Message, Outgoing};
 use crate::{Deadline, Error, WaitError};
 use std::time::Duration;
@@ -22,13 +22,13 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-struct Hired {
+struct TestWorker {
     pid: i32,
     worker_index: u32,
 }
 
-/// Fork a child that runs `body` in the worker_index it was enlisted for, and ends.
-fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
+/// Fork a child that runs `body` as a newly enlisted worker, and ends.
+fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> TestWorker {
     let worker_index = pool.enlist().unwrap();
     // SAFETY: nextest and the harness run this test in a thread; the child calls only the engine, which is prepared for
     // fork, and _exit.
@@ -38,12 +38,12 @@ fn fork(pool: &Pool, body: impl FnOnce(&Pool, u32)) -> Hired {
             // SAFETY: ends the child without running what it inherited.
             unsafe { libc::_exit(0) }
         }
-        pid => Hired { pid, worker_index },
+        pid => TestWorker { pid, worker_index },
     }
 }
 
-/// The usual worker. A task's first byte is a command: 0 return the rest doubled, 1 fail with the rest, 2 be killed, 3
-/// `exit(7)`, 4 sleep first.
+/// The usual worker. A task's first byte is a command: 0 return the rest doubled, 1 fail with the rest, 2 kill itself,
+/// 3 `exit(7)`, 4 sleep first.
 fn work(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
@@ -73,10 +73,10 @@ fn work(pool: &Pool, worker_index: u32) {
 }
 
 /// The exit code, or the negative signal number, of a worker that has ended or will end.
-fn wait_for(hired: &Hired) -> i32 {
+fn wait_for(process: &TestWorker) -> i32 {
     let mut status = 0;
     // SAFETY: waits for our own child.
-    assert_eq!(unsafe { libc::waitpid(hired.pid, &raw mut status, 0) }, hired.pid);
+    assert_eq!(unsafe { libc::waitpid(process.pid, &raw mut status, 0) }, process.pid);
     if libc::WIFSIGNALED(status) {
         -libc::WTERMSIG(status)
     } else {
@@ -92,11 +92,11 @@ fn death(pid: i32, exitcode: i32) -> Death {
     }
 }
 
-fn reap(pool: &Pool, hired: &Hired) -> (i32, Remains) {
-    let exitcode = wait_for(hired);
+fn reap(pool: &Pool, process: &TestWorker) -> (i32, WorkerEnd) {
+    let exitcode = wait_for(process);
     (
         exitcode,
-        pool.reap(hired.worker_index, death(hired.pid, exitcode)).unwrap(),
+        pool.reap(process.worker_index, death(process.pid, exitcode)).unwrap(),
     )
 }
 
@@ -126,10 +126,10 @@ fn submit_all(job: &Job, commands: impl IntoIterator<Item = [u8; 2]>) {
     job.seal();
 }
 
-fn dismiss(pool: &Pool, workers: &[Hired]) {
+fn dismiss(pool: &Pool, workers: &[TestWorker]) {
     pool.close();
-    for hired in workers {
-        assert_eq!(reap(pool, hired).0, 0);
+    for process in workers {
+        assert_eq!(reap(pool, process).0, 0);
     }
 }
 
@@ -163,7 +163,7 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
 }
 
 #[test]
-fn results_come_in_order_and_the_function_serves_all_tasks() {
+fn results_come_in_order_and_one_function_serves_all_tasks() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work), fork(&pool, work)];
     let job = job_of(&pool, &[3]);
@@ -179,7 +179,7 @@ fn results_come_in_order_and_the_function_serves_all_tasks() {
 }
 
 #[test]
-fn the_line_grows_beyond_the_slots_in_the_object() {
+fn the_task_queue_grows_beyond_the_slots_in_the_object() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, BY_TIME);
     let body = [[0u8].as_slice(), &[1; 300]].concat();
@@ -203,7 +203,7 @@ fn slots_are_used_again_and_jobs_leave_nothing_behind() {
     let workers = [fork(&pool, work)];
     for round in 0..2_000u32 {
         let job = job_of(&pool, &[2]);
-        assert_eq!(job.id(), 0, "the job before was forgotten");
+        assert_eq!(job.id(), 0, "the record of the previous job was freed");
         submit_all(&job, [[0, round as u8]]);
         assert_eq!(done(job.take(0, soon()).unwrap()), [(round as u8).wrapping_mul(2)]);
     }
@@ -212,7 +212,7 @@ fn slots_are_used_again_and_jobs_leave_nothing_behind() {
 }
 
 #[test]
-fn a_failure_is_known_by_the_time_it_came() {
+fn the_first_failure_in_time_is_known() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
     let job = pool.job(None, TaskOptions::default());
@@ -244,7 +244,7 @@ fn terminate_ends_every_wait() {
 }
 
 #[test]
-fn close_lets_workers_finish_what_is_in_line() {
+fn close_lets_workers_finish_queued_tasks() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, TaskOptions::default());
     job.submit(message(&[4, 1])).unwrap();
@@ -252,8 +252,8 @@ fn close_lets_workers_finish_what_is_in_line() {
     pool.close();
     assert!(!pool.is_idle(), "the job may still grow");
     submit_all(&job, [[0, 2]]);
-    for hired in &workers {
-        assert_eq!(reap(&pool, hired).0, 0);
+    for process in &workers {
+        assert_eq!(reap(&pool, process).0, 0);
     }
     assert!(pool.is_idle() && !pool.needs_workers());
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
@@ -261,7 +261,7 @@ fn close_lets_workers_finish_what_is_in_line() {
 }
 
 #[test]
-fn announced_jobs_are_told_of_once_each() {
+fn announced_jobs_are_reported_once_each() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
     let jobs: Vec<Job> = (0..20)
@@ -272,19 +272,19 @@ fn announced_jobs_are_told_of_once_each() {
             job
         })
         .collect();
-    let mut told: Vec<u32> = jobs
+    let mut reported: Vec<u32> = jobs
         .iter()
         .map(|_| pool.next_completed(soon()).unwrap().unwrap())
         .collect();
-    told.sort_unstable();
-    assert_eq!(told, jobs.iter().map(Job::id).collect::<Vec<_>>());
+    reported.sort_unstable();
+    assert_eq!(reported, jobs.iter().map(Job::id).collect::<Vec<_>>());
     pool.close();
     assert_eq!(pool.next_completed(soon()).unwrap(), None);
     reap(&pool, &workers[0]);
 }
 
 #[test]
-fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
+fn a_function_lives_as_long_as_its_handle_or_a_job_refers_to_it() {
     let pool = Pool::new().unwrap();
     let function = pool.function(message(&[3])).unwrap();
     let slot = pool.inner_view().slot(function.index).unwrap();
@@ -318,7 +318,7 @@ fn a_function_lives_as_long_as_a_job_or_its_maker_wants_it() {
 }
 
 #[test]
-fn a_dismissed_worker_leaves_and_the_figures_add_up() {
+fn a_dismissed_worker_leaves_and_the_statistics_add_up() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
     let job = pool.job(None, TaskOptions::default());
@@ -334,13 +334,13 @@ fn a_dismissed_worker_leaves_and_the_figures_add_up() {
     assert!(pool.stats().workers.is_empty());
 }
 
-/// The reason is the longest message that lies in the header itself.
+/// The reason is the longest message that fits into the header itself.
 #[test]
 fn a_dismissed_worker_that_fails_says_why() {
     let pool = Pool::new().unwrap();
     let why = [b'w'; 104];
     for before in [false, true] {
-        let hired = fork(&pool, |pool, worker_index| {
+        let process = fork(&pool, |pool, worker_index| {
             let worker = Worker::attach(pool.handle(), worker_index).unwrap();
             while before && !pool.inner_view().slot(worker_index).unwrap().is_dismissed() {
                 std::thread::yield_now();
@@ -349,7 +349,7 @@ fn a_dismissed_worker_that_fails_says_why() {
         });
         let failed = || {
             pool.inner_view()
-                .slot(hired.worker_index)
+                .slot(process.worker_index)
                 .unwrap()
                 .load()
                 .unwrap()
@@ -359,11 +359,11 @@ fn a_dismissed_worker_that_fails_says_why() {
         while !before && !failed() {
             std::thread::yield_now();
         }
-        pool.dismiss(hired.worker_index);
-        let Remains::Failed(said) = reap(&pool, &hired).1 else {
-            panic!("it said why it failed");
+        pool.dismiss(process.worker_index);
+        let WorkerEnd::Failed(reason) = reap(&pool, &process).1 else {
+            panic!("the reason was lost");
         };
-        assert_eq!(said.body(), why);
+        assert_eq!(reason.body(), why);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A worker: claims tasks and set back results.
+//! A worker: claims tasks and sends results.
 
 use super::shared::{now, Note, Phase, Slot, State, Status, View};
 use crate::arena::{Handle, Kind};
@@ -34,7 +34,7 @@ pub struct Worker {
     me: Owner,
 }
 
-/// A claimed task. The worker that claimed it set it back with [`Worker::finish`], or dies.
+/// A claimed task. The worker that claimed it ends it with [`Worker::finish`], or dies.
 #[derive(Debug)]
 pub struct Task {
     index: u32,
@@ -52,7 +52,8 @@ impl Task {
 }
 
 impl Worker {
-    /// Take the worker_index `index` in the pool `handle`, as the parent enlisted it.
+    /// Attach to slot `index` of the pool `handle`, which the parent reserved with
+    /// [`Pool::enlist`](super::Pool::enlist).
     pub fn attach(handle: Handle, index: u32) -> Result<Self> {
         let view = View::attach(handle)?;
         let state = view
@@ -70,31 +71,30 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Whether this process is the one that took the worker_index, and not a child that it forked.
+    /// Whether this process is the one that attached, and not a child that it forked.
     pub fn is_here(&self) -> bool {
         family().is_ok_and(|family| family.me() == self.me)
     }
 
-    fn worker_index(&self) -> &Slot {
+    fn own_slot(&self) -> &Slot {
         self.view
             .slot(self.index)
             .expect("attach found this slot, and slots stay")
     }
 
     fn tell(&self, status: Status) {
-        self.worker_index()
-            .tell(State::of(status, self.generation, Some(self.me)));
+        self.own_slot().tell(State::of(status, self.generation, Some(self.me)));
     }
 
     /// Report that the worker is initialised and will take tasks.
     pub fn ready(&self) {
-        self.worker_index().note(Note::Ready).store(now(), Relaxed);
+        self.own_slot().note(Note::Ready).store(now(), Relaxed);
         self.tell(Status::Ready);
     }
 
     /// Report that the worker cannot start, and why. It should end now.
     pub fn fail(&self, why: Message) {
-        self.worker_index().header.post(why);
+        self.own_slot().header.post(why);
         self.tell(Status::Failed);
     }
 
@@ -105,14 +105,13 @@ impl Worker {
             if self.view.phase() == Phase::Terminate || self.is_dismissed() {
                 return Ok(None);
             }
-            if let Some((index, state)) = self.view.claim(self.me, &self.worker_index().next)? {
+            if let Some((index, state)) = self.view.claim(self.me, &self.own_slot().next)? {
                 if self.view.is_waiting() {
                     self.view.wake_one();
                 }
                 match self.unpack(index, state) {
                     Ok(task) => return Ok(Some(task)),
-                    // The task was taken away again, and what belonged to it is gone: this worker is about to be
-                    // stopped.
+                    // The task was cancelled, and what belonged to it is gone: this worker is about to be stopped.
                     Err(_) if !self.is_at(index, state) => return Ok(None),
                     Err(error) => return Err(error.into()),
                 }
@@ -125,11 +124,11 @@ impl Worker {
                 let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
                 let mut slept = false;
                 shared.work.sleep_for(purpose, Deadline::Never, || {
-                    // SYNC: the store comes before the look: see `View::wake_one`.
+                    // SYNC: the store comes before the check: see `View::wake_one`.
                     shared.wake_pending.store(0, SeqCst);
                     let wanted = self.is_wanted();
                     if wanted && slept {
-                        // The worker on the spinner did not come: it may have been stopped there.
+                        // The spinner did not claim the task: it may be stopped.
                         shared.spinner.store(0, SeqCst);
                     }
                     slept = true;
@@ -144,7 +143,7 @@ impl Worker {
     }
 
     fn is_dismissed(&self) -> bool {
-        self.worker_index().is_dismissed()
+        self.own_slot().is_dismissed()
     }
 
     /// Look for work for a while without sleeping, if no other worker does. Returns whether there is any.
@@ -173,8 +172,8 @@ impl Worker {
             }
         };
         let arguments = slot.header.open_or_copy(LEFT_IN_PLACE)?;
-        let worker_index = self.worker_index();
-        worker_index.add_to_note(Note::Received, arguments.size() as u64);
+        let own = self.own_slot();
+        own.add_to_note(Note::Received, arguments.size() as u64);
         let task = Task {
             index,
             state,
@@ -184,8 +183,8 @@ impl Worker {
         Ok((task, arguments))
     }
 
-    /// The message that defines a task's function. [`Stale`](Error::Stale) if the task was taken away, and the function
-    /// with it.
+    /// The message that defines a task's function. [`Stale`](Error::Stale) if the task was cancelled, and the function
+    /// freed.
     pub fn function(&self, task: &Task) -> Result<Vec<u8>> {
         let function = task.function.ok_or(Error::Corrupt("a task's function"))?;
         let body = self.view.slot(function.0)?.header.copy_body();
@@ -198,13 +197,13 @@ impl Worker {
         }
     }
 
-    /// Whether a function seen before may still be asked for.
+    /// Whether a function seen before is still valid.
     pub fn is_current(&self, (function, generation): (u32, u32)) -> bool {
         let state = self.view.slot(function).ok().and_then(Slot::load);
         state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
     }
 
-    /// Report how long one item of this task's job takes, so that the parent can make its tasks as large as pays.
+    /// Report how long one item of this task's job takes, so that the parent can choose the size of its tasks.
     pub fn measured(&self, task: &Task, per_item: Duration) {
         if let Some(Ok(slot)) = task.function.map(|(function, _)| self.view.slot(function)) {
             let now = u32::try_from(per_item.as_nanos()).unwrap_or(u32::MAX).max(1);
@@ -218,10 +217,10 @@ impl Worker {
     /// Record that the function is called now, for the first or a further item of the task. A time limit holds for each
     /// item alone.
     pub fn begin_item(&self) {
-        self.worker_index().note(Note::Since).store(now(), Relaxed);
+        self.own_slot().note(Note::Since).store(now(), Relaxed);
     }
 
-    /// Whether the task was taken away. Its worker is then about to be stopped.
+    /// Whether the task was cancelled. Its worker is then about to be stopped.
     pub fn is_cancelled(&self, task: &Task) -> bool {
         !self.is_at(task.index, task.state)
     }
@@ -230,19 +229,19 @@ impl Worker {
         self.view.slot(index).ok().and_then(Slot::load) == Some(state)
     }
 
-    /// WorkerRecord a task back. When this returns, the parent has the result, whatever becomes of the worker. `false`: the
-    /// task was taken away; its worker is about to be stopped and must not go on.
-    #[expect(clippy::needless_pass_by_value, reason = "a task is handed back once")]
+    /// End a task with its result. When this returns, the result is safe, even if the worker dies. `false`: the task
+    /// was cancelled; its worker is about to be stopped and must not go on.
+    #[expect(clippy::needless_pass_by_value, reason = "a task is finished once")]
     pub fn finish(&self, task: Task, verdict: Verdict, message: Message) -> Result<bool> {
         let Task {
             index, state, begin, ..
         } = task;
         let slot = self.view.slot(index)?;
-        let worker_index = self.worker_index();
-        // This comes before the arguments' worker_index is used for the result: see `Inner::reap`.
-        worker_index.note(Note::Since).store(0, Relaxed);
-        worker_index.add_to_note(Note::Busy, now().saturating_sub(begin));
-        worker_index.add_to_note(Note::Sent, message.size() as u64);
+        let own = self.own_slot();
+        // This comes before the result overwrites the arguments: see `Inner::reap`.
+        own.note(Note::Since).store(0, Relaxed);
+        own.add_to_note(Note::Busy, now().saturating_sub(begin));
+        own.add_to_note(Note::Sent, message.size() as u64);
         slot.header.discard();
         slot.header.post(message);
         let status = if verdict == Verdict::Done {
@@ -250,9 +249,7 @@ impl Worker {
         } else {
             Status::Raised
         };
-        worker_index
-            .aux
-            .store(worker_index.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        own.aux.store(own.aux.load(Relaxed).wrapping_add(1), Relaxed);
         if !slot.swap(state, State { status, ..state }) {
             let cancelled = State {
                 status: Status::Cancelled,

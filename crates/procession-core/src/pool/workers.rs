@@ -1,4 +1,4 @@
-//! The workers as the parent sees them: their worker_indexes, their time, their end.
+//! The workers as the parent sees them: their slots, their time, their end.
 
 use super::job::{Entry, Loss};
 use super::job_table::JobTable;
@@ -22,27 +22,27 @@ pub struct Death {
     pub pid: i32,
     /// Its exit code, or the negative signal number.
     pub exitcode: i32,
-    /// The kernel ended it because memory ran out.
+    /// Whether the kernel killed it because memory ran out.
     pub out_of_memory: bool,
-    /// Its stack, in the words of its language.
+    /// Its stack trace, as its language prints it.
     pub stack: Option<String>,
-    /// The body of the task that it was running, as far as it is still there. Filled in at the burial.
+    /// The body of the task that it was running, as far as it is still there. Filled in by `reap`.
     pub arguments: Option<Vec<u8>>,
 }
 
 /// What a dead worker left behind.
 #[derive(Debug)]
-pub enum Remains {
+pub enum WorkerEnd {
     /// It had not reported that it was ready.
     Unready {
-        /// Whether it had taken its worker_index, and so was about to be initialised.
+        /// Whether it had attached to its slot, and so was about to be initialised.
         begun: bool,
     },
     /// It could not start, and gave this reason.
     Failed(Incoming),
     /// It worked. The task that it was running, if any, is lost now or will be tried again.
     Worked {
-        /// Whether a task went with it.
+        /// Whether it was running a task.
         lost: bool,
     },
 }
@@ -50,7 +50,7 @@ pub enum Remains {
 /// The workers that must be stopped.
 #[derive(Debug, Default)]
 pub struct Overdue {
-    /// The worker_indexes of workers that have run their task for too long, or that run a withdrawn one.
+    /// The indexes of workers that have run their task for too long, or that run a withdrawn one.
     pub worker_indexes: Vec<u32>,
     /// Ask again after this time, or when the pool's notice is set.
     pub again: Option<Duration>,
@@ -61,7 +61,7 @@ pub struct Overdue {
 pub struct Stats {
     /// Tasks that ended with a result, with an error, or with the death of their worker.
     pub done: u64,
-    /// Tasks in line.
+    /// Queued tasks.
     pub queued: u64,
     /// Tasks that workers are running.
     pub running: u64,
@@ -72,7 +72,7 @@ pub struct Stats {
 /// What a worker has done.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerStats {
-    /// Its worker_index.
+    /// Its index in the pool.
     pub worker_index: u32,
     /// Whether it is running a task.
     pub running: bool,
@@ -102,7 +102,7 @@ pub(super) struct WorkerRecord {
 
 impl Inner {
     pub fn enlist(&self) -> Result<u32> {
-        self.only_here()?;
+        self.check_is_mine()?;
         let mut jobs = self.lock();
         let (index, generation) = jobs.table.take(&self.view, Use::Worker)?;
         let slot = self.view.slot(index)?;
@@ -141,7 +141,7 @@ impl Inner {
         }
     }
 
-    /// The task that the worker in `worker_index` runs: slot, state, job.
+    /// The task that the worker `worker_index` runs: slot, state, job.
     fn task_of(&self, jobs: &JobTable, worker_index: u32) -> Option<(u32, State, u32)> {
         let (slot, state) = self.worker_state(worker_index)?;
         if state.status != Status::Ready {
@@ -157,7 +157,7 @@ impl Inner {
         (its && running).then_some((index, task, job))
     }
 
-    /// Cancel a running task: nothing that comes of it counts any more. `false`: it is finished.
+    /// Cancel a running task: its result is ignored from now on. `false`: it is finished.
     pub fn cancel_running(&self, jobs: &mut JobTable, index: u32, state: State, after: Option<Duration>) -> bool {
         let Ok(slot) = self.view.slot(index) else {
             return false;
@@ -165,7 +165,7 @@ impl Inner {
         if !self.is_mine() {
             return false;
         }
-        // Look the worker_index up before the worker can learn of the condemnation, so that its burial knows.
+        // Find the worker before it can learn of the cancellation, so that `reap` knows the reason.
         let worker_index = jobs.workers.keys().copied().find(|&worker_index| {
             self.worker_state(worker_index)
                 .is_some_and(|(_, at)| at.owner == state.owner)
@@ -205,8 +205,8 @@ impl Inner {
         Overdue { worker_indexes, again }
     }
 
-    /// Cancel the task that the worker in `worker_index` runs, if it takes too long. Otherwise return how long it may still
-    /// take.
+    /// Cancel the task that the worker `worker_index` runs, if it takes too long. Otherwise return how long it may
+    /// still take.
     fn check_time(&self, jobs: &mut JobTable, worker_index: u32, clock: u64, time: Instant) -> Option<Duration> {
         let (index, state, job) = self.task_of(jobs, worker_index)?;
         let timeout = jobs.jobs[job as usize].as_ref()?.options.timeout?;
@@ -233,8 +233,8 @@ impl Inner {
         None
     }
 
-    pub fn reap(&self, worker_index: u32, mut death: Death) -> Result<Remains> {
-        self.only_here()?;
+    pub fn reap(&self, worker_index: u32, mut death: Death) -> Result<WorkerEnd> {
+        self.check_is_mine()?;
         let mut jobs = self.lock();
         self.collect(&mut jobs, 0);
         let (Use::Worker, generation) = jobs.table.get(worker_index) else {
@@ -243,10 +243,10 @@ impl Inner {
         let slot = self.view.slot(worker_index)?;
         let state = slot.load().filter(|state| state.generation == generation);
         let owner = state.and_then(|state| Owner::from_bits(state.owner));
-        let unready = Remains::Unready { begun: owner.is_some() };
+        let unready = WorkerEnd::Unready { begun: owner.is_some() };
         let remains = match state.map(|state| state.status) {
-            Some(Status::Failed) => slot.header.open().map_or(unready, Remains::Failed),
-            Some(Status::Ready) => Remains::Worked { lost: false },
+            Some(Status::Failed) => slot.header.open().map_or(unready, WorkerEnd::Failed),
+            Some(Status::Ready) => WorkerEnd::Worked { lost: false },
             _ => unready,
         };
         let mut lost = false;
@@ -254,7 +254,7 @@ impl Inner {
         if let Some(owner) = owner {
             let task = slot.next.load(SeqCst);
             if slot.note(Note::Since).load(Relaxed) != 0 {
-                // The function was running, so the result had not begun to take the arguments' worker_index.
+                // The function was running, so the result had not begun to overwrite the arguments.
                 death.arguments = self.view.slot(task).ok().and_then(|task| task.header.copy_body().ok());
             }
             lost = self.reap_task(&mut jobs, task, owner, &record, death);
@@ -266,19 +266,19 @@ impl Inner {
         self.tell(&jobs, 0);
         drop(jobs);
         if let Some(owner) = owner {
-            // The process table asks the kernel, and gives back what the dead worker owned.
+            // The process table asks the kernel, and frees what the dead worker owned.
             let _ = liveness::is_alive(owner);
         }
         // The dead worker may have been woken for work: another must do it.
         self.view.shared.work.notify(u32::MAX);
-        Ok(if let Remains::Worked { .. } = remains {
-            Remains::Worked { lost }
+        Ok(if let WorkerEnd::Worked { .. } = remains {
+            WorkerEnd::Worked { lost }
         } else {
             remains
         })
     }
 
-    /// Settle the task that the dead `owner` had noted. It is lost if it still ran, and finished if only the worker's
+    /// Resolve the task that the dead `owner` had noted. It is lost if it still ran, and finished if only the worker's
     /// report is missing.
     fn reap_task(&self, jobs: &mut JobTable, index: u32, owner: Owner, record: &WorkerRecord, death: Death) -> bool {
         let (Use::Task { job, item, function }, generation) = jobs.table.get(index) else {
@@ -302,7 +302,7 @@ impl Inner {
                 Some((slot, of, Some(after))) if (slot, of) == (index, generation) => {
                     Loss::TimedOut(after, Box::new(death))
                 }
-                // The item was settled when the task was withdrawn.
+                // The item was resolved when the task was withdrawn.
                 _ => Loss::Cancelled,
             },
             Some(Status::Done | Status::Raised) => {
@@ -321,7 +321,7 @@ impl Inner {
         true
     }
 
-    /// Put a task whose worker died back in line, if its job's options allow it.
+    /// Queue a task whose worker died again, if its job's options allow it.
     fn try_again(&self, jobs: &mut JobTable, key: u32, item: u64, function: u32) -> bool {
         let Some(job) = &mut jobs.jobs[key as usize] else {
             return false;

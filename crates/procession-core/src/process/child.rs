@@ -15,26 +15,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long [`Child::try_wait`] gives a fork_server to report an end that the kernel has already announced.
+/// How long [`Child::try_wait`] gives a fork server to report an end that the kernel has already announced.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// A child of this process, or one that a fork_server made for it.
+/// A child of this process, or one that a fork server made for it.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
     /// Its start time, if that could be read. It identifies the exit code that the child itself noted.
     start: Option<u64>,
     watch: Watch,
-    /// Only of a fork_server's child: its exit status arrives there.
+    /// Only for a fork server's child: the record of its exit status.
     record: Option<Ref<ChildRecord>>,
     exit: Mutex<Option<Exit>>,
 }
 
-/// A descriptor reserved before a child is made, so that one is left for watching the child. Close it first.
+/// A descriptor reserved before a child is made, so that one is left for its pidfd. Close it first.
 #[derive(Debug)]
-pub(super) struct SetAside(#[expect(dead_code, reason = "dropping it is its use")] OwnedFd);
+pub(super) struct ReservedFd(#[expect(dead_code, reason = "dropping it is its use")] OwnedFd);
 
-impl SetAside {
+impl ReservedFd {
     pub(super) fn new() -> Result<Self> {
         Watch::ended_fd().map(Self)
     }
@@ -83,7 +83,7 @@ impl Child {
         })
     }
 
-    /// A child that a fork_server forked for this process. If no descriptor is left for it, it is killed.
+    /// A child that a fork server forked for this process. If no descriptor is left for it, it is killed.
     pub(super) fn of_fork_server(pid: i32, record: Ref<ChildRecord>) -> Result<Self> {
         let mut watch = Watch::open(pid).inspect_err(|_| {
             if record.exit().is_none() {
@@ -92,7 +92,7 @@ impl Child {
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
         })?;
-        // SYNC: a fork_server reports an end before it reaps. If the end is not reported yet, the number still was this
+        // SYNC: a fork server reports an end before it reaps. If the end is not reported yet, the number still was this
         // child's when the pidfd was opened.
         if record.exit().is_some() {
             watch = Watch::ended()?;
@@ -175,7 +175,7 @@ impl Child {
         if known.is_none() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             let Watch::Pidfd(pidfd) = &self.watch else {
-                *known = Some(self.flush_before_exit());
+                *known = Some(self.noted_exit());
                 return Ok(*known);
             };
             *known = match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
@@ -184,7 +184,7 @@ impl Child {
                 // was forked since and the child is its sibling, which may still run.
                 Err(Errno::CHILD) if self.ended(Deadline::Now)? => {
                     let status = pidfd::exit_status(pidfd.as_fd());
-                    Some(status.map_or_else(|| self.flush_before_exit(), Exit::from_raw))
+                    Some(status.map_or_else(|| self.noted_exit(), Exit::from_raw))
                 }
                 Err(Errno::CHILD | Errno::INTR) => None,
                 Err(e) => return Err(Error::os("waitid", e).into()),
@@ -194,11 +194,12 @@ impl Child {
     }
 
     /// The exit code that the child itself noted before it exited: the only source where the kernel keeps no status.
-    fn flush_before_exit(&self) -> Exit {
+    fn noted_exit(&self) -> Exit {
         liveness::noted_exit(self.pid as u32, self.start).map_or(Exit::Unknown, Exit::Code)
     }
 
-    /// The status of an ended child, from the fork_server that made it; `Unknown` if the fork_server died before it reported.
+    /// The status of an ended child, from the fork server that made it; `Unknown` if the fork server died before it
+    /// reported.
     fn reported(&self, record: &ChildRecord, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         let reported = record.wait_exit(deadline)?;
         if reported.is_some() {

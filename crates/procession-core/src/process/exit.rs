@@ -10,8 +10,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// It ended, but how is not known. The fork_server that forked it died; or the kernel reaped it (SIGCHLD is ignored) or
-    /// another part of the program did, and the kernel keeps no status (before Linux 6.15).
+    /// It ended, but how is not known. The fork server that forked it died; or the kernel reaped it (SIGCHLD is
+    /// ignored) or another part of the program did, and the kernel keeps no status (before Linux 6.15).
     Unknown,
 }
 
@@ -62,8 +62,8 @@ impl Exit {
     }
 }
 
-/// Have this process note its exit code, whatever part of the program calls `exit`: see [`liveness::note_exit`]. `_exit`
-/// goes unnoticed.
+/// Have this process note its exit code, whatever part of the program calls `exit`: see [`liveness::note_exit`]. It
+/// does not notice `_exit`.
 pub fn note_at_exit() {
     #[cfg(target_env = "gnu")]
     {
@@ -86,7 +86,7 @@ mod tests {
     use super::Exit;
 
     #[test]
-    fn survives_the_word() {
+    fn survives_its_encoding() {
         for exit in [Exit::Code(0), Exit::Code(255), Exit::Signal(9), Exit::Unknown] {
             assert_eq!(Exit::from_bits(exit.to_bits()), exit);
         }

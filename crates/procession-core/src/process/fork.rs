@@ -1,6 +1,6 @@
 //! Forking this process.
 
-use super::child::SetAside;
+use super::child::ReservedFd;
 use super::Child;
 use crate::liveness::{abandon_reserved, check_room};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ pub enum Forked {
     Child,
 }
 
-/// Fork. At-fork hooks make the engine's process-local state anew in the child.
+/// Fork. At-fork hooks reset the engine's process-local state in the child.
 ///
 /// # Safety
 /// If the process has other threads, the child must not rely on anything that they may have been changing at that
@@ -23,10 +23,10 @@ pub unsafe fn fork() -> Result<Forked> {
     // A child of fork inherits its family, so there must be one.
     crate::family()?.me();
     check_room()?;
-    let set_aside = SetAside::new()?;
+    let reserved_fd = ReservedFd::new()?;
     // SAFETY: the caller's promise.
     let pid = unsafe { libc::fork() };
-    drop(set_aside);
+    drop(reserved_fd);
     match pid {
         0 => Ok(Forked::Child),
         pid if pid > 0 => Child::forked(pid).map(Forked::Parent),

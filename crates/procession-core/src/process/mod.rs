@@ -1,8 +1,8 @@
 //! Starting processes and learning how they end.
 //!
-//! There are three ways to a child: [`fork`], [`spawn`] of a program, and a [`fork_server`] that forks on request. What the
-//! child does is left to the faces; its instructions usually wait in a [`Mailbox`](crate::channel::Mailbox). Which
-//! processes live is left to the process table.
+//! There are three ways to make a child: [`fork`], [`spawn`] of a program, and a [`fork_server`] that forks on request.
+//! What the child does is left to the faces; its instructions usually wait in a [`Mailbox`](crate::channel::Mailbox).
+//! The process table knows which processes live.
 
 mod child;
 mod exit;

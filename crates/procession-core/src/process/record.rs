@@ -1,4 +1,4 @@
-//! What a fork_server, the child it forks and the asker tell each other: one object in the arena.
+//! What a fork server, the child that it forks and the client tell each other: one object in the arena.
 
 use super::Exit;
 use crate::arena::{Kind, Object};
@@ -11,7 +11,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// How often a waiter checks whether the fork_server still lives.
+/// How often a waiter checks whether the fork server still lives.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// The record of one child. Zero-filled: requested, and the request is not read yet.
@@ -23,7 +23,7 @@ pub struct ChildRecord {
     pid: AtomicI32,
     /// Exit status as [`Exit::to_bits`]; set before `EXITED`. Error number; set before `FAILED`.
     status: AtomicI32,
-    /// The fork_server that read the request; set before `TAKEN`.
+    /// The fork server that read the request; set before `TAKEN`.
     fork_server: AtomicU32,
     event: EventCount,
 }
@@ -42,28 +42,28 @@ const EXITED: u32 = 3;
 const FAILED: u32 = 4;
 const ABANDONED: u32 = 5;
 
-/// What became of a request.
+/// The reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The child exists, or existed.
     Child(i32),
-    /// The fork_server could not fork.
+    /// The fork server could not fork.
     Failed(i32),
-    /// The fork_server died before it forked. The request is void: no child comes of it.
+    /// The fork server died before it forked. The request is void: it makes no child.
     Void,
 }
 
 impl ChildRecord {
-    /// ForkServer: take the request on; `false` if the asker no longer waits.
+    /// Fork server: accept the request; `false` if the client no longer waits.
     pub(super) fn take(&self, fork_server: Owner) -> bool {
         self.fork_server.store(fork_server.to_bits(), Relaxed);
         self.step(REQUESTED, TAKEN)
     }
 
-    /// ForkServer or child, whichever is first: record that there is a child. `false` if the asker no longer waits; the
-    /// child must then end at once.
+    /// Fork server or child, whichever is first: record that there is a child. `false` if the client no longer waits;
+    /// the child must then end at once.
     pub(super) fn running(&self, pid: i32) -> bool {
-        // ForkServer and child store the same number.
+        // Fork server and child store the same number.
         self.pid.store(pid, Relaxed);
         if self.step(TAKEN, RUNNING) {
             self.event.notify(u32::MAX);
@@ -72,7 +72,7 @@ impl ChildRecord {
         matches!(self.state.load(Acquire), RUNNING | EXITED)
     }
 
-    /// ForkServer: record that there is no child, for this reason.
+    /// Fork server: record that there is no child, for this reason.
     pub(super) fn failed(&self, errno: i32) {
         self.status.store(errno, Relaxed);
         if self.step(TAKEN, FAILED) {
@@ -80,7 +80,7 @@ impl ChildRecord {
         }
     }
 
-    /// ForkServer: record how the child ended. Call it before the child is reaped.
+    /// Fork server: record how the child ended. Call it before the child is reaped.
     pub(super) fn exited(&self, exit: Exit) {
         self.status.store(exit.to_bits(), Relaxed);
         if self.step(RUNNING, EXITED) {
@@ -88,17 +88,17 @@ impl ChildRecord {
         }
     }
 
-    /// Asker: give up waiting for a child; `false` if it already exists, or failed.
+    /// Client: give up waiting for a child; `false` if it already exists, or failed.
     pub(super) fn abandon(&self) -> bool {
         self.step(REQUESTED, ABANDONED) || self.step(TAKEN, ABANDONED)
     }
 
-    /// Asker: how the child ended, once that is known.
+    /// Client: how the child ended, once that is known.
     pub(super) fn exit(&self) -> Option<Exit> {
         (self.state.load(Acquire) == EXITED).then(|| Exit::from_bits(self.status.load(Relaxed)))
     }
 
-    /// Asker: wait for the reply to a request. `fork_server_lives` tells whether the fork_server can still read it.
+    /// Client: wait for the reply to a request. `fork_server_lives` tells whether the fork server can still read it.
     pub(super) fn wait_reply(
         &self,
         deadline: Deadline,
@@ -108,9 +108,9 @@ impl ChildRecord {
             deadline,
             || self.reply(),
             || {
-                // DEATH: the fork_server may have died between reading the request and its first word about a child. A child
-                // that it forked nevertheless finds the record abandoned and ends at once; a child that was quicker has
-                // made it RUNNING.
+                // DEATH: the fork server may have died between reading the request and its first report of a child. A
+                // child that it forked nevertheless finds the record abandoned and ends at once; a child that was
+                // quicker has made it RUNNING.
                 if !fork_server_lives() && self.abandon() {
                     return Some(Reply::Void);
                 }
@@ -119,14 +119,14 @@ impl ChildRecord {
         )
     }
 
-    /// Asker: wait for the status of a child that the kernel says ended.
+    /// Client: wait for the status of a child that the kernel says ended.
     pub(super) fn wait_exit(&self, deadline: Deadline) -> Result<Option<Exit>, WaitError> {
         let waited = self.wait(
             deadline,
             || self.exit(),
             || {
-                // DEATH: the fork_server may have died before it reported. Look once more: its report may have come just
-                // before its death.
+                // DEATH: the fork server may have died before it reported. Look once more: its report may have come
+                // just before its death.
                 let fork_server = Owner::from_bits(self.fork_server.load(Relaxed));
                 (!fork_server.is_some_and(liveness::is_alive)).then(|| self.exit().unwrap_or(Exit::Unknown))
             },
@@ -146,7 +146,7 @@ impl ChildRecord {
         }
     }
 
-    /// Wait for `ready`. While asleep, also ask `lost` whether it can still come.
+    /// Wait for `ready`. While asleep, also check with `lost` whether it can still come.
     fn wait<T>(
         &self,
         deadline: Deadline,

@@ -1,4 +1,4 @@
-//! What a child leaves to its parent: one message.
+//! The result slot: one message from a child to its parent.
 
 use crate::arena::{Kind, Object};
 use crate::channel::{Incoming, Message, MessageHeader};
@@ -8,7 +8,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Release},
 };
 
-/// A place for one message, from a child that ends to the process that waits for its end. Zero-filled: no message.
+/// A slot for one message, from a child that ends to the process that waits for its end. Zero-filled: no message.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct ResultSlot {

@@ -1,6 +1,6 @@
 //! Starting a program as a child.
 
-use super::child::SetAside;
+use super::child::ReservedFd;
 use super::Child;
 use crate::{liveness, sys, Error, Result};
 use std::ffi::{CString, OsStr, OsString};
@@ -20,9 +20,9 @@ pub fn spawn<S: AsRef<OsStr>>(path: &OsStr, argv: &[S], extra: &[(&str, OsString
         .chain(extra)
         .map(|(key, value)| variable(key, &value))
         .collect::<Result<_>>()?;
-    let set_aside = SetAside::new()?;
+    let reserved_fd = ReservedFd::new()?;
     let pid = sys::spawn::posix_spawn(&c_string(path)?, &argv, &env, keep)?;
-    drop(set_aside);
+    drop(reserved_fd);
     Child::own(pid, None)
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(250);
-/// How often the parent is checked: one with much memory is as good as dead long before its pidfd says so.
+/// How often the parent is checked: one that frees much memory is dead long before its pidfd is readable.
 const SLICE: Duration = Duration::from_millis(300);
 
 /// End this process when process `parent` ends: by SIGTERM, and soon after by SIGKILL if it still runs. If the parent
@@ -29,21 +29,21 @@ pub fn watch_parent(parent: i32) -> Result<()> {
         Err(Errno::SRCH) => None,
         Err(e) => return Err(Error::os("pidfd_open", e)),
     };
-    let looks = Looks::at(parent);
+    let stat = ParentStat::at(parent);
     // If a real parent died meanwhile, this process now has another parent, and the old number may be another
-    // process's. (The asker is not the real parent of a fork_server's child, and cannot be checked in this way.)
+    // process's. (The client is not the real parent of a fork server's child, and cannot be checked in this way.)
     let real = getppid() == Some(parent);
-    threads::helper("procession-watch", move || watch(pidfd.as_ref(), &looks, parent, real)).map(drop)
+    threads::helper("procession-watch", move || watch(pidfd.as_ref(), &stat, parent, real)).map(drop)
 }
 
-fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
+fn watch(pidfd: Option<&OwnedFd>, stat: &ParentStat, parent: Pid, real: bool) {
     if let Some(pidfd) = pidfd {
         while !real || getppid() == Some(parent) {
-            crate::arena::look_after_idle();
-            let told = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
+            crate::arena::trim_idle();
+            let ended = until(pidfd.as_fd(), Direction::Reading, Deadline::after(SLICE));
             // The program may have closed the pidfd without notice. Then its number is free, or another file's, and the
             // result says nothing.
-            match (told, looks.lives()) {
+            match (ended, stat.lives()) {
                 (_, Some(false)) | (Ok(true), None) => break,
                 // With all signals blocked nothing interrupts the wait.
                 (Ok(false) | Err(WaitError::Interrupted), _) => {}
@@ -60,31 +60,31 @@ fn watch(pidfd: Option<&OwnedFd>, looks: &Looks, parent: Pid, real: bool) {
     unsafe { libc::kill(this, libc::SIGKILL) };
 }
 
-/// What the watching thread looks at. Opened before that thread starts: a program may give a number that it found free
-/// to a descriptor of its own (`dup2`), and a thread that the program does not know of must not take that number
+/// What the watching thread reads. Opened before that thread starts: a program may give a number that it found free to
+/// a descriptor of its own (`dup2`), and a thread that the program does not know of must not take that number
 /// meanwhile.
-struct Looks {
+struct ParentStat {
     pid: u32,
     file: Option<proc::StatFile>,
-    born: Option<u64>,
+    start: Option<u64>,
 }
 
-impl Looks {
+impl ParentStat {
     fn at(parent: Pid) -> Self {
         let pid = parent.as_raw_nonzero().get() as u32;
         let file = proc::StatFile::open(pid);
-        let born = file.as_ref().and_then(proc::StatFile::read).map(|stat| stat.start);
-        Self { pid, file, born }
+        let start = file.as_ref().and_then(proc::StatFile::read).map(|stat| stat.start);
+        Self { pid, file, start }
     }
 
     /// Whether the process will ever run its program again, as far as `/proc` tells.
     fn lives(&self) -> Option<bool> {
-        let born = self.born?;
+        let start = self.start?;
         let seen = self.file.as_ref().and_then(proc::StatFile::read);
-        if seen.is_some_and(|now| now.start == born && !now.may_be_leaving()) {
+        if seen.is_some_and(|now| now.start == start && !now.may_be_leaving()) {
             return Some(true);
         }
-        // It is leaving, or gone, or the program closed the file: the path tells them apart.
-        Some(proc::stat(self.pid).is_some_and(|now| now.start == born && !proc::is_leaving(self.pid, now)))
+        // It is leaving, or gone, or the program closed the file: the path distinguishes them.
+        Some(proc::stat(self.pid).is_some_and(|now| now.start == start && !proc::is_leaving(self.pid, now)))
     }
 }

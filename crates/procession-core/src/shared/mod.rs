@@ -51,7 +51,7 @@ unsafe impl Object for Shared {
         if let Some(token) = self.token() {
             Block::discard(token);
         }
-        // Fails if the process table has no room, and nothing can be struck out: the lock's cell is then lost.
+        // Fails if the process table has no room, and no entry can be removed: the lock's cell is then lost.
         let _ = unlink(&self.lock);
     }
 }
@@ -93,7 +93,7 @@ unsafe impl Sync for SharedBytes {}
 impl SharedBytes {
     /// Create `length` zero bytes, committed, aligned to 16 (64 if there are more than 48).
     pub fn create(length: usize) -> Result<Self> {
-        Self::made(Ref::create()?, length)
+        Self::init(Ref::create()?, length)
     }
 
     /// Create zero bytes that this lock guards, as [`create`](Self::create) does. [`lock`](Self::lock) finds the lock
@@ -101,13 +101,13 @@ impl SharedBytes {
     pub fn guarded(length: usize, lock: &Lock) -> Result<Self> {
         let object = Ref::<Shared>::create()?;
         if link(&object.lock, lock.handle())? {
-            Self::made(object, length)
+            Self::init(object, length)
         } else {
             Err(Error::Stale("lock"))
         }
     }
 
-    fn made(object: Ref<Shared>, length: usize) -> Result<Self> {
+    fn init(object: Ref<Shared>, length: usize) -> Result<Self> {
         if length > INLINE {
             let mut block = Block::alloc(length)?;
             block.as_mut_slice().fill(0);
@@ -119,7 +119,7 @@ impl SharedBytes {
         } else {
             object.length.store(length as u64, Release);
         }
-        Self::over(object)
+        Self::from_object(object)
     }
 
     /// The lock that the bytes were created with.
@@ -130,10 +130,10 @@ impl SharedBytes {
 
     /// The bytes that a handle refers to. Fails if they are gone.
     pub fn attach(handle: Handle) -> Result<Self> {
-        Self::over(Ref::attach(handle)?)
+        Self::from_object(Ref::attach(handle)?)
     }
 
-    fn over(object: Ref<Shared>) -> Result<Self> {
+    fn from_object(object: Ref<Shared>) -> Result<Self> {
         let corrupt = || Error::Corrupt("length of shared memory");
         let length = usize::try_from(object.length.load(Relaxed)).map_err(|_| corrupt())?;
         let ptr = match object.token() {

@@ -121,13 +121,13 @@ impl Barrier {
         let me = liveness::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {
             Err(WaitError::TimedOut) => {
-                let keeper = self.state.guard.owner();
+                let holder = self.state.guard.owner();
                 let stage = self.state.stage();
                 self.state.break_round(stage / ROUND);
-                return Err(keeper
-                    .filter(|&keeper| !liveness::is_known_dead(keeper))
-                    .map_or(BarrierError::Broken, |keeper| {
-                        BarrierError::Kept(liveness::label(keeper))
+                return Err(holder
+                    .filter(|&holder| !liveness::is_known_dead(holder))
+                    .map_or(BarrierError::Broken, |holder| {
+                        BarrierError::Kept(liveness::label(holder))
                     }));
             }
             guard => guard?,
@@ -151,7 +151,7 @@ impl Barrier {
             }));
         }
         let round = stage / ROUND;
-        let slot = guard.0.waiters.sit(round, me).map_err(WaitError::from)?;
+        let slot = guard.0.waiters.take_slot(round, me).map_err(WaitError::from)?;
         // SYNC: a process that breaks the round changes the stage before it looks at the slots: either it saw ours, or
         // we see the stage.
         fence(Ordering::SeqCst);
@@ -220,9 +220,9 @@ impl Barrier {
     }
 
     /// Check that the participant in the next slot and the holder of the guard are alive. The slots in use form a ring:
-    /// each dead participant sits behind a living one, or behind a dead one, and that death breaks the barrier as well.
+    /// each dead participant follows a living one, or a dead one, and that death breaks the barrier as well.
     /// The order of arrival would not do: a participant that leaves frees its slot for a later one.
-    fn look_around(&self, mine: &WaiterSlot, round: u32) {
+    fn check_deaths(&self, mine: &WaiterSlot, round: u32) {
         let state = &*self.state;
         // The process that began to end the round may be stopped or dead.
         state.tell(state.stage());
@@ -239,10 +239,10 @@ impl Barrier {
             .filter(|(_, word)| word.is_waiting())
             .collect();
         // Decided meanwhile, or cleared as a dead participant's slot: the wait is over.
-        let Some(place) = waiting.iter().position(|(slot, _)| slot == mine) else {
+        let Some(position) = waiting.iter().position(|(slot, _)| slot == mine) else {
             return;
         };
-        let (slot, word) = &waiting[(place + 1) % waiting.len()];
+        let (slot, word) = &waiting[(position + 1) % waiting.len()];
         if word.owner().is_some_and(liveness::is_alive) {
             return;
         }
@@ -342,9 +342,9 @@ impl Participant {
             return Err(BarrierError::Broken);
         };
         let state = &*self.barrier.state;
-        let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).watching();
-        let look_around = || self.barrier.look_around(&slot, self.round);
-        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, look_around);
+        let purpose = Purpose::of(Kind::Barrier, Some(self.barrier.handle())).checking_deaths();
+        let check_deaths = || self.barrier.check_deaths(&slot, self.round);
+        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, check_deaths);
         match end {
             Ok(()) => {}
             Err(WaitError::TimedOut) => {

@@ -37,7 +37,7 @@ pub struct Condition {
     state: Ref<State>,
 }
 
-/// A place in a condition's line. If it is dropped before it is notified, it leaves the line; a notification that it
+/// A waiter in a condition's queue. If it is dropped before it is notified, it leaves the queue; a notification that it
 /// got but did not use goes to the next waiter.
 pub struct Waiter {
     condition: Condition,
@@ -48,16 +48,16 @@ pub struct Waiter {
 super::shared!(Condition);
 
 impl Condition {
-    /// A new condition.
+    /// Create a condition.
     pub fn create() -> Result<Self> {
         Ok(Self { state: Ref::create()? })
     }
 
-    /// Get in line. The caller holds the lock.
+    /// Enqueue a waiter. The caller holds the lock.
     pub fn enqueue(&self) -> Result<Waiter> {
         let me = liveness::me()?;
         let ticket = self.state.ticket.fetch_add(1, Ordering::Relaxed);
-        let slot = self.state.waiters.sit(ticket, me)?;
+        let slot = self.state.waiters.take_slot(ticket, me)?;
         Ok(Waiter {
             condition: self.clone(),
             me,
@@ -102,14 +102,14 @@ impl Condition {
         }
     }
 
-    /// The number of waiters in line.
+    /// The number of waiters that were not notified yet.
     pub fn waiting(&self) -> usize {
         self.state.waiters.waiting()
     }
 
-    /// Pass on the notifications of waiters that were notified and died before they noticed: each goes to the next in
-    /// line.
-    fn look_after_the_dead(&self) {
+    /// Pass on the notifications of waiters that were notified and died before they noticed: each goes to the next
+    /// waiter.
+    fn pass_on_from_dead(&self) {
         for (slot, word) in self.state.waiters.words() {
             if word.is_decided() && word.owner().is_some_and(|owner| !liveness::is_alive(owner)) {
                 // DEATH: if we are killed between the two, the notification is lost.
@@ -122,16 +122,16 @@ impl Condition {
 }
 
 impl Waiter {
-    /// Wait to be notified; returns `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) the place in line
-    /// is kept; after [`TimedOut`](WaitError::TimedOut) it is lost.
+    /// Wait to be notified; returns `Ok` at most once. After [`Interrupted`](WaitError::Interrupted) it is still in
+    /// the queue; after [`TimedOut`](WaitError::TimedOut) it is not.
     pub fn wait(&mut self, deadline: Deadline) -> Result<(), WaitError> {
         let Some(slot) = self.slot else {
             return Err(WaitError::TimedOut);
         };
         let state = &*self.condition.state;
         let purpose = Purpose::of(Kind::Condition, Some(self.condition.handle()));
-        let look_around = || self.condition.look_after_the_dead();
-        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, look_around);
+        let check_deaths = || self.condition.pass_on_from_dead();
+        let end = state.waiters.wait(&slot, &state.spin, purpose, deadline, check_deaths);
         if matches!(end, Err(WaitError::Interrupted)) {
             return end;
         }

@@ -1,4 +1,5 @@
-//! Where a lock was made: a line of a program, kept beside the lock to be named in the report of its holder's death.
+//! The creation site of a lock: a line of a program, kept beside the lock to be named in the report of its holder's
+//! death.
 
 use super::primitive::{AtomicU32, Ordering};
 use std::fmt;
@@ -24,12 +25,12 @@ impl fmt::Display for CreationSite {
 /// The end of a path, and a line. Written once, before any other process sees the object; zero-filled: not known.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct StoredCreationSite {
     line: AtomicU32,
     text: [AtomicU32; WORDS],
 }
 
-impl Made {
+impl StoredCreationSite {
     pub(super) fn set(&self, file: &str, line: u32) {
         let mut from = file.len().saturating_sub(WORDS * 4);
         while !file.is_char_boundary(from) {
@@ -66,14 +67,14 @@ mod tests {
     use super::*;
 
     fn kept(file: &str) -> String {
-        let made = Made::default();
+        let made = StoredCreationSite::default();
         made.set(file, 7);
         made.get().unwrap().to_string()
     }
 
     #[test]
     fn a_short_path_is_kept_and_a_long_one_ends_the_same() {
-        assert_eq!(Made::default().get(), None);
+        assert_eq!(StoredCreationSite::default().get(), None);
         assert_eq!(kept("a/b.py"), "a/b.py:7");
         let long = "/home/somebody/projects/of-all-kinds/package/workers.py";
         assert_eq!(kept(long), ".../of-all-kinds/package/workers.py:7");

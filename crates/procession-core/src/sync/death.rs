@@ -1,4 +1,4 @@
-//! The report of a holder's death, for the process that finds what it held.
+//! The report of a holder's death, for the process that takes over what it held.
 
 use super::claim::Claim;
 use super::creation_site::CreationSite;
@@ -21,7 +21,7 @@ pub struct Death {
     pub panicked: bool,
     /// The name of the class of what it held.
     pub object: &'static str,
-    /// Where that object was made, if the creation_site was recorded.
+    /// Where that object was made, if its creation site was recorded.
     pub made: Option<CreationSite>,
 }
 
@@ -90,8 +90,8 @@ impl Holder {
     }
 
     /// As [`is_dead`](Self::is_dead), but cheap when called often.
-    pub(super) fn looks_dead_lately(self, claim: Claim) -> bool {
-        liveness::looks_dead_lately(claim.owner()) || self.is_thread_over(claim)
+    pub(super) fn is_probably_dead(self, claim: Claim) -> bool {
+        liveness::is_probably_dead(claim.owner()) || self.is_thread_over(claim)
     }
 
     fn is_thread_over(self, claim: Claim) -> bool {

@@ -24,7 +24,7 @@ pub fn until(fd: BorrowedFd<'_>, direction: Direction, deadline: Deadline) -> Re
         Direction::Writing => PollFlags::OUT,
     };
     let mut fds = [PollFd::new(&fd, flags)];
-    crate::arena::look_after_idle();
+    crate::arena::trim_idle();
     let sliced = is_interruptible();
     let timeout = if sliced {
         Some(next_slice(SLICE, deadline))

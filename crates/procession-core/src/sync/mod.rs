@@ -49,7 +49,7 @@ pub use options::Options;
 pub use rlock::RLock;
 pub use semaphore::{Semaphore, SEM_VALUE_MAX};
 
-/// The states that refer to other objects, for `reclaim` to end.
+/// The states that refer to other objects, for `reclaim` to destroy.
 pub(crate) mod ending {
     pub(crate) type Barrier = super::barrier::State;
     pub(crate) type Chunk = super::waiters::Chunk;

@@ -1,15 +1,15 @@
 //! The options of a lock, fixed when it is made.
 
 use super::claim::Claim;
-use super::creation_site::Made;
+use super::creation_site::StoredCreationSite;
 use super::death::Death;
 use super::primitive::{AtomicU32, Ordering};
 use crate::liveness::Owner;
 
-/// How a lock is made.
+/// The options of a lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
-    /// Do not report a holder's death to the process that gets its lock.
+    /// Do not report a holder's death to the process that inherits its lock.
     pub silent: bool,
     /// File and line that errors name.
     pub made: Option<(&'a str, u32)>,
@@ -20,7 +20,7 @@ pub struct Options<'a> {
 #[derive(Debug, Default)]
 pub(super) struct LockOptions {
     silent: AtomicU32,
-    made: Made,
+    made: StoredCreationSite,
 }
 
 impl LockOptions {

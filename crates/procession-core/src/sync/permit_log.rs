@@ -3,7 +3,7 @@
 //! Each process has an account: a word of its own with the permits that it holds. An operation changes the semaphore's
 //! word and one account, without a lock. It is *begun* by one compare-and-swap that changes the value and notes the
 //! operation in the upper half of the same word. It is *carried out* in the account, and *resolved* by taking the note
-//! away. A process that finds the note of another's operation carries it out and settles it before it begins its own.
+//! away. A process that finds the note of another's operation carries it out and resolves it before it begins its own.
 //! So a process that is stopped or killed in the middle blocks no other, and value and accounts always agree.
 
 use super::primitive::{AtomicU64, Ordering};
@@ -111,7 +111,7 @@ impl PermitLog {
         Handle::from_bits(self.holders.load(Acquire))
     }
 
-    /// Drop the accounts, when the semaphore ends.
+    /// Drop the accounts, when the semaphore is destroyed.
     pub(super) fn end(&self) -> Result<()> {
         arena::unlink(&self.holders)
     }
@@ -120,14 +120,14 @@ impl PermitLog {
 /// Take a permit and record it.
 pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
-    let mut buried = false;
+    let mut reclaimed = false;
     loop {
         let word = resolved(state, holders);
         if State::value_of(word) == 0 {
-            if buried || !has_dead(holders) || !reap(state, holders) {
+            if reclaimed || !has_dead(holders) || !reclaim(state, holders) {
                 return Ok(false);
             }
-            buried = true;
+            reclaimed = true;
             continue;
         }
         let account = account_of(me, state, holders)?;
@@ -163,7 +163,7 @@ pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
 }
 
 /// Take back what dead processes held. Returns whether there was anything: permits, or only accounts.
-pub(super) fn reap(state: &State, holders: &Chunk) -> bool {
+pub(super) fn reclaim(state: &State, holders: &Chunk) -> bool {
     let mut found = false;
     for account in accounts(holders) {
         while let Some(owner) = account.owner().filter(|&owner| !liveness::is_alive(owner)) {
@@ -276,7 +276,7 @@ fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Accoun
                     return Ok(free);
                 }
             }
-            None if reap(state, holders) => {}
+            None if reclaim(state, holders) => {}
             None if accounts(holders).count() < Note::ACCOUNTS => holders.grow(&mut seen)?,
             None => return Err(Error::ProcessTableFull(Note::ACCOUNTS)),
         }

@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{Look, Purpose, Sleeper};
+use super::wait::{Check, Purpose, Sleeper};
 use crate::liveness::{self, Owner};
 use crate::{Deadline, WaitError};
 
@@ -54,7 +54,7 @@ impl RawLock {
     ) -> Result<Option<Claim>, WaitError> {
         if deadline.is_over() {
             let word = self.word.load(Ordering::Relaxed);
-            return match Claim::from_bits(word).filter(|&claim| holder.looks_dead_lately(claim)) {
+            return match Claim::from_bits(word).filter(|&claim| holder.is_probably_dead(claim)) {
                 Some(dead) if self.inherit(word, me) => Ok(Some(dead)),
                 _ => Err(WaitError::TimedOut),
             };
@@ -80,25 +80,25 @@ impl RawLock {
         purpose: Purpose,
         deadline: Deadline,
     ) -> Result<Option<Claim>, WaitError> {
-        Sleeper::new(&self.word, purpose.watching(), deadline).run(|whole| {
+        Sleeper::new(&self.word, purpose.checking_deaths(), deadline).run(|whole| {
             let word = self.word.load(Ordering::Relaxed);
             let Some(claim) = Claim::from_bits(word) else {
                 // SYNC: others may still sleep here; the last release took the bit away, and we set it again.
                 let taken = self.swap_word(word, me.to_bits() | WAITERS);
-                return Ok(if taken { Look::Over(None) } else { Look::Again });
+                return Ok(if taken { Check::Over(None) } else { Check::Again });
             };
             if liveness::is_known_dead(claim.owner()) || whole && holder.is_dead(claim) {
                 let inherited = self.inherit(word, me);
                 return Ok(if inherited {
-                    Look::Over(Some(claim))
+                    Check::Over(Some(claim))
                 } else {
-                    Look::Again
+                    Check::Again
                 });
             }
             if word & WAITERS == 0 && !self.swap_word(word, word | WAITERS) {
-                return Ok(Look::Again);
+                return Ok(Check::Again);
             }
-            Ok(Look::Sleep((word | WAITERS) as u32))
+            Ok(Check::Sleep((word | WAITERS) as u32))
         })
     }
 

@@ -38,12 +38,12 @@ pub struct RLock {
 super::shared!(RLock);
 
 impl RLock {
-    /// A new, free lock.
+    /// Create a free lock.
     pub fn create() -> Result<Self> {
         Self::with(Options::default())
     }
 
-    /// A new, free lock with these options.
+    /// Create a free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
         let state: Ref<State> = Ref::create()?;
         state.options.set(options);

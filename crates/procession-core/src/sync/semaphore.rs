@@ -3,7 +3,7 @@
 use super::permit_log::{self, PermitLog};
 use super::primitive::{wake_low, AtomicU32, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{Look, Purpose, Sleeper};
+use super::wait::{Check, Purpose, Sleeper};
 use super::waiters::Chunk;
 use crate::arena::{Handle, Kind, Object, Ref};
 use crate::{Deadline, Result, WaitError};
@@ -14,7 +14,7 @@ const VALUE: u64 = WAITERS - 1;
 /// The greatest value of a semaphore.
 pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 
-/// A semaphore's state in the arena. Upper half of the word: the permit_log's note. Lower half: the waiters bit and the
+/// A semaphore's state in the arena. Upper half of the word: the permit log's note. Lower half: the waiters bit and the
 /// value (31 bits); waiters sleep on this half.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ pub(crate) struct State {
     permit_log: PermitLog,
 }
 
-// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the permit_log's handle is checked when it is
-// used.
+// SAFETY: atomics only; zero is an empty semaphore; every word is a value; the permit log's handle is checked when it
+// is used.
 unsafe impl Object for State {
     const KIND: Kind = Kind::Semaphore;
     const NAME: &'static str = "Semaphore";
@@ -40,7 +40,7 @@ unsafe impl Object for State {
 }
 
 impl State {
-    /// Take a permit, without a permit_log.
+    /// Take a permit, without a permit log.
     #[inline]
     fn try_take(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -56,14 +56,14 @@ impl State {
         false
     }
 
-    /// Wait until `take` takes a permit; `look_around` is called after each slice.
+    /// Wait until `take` takes a permit; `check_deaths` is called after each slice.
     #[cold]
     fn take_slowly(
         &self,
         purpose: Purpose,
         deadline: Deadline,
         take: impl Fn() -> Result<bool>,
-        look_around: impl Fn(),
+        check_deaths: impl Fn(),
     ) -> Result<(), WaitError> {
         if deadline.is_over() {
             return Err(WaitError::TimedOut);
@@ -75,25 +75,25 @@ impl State {
         if let Some(end) = self.spin.run(attempt) {
             return Ok(end?);
         }
-        // A waiter that leaves owes nothing. A wake that it consumed was for a permit that another has taken, and the
-        // process that gives that permit back finds the bit still set.
+        // A waiter that leaves has nothing to pass on. A wake that it consumed was for a permit that another has taken,
+        // and the process that gives that permit back finds the bit still set.
         Sleeper::new(&self.word, purpose, deadline).run(|whole| {
             if whole {
-                look_around();
+                check_deaths();
             }
             if take()? {
-                return Ok(Look::Over(()));
+                return Ok(Check::Over(()));
             }
             // SYNC: value zero and the bit are one word: a release either sees the bit or keeps us from falling asleep.
             let word = self.word.load(Ordering::Relaxed);
             if word & VALUE != 0 || word & WAITERS == 0 && !self.swap(word, word | WAITERS) {
-                return Ok(Look::Again);
+                return Ok(Check::Again);
             }
-            Ok(Look::Sleep(WAITERS as u32))
+            Ok(Check::Sleep(WAITERS as u32))
         })
     }
 
-    /// Give a permit back, without a permit_log.
+    /// Give a permit back, without a permit log.
     #[inline]
     fn give(&self) -> bool {
         let bound = u64::from(self.bound().min(SEM_VALUE_MAX));
@@ -114,7 +114,7 @@ impl State {
         true
     }
 
-    /// The word, for the permit_log.
+    /// The word, for the permit log.
     pub(super) fn load(&self) -> u64 {
         self.word.load(Ordering::Acquire)
     }
@@ -220,10 +220,10 @@ impl Semaphore {
             None => state.take_slowly(purpose, deadline, || Ok(state.try_take()), || ()),
             Some(holders) => {
                 let take = || permit_log::take(state, holders);
-                let look_around = || {
-                    permit_log::reap(state, holders);
+                let check_deaths = || {
+                    permit_log::reclaim(state, holders);
                 };
-                state.take_slowly(purpose.watching(), deadline, take, look_around)
+                state.take_slowly(purpose.checking_deaths(), deadline, take, check_deaths)
             }
         }
     }

@@ -46,7 +46,7 @@ fn forever() -> ! {
 }
 
 /// Long enough never to end in a test that passes.
-fn backoff() -> Deadline {
+fn timeout() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 

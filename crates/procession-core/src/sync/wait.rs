@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The longest sleep without a check for deaths.
 pub const SLICE: Duration = Duration::from_secs(1);
 /// The same for a wait that depends on one process's life.
-pub const WATCHING_SLICE: Duration = Duration::from_millis(25);
+pub const DEATH_CHECK_SLICE: Duration = Duration::from_millis(25);
 
 /// An eventcount: waiters announce themselves, re-check their condition and sleep; notifiers pay a system call only if
 /// a waiter has announced itself. Zero-filled is valid. Word: epoch in the upper bits, bit 0 = there may be sleepers.
@@ -57,11 +57,11 @@ impl Purpose {
         }
     }
 
-    /// A wait that depends on another process's life: sleeps at most [`WATCHING_SLICE`].
+    /// A wait that depends on another process's life: sleeps at most [`DEATH_CHECK_SLICE`].
     #[must_use]
-    pub fn watching(self) -> Self {
+    pub fn checking_deaths(self) -> Self {
         Self {
-            slice: WATCHING_SLICE,
+            slice: DEATH_CHECK_SLICE,
             ..self
         }
     }
@@ -71,8 +71,8 @@ impl Purpose {
 /// before the next tick would have the timer set anew, which makes a round trip on one core half as long again.
 pub(super) const FIRST_SLICE: Duration = Duration::from_millis(20);
 
-/// A wait for a caller that has to react to signals. It lasts from the first begin to the end, across all interruptions
-/// in between.
+/// A wait for a caller that has to react to signals. It lasts from its first beginning to its end, across all
+/// interruptions in between.
 ///
 /// A signal that arrives just before the kernel puts us to sleep does not prevent the sleep. So every such wait also
 /// ends with [`WaitError::Interrupted`] after each slice, and the caller begins it again. No slice is longer than the
@@ -119,14 +119,14 @@ pub(crate) fn is_interruptible() -> bool {
     CURRENT.get().is_some()
 }
 
-/// The longest sleep of all: every sleeper also looks after idle memory.
-const LOOK: Duration = Duration::from_millis(500);
+/// The longest sleep of all: every sleeper also checks for idle memory.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
 /// A wait that may last for so much longer has time to look for deaths that no other process notices.
 const SWEEP_ROOM: Duration = Duration::from_millis(50);
 
 /// How this thread's wait is announced: whether it is endless, and whether it begins or goes on after an interruption.
-fn manner(deadline: Deadline) -> liveness::Manner {
-    liveness::Manner {
+fn manner(deadline: Deadline) -> liveness::WaitKind {
+    liveness::WaitKind {
         endless: deadline.is_never(),
         anew: CURRENT.get().is_none_or(|wait| wait.since.is_none()),
     }
@@ -143,7 +143,7 @@ fn waiting_since() -> u64 {
 
 /// The longest sleep of a wait without a deadline: 100 to 200 ms. Its waiter checks the family's first process in
 /// between. The length varies so that not all waiters check at the same time: a waiter that checks does not sleep.
-fn looking_slice() -> Duration {
+fn root_check_slice() -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let chance = now.map_or(0, |now| now.subsec_nanos() / 64 % 100);
     Duration::from_millis(100 + u64::from(chance))
@@ -153,7 +153,7 @@ fn looking_slice() -> Duration {
 /// signals.
 pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
     let slice = if deadline.is_never() && liveness::has_root() {
-        slice.min(looking_slice())
+        slice.min(root_check_slice())
     } else {
         slice
     };
@@ -167,7 +167,7 @@ pub(crate) fn next_slice(slice: Duration, deadline: Deadline) -> Duration {
 }
 
 /// What a waiter finds when it checks.
-pub(crate) enum Look<T> {
+pub(crate) enum Check<T> {
     /// What it waited for.
     Over(T),
     /// Another process changed the word in the meantime.
@@ -177,27 +177,27 @@ pub(crate) enum Look<T> {
 }
 
 /// A word to sleep on: all of it, or its lower half.
-pub(crate) trait Bed {
+pub(crate) trait SleepWord {
     fn sleep(&self, expected: u32, timeout: Duration) -> Woken;
-    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced;
+    fn announce(&self, purpose: Purpose, manner: liveness::WaitKind) -> liveness::Announced;
 }
 
-impl Bed for AtomicU32 {
+impl SleepWord for AtomicU32 {
     fn sleep(&self, expected: u32, timeout: Duration) -> Woken {
         sleep(self, expected, timeout)
     }
 
-    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced {
+    fn announce(&self, purpose: Purpose, manner: liveness::WaitKind) -> liveness::Announced {
         liveness::announce(self, purpose.kind, purpose.object, manner)
     }
 }
 
-impl Bed for AtomicU64 {
+impl SleepWord for AtomicU64 {
     fn sleep(&self, expected: u32, timeout: Duration) -> Woken {
         sleep_low(self, expected.into(), timeout)
     }
 
-    fn announce(&self, purpose: Purpose, manner: liveness::Manner) -> liveness::Announced {
+    fn announce(&self, purpose: Purpose, manner: liveness::WaitKind) -> liveness::Announced {
         liveness::announce_low(self, purpose.kind, purpose.object, manner)
     }
 }
@@ -212,7 +212,7 @@ pub(crate) struct Sleeper<'a, W> {
     pub(crate) woken: bool,
 }
 
-impl<'a, W: Bed> Sleeper<'a, W> {
+impl<'a, W: SleepWord> Sleeper<'a, W> {
     pub(crate) fn new(word: &'a W, purpose: Purpose, deadline: Deadline) -> Self {
         Self {
             word,
@@ -222,17 +222,20 @@ impl<'a, W: Bed> Sleeper<'a, W> {
         }
     }
 
-    /// Sleep until `look` is over. It is called before every sleep, and after one that a signal ended. Its argument
-    /// says whether the previous sleep lasted for its whole slice: that is the time to check for deaths.
-    pub(crate) fn run<T>(&mut self, mut look: impl FnMut(bool) -> Result<Look<T>, WaitError>) -> Result<T, WaitError> {
+    /// Sleep until `check` returns [`Check::Over`]. It is called before every sleep, and after one that a signal ended.
+    /// Its argument says whether the previous sleep lasted for its whole slice: that is the time to check for deaths.
+    pub(crate) fn run<T>(
+        &mut self,
+        mut check: impl FnMut(bool) -> Result<Check<T>, WaitError>,
+    ) -> Result<T, WaitError> {
         let _announced = self.word.announce(self.purpose, manner(self.deadline));
         let since = waiting_since();
         let (mut slept, mut whole) = (false, false);
         loop {
-            let expected = match look(whole)? {
-                Look::Over(value) => return Ok(value),
-                Look::Again => continue,
-                Look::Sleep(expected) => expected,
+            let expected = match check(whole)? {
+                Check::Over(value) => return Ok(value),
+                Check::Again => continue,
+                Check::Sleep(expected) => expected,
             };
             if self.deadline.is_over() {
                 return Err(WaitError::TimedOut);
@@ -246,16 +249,16 @@ impl<'a, W: Bed> Sleeper<'a, W> {
             if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);
             }
-            crate::arena::look_after_idle();
-            let slice = self.purpose.slice.min(LOOK);
+            crate::arena::trim_idle();
+            let slice = self.purpose.slice.min(IDLE_CHECK);
             let woken = self.word.sleep(expected, next_slice(slice, self.deadline));
             whole = woken == Woken::TimedOut;
             slept |= whole;
             self.woken |= woken == Woken::Wake;
             if woken == Woken::Interrupted {
-                return match look(false)? {
-                    Look::Over(value) => Ok(value),
-                    Look::Again | Look::Sleep(_) => Err(WaitError::Interrupted),
+                return match check(false)? {
+                    Check::Over(value) => Ok(value),
+                    Check::Again | Check::Sleep(_) => Err(WaitError::Interrupted),
                 };
             }
         }
@@ -305,10 +308,10 @@ impl EventCount {
         let mut sleeper = Sleeper::new(&self.word, purpose, deadline);
         let end = sleeper.run(|_| {
             let key = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
-            // SYNC: the announcement comes before this check, the notifier's change before its look at the word: one of
-            // us sees the other.
+            // SYNC: the announcement comes before this check, the notifier's change before its check of the word: one
+            // of us sees the other.
             fence(Ordering::SeqCst);
-            Ok(ready().map_or(Look::Sleep(key), Look::Over))
+            Ok(ready().map_or(Check::Sleep(key), Check::Over))
         });
         if end.is_err() && sleeper.woken {
             // The wake that ended an earlier sleep may have been meant for a waiter that still sleeps.

@@ -3,7 +3,7 @@
 
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
-use super::wait::{Look, Purpose, Sleeper};
+use super::wait::{Check, Purpose, Sleeper};
 use crate::arena::{self, Handle, Kind, Object, Ref};
 use crate::liveness::Owner;
 use crate::{Deadline, Error, Result, WaitError};
@@ -169,12 +169,12 @@ impl Chunk {
         count
     }
 
-    /// Call `look` with each slot until it returns true; returns whether it did.
-    pub(super) fn visit(&self, mut look: impl FnMut(&dyn Fn() -> WaiterSlot, Word) -> bool) -> bool {
+    /// Call `see` with each slot until it returns true; returns whether it did.
+    pub(super) fn visit(&self, mut see: impl FnMut(&dyn Fn() -> WaiterSlot, Word) -> bool) -> bool {
         self.chunks().any(|chunk| {
             let slots = chunk.unwrap_or(self).slots.iter().enumerate();
-            let mut words = slots.map(|(index, place)| (index, Word(place.load(Ordering::Acquire))));
-            words.any(|(index, word)| look(&|| WaiterSlot { chunk, index }, word))
+            let mut words = slots.map(|(index, word)| (index, Word(word.load(Ordering::Acquire))));
+            words.any(|(index, word)| see(&|| WaiterSlot { chunk, index }, word))
         })
     }
 
@@ -203,7 +203,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// Two slots that belong together, of which there is any number. For users that keep words of their own in slots.
+    /// The pair of slots of this number; `None` beyond the last chunk. For users that keep words of their own in slots.
     pub(super) fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
         let chunk = self.chunks().nth(number / PAIRS)?.unwrap_or(self);
         let first = number % PAIRS * 2;
@@ -217,7 +217,7 @@ impl Chunk {
     }
 
     /// Take a free slot.
-    pub(super) fn sit(&self, ticket: u32, me: Owner) -> Result<WaiterSlot> {
+    pub(super) fn take_slot(&self, ticket: u32, me: Owner) -> Result<WaiterSlot> {
         let mine = Word::new(ticket, me);
         let mut seen = 0;
         loop {
@@ -238,16 +238,16 @@ impl Chunk {
         }
     }
 
-    fn place<'a>(&'a self, slot: &'a WaiterSlot) -> &'a AtomicU64 {
+    fn atomic<'a>(&'a self, slot: &'a WaiterSlot) -> &'a AtomicU64 {
         &slot.chunk.unwrap_or(self).slots[slot.index]
     }
 
     pub(super) fn word(&self, slot: &WaiterSlot) -> Word {
-        Word(self.place(slot).load(Ordering::Acquire))
+        Word(self.atomic(slot).load(Ordering::Acquire))
     }
 
     fn change(&self, slot: &WaiterSlot, from: Word, to: Word) -> bool {
-        self.place(slot)
+        self.atomic(slot)
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
@@ -265,7 +265,7 @@ impl Chunk {
             if self.change(slot, word, decided) {
                 if word.is_asleep() {
                     // DEATH: if we are killed before this wake, the waiter finds the decision in its next slice.
-                    wake_low(self.place(slot), 1);
+                    wake_low(self.atomic(slot), 1);
                 }
                 return true;
             }
@@ -295,30 +295,30 @@ impl Chunk {
         }
     }
 
-    /// Wait until it is decided. The slot is kept; `look_around` is called after each slice.
+    /// Wait until it is decided. The slot is kept; `check_deaths` is called after each slice.
     pub(super) fn wait(
         &self,
         slot: &WaiterSlot,
         spin: &Spin,
         purpose: Purpose,
         deadline: Deadline,
-        mut look_around: impl FnMut(),
+        mut check_deaths: impl FnMut(),
     ) -> Result<(), WaitError> {
         let decided = || self.word(slot).is_decided().then_some(());
         if decided().is_some() || !deadline.is_over() && spin.run(decided).is_some() {
             return Ok(());
         }
-        let place = self.place(slot);
-        Sleeper::new(place, purpose, deadline).run(|whole| {
+        let atomic = self.atomic(slot);
+        Sleeper::new(atomic, purpose, deadline).run(|whole| {
             if whole {
-                look_around();
+                check_deaths();
             }
             // SYNC: either the deciding process sees this bit, or we see the decision.
-            let word = Word(place.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
+            let word = Word(atomic.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
             Ok(if word.is_decided() {
-                Look::Over(())
+                Check::Over(())
             } else {
-                Look::Sleep(word.0 as u32)
+                Check::Sleep(word.0 as u32)
             })
         })
     }
@@ -337,7 +337,7 @@ mod tests {
                 let first: Ref<Chunk> = Ref::create().unwrap();
                 let me = liveness::me().unwrap();
                 for ticket in 0..chunks * SLOTS {
-                    first.sit(ticket as u32, me).unwrap();
+                    first.take_slot(ticket as u32, me).unwrap();
                 }
                 let nth = |n: usize| first.chunks().nth(n).unwrap().unwrap_or(&first);
                 let to = if back == 0 {
@@ -348,7 +348,7 @@ mod tests {
                 let last = &nth(chunks - 1).next;
                 last.store(to, Ordering::Relaxed);
                 assert!(first.waiting() >= chunks * SLOTS);
-                assert!(matches!(first.sit(0, me), Err(Error::Corrupt(_))));
+                assert!(matches!(first.take_slot(0, me), Err(Error::Corrupt(_))));
                 last.store(0, Ordering::Relaxed);
                 assert_eq!(first.waiting(), chunks * SLOTS);
             }

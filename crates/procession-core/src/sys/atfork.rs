@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) struct Hooks {
     prepare: extern "C" fn(),
     parent: extern "C" fn(),
-    /// Must be async-signal-safe: it may run in a copy of a process with many threads. Calls [`stand`](Self::stand).
+    /// Must be async-signal-safe: it may run in a copy of a process with many threads. Calls
+    /// [`mark_installed`](Self::mark_installed).
     child: extern "C" fn(),
-    /// The pid of the process that is installing them, 0, or [`STANDING`].
+    /// The pid of the process that is installing them, 0, or [`INSTALLED`].
     state: AtomicU32,
 }
 
-const STANDING: u32 = u32::MAX;
+const INSTALLED: u32 = u32::MAX;
 
 impl Hooks {
     pub(crate) const fn new(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Self {
@@ -25,16 +26,16 @@ impl Hooks {
         }
     }
 
-    /// Install the hooks, unless they stand. They stand when this returns, whichever thread installed them. This is not
-    /// a cell that locks while one thread initializes it: a child of fork could inherit it locked.
+    /// Install the hooks, unless they are installed. When this returns they are, whichever thread installed them. This
+    /// is not a cell that locks while one thread initializes it: a child of fork could inherit it locked.
     pub(crate) fn install(&self) -> Result<()> {
         let mut seen = self.state.load(Ordering::Acquire);
-        if seen == STANDING {
+        if seen == INSTALLED {
             return Ok(());
         }
         let me = std::process::id();
         loop {
-            if seen == STANDING {
+            if seen == INSTALLED {
                 return Ok(());
             }
             if seen == me {
@@ -43,15 +44,15 @@ impl Hooks {
                 seen = self.state.load(Ordering::Acquire);
                 continue;
             }
-            // No thread of this process is. A thread of the parent may have been when the parent forked, without
-            // finishing: otherwise the child's hook would have said so.
+            // No thread of this process is installing them. A thread of the parent may have been when the parent
+            // forked, without finishing: otherwise the child's hook would have recorded it.
             match self
                 .state
                 .compare_exchange(seen, me, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
                     let installed = install(self.prepare, self.parent, self.child);
-                    let state = if installed.is_ok() { STANDING } else { 0 };
+                    let state = if installed.is_ok() { INSTALLED } else { 0 };
                     self.state.store(state, Ordering::Release);
                     return installed;
                 }
@@ -60,9 +61,9 @@ impl Hooks {
         }
     }
 
-    /// Record that they stand. The child's hook calls this: it runs, so it was installed.
-    pub(crate) fn stand(&self) {
-        self.state.store(STANDING, Ordering::Release);
+    /// Record that they are installed. The child's hook calls this: it runs, so it was installed.
+    pub(crate) fn mark_installed(&self) {
+        self.state.store(INSTALLED, Ordering::Release);
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
 
 /// As [`has_ended`], asked again by a new descriptor: another thread of the program may have closed the first one and
 /// given its number to a file, which can be read at any time.
-fn has_ended_indeed(pid: u32, pidfd: &OwnedFd) -> bool {
+fn has_surely_ended(pid: u32, pidfd: &OwnedFd) -> bool {
     has_ended(pidfd)
         && match open(pid) {
             Ok(again) => has_ended(&again),
@@ -55,7 +55,7 @@ pub(crate) fn is_gone_or(pid: u32, start: u64, mask: u64, is_over: impl Fn(proc:
             // by then, the time read was its own.
             let now = proc::stat(pid);
             let over = |now: proc::Stat| other(now.start) || is_over(now) || proc::is_leaving(pid, now);
-            now.is_some_and(over) || has_ended_indeed(pid, &pidfd)
+            now.is_some_and(over) || has_surely_ended(pid, &pidfd)
         }
     }
 }
@@ -75,12 +75,12 @@ const GET_INFO: libc::Ioctl = 3 << 30 | (size_of::<Info>() as libc::Ioctl) << 16
 /// `PIDFD_INFO_EXIT`.
 const STATUS: u64 = 1 << 3;
 /// How long the status of a process that has ended may be delayed: between the end of the process and its being reaped.
-const ON_ITS_WAY: Duration = Duration::from_millis(100);
+const STATUS_DELAY: Duration = Duration::from_millis(100);
 
 /// The status of a process that ended and was reaped, as `wait` reports it, through a descriptor that was opened
 /// before. `None` if the kernel does not keep it (before Linux 6.15).
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    let until = Instant::now() + ON_ITS_WAY;
+    let until = Instant::now() + STATUS_DELAY;
     loop {
         let mut info = Info {
             mask: STATUS,

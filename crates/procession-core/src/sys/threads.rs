@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
 /// How long the kernel may still count a thread that was joined, or a new helper not yet be counted here.
-const SETTLED: Duration = Duration::from_millis(100);
+const LAG: Duration = Duration::from_millis(100);
 
 /// Counts a helper until its thread ends.
 struct Helper;
@@ -65,7 +65,7 @@ pub(crate) fn after_fork_child() {
 /// Whether the calling thread is the only one of the process, besides the engine's own. False if the kernel does not
 /// say.
 pub fn is_alone() -> bool {
-    let until = Instant::now() + SETTLED;
+    let until = Instant::now() + LAG;
     loop {
         match super::proc::thread_count() {
             None => return false,

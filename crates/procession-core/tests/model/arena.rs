@@ -18,7 +18,7 @@ pub unsafe trait Object: Sync + Sized + 'static {
 pub use crate::cells;
 
 /// A model has no idle memory.
-pub fn look_after_idle() {}
+pub fn trim_idle() {}
 
 /// No model cleans up by handle.
 pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {

@@ -45,15 +45,15 @@ impl Poller {
     }
 
     /// Whether the descriptor is to be cleared.
-    pub fn resolve(&self, queue: &Queue) -> bool {
+    pub fn may_clear(&self, queue: &Queue) -> bool {
         let is_empty = || queue.is_empty().unwrap();
         is_empty() && queue.waiting.pollers.may_clear(self.0, is_empty)
     }
 }
 
 /// Whether a process that has put something has to wait for a poller.
-pub fn is_anybody_behind(queue: &Queue) -> bool {
-    queue.is_anybody_behind(crate::family().unwrap().me())
+pub fn is_a_poller_behind(queue: &Queue) -> bool {
+    queue.is_a_poller_behind(crate::family().unwrap().me())
 }
 
 /// Does nothing: when a model's process ends, the model asks the queue itself.
@@ -61,7 +61,7 @@ mod flush_before_exit {
     pub fn note(_handle: u64) {}
 }
 
-/// The memory of one message, with its current holder.
+/// The memory of one message, and its current owner.
 pub struct Block(u64);
 
 const WITH_PRODUCER: u64 = 0;

@@ -79,20 +79,20 @@ impl Model {
         Self { memory, needed }
     }
 
-    fn place(&self, entry: usize) -> (u64, &AtomicU64) {
+    fn entry_at(&self, entry: usize) -> (u64, &AtomicU64) {
         (entry as u64 * 8, &self.memory.entries[entry])
     }
 
     pub fn acquire(&self, slot: usize, entry: usize) -> bool {
-        acquire(self, slot, &(), handle(), self.place(entry)).is_ok()
+        acquire(self, slot, &(), handle(), self.entry_at(entry)).is_ok()
     }
 
-    pub fn enter_if_it_can(&self, slot: usize, entry: usize) {
+    pub fn acquire_if_possible(&self, slot: usize, entry: usize) {
         self.acquire(slot, entry);
     }
 
     pub fn release(&self, slot: usize, entry: usize) {
-        release(self, slot, handle(), self.place(entry));
+        release(self, slot, handle(), self.entry_at(entry));
     }
 
     /// Another object's handle appears in an entry, if the entry is free.
@@ -109,7 +109,7 @@ impl Model {
     }
 
     /// Check that count and entries agree, and that the object is not in the middle of a change.
-    pub fn is_right(&self) {
+    pub fn check_counts(&self) {
         let held = |entry: &&AtomicU64| entry.load(SeqCst) == handle().to_bits();
         let entries = self.memory.entries.iter().filter(held).count() as u32;
         match Word::decode(self.memory.word.load(SeqCst)).state {

@@ -25,7 +25,7 @@ pub fn is_known_dead(owner: Owner) -> bool {
     !is_alive(owner)
 }
 
-pub fn looks_dead_lately(owner: Owner) -> bool {
+pub fn is_probably_dead(owner: Owner) -> bool {
     !is_alive(owner)
 }
 
@@ -47,7 +47,7 @@ impl Drop for Announced {
 
 /// Whether a wait has no deadline, and whether it begins anew.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct WaitKind {
     pub endless: bool,
     pub anew: bool,
 }
@@ -64,20 +64,20 @@ pub fn now() -> u64 {
     0
 }
 
-pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>, _manner: Manner) -> Announced {
+pub fn announce(_word: &AtomicU32, _kind: Option<Kind>, _object: Option<Handle>, _manner: WaitKind) -> Announced {
     Announced
 }
 
-pub fn announce_low(_word: &AtomicU64, _kind: Option<Kind>, _object: Option<Handle>, _manner: Manner) -> Announced {
+pub fn announce_low(_word: &AtomicU64, _kind: Option<Kind>, _object: Option<Handle>, _manner: WaitKind) -> Announced {
     Announced
 }
 
-/// This process's place in the family.
+/// The family, as this process sees it.
 pub struct Family;
 
 impl Family {
     pub fn me(&self) -> Owner {
-        me().expect("every thread has a place")
+        me().expect("every thread is a process")
     }
 }
 

@@ -19,15 +19,15 @@ std::thread_local! {
     /// All threads of a model run in one OS thread.
     static WORDS: RefCell<Words> = RefCell::default();
     /// How many operations on words are left to each thread that is to die.
-    static LIVES: RefCell<HashMap<loom::thread::ThreadId, u32>> = RefCell::default();
+    static OPERATIONS_LEFT: RefCell<HashMap<loom::thread::ThreadId, u32>> = RefCell::default();
 }
 
-/// Run `life` for this number of operations on words; it dies before the next one. Returns whether it came to its end.
+/// Run `life` for this number of operations on words; it dies before the next one. Returns whether it ran to its end.
 pub fn live_for(operations: u32, life: impl FnOnce()) -> bool {
     let me = loom::thread::current().id();
-    LIVES.with_borrow_mut(|lives| lives.insert(me, operations));
+    OPERATIONS_LEFT.with_borrow_mut(|all| all.insert(me, operations));
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
-    LIVES.with_borrow_mut(|lives| lives.remove(&me));
+    OPERATIONS_LEFT.with_borrow_mut(|all| all.remove(&me));
     match ended {
         Ok(()) => true,
         Err(how) if how.is::<Died>() => false,
@@ -37,9 +37,9 @@ pub fn live_for(operations: u32, life: impl FnOnce()) -> bool {
 
 struct Died;
 
-fn grow_older() {
+fn count_operation() {
     let me = loom::thread::current().id();
-    let dies = LIVES.with_borrow_mut(|lives| match lives.get_mut(&me) {
+    let dies = OPERATIONS_LEFT.with_borrow_mut(|all| match all.get_mut(&me) {
         Some(left) => {
             let dies = *left == 0;
             *left = left.saturating_sub(1);
@@ -66,7 +66,7 @@ pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.max_branches = 5_000;
     builder.check(move || {
         WORDS.with_borrow_mut(|words| *words = Words::default());
-        LIVES.with_borrow_mut(HashMap::clear);
+        OPERATIONS_LEFT.with_borrow_mut(HashMap::clear);
         model();
     });
 }
@@ -74,11 +74,11 @@ pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 /// Zero-filled memory, shared by all threads.
 pub fn zeroed<T>() -> Arc<T> {
     let mut memory = Arc::<T>::new_uninit();
-    let place = Arc::get_mut(&mut memory).expect("nobody else has it yet");
-    adopt(place.as_mut_ptr().cast(), size_of::<T>());
+    let slot = Arc::get_mut(&mut memory).expect("not shared yet");
+    adopt(slot.as_mut_ptr().cast(), size_of::<T>());
     // SAFETY: the caller asks only for types for which zeros are valid.
     unsafe {
-        place.as_mut_ptr().write_bytes(0, 1);
+        slot.as_mut_ptr().write_bytes(0, 1);
         memory.assume_init()
     }
 }
@@ -92,7 +92,7 @@ pub fn adopt(memory: *mut u8, bytes: usize) {
 }
 
 fn shared(address: usize) -> Option<Rc<Modelled>> {
-    grow_older();
+    count_operation();
     WORDS.with_borrow(|words| words.shared.get(&address).cloned())
 }
 

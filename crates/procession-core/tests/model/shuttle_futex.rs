@@ -284,10 +284,10 @@ pub fn segments<T>(look: impl FnOnce(&mut Segments) -> T) -> T {
 /// Zero-filled memory.
 pub fn zeroed<T>() -> std::sync::Arc<T> {
     let mut memory = std::sync::Arc::<T>::new_uninit();
-    let place = std::sync::Arc::get_mut(&mut memory).expect("nobody else has it yet");
+    let slot = std::sync::Arc::get_mut(&mut memory).expect("not shared yet");
     // SAFETY: the caller asks only for types for which zeros are valid; zeros are valid for these atomics.
     unsafe {
-        place.as_mut_ptr().write_bytes(0, 1);
+        slot.as_mut_ptr().write_bytes(0, 1);
         memory.assume_init()
     }
 }

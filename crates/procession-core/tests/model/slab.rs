@@ -70,7 +70,7 @@ pub struct Arena {
     header: Arc<Header>,
     slabs: Arc<[Descriptor; SLABS]>,
     partial: Arc<[AtomicU64; 8 * class::CLASSES]>,
-    /// Whether each slab's memory is there: the kernel's knowledge, which has an order of its own.
+    /// Whether each slab is committed: the kernel's knowledge, which has an order of its own.
     pages: [AtomicBool; SLABS],
 }
 
@@ -123,7 +123,7 @@ impl Arena {
     }
 
     pub fn reach(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
-        Ok(self.range(offset, length).expect("a place"))
+        Ok(self.range(offset, length).expect("not null"))
     }
 
     pub fn is_reached(&self, _offset: u64, _length: u64) -> bool {
@@ -142,7 +142,7 @@ impl Arena {
         allocate(true)
     }
 
-    pub fn tread(&self, _slab: u32, _me: crate::liveness::Owner) {}
+    pub fn add_to_footprint(&self, _slab: u32, _me: crate::liveness::Owner) {}
 
     pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
         Ok(())
@@ -164,7 +164,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Whether a cell's memory is there.
+    /// Whether a cell is committed.
     pub fn is_committed(&self, cell: &Cell) -> bool {
         self.pages[cell.index as usize / 64].load(SeqCst)
     }

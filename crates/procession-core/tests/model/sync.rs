@@ -56,7 +56,7 @@ pub mod death {
             !liveness::is_alive(claim.owner())
         }
 
-        pub fn looks_dead_lately(self, claim: Claim) -> bool {
+        pub fn is_probably_dead(self, claim: Claim) -> bool {
             self.is_dead(claim)
         }
     }
@@ -92,7 +92,7 @@ pub mod options {
     }
 }
 
-/// A list of slots that does not grow.
+/// A list of waiter slots that does not grow.
 pub mod waiters {
     use super::primitive::AtomicU64;
     use crate::arena::{Kind, Object};

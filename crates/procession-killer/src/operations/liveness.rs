@@ -1,6 +1,6 @@
 //! Entries in the process table: taken by a new process, taken by a child of fork, and reaped after a death.
 
-use super::{handle, Operation, Who};
+use super::{handle, Operation, Role};
 use crate::stage::Values;
 use procession_core::arena::{counters, Block, Ref};
 use procession_core::channel::{Outgoing, Queue};
@@ -59,13 +59,13 @@ fn fork() {
 pub fn operations() -> Vec<Operation> {
     vec![
         Operation {
-            who: Who::Stranger,
+            role: Role::Stranger,
             ..Operation::new(
-                "roll entry, of a new process",
+                "process table entry, of a new process",
                 stock,
                 |_| {
                     || {
-                        liveness::me().expect("a place");
+                        liveness::me().expect("an entry in the process table");
                     }
                 },
                 |values, _| comes_back(values, 2),
@@ -78,7 +78,7 @@ pub fn operations() -> Vec<Operation> {
             |values, _| comes_back(values, 2),
         ),
         Operation {
-            who: Who::Child,
+            role: Role::Child,
             ..Operation::new(
                 "fork, the child dies",
                 stock,
@@ -87,7 +87,7 @@ pub fn operations() -> Vec<Operation> {
             )
         },
         Operation::new(
-            "roll exit: clearing away a dead process",
+            "process table exit: reaping a dead process",
             || {
                 let values = stock();
                 let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");

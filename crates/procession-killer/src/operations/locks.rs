@@ -17,10 +17,10 @@ trait Mutual: Sized + 'static {
     /// Check that the lock works, and release it. The caller holds it.
     fn works(&self);
 
-    /// Check that the lock can be taken, whatever the dead process did with it, and that it excludes. It is had at
-    /// once, or after its holder's death was reported.
+    /// Check that the lock can be taken, whatever the dead process did with it, and that it excludes. It is acquired
+    /// at once, or after its holder's death was reported.
     fn serves(&self) -> &'static str {
-        let result_slot = match self.take(soon()) {
+        let found = match self.take(soon()) {
             Ok(()) => "free",
             Err(WaitError::OwnerDied(_)) => {
                 self.take(soon()).expect("the lock, its death being reported");
@@ -29,7 +29,7 @@ trait Mutual: Sized + 'static {
             Err(end) => panic!("acquire: {end}"),
         };
         self.works();
-        result_slot
+        found
     }
 }
 
@@ -117,9 +117,9 @@ fn lock<L: Mutual>(name: &str, held: bool, act: fn(&L), after: &'static str) -> 
             }
         },
         move |values, done| {
-            let result_slot = L::of(values).serves();
-            assert!(!done || result_slot == after);
-            result_slot.to_owned()
+            let found = L::of(values).serves();
+            assert!(!done || found == after);
+            found.to_owned()
         },
     )
     .beside(beside::<L>)
@@ -159,9 +159,9 @@ fn lock_of_the_dead() -> Operation {
             }
         },
         |values, done| {
-            let result_slot = Lock::of(values).serves();
-            assert!(!done || result_slot == DIED);
-            result_slot.to_owned()
+            let found = Lock::of(values).serves();
+            assert!(!done || found == DIED);
+            found.to_owned()
         },
     )
     .beside(beside::<Lock>)

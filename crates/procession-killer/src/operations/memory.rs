@@ -71,7 +71,7 @@ fn in_transit(length: usize) -> Operation {
             }
         },
         move |values, done| {
-            let result_slot = match Block::take(Token::from_bits(values[0]), length) {
+            let found = match Block::take(Token::from_bits(values[0]), length) {
                 Ok(block) => {
                     assert!(!done && block.as_slice()[0] == 5);
                     "still there"
@@ -79,7 +79,7 @@ fn in_transit(length: usize) -> Operation {
                 Err(_) => "taken",
             };
             are_distinct(length);
-            result_slot.to_owned()
+            found.to_owned()
         },
     )
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Which process of an operation that forks is killed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Who {
+pub enum Role {
     /// The process that runs the operation (and a child it forks, as soon as there is one).
     Caller,
     /// The child it forks, from its first instruction on; its parent lives.
@@ -32,7 +32,7 @@ type Beside = Box<dyn Fn(&Values, &mut Clock)>;
 /// One operation of the engine, with what is needed to kill it.
 pub struct Operation {
     pub name: String,
-    pub who: Who,
+    pub role: Role,
     /// What the root makes and holds; returns handles and numbers for the others.
     pub setup: Setup,
     /// Prepares everything that the operation needs, and returns the operation.
@@ -57,7 +57,7 @@ impl Operation {
     ) -> Self {
         Self {
             name: name.into(),
-            who: Who::Caller,
+            role: Role::Caller,
             setup: Box::new(setup),
             victim: Box::new(move |values| Box::new(victim(values))),
             survivor: Box::new(survivor),

@@ -13,15 +13,16 @@ fn counts(values: &Values, least: u32, most: u32) -> String {
     let value = semaphore.value();
     assert!((least..=most).contains(&value), "{value}, not from {least} to {most}");
     for _ in 0..value {
-        semaphore.acquire(soon()).expect("a unit");
+        semaphore.acquire(soon()).expect("a permit");
     }
     assert!(
-        !semaphore.try_acquire().expect("a place") && matches!(semaphore.acquire(shortly()), Err(WaitError::TimedOut))
+        !semaphore.try_acquire().expect("a semaphore")
+            && matches!(semaphore.acquire(shortly()), Err(WaitError::TimedOut))
     );
     for _ in 0..3 {
-        assert!(semaphore.release().expect("a place"));
+        assert!(semaphore.release().expect("a semaphore"));
     }
-    assert!(!semaphore.release().expect("a place"), "above its bound");
+    assert!(!semaphore.release().expect("a semaphore"), "above its bound");
     format!("value {value}")
 }
 
@@ -31,13 +32,13 @@ fn take_and_give(values: &Values, clock: &mut Clock) {
     for _ in 0..2 {
         clock.time("acquire and release the same semaphore", || {
             match semaphore.acquire(shortly()) {
-                Ok(()) => assert!(semaphore.release().expect("a place")),
+                Ok(()) => assert!(semaphore.release().expect("a semaphore")),
                 Err(end) => assert!(matches!(end, WaitError::TimedOut), "{end}"),
             }
         });
         clock.time("try the same semaphore", || {
-            if semaphore.try_acquire().expect("a place") {
-                assert!(semaphore.release().expect("a place"));
+            if semaphore.try_acquire().expect("a semaphore") {
+                assert!(semaphore.release().expect("a semaphore"));
             }
         });
     }
@@ -53,7 +54,7 @@ fn semaphores() -> Vec<Operation> {
             move |values| {
                 let semaphore = attach(values);
                 move || {
-                    semaphore.acquire(soon()).expect("a unit");
+                    semaphore.acquire(soon()).expect("a permit");
                     forget(semaphore);
                 }
             },
@@ -77,7 +78,7 @@ fn semaphores() -> Vec<Operation> {
             move |values| {
                 let semaphore = attach(values);
                 move || {
-                    assert!(semaphore.release().expect("a place"));
+                    assert!(semaphore.release().expect("a semaphore"));
                     forget(semaphore);
                 }
             },
@@ -102,7 +103,7 @@ fn gives_back(values: &Values, least: u32, most: u32) -> String {
     }
     assert!((least..=most).contains(&had), "{had}, not from {least} to {most}");
     for _ in 0..had {
-        assert!(semaphore.release().expect("a place"));
+        assert!(semaphore.release().expect("a semaphore"));
     }
     assert_eq!(semaphore.value(), had);
     format!("{had} permits")
@@ -132,7 +133,7 @@ fn recovering_semaphores() -> Vec<Operation> {
     };
     let nothing: fn(&Semaphore) = |_| ();
     let acquire: fn(&Semaphore) = |semaphore| semaphore.acquire(soon()).expect("a permit");
-    let release: fn(&Semaphore) = |semaphore| assert!(semaphore.release().expect("a place"));
+    let release: fn(&Semaphore) = |semaphore| assert!(semaphore.release().expect("a semaphore"));
     let dead_have_all: fn(&Semaphore) = |semaphore| {
         in_a_child_that_dies(|| (0..2).for_each(|_| semaphore.acquire(soon()).expect("a permit")));
     };
@@ -151,15 +152,17 @@ fn recovering_semaphores() -> Vec<Operation> {
 }
 
 /// Slots of a condition before some are added.
-const PLACES: usize = 56;
+const SLOTS: usize = 56;
 
 /// Check that later waiters are notified, also where slots must be added. After this check every survivor leaves the
 /// same memory.
 fn notifies(condition: &Condition) {
-    let mut waiters: Vec<_> = (0..=PLACES).map(|_| condition.enqueue().expect("a place")).collect();
-    assert_eq!(condition.waiting(), PLACES + 1);
+    let mut waiters: Vec<_> = (0..=SLOTS)
+        .map(|_| condition.enqueue().expect("a waiter slot"))
+        .collect();
+    assert_eq!(condition.waiting(), SLOTS + 1);
     condition.notify(2);
-    assert_eq!(condition.waiting(), PLACES - 1);
+    assert_eq!(condition.waiting(), SLOTS - 1);
     for waiter in &mut waiters[..2] {
         waiter.wait(soon()).expect("notified");
     }
@@ -184,16 +187,18 @@ fn conditions() -> Vec<Operation> {
     let beside = move |values: &Values, clock: &mut Clock| {
         let condition = attach(values);
         clock.time("wait in the same condition", || {
-            assert!(condition.enqueue().expect("a place").wait(shortly()).is_err());
+            assert!(condition.enqueue().expect("a waiter slot").wait(shortly()).is_err());
         });
         clock.time("look at the same condition", || condition.waiting());
     };
-    let waits = move |seats: usize| {
+    let waits = move |slots: usize| {
         move |values: &Values| {
             let condition = attach(values);
-            let others: Vec<_> = (0..seats).map(|_| condition.enqueue().expect("a place")).collect();
+            let others: Vec<_> = (0..slots)
+                .map(|_| condition.enqueue().expect("a waiter slot"))
+                .collect();
             move || {
-                let mut waiter = condition.enqueue().expect("a place");
+                let mut waiter = condition.enqueue().expect("a waiter slot");
                 assert!(waiter.wait(shortly()).is_err());
                 forget((waiter, others, condition));
             }
@@ -202,16 +207,16 @@ fn conditions() -> Vec<Operation> {
     let all = vec![
         Operation::new("condition wait, timed out", condition, waits(0), survivor),
         Operation::new(
-            "condition wait, where places must be added",
+            "condition wait, where slots must be added",
             condition,
-            waits(PLACES),
+            waits(SLOTS),
             survivor,
         ),
         Operation::new(
             "condition notify",
             move || {
                 let condition = Condition::create().expect("a condition");
-                (0..3).for_each(|_| forget(condition.enqueue().expect("a place")));
+                (0..3).for_each(|_| forget(condition.enqueue().expect("a waiter slot")));
                 keep(condition, Condition::handle)
             },
             move |values| {
@@ -248,12 +253,12 @@ fn events() -> Vec<Operation> {
     let attach = |values: &Values| Event::attach(handle(values[0])).expect("the event");
     let survivor = move |values: &Values, _: bool| {
         let event = attach(values);
-        let result_slot = if event.is_set() { "set" } else { "not set" };
+        let found = if event.is_set() { "set" } else { "not set" };
         event.set();
         event.wait(event.begin(), soon()).expect("set");
         event.clear();
         assert!(!event.is_set() && event.wait(event.begin(), shortly()).is_err());
-        result_slot.to_owned()
+        found.to_owned()
     };
     let operation = |name: &str, set: bool, act: fn(&Event), after: &'static str| {
         Operation::new(
@@ -267,9 +272,9 @@ fn events() -> Vec<Operation> {
                 }
             },
             move |values, done| {
-                let result_slot = survivor(values, done);
-                assert!(!done || result_slot == after);
-                result_slot
+                let found = survivor(values, done);
+                assert!(!done || found == after);
+                found
             },
         )
         .beside(move |values, clock| {
@@ -295,7 +300,7 @@ fn events() -> Vec<Operation> {
 /// Check that the barrier can be reset, and that its parties then pass it.
 fn passes(values: &Values, _: bool) -> String {
     let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
-    let result_slot = format!(
+    let found = format!(
         "{} waiting{}",
         barrier.waiting(),
         if barrier.is_broken() { ", broken" } else { "" }
@@ -317,7 +322,7 @@ fn passes(values: &Values, _: bool) -> String {
             other.wait(soon()).expect("all are there");
         }
     }
-    result_slot
+    found
 }
 
 /// Arrive, and wait a little for the others if they are missing.
@@ -338,7 +343,7 @@ fn after_rounds() -> Vec<u64> {
     let barrier = Barrier::create(3).expect("a barrier");
     let waits = || match barrier.arrive(soon()) {
         Ok(Arrival::Waits(participant)) => participant,
-        _ => panic!("a place"),
+        _ => panic!("not the last"),
     };
     for round in 0..3 {
         let (first, mut second) = (waits(), waits());
@@ -368,7 +373,7 @@ fn barriers() -> Vec<Operation> {
     let one = || {
         let barrier = Barrier::create(2).expect("a barrier");
         let Ok(arrival) = barrier.arrive(soon()) else {
-            panic!("a place")
+            panic!("the barrier refuses a party")
         };
         forget(arrival);
         keep(barrier, Barrier::handle)

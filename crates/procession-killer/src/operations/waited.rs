@@ -1,4 +1,4 @@
-//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one result_slot.
+//! Operations for which a process sleeps; and tasks of a pool: its parent makes sure that each has one result.
 
 use super::{handle, Victim};
 use crate::live::{After, Death, Waited};
@@ -179,7 +179,7 @@ fn locks() -> Vec<Waited> {
                 let values = vec![lock.handle().to_bits()];
                 let after = move |_| {
                     is_through_alone();
-                    assert!(lock.try_acquire().expect("a lock"), "held by nobody");
+                    assert!(lock.try_acquire().expect("a lock"), "held by no process");
                     "acquired".to_owned()
                 };
                 (values, Box::new(after))
@@ -221,7 +221,7 @@ fn locks() -> Vec<Waited> {
             },
             Some(|values| {
                 let semaphore = Semaphore::attach(handle(values[0])).expect("the semaphore");
-                semaphore.acquire(soon()).expect("a unit");
+                semaphore.acquire(soon()).expect("a permit");
                 through();
             }),
             |values| {
@@ -237,7 +237,7 @@ fn locks() -> Vec<Waited> {
 
 fn arrive(barrier: &Barrier) -> Arrival {
     let Ok(arrival) = barrier.arrive(soon()) else {
-        panic!("no place at the barrier")
+        panic!("the barrier refuses a party")
     };
     arrival
 }
@@ -261,7 +261,11 @@ fn notices() -> Vec<Waited> {
             },
             Some(|values| {
                 let condition = Condition::attach(handle(values[0])).expect("the condition");
-                condition.enqueue().expect("a place").wait(soon()).expect("notified");
+                condition
+                    .enqueue()
+                    .expect("a waiter slot")
+                    .wait(soon())
+                    .expect("notified");
                 through();
             }),
             |values| {
@@ -363,8 +367,8 @@ fn work(worker: &Worker) -> bool {
     true
 }
 
-/// A pool with two tasks and a place for the victim. Afterwards another worker does what is left, and each task has one
-/// result_slot.
+/// A pool with two tasks and a worker record for the victim. Afterwards another worker does what is left, and each task
+/// has one result.
 fn pool() -> (Vec<u64>, After) {
     let pool = Pool::new().expect("a pool");
     let job = pool.job(None, TaskOptions::default());
@@ -372,26 +376,27 @@ fn pool() -> (Vec<u64>, After) {
         job.submit(message(&[number])).expect("a task");
     }
     job.seal();
-    let place = pool.enlist().expect("a place");
-    let values = vec![pool.handle().to_bits(), u64::from(place)];
+    let worker_index = pool.enlist().expect("a worker record");
+    let values = vec![pool.handle().to_bits(), u64::from(worker_index)];
     let after = move |death: Death| {
         let ended = |pid, exitcode| WorkerDeath {
             pid,
             exitcode,
             ..WorkerDeath::default()
         };
-        pool.reap(place, ended(death.pid, -libc::SIGKILL)).expect("a pool");
-        let place = pool.enlist().expect("a place");
+        pool.reap(worker_index, ended(death.pid, -libc::SIGKILL))
+            .expect("a pool");
+        let worker_index = pool.enlist().expect("a worker record");
         // SAFETY: one thread; the child leaves by `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let worker = Worker::attach(pool.handle(), place).expect("the place");
+            let worker = Worker::attach(pool.handle(), worker_index).expect("the worker record");
             worker.ready();
             while work(&worker) {}
             // SAFETY: ends the child.
             unsafe { libc::_exit(0) }
         }
-        let outcomes = [(0, 11), (1, 21)].map(|(item, result)| match job.take(item, soon()).expect("a result slot") {
+        let results = [(0, 11), (1, 21)].map(|(item, result)| match job.take(item, soon()).expect("a result") {
             Some(Item::Done(message)) => {
                 assert_eq!(message.body(), [result; 300], "a torn result");
                 "done"
@@ -401,20 +406,20 @@ fn pool() -> (Vec<u64>, After) {
         });
         assert!(
             job.take(0, Deadline::Now).expect("a job").is_none(),
-            "a result slot is had once"
+            "a result is taken once"
         );
-        assert_eq!(outcomes[1], "done", "the victim took the first only");
+        assert_eq!(results[1], "done", "the victim took the first only");
         pool.close();
         crate::remote::wait(pid);
-        pool.reap(place, ended(pid, 0)).expect("a pool");
+        pool.reap(worker_index, ended(pid, 0)).expect("a pool");
         assert!(pool.is_idle());
-        format!("its task {}", outcomes[0])
+        format!("its task {}", results[0])
     };
     (values, Box::new(after))
 }
 
 fn acquire(values: &Values) -> Worker {
-    let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the place");
+    let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the worker record");
     worker.ready();
     worker
 }

@@ -257,7 +257,7 @@ impl FastPath for Condition {
         self.parts.get().is_some_and(|parts| parts.mutex.release())
     }
 
-    fn not_given(&self) -> PyErr {
+    fn release_error(&self) -> PyErr {
         match self.parts() {
             Ok(ConditionParts {
                 mutex: Mutex::RLock(_), ..

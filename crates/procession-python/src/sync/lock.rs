@@ -63,7 +63,7 @@ lock_class!(
 fast_path!(
     Lock,
     try_free,
-    c"release($self, /)\n--\n\nGive the lock back. ValueError if nobody holds it.",
+    c"release($self, /)\n--\n\nRelease the lock. ValueError if it is not held.",
     sync::Lock::release,
     released_too_often
 );

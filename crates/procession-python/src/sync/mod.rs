@@ -70,7 +70,7 @@ macro_rules! shared_class {
 
 /// Implements what `fast` needs for a class around one engine object that is acquired and released.
 macro_rules! fast_path {
-    ($class:ident, $attempt:ident, $release:literal, $give:path, $not_given:path) => {
+    ($class:ident, $attempt:ident, $release:literal, $give:path, $release_error:path) => {
         impl crate::fast::FastPath for $class {
             const ACQUIRE: &'static std::ffi::CStr = super::ACQUIRE;
             const RELEASE: &'static std::ffi::CStr = $release;
@@ -93,8 +93,8 @@ macro_rules! fast_path {
                 self.0 .0.get().is_some_and($give)
             }
 
-            fn not_given(&self) -> pyo3::PyErr {
-                self.0.get().map_or_else(|error| error, |_| $not_given())
+            fn release_error(&self) -> pyo3::PyErr {
+                self.0.get().map_or_else(|error| error, |_| $release_error())
             }
         }
     };
@@ -181,7 +181,7 @@ fn not_the_owner() -> PyErr {
     PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }
 
-const ACQUIRE: &CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\nTake it, waiting for it if `block`, for at most `timeout` seconds (None: for ever). Says whether it was taken.";
+const ACQUIRE: &CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it; if `block`, wait for it for at most `timeout` seconds (None: no limit). Return True if acquired.";
 
 /// Put the C methods into the classes.
 pub fn install(py: Python<'_>) -> PyResult<()> {

@@ -54,16 +54,16 @@ shared_class! {
 fast_path!(
     Semaphore,
     try_acquire,
-    c"release($self, /)\n--\n\nGive one. ValueError if the value is at its greatest already.",
+    c"release($self, /)\n--\n\nRelease one permit. ValueError if the value is already at its maximum.",
     given,
-    not_given
+    release_error
 );
 
 fn given(semaphore: &sync::Semaphore) -> bool {
     semaphore.release().unwrap_or(false)
 }
 
-/// Why a permit could not be given back: the process has no place in the process table, or the value is at its maximum.
-fn not_given() -> PyErr {
+/// Why a permit could not be released: the process has no entry in the process table, or the value is at its maximum.
+fn release_error() -> PyErr {
     liveness::me().map_or_else(raise, |_| released_too_often())
 }

@@ -1,6 +1,6 @@
 //! A barrier between processes.
 
-use crate::wire::travels;
+use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::sync::{self, Arrival, BarrierError};
 use procession_core::{Deadline, WaitError};
@@ -18,7 +18,7 @@ pub struct Barrier {
     inner: sync::Barrier,
 }
 
-travels!(Barrier, sync::Barrier, "barrier");
+serde_by_handle!(Barrier, sync::Barrier, "barrier");
 
 /// How a wait at a [`Barrier`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

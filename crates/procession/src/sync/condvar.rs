@@ -2,7 +2,7 @@
 
 use super::lock::LockGuard;
 use super::mutex::MutexGuard;
-use crate::wire::travels;
+use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::{sync, Deadline, WaitError};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct Condvar {
     inner: sync::Condition,
 }
 
-travels!(Condvar, sync::Condition, "condition");
+serde_by_handle!(Condvar, sync::Condition, "condition");
 
 impl Condvar {
     /// Create a condition variable. Use it with one lock only.

@@ -1,7 +1,7 @@
 //! An event between processes.
 
 use crate::uninterrupted::uninterrupted;
-use crate::wire::travels;
+use crate::wire::serde_by_handle;
 use crate::Result;
 use procession_core::{sync, Deadline};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct Event {
     inner: sync::Event,
 }
 
-travels!(Event, sync::Event, "event");
+serde_by_handle!(Event, sync::Event, "event");
 
 impl Event {
     /// Create an event that is not set.

@@ -2,7 +2,7 @@
 
 use super::poison::{LockError, LockResult};
 use crate::uninterrupted::uninterrupted;
-use crate::wire::travels;
+use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::liveness::{self, Owner};
 use procession_core::sync::{self, Death};
@@ -29,7 +29,7 @@ pub struct Lock {
     inner: sync::Lock,
 }
 
-travels!(Lock, sync::Lock, "lock");
+serde_by_handle!(Lock, sync::Lock, "lock");
 
 impl Lock {
     /// Create a lock that is not held.
@@ -96,7 +96,7 @@ impl Lock {
 
 /// Holds the lock while it lives. Dropping it releases the lock, and poisons it if a panic has begun in the meantime.
 #[derive(Debug)]
-#[must_use = "the lock is given back at once if the guard is not kept"]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     /// Whether the thread was already panicking when it took the lock.

@@ -74,7 +74,7 @@ impl<T: Pod> Mutex<T> {
 }
 
 /// Exclusive access to a [`Mutex`]'s value. Dropping it releases the lock.
-#[must_use = "the lock is given back at once if the guard is not kept"]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct MutexGuard<'a, T> {
     inner: ArrayGuard<'a, T>,
 }

@@ -19,7 +19,7 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 ///     Err(LockError::Poisoned(poisoned)) => {
 ///         eprintln!("{}", poisoned.death());
 ///         let mut guard = poisoned.into_inner();
-///         *guard = 0; // make it whole again
+///         *guard = 0; // repair it
 ///         guard
 ///     }
 ///     other => other?,

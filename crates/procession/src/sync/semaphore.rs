@@ -1,7 +1,7 @@
 //! A semaphore between processes.
 
 use crate::uninterrupted::uninterrupted;
-use crate::wire::travels;
+use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::liveness::{self, Owner};
 use procession_core::{sync, Deadline};
@@ -22,7 +22,7 @@ pub struct Semaphore {
     inner: sync::Semaphore,
 }
 
-travels!(Semaphore, sync::Semaphore, "semaphore");
+serde_by_handle!(Semaphore, sync::Semaphore, "semaphore");
 
 impl Semaphore {
     /// Create a semaphore with `permits` permits. The permits of a process that dies are lost.
@@ -90,7 +90,7 @@ impl Semaphore {
 
 /// A permit; dropping it gives it back.
 #[derive(Debug)]
-#[must_use = "the permit is given back at once if it is not kept"]
+#[must_use = "the permit is released at once if it is not kept"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     /// The process that acquired it. A copy in a child of fork does not give it back.
@@ -107,7 +107,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.owner == liveness::me().ok() {
-            // Fails only in a child of fork that found no place in the process table, and such a child took no permit.
+            // Fails only in a child of fork that found no entry in the process table, and such a child took no permit.
             let _ = self.semaphore.inner.release();
         }
     }

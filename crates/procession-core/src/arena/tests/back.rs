@@ -26,7 +26,7 @@ fn burst(sizes: impl Iterator<Item = usize>) -> Vec<Block> {
 }
 
 #[test]
-fn alone_whoever_frees_gives_back() {
+fn a_process_that_frees_gives_back_if_none_waits() {
     drop(burst((0..200_000).map(|_| 200)));
     assert!(committed() < STAYS, "{}", committed());
     for size in [48 << 20, 5 << 20, 300_000] {
@@ -40,7 +40,7 @@ fn alone_whoever_frees_gives_back() {
 }
 
 #[test]
-fn what_goes_round_stays_warm() {
+fn memory_in_constant_reuse_stays_warm() {
     let count = || {
         let begin = Instant::now();
         drop(burst(std::iter::once(64 << 20)));
@@ -49,7 +49,7 @@ fn what_goes_round_stays_warm() {
     for _ in 0..6 {
         count();
     }
-    // On a machine so busy that rounds take long, nothing goes round.
+    // On a machine so busy that rounds take long, no memory is in constant reuse.
     if count() < Duration::from_millis(50) {
         assert!(committed() > 64 << 20, "{}", committed());
     }
@@ -65,7 +65,7 @@ fn a_process_that_waits_gives_back_what_others_freed() {
             let ready = || over.load(std::sync::atomic::Ordering::SeqCst).then_some(());
             count.wait(Deadline::after(Duration::from_secs(60)), ready)
         });
-        while !crate::liveness::somebody_waits() {
+        while !crate::liveness::some_process_waits() {
             std::thread::yield_now();
         }
         drop(burst((0..10).map(|_| 10 << 20)));

@@ -31,7 +31,7 @@ enum Ended {
     After(u64),
 }
 
-/// Run `operation` in a child, and kill it after `steps` instructions. Also returns the child's place in the process table.
+/// Run `operation` in a child, and kill it after `steps` instructions. Also returns the child's owner.
 fn step(steps: u64, operation: &dyn Fn()) -> (Ended, Owner) {
     in_child(operation, |pid| {
         let mut status = 0;
@@ -76,11 +76,11 @@ fn run(operation: &dyn Fn()) -> Owner {
 
 /// Run `operation` in a child that stops before it, for `follow` to trace.
 fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner) {
-    let place = Ref::<Counter>::create().unwrap();
+    let owner = Ref::<Counter>::create().unwrap();
     // SAFETY: the test has one thread; the child leaves by `_exit`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        place.value.store(family().unwrap().me().to_bits().into(), SeqCst);
+        owner.value.store(family().unwrap().me().to_bits().into(), SeqCst);
         // SAFETY: plain system calls.
         unsafe {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
@@ -91,13 +91,13 @@ fn in_child<T>(operation: &dyn Fn(), follow: impl FnOnce(i32) -> T) -> (T, Owner
         unsafe { libc::_exit(0) }
     }
     let result = follow(pid);
-    (result, Owner::from_bits(place.value.load(SeqCst) as u32).unwrap())
+    (result, Owner::from_bits(owner.value.load(SeqCst) as u32).unwrap())
 }
 
 /// Kill `operation` at points all over it. After each death the arena must be what it was before, except for what
 /// `allowed` permits.
 fn at_many_points(operation: &dyn Fn(), allowed: impl Fn(Counters, Counters) -> bool) {
-    // Slabs that do not exist yet, and this process's own reference_log, are made now.
+    // Slabs that do not exist yet, and this process's own reference log, are made now.
     operation();
     drop(Ref::<Counter>::create().unwrap());
     let before = counters();
@@ -153,7 +153,7 @@ fn killed_with_large_blocks() {
         nothing_left,
     );
     drop(blocks);
-    assert!(counters().owned <= 1, "but for the reference log: {:?}", counters());
+    assert!(counters().owned <= 1, "all but the reference log: {:?}", counters());
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn killed_with_references_in_a_block() {
     let handle = object.handle();
     at_many_points(
         &|| {
-            // Held in four places at once.
+            // Four references at once.
             let held = Ref::<Counter>::attach(handle).unwrap();
             let (mut small, mut large) = (Block::alloc(64).unwrap(), Block::alloc(70_000).unwrap());
             small.refer(&[handle, handle]).unwrap();
@@ -315,7 +315,7 @@ fn pause(steps: u64, operation: &dyn Fn(), meanwhile: &dyn Fn()) {
 }
 
 #[test]
-fn nobody_waits_for_a_process_that_is_stopped_while_it_changes_a_count() {
+fn no_process_waits_for_one_that_is_stopped_while_it_changes_a_count() {
     let object = Ref::<Counter>::create().unwrap();
     let handle = object.handle();
     let mut held = Some(object);
@@ -341,7 +341,7 @@ fn nobody_waits_for_a_process_that_is_stopped_while_it_changes_a_count() {
 }
 
 #[test]
-fn nobody_waits_for_a_reclaimer_that_is_stopped() {
+fn no_process_waits_for_a_reclaimer_that_is_stopped() {
     let object = Ref::<Counter>::create().unwrap();
     let handle = object.handle();
     let hold = || {
@@ -364,7 +364,7 @@ fn nobody_waits_for_a_reclaimer_that_is_stopped() {
             assert!(!liveness::is_alive(second));
             points.extend((0..length).step_by(4 * stride(length)));
         } else {
-            // Meanwhile another death is reclaimed, deferred is swept, and references change.
+            // Meanwhile another death is reclaimed, deferred memory is swept, and references change.
             pause(point, &reclaim, &|| {
                 assert!(!liveness::is_alive(first));
                 assert!(!liveness::is_alive(run(&hold)));
@@ -405,7 +405,7 @@ fn churn(mut seed: u64, shared: &[Handle], done: &Counter) -> ! {
             }
         }
         let marked = |(number, block): (u8, &Block)| block.as_slice().first().is_none_or(|&byte| byte == number);
-        assert!((0_u8..).zip(&blocks).all(marked), "somebody else's memory");
+        assert!((0_u8..).zip(&blocks).all(marked), "another process's memory");
         done.value.fetch_add(1, SeqCst);
         objects.truncate(20);
     }
@@ -435,7 +435,7 @@ fn a_storm_of_deaths_leaves_nothing() {
         let enough = done.value.load(SeqCst) + next(&mut seed) % 500;
         while done.value.load(SeqCst) < enough {
             std::thread::yield_now();
-            assert_eq!(counters_of_ended(&children), 0, "a child found something wrong");
+            assert_eq!(count_ended(&children), 0, "a child found something wrong");
         }
         wait_for_registration();
         let victim = next(&mut seed) as usize % children.len();
@@ -450,8 +450,8 @@ fn a_storm_of_deaths_leaves_nothing() {
     assert_eq!(counters(), before);
 }
 
-/// Wait until every child has taken the place in the process table that was reserved for it. A child that is killed before that
-/// cannot be told from a slow fork, and the process table waits for it for a while.
+/// Wait until every child has taken over the entry that was reserved for it. A child that is killed before that cannot
+/// be told from a slow fork, and its entry stays reserved for a while.
 fn wait_for_registration() {
     while liveness::members()
         .iter()
@@ -473,7 +473,7 @@ fn end(pid: i32) {
 }
 
 /// How many children ended by themselves. They are not reaped.
-fn counters_of_ended(children: &[i32]) -> usize {
+fn count_ended(children: &[i32]) -> usize {
     let ended = |&&pid: &&i32| {
         // SAFETY: zeros are a valid `siginfo_t`.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

@@ -224,7 +224,7 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
 }
 
 /// How many slabs are looked at because of the death of a child that owns a few cells.
-fn looks_of_a_death() -> u64 {
+fn looks_for_a_death() -> u64 {
     let child = Child::new(|parked| {
         let _held = (
             Block::alloc(100).unwrap(),
@@ -244,20 +244,20 @@ fn looks_of_a_death() -> u64 {
 #[test]
 fn a_death_costs_what_the_dead_owned_whatever_else_lives() {
     family().unwrap().me();
-    let alone = looks_of_a_death();
+    let alone = looks_for_a_death();
     let mut blocks: Vec<Block> = (0..8000).map(|_| Block::alloc(1000).unwrap()).collect();
     let objects: Vec<Ref<Counter>> = (0..8000).map(|_| Ref::create().unwrap()).collect();
     let before = counters();
     assert_eq!((before.owned >= 8000, before.objects), (true, 8000));
-    let beside = looks_of_a_death();
+    let beside = looks_for_a_death();
     assert!(beside <= alone + 2, "{beside} looks, alone {alone}");
     assert_eq!(counters(), before);
     // Nor does a death cost more for what is in transit to others, or for what this process has owned before.
     let tokens: Vec<_> = blocks.drain(..4000).map(Block::send).collect();
-    assert!(looks_of_a_death() <= alone + 2);
+    assert!(looks_for_a_death() <= alone + 2);
     tokens.into_iter().for_each(Block::discard);
     drop((blocks, objects));
-    assert!(looks_of_a_death() <= alone + 2);
+    assert!(looks_for_a_death() <= alone + 2);
     assert_eq!((counters().objects, counters().deferred), (0, 0));
 }
 

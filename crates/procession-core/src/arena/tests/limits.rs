@@ -24,7 +24,7 @@ fn address_space_in_use() -> u64 {
     text.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// Sandboxes and judges set their limit like this: after the family exists.
+/// Sandboxes and test harnesses set their limit like this: after the family exists.
 #[test]
 fn a_limit_of_the_address_space_leaves_what_it_leaves() {
     let before = address_space_in_use();
@@ -73,12 +73,12 @@ fn no_address_space_is_an_error() {
     family().unwrap();
 }
 
-/// A process that finds no address space for a message leaves it where it is.
+/// A process that finds no address space for a message leaves it in transit.
 #[test]
 fn a_message_that_cannot_be_mapped_is_not_lost() {
     let sizes = [100 << 20, 1000];
     let (handed, token) = std::sync::mpsc::channel();
-    // Another process makes them, so this one has not mapped where they lie.
+    // Another process makes them, so this one has not mapped their memory.
     let family = family().unwrap();
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     // SAFETY: this test has one thread; the child only allocates.

@@ -1,10 +1,10 @@
-//! What a dead worker costs: the task that it was running, and nothing else.
+//! A dead worker loses the task that it was running, and nothing else.
 
 use super::{death, dismiss, done, fork, job_of, message, reap, soon, submit_all, wait_for, work, BY_TIME};
 use crate::channel::Incoming;
 use crate::family;
 use crate::pool::shared::{State, Status, View};
-use crate::pool::{Item, Loss, Pool, Remains, TaskOptions, Worker};
+use crate::pool::{Item, Loss, Pool, TaskOptions, Worker, WorkerEnd};
 use crate::sync::wait::Interruptible;
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -19,7 +19,7 @@ fn a_death_loses_its_own_task_only() {
         submit_all(&job, [[0, 1], [command, 2], [0, 3]]);
         let (code, remains) = reap(&pool, &first);
         assert_eq!(code, exitcode);
-        assert!(matches!(remains, Remains::Worked { lost: true }));
+        assert!(matches!(remains, WorkerEnd::Worked { lost: true }));
         let second = fork(&pool, work);
         assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
         let Some(Item::Lost(Loss::Died(death))) = job.take(1, soon()).unwrap() else {
@@ -32,8 +32,8 @@ fn a_death_loses_its_own_task_only() {
     }
 }
 
-/// A worker that claims a task and dies before the line's head has moved.
-fn die_at_the_head(pool: &Pool, worker_index: u32) {
+/// A worker that claims a task and dies before the queue's head has moved.
+fn die_before_moving_the_head(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     let view = View::attach(pool.handle()).unwrap();
@@ -47,17 +47,17 @@ fn die_at_the_head(pool: &Pool, worker_index: u32) {
 }
 
 #[test]
-fn a_death_between_claim_and_head_holds_up_nobody() {
+fn a_death_between_claim_and_head_move_blocks_no_other_worker() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
-    let dying = fork(&pool, die_at_the_head);
+    let dying = fork(&pool, die_before_moving_the_head);
     wait_for(&dying);
     let workers = [fork(&pool, work)];
     assert_eq!(
         done(job.take(1, soon()).unwrap()),
         [4],
-        "others pass by, even before the burial"
+        "another worker goes on, even before the dead one is reaped"
     );
     pool.reap(dying.worker_index, death(dying.pid, 0)).unwrap();
     assert!(matches!(job.take(0, soon()).unwrap(), Some(Item::Lost(_))));
@@ -65,7 +65,7 @@ fn a_death_between_claim_and_head_holds_up_nobody() {
 }
 
 /// A worker that finishes a task and dies before it has reported that.
-fn die_untold(pool: &Pool, worker_index: u32) {
+fn die_before_reporting(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     let view = View::attach(pool.handle()).unwrap();
@@ -86,23 +86,23 @@ fn die_untold(pool: &Pool, worker_index: u32) {
 }
 
 #[test]
-fn a_result_survives_a_death_before_it_was_told_of() {
+fn a_result_survives_a_death_before_it_is_reported() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1]]);
-    let dying = fork(&pool, die_untold);
+    let dying = fork(&pool, die_before_reporting);
     let (_, remains) = reap(&pool, &dying);
-    assert!(matches!(remains, Remains::Worked { lost: false }));
+    assert!(matches!(remains, WorkerEnd::Worked { lost: false }));
     assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
 }
 
 #[test]
-fn a_death_after_telling_counts_once() {
+fn a_death_after_the_report_counts_once() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1]]);
     let dying = fork(&pool, |pool, worker_index| {
-        die_untold(pool, worker_index);
+        die_before_reporting(pool, worker_index);
         let view = View::attach(pool.handle()).unwrap();
         view.push_finished(view.slot(worker_index).unwrap().next.load(SeqCst))
             .unwrap();
@@ -168,10 +168,10 @@ fn a_waiter_replaces_a_stopped_spinner() {
     view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     let mut wait = Interruptible::default();
     for _ in 0..5 {
-        // However long the wait has lasted: its slices end, so that signals are heard.
+        // However long the wait has lasted: its slices end, so that signal handlers run.
         assert!(matches!(wait.run(|| job.take(0, soon())), Err(WaitError::Interrupted)));
     }
-    assert_eq!(view.shared.spinner.load(SeqCst), 0, "nobody claims what is in line");
+    assert_eq!(view.shared.spinner.load(SeqCst), 0, "no worker claims the queued task");
     // So does a waiter that gets no signals.
     view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     let late = job.take(0, Deadline::after(Duration::from_millis(100)));
@@ -184,7 +184,7 @@ fn a_waiter_replaces_a_stopped_spinner() {
 }
 
 #[test]
-fn who_died_on_the_way_to_work_is_relieved() {
+fn a_woken_worker_that_dies_is_replaced() {
     let pool = Pool::new().unwrap();
     let sleeper = fork(&pool, work);
     let view = pool.inner_view();
@@ -196,7 +196,7 @@ fn who_died_on_the_way_to_work_is_relieved() {
     let job = job_of(&pool, &[2]);
     submit_all(&job, [[0, 1]]);
     assert_eq!(done(job.take(0, soon()).unwrap()), [2]);
-    // A worker that is about to sleep looks at the line itself.
+    // A worker that is about to sleep looks at the queue itself.
     while view.shared.wake_pending.load(SeqCst) != 0 {
         std::thread::yield_now();
     }
@@ -212,17 +212,17 @@ fn a_worker_says_why_it_cannot_start() {
             .fail(message(b"no way"));
     });
     let (_, remains) = reap(&pool, &failing);
-    assert!(matches!(remains, Remains::Failed(why) if why.body() == b"no way"));
+    assert!(matches!(remains, WorkerEnd::Failed(why) if why.body() == b"no way"));
     let silent = fork(&pool, |_, _| ());
-    assert!(matches!(reap(&pool, &silent).1, Remains::Unready { begun: false }));
+    assert!(matches!(reap(&pool, &silent).1, WorkerEnd::Unready { begun: false }));
     let cut_short = fork(&pool, |pool, worker_index| {
         drop(Worker::attach(pool.handle(), worker_index).unwrap())
     });
-    assert!(matches!(reap(&pool, &cut_short).1, Remains::Unready { begun: true }));
+    assert!(matches!(reap(&pool, &cut_short).1, WorkerEnd::Unready { begun: true }));
 }
 
 #[test]
-fn a_random_killer_loses_no_task_and_doubles_none() {
+fn random_kills_lose_no_other_task_and_duplicate_none() {
     const TASKS: u64 = 2_000;
     let pool = Pool::new().unwrap();
     let job = pool.job(None, BY_TIME);
@@ -250,7 +250,7 @@ fn a_random_killer_loses_no_task_and_doubles_none() {
 }
 
 #[test]
-fn strangers_writing_into_the_pool_do_no_harm_to_its_maker() {
+fn stray_writes_into_the_pool_do_no_harm_to_its_owner() {
     let pool = Pool::new().unwrap();
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);

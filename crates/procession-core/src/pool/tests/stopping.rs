@@ -1,13 +1,13 @@
 //! Tasks that are withdrawn, or take too long.
 
-use super::{dismiss, done, fork, message, reap, soon, submit_all, wait_for, work, Hired};
-use crate::pool::{Item, Loss, Pool, Remains, TaskOptions, Verdict, Withdrawn, Worker};
+use super::{dismiss, done, fork, message, reap, soon, submit_all, wait_for, work, TestWorker};
+use crate::pool::{Item, Loss, Pool, TaskOptions, Verdict, Withdrawn, Worker, WorkerEnd};
 use crate::Error;
 use std::io::{Read, Write};
 use std::time::Duration;
 
 #[test]
-fn a_withdrawn_task_is_passed_over() {
+fn a_withdrawn_task_is_skipped() {
     let pool = Pool::new().unwrap();
     let first = pool.job(None, TaskOptions::default());
     let (second, third) = (
@@ -34,7 +34,7 @@ fn a_withdrawn_task_is_passed_over() {
         "what is finished is not withdrawn"
     );
     assert!(pool.is_idle());
-    // The slots can be used again, and the line is still whole with them.
+    // The slots can be used again, and the queue is still intact with them.
     let again = pool.job(None, TaskOptions::default());
     submit_all(&again, (0..100).map(|n| [0, n]));
     again.wait(soon()).unwrap();
@@ -43,7 +43,7 @@ fn a_withdrawn_task_is_passed_over() {
 }
 
 #[test]
-fn withdrawing_all_that_is_in_line_leaves_nothing_to_do() {
+fn withdrawing_all_queued_tasks_leaves_nothing_to_do() {
     let pool = Pool::new().unwrap();
     for _ in 0..1_000 {
         let job = pool.job(None, TaskOptions::default());
@@ -63,7 +63,7 @@ fn until_running(pool: &Pool) {
     }
 }
 
-/// Wait until workers must be stopped, and return their worker_indexes.
+/// Wait until workers must be stopped, and return their indexes.
 fn overdue(pool: &Pool) -> Vec<u32> {
     loop {
         let overdue = pool.overdue();
@@ -75,13 +75,13 @@ fn overdue(pool: &Pool) -> Vec<u32> {
     }
 }
 
-fn kill(hired: &Hired) {
+fn kill(process: &TestWorker) {
     // SAFETY: our own child, not yet waited for.
-    unsafe { libc::kill(hired.pid, libc::SIGKILL) };
+    unsafe { libc::kill(process.pid, libc::SIGKILL) };
 }
 
-/// As `work`, but a command of 5 lasts until the worker is killed, and 6 until its task is taken away.
-fn work_for_ever(pool: &Pool, worker_index: u32) {
+/// As `work`, but a command of 5 lasts until the worker is killed, and 6 until its task is cancelled.
+fn work_until_stopped(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
     while let Some((task, arguments)) = worker.next().unwrap() {
@@ -102,7 +102,7 @@ fn work_for_ever(pool: &Pool, worker_index: u32) {
 #[test]
 fn a_task_that_takes_too_long_is_lost_alone() {
     let pool = Pool::new().unwrap();
-    let workers = [fork(&pool, work_for_ever)];
+    let workers = [fork(&pool, work_until_stopped)];
     let limit = Duration::from_millis(30);
     let options = TaskOptions {
         timeout: Some(limit),
@@ -115,7 +115,7 @@ fn a_task_that_takes_too_long_is_lost_alone() {
     assert!(!job.is_complete(), "not lost before its worker is dead");
     kill(&workers[0]);
     reap(&pool, &workers[0]);
-    let second = fork(&pool, work_for_ever);
+    let second = fork(&pool, work_until_stopped);
     job.wait(soon()).unwrap();
     match job.take(1, soon()).unwrap() {
         Some(Item::Lost(Loss::TimedOut(after, death))) => {
@@ -133,7 +133,7 @@ fn a_task_that_takes_too_long_is_lost_alone() {
 fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
     for command in [5, 6] {
         let pool = Pool::new().unwrap();
-        let first = fork(&pool, work_for_ever);
+        let first = fork(&pool, work_until_stopped);
         let (job, next) = (
             pool.job(None, TaskOptions::default()),
             pool.job(None, TaskOptions::default()),
@@ -153,18 +153,18 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
         }
         let (exitcode, remains) = reap(&pool, &first);
         assert_eq!(exitcode, if command == 5 { -libc::SIGKILL } else { 0 });
-        assert!(matches!(remains, Remains::Worked { lost: true }));
+        assert!(matches!(remains, WorkerEnd::Worked { lost: true }));
         assert!(!next.is_complete(), "the worker left");
-        let second = fork(&pool, work_for_ever);
+        let second = fork(&pool, work_until_stopped);
         assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
         dismiss(&pool, &[second]);
     }
 }
 
 #[test]
-fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
+fn the_end_of_a_withdrawn_tasks_worker_does_not_affect_the_next_job() {
     let pool = Pool::new().unwrap();
-    let first = fork(&pool, work_for_ever);
+    let first = fork(&pool, work_until_stopped);
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[5, 1]]);
     until_running(&pool);
@@ -177,25 +177,25 @@ fn the_end_of_a_withdrawn_tasks_worker_does_not_concern_the_next_job() {
     assert_eq!(overdue(&pool), [first.worker_index]);
     kill(&first);
     reap(&pool, &first);
-    let second = fork(&pool, work_for_ever);
+    let second = fork(&pool, work_until_stopped);
     assert_eq!(done(next.take(0, soon()).unwrap()), [1]);
     dismiss(&pool, &[second]);
 }
 
-/// The function of a job that was cancelled and dropped goes with it. Its worker is only about to be stopped, and may
-/// ask for the function just then.
+/// The function of a job that was cancelled and dropped is freed with it. Its worker is not stopped yet, and may read
+/// the function just then.
 #[test]
-fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
+fn a_worker_whose_task_was_cancelled_gets_no_other_function() {
     for size in [1, 5_000] {
         let body = |byte| message(&vec![byte; size]);
         let (mut told, mut tell) = std::io::pipe().unwrap();
-        let (mut go_on, mut let_go) = std::io::pipe().unwrap();
+        let (mut go_on, mut resume) = std::io::pipe().unwrap();
         let pool = Pool::new().unwrap();
         let function = pool.function(body(3)).unwrap();
         let job = pool.job(Some(&function), TaskOptions::default());
         drop(function);
         submit_all(&job, [[0, 1]]);
-        let hired = fork(&pool, |pool, worker_index| {
+        let process = fork(&pool, |pool, worker_index| {
             let worker = Worker::attach(pool.handle(), worker_index).unwrap();
             worker.ready();
             let (task, _) = worker.next().unwrap().unwrap();
@@ -211,8 +211,8 @@ fn a_worker_whose_task_was_taken_away_gets_no_other_function() {
         assert_eq!(job.cancel().running, 1);
         drop(job);
         let other = pool.function(body(5)).unwrap();
-        let_go.write_all(&[1]).unwrap();
-        assert_eq!(wait_for(&hired), 0, "it got what lies there now");
+        resume.write_all(&[1]).unwrap();
+        assert_eq!(wait_for(&process), 0, "the worker read another function");
         drop(other);
     }
 }

@@ -1,8 +1,8 @@
-//! This process's way to its fork_server: the asking end of a socket pair.
+//! This process's channel to its fork server: the client end of a socket pair.
 //!
-//! It is inherited by fork, handed on by the fork_server to the children that it makes, and passed to spawned ones by
-//! command line. The fork_server itself holds no asking end: when the last process that has one is gone, the fork_server reads
-//! the end of file and leaves.
+//! It is inherited by fork, passed on by the fork server to the children that it makes, and passed to spawned ones by
+//! command line. The fork server itself holds no client end: when the last process that has one is gone, the fork
+//! server reads the end of file and leaves.
 
 use crate::sys::atfork::Hooks;
 use crate::sys::signal::reap;
@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The asking end.
+/// The client end.
 #[derive(Debug)]
 pub(super) struct Channel {
     /// Only `None` while dropping.
@@ -23,7 +23,7 @@ pub(super) struct Channel {
     /// Inode of the socket. It shows when a program has closed the socket and opened something else under its number.
     inode: u64,
     pid: i32,
-    /// The fork_server's parent process, if known: only that process reaps it. 0 once it was reaped.
+    /// The fork server's parent process, if known: only that process reaps it. 0 once it was reaped.
     parent: AtomicU32,
 }
 
@@ -44,7 +44,7 @@ impl Channel {
         (socket_inode(socket) == Some(self.inode)).then_some(socket)
     }
 
-    /// Whether a fork_server is there to read a request.
+    /// Whether a fork server is there to read a request.
     pub(super) fn lives(&self) -> bool {
         let lives = self.socket().is_some_and(|socket| !hung_up(socket)) && process_lives(self.pid);
         if !lives {
@@ -53,7 +53,7 @@ impl Channel {
         lives
     }
 
-    /// Reap an ended fork_server that is this process's own child. Once: afterwards its pid may be another child's.
+    /// Reap an ended fork server that is this process's own child. Once: afterwards its pid may be another child's.
     fn reap(&self) {
         let me = std::process::id();
         if !process_lives(self.pid) && self.parent.compare_exchange(me, 0, Relaxed, Relaxed).is_ok() {
@@ -83,7 +83,7 @@ fn hung_up(socket: BorrowedFd<'_>) -> bool {
     poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Checked beside the hang-up, which does not come while a stray copy of the fork_server's end is open somewhere.
+/// Checked beside the hang-up, which does not come while a stray copy of the fork server's end is open somewhere.
 fn process_lives(pid: i32) -> bool {
     !pidfd::is_gone(pid.unsigned_abs(), 0, 0)
 }
@@ -103,7 +103,7 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    // A thread so far in its end that it has no such variable forks unprotected.
+    // A thread that has already destroyed its thread-locals forks unprotected.
     let _ = FORKING.try_with(|held| {
         held.borrow_mut()
             .get_or_insert_with(|| CURRENT.lock().unwrap_or_else(PoisonError::into_inner));
@@ -115,7 +115,7 @@ extern "C" fn after_fork() {
 }
 
 extern "C" fn after_fork_child() {
-    HOOKS.stand();
+    HOOKS.mark_installed();
     after_fork();
 }
 
@@ -124,15 +124,15 @@ fn replace(channel: Option<Arc<Channel>>) {
     drop(old); // after the lock
 }
 
-/// The channel, if a fork_server listens at its other end.
+/// The channel, if a fork server listens at its other end.
 pub(super) fn living() -> Option<Arc<Channel>> {
     let current = lock().clone();
     current.filter(|channel| channel.lives())
 }
 
-/// Start a fork_server. `launch` gets its end of the channel. It must run the fork_server as a child, hand over that descriptor
-/// at the same number, and return the child's pid. From then on [`request`](super::request) works in this process and
-/// in all children made after it.
+/// Start a fork server. `launch` gets its end of the channel. It must run the fork server as a child, pass it that
+/// descriptor at the same number, and return the child's pid. From then on [`request`](super::request) works in this
+/// process and in all children made after it.
 pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<i32, E>) -> Result<(), E> {
     let (ours, theirs) = scm::pair()?;
     let pid = launch(theirs.as_raw_fd())?;
@@ -140,25 +140,25 @@ pub fn start<E: From<Error>>(launch: impl FnOnce(RawFd) -> Result<i32, E>) -> Re
     Ok(())
 }
 
-/// Use a channel that a parent passed on, to a fork_server with this pid.
+/// Use a channel that a parent passed on, to a fork server with this pid.
 pub fn attach(socket: OwnedFd, pid: i32) -> Result<()> {
     replace(Some(Channel::new(socket, pid, 0)?));
     Ok(())
 }
 
-/// The descriptor of the channel and the fork_server's pid, to be passed on to a spawned child.
+/// The descriptor of the channel and the fork server's pid, to be passed on to a spawned child.
 pub fn channel() -> Option<(RawFd, i32)> {
     let channel = living()?;
     let socket = channel.socket()?.as_raw_fd();
     Some((socket, channel.pid))
 }
 
-/// The pid of the fork_server that the next request would go to.
+/// The pid of the fork server that the next request would go to.
 pub fn pid() -> Option<i32> {
     living().map(|channel| channel.pid)
 }
 
-/// Give the channel up. The fork_server leaves when no other process has it.
+/// Close the channel. The fork server leaves when no other process has it open.
 pub fn forget() {
     replace(None);
 }

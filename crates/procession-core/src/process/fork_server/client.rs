@@ -1,9 +1,9 @@
-//! Asking a fork_server for a child.
+//! Requesting a child from a fork server.
 
 use super::channel::{living, Channel};
-use super::wire::Ask;
+use super::wire::Datagram;
 use crate::arena::Ref;
-use crate::process::child::SetAside;
+use crate::process::child::ReservedFd;
 use crate::process::record::{ChildRecord, Reply};
 use crate::process::Child;
 use crate::sys::scm;
@@ -13,15 +13,16 @@ use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A request under way. Dropping it before it is answered withdraws it.
+/// A request in progress. Dropping it before the reply withdraws it.
 #[derive(Debug)]
 pub struct Pending {
     record: Ref<ChildRecord>,
-    set_aside: Mutex<Option<SetAside>>,
+    reserved_fd: Mutex<Option<ReservedFd>>,
     channel: Arc<Channel>,
 }
 
-/// Ask for a child that works on the mailbox `token` and gets duplicates of `fds`. `None`: no fork_server lives, start one.
+/// Request a child that takes the mailbox `token` and gets duplicates of `fds`. `None`: no fork server lives, start
+/// one.
 pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, WaitError> {
     if fds.len() >= scm::MAX_FDS {
         return Err(Error::os("sendmsg", Errno::TOOMANYREFS).into());
@@ -34,17 +35,17 @@ pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, Wa
         return Ok(None);
     };
     let record = Ref::<ChildRecord>::create()?;
-    let ask = Ask {
+    let datagram = Datagram {
         record: record.handle(),
         token,
         parent: std::process::id() as i32,
     };
     let fds: Vec<_> = fds.iter().copied().chain([socket]).collect();
-    let set_aside = Mutex::new(Some(SetAside::new()?));
-    match scm::send(socket, &ask.encode(), &fds) {
+    let reserved_fd = Mutex::new(Some(ReservedFd::new()?));
+    match scm::send(socket, &datagram.encode(), &fds) {
         Ok(()) => Ok(Some(Pending {
             record,
-            set_aside,
+            reserved_fd,
             channel,
         })),
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(None),
@@ -54,11 +55,12 @@ pub fn request(token: u64, fds: &[BorrowedFd<'_>]) -> Result<Option<Pending>, Wa
 }
 
 impl Pending {
-    /// Wait until the child exists. `None`: the fork_server died before it made one; start another and ask again.
+    /// Wait until the child exists. `None`: the fork server died before it made one; start another and repeat the
+    /// request.
     pub fn wait(&self, deadline: Deadline) -> Result<Option<Child>, WaitError> {
         match self.record.wait_reply(deadline, || self.channel.lives())? {
             Reply::Child(pid) => {
-                drop(self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(self.reserved_fd.lock().unwrap_or_else(PoisonError::into_inner).take());
                 Ok(Some(Child::of_fork_server(pid, self.record.clone())?))
             }
             Reply::Failed(errno) => Err(Error::os("fork", std::io::Error::from_raw_os_error(errno)).into()),

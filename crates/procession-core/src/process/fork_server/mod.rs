@@ -1,7 +1,7 @@
-//! The fork_server: a small single-threaded process that forks new ones on request. The README beside this file has its
+//! The fork server: a small single-threaded process that forks new ones on request. The README beside this file has its
 //! state machine.
 //!
-//! The fork_server's own program and the fork itself are left to a face; this module has the two ends of the conversation.
+//! The fork server's program and the fork itself are left to a face; this module has both ends of the protocol.
 
 mod channel;
 mod client;

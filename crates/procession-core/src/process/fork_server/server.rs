@@ -1,8 +1,8 @@
-//! The fork_server's loop: requests in, ends of children out.
+//! The fork server's loop: requests in, ends of children out.
 
 use super::channel::attach;
 use super::spare::Spare;
-use super::wire::{Ask, SIZE};
+use super::wire::{Datagram, SIZE};
 use crate::arena::{self, Ref};
 use crate::process::record::ChildRecord;
 use crate::process::Exit;
@@ -16,11 +16,11 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// How often the fork_server looks for ended children without a signal: another thread, which a preloaded module may have
-/// started, can swallow SIGCHLD.
+/// How often the fork server looks for ended children without a signal: another thread, which a preloaded module may
+/// have started, can swallow SIGCHLD.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The fork_server's side. Its process must have one thread.
+/// The server side. Its process must have one thread.
 #[derive(Debug)]
 pub struct Server {
     socket: OwnedFd,
@@ -29,21 +29,21 @@ pub struct Server {
     pub(super) spare: Option<Spare>,
 }
 
-/// What the fork_server is to do next.
+/// What the fork server is to do next.
 #[derive(Debug)]
 pub enum Event {
     /// Fork, then [`Request::in_child`] and [`Request::forked`] or [`Request::failed`].
     Fork(Request),
-    /// Leave: no process is left that could ask.
+    /// Leave: no process is left that could send a request.
     Quit,
 }
 
 /// A request to fork.
 #[derive(Debug)]
 pub struct Request {
-    /// The mailbox with what the child is to do.
+    /// The mailbox with the child's instructions.
     pub token: u64,
-    /// The process that asks.
+    /// The process that sent the request.
     pub parent: i32,
     /// The descriptors for the child.
     pub fds: Vec<OwnedFd>,
@@ -56,9 +56,9 @@ impl Server {
     pub fn new(socket: OwnedFd) -> Result<Self> {
         family()?.me();
         liveness::set_serving(true);
-        // The children inherit what a preloaded module made, and it must outlive the fork_server for them.
-        if arena::holds_nothing() {
-            liveness::bears_strangers();
+        // The children inherit the shared objects that a preloaded module made, and these must outlive the fork server.
+        if arena::has_no_references() {
+            liveness::forks_inherit_nothing();
         }
         Ok(Self {
             socket,
@@ -68,7 +68,7 @@ impl Server {
         })
     }
 
-    /// Wait for the next request, and look after the children meanwhile. `Interrupted` if a signal handler ran.
+    /// Wait for the next request, and reap ended children meanwhile. `Interrupted` if a signal handler ran.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Event, WaitError> {
         let sweep = timespec(SWEEP);
@@ -84,16 +84,16 @@ impl Server {
                 Err(Errno::INTR) => return Err(WaitError::Interrupted),
                 Err(e) => return Err(Error::os("poll", e).into()),
             }
-            let asked = !fds[0].revents().is_empty();
+            let requested = !fds[0].revents().is_empty();
             let signalled = !fds[1].revents().is_empty();
-            if signalled || !asked {
+            if signalled || !requested {
                 self.signals.drain();
                 self.reap();
             }
-            if !signalled && !asked {
-                self.miss();
+            if !signalled && !requested {
+                self.report_missing();
             }
-            if asked {
+            if requested {
                 if let Some(event) = self.receive()? {
                     return Ok(event);
                 }
@@ -101,7 +101,7 @@ impl Server {
         }
     }
 
-    /// Receive one datagram; `None` if it asks for nothing.
+    /// Receive one datagram; `None` if it is no valid request.
     fn receive(&self) -> Result<Option<Event>, WaitError> {
         let mut bytes = [0; SIZE];
         let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
@@ -111,12 +111,12 @@ impl Server {
             Err(Errno::INTR) => return Err(WaitError::Interrupted),
             Err(e) => return Err(Error::os("recvmsg", e).into()),
         };
-        let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
+        let (Some(datagram), Some(channel)) = (Datagram::decode(&bytes[..length]), fds.pop()) else {
             return Ok(None);
         };
-        // The record of an asker that is gone is gone too. Any other error ends the fork_server, which is how the asker
-        // learns of it.
-        let record = match Ref::<ChildRecord>::attach(ask.record) {
+        // The record of a client that is gone is gone too. Any other error ends the fork server, which is how the
+        // client learns of it.
+        let record = match Ref::<ChildRecord>::attach(datagram.record) {
             Ok(record) => record,
             Err(Error::Stale(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -124,13 +124,15 @@ impl Server {
         if !record.take(family()?.me()) {
             return Ok(None);
         }
-        Ok(Some(Event::Fork(Request::new(ask, fds, record, channel))))
+        Ok(Some(Event::Fork(Request::new(datagram, fds, record, channel))))
     }
 
     /// Refuse a request for whose descriptors this process has no room.
     fn refuse(bytes: &[u8]) -> Result<(), WaitError> {
-        let Some(ask) = Ask::decode(bytes) else { return Ok(()) };
-        match Ref::<ChildRecord>::attach(ask.record) {
+        let Some(datagram) = Datagram::decode(bytes) else {
+            return Ok(());
+        };
+        match Ref::<ChildRecord>::attach(datagram.record) {
             Ok(record) if record.take(family()?.me()) => record.failed(Errno::MFILE.raw_os_error()),
             Ok(_) | Err(Error::Stale(_)) => {}
             Err(error) => return Err(error.into()),
@@ -141,7 +143,7 @@ impl Server {
     /// Report and reap all ended children.
     fn reap(&mut self) {
         while let Some((pid, status)) = ended_child() {
-            // SYNC: reported before it is reaped, so that an asker that finds no report knows that the pid is still
+            // SYNC: reported before it is reaped, so that a client that finds no report knows that the pid is still
             // this child's.
             if let Some(record) = self.children.remove(&pid) {
                 record.exited(status.map_or_else(Exit::Signal, Exit::Code));
@@ -151,7 +153,7 @@ impl Server {
     }
 
     /// Report the ended children that another part of this process reaped.
-    fn miss(&mut self) {
+    fn report_missing(&mut self) {
         self.children.retain(|&pid, record| {
             let is_ours = is_child(pid);
             if !is_ours {
@@ -163,18 +165,18 @@ impl Server {
 }
 
 impl Request {
-    pub(super) fn new(ask: Ask, fds: Vec<OwnedFd>, record: Ref<ChildRecord>, channel: OwnedFd) -> Self {
+    pub(super) fn new(datagram: Datagram, fds: Vec<OwnedFd>, record: Ref<ChildRecord>, channel: OwnedFd) -> Self {
         Self {
-            token: ask.token,
-            parent: ask.parent,
+            token: datagram.token,
+            parent: datagram.parent,
             fds,
             record,
             channel,
         }
     }
 
-    pub(super) fn ask(&self) -> Ask {
-        Ask {
+    pub(super) fn datagram(&self) -> Datagram {
+        Datagram {
             record: self.record.handle(),
             token: self.token,
             parent: self.parent,
@@ -185,29 +187,29 @@ impl Request {
         &self.channel
     }
 
-    /// In the fork_server, after the fork: record the child.
+    /// In the fork server, after the fork: record the child.
     pub fn forked(self, server: &mut Server, pid: i32) {
         crate::liveness::confirm_reserved(pid as u32);
         self.record.running(pid);
         server.children.insert(pid, self.record);
     }
 
-    /// In the fork_server, if the fork failed: report that.
+    /// In the fork server, if the fork failed: report that.
     pub fn failed(self, errno: i32) {
         self.record.failed(errno);
     }
 
-    /// In the child, before anything else: restore the signal mask, close the fork_server's descriptors, take over the
-    /// asker's channel. `None` if the asker no longer waits: leave at once. Otherwise the descriptors for the child.
+    /// In the child, before anything else: restore the signal mask, close the fork server's descriptors, take over the
+    /// client's channel. `None` if the client no longer waits: leave at once. Otherwise the descriptors for the child.
     pub fn in_child(self, server: Server) -> Result<Option<Vec<OwnedFd>>> {
         let fork_server = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        // The children's records are the fork_server's: dropping this copy of them gives nothing back.
+        // The children's records are the fork server's: dropping this copy of them frees nothing.
         let Server {
             socket, signals, spare, ..
         } = server;
         drop((socket, spare));
         signals.restore();
-        // A reference inherited from the fork_server would not be counted, and this one must outlive the fork_server.
+        // A reference inherited from the fork server would not be counted, and this one must outlive the fork server.
         let record = match Ref::<ChildRecord>::attach(self.record.handle()) {
             Err(Error::Stale(_)) => return Ok(None),
             attached => attached?,

@@ -1,21 +1,22 @@
-//! A child forked ahead of its request, so that the next asker does not wait for a fork.
+//! A child forked ahead of its request, so that the next client does not wait for a fork.
 
 use super::server::{Request, Server};
-use super::wire::{Ask, SIZE};
+use super::wire::{Datagram, SIZE};
 use crate::arena::Ref;
 use crate::sys::scm;
 use crate::{liveness, Error, Result};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The one child that waits, seen from the fork_server.
+/// The waiting spare child, as the fork server sees it.
 #[derive(Debug)]
 pub(super) struct Spare {
     socket: OwnedFd,
     pid: i32,
 }
 
-/// A place for a spare child: make it before the fork, then [`SpareSlot::taken`] in the fork_server, [`SpareSlot::wait`] in the child.
+/// The channel to a spare child: make it before the fork, then [`SpareSlot::taken`] in the fork server,
+/// [`SpareSlot::wait`] in the child.
 #[derive(Debug)]
 pub struct SpareSlot {
     fork_server: OwnedFd,
@@ -23,7 +24,7 @@ pub struct SpareSlot {
 }
 
 impl Server {
-    /// A place for a spare child; `None` while there is one.
+    /// Make a slot for a spare child; `None` while there is one.
     pub fn spare_slot(&self) -> Result<Option<SpareSlot>> {
         if self.spare.is_some() {
             return Ok(None);
@@ -34,17 +35,17 @@ impl Server {
 }
 
 impl SpareSlot {
-    /// In the fork_server: record that the spare child exists.
+    /// In the fork server: record that the spare child exists.
     pub fn taken(self, server: &mut Server, pid: i32) {
         let socket = self.fork_server;
         server.spare = Some(Spare { socket, pid });
     }
 
-    /// In the child: wait for a request. `None`: the fork_server or the asker is gone; leave.
+    /// In the child: wait for a request. `None`: the fork server or the client is gone; leave.
     pub fn wait(self) -> Result<Option<Request>> {
         let Self { fork_server, child } = self;
         liveness::set_serving(true);
-        drop(fork_server); // otherwise there is no end of file when the fork_server dies
+        drop(fork_server); // otherwise there is no end of file when the fork server dies
         let mut bytes = [0; SIZE];
         let (length, mut fds) = loop {
             match scm::receive(child.as_fd(), &mut bytes) {
@@ -55,11 +56,11 @@ impl SpareSlot {
             }
         };
         liveness::set_serving(false);
-        let (Some(ask), Some(channel)) = (Ask::decode(&bytes[..length]), fds.pop()) else {
+        let (Some(datagram), Some(channel)) = (Datagram::decode(&bytes[..length]), fds.pop()) else {
             return Ok(None);
         };
-        match Ref::attach(ask.record) {
-            Ok(record) => Ok(Some(Request::new(ask, fds, record, channel))),
+        match Ref::attach(datagram.record) {
+            Ok(record) => Ok(Some(Request::new(datagram, fds, record, channel))),
             Err(Error::Stale(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -67,14 +68,14 @@ impl SpareSlot {
 }
 
 impl Request {
-    /// In the fork_server: give the request to the spare child. `Err`: there is none, or it died; fork instead.
+    /// In the fork server: give the request to the spare child. `Err`: there is none, or it died; fork instead.
     pub fn hand_over(self, server: &mut Server) -> Result<(), Self> {
         let Some(spare) = server.spare.take() else {
             return Err(self);
         };
         let fds: Vec<_> = self.fds.iter().chain([self.channel()]).map(AsFd::as_fd).collect();
         // DEATH: a spare child that died before has closed its end; one that dies later is reported like any child.
-        if scm::send(spare.socket.as_fd(), &self.ask().encode(), &fds).is_err() {
+        if scm::send(spare.socket.as_fd(), &self.datagram().encode(), &fds).is_err() {
             return Err(self);
         }
         self.forked(server, spare.pid);

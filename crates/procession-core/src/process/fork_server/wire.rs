@@ -1,10 +1,10 @@
-//! The request datagram: the record, the mailbox, the asker. Descriptors travel beside it, the asker's channel last.
+//! The request datagram: the record, the mailbox, the client. Descriptors travel beside it, the client's channel last.
 
 use crate::arena::Handle;
 
 /// A request. 24 bytes, in the machine's own byte order: both ends run on one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct Datagram {
     pub record: Handle,
     pub token: u64,
     pub parent: i32,
@@ -13,7 +13,7 @@ pub(super) struct Ask {
 pub(super) const SIZE: usize = 24;
 const MARK: u32 = 0x5a79_0001;
 
-impl Ask {
+impl Datagram {
     pub(super) fn encode(self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[..8].copy_from_slice(&self.record.to_bits().to_ne_bytes());
@@ -43,15 +43,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_request_is_refused() {
-        let ask = Ask {
+    fn a_malformed_request_is_refused() {
+        let datagram = Datagram {
             record: Handle::from_bits(7).expect("not zero"),
             token: 3,
             parent: 12,
         };
-        let bytes = ask.encode();
-        assert_eq!(Ask::decode(&bytes), Some(ask));
-        assert_eq!(Ask::decode(&bytes[1..]), None);
-        assert_eq!(Ask::decode(&[0; SIZE]), None);
+        let bytes = datagram.encode();
+        assert_eq!(Datagram::decode(&bytes), Some(datagram));
+        assert_eq!(Datagram::decode(&bytes[1..]), None);
+        assert_eq!(Datagram::decode(&[0; SIZE]), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn meet(barrier: &Barrier, deadline: Deadline) -> Result<usize, BarrierError> {
-    match barrier.arrive(backoff())? {
+    match barrier.arrive(timeout())? {
         Arrival::Last(last) => {
             let index = last.index();
             last.release();
@@ -26,11 +26,11 @@ fn a_barrier_keeps_rounds_apart() {
             fork(|| {
                 (0..ROUNDS).all(|round| {
                     board.add(0);
-                    let index = meet(&barrier, backoff()).unwrap();
+                    let index = meet(&barrier, timeout()).unwrap();
                     board.add(1 + index);
                     let seen = board.get(0);
                     let fine = seen >= (round + 1) * PARTIES && seen < (round + 2) * PARTIES;
-                    meet(&barrier, backoff()).unwrap();
+                    meet(&barrier, timeout()).unwrap();
                     fine
                 })
             })
@@ -46,7 +46,7 @@ fn a_barrier_keeps_rounds_apart() {
 #[test]
 fn the_death_of_a_participant_breaks_the_barrier() {
     let barrier = Barrier::create(4).unwrap();
-    let join = || matches!(meet(&barrier, backoff()), Err(BarrierError::Broken));
+    let join = || matches!(meet(&barrier, timeout()), Err(BarrierError::Broken));
     let children: Vec<_> = (1..=3)
         .map(|count| {
             let child = fork(join);
@@ -87,9 +87,10 @@ fn all_are_told(barrier: &Barrier, mut waiting: Vec<i32>, victim: usize) {
     assert!(broken, "the death went unnoticed");
 }
 
-/// A slot is taken and given back by timeout or by an exception, so that later arrivals sit before earlier ones.
+/// A slot is taken and given back by timeout or by an exception, so that later arrivals have slots before those of
+/// earlier ones.
 #[test]
-fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
+fn a_death_is_noticed_whatever_slots_the_parties_take() {
     const PARTIES: usize = 4;
     // `leaver` gives its slot up before the last waiter arrives (`PARTIES`: none does); `victim` is the waiter that is
     // killed then.
@@ -101,10 +102,10 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
                 .map(|number| {
                     let child = fork(|| {
                         if number == leaver {
-                            let Ok(Arrival::Waits(participant)) = barrier.arrive(backoff()) else {
+                            let Ok(Arrival::Waits(participant)) = barrier.arrive(timeout()) else {
                                 return false;
                             };
-                            go.wait(go.begin() & !1, backoff()).unwrap();
+                            go.wait(go.begin() & !1, timeout()).unwrap();
                             drop(participant);
                             gone.set();
                         }
@@ -116,7 +117,7 @@ fn a_death_is_noticed_in_whatever_order_the_parties_sit() {
                 .collect();
             if leaver < PARTIES - 1 {
                 go.set();
-                gone.wait(gone.begin() & !1, backoff()).unwrap();
+                gone.wait(gone.begin() & !1, timeout()).unwrap();
                 wait_until(|| barrier.waiting() == PARTIES - 1);
             }
             all_are_told(&barrier, waiting, victim);
@@ -133,7 +134,7 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_slots() {
             .map(|_| {
                 fork(|| {
                     for _ in 0..rounds {
-                        meet(&barrier, backoff()).unwrap();
+                        meet(&barrier, timeout()).unwrap();
                     }
                     board.add(0);
                     is_told(&barrier)
@@ -141,7 +142,7 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_slots() {
             })
             .collect();
         for _ in 0..rounds {
-            meet(&barrier, backoff()).unwrap();
+            meet(&barrier, timeout()).unwrap();
         }
         wait_until(|| board.get(0) == PARTIES - 1 && barrier.waiting() == PARTIES as usize - 1);
         let victim = rounds as usize % parties.len();
@@ -152,10 +153,10 @@ fn a_death_is_noticed_after_rounds_have_mixed_the_slots() {
 #[test]
 fn death_in_the_action_breaks_the_barrier() {
     let barrier = Barrier::create(2).unwrap();
-    let waiter = fork(|| matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
+    let waiter = fork(|| matches!(meet(&barrier, timeout()), Err(BarrierError::Broken)));
     wait_until(|| barrier.waiting() == 1);
     let actor = fork(|| {
-        let Ok(Arrival::Last(_last)) = barrier.arrive(backoff()) else {
+        let Ok(Arrival::Last(_last)) = barrier.arrive(timeout()) else {
             return false;
         };
         forever()
@@ -178,29 +179,29 @@ fn a_barrier_breaks_by_timeout_abort_and_reset() {
     let barrier = Barrier::create(2).unwrap();
     let late = meet(&barrier, Deadline::after(Duration::from_millis(5)));
     assert!(matches!(late, Err(BarrierError::Broken)) && barrier.is_broken());
-    assert!(matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
+    assert!(matches!(meet(&barrier, timeout()), Err(BarrierError::Broken)));
     barrier.reset().unwrap();
     for end in [Barrier::abort, Barrier::reset] {
-        let waiter = fork(|| matches!(meet(&barrier, backoff()), Err(BarrierError::Broken)));
+        let waiter = fork(|| matches!(meet(&barrier, timeout()), Err(BarrierError::Broken)));
         wait_until(|| barrier.waiting() == 1);
         end(&barrier).unwrap();
         assert_eq!(reap(waiter), 0);
         barrier.reset().unwrap();
     }
-    let waiter = fork(|| meet(&barrier, backoff()).is_ok_and(|index| index == 0));
+    let waiter = fork(|| meet(&barrier, timeout()).is_ok_and(|index| index == 0));
     wait_until(|| barrier.waiting() == 1);
-    assert_eq!(meet(&barrier, backoff()).unwrap(), 1);
+    assert_eq!(meet(&barrier, timeout()).unwrap(), 1);
     assert_eq!(reap(waiter), 0);
 }
 
 #[test]
-fn whom_a_barrier_lets_go_sees_nobody_wait() {
+fn a_released_party_sees_no_waiters() {
     for _ in 0..500 {
         let barrier = Barrier::create(4).unwrap();
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
-                    meet(&barrier, backoff()).unwrap();
+                    meet(&barrier, timeout()).unwrap();
                     assert_eq!(barrier.waiting(), 0);
                 });
             }

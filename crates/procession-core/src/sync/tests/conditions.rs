@@ -3,14 +3,14 @@
 use super::*;
 
 #[test]
-fn a_pulse_wakes_all_who_wait() {
+fn a_pulse_wakes_all_waiters() {
     let (event, board) = (Event::create().unwrap(), board());
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             fork(|| {
                 let begun = event.begin();
                 board.add(0);
-                event.wait(begun, backoff()).is_ok()
+                event.wait(begun, timeout()).is_ok()
             })
         })
         .collect();
@@ -30,11 +30,11 @@ fn a_pulse_wakes_all_who_wait() {
 }
 
 /// A child that waits in a condition and then records in which order it was woken.
-fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
+fn enqueue(condition: &Condition, board: &Board, mark: usize) -> i32 {
     let before = condition.waiting();
     let child = fork(|| {
         let mut waiter = condition.enqueue().unwrap();
-        if waiter.wait(backoff()).is_err() {
+        if waiter.wait(timeout()).is_err() {
             return false;
         }
         board.0[mark].store(board.add(0) + 1, Ordering::SeqCst);
@@ -48,7 +48,7 @@ fn in_line(condition: &Condition, board: &Board, mark: usize) -> i32 {
 fn a_condition_notifies_in_order_and_skips_the_dead() {
     let (condition, board) = (Condition::create().unwrap(), board());
     condition.notify(1);
-    let children: Vec<_> = (1..=6).map(|mark| in_line(&condition, &board, mark)).collect();
+    let children: Vec<_> = (1..=6).map(|mark| enqueue(&condition, &board, mark)).collect();
     kill(children[1]);
     reap(children[1]);
     for _ in 0..3 {
@@ -68,23 +68,23 @@ fn a_condition_notifies_in_order_and_skips_the_dead() {
 }
 
 #[test]
-fn a_notification_eaten_by_the_dead_goes_to_the_next() {
+fn a_notification_that_a_dead_waiter_got_goes_to_the_next() {
     let (condition, board) = (Condition::create().unwrap(), board());
     let stopped = fork(|| {
         let _waiter = condition.enqueue().unwrap();
         forever()
     });
     wait_until(|| condition.waiting() == 1);
-    let heir = in_line(&condition, &board, 1);
+    let next = enqueue(&condition, &board, 1);
     condition.notify(1);
-    assert_eq!(board.get(1), 0, "the first in line is alive, and got it");
+    assert_eq!(board.get(1), 0, "the first waiter is alive, and got it");
     kill(stopped);
     reap(stopped);
-    assert_eq!(reap(heir), 0);
+    assert_eq!(reap(next), 0);
 }
 
 #[test]
-fn who_leaves_the_line_passes_its_notification_on() {
+fn a_waiter_that_leaves_passes_its_notification_on() {
     let (condition, board) = (Condition::create().unwrap(), board());
     let mut late = condition.enqueue().unwrap();
     assert!(matches!(
@@ -92,22 +92,22 @@ fn who_leaves_the_line_passes_its_notification_on() {
         Err(WaitError::TimedOut)
     ));
     assert_eq!(condition.waiting(), 0);
-    let quitter = condition.enqueue().unwrap();
-    let heir = in_line(&condition, &board, 1);
+    let leaver = condition.enqueue().unwrap();
+    let next = enqueue(&condition, &board, 1);
     condition.notify(1);
-    drop(quitter);
-    assert_eq!(reap(heir), 0);
+    drop(leaver);
+    assert_eq!(reap(next), 0);
 }
 
 #[test]
-fn a_long_line_is_served_in_order_too() {
+fn a_long_queue_of_waiters_is_notified_in_order_too() {
     const LENGTH: usize = 150;
     let condition = Condition::create().unwrap();
-    let mut line: Vec<_> = (0..LENGTH).map(|_| condition.enqueue().unwrap()).collect();
+    let mut waiters: Vec<_> = (0..LENGTH).map(|_| condition.enqueue().unwrap()).collect();
     assert_eq!(condition.waiting(), LENGTH);
     condition.notify(100);
-    for (at, waiter) in line.iter_mut().enumerate() {
-        assert_eq!(waiter.wait(Deadline::Now).is_ok(), at < 100, "place {at}");
+    for (at, waiter) in waiters.iter_mut().enumerate() {
+        assert_eq!(waiter.wait(Deadline::Now).is_ok(), at < 100, "waiter {at}");
     }
     assert_eq!(condition.waiting(), 0);
 }

@@ -11,7 +11,7 @@ fn a_semaphore_counts() {
         .map(|_| {
             fork(|| {
                 for _ in 0..EACH {
-                    semaphore.acquire(backoff()).unwrap();
+                    semaphore.acquire(timeout()).unwrap();
                     assert!(board.add(0) < 2, "three at once");
                     board.0[0].fetch_sub(1, Ordering::SeqCst);
                     assert!(semaphore.release().unwrap());
@@ -52,7 +52,7 @@ fn units_pass_between_processes_though_waiters_are_killed() {
     let takers: Vec<_> = (0..2).map(|_| fork(take)).collect();
     for unit in 0..UNITS {
         if unit % 100 == 0 {
-            let victim = fork(|| semaphore.acquire(backoff()).is_ok() && semaphore.release().unwrap() && take());
+            let victim = fork(|| semaphore.acquire(timeout()).is_ok() && semaphore.release().unwrap() && take());
             kill(victim);
             victims.push(victim);
         }

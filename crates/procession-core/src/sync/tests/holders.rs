@@ -18,7 +18,7 @@ fn a_lock_fits_the_smallest_cell() {
     let lock = Lock::with(options).unwrap();
     let holder = fork(|| lock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    let Err(WaitError::OwnerDied(death)) = lock.acquire(backoff()) else {
+    let Err(WaitError::OwnerDied(death)) = lock.acquire(timeout()) else {
         panic!("the holder is dead");
     };
     assert_eq!(death.pid, holder as u32);
@@ -31,14 +31,14 @@ fn a_lock_fits_the_smallest_cell() {
 }
 
 #[test]
-fn an_heir_that_dies_before_it_could_tell_leaves_the_news() {
+fn a_new_holder_that_dies_before_it_reports_a_death_is_reported_itself() {
     let lock = Lock::create().unwrap();
     let holder = fork(|| lock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    let heir = fork(|| lock.inherit(backoff()).unwrap().is_some());
-    assert_eq!(reap(heir), 0);
-    let death = lock.inherit(backoff()).unwrap().expect("the heir is dead, too");
-    assert_eq!(death.pid, heir as u32);
+    let next = fork(|| lock.inherit(timeout()).unwrap().is_some());
+    assert_eq!(reap(next), 0);
+    let death = lock.inherit(timeout()).unwrap().expect("the new holder is dead, too");
+    assert_eq!(death.pid, next as u32);
     assert!(lock.is_mine());
 }
 
@@ -51,8 +51,8 @@ fn a_silent_lock_is_handed_over() {
     let (lock, rlock) = (Lock::with(silent).unwrap(), RLock::with(silent).unwrap());
     let holder = fork(|| lock.try_acquire().unwrap() && rlock.try_acquire().unwrap());
     assert_eq!(reap(holder), 0);
-    lock.acquire(backoff()).unwrap();
-    rlock.acquire(backoff()).unwrap();
+    lock.acquire(timeout()).unwrap();
+    rlock.acquire(timeout()).unwrap();
     assert!(lock.is_mine() && rlock.is_mine() && rlock.count() == 1);
 }
 
@@ -61,7 +61,7 @@ fn a_thread_that_ends_leaves_an_rlock_but_not_a_lock() {
     let (lock, rlock) = (Lock::create().unwrap(), rlock());
     let take = || rlock.try_acquire().unwrap() && lock.try_acquire().unwrap();
     assert!(std::thread::scope(|scope| scope.spawn(take).join()).unwrap());
-    let elsewhere = fork(|| match rlock.acquire(backoff()) {
+    let elsewhere = fork(|| match rlock.acquire(timeout()) {
         Err(WaitError::OwnerDied(death)) => death.thread.is_some() && death.to_string().starts_with("thread "),
         _ => false,
     });
@@ -108,7 +108,7 @@ fn a_death_is_known_before_the_memory_of_the_dead_is_gone() {
     });
     told.read_exact(&mut [0]).unwrap();
     kill(holder);
-    assert!(matches!(lock.acquire(backoff()), Err(WaitError::OwnerDied(_))));
+    assert!(matches!(lock.acquire(timeout()), Err(WaitError::OwnerDied(_))));
     // The parent hears of the death after that, or at the same time.
     reap(holder);
     lock.acquire(Deadline::Now).unwrap();
@@ -120,7 +120,7 @@ fn polled(mut attempt: impl FnMut() -> Result<bool, WaitError>) -> Option<u32> {
     loop {
         match attempt() {
             Ok(true) => return None,
-            Ok(false) => assert!(Instant::now() < end, "the dead keep it"),
+            Ok(false) => assert!(Instant::now() < end, "the dead process still holds it"),
             Err(WaitError::OwnerDied(death)) => return Some(death.pid),
             Err(end) => panic!("{end}"),
         }
@@ -129,7 +129,7 @@ fn polled(mut attempt: impl FnMut() -> Result<bool, WaitError>) -> Option<u32> {
 }
 
 #[test]
-fn who_polls_gets_what_the_dead_held_and_is_told_once() {
+fn polling_gets_what_the_dead_held_and_reports_each_death_once() {
     let (lock, rlock, semaphore) = (Lock::create().unwrap(), rlock(), recovering(1));
     let holder =
         fork(|| lock.try_acquire().unwrap() && rlock.try_acquire().unwrap() && semaphore.try_acquire().unwrap());
@@ -147,13 +147,13 @@ fn recovering(value: u32) -> Semaphore {
 }
 
 #[test]
-fn permits_of_the_dead_come_back_if_that_was_wished() {
+fn permits_of_the_dead_come_back_to_a_recovering_semaphore() {
     let (semaphore, lossy) = (recovering(3), Semaphore::create(3, 3).unwrap());
     let holder = fork(|| (0..2).all(|_| semaphore.try_acquire().unwrap() && lossy.try_acquire().unwrap()));
     assert_eq!(reap(holder), 0);
     assert_eq!(lossy.value(), 1);
     for _ in 0..3 {
-        semaphore.acquire(backoff()).unwrap();
+        semaphore.acquire(timeout()).unwrap();
     }
     assert!(!semaphore.try_acquire().unwrap());
     for _ in 0..3 {
@@ -164,7 +164,7 @@ fn permits_of_the_dead_come_back_if_that_was_wished() {
 }
 
 #[test]
-fn who_waits_for_a_permit_gets_that_of_a_killed_holder() {
+fn a_waiter_gets_the_permit_of_a_killed_holder() {
     let (semaphore, ready) = (recovering(1), Event::create().unwrap());
     let holder = fork(|| {
         semaphore.acquire(Deadline::Now).unwrap();
@@ -173,14 +173,14 @@ fn who_waits_for_a_permit_gets_that_of_a_killed_holder() {
             std::thread::park();
         }
     });
-    ready.wait(ready.begin() & !1, backoff()).unwrap();
-    let waiter = fork(|| semaphore.acquire(backoff()).is_ok());
+    ready.wait(ready.begin() & !1, timeout()).unwrap();
+    let waiter = fork(|| semaphore.acquire(timeout()).is_ok());
     let asleep = || crate::liveness::members().iter().any(|member| !member.waits.is_empty());
     wait_until(asleep);
     kill(holder);
     assert_eq!(reap(waiter), 0);
     reap(holder);
-    semaphore.acquire(backoff()).unwrap();
+    semaphore.acquire(timeout()).unwrap();
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn more_processes_hold_permits_than_one_chunk_has_slots() {
     let holders: Vec<_> = (0..MANY)
         .map(|_| {
             fork(|| {
-                semaphore.acquire(backoff()).unwrap();
-                go.wait(go.begin(), backoff()).is_ok()
+                semaphore.acquire(timeout()).unwrap();
+                go.wait(go.begin(), timeout()).is_ok()
             })
         })
         .collect();
@@ -201,17 +201,17 @@ fn more_processes_hold_permits_than_one_chunk_has_slots() {
         assert_eq!(reap(holder), 0);
     }
     for _ in 0..MANY {
-        semaphore.acquire(backoff()).unwrap();
+        semaphore.acquire(timeout()).unwrap();
     }
     assert_eq!(semaphore.value(), 0);
 }
 
 #[test]
-fn killed_in_the_middle_of_it_nobody_loses_or_gains_a_permit() {
+fn a_kill_in_the_middle_of_an_operation_loses_and_gains_no_permit() {
     let semaphore = recovering(4);
     for round in 0..40_u64 {
         let victim = fork(|| loop {
-            semaphore.acquire(backoff()).unwrap();
+            semaphore.acquire(timeout()).unwrap();
             semaphore.release().unwrap();
         });
         // Not synchronisation: it only varies the point of the kill.
@@ -219,7 +219,7 @@ fn killed_in_the_middle_of_it_nobody_loses_or_gains_a_permit() {
         kill(victim);
         reap(victim);
         for _ in 0..4 {
-            semaphore.acquire(backoff()).unwrap();
+            semaphore.acquire(timeout()).unwrap();
         }
         assert!(!semaphore.try_acquire().unwrap(), "round {round}");
         for _ in 0..4 {

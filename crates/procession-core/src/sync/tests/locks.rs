@@ -29,12 +29,12 @@ fn a_lock_excludes() {
         assert_eq!(reap(child), 0);
     }
     assert_eq!((board.get(0), board.get(1)), (4 * EACH, 4 * EACH));
-    assert!(!lock.release(), "nobody holds it");
+    assert!(!lock.release(), "no thread holds it");
     assert!(!rlock.release());
 }
 
 #[test]
-fn anybody_may_release_a_lock_but_only_its_holder_an_rlock() {
+fn any_thread_may_release_a_lock_but_only_its_holder_an_rlock() {
     let (lock, rlock) = (Lock::create().unwrap(), RLock::create().unwrap());
     lock.acquire(Deadline::Never).unwrap();
     rlock.acquire(Deadline::Never).unwrap();
@@ -63,7 +63,7 @@ fn a_lock_times_out_and_a_probe_does_not_wait() {
     }
 }
 
-fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl Fn() -> bool, kind: Kind) {
+fn one_inherits(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl Fn() -> bool, kind: Kind) {
     let board = board();
     let holder = fork(|| {
         acquire(Deadline::Now).unwrap();
@@ -74,7 +74,7 @@ fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl F
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             fork(|| loop {
-                match acquire(backoff()) {
+                match acquire(timeout()) {
                     Ok(()) => {
                         board.add(2);
                         return release();
@@ -90,22 +90,22 @@ fn one_heir(acquire: impl Fn(Deadline) -> Result<(), WaitError>, release: impl F
     for waiter in waiters {
         assert_eq!(reap(waiter), 0);
     }
-    assert_eq!(board.get(1), 1, "one heir, and one only");
-    assert_eq!(board.get(2), 3, "all of them got the lock");
+    assert_eq!(board.get(1), 1, "exactly one waiter inherits");
+    assert_eq!(board.get(2), 3, "all waiters got the lock");
     reap(holder);
     acquire(Deadline::Now).unwrap();
 }
 
 #[test]
-fn the_death_of_a_locks_holder_is_told_to_exactly_one() {
+fn the_death_of_a_locks_holder_is_reported_to_exactly_one_waiter() {
     let lock = Lock::create().unwrap();
-    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::Lock);
+    one_inherits(|deadline| lock.acquire(deadline), || lock.release(), Kind::Lock);
 }
 
 #[test]
-fn the_death_of_an_rlocks_holder_is_told_to_exactly_one() {
+fn the_death_of_an_rlocks_holder_is_reported_to_exactly_one_waiter() {
     let lock = RLock::create().unwrap();
-    one_heir(|deadline| lock.acquire(deadline), || lock.release(), Kind::RLock);
+    one_inherits(|deadline| lock.acquire(deadline), || lock.release(), Kind::RLock);
 }
 
 #[test]
@@ -130,19 +130,19 @@ fn a_killed_waiter_leaves_the_lock_to_the_others() {
     let (lock, board) = (Lock::create().unwrap(), board());
     lock.acquire(Deadline::Now).unwrap();
     let wait = || {
-        lock.acquire(backoff()).unwrap();
+        lock.acquire(timeout()).unwrap();
         board.add(0);
         lock.release()
     };
     let victims: Vec<_> = (0..3).map(|_| fork(wait)).collect();
-    let heirs: Vec<_> = (0..3).map(|_| fork(wait)).collect();
+    let others: Vec<_> = (0..3).map(|_| fork(wait)).collect();
     wait_until(|| asleep(Kind::Lock) == 6);
     for &victim in &victims {
         kill(victim);
     }
     lock.release();
-    for heir in heirs {
-        assert_eq!(reap(heir), 0);
+    for other in others {
+        assert_eq!(reap(other), 0);
     }
     assert_eq!(board.get(0), 3);
     for victim in victims {
