@@ -13,6 +13,7 @@ pub mod channel;
 mod deadline;
 mod error;
 mod family;
+pub mod ids;
 pub mod liveness;
 pub mod pool;
 pub mod process;

@@ -23,6 +23,10 @@ mod sync;
 #[path = "model/loom_words.rs"]
 mod words;
 
+mod ids {
+    pub use procession_core::ids::{Handle, Kind, Owner};
+}
+
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
 use loom::sync::atomic::{AtomicU32, Ordering};

@@ -13,15 +13,13 @@
 #[macro_use]
 #[path = "model/derived.rs"]
 mod derived;
+#[path = "../src/ids/mod.rs"]
+mod ids;
 #[path = "model/loom_words.rs"]
 mod words;
 
 #[path = "model/counts.rs"]
 mod arena;
-
-mod liveness {
-    pub use procession_core::liveness::Owner;
-}
 
 mod sys {
     pub mod atomic {

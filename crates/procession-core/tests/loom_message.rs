@@ -23,7 +23,7 @@ mod sync {
 /// Blocks that all have the same token; a peek expects one length.
 mod arena {
     use crate::{Error, Result};
-    pub use procession_core::arena::Handle;
+    pub use procession_core::ids::Handle;
 
     pub const TOKEN: Token = Token(77);
 
@@ -84,6 +84,10 @@ mod arena {
             Err(Error::Stale("block"))
         }
     }
+}
+
+mod ids {
+    pub use procession_core::ids::{Handle, Kind, Owner};
 }
 
 pub use procession_core::{Error, Result};

@@ -27,6 +27,10 @@ mod sync;
 mod words;
 
 pub use liveness::{family, Family};
+mod ids {
+    pub use procession_core::ids::{Handle, Kind, Owner};
+}
+
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
 use channel::{is_a_poller_behind, Block, Message, Poller, Queue};

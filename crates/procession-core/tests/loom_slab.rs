@@ -10,6 +10,8 @@
 #[macro_use]
 #[path = "model/derived.rs"]
 mod derived;
+#[path = "../src/ids/mod.rs"]
+mod ids;
 #[path = "model/arena.rs"]
 mod arena;
 pub mod cells {}

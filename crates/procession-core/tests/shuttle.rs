@@ -25,6 +25,10 @@ mod liveness;
 mod sync;
 
 pub use liveness::{family, Family};
+mod ids {
+    pub use procession_core::ids::{Handle, Kind, Owner};
+}
+
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
 use channel::{Block, Message, Queue};

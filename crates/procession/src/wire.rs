@@ -1,7 +1,8 @@
 //! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
+use procession_core::ids::Handle;
 use crate::{codec, Result};
-use procession_core::arena::{Handle, Ref};
+use procession_core::arena::Ref;
 use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
 use procession_core::{family, Error};
 use serde::de::DeserializeOwned;
@@ -58,10 +59,10 @@ macro_rules! shared {
     ($type:ty, $name:literal) => {
         impl crate::wire::Shared for $type {
             const NAME: &'static str = $name;
-            fn handle(&self) -> procession_core::arena::Handle {
+            fn handle(&self) -> procession_core::ids::Handle {
                 self.handle()
             }
-            fn attach(handle: procession_core::arena::Handle) -> procession_core::Result<Self> {
+            fn attach(handle: procession_core::ids::Handle) -> procession_core::Result<Self> {
                 Self::attach(handle)
             }
         }

@@ -1,5 +1,6 @@
 //! A cell as its users see it: its token, its length and its note.
 
+use crate::ids::{Kind, Owner, GENERATION, GENERATION_BITS};
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, Release},
@@ -7,9 +8,9 @@ use std::sync::atomic::{
 
 use super::class::class_of;
 use super::slab::Cell;
-use super::word::{full_birth, Note, Word, GENERATION, GENERATION_BITS};
-use super::{Arena, Kind, Token};
-use crate::liveness::Owner;
+use super::word::{full_birth, Note, Word};
+use super::{Arena, Token};
+
 use crate::{Error, Result};
 
 impl Cell {

@@ -1,13 +1,14 @@
 //! What happens when the last reference goes. Works on owner words; `object` has the typed interface, and `change`
 //! changes the counts.
 
+use crate::ids::{Handle, Owner};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::slab::Cell;
 use super::word::{full_birth, Note, State, Word};
-use super::{Arena, Handle};
-use crate::liveness::{self, Owner};
+use super::Arena;
+use crate::liveness;
 use crate::reclaim;
 
 /// Number of deferred cells below which no drop sweeps.

@@ -1,15 +1,16 @@
 //! References and their entries, as the rest of the module changes them. Leaves to `change` how count and entry change
 //! together.
 
+use crate::ids::{Handle, Owner};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use super::change::{self, Counted, Ended, Operation};
 use super::reference_log::alone;
 use super::slab::Cell;
 use super::word::State;
-use super::{Arena, Handle};
+use super::Arena;
 use crate::arena::count::note_of;
-use crate::liveness::Owner;
+
 
 /// The arena, as this process sees it when it changes counts.
 struct Counts<'a> {

@@ -6,6 +6,7 @@
 //!
 //! A cell that outlives its process, DEFERRED or AWAITED, is found by *marks*, one bit for each slab.
 
+use crate::ids::Owner;
 use std::ptr;
 use std::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64,
@@ -19,7 +20,7 @@ use super::layout::{Table, MAX_SLABS};
 use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
-use crate::liveness::Owner;
+
 
 /// Number of slabs that a footprint holds without a chunk.
 const NEAR: usize = 22;

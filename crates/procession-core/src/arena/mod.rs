@@ -14,7 +14,6 @@ mod counters;
 mod entry;
 mod extent;
 mod footprint;
-mod handle;
 pub(crate) mod layout;
 mod map;
 mod object;
@@ -31,13 +30,12 @@ pub use block::{Block, Token};
 pub(crate) use counters::awaits_a_newcomer;
 pub use counters::{counters, Counters};
 pub use extent::Bytes;
-pub use handle::Handle;
 use layout::{Layout, Table};
 pub use map::Arena;
 pub(crate) use reference_log::has_no_references;
 
 pub(crate) use object::{link, look_at, unlink};
-pub use object::{Kind, Object, Ref};
+pub use object::{Object, Ref};
 pub(crate) use word::Receiver;
 
 /// Give back memory that has been idle for long. A waiting process calls this from time to time.

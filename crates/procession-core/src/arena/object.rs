@@ -1,11 +1,12 @@
 //! Reference-counted objects in the arena, with their types. Leaves to `count` what happens when the last reference
 //! goes.
 
+use crate::ids::Handle;
 use super::class::{class_of, LARGEST_SMALL};
 use super::reference_log::{epoch, held};
 use super::slab::Cell;
 use super::word::{Mark, Note, State, Word};
-use super::Handle;
+use crate::ids::Kind;
 use crate::{family, Error, Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -13,55 +14,6 @@ use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-
-/// The kind of an object. Its number is stored in the object's note.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Lock = 1,
-    RLock = 2,
-    Semaphore = 3,
-    Condition = 4,
-    Event = 5,
-    Barrier = 6,
-    Queue = 7,
-    Shared = 8,
-    Child = 9,
-    Job = 10,
-    Pool = 11,
-    Cell = 12,
-    ResultSlot = 13,
-    BrokeredFd = 14,
-    Mailbox = 15,
-}
-
-impl Kind {
-    const ALL: [Self; 15] = [
-        Self::Lock,
-        Self::RLock,
-        Self::Semaphore,
-        Self::Condition,
-        Self::Event,
-        Self::Barrier,
-        Self::Queue,
-        Self::Shared,
-        Self::Child,
-        Self::Job,
-        Self::Pool,
-        Self::Cell,
-        Self::ResultSlot,
-        Self::BrokeredFd,
-        Self::Mailbox,
-    ];
-
-    /// The kind with this number.
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        let kind = *Self::ALL.get(usize::from(number).checked_sub(1)?)?;
-        debug_assert_eq!(kind as u8, number);
-        Some(kind)
-    }
-}
 
 /// The shared state of an object: only atomics (and bytes guarded by them), no pointers.
 ///

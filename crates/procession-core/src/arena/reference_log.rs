@@ -3,6 +3,7 @@
 //!
 //! Leaves to `change` how an entry and the object's count change together.
 
+use crate::ids::{Handle, Owner};
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -19,8 +20,8 @@ use super::footprint::Footprint;
 use super::layout::Table;
 use super::slab::Cell;
 use super::word::{State, Word};
-use super::{Arena, Handle};
-use crate::liveness::Owner;
+use super::Arena;
+
 use crate::{Error, Result};
 
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then entries (handles, 0 = empty).

@@ -9,6 +9,7 @@ mod model;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::*;
+use crate::ids::Kind;
 use crate::Error;
 
 /// An object type for the tests.

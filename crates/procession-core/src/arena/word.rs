@@ -4,18 +4,15 @@
 //! The detail is the owner (OWNED, DYING), the mark and the reference count (OBJECT), the birth number at the drop
 //! (DEFERRED), the receiver (AWAITED), or zero. All-zero is a free cell of generation 0.
 
-use crate::liveness::Owner;
+use crate::ids::{Owner, GENERATION, GENERATION_BITS};
 
 const DETAIL_BITS: u32 = 37;
 const STATE_BITS: u32 = 3;
 const GENERATION_SHIFT: u32 = DETAIL_BITS + STATE_BITS;
+const _: () = assert!(GENERATION_SHIFT + GENERATION_BITS == 64);
 /// The state of a cell that is never used again.
 const SPENT: u64 = 7;
 const DETAIL: u64 = (1 << DETAIL_BITS) - 1;
-/// Bits of a generation.
-pub(crate) const GENERATION_BITS: u32 = 64 - GENERATION_SHIFT;
-/// Largest generation. A cell that has had it is never used again, so no two users of a cell share a generation.
-pub(crate) const GENERATION: u32 = (1 << GENERATION_BITS) - 1;
 
 /// Largest number of process slots that marks can distinguish.
 pub(crate) const MOST_SLOTS: usize = (1 << (DETAIL_BITS - REFS_BITS - 1)) - 1;

@@ -2,6 +2,7 @@
 
 use super::table::entry;
 use super::*;
+use crate::ids::Owner;
 use crate::family;
 use std::time::Duration;
 

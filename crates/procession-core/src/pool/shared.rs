@@ -1,8 +1,9 @@
 //! What the pool and its workers share: slots, and the words that say which of them wait, run and are finished.
 
-use crate::arena::{Block, Handle, Kind, Object, Ref, Token};
+use crate::ids::{Handle, Kind, Owner};
+use crate::arena::{Block, Object, Ref, Token};
 use crate::channel::MessageHeader;
-use crate::liveness::Owner;
+
 use crate::sync::wait::EventCount;
 use crate::{Error, Result};
 use std::mem::size_of;

@@ -1,9 +1,10 @@
 //! A worker: claims tasks and sends results.
 
+use crate::ids::{Handle, Kind, Owner};
 use super::shared::{now, Note, Phase, Slot, State, Status, View};
-use crate::arena::{Handle, Kind};
+
 use crate::channel::{Incoming, Message};
-use crate::liveness::Owner;
+
 use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
 

@@ -1,8 +1,9 @@
 //! What a fork server, the child that it forks and the client tell each other: one object in the arena.
 
+use crate::ids::{Kind, Owner};
 use super::Exit;
-use crate::arena::{Kind, Object};
-use crate::liveness::{self, Owner};
+use crate::arena::Object;
+use crate::liveness;
 use crate::sync::wait::{EventCount, Purpose};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{

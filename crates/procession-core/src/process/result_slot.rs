@@ -1,6 +1,7 @@
 //! The result slot: one message from a child to its parent.
 
-use crate::arena::{Kind, Object};
+use crate::ids::Kind;
+use crate::arena::Object;
 use crate::channel::{Incoming, Message, MessageHeader};
 use crate::Result;
 use std::sync::atomic::{

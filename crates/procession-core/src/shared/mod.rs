@@ -8,8 +8,9 @@
 #[cfg(test)]
 mod tests;
 
+use crate::ids::{Handle, Kind};
 use crate::arena::{link, unlink};
-use crate::arena::{Block, Handle, Kind, Object, Ref, Token};
+use crate::arena::{Block, Object, Ref, Token};
 use crate::sync::Lock;
 use crate::{Error, Result};
 use std::cell::UnsafeCell;

@@ -5,6 +5,7 @@
 //! holder that died. Two things need no guard: breaking a round that fills, as a timeout and a death do, and telling
 //! the waiters of a round that has ended. So a process that is stopped with the guard does not hold up the waiters.
 
+use crate::ids::{Kind, Owner};
 use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{fence, AtomicU32, Ordering};
@@ -12,8 +13,8 @@ use super::raw::RawLock;
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, WaiterSlot};
-use crate::arena::{Kind, Object, Ref};
-use crate::liveness::{self, Owner};
+use crate::arena::{Object, Ref};
+use crate::liveness;
 use crate::{Deadline, Result, WaitError};
 
 /// A barrier's state in the arena.

@@ -1,8 +1,9 @@
 //! The report of a holder's death, for the process that takes over what it held.
 
+use crate::ids::Owner;
 use super::claim::Claim;
 use super::creation_site::CreationSite;
-use crate::liveness::{self, Owner};
+use crate::liveness;
 use std::fmt;
 
 /// A process that died, or a thread that ended, while it held a lock; or a process that gave the lock back during a

@@ -1,8 +1,9 @@
 //! `Event`: a flag that processes wait for.
 
+use crate::ids::Kind;
 use super::primitive::{AtomicU32, Ordering};
 use super::wait::{EventCount, Purpose};
-use crate::arena::{Kind, Object, Ref};
+use crate::arena::{Object, Ref};
 use crate::{Deadline, Result, WaitError};
 
 const SET: u32 = 1;

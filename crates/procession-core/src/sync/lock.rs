@@ -1,13 +1,14 @@
 //! `Lock`: held by one thread at a time; any thread may release it, as with the standard library's.
 
+use crate::ids::{Kind, Owner};
 use super::claim::Claim;
 use super::death::{Death, Holder};
 use super::options::{LockOptions, Options};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::wait::{Attempt, Purpose};
-use crate::arena::{Kind, Object, Ref};
-use crate::liveness::{self, Owner};
+use crate::arena::{Object, Ref};
+use crate::liveness;
 use crate::{Deadline, Result, WaitError};
 
 /// A lock's state in the arena.

@@ -7,13 +7,13 @@ macro_rules! shared {
     ($class:ident) => {
         impl $class {
             /// The object behind a handle.
-            pub fn attach(handle: $crate::arena::Handle) -> $crate::Result<Self> {
+            pub fn attach(handle: $crate::ids::Handle) -> $crate::Result<Self> {
                 let state = $crate::arena::Ref::attach(handle)?;
                 Ok(Self { state })
             }
 
             /// The handle to send.
-            pub fn handle(&self) -> $crate::arena::Handle {
+            pub fn handle(&self) -> $crate::ids::Handle {
                 self.state.handle()
             }
         }

@@ -1,10 +1,11 @@
 //! The options of a lock, fixed when it is made.
 
+use crate::ids::Owner;
 use super::claim::Claim;
 use super::creation_site::StoredCreationSite;
 use super::death::Death;
 use super::primitive::{AtomicU32, Ordering};
-use crate::liveness::Owner;
+
 
 /// The options of a lock.
 #[derive(Clone, Copy, Debug, Default)]

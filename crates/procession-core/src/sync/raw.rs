@@ -1,11 +1,12 @@
 //! A lock word that records its owner: the base of `Lock`, `RLock` and the barrier's guard.
 
+use crate::ids::Owner;
 use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Check, Purpose, Sleeper};
-use crate::liveness::{self, Owner};
+use crate::liveness;
 use crate::{Deadline, WaitError};
 
 /// There may be sleepers on the word.

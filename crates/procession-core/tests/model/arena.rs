@@ -5,7 +5,7 @@ use crate::Result;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use procession_core::arena::{Handle, Kind};
+pub use crate::ids::{Handle, Kind};
 
 /// # Safety
 /// None is needed here: no memory is shared with another process.

@@ -1,8 +1,9 @@
 //! Memory of queue segments: two slots each, so that their ends are reached often; reused at once, so that stale links
 //! occur.
 
+use crate::ids::Owner;
 use crate::futex::{change_segments, segments, zeroed};
-use crate::liveness::Owner;
+
 use crate::Result;
 use std::sync::Arc;
 

@@ -2,17 +2,16 @@
 
 #[path = "../../src/arena/change.rs"]
 pub mod change;
-#[path = "../../src/arena/handle.rs"]
-mod handle;
 #[path = "../../src/arena/word.rs"]
 pub mod word;
 
-pub use handle::Handle;
+use crate::ids::Owner;
+use crate::ids::Handle;
 
 use crate::words::{zeroed, AtomicU64};
 use change::{acquire, release, resolve, Counted, Operation};
 use loom::sync::atomic::Ordering::SeqCst;
-use procession_core::liveness::Owner;
+
 use std::sync::Arc;
 use word::{Mark, State, Word};
 

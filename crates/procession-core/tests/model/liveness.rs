@@ -1,10 +1,9 @@
 //! A model of the process table. Its processes are the model's threads.
 
-use crate::arena::{Handle, Kind};
+
+use crate::ids::{Handle, Kind, Owner};
 use crate::futex::{self, AtomicU32, AtomicU64};
 use crate::Result;
-
-pub use procession_core::liveness::Owner;
 
 /// The thread number of an owner, from 1 on.
 fn number(owner: Owner) -> u32 {

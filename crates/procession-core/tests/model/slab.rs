@@ -142,7 +142,7 @@ impl Arena {
         allocate(true)
     }
 
-    pub fn add_to_footprint(&self, _slab: u32, _me: crate::liveness::Owner) {}
+    pub fn add_to_footprint(&self, _slab: u32, _me: crate::ids::Owner) {}
 
     pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
         Ok(())

@@ -15,7 +15,8 @@ pub mod primitive {
 
 /// A thread is a process here, and has no id of its own.
 pub mod claim {
-    use crate::liveness::{self, Owner};
+    use crate::ids::Owner;
+    use crate::liveness;
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Claim(Owner);
@@ -65,8 +66,10 @@ pub mod death {
 pub mod options {
     use super::claim::Claim;
     use super::death::Death;
-    use crate::liveness::Owner;
+
     pub use procession_core::sync::Options;
+
+    use crate::ids::Owner;
 
     #[derive(Debug, Default)]
     pub struct LockOptions;
@@ -126,12 +129,13 @@ pub mod waiters {
 macro_rules! shared {
     ($class:ident) => {
         impl $class {
-            pub fn handle(&self) -> crate::arena::Handle {
+            pub fn handle(&self) -> crate::ids::Handle {
                 self.state.handle()
             }
         }
     };
 }
+use crate::ids::Owner;
 use shared;
 
 pub mod spin {

@@ -96,8 +96,8 @@ pub fn waited() -> Vec<crate::live::Waited> {
 }
 
 /// The handle that a number stands for.
-pub fn handle(bits: u64) -> procession_core::arena::Handle {
-    procession_core::arena::Handle::from_bits(bits).expect("a handle")
+pub fn handle(bits: u64) -> procession_core::ids::Handle {
+    procession_core::ids::Handle::from_bits(bits).expect("a handle")
 }
 
 fn soon() -> Deadline {
@@ -110,7 +110,7 @@ fn shortly() -> Deadline {
 }
 
 /// The object's handle; the object stays alive.
-fn keep<T>(object: T, handle: impl Fn(&T) -> procession_core::arena::Handle) -> Vec<u64> {
+fn keep<T>(object: T, handle: impl Fn(&T) -> procession_core::ids::Handle) -> Vec<u64> {
     vec![handle(&ManuallyDrop::new(object)).to_bits()]
 }
 

@@ -1,11 +1,12 @@
 //! Death at any instruction: a process steps through an operation and is killed at one point after the other; what it
 //! owned comes back.
 
+use crate::ids::{Handle, Owner};
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{counters, Counter, Counters};
-use crate::arena::{cells, link, unlink, Block, Handle, Ref};
-use crate::liveness::{self, Owner};
+use crate::arena::{cells, link, unlink, Block, Ref};
+use crate::liveness;
 use crate::{family, reclaim};
 
 /// How many instructions a test steps through in all, by default: every point of an unoptimised build would be

@@ -1,12 +1,13 @@
 //! The allocator against a model: never overlapping, never leaking; and damaged words.
 
+use crate::ids::Handle;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
 use super::{counters, Counter, Counters};
-use crate::arena::{cells, Block, Bytes, Handle, Ref, Token};
+use crate::arena::{cells, Block, Bytes, Ref, Token};
 use crate::{family, reclaim};
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The request datagram: the record, the mailbox, the client. Descriptors travel beside it, the client's channel last.
 
-use crate::arena::Handle;
+use crate::ids::Handle;
 
 /// A request. 24 bytes, in the machine's own byte order: both ends run on one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
