@@ -39,9 +39,9 @@ def build(python: str) -> None:
     package = ROOT / "python" / "procession"
     extension = package / ("_procession" + ask(python, "sysconfig.get_config_var('EXT_SUFFIX')"))
     sources = [
-        *ROOT.glob("Encoded.*"),
+        *ROOT.glob("Cargo.*"),
         *ROOT.glob("crates/**/*.rs"),
-        *ROOT.glob("crates/*/Encoded.toml"),
+        *ROOT.glob("crates/*/Cargo.toml"),
     ]
     if extension.exists() and extension.stat().st_mtime > max(s.stat().st_mtime for s in sources):
         return

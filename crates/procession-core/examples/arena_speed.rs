@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release -p procession-core --example arena_speed`
 
-use procession_core::ids::{Handle, Kind};
 use procession_core::arena::{Block, Object, Ref};
 use procession_core::channel::{Outgoing, Queue};
+use procession_core::ids::{Handle, Kind};
 use procession_core::Deadline;
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;

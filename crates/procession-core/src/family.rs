@@ -3,8 +3,8 @@
 //! A root creates its arena on first use; a child of spawn or of a fork server attaches to its parent's beforehand; a
 //! child of fork inherits its parent's.
 
-use crate::ids::Owner;
 use crate::arena::Arena;
+use crate::ids::Owner;
 use crate::liveness;
 use crate::{Error, Result};
 use once_cell::race::OnceBox;

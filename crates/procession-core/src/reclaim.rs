@@ -1,11 +1,11 @@
 //! What a death gives back. Knows every kind of object, so that the modules below need not know each other.
 
-use crate::ids::{Kind, Owner};
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use crate::arena::reclaiming::{full_birth, note_of, Cell, Footprints, State, Word};
 use crate::arena::{Arena, Object};
+use crate::ids::{Kind, Owner};
 use crate::liveness::{self, Forks};
 use crate::{family, sync, Result};
 

@@ -26,7 +26,6 @@ mod words;
 mod ids {
     pub use procession_core::ids::{Handle, Kind, Owner};
 }
-
 pub use procession_core::{Deadline, Error, Result, WaitError};
 
 use loom::sync::atomic::{AtomicU32, Ordering};

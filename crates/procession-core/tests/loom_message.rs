@@ -89,7 +89,6 @@ mod arena {
 mod ids {
     pub use procession_core::ids::{Handle, Kind, Owner};
 }
-
 pub use procession_core::{Error, Result};
 
 use message::{Message, MessageHeader, Outgoing};

@@ -10,10 +10,10 @@
 #[macro_use]
 #[path = "model/derived.rs"]
 mod derived;
-#[path = "../src/ids/mod.rs"]
-mod ids;
 #[path = "model/arena.rs"]
 mod arena;
+#[path = "../src/ids/mod.rs"]
+mod ids;
 pub mod cells {}
 #[path = "model/loom_futex.rs"]
 mod futex;

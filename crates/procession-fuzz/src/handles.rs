@@ -1,12 +1,12 @@
 //! Decoders: messages, mailboxes, handles, tokens, requests to a fork server, frames of a pipe and values of the Rust
 //! API, all made from the input's bytes.
 
-use procession_core::ids::Handle;
 use crate::choices::Choices;
 use crate::objects::{attach_as, Objects};
 use procession::{codec, sync, Array, Pipe, Queue, Value};
 use procession_core::arena::{Block, Token};
 use procession_core::channel::{BrokeredFd, Incoming, Mailbox, MessageHeader};
+use procession_core::ids::Handle;
 use procession_core::process::fork_server::{self, Event, Server};
 use procession_core::sys::scm;
 use procession_core::{channel, family, Deadline};

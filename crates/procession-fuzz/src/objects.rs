@@ -1,10 +1,10 @@
 //! One object of every kind that an arena holds, in use.
 
-use procession_core::ids::Handle;
 use crate::child;
 use crate::choices::{random, Choices};
 use procession_core::arena::{counters, Block, Ref, Token};
 use procession_core::channel::{Incoming, Mailbox, Message, Outgoing, Queue};
+use procession_core::ids::Handle;
 use procession_core::pool::{Death, Function, Job, Pool, TaskOptions, Verdict, Worker};
 use procession_core::process::ResultSlot;
 use procession_core::shared::SharedBytes;

@@ -4,12 +4,12 @@
 //! `_pickle.dumps`; all others by a C pickler with the reducers that are registered with `reduction.ForkingPickler`;
 //! and what pickle cannot carry, by cloudpickle.
 
-use procession_core::ids::Handle;
 use crate::by_value;
 use crate::common::{name, raise, Cached};
 use crate::process::borrowed;
 use procession_core::arena::{Block, Ref};
 use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
+use procession_core::ids::Handle;
 use procession_core::Error;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};

@@ -1,11 +1,10 @@
 //! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the result.
 
-use procession_core::ids::Handle;
 use crate::common::{name, raise, wait, Cached};
 use crate::payload;
 use crate::pool::{catchable, helper};
-
 use procession_core::channel::{Incoming, Message};
+use procession_core::ids::Handle;
 use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::sys::proc::own_memory;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError, PyValueError};

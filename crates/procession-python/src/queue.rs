@@ -1,11 +1,11 @@
 //! Bindings of the queue. The public classes in `procession.queues` choose which of its methods they show, and under
 //! which names.
 
-use procession_core::ids::Handle;
 use crate::common::{lock_deadline, name, poll_deadline, raise, wait, Cached};
 use crate::payload;
 use procession_core::arena::Ref;
 use procession_core::channel::{self, Incoming, Message, Queue as Engine, Readiness};
+use procession_core::ids::Handle;
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;

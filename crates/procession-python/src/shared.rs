@@ -1,9 +1,8 @@
 //! Bindings of the memory of `Value` and `Array`, as a buffer.
 
-use procession_core::ids::Handle;
 use crate::common::raise;
 use crate::payload;
-
+use procession_core::ids::Handle;
 use procession_core::shared::SharedBytes as Engine;
 use procession_core::{family, Error};
 use pyo3::exceptions::PyBufferError;

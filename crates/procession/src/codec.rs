@@ -3,9 +3,8 @@
 //! A shared type's `Serialize` writes its handle's number and calls [`handle`]. The code that packs the message adds
 //! these handles to it. They keep the object alive until the receiver has its own reference, which `Deserialize` takes.
 
-use procession_core::ids::Handle;
 use crate::{Error, Result};
-
+use procession_core::ids::Handle;
 use serde::{de::DeserializeOwned, Serialize};
 use std::any::type_name;
 use std::cell::RefCell;

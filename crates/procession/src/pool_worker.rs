@@ -1,11 +1,10 @@
 //! The loop of a pool's worker. It finds a task's function by its place in the executable, as a spawned child does.
 
-use procession_core::ids::Handle;
 use crate::image::Image;
 use crate::panic::watched;
 use crate::{wire, Error, JoinError, Result};
-
 use procession_core::channel::{Incoming, Message, Outgoing};
+use procession_core::ids::Handle;
 use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::WaitError;
 use serde::{de::DeserializeOwned, Serialize};

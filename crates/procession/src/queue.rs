@@ -1,10 +1,10 @@
 //! A queue of values between processes.
 
-use procession_core::ids::Handle;
 use crate::uninterrupted::uninterrupted;
 use crate::wire;
 use crate::{Error, Result};
 use procession_core::arena::Ref;
+use procession_core::ids::Handle;
 use procession_core::{channel, Deadline, WaitError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,10 +1,10 @@
 //! What a child is sent: its identity and the function to call. The arguments follow in the same mailbox.
 
-use procession_core::ids::Handle;
 use crate::image::Image;
 use crate::{codec, logging, Error, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Incoming, Mailbox};
+use procession_core::ids::Handle;
 use procession_core::process::ResultSlot;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use std::any::type_name;

@@ -1,9 +1,9 @@
 //! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
-use procession_core::ids::Handle;
 use crate::{codec, Result};
 use procession_core::arena::Ref;
 use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
+use procession_core::ids::Handle;
 use procession_core::{family, Error};
 use serde::de::DeserializeOwned;
 use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};

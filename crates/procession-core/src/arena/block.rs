@@ -3,12 +3,11 @@
 //! A block may begin with references: words that each count as one. They belong to the process that owns the block, and
 //! to the message in transit.
 
-use crate::ids::{GENERATION, Handle, Kind, Owner};
 use super::reference_log::epoch;
 use super::slab::Cell;
 use super::word::{Receiver, State, Word, MAX_REFERENCES};
 use super::Arena;
-
+use crate::ids::{Handle, Kind, Owner, GENERATION};
 use crate::{family, Error, Result};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 

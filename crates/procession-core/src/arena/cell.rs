@@ -1,6 +1,5 @@
 //! A cell as its users see it: its token, its length and its note.
 
-use crate::ids::{Kind, Owner, GENERATION, GENERATION_BITS};
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, Release},
@@ -10,7 +9,7 @@ use super::class::class_of;
 use super::slab::Cell;
 use super::word::{full_birth, Note, Word};
 use super::{Arena, Token};
-
+use crate::ids::{Kind, Owner, GENERATION, GENERATION_BITS};
 use crate::{Error, Result};
 
 impl Cell {

@@ -5,13 +5,12 @@
 //! the queue's `destroy` frees it. While a process is about to link it or to free it, it is OWNED by that process:
 //! after a death a survivor asks the queue which of the two has happened.
 
-use crate::ids::Owner;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::class::SEGMENTS;
 use super::slab::Cell;
 use super::word::{State, Word};
-
+use crate::ids::Owner;
 use crate::{family, Result};
 
 /// Bytes of a segment.

@@ -10,8 +10,8 @@
 //! One thread at a time runs the operation of a slot: a thread of the process itself, or the reaper of the dead
 //! process.
 
-use crate::ids::Handle;
 use super::word::{Mark, State, Word, MAX_REFS};
+use crate::ids::Handle;
 use crate::sys::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},

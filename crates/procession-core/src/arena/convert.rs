@@ -1,13 +1,12 @@
 //! Allocation without room for another slab: a free slab becomes one of another class, or a larger cell than necessary
 //! is used.
 
-use crate::ids::Owner;
 use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
 use super::extent::claim;
 use super::slab::{join, Cell, Slab};
 use super::word::{is_unused, State, Word};
 use super::Arena;
-
+use crate::ids::Owner;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 impl Arena {

@@ -1,13 +1,13 @@
 //! What happens when the last reference goes. Works on owner words; `object` has the typed interface, and `change`
 //! changes the counts.
 
-use crate::ids::{Handle, Owner};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::slab::Cell;
 use super::word::{full_birth, Note, State, Word};
 use super::Arena;
+use crate::ids::{Handle, Owner};
 use crate::liveness;
 use crate::reclaim;
 

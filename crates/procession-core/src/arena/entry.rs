@@ -1,7 +1,6 @@
 //! References and their entries, as the rest of the module changes them. Leaves to `change` how count and entry change
 //! together.
 
-use crate::ids::{Handle, Owner};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use super::change::{self, Counted, Ended, Operation};
@@ -10,7 +9,7 @@ use super::slab::Cell;
 use super::word::State;
 use super::Arena;
 use crate::arena::count::note_of;
-
+use crate::ids::{Handle, Owner};
 
 /// The arena, as this process sees it when it changes counts.
 struct Counts<'a> {

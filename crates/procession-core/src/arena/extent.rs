@@ -5,7 +5,6 @@
 //! all cells in it lowers them: what an owner has seen committed stays committed. A process that makes a system call
 //! here holds only cells of its own, so no other process waits for it.
 
-use crate::ids::Owner;
 use std::ops::Range;
 
 use super::class::{cells_of, is_large};
@@ -15,7 +14,7 @@ use super::slab::{Cell, Slab};
 use super::warm::charge;
 use super::word::{is_unused, State, Word};
 use super::Arena;
-
+use crate::ids::Owner;
 use crate::sys::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},

@@ -21,7 +21,6 @@ use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
 
-
 /// Number of slabs that a footprint holds without a chunk.
 const NEAR: usize = 22;
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).

@@ -1,11 +1,11 @@
 //! Reference-counted objects in the arena, with their types. Leaves to `count` what happens when the last reference
 //! goes.
 
-use crate::ids::Handle;
 use super::class::{class_of, LARGEST_SMALL};
 use super::reference_log::{epoch, held};
 use super::slab::Cell;
 use super::word::{Mark, Note, State, Word};
+use crate::ids::Handle;
 use crate::ids::Kind;
 use crate::{family, Error, Result};
 use std::marker::PhantomData;

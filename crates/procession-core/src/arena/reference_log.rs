@@ -3,7 +3,6 @@
 //!
 //! Leaves to `change` how an entry and the object's count change together.
 
-use crate::ids::{Handle, Owner};
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,7 +20,7 @@ use super::layout::Table;
 use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
-
+use crate::ids::{Handle, Owner};
 use crate::{Error, Result};
 
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then entries (handles, 0 = empty).

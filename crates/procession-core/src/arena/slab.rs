@@ -4,13 +4,12 @@
 //! leave them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab with all
 //! cells free.
 
-use crate::ids::Owner;
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::layout::{Table, GRAIN};
 use super::warm::Idle;
 use super::word::{is_free, is_unused, State, Word};
 use super::Arena;
-
+use crate::ids::Owner;
 use crate::sys::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},

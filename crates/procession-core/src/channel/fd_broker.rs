@@ -8,8 +8,8 @@
 //!
 //! If the sender ends before the message is read, the descriptor is gone, and [`BrokeredFd::claim`] fails.
 
-use crate::ids::{Handle, Kind};
 use crate::arena::{look_at, Object, Ref};
+use crate::ids::{Handle, Kind};
 use crate::sys::atfork::Hooks;
 use crate::sys::memory::random_id;
 use crate::sys::{scm, threads};

@@ -4,9 +4,9 @@
 //! process notes the queues whose pollers were behind when it put something, and waits for those pollers at its exit.
 //! It does not wait when it is killed, or when the program calls `_exit` itself.
 
-use crate::ids::Handle;
 use super::Queue;
 use crate::arena::{self, Ref};
+use crate::ids::Handle;
 use crate::{liveness, Deadline};
 use std::sync::atomic::{
     AtomicBool, AtomicU64,

@@ -1,8 +1,8 @@
 //! A mailbox: one message for one receiver, which knows it by a number, the token.
 
-use crate::ids::Kind;
 use super::{Incoming, Message, MessageHeader, Outgoing};
 use crate::arena::{Block, Object, Receiver, Token};
+use crate::ids::Kind;
 use crate::Result;
 use std::sync::{Mutex, PoisonError};
 

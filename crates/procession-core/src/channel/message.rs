@@ -5,8 +5,8 @@
 //! that shows a survivor, from the blocks alone, how far a dead process got: `post` hands over the table first, `open`
 //! takes it last. The references always belong to the owner of the table.
 
-use crate::ids::Handle;
 use crate::arena::{Block, Token};
+use crate::ids::Handle;
 use crate::sync::primitive::{fence, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};

@@ -4,7 +4,6 @@
 //! Leaves the descriptors to `poll_descriptor`. Leaves it to `flush_before_exit` to keep a process from exiting within
 //! that moment.
 
-
 use crate::ids::Owner;
 use crate::sync::primitive::{fence, AtomicU32, Ordering};
 use crate::sync::wait::EventCount;

@@ -1,13 +1,13 @@
 //! The queue of many producers and many consumers: linked segments of slots that are used once. The README beside this
 //! file argues its correctness.
 
-use crate::ids::{Kind, Owner};
 use super::backoff::Backoff;
 use super::pollers::Pollers;
 use super::segment::{Link, Slot, State, View, SLOTS};
 use super::walk::{Found, Rounds};
 use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::{Object, Ref};
+use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};

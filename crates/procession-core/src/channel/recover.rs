@@ -1,8 +1,8 @@
 //! Recovery of what dead processes left in a queue.
 
-use crate::ids::Owner;
 use super::queue::Queue;
 use super::segment::{Slot, Stamp, State, View};
+use crate::ids::Owner;
 use crate::liveness::is_alive;
 use crate::sync::primitive::Ordering::SeqCst;
 use crate::{family, Result};

@@ -2,11 +2,10 @@
 //!
 //! Leaves the purpose of a slot's states to `queue`.
 
-use crate::ids::{Handle, Owner};
 use super::queue::TICKET;
 use super::{MessageHeader, Queue};
 use crate::arena::cells;
-
+use crate::ids::{Handle, Owner};
 use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::{Error, Result};
 use Ordering::{Acquire, Relaxed, Release};

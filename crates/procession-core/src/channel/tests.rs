@@ -1,11 +1,11 @@
 //! Deaths of processes at chosen points. The processes belong to the family and stop where they are told.
 
-use crate::ids::Kind;
 use super::pollers::Poller;
 use super::queue::Queue;
 use super::segment::{State, SLOTS};
 use super::{flush_before_exit, Incoming, Message, Outgoing, Readiness};
 use crate::arena::{Block, Ref};
+use crate::ids::Kind;
 use crate::liveness::{is_alive, members};
 use crate::{family, Deadline};
 

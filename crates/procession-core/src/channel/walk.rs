@@ -1,9 +1,9 @@
 //! Moving along a queue: finding what is there, and leaving behind what is over.
 
-use crate::ids::Handle;
 use super::queue::{Queue, SKIPPED_ONE, TICKET};
 use super::segment::{Link, Slot, Stamp, State, View};
 use crate::arena;
+use crate::ids::Handle;
 use crate::sync::primitive::Ordering;
 use crate::{family, Error, Result};
 use Ordering::{Acquire, Relaxed, SeqCst};

@@ -3,11 +3,11 @@
 //!
 //! The README beside this file has the rule, and the reason why it never applies too early.
 
-use crate::ids::Owner;
 use super::entry::{Entry, Stage};
-use super::table::{self, me_already, now, Table};
 use super::is_alive;
+use super::table::{self, me_already, now, Table};
 use crate::arena::awaits_a_newcomer;
+use crate::ids::Owner;
 use crate::sys::proc;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;

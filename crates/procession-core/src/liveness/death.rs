@@ -1,8 +1,8 @@
 //! Noticing deaths, and reaping dead processes. Leaves to `reclaim` what a death gives back.
 
-use crate::ids::Owner;
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
+use crate::ids::Owner;
 use crate::sys::{pidfd, proc};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 

@@ -1,7 +1,7 @@
 //! The entry of a process, and the word that holds the state of its life.
 
-use crate::ids::Owner;
 use super::waits::Wait;
+use crate::ids::Owner;
 use crate::sys::proc::{Program, Stat};
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 

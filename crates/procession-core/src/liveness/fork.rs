@@ -1,9 +1,9 @@
 //! Forks, by any caller: the parent reserves its child's entry beforehand, the child takes it over.
 
-use crate::ids::Owner;
 use super::entry::{Life, Stage};
-use super::table::{self, become_owner, me_already};
 use super::me;
+use super::table::{self, become_owner, me_already};
+use crate::ids::Owner;
 use crate::sys::atfork::Hooks;
 use crate::sys::{proc, threads};
 use crate::Result;

@@ -1,10 +1,10 @@
 //! The table itself: claiming and finding entries. Leaves to `death` whether their processes live.
 
-use crate::ids::{Handle, Owner};
 use super::death;
 use super::entry::{Entry, Life, Stage};
 use super::fork;
 use crate::arena::Arena;
+use crate::ids::{Handle, Owner};
 use crate::sys::{limits, proc};
 use crate::{Error, Result};
 use once_cell::race::OnceBox;

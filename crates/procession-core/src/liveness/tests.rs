@@ -2,8 +2,8 @@
 
 use super::table::entry;
 use super::*;
-use crate::ids::Owner;
 use crate::family;
+use crate::ids::Owner;
 use std::time::Duration;
 
 fn fork_born_between(after: u64, upto: u64) -> bool {

@@ -1,10 +1,9 @@
 //! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
 //! look.
 
-use crate::ids::{Handle, Kind};
 use super::entry::Entry;
 use super::table::{self, Table};
-
+use crate::ids::{Handle, Kind};
 use crate::sys::{futex, threads};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -1,14 +1,13 @@
 //! The pool as the process that made it sees it. It has no thread of its own: every submission, wait and `reap` also
 //! collects finished tasks.
 
-use crate::ids::{Handle, Owner};
 use super::job::{Job, TaskOptions};
 use super::job_table::JobTable;
 use super::shared::{Phase, State, Status, View};
 use super::table::Use;
 use super::workers::{Death, Overdue, Stats, WorkerEnd};
 use crate::channel::Message;
-
+use crate::ids::{Handle, Owner};
 use crate::sys::notice::Notice;
 use crate::{family, Deadline, Error, Result, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,9 +1,8 @@
 //! What the pool and its workers share: slots, and the words that say which of them wait, run and are finished.
 
-use crate::ids::{Handle, Kind, Owner};
 use crate::arena::{Block, Object, Ref, Token};
 use crate::channel::MessageHeader;
-
+use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::EventCount;
 use crate::{Error, Result};
 use std::mem::size_of;

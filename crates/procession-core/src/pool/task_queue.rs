@@ -3,9 +3,8 @@
 //! Claiming is one compare-and-swap on the task's own state. The queue's head is only moved along afterwards, by any
 //! process that sees that it lags. So a claimer that dies in between does not block the others.
 
-use crate::ids::Owner;
 use super::shared::{State, Status, View};
-
+use crate::ids::Owner;
 use crate::Result;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 

@@ -1,10 +1,8 @@
 //! A worker: claims tasks and sends results.
 
-use crate::ids::{Handle, Kind, Owner};
 use super::shared::{now, Note, Phase, Slot, State, Status, View};
-
 use crate::channel::{Incoming, Message};
-
+use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::Purpose;
 use crate::{family, Deadline, Error, Result, WaitError};
 

@@ -1,12 +1,12 @@
 //! The workers as the parent sees them: their slots, their time, their end.
 
-use crate::ids::Owner;
 use super::job::{Entry, Loss};
 use super::job_table::JobTable;
 use super::parent::Inner;
 use super::shared::{now, Note, Slot, State, Status};
 use super::table::Use;
 use crate::channel::Incoming;
+use crate::ids::Owner;
 use crate::liveness;
 use crate::Result;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -1,8 +1,8 @@
 //! What a fork server, the child that it forks and the client tell each other: one object in the arena.
 
-use crate::ids::{Kind, Owner};
 use super::Exit;
 use crate::arena::Object;
+use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::sync::wait::{EventCount, Purpose};
 use crate::{Deadline, WaitError};

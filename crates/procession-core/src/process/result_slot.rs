@@ -1,8 +1,8 @@
 //! The result slot: one message from a child to its parent.
 
-use crate::ids::Kind;
 use crate::arena::Object;
 use crate::channel::{Incoming, Message, MessageHeader};
+use crate::ids::Kind;
 use crate::Result;
 use std::sync::atomic::{
     AtomicU32,

@@ -8,9 +8,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::ids::{Handle, Kind};
 use crate::arena::{link, unlink};
 use crate::arena::{Block, Object, Ref, Token};
+use crate::ids::{Handle, Kind};
 use crate::sync::Lock;
 use crate::{Error, Result};
 use std::cell::UnsafeCell;

@@ -1,8 +1,8 @@
 //! Shared bytes in one process, and across forks and deaths.
 
-use crate::ids::Handle;
 use super::{Shared, SharedBytes, INLINE};
 use crate::arena::Ref;
+use crate::ids::Handle;
 use crate::{family, Error};
 use std::sync::atomic::Ordering::Relaxed;
 

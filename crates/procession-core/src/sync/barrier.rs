@@ -5,7 +5,6 @@
 //! holder that died. Two things need no guard: breaking a round that fills, as a timeout and a death do, and telling
 //! the waiters of a round that has ended. So a process that is stopped with the guard does not hold up the waiters.
 
-use crate::ids::{Kind, Owner};
 use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{fence, AtomicU32, Ordering};
@@ -14,6 +13,7 @@ use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, WaiterSlot};
 use crate::arena::{Object, Ref};
+use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::{Deadline, Result, WaitError};
 

@@ -1,7 +1,7 @@
 //! The identity of a thread, as lock words store it.
 
-use crate::ids::Owner;
 use super::primitive::{AtomicU32, Ordering};
+use crate::ids::Owner;
 use crate::liveness;
 use crate::Result;
 use std::cell::Cell;

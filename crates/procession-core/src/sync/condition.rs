@@ -4,12 +4,12 @@
 //! It knows nothing of the lock that goes with it: the caller enqueues while it holds the lock, releases it, waits, and
 //! takes it again.
 
-use crate::ids::{Kind, Owner};
 use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, WaiterSlot, Word};
 use crate::arena::{Object, Ref};
+use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::{Deadline, Result, WaitError};
 

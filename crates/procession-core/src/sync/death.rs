@@ -1,8 +1,8 @@
 //! The report of a holder's death, for the process that takes over what it held.
 
-use crate::ids::Owner;
 use super::claim::Claim;
 use super::creation_site::CreationSite;
+use crate::ids::Owner;
 use crate::liveness;
 use std::fmt;
 

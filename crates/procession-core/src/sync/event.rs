@@ -1,9 +1,9 @@
 //! `Event`: a flag that processes wait for.
 
-use crate::ids::Kind;
 use super::primitive::{AtomicU32, Ordering};
 use super::wait::{EventCount, Purpose};
 use crate::arena::{Object, Ref};
+use crate::ids::Kind;
 use crate::{Deadline, Result, WaitError};
 
 const SET: u32 = 1;

@@ -1,6 +1,5 @@
 //! `Lock`: held by one thread at a time; any thread may release it, as with the standard library's.
 
-use crate::ids::{Kind, Owner};
 use super::claim::Claim;
 use super::death::{Death, Holder};
 use super::options::{LockOptions, Options};
@@ -8,6 +7,7 @@ use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
+use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::{Deadline, Result, WaitError};
 

@@ -1,11 +1,10 @@
 //! The options of a lock, fixed when it is made.
 
-use crate::ids::Owner;
 use super::claim::Claim;
 use super::creation_site::StoredCreationSite;
 use super::death::Death;
 use super::primitive::{AtomicU32, Ordering};
-
+use crate::ids::Owner;
 
 /// The options of a lock.
 #[derive(Clone, Copy, Debug, Default)]

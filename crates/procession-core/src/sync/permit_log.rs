@@ -6,11 +6,11 @@
 //! away. A process that finds the note of another's operation carries it out and resolves it before it begins its own.
 //! So a process that is stopped or killed in the middle blocks no other, and value and accounts always agree.
 
-use crate::ids::{Handle, Owner};
 use super::primitive::{AtomicU64, Ordering};
 use super::semaphore::{State, SEM_VALUE_MAX};
 use super::waiters::Chunk;
 use crate::arena;
+use crate::ids::{Handle, Owner};
 use crate::liveness;
 use crate::{Error, Result};
 use Ordering::{AcqRel, Acquire, Relaxed};

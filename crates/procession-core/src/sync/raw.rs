@@ -1,11 +1,11 @@
 //! A lock word that records its owner: the base of `Lock`, `RLock` and the barrier's guard.
 
-use crate::ids::Owner;
 use super::claim::Claim;
 use super::death::Holder;
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Check, Purpose, Sleeper};
+use crate::ids::Owner;
 use crate::liveness;
 use crate::{Deadline, WaitError};
 

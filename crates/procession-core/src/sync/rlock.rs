@@ -1,6 +1,5 @@
 //! `RLock`: its holder may take it again, and only its holder may release it.
 
-use crate::ids::{Kind, Owner};
 use super::claim::Claim;
 use super::death::{Death, Holder};
 use super::options::{LockOptions, Options};
@@ -8,7 +7,7 @@ use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
-
+use crate::ids::{Kind, Owner};
 use crate::{Deadline, Result, WaitError};
 
 /// A recursive lock's state in the arena.

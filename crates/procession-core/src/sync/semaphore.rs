@@ -1,12 +1,12 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
-use crate::ids::{Handle, Kind};
 use super::permit_log::{self, PermitLog};
 use super::primitive::{wake_low, AtomicU32, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Check, Purpose, Sleeper};
 use super::waiters::Chunk;
 use crate::arena::{Object, Ref};
+use crate::ids::{Handle, Kind};
 use crate::{Deadline, Result, WaitError};
 
 /// There may be sleepers on the word.

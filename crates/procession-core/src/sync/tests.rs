@@ -7,10 +7,10 @@ mod counting;
 mod holders;
 mod locks;
 
-use crate::ids::Kind;
 use super::wait::{next_slice, EventCount, Interruptible, SLICE};
 use super::*;
 use crate::arena::{Object, Ref};
+use crate::ids::Kind;
 use crate::liveness::tests::{fork, kill, reap, wait_until};
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering};

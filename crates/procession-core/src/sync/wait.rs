@@ -1,9 +1,8 @@
 //! Spin briefly, then sleep in slices. The README of this module argues why no wake-up is lost.
 
-use crate::ids::{Handle, Kind};
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
-
+use crate::ids::{Handle, Kind};
 use crate::{liveness, Deadline, Error, WaitError};
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -1,11 +1,11 @@
 //! Slots for the waiters of a condition or a barrier. Each waiter has a word of its own; it sleeps on it and learns
 //! from it what was decided.
 
-use crate::ids::{Handle, Kind, Owner};
 use super::primitive::{wake_low, AtomicU64, Ordering};
 use super::spin::Spin;
 use super::wait::{Check, Purpose, Sleeper};
 use crate::arena::{self, Object, Ref};
+use crate::ids::{Handle, Kind, Owner};
 use crate::{Deadline, Error, Result, WaitError};
 
 /// Slots in a chunk: an object that contains one fits 512 bytes.

@@ -1,9 +1,8 @@
 //! Memory of queue segments: two slots each, so that their ends are reached often; reused at once, so that stale links
 //! occur.
 
-use crate::ids::Owner;
 use crate::futex::{change_segments, segments, zeroed};
-
+use crate::ids::Owner;
 use crate::Result;
 use std::sync::Arc;
 

@@ -5,13 +5,12 @@ pub mod change;
 #[path = "../../src/arena/word.rs"]
 pub mod word;
 
-use crate::ids::Owner;
 use crate::ids::Handle;
+use crate::ids::Owner;
 
 use crate::words::{zeroed, AtomicU64};
 use change::{acquire, release, resolve, Counted, Operation};
 use loom::sync::atomic::Ordering::SeqCst;
-
 use std::sync::Arc;
 use word::{Mark, State, Word};
 

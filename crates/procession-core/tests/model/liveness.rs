@@ -1,8 +1,7 @@
 //! A model of the process table. Its processes are the model's threads.
 
-
-use crate::ids::{Handle, Kind, Owner};
 use crate::futex::{self, AtomicU32, AtomicU64};
+use crate::ids::{Handle, Kind, Owner};
 use crate::Result;
 
 /// The thread number of an owner, from 1 on.

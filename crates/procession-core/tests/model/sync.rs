@@ -66,11 +66,9 @@ pub mod death {
 pub mod options {
     use super::claim::Claim;
     use super::death::Death;
-
     pub use procession_core::sync::Options;
 
     use crate::ids::Owner;
-
     #[derive(Debug, Default)]
     pub struct LockOptions;
 

@@ -1,11 +1,11 @@
 //! Put and get of all kinds.
 
-use procession_core::ids::Handle;
 use super::{handle, shortly, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::arena::Ref;
 use procession_core::channel::{Incoming, Mailbox, Outgoing, Queue};
+use procession_core::ids::Handle;
 use procession_core::sync::Lock;
 use procession_core::{Deadline, WaitError};
 use std::time::Duration;

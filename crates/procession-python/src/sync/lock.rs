@@ -1,8 +1,8 @@
 //! Bindings of `Lock` and `RLock`.
 
-use procession_core::ids::Owner;
 use super::{creation_site, not_the_owner, released_too_often};
 use crate::common::recovers;
+use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::sync::{self, Options};
 use pyo3::prelude::*;

@@ -4,11 +4,10 @@
 //! the `with` statement come from `fast`. The classes of `procession.synchronize` inherit them unchanged, because a
 //! method written in Python costs more than a lock does.
 
-use procession_core::ids::Handle;
 use crate::common::{lock_deadline, owner_died, raise, wait};
 use crate::fast;
 use crate::payload;
-
+use procession_core::ids::Handle;
 use procession_core::{family, sync, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;

@@ -1,10 +1,10 @@
 //! A lock that guards no data: its users agree on what it protects.
 
-use procession_core::ids::Owner;
 use super::poison::{LockError, LockResult};
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
+use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::sync::{self, Death};
 use procession_core::Deadline;

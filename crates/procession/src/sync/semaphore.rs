@@ -1,9 +1,9 @@
 //! A semaphore between processes.
 
-use procession_core::ids::Owner;
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
+use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::{sync, Deadline};
 use std::time::Duration;

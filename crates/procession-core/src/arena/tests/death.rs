@@ -1,11 +1,11 @@
 //! Death at any instruction: a process steps through an operation and is killed at one point after the other; what it
 //! owned comes back.
 
-use crate::ids::{Handle, Owner};
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{counters, Counter, Counters};
 use crate::arena::{cells, link, unlink, Block, Ref};
+use crate::ids::{Handle, Owner};
 use crate::liveness;
 use crate::{family, reclaim};
 

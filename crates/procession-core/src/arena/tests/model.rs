@@ -1,6 +1,5 @@
 //! The allocator against a model: never overlapping, never leaking; and damaged words.
 
-use crate::ids::Handle;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{counters, Counter, Counters};
 use crate::arena::{cells, Block, Bytes, Ref, Token};
+use crate::ids::Handle;
 use crate::{family, reclaim};
 
 #[derive(Clone, Debug)]
