@@ -13,6 +13,7 @@ pub mod channel;
 mod deadline;
 mod error;
 mod family;
+mod hooks;
 pub mod ids;
 pub mod liveness;
 pub mod pool;
@@ -21,8 +22,9 @@ mod reclaim;
 pub mod shared;
 pub mod sync;
 pub mod sys;
+mod wiring;
 
 pub use deadline::Deadline;
-pub use error::{Error, Result, WaitError};
+pub use error::{CreationSite, Death, Error, Result, WaitError};
 pub use family::{family, Family};
 pub use reclaim::sweep_deferred;

@@ -1,13 +1,15 @@
-//! What a death gives back. Knows every kind of object, so that the modules below need not know each other.
+//! What a death gives back. Leaves it to `liveness` to notice the death, and to `wiring` what an object of each kind refers
+//! to.
 
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use crate::arena::reclaiming::{full_birth, note_of, Cell, Footprints, State, Word};
-use crate::arena::{Arena, Object};
+use crate::arena::{self, Arena};
+use crate::hooks::hooks;
 use crate::ids::{Kind, Owner};
 use crate::liveness::{self, Forks};
-use crate::{family, sync, Result};
+use crate::Result;
 
 thread_local! {
     /// Whether this thread is sweeping deferred cells; the sweep itself may defer more.
@@ -16,7 +18,8 @@ thread_local! {
 
 /// Reclaim everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
 /// reaper dies on the way, its successor begins anew.
-pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
+pub(crate) fn reclaim(dead: Owner, me: Owner) {
+    let Some(arena) = arena::existing() else { return };
     // DEATH: this comes first, because the same operation is then used to release references.
     arena.resolve(dead, me);
     liveness::forget_inherited(dead);
@@ -31,41 +34,14 @@ pub(crate) fn reclaim(arena: &Arena, dead: Owner, me: Owner) {
 
 /// Free what is deferred only because of processes that are gone by now. Returns how many cells stay deferred.
 pub fn sweep_deferred() -> Result<u64> {
-    let family = family()?;
+    let (arena, me) = arena::here()?;
     let _sweeping = Sweeping::begin();
-    Ok(sweep(family.arena(), family.me()))
+    Ok(sweep(arena, me))
 }
 
 /// Whether this very thread is reclaiming what a dead process owned, or sweeping deferred cells.
 pub(crate) fn in_progress() -> bool {
     SWEEPING.try_with(LocalCell::get).unwrap_or(false)
-}
-
-/// Run the object's `destroy`. `size` is what its cell holds.
-pub(crate) fn destroy(kind: u8, ptr: *const u8, size: usize) {
-    // A number that is no kind comes from a damaged note: what the object refers to is unknown.
-    let Some(kind) = Kind::from_number(kind) else { return };
-    match kind {
-        Kind::Queue => run::<crate::channel::Queue>(ptr, size),
-        Kind::ResultSlot => run::<crate::process::ResultSlot>(ptr, size),
-        Kind::Pool => run::<crate::pool::Shared>(ptr, size),
-        Kind::Shared => run::<crate::shared::Shared>(ptr, size),
-        Kind::Condition => run::<sync::ending::Condition>(ptr, size),
-        Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
-        Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
-        Kind::Semaphore => run::<sync::ending::Semaphore>(ptr, size),
-        Kind::Mailbox => run::<crate::channel::MessageHeader>(ptr, size),
-        // These refer to nothing.
-        Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::BrokeredFd => {}
-    }
-}
-
-fn run<T: Object>(ptr: *const u8, size: usize) {
-    if size >= size_of::<T>() {
-        // SAFETY: `destroy` calls this for a cell of T's kind, large enough, aligned to 64 and DYING with this process
-        // as its owner; T tolerates any bytes.
-        unsafe { &*ptr.cast::<T>() }.destroy();
-    }
 }
 
 /// While this exists, the thread is sweeping deferred cells. A panic ends it, too.
@@ -180,7 +156,7 @@ fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
             .reach_cell(cell, size_of::<crate::channel::MessageHeader>())
             .is_ok()
     {
-        destroy(Kind::Mailbox as u8, cell.ptr, cell.size);
+        (hooks().destroy)(Kind::Mailbox as u8, cell.ptr, cell.size);
     }
     arena.give_back(cell, word, cell.birth(now));
 }

@@ -37,7 +37,7 @@ fn die() -> ! {
 /// Fork a fork server that exits once no process can send it requests any more.
 fn start(behaviour: Behaviour) -> i32 {
     let arena = family()
-        .and_then(procession_core::Family::arena_fd)
+        .and_then(|family| family.arena_fd())
         .unwrap()
         .as_raw_fd();
     let mut started = 0;

@@ -26,7 +26,7 @@ mod words;
 mod ids {
     pub use procession_core::ids::{Handle, Kind, Owner};
 }
-pub use procession_core::{Deadline, Error, Result, WaitError};
+pub use procession_core::{Deadline, Death, Error, Result, WaitError};
 
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;

@@ -30,7 +30,7 @@ pub use liveness::{family, Family};
 mod ids {
     pub use procession_core::ids::{Handle, Kind, Owner};
 }
-pub use procession_core::{Deadline, Error, Result, WaitError};
+pub use procession_core::{Deadline, Death, Error, Result, WaitError};
 
 use channel::{is_a_poller_behind, Block, Message, Poller, Queue};
 use futex::AtomicU64;

@@ -28,7 +28,7 @@ pub use liveness::{family, Family};
 mod ids {
     pub use procession_core::ids::{Handle, Kind, Owner};
 }
-pub use procession_core::{Deadline, Error, Result, WaitError};
+pub use procession_core::{Deadline, Death, Error, Result, WaitError};
 
 use channel::{Block, Message, Queue};
 use futex::process;
@@ -207,9 +207,8 @@ fn a_semaphore_that_recovers_loses_and_doubles_no_permit() {
                         semaphore.acquire(Deadline::Never).unwrap();
                         let me = liveness::me().unwrap();
                         inside.lock().unwrap().push(me);
-                        let living = |among: &[ids::Owner]| {
-                            among.iter().filter(|&&owner| liveness::is_alive(owner)).count()
-                        };
+                        let living =
+                            |among: &[ids::Owner]| among.iter().filter(|&&owner| liveness::is_alive(owner)).count();
                         assert!(living(&inside.lock().unwrap()) <= PERMITS as usize, "too many at once");
                         futex::point();
                         inside.lock().unwrap().retain(|&owner| owner != me);

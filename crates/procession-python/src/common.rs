@@ -3,7 +3,7 @@
 
 use once_cell::race::OnceBox;
 use procession_core::sync::wait::Interruptible;
-use procession_core::sync::Death;
+use procession_core::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;

@@ -25,7 +25,7 @@ pub fn usable_cpus() -> usize {
 /// Return the descriptor by which a child joins the family.
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {
-    let fd = family().and_then(Family::arena_fd).map_err(raise)?;
+    let fd = family().and_then(|family| family.arena_fd()).map_err(raise)?;
     Ok(fd.as_raw_fd())
 }
 

@@ -68,7 +68,7 @@ pub enum Error {
     /// The process that held the lock died or panicked. Returned to exactly one caller; that caller had the lock and
     /// has released it.
     #[error("{0}; what it guards may be half-changed")]
-    OwnerDied(Box<procession_core::sync::Death>),
+    OwnerDied(Box<procession_core::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error(transparent)]
     BrokenBarrier(procession_core::sync::BarrierError),

@@ -127,7 +127,7 @@ pub use pipe::{pipe, Pipe};
 pub use pool::{Pool, PoolStats, WorkerStats};
 pub use pool_results::{AsyncResult, Imap, MapResult};
 pub use process::{cpu_count, current, parent, Process};
-pub use procession_core::sync::Death;
+pub use procession_core::Death;
 pub use queue::Queue;
 #[doc(hidden)]
 pub use request::inspect;

@@ -3,12 +3,13 @@
 //! A block may begin with references: words that each count as one. They belong to the process that owns the block, and
 //! to the message in transit.
 
+use super::current::here;
 use super::reference_log::epoch;
 use super::slab::Cell;
 use super::word::{Receiver, State, Word, MAX_REFERENCES};
 use super::Arena;
 use crate::ids::{Handle, Kind, Owner, GENERATION};
-use crate::{family, Error, Result};
+use crate::{Error, Result};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 /// Memory of the arena that this process owns alone. It is given back when dropped, but not by a child of fork that
@@ -51,9 +52,9 @@ impl Token {
 impl Block {
     /// Allocate `len` bytes: committed, of unspecified content, aligned to 64.
     pub fn alloc(len: usize) -> Result<Self> {
-        let family = family()?;
-        let birth = family.arena().births();
-        let (cell, word) = Cell::alloc(family.arena(), len, birth, family.me())?;
+        let (arena, me) = here()?;
+        let birth = arena.births();
+        let (cell, word) = Cell::alloc(arena, len, birth, me)?;
         Ok(Self {
             ptr: cell.ptr,
             len,
@@ -67,8 +68,7 @@ impl Block {
     /// Make the block begin with references to these objects, 8 bytes each. They go with the block, when it is sent as
     /// well as when it is dropped.
     pub(crate) fn refer(&mut self, handles: &[Handle]) -> Result<()> {
-        let family = family()?;
-        let (arena, me) = (family.arena(), family.me());
+        let (arena, me) = here()?;
         let (cell, _) = Cell::find(arena, self.token).ok_or(Error::Stale("block"))?;
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
         if count == 0 {
@@ -165,16 +165,16 @@ impl Block {
 
     fn leave(self, state: State) -> Token {
         let token = self.token;
-        if let (Some((cell, owned)), Ok(family)) = (self.cell(), family()) {
+        if let (Some((cell, owned)), Ok((arena, _))) = (self.cell(), here()) {
             let is_awaited = matches!(state, State::Awaited(_));
             if is_awaited {
-                family.arena().mark(cell.index / 64);
+                arena.mark(cell.index / 64);
             }
             // SYNC: releases the content to the process that takes it. Fails only for a block that this process
             // inherited and does not own.
             let _ = replace(&cell, owned, owned.with(state));
             if is_awaited {
-                family.arena().mark(cell.index / 64);
+                arena.mark(cell.index / 64);
             }
         }
         std::mem::forget(self);
@@ -183,8 +183,7 @@ impl Block {
 
     /// Take a block out of transit. Fails if the token is stale or the block was taken already.
     pub fn take(token: Token, len: usize) -> Result<Self> {
-        let family = family()?;
-        let (arena, me) = (family.arena(), family.me());
+        let (arena, me) = here()?;
         let stale = || Error::Stale("block");
         let (cell, transit, owned, birth) = loop {
             let (cell, transit) = in_transit(token).ok_or_else(stale)?;
@@ -222,22 +221,22 @@ impl Block {
         if len > cell.capacity() {
             return Err(Error::Corrupt("length of a block"));
         }
-        family()?.arena().reach_cell(&cell, len)?;
+        here()?.0.reach_cell(&cell, len)?;
         Ok(cell.ptr)
     }
 
     /// Free a block in transit when its message is discarded. A stale token does nothing.
     pub fn discard(token: Token) {
-        let Ok(family) = family() else { return };
+        let Ok((arena, me)) = here() else { return };
         while let Some((cell, transit)) = in_transit(token) {
             if !cell.references().is_empty() {
                 // Only an owner releases references.
                 drop(Self::take(token, 0));
                 return;
             }
-            family.arena().add_to_footprint(cell.index / 64, family.me());
+            arena.add_to_footprint(cell.index / 64, me);
             // A failure may only mean that the block has another receiver now.
-            if family.arena().free_cell(&cell, transit) {
+            if arena.free_cell(&cell, transit) {
                 return;
             }
         }
@@ -256,13 +255,13 @@ impl Block {
 
     /// The block's cell, and its word while this process owns it.
     fn cell(&self) -> Option<(Cell, Word)> {
-        let family = family().ok()?;
-        let (cell, generation) = Cell::find(family.arena(), self.token)?;
+        let (arena, me) = here().ok()?;
+        let (cell, generation) = Cell::find(arena, self.token)?;
         Some((
             cell,
             Word {
                 generation,
-                state: State::Owned(family.me()),
+                state: State::Owned(me),
             },
         ))
     }
@@ -277,7 +276,7 @@ fn replace(cell: &Cell, from: Word, to: Word) -> bool {
 
 /// The cell that a token names, and its word, if it is in transit.
 fn in_transit(token: Token) -> Option<(Cell, Word)> {
-    let (cell, generation) = Cell::find(family().ok()?.arena(), token)?;
+    let (cell, generation) = Cell::find(here().ok()?.0, token)?;
     let bits = cell.word.load(Acquire);
     let word = Word::decode(bits);
     // A word with bits that its state does not use is damaged: the compare-and-swap would never succeed.
@@ -290,11 +289,11 @@ impl Drop for Block {
         if self.epoch != epoch() {
             return;
         }
-        if let (Ok(family), Some((cell, owned))) = (family(), self.cell()) {
+        if let (Ok((arena, me)), Some((cell, owned))) = (here(), self.cell()) {
             if self.references != 0 {
-                self.release_references(family.arena(), &cell, family.me());
+                self.release_references(arena, &cell, me);
             }
-            family.arena().give_back(&cell, owned, self.birth);
+            arena.give_back(&cell, owned, self.birth);
         }
     }
 }

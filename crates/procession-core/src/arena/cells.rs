@@ -8,10 +8,11 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::class::SEGMENTS;
+use super::current::here;
 use super::slab::Cell;
 use super::word::{State, Word};
 use crate::ids::Owner;
-use crate::{family, Result};
+use crate::Result;
 
 /// Bytes of a segment.
 pub(crate) const SEGMENT_BYTES: usize = 4608;
@@ -19,9 +20,8 @@ pub(crate) const SEGMENT_BYTES: usize = 4608;
 /// Allocate a segment. This process owns it until it is [handed over](hand_over). Returns its number and generation.
 /// Its content is zeros on first use, otherwise what its last user left.
 pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
-    let family = family()?;
-    let arena = family.arena();
-    let (cell, owned) = arena.alloc_cell(SEGMENTS, SEGMENT_BYTES, family.me())?;
+    let (arena, me) = here()?;
+    let (cell, owned) = arena.alloc_cell(SEGMENTS, SEGMENT_BYTES, me)?;
     cell.set_birth(arena.births());
     Ok((cell.index, owned.generation))
 }
@@ -35,8 +35,8 @@ pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
 
 /// Make this process the owner of a segment, until the segment is freed or this process dies.
 pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
-    if let Ok(family) = family() {
-        family.arena().add_to_footprint(index / 64, me);
+    if let Ok((arena, _)) = here() {
+        arena.add_to_footprint(index / 64, me);
     }
     change(index, generation, |_| Some(State::Owned(me)));
 }
@@ -61,23 +61,22 @@ fn change(index: u32, generation: u32, to: impl Fn(State) -> Option<State>) {
 }
 
 fn segment_cell(index: u32) -> Option<Cell> {
-    let cell = family().ok()?.arena().cell(index)?;
+    let cell = here().ok()?.0.cell(index)?;
     cell.is_segment().then_some(cell)
 }
 
 /// Start address of the segment with this number, if there is one.
 pub(crate) fn segment_ptr(index: u32) -> Option<*mut u8> {
     let cell = segment_cell(index)?;
-    family().ok()?.arena().reach_cell(&cell, SEGMENT_BYTES).ok()?;
+    here().ok()?.0.reach_cell(&cell, SEGMENT_BYTES).ok()?;
     Some(cell.ptr)
 }
 
 /// Free a segment. A stale generation does nothing, so the call may be repeated.
 pub(crate) fn free_segment(index: u32, generation: u32) {
-    let Ok(family) = family() else { return };
-    let arena = family.arena();
+    let Ok((arena, me)) = here() else { return };
     let Some(cell) = segment_cell(index) else { return };
-    arena.add_to_footprint(index / 64, family.me());
+    arena.add_to_footprint(index / 64, me);
     loop {
         let bits = cell.word.load(Acquire);
         let word = Word::decode(bits);

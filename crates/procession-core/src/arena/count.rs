@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::slab::Cell;
 use super::word::{full_birth, Note, State, Word};
 use super::Arena;
+use crate::hooks::hooks;
 use crate::ids::{Handle, Owner};
-use crate::liveness;
-use crate::reclaim;
 
 /// Number of deferred cells below which no drop sweeps.
 const SWEEP_AT: u64 = 64;
@@ -42,7 +41,7 @@ impl Arena {
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
         self.add_to_footprint(cell.index / 64, me);
-        if liveness::fork_born_after(full_birth(note_of(cell).birth, now)) {
+        if (hooks().fork_born_after)(full_birth(note_of(cell).birth, now)) {
             self.mark(cell.index / 64);
             State::Deferred { upto: now as u32 }
         } else {
@@ -69,13 +68,13 @@ impl Arena {
         let header = self.header();
         let count = header.deferred.fetch_add(1, Relaxed).wrapping_add(1);
         let at = header.sweep_at.load(Relaxed).max(SWEEP_AT);
-        if reclaim::in_progress() {
+        if (hooks().is_reclaiming)() {
             return;
         }
-        liveness::reap_executed();
+        (hooks().reap_executed)();
         if count >= at {
             // On failure the cells stay deferred, for the next sweep.
-            let left = reclaim::sweep_deferred().unwrap_or(count);
+            let left = (hooks().sweep_deferred)().unwrap_or(count);
             header.sweep_at.store(left.saturating_mul(2), Relaxed);
         }
     }
@@ -116,7 +115,7 @@ impl Arena {
             return;
         }
         // DEATH: the word names this process; a survivor runs `destroy` again.
-        reclaim::destroy(note_of(cell).kind, cell.ptr, cell.size);
+        (hooks().destroy)(note_of(cell).kind, cell.ptr, cell.size);
         self.free_cell(cell, word);
     }
 
@@ -124,7 +123,7 @@ impl Arena {
     /// changed.
     pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
         let now = self.births();
-        if !liveness::fork_born_after(birth) {
+        if !(hooks().fork_born_after)(birth) {
             return self.free_cell(cell, from);
         }
         let deferred = from.with(State::Deferred { upto: now as u32 });

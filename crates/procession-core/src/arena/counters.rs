@@ -1,9 +1,10 @@
 //! Counts of what is in use, from the owner words. Two counts that should be equal and are not show a leak.
 
+use super::current::here;
 use super::footprint::is_list;
 use super::slab::Cell;
 use super::word::{State, Word};
-use crate::{family, Result};
+use crate::Result;
 
 /// Counts of everything that is not free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,7 @@ pub struct Counters {
 
 /// Count what is in use, one word after the other. Exact while no other process or thread changes anything.
 pub fn counters() -> Result<Counters> {
-    let family = family()?;
-    let arena = family.arena();
+    let (arena, _) = here()?;
     let mut counters = Counters::default();
     for slab in 0..arena.slab_count() {
         let counts = |(cell, word): &(Cell, Word)| !matches!(word.state, State::Owned(_)) || !is_list(cell);
@@ -37,8 +37,7 @@ pub fn counters() -> Result<Counters> {
 
 /// Whether something waits for a living process that is no member yet: it was started, and has not registered so far.
 pub(crate) fn awaits_a_newcomer(is_member: impl Fn(u32) -> bool) -> bool {
-    let Ok(family) = family() else { return true };
-    let arena = family.arena();
+    let Ok((arena, _)) = here() else { return true };
     let newcomer = |word: Word| match word.state {
         State::Awaited(receiver) => !is_member(receiver.pid) && !receiver.is_gone(),
         _ => false,

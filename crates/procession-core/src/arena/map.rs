@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, PROCESS_ENTRY, VERSION};
 use super::window::Windows;
 use super::{Layout, Table};
+use crate::hooks::hooks;
 use crate::sys::memory::{self, FileId};
 use crate::{Error, Result};
 
@@ -290,10 +291,8 @@ impl Arena {
         if !memory::refers_to(fd, self.file) {
             let found = memory::reopen_mapping(self.windows.base())
                 .or_else(|| {
-                    let members = crate::liveness::members();
-                    members
-                        .iter()
-                        .find_map(|member| memory::reopen_from(member.pid, self.file))
+                    let mut pids = (hooks().pids)().into_iter();
+                    pids.find_map(|pid| memory::reopen_from(pid, self.file))
                 })
                 .ok_or(Error::Os {
                     call: "open the arena again (the program closed its descriptor)",

@@ -11,6 +11,7 @@ mod class;
 mod convert;
 mod count;
 mod counters;
+mod current;
 mod entry;
 mod extent;
 mod footprint;
@@ -29,6 +30,7 @@ mod word;
 pub use block::{Block, Token};
 pub(crate) use counters::awaits_a_newcomer;
 pub use counters::{counters, Counters};
+pub(crate) use current::{attach, current, existing, here};
 pub use extent::Bytes;
 use layout::{Layout, Table};
 pub use map::Arena;
@@ -40,8 +42,8 @@ pub(crate) use word::Receiver;
 
 /// Give back memory that has been idle for long. A waiting process calls this from time to time.
 pub(crate) fn trim_idle() {
-    if let Some(family) = crate::family::existing() {
-        family.arena().trim_idle();
+    if let Some(arena) = existing() {
+        arena.trim_idle();
     }
 }
 

@@ -2,12 +2,13 @@
 //! goes.
 
 use super::class::{class_of, LARGEST_SMALL};
+use super::current::here;
 use super::reference_log::{epoch, held};
 use super::slab::Cell;
 use super::word::{Mark, Note, State, Word};
 use crate::ids::Handle;
 use crate::ids::Kind;
-use crate::{family, Error, Result};
+use crate::{Error, Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{
@@ -55,8 +56,7 @@ impl<T: Object> Ref<T> {
     /// Create a zero-filled object.
     pub fn create() -> Result<Self> {
         const { assert!(size_of::<T>() <= LARGEST_SMALL && align_of::<T>() <= 64) };
-        let family = family()?;
-        let (arena, me) = (family.arena(), family.me());
+        let (arena, me) = here()?;
         let class = class_of(size_of::<T>()).ok_or(Error::Corrupt("object size"))?;
         let (cell, owned) = arena.alloc_cell(class, size_of::<T>(), me)?;
         // SAFETY: the cell is ours alone, and at least as large as T.
@@ -85,8 +85,7 @@ impl<T: Object> Ref<T> {
     /// Take a reference to the object behind a handle. Checks the range of the family's cells, the generation and the
     /// kind.
     pub fn attach(handle: Handle) -> Result<Self> {
-        let family = family()?;
-        let (arena, me) = (family.arena(), family.me());
+        let (arena, me) = here()?;
         let stale = || Error::Stale(T::NAME);
         let cell = arena.cell_of(handle).ok_or_else(stale)?;
         if cell.size < size_of::<T>() {
@@ -153,8 +152,7 @@ impl<T: Object> Drop for Ref<T> {
             return;
         }
         // Without a family there would be no Ref.
-        let Ok(family) = family() else { return };
-        let (arena, me) = (family.arena(), family.me());
+        let Ok((arena, me)) = here() else { return };
         let mut held = held();
         let Some(entry) = held.remove_clone(self.handle) else {
             return;
@@ -171,7 +169,7 @@ impl<T: Object> Drop for Ref<T> {
 /// The object behind a handle, ended or not, for recovery after a death. It may be freed at any time: check again after
 /// reading from it.
 pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
-    let arena = family().ok()?.arena();
+    let (arena, _) = here().ok()?;
     let cell = arena.cell_of(handle)?;
     let word = Word::decode(cell.word.load(Acquire));
     let there = handle
@@ -191,8 +189,7 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
 /// Make a word of an object refer to another object, which counts as a reference. False if that object is gone, or the
 /// word is not zero.
 pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
-    let family = family()?;
-    let (arena, me) = (family.arena(), family.me());
+    let (arena, me) = here()?;
     Ok(arena
         .cell_of(to)
         .is_some_and(|cell| arena.acquire(me, &cell, to, entry)))
@@ -200,8 +197,7 @@ pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
 
 /// Release the reference in a word of an object that is being destroyed. May be repeated.
 pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
-    let family = family()?;
-    let (arena, me) = (family.arena(), family.me());
+    let (arena, me) = here()?;
     if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
         if let Some((cell, word)) = arena.release(me, handle, entry) {
             arena.destroy(&cell, word);

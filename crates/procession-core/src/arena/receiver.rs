@@ -2,13 +2,13 @@
 //! the process table.
 
 use super::word::Receiver;
-use crate::liveness::own_start;
+use crate::hooks::hooks;
 use crate::sys::{pidfd, proc};
 
 impl Receiver {
     /// This process.
     pub(crate) fn me() -> Self {
-        Self::new(std::process::id().into(), own_start())
+        Self::new(std::process::id().into(), (hooks().own_start)())
     }
 
     /// The process that has this pid now.

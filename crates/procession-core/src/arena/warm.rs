@@ -10,10 +10,12 @@ use std::sync::atomic::{
 };
 
 use super::class::{bytes_of, CLASSES};
+use super::current::here;
 use super::slab::{Cell, Slab};
 use super::Arena;
+use crate::hooks::hooks;
 use crate::sys::{limits, memory};
-use crate::{liveness, Error, Result};
+use crate::{Error, Result};
 
 /// How long memory is idle before a waiting process gives it back, in milliseconds.
 const IDLE: u64 = 300;
@@ -90,7 +92,7 @@ impl Arena {
     pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
         match allocate(false) {
             Err(Error::Exhausted { .. }) => {
-                crate::reclaim::sweep_deferred()?;
+                (hooks().sweep_deferred)()?;
                 self.trim(0)?;
                 allocate(true)
             }
@@ -149,7 +151,7 @@ impl Arena {
     fn bound_idle(&self, idle: u64) {
         // A failure means that the descriptor is not available: the memory stays warm, and the next allocation reports
         // it.
-        if liveness::some_process_waits() {
+        if (hooks().some_process_waits)() {
             if idle > KEEP_WARM / 4 && idle > may_idle() {
                 let _ = self.trim(may_idle() / 2);
             }
@@ -192,7 +194,7 @@ impl Arena {
 
     /// Of `idle` bytes, give back those of slabs that are `meant`, down to `keep` bytes. Returns how many are left.
     fn trim_those(&self, mut idle: u64, keep: u64, meant: impl Fn(&Slab) -> bool) -> Result<u64> {
-        let me = crate::family()?.me();
+        let (_, me) = here()?;
         let mut failed = None;
         // The slabs that lie highest were needed last.
         for number in (0..self.slab_count()).rev() {

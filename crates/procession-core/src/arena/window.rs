@@ -11,7 +11,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::reclaim::in_progress;
+use crate::hooks::hooks;
 use crate::sys::limits;
 use crate::sys::memory::{self, FileId, Mapped};
 use crate::{Error, Result};
@@ -119,7 +119,7 @@ impl Windows {
     fn map_run(&self, fd: &Result<BorrowedFd<'_>>, first: u64, end: u64) -> Result<Mapped> {
         let (at, offset, length) = (self.address(first), first * WINDOW, (end - first) * WINDOW);
         // A reclaim uses all of it: a cell that it cannot read is lost for good.
-        let reserve = if in_progress() { 0 } else { RESERVE };
+        let reserve = if (hooks().is_reclaiming)() { 0 } else { RESERVE };
         if limits::address_space_left().is_some_and(|left| left < length + reserve) {
             // Another thread, or the parent of this process, may have mapped all of it.
             return self.find_mapped(first, end);

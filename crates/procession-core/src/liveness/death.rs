@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Life, Stage};
 use super::table::{self, me_already, now, Table};
+use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::{pidfd, proc};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -91,7 +92,7 @@ pub(crate) fn sweep_now_and_then() {
             .swept()
             .compare_exchange(last, now, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok();
-    if !due || crate::reclaim::in_progress() {
+    if !due || (hooks().is_reclaiming)() {
         return;
     }
     for (slot, entry) in table.in_use() {
@@ -214,10 +215,10 @@ fn reap(table: &Table, owner: Owner, entry: &Entry) {
     for (_, waiting) in table.in_use() {
         waiting.wake_announced(table);
     }
-    crate::reclaim::reclaim(table.arena(), owner, me);
+    (hooks().reclaim)(owner, me);
     table.release(owner, mine);
     // Some cells may stay deferred only because of such processes.
-    if !crate::reclaim::in_progress() {
+    if !(hooks().is_reclaiming)() {
         reap_executed();
     }
 }

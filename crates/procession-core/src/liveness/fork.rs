@@ -3,9 +3,10 @@
 use super::entry::{Life, Stage};
 use super::me;
 use super::table::{self, become_owner, me_already};
+use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::atfork::Hooks;
-use crate::sys::{proc, threads};
+use crate::sys::proc;
 use crate::Result;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,9 +98,9 @@ extern "C" fn child() {
     }
     become_owner(me);
     FORKS_INHERIT_NOTHING.store(false, Ordering::Relaxed);
-    crate::arena::after_fork_child();
-    crate::sync::after_fork_child();
-    threads::after_fork_child();
+    for reset in hooks().after_fork_child {
+        reset();
+    }
 }
 
 fn take_over(owner: Owner, parent_start: u64, pid: u32, start: u64) -> bool {

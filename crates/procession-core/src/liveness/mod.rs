@@ -20,6 +20,6 @@ pub use fork::{abandon_reserved, forks_inherit_nothing};
 pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
 pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
 pub(crate) use table::{
-    forget_inherited, fork_born_after, label, label_of, noted_exit, now, open, set_parent, set_serving, Forks,
+    forget_inherited, fork_born_after, label, noted_exit, now, open, set_parent, set_serving, Forks,
 };
 pub(crate) use waits::{announce, announce_low, cores, some_process_waits, Announced, Spinning, WaitKind};

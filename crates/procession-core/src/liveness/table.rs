@@ -3,7 +3,7 @@
 use super::death;
 use super::entry::{Entry, Life, Stage};
 use super::fork;
-use crate::arena::Arena;
+use crate::arena::{self, Arena};
 use crate::ids::{Handle, Owner};
 use crate::sys::{limits, proc};
 use crate::{Error, Result};
@@ -125,7 +125,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
     // could be inherited held by a child of fork.
     let pid = std::process::id();
     let state = proc::stat(pid);
-    let before = table().map_or(0, Table::size);
+    let before = open(arena::current()?).size();
     let start = state.map_or(0, |state| state.start);
     let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
     if let (Some(entry), Some(state)) = (entry(me), state) {
@@ -158,7 +158,7 @@ pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
 pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
     let table = match table() {
         Some(table) => table,
-        None => open(crate::family::found()?.arena()),
+        None => open(arena::current()?),
     };
     loop {
         let seen = table.size();
@@ -356,16 +356,7 @@ pub fn describe(owner: Owner) -> Option<(u32, String)> {
 /// The name of a process, living or dead, in errors.
 pub(crate) fn label(owner: Owner) -> String {
     let (pid, name) = describe(owner).unwrap_or_default();
-    label_of(pid, &name)
-}
-
-/// The name in errors of a process with this pid (zero: no longer known) and name.
-pub(crate) fn label_of(pid: u32, name: &str) -> String {
-    match (pid, name) {
-        (0, _) => "a process".to_owned(),
-        (pid, "") => format!("process {pid}"),
-        (pid, name) => format!("process {name} ({pid})"),
-    }
+    crate::error::label_of(pid, &name)
 }
 
 /// Milliseconds of the boot clock (coarse, cheap).
@@ -375,10 +366,6 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Table {
-    pub(super) fn arena(&self) -> &'static Arena {
-        self.arena
-    }
-
     /// The address from which announced distances are counted.
     pub(super) fn base(&self) -> usize {
         self.entries.as_ptr() as usize

@@ -2,25 +2,10 @@
 //! death.
 
 use super::primitive::{AtomicU32, Ordering};
-use std::fmt;
+use crate::CreationSite;
 
 /// Words for the path: few enough that a lock's whole state fits the smallest cell.
 const WORDS: usize = 9;
-
-/// A line of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreationSite {
-    /// Its file; of a long path the end, after an ellipsis.
-    pub file: String,
-    /// Its number, from 1.
-    pub line: u32,
-}
-
-impl fmt::Display for CreationSite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
 
 /// The end of a path, and a line. Written once, before any other process sees the object; zero-filled: not known.
 #[repr(C)]

@@ -1,30 +1,8 @@
 //! The report of a holder's death, for the process that takes over what it held.
 
 use super::claim::Claim;
-use super::creation_site::CreationSite;
 use crate::ids::Owner;
-use crate::liveness;
-use std::fmt;
-
-/// A process that died, or a thread that ended, while it held a lock; or a process that gave the lock back during a
-/// panic.
-#[derive(Clone, Debug)]
-pub struct Death {
-    /// The process's entry in the process table.
-    pub owner: Owner,
-    /// Its process identifier (zero if no longer known).
-    pub pid: u32,
-    /// Its name (empty if it had none, or if it is no longer known).
-    pub name: String,
-    /// The thread, if the thread ended and its process lives.
-    pub thread: Option<u32>,
-    /// Whether it panicked; then it may be alive.
-    pub panicked: bool,
-    /// The name of the class of what it held.
-    pub object: &'static str,
-    /// Where that object was made, if its creation site was recorded.
-    pub made: Option<CreationSite>,
-}
+use crate::{liveness, CreationSite, Death};
 
 /// The kind of death that frees a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,25 +39,6 @@ impl Death {
             panicked: true,
             object,
             made,
-        }
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(thread) = self.thread {
-            write!(f, "thread {thread} of ")?;
-        }
-        f.write_str(&liveness::label_of(self.pid, &self.name))?;
-        let end = match self.thread {
-            _ if self.panicked => "panicked",
-            Some(_) => "ended",
-            None => "died",
-        };
-        write!(f, " {end} holding the {}", self.object)?;
-        match &self.made {
-            Some(made) => write!(f, " made at {made}"),
-            None => Ok(()),
         }
     }
 }

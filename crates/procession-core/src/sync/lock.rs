@@ -1,7 +1,7 @@
 //! `Lock`: held by one thread at a time; any thread may release it, as with the standard library's.
 
 use super::claim::Claim;
-use super::death::{Death, Holder};
+use super::death::Holder;
 use super::options::{LockOptions, Options};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
@@ -9,7 +9,7 @@ use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
 use crate::ids::{Kind, Owner};
 use crate::liveness;
-use crate::{Deadline, Result, WaitError};
+use crate::{Deadline, Death, Result, WaitError};
 
 /// A lock's state in the arena.
 #[repr(C)]

@@ -41,8 +41,6 @@ mod waiters;
 
 pub use barrier::{Arrival, Barrier, BarrierError, Last, Participant};
 pub use condition::{Condition, Waiter};
-pub use creation_site::CreationSite;
-pub use death::Death;
 pub use event::Event;
 pub use lock::Lock;
 pub use options::Options;

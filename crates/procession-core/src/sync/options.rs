@@ -2,9 +2,9 @@
 
 use super::claim::Claim;
 use super::creation_site::StoredCreationSite;
-use super::death::Death;
 use super::primitive::{AtomicU32, Ordering};
 use crate::ids::Owner;
+use crate::Death;
 
 /// The options of a lock.
 #[derive(Clone, Copy, Debug, Default)]

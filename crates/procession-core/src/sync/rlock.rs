@@ -1,14 +1,14 @@
 //! `RLock`: its holder may take it again, and only its holder may release it.
 
 use super::claim::Claim;
-use super::death::{Death, Holder};
+use super::death::Holder;
 use super::options::{LockOptions, Options};
 use super::primitive::{AtomicU32, Ordering};
 use super::raw::RawLock;
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
 use crate::ids::{Kind, Owner};
-use crate::{Deadline, Result, WaitError};
+use crate::{Deadline, Death, Result, WaitError};
 
 /// A recursive lock's state in the arena.
 #[repr(C)]

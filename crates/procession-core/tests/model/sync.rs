@@ -44,7 +44,6 @@ pub mod claim {
 pub mod death {
     use super::claim::Claim;
     use crate::liveness;
-    pub use procession_core::sync::Death;
 
     #[derive(Clone, Copy)]
     pub enum Holder {
@@ -65,8 +64,8 @@ pub mod death {
 
 pub mod options {
     use super::claim::Claim;
-    use super::death::Death;
     pub use procession_core::sync::Options;
+    use procession_core::Death;
 
     use crate::ids::Owner;
     #[derive(Debug, Default)]

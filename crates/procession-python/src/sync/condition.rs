@@ -5,7 +5,7 @@ use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
 use crate::common::{lock_deadline, name, owner_died, raise, wait};
 use crate::fast::FastPath;
 use procession_core::sync::wait::Interruptible;
-use procession_core::sync::{self, Death};
+use procession_core::{sync, Death};
 use procession_core::{Deadline, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};

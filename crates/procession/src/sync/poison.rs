@@ -1,7 +1,7 @@
 //! Locks after the death or panic of their holder. Like `std::sync`'s poisoning, but reported once, to one holder.
 
 use crate::{Error, Result};
-use procession_core::sync::Death;
+use procession_core::Death;
 use std::fmt;
 
 /// The result of taking a lock, shaped on [`std::sync::LockResult`].

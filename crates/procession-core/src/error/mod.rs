@@ -1,6 +1,9 @@
 //! The engine's errors.
 
-use crate::sync::Death;
+mod death;
+
+pub(crate) use death::label_of;
+pub use death::{CreationSite, Death};
 
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

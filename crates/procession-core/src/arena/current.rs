@@ -1,0 +1,51 @@
+//! The arena of this process's family, and this process in it.
+//!
+//! A root creates its arena on first use; a child of spawn or of a fork server attaches to its parent's beforehand; a
+//! child of fork inherits its parent's.
+
+use super::Arena;
+use crate::hooks::hooks;
+use crate::ids::Owner;
+use crate::{Error, Result};
+use once_cell::race::OnceBox;
+use std::os::fd::OwnedFd;
+
+static ARENA: OnceBox<Arena> = OnceBox::new();
+
+/// The arena of this process's family, created on first use.
+pub(crate) fn current() -> Result<&'static Arena> {
+    match ARENA.get() {
+        Some(arena) => Ok(arena),
+        // Two threads may both make an arena; one of the two is dropped. A lock could be inherited held by a child of
+        // fork.
+        None => adopt(Arena::create()?),
+    }
+}
+
+/// The arena, if this process has one.
+pub(crate) fn existing() -> Option<&'static Arena> {
+    ARENA.get()
+}
+
+/// Join the family of the arena that `fd` refers to, unless this process has another one.
+pub(crate) fn attach(fd: OwnedFd) -> Result<&'static Arena> {
+    let arena = Arena::attach(fd)?;
+    let id = arena.id();
+    let adopted = adopt(arena)?;
+    if adopted.id() == id {
+        Ok(adopted)
+    } else {
+        Err(Error::Foreign("arena"))
+    }
+}
+
+fn adopt(arena: Arena) -> Result<&'static Arena> {
+    (hooks().register_forks)()?;
+    Ok(ARENA.get_or_init(|| Box::new(arena)))
+}
+
+/// The arena and this process, which is in the process table afterwards. A second call costs two loads.
+pub(crate) fn here() -> Result<(&'static Arena, Owner)> {
+    let arena = current()?;
+    Ok((arena, (hooks().me)()?))
+}
