@@ -4,7 +4,7 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, note_of, Cell, Footprints, State, Word};
+use crate::arena::reclaiming::{full_birth, Cell, Footprints, State, Word};
 use crate::arena::{self, Arena};
 use crate::hooks::hooks;
 use crate::ids::{Kind, Owner};
@@ -114,7 +114,7 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
                 State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
                 State::Awaited(_) => is_needed = true,
                 State::Deferred { upto } => {
-                    let note = note_of(&cell);
+                    let note = cell.read_note();
                     if still_needed(note.birth, upto) {
                         (left, is_needed) = (left + 1, true);
                     } else if note.kind == 0 {
@@ -151,7 +151,7 @@ pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::Atomi
 
 /// Give back a block that a process owned alone, and what its content refers to.
 fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
-    if note_of(cell).kind == Kind::Mailbox as u8
+    if cell.read_note().kind == Kind::Mailbox as u8
         && arena
             .reach_cell(cell, size_of::<crate::channel::MessageHeader>())
             .is_ok()

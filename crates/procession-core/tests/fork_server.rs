@@ -36,10 +36,7 @@ fn die() -> ! {
 
 /// Fork a fork server that exits once no process can send it requests any more.
 fn start(behaviour: Behaviour) -> i32 {
-    let arena = family()
-        .and_then(|family| family.arena_fd())
-        .unwrap()
-        .as_raw_fd();
+    let arena = family().and_then(|family| family.arena_fd()).unwrap().as_raw_fd();
     let mut started = 0;
     fork_server::start(|fd| {
         // SAFETY: the child uses nothing that another thread of the harness may be using: no output, no environment.

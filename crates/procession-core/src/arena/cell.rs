@@ -48,6 +48,11 @@ impl Cell {
         );
     }
 
+    /// Birth, kind and number of references, as recorded.
+    pub(crate) fn read_note(&self) -> Note {
+        Note::decode(self.note.load(Relaxed))
+    }
+
     /// Record when the memory was allocated, that it is no object, and that it begins with no references.
     pub(crate) fn set_birth(&self, birth: u64) {
         self.write_note(birth as u32, 0);
@@ -70,7 +75,7 @@ impl Cell {
 
     /// The references that the cell begins with, released or not. [Reach](Arena::reach_cell) them before reading.
     pub(crate) fn references(&self) -> &'static [AtomicU64] {
-        let count = Note::decode(self.note.load(Relaxed)).references as usize;
+        let count = self.read_note().references as usize;
         // SAFETY: these are words of the cell, which stays mapped once it is; they are written as atomics as long as
         // they count as references.
         unsafe { std::slice::from_raw_parts(self.ptr.cast(), count.min(self.size / 8)) }
@@ -78,11 +83,11 @@ impl Cell {
 
     /// The birth number recorded.
     pub(crate) fn birth(&self, now: u64) -> u64 {
-        full_birth(Note::decode(self.note.load(Relaxed)).birth, now)
+        full_birth(self.read_note().birth, now)
     }
 
     fn amend(&self, change: impl FnOnce(&mut Note)) {
-        let mut note = Note::decode(self.note.load(Relaxed));
+        let mut note = self.read_note();
         change(&mut note);
         self.note.store(note.encode(), Release);
     }

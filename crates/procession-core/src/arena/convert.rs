@@ -2,8 +2,9 @@
 //! is used.
 
 use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
+use super::descriptor::join;
 use super::extent::claim;
-use super::slab::{join, Cell, Slab};
+use super::slab::{Cell, Slab};
 use super::word::{is_unused, State, Word};
 use super::Arena;
 use crate::ids::Owner;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::slab::Cell;
-use super::word::{full_birth, Note, State, Word};
+use super::word::{full_birth, State, Word};
 use super::Arena;
 use crate::hooks::hooks;
 use crate::ids::{Handle, Owner};
@@ -41,7 +41,7 @@ impl Arena {
     pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
         let now = self.births();
         self.add_to_footprint(cell.index / 64, me);
-        if (hooks().fork_born_after)(full_birth(note_of(cell).birth, now)) {
+        if (hooks().fork_born_after)(full_birth(cell.read_note().birth, now)) {
             self.mark(cell.index / 64);
             State::Deferred { upto: now as u32 }
         } else {
@@ -115,7 +115,7 @@ impl Arena {
             return;
         }
         // DEATH: the word names this process; a survivor runs `destroy` again.
-        (hooks().destroy)(note_of(cell).kind, cell.ptr, cell.size);
+        (hooks().destroy)(cell.read_note().kind, cell.ptr, cell.size);
         self.free_cell(cell, word);
     }
 
@@ -139,8 +139,4 @@ impl Arena {
         }
         done
     }
-}
-
-pub(crate) fn note_of(cell: &Cell) -> Note {
-    Note::decode(cell.note.load(Relaxed))
 }

@@ -8,7 +8,6 @@ use super::reference_log::alone;
 use super::slab::Cell;
 use super::word::State;
 use super::Arena;
-use crate::arena::count::note_of;
 use crate::ids::{Handle, Owner};
 
 /// The arena, as this process sees it when it changes counts.
@@ -39,7 +38,7 @@ impl Counted for Counts<'_> {
     }
 
     fn is_object(&self, cell: &Cell) -> bool {
-        note_of(cell).kind != 0
+        cell.read_note().kind != 0
     }
 
     fn end_of(&self, cell: &Cell) -> State {

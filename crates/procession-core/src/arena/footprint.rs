@@ -9,40 +9,26 @@
 use crate::ids::Owner;
 use std::ptr;
 use std::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64,
+    AtomicPtr, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Mutex, PoisonError};
 
 use super::class::class_of;
-use super::count::note_of;
+use super::directory::{Footprint, EVERYWHERE};
 use super::layout::{Table, MAX_SLABS};
 use super::slab::Cell;
 use super::word::{State, Word};
 use super::Arena;
 
-/// Number of slabs that a footprint holds without a chunk.
-const NEAR: usize = 22;
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).
 const CHUNK: usize = 1024;
-/// Flag in a footprint's head: the list is not complete.
-const EVERYWHERE: u64 = 1 << 63;
-
 /// The kind in the note of a chunk; no object has it.
 const LIST: u8 = u8::MAX;
 
 /// Whether an owned cell is part of a footprint's list.
 pub(super) fn is_list(cell: &Cell) -> bool {
-    note_of(cell).kind == LIST
-}
-
-/// The list. Zero-filled is empty.
-#[repr(C)]
-pub(super) struct Footprint {
-    /// [`EVERYWHERE`] and the number of the last chunk's cell + 1.
-    head: AtomicU64,
-    /// The first slabs (+ 1).
-    near: [AtomicU32; NEAR],
+    cell.read_note().kind == LIST
 }
 
 /// The slabs in which a dead process may own cells, and the cells of its list.

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::class::CLASSES;
-use super::reference_log::Directory;
-use super::slab::Descriptor;
+use super::descriptor::Descriptor;
+use super::directory::Directory;
 
 /// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");

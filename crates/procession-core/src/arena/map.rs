@@ -132,7 +132,7 @@ impl Arena {
 
     /// Commit the first `entries` entries of the process table, and what the arena keeps about their processes.
     pub(crate) fn commit_process_table(&self, entries: usize) -> Result<()> {
-        let directories = entries * size_of::<super::reference_log::Directory>();
+        let directories = entries * size_of::<super::directory::Directory>();
         self.ensure(Table::Directories, directories as u64, "reference logs")?;
         self.ensure(Table::Processes, entries as u64 * PROCESS_ENTRY, "the process table")
     }
@@ -237,7 +237,7 @@ impl Arena {
         if slabs <= self.reached.load(Ordering::Relaxed) {
             return Ok(());
         }
-        for (table, bytes) in super::slab::table_bytes(slabs) {
+        for (table, bytes) in super::partial::table_bytes(slabs) {
             let (offset, length) = self.layout.table(table);
             self.reach(offset, bytes.min(length))?;
         }

@@ -12,12 +12,16 @@ mod convert;
 mod count;
 mod counters;
 mod current;
+mod descriptor;
+mod directory;
 mod entry;
 mod extent;
 mod footprint;
+mod idle;
 pub(crate) mod layout;
 mod map;
 mod object;
+mod partial;
 mod receiver;
 mod reference_log;
 mod slab;
@@ -49,7 +53,6 @@ pub(crate) fn trim_idle() {
 
 /// The parts that `reclaim` uses.
 pub(crate) mod reclaiming {
-    pub(crate) use super::count::note_of;
     pub(crate) use super::footprint::Footprints;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, State, Word};

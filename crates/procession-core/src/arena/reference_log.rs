@@ -13,9 +13,8 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::change::Operation;
 use super::class::class_of;
-use super::footprint::Footprint;
+use super::directory::Directory;
 use super::layout::Table;
 use super::slab::Cell;
 use super::word::{State, Word};
@@ -148,18 +147,6 @@ impl Held {
     pub(super) fn give_back(&mut self, entry: &'static AtomicU64) {
         self.empty.push(entry);
     }
-}
-
-/// What the arena keeps about the process in a process table slot. A reaper leaves nothing in it but the number of its
-/// operation.
-#[repr(C, align(128))]
-pub(super) struct Directory {
-    /// `owner | number of the first chunk's cell + 1`.
-    chunks: AtomicU64,
-    /// The change of a reference that is under way.
-    pub(super) operation: Operation,
-    /// The slabs in which the process may own cells.
-    pub(super) footprint: Footprint,
 }
 
 impl Arena {

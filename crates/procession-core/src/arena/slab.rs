@@ -5,8 +5,9 @@
 //! cells free.
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
+use super::descriptor::{join, split, Descriptor, STEP};
 use super::layout::{Table, GRAIN};
-use super::warm::Idle;
+use super::partial::{partial_index, table_bytes};
 use super::word::{is_free, is_unused, State, Word};
 use super::Arena;
 use crate::ids::Owner;
@@ -15,27 +16,6 @@ use crate::sys::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::{Error, Result};
-
-/// Slabs begin at multiples of this.
-const STEP: u64 = 4096;
-
-/// The arena's record of a slab. It lies outside the slab, so that no payload can damage it.
-#[repr(C, align(64))]
-pub(crate) struct Descriptor {
-    /// Where the slab lies, in steps, and its class + 1 (lowest byte). Zero: there is no such slab yet. Only a process
-    /// that owns all its cells changes the class, see `convert`.
-    pub(super) place: AtomicU64,
-    /// Hint: one bit for each cell that is probably in use.
-    busy: AtomicU64,
-    /// Hint: when the slab was last left idle, and whether it is used again and again. See `warm`.
-    pub(super) idle: Idle,
-    /// What is committed: one word for each large cell, otherwise one for the slab. See `extent`.
-    extents: [AtomicU64; LARGE_CELLS],
-    /// Owner words.
-    words: [AtomicU64; 64],
-    /// Notes.
-    notes: [AtomicU64; 64],
-}
 
 /// A slab that exists: its cells are all of its class and within the arena.
 #[derive(Clone, Copy)]
@@ -448,59 +428,5 @@ impl Arena {
         };
         let base = end.checked_next_multiple_of(if is_large(class) { GRAIN } else { STEP })?;
         (base >= layout.data && base.checked_add(bytes_of(class))? <= layout.size).then_some(base)
-    }
-}
-
-/// How much of each table belongs to the first `slabs` slabs.
-pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 3] {
-    let word = partial_index(CLASSES - 1, slabs.saturating_sub(1) as usize / 64) as u64;
-    [
-        (Table::Slabs, slabs * size_of::<Descriptor>() as u64),
-        (Table::Partial, (word + 1) * 8),
-        (Table::Marks, slabs.div_ceil(64) * 8),
-    ]
-}
-
-/// A slab's place in one word.
-pub(super) fn join(base: u64, class: usize) -> u64 {
-    (base / STEP) << 8 | (class as u64 + 1)
-}
-
-/// Base and class of a slab's place. `None` if the word cannot be one.
-fn split(place: u64) -> Option<(u64, usize)> {
-    let class = (place as usize & 0xff).checked_sub(1)?;
-    (class < CLASSES).then_some(((place >> 8).checked_mul(STEP)?, class))
-}
-
-/// Index of a word of the partial table. Eight words (one cache line) of a class are followed by eight of the next, so
-/// that a prefix of the table serves the slabs that exist.
-fn partial_index(class: usize, word: usize) -> usize {
-    (word / 8 * CLASSES + class) * 8 + word % 8
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_survive_encoding() {
-        for class in 0..CLASSES {
-            for base in [0, STEP, (1 << 40) - STEP] {
-                assert_eq!(split(join(base, class)), Some((base, class)));
-            }
-        }
-        assert_eq!(split(0), None);
-        assert_eq!(split(u64::MAX), None);
-    }
-
-    #[test]
-    fn partial_words_are_all_different() {
-        let mut seen = std::collections::HashSet::new();
-        for class in 0..CLASSES {
-            for word in 0..64 {
-                assert!(seen.insert(partial_index(class, word)));
-            }
-        }
-        assert_eq!(seen.len(), seen.iter().max().unwrap() + 1);
     }
 }

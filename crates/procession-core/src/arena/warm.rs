@@ -11,6 +11,7 @@ use std::sync::atomic::{
 
 use super::class::{bytes_of, CLASSES};
 use super::current::here;
+use super::idle::WARM;
 use super::slab::{Cell, Slab};
 use super::Arena;
 use crate::hooks::hooks;
@@ -23,10 +24,6 @@ const IDLE: u64 = 300;
 const BETWEEN: u64 = 200;
 /// Bytes that may be idle besides as many as are in use.
 const KEEP: u64 = 8 << 20;
-/// Memory that is used again within `QUICK` milliseconds is in constant reuse: it is kept warm for `WARM` milliseconds,
-/// and so is other memory of its class, which is expected to follow.
-const QUICK: u64 = 700;
-const WARM: u64 = 1000;
 
 /// Memory limits are looked up each time this many more bytes were committed.
 const LOOK_AFTER: u64 = 1 << 20;
@@ -46,45 +43,6 @@ static COUNT_AT: AtomicU64 = AtomicU64::new(0);
 /// counted.
 static EMPTIED: [AtomicU32; CLASSES] = [const { AtomicU32::new(0) }; CLASSES];
 static EMPTIED_BYTES: AtomicU64 = AtomicU64::new(0);
-
-/// When a slab became idle (milliseconds, 48 bits), and how often in a row it was used again soon after (16 bits).
-#[derive(Debug, Default)]
-#[repr(transparent)]
-pub(super) struct Idle(AtomicU64);
-
-impl Idle {
-    const TIME: u64 = (1 << 48) - 1;
-
-    fn get(&self) -> (u64, u64) {
-        let bits = self.0.load(Relaxed);
-        (bits & Self::TIME, bits >> 48)
-    }
-
-    fn set(&self, time: u64, reuses: u64) {
-        self.0.store(time & Self::TIME | reuses.min(0xffff) << 48, Relaxed);
-    }
-
-    fn begin(&self) {
-        self.set(memory::milliseconds(), self.get().1);
-    }
-
-    /// Note that the slab is used again. Returns whether it was soon.
-    fn end(&self, now: u64) -> bool {
-        let (since, reuses) = self.get();
-        let soon = now.wrapping_sub(since) < QUICK;
-        self.set(since, if soon { reuses + 1 } else { 0 });
-        soon
-    }
-
-    /// For how many milliseconds it has been idle.
-    fn lasts(&self, now: u64) -> u64 {
-        now.wrapping_sub(self.get().0)
-    }
-
-    fn is_in_reuse(&self, now: u64) -> bool {
-        self.get().1 > 0 && self.lasts(now) < WARM
-    }
-}
 
 impl Arena {
     /// Run `allocate(false)`. When memory is exhausted, free deferred memory that is no longer needed, give back idle

@@ -24,11 +24,13 @@ pub mod footprint {
     }
 }
 
-pub mod warm {
+pub mod idle {
     /// A model ignores how long a slab has been idle.
     #[derive(Debug, Default)]
     pub struct Idle(std::sync::atomic::AtomicU64);
+}
 
+pub mod warm {
     pub fn charge(_bytes: u64, _what: &'static str) -> crate::Result<()> {
         Ok(())
     }
@@ -38,15 +40,20 @@ pub mod warm {
 pub mod class;
 #[path = "../../src/arena/convert.rs"]
 pub mod convert;
+#[path = "../../src/arena/descriptor.rs"]
+pub mod descriptor;
 #[path = "../../src/arena/extent.rs"]
 pub mod extent;
+#[path = "../../src/arena/partial.rs"]
+pub mod partial;
 #[path = "../../src/arena/slab.rs"]
 pub mod slab;
 #[path = "../../src/arena/word.rs"]
 pub mod word;
 
+use descriptor::Descriptor;
 use layout::Table;
-use slab::{Cell, Descriptor, Slab};
+use slab::{Cell, Slab};
 
 /// The number of slabs that fit.
 const SLABS: usize = 2;
