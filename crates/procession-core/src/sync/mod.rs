@@ -31,6 +31,7 @@ mod event;
 mod lock;
 mod options;
 mod permit_log;
+mod permits;
 pub(crate) mod primitive;
 mod raw;
 mod rlock;
@@ -44,15 +45,16 @@ pub use condition::{Condition, Waiter};
 pub use event::Event;
 pub use lock::Lock;
 pub use options::Options;
+pub use permits::SEM_VALUE_MAX;
 pub use rlock::RLock;
-pub use semaphore::{Semaphore, SEM_VALUE_MAX};
+pub use semaphore::Semaphore;
 
 /// The states that refer to other objects, for `reclaim` to destroy.
 pub(crate) mod ending {
     pub(crate) type Barrier = super::barrier::State;
     pub(crate) type Chunk = super::waiters::Chunk;
     pub(crate) type Condition = super::condition::State;
-    pub(crate) type Semaphore = super::semaphore::State;
+    pub(crate) type Semaphore = super::permits::State;
 }
 
 /// Reset this module's process-local state in a child of fork. Async-signal-safe.

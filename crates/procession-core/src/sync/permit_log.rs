@@ -6,23 +6,13 @@
 //! away. A process that finds the note of another's operation carries it out and resolves it before it begins its own.
 //! So a process that is stopped or killed in the middle blocks no other, and value and accounts always agree.
 
+use super::permits::{State, SEM_VALUE_MAX};
 use super::primitive::{AtomicU64, Ordering};
-use super::semaphore::{State, SEM_VALUE_MAX};
 use super::waiters::Chunk;
-use crate::arena;
-use crate::ids::{Handle, Owner};
+use crate::ids::Owner;
 use crate::liveness;
 use crate::{Error, Result};
 use Ordering::{AcqRel, Acquire, Relaxed};
-
-/// The accounts of a semaphore. Zero-filled: no accounts are kept.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(super) struct PermitLog {
-    /// Handle of the first chunk of slots; an account takes two of them. Written once, before any other process sees
-    /// the semaphore.
-    holders: AtomicU64,
-}
 
 /// An account. Its owner's word is zero when it has no owner. The other word is `operations 33 | permits 31`, and is
 /// never reset.
@@ -99,22 +89,6 @@ impl Kind {
             Self::Forfeit => 0,
         };
         (before & !PERMITS).wrapping_add(ONE_OPERATION) | now
-    }
-}
-
-impl PermitLog {
-    pub(super) fn begin(&self, holders: Handle) -> Result<()> {
-        arena::link(&self.holders, holders)?;
-        Ok(())
-    }
-
-    pub(super) fn holders(&self) -> Option<Handle> {
-        Handle::from_bits(self.holders.load(Acquire))
-    }
-
-    /// Drop the accounts, when the semaphore is destroyed.
-    pub(super) fn end(&self) -> Result<()> {
-        arena::unlink(&self.holders)
     }
 }
 

@@ -153,6 +153,8 @@ mod event;
 mod lock;
 #[path = "../../src/sync/permit_log.rs"]
 mod permit_log;
+#[path = "../../src/sync/permits.rs"]
+mod permits;
 #[path = "../../src/sync/raw.rs"]
 mod raw;
 #[path = "../../src/sync/semaphore.rs"]

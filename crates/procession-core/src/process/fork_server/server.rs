@@ -1,7 +1,6 @@
 //! The fork server's loop: requests in, ends of children out.
 
 use super::channel::attach;
-use super::spare::Spare;
 use super::wire::{Datagram, SIZE};
 use crate::arena::{self, Ref};
 use crate::process::record::ChildRecord;
@@ -27,6 +26,13 @@ pub struct Server {
     signals: ChildSignals,
     children: HashMap<i32, Ref<ChildRecord>>,
     pub(super) spare: Option<Spare>,
+}
+
+/// The waiting spare child, as the fork server sees it.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) socket: OwnedFd,
+    pub(super) pid: i32,
 }
 
 /// What the fork server is to do next.

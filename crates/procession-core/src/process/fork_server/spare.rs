@@ -1,19 +1,12 @@
 //! A child forked ahead of its request, so that the next client does not wait for a fork.
 
-use super::server::{Request, Server};
+use super::server::{Request, Server, Spare};
 use super::wire::{Datagram, SIZE};
 use crate::arena::Ref;
 use crate::sys::scm;
 use crate::{liveness, Error, Result};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-
-/// The waiting spare child, as the fork server sees it.
-#[derive(Debug)]
-pub(super) struct Spare {
-    socket: OwnedFd,
-    pid: i32,
-}
 
 /// The channel to a spare child: make it before the fork, then [`SpareSlot::taken`] in the fork server,
 /// [`SpareSlot::wait`] in the child.
