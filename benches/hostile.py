@@ -25,7 +25,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from procession import AuthenticationError, _listening, connection, get_context, managers
+from procession import AuthenticationError, connection, get_context, managers
+from procession._connections import listening
 
 KEY = b"known to the honest"
 LATEST = 90.0
@@ -144,7 +145,7 @@ def call(address: Any) -> None:
 
 def listen(report: Any, timeout: float) -> None:
     """Run the listener's process: answer one request of each peer that knows the key."""
-    _listening.CONNECTION_TIMEOUT = timeout
+    listening.CONNECTION_TIMEOUT = timeout
     with connection.Listener(("localhost", 0), backlog=128, authkey=KEY) as listener:
         report.send(listener.address)
         while True:
@@ -158,7 +159,7 @@ def listen(report: Any, timeout: float) -> None:
 
 def manage(report: Any, timeout: float) -> None:
     """Run the manager's process."""
-    _listening.CONNECTION_TIMEOUT = timeout
+    listening.CONNECTION_TIMEOUT = timeout
     server = managers.SyncManager(("localhost", 0), KEY).get_server()
     report.send(server.address)
     server.serve_forever()
@@ -219,7 +220,7 @@ def main() -> int:
     parser.add_argument(
         "--timeout",
         type=float,
-        default=_listening.CONNECTION_TIMEOUT,
+        default=listening.CONNECTION_TIMEOUT,
         help="seconds that a handshake may take (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")

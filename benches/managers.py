@@ -81,7 +81,7 @@ def over_tcp(library, count=10_000):
     """Return calls per second of one client that connects as another program would."""
     managers = importlib.import_module(f"{library.__name__}.managers")
     if library.__name__ == "procession":
-        importlib.import_module("procession._manager_link").family_of_offer = lambda answer: (
+        importlib.import_module("procession._managers.link").family_of_offer = lambda answer: (
             b"another"
         )
     with managers.SyncManager(("127.0.0.1", 0), b"key") as manager:

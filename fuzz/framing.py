@@ -22,14 +22,19 @@ if __name__ == "__main__":
     except ImportError:
         sys.exit("the target `framing` needs atheris: pip install atheris")
     watched = atheris.instrument_imports(
-        include=["procession._framing", "procession._listening", "procession._authentication"]
+        include=[
+            "procession._connections.framing",
+            "procession._connections.listening",
+            "procession._connections.authentication",
+        ]
     )
 else:
     watched = contextlib.nullcontext()
 
 with watched:
-    from procession import AuthenticationError, BufferTooShort, _authentication, _listening
-    from procession._framing import Connection, wait
+    from procession import AuthenticationError, BufferTooShort
+    from procession._connections import authentication, listening
+    from procession._connections.framing import Connection, wait
 
 KEY = b"the key of the server"
 OTHER = b"a key of another server"
@@ -72,7 +77,7 @@ def prove_to_listener(choices: Choices) -> None:
     ours, theirs = pair()
     knows = False
     with ours, theirs:
-        handshake = _listening._Handshake(ours, KEY)
+        handshake = listening._Handshake(ours, KEY)
         try:
             proved = handshake.advance()
             while choices and not proved:
@@ -100,8 +105,8 @@ def prove_to_each_other(choices: Choices) -> None:
 
     Neither half takes a peer for proved that does not know the key; both take one that does.
     """
-    first = _authentication.challenge, (KEY, ("md5", "sha256", "sha3_384")[choices.below(3)])
-    second = _authentication.answer, (KEY,)
+    first = authentication.challenge, (KEY, ("md5", "sha256", "sha3_384")[choices.below(3)])
+    second = authentication.answer, (KEY,)
     for half, arguments in [first, second] if choices.below(2) else [second, first]:
         knows, said, message = False, b"", None
         steps = half(*arguments)
@@ -113,12 +118,12 @@ def prove_to_each_other(choices: Choices) -> None:
                     continue
                 message, honest = speak(choices, said)
                 knows |= honest
-                if len(message) > _authentication.LONGEST_MESSAGE:
+                if len(message) > authentication.LONGEST_MESSAGE:
                     return  # refused unread
         except StopIteration:
             # The answering side learns from the peer's word that the peer was content: that alone
             # proves nothing.
-            assert knows or half is _authentication.answer, "proved without the key"
+            assert knows or half is authentication.answer, "proved without the key"
         except AuthenticationError:
             return
 
@@ -132,18 +137,18 @@ def speak(choices: Choices, heard: bytes) -> tuple[bytes, bool]:
         return heard, False
     if what in (2, 3, 4, 5):
         key = OTHER if what == 5 else KEY
-        challenge = heard.removeprefix(_authentication.CHALLENGE)
+        challenge = heard.removeprefix(authentication.CHALLENGE)
         try:
-            message = _authentication.create_response(key, challenge)
+            message = authentication.create_response(key, challenge)
         except AuthenticationError:
             return heard, False
         return (message, True) if what < 4 else changed(choices, message, key is KEY)
     if what == 6:
-        return _authentication.WELCOME, False
+        return authentication.WELCOME, False
     if what == 7:
-        return changed(choices, _authentication.WELCOME, False)
+        return changed(choices, authentication.WELCOME, False)
     named = (b"{sha256}", b"{md5}", b"{sha3_384}", b"{sha1}", b"")[choices.below(5)]
-    return _authentication.CHALLENGE + named + choices.take(choices.below(64)), False
+    return authentication.CHALLENGE + named + choices.take(choices.below(64)), False
 
 
 def changed(choices: Choices, message: bytes, honest: bool) -> tuple[bytes, bool]:
@@ -160,7 +165,7 @@ def parse(choices: Choices) -> None:
     message = choices.take(choices.below(256))
     response = choices.take(choices.below(256))
     try:
-        digest, rest = _authentication.split_digest(message)
+        digest, rest = authentication.split_digest(message)
         assert len(rest) <= len(message) and digest in (
             "",
             "md5",
@@ -169,14 +174,14 @@ def parse(choices: Choices) -> None:
             "sha3_256",
             "sha3_384",
         )
-        made = _authentication.create_response(KEY, message)
+        made = authentication.create_response(KEY, message)
     except AuthenticationError:
         return
-    _authentication.verify_challenge(KEY, message, made)
-    assert len(made) <= _authentication.LONGEST_MESSAGE
+    authentication.verify_challenge(KEY, message, made)
+    assert len(made) <= authentication.LONGEST_MESSAGE
     if response != made:
         try:
-            _authentication.verify_challenge(KEY, message, response)
+            authentication.verify_challenge(KEY, message, response)
         except AuthenticationError:
             return
         raise AssertionError("a wrong response was accepted")

@@ -280,7 +280,7 @@ def test_a_definition_below_the_guard_costs_others_nothing(run_program, definiti
 
 
 def test_source_is_parsed_not_searched():
-    from procession._by_value.source import read
+    from procession._pickling.source import read
 
     found = read(
         textwrap.dedent('''

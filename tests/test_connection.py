@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from procession import _listening, connection
+from procession import connection
+from procession._connections import listening
 from procession.context import AuthenticationError, BufferTooShort
 
 KEY = b"peekaboo"
@@ -346,7 +347,7 @@ class TestHandshake:
             assert {type(accepted.next()) for _ in range(6)} <= {EOFError, ConnectionResetError}
 
     def test_a_silent_peer_is_refused_in_the_end(self, monkeypatch):
-        monkeypatch.setattr(_listening, "CONNECTION_TIMEOUT", 0.05)
+        monkeypatch.setattr(listening, "CONNECTION_TIMEOUT", 0.05)
         with (
             connection.Listener(family="AF_INET", authkey=KEY) as listener,
             socket.create_connection(listener.address) as silent,

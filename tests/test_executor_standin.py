@@ -47,12 +47,12 @@ if __name__ == "__main__":
     "SHOW",
     "'from concurrent.futures import process; print(process.ProcessPoolExecutor.__module__)'",
 )
-EXPECTED = """procession._executor True
+EXPECTED = """procession._executor.executor True
 [0, 2, 4, 6] 10
 [2, 4]
 broken True
 16
-('procession._executor', 8)
+('procession._executor.executor', 8)
 """
 
 
@@ -61,7 +61,7 @@ def test_the_executor_is_ours_everywhere(run_program, method, way):
     if way == "run":
         flags = ["-m", "procession", "run", "--executor", "--start-method", "spawn"]
         done = run_program(PROGRAM.format(first=""), method, flags=flags)
-        beneath = "procession._executor"
+        beneath = "procession._executor.executor"
     else:
         first = "import procession; procession.install(executor=True)"
         if way == "procession first":

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from procession import _listening
+from procession._connections import listening
 
 FUZZ = pathlib.Path(__file__).parent.parent / "fuzz"
 SEEDS = sorted((FUZZ / "seeds" / "framing").iterdir())
@@ -47,12 +47,12 @@ def test_inputs_like_those():
 def test_a_peer_with_the_key_is_let_in(name, monkeypatch):
     """Otherwise the others would be refused for the wrong reason."""
     outcomes = []
-    receive = _listening._Handshake.receive
+    receive = listening._Handshake.receive
 
     def noting(self):
         outcomes.append(receive(self))
         return outcomes[-1]
 
-    monkeypatch.setattr(_listening._Handshake, "receive", noting)
+    monkeypatch.setattr(listening._Handshake, "receive", noting)
     framing.play((FUZZ / "seeds" / "framing" / name).read_bytes())
     assert outcomes[-1] and not any(outcomes[:-1])

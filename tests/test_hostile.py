@@ -18,7 +18,8 @@ import threading
 
 import pytest
 
-from procession import AuthenticationError, _listening, connection, get_context, managers
+from procession import AuthenticationError, connection, get_context, managers
+from procession._connections import listening
 
 KEY = b"abracadabra"
 COMMAND = pathlib.Path(__file__).parent.parent / "benches" / "hostile.py"
@@ -143,7 +144,7 @@ def serve_with_few_descriptors(listener):
 
 
 def test_a_slow_peer_is_refused_when_its_time_is_over(monkeypatch):
-    monkeypatch.setattr(_listening, "CONNECTION_TIMEOUT", 0.3)
+    monkeypatch.setattr(listening, "CONNECTION_TIMEOUT", 0.3)
     with (
         connection.Listener(family="AF_INET", authkey=KEY) as listener,
         socket.create_connection(listener.address) as slow,

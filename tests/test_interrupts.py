@@ -38,7 +38,7 @@ def test_an_interrupt_anywhere(scene, method):
 
 def classes_with_finalizers():
     for module in pkgutil.walk_packages(procession.__path__, "procession."):
-        if module.name.endswith(("__main__", "win32", "._procession", "._tracker")):
+        if module.name.endswith(("__main__", "win32", "._procession", "._start.tracker")):
             continue
         for cls in vars(importlib.import_module(module.name)).values():
             ours = inspect.isclass(cls) and cls.__module__.startswith("procession")

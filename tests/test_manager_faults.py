@@ -15,7 +15,8 @@ import pytest
 from waiting import LONG, until
 
 import procession
-from procession import _manager_wire, connection, managers
+from procession import connection, managers
+from procession._managers import wire
 
 KEY = b"abracadabra"
 
@@ -29,7 +30,7 @@ def kind(request):
 @pytest.fixture
 def manager(kind, monkeypatch):
     if kind == "stranger":
-        monkeypatch.setattr("procession._manager_link.family_of_offer", lambda answer: b"another")
+        monkeypatch.setattr("procession._managers.link.family_of_offer", lambda answer: b"another")
     with managers.SyncManager(authkey=KEY, ctx=procession.get_context("fork")) as manager:
         yield manager
 
@@ -81,7 +82,7 @@ class TestTheServerDies:
     def test_another_one_at_the_same_address(self, kind, monkeypatch, tmp_path):
         if kind == "stranger":
             monkeypatch.setattr(
-                "procession._manager_link.family_of_offer", lambda answer: b"another"
+                "procession._managers.link.family_of_offer", lambda answer: b"another"
             )
         address = str(tmp_path / "socket")
         client = managers.SyncManager(address, KEY)
@@ -263,7 +264,7 @@ class TestACallIsInterrupted:
         barrier.abort()
 
     def test_a_lock_is_still_ours_if_the_call_ends(self, monkeypatch):
-        monkeypatch.setattr(_manager_wire.AskingLine, "_CATCH_UP", LONG)
+        monkeypatch.setattr(wire.AskingLine, "_CATCH_UP", LONG)
         with procession.get_context("fork").Manager() as manager:
             lock, barrier = manager.RLock(), manager.Barrier(2)
             thread = interrupt_who_waits(barrier, then=barrier.wait)

@@ -56,7 +56,7 @@ ADDED = {
 ADDED_PARAMETERS = {
     "buffersize": "how far imap may run ahead of who takes the results",
     "progress": "how far a call with many items is",
-    "options": "a pool's limits, see `procession._pool_options`",
+    "options": "a pool's limits, see `procession._pool.options`",
     "die_with_parent": "a process that is not daemonic can leave with its parent, too",
     "digest_name": "of 3.12, everywhere: how a peer proves itself",
     "on_error": "of 3.15, everywhere: what the fork server does about a module that it cannot import",

@@ -14,7 +14,7 @@ import pytest
 from pool_shapes import METHODS, workers_without_main
 
 import procession
-from procession import _progress
+from procession._pool import progress
 from procession.pool import ThreadPool
 
 pytestmark = pytest.mark.timeout(60)
@@ -167,8 +167,8 @@ def test_progress_when_a_callback_has_the_value_first(pool):
 
 def test_a_bar_ends_with_its_iterator(pool, monkeypatch):
     told = []
-    bars = [_progress.Progress(lambda done, _: told.append(done), lambda: told.append("end"), None)]
-    monkeypatch.setattr(_progress, "progress", lambda *_: bars.pop())
+    bars = [progress.Progress(lambda done, _: told.append(done), lambda: told.append("end"), None)]
+    monkeypatch.setattr(progress, "progress", lambda *_: bars.pop())
     results = pool.imap(tasks.square, range(50), progress=True)
     assert [next(results), next(results)] == [0, 1]
     del results
@@ -208,7 +208,7 @@ def test_a_bar_is_for_terminals(capsys, monkeypatch):
 @pytest.mark.parametrize("library", ["rich", "tqdm"])
 def test_bars_of_others(library, capsys):
     pytest.importorskip(library)
-    bar = getattr(_progress, f"_by_{library}")(10)
+    bar = getattr(progress, f"_by_{library}")(10)
     bar.report(3)
     bar.finish(10)
     assert "10/10" in capsys.readouterr().err

@@ -219,7 +219,7 @@ def _meet(_):
 
 def test_idle_workers_run_their_finalizers(method, monkeypatch):
     """As coverage tools use them, also in a pool that is left by `with`, which terminates it."""
-    monkeypatch.setattr("procession._pool_workers._GRACE_PERIOD", 60.0)
+    monkeypatch.setattr("procession._pool.workers._GRACE_PERIOD", 60.0)
     ctx = procession.get_context(method)
     reader, writer = ctx.Pipe(duplex=False)
     with ctx.Pool(3, _write_at_exit, (ctx.Barrier(3), writer)) as pool:

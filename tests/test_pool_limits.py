@@ -347,7 +347,7 @@ def kill_self():
 
 
 def test_want_of_memory_is_told(monkeypatch):
-    from procession._pool_deaths import OutOfMemory
+    from procession._pool.deaths import OutOfMemory
 
     with procession.get_context("fork").Pool(1) as pool:
         until(lambda: pool._workers._out_of_memory is not None)
@@ -357,12 +357,12 @@ def test_want_of_memory_is_told(monkeypatch):
 
 
 def test_the_kernels_counter_of_memory_is_read(tmp_path, monkeypatch):
-    from procession import _pool_deaths
+    from procession._pool import deaths
 
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 7\noom_kill 2\noom_group_kill 9\n")
-    monkeypatch.setattr(_pool_deaths, "_counters", lambda: [str(counter)])
-    watch = _pool_deaths.OutOfMemory()
+    monkeypatch.setattr(deaths, "_counters", lambda: [str(counter)])
+    watch = deaths.OutOfMemory()
     assert not watch.happened()
     counter.write_text("oom_kill 3\n")
     assert watch.happened() and not watch.happened()

@@ -34,7 +34,7 @@ def install(executor: bool = False) -> None:
     anything imports `multiprocessing` or `concurrent.futures.process`; raises RuntimeError if
     either has been imported already.
     """
-    from ._install import install
+    from ._compat.install import install
 
     install(executor)
 
@@ -57,7 +57,7 @@ def __getattr__(name: str) -> object:
     if name == "reducer":
         return context._default_context.reducer
     if name == "ProcessPoolExecutor":
-        from ._executor import ProcessPoolExecutor
+        from ._executor.executor import ProcessPoolExecutor
 
         return ProcessPoolExecutor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

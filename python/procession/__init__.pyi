@@ -33,7 +33,7 @@ from ._errors import (
 from ._errors import (
     WorkerDied as WorkerDied,
 )
-from ._executor import ProcessPoolExecutor as ProcessPoolExecutor
+from ._executor.executor import ProcessPoolExecutor as ProcessPoolExecutor
 from .context import Process as Process
 from .process import (
     active_children as active_children,

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return _misused(f"unknown option {args[0]}")
 
     from . import context
-    from ._install import install_for_run
+    from ._compat.install import install_for_run
 
     if method is not None and method not in context._concrete_contexts:
         return _misused(f"unknown start method {method!r}")

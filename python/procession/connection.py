@@ -1,25 +1,25 @@
 """Connections: messages over pipes and sockets, listeners, clients, and waiting for several.
 
-The framing (`_framing`) and the handshake (`_listening`) are CPython's, so either end of a
+The framing (`_connections.framing`) and the handshake (`_connections.listening`) are CPython's, so either end of a
 connection may be a plain `multiprocessing`. `reduction` turns objects into bytes.
 """
 
 from __future__ import annotations
 
-from . import _authentication
-from ._framing import Connection as Connection
-from ._framing import Pipe, wait
-from ._listening import CONNECTION_TIMEOUT as CONNECTION_TIMEOUT
-from ._listening import Client, Listener
-from ._listening import answer_challenge as answer_challenge
-from ._listening import deliver_challenge as deliver_challenge
-from ._sockets import SocketClient as SocketClient
-from ._sockets import SocketListener as SocketListener
-from ._sockets import _validate_family as _validate_family
-from ._sockets import address_type as address_type
-from ._sockets import arbitrary_address as arbitrary_address
-from ._sockets import default_family as default_family
-from ._sockets import families as families
+from ._connections import authentication
+from ._connections.framing import Connection as Connection
+from ._connections.framing import Pipe, wait
+from ._connections.listening import CONNECTION_TIMEOUT as CONNECTION_TIMEOUT
+from ._connections.listening import Client, Listener
+from ._connections.listening import answer_challenge as answer_challenge
+from ._connections.listening import deliver_challenge as deliver_challenge
+from ._connections.sockets import SocketClient as SocketClient
+from ._connections.sockets import SocketListener as SocketListener
+from ._connections.sockets import _validate_family as _validate_family
+from ._connections.sockets import address_type as address_type
+from ._connections.sockets import arbitrary_address as arbitrary_address
+from ._connections.sockets import default_family as default_family
+from ._connections.sockets import families as families
 from .context import AuthenticationError as AuthenticationError
 from .context import BufferTooShort as BufferTooShort
 from .context import reduction
@@ -34,13 +34,13 @@ __all__ = ["Client", "Listener", "Pipe", "wait"]
 _ForkingPickler = reduction.ForkingPickler
 
 # The handshake under its names in CPython: with an underscore from 3.12 on.
-MESSAGE_LENGTH = _authentication.MESSAGE_LENGTH
-CHALLENGE = _CHALLENGE = _authentication.CHALLENGE
-WELCOME = _WELCOME = _authentication.WELCOME
-FAILURE = _FAILURE = _authentication.FAILURE
-_create_response = _authentication.create_response
-_verify_challenge = _authentication.verify_challenge
-_get_digest_name_and_payload = _authentication.split_digest
+MESSAGE_LENGTH = authentication.MESSAGE_LENGTH
+CHALLENGE = _CHALLENGE = authentication.CHALLENGE
+WELCOME = _WELCOME = authentication.WELCOME
+FAILURE = _FAILURE = authentication.FAILURE
+_create_response = authentication.create_response
+_verify_challenge = authentication.verify_challenge
+_get_digest_name_and_payload = authentication.split_digest
 
 BUFSIZE = 8192
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from . import connection, managers, pool, queues, synchronize
     from . import reduction as reduction
-    from ._pool_options import PoolOptions
+    from ._pool.options import PoolOptions
 
 __all__ = ()
 
@@ -400,6 +400,9 @@ _concrete_contexts: dict[str, BaseContext] = {
 }
 _DEFAULT_METHOD = "forkserver" if sys.version_info >= (3, 14) else "fork"
 _default_context = DefaultContext()
+#: What procession stands in for in this process, told by `_compat.install`: "" for nothing,
+#: "multiprocessing", or "executor" for the executor of `concurrent.futures` as well.
+_stands_in = ""
 
 
 def _force_start_method(method: str) -> None:
@@ -419,9 +422,9 @@ def set_spawning_popen(popen: Any) -> None:
     """Set or, with None, clear the ``Popen`` that this thread is pickling a process for."""
     _spawning.popen = popen
     if sys.modules.get("multiprocessing.context", _this) is not _this:
-        from . import _neighbour
+        from ._compat import neighbour
 
-        _neighbour.set_spawning_popen(popen)
+        neighbour.set_spawning_popen(popen)
 
 
 def assert_spawning(obj: object) -> None:

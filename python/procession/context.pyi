@@ -16,7 +16,7 @@ from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort as BufferTooShort
 from ._errors import ProcessError as ProcessError
 from ._errors import TimeoutError as TimeoutError
-from ._pool_options import PoolOptions
+from ._pool.options import PoolOptions
 from .sharedctypes import (
     Synchronized,
     SynchronizedArray,
@@ -179,6 +179,7 @@ class ForkServerContext(BaseContext): ...
 
 _concrete_contexts: dict[str, BaseContext]
 _default_context: DefaultContext
+_stands_in: str
 
 def get_spawning_popen() -> Any: ...
 def set_spawning_popen(popen: Any) -> None: ...

@@ -15,7 +15,7 @@ import sys
 import threading
 
 from . import AuthenticationError as AuthenticationError
-from . import _install, popen_fork, process, spawn, util
+from . import popen_fork, process, spawn, util
 from ._procession import (
     Birth,
     Child,
@@ -192,7 +192,9 @@ def _preload(settings: dict[str, Any]) -> None:
     """Import what the children will need: the package's own modules first, then the user's."""
     if settings.get("installed"):
         # Before any module can import `multiprocessing`.
-        _install.install(settings["installed"] == "executor")
+        from ._compat.install import install
+
+        install(settings["installed"] == "executor")
     for name in settings["own"]:
         importlib.import_module(name)
     try:

@@ -2,9 +2,9 @@
 
 The other processes may run on another machine.
 
-The server is in `_manager_server`, the proxies are in `_manager_proxies`, and their messages in
-`_manager_wire` and `_manager_link`. The types are in `_manager_types` and `_manager_memory`, the
-common base of all managers in `_manager_base`. Messages and handshake are CPython's, so the other
+The server is in `_managers.server`, the proxies are in `_managers.proxies`, and their messages in
+`_managers.wire` and `_managers.link`. The types are in `_managers.types` and `_managers.memory`, the
+common base of all managers in `_managers.base`. Messages and handshake are CPython's, so the other
 end may be a manager or proxy of a plain `multiprocessing`.
 """
 
@@ -15,13 +15,13 @@ import queue
 import threading
 
 from . import get_context  # noqa: F401 - some names only for importers, as in CPython
-from ._manager_base import BaseManager
-from ._manager_memory import (  # noqa: F401
+from ._managers.base import BaseManager
+from ._managers.memory import (  # noqa: F401
     SharedMemoryManager,
     SharedMemoryServer,
     _SharedMemoryTracker,
 )
-from ._manager_proxies import (  # noqa: F401
+from ._managers.proxies import (  # noqa: F401
     AutoProxy,
     BaseProxy,
     MakeProxyType,
@@ -29,8 +29,8 @@ from ._manager_proxies import (  # noqa: F401
     RebuildProxy,
     State,
 )
-from ._manager_server import Server, all_methods, public_methods  # noqa: F401
-from ._manager_types import (  # noqa: F401
+from ._managers.server import Server, all_methods, public_methods  # noqa: F401
+from ._managers.types import (  # noqa: F401
     AcquirerProxy,
     Array,
     ArrayProxy,
@@ -51,7 +51,7 @@ from ._manager_types import (  # noqa: F401
     _BaseDictProxy,
     _BaseSetProxy,
 )
-from ._manager_wire import (  # noqa: F401
+from ._managers.wire import (  # noqa: F401
     RemoteError,
     Token,
     convert_to_error,

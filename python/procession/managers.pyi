@@ -20,8 +20,8 @@ from typing import Any, Generic, SupportsIndex, TypeVar, overload
 from typing_extensions import Self
 
 from . import pool, shared_memory
-from ._manager_server import Server as Server
-from ._manager_wire import Token as Token
+from ._managers.server import Server as Server
+from ._managers.wire import Token as Token
 from .context import BaseContext
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]

@@ -1,8 +1,8 @@
 """Pools of worker processes, and of threads.
 
 The engine passes tasks to the workers and results to the callers. This module is the interface:
-what calls mean and how their arguments become tasks. `_pool_workers` manages the workers, `_pool_results`
-has the results of asynchronous calls, and `_pool_errors` the exceptions.
+what calls mean and how their arguments become tasks. `_pool.workers` manages the workers, `_pool.results`
+has the results of asynchronous calls, and `_pool.errors` the exceptions.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import warnings
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
-from ._pool_errors import ExceptionWithTraceback as ExceptionWithTraceback
-from ._pool_errors import MaybeEncodingError as MaybeEncodingError
-from ._pool_errors import RemoteTraceback as RemoteTraceback
-from ._pool_errors import _foreign
-from ._pool_errors import rebuild_exc as rebuild_exc
-from ._pool_feed import Numbered, TaskQueue, feed_all, iterator_of, perform, raise_again
-from ._pool_feed import mapstar as mapstar
-from ._pool_feed import starmapstar as starmapstar
-from ._pool_options import Options
-from ._pool_results import (
+from ._pool.errors import ExceptionWithTraceback as ExceptionWithTraceback
+from ._pool.errors import MaybeEncodingError as MaybeEncodingError
+from ._pool.errors import RemoteTraceback as RemoteTraceback
+from ._pool.errors import _foreign
+from ._pool.errors import rebuild_exc as rebuild_exc
+from ._pool.feed import Numbered, TaskQueue, feed_all, iterator_of, perform, raise_again
+from ._pool.feed import mapstar as mapstar
+from ._pool.feed import starmapstar as starmapstar
+from ._pool.options import Options
+from ._pool.results import (
     ApplyResult,
     ChunkedResults,
     IMapIterator,
     IMapUnorderedIterator,
     MapResult,
 )
-from ._pool_results import AsyncResult as AsyncResult
-from ._pool_worker import CHUNK, ITEM, STARRED_CHUNK
-from ._pool_workers import CLOSE, INIT, RUN, TERMINATE, Workers
+from ._pool.results import AsyncResult as AsyncResult
+from ._pool.worker import CHUNK, ITEM, STARRED_CHUNK
+from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._pool_options import PoolOptions
-    from ._pool_stats import PoolStats
+    from ._pool.options import PoolOptions
+    from ._pool.stats import PoolStats
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -67,7 +67,7 @@ class Pool:
             worker, calls fail with `BrokenPool`.
         maxtasksperchild: number of tasks after which a worker is replaced; None: never.
         context: the context that starts the workers; None: the default context.
-        options: see `procession._pool_options.Options`: `task_timeout`, `on_death`, `retries`,
+        options: see `procession._pool.options.Options`: `task_timeout`, `on_death`, `retries`,
             `max_rss`, `worker_exit`, `seed`, `threads_per_worker`.
     """
 
@@ -151,14 +151,14 @@ class Pool:
 
     def _make_queued(self, start: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Return scheduler and workers of a pool with its tasks in `_inqueue` and `_outqueue`."""
-        from . import _pool_queued
+        from ._pool import queued
 
         self._setup_queues()
-        core = _pool_queued.QueuedCore()
+        core = queued.QueuedCore()
         target = _worker()
         arguments = (self._inqueue, self._outqueue, *arguments, self._wrap_exception)
         quick = (self._quick_put, self._quick_get)
-        workers = _pool_queued.QueuedWorkers(core, start, self._processes, target, arguments, quick)
+        workers = queued.QueuedWorkers(core, start, self._processes, target, arguments, quick)
         return core, workers
 
     @staticmethod
@@ -166,7 +166,7 @@ class Pool:
         ctx: Any, Process: Any, processes: int, pool: list[Any], *arguments: Any
     ) -> None:
         """Start workers up to the number `processes`, for subclasses that choose the arguments."""
-        from ._pool_queued import start_workers
+        from ._pool.queued import start_workers
 
         start = lambda **kwds: Process(ctx, **kwds)  # noqa: E731
         start_workers(start, processes, pool, _worker(), arguments)
@@ -281,7 +281,7 @@ class Pool:
 
         `chunksize` is the number of items that make one task; None: chosen by the time that items
         take. `progress`: True for a bar on the terminal, or a callable that gets the number of
-        items done and of all items; see `procession._progress.progress`.
+        items done and of all items; see `procession._pool.progress.progress`.
         """
         return self._map_async(func, iterable, CHUNK, chunksize, progress=progress).get()
 
@@ -469,7 +469,7 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Return the figures of the pool."""
-        from ._pool_stats import PoolStats, WorkerStats
+        from ._pool.stats import PoolStats, WorkerStats
 
         done, queued, running, workers = self._core.stats()
         pids = {process._place: process.pid for process in list(self._pool)}
@@ -522,12 +522,12 @@ _INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_
 def _is_changed_inside(cls: type[Pool]) -> bool:
     """Return whether a pool of this class uses the standard library's internals.
 
-    See `_pool_queued`.
+    See `_pool.queued`.
     """
     if any(getattr(cls, name) is not own for name, own in _INSIDE.items()):
         return True
     replaced = globals().get("worker")
-    return replaced is not None and replaced.__module__ != f"{__package__}._pool_queued"
+    return replaced is not None and replaced.__module__ != f"{__package__}._pool.queued"
 
 
 def _worker() -> Callable[..., object]:
@@ -540,14 +540,14 @@ def _worker() -> Callable[..., object]:
 
 def __getattr__(name: str) -> Any:
     if name == "worker":
-        from ._pool_queued import worker
+        from ._pool.queued import worker
 
         return worker
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _progress(wanted: Any, total: int | None) -> Any:
-    from ._progress import progress
+    from ._pool.progress import progress
 
     return progress(wanted, total)
 
@@ -601,7 +601,7 @@ class ThreadPool(Pool):
 
     @staticmethod
     def _new_core() -> Any:
-        from ._thread_core import ThreadCore
+        from ._pool.thread_core import ThreadCore
 
         return ThreadCore()
 
@@ -613,7 +613,7 @@ class ThreadPool(Pool):
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        from ._thread_core import ThreadWorkers
+        from ._pool.thread_core import ThreadWorkers
 
         return ThreadWorkers(core, start, size, arguments, options)
 

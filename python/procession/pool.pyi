@@ -6,8 +6,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from typing_extensions import Self, Unpack
 
-from ._pool_options import PoolOptions
-from ._pool_stats import PoolStats
+from ._pool.options import PoolOptions
+from ._pool.stats import PoolStats
 from .context import BaseContext
 
 __all__ = ["Pool", "ThreadPool"]

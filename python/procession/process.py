@@ -80,7 +80,7 @@ def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
 def definitions_of_main() -> dict[str, Any]:
     """Return the names of `__main__`, with their values where these are functions or classes.
 
-    `_by_value` asks what a process had when it began. Other values are None, so that data is not
+    `_pickling.by_value` asks what a process had when it began. Other values are None, so that data is not
     kept alive for that.
     """
     kinds = (type, type(_cleanup))
@@ -499,8 +499,8 @@ def _is_a_worker(target: Any) -> bool:
 
 #: Where the main functions of processes are that the program did not start itself.
 _MODULES_OF_WORKERS = (
-    f"{__package__}._pool_worker",
-    f"{__package__}._manager_base",
+    f"{__package__}._pool.worker",
+    f"{__package__}._managers.base",
     "concurrent.futures.process",
 )
 

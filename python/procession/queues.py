@@ -29,7 +29,7 @@ class _Parts:
     """Private attributes for code that reaches into the standard library's queues."""
 
     def __getattr__(self, name: str) -> Any:
-        from ._queue_ends import part
+        from ._pickling.queue_ends import part
 
         return part(self, name)
 
@@ -124,5 +124,5 @@ class SimpleQueue(_procession.Queue, _Parts):
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+if (_install := sys.modules.get(f"{__package__}._compat.install")) is not None:
     _install.amend(__name__)

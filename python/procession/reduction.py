@@ -1,7 +1,7 @@
 """How objects become bytes for other processes, and descriptors sent over sockets.
 
 Queues, pools and processes pickle in the extension, which uses the reducers registered here.
-Objects that pickle cannot carry are left to `_by_value`.
+Objects that pickle cannot carry are left to `_pickling.by_value`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class ForkingPickler(pickle.Pickler):
         try:
             cls(buffer, protocol).dump(obj)
         except (TypeError, AttributeError, pickle.PicklingError) as error:
-            from . import _by_value
+            from ._pickling import by_value
 
-            return memoryview(_by_value.dump_refused(obj, None, error))
+            return memoryview(by_value.dump_refused(obj, None, error))
         return buffer.getbuffer()
 
     loads = pickle.loads

@@ -5,7 +5,7 @@ They are removed when its last process has ended, however it ended.
 procession's own objects have no names: their memory is freed with the last process that maps it.
 What remains is the named shared memory of `shared_memory`, the temporary folder of `util`, and
 whatever a program registers here. When the first of these is registered, one process for the whole
-family is started, `_tracker`. The family's processes find it by an abstract socket named after the
+family is started, `_start.tracker`. The family's processes find it by an abstract socket named after the
 family, so it need not be started beforehand nor be inherited.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ensure_running", "register", "unregister"]
 
-_TRACKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_tracker.py")
+_TRACKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_start", "tracker.py")
 _LONGEST_MESSAGE = 512
 
 
@@ -177,7 +177,7 @@ class ResourceTracker:
         arguments.append("resource_tracker")  # tools recognise the process by this word
         if getattr(sys, "frozen", False):
             # A frozen program has no module files.
-            code = f"from procession._tracker import main; main({listener}, {root})"
+            code = f"from procession._start.tracker import main; main({listener}, {root})"
             arguments = interpreter_running(code)
         passed = [listener]
         try:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from . import _install, get_start_method, process, util
+from . import context, get_start_method, process, util
 from . import set_start_method as set_start_method
 from .context import _force_start_method, get_spawning_popen, set_spawning_popen
 
@@ -277,7 +277,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "orig_dir": process.ORIGINAL_DIR,
         "dir": os.getcwd(),
         "start_method": get_start_method(allow_none=True),
-        "installed": _install.stands_in(),
+        "installed": context._stands_in,
         "sigint_blocked": util.is_blocked(signal.SIGINT),
     }
     if util._logger is not None:
@@ -308,7 +308,9 @@ def prepare(data: dict[str, Any]) -> None:
     """
     current = process.current_process()
     if data.get("installed"):
-        _install.install(data["installed"] == "executor")
+        from ._compat.install import install
+
+        install(data["installed"] == "executor")
     if "name" in data:
         current.name = data["name"]
     if "authkey" in data:

@@ -350,5 +350,5 @@ class Barrier(threading.Barrier):
         return self._core.broken
 
 
-if (_install := sys.modules.get(f"{__package__}._install")) is not None:
+if (_install := sys.modules.get(f"{__package__}._compat.install")) is not None:
     _install.amend(__name__)

@@ -1,5 +1,5 @@
 //! Objects that pickle cannot carry, or only by a name that a receiver lacks. The rule is in the package's module
-//! `_by_value`; this file asks it only when it must.
+//! `_pickling.by_value`; this file asks it only when it must.
 
 use crate::common::name;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ struct Watch {
     epoch: u32,
 }
 
-/// What `_by_value.receivers.watch` returns. It is valid while `__main__` has `len` variables and no name in `bound` is
+/// What `_pickling.receivers.watch` returns. It is valid while `__main__` has `len` variables and no name in `bound` is
 /// bound to another function or class.
 #[derive(FromPyObject)]
 struct Found {
@@ -32,7 +32,7 @@ struct Found {
 }
 
 fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(name!(py, "procession._by_value"))
+    py.import(name!(py, "procession._pickling.by_value"))
 }
 
 /// Whether a pickle names something of `__main__` that a receiver lacks.
@@ -95,7 +95,7 @@ pub fn refresh_main() {
     EPOCH.fetch_add(1, Relaxed);
 }
 
-/// Pickle by the rule of `_by_value`. Also returns whether the pickle holds something by value.
+/// Pickle by the rule of `_pickling.by_value`. Also returns whether the pickle holds something by value.
 pub fn dump<'py>(
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, PyAny>>,
@@ -107,7 +107,7 @@ pub fn dump<'py>(
         .extract()
 }
 
-/// Pickle, by the rule of `_by_value`, what pickle refused.
+/// Pickle, by the rule of `_pickling.by_value`, what pickle refused.
 pub fn dump_refused<'py>(
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, PyAny>>,

@@ -1,5 +1,5 @@
 //! Bindings of the pool, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in
-//! `pool_worker`; `pool.py` calls these objects, and `_pool_errors.py` makes the errors.
+//! `pool_worker`; `pool.py` calls these objects, and `_pool/errors.py` makes the errors.
 
 use crate::common::{deadline, raise, wait, Cached};
 use crate::payload;
@@ -21,7 +21,7 @@ const KEPT: usize = 16;
 /// A function of the module that makes the errors.
 pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: Cached<Py<PyModule>> = Cached::new();
-    let module = MODULE.get_or_make(|| py.import("procession._pool_errors").map(Bound::unbind))?;
+    let module = MODULE.get_or_make(|| py.import("procession._pool.errors").map(Bound::unbind))?;
     module.bind(py).getattr(name)
 }
 

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
-/// How a function is applied to a task's arguments; `_pool_worker.py` uses the first five.
+/// How a function is applied to a task's arguments; `_pool/worker.py` uses the first five.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {

@@ -1,0 +1,301 @@
+"""Messages over a descriptor: the connection, pairs of connections, and waiting for several.
+
+A message is its length, four bytes in network order, and its bytes; -1 announces a length of eight
+bytes instead. Listeners, and what precedes the first message, are in `_connections.listening`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import select
+import socket
+import struct
+import time
+
+from .._procession import read_descriptor, read_message, write_descriptor
+from ..context import BufferTooShort, reduction
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+__all__ = ["LENGTH", "Connection", "Pipe", "wait"]
+
+LENGTH = struct.Struct("!i")
+_LONG_LENGTH = struct.Struct("!Q")
+# Header and body up to this size are joined into one write; for larger messages the copy costs
+# more.
+_JOINED = 16384
+# The most bytes requested from the kernel at once.
+_CHUNK = 1 << 18
+# Shortest and longest sleep of `wait` between two looks at signals, in seconds.
+_FIRST_SLEEP = 0.002
+_LONGEST_SLEEP = 1.0
+
+_ForkingPickler = reduction.ForkingPickler
+
+
+class Connection:
+    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns."""
+
+    _handle: int | None = None
+
+    def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
+        handle = handle.__index__()
+        if handle < 0:
+            raise ValueError("invalid handle")
+        if not readable and not writable:
+            raise ValueError("at least one of `readable` and `writable` must be True")
+        self._handle = handle
+        self._readable = readable
+        self._writable = writable
+
+    def __del__(self) -> None:
+        # The garbage collector may let other objects use the connection afterwards: mark it as
+        # closed.
+        self.close()
+
+    def _check_readable(self) -> None:
+        self.fileno()
+        if not self._readable:
+            raise OSError("connection is write-only")
+
+    def _check_writable(self) -> None:
+        self.fileno()
+        if not self._writable:
+            raise OSError("connection is read-only")
+
+    def _bad_message_length(self) -> None:
+        # The position in the stream is lost: nothing may be read from it any more.
+        if self._writable:
+            self._readable = False
+        else:
+            self.close()
+        raise OSError("bad message length")
+
+    @property
+    def closed(self) -> bool:
+        """True if the connection is closed."""
+        return self._handle is None
+
+    @property
+    def readable(self) -> bool:
+        """True if messages can be received."""
+        return self._readable
+
+    @property
+    def writable(self) -> bool:
+        """True if messages can be sent."""
+        return self._writable
+
+    def fileno(self) -> int:
+        """Return the descriptor. Raises OSError when the connection is closed."""
+        if self._handle is None:
+            raise OSError("handle is closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Close the connection; closing it again does nothing."""
+        if self._handle is not None:
+            try:
+                self._close()
+            finally:
+                self._handle = None
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
+        self._check_writable()
+        view = memoryview(buf)
+        if view.itemsize > 1 or view.ndim != 1:
+            view = view.cast("B")
+        length = view.nbytes
+        if offset < 0:
+            raise ValueError("offset is negative")
+        if length < offset:
+            raise ValueError("buffer length < offset")
+        if size is None:
+            size = length - offset
+        elif size < 0:
+            raise ValueError("size is negative")
+        elif offset + size > length:
+            raise ValueError("buffer length < offset + size")
+        self._send_bytes(view[offset : offset + size])
+
+    def send(self, obj: Any) -> None:
+        """Send an object, which must be picklable."""
+        self._check_writable()
+        self._send_bytes(_ForkingPickler.dumps(obj))
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Receive one message as bytes.
+
+        Raises EOFError when the other end is closed and nothing is left. Raises OSError when the
+        message is longer than `maxlength` bytes; the connection is then no longer readable.
+        """
+        self._check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self._recv_bytes(maxlength)
+        if data is None:
+            self._bad_message_length()
+        return data  # type: ignore[return-value]
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Receive one message into a writable buffer, from byte `offset` on, and return its length.
+
+        Raises BufferTooShort, with the message as its argument, when the message does not fit.
+        """
+        self._check_readable()
+        with memoryview(buf) as view:
+            room = view.nbytes
+            if offset < 0:
+                raise ValueError("negative offset")
+            if offset > room:
+                raise ValueError("offset too large")
+            data = self._recv_bytes()
+            assert data is not None
+            if room < offset + len(data):
+                raise BufferTooShort(data)
+            if data:
+                with view.cast("B") as target:
+                    target[offset : offset + len(data)] = data
+            return len(data)
+
+    def recv(self) -> Any:
+        """Receive one object. Raises EOFError when the other end is closed and nothing is left."""
+        self._check_readable()
+        return _ForkingPickler.loads(self._recv_bytes())  # type: ignore[arg-type]
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Return whether there is something to receive.
+
+        Waits up to `timeout` seconds (None: forever).
+        """
+        self._check_readable()
+        return self._poll(timeout)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, exc_type: object, exc_value: object, exc_tb: object) -> None:
+        self.close()
+
+    def _close(self, _close: Callable[[int], None] = os.close) -> None:
+        _close(self._handle)  # type: ignore[arg-type]
+
+    def _send(self, *buffers: Any) -> None:
+        write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]
+
+    def _send_bytes(self, buf: Any) -> None:
+        length = len(buf)
+        if length > 0x7FFFFFFF:
+            self._send(LENGTH.pack(-1) + _LONG_LENGTH.pack(length), buf)
+        elif length > _JOINED:
+            self._send(LENGTH.pack(length), buf)
+        else:
+            self._send(LENGTH.pack(length) + buf)
+
+    def _recv(self, size: int) -> bytes:
+        """Receive exactly `size` (not 0) bytes.
+
+        Memory is allocated as bytes arrive, not for the length that the peer announced.
+        """
+        handle: int = self._handle  # type: ignore[assignment]
+        data = read_descriptor(handle, min(size, _CHUNK))
+        if len(data) == size:
+            return data
+        if not data:
+            raise EOFError
+        buf = io.BytesIO()
+        while True:
+            size -= buf.write(data)
+            if not size:
+                return buf.getvalue()
+            data = read_descriptor(handle, min(size, _CHUNK))
+            if not data:
+                raise OSError("got end of file during message")
+
+    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:
+        most = _JOINED if maxsize is None else min(maxsize, _JOINED)
+        size = read_message(self._handle, most)  # type: ignore[arg-type]
+        if isinstance(size, bytes):
+            return size
+        if size == -1:
+            (size,) = _LONG_LENGTH.unpack(self._recv_rest(8))
+        if size < 0:
+            self._bad_message_length()
+        if maxsize is not None and size > maxsize:
+            return None
+        return self._recv_rest(size)
+
+    def _recv_rest(self, size: int) -> bytes:
+        """Receive `size` bytes within a message, where any end of file is an error."""
+        try:
+            return self._recv(size)
+        except EOFError:
+            raise OSError("got end of file during message") from None
+
+    def _poll(self, timeout: float | None) -> bool:
+        return bool(wait([self], timeout))
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """Return two connections joined to each other.
+
+    If not `duplex`, the first only receives and the second only sends.
+    """
+    if duplex:
+        one, other = socket.socketpair()
+        one.setblocking(True)
+        other.setblocking(True)
+        return Connection(one.detach()), Connection(other.detach())
+    reader, writer = os.pipe()
+    return Connection(reader, writable=False), Connection(writer, readable=False)
+
+
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Wait until some of the objects are ready to be read, and return those.
+
+    Waits at most `timeout` seconds (None: forever). An object is a connection, a socket, a
+    process's `sentinel`, or anything with a `fileno()`; at end of file it counts as ready too.
+    Raises ValueError if an object is none of these, or if the timeout is NaN.
+    """
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("Invalid value NaN (not a number)")
+    by_descriptor: dict[int, list[Any]] = {}
+    # Objects with a descriptor that becomes readable a moment late, so they are polled themselves.
+    # Otherwise an item that a process put just before it ended could be reported after its
+    # sentinel.
+    lagging: list[Any] = []
+    poller = select.poll()
+    for obj in object_list:
+        if getattr(obj, "fileno_lags", False):
+            lagging.append(obj)
+        try:
+            descriptor = obj if isinstance(obj, int) else int(obj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {obj!r}") from None
+        if descriptor < 0:
+            raise ValueError(f"Invalid file descriptor: {descriptor}")
+        by_descriptor.setdefault(descriptor, []).append(obj)
+        poller.register(descriptor, select.POLLIN)
+    began = time.monotonic()
+    deadline = math.inf if timeout is None else began + timeout
+    while True:
+        now = time.monotonic()
+        if any(obj.poll() for obj in lagging):
+            pause = 0.0
+        else:
+            # A signal that arrives just before the kernel's wait begins is handled only after it.
+            # So no sleep is longer than the wait has already lasted (within the two bounds above).
+            pause = max(min(max(now - began, _FIRST_SLEEP), _LONGEST_SLEEP, deadline - now), 0)
+        ready = poller.poll(math.ceil(pause * 1000))
+        found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
+        found += [obj for obj in lagging if obj not in found and obj.poll()]
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            return []

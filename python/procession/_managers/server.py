@@ -1,0 +1,390 @@
+"""The process that holds a manager's objects, counts references to them and serves calls.
+
+The format of the messages is in `_managers.wire`, the clients' side in `_managers.link` and
+`_managers.proxies`.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from collections import Counter
+from traceback import format_exc
+
+from .. import connection, process, util
+from ..context import AuthenticationError
+from .wire import Line, Token, listener_client, offer
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Server", "all_methods", "public_methods"]
+
+
+def all_methods(obj: object) -> list[str]:
+    """Return the names of all callable attributes of `obj`."""
+    return [name for name in dir(obj) if callable(getattr(obj, name))]
+
+
+def public_methods(obj: object) -> list[str]:
+    """Return the names of the callable attributes of `obj` that do not begin with an underscore."""
+    return [name for name in all_methods(obj) if name[0] != "_"]
+
+
+_NOT_THE_PEERS_FAULT = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EBADF}
+)
+
+
+class _Session:
+    """A client process: the number of its connections, and the references it took over them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections = 0
+        self.references: Counter[str] = Counter()
+
+
+class Server:
+    """A manager's objects and the threads that serve them, one for each connection.
+
+    A registry entry is `(callable, exposed names, method -> type id of what it returns, proxy
+    type)`.
+    """
+
+    public = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
+
+    def __init__(
+        self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str
+    ) -> None:
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        Listener, _Client = listener_client[serializer]
+        # Peers prove the key inside accept(), any number at once: only proved peers get a thread.
+        self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
+        self.listener._grace = 0  # only `accepter` accepts, and it never stops
+        self.address = self.listener.address
+        # id -> (object, exposed names, method -> type id); '0' is the server itself.
+        self.id_to_obj: dict[str, Any] = {"0": (None, ())}
+        # id -> number of proxies that refer to it, in all processes.
+        self.id_to_refcount: dict[str, int] = {}
+        # Like id_to_obj, for objects that other objects of this server refer to by proxies.
+        self.id_to_local_proxy_obj: dict[str, Any] = {}
+        # The sessions, by name and by connection.
+        self._sessions: dict[str, _Session] = {}
+        self._session_of: dict[Any, _Session] = {}
+        # Lines that the threads of these connections change to after their reply.
+        self._new_lines: dict[Any, Line] = {}
+        self.mutex = threading.Lock()
+        self.stop_event = threading.Event()
+
+    def serve_forever(self) -> None:
+        """Serve until `shutdown` is called, then leave the process by `sys.exit(0)`."""
+        self.stop_event.clear()
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
+        try:
+            threading.Thread(target=self.accepter, daemon=True).start()
+            try:
+                self.stop_event.wait()
+            except (KeyboardInterrupt, SystemExit):
+                pass
+        finally:
+            if sys.stdout != sys.__stdout__:
+                util.debug("resetting stdout, stderr")
+                sys.stdout = sys.__stdout__
+                sys.stderr = sys.__stderr__
+            sys.exit(0)
+
+    def accepter(self) -> None:
+        """Start a thread for each peer that proved the key, forever."""
+        while True:
+            try:
+                conn = self.listener.accept()
+            except (AuthenticationError, EOFError, OSError) as error:
+                util.info("refused a connection: %s", error)
+                # Out of descriptors or memory, or the listener is closed: trying again at once
+                # changes nothing.
+                closed = self.listener._listener is None
+                ours = closed or getattr(error, "errno", None) in _NOT_THE_PEERS_FAULT
+                if ours and self.stop_event.wait(0.1):
+                    return
+                continue
+            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+
+    def handle_request(self, conn: Any) -> None:
+        """Serve a connection to its end."""
+        try:
+            self._handle_request(conn)
+        except SystemExit:
+            pass  # raised by serve_client when the peer is gone
+        finally:
+            conn.close()
+
+    def _handle_request(self, c: Any) -> None:
+        request = None
+        try:
+            request = c.recv()
+            _ignored, funcname, args, kwds = request
+            assert funcname in self.public, f"{funcname!r} unrecognized"
+            msg = "#RETURN", getattr(self, funcname)(c, *args, **kwds)
+        except EOFError:
+            return
+        except Exception:
+            msg = "#TRACEBACK", format_exc()
+        try:
+            try:
+                c.send(msg)
+            except Exception:
+                c.send(("#TRACEBACK", format_exc()))
+        except Exception as error:
+            self._log_unsent(msg, error)
+
+    @staticmethod
+    def _log_unsent(msg: Any, error: Exception) -> None:
+        util.info("exception in thread serving %r", threading.current_thread().name)
+        util.info(" ... message was %r", msg)
+        util.info(" ... exception was %r", error)
+
+    def serve_client(self, conn: Any) -> None:
+        """Serve the calls that arrive over one connection."""
+        util.debug("starting server thread to service %r", threading.current_thread().name)
+        line = conn
+        try:
+            while not self.stop_event.is_set():
+                try:
+                    request = line.recv()
+                except (EOFError, ConnectionError):
+                    util.debug("the client of thread %r has gone", threading.current_thread().name)
+                    sys.exit(0)
+                except Exception:
+                    msg = "#TRACEBACK", format_exc()
+                else:
+                    msg = self._call(conn, request)
+                    # The request may hold the last reference to a proxy: drop it before waiting for
+                    # the next one.
+                    request = None
+                try:
+                    try:
+                        line.send(msg)
+                    except Exception:
+                        line.send(("#UNSERIALIZABLE", format_exc()))
+                except Exception as error:
+                    self._log_unsent(msg, error)
+                    conn.close()
+                    sys.exit(1)
+                msg = None  # type: ignore[assignment]
+                if self._new_lines:
+                    line = self._new_lines.pop(conn, line)
+        finally:
+            self._leave_session(conn)
+
+    def _call(self, conn: Any, request: Any) -> tuple[str, Any]:
+        """Call a method of an object and return the reply."""
+        try:
+            ident, methodname, args, kwds = request
+            if ident is None:
+                assert methodname in self.public or methodname == "join_session", methodname
+                return "#RETURN", getattr(self, methodname)(conn, *args, **kwds)
+            try:
+                obj, exposed, gettypeid = self.id_to_obj[ident]
+            except KeyError:
+                if ident not in self.id_to_local_proxy_obj:
+                    raise
+                obj, exposed, gettypeid = self.id_to_local_proxy_obj[ident]
+            function = getattr(obj, methodname, None) if methodname in exposed else None
+            if function is None:
+                fallback = self.fallback_mapping.get(methodname)
+                if fallback is None:
+                    raise AttributeError(
+                        f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}"
+                    )
+                return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
+        except Exception:
+            return "#TRACEBACK", format_exc()
+        try:
+            result = function(*args, **kwds)
+        except Exception as error:
+            return "#ERROR", error
+        try:
+            typeid = gettypeid and gettypeid.get(methodname)
+            if not typeid:
+                return "#RETURN", result
+            rident, rexposed = self.create(conn, typeid, result)
+            return "#PROXY", (rexposed, Token(typeid, self.address, rident))
+        except Exception:
+            return "#TRACEBACK", format_exc()
+
+    def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
+        """Return the object itself, to be pickled."""
+        return obj
+
+    def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
+        """Return the object's str()."""
+        return str(obj)
+
+    def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
+        """Return the object's repr()."""
+        return repr(obj)
+
+    # Methods that every proxy may call, exposed or not.
+    fallback_mapping = {
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+    }
+
+    def dummy(self, c: Any) -> None:
+        """Do nothing: a successful call proves that the client is connected."""
+
+    def debug_info(self, c: Any) -> str:
+        """Return the objects and how many proxies refer to each, as readable text."""
+        with self.mutex:
+            return "\n".join(
+                f"  {ident}:       refcount={count}\n    {str(self.id_to_obj[ident][0])[:75]}"
+                for ident, count in sorted(self.id_to_refcount.items())
+                if ident != "0"
+            )
+
+    def number_of_objects(self, c: Any) -> int:
+        """Return the number of objects that proxies refer to."""
+        return len(self.id_to_refcount)
+
+    def shutdown(self, c: Any) -> None:
+        """End `serve_forever`."""
+        try:
+            util.debug("manager received shutdown message")
+            c.send(("#RETURN", None))
+        finally:
+            self.stop_event.set()
+
+    def create(
+        self, c: Any, typeid: str, /, *args: Any, **kwds: Any
+    ) -> tuple[str, tuple[str, ...]]:
+        """Create an object of a registered type, with one reference to it.
+
+        Return its id and its exposed names. For a type without a callable, the argument is the
+        object itself.
+        """
+        callable, exposed, method_to_typeid, _proxytype = self.registry[typeid]
+        if callable is None:
+            if kwds or len(args) != 1:
+                raise ValueError("Without callable, must have one non-keyword argument")
+            obj = args[0]
+        else:
+            obj = callable(*args, **kwds)
+        if exposed is None:
+            exposed = public_methods(obj)
+        if method_to_typeid is not None:
+            if not isinstance(method_to_typeid, dict):
+                raise TypeError(
+                    f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict"
+                )
+            exposed = [*exposed, *method_to_typeid]
+        # A string, because XML-RPC has no 64-bit integers.
+        ident = f"{id(obj):x}"
+        util.debug("%r callable returned object with id %r", typeid, ident)
+        with self.mutex:
+            # One critical section for both: a decref of the same object must not come in between.
+            self.id_to_obj[ident] = obj, set(exposed), method_to_typeid
+            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+            self._note(c, ident, 1)
+        return ident, tuple(exposed)
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
+        """Return the exposed names of an object."""
+        return tuple(self.id_to_obj[token.id][1])
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """Let the connection carry method calls from now on.
+
+        `name` is that of the client's thread, for logs.
+        """
+        threading.current_thread().name = name
+        c.send(("#RETURN", offer() if isinstance(c, connection.Connection) else None))
+        self.serve_client(c)
+
+    def join_session(self, c: Any, name: str, requests: Any = None, replies: Any = None) -> None:
+        """Add the connection to the client process's session `name`.
+
+        Its further calls come over the given queues.
+        """
+        with self.mutex:
+            session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
+            session.connections += 1
+        if requests is not None:
+            self._new_lines[c] = Line(c, requests, replies)
+
+    def _leave_session(self, c: Any) -> None:
+        """Remove an ended connection from its session.
+
+        The session's references end with its last one.
+        """
+        with self.mutex:
+            session = self._session_of.pop(c, None)
+            if session is None:
+                return
+            session.connections -= 1
+            if session.connections:
+                return
+            del self._sessions[session.name]
+        for ident in session.references.elements():
+            util.debug("giving back a reference to %r of a client that has gone", ident)
+            try:
+                self.decref(c, ident)
+            except KeyError:
+                pass  # another client gave back more references than it had
+
+    def _note(self, c: Any, ident: str, change: int) -> None:
+        session = self._session_of.get(c)
+        if session is not None:
+            session.references[ident] += change
+            if not session.references[ident]:
+                del session.references[ident]
+
+    def incref(self, c: Any, ident: str) -> None:
+        """Count another proxy that refers to the object."""
+        with self.mutex:
+            if ident in self.id_to_refcount:
+                self.id_to_refcount[ident] += 1
+            else:
+                # No outside proxy referred to it any more, but one of this server's own objects
+                # did, and that proxy was passed on.
+                self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
+                self.id_to_refcount[ident] = 1
+                util.debug("Server re-enabled tracking & INCREF %r", ident)
+            self._note(c, ident, 1)
+
+    def decref(self, c: Any, ident: str) -> None:
+        """Count one proxy less that refers to the object; without any the object is dropped."""
+        with self.mutex:
+            if ident not in self.id_to_refcount and ident in self.id_to_local_proxy_obj:
+                util.debug("Server DECREF skipping %r", ident)
+                return
+            self.id_to_refcount[ident] -= 1
+            self._note(c, ident, -1)
+            if self.id_to_refcount[ident] > 0:
+                return
+            del self.id_to_refcount[ident]
+            dropped = self.id_to_obj.pop(ident)
+        util.debug("disposing of obj with id %r", ident)
+        # Outside the mutex: the object may hold proxies, and their own decref calls this server
+        # again.
+        del dropped
+
+
+for _public in (Server, all_methods, public_methods):
+    _public.__module__ = "procession.managers"

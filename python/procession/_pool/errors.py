@@ -1,0 +1,187 @@
+"""The exceptions of a pool's tasks: how they travel from a worker, and what unfinished tasks raise.
+
+The engine's bindings call the private functions of this module by name.
+"""
+
+from __future__ import annotations
+
+import types
+
+from .._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
+from ..reduction import ForkingPickler
+from .worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__: list[str] = []
+
+
+class RemoteTraceback(Exception):
+    """A worker's traceback as text: the ``__cause__`` of the exception in the parent."""
+
+    def __init__(self, tb: str) -> None:
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return self.tb
+
+
+class ExceptionWithTraceback:
+    """An exception that travels with its traceback: as text, as its ``__cause__``."""
+
+    def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
+        import traceback
+
+        text = "".join(traceback.format_exception(type(exc), exc, tb))
+        self.exc = exc
+        # A frame of it may hold objects that cannot travel, or that should not stay alive.
+        self.exc.__traceback__ = None
+        self.tb = f'\n"""\n{text}"""'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_exc, (self.exc, self.tb)
+
+
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
+    """Set the text `tb` as the cause of an exception."""
+    exc.__cause__ = RemoteTraceback(tb)
+    return exc
+
+
+@counterpart("pool")
+class MaybeEncodingError(Catchable):
+    """A result or an exception could not be sent from the worker.
+
+    Attributes:
+        exc: `repr` of the error that pickle raised.
+        value: `repr` of the object that could not be sent.
+    """
+
+    def __init__(self, exc: object, value: object) -> None:
+        self.exc = _safe_repr(exc)
+        self.value = _safe_repr(value)
+        super().__init__(self.exc, self.value)
+
+    def __str__(self) -> str:
+        return f"Error sending result: '{self.value}'. Reason: '{self.exc}'"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} object whose repr() raises {type(error).__name__}>"
+
+
+def _pack_exception(error: BaseException) -> tuple[bytes, str, str]:
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        pickled = ForkingPickler.dumps(error)
+    except Exception as reason:
+        pickled = ForkingPickler.dumps(MaybeEncodingError(reason, error))
+    return bytes(pickled), f'\n"""\n{text}"""', _safe_repr(error)
+
+
+def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
+    pickled, text, description = parts
+    try:
+        error = ForkingPickler.loads(pickled)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"it unpickles as {type(error).__name__}")
+    except Exception as reason:
+        error = MaybeEncodingError(reason, None)
+        error.value = description
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
+    # A `repr` may take long, and may show what must stay private.
+    result = MaybeEncodingError(error, None)
+    result.value = f"an object of type {type(value).__module__}.{type(value).__qualname__}"
+    return result
+
+
+def _undecodable(error: Exception) -> MaybeEncodingError:
+    result = MaybeEncodingError(error, None)
+    result.value = "a result that cannot be unpickled"
+    result.__cause__ = error
+    return result
+
+
+def _task(func: Callable[..., object], number: int) -> str:
+    return f"task {number} of {getattr(func, '__qualname__', None) or _safe_repr(func)}"
+
+
+def _arguments(mode: int | None, pickled: bytes | None) -> str:
+    """Return a task's arguments in a few words, as far as they are known."""
+    import reprlib
+
+    if pickled is None:
+        return ""
+    try:
+        arguments = ForkingPickler.loads(pickled)
+        if mode in (CHUNK, STARRED_CHUNK) or (mode is not None and mode > CALL_WITH_KEYWORDS):
+            return f" over {', '.join(reprlib.repr(item) for item in arguments[:3])}{', ...' * (len(arguments) > 3)}"
+        kwds: dict[str, object] = {}
+        if mode == ITEM:
+            arguments = (arguments,)
+        elif mode != CALL:
+            arguments, kwds = arguments[-2:]
+        words = [reprlib.repr(value) for value in arguments]
+        words += [f"{name}={reprlib.repr(value)}" for name, value in kwds.items()]
+        return f"({', '.join(words)})"
+    except Exception:
+        return ""  # arguments that cannot be shown are not worth a second error
+
+
+def _worker_died(
+    func: Callable[..., object],
+    mode: int | None,
+    number: int,
+    arguments: bytes | None,
+    timeout: float | None,
+    death: tuple[int, int, bool, str | None],
+) -> WorkerDied | TaskTimeout:
+    pid, exitcode, out_of_memory, stack = death
+    task = _task(func, number) + _arguments(mode, arguments)
+    last = f"; its last stack:\n{stack}" if stack else ""
+    if timeout is not None:
+        text = f"worker process {pid} was stopped: {task} took more than {timeout:g} seconds{last}"
+        return TaskTimeout(text, timeout, pid, task, stack)
+    if exitcode < 0:
+        from ..process import _describe_exitcode
+
+        end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
+        if out_of_memory:
+            end += ", as memory ran out,"
+    else:
+        end = f"exited with code {exitcode}"
+    text = f"worker process {pid} {end} during {task}{last}"
+    return WorkerDied(text, pid, exitcode, task, stack, out_of_memory)
+
+
+def _cancelled(func: Callable[..., object], number: int) -> TaskCancelled:
+    return TaskCancelled(f"{_task(func, number)} was cancelled")
+
+
+def _already_taken() -> RuntimeError:
+    return RuntimeError("the result was taken already")
+
+
+def _foreign(pid: int) -> ValueError:
+    return ValueError(
+        f"this pool belongs to process {pid}: a child of it cannot use it, but can make its own"
+    )
+
+
+for _public in (RemoteTraceback, ExceptionWithTraceback, rebuild_exc, MaybeEncodingError):
+    _public.__module__ = "procession.pool"

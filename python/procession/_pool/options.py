@@ -1,0 +1,101 @@
+"""The arguments of pools, in all their forms, beyond those of the standard library."""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal, TypedDict
+
+    from .randomness import Seeds
+
+    class PoolOptions(TypedDict, total=False):
+        """The keyword arguments that `Options` describes."""
+
+        task_timeout: float | None
+        on_death: Literal["raise", "retry"]
+        retries: int
+        max_rss: int | None
+        worker_exit: Callable[[], object] | None
+        seed: int | Literal[False] | None
+        threads_per_worker: int | None
+
+
+__all__: list[str] = []
+
+
+class Options:
+    """A pool's options, checked.
+
+    Args:
+        task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
+            worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
+            `TaskTimeout`, and the worker is replaced. None: no limit.
+        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
+            "retry": another worker does it again. The part of the task that was done when its
+            worker died is then done twice.
+        retries: how many more times "retry" tries before it raises.
+        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
+            a task is replaced. None: no limit.
+        worker_exit: called without arguments in each worker that ends normally, so not in one that
+            is killed, or that runs a task when the pool is terminated. The worker is replaced when
+            it has returned.
+        seed: a number: before each item the global generators of `random` and numpy (if it is
+            loaded) are seeded with it, the number of the call and the number of the item. The same
+            calls of functions of a module then give the same results, whatever the workers. None:
+            each worker has its own random numbers, no two alike. False: workers begin with the
+            state of a new process; forked ones then share the state of numpy's global generator.
+        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
+            worker. None: what they choose, mostly one for each processor, in each worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
+    ) -> None:
+        if task_timeout is not None and not (task_timeout > 0 and math.isfinite(task_timeout)):
+            raise ValueError("task_timeout must be a positive number of seconds or None")
+        if on_death not in ("raise", "retry"):
+            raise ValueError(f"on_death must be 'raise' or 'retry', not {on_death!r}")
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError("retries must be a number from 0")
+        if max_rss is not None and (not isinstance(max_rss, int) or max_rss <= 0):
+            raise ValueError("max_rss must be a positive number of bytes or None")
+        if worker_exit is not None and not callable(worker_exit):
+            raise TypeError("worker_exit must be a callable")
+        if seed is not None and not isinstance(seed, int):
+            raise TypeError("seed must be an int, None or False")
+        if threads_per_worker is not None and (
+            not isinstance(threads_per_worker, int) or threads_per_worker < 1
+        ):
+            raise ValueError("threads_per_worker must be a number from 1 or None")
+        #: For `PoolCore.call` and `PoolCore.job`.
+        self.terms = (task_timeout, retries if on_death == "retry" else 0)
+        self.worker_exit = worker_exit
+        self.max_rss = max_rss
+        self.reseed = seed is not False
+        self.seeds: Seeds | None = None
+        if seed is not None and seed is not False:
+            from .randomness import Seeds
+
+            self.seeds = Seeds(seed)
+        self.threads = threads_per_worker
+
+    def of_worker(self) -> dict[str, Any]:
+        """Return the keyword arguments of `_pool.worker.worker`."""
+        given = {
+            "max_rss": self.max_rss,
+            "worker_exit": self.worker_exit,
+            "threads": self.threads,
+            "reseed": self.reseed,
+        }
+        return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,368 @@
+"""Pools with tasks and results in queues that a subclass provides.
+
+A subclass of `Pool` may override `_setup_queues` or `_repopulate_pool`, and a program may replace
+the function `pool.worker`. Both expect the internals of the standard library's pool: tasks go into
+`_inqueue` by `_quick_put`, workers call ``worker(inqueue, outqueue, initializer, initargs,
+maxtasks, wrap_exception)``, and results come out of `_outqueue` by `_quick_get`. joblib shares
+memory-mapped arrays in this way, with queues that have their own pickler.
+
+The engine does not see here which worker runs which task. When a worker dies, every task that is in
+the queue or at a worker at that moment fails with `WorkerDied`. `_AHEAD` limits their number.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import threading
+import time
+
+from .. import util
+from .._errors import OwnerDied, WorkerDied
+from .._threads import Thread
+from .errors import ExceptionWithTraceback, MaybeEncodingError
+from .thread_core import ThreadCore, ThreadJob
+from .workers import CLOSE, RUN, TERMINATE, broken_by, terminated, undo_start
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__: list[str] = []
+
+#: The most tasks for each worker that are in the queue or at a worker.
+_AHEAD = 4
+#: The pool is broken when this many workers in a row (or as many as the pool has, if that is more)
+#: ended while no worker returned a result.
+_FAULTS = 3
+#: Seconds that a worker has to end after SIGTERM.
+_GRACE = 1.0
+
+
+def worker(
+    inqueue: Any,
+    outqueue: Any,
+    initializer: Callable[..., object] | None = None,
+    initargs: Any = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None:
+    """Run the main loop of a worker of a pool with the subclass's queues."""
+    if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
+        raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
+    if hasattr(inqueue, "_writer"):
+        inqueue._writer.close()
+        outqueue._reader.close()
+    if initializer is not None:
+        initializer(*initargs)
+    completed = 0
+    while maxtasks is None or completed < maxtasks:
+        try:
+            task = _held_by_the_dead(inqueue.get)
+        except (EOFError, OSError):
+            util.debug("worker got EOFError or OSError -- exiting")
+            break
+        if task is None:
+            util.debug("worker got sentinel -- exiting")
+            break
+        job, number, func, args, kwds = task
+        try:
+            result = True, func(*args, **kwds)
+        except Exception as error:
+            if wrap_exception:
+                error = ExceptionWithTraceback(error, error.__traceback__)  # type: ignore[assignment]
+            result = False, error
+        try:
+            _held_by_the_dead(outqueue.put, (job, number, result))
+        except Exception as error:
+            unsent = MaybeEncodingError(error, result[1])
+            util.debug("Possible encoding error while sending result: %s", unsent)
+            _held_by_the_dead(outqueue.put, (job, number, (False, unsent)))
+        task = job = func = args = kwds = result = None  # type: ignore[assignment]
+        completed += 1
+    util.debug("worker exiting after %d tasks", completed)
+
+
+def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
+    """Call a queue's function, and again if a worker died holding the queue's lock.
+
+    The failed call has freed the lock.
+    """
+    while True:
+        try:
+            return call(*args)
+        except OwnerDied:
+            continue
+
+
+def start_workers(
+    make: Callable[..., Any], size: int, workers: list[Any], target: Any, arguments: Any
+) -> None:
+    """Start processes until there are `size` in the list `workers`."""
+    for _ in range(size - len(workers)):
+        process = make(target=target, args=arguments)
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        getattr(process, "_config", {})["nests"] = True
+        try:
+            process.start()
+            workers.append(process)
+        except BaseException:
+            undo_start(process, workers)
+            raise
+        util.debug("added worker")
+
+
+class QueuedCore(ThreadCore):
+    """Jobs in this process's memory; tasks wait in its own queue until the subclass's has room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The tasks in the subclass's queue or at a worker, by job and number.
+        self.underway: dict[tuple[int, int], ThreadJob] = {}
+
+    def stats(self) -> Any:
+        """Raise NotImplementedError: such a pool keeps no figures."""
+        raise NotImplementedError("a pool with queues of its own keeps no figures")
+
+    def begin(self, job: ThreadJob, number: int, limit: int) -> bool:
+        """Wait until fewer than `limit` tasks are under way, then count this one too.
+
+        Return False if it was cancelled meanwhile.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self.error is not None or len(self.underway) < limit)
+            if self.error is not None or not job.begin(number):
+                return False
+            self.underway[job.key, number] = job
+            return True
+
+    def finish(self, key: int, number: int, result: tuple[bool, Any]) -> None:
+        """Settle a task that was under way; one that has already failed stays failed."""
+        with self.changed:
+            job = self.underway.pop((key, number), None)
+            if job is not None:
+                job.resolve(number, result)
+
+    def fail_underway(self, error: Callable[[], BaseException]) -> None:
+        """Fail all tasks under way."""
+        with self.changed:
+            for key, number in list(self.underway):
+                self.finish(key, number, (False, error()))
+
+
+class QueuedWorkers:
+    """The workers, and the threads between the subclass's queues and the jobs.
+
+    It keeps no reference to the pool.
+    """
+
+    _notice = -1  # for an object with an interrupted `__init__`
+
+    def __init__(
+        self,
+        core: QueuedCore,
+        start: Callable[..., Any],
+        size: int,
+        target: Callable[..., object],
+        arguments: tuple[Any, ...],
+        quick: tuple[Callable[[Any], Any], Callable[[], Any]],
+    ) -> None:
+        self.workers: list[Any] = []
+        #: Makes the error of a pool if its workers cannot start.
+        self.broken: Callable[[], BaseException] | None = None
+        self._core = core
+        self._start = start
+        self._size = size
+        self._target = target
+        self._arguments = arguments
+        self._inqueue, self._outqueue = arguments[:2]
+        self._quick_put, self._quick_get = quick
+        self._expects_exits = arguments[4] is not None
+        self._state = RUN
+        self._lock = threading.RLock()
+        self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._threads: list[threading.Thread] = []
+        self._faults = 0
+
+    def __del__(self, _close: Any = os.close) -> None:
+        if self._notice >= 0:
+            _close(self._notice)
+
+    def resize(self, size: int) -> None:
+        """Raise NotImplementedError: a subclass counts its workers itself."""
+        raise NotImplementedError("a pool with queues of its own keeps its size")
+
+    def repopulate(self) -> None:
+        """Bring the number of workers up to the pool's size."""
+        with self._lock:
+            start_workers(self._start, self._size, self.workers, self._target, self._arguments)
+
+    def watch(self) -> None:
+        """Start the threads."""
+        self._begin(self._watch, "PoolWorkers")
+        self._begin(self._send, "PoolTasks")
+        self._begin(self._receive, "PoolResults")
+
+    def _begin(self, target: Callable[[], None], name: str) -> None:
+        thread = Thread(target, name)
+        thread.start()
+        self._threads.append(thread)
+
+    def _send(self) -> None:
+        core, limit = self._core, _AHEAD * self._size
+        while (item := core.tasks.get()) is not None:
+            job, number, call = item
+            if core.begin(job, number, limit):
+                try:
+                    _held_by_the_dead(self._quick_put, (job.key, number, *call))
+                except Exception as error:
+                    core.finish(job.key, number, (False, error))
+            item = job = call = None  # type: ignore[assignment]  # must not outlive this turn
+        for _ in range(len(self.workers)):
+            _held_by_the_dead(self._quick_put, None)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                result = self._quick_get()
+            except OwnerDied:
+                continue
+            except (EOFError, OSError):
+                return
+            except Exception as error:
+                # Which task's result it was is lost.
+                self._core.fail_underway(functools.partial(_unreadable, error))
+                continue
+            if result is None:
+                return
+            self._faults = 0
+            key, number, result = result
+            self._core.finish(key, number, result)
+            result = result = None
+
+    def _watch(self) -> None:
+        while self._maintain():
+            ends = select.poll()
+            for fd in [self._notice, *(process.sentinel for process in self.workers)]:
+                ends.register(fd, select.POLLIN)
+            ends.poll()
+            try:
+                os.eventfd_read(self._notice)
+            except BlockingIOError:
+                pass
+        util.debug("pool's watch exiting")
+
+    def _maintain(self) -> bool:
+        """Bury ended workers and replace them. Return False when the watch is over."""
+        with self._lock:
+            for process in [process for process in self.workers if process.exitcode is not None]:
+                process.join()
+                self.workers.remove(process)
+                util.debug("cleaned up worker %s", process.name)
+                if self._state == RUN and (process.exitcode != 0 or not self._expects_exits):
+                    self._mourn(process.pid, process.exitcode)
+            if self._state == TERMINATE or self.broken:
+                return False
+            if self._state == CLOSE:
+                return bool(self.workers)
+            try:
+                self.repopulate()
+            except Exception as error:
+                util.warn("cannot start a worker: %r", error)
+                self._break(f"a pool's worker cannot be started: {error!r}", error)
+                return False
+            return True
+
+    def _mourn(self, pid: int, exitcode: int) -> None:
+        text = f"worker process {pid} ended with exit code {exitcode}; as this pool has queues of its own, what it did is not known, and all tasks under way fail"
+        self._core.fail_underway(lambda: WorkerDied(text, pid, exitcode))
+        self._faults += 1
+        if self._faults >= max(_FAULTS, self._size):
+            text = f"the pool's workers cannot work: {self._faults} in a row ended without a result, the last with exit code {exitcode}"
+            self._break(text, None)
+
+    def _break(self, text: str, error: BaseException | None) -> None:
+        self.broken = broken_by(text, error)
+        self._core.terminate(self.broken)
+        for process in self.workers:
+            process.terminate()
+
+    def close(self) -> None:
+        """Let the workers leave when all tasks are done."""
+        self._core.close()
+        self._begin(self._leave, "PoolEnd")
+
+    def _leave(self) -> None:
+        self._core.wait_idle()
+        with self._lock:
+            if self._state == RUN:
+                self._state = CLOSE
+                self._core.dismiss(1)
+        os.eventfd_write(self._notice, 1)
+
+    def join(self) -> None:
+        """Wait until the workers and the threads have ended."""
+        self._join_threads("PoolEnd", "PoolWorkers")
+        for process in list(self.workers):
+            process.join()
+        self._end_threads()
+
+    def _join_threads(self, *names: str) -> None:
+        for thread in list(self._threads):
+            if thread.name in names and thread is not threading.current_thread():
+                thread.join()
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._state = TERMINATE
+        self._core.terminate(terminated)
+        os.eventfd_write(self._notice, 1)
+        self._join_threads("PoolWorkers")
+        for process in self.workers:
+            if process.exitcode is None:
+                process.terminate()
+
+    def abandon(self) -> None:
+        """Undo a pool after its construction failed."""
+        self._give_up()
+        for process in self.workers:
+            process.join()
+        self._core.dismiss(1)
+        self._end_threads()
+
+    def stop(self) -> None:
+        """End the workers at once."""
+        util.debug("terminating pool's workers")
+        self._give_up()
+        end = time.monotonic() + _GRACE
+        for process in self.workers:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+        self._core.dismiss(1)
+        self._end_threads()
+
+    def _end_threads(self) -> None:
+        """Let the threads at the queues end, now that there are no workers."""
+        reader = getattr(self._inqueue, "_reader", None)
+        for thread in list(self._threads):
+            # No worker will make room for the task that is being put.
+            while thread.name == "PoolTasks" and thread.is_alive() and reader is not None:
+                if reader.poll(0.01):
+                    reader.recv_bytes()
+        try:
+            _held_by_the_dead(self._outqueue.put, None)
+        except (OSError, ValueError):
+            return  # closed by the subclass
+        self._join_threads("PoolResults")
+
+
+def _unreadable(error: Exception) -> MaybeEncodingError:
+    result = MaybeEncodingError(error, None)
+    result.value = "a result that cannot be unpickled"
+    result.__cause__ = error
+    return result

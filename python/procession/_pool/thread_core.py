@@ -1,0 +1,410 @@
+"""The pool's scheduler for threads: the counterpart of `PoolCore`, `PoolJob` and `Workers`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+from collections import deque
+
+from .._errors import BrokenPool, TaskCancelled
+from .._threads import Condition, Thread
+from .errors import _foreign
+from .feed import mapstar, starmapstar
+from .worker import CHUNK
+from .workers import terminated
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    _Result = tuple[bool, Any]
+    _Call = tuple[Callable[..., Any], Any, Any]
+
+__all__: list[str] = []
+
+#: The upper bound of a job's `_ahead`, which grows when the workers run out of tasks.
+_MOST = 4096
+
+
+class ThreadCore:
+    """Tasks in a queue, jobs in this process's memory."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.tasks: queue.SimpleQueue[tuple[ThreadJob, int, _Call] | None] = queue.SimpleQueue()
+        self.jobs: set[ThreadJob] = set()
+        self.completed: deque[int] = deque()
+        #: Makes the exception of unfinished tasks once the pool is terminated.
+        self.error: Callable[[], BaseException] | None = None
+        self.closing = False
+        self._pid = os.getpid()
+        self._keys = itertools.count()
+        self._feeds: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        Thread(self._feed, "PoolFeeder").start()
+
+    def _feed(self) -> None:
+        while (feed := self._feeds.get()) is not None:
+            feed()
+            feed = None  # what it refers to must not stay alive while this waits
+
+    def feed_later(self, feed: Callable[[], None]) -> None:
+        self._feeds.put(feed)
+
+    def dismiss(self, workers: int) -> None:
+        """Let the feeder and this many workers end once they have done what is in line."""
+        self._feeds.put(None)
+        for _ in range(workers):
+            self.tasks.put(None)
+
+    def call(self, func: Any, args: Any, kwds: Any, *terms: Any) -> ThreadJob:
+        if self._pid != os.getpid():
+            raise _foreign(self._pid)
+        job = self._new(func, 0, False)
+        job._single = True
+        job.submit(func, args, kwds)
+        job.seal()
+        return job
+
+    def job(self, func: Any, mode: int, by_time: bool, *terms: Any) -> ThreadJob:
+        return self._new(func, mode, by_time)
+
+    def _new(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
+        job = ThreadJob(self, next(self._keys), func, mode, by_time)
+        with self.changed:
+            self.jobs.add(job)
+        return job
+
+    def close(self) -> None:
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+
+    def terminate(self, error: Callable[[], BaseException]) -> None:
+        with self.changed:
+            self.closing = True
+            self.error = self.error or error
+            for job in list(self.jobs):
+                job.stop(self.error)
+            self.changed.notify_all()
+
+    def wait_idle(self) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.jobs)
+
+    def next_completed(self) -> int | None:
+        def is_over() -> bool:
+            return self.closing and not any(job.announced for job in self.jobs)
+
+        with self.changed:
+            self.changed.wait_for(lambda: self.completed or is_over())
+            return self.completed.popleft() if self.completed else None
+
+
+class ThreadJob:
+    """The tasks of one call and their results. Any thread may call any method."""
+
+    def __init__(self, core: ThreadCore, key: int, func: Any, mode: int, by_time: bool) -> None:
+        self.key = key
+        self.announced = False
+        self._core = core
+        self._changed = core.changed
+        self._func = func
+        self._mode = mode
+        self._by_time = by_time
+        self._results: dict[int, _Result] = {}
+        self._order: deque[int] = deque()
+        self._begun: set[int] = set()
+        self._done: set[int] = set()
+        #: Number of items of each task.
+        self._sizes: list[int] = []
+        self._submitted = self._finished = self._taken = 0
+        #: The number of tasks that may be unfinished, beyond one for each worker; None: no limit.
+        self._ahead: int | None = None
+        self._first_failure: _Result | None = None
+        #: Whether this is a single task, with a value that is the job's.
+        self._single = False
+        #: The result of the job, once a thread has asked for it.
+        self._whole: _Result | None = None
+        self._sealed = self._stopped = False
+
+    def _complete(self) -> bool:
+        return self._sealed and self._finished == self._submitted
+
+    def resolve(self, number: int, result: _Result) -> None:
+        """Settle a task with its result. Only the first result counts."""
+        with self._changed:
+            if self._stopped or number in self._done:
+                return
+            self._results[number] = result
+            self._order.append(number)
+            self._done.add(number)
+            self._finished += 1
+            if not result[0] and self._first_failure is None:
+                self._first_failure = result
+            self._look()
+
+    def _look(self) -> None:
+        if self._complete():
+            self._core.jobs.discard(self)
+            if self.announced:
+                self.announced = False
+                self._core.completed.append(self.key)
+        self._changed.notify_all()
+
+    def submit(self, func: Callable[..., Any], args: Any, kwds: Any) -> None:
+        with self._changed:
+            number = self._submitted
+            self._submitted += 1
+        self._core.tasks.put((self, number, (func, args, kwds)))
+
+    def begin(self, number: int) -> bool:
+        """Count a task as begun. Return False if it was cancelled before."""
+        with self._changed:
+            if number in self._done:
+                return False
+            self._begun.add(number)
+            return True
+
+    def perform(self, number: int, call: _Call) -> None:
+        """Do a task, in a worker."""
+        if not self.begin(number):
+            return
+        func, args, kwds = call
+        try:
+            result = (True, func(*args, **kwds))
+        except BaseException as error:
+            result = (False, error)
+        self.resolve(number, result)
+
+    def refuse(self, error: BaseException) -> None:
+        with self._changed:
+            number = self._submitted
+            self._submitted += 1
+            self.resolve(number, (False, error))
+            self.seal()
+
+    def seal(self) -> None:
+        with self._changed:
+            self._sealed = True
+            self._look()
+
+    def cancel(self) -> int:
+        """Cancel the tasks that have not begun; a running thread cannot be stopped."""
+        cancelled = 0
+        with self._changed:
+            self._sealed = True
+            for number in range(self._submitted):
+                if number not in self._begun and number not in self._done:
+                    self.resolve(number, (False, TaskCancelled(f"task {number} was cancelled")))
+                    cancelled += 1
+            self._look()
+        return cancelled
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many tasks were submitted, and how many of them are finished."""
+        with self._changed:
+            return self._submitted, self._finished
+
+    def count_items(self) -> None:
+        """Do nothing: the items are always counted."""
+
+    def items_finished(self) -> int:
+        """Return how many items the finished tasks have."""
+        with self._changed:
+            return sum(self._sizes[number] for number in self._done if number < len(self._sizes))
+
+    def stop(self, error: Callable[[], BaseException]) -> None:
+        """Fail all unfinished tasks and ignore later results. The lock is held."""
+        if not self._sealed:
+            self._submitted += 1  # stands for all that was not submitted yet
+        self._sealed = True
+        for number in range(self._submitted):
+            if number not in self._done:
+                self.resolve(number, (False, error()))
+        self._stopped = True
+        self._look()
+
+    def announce(self) -> None:
+        with self._changed:
+            self.announced = True
+            self._look()
+
+    def bound(self, workers: int, ahead: int | None) -> None:
+        """Limit the tasks in line to what keeps the workers busy."""
+        self._ahead = ahead
+
+    def room(self, workers: int) -> int:
+        """Return how many tasks may be submitted now, waiting until there is room for one.
+
+        0: no more are accepted.
+        """
+        with self._changed:
+            if self._ahead is None:
+                return 0 if self._sealed else 1 << 30
+
+            def unfinished() -> int:
+                return self._submitted - self._finished
+
+            if unfinished() >= workers + self._ahead:
+                most = workers + self._ahead // 2
+                self._changed.wait_for(lambda: self._sealed or unfinished() <= most)
+                if unfinished() < workers + self._ahead // 4:
+                    self._ahead = max(self._ahead, min(2 * self._ahead, _MOST))
+            return 0 if self._sealed else workers + self._ahead - unfinished()
+
+    def feed(self, iterator: Iterator[Any], chunksize: int, limit: int) -> bool:
+        func = self._func
+        for _ in range(limit):
+            if self._sealed:
+                return False
+            try:
+                if chunksize == 0:
+                    items = (next(iterator),)
+                else:
+                    items = tuple(itertools.islice(iterator, chunksize))
+                    if not items:
+                        raise StopIteration
+            except StopIteration:
+                self.seal()
+                return False
+            except BaseException as error:
+                self.refuse(error)
+                return False
+            self._sizes.append(len(items))
+            if chunksize == 0:
+                self.submit(func, items, {})
+            else:
+                self.submit(mapstar if self._mode == CHUNK else starmapstar, ((func, items),), {})
+        return True
+
+    def feed_map(self, iterator: Iterator[Any], length: int, workers: int, limit: int) -> bool:
+        return self.feed(iterator, max(1, -(-length // (workers * 4))), limit)
+
+    def is_complete(self) -> bool:
+        with self._changed:
+            return self._complete()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(self._complete, _seconds(timeout))
+
+    def result(self, timeout: float | None = None) -> _Result | None:
+        """Return the result: success, and a call's value, a map's list or the first exception.
+
+        None if that timed out.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._complete, _seconds(timeout)):
+                return None
+            if self._whole is None:
+                results, self._results = self._results, {}
+                if self._first_failure is not None:
+                    self._whole = self._first_failure
+                elif self._single:
+                    self._whole = results[0]
+                else:
+                    parts = (results[number][1] for number in range(len(results)))
+                    self._whole = True, list(itertools.chain.from_iterable(parts))
+            return self._whole
+
+    def next(self, timeout: float | None = None) -> _Result | None:
+        def ready() -> bool:
+            there = self._order if self._by_time else self._taken in self._results
+            return bool(there) or (self._complete() and self._taken >= self._submitted)
+
+        with self._changed:
+            if not self._changed.wait_for(ready, _seconds(timeout)):
+                return None
+            if self._taken >= self._submitted and self._complete():
+                raise StopIteration
+            number = self._order.popleft() if self._by_time else self._taken
+            self._taken += 1
+            return self._results.pop(number)
+
+
+def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            text = f"the pool's workers cannot start: the initializer raised {error!r}"
+
+            def broken(cause: BaseException = error) -> BrokenPool:
+                result = BrokenPool(text)
+                result.__cause__ = cause
+                return result
+
+            core.terminate(broken)
+            raise
+    while (task := core.tasks.get()) is not None:
+        job, number, call = task
+        task = None
+        if core.error is None:
+            job.perform(number, call)
+        job = call = None  # type: ignore[assignment]
+
+
+class ThreadWorkers:
+    """A pool's threads."""
+
+    def __init__(
+        self,
+        core: ThreadCore,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> None:
+        self.workers: list[Any] = []
+        self._core = core
+        self._start = start
+        self._size = size
+        self._arguments = arguments[:2]
+        self._leaving = False
+
+    @property
+    def broken(self) -> Callable[[], BaseException] | None:
+        """Makes the exception of a pool that cannot work."""
+        return self._core.error
+
+    def repopulate(self) -> None:
+        for _ in range(self._size - len(self.workers)):
+            thread = self._start(target=_work, args=(self._core, *self._arguments))
+            thread.name = thread.name.replace("Process", "PoolWorker")
+            thread.daemon = True
+            thread.start()
+            self.workers.append(thread)
+
+    def watch(self) -> None:
+        pass  # threads do not die
+
+    def close(self) -> None:
+        self._core.close()
+
+    def _dismiss(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._core.dismiss(len(self.workers))
+
+    def join(self) -> None:
+        self._core.wait_idle()
+        self._dismiss()
+        for thread in self.workers:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def abandon(self) -> None:
+        """Undo a pool after its construction failed."""
+        self.stop()
+
+    def stop(self) -> None:
+        self._core.terminate(terminated)
+        self._dismiss()
+
+
+def _seconds(timeout: float | None) -> float | None:
+    """Return the timeout, or 0 for NaN, with which every comparison fails."""
+    return 0 if timeout is not None and timeout != timeout else timeout

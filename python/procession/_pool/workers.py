@@ -1,0 +1,315 @@
+"""The workers of a pool: started, watched, replaced, stopped.
+
+A thread sleeps until a worker ends. It takes no part in the pool's traffic: the engine passes tasks
+and results directly between the workers and the threads that call the pool.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import threading
+import time
+
+from .. import util
+from .._errors import BrokenPool, ProcessError
+from .._procession import PoolCore
+from .._threads import Thread
+from .deaths import OutOfMemory, Stacks
+from .worker import worker
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__: list[str] = []
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+#: Seconds that an idle worker has to leave on its own before SIGTERM.
+_GRACE_PERIOD = 0.2
+#: Seconds that a worker has to end after SIGTERM before SIGKILL.
+_GRACE = 1.0
+#: A pool without a ready worker is broken when this many workers in a row (or as many as the pool
+#: has, if that is more) failed in their initializer,
+_FAULTS = 3
+#: or when this many for each of its workers were killed before they reached it.
+_FAILURES = 20
+#: Seconds before workers are replaced again when the last ones did not become ready.
+_PAUSE = 0.5
+
+
+def terminated() -> ProcessError:
+    """Return the error of calls that were not done when their pool was terminated."""
+    return ProcessError("the pool was terminated before the task was done")
+
+
+def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool]:
+    """Return a function that makes the error of each task that a broken pool leaves undone."""
+
+    def broken() -> BrokenPool:
+        result = BrokenPool(text)
+        result.__cause__ = error
+        return result
+
+    return broken
+
+
+def undo_start(process: Any, workers: list[Any]) -> None:
+    """End a worker when its start, or the record of it, was interrupted."""
+    if process in workers:
+        workers.remove(process)
+    # A user-defined context may return something that is not a process of this package.
+    if getattr(process, "_popen", None) is not None:
+        process.kill()
+        process.join()
+
+
+class Workers:
+    """A pool's workers.
+
+    They are apart from the pool, so that the watching thread does not keep the pool alive.
+    """
+
+    def __init__(
+        self,
+        core: PoolCore,
+        start: Callable[..., Any],
+        size: int,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> None:
+        self.core = core
+        self.workers: list[Any] = []
+        #: Makes the error of a pool if its workers cannot start.
+        self.broken: Callable[[], BaseException] | None = None
+        self._start = start
+        self._size = size
+        self._arguments = arguments
+        self._options = options
+        self._stacks = Stacks()
+        self._out_of_memory: OutOfMemory | None = None
+        #: Workers that were told to end, and the time at which each is killed.
+        self._ending: dict[Any, float] = {}
+        self._state = RUN
+        #: The number of workers in a row that ended before they were ready, the number of those
+        #: that ended on their own, and the last one's exit code and error.
+        self._failures = self._faults = 0
+        self._last_failure: tuple[int, BaseException | None] = (0, None)
+        self._lock = util.free_in_child(threading.RLock())
+        self._thread: Thread | None = None
+
+    def repopulate(self) -> None:
+        """Bring the number of workers up to the pool's size."""
+        with self._lock:
+            leaving = sum(process._leaving for process in self.workers)
+            for _ in range(self._size + leaving - len(self.workers)):
+                place, process = self.core.enlist(), None
+                try:
+                    process = self._start(
+                        target=worker,
+                        args=(self.core.handle, place, self._stacks.path, *self._arguments),
+                        kwargs=self._options,
+                    )
+                    process.name = process.name.replace("Process", "PoolWorker")
+                    process.daemon = True
+                    # A user-defined context may return something that is not a process of this
+                    # package.
+                    getattr(process, "_config", {})["nests"] = True
+                    process._place, process._leaving = place, False
+                    process.start()
+                    self.workers.append(process)
+                except BaseException:
+                    undo_start(process, self.workers)
+                    self.core.reap(place, 0, 0)
+                    raise
+                util.debug("added worker")
+
+    def resize(self, size: int) -> None:
+        """Change the number of workers: start some, or make some leave."""
+        with self._lock:
+            self._size = size
+            staying = [process for process in self.workers if not process._leaving]
+            # Idle workers leave first.
+            staying.sort(key=lambda process: self.core.is_busy(process._place))
+            for process in staying[: max(0, len(staying) - size)]:
+                process._leaving = True
+                self.core.dismiss(process._place)
+            self.repopulate()
+        # The watching thread must watch the new ones too.
+        self._notify()
+
+    def watch(self) -> None:
+        """Start the thread that replaces workers."""
+        self._thread = Thread(self._watch, "PoolWorkers")
+        self._thread.start()
+
+    def _watch(self) -> None:
+        self._out_of_memory = OutOfMemory()
+        while (pause := self._maintain()) is not None:
+            ends = select.poll()
+            for fd in [self.core.notice, *(process.sentinel for process in self.workers)]:
+                ends.register(fd, select.POLLIN)
+            ends.poll(None if math.isinf(pause) else math.ceil(pause * 1000))
+            try:
+                os.eventfd_read(self.core.notice)
+            except BlockingIOError:
+                pass
+        util.debug("pool's watch exiting")
+
+    def _maintain(self) -> float | None:
+        """Bury ended workers, stop overdue ones and replace them.
+
+        Return the number of seconds after which to look again, or None when the watch is over.
+        """
+        with self._lock:
+            self._reap_ended()
+            if self._state == TERMINATE or self.broken:
+                return None
+            pause = self._stop_overdue()
+            if not self.core.needs_workers():
+                # The pool is closed and its line is empty: the workers leave when they are done.
+                return pause if self.workers else None
+            if self._failures and not self._may_go_on():
+                return min(pause, _PAUSE) if self.workers else None
+            try:
+                self.repopulate()
+            except Exception as error:
+                util.warn("cannot start a worker: %r", error)
+                if not self.workers:
+                    self._break(f"a pool's worker cannot be started: {error!r}", error)
+                    return None
+                return min(pause, _PAUSE)
+            return pause
+
+    def _stop_overdue(self) -> float:
+        """Stop the workers of overdue tasks. Return the seconds until the next look."""
+        places, again = self.core.overdue()
+        now = time.monotonic()
+        for process in self.workers:
+            if process._place in places:
+                process.terminate()
+                # A stopped process handles SIGTERM only once it continues.
+                process._popen._send_signal(signal.SIGCONT)
+                self._ending[process] = now + _GRACE
+        for process, end in list(self._ending.items()):
+            if end <= now:
+                process.kill()
+                del self._ending[process]
+        left = [end - now for end in self._ending.values()]
+        return min([*left, math.inf if again is None else again])
+
+    def _reap_ended(self) -> None:
+        for process in [process for process in self.workers if process.exitcode is not None]:
+            process.join()
+            self.workers.remove(process)
+            self._ending.pop(process, None)
+            place, exitcode = process._place, process.exitcode
+            killed = exitcode == -signal.SIGKILL and self._out_of_memory is not None
+            begun, ready, error = self.core.reap(
+                place,
+                process.pid,
+                exitcode,
+                killed and self._out_of_memory.happened(),  # type: ignore[union-attr]
+                self._stacks.take(place),
+            )
+            util.debug("cleaned up worker %s", process.name)
+            if ready:
+                self._failures = self._faults = 0
+            else:
+                self._failures += 1
+                self._faults += exitcode >= 0 or (begun and self._arguments[0] is not None)
+                self._last_failure = (exitcode, error)
+
+    def _may_go_on(self) -> bool:
+        """Return whether to replace workers although the last ones did not become ready.
+
+        Breaks the pool when that is hopeless.
+        """
+        faults, failures = max(_FAULTS, self._size), _FAILURES * self._size
+        if self._faults < faults and self._failures < failures:
+            return True
+        if any(self.core.is_ready(process._place) for process in self.workers):
+            # The other workers can serve the pool: leave it at them for a while.
+            self._faults = min(self._faults, faults - 1)
+            self._failures = min(self._failures, failures - 1)
+            return False
+        exitcode, error = self._last_failure
+        if error is not None:
+            text = f"the pool's workers cannot start: the initializer raised {error!r}"
+        else:
+            text = f"the pool's workers cannot start: {self._failures} in a row ended before they were ready, the last with exit code {exitcode}"
+        self._break(text, error)
+        return False
+
+    def _break(self, text: str, error: BaseException | None) -> None:
+        self.broken = broken_by(text, error)
+        self.core.terminate(self.broken)
+        for process in self.workers:
+            process.terminate()
+
+    def close(self) -> None:
+        """Let the workers leave when all tasks are done."""
+        self._state = CLOSE
+        self.core.close()
+
+    def _notify(self) -> None:
+        os.eventfd_write(self.core.notice, 1)
+
+    def join(self) -> None:
+        """Wait until the watch is over and the workers have ended."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        for process in list(self.workers):
+            process.join()
+
+    def _give_up(self) -> None:
+        self._state = TERMINATE
+        self.core.terminate(terminated)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """Undo a pool after its construction failed.
+
+        A user's context may have made other processes.
+        """
+        self._give_up()
+        for process in self.workers:
+            if process.exitcode is None:
+                process.terminate()
+        for process in self.workers:
+            process.join()
+
+    def stop(self) -> None:
+        """End the workers at once."""
+        util.debug("terminating pool's workers")
+        self._give_up()
+        running = [process for process in self.workers if process.exitcode is None]
+        idle = []
+        for process in running:
+            place = process._place
+            if self.core.is_ready(place) and not self.core.is_busy(place):
+                idle.append(process)
+            else:
+                process.terminate()
+        # Idle workers leave on their own, and first finish what they must do at exit, such as
+        # writing measured coverage.
+        end = time.monotonic() + (_GRACE if "worker_exit" in self._options else _GRACE_PERIOD)
+        for process in idle:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.exitcode is None:
+                process.terminate()
+        end = time.monotonic() + _GRACE
+        # Ended workers are joined too: until then a process counts as a child and is kept.
+        for process in self.workers:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
