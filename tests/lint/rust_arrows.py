@@ -29,15 +29,20 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _USE = re.compile(r"\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);")
 _PATH = re.compile(r"\b((?:crate|super)(?:::\w+)+)")
-_ITEM = re.compile(r"\b(?:struct|enum|union|trait|type|fn|const|static|mod|macro_rules!)\s+(?:mut\s+)?(\w+)")
+_ITEM = re.compile(
+    r"\b(?:struct|enum|union|trait|type|fn|const|static|mod|macro_rules!)\s+(?:mut\s+)?(\w+)"
+)
 
 
 def floors(page: str) -> dict[str, int]:
     """Return the floor of each room, from the list on the page."""
-    listed = re.search(r"^### Floors$.*?((?:^    .*\n)+)", page, re.MULTILINE | re.DOTALL)
+    listed = re.search(r"^### Floors$.*?((?:^    [^\n]*\n)+)", page, re.MULTILINE | re.DOTALL)
     if listed is None:
         raise SystemExit("the page has no list of floors")
-    rows = [line.split("  ")[0] for line in listed[1].strip("\n").replace("\n    ", "\n").strip().split("\n")]
+    rows = [
+        line.split("  ")[0]
+        for line in listed[1].strip("\n").replace("\n    ", "\n").strip().split("\n")
+    ]
     return {room.strip(): -row for row, rooms in enumerate(rows) for room in rooms.split(",")}
 
 
@@ -63,7 +68,11 @@ def leaves(tree: str) -> Iterator[tuple[str, str]]:
         if char == "," and depth == 0:
             if part.strip():
                 for path, name in leaves(part):
-                    path, own = (head.strip().rstrip(":"), name) if path == "self" else (head.strip() + path, name)
+                    path, own = (
+                        (head.strip().rstrip(":"), name)
+                        if path == "self"
+                        else (head.strip() + path, name)
+                    )
                     yield path, own if path.rpartition("::")[2] else name
             part = ""
         else:
@@ -81,7 +90,7 @@ class Crate:
                 module = () if parts == ("lib",) else parts[:-1] if parts[-1] == "mod" else parts
                 self.files[module] = code_of(file.read_text())
         self.passed_on = {
-            module: dict((name, path) for _, tree in _USE.findall(code) for path, name in leaves(tree))
+            module: {name: path for _, tree in _USE.findall(code) for path, name in leaves(tree)}
             for module, code in self.files.items()
         }
 
@@ -105,7 +114,13 @@ class Crate:
                 at = (*at, name)
             else:
                 passed = self.passed_on.get(at, {}).get(name)
-                if passed is not None and depth < 8 and not re.search(rf"\b(struct|enum|fn|trait|type|const|static)\s+{name}\b", self.files[at]):
+                if (
+                    passed is not None
+                    and depth < 8
+                    and not re.search(
+                        rf"\b(struct|enum|fn|trait|type|const|static)\s+{name}\b", self.files[at]
+                    )
+                ):
                     further = "::".join([passed, *rest[number + 1 :]])
                     return self.resolve(at, further, depth + 1) or at
                 return at
@@ -122,10 +137,18 @@ class Crate:
                     paths += [path for path, _ in leaves(tree)]
             body = _USE.sub("", code)
             paths += _PATH.findall(body)
-            local = {name: path for name, path in self.passed_on[module].items()}
-            paths += [local[name] for name in re.findall(r"\b(\w+)::", body) if name in local and not local[name].startswith("std")]
+            local = self.passed_on[module]
+            paths += [
+                local[name]
+                for name in re.findall(r"\b(\w+)::", body)
+                if name in local and not local[name].startswith("std")
+            ]
             targets = (self.resolve(module, path) for path in paths)
-            found[module] = {target for target in targets if target is not None and target != module and target != ()}
+            found[module] = {
+                target
+                for target in targets
+                if target is not None and target != module and target != ()
+            }
         return found
 
 
@@ -134,7 +157,11 @@ def circles(arrows: dict[tuple[str, ...], set[tuple[str, ...]]]) -> list[list[tu
     order: list[tuple[str, ...]] = []
     seen: set[tuple[str, ...]] = set()
 
-    def visit(at: tuple[str, ...], edges: dict[tuple[str, ...], set[tuple[str, ...]]], out: list[tuple[str, ...]]) -> None:
+    def visit(
+        at: tuple[str, ...],
+        edges: dict[tuple[str, ...], set[tuple[str, ...]]],
+        out: list[tuple[str, ...]],
+    ) -> None:
         stack = [(at, iter(sorted(edges.get(at, ()))))]
         seen.add(at)
         while stack:
@@ -182,7 +209,11 @@ def check(source: pathlib.Path, page: str) -> list[str]:
             if module[0] != target[0] and here is not None and there is not None and here <= there:
                 wrong.append(f"{'/'.join(module)} names {'/'.join(target)}, which is not below it")
     for room in sorted({module[0] for module in arrows if module}):
-        inside = {m: {t for t in targets if t[0] == room} for m, targets in arrows.items() if m and m[0] == room}
+        inside = {
+            m: {t for t in targets if t[0] == room}
+            for m, targets in arrows.items()
+            if m and m[0] == room
+        }
         for circle in circles(inside):
             names = ["/".join(module) for module in circle]
             if frozenset(names) not in ALLOWED:
