@@ -4,7 +4,7 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, Cell, Footprints, State, Word};
+use crate::arena::reclaiming::{full_birth, Cell, CellState, Footprints, OwnerWord};
 use crate::arena::{self, Arena};
 use crate::hooks::hooks;
 use crate::ids::{Kind, Owner};
@@ -63,7 +63,7 @@ impl Drop for Sweeping {
 fn release_references(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     arena.release_all(dead, me, arena.entries_of(dead));
     let cells = footprints.slabs.iter().flat_map(|&slab| look(arena, slab));
-    for (block, _) in cells.filter(|(cell, word)| word.state == State::Owned(dead) && !cell.is_segment()) {
+    for (block, _) in cells.filter(|(cell, word)| word.state == CellState::Owned(dead) && !cell.is_segment()) {
         // Without address space to look into a block, its references stay.
         let references = block.references();
         if arena.reach_cell(&block, references.len() * 8).is_err() {
@@ -84,15 +84,15 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
     for &slab in &footprints.slabs {
         for (cell, word) in look(arena, slab) {
             match word.state {
-                State::Owned(owner) if owner == dead => {
+                CellState::Owned(owner) if owner == dead => {
                     if cell.is_segment() {
                         crate::channel::resolve(cell.index, word.generation, owner);
                     } else if kept.binary_search(&cell.index).is_err() {
                         give_back(arena, &cell, word, now);
                     }
                 }
-                State::Dying(owner) if owner == dead => end(arena, &cell, word, me),
-                State::Awaited(_) | State::Deferred { .. } => arena.mark(slab),
+                CellState::Dying(owner) if owner == dead => end(arena, &cell, word, me),
+                CellState::Awaited(_) | CellState::Deferred { .. } => arena.mark(slab),
                 _ => {}
             }
         }
@@ -105,15 +105,16 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
 fn sweep(arena: &Arena, me: Owner) -> u64 {
     let (now, forks) = (arena.births(), Forks::find());
     let still_needed = |birth, upto| forks.between(full_birth(birth, now), full_birth(upto, now));
-    let stays = |(_, word): &(Cell, Word)| matches!(word.state, State::Deferred { .. } | State::Awaited(_));
+    let stays =
+        |(_, word): &(Cell, OwnerWord)| matches!(word.state, CellState::Deferred { .. } | CellState::Awaited(_));
     let mut left = 0;
     for slab in arena.marked() {
         let mut is_needed = false;
         for (cell, word) in look(arena, slab) {
             match word.state {
-                State::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
-                State::Awaited(_) => is_needed = true,
-                State::Deferred { upto } => {
+                CellState::Awaited(receiver) if receiver.is_gone() => take_back(arena, &cell, word, now, me),
+                CellState::Awaited(_) => is_needed = true,
+                CellState::Deferred { upto } => {
                     let note = cell.read_note();
                     if still_needed(note.birth, upto) {
                         (left, is_needed) = (left + 1, true);
@@ -139,7 +140,7 @@ fn sweep(arena: &Arena, me: Owner) -> u64 {
 }
 
 /// The cells of a slab that are not free.
-fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
+fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, OwnerWord)> {
     #[cfg(test)]
     LOOKS.fetch_add(1, Relaxed);
     arena.used_cells(slab)
@@ -150,7 +151,7 @@ fn look(arena: &Arena, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
 pub(crate) static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// Give back a block that a process owned alone, and what its content refers to.
-fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
+fn give_back(arena: &Arena, cell: &Cell, word: OwnerWord, now: u64) {
     if cell.read_note().kind == Kind::Mailbox as u8
         && arena
             .reach_cell(cell, size_of::<crate::channel::MessageHeader>())
@@ -162,8 +163,8 @@ fn give_back(arena: &Arena, cell: &Cell, word: Word, now: u64) {
 }
 
 /// Take back a block that awaits a process that died.
-fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
-    let owned = word.with(State::Owned(me));
+fn take_back(arena: &Arena, cell: &Cell, word: OwnerWord, now: u64, me: Owner) {
+    let owned = word.with(CellState::Owned(me));
     arena.add_to_footprint(cell.index / 64, me);
     // DEATH: from here on the block is ours, and is given back as such.
     let taken = cell
@@ -174,8 +175,8 @@ fn take_back(arena: &Arena, cell: &Cell, word: Word, now: u64, me: Owner) {
     }
 }
 
-fn end(arena: &Arena, cell: &Cell, word: Word, me: Owner) {
-    let dying = word.with(State::Dying(me));
+fn end(arena: &Arena, cell: &Cell, word: OwnerWord, me: Owner) {
+    let dying = word.with(CellState::Dying(me));
     arena.add_to_footprint(cell.index / 64, me);
     if cell
         .word

@@ -37,7 +37,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use memory::slab::Cell;
-use memory::word::{State, Word};
+use memory::word::{CellState, OwnerWord};
 use memory::Arena;
 use words::check;
 
@@ -51,7 +51,7 @@ struct Counted {
     content: Vec<UnsafeCell<u32>>,
 }
 
-type Owned = (Cell, Word);
+type Owned = (Cell, OwnerWord);
 
 impl Counted {
     fn new() -> Self {
@@ -97,11 +97,11 @@ impl Counted {
     fn with_two_cells() -> Arc<Self> {
         let memory = Self::new();
         for (cell, word) in memory.fill(CELLS).drain(2..) {
-            cell.word.store(word.with(State::Spent).encode(), Relaxed);
+            cell.word.store(word.with(CellState::Spent).encode(), Relaxed);
         }
         for number in 0..2 {
             let cell = memory.arena.cell(number).expect("filled above");
-            let word = Word::decode(cell.word.load(Relaxed));
+            let word = OwnerWord::decode(cell.word.load(Relaxed));
             memory.free((cell, word));
         }
         Arc::new(memory)

@@ -6,7 +6,7 @@
 use super::current::here;
 use super::reference_log::epoch;
 use super::slab::Cell;
-use super::word::{Receiver, State, Word, MAX_REFERENCES};
+use super::word::{CellState, OwnerWord, Receiver, MAX_REFERENCES};
 use super::Arena;
 use crate::ids::{Handle, Kind, Owner, GENERATION};
 use crate::{Error, Result};
@@ -146,27 +146,27 @@ impl Block {
     /// Hand the block to the message that holds its token: this process no longer owns it, and does not free it. A
     /// process that inherited the block through fork cannot send it: the token stays stale.
     pub fn send(self) -> Token {
-        self.leave(State::Transit)
+        self.leave(CellState::Transit)
     }
 
     /// As [`send`](Self::send), but the block is given back if `receiver` dies before the block is taken.
     pub(crate) fn send_to(self, receiver: Receiver) -> Token {
-        self.leave(State::Awaited(receiver))
+        self.leave(CellState::Awaited(receiver))
     }
 
     /// Change the receiver of what was sent with [`send_to`](Self::send_to), if it has not been taken yet.
     pub(crate) fn redirect(token: Token, receiver: Receiver) {
         while let Some((cell, waiting)) = in_transit(token) {
-            if replace(&cell, waiting, waiting.with(State::Awaited(receiver))) {
+            if replace(&cell, waiting, waiting.with(CellState::Awaited(receiver))) {
                 return;
             }
         }
     }
 
-    fn leave(self, state: State) -> Token {
+    fn leave(self, state: CellState) -> Token {
         let token = self.token;
         if let (Some((cell, owned)), Ok((arena, _))) = (self.cell(), here()) {
-            let is_awaited = matches!(state, State::Awaited(_));
+            let is_awaited = matches!(state, CellState::Awaited(_));
             if is_awaited {
                 arena.mark(cell.index / 64);
             }
@@ -190,7 +190,7 @@ impl Block {
             // Before the block is ours: without address space it stays where it is.
             let reach = len.min(cell.capacity()).max(cell.references().len() * 8);
             arena.reach_cell(&cell, reach)?;
-            let (birth, owned) = (arena.births(), transit.with(State::Owned(me)));
+            let (birth, owned) = (arena.births(), transit.with(CellState::Owned(me)));
             arena.add_to_footprint(cell.index / 64, me);
             // A failure may only mean that the block has another receiver now.
             if replace(&cell, transit, owned) {
@@ -254,33 +254,33 @@ impl Block {
     }
 
     /// The block's cell, and its word while this process owns it.
-    fn cell(&self) -> Option<(Cell, Word)> {
+    fn cell(&self) -> Option<(Cell, OwnerWord)> {
         let (arena, me) = here().ok()?;
         let (cell, generation) = Cell::find(arena, self.token)?;
         Some((
             cell,
-            Word {
+            OwnerWord {
                 generation,
-                state: State::Owned(me),
+                state: CellState::Owned(me),
             },
         ))
     }
 }
 
 /// Change a cell's word, if it still is `from`. Returns whether it was.
-fn replace(cell: &Cell, from: Word, to: Word) -> bool {
+fn replace(cell: &Cell, from: OwnerWord, to: OwnerWord) -> bool {
     cell.word
         .compare_exchange(from.encode(), to.encode(), AcqRel, Relaxed)
         .is_ok()
 }
 
 /// The cell that a token names, and its word, if it is in transit.
-fn in_transit(token: Token) -> Option<(Cell, Word)> {
+fn in_transit(token: Token) -> Option<(Cell, OwnerWord)> {
     let (cell, generation) = Cell::find(here().ok()?.0, token)?;
     let bits = cell.word.load(Acquire);
-    let word = Word::decode(bits);
+    let word = OwnerWord::decode(bits);
     // A word with bits that its state does not use is damaged: the compare-and-swap would never succeed.
-    let is_sent = matches!(word.state, State::Transit | State::Awaited(_)) && word.encode() == bits;
+    let is_sent = matches!(word.state, CellState::Transit | CellState::Awaited(_)) && word.encode() == bits;
     (is_sent && word.generation == generation & GENERATION).then_some((cell, word))
 }
 

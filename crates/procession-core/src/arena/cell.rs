@@ -7,14 +7,14 @@ use std::sync::atomic::{
 
 use super::class::class_of;
 use super::slab::Cell;
-use super::word::{full_birth, Note, Word};
+use super::word::{full_birth, CellNote, OwnerWord};
 use super::{Arena, Token};
 use crate::ids::{Kind, Owner, GENERATION, GENERATION_BITS};
 use crate::{Error, Result};
 
 impl Cell {
     /// Allocate memory for `len` bytes, owned by `me`.
-    pub(super) fn alloc(arena: &Arena, len: usize, birth: u64, me: Owner) -> Result<(Self, Word)> {
+    pub(super) fn alloc(arena: &Arena, len: usize, birth: u64, me: Owner) -> Result<(Self, OwnerWord)> {
         let class = class_of(len).ok_or(Error::Exhausted {
             what: "a large block",
             wanted: len as u64,
@@ -38,7 +38,7 @@ impl Cell {
     pub(crate) fn write_note(&self, birth: u32, kind: u8) {
         let references = 0;
         self.note.store(
-            Note {
+            CellNote {
                 birth,
                 kind,
                 references,
@@ -49,8 +49,8 @@ impl Cell {
     }
 
     /// Birth, kind and number of references, as recorded.
-    pub(crate) fn read_note(&self) -> Note {
-        Note::decode(self.note.load(Relaxed))
+    pub(crate) fn read_note(&self) -> CellNote {
+        CellNote::decode(self.note.load(Relaxed))
     }
 
     /// Record when the memory was allocated, that it is no object, and that it begins with no references.
@@ -86,7 +86,7 @@ impl Cell {
         full_birth(self.read_note().birth, now)
     }
 
-    fn amend(&self, change: impl FnOnce(&mut Note)) {
+    fn amend(&self, change: impl FnOnce(&mut CellNote)) {
         let mut note = self.read_note();
         change(&mut note);
         self.note.store(note.encode(), Release);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::class::SEGMENTS;
 use super::current::here;
 use super::slab::Cell;
-use super::word::{State, Word};
+use super::word::{CellState, OwnerWord};
 use crate::ids::Owner;
 use crate::Result;
 
@@ -29,7 +29,7 @@ pub(crate) fn alloc_segment() -> Result<(u32, u32)> {
 /// Give a segment to its queue, if `owner` still owns it.
 pub(crate) fn hand_over(index: u32, generation: u32, owner: Owner) {
     change(index, generation, |state| {
-        (state == State::Owned(owner)).then_some(State::Transit)
+        (state == CellState::Owned(owner)).then_some(CellState::Transit)
     });
 }
 
@@ -38,16 +38,16 @@ pub(crate) fn claim(index: u32, generation: u32, me: Owner) {
     if let Ok((arena, _)) = here() {
         arena.add_to_footprint(index / 64, me);
     }
-    change(index, generation, |_| Some(State::Owned(me)));
+    change(index, generation, |_| Some(CellState::Owned(me)));
 }
 
 /// Change the state of a segment in use.
-fn change(index: u32, generation: u32, to: impl Fn(State) -> Option<State>) {
+fn change(index: u32, generation: u32, to: impl Fn(CellState) -> Option<CellState>) {
     let Some(cell) = segment_cell(index) else { return };
     loop {
         let bits = cell.word.load(Acquire);
-        let word = Word::decode(bits);
-        let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
+        let word = OwnerWord::decode(bits);
+        let in_use = word.generation == generation && matches!(word.state, CellState::Transit | CellState::Owned(_));
         let Some(state) = to(word.state).filter(|_| in_use) else {
             return;
         };
@@ -79,8 +79,8 @@ pub(crate) fn free_segment(index: u32, generation: u32) {
     arena.add_to_footprint(index / 64, me);
     loop {
         let bits = cell.word.load(Acquire);
-        let word = Word::decode(bits);
-        let in_use = word.generation == generation && matches!(word.state, State::Transit | State::Owned(_));
+        let word = OwnerWord::decode(bits);
+        let in_use = word.generation == generation && matches!(word.state, CellState::Transit | CellState::Owned(_));
         // A word with bits that its state does not use is damaged: the compare-and-swap would never succeed.
         if !in_use || word.encode() != bits || arena.free_cell(&cell, word) {
             return;

@@ -10,7 +10,7 @@
 //! One thread at a time runs the operation of a slot: a thread of the process itself, or the reaper of the dead
 //! process.
 
-use super::word::{Mark, State, Word, MAX_REFS};
+use super::word::{CellState, Mark, OwnerWord, MAX_REFS};
 use crate::ids::Handle;
 use crate::sys::atomic::{
     AtomicU64,
@@ -39,7 +39,7 @@ enum Stage {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum ChangeKind {
     /// Add a reference, and fill the entry.
     Acquire = 0,
     /// Remove a reference, and empty the entry.
@@ -54,7 +54,7 @@ enum Kind {
 struct Step(u64);
 
 impl Step {
-    fn new(sequence: u64, kind: Kind) -> Self {
+    fn new(sequence: u64, kind: ChangeKind) -> Self {
         Self(sequence << 4 | (kind as u64) << 2 | Stage::Pending as u64)
     }
 
@@ -62,11 +62,11 @@ impl Step {
         self.0 >> 4
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> ChangeKind {
         match self.0 >> 2 & 3 {
-            0 => Kind::Acquire,
-            1 => Kind::Release,
-            _ => Kind::Undo,
+            0 => ChangeKind::Acquire,
+            1 => ChangeKind::Release,
+            _ => ChangeKind::Undo,
         }
     }
 
@@ -98,11 +98,11 @@ pub(super) trait Counted {
     /// Whether this cell, which is deferred, is an object.
     fn is_object(&self, cell: &Self::Cell) -> bool;
     /// What an object becomes when its last reference goes: DEFERRED, or DYING with the caller as its owner.
-    fn end_of(&self, cell: &Self::Cell) -> State;
+    fn end_of(&self, cell: &Self::Cell) -> CellState;
 }
 
 /// An object that an operation ended, and its owner word.
-pub(super) type Ended<C> = Option<(C, Word)>;
+pub(super) type Ended<C> = Option<(C, OwnerWord)>;
 
 impl Operation {
     fn step(&self) -> Step {
@@ -122,12 +122,12 @@ impl Operation {
     }
 
     /// Publish an operation on the count in `word`.
-    fn begin(&self, slot: usize, kind: Kind, word: &AtomicU64) -> Step {
+    fn begin(&self, slot: usize, kind: ChangeKind, word: &AtomicU64) -> Step {
         let last = self.step().sequence();
         let mut step = Step::new(last.wrapping_add(1), kind);
         // SYNC: an earlier mark of this slot must not look like this operation's. Only this thread writes marks of this
         // slot, so none appears after the check.
-        if Word::decode(word.load(Acquire)).mark() == step.mark(slot) {
+        if OwnerWord::decode(word.load(Acquire)).mark() == step.mark(slot) {
             step = Step::new(last.wrapping_add(2), kind);
         }
         self.set(step);
@@ -152,7 +152,7 @@ pub(super) fn acquire<H: Counted>(
     // one is over.
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
-    let step = operation.begin(slot, Kind::Acquire, memory.word(cell));
+    let step = operation.begin(slot, ChangeKind::Acquire, memory.word(cell));
     // DEATH: nothing has changed yet.
     if apply(memory, slot, step, cell, handle).is_none() {
         operation.set(step.at(Stage::Over));
@@ -183,7 +183,7 @@ pub(super) fn release<H: Counted>(
     };
     operation.handle.store(handle.to_bits(), Release);
     operation.entry.store(at, Release);
-    let step = operation.begin(slot, Kind::Release, memory.word(&cell));
+    let step = operation.begin(slot, ChangeKind::Release, memory.word(&cell));
     let applied = apply(memory, slot, step, &cell, handle);
     if applied.is_some() {
         // DEATH: until the operation is OVER, a survivor empties the entry and ends the object.
@@ -198,7 +198,7 @@ pub(super) fn release<H: Counted>(
 /// Remove the reference that was just counted, because its entry was not empty.
 fn undo<H: Counted>(memory: &H, slot: usize, operation: &Operation, cell: &H::Cell, handle: Handle) -> Ended<H::Cell> {
     // DEATH: this one store turns the applied operation into one to be undone.
-    let step = operation.begin(slot, Kind::Undo, memory.word(cell));
+    let step = operation.begin(slot, ChangeKind::Undo, memory.word(cell));
     let applied = apply(memory, slot, step, cell, handle);
     if applied.is_some() {
         operation.set(step.at(Stage::Applied));
@@ -225,10 +225,10 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
         match (step.stage(), step.kind()) {
             (Stage::Over, _) => return None,
             (Stage::Pending, kind) => {
-                let word = Word::decode(memory.word(&cell).load(Acquire));
+                let word = OwnerWord::decode(memory.word(&cell).load(Acquire));
                 if is_of(word, handle) && word.mark() == step.mark(slot) {
                     operation.change(step, step.at(Stage::Applied));
-                } else if kind != Kind::Undo {
+                } else if kind != ChangeKind::Undo {
                     // On failure a helper has recorded the operation as applied and replaced its mark.
                     operation.change(step, over);
                 } else if operation.step() == step {
@@ -237,7 +237,7 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
                     operation.set(if applied { step.at(Stage::Applied) } else { over });
                 }
             }
-            (Stage::Applied, Kind::Acquire) => {
+            (Stage::Applied, ChangeKind::Acquire) => {
                 let entry = memory.entry(operation.entry.load(Acquire));
                 let written = entry.map(|entry| entry.compare_exchange(0, handle.to_bits(), AcqRel, Relaxed));
                 match written {
@@ -251,7 +251,7 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
             (Stage::Applied, kind) => {
                 if let Some(entry) = memory
                     .entry(operation.entry.load(Acquire))
-                    .filter(|_| kind == Kind::Release)
+                    .filter(|_| kind == ChangeKind::Release)
                 {
                     let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
                 }
@@ -265,25 +265,29 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
 
 /// Change the count as `step` says, and put its mark on the word. Returns the new word. `None` if the object is gone or
 /// its count has no room.
-fn apply<H: Counted>(memory: &H, slot: usize, step: Step, cell: &H::Cell, handle: Handle) -> Option<Word> {
+fn apply<H: Counted>(memory: &H, slot: usize, step: Step, cell: &H::Cell, handle: Handle) -> Option<OwnerWord> {
     let word = memory.word(cell);
     let mark = step.mark(slot);
     loop {
         let bits = word.load(Acquire);
-        let before = Word::decode(bits);
+        let before = OwnerWord::decode(bits);
         let state = match (step.kind(), before.state) {
             _ if !is_of(before, handle) => return None,
-            (Kind::Acquire, State::Object { refs, .. }) if refs < MAX_REFS => State::Object { mark, refs: refs + 1 },
-            (Kind::Acquire, State::Deferred { .. }) if memory.is_object(cell) => State::Object { mark, refs: 1 },
-            (Kind::Release | Kind::Undo, State::Object { refs: 1, .. }) => match memory.end_of(cell) {
+            (ChangeKind::Acquire, CellState::Object { refs, .. }) if refs < MAX_REFS => {
+                CellState::Object { mark, refs: refs + 1 }
+            }
+            (ChangeKind::Acquire, CellState::Deferred { .. }) if memory.is_object(cell) => {
+                CellState::Object { mark, refs: 1 }
+            }
+            (ChangeKind::Release | ChangeKind::Undo, CellState::Object { refs: 1, .. }) => match memory.end_of(cell) {
                 // DYING is final: an operation that finds the object gone need not know which one removed the last
                 // reference.
-                dying @ State::Dying(_) => dying,
+                dying @ CellState::Dying(_) => dying,
                 // The mark has to stay until the operation is recorded as applied.
-                _ => State::Object { mark, refs: 0 },
+                _ => CellState::Object { mark, refs: 0 },
             },
-            (Kind::Release | Kind::Undo, State::Object { refs, .. }) if refs > 1 => {
-                State::Object { mark, refs: refs - 1 }
+            (ChangeKind::Release | ChangeKind::Undo, CellState::Object { refs, .. }) if refs > 1 => {
+                CellState::Object { mark, refs: refs - 1 }
             }
             _ => return None,
         };
@@ -296,10 +300,10 @@ fn apply<H: Counted>(memory: &H, slot: usize, step: Step, cell: &H::Cell, handle
 }
 
 /// After an operation removed a reference and left `word`: end the object if that was the last one.
-fn ended<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle, word: Word) -> Ended<H::Cell> {
+fn ended<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle, word: OwnerWord) -> Ended<H::Cell> {
     match word.state {
-        State::Dying(_) => Some((*cell, word)),
-        State::Object { refs: 0, .. } => conclude(memory, slot, cell, handle),
+        CellState::Dying(_) => Some((*cell, word)),
+        CellState::Object { refs: 0, .. } => conclude(memory, slot, cell, handle),
         _ => None,
     }
 }
@@ -309,8 +313,8 @@ fn conclude<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle)
     let word = memory.word(cell);
     loop {
         let bits = word.load(Acquire);
-        let before = Word::decode(bits);
-        if !is_of(before, handle) || !matches!(before.state, State::Object { refs: 0, .. }) {
+        let before = OwnerWord::decode(bits);
+        if !is_of(before, handle) || !matches!(before.state, CellState::Object { refs: 0, .. }) {
             return None; // referred to again, or already ended
         }
         // Another process may have added and removed a reference in between, and left its mark.
@@ -323,7 +327,7 @@ fn conclude<H: Counted>(memory: &H, slot: usize, cell: &H::Cell, handle: Handle)
 }
 
 /// Before the mark on a word is replaced: record in the operation behind it that it was applied.
-fn help<H: Counted>(memory: &H, slot: usize, seen: Word, (word, bits): (&AtomicU64, u64), handle: Handle) {
+fn help<H: Counted>(memory: &H, slot: usize, seen: OwnerWord, (word, bits): (&AtomicU64, u64), handle: Handle) {
     let other = seen.mark().slot().filter(|&other| other != slot);
     let Some(operation) = other.and_then(|other| memory.operation(other)) else {
         return;
@@ -337,7 +341,7 @@ fn help<H: Counted>(memory: &H, slot: usize, seen: Word, (word, bits): (&AtomicU
     }
 }
 
-fn is_of(word: Word, handle: Handle) -> bool {
+fn is_of(word: OwnerWord, handle: Handle) -> bool {
     handle
         .split()
         .is_some_and(|(_, generation)| generation == word.generation)

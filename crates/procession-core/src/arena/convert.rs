@@ -5,7 +5,7 @@ use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
 use super::descriptor::join;
 use super::extent::claim;
 use super::slab::{Cell, Slab};
-use super::word::{is_unused, State, Word};
+use super::word::{is_unused, CellState, OwnerWord};
 use super::Arena;
 use crate::ids::Owner;
 use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -13,7 +13,7 @@ use crate::sys::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 impl Arena {
     /// A cell of an existing slab, for what fits into one of `class`.
     #[cold]
-    pub(super) fn alloc_other(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
+    pub(super) fn alloc_other(&self, class: usize, me: Owner) -> Option<(Cell, OwnerWord)> {
         let convert_one = |reached: bool| {
             let slabs = (0..self.slab_count()).filter_map(|number| self.slab(number));
             let others = slabs.filter(|slab| slab.class != class && is_convertible(slab.class));
@@ -49,8 +49,8 @@ impl Arena {
                 .compare_exchange(join(slab.base, slab.class), join(slab.base, class), AcqRel, Acquire)
                 .is_ok();
         for cell in cells(slab.class).take(claimed) {
-            let word = Word::decode(cell.word.load(Relaxed));
-            if word.state == State::Owned(me) {
+            let word = OwnerWord::decode(cell.word.load(Relaxed));
+            if word.state == CellState::Owned(me) {
                 // With the next generation, so that a process that looked at the slab as it was does not get a cell of
                 // it.
                 cell.word

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::slab::Cell;
-use super::word::{full_birth, State, Word};
+use super::word::{full_birth, CellState, OwnerWord};
 use super::Arena;
 use crate::hooks::hooks;
 use crate::ids::{Handle, Owner};
@@ -15,7 +15,7 @@ const SWEEP_AT: u64 = 64;
 
 thread_local! {
     /// Objects to be destroyed after the current one: a queue of queues of queues must not recurse deeply.
-    static DYING: RefCell<Option<Vec<(Cell, Word)>>> = const { RefCell::new(None) };
+    static DYING: RefCell<Option<Vec<(Cell, OwnerWord)>>> = const { RefCell::new(None) };
 }
 
 /// While this exists, the thread is inside `destroy`. A `destroy` that panics ends it, too.
@@ -38,22 +38,22 @@ impl Arena {
     }
 
     /// The state of an object after its last reference goes.
-    pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> State {
+    pub(super) fn end_of(&self, cell: &Cell, me: Owner) -> CellState {
         let now = self.births();
         self.add_to_footprint(cell.index / 64, me);
         if (hooks().fork_born_after)(full_birth(cell.read_note().birth, now)) {
             self.mark(cell.index / 64);
-            State::Deferred { upto: now as u32 }
+            CellState::Deferred { upto: now as u32 }
         } else {
-            State::Dying(me)
+            CellState::Dying(me)
         }
     }
 
     /// Act on an object's new word. Returns the word with which to [`destroy`](Arena::destroy) it, if it is DYING.
-    pub(super) fn ended(&self, cell: &Cell, word: Word) -> Option<Word> {
+    pub(super) fn ended(&self, cell: &Cell, word: OwnerWord) -> Option<OwnerWord> {
         match word.state {
-            State::Dying(_) => Some(word),
-            State::Deferred { .. } => {
+            CellState::Dying(_) => Some(word),
+            CellState::Deferred { .. } => {
                 self.mark(cell.index / 64);
                 self.count_deferred();
                 None
@@ -80,7 +80,7 @@ impl Arena {
     }
 
     /// End an object that is DYING with this process as its owner: run its `destroy`, free its cell.
-    pub(crate) fn destroy(&self, cell: &Cell, word: Word) {
+    pub(crate) fn destroy(&self, cell: &Cell, word: OwnerWord) {
         let later = |queue: &RefCell<Option<Vec<_>>>| match &mut *queue.borrow_mut() {
             Some(waiting) => {
                 waiting.push((*cell, word));
@@ -106,7 +106,7 @@ impl Arena {
         }
     }
 
-    fn destroy_one(&self, cell: &Cell, word: Word) {
+    fn destroy_one(&self, cell: &Cell, word: OwnerWord) {
         if self
             .reach_cell(cell, cell.size.min(super::class::LARGEST_SMALL))
             .is_err()
@@ -121,12 +121,12 @@ impl Arena {
 
     /// Free memory that this process owned alone (or that a dead one did), or make it deferred. False if its word has
     /// changed.
-    pub(crate) fn give_back(&self, cell: &Cell, from: Word, birth: u64) -> bool {
+    pub(crate) fn give_back(&self, cell: &Cell, from: OwnerWord, birth: u64) -> bool {
         let now = self.births();
         if !(hooks().fork_born_after)(birth) {
             return self.free_cell(cell, from);
         }
-        let deferred = from.with(State::Deferred { upto: now as u32 });
+        let deferred = from.with(CellState::Deferred { upto: now as u32 });
         cell.set_birth(birth);
         self.mark(cell.index / 64);
         let done = cell

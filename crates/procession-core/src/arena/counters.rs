@@ -3,7 +3,7 @@
 use super::current::here;
 use super::footprint::is_list;
 use super::slab::Cell;
-use super::word::{State, Word};
+use super::word::{CellState, OwnerWord};
 use crate::Result;
 
 /// Counts of everything that is not free.
@@ -28,7 +28,7 @@ pub fn counters() -> Result<Counters> {
     let (arena, _) = here()?;
     let mut counters = Counters::default();
     for slab in 0..arena.slab_count() {
-        let counts = |(cell, word): &(Cell, Word)| !matches!(word.state, State::Owned(_)) || !is_list(cell);
+        let counts = |(cell, word): &(Cell, OwnerWord)| !matches!(word.state, CellState::Owned(_)) || !is_list(cell);
         let cells = arena.used_cells(slab).filter(counts);
         cells.for_each(|(_, word)| counters.count(word));
     }
@@ -38,24 +38,24 @@ pub fn counters() -> Result<Counters> {
 /// Whether something waits for a living process that is no member yet: it was started, and has not registered so far.
 pub(crate) fn awaits_a_newcomer(is_member: impl Fn(u32) -> bool) -> bool {
     let Ok((arena, _)) = here() else { return true };
-    let newcomer = |word: Word| match word.state {
-        State::Awaited(receiver) => !is_member(receiver.pid) && !receiver.is_gone(),
+    let newcomer = |word: OwnerWord| match word.state {
+        CellState::Awaited(receiver) => !is_member(receiver.pid) && !receiver.is_gone(),
         _ => false,
     };
     (0..arena.slab_count()).any(|slab| arena.used_cells(slab).any(|(_, word)| newcomer(word)))
 }
 
 impl Counters {
-    fn count(&mut self, word: Word) {
+    fn count(&mut self, word: OwnerWord) {
         match word.state {
-            State::Owned(_) => self.owned += 1,
-            State::Transit | State::Awaited(_) => self.transit += 1,
-            State::Object { refs, .. } => {
+            CellState::Owned(_) => self.owned += 1,
+            CellState::Transit | CellState::Awaited(_) => self.transit += 1,
+            CellState::Object { refs, .. } => {
                 self.objects += 1;
                 self.refs += u64::from(refs);
                 self.other += usize::from(refs == 0);
             }
-            State::Deferred { .. } => self.deferred += 1,
+            CellState::Deferred { .. } => self.deferred += 1,
             _ => self.other += 1,
         }
     }

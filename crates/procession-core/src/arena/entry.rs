@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use super::change::{self, Counted, Ended, Operation};
 use super::reference_log::alone;
 use super::slab::Cell;
-use super::word::State;
+use super::word::CellState;
 use super::Arena;
 use crate::ids::{Handle, Owner};
 
@@ -41,7 +41,7 @@ impl Counted for Counts<'_> {
         cell.read_note().kind != 0
     }
 
-    fn end_of(&self, cell: &Cell) -> State {
+    fn end_of(&self, cell: &Cell) -> CellState {
         self.arena.end_of(cell, self.me)
     }
 }

@@ -12,7 +12,7 @@ use super::footprint::is_list;
 use super::layout::GRAIN;
 use super::slab::{Cell, Slab};
 use super::warm::charge;
-use super::word::{is_unused, State, Word};
+use super::word::{is_unused, CellState, OwnerWord};
 use super::Arena;
 use crate::ids::Owner;
 use crate::sys::atomic::{
@@ -164,10 +164,10 @@ impl Arena {
 
     /// Give back a cell that was free and that no token names: it keeps its generation.
     fn unclaim(&self, cell: &Cell, me: Owner) {
-        let word = Word::decode(cell.word.load(Relaxed));
-        if word.state == State::Owned(me) {
+        let word = OwnerWord::decode(cell.word.load(Relaxed));
+        if word.state == CellState::Owned(me) {
             // SYNC: releases what we recorded about the extent to the next owner of the cell.
-            cell.word.store(word.with(State::Free).encode(), Release);
+            cell.word.store(word.with(CellState::Free).encode(), Release);
             self.hint_free(cell);
         }
     }
@@ -200,11 +200,11 @@ impl Arena {
 pub(super) fn claim(cell: &Cell, me: Owner) -> bool {
     loop {
         let bits = cell.word.load(Acquire);
-        let word = Word::decode(bits);
-        if word.state != State::Free {
-            return word.state == State::Spent;
+        let word = OwnerWord::decode(bits);
+        if word.state != CellState::Free {
+            return word.state == CellState::Spent;
         }
-        let owned = word.with(State::Owned(me)).encode();
+        let owned = word.with(CellState::Owned(me)).encode();
         // SYNC: acquires the last writes of the process that freed the cell.
         if cell.word.compare_exchange(bits, owned, Acquire, Relaxed).is_ok() {
             return true;

@@ -16,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::class::class_of;
 use super::directory::{Footprint, EVERYWHERE};
-use super::layout::{Table, MAX_SLABS};
+use super::layout::{FixedTable, MAX_SLABS};
 use super::slab::Cell;
-use super::word::{State, Word};
+use super::word::{CellState, OwnerWord};
 use super::Arena;
 
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).
@@ -43,9 +43,9 @@ const LEAVES: usize = MAX_SLABS as usize / LEAF;
 type Leaf = [AtomicU64; LEAF / 64];
 
 /// This process's view of its own footprint. Made on first use; a child of fork makes its own.
-static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
+static LOCAL: AtomicPtr<LocalFootprint> = AtomicPtr::new(ptr::null_mut());
 
-struct Local {
+struct LocalFootprint {
     /// One bit for each slab in the list.
     leaves: [AtomicPtr<Leaf>; LEAVES],
     list: Mutex<List>,
@@ -83,7 +83,7 @@ fn make<T>(slot: &AtomicPtr<T>, fresh: impl FnOnce() -> T) -> &'static T {
     unsafe { &*there }
 }
 
-impl Local {
+impl LocalFootprint {
     fn new() -> Self {
         Self {
             leaves: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
@@ -141,7 +141,7 @@ impl Arena {
 
     #[cold]
     fn add_first_to_footprint(&self, slab: u32, me: Owner) {
-        let local = make(&LOCAL, Local::new);
+        let local = make(&LOCAL, LocalFootprint::new);
         let Some(directory) = self.directory_of(me.slot()) else {
             return;
         };
@@ -204,8 +204,8 @@ impl Arena {
             while next != 0 {
                 left = left.checked_sub(1)?;
                 let cell = self.cell(u32::try_from(next - 1).ok()?)?;
-                let state = Word::decode(cell.word.load(Acquire)).state;
-                if state != State::Owned(dead)
+                let state = OwnerWord::decode(cell.word.load(Acquire)).state;
+                if state != CellState::Owned(dead)
                     || cell.size < CHUNK
                     || !is_list(&cell)
                     || self.reach_cell(&cell, CHUNK).is_err()
@@ -238,8 +238,8 @@ impl Arena {
         // all slabs.
         directory.footprint.head.store(EVERYWHERE, Release);
         for cell in &footprints.chunks {
-            let word = Word::decode(cell.word.load(Acquire));
-            if word.state == State::Owned(dead) {
+            let word = OwnerWord::decode(cell.word.load(Acquire));
+            if word.state == CellState::Owned(dead) {
                 self.free_cell(cell, word);
             }
         }
@@ -251,7 +251,7 @@ impl Arena {
 
     fn marks(&self) -> &'static [AtomicU64] {
         // SAFETY: the table's type is atomic words; those of slabs below the slab count are committed.
-        unsafe { self.table(Table::Marks) }
+        unsafe { self.table(FixedTable::Marks) }
     }
 
     /// Mark a slab: some of its cells are, or will be, deferred or awaited. To be called before they are, and again

@@ -48,8 +48,8 @@ pub(crate) struct Header {
     pub sweep_at: AtomicU64,
     /// Words for the process table's own use (hints, high-water mark, ...).
     pub process_table: [AtomicU64; 8],
-    /// How many bytes of each fixed table are committed, by [`Table`].
-    pub committed: [AtomicU64; Table::COUNT],
+    /// How many bytes of each fixed table are committed, by [`FixedTable`].
+    pub committed: [AtomicU64; FixedTable::COUNT],
 
     /// Slabs made so far; raising the number publishes a new slab.
     pub slab_count: AtomicU64,
@@ -65,7 +65,7 @@ pub(crate) struct Header {
 
 /// The fixed tables, in the order in which they lie behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Table {
+pub(crate) enum FixedTable {
     /// [`PROCESS_ENTRY`] bytes for each process.
     Processes,
     /// For each process slot, the [`Directory`]: its reference log, the change under way, and its footprint.
@@ -78,7 +78,7 @@ pub(crate) enum Table {
     Marks,
 }
 
-impl Table {
+impl FixedTable {
     pub(crate) const COUNT: usize = 5;
     const ALL: [Self; Self::COUNT] = [
         Self::Processes,
@@ -100,8 +100,8 @@ pub(crate) struct Layout {
     pub slabs: u64,
     /// Where the data area begins.
     pub data: u64,
-    offsets: [u64; Table::COUNT],
-    lengths: [u64; Table::COUNT],
+    offsets: [u64; FixedTable::COUNT],
+    lengths: [u64; FixedTable::COUNT],
 }
 
 impl Layout {
@@ -117,17 +117,17 @@ impl Layout {
             processes,
             slabs,
             data: 0,
-            offsets: [0; Table::COUNT],
-            lengths: [0; Table::COUNT],
+            offsets: [0; FixedTable::COUNT],
+            lengths: [0; FixedTable::COUNT],
         };
         let mut end = GRAIN; // the header has the first grain
-        for table in Table::ALL {
+        for table in FixedTable::ALL {
             let length = match table {
-                Table::Processes => processes * PROCESS_ENTRY,
-                Table::Directories => processes * size_of::<Directory>() as u64,
-                Table::Slabs => slabs * size_of::<Descriptor>() as u64,
-                Table::Partial => slabs / 8 * CLASSES as u64,
-                Table::Marks => slabs / 8,
+                FixedTable::Processes => processes * PROCESS_ENTRY,
+                FixedTable::Directories => processes * size_of::<Directory>() as u64,
+                FixedTable::Slabs => slabs * size_of::<Descriptor>() as u64,
+                FixedTable::Partial => slabs / 8 * CLASSES as u64,
+                FixedTable::Marks => slabs / 8,
             };
             layout.offsets[table as usize] = end;
             layout.lengths[table as usize] = length;
@@ -138,7 +138,7 @@ impl Layout {
     }
 
     /// Where a table lies: offset and length in bytes.
-    pub(crate) fn table(&self, table: Table) -> (u64, u64) {
+    pub(crate) fn table(&self, table: FixedTable) -> (u64, u64) {
         (self.offsets[table as usize], self.lengths[table as usize])
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         for shift in 26..=40 {
             let layout = Layout::new(1 << shift).unwrap();
             let mut end = GRAIN;
-            for table in Table::ALL {
+            for table in FixedTable::ALL {
                 let (offset, length) = layout.table(table);
                 assert!(
                     offset >= end && offset % GRAIN == 0 && length > 0,

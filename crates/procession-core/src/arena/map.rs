@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, PROCESS_ENTRY, VERSION};
 use super::window::Windows;
-use super::{Layout, Table};
+use super::{FixedTable, Layout};
 use crate::hooks::hooks;
 use crate::sys::memory::{self, FileId};
 use crate::{Error, Result};
@@ -78,7 +78,7 @@ impl Arena {
         let file = FileId::of(fd.as_fd())?;
         let windows = Windows::place(file, size)?;
         // The header, the process table and the directories are always mapped.
-        let (fixed, _) = layout.table(Table::Slabs);
+        let (fixed, _) = layout.table(FixedTable::Slabs);
         windows.map(&Ok(fd.as_fd()), 0, fixed)?;
         Ok(Self {
             windows,
@@ -127,21 +127,25 @@ impl Arena {
     pub(crate) unsafe fn process_table<T>(&self) -> &'static [T] {
         const { assert!(size_of::<T>() as u64 == PROCESS_ENTRY && align_of::<T>() as u64 <= PROCESS_ENTRY) };
         // SAFETY: the caller vouches for the type; the table lies within the mapping.
-        unsafe { self.table(Table::Processes) }
+        unsafe { self.table(FixedTable::Processes) }
     }
 
     /// Commit the first `entries` entries of the process table, and what the arena keeps about their processes.
     pub(crate) fn commit_process_table(&self, entries: usize) -> Result<()> {
         let directories = entries * size_of::<super::directory::Directory>();
-        self.ensure(Table::Directories, directories as u64, "reference logs")?;
-        self.ensure(Table::Processes, entries as u64 * PROCESS_ENTRY, "the process table")
+        self.ensure(FixedTable::Directories, directories as u64, "reference logs")?;
+        self.ensure(
+            FixedTable::Processes,
+            entries as u64 * PROCESS_ENTRY,
+            "the process table",
+        )
     }
 
     /// A fixed table as a slice. What is not committed must not be touched: see [`Arena::ensure`].
     ///
     /// # Safety
     /// `T` must be the table's type: valid for any bytes, atomics only.
-    pub(super) unsafe fn table<T>(&self, table: Table) -> &'static [T] {
+    pub(super) unsafe fn table<T>(&self, table: FixedTable) -> &'static [T] {
         let (offset, length) = self.layout.table(table);
         // SAFETY: the layout keeps tables within the arena's range, which lasts as long as the process; the caller
         // vouches for the type.
@@ -154,14 +158,14 @@ impl Arena {
     }
 
     /// A count of a table's entries, but never more than are committed, or than there can be.
-    pub(super) fn bounded(&self, count: &AtomicU64, table: Table, entry: usize) -> u64 {
+    pub(super) fn bounded(&self, count: &AtomicU64, table: FixedTable, entry: usize) -> u64 {
         let committed = self.header().committed[table as usize].load(Ordering::Acquire);
         let most = self.layout.table(table).1 / entry as u64;
         count.load(Ordering::Acquire).min(committed / entry as u64).min(most)
     }
 
     /// Commit the first `bytes` bytes of a fixed table. Cheap if that was done before.
-    pub(super) fn ensure(&self, table: Table, bytes: u64, what: &'static str) -> Result<()> {
+    pub(super) fn ensure(&self, table: FixedTable, bytes: u64, what: &'static str) -> Result<()> {
         let committed = &self.header().committed[table as usize];
         let (offset, length) = self.layout.table(table);
         let have = committed.load(Ordering::Acquire);
@@ -182,7 +186,7 @@ impl Arena {
     /// Words of the allocator's tables and header that are committed, for tests that damage them.
     #[cfg(test)]
     pub(crate) fn table_words_for_tests(&self) -> Vec<&'static AtomicU64> {
-        let words = |table: Table, most: usize| {
+        let words = |table: FixedTable, most: usize| {
             let committed = self.header().committed[table as usize].load(Ordering::Relaxed) as usize / 8;
             // SAFETY: all tables are atomics, aligned to 8; only the committed part is handed out.
             let all: &'static [AtomicU64] = unsafe { self.table(table) };
@@ -197,9 +201,9 @@ impl Arena {
             &header.budget,
         ];
         [
-            words(Table::Slabs, 2000),
-            words(Table::Directories, 4),
-            words(Table::Partial, 40),
+            words(FixedTable::Slabs, 2000),
+            words(FixedTable::Directories, 4),
+            words(FixedTable::Partial, 40),
         ]
         .into_iter()
         .flatten()

@@ -36,7 +36,7 @@ pub(crate) use counters::awaits_a_newcomer;
 pub use counters::{counters, Counters};
 pub(crate) use current::{attach, current, existing, here};
 pub use extent::Bytes;
-use layout::{Layout, Table};
+use layout::{FixedTable, Layout};
 pub use map::Arena;
 pub(crate) use reference_log::has_no_references;
 
@@ -55,7 +55,7 @@ pub(crate) fn trim_idle() {
 pub(crate) mod reclaiming {
     pub(crate) use super::footprint::Footprints;
     pub(crate) use super::slab::Cell;
-    pub(crate) use super::word::{full_birth, State, Word};
+    pub(crate) use super::word::{full_birth, CellState, OwnerWord};
 }
 
 /// Reset the process-local state of this module after a fork; async-signal-safe.

@@ -5,7 +5,7 @@ use super::class::{class_of, LARGEST_SMALL};
 use super::current::here;
 use super::reference_log::{epoch, held};
 use super::slab::Cell;
-use super::word::{Mark, Note, State, Word};
+use super::word::{CellNote, CellState, Mark, OwnerWord};
 use crate::ids::Handle;
 use crate::ids::Kind;
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ impl<T: Object> Ref<T> {
         // SYNC: releases the zeros to every process that attaches.
         let mark = Mark::default();
         cell.word
-            .store(owned.with(State::Object { mark, refs: 1 }).encode(), Release);
+            .store(owned.with(CellState::Object { mark, refs: 1 }).encode(), Release);
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
@@ -93,7 +93,7 @@ impl<T: Object> Ref<T> {
         }
         arena.reach_cell(&cell, size_of::<T>())?;
         let mut held = held();
-        let fits = || Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8;
+        let fits = || CellNote::decode(cell.note.load(Relaxed)).kind == T::KIND as u8;
         if held.add_clone(handle) {
             return if fits() {
                 Ok(Self::over(handle, &cell))
@@ -171,15 +171,15 @@ impl<T: Object> Drop for Ref<T> {
 pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
     let (arena, _) = here().ok()?;
     let cell = arena.cell_of(handle)?;
-    let word = Word::decode(cell.word.load(Acquire));
+    let word = OwnerWord::decode(cell.word.load(Acquire));
     let there = handle
         .split()
         .is_some_and(|(_, generation)| generation == word.generation)
         && matches!(
             word.state,
-            State::Object { .. } | State::Deferred { .. } | State::Dying(_)
+            CellState::Object { .. } | CellState::Deferred { .. } | CellState::Dying(_)
         );
-    let fits = Note::decode(cell.note.load(Relaxed)).kind == T::KIND as u8
+    let fits = CellNote::decode(cell.note.load(Relaxed)).kind == T::KIND as u8
         && cell.size >= size_of::<T>()
         && arena.reach_cell(&cell, size_of::<T>()).is_ok();
     // SAFETY: a cell of at least the size, aligned to 64, mapped for ever; T tolerates any bytes.

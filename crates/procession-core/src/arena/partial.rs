@@ -3,15 +3,15 @@
 
 use super::class::CLASSES;
 use super::descriptor::Descriptor;
-use super::layout::Table;
+use super::layout::FixedTable;
 
 /// How much of each table belongs to the first `slabs` slabs.
-pub(super) fn table_bytes(slabs: u64) -> [(Table, u64); 3] {
+pub(super) fn table_bytes(slabs: u64) -> [(FixedTable, u64); 3] {
     let word = partial_index(CLASSES - 1, slabs.saturating_sub(1) as usize / 64) as u64;
     [
-        (Table::Slabs, slabs * size_of::<Descriptor>() as u64),
-        (Table::Partial, (word + 1) * 8),
-        (Table::Marks, slabs.div_ceil(64) * 8),
+        (FixedTable::Slabs, slabs * size_of::<Descriptor>() as u64),
+        (FixedTable::Partial, (word + 1) * 8),
+        (FixedTable::Marks, slabs.div_ceil(64) * 8),
     ]
 }
 

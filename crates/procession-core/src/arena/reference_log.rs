@@ -15,9 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::class::class_of;
 use super::directory::Directory;
-use super::layout::Table;
+use super::layout::FixedTable;
 use super::slab::Cell;
-use super::word::{State, Word};
+use super::word::{CellState, OwnerWord};
 use super::Arena;
 use crate::ids::{Handle, Owner};
 use crate::{Error, Result};
@@ -29,10 +29,10 @@ const ENTRIES: usize = CHUNK / 8;
 /// How many forks this process descends from, plus one. What was made under another number was inherited.
 static EPOCH: AtomicU32 = AtomicU32::new(1);
 /// Made on first use. A child of fork abandons its parent's: a thread of the parent may have been changing it.
-static LOCAL: AtomicPtr<Local> = AtomicPtr::new(ptr::null_mut());
+static LOCAL: AtomicPtr<LocalLog> = AtomicPtr::new(ptr::null_mut());
 
 #[derive(Default)]
-struct Local {
+struct LocalLog {
     held: Mutex<Held>,
     changing: Mutex<()>,
 }
@@ -76,7 +76,7 @@ pub(super) fn after_fork_child() {
     LOCAL.store(ptr::null_mut(), Release);
 }
 
-fn local() -> &'static Local {
+fn local() -> &'static LocalLog {
     let mut local = LOCAL.load(Acquire);
     if local.is_null() {
         let fresh = Box::into_raw(Box::default());
@@ -153,8 +153,8 @@ impl Arena {
     /// The directory of a process table slot. It is committed together with the process table's entries.
     pub(super) fn directory_of(&self, slot: usize) -> Option<&'static Directory> {
         // SAFETY: `Directory` is the table's type; only committed entries are returned.
-        let all: &'static [Directory] = unsafe { self.table(Table::Directories) };
-        let committed = self.header().committed[Table::Directories as usize].load(Acquire) as usize;
+        let all: &'static [Directory] = unsafe { self.table(FixedTable::Directories) };
+        let committed = self.header().committed[FixedTable::Directories as usize].load(Acquire) as usize;
         all.get(slot)
             .filter(|_| (slot + 1) * size_of::<Directory>() <= committed)
     }
@@ -195,8 +195,8 @@ impl Arena {
             let Some(cell) = next.checked_sub(1).and_then(|index| self.cell(index)) else {
                 break;
             };
-            let state = Word::decode(cell.word.load(Acquire)).state;
-            if state != State::Owned(owner) || cell.size < CHUNK || self.reach_cell(&cell, CHUNK).is_err() {
+            let state = OwnerWord::decode(cell.word.load(Acquire)).state;
+            if state != CellState::Owned(owner) || cell.size < CHUNK || self.reach_cell(&cell, CHUNK).is_err() {
                 break;
             }
             let words = chunk_words(&cell);

@@ -6,9 +6,9 @@
 
 use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::descriptor::{join, split, Descriptor, STEP};
-use super::layout::{Table, GRAIN};
+use super::layout::{FixedTable, GRAIN};
 use super::partial::{partial_index, table_bytes};
-use super::word::{is_free, is_unused, State, Word};
+use super::word::{is_free, is_unused, CellState, OwnerWord};
 use super::Arena;
 use crate::ids::Owner;
 use crate::sys::atomic::{
@@ -131,19 +131,19 @@ impl Cell {
 impl Arena {
     fn descriptors(&self) -> &'static [Descriptor] {
         // SAFETY: `Descriptor` is the table's type; entries below the slab count are committed.
-        unsafe { self.table(Table::Slabs) }
+        unsafe { self.table(FixedTable::Slabs) }
     }
 
     pub(super) fn partial(&self, class: usize, slab: u32) -> (&'static AtomicU64, u64) {
         // SAFETY: the table's type is atomic words; those of slabs below the slab count are committed.
-        let words: &[AtomicU64] = unsafe { self.table(Table::Partial) };
+        let words: &[AtomicU64] = unsafe { self.table(FixedTable::Partial) };
         (&words[partial_index(class, slab as usize / 64)], 1 << (slab % 64))
     }
 
     /// How many slabs there are, but never more than the committed tables have room for.
     pub(crate) fn slab_count(&self) -> u32 {
         let entry = size_of::<Descriptor>();
-        let count = self.bounded(&self.header().slab_count, Table::Slabs, entry);
+        let count = self.bounded(&self.header().slab_count, FixedTable::Slabs, entry);
         // Without address space for their descriptors, the later slabs do not exist for this process.
         let reached = self.reach_slabs(count).map_or_else(|_| self.reached(), |()| count);
         reached as u32
@@ -182,7 +182,7 @@ impl Arena {
 
     /// Allocate a cell of a class, committed as far as `len` bytes reach and owned by `me` alone. Its content is
     /// unspecified.
-    pub(crate) fn alloc_cell(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, Word)> {
+    pub(crate) fn alloc_cell(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, OwnerWord)> {
         let what = if is_large(class) {
             "a large block"
         } else {
@@ -201,7 +201,7 @@ impl Arena {
     }
 
     /// Commit and map `len` bytes of a cell that this process owns. On failure the cell is given back.
-    fn use_cell(&self, (cell, owned): (Cell, Word), len: usize, what: &'static str) -> Result<(Cell, Word)> {
+    fn use_cell(&self, (cell, owned): (Cell, OwnerWord), len: usize, what: &'static str) -> Result<(Cell, OwnerWord)> {
         if cell.is_large() {
             self.note_used(&cell);
         }
@@ -214,7 +214,7 @@ impl Arena {
         })
     }
 
-    fn find_cell(&self, class: usize, me: Owner) -> Result<(Cell, Word)> {
+    fn find_cell(&self, class: usize, me: Owner) -> Result<(Cell, OwnerWord)> {
         let last = LAST[class].load(Relaxed);
         if last != 0 {
             if let Some(found) = self.alloc_in(last - 1, class, me) {
@@ -233,7 +233,7 @@ impl Arena {
         }
     }
 
-    pub(super) fn alloc_anywhere(&self, class: usize, me: Owner) -> Option<(Cell, Word)> {
+    pub(super) fn alloc_anywhere(&self, class: usize, me: Owner) -> Option<(Cell, OwnerWord)> {
         for first in (0..self.slab_count()).step_by(64) {
             let (word, _) = self.partial(class, first);
             let mut candidates = word.load(Relaxed);
@@ -249,7 +249,7 @@ impl Arena {
         None
     }
 
-    pub(super) fn alloc_in(&self, number: u32, class: usize, me: Owner) -> Option<(Cell, Word)> {
+    pub(super) fn alloc_in(&self, number: u32, class: usize, me: Owner) -> Option<(Cell, OwnerWord)> {
         let slab = self.slab(number)?;
         if slab.class != class {
             self.note_other(class, number);
@@ -272,11 +272,11 @@ impl Arena {
             // DEATH: here a free cell looks busy; `heal_hints` corrects that.
             let cell = slab.cell(bit.trailing_zeros());
             let bits = cell.word.load(Relaxed);
-            let word = Word::decode(bits);
-            if word.state != State::Free {
+            let word = OwnerWord::decode(bits);
+            if word.state != CellState::Free {
                 continue;
             }
-            let owned = word.with(State::Owned(me));
+            let owned = word.with(CellState::Owned(me));
             // SYNC: acquires the last writes of the process that freed the cell, and what a trimmer recorded about its
             // extent. On failure another thread or process has the cell now, and clears the bit.
             if cell
@@ -314,14 +314,14 @@ impl Arena {
     }
 
     /// Free a cell if its word is `from`. If the word is another, change nothing and return false.
-    pub(crate) fn free_cell(&self, cell: &Cell, from: Word) -> bool {
+    pub(crate) fn free_cell(&self, cell: &Cell, from: OwnerWord) -> bool {
         let to = from.freed();
         // SYNC: releases our last accesses to the next owner of the cell.
         let freed = cell
             .word
             .compare_exchange(from.encode(), to.encode(), Release, Relaxed)
             .is_ok();
-        if freed && to.state == State::Free {
+        if freed && to.state == CellState::Free {
             // DEATH: here a free cell looks busy; `heal_hints` corrects that.
             let is_empty = self.hint_free(cell);
             if cell.is_large() {
@@ -358,7 +358,7 @@ impl Arena {
     }
 
     /// All cells of a slab that are not free, by their owner words.
-    pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, Word)> {
+    pub(crate) fn used_cells(&self, slab: u32) -> impl Iterator<Item = (Cell, OwnerWord)> {
         let found = self.slab(slab);
         found.into_iter().flat_map(|slab| {
             let mut used = slab.cells_where(|bits| !is_unused(bits));
@@ -368,7 +368,7 @@ impl Arena {
                     used &= used - 1;
                     let bits = cell.word.load(Acquire);
                     if !is_unused(bits) {
-                        return Some((cell, Word::decode(bits)));
+                        return Some((cell, OwnerWord::decode(bits)));
                     }
                 }
                 None

@@ -22,7 +22,7 @@ pub(crate) const MAX_REFS: u32 = (1 << REFS_BITS) - 1;
 
 /// What owns a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum CellState {
     /// Nothing owns it.
     Free,
     /// One process owns it exclusively.
@@ -92,28 +92,28 @@ impl Receiver {
 
 /// A decoded owner word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Word {
+pub(crate) struct OwnerWord {
     pub generation: u32,
-    pub state: State,
+    pub state: CellState,
 }
 
-impl Word {
+impl OwnerWord {
     pub(crate) fn decode(bits: u64) -> Self {
         let detail = bits & DETAIL;
         let owner = Owner::from_bits(detail as u32);
         let state = match ((bits >> DETAIL_BITS) & 7, owner) {
-            (0, _) => State::Free,
-            (1, Some(owner)) => State::Owned(owner),
-            (2, _) => State::Transit,
-            (3, _) => State::Object {
+            (0, _) => CellState::Free,
+            (1, Some(owner)) => CellState::Owned(owner),
+            (2, _) => CellState::Transit,
+            (3, _) => CellState::Object {
                 mark: Mark((detail >> REFS_BITS) as u32),
                 refs: detail as u32 & MAX_REFS,
             },
-            (4, _) => State::Deferred { upto: detail as u32 },
-            (5, Some(owner)) => State::Dying(owner),
-            (6, _) => State::Awaited(Receiver::new(detail >> Receiver::START_BITS, detail)),
-            (SPENT, _) => State::Spent,
-            _ => State::Damaged,
+            (4, _) => CellState::Deferred { upto: detail as u32 },
+            (5, Some(owner)) => CellState::Dying(owner),
+            (6, _) => CellState::Awaited(Receiver::new(detail >> Receiver::START_BITS, detail)),
+            (SPENT, _) => CellState::Spent,
+            _ => CellState::Damaged,
         };
         Self {
             generation: (bits >> GENERATION_SHIFT) as u32,
@@ -123,14 +123,16 @@ impl Word {
 
     pub(crate) fn encode(self) -> u64 {
         let (state, detail) = match self.state {
-            State::Free => (0, 0),
-            State::Owned(owner) => (1, u64::from(owner.to_bits())),
-            State::Transit => (2, 0),
-            State::Object { mark, refs } => (3, u64::from(mark.0) << REFS_BITS | u64::from(refs)),
-            State::Deferred { upto } => (4, u64::from(upto)),
-            State::Dying(owner) => (5, u64::from(owner.to_bits())),
-            State::Awaited(Receiver { pid, start }) => (6, u64::from(pid) << Receiver::START_BITS | u64::from(start)),
-            State::Spent | State::Damaged => (SPENT, 0),
+            CellState::Free => (0, 0),
+            CellState::Owned(owner) => (1, u64::from(owner.to_bits())),
+            CellState::Transit => (2, 0),
+            CellState::Object { mark, refs } => (3, u64::from(mark.0) << REFS_BITS | u64::from(refs)),
+            CellState::Deferred { upto } => (4, u64::from(upto)),
+            CellState::Dying(owner) => (5, u64::from(owner.to_bits())),
+            CellState::Awaited(Receiver { pid, start }) => {
+                (6, u64::from(pid) << Receiver::START_BITS | u64::from(start))
+            }
+            CellState::Spent | CellState::Damaged => (SPENT, 0),
         };
         u64::from(self.generation & GENERATION) << GENERATION_SHIFT | state << DETAIL_BITS | detail & DETAIL
     }
@@ -138,24 +140,24 @@ impl Word {
     /// The mark of an object's word; for other words the mark that names no process.
     pub(super) fn mark(self) -> Mark {
         match self.state {
-            State::Object { mark, .. } => mark,
+            CellState::Object { mark, .. } => mark,
             _ => Mark::default(),
         }
     }
 
     /// The same cell in another state.
-    pub(crate) fn with(self, state: State) -> Self {
+    pub(crate) fn with(self, state: CellState) -> Self {
         Self { state, ..self }
     }
 
     /// The same cell, given back. The next generation makes old tokens and handles stale.
     pub(crate) fn freed(self) -> Self {
         if self.generation >= GENERATION {
-            return self.with(State::Spent);
+            return self.with(CellState::Spent);
         }
         Self {
             generation: self.generation + 1,
-            state: State::Free,
+            state: CellState::Free,
         }
     }
 }
@@ -172,7 +174,7 @@ pub(crate) fn is_free(bits: u64) -> bool {
 
 /// The fields that the owner word has no room for. The owner writes them before other processes can see the cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Note {
+pub(crate) struct CellNote {
     /// Low half of the birth counter when the memory was allocated or taken.
     pub birth: u32,
     /// Kind of the object; 0 for a block.
@@ -184,7 +186,7 @@ pub(crate) struct Note {
 /// Largest number of references that a block can begin with.
 pub(crate) const MAX_REFERENCES: u32 = (1 << 24) - 1;
 
-impl Note {
+impl CellNote {
     pub(crate) fn decode(bits: u64) -> Self {
         Self {
             birth: bits as u32,
@@ -216,26 +218,26 @@ mod tests {
     #[test]
     fn every_state_survives_encoding() {
         let states = [
-            State::Free,
-            State::Owned(owner()),
-            State::Transit,
-            State::Object {
+            CellState::Free,
+            CellState::Owned(owner()),
+            CellState::Transit,
+            CellState::Object {
                 mark: Mark::new(MOST_SLOTS - 1, 1),
                 refs: MAX_REFS,
             },
-            State::Object {
+            CellState::Object {
                 mark: Mark::default(),
                 refs: 0,
             },
-            State::Deferred { upto: u32::MAX },
-            State::Dying(owner()),
-            State::Spent,
-            State::Awaited(Receiver::new(u64::MAX, u64::MAX)),
+            CellState::Deferred { upto: u32::MAX },
+            CellState::Dying(owner()),
+            CellState::Spent,
+            CellState::Awaited(Receiver::new(u64::MAX, u64::MAX)),
         ];
         for state in states {
             for generation in [0, 1, GENERATION] {
-                let word = Word { generation, state };
-                assert_eq!(Word::decode(word.encode()), word);
+                let word = OwnerWord { generation, state };
+                assert_eq!(OwnerWord::decode(word.encode()), word);
             }
         }
     }
@@ -252,24 +254,24 @@ mod tests {
     #[test]
     fn zero_is_free() {
         assert_eq!(
-            Word::decode(0),
-            Word {
+            OwnerWord::decode(0),
+            OwnerWord {
                 generation: 0,
-                state: State::Free
+                state: CellState::Free
             }
         );
     }
 
     #[test]
     fn no_generation_comes_twice() {
-        let mut word = Word {
+        let mut word = OwnerWord {
             generation: GENERATION - 1,
-            state: State::Transit,
+            state: CellState::Transit,
         }
         .freed();
-        assert_eq!((word.generation, word.state), (GENERATION, State::Free));
-        word = word.with(State::Transit).freed();
-        assert_eq!((word.generation, word.state), (GENERATION, State::Spent));
+        assert_eq!((word.generation, word.state), (GENERATION, CellState::Free));
+        word = word.with(CellState::Transit).freed();
+        assert_eq!((word.generation, word.state), (GENERATION, CellState::Spent));
         assert!(is_unused(word.encode()) && !is_free(word.encode()));
     }
 
@@ -283,12 +285,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bits_decode(bits: u64) {
-            let word = Word::decode(bits);
+            let word = OwnerWord::decode(bits);
             prop_assert!(word.generation <= GENERATION);
-            if word.state != State::Damaged {
-                prop_assert_eq!(Word::decode(word.encode()), word);
+            if word.state != CellState::Damaged {
+                prop_assert_eq!(OwnerWord::decode(word.encode()), word);
             }
-            prop_assert_eq!(Note::decode(bits).encode(), bits);
+            prop_assert_eq!(CellNote::decode(bits).encode(), bits);
         }
     }
 }

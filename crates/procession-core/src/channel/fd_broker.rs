@@ -10,7 +10,7 @@
 
 use crate::arena::{look_at, Object, Ref};
 use crate::ids::{Handle, Kind};
-use crate::sys::atfork::Hooks;
+use crate::sys::atfork::ForkHooks;
 use crate::sys::memory::random_id;
 use crate::sys::{scm, threads};
 use crate::{family, Error, Result};
@@ -151,7 +151,7 @@ static BROKER: Mutex<Broker> = Mutex::new(Broker {
     service: None,
 });
 
-static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
+static HOOKS: ForkHooks = ForkHooks::new(before_fork, after_fork, after_fork_child);
 
 /// Lock the broker. No fork happens while a thread holds the lock.
 fn lock_broker() -> MutexGuard<'static, Broker> {

@@ -5,7 +5,7 @@ use super::me;
 use super::table::{self, become_owner, me_already};
 use crate::hooks::hooks;
 use crate::ids::Owner;
-use crate::sys::atfork::Hooks;
+use crate::sys::atfork::ForkHooks;
 use crate::sys::proc;
 use crate::Result;
 use std::cell::Cell;
@@ -21,7 +21,7 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 /// Start time of this process, or zero.
 static START: AtomicU64 = AtomicU64::new(0);
 
-static HOOKS: Hooks = Hooks::new(prepare, parent, child);
+static HOOKS: ForkHooks = ForkHooks::new(prepare, parent, child);
 
 /// Have forks registered from now on. This comes before any thread can find the family: without the hooks, a fork
 /// beside a thread that uses the family already would leave the child with that thread's locks.

@@ -19,7 +19,7 @@ use crate::{Deadline, Result, WaitError};
 
 /// A barrier's state in the arena.
 #[repr(C)]
-pub(crate) struct State {
+pub(crate) struct BarrierState {
     guard: RawLock,
     /// Written once, before any other process sees the handle.
     parties: AtomicU32,
@@ -46,7 +46,7 @@ const ROUND: u32 = 8;
 
 // SAFETY: atomics only; zero is a barrier with no parties; an invalid phase counts as broken; the chunk is an object by
 // itself.
-unsafe impl Object for State {
+unsafe impl Object for BarrierState {
     const KIND: Kind = Kind::Barrier;
     const NAME: &'static str = "Barrier";
 
@@ -73,7 +73,7 @@ pub enum BarrierError {
 /// A barrier that processes share.
 #[derive(Clone, Debug)]
 pub struct Barrier {
-    state: Ref<State>,
+    state: Ref<BarrierState>,
 }
 
 /// The result of an arrival.
@@ -104,14 +104,14 @@ pub struct Last {
 }
 
 /// The guard, held.
-struct Guard<'a>(&'a State);
+struct Guard<'a>(&'a BarrierState);
 
 super::shared!(Barrier);
 
 impl Barrier {
     /// Create a barrier for this number of parties.
     pub fn create(parties: u32) -> Result<Self> {
-        let state: Ref<State> = Ref::create()?;
+        let state: Ref<BarrierState> = Ref::create()?;
         state.parties.store(parties, Ordering::Release);
         Ok(Self { state })
     }
@@ -256,7 +256,7 @@ impl Barrier {
     }
 }
 
-impl State {
+impl BarrierState {
     fn stage(&self) -> u32 {
         self.stage.load(Ordering::SeqCst)
     }

@@ -7,7 +7,7 @@
 use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
 use super::wait::Purpose;
-use super::waiters::{Chunk, Leave, WaiterSlot, Word};
+use super::waiters::{Chunk, Leave, WaiterSlot, WaiterWord};
 use crate::arena::{Object, Ref};
 use crate::ids::{Kind, Owner};
 use crate::liveness;
@@ -15,7 +15,7 @@ use crate::{Deadline, Result, WaitError};
 
 /// A condition's state in the arena.
 #[repr(C)]
-pub(crate) struct State {
+pub(crate) struct ConditionState {
     /// The next ticket to draw.
     ticket: AtomicU32,
     spin: Spin,
@@ -23,7 +23,7 @@ pub(crate) struct State {
 }
 
 // SAFETY: atomics only; zero is a condition without waiters; the chunk is an object by itself.
-unsafe impl Object for State {
+unsafe impl Object for ConditionState {
     const KIND: Kind = Kind::Condition;
     const NAME: &'static str = "Condition";
 
@@ -35,7 +35,7 @@ unsafe impl Object for State {
 /// A condition that processes share.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    state: Ref<State>,
+    state: Ref<ConditionState>,
 }
 
 /// A waiter in a condition's queue. If it is dropped before it is notified, it leaves the queue; a notification that it
@@ -72,7 +72,7 @@ impl Condition {
         let mut left = n;
         while left > 0 {
             let next = self.state.ticket.load(Ordering::Relaxed);
-            let mut oldest: Option<(WaiterSlot, Word)> = None;
+            let mut oldest: Option<(WaiterSlot, WaiterWord)> = None;
             waiters.visit(|slot, word| {
                 if word.is_waiting()
                     && oldest

@@ -12,13 +12,13 @@ const TIMES: u32 = 2;
 /// An event's state in the arena. Word: the number of times it was set, and the flag in bit 0.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct State {
+struct EventState {
     word: AtomicU32,
     event: EventCount,
 }
 
 // SAFETY: atomics only; zero is an event not set; every word is valid.
-unsafe impl Object for State {
+unsafe impl Object for EventState {
     const KIND: Kind = Kind::Event;
     const NAME: &'static str = "Event";
 }
@@ -26,7 +26,7 @@ unsafe impl Object for State {
 /// An event that processes share.
 #[derive(Clone, Debug)]
 pub struct Event {
-    state: Ref<State>,
+    state: Ref<EventState>,
 }
 
 super::shared!(Event);

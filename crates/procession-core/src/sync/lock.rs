@@ -14,7 +14,7 @@ use crate::{Deadline, Death, Result, WaitError};
 /// A lock's state in the arena.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct State {
+struct LockState {
     raw: RawLock,
     options: LockOptions,
     /// The process that panicked while it held the lock, until this is reported; 0: none. Written by holders only. It
@@ -23,7 +23,7 @@ struct State {
 }
 
 // SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table.
-unsafe impl Object for State {
+unsafe impl Object for LockState {
     const KIND: Kind = Kind::Lock;
     const NAME: &'static str = "Lock";
 }
@@ -33,7 +33,7 @@ unsafe impl Object for State {
 /// The end of the *thread* that took it is not the holder's death: another thread may release it.
 #[derive(Clone, Debug)]
 pub struct Lock {
-    state: Ref<State>,
+    state: Ref<LockState>,
 }
 
 super::shared!(Lock);
@@ -46,7 +46,7 @@ impl Lock {
 
     /// Create a free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
-        let state: Ref<State> = Ref::create()?;
+        let state: Ref<LockState> = Ref::create()?;
         state.options.set(options);
         Ok(Self { state })
     }
@@ -71,7 +71,7 @@ impl Lock {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
         let state = &*self.state;
         let dead = state.raw.acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
-        Ok(dead.and_then(|dead| state.options.death(dead, State::NAME)))
+        Ok(dead.and_then(|dead| state.options.death(dead, LockState::NAME)))
     }
 
     /// Take the lock if that needs no wait. False: another thread holds it. Returns [`OwnerDied`](WaitError::OwnerDied)
@@ -116,7 +116,7 @@ impl Lock {
     #[cold]
     fn poisoned(&self, bits: u32) -> Option<Box<Death>> {
         self.state.poison.store(0, Ordering::Relaxed);
-        Owner::from_bits(bits).map(|owner| Box::new(self.state.options.panic(owner, State::NAME)))
+        Owner::from_bits(bits).map(|owner| Box::new(self.state.options.panic(owner, LockState::NAME)))
     }
 
     /// The process that holds it.

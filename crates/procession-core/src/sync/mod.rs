@@ -51,10 +51,10 @@ pub use semaphore::Semaphore;
 
 /// The states that refer to other objects, for `reclaim` to destroy.
 pub(crate) mod ending {
-    pub(crate) type Barrier = super::barrier::State;
+    pub(crate) type Barrier = super::barrier::BarrierState;
     pub(crate) type Chunk = super::waiters::Chunk;
-    pub(crate) type Condition = super::condition::State;
-    pub(crate) type Semaphore = super::permits::State;
+    pub(crate) type Condition = super::condition::ConditionState;
+    pub(crate) type Semaphore = super::permits::Permits;
 }
 
 /// Reset this module's process-local state in a child of fork. Async-signal-safe.

@@ -6,7 +6,7 @@
 //! away. A process that finds the note of another's operation carries it out and resolves it before it begins its own.
 //! So a process that is stopped or killed in the middle blocks no other, and value and accounts always agree.
 
-use super::permits::{State, SEM_VALUE_MAX};
+use super::permits::{Permits, SEM_VALUE_MAX};
 use super::primitive::{AtomicU64, Ordering};
 use super::waiters::Chunk;
 use crate::ids::Owner;
@@ -29,7 +29,7 @@ const ONE_OPERATION: u64 = 1 << 31;
 /// An operation on an account.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+enum PermitChange {
     /// A permit is taken.
     Take = 1,
     /// A permit is given back.
@@ -42,15 +42,15 @@ enum Kind {
 /// operation is resolved, the kind is zero and the rest stays: a word that was seen twice with the same value had not
 /// changed in between.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Note(u32);
+struct PermitNote(u32);
 
-impl Note {
+impl PermitNote {
     const KIND: u32 = 3;
     const OPERATIONS: u32 = (1 << 16) - 1;
     const ACCOUNTS: usize = 1 << 14;
 
     /// The note of the operation after which the account's word is `after`.
-    fn new(kind: Kind, account: usize, after: u64) -> Self {
+    fn new(kind: PermitChange, account: usize, after: u64) -> Self {
         let operations = (after >> 31) as u32 & Self::OPERATIONS;
         Self((account as u32) << 18 | operations << 2 | kind as u32)
     }
@@ -59,11 +59,11 @@ impl Note {
         Self((word >> 32) as u32)
     }
 
-    fn kind(self) -> Option<Kind> {
+    fn kind(self) -> Option<PermitChange> {
         match self.0 & Self::KIND {
-            1 => Some(Kind::Take),
-            2 => Some(Kind::Give),
-            3 => Some(Kind::Forfeit),
+            1 => Some(PermitChange::Take),
+            2 => Some(PermitChange::Give),
+            3 => Some(PermitChange::Forfeit),
             _ => None,
         }
     }
@@ -73,13 +73,13 @@ impl Note {
     }
 
     /// The account's word after the operation, if the operation is not carried out yet.
-    fn result(self, kind: Kind, before: u64) -> Option<u64> {
+    fn result(self, kind: PermitChange, before: u64) -> Option<u64> {
         let after = kind.change(before);
         (Self::new(kind, self.account(), after) == self).then_some(after)
     }
 }
 
-impl Kind {
+impl PermitChange {
     /// The account's word after the operation.
     fn change(self, before: u64) -> u64 {
         let held = before & PERMITS;
@@ -93,12 +93,12 @@ impl Kind {
 }
 
 /// Take a permit and record it.
-pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
+pub(super) fn take(state: &Permits, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
     let mut reclaimed = false;
     loop {
         let word = resolved(state, holders);
-        if State::value_of(word) == 0 {
+        if Permits::value_of(word) == 0 {
             if reclaimed || !has_dead(holders) || !reclaim(state, holders) {
                 return Ok(false);
             }
@@ -107,18 +107,26 @@ pub(super) fn take(state: &State, holders: &Chunk) -> Result<bool> {
         }
         let account = account_of(me, state, holders)?;
         let before = account.word.load(Acquire);
-        if operate(state, holders, word, word - 1, Kind::Take, account.number, before) {
+        if operate(
+            state,
+            holders,
+            word,
+            word - 1,
+            PermitChange::Take,
+            account.number,
+            before,
+        ) {
             return Ok(true);
         }
     }
 }
 
 /// Give a permit back, or add one if this process holds none. False: the value is at its bound already.
-pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
+pub(super) fn give(state: &Permits, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
     loop {
         let word = resolved(state, holders);
-        if State::value_of(word) >= state.bound().min(SEM_VALUE_MAX) {
+        if Permits::value_of(word) >= state.bound().min(SEM_VALUE_MAX) {
             return Ok(false);
         }
         let mine = accounts(holders)
@@ -126,7 +134,15 @@ pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
             .map(|account| (account, account.word.load(Acquire)))
             .find(|(_, before)| before & PERMITS != 0);
         let given = match mine {
-            Some((account, before)) => operate(state, holders, word, word + 1, Kind::Give, account.number, before),
+            Some((account, before)) => operate(
+                state,
+                holders,
+                word,
+                word + 1,
+                PermitChange::Give,
+                account.number,
+                before,
+            ),
             None => state.swap(word, word + 1),
         };
         if given {
@@ -138,7 +154,7 @@ pub(super) fn give(state: &State, holders: &Chunk) -> Result<bool> {
 }
 
 /// Take back what dead processes held. Returns whether there was anything: permits, or only accounts.
-pub(super) fn reclaim(state: &State, holders: &Chunk) -> bool {
+pub(super) fn reclaim(state: &Permits, holders: &Chunk) -> bool {
     let mut found = false;
     for account in accounts(holders) {
         while let Some(owner) = account.owner().filter(|&owner| !liveness::is_alive(owner)) {
@@ -157,10 +173,18 @@ pub(super) fn reclaim(state: &State, holders: &Chunk) -> bool {
                     .compare_exchange(owner.to_bits().into(), 0, AcqRel, Relaxed);
                 continue;
             }
-            let value = State::value_of(word);
+            let value = Permits::value_of(word);
             let back = held.min(state.bound().min(SEM_VALUE_MAX).saturating_sub(value));
             let after = word + u64::from(back);
-            if operate(state, holders, word, after, Kind::Forfeit, account.number, before) {
+            if operate(
+                state,
+                holders,
+                word,
+                after,
+                PermitChange::Forfeit,
+                account.number,
+                before,
+            ) {
                 state.wake_all();
             }
         }
@@ -170,8 +194,16 @@ pub(super) fn reclaim(state: &State, holders: &Chunk) -> bool {
 
 /// Begin an operation, then carry it out and resolve it. `word` has no other operation's note, and the account's word
 /// `before` was read after it. False: the semaphore's word has changed.
-fn operate(state: &State, holders: &Chunk, word: u64, with: u64, kind: Kind, account: usize, before: u64) -> bool {
-    let note = Note::new(kind, account, kind.change(before));
+fn operate(
+    state: &Permits,
+    holders: &Chunk,
+    word: u64,
+    with: u64,
+    kind: PermitChange,
+    account: usize,
+    before: u64,
+) -> bool {
+    let note = PermitNote::new(kind, account, kind.change(before));
     let begun = u64::from(note.0) << 32 | with & u64::from(u32::MAX);
     let ours = state.swap(word, begun);
     if ours {
@@ -183,10 +215,10 @@ fn operate(state: &State, holders: &Chunk, word: u64, with: u64, kind: Kind, acc
 }
 
 /// The semaphore's word, once no operation is noted in it.
-fn resolved(state: &State, holders: &Chunk) -> u64 {
+fn resolved(state: &Permits, holders: &Chunk) -> u64 {
     loop {
         let word = state.load();
-        let note = Note::of(word);
+        let note = PermitNote::of(word);
         if note.kind().is_none() {
             return word;
         }
@@ -197,7 +229,7 @@ fn resolved(state: &State, holders: &Chunk) -> u64 {
 
 /// Change the account that the note names, unless that was done. An account's word counts its operations, so late
 /// helpers do nothing.
-fn carry_out(holders: &Chunk, note: Note) {
+fn carry_out(holders: &Chunk, note: PermitNote) {
     // In a damaged word, a note may name an account that does not exist: there is nothing to change.
     let (Some(kind), Some([_, word])) = (note.kind(), holders.pair(note.account())) else {
         return;
@@ -210,11 +242,11 @@ fn carry_out(holders: &Chunk, note: Note) {
 }
 
 /// Take the note away, after it was carried out.
-fn resolve(state: &State, note: Note) {
-    let kind = u64::from(Note::KIND) << 32;
+fn resolve(state: &Permits, note: PermitNote) {
+    let kind = u64::from(PermitNote::KIND) << 32;
     loop {
         let word = state.load();
-        if Note::of(word) != note || state.swap(word, word & !kind) {
+        if PermitNote::of(word) != note || state.swap(word, word & !kind) {
             return;
         }
     }
@@ -227,13 +259,13 @@ impl Account<'_> {
 }
 
 fn accounts(holders: &Chunk) -> impl Iterator<Item = Account<'_>> {
-    let pairs = holders.pairs().take(Note::ACCOUNTS).enumerate();
+    let pairs = holders.pairs().take(PermitNote::ACCOUNTS).enumerate();
     pairs.map(|(number, [owner, word])| Account { number, owner, word })
 }
 
 /// This process's account; a new one if it has none. A process can get several accounts if its threads ask at the same
 /// time.
-fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Account<'a>> {
+fn account_of<'a>(me: Owner, state: &Permits, holders: &'a Chunk) -> Result<Account<'a>> {
     let mut seen = 0;
     loop {
         let mut free = None;
@@ -252,8 +284,8 @@ fn account_of<'a>(me: Owner, state: &State, holders: &'a Chunk) -> Result<Accoun
                 }
             }
             None if reclaim(state, holders) => {}
-            None if accounts(holders).count() < Note::ACCOUNTS => holders.grow(&mut seen)?,
-            None => return Err(Error::ProcessTableFull(Note::ACCOUNTS)),
+            None if accounts(holders).count() < PermitNote::ACCOUNTS => holders.grow(&mut seen)?,
+            None => return Err(Error::ProcessTableFull(PermitNote::ACCOUNTS)),
         }
     }
 }

@@ -17,7 +17,7 @@ pub const SEM_VALUE_MAX: u32 = i32::MAX as u32;
 /// value (31 bits); waiters sleep on this half.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct Permits {
     pub(super) word: AtomicU64,
     /// The value it never exceeds. Written once, before any other process sees the handle.
     pub(super) bound: AtomicU32,
@@ -28,7 +28,7 @@ pub(crate) struct State {
 
 // SAFETY: atomics only; zero is an empty semaphore; every word is a value; the permit log's handle is checked when it
 // is used.
-unsafe impl Object for State {
+unsafe impl Object for Permits {
     const KIND: Kind = Kind::Semaphore;
     const NAME: &'static str = "Semaphore";
 
@@ -38,7 +38,7 @@ unsafe impl Object for State {
     }
 }
 
-impl State {
+impl Permits {
     /// Take a permit, without a permit log.
     #[inline]
     pub(super) fn try_take(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::{Deadline, Death, Result, WaitError};
 /// A recursive lock's state in the arena.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct State {
+struct RLockState {
     raw: RawLock,
     /// How often the holder took it. Only the holder writes; each first acquisition sets it anew, so a dead holder's
     /// count does not matter.
@@ -23,7 +23,7 @@ struct State {
 
 // SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table, and
 // any count is valid.
-unsafe impl Object for State {
+unsafe impl Object for RLockState {
     const KIND: Kind = Kind::RLock;
     const NAME: &'static str = "RLock";
 }
@@ -32,7 +32,7 @@ unsafe impl Object for State {
 /// thread ends, exactly one waiter learns of it.
 #[derive(Clone, Debug)]
 pub struct RLock {
-    state: Ref<State>,
+    state: Ref<RLockState>,
 }
 
 super::shared!(RLock);
@@ -45,7 +45,7 @@ impl RLock {
 
     /// Create a free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
-        let state: Ref<State> = Ref::create()?;
+        let state: Ref<RLockState> = Ref::create()?;
         state.options.set(options);
         Ok(Self { state })
     }
@@ -74,7 +74,7 @@ impl RLock {
         let purpose = Purpose::of(Kind::RLock, Some(self.handle()));
         let dead = state.raw.acquire(me, Holder::Thread, purpose, deadline)?;
         state.count.store(1, Ordering::Relaxed);
-        Ok(dead.and_then(|dead| state.options.death(dead, State::NAME)))
+        Ok(dead.and_then(|dead| state.options.death(dead, RLockState::NAME)))
     }
 
     /// Take the lock if that needs no wait, or take it once more. False: another thread holds it. Returns

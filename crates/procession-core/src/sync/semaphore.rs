@@ -1,7 +1,7 @@
 //! `Semaphore`: a counter that waits at zero. With a bound it is the standard library's `BoundedSemaphore`.
 
 use super::permit_log;
-use super::permits::{State, SEM_VALUE_MAX};
+use super::permits::{Permits, SEM_VALUE_MAX};
 use super::primitive::Ordering;
 use super::wait::Purpose;
 use super::waiters::Chunk;
@@ -12,7 +12,7 @@ use crate::{Deadline, Result, WaitError};
 /// A semaphore that processes share.
 #[derive(Clone, Debug)]
 pub struct Semaphore {
-    state: Ref<State>,
+    state: Ref<Permits>,
     /// The accounts, if the permits of dead processes are given back.
     holders: Option<Ref<Chunk>>,
 }
@@ -20,7 +20,7 @@ pub struct Semaphore {
 impl Semaphore {
     /// Create a semaphore with this value. Releases cannot bring it above `bound`. Both are at most [`SEM_VALUE_MAX`].
     pub fn create(value: u32, bound: u32) -> Result<Self> {
-        let state: Ref<State> = Ref::create()?;
+        let state: Ref<Permits> = Ref::create()?;
         state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
         state.word.store(value.min(SEM_VALUE_MAX).into(), Ordering::Release);
         Ok(Self { state, holders: None })
@@ -38,7 +38,7 @@ impl Semaphore {
 
     /// The object behind a handle.
     pub fn attach(handle: Handle) -> Result<Self> {
-        let state: Ref<State> = Ref::attach(handle)?;
+        let state: Ref<Permits> = Ref::attach(handle)?;
         let holders = state.permit_log.holders().map(Ref::attach).transpose()?;
         Ok(Self { state, holders })
     }

@@ -20,13 +20,13 @@ const TICKETS: u32 = 1 << 30;
 /// `ticket 30 | broken | asleep | decided | owner 31`. The waiter sleeps on the lower half, which changes only by the
 /// decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Word(u64);
+pub(super) struct WaiterWord(u64);
 
 const DECIDED: u64 = 1 << 31;
 const ASLEEP: u64 = 1 << 32;
 const BROKEN: u64 = 1 << 33;
 
-impl Word {
+impl WaiterWord {
     fn new(ticket: u32, owner: Owner) -> Self {
         Self(u64::from(ticket % TICKETS) << 34 | u64::from(owner.to_bits()))
     }
@@ -148,7 +148,7 @@ impl PartialEq for WaiterSlot {
 
 impl Chunk {
     /// The words of all slots in use.
-    pub(super) fn words(&self) -> Vec<(WaiterSlot, Word)> {
+    pub(super) fn words(&self) -> Vec<(WaiterSlot, WaiterWord)> {
         let mut found = Vec::new();
         self.visit(|slot, word| {
             if word.owner().is_some() {
@@ -170,10 +170,10 @@ impl Chunk {
     }
 
     /// Call `see` with each slot until it returns true; returns whether it did.
-    pub(super) fn visit(&self, mut see: impl FnMut(&dyn Fn() -> WaiterSlot, Word) -> bool) -> bool {
+    pub(super) fn visit(&self, mut see: impl FnMut(&dyn Fn() -> WaiterSlot, WaiterWord) -> bool) -> bool {
         self.chunks().any(|chunk| {
             let slots = chunk.unwrap_or(self).slots.iter().enumerate();
-            let mut words = slots.map(|(index, word)| (index, Word(word.load(Ordering::Acquire))));
+            let mut words = slots.map(|(index, word)| (index, WaiterWord(word.load(Ordering::Acquire))));
             words.any(|(index, word)| see(&|| WaiterSlot { chunk, index }, word))
         })
     }
@@ -218,12 +218,12 @@ impl Chunk {
 
     /// Take a free slot.
     pub(super) fn take_slot(&self, ticket: u32, me: Owner) -> Result<WaiterSlot> {
-        let mine = Word::new(ticket, me);
+        let mine = WaiterWord::new(ticket, me);
         let mut seen = 0;
         loop {
             let mut slot = None;
             self.visit(|here, word| {
-                if word == Word(0) {
+                if word == WaiterWord(0) {
                     let here = here();
                     if self.change(&here, word, mine) {
                         slot = Some(here);
@@ -242,26 +242,26 @@ impl Chunk {
         &slot.chunk.unwrap_or(self).slots[slot.index]
     }
 
-    pub(super) fn word(&self, slot: &WaiterSlot) -> Word {
-        Word(self.atomic(slot).load(Ordering::Acquire))
+    pub(super) fn word(&self, slot: &WaiterSlot) -> WaiterWord {
+        WaiterWord(self.atomic(slot).load(Ordering::Acquire))
     }
 
-    fn change(&self, slot: &WaiterSlot, from: Word, to: Word) -> bool {
+    fn change(&self, slot: &WaiterSlot, from: WaiterWord, to: WaiterWord) -> bool {
         self.atomic(slot)
             .compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
     /// Free the slot of a dead waiter. True for one caller only.
-    pub(super) fn clear(&self, slot: &WaiterSlot, dead: Word) -> bool {
-        self.change(slot, dead, Word(0))
+    pub(super) fn clear(&self, slot: &WaiterSlot, dead: WaiterWord) -> bool {
+        self.change(slot, dead, WaiterWord(0))
     }
 
     /// Decide for a waiter, unless it left or was decided for already.
-    pub(super) fn decide(&self, slot: &WaiterSlot, mut word: Word, broken: bool) -> bool {
+    pub(super) fn decide(&self, slot: &WaiterSlot, mut word: WaiterWord, broken: bool) -> bool {
         let owner = word.owner();
         while word.is_waiting() && word.owner() == owner {
-            let decided = Word(word.0 | DECIDED | if broken { BROKEN } else { 0 });
+            let decided = WaiterWord(word.0 | DECIDED | if broken { BROKEN } else { 0 });
             if self.change(slot, word, decided) {
                 if word.is_asleep() {
                     // DEATH: if we are killed before this wake, the waiter finds the decision in its next slice.
@@ -283,7 +283,7 @@ impl Chunk {
     pub(super) fn leave(&self, slot: &WaiterSlot) -> Leave {
         loop {
             let word = self.word(slot);
-            if self.change(slot, word, Word(0)) {
+            if self.change(slot, word, WaiterWord(0)) {
                 return if word.is_decided() {
                     Leave::Decided {
                         broken: word.0 & BROKEN != 0,
@@ -314,7 +314,7 @@ impl Chunk {
                 check_deaths();
             }
             // SYNC: either the deciding process sees this bit, or we see the decision.
-            let word = Word(atomic.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
+            let word = WaiterWord(atomic.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP);
             Ok(if word.is_decided() {
                 Check::Over(())
             } else {

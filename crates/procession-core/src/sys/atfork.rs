@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The hooks of one module: before a fork, after it in the parent, and in the child.
-pub(crate) struct Hooks {
+pub(crate) struct ForkHooks {
     prepare: extern "C" fn(),
     parent: extern "C" fn(),
     /// Must be async-signal-safe: it may run in a copy of a process with many threads. Calls
@@ -16,7 +16,7 @@ pub(crate) struct Hooks {
 
 const INSTALLED: u32 = u32::MAX;
 
-impl Hooks {
+impl ForkHooks {
     pub(crate) const fn new(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Self {
         Self {
             prepare,

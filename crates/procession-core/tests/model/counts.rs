@@ -12,7 +12,7 @@ use crate::words::{zeroed, AtomicU64};
 use change::{acquire, release, resolve, Counted, Operation};
 use loom::sync::atomic::Ordering::SeqCst;
 use std::sync::Arc;
-use word::{Mark, State, Word};
+use word::{CellState, Mark, OwnerWord};
 
 /// One object, the operations of three processes, and four entries.
 #[repr(C)]
@@ -54,11 +54,11 @@ impl Counted for Model {
         true
     }
 
-    fn end_of(&self, (): &()) -> State {
+    fn end_of(&self, (): &()) -> CellState {
         if self.needed {
-            State::Deferred { upto: 1 }
+            CellState::Deferred { upto: 1 }
         } else {
-            State::Dying(Owner::from_bits(1 << 15).expect("a generation"))
+            CellState::Dying(Owner::from_bits(1 << 15).expect("a generation"))
         }
     }
 }
@@ -69,11 +69,11 @@ impl Model {
     pub fn new(needed: bool) -> Self {
         let memory: Arc<Memory> = zeroed();
         memory.entries[0].store(handle().to_bits(), SeqCst);
-        let state = State::Object {
+        let state = CellState::Object {
             mark: Mark::default(),
             refs: 1,
         };
-        memory.word.store(Word { generation: 5, state }.encode(), SeqCst);
+        memory.word.store(OwnerWord { generation: 5, state }.encode(), SeqCst);
         Self { memory, needed }
     }
 
@@ -110,11 +110,11 @@ impl Model {
     pub fn check_counts(&self) {
         let held = |entry: &&AtomicU64| entry.load(SeqCst) == handle().to_bits();
         let entries = self.memory.entries.iter().filter(held).count() as u32;
-        match Word::decode(self.memory.word.load(SeqCst)).state {
-            State::Object { refs, .. } => {
+        match OwnerWord::decode(self.memory.word.load(SeqCst)).state {
+            CellState::Object { refs, .. } => {
                 assert!(refs == entries && refs > 0, "{refs} references, {entries} entries");
             }
-            State::Deferred { .. } | State::Dying(_) => assert_eq!(entries, 0),
+            CellState::Deferred { .. } | CellState::Dying(_) => assert_eq!(entries, 0),
             other => panic!("{other:?}"),
         }
     }

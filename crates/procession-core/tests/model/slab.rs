@@ -11,7 +11,7 @@ pub mod layout {
     pub const GRAIN: u64 = 64 << 10;
 
     #[derive(Clone, Copy)]
-    pub enum Table {
+    pub enum FixedTable {
         Slabs,
         Partial,
         Marks,
@@ -52,7 +52,7 @@ pub mod slab;
 pub mod word;
 
 use descriptor::Descriptor;
-use layout::Table;
+use layout::FixedTable;
 use slab::{Cell, Slab};
 
 /// The number of slabs that fit.
@@ -111,17 +111,17 @@ impl Arena {
 
     /// # Safety
     /// `T` is the table's type.
-    pub unsafe fn table<T>(&self, table: Table) -> &'static [T] {
+    pub unsafe fn table<T>(&self, table: FixedTable) -> &'static [T] {
         let (start, bytes) = match table {
-            Table::Slabs => (Arc::as_ptr(&self.slabs).cast::<T>(), size_of_val(&*self.slabs)),
-            Table::Marks => unreachable!("only reclaimers read marks"),
-            Table::Partial => (Arc::as_ptr(&self.partial).cast::<T>(), size_of_val(&*self.partial)),
+            FixedTable::Slabs => (Arc::as_ptr(&self.slabs).cast::<T>(), size_of_val(&*self.slabs)),
+            FixedTable::Marks => unreachable!("only reclaimers read marks"),
+            FixedTable::Partial => (Arc::as_ptr(&self.partial).cast::<T>(), size_of_val(&*self.partial)),
         };
         // SAFETY: by the caller's promise the table holds `T`s; a model ends before its arena.
         unsafe { std::slice::from_raw_parts(start, bytes / size_of::<T>()) }
     }
 
-    pub fn bounded(&self, count: &AtomicU64, _table: Table, _entry: usize) -> u64 {
+    pub fn bounded(&self, count: &AtomicU64, _table: FixedTable, _entry: usize) -> u64 {
         count.load(Acquire)
     }
 
@@ -151,7 +151,7 @@ impl Arena {
 
     pub fn add_to_footprint(&self, _slab: u32, _me: crate::ids::Owner) {}
 
-    pub fn ensure(&self, _table: Table, _bytes: u64, _what: &'static str) -> Result<()> {
+    pub fn ensure(&self, _table: FixedTable, _bytes: u64, _what: &'static str) -> Result<()> {
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! command line. The fork server itself holds no client end: when the last process that has one is gone, the fork
 //! server reads the end of file and leaves.
 
-use crate::sys::atfork::Hooks;
+use crate::sys::atfork::ForkHooks;
 use crate::sys::signal::reap;
 use crate::sys::{pidfd, scm};
 use crate::{Error, Result};
@@ -89,7 +89,7 @@ fn process_lives(pid: i32) -> bool {
 }
 
 static CURRENT: Mutex<Option<Arc<Channel>>> = Mutex::new(None);
-static HOOKS: Hooks = Hooks::new(before_fork, after_fork, after_fork_child);
+static HOOKS: ForkHooks = ForkHooks::new(before_fork, after_fork, after_fork_child);
 
 /// Lock the current channel. No fork happens while a thread holds the lock, so that no child inherits it held.
 fn lock() -> MutexGuard<'static, Option<Arc<Channel>>> {
