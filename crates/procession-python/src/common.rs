@@ -7,6 +7,7 @@ use procession_core::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A value that is made at first use and kept. Several threads, a signal handler that interrupts one, or a child forked
@@ -134,4 +135,9 @@ pub fn poll_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
         return Err(PyValueError::new_err("cannot convert float NaN to integer"));
     }
     Ok(deadline(timeout))
+}
+
+/// Lock a mutex. What a panicking thread left behind is used as it is.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

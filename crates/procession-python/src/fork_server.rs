@@ -1,8 +1,8 @@
 //! Bindings of the fork server, the process that forks others on request: the client side and the server side.
 
 use crate::birth::born;
-use crate::common::{raise, wait};
-use crate::process::{borrowed, lock, owned, Child};
+use crate::common::{lock, raise, wait};
+use crate::process::{borrowed, owned, Child};
 use procession_core::process::fork_server::{self, Event, Request, Server, SpareSlot as CoreSpareSlot};
 use procession_core::{liveness, Error};
 use pyo3::exceptions::PyRuntimeError;

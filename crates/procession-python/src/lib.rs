@@ -14,10 +14,6 @@ mod imports;
 mod lines;
 mod payload;
 mod pool;
-mod pool_job;
-mod pool_result;
-mod pool_stream;
-mod pool_worker;
 mod process;
 mod queue;
 mod shared;
@@ -44,15 +40,17 @@ mod _procession {
     #[pymodule_export]
     use super::lines::Lines;
     #[pymodule_export]
-    use super::payload::{broker_fd, claim_fd, pickle_in_band};
+    use super::payload::attachments::{broker_fd, claim_fd};
     #[pymodule_export]
-    use super::pool::PoolCore;
+    use super::payload::pickle_in_band;
     #[pymodule_export]
-    use super::pool_job::PoolJob;
+    use super::pool::core::PoolCore;
     #[pymodule_export]
-    use super::pool_stream::PoolStream;
+    use super::pool::job::PoolJob;
     #[pymodule_export]
-    use super::pool_worker::PoolWorker;
+    use super::pool::stream::PoolStream;
+    #[pymodule_export]
+    use super::pool::worker::PoolWorker;
     #[pymodule_export]
     use super::process::{
         adopt, arena_fd, attach, check_room, counters, family_id, members, note_exit, set_name, spawn_exec, take_mail,

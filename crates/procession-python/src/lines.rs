@@ -4,7 +4,7 @@
 //! piece ends with a line, each write to the file does. None of this code is bytecode, between which signal handlers
 //! run: a handler finds a piece either kept or passed on.
 
-use crate::pool::lock;
+use crate::common::lock;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyTuple};

@@ -2,7 +2,7 @@
 //! Python code decides how a process is started.
 
 use crate::birth::born;
-use crate::common::{poll_deadline, raise, wait};
+use crate::common::{lock, poll_deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Mailbox as CoreMailbox, Outgoing};
 use procession_core::process::{self, Child as CoreChild};
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Return the number of processes that can run at once.
 ///
@@ -235,10 +235,6 @@ pub fn take_mail(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
 pub fn take_mail_bytes(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyBytes>> {
     let mailbox = CoreMailbox::take(token).map_err(raise)?;
     Ok(PyBytes::new(py, mailbox.body()))
-}
-
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn borrowed(fd: RawFd) -> PyResult<BorrowedFd<'static>> {

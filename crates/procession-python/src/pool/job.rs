@@ -1,11 +1,13 @@
 //! Bindings of the pool, parent side: jobs are fed with pickled tasks, and results are unpickled in the thread that
 //! asks for them.
 
+use super::core::PoolCore;
+use super::result::JobResult;
+use super::worker::Mode;
+use super::{catchable, helper};
+use crate::common::lock;
 use crate::common::{deadline, raise, wait};
 use crate::payload;
-use crate::pool::{catchable, helper, lock, PoolCore};
-use crate::pool_result::JobResult;
-use crate::pool_worker::Mode;
 use procession_core::channel::{Incoming, Message};
 use procession_core::pool::{Cutter, Death, Feed, Function, Intake, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;

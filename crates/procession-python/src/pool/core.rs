@@ -1,43 +1,20 @@
-//! Bindings of the pool, parent side: the pool and its workers. Jobs are in `pool_job`, the worker's loop is in
-//! `pool_worker`; `pool.py` calls these objects, and `_pool/errors.py` makes the errors.
+//! The pool and its workers, in the parent. Leaves jobs to `job` and the worker's loop to `worker`.
 
-use crate::common::{deadline, raise, wait, Cached};
+use super::job::{pack_task, rebuild, PoolJob, Shape};
+use super::worker::Mode;
+use super::{catchable, helper, options};
+use crate::common::{deadline, lock, raise, wait};
 use crate::payload;
-use crate::pool_job::{pack_task, rebuild, PoolJob, Shape};
-use crate::pool_worker::Mode;
 use procession_core::channel::Message;
 use procession_core::pool::{Death, Function, Job, Pool, TaskOptions, WorkerEnd};
-use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 /// The number of functions of single calls that the pool keeps, the most recently used last.
 const KEPT: usize = 16;
-
-/// A function of the module that makes the errors.
-pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static MODULE: Cached<Py<PyModule>> = Cached::new();
-    let module = MODULE.get_or_make(|| py.import("procession._pool.errors").map(Bound::unbind))?;
-    module.bind(py).getattr(name)
-}
-
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The value of an error that counts as a task's result: an `Exception`. Any other (an interrupt, an exit) is passed
-/// on.
-pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
-    if error.is_instance_of::<PyException>(py) {
-        Ok(error.into_value(py).into_bound(py).into_any())
-    } else {
-        Err(error)
-    }
-}
 
 /// A pool in the process that made it.
 #[pyclass(frozen, module = "procession._procession")]
@@ -344,15 +321,6 @@ impl PoolCore {
         drop(kept);
         drop(oldest);
         Ok(Some(function))
-    }
-}
-
-pub fn options(by_time: bool, timeout: Option<f64>, retries: u32) -> TaskOptions {
-    TaskOptions {
-        by_time,
-        // A timeout too large for the clock is no timeout.
-        timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
-        retries,
     }
 }
 

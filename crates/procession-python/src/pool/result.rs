@@ -4,7 +4,7 @@
 //! result, so no lock is held meanwhile. Other threads wait. The unpickling thread gets an error if it asks again,
 //! because it would wait for itself.
 
-use crate::pool::lock;
+use crate::common::lock;
 use procession_core::Deadline;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};

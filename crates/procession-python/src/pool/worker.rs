@@ -1,8 +1,8 @@
 //! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the result.
 
+use super::{catchable, helper};
 use crate::common::{name, raise, wait, Cached};
 use crate::payload;
-use crate::pool::{catchable, helper};
 use procession_core::channel::{Incoming, Message};
 use procession_core::ids::Handle;
 use procession_core::pool::{Task, Verdict, Worker};

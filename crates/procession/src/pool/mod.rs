@@ -1,23 +1,24 @@
-//! A pool of worker processes: the parent's side, and the thread that replaces and stops workers.
+//! A pool of worker processes: what a program calls. Leaves the workers to `workers`.
 
-use crate::pool_results::{AsyncResult, Imap, MapResult};
-use crate::pool_worker::{function, work};
-use crate::{wire, Builder, Error, JoinError, JoinHandle, Result};
-use procession_core::pool::{Cutter, Death, Job, Overdue, Pool as Core, TaskOptions};
+mod results;
+mod worker;
+mod workers;
+
+pub use results::{AsyncResult, Imap, MapResult};
+
+use crate::{wire, Builder, Error, Result};
+use procession_core::pool::{Cutter, Job, Pool as Core, TaskOptions};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use worker::function;
+use workers::{lock, WorkerSet, Workers};
 
 /// The limit on results of [`imap`](Pool::imap) in progress, for each worker.
 const AHEAD: u64 = 64;
-/// The time between SIGTERM and SIGKILL for a worker.
-const GRACE: Duration = Duration::from_secs(1);
-/// After this many workers in a row that end before they are ready, no more are started.
-const FAILURES: u32 = 20;
-
 /// Worker processes that apply functions to values.
 ///
 /// Functions are plain `fn`s, as for [`spawn`](crate::spawn). If a task's function panics, or its worker dies, only
@@ -36,35 +37,6 @@ pub struct Pool {
     workers: Arc<Workers>,
     watch: Mutex<Option<thread::JoinHandle<()>>>,
     options: TaskOptions,
-}
-
-/// What the pool and the thread that watches its workers share.
-struct Workers {
-    core: Core,
-    builder: Builder,
-    set: Mutex<WorkerSet>,
-}
-
-#[derive(Default)]
-struct WorkerSet {
-    all: Vec<WorkerRecord>,
-    /// The number of workers that the pool should have.
-    size: usize,
-    /// The number of workers started so far; numbers their names.
-    started: u32,
-    /// Workers in a row that ended before they were ready.
-    failures: u32,
-    closed: bool,
-    terminated: bool,
-}
-
-struct WorkerRecord {
-    worker_index: u32,
-    handle: JoinHandle<()>,
-    /// The worker leaves after its task and is not replaced.
-    leaving: bool,
-    /// When SIGKILL follows, if the worker has been sent SIGTERM.
-    ending: Option<Instant>,
 }
 
 /// Statistics of a pool: see [`Pool::stats`].
@@ -348,123 +320,4 @@ impl Drop for Pool {
             let _ = self.join();
         }
     }
-}
-
-impl Workers {
-    fn lock(&self) -> MutexGuard<'_, WorkerSet> {
-        lock(&self.set)
-    }
-
-    /// Start workers up to the pool's size.
-    fn populate(&self, set: &mut WorkerSet, builder: &Builder) -> Result<()> {
-        while set.all.iter().filter(|record| !record.leaving).count() < set.size {
-            let worker_index = self.core.enlist()?;
-            set.started += 1;
-            let name = format!("{}-{}", builder.name_or("PoolWorker"), set.started);
-            let builder = builder.clone().name(name).daemon(true);
-            match builder.spawn(work, (self.core.handle().to_bits(), worker_index)) {
-                Ok(handle) => set.all.push(WorkerRecord {
-                    worker_index,
-                    handle,
-                    leaving: false,
-                    ending: None,
-                }),
-                Err(error) => {
-                    self.core.reap(worker_index, Death::default())?;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Replace workers that end, until the pool has ended.
-    fn watch(&self) {
-        // This thread must not fork the process: other threads may hold locks.
-        let builder = self.builder.clone().without_fork();
-        loop {
-            let mut set = self.lock();
-            self.reap(&mut set);
-            let pause = self.stop_overdue(&mut set);
-            let over = set.terminated || !self.core.needs_workers();
-            if over && set.all.is_empty() {
-                return;
-            }
-            if !over && (set.failures >= FAILURES || self.populate(&mut set, &builder).is_err()) && set.all.is_empty() {
-                // No worker is left, and none can be started.
-                set.terminated = true;
-                self.core.terminate();
-                return;
-            }
-            let sentinels: Vec<_> = set
-                .all
-                .iter()
-                .filter_map(|record| record.handle.sentinel().try_clone_to_owned().ok())
-                .collect();
-            let terminated = set.terminated;
-            drop(set);
-            let pause = if terminated { Some(GRACE) } else { pause };
-            if !self.core.notice().wait(&sentinels, pause) && terminated {
-                for record in &self.lock().all {
-                    let _ = record.handle.kill();
-                }
-            }
-        }
-    }
-
-    /// Stop the workers that run an overdue or cancelled task. Returns the time until the next check, if nothing
-    /// happens before.
-    fn stop_overdue(&self, set: &mut WorkerSet) -> Option<Duration> {
-        let Overdue { worker_indexes, again } = self.core.overdue();
-        let now = Instant::now();
-        let mut pause = again;
-        for record in &mut set.all {
-            if worker_indexes.contains(&record.worker_index) {
-                // If the signal cannot be sent, the worker has ended.
-                let _ = record.handle.terminate();
-                record.ending = Some(now + GRACE);
-            }
-            let Some(end) = record.ending else { continue };
-            let left = end.saturating_duration_since(now);
-            if left.is_zero() {
-                let _ = record.handle.kill();
-                record.ending = None;
-            } else {
-                pause = Some(pause.map_or(left, |pause| pause.min(left)));
-            }
-        }
-        pause
-    }
-
-    fn reap(&self, set: &mut WorkerSet) {
-        let (ended, all) = std::mem::take(&mut set.all)
-            .into_iter()
-            .partition(|record| record.handle.is_finished());
-        set.all = all;
-        let ended: Vec<WorkerRecord> = ended;
-        for WorkerRecord {
-            worker_index, handle, ..
-        } in ended
-        {
-            let ready = self.core.is_ready(worker_index);
-            set.failures = if ready { 0 } else { set.failures + 1 };
-            let pid = handle.pid();
-            let exitcode = match handle.join() {
-                Ok(()) => 0,
-                Err(JoinError::Signaled(signal)) => -signal,
-                Err(JoinError::Exited(code)) => code,
-                Err(_) => 101,
-            };
-            let death = Death {
-                pid,
-                exitcode,
-                ..Death::default()
-            };
-            let _ = self.core.reap(worker_index, death);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

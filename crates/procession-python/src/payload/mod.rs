@@ -4,21 +4,20 @@
 //! `_pickle.dumps`; all others by a C pickler with the reducers that are registered with `reduction.ForkingPickler`;
 //! and what pickle cannot carry, by cloudpickle.
 
+pub mod attachments;
+mod received;
+
+pub use attachments::attach_handle;
+pub use received::loads;
+
 use crate::by_value;
 use crate::common::{name, raise, Cached};
-use crate::process::borrowed;
-use procession_core::arena::{Block, Ref};
-use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
-use procession_core::ids::Handle;
-use procession_core::Error;
+use attachments::{Attachments, PicklingScope};
+use procession_core::channel::{Message, Outgoing};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
-use std::cell::RefCell;
-use std::os::fd::{IntoRawFd, RawFd};
-use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -62,14 +61,6 @@ pub struct Pickled<'py> {
     by_value: bool,
 }
 
-/// What a pickle refers to.
-#[derive(Default)]
-struct Attachments {
-    handles: Vec<Handle>,
-    /// The descriptors among them. Until the message refers to them, nothing else does.
-    brokered_fds: Vec<Ref<BrokeredFd>>,
-}
-
 impl Pickled<'_> {
     /// The object as a message for `pack`, which copies what it keeps.
     pub fn with<T>(&self, pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>) -> PyResult<T> {
@@ -99,83 +90,11 @@ impl Pickled<'_> {
     }
 }
 
-thread_local! {
-    /// One entry for each `dumps` in progress in this thread.
-    static SCOPES: RefCell<Vec<Attachments>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Add a reference to an object to the message being made, so that the object lives until the message is received.
-/// Called by the `__reduce__` of objects that are pickled as a handle. Returns `false` if no message is being made.
-pub fn attach_handle(handle: Handle) -> bool {
-    SCOPES.with_borrow_mut(|all| match all.last_mut() {
-        Some(attachments) => {
-            attachments.handles.push(handle);
-            true
-        }
-        None => false,
-    })
-}
-
-/// Add a duplicate of a descriptor to the message being made.
-///
-/// Return the number that `claim_fd` needs in the receiver, or None if no message is being made.
-#[pyfunction]
-pub fn broker_fd(fd: RawFd) -> PyResult<Option<u64>> {
-    if SCOPES.with_borrow(Vec::is_empty) {
-        return Ok(None);
-    }
-    let copy = borrowed(fd)?.try_clone_to_owned()?;
-    let brokered = BrokeredFd::create(copy).map_err(raise)?;
-    let handle = brokered.handle();
-    attach_handle(handle);
-    SCOPES.with_borrow_mut(|all| {
-        all.last_mut()
-            .map(|attachments| attachments.brokered_fds.push(brokered))
-    });
-    Ok(Some(handle.to_bits()))
-}
-
-/// Take the descriptor that `broker_fd` added to a message, while the message is unpickled.
-///
-/// Raise `ValueError` if the sender has ended.
-#[pyfunction]
-pub fn claim_fd(py: Python<'_>, number: u64) -> PyResult<RawFd> {
-    let handle = Handle::from_bits(number);
-    let claimed = py
-        .detach(|| handle.map_or(Ok(None), BrokeredFd::claim))
-        .map_err(raise)?;
-    let fd = claimed.ok_or_else(|| raise(Error::Stale("descriptor in this message")))?;
-    Ok(fd.into_raw_fd())
-}
-
-/// Collects what one `dumps` refers to.
-struct PicklingScope;
-
-impl PicklingScope {
-    fn begin() -> Self {
-        SCOPES.with_borrow_mut(|all| all.push(Attachments::default()));
-        Self
-    }
-
-    fn end(self) -> Attachments {
-        let attachments = SCOPES.with_borrow_mut(|all| all.last_mut().map(std::mem::take).unwrap_or_default());
-        drop(self);
-        attachments
-    }
-}
-
-impl Drop for PicklingScope {
-    fn drop(&mut self) {
-        let attachments = SCOPES.with_borrow_mut(Vec::pop);
-        drop(attachments); // after the borrow ends
-    }
-}
-
 /// Create the classes that the module does not export. Otherwise they are created at first use, under a lock of
 /// `PyO3`'s.
 pub fn install(py: Python<'_>) {
     py.get_type::<Collector>();
-    py.get_type::<Buffer>();
+    py.get_type::<received::Buffer>();
 }
 
 /// Pickle an object. If part of it cannot be pickled, the error names that part.
@@ -265,8 +184,7 @@ fn start_anew(collector: Option<&Bound<'_, Collector>>) {
     if let Some(collector) = collector {
         drop(collector.get().take());
     }
-    let attachments = SCOPES.with_borrow_mut(|all| all.last_mut().map(std::mem::take));
-    drop(attachments); // after the borrow ends
+    PicklingScope::discard();
 }
 
 fn is_refusal(py: Python<'_>, tools: &Tools, error: &PyErr) -> bool {
@@ -421,64 +339,4 @@ fn is_array(view: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = view.py();
     let class = view.getattr(name!(py, "obj"))?.get_type();
     Ok(class.module()?.to_str()? == "numpy" && class.name()?.to_str()? == "ndarray")
-}
-
-/// Unpickle a message. In any case, all parts of the message that did not become part of the object are freed.
-pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
-    let loads = tools(py)?.loads.bind(py);
-    let blocks = incoming.take_buffers();
-    let body = match incoming.take_block() {
-        Some((block, start)) => Buffer::new(py, block, start)?.into_any(),
-        None => PyBytes::new(py, incoming.body()).into_any(),
-    };
-    if blocks.is_empty() {
-        return loads.call1((body,));
-    }
-    let buffers = blocks
-        .into_iter()
-        .map(|block| Buffer::new(py, block, 0))
-        .collect::<PyResult<Vec<_>>>()?;
-    let keywords = PyDict::new(py);
-    keywords.set_item(name!(py, "buffers"), buffers)?;
-    loads.call((body,), Some(&keywords))
-}
-
-/// Memory of the arena as an object with the buffer protocol; freed when nothing refers to it any more. It is shared
-/// memory: a child forked while its owner has it sees what the owner writes to it later, and the other way round.
-/// Private memory would be copied.
-#[pyclass(frozen, module = "procession._procession")]
-struct Buffer {
-    block: Block,
-    /// Offset of the bytes shown.
-    start: usize,
-}
-
-impl Buffer {
-    fn new(py: Python<'_>, block: Block, start: usize) -> PyResult<Bound<'_, Self>> {
-        Bound::new(py, Self { block, start })
-    }
-}
-
-#[pymethods]
-impl Buffer {
-    fn __len__(&self) -> usize {
-        self.block.len() - self.start
-    }
-
-    // `PyO3` requires `unsafe` here. It is sound: the view keeps the object, the object keeps the block, and a block's
-    // bytes stay where they are.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let this = slf.get();
-        let len = (this.block.len() - this.start) as ffi::Py_ssize_t;
-        // SAFETY: `view` is valid by the buffer protocol; `start` was checked to lie within the block; the block is
-        // this object's alone and lives as long as `slf`, to which the view takes a reference.
-        let failed = unsafe {
-            let start = this.block.as_ptr().add(this.start);
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, 0, flags)
-        };
-        if failed != 0 {
-            return Err(PyErr::fetch(slf.py()));
-        }
-        Ok(())
-    }
 }

@@ -1,10 +1,12 @@
 //! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the results in order of
 //! completion.
 
+use super::core::PoolCore;
+use super::job::{pack_task, PoolJob};
+use super::options;
+use super::worker::Mode;
+use crate::common::lock;
 use crate::common::{deadline, wait};
-use crate::pool::{lock, options, PoolCore};
-use crate::pool_job::{pack_task, PoolJob};
-use crate::pool_worker::Mode;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
