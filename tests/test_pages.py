@@ -8,7 +8,14 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "docs/*.md", "examples/README.md"]
+PAGES = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "docs/*.md",
+    "examples/README.md",
+]
 #: Where a name may begin.
 ROOTS = [
     ROOT,
