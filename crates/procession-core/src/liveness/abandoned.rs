@@ -3,9 +3,10 @@
 //!
 //! The README beside this file has the rule, and the reason why it never applies too early.
 
+use super::death::is_alive;
 use super::entry::{Entry, Stage};
-use super::is_alive;
-use super::table::{self, me_already, now, Table};
+use super::own::me_already;
+use super::table::{self, now, Table};
 use crate::arena::awaits_a_newcomer;
 use crate::ids::Owner;
 use crate::sys::proc;

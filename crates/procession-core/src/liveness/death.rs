@@ -1,11 +1,12 @@
 //! Noticing deaths, and reaping dead processes. Leaves to `reclaim` what a death gives back.
 
 use super::entry::{Entry, Life, Stage};
-use super::table::{self, me_already, now, Table};
+use super::own::me_already;
+use super::table::{self, now, Table};
 use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::{pidfd, proc};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a child of fork may take to claim the entry reserved for it, in milliseconds. An older reservation belongs
 /// to a fork that failed.
@@ -61,7 +62,8 @@ pub(crate) fn may_ask() -> bool {
     may_ask_again(&ASKED)
 }
 
-fn may_ask_again(asked: &AtomicU64) -> bool {
+/// As [`may_ask`], for questions that have their own `asked`, when the kernel was last asked one.
+pub(super) fn may_ask_again(asked: &AtomicU64) -> bool {
     let now = now();
     let may = now.wrapping_sub(asked.load(Ordering::Relaxed)) >= ASK_AGAIN;
     if may {
@@ -121,35 +123,9 @@ pub(crate) fn has_ended(pid: i32) {
 /// Whether some process has executed another program, and still has its entry.
 static EXECUTED: AtomicBool = AtomicBool::new(false);
 
-/// Frees are deferred for processes born by fork after `birth`. From time to time, ask the kernel whether one of them,
-/// each time another, has executed a program meanwhile and so needs nothing that it inherited. Such a process is to be
-/// reaped, see [`reap_executed`].
-pub(super) fn suspect(table: &Table, birth: u64) {
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    if !may_ask_again(&ASKED) {
-        return;
-    }
-    let mut forked = table.in_use().filter(|(_, entry)| {
-        let own = entry.birth.load(Ordering::Relaxed);
-        matches!(entry.life().stage(), Stage::Live | Stage::Starting) && own & 1 == 1 && own >> 1 > birth
-    });
-    let turn = TURN.load(Ordering::Relaxed);
-    let next = forked.find(|(slot, _)| *slot >= turn);
-    TURN.store(next.map_or(0, |(slot, _)| slot + 1), Ordering::Relaxed);
-    let Some((_, entry)) = next else { return };
-    let life = entry.life();
-    let left =
-        |now: proc::Stat| now.start & Life::START_MASK == life.start() && entry.has_executed(life.generation(), now);
-    let over = match life.stage() {
-        Stage::Live => proc::stat(life.pid()).is_some_and(left),
-        // Reserved for a child that was never born.
-        Stage::Starting => is_over(entry, life),
-        _ => false,
-    };
-    if over {
-        EXECUTED.store(true, Ordering::Relaxed);
-    }
+/// Record that a process is to be reaped because it executed another program, see [`reap_executed`].
+pub(super) fn note_executed() {
+    EXECUTED.store(true, Ordering::Relaxed);
 }
 
 /// Reap the processes that executed another program, if one was seen. Not to be called while reclaiming.
@@ -172,7 +148,7 @@ pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
 
 /// Whether the process of a starting or living entry has ended, or has executed another program: then it holds nothing
 /// any more.
-fn is_over(entry: &Entry, life: Life) -> bool {
+pub(super) fn is_over(entry: &Entry, life: Life) -> bool {
     if life.stage() == Stage::Live {
         return pidfd::is_gone_or(life.pid(), life.start(), Life::START_MASK, |now| {
             entry.has_executed(life.generation(), now)

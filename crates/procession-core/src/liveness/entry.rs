@@ -1,6 +1,6 @@
-//! The entry of a process, and the word that holds the state of its life.
+//! The entry of a process: its layout, and the word that holds the state of its life. Leaves to `table` which entry is
+//! whose, and to `waits` what the waits in it are for.
 
-use super::waits::Wait;
 use crate::ids::Owner;
 use crate::sys::proc::{Program, Stat};
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
@@ -42,6 +42,20 @@ pub(crate) struct Entry {
     /// What it is in the middle of, for a survivor to complete or undo. Only the module that writes it reads it.
     pub(crate) intent: [AtomicU64; 4],
     pub(super) waits: [Wait; WAITS],
+}
+
+/// One announced wait. Zero-filled is none.
+#[repr(C)]
+pub(crate) struct Wait {
+    /// Distance of the futex word from the process table, which is the same in every process; zero: free.
+    pub(super) word: AtomicU64,
+    /// Handle of the object, or zero when it has none.
+    pub(super) object: AtomicU64,
+    /// Since when: milliseconds of the boot clock, lower 32 bits.
+    pub(super) since: AtomicU32,
+    pub(super) kind: AtomicU32,
+    /// Whether it has no deadline, and the thread is one of the program's own.
+    pub(super) endless: AtomicU32,
 }
 
 /// Flag of an entry's `exit` word: a code was noted. `noted 1 | - | low bits of start time 22 | code 32`.
@@ -180,6 +194,14 @@ impl Entry {
 
     pub(super) fn helpers(&self) -> usize {
         self.helpers.load(Ordering::Relaxed) as usize
+    }
+
+    /// Withdraw the waits of a process that is dead.
+    pub(super) fn forget_waits(&self) {
+        for wait in &self.waits {
+            wait.endless.store(0, Ordering::Relaxed);
+            wait.word.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn set_serving(&self, serving: bool) {

@@ -1,25 +1,22 @@
-//! Forks, by any caller: the parent reserves its child's entry beforehand, the child takes it over.
+//! Forks, by any caller: the parent reserves its child's entry beforehand, the child takes it over. Leaves to `births`
+//! what is deferred for the child, and to `death` a reservation that no child takes.
 
 use super::entry::{Life, Stage};
-use super::me;
-use super::table::{self, become_owner, me_already};
+use super::own::{become_owner, born_by_fork, me_already, own_start};
+use super::registry::{claim, me};
+use super::table;
 use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::atfork::ForkHooks;
 use crate::sys::proc;
 use crate::Result;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     /// The entry that this thread reserved for the child of the fork it is in, or was in last.
     static RESERVED: Cell<u32> = const { Cell::new(0) };
 }
-
-/// Whether this process was born by fork in the family.
-static FORKED: AtomicBool = AtomicBool::new(false);
-/// Start time of this process, or zero.
-static START: AtomicU64 = AtomicU64::new(0);
 
 static HOOKS: ForkHooks = ForkHooks::new(prepare, parent, child);
 
@@ -27,10 +24,6 @@ static HOOKS: ForkHooks = ForkHooks::new(prepare, parent, child);
 /// beside a thread that uses the family already would leave the child with that thread's locks.
 pub(crate) fn install() -> Result<()> {
     HOOKS.install()
-}
-
-pub(super) fn was_forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
 }
 
 /// Whether the children that this process forks inherit no references to shared objects.
@@ -46,16 +39,6 @@ fn forks_inherit() -> bool {
     !FORKS_INHERIT_NOTHING.load(Ordering::Relaxed)
 }
 
-/// Start time of this process, as `/proc` counts.
-pub(crate) fn own_start() -> u64 {
-    let mut start = START.load(Ordering::Relaxed);
-    if start == 0 {
-        start = proc::start_time(std::process::id()).unwrap_or(0);
-        START.store(start, Ordering::Relaxed);
-    }
-    start
-}
-
 extern "C" fn prepare() {
     // No family yet, only its hooks: the child will find a family, or make its own.
     if table::table().is_none() {
@@ -63,7 +46,7 @@ extern "C" fn prepare() {
     }
     // A fork cannot be refused: without an entry the child will try to register by itself.
     let Ok(parent) = me() else { return };
-    let reserved = table::claim(
+    let reserved = claim(
         Stage::Starting,
         std::process::id(),
         own_start(),
@@ -80,12 +63,10 @@ extern "C" fn child() {
     HOOKS.mark_installed();
     let parent = me_already();
     let reserved = Owner::from_bits(RESERVED.replace(0));
-    let parent_start = START.swap(0, Ordering::Relaxed);
-    FORKED.store(true, Ordering::Relaxed);
     let pid = std::process::id();
     let state = proc::stat(pid);
     let start = state.map_or(0, |state| state.start);
-    START.store(start, Ordering::Relaxed);
+    let parent_start = born_by_fork(start);
     let taken = reserved.filter(|&owner| take_over(owner, parent_start, pid, start));
     // DEATH: if the parent died before its child came here, the child's entry may be another process's. The child then
     // takes a new one.

@@ -3,23 +3,29 @@
 //! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
 mod abandoned;
+mod births;
 mod death;
 mod entry;
 mod fork;
+mod members;
+mod own;
+mod registry;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod waits;
 
 pub(crate) use abandoned::{has_root, is_abandoned};
+pub(crate) use births::{forget_inherited, fork_born_after, Forks};
 pub(crate) use death::{
     has_ended, has_thread_ended, is_known_dead, is_probably_dead, may_ask, reap_executed, sweep_now_and_then,
 };
 pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, forks_inherit_nothing};
-pub(crate) use fork::{confirm_reserved, install as register_forks, own_start};
-pub use table::{check_room, describe, me, members, note_exit, set_name, Member, State};
-pub(crate) use table::{
-    forget_inherited, fork_born_after, label, noted_exit, now, open, set_parent, set_serving, Forks,
-};
+pub(crate) use fork::{confirm_reserved, install as register_forks};
+pub use members::{describe, members, note_exit, set_name, Member, State};
+pub(crate) use members::{label, noted_exit, set_parent, set_serving};
+pub(crate) use own::own_start;
+pub use registry::{check_room, me};
+pub(crate) use table::{now, open};
 pub(crate) use waits::{announce, announce_low, cores, some_process_waits, Announced, Spinning, WaitKind};

@@ -1,22 +1,18 @@
-//! The table itself: claiming and finding entries. Leaves to `death` whether their processes live.
+//! The table itself: finding, claiming and releasing entries. Leaves to `death` whether their processes live, and to
+//! `registry` what is done when no entry is free.
 
-use super::death;
 use super::entry::{Entry, Life, Stage};
-use super::fork;
-use crate::arena::{self, Arena};
-use crate::ids::{Handle, Owner};
-use crate::sys::{limits, proc};
+use super::own::me_already;
+use crate::arena::Arena;
+use crate::ids::Owner;
 use crate::{Error, Result};
 use once_cell::race::OnceBox;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries that share a word of hints.
 const GROUP: usize = 64;
 /// Least number of entries by which the part of the table in use grows.
 const STEP: usize = 128;
-/// Entries reserved for processes that bypass [`check_room`]: fork servers, their spare children, forks that the
-/// program calls by itself.
-const RESERVE: usize = 16;
 
 /// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
 pub(crate) struct Table {
@@ -47,42 +43,13 @@ enum Word {
     Swept,
 }
 
-const VERSION_BITS: u32 = 20;
-const VERSION: u64 = (1 << VERSION_BITS) - 1;
+/// Lowest bits of [`Word::Youngest`], which count its changes.
+pub(super) const VERSION_BITS: u32 = 20;
+pub(super) const VERSION: u64 = (1 << VERSION_BITS) - 1;
 
 /// The table of this process's family, once [`open`]ed. Not a cell with an initializer that locks: a child of fork
 /// could inherit it locked.
 static TABLE: OnceBox<Table> = OnceBox::new();
-/// This process's `Owner`, or zero. The child hook of fork renews it.
-static ME: AtomicU32 = AtomicU32::new(0);
-
-/// The state of a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Reserved by a parent that is about to fork it.
-    Starting,
-    /// Alive, as far as is known.
-    Live,
-    /// Dead, and being reaped.
-    Dead,
-}
-
-/// A process of the family, as seen at one moment.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// What names it in claim words: its slot in the process table, and the slot's generation.
-    pub owner: Owner,
-    /// Its process identifier (zero while starting).
-    pub pid: u32,
-    /// Its name; empty until it is given one.
-    pub name: String,
-    /// Its parent, if that is known.
-    pub parent: Option<Owner>,
-    /// Its state.
-    pub state: State,
-    /// What its threads wait for: number of the object's kind (zero: none), its handle, for how many milliseconds.
-    pub waits: Vec<(u32, Option<Handle>, u32)>,
-}
 
 /// Use the process table in `arena` from now on.
 pub(crate) fn open(arena: &'static Arena) -> &'static Table {
@@ -100,89 +67,6 @@ pub(super) fn table() -> Option<&'static Table> {
     TABLE.get()
 }
 
-/// This process, as an owner. Registers it on first use, and costs a load afterwards. Renewed in a child of fork.
-#[inline]
-pub fn me() -> Result<Owner> {
-    match Owner::from_bits(ME.load(Ordering::Relaxed)) {
-        Some(me) => Ok(me),
-        None => join(None),
-    }
-}
-
-/// This process, as an owner, if it is registered already.
-pub(super) fn me_already() -> Option<Owner> {
-    Owner::from_bits(ME.load(Ordering::Relaxed))
-}
-
-pub(super) fn become_owner(me: Option<Owner>) {
-    ME.store(me.map_or(0, Owner::to_bits), Ordering::Relaxed);
-}
-
-/// Register this process (a child of fork is registered by the hooks, unless there was no room then).
-#[cold]
-pub(crate) fn join(parent: Option<Owner>) -> Result<Owner> {
-    // Several threads may come here at once: the first one wins, and the others free their entries again. A lock here
-    // could be inherited held by a child of fork.
-    let pid = std::process::id();
-    let state = proc::stat(pid);
-    let before = open(arena::current()?).size();
-    let start = state.map_or(0, |state| state.start);
-    let me = claim(Stage::Live, pid, start, parent, fork::was_forked())?;
-    if let (Some(entry), Some(state)) = (entry(me), state) {
-        entry.set_program(me.generation(), state.program());
-    }
-    match ME.compare_exchange(0, me.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {
-            super::cores(limits::usable_cores());
-            if let Some(table) = table() {
-                // A process has its entry before it starts another, so the first to come here is the root.
-                let root = table.word(Word::Root);
-                let _ = root.compare_exchange(0, me.to_bits().into(), Ordering::AcqRel, Ordering::Relaxed);
-            }
-            if before != 0 && table().is_some_and(|table| table.size() > before) {
-                // There was no room: the sweep makes some for the next process.
-                death::sweep();
-            }
-            Ok(me)
-        }
-        Err(first) => {
-            if let Some((table, entry)) = table().and_then(|table| Some((table, table.get(me)?))) {
-                table.release(me, entry.life());
-            }
-            Owner::from_bits(first).ok_or(Error::Corrupt("this process's entry in the process table"))
-        }
-    }
-}
-
-/// Claim a free entry.
-pub(super) fn claim(stage: Stage, pid: u32, start: u64, parent: Option<Owner>, by_fork: bool) -> Result<Owner> {
-    let table = match table() {
-        Some(table) => table,
-        None => open(arena::current()?),
-    };
-    loop {
-        let seen = table.size();
-        if let Some(owner) = table.claim_any(stage, pid, start, parent, by_fork) {
-            return Ok(owner);
-        }
-        // Only a process with an entry of its own can reap others.
-        if seen == 0 || me_already().is_none() || death::sweep() == seen {
-            table.grow(seen)?;
-        }
-    }
-}
-
-/// Check whether there is room for a further process. To be called before one is started: without an entry it could
-/// only fail unseen.
-pub fn check_room() -> Result<()> {
-    let Some(table) = table() else { return Ok(()) };
-    if table.has_reserve() || death::sweep() > 0 && table.has_reserve() {
-        Ok(())
-    } else {
-        Err(Error::ProcessTableFull(table.entries.len()))
-    }
-}
-
 /// The calling process's table and entry.
 #[inline]
 pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
@@ -194,169 +78,6 @@ pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
 /// afterwards.
 pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
     table()?.get(owner)
-}
-
-/// Whether some process (or one about to start) may have been born by fork after `birth`, so that it may have inherited
-/// whatever was created then. Costs two loads. The caller itself counts, too: it may be dropping what it inherited.
-/// What it created itself is younger than it is, so nothing of that is deferred for the caller.
-pub(crate) fn fork_born_after(birth: u64) -> bool {
-    table().is_some_and(|table| {
-        let may = table.word(Word::Youngest).load(Ordering::Acquire) >> VERSION_BITS > birth;
-        if may {
-            death::suspect(table, birth);
-        }
-        may
-    })
-}
-
-/// The births of all processes that were born by fork, or are about to be, at one moment.
-pub(crate) struct Forks {
-    /// In ascending order.
-    births: Vec<u64>,
-    /// Whether some process has not written its birth yet, and may have any.
-    unknown: bool,
-}
-
-impl Forks {
-    /// Scan the whole process table, for many questions.
-    pub(crate) fn find() -> Self {
-        let Some(table) = table() else {
-            return Self {
-                births: Vec::new(),
-                unknown: false,
-            };
-        };
-        let youngest = table.word(Word::Youngest);
-        // SYNC: read before the scan. A process that takes an entry later changes this word afterwards, see
-        // `claim_any`.
-        let seen = youngest.load(Ordering::SeqCst);
-        let (mut births, mut unknown) = (Vec::new(), false);
-        for (_, entry) in table.in_use() {
-            let stage = entry.life().stage();
-            let birth = entry.birth.load(Ordering::Acquire);
-            match stage {
-                Stage::Live | Stage::Starting if birth == 0 => unknown = true,
-                // A dead process counts until its reaper has finished or undone its operation.
-                Stage::Live | Stage::Starting | Stage::Dead if birth & 1 == 1 => births.push(birth >> 1),
-                _ => {}
-            }
-        }
-        births.sort_unstable();
-        let last = births.last().copied().unwrap_or(0);
-        if !unknown && last < seen >> VERSION_BITS {
-            let version = seen.wrapping_add(1) & VERSION;
-            // On failure the word stays too high for a while longer.
-            let _ = youngest.compare_exchange(
-                seen,
-                last << VERSION_BITS | version,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            );
-        }
-        Self { births, unknown }
-    }
-
-    /// Whether one of them has a birth number in `(after, upto]`: it may have inherited what was created at `after` and
-    /// dropped at `upto`.
-    pub(crate) fn between(&self, after: u64, upto: u64) -> bool {
-        let next = self.births.partition_point(|&birth| birth <= after);
-        let are = after < upto && (self.unknown || self.births.get(next).is_some_and(|&birth| birth <= upto));
-        if let Some(table) = table().filter(|_| are) {
-            death::suspect(table, after);
-        }
-        are
-    }
-}
-
-/// Record that no process reads any more what this dead process inherited. Its reaper calls this.
-pub(crate) fn forget_inherited(dead: Owner) {
-    if let Some(entry) = entry(dead) {
-        entry.birth.fetch_and(!1, Ordering::AcqRel);
-    }
-}
-
-/// Set this process's name, cut to 64 bytes.
-pub fn set_name(name: &str) {
-    if let Some((_, entry)) = my_entry() {
-        entry.set_name(name);
-    }
-}
-
-/// Set whether this process only does what others ask it to.
-pub(crate) fn set_serving(serving: bool) {
-    if let Some((_, entry)) = my_entry() {
-        entry.set_serving(serving);
-    }
-}
-
-/// Note the code with which this process is about to exit. Its parent reads it here if the kernel keeps no status.
-pub fn note_exit(code: i32) {
-    if let Some((_, entry)) = my_entry() {
-        entry.note_exit(code & 0xff);
-    }
-}
-
-/// The code that process `pid`, which has ended, noted before it exited. Lost once the entry is another process's.
-pub(crate) fn noted_exit(pid: u32, start: Option<u64>) -> Option<i32> {
-    let table = table()?;
-    let mut its = table.entries[..table.size()]
-        .iter()
-        .filter(|entry| entry.pid.load(Ordering::Relaxed) == pid);
-    its.find_map(|entry| entry.noted_exit(start))
-}
-
-/// Set this process's parent to `pid`: a fork server forks its children for another process.
-pub(crate) fn set_parent(pid: u32) {
-    let Some((table, mine)) = my_entry() else { return };
-    let parent = table.in_use().find_map(|(slot, entry)| {
-        let life = entry.life();
-        let is = life.stage() == Stage::Live && entry.pid.load(Ordering::Relaxed) == pid;
-        is.then(|| Owner::new(slot, life.generation()))
-    });
-    if let Some(parent) = parent {
-        mine.parent.store(parent.to_bits(), Ordering::Relaxed);
-    }
-}
-
-/// The processes of the family.
-pub fn members() -> Vec<Member> {
-    let Some(table) = table() else {
-        return Vec::new();
-    };
-    table
-        .in_use()
-        .filter_map(|(slot, entry)| {
-            let life = entry.life();
-            let state = match life.stage() {
-                Stage::Starting => State::Starting,
-                Stage::Live => State::Live,
-                Stage::Dead => State::Dead,
-                Stage::Free | Stage::Damaged => return None,
-            };
-            let member = Member {
-                owner: Owner::new(slot, life.generation()),
-                pid: entry.pid.load(Ordering::Relaxed),
-                name: entry.name(),
-                parent: Owner::from_bits(entry.parent.load(Ordering::Relaxed)),
-                state,
-                waits: entry.waiting(),
-            };
-            (entry.life().generation() == life.generation()).then_some(member)
-        })
-        .collect()
-}
-
-/// Pid and name of a process, living or dead; `None` when its slot has been used again.
-pub fn describe(owner: Owner) -> Option<(u32, String)> {
-    let entry = entry(owner)?;
-    let found = (entry.pid.load(Ordering::Relaxed), entry.name());
-    (entry.life().generation() == owner.generation()).then_some(found)
-}
-
-/// The name of a process, living or dead, in errors.
-pub(crate) fn label(owner: Owner) -> String {
-    let (pid, name) = describe(owner).unwrap_or_default();
-    crate::error::label_of(pid, &name)
 }
 
 /// Milliseconds of the boot clock (coarse, cheap).
@@ -371,6 +92,7 @@ impl Table {
         self.entries.as_ptr() as usize
     }
 
+    #[inline]
     fn word(&self, word: Word) -> &AtomicU64 {
         &self.arena.header().process_table[word as usize]
     }
@@ -388,6 +110,13 @@ impl Table {
         Owner::from_bits(self.word(Word::Root).load(Ordering::Relaxed) as u32)
     }
 
+    /// Record the family's first process, unless one is recorded already.
+    pub(super) fn set_root(&self, first: Owner) {
+        let _ = self
+            .word(Word::Root)
+            .compare_exchange(0, first.to_bits().into(), Ordering::AcqRel, Ordering::Relaxed);
+    }
+
     /// When it was last found that the family can only wait.
     pub(super) fn verdict(&self) -> &AtomicU64 {
         self.word(Word::Verdict)
@@ -398,20 +127,30 @@ impl Table {
         self.word(Word::Swept)
     }
 
-    fn size(&self) -> usize {
+    /// The greatest birth number of the processes born by fork, above the [count of changes](VERSION_BITS).
+    #[inline]
+    pub(super) fn youngest(&self) -> &AtomicU64 {
+        self.word(Word::Youngest)
+    }
+
+    /// The entries committed so far, in use or not.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries[..self.size()]
+    }
+
+    /// The most entries that can be committed.
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn size(&self) -> usize {
         let size = self.word(Word::Size).load(Ordering::Acquire);
         (size as usize).min(self.entries.len())
     }
 
-    /// Whether more entries than the reserve are free, or can be.
-    fn has_reserve(&self) -> bool {
-        let most = self.entries.len() - RESERVE;
-        self.size() <= most || self.in_use().count() < most
-    }
-
     /// Put more entries to use, unless another process did since `seen`. Half as many again: a growth follows a scan of
     /// all entries, and is to stay rare.
-    fn grow(&self, seen: usize) -> Result<()> {
+    pub(super) fn grow(&self, seen: usize) -> Result<()> {
         let more = (seen + STEP.max(seen / 2 / GROUP * GROUP)).min(self.entries.len());
         if more == seen {
             return Err(Error::ProcessTableFull(seen));
@@ -422,22 +161,19 @@ impl Table {
     }
 
     pub(super) fn get(&self, owner: Owner) -> Option<&Entry> {
-        self.entries[..self.size()].get(owner.slot())
+        self.entries().get(owner.slot())
     }
 
     /// The entries in use, according to the hints.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        self.entries[..self.size()]
-            .chunks(GROUP)
-            .enumerate()
-            .flat_map(|(at, group)| {
-                let mut bits = group[0].used.load(Ordering::Acquire);
-                std::iter::from_fn(move || {
-                    let bit = bits.trailing_zeros() as usize;
-                    bits &= bits.wrapping_sub(1);
-                    group.get(bit).map(|entry| (at * GROUP + bit, entry))
-                })
+        self.entries().chunks(GROUP).enumerate().flat_map(|(at, group)| {
+            let mut bits = group[0].used.load(Ordering::Acquire);
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+                group.get(bit).map(|entry| (at * GROUP + bit, entry))
             })
+        })
     }
 
     /// Claim a free entry among those in use so far. Async-signal-safe.
@@ -522,14 +258,12 @@ impl Table {
     /// Record that a process is about to be born by fork.
     fn note_youngest(&self, birth: u64) {
         // SYNC: comes while the entry's `birth` is still zero, which a scan counts as any birth. The compare-and-swap
-        // of a scan that looked before fails, because the version has changed (`Forks::find`).
+        // of a scan that looked before fails, because the version has changed (`births::Forks::find`).
         let raise = |seen: u64| {
             let version = seen.wrapping_add(1) & VERSION;
             Some((seen >> VERSION_BITS).max(birth) << VERSION_BITS | version)
         };
-        let _ = self
-            .word(Word::Youngest)
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, raise);
+        let _ = self.youngest().fetch_update(Ordering::SeqCst, Ordering::Relaxed, raise);
     }
 
     pub(super) fn hint(&self, slot: usize) -> &AtomicU64 {

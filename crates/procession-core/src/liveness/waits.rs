@@ -1,25 +1,11 @@
 //! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
-//! look.
+//! look. Leaves the waiting itself to `sync::wait`.
 
-use super::entry::Entry;
+use super::entry::{Entry, Wait};
 use super::table::{self, Table};
 use crate::ids::{Handle, Kind};
 use crate::sys::{futex, threads};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// One announced wait. Zero-filled is none.
-#[repr(C)]
-pub(crate) struct Wait {
-    /// Distance of the futex word from the process table, which is the same in every process; zero: free.
-    word: AtomicU64,
-    /// Handle of the object, or zero when it has none.
-    object: AtomicU64,
-    /// Since when: milliseconds of the boot clock, lower 32 bits.
-    since: AtomicU32,
-    kind: AtomicU32,
-    /// Whether it has no deadline, and the thread is one of the program's own.
-    endless: AtomicU32,
-}
 
 /// An announced wait; withdrawn when dropped.
 pub(crate) struct Announced(Option<&'static Wait>);
@@ -48,7 +34,7 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
                 .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            wait.since.store(super::table::now() as u32, Ordering::Relaxed);
+            wait.since.store(table::now() as u32, Ordering::Relaxed);
             wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
             wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
             wait.endless.store(endless.into(), Ordering::Release);
@@ -104,16 +90,9 @@ impl Entry {
         self.waits.iter().filter(endless).count()
     }
 
-    pub(super) fn forget_waits(&self) {
-        for wait in &self.waits {
-            wait.endless.store(0, Ordering::Relaxed);
-            wait.word.store(0, Ordering::Relaxed);
-        }
-    }
-
     /// What its threads wait for: kind number, handle, milliseconds so far.
     pub(super) fn waiting(&self) -> Vec<(u32, Option<Handle>, u32)> {
-        let now = super::table::now() as u32;
+        let now = table::now() as u32;
         self.waits
             .iter()
             .filter(|wait| wait.word.load(Ordering::Acquire) != 0)
