@@ -4,9 +4,9 @@
 //! The README beside this file has the rule, and the reason why it never applies too early.
 
 use super::death::is_alive;
-use super::entry::{Entry, Stage};
+use super::entry::{ProcessEntry, Stage};
 use super::own::me_already;
-use super::table::{self, now, Table};
+use super::table::{self, now, ProcessTable};
 use crate::arena::awaits_a_newcomer;
 use crate::ids::Owner;
 use crate::sys::proc;
@@ -64,16 +64,16 @@ pub(crate) fn is_abandoned(since: u64) -> bool {
 
 /// Whether the family's first process is another one, so that this process's waits check whether it lives.
 pub(crate) fn has_root() -> bool {
-    let root = table::table().and_then(Table::root);
+    let root = table::table().and_then(ProcessTable::root);
     root.is_some() && root != me_already()
 }
 
-fn is_unchanged(table: &Table, first: &Snapshot) -> bool {
+fn is_unchanged(table: &ProcessTable, first: &Snapshot) -> bool {
     snapshot(table).is_some_and(|second| second == *first)
 }
 
 /// All members, if each of them can only wait.
-fn snapshot(table: &Table) -> Option<Snapshot> {
+fn snapshot(table: &ProcessTable) -> Option<Snapshot> {
     let snapshot = table
         .in_use()
         .filter(|(_, entry)| entry.life().stage() != Stage::Free)
@@ -95,7 +95,7 @@ fn snapshot(table: &Table) -> Option<Snapshot> {
 
 /// Whether every thread of the process sleeps: in a wait without a deadline, or as one of the engine's own. A process
 /// that only serves others does nothing of its own accord, so that any sleep of its threads counts.
-fn only_waits(entry: &Entry, pid: u32) -> bool {
+fn only_waits(entry: &ProcessEntry, pid: u32) -> bool {
     let Some(threads) = proc::all_sleep(pid) else {
         return false;
     };

@@ -3,7 +3,7 @@
 
 use super::death::{is_over, may_ask_again, note_executed};
 use super::entry::{Life, Stage};
-use super::table::{self, Table, VERSION, VERSION_BITS};
+use super::table::{self, ProcessTable, VERSION, VERSION_BITS};
 use crate::ids::Owner;
 use crate::sys::proc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,7 +40,7 @@ impl Forks {
         };
         let youngest = table.youngest();
         // SYNC: read before the scan. A process that takes an entry later changes this word afterwards, see
-        // `Table::claim_any`.
+        // `ProcessTable::claim_any`.
         let seen = youngest.load(Ordering::SeqCst);
         let (mut births, mut unknown) = (Vec::new(), false);
         for (_, entry) in table.in_use() {
@@ -90,7 +90,7 @@ pub(crate) fn forget_inherited(dead: Owner) {
 /// Frees are deferred for processes born by fork after `birth`. From time to time, ask the kernel whether one of them,
 /// each time another, has executed a program meanwhile and so needs nothing that it inherited. Such a process is to be
 /// reaped, see [`reap_executed`](super::reap_executed).
-fn suspect(table: &Table, birth: u64) {
+fn suspect(table: &ProcessTable, birth: u64) {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     static TURN: AtomicUsize = AtomicUsize::new(0);
     if !may_ask_again(&ASKED) {

@@ -1,8 +1,8 @@
 //! Noticing deaths, and reaping dead processes. Leaves to `reclaim` what a death gives back.
 
-use super::entry::{Entry, Life, Stage};
+use super::entry::{Life, ProcessEntry, Stage};
 use super::own::me_already;
-use super::table::{self, now, Table};
+use super::table::{self, now, ProcessTable};
 use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::{pidfd, proc};
@@ -148,7 +148,7 @@ pub(crate) fn has_thread_ended(owner: Owner, tid: u32) -> bool {
 
 /// Whether the process of a starting or living entry has ended, or has executed another program: then it holds nothing
 /// any more.
-pub(super) fn is_over(entry: &Entry, life: Life) -> bool {
+pub(super) fn is_over(entry: &ProcessEntry, life: Life) -> bool {
     if life.stage() == Stage::Live {
         return pidfd::is_gone_or(life.pid(), life.start(), Life::START_MASK, |now| {
             entry.has_executed(life.generation(), now)
@@ -163,7 +163,7 @@ pub(super) fn is_over(entry: &Entry, life: Life) -> bool {
 }
 
 /// Reap `owner`, which is dead. Idempotent: if the reaper dies, another process takes over.
-fn reap(table: &Table, owner: Owner, entry: &Entry) {
+fn reap(table: &ProcessTable, owner: Owner, entry: &ProcessEntry) {
     // A process without an entry cannot be named as the reaper, and registering here could come back here.
     let Some(me) = me_already() else { return };
     let mine = Life::dead(owner.generation(), me);
@@ -200,7 +200,7 @@ fn reap(table: &Table, owner: Owner, entry: &Entry) {
 }
 
 /// As `!is_alive`, but reaps nothing.
-fn has_died(table: &Table, owner: Owner) -> bool {
+fn has_died(table: &ProcessTable, owner: Owner) -> bool {
     table.get(owner).is_none_or(|entry| {
         let life = entry.life();
         life.generation() != owner.generation()

@@ -11,7 +11,7 @@ const NAME_WORDS: usize = 8;
 
 /// The entry of a process. Zero-filled is a free one.
 #[repr(C, align(512))]
-pub(crate) struct Entry {
+pub(crate) struct ProcessEntry {
     /// Identity and state, see [`Life`]: everything needed to judge even a half-made registration.
     pub(super) life: AtomicU64,
     /// Birth number times two, plus one if born by fork; zero: not yet written.
@@ -24,9 +24,9 @@ pub(crate) struct Entry {
     pub(super) parent: AtomicU32,
     /// How many of its threads are spinning: its part of the table's count, which the reaper subtracts.
     pub(super) spinning: AtomicU32,
-    /// The program that it runs, see [`Entry::set_program`].
+    /// The program that it runs, see [`ProcessEntry::set_program`].
     program: AtomicU64,
-    /// The code that it is about to exit with, see [`Entry::note_exit`]; kept like the pid.
+    /// The code that it is about to exit with, see [`ProcessEntry::note_exit`]; kept like the pid.
     exit: AtomicU64,
     /// How many waits its threads have begun.
     begun: AtomicU32,
@@ -130,7 +130,7 @@ impl Life {
     }
 }
 
-impl Entry {
+impl ProcessEntry {
     pub(super) fn life(&self) -> Life {
         Life(self.life.load(Ordering::Acquire))
     }
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_size() {
-        assert_eq!(size_of::<Entry>(), 512);
+        assert_eq!(size_of::<ProcessEntry>(), 512);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 /// The state of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum MemberState {
     /// Reserved by a parent that is about to fork it.
     Starting,
     /// Alive, as far as is known.
@@ -29,7 +29,7 @@ pub struct Member {
     /// Its parent, if that is known.
     pub parent: Option<Owner>,
     /// Its state.
-    pub state: State,
+    pub state: MemberState,
     /// What its threads wait for: number of the object's kind (zero: none), its handle, for how many milliseconds.
     pub waits: Vec<(u32, Option<Handle>, u32)>,
 }
@@ -88,9 +88,9 @@ pub fn members() -> Vec<Member> {
         .filter_map(|(slot, entry)| {
             let life = entry.life();
             let state = match life.stage() {
-                Stage::Starting => State::Starting,
-                Stage::Live => State::Live,
-                Stage::Dead => State::Dead,
+                Stage::Starting => MemberState::Starting,
+                Stage::Live => MemberState::Live,
+                Stage::Dead => MemberState::Dead,
                 Stage::Free | Stage::Damaged => return None,
             };
             let member = Member {

@@ -23,7 +23,7 @@ pub(crate) use death::{
 pub use death::{is_alive, sweep};
 pub use fork::{abandon_reserved, forks_inherit_nothing};
 pub(crate) use fork::{confirm_reserved, install as register_forks};
-pub use members::{describe, members, note_exit, set_name, Member, State};
+pub use members::{describe, members, note_exit, set_name, Member, MemberState};
 pub(crate) use members::{label, noted_exit, set_parent, set_serving};
 pub(crate) use own::own_start;
 pub use registry::{check_room, me};

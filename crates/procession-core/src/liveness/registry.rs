@@ -4,7 +4,7 @@
 use super::death::sweep;
 use super::entry::Stage;
 use super::own::{become_owner_first, me_already, was_forked};
-use super::table::{self, Table};
+use super::table::{self, ProcessTable};
 use super::waits::cores;
 use crate::arena;
 use crate::ids::Owner;
@@ -84,7 +84,7 @@ pub fn check_room() -> Result<()> {
 }
 
 /// Whether more entries than the reserve are free, or can be.
-fn has_reserve(table: &Table) -> bool {
+fn has_reserve(table: &ProcessTable) -> bool {
     let most = table.capacity() - RESERVE;
     table.size() <= most || table.in_use().count() < most
 }

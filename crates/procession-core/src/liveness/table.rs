@@ -1,7 +1,7 @@
 //! The table itself: finding, claiming and releasing entries. Leaves to `death` whether their processes live, and to
 //! `registry` what is done when no entry is free.
 
-use super::entry::{Entry, Life, Stage};
+use super::entry::{Life, ProcessEntry, Stage};
 use super::own::me_already;
 use crate::arena::Arena;
 use crate::ids::Owner;
@@ -15,9 +15,9 @@ const GROUP: usize = 64;
 const STEP: usize = 128;
 
 /// The family's processes, as this process sees the table that lies in the arena. Zero-filled is valid and empty.
-pub(crate) struct Table {
+pub(crate) struct ProcessTable {
     arena: &'static Arena,
-    entries: &'static [Entry],
+    entries: &'static [ProcessEntry],
 }
 
 /// The words that the process table keeps in the arena's header, by index.
@@ -49,34 +49,34 @@ pub(super) const VERSION: u64 = (1 << VERSION_BITS) - 1;
 
 /// The table of this process's family, once [`open`]ed. Not a cell with an initializer that locks: a child of fork
 /// could inherit it locked.
-static TABLE: OnceBox<Table> = OnceBox::new();
+static TABLE: OnceBox<ProcessTable> = OnceBox::new();
 
 /// Use the process table in `arena` from now on.
-pub(crate) fn open(arena: &'static Arena) -> &'static Table {
+pub(crate) fn open(arena: &'static Arena) -> &'static ProcessTable {
     TABLE.get_or_init(|| {
-        // SAFETY: `Entry` is atomics only, of the size the arena expects, and the table's type in every process of this
+        // SAFETY: `ProcessEntry` is atomics only, of the size the arena expects, and the table's type in every process of this
         // version.
-        let entries = unsafe { arena.process_table::<Entry>() };
-        Box::new(Table { arena, entries })
+        let entries = unsafe { arena.process_table::<ProcessEntry>() };
+        Box::new(ProcessTable { arena, entries })
     })
 }
 
 /// The table, if the family exists.
 #[inline]
-pub(super) fn table() -> Option<&'static Table> {
+pub(super) fn table() -> Option<&'static ProcessTable> {
     TABLE.get()
 }
 
 /// The calling process's table and entry.
 #[inline]
-pub(super) fn my_entry() -> Option<(&'static Table, &'static Entry)> {
+pub(super) fn my_entry() -> Option<(&'static ProcessTable, &'static ProcessEntry)> {
     let table = table()?;
     Some((table, table.get(me_already()?)?))
 }
 
 /// The entry of `owner`. It may be another process's by now: check what was read with [`is_alive`](super::is_alive)
 /// afterwards.
-pub(crate) fn entry(owner: Owner) -> Option<&'static Entry> {
+pub(crate) fn entry(owner: Owner) -> Option<&'static ProcessEntry> {
     table()?.get(owner)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn now() -> u64 {
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-impl Table {
+impl ProcessTable {
     /// The address from which announced distances are counted.
     pub(super) fn base(&self) -> usize {
         self.entries.as_ptr() as usize
@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// The entries committed so far, in use or not.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[ProcessEntry] {
         &self.entries[..self.size()]
     }
 
@@ -160,12 +160,12 @@ impl Table {
         Ok(())
     }
 
-    pub(super) fn get(&self, owner: Owner) -> Option<&Entry> {
+    pub(super) fn get(&self, owner: Owner) -> Option<&ProcessEntry> {
         self.entries().get(owner.slot())
     }
 
     /// The entries in use, according to the hints.
-    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &Entry)> {
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, &ProcessEntry)> {
         self.entries().chunks(GROUP).enumerate().flat_map(|(at, group)| {
             let mut bits = group[0].used.load(Ordering::Acquire);
             std::iter::from_fn(move || {

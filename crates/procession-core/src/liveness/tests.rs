@@ -65,7 +65,7 @@ fn a_process_has_one_entry_and_a_child_another() {
             && is_alive(here)
             && about.pid == std::process::id()
             && about.parent == Some(here)
-            && about.state == State::Live
+            && about.state == MemberState::Live
             && about.name == "child"
             && describe(here) == Some((about_parent_pid(here), "root".into()))
     });
@@ -294,7 +294,13 @@ fn many_processes_at_once_grow_the_table() {
             })
         })
         .collect();
-    wait_until(|| members().iter().filter(|member| member.state == State::Live).count() == 201);
+    wait_until(|| {
+        members()
+            .iter()
+            .filter(|member| member.state == MemberState::Live)
+            .count()
+            == 201
+    });
     let owners: std::collections::HashSet<_> = members().into_iter().map(|member| member.owner).collect();
     assert_eq!(owners.len(), 201);
     for &child in &children {

@@ -1,8 +1,8 @@
 //! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
 //! look. Leaves the waiting itself to `sync::wait`.
 
-use super::entry::{Entry, Wait};
-use super::table::{self, Table};
+use super::entry::{ProcessEntry, Wait};
+use super::table::{self, ProcessTable};
 use crate::ids::{Handle, Kind};
 use crate::sys::{futex, threads};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -57,7 +57,7 @@ pub(crate) fn announce_low(
 /// Whether a thread of a living process of the family sleeps in the engine. Such a thread looks for idle memory when
 /// its slice ends.
 pub(crate) fn some_process_waits() -> bool {
-    let waits = |entry: &Entry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
+    let waits = |entry: &ProcessEntry| entry.waits.iter().any(|wait| wait.word.load(Ordering::Relaxed) != 0);
     table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.is_live() && waits(entry)))
 }
 
@@ -70,10 +70,10 @@ impl Drop for Announced {
     }
 }
 
-impl Entry {
+impl ProcessEntry {
     /// Wake every thread that sleeps on a word that this process announced. A wake that this process consumed before it
     /// died is passed on; and what the sleepers wait for may have died.
-    pub(super) fn wake_announced(&self, table: &Table) {
+    pub(super) fn wake_announced(&self, table: &ProcessTable) {
         for wait in &self.waits {
             let distance = wait.word.load(Ordering::Acquire);
             if distance != 0 {
@@ -107,7 +107,7 @@ impl Entry {
 
 /// Counts this thread as spinning in the family, so that spinning threads leave a core to the process they wait for. A
 /// hint; the reaper subtracts what a dead process counted.
-pub(crate) struct Spinning(Option<(&'static Table, &'static Entry)>);
+pub(crate) struct Spinning(Option<(&'static ProcessTable, &'static ProcessEntry)>);
 
 impl Spinning {
     pub(crate) fn begin() -> Self {

@@ -456,7 +456,7 @@ fn a_storm_of_deaths_leaves_nothing() {
 fn wait_for_registration() {
     while liveness::members()
         .iter()
-        .any(|member| member.state == liveness::State::Starting)
+        .any(|member| member.state == liveness::MemberState::Starting)
     {
         std::thread::yield_now();
     }
