@@ -1,5 +1,7 @@
 //! Sleeping on a word of shared memory until another process wakes the sleeper.
 
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Timespec};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
@@ -18,28 +20,16 @@ pub(crate) enum Woken {
 
 /// Sleep while `word` holds `expected`, no longer than `timeout`.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Duration) -> Woken {
-    let time = libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+    let time = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     };
-    // SAFETY: `word` and `time` are valid for the whole call; the kernel only reads them.
-    // Not FUTEX_PRIVATE: the word lies in memory that several processes map at different addresses.
-    let code = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            &raw const time,
-        )
-    };
-    if code == 0 {
-        return Woken::Wake;
-    }
-    match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::ETIMEDOUT) => Woken::TimedOut,
-        Some(libc::EINTR) => Woken::Interrupted,
-        _ => Woken::Changed,
+    // Not PRIVATE: the word lies in memory that several processes map at different addresses.
+    match futex::wait(word, futex::Flags::empty(), expected, Some(&time)) {
+        Ok(()) => Woken::Wake,
+        Err(Errno::TIMEDOUT) => Woken::TimedOut,
+        Err(Errno::INTR) => Woken::Interrupted,
+        Err(_) => Woken::Changed,
     }
 }
 
@@ -55,7 +45,8 @@ pub(crate) fn lower_half(word: &AtomicU64) -> &AtomicU32 {
     unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) }
 }
 
-/// Wake up to `n` sleepers at an address. It need not be mapped: then there are none.
+/// Wake up to `n` sleepers at an address. It need not be mapped: then there are none. So this is no call of rustix, which
+/// takes a reference.
 pub(crate) fn wake_at(address: usize, n: u32) -> u32 {
     let n = n.min(i32::MAX as u32);
     // SAFETY: FUTEX_WAKE only uses the address as a key; an address that is not mapped is an error, not an access.

@@ -9,6 +9,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{getrlimit, Resource};
+use rustix::rand::GetRandomFlags;
 
 use crate::{Error, Result};
 
@@ -257,15 +258,11 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, length: u64, what: &'stati
 pub(crate) fn populate(at: NonNull<u8>, length: u64, what: &'static str) -> Result<()> {
     loop {
         // SAFETY: populating changes no content, and a range that is not mapped is an error.
-        let done = unsafe { libc::madvise(at.as_ptr().cast(), length as usize, libc::MADV_POPULATE_WRITE) };
-        if done == 0 {
-            return Ok(());
-        }
-        let error = std::io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::ENOMEM | libc::EFAULT) => return Err(Error::Exhausted { what, wanted: length }),
-            _ => return Err(Error::os("madvise(POPULATE_WRITE)", error)),
+        match unsafe { rustix::mm::madvise(at.as_ptr().cast(), length as usize, Advice::LinuxPopulateWrite) } {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::NOMEM | Errno::FAULT) => return Err(Error::Exhausted { what, wanted: length }),
+            Err(e) => return Err(Error::os("madvise(POPULATE_WRITE)", e)),
         }
     }
 }
@@ -356,15 +353,10 @@ pub(crate) fn random_id() -> Result<u128> {
     let mut bytes = [0_u8; 16];
     let mut filled = 0;
     while filled < bytes.len() {
-        // SAFETY: the pointer and the length name the unfilled rest of `bytes`.
-        let got = unsafe { libc::getrandom(bytes[filled..].as_mut_ptr().cast(), bytes.len() - filled, 0) };
-        if got < 0 {
-            let error = std::io::Error::last_os_error();
-            if error.kind() != std::io::ErrorKind::Interrupted {
-                return Err(Error::os("getrandom", error));
-            }
-        } else {
-            filled += got as usize;
+        match rustix::rand::getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+            Ok(got) => filled += got,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(Error::os("getrandom", e)),
         }
     }
     Ok(u128::from_le_bytes(bytes))

@@ -2,6 +2,7 @@
 
 use crate::{Error, Result};
 use rustix::io::Errno;
+use rustix::process::{waitid, waitpid, Pid, WaitId, WaitIdOptions, WaitOptions};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -117,16 +118,17 @@ pub fn ended_child() -> Option<(i32, Result<i32, i32>)> {
 
 /// Whether process `pid` is a child of this process that has not been reaped yet.
 pub(crate) fn is_child(pid: i32) -> bool {
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: a null pointer is allowed; WNOWAIT leaves the child as it is.
-    let code = unsafe { libc::waitid(libc::P_PID, pid as u32, ptr::null_mut(), options) };
-    code == 0 || last() != Errno::CHILD
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    !matches!(waitid(WaitId::Pid(pid), options), Err(Errno::CHILD))
 }
 
 /// Reap an ended child of this process.
 pub fn reap(pid: i32) {
-    // SAFETY: a null status pointer is allowed.
-    unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
+    if let Some(pid) = Pid::from_raw(pid) {
+        // An error means that there is nothing to reap.
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
 }
 
 /// Run `f`, which starts a thread, with all signals blocked: threads inherit the mask of their maker, and handlers
