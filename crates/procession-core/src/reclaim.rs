@@ -86,7 +86,7 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
             match word.state {
                 CellState::Owned(owner) if owner == dead => {
                     if cell.is_segment() {
-                        crate::channel::resolve(cell.index, word.generation, owner);
+                        crate::channel::recover_segment(cell.index, word.generation, owner);
                     } else if kept.binary_search(&cell.index).is_err() {
                         give_back(arena, &cell, word, now);
                     }

@@ -4,10 +4,10 @@
 //! process notes the queues whose pollers were behind when it put something, and waits for those pollers at its exit.
 //! It does not wait when it is killed, or when the program calls `_exit` itself.
 
-use super::Queue;
+use super::layout::{Queue, PURPOSE};
 use crate::arena::{self, Ref};
 use crate::ids::Handle;
-use crate::{liveness, Deadline};
+use crate::{liveness, Deadline, WaitError};
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -60,7 +60,24 @@ pub(super) fn wait(deadline: Deadline) {
         let handle = Handle::from_bits(note.swap(0, AcqRel));
         if let Some(queue) = handle.and_then(|handle| Ref::<Queue>::attach(handle).ok()) {
             // A queue that cannot be waited for, or not any longer, is skipped.
-            let _ = queue.wait_until_noticed(deadline);
+            let _ = wait_for_pollers(&queue, deadline);
+        }
+    }
+}
+
+/// Wait until the descriptors of all other processes show that there is a message, or until there is none.
+fn wait_for_pollers(queue: &Queue, deadline: Deadline) -> Result<(), WaitError> {
+    let me = liveness::me()?;
+    let pollers = &queue.waiting.pollers;
+    let noticed =
+        || !pollers.behind(me).any(liveness::is_alive) || !queue.walk().is_ok_and(|found| found.full.is_some());
+    loop {
+        let waited = pollers
+            .caught_up
+            .sleep_for(PURPOSE.checking_deaths(), deadline, || noticed().then_some(()));
+        // This process is exiting: it keeps waiting, whatever its signal handlers noted.
+        if !matches!(waited, Err(WaitError::Interrupted)) {
+            return waited;
         }
     }
 }

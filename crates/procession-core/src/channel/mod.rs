@@ -5,6 +5,7 @@
 mod backoff;
 mod fd_broker;
 mod flush_before_exit;
+mod layout;
 mod mailbox;
 mod message;
 mod pipe;
@@ -19,9 +20,9 @@ mod walk;
 
 pub use fd_broker::BrokeredFd;
 pub use flush_before_exit::wait_until_noticed;
+pub use layout::Queue;
 pub use mailbox::Mailbox;
 pub use message::{Incoming, Message, MessageHeader, Outgoing};
 pub use pipe::Pipe;
 pub use poll_descriptor::Readiness;
-pub use queue::Queue;
-pub(crate) use segment::resolve;
+pub(crate) use recover::recover_segment;

@@ -6,8 +6,8 @@
 //! stays readable until the next look, like a pipe that several processes read from. The process records in the queue
 //! whether the descriptor is readable (`pollers`), so that a producer can wait until it shows a message.
 
+use super::layout::Queue;
 use super::pollers::Poller;
-use super::queue::Queue;
 use crate::arena::Ref;
 use crate::liveness::is_alive;
 use crate::sys::threads;

@@ -1,107 +1,20 @@
-//! The queue of many producers and many consumers: linked segments of slots that are used once. The README beside this
-//! file argues its correctness.
+//! What a program does with a queue: put, get, count, wait. Leaves to `walk` the way along its segments, and to
+//! `recover` what dead processes left; the README beside this file argues its correctness.
 
 use super::backoff::Backoff;
-use super::pollers::Pollers;
-use super::segment::{Link, Slot, State, View, SLOTS};
+use super::layout::{Queue, PURPOSE, SKIPPED_ONE};
+use super::segment::{Link, Slot, State, View, SLOTS, TICKET};
 use super::walk::{Found, Rounds};
 use super::{flush_before_exit, Incoming, Message, Outgoing};
-use crate::arena::{Object, Ref};
-use crate::ids::{Kind, Owner};
-use crate::liveness;
-use crate::sync::primitive::{AtomicU64, Ordering};
-use crate::sync::wait::{EventCount, Purpose, SLICE};
+use crate::arena::Ref;
+use crate::ids::Owner;
+use crate::sync::primitive::Ordering;
 use crate::{family, Deadline, Error, Result, WaitError};
 use Ordering::{Acquire, Relaxed, SeqCst};
 
-/// A queue in the arena. Zero-filled is an empty, unbounded queue; the first `put` makes its first segment.
-#[repr(C, align(64))]
-pub struct Queue {
-    pub(super) back: Back,
-    pub(super) front: Front,
-    pub(super) waiting: Waiting,
-}
-
-/// The words that producers write.
-#[repr(C, align(64))]
-pub(super) struct Back {
-    /// The next ticket to claim, or an older one; every process helps it along.
-    pub tail: AtomicU64,
-    /// The last segment, or an older one.
-    pub segment: AtomicU64,
-    /// 0 = unbounded. Written once, before another process knows the queue.
-    maxsize: AtomicU64,
-    /// The queue's own handle, which its segments record. Written once, as `maxsize` is.
-    handle: AtomicU64,
-}
-
-/// The words that consumers write.
-#[repr(C, align(64))]
-pub(super) struct Front {
-    /// Lower 48 bits: the oldest ticket whose slot may hold a message. Upper 16: number of skipped slots that the head
-    /// has passed (saturating).
-    pub head: AtomicU64,
-    /// The oldest segment.
-    pub segment: AtomicU64,
-    /// Bounded queues only: no slot from this ticket on was taken while an earlier one was still busy, so none of them
-    /// is over.
-    pub ahead: AtomicU64,
-    /// Number of messages for which `task_done` was called.
-    done: AtomicU64,
-}
-
-#[repr(C, align(64))]
-pub(super) struct Waiting {
-    pub not_empty: EventCount,
-    pub not_full: EventCount,
-    pub all_done: EventCount,
-    pub pollers: Pollers,
-}
-
-pub(super) const TICKET: u64 = (1 << 48) - 1;
-pub(super) const SKIPPED_ONE: u64 = 1 << 48;
-
-/// What the process table records about a process that waits here.
-const PURPOSE: Purpose = Purpose {
-    kind: Some(Kind::Queue),
-    object: None,
-    slice: SLICE,
-};
 /// Of the consumers that pass over a claim because they found a message behind it, one in this many checks whether the
 /// claimant lives.
 const CHECK_ONE_IN: u64 = 64;
-
-// SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
-unsafe impl Object for Queue {
-    const KIND: Kind = Kind::Queue;
-    const NAME: &'static str = "queue";
-
-    fn destroy(&self) {
-        loop {
-            let link = Link(self.front.segment.load(Acquire));
-            let Some(view) = View::at(link) else { return };
-            for slot in view.slots() {
-                let stamp = slot.stamp();
-                if stamp.generation() == view.generation()
-                    && matches!(
-                        stamp.state(),
-                        Some(State::Claimed | State::Full | State::Taken | State::Clearing)
-                    )
-                {
-                    slot.header.discard();
-                }
-            }
-            let next = view.next().unwrap_or(Link::NOWHERE);
-            if let Ok(family) = family() {
-                view.claim(family.me());
-            }
-            // DEATH: before this line a successor repeats everything; after it this process owns the segment, which is
-            // in no queue.
-            self.front.segment.store(next.0, SeqCst);
-            view.free();
-        }
-    }
-}
 
 impl Queue {
     /// Create a queue for at most `maxsize` messages (0 = as many as memory holds).
@@ -155,28 +68,6 @@ impl Queue {
     fn note_flush_before_exit(&self, me: Owner) {
         if self.is_a_poller_behind(me) {
             flush_before_exit::note(self.back.handle.load(Relaxed));
-        }
-    }
-
-    /// Whether the descriptor of another process may not show yet what was put.
-    pub(super) fn is_a_poller_behind(&self, me: Owner) -> bool {
-        self.waiting.pollers.behind(me).next().is_some()
-    }
-
-    /// Wait until the descriptors of all other processes show that there is a message, or until there is none.
-    pub(super) fn wait_until_noticed(&self, deadline: Deadline) -> Result<(), WaitError> {
-        let me = liveness::me()?;
-        let pollers = &self.waiting.pollers;
-        let noticed =
-            || !pollers.behind(me).any(liveness::is_alive) || !self.walk().is_ok_and(|found| found.full.is_some());
-        loop {
-            let waited = pollers
-                .caught_up
-                .sleep_for(PURPOSE.checking_deaths(), deadline, || noticed().then_some(()));
-            // This process is exiting: it keeps waiting, whatever its signal handlers noted.
-            if !matches!(waited, Err(WaitError::Interrupted)) {
-                return waited;
-            }
         }
     }
 

@@ -1,7 +1,8 @@
-//! Recovery of what dead processes left in a queue.
+//! Recovery of what dead processes left in a queue: slots that they had claimed or taken, and segments. Leaves to
+//! `liveness` which processes are dead, and to `reclaim` the memory that they owned besides.
 
-use super::queue::Queue;
-use super::segment::{Slot, Stamp, State, View};
+use super::layout::Queue;
+use super::segment::{self, Slot, Stamp, State, View};
 use crate::ids::Owner;
 use crate::liveness::is_alive;
 use crate::sync::primitive::Ordering::SeqCst;
@@ -65,4 +66,10 @@ fn recover_slot(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
     }
     slot.header.discard();
     slot.change(clearing, view.stamp(State::Skipped, None));
+}
+
+/// Recover a segment that a dead process owned, because it was about to link it or to free it. The segment's queue
+/// tells which of the two had happened.
+pub(crate) fn recover_segment(index: u32, generation: u32, dead: Owner) {
+    segment::recover(index, generation, dead, Queue::has);
 }

@@ -2,8 +2,7 @@
 //!
 //! Leaves the purpose of a slot's states to `queue`.
 
-use super::queue::TICKET;
-use super::{MessageHeader, Queue};
+use super::MessageHeader;
 use crate::arena::cells;
 use crate::ids::{Handle, Owner};
 use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
@@ -12,6 +11,9 @@ use Ordering::{Acquire, Relaxed, Release};
 
 /// Number of slots in a segment: what fits behind its first words.
 pub(super) const SLOTS: u64 = cells::SEGMENT_BYTES as u64 / 128 - 1;
+
+/// The bits of a ticket: the number of a slot, counted from the queue's beginning.
+pub(super) const TICKET: u64 = (1 << 48) - 1;
 
 /// The state of a slot. A slot passes through the states in this order. The one step back is from `Taken` to `Full`,
 /// when a message is put back, for example after a consumer's death.
@@ -160,16 +162,15 @@ fn last(generation: u32) -> u64 {
     1 << 31 | generation as u64
 }
 
-/// Recover a segment that a dead process owned, because it was about to link it or to free it. The segment's queue
-/// tells which of the two had happened.
-pub(crate) fn resolve(index: u32, generation: u32, dead: Owner) {
+/// Recover a segment that a dead process owned: it stays if its queue contains it (`is_linked`), otherwise it is freed.
+pub(super) fn recover(index: u32, generation: u32, dead: Owner, is_linked: impl FnOnce(Handle, Link) -> bool) {
     let Some(segment) = segment(index) else { return };
     let link = Link::new(index, generation + 1);
     let queue = Handle::from_bits(segment.queue.load(Acquire));
     // A process that died before it wrote its generation here had not linked the segment.
     let written = segment.generation.load(Acquire) == link.generation();
     match queue.filter(|_| written) {
-        Some(queue) if Queue::has(queue, link) => cells::hand_over(index, generation, dead),
+        Some(queue) if is_linked(queue, link) => cells::hand_over(index, generation, dead),
         _ => cells::free_segment(index, generation),
     }
 }

@@ -1,7 +1,8 @@
-//! Moving along a queue: finding what is there, and leaving behind what is over.
+//! Moving along a queue: finding what is there, and leaving behind what is over. Leaves to `queue` what is done with
+//! what a walk finds.
 
-use super::queue::{Queue, SKIPPED_ONE, TICKET};
-use super::segment::{Link, Slot, Stamp, State, View};
+use super::layout::{Queue, SKIPPED_ONE};
+use super::segment::{Link, Slot, Stamp, State, View, TICKET};
 use crate::arena;
 use crate::ids::Handle;
 use crate::sync::primitive::Ordering;

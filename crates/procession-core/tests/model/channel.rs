@@ -4,6 +4,8 @@ use crate::futex::{self, AtomicU64};
 use crate::sync::primitive::Ordering::{Relaxed, SeqCst};
 use crate::{Error, Result};
 
+#[path = "../../src/channel/layout.rs"]
+mod layout;
 #[path = "../../src/channel/pollers.rs"]
 mod pollers;
 #[path = "../../src/channel/queue.rs"]
@@ -15,7 +17,7 @@ mod segment;
 #[path = "../../src/channel/walk.rs"]
 mod walk;
 
-pub use queue::Queue;
+pub use layout::Queue;
 
 /// Time does not pass in a model: a waiter checks for deaths every time.
 mod backoff {
