@@ -1,4 +1,4 @@
-//! When a waiter checks for dead processes.
+//! When a waiter checks for dead processes. Leaves the check to `recover`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Delays exit until pollers have seen this process's last item.
+//! Delays exit until pollers have seen this process's last item. Leaves to `pollers` which of them have.
 //!
 //! A process that polls both a queue and the end of another process may take an end without a message for a crash. So a
 //! process notes the queues whose pollers were behind when it put something, and waits for those pollers at its exit.

@@ -1,4 +1,5 @@
-//! A mailbox: one message for one receiver, which knows it by a number, the token.
+//! A mailbox: one message for one receiver, which knows it by a number, the token. Leaves to the faces how the token
+//! reaches the receiver, and to `arena::receiver` whether the receiver lives.
 
 use super::{Incoming, Message, MessageHeader, Outgoing};
 use crate::arena::{Block, Object, Receiver, Token};

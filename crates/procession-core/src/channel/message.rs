@@ -1,4 +1,5 @@
-//! A message: how it is packed, how it rests in shared memory, how it is taken out again.
+//! A message: how it is packed, how it rests in shared memory, how it is taken out again. Leaves to the faces what its
+//! bytes mean.
 //!
 //! A small body lies in the header itself. Anything else lies in one block, the *table*: the references that the
 //! message holds, then tokens and lengths of the out-of-band buffers, then the body. Blocks change hands in an order

@@ -1,4 +1,5 @@
 //! A pipe between two processes: frames over a socket pair, in the format of `multiprocessing.connection`.
+//! Leaves to the faces what a frame means.
 //!
 //! A frame is its length, then that many bytes. The length is 4 bytes in network order, or -1 in 4 bytes and the length
 //! in 8.

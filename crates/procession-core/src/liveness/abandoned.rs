@@ -1,5 +1,5 @@
 //! Families that only wait: the root is dead, and every living member waits, without a timeout, for what only members
-//! could give.
+//! could give. Leaves to `sync::wait` the end of such a wait.
 //!
 //! The README beside this file has the rule, and the reason why it never applies too early.
 
