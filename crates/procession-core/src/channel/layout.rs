@@ -2,7 +2,7 @@
 //! them to `queue`.
 
 use super::pollers::Pollers;
-use super::segment::{Link, State, View};
+use super::segment::{Link, SlotState, View};
 use crate::arena::Object;
 use crate::family;
 use crate::ids::{Kind, Owner};
@@ -78,7 +78,7 @@ unsafe impl Object for Queue {
                 if stamp.generation() == view.generation()
                     && matches!(
                         stamp.state(),
-                        Some(State::Claimed | State::Full | State::Taken | State::Clearing)
+                        Some(SlotState::Claimed | SlotState::Full | SlotState::Taken | SlotState::Clearing)
                     )
                 {
                     slot.header.discard();

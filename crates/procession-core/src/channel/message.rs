@@ -44,7 +44,7 @@ pub struct Message {
 #[derive(Debug)]
 enum Form {
     Inline { len: u8, words: [u64; INLINE_WORDS] },
-    Table(Block),
+    BlockTable(Block),
 }
 
 impl Message {
@@ -76,7 +76,7 @@ impl Message {
         body.copy_from_slice(out.body);
         table.refer(out.handles)?;
         Ok(Self {
-            form: Form::Table(table),
+            form: Form::BlockTable(table),
             buffers,
         })
     }
@@ -93,7 +93,7 @@ impl Message {
                     buffers: Vec::new(),
                 })
             }
-            Form::Table(table) => table,
+            Form::BlockTable(table) => table,
         };
         let handles = table.handles();
         let prefix = self.buffers.len() * BUFFER_ENTRY + handles.len() * HANDLE_ENTRY;
@@ -109,7 +109,7 @@ impl Message {
     pub fn size(&self) -> usize {
         let body = match &self.form {
             Form::Inline { len, .. } => *len as usize,
-            Form::Table(table) => table.len(),
+            Form::BlockTable(table) => table.len(),
         };
         body + self.buffers.iter().map(Block::len).sum::<usize>()
     }
@@ -172,7 +172,7 @@ impl MessageHeader {
                 }
                 self.head.store(KIND_INLINE | (len as u64) << 8, Release);
             }
-            Form::Table(table) => {
+            Form::BlockTable(table) => {
                 self.words[0].store(table.token().0, Relaxed);
                 self.words[1].store(table.len() as u64, Relaxed);
                 let (buffers_in, handles) = (buffers.len() as u64, table.references() as u64);
@@ -215,7 +215,7 @@ impl MessageHeader {
     }
 
     fn open_table(&self, head: u64) -> Result<Incoming> {
-        let table = Table::find(self, head)?;
+        let table = BlockTable::find(self, head)?;
         // All or nothing: a message that this process has no address space for stays where it is.
         for index in 0..table.buffers {
             let (token, len) = table.buffer(index);
@@ -231,7 +231,7 @@ impl MessageHeader {
         let block = Block::take(table.token, table.len)?;
         let handles = block.handles();
         Ok(Incoming {
-            body: Body::Table { block, start },
+            body: Body::BlockTable { block, start },
             buffers,
             handles,
         })
@@ -242,7 +242,7 @@ impl MessageHeader {
     pub fn discard(&self) {
         let head = self.head();
         if head & 0xff == KIND_TABLE {
-            if let Ok(table) = Table::find(self, head) {
+            if let Ok(table) = BlockTable::find(self, head) {
                 for index in 0..table.buffers {
                     Block::discard(table.buffer(index).0);
                 }
@@ -276,7 +276,7 @@ impl MessageHeader {
         match head & 0xff {
             KIND_INLINE => Ok(self.open_inline(head)?.body().to_vec()),
             KIND_TABLE => {
-                let table = Table::find(self, head)?;
+                let table = BlockTable::find(self, head)?;
                 let body = table.copy_body();
                 // SYNC: pairs with the loads of the copy, as in a sequence lock: the block was in transit after the
                 // last of them.
@@ -293,7 +293,7 @@ impl MessageHeader {
         let head = self.head();
         match head & 0xff {
             KIND_INLINE => true,
-            KIND_TABLE => Table::find(self, head).is_ok_and(|table| {
+            KIND_TABLE => BlockTable::find(self, head).is_ok_and(|table| {
                 (0..table.buffers).all(|index| {
                     let (token, len) = table.buffer(index);
                     Block::peek(token, len).is_ok()
@@ -305,7 +305,7 @@ impl MessageHeader {
 }
 
 /// The table of a message in transit, read in place.
-struct Table {
+struct BlockTable {
     words: *const AtomicU64,
     token: Token,
     len: usize,
@@ -313,7 +313,7 @@ struct Table {
     handles: usize,
 }
 
-impl Table {
+impl BlockTable {
     fn find(header: &MessageHeader, head: u64) -> Result<Self> {
         let token = Token(header.words[0].load(Relaxed));
         let len = header.words[1].load(Relaxed) as usize;
@@ -377,7 +377,7 @@ pub struct Incoming {
 #[derive(Debug)]
 enum Body {
     Inline { len: u8, words: [u64; INLINE_WORDS] },
-    Table { block: Block, start: usize },
+    BlockTable { block: Block, start: usize },
     Copy(Vec<u8>),
 }
 
@@ -389,7 +389,7 @@ impl Incoming {
                 // SAFETY: words are plain bytes, and `open_inline` checked that `len` of them are there.
                 unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), *len as usize) }
             }
-            Body::Table { block, start } => &block.as_slice()[*start..],
+            Body::BlockTable { block, start } => &block.as_slice()[*start..],
             Body::Copy(bytes) => bytes,
         }
     }
@@ -398,7 +398,7 @@ impl Incoming {
     pub fn size(&self) -> usize {
         let body = match &self.body {
             Body::Inline { len, .. } => *len as usize,
-            Body::Table { block, .. } => block.len(),
+            Body::BlockTable { block, .. } => block.len(),
             Body::Copy(bytes) => bytes.len(),
         };
         body + self.buffers.iter().map(Block::len).sum::<usize>()
@@ -412,7 +412,7 @@ impl Incoming {
             words: [0; INLINE_WORDS],
         };
         match std::mem::replace(&mut self.body, nothing) {
-            Body::Table { block, start } => Some((block, start)),
+            Body::BlockTable { block, start } => Some((block, start)),
             other => {
                 self.body = other;
                 None

@@ -30,12 +30,12 @@ struct Shared {
     queue: Ref<Queue>,
     poller: Poller,
     fd: OwnedFd,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
     changed: Condvar,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum WatchState {
     /// The thread waits for a message.
     Watching,
     /// The descriptor is readable.
@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,8 +54,8 @@ impl Shared {
         self.queue.is_empty().unwrap_or(false)
     }
 
-    fn set(&self, state: &mut State) {
-        *state = State::Set;
+    fn set(&self, state: &mut WatchState) {
+        *state = WatchState::Set;
         // Fails only if the descriptor is set already.
         let _ = write(&self.fd, &1u64.to_ne_bytes());
         self.queue.waiting.pollers.show(self.poller);
@@ -71,7 +71,7 @@ impl Readiness {
             queue: queue.clone(),
             poller: queue.waiting.pollers.join(family()?.me(), is_alive),
             fd,
-            state: Mutex::new(State::Watching),
+            state: Mutex::new(WatchState::Watching),
             changed: Condvar::new(),
         });
         let theirs = shared.clone();
@@ -103,7 +103,7 @@ impl Readiness {
         let mut state = shared.state();
         match *state {
             // SYNC: the thread sees what is put after this look, because it looks again before it sleeps.
-            State::Set
+            WatchState::Set
                 if shared.is_empty()
                     && shared
                         .queue
@@ -112,13 +112,13 @@ impl Readiness {
                         .may_clear(shared.poller, || shared.is_empty()) =>
             {
                 let _ = read(&shared.fd, &mut [0; 8]);
-                *state = State::Watching;
+                *state = WatchState::Watching;
                 shared.changed.notify_one();
             }
-            State::Watching if !shared.is_empty() => shared.set(&mut state),
+            WatchState::Watching if !shared.is_empty() => shared.set(&mut state),
             // A process that waits for the thread to show a message need not wait: the message was taken.
-            State::Watching => shared.queue.waiting.pollers.caught_up.notify_all(),
-            State::Set | State::Over => {}
+            WatchState::Watching => shared.queue.waiting.pollers.caught_up.notify_all(),
+            WatchState::Set | WatchState::Over => {}
         }
     }
 }
@@ -129,7 +129,7 @@ impl Drop for Readiness {
             return;
         }
         let shared = &self.shared;
-        *shared.state() = State::Over;
+        *shared.state() = WatchState::Over;
         shared.queue.waiting.pollers.leave(shared.poller);
         shared.changed.notify_one();
         shared.queue.wake_consumers();
@@ -140,21 +140,21 @@ impl Shared {
     fn watch(&self) {
         loop {
             let mut state = self.state();
-            while *state == State::Set {
+            while *state == WatchState::Set {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if *state == State::Over {
+            if *state == WatchState::Over {
                 return;
             }
             drop(state);
             // A queue that cannot be read counts as ready: `get` reports the error.
-            let over = || *self.state() == State::Over;
+            let over = || *self.state() == WatchState::Over;
             let waited = self.queue.wait_until_ready_or(Deadline::Never, over);
             if matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
                 continue;
             }
             let mut state = self.state();
-            if *state == State::Watching {
+            if *state == WatchState::Watching {
                 self.set(&mut state);
             }
         }

@@ -3,7 +3,7 @@
 
 use super::backoff::Backoff;
 use super::layout::{Queue, PURPOSE, SKIPPED_ONE};
-use super::segment::{Link, Slot, State, View, SLOTS, TICKET};
+use super::segment::{Link, Slot, SlotState, View, SLOTS, TICKET};
 use super::walk::{Found, Rounds};
 use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::Ref;
@@ -53,7 +53,10 @@ impl Queue {
         }
         // DEATH: before this line the slot is `Claimed` by the dead process and will be skipped; after it the message
         // is there.
-        slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None));
+        slot.change(
+            view.stamp(SlotState::Claimed, Some(me)),
+            view.stamp(SlotState::Full, None),
+        );
         // SYNC: `notify` fences: either a process that polls is seen below, or it sees the message.
         self.waiting.not_empty.notify(1);
         if self.waiting.pollers.ever_joined() {
@@ -137,7 +140,7 @@ impl Queue {
 
     /// Number of messages in the queue.
     pub fn len(&self) -> Result<u64> {
-        self.count(|state| state == State::Full)
+        self.count(|state| state == SlotState::Full)
     }
 
     /// Whether a `get` would have to wait.
@@ -241,8 +244,8 @@ impl Queue {
             if !self.has_room(ticket)? {
                 return Ok(None);
             }
-            let free = view.stamp(State::Free, None);
-            let claimed = slot.change(free, view.stamp(State::Claimed, Some(me)));
+            let free = view.stamp(SlotState::Free, None);
+            let claimed = slot.change(free, view.stamp(SlotState::Claimed, Some(me)));
             if claimed || slot.stamp().generation() == view.generation() {
                 // DEATH: if the claimant dies before this line, the next producer moves the tail.
                 let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
@@ -314,7 +317,7 @@ impl Queue {
         let ahead = self.front.ahead.load(SeqCst).clamp(head, ticket.max(head));
         let mut used = ticket.saturating_sub(ahead);
         self.visit(|_, at, _, stamp| {
-            let counts = at >= head && at < ahead && !stamp.state().is_some_and(State::is_over);
+            let counts = at >= head && at < ahead && !stamp.state().is_some_and(SlotState::is_over);
             used += u64::from(counts);
             at < ahead
         })?;
@@ -331,8 +334,8 @@ impl Queue {
             if walk.busy > 0 && ticket % CHECK_ONE_IN == 0 {
                 self.recover_before(ticket)?;
             }
-            let taken = view.stamp(State::Taken, Some(me));
-            if !slot.change(view.stamp(State::Full, None), taken) {
+            let taken = view.stamp(SlotState::Taken, Some(me));
+            if !slot.change(view.stamp(SlotState::Full, None), taken) {
                 continue;
             }
             // DEATH: from here on a survivor looks at the header. It puts a whole message back, and frees what is
@@ -341,7 +344,7 @@ impl Queue {
             if let Err(error @ Error::Exhausted { .. }) = incoming {
                 // This process has no address space for the message: put it back, for the next try or for another
                 // process.
-                slot.change(taken, view.stamp(State::Full, None));
+                slot.change(taken, view.stamp(SlotState::Full, None));
                 self.waiting.not_empty.notify(1);
                 return Err(error);
             }
@@ -352,7 +355,7 @@ impl Queue {
             if bounded && walk.busy > 0 {
                 self.front.ahead.fetch_max(ticket + 1, SeqCst);
             }
-            slot.change(taken, view.stamp(State::Done, None));
+            slot.change(taken, view.stamp(SlotState::Done, None));
             self.advance()?;
             if bounded {
                 self.waiting.not_full.notify(1);

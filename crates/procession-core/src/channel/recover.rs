@@ -2,7 +2,7 @@
 //! `liveness` which processes are dead, and to `reclaim` the memory that they owned besides.
 
 use super::layout::Queue;
-use super::segment::{self, Slot, Stamp, State, View};
+use super::segment::{self, Slot, SlotState, Stamp, View};
 use crate::ids::Owner;
 use crate::liveness::is_alive;
 use crate::sync::primitive::Ordering::SeqCst;
@@ -44,20 +44,20 @@ impl Queue {
 
 /// End or undo what a dead process had begun with a slot. Idempotent: the next survivor may repeat each step.
 fn recover_slot(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
-    let taken = view.stamp(State::Taken, Some(me));
-    let clearing = view.stamp(State::Clearing, Some(me));
+    let taken = view.stamp(SlotState::Taken, Some(me));
+    let clearing = view.stamp(SlotState::Clearing, Some(me));
     match stamp.state() {
-        Some(State::Taken) => {
+        Some(SlotState::Taken) => {
             if !slot.change(stamp, taken) {
                 return;
             }
             if slot.header.is_whole() {
-                slot.change(taken, view.stamp(State::Full, None));
+                slot.change(taken, view.stamp(SlotState::Full, None));
                 return;
             }
             slot.change(taken, clearing);
         }
-        Some(State::Claimed | State::Clearing) => {
+        Some(SlotState::Claimed | SlotState::Clearing) => {
             if !slot.change(stamp, clearing) {
                 return;
             }
@@ -65,7 +65,7 @@ fn recover_slot(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
         _ => return,
     }
     slot.header.discard();
-    slot.change(clearing, view.stamp(State::Skipped, None));
+    slot.change(clearing, view.stamp(SlotState::Skipped, None));
 }
 
 /// Recover a segment that a dead process owned, because it was about to link it or to free it. The segment's queue

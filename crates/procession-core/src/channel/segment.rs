@@ -19,7 +19,7 @@ pub(super) const TICKET: u64 = (1 << 48) - 1;
 /// when a message is put back, for example after a consumer's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum State {
+pub(super) enum SlotState {
     /// No producer has claimed the slot yet.
     Free = 0,
     /// A producer is writing the message.
@@ -36,7 +36,7 @@ pub(super) enum State {
     Skipped = 6,
 }
 
-impl State {
+impl SlotState {
     /// Whether the slot will never hold anything again.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Skipped)
@@ -48,7 +48,7 @@ impl State {
 pub(super) struct Stamp(u64);
 
 impl Stamp {
-    pub fn new(generation: u32, state: State, owner: Option<Owner>) -> Self {
+    pub fn new(generation: u32, state: SlotState, owner: Option<Owner>) -> Self {
         let owner = owner.map_or(0, Owner::to_bits);
         Self((generation as u64) << 36 | (state as u64) << 32 | owner as u64)
     }
@@ -58,15 +58,15 @@ impl Stamp {
     }
 
     /// `None` for a number that is not a state.
-    pub fn state(self) -> Option<State> {
+    pub fn state(self) -> Option<SlotState> {
         Some(match self.0 >> 32 & 0xf {
-            0 => State::Free,
-            1 => State::Claimed,
-            2 => State::Full,
-            3 => State::Taken,
-            4 => State::Clearing,
-            5 => State::Done,
-            6 => State::Skipped,
+            0 => SlotState::Free,
+            1 => SlotState::Claimed,
+            2 => SlotState::Full,
+            3 => SlotState::Taken,
+            4 => SlotState::Clearing,
+            5 => SlotState::Done,
+            6 => SlotState::Skipped,
             _ => return None,
         })
     }
@@ -188,7 +188,7 @@ impl View {
         segment.queue.store(queue, Release);
         segment.next.store(last(generation), Release);
         segment.detour.store(last(generation), Release);
-        let free = Stamp::new(generation, State::Free, None);
+        let free = Stamp::new(generation, SlotState::Free, None);
         for slot in &segment.slots {
             slot.header.clear();
             slot.stamp.store(free.0, Release);
@@ -224,7 +224,7 @@ impl View {
         &self.segment.slots
     }
 
-    pub fn stamp(&self, state: State, owner: Option<Owner>) -> Stamp {
+    pub fn stamp(&self, state: SlotState, owner: Option<Owner>) -> Stamp {
         Stamp::new(self.generation(), state, owner)
     }
 

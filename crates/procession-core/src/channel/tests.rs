@@ -3,7 +3,7 @@
 mod polling;
 
 use super::layout::Queue;
-use super::segment::{State, SLOTS};
+use super::segment::{SlotState, SLOTS};
 use super::{Incoming, Message, Outgoing};
 use crate::arena::{Block, Ref};
 use crate::{family, Deadline};
@@ -65,8 +65,8 @@ fn is_empty(queue: &Queue) -> bool {
 fn take(queue: &Queue) -> super::walk::Found {
     let found = queue.walk().unwrap().full.unwrap();
     let me = family().unwrap().me();
-    let from = found.view.stamp(State::Full, None);
-    assert!(found.slot.change(from, found.view.stamp(State::Taken, Some(me))));
+    let from = found.view.stamp(SlotState::Full, None);
+    assert!(found.slot.change(from, found.view.stamp(SlotState::Taken, Some(me))));
     found
 }
 
@@ -189,8 +189,8 @@ fn a_process_that_recovers_a_slot_may_die_too() {
         let me = family().unwrap().me();
         queue
             .visit(|view, _, slot, stamp| {
-                assert_eq!(stamp.state(), Some(State::Claimed));
-                assert!(slot.change(stamp, view.stamp(State::Clearing, Some(me))));
+                assert_eq!(stamp.state(), Some(SlotState::Claimed));
+                assert!(slot.change(stamp, view.stamp(SlotState::Clearing, Some(me))));
                 false
             })
             .unwrap();
@@ -216,7 +216,10 @@ fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
         ..Outgoing::default()
     };
     slot.header.post(Message::pack(out).unwrap());
-    assert!(slot.change(view.stamp(State::Claimed, Some(me)), view.stamp(State::Full, None)));
+    assert!(slot.change(
+        view.stamp(SlotState::Claimed, Some(me)),
+        view.stamp(SlotState::Full, None)
+    ));
     put(&queue, b"last");
     assert!(queue.is_full().unwrap());
     assert_eq!((get(&queue).body(), get(&queue).body()), (&b"slow"[..], &b"last"[..]));
@@ -237,7 +240,10 @@ fn a_link_to_a_segment_used_anew_leads_nowhere() {
     }
     let me = family().unwrap().me();
     for slot in old.slots() {
-        assert!(!slot.change(old.stamp(State::Free, None), old.stamp(State::Claimed, Some(me))));
+        assert!(!slot.change(
+            old.stamp(SlotState::Free, None),
+            old.stamp(SlotState::Claimed, Some(me))
+        ));
     }
     assert!(!old.append(old.link));
     assert!(other.iter().all(|queue| get(queue).body() == b"y"));

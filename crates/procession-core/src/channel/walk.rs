@@ -2,7 +2,7 @@
 //! what a walk finds.
 
 use super::layout::{Queue, SKIPPED_ONE};
-use super::segment::{Link, Slot, Stamp, State, View, TICKET};
+use super::segment::{Link, Slot, SlotState, Stamp, View, TICKET};
 use crate::arena;
 use crate::ids::Handle;
 use crate::sync::primitive::Ordering;
@@ -56,7 +56,7 @@ impl Queue {
                 }
                 match stamp.state() {
                     // Any other stamp of a full slot is damage; no process can take it.
-                    Some(State::Full) if stamp == view.stamp(State::Full, None) => {
+                    Some(SlotState::Full) if stamp == view.stamp(SlotState::Full, None) => {
                         limit = ticket;
                         full = Some(Found {
                             view: *view,
@@ -65,7 +65,7 @@ impl Queue {
                         });
                         return false;
                     }
-                    Some(State::Claimed | State::Taken | State::Clearing) => busy += 1,
+                    Some(SlotState::Claimed | SlotState::Taken | SlotState::Clearing) => busy += 1,
                     _ => {}
                 }
                 true
@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Number of slots between head and tail whose state `counts`.
-    pub(super) fn count(&self, counts: impl Fn(State) -> bool) -> Result<u64> {
+    pub(super) fn count(&self, counts: impl Fn(SlotState) -> bool) -> Result<u64> {
         let mut number = 0;
         self.visit(|_, _, _, stamp| {
             number += u64::from(stamp.state().is_some_and(&counts));
@@ -120,10 +120,10 @@ impl Queue {
                         continue 'anew;
                     }
                     let state = stamp.state();
-                    if !state.is_some_and(State::is_over) {
+                    if !state.is_some_and(SlotState::is_over) {
                         over = false;
                         detour.end(&view);
-                        if state == Some(State::Free) || !see(&view, ticket, slot, stamp) {
+                        if state == Some(SlotState::Free) || !see(&view, ticket, slot, stamp) {
                             return Ok(());
                         }
                     }
@@ -173,8 +173,8 @@ impl Queue {
             let stamp = slot.stamp();
             let passed = match stamp.state() {
                 _ if stamp.generation() != view.generation() => continue,
-                Some(State::Done) => head + 1,
-                Some(State::Skipped) => {
+                Some(SlotState::Done) => head + 1,
+                Some(SlotState::Skipped) => {
                     // The slot's producer may have died before it moved the tail, from which `ever_put` counts.
                     let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
                     head.checked_add(SKIPPED_ONE).unwrap_or(head) + 1
