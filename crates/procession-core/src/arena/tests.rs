@@ -5,6 +5,7 @@ mod death;
 mod fork;
 mod limits;
 mod model;
+mod storm;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
