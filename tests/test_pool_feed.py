@@ -20,7 +20,7 @@ from procession.pool import ThreadPool
 WORKERS = 2
 LARGE = 1_000_000
 #: Limits beyond which nothing more is taken: bytes of arguments in line, and tasks beyond one for
-#: each worker; see `pool/room.rs`.
+#: each worker; see `pool/room.rs` and `pool/feed.rs`.
 BYTES, TASKS = 4 << 20, 4096
 #: The initial limit of tasks in line.
 AHEAD = 4

@@ -3,7 +3,7 @@
 //! A task should be so large that its own cost, a few microseconds, is a few per cent of it, and so small that no
 //! worker is left with the tail.
 
-use super::Job;
+use super::job::Job;
 use crate::Deadline;
 use std::time::Duration;
 

@@ -6,27 +6,31 @@
 //! beside this file argues why it is correct. What a task means, how a worker process is started and how it ended are
 //! left to the faces.
 
-mod collect;
 mod cut;
+mod feed;
 mod job;
+mod job_record;
 mod job_table;
+mod monitor;
 mod parent;
 mod room;
 mod shared;
+mod slots;
 mod table;
 mod task_queue;
+mod types;
 mod worker;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
-pub use collect::Withdrawn;
 pub use cut::Cutter;
-pub use job::{Item, Job, Loss, TaskOptions};
-pub use parent::{Function, Pool};
-pub use room::{Feed, Intake};
+pub use feed::Feed;
+pub use job::{Function, Job};
+pub use parent::Pool;
+pub use room::Intake;
 pub use shared::Phase;
 pub(crate) use shared::Shared;
+pub use types::{Death, Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerEnd, WorkerStats};
 pub use worker::{Task, Verdict, Worker};
-pub use workers::{Death, Overdue, Stats, WorkerEnd, WorkerStats};

@@ -237,7 +237,7 @@ impl Worker {
         } = task;
         let slot = self.view.slot(index)?;
         let own = self.own_slot();
-        // This comes before the result overwrites the arguments: see `Inner::reap`.
+        // This comes before the result overwrites the arguments: see `Slots::reap`.
         own.note(Note::Since).store(0, Relaxed);
         own.add_to_note(Note::Busy, now().saturating_sub(begin));
         own.add_to_note(Note::Sent, message.size() as u64);

@@ -1,13 +1,13 @@
 //! The workers as the parent sees them: their slots, their time, their end.
+//!
+//! As in `slots`, the caller holds the lock of the parent's records. How a worker process is started and noticed to be
+//! dead is left to the faces.
 
-use super::job::{Entry, Loss};
-use super::job_table::JobTable;
-use super::parent::Inner;
-use super::shared::{now, Note, Slot, State, Status};
+use super::shared::{now, Note, State, Status};
+use super::slots::{Records, Slots, WorkerRecord};
 use super::table::Use;
-use crate::channel::Incoming;
+use super::types::{Death, Loss, Overdue, Stats, WorkerEnd, WorkerStats};
 use crate::ids::Owner;
-use crate::liveness;
 use crate::Result;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -16,96 +16,9 @@ use std::time::{Duration, Instant};
 /// before the time limit of the task begins.
 const LOADING: Duration = Duration::from_secs(30);
 
-/// How a worker's process ended, as far as the face knows.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Death {
-    /// The process.
-    pub pid: i32,
-    /// Its exit code, or the negative signal number.
-    pub exitcode: i32,
-    /// Whether the kernel killed it because memory ran out.
-    pub out_of_memory: bool,
-    /// Its stack trace, as its language prints it.
-    pub stack: Option<String>,
-    /// The body of the task that it was running, as far as it is still there. Filled in by `reap`.
-    pub arguments: Option<Vec<u8>>,
-}
-
-/// What a dead worker left behind.
-#[derive(Debug)]
-pub enum WorkerEnd {
-    /// It had not reported that it was ready.
-    Unready {
-        /// Whether it had attached to its slot, and so was about to be initialised.
-        begun: bool,
-    },
-    /// It could not start, and gave this reason.
-    Failed(Incoming),
-    /// It worked. The task that it was running, if any, is lost now or will be tried again.
-    Worked {
-        /// Whether it was running a task.
-        lost: bool,
-    },
-}
-
-/// The workers that must be stopped.
-#[derive(Debug, Default)]
-pub struct Overdue {
-    /// The indexes of workers that have run their task for too long, or that run a withdrawn one.
-    pub worker_indexes: Vec<u32>,
-    /// Ask again after this time, or when the pool's notice is set.
-    pub again: Option<Duration>,
-}
-
-/// What a pool has done and is doing.
-#[derive(Clone, Debug, Default)]
-pub struct Stats {
-    /// Tasks that ended with a result, with an error, or with the death of their worker.
-    pub done: u64,
-    /// Queued tasks.
-    pub queued: u64,
-    /// Tasks that workers are running.
-    pub running: u64,
-    /// The workers.
-    pub workers: Vec<WorkerStats>,
-}
-
-/// What a worker has done.
-#[derive(Clone, Copy, Debug)]
-pub struct WorkerStats {
-    /// Its index in the pool.
-    pub worker_index: u32,
-    /// Whether it is running a task.
-    pub running: bool,
-    /// Tasks done.
-    pub tasks: u32,
-    /// Time spent on tasks.
-    pub busy: Duration,
-    /// Time between tasks.
-    pub idle: Duration,
-    /// Bytes that it was sent with tasks.
-    pub received: u64,
-    /// Bytes of its results.
-    pub sent: u64,
-}
-
-/// The parent's record of a worker.
-#[derive(Default)]
-pub(super) struct WorkerRecord {
-    /// The task (slot, generation) that it was last seen running, and when it was first seen running it.
-    seen: Option<(u32, u32, Instant)>,
-    /// The task (slot, generation) for which it is to be stopped, and the time limit that the task exceeded, unless the
-    /// task was withdrawn.
-    cancelled: Option<(u32, u32, Option<Duration>)>,
-    /// Whether `overdue` has named it.
-    named: bool,
-}
-
-impl Inner {
-    pub fn enlist(&self) -> Result<u32> {
-        self.check_is_mine()?;
-        let mut jobs = self.lock();
-        let (index, generation) = jobs.table.take(&self.view, Use::Worker)?;
+impl Slots {
+    pub fn enlist(&self, records: &mut Records) -> Result<u32> {
+        let (index, generation) = records.table.take(&self.view, Use::Worker)?;
         let slot = self.view.slot(index)?;
         slot.next.store(0, Relaxed);
         slot.aux.store(0, Relaxed);
@@ -113,13 +26,8 @@ impl Inner {
             word.store(0, Relaxed);
         }
         slot.store(State::of(Status::Starting, generation, None));
-        jobs.workers.insert(index, WorkerRecord::default());
+        records.workers.insert(index, WorkerRecord::default());
         Ok(index)
-    }
-
-    fn worker_state(&self, worker_index: u32) -> Option<(&Slot, State)> {
-        let slot = self.view.slot(worker_index).ok()?;
-        Some((slot, slot.load()?))
     }
 
     pub fn is_ready(&self, worker_index: u32) -> bool {
@@ -127,14 +35,12 @@ impl Inner {
             .is_some_and(|(_, state)| state.status == Status::Ready)
     }
 
-    pub fn is_busy(&self, worker_index: u32) -> bool {
-        let jobs = self.lock();
-        self.task_of(&jobs, worker_index).is_some()
+    pub fn is_busy(&self, records: &Records, worker_index: u32) -> bool {
+        self.task_of(records, worker_index).is_some()
     }
 
-    pub fn dismiss(&self, worker_index: u32) {
-        let jobs = self.lock();
-        if jobs.workers.contains_key(&worker_index) && self.is_mine() {
+    pub fn dismiss(&self, records: &Records, worker_index: u32) {
+        if records.workers.contains_key(&worker_index) && self.is_mine() {
             if let Ok(slot) = self.view.slot(worker_index) {
                 slot.dismiss();
                 self.view.shared.work.notify(u32::MAX);
@@ -143,13 +49,13 @@ impl Inner {
     }
 
     /// The task that the worker `worker_index` runs: slot, state, job.
-    fn task_of(&self, jobs: &JobTable, worker_index: u32) -> Option<(u32, State, u32)> {
+    fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, State, u32)> {
         let (slot, state) = self.worker_state(worker_index)?;
         if state.status != Status::Ready {
             return None;
         }
         let index = slot.next.load(SeqCst);
-        let (Use::Task { job, .. }, generation) = jobs.table.get(index) else {
+        let (Use::Task { job, .. }, generation) = records.table.get(index) else {
             return None;
         };
         let task = self.view.slot(index).ok()?.load()?;
@@ -158,47 +64,19 @@ impl Inner {
         (its && running).then_some((index, task, job))
     }
 
-    /// Cancel a running task: its result is ignored from now on. `false`: it is finished.
-    pub fn cancel_running(&self, jobs: &mut JobTable, index: u32, state: State, after: Option<Duration>) -> bool {
-        let Ok(slot) = self.view.slot(index) else {
-            return false;
-        };
-        if !self.is_mine() {
-            return false;
-        }
-        // Find the worker before it can learn of the cancellation, so that `reap` knows the reason.
-        let worker_index = jobs.workers.keys().copied().find(|&worker_index| {
-            self.worker_state(worker_index)
-                .is_some_and(|(_, at)| at.owner == state.owner)
-        });
-        let cancelled = State {
-            status: Status::Cancelled,
-            ..state
-        };
-        if !slot.swap(state, cancelled) {
-            return false;
-        }
-        if let Some(record) = worker_index.and_then(|worker_index| jobs.workers.get_mut(&worker_index)) {
-            record.cancelled = Some((index, state.generation, after));
-        }
-        true
-    }
-
-    pub fn overdue(&self) -> Overdue {
-        let mut jobs = self.lock();
-        self.collect(&mut jobs, 0);
-        let mut again = jobs.timed.keys().next().copied();
+    pub fn overdue(&self, records: &mut Records) -> Overdue {
+        let mut again = records.jobs.shortest_timeout();
         let (clock, time) = (now(), Instant::now());
         if again.is_some() {
-            for worker_index in jobs.workers.keys().copied().collect::<Vec<_>>() {
-                if let Some(left) = self.check_time(&mut jobs, worker_index, clock, time) {
+            for worker_index in records.workers.keys().copied().collect::<Vec<_>>() {
+                if let Some(left) = self.check_time(records, worker_index, clock, time) {
                     again = again.map(|again| again.min(left));
                 }
             }
         }
-        jobs.next_look = again.and_then(|again| time.checked_add(again));
+        records.next_look = again.and_then(|again| time.checked_add(again));
         let mut worker_indexes = Vec::new();
-        for (&worker_index, record) in &mut jobs.workers {
+        for (&worker_index, record) in &mut records.workers {
             if record.cancelled.is_some() && !std::mem::replace(&mut record.named, true) {
                 worker_indexes.push(worker_index);
             }
@@ -208,14 +86,14 @@ impl Inner {
 
     /// Cancel the task that the worker `worker_index` runs, if it takes too long. Otherwise return how long it may
     /// still take.
-    fn check_time(&self, jobs: &mut JobTable, worker_index: u32, clock: u64, time: Instant) -> Option<Duration> {
-        let (index, state, job) = self.task_of(jobs, worker_index)?;
-        let timeout = jobs.jobs[job as usize].as_ref()?.options.timeout?;
+    fn check_time(&self, records: &mut Records, worker_index: u32, clock: u64, time: Instant) -> Option<Duration> {
+        let (index, state, job) = self.task_of(records, worker_index)?;
+        let timeout = records.jobs.find(job)?.options.timeout?;
         if state.status != Status::Running {
             return None;
         }
         let since = self.view.slot(worker_index).ok()?.note(Note::Since).load(Relaxed);
-        let record = jobs.workers.get_mut(&worker_index)?;
+        let record = records.workers.get_mut(&worker_index)?;
         let first = match record.seen {
             Some((slot, generation, first)) if (slot, generation) == (index, state.generation) => first,
             _ => record.seen.insert((index, state.generation, time)).2,
@@ -230,15 +108,19 @@ impl Inner {
         if !left.is_zero() {
             return Some(left);
         }
-        self.cancel_running(jobs, index, state, Some(timeout));
+        self.cancel_running(records, index, state, Some(timeout));
         None
     }
 
-    pub fn reap(&self, worker_index: u32, mut death: Death) -> Result<WorkerEnd> {
-        self.check_is_mine()?;
-        let mut jobs = self.lock();
-        self.collect(&mut jobs, 0);
-        let (Use::Worker, generation) = jobs.table.get(worker_index) else {
+    /// Free the slot of a dead worker, and resolve the task that it had noted. Returns what it left behind, and its
+    /// identity if it had attached. What workers finished must have been collected.
+    pub fn reap(
+        &self,
+        records: &mut Records,
+        worker_index: u32,
+        mut death: Death,
+    ) -> Result<(WorkerEnd, Option<Owner>)> {
+        let (Use::Worker, generation) = records.table.get(worker_index) else {
             return Err(crate::Error::Stale("worker"));
         };
         let slot = self.view.slot(worker_index)?;
@@ -251,38 +133,31 @@ impl Inner {
             _ => unready,
         };
         let mut lost = false;
-        let record = jobs.workers.remove(&worker_index).unwrap_or_default();
+        let record = records.workers.remove(&worker_index).unwrap_or_default();
         if let Some(owner) = owner {
             let task = slot.next.load(SeqCst);
             if slot.note(Note::Since).load(Relaxed) != 0 {
                 // The function was running, so the result had not begun to overwrite the arguments.
                 death.arguments = self.view.slot(task).ok().and_then(|task| task.header.copy_body().ok());
             }
-            lost = self.reap_task(&mut jobs, task, owner, &record, death);
+            lost = self.reap_task(records, task, owner, &record, death);
             self.view.leave_spinner(owner);
         }
         slot.header.discard();
         slot.store(State::of(Status::Free, generation, None));
-        jobs.table.give_back(worker_index);
-        self.tell(&jobs, 0);
-        drop(jobs);
-        if let Some(owner) = owner {
-            // The process table asks the kernel, and frees what the dead worker owned.
-            let _ = liveness::is_alive(owner);
-        }
-        // The dead worker may have been woken for work: another must do it.
-        self.view.shared.work.notify(u32::MAX);
-        Ok(if let WorkerEnd::Worked { .. } = remains {
+        records.table.give_back(worker_index);
+        let end = if let WorkerEnd::Worked { .. } = remains {
             WorkerEnd::Worked { lost }
         } else {
             remains
-        })
+        };
+        Ok((end, owner))
     }
 
     /// Resolve the task that the dead `owner` had noted. It is lost if it still ran, and finished if only the worker's
     /// report is missing.
-    fn reap_task(&self, jobs: &mut JobTable, index: u32, owner: Owner, record: &WorkerRecord, death: Death) -> bool {
-        let (Use::Task { job, item, function }, generation) = jobs.table.get(index) else {
+    fn reap_task(&self, records: &mut Records, index: u32, owner: Owner, record: &WorkerRecord, death: Death) -> bool {
+        let (Use::Task { job, item, function }, generation) = records.table.get(index) else {
             return false;
         };
         let Ok(slot) = self.view.slot(index) else {
@@ -293,8 +168,8 @@ impl Inner {
             .filter(|state| state.generation == generation && state.owner == owner.to_bits());
         let loss = match state.map(|state| state.status) {
             Some(Status::Running) => {
-                if self.try_again(jobs, job, item, function) {
-                    self.release(jobs, index);
+                if self.try_again(records, index, (job, item, function)) {
+                    self.release(records, index);
                     return true;
                 }
                 Loss::Died(Box::new(death))
@@ -307,75 +182,54 @@ impl Inner {
                 _ => Loss::Cancelled,
             },
             Some(Status::Done | Status::Raised) => {
-                self.note(jobs, index);
+                self.note(records, index);
                 return false;
             }
             _ => return false,
         };
-        // The job of a withdrawn task may be over, and its key in use for another job.
-        let waited_for = jobs.waits_for(job, item, index) && jobs.resolve(job, item, Entry::Lost(loss));
-        self.release(jobs, index);
-        if waited_for {
-            jobs.check_complete(job);
-            self.end_if_over(jobs, job);
-        }
+        records.jobs.lose(job, item, index, loss);
+        self.release(records, index);
+        self.perform(records);
         true
     }
 
-    /// Queue a task whose worker died again, if its job's options allow it.
-    fn try_again(&self, jobs: &mut JobTable, key: u32, item: u64, function: u32) -> bool {
-        let Some(job) = &mut jobs.jobs[key as usize] else {
+    /// Queue the task in the slot `index`, whose worker died, again, if its job's options allow it.
+    fn try_again(&self, records: &mut Records, index: u32, task: (u32, u64, u32)) -> bool {
+        let (key, item, _) = task;
+        let message = records.jobs.retry(key, item, index, |message| message.duplicate().ok());
+        let Some(Ok(index)) = message.map(|message| self.enqueue(records, task, message)) else {
             return false;
         };
-        if !matches!(job.entry(item), Some(Entry::Waiting { .. })) {
-            return false;
-        }
-        let Some(spare) = job.spares.get_mut(&item) else {
-            return false;
-        };
-        spare.left -= 1;
-        let message = if spare.left == 0 {
-            job.spares.remove(&item).map(|spare| spare.message)
-        } else {
-            spare.message.duplicate().ok()
-        };
-        let Some(Ok(index)) = message.map(|message| self.enqueue(jobs, (key, item, function), message)) else {
-            return false;
-        };
-        if let Some(Entry::Waiting { slot, .. }) = jobs.job(key).entry(item) {
-            *slot = index;
-        }
+        records.jobs.requeued(key, item, index);
         self.view.wake_one();
         true
     }
 
-    pub fn stats(&self) -> Stats {
-        let mut jobs = self.lock();
-        self.collect(&mut jobs, 0);
+    pub fn stats(&self, records: &Records) -> Stats {
         let clock = now();
-        let mut workers: Vec<WorkerStats> = jobs
+        let mut workers: Vec<WorkerStats> = records
             .workers
             .keys()
-            .filter_map(|&worker_index| self.worker_stats(&jobs, worker_index, clock))
+            .filter_map(|&worker_index| self.worker_stats(records, worker_index, clock))
             .collect();
         workers.sort_by_key(|worker| worker.worker_index);
         let running = workers.iter().filter(|worker| worker.running).count() as u64;
         Stats {
-            done: jobs.done,
-            queued: jobs.unfinished.saturating_sub(running),
+            done: records.jobs.done(),
+            queued: records.jobs.unfinished().saturating_sub(running),
             running,
             workers,
         }
     }
 
-    fn worker_stats(&self, jobs: &JobTable, worker_index: u32, clock: u64) -> Option<WorkerStats> {
+    fn worker_stats(&self, records: &Records, worker_index: u32, clock: u64) -> Option<WorkerStats> {
         let (slot, state) = self.worker_state(worker_index)?;
         let note = |note| match state.status {
             Status::Ready => slot.note(note).load(Relaxed),
             _ => 0,
         };
         let passed = |since| if since == 0 { 0 } else { clock.saturating_sub(since) };
-        let running = self.task_of(jobs, worker_index).is_some();
+        let running = self.task_of(records, worker_index).is_some();
         let busy = note(Note::Busy).saturating_add(if running { passed(note(Note::Since)) } else { 0 });
         let life = passed(note(Note::Ready));
         Some(WorkerStats {

@@ -216,7 +216,7 @@ fn a_worker_says_why_it_cannot_start() {
     let silent = fork(&pool, |_, _| ());
     assert!(matches!(reap(&pool, &silent).1, WorkerEnd::Unready { begun: false }));
     let cut_short = fork(&pool, |pool, worker_index| {
-        drop(Worker::attach(pool.handle(), worker_index).unwrap())
+        drop(Worker::attach(pool.handle(), worker_index).unwrap());
     });
     assert!(matches!(reap(&pool, &cut_short).1, WorkerEnd::Unready { begun: true }));
 }

@@ -1,0 +1,165 @@
+//! The parent's record of one job: which of its items wait, are ready, were lost or taken.
+//!
+//! It is plain data of the parent's own memory. Counts over all jobs, and what follows when an item ends, are left to
+//! `job_table`.
+
+use super::room::Load;
+use super::types::{Loss, TaskOptions};
+use std::collections::{HashMap, VecDeque};
+
+/// What a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Want {
+    All,
+    Item(u64),
+    Any,
+}
+
+/// The state of an item.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// The task is in this slot, and was submitted with this many bytes of arguments.
+    Waiting {
+        slot: u32,
+        bytes: u32,
+    },
+    Ready {
+        slot: u32,
+        raised: bool,
+    },
+    Lost(Loss),
+    Taken,
+}
+
+/// A copy of a task, in case its worker dies.
+pub(super) struct Spare<M> {
+    pub message: M,
+    /// Number of further tries.
+    pub left: u32,
+}
+
+/// The parent's record of a job. `M` is the type of the tasks' messages.
+pub(super) struct JobRecord<M> {
+    pub function: u32,
+    pub options: TaskOptions,
+    /// The items from number `base` on; all earlier ones were taken.
+    pub items: VecDeque<Entry>,
+    pub base: u64,
+    /// Number of items that are no longer waiting.
+    pub finished: u64,
+    /// Bytes of arguments of the items that are waiting.
+    pub bytes: u64,
+    /// The item that was the first in time to fail or to be lost.
+    pub failed: Option<u64>,
+    /// Finished items that are not taken, in the order in which they finished; kept only for jobs whose items are taken
+    /// in that order.
+    pub order: Option<VecDeque<u64>>,
+    pub sealed: bool,
+    /// Whether the pool's `next_completed` reports the job when it is complete.
+    pub announce: bool,
+    /// The items will not be taken.
+    pub abandoned: bool,
+    /// Copies of unfinished tasks, for further tries.
+    pub spares: HashMap<u64, Spare<M>>,
+}
+
+impl<M> JobRecord<M> {
+    pub fn new(function: u32, options: TaskOptions) -> Self {
+        Self {
+            function,
+            options,
+            items: VecDeque::new(),
+            base: 0,
+            finished: 0,
+            bytes: 0,
+            failed: None,
+            order: options.by_time.then(VecDeque::new),
+            sealed: false,
+            announce: false,
+            abandoned: false,
+            spares: HashMap::new(),
+        }
+    }
+
+    pub fn submitted(&self) -> u64 {
+        self.base + self.items.len() as u64
+    }
+
+    pub fn unfinished(&self) -> u64 {
+        self.submitted() - self.finished
+    }
+
+    pub fn load(&self) -> Load {
+        Load {
+            tasks: self.unfinished(),
+            bytes: self.bytes,
+            sealed: self.sealed,
+        }
+    }
+
+    pub fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        self.items
+            .get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    /// The slot of the task for which this item waits.
+    pub fn slot_of(&mut self, number: u64) -> Option<u32> {
+        match self.entry(number) {
+            Some(&mut Entry::Waiting { slot, .. }) => Some(slot),
+            _ => None,
+        }
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.sealed && self.finished == self.submitted()
+    }
+
+    /// How many more tasks must finish, at least, before the wait for `want` is over.
+    pub fn missing(&mut self, want: Want) -> u64 {
+        if self.is_complete() {
+            return 0;
+        }
+        match want {
+            Want::All => self.unfinished().max(1),
+            Want::Item(number) if number < self.base => 0,
+            Want::Item(number) => match self.entry(number) {
+                Some(Entry::Waiting { .. }) | None => 1,
+                Some(_) => 0,
+            },
+            Want::Any => u64::from(self.order.as_ref().is_some_and(VecDeque::is_empty)),
+        }
+    }
+
+    /// Take the item of this number, if it has ended and was not taken.
+    pub fn take(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entry(number)?;
+        if matches!(entry, Entry::Waiting { .. }) {
+            return None;
+        }
+        let entry = std::mem::replace(entry, Entry::Taken);
+        while matches!(self.items.front(), Some(Entry::Taken)) {
+            self.items.pop_front();
+            self.base += 1;
+        }
+        match entry {
+            Entry::Taken => None,
+            ended => Some(ended),
+        }
+    }
+
+    /// The numbers of the items that finished first of those not taken, at most `limit` of them. Each is named once.
+    pub fn next_finished(&mut self, limit: usize) -> Vec<u64> {
+        let order = self.order.as_mut();
+        order.map_or_else(Vec::new, |order| order.drain(..order.len().min(limit)).collect())
+    }
+
+    /// The sum of `weight` over the finished tasks.
+    pub fn weigh_finished(&self, weight: impl Fn(u64) -> u64) -> u64 {
+        let later = self.items.iter().zip(self.base..);
+        let finished = later.filter(|(entry, _)| !matches!(entry, Entry::Waiting { .. }));
+        (0..self.base)
+            .chain(finished.map(|(_, number)| number))
+            .map(weight)
+            .sum()
+    }
+}
