@@ -50,8 +50,16 @@ def _cleanup() -> None:
         return  # the usual case at a start
     for child in _ended(list(_children)):
         popen = child._popen
-        if popen is not None and popen.poll() is not None:
-            _children.discard(child)
+        if popen is not None:
+            _reaped(child, popen.poll())
+
+
+def _reaped(child: BaseProcess, exitcode: int | None) -> bool:
+    """Return whether an exit code of a child says that it has ended; if so, forget the child."""
+    if exitcode is None:
+        return False
+    _children.discard(child)
+    return True
 
 
 def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
@@ -126,25 +134,40 @@ class BaseProcess:
         die_with_parent: bool = False,
     ) -> None:
         assert group is None, "group argument must be None for now"
-        self._identity = (*_current_process._identity, next(_process_counter))
-        self._config = _current_process._config.copy()
-        self._parent_pid: int | None = os.getpid()
-        self._parent_name = _current_process.name
+        self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or {})
         self._popen: Any = None
         self._closed = False
-        self._target = target
-        self._args = tuple(args)
-        self._kwargs = dict(kwargs or {})
-        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        self._descend_from(_current_process)
+        self._name = name or numbered(type(self).__name__, self._identity)
         if daemon is not None:
             self.daemon = daemon
         if die_with_parent:
             self._die_with_parent = True
         _dangling.add(self)
 
+    def _descend_from(self, parent: BaseProcess) -> None:
+        """Take a number among the parent's children, and a copy of the parent's settings."""
+        self._parent_pid: int | None = os.getpid()
+        self._parent_name = parent.name
+        self._identity = (*parent._identity, next(_process_counter))
+        self._config = dict(parent._config)
+
     def _check_closed(self) -> None:
         if self._closed:
             raise ValueError("process object is closed")
+
+    def _check_maker(self, action: str) -> None:
+        """Fail unless this object was made in the calling process."""
+        assert self._parent_pid == os.getpid(), f"can only {action}"
+
+    def _check_startable(self) -> None:
+        self._check_closed()
+        assert self._popen is None, "cannot start a process twice"
+        self._check_maker("start a process object created by current process")
+        config = _current_process._config
+        assert not config.get("daemon") or config.get("nests"), (
+            "daemonic processes are not allowed to have children"
+        )
 
     def run(self) -> None:
         """Do the child's work. By default, call the target."""
@@ -156,15 +179,7 @@ class BaseProcess:
 
         This may be called at most once per object, and only in the process that made the object.
         """
-        self._check_closed()
-        assert self._popen is None, "cannot start a process twice"
-        assert self._parent_pid == os.getpid(), (
-            "can only start a process object created by current process"
-        )
-        config = _current_process._config
-        assert not config.get("daemon") or config.get("nests"), (
-            "daemonic processes are not allowed to have children"
-        )
+        self._check_startable()
         _cleanup()
         from ._procession import Birth
 
@@ -207,39 +222,31 @@ class BaseProcess:
         `exitcode` tells whether it has.
         """
         self._check_closed()
-        assert self._parent_pid == os.getpid(), "can only join a child process"
+        self._check_maker("join a child process")
         assert self._popen is not None, "can only join a started process"
-        if self._popen.wait(timeout) is not None:
-            _children.discard(self)
+        _reaped(self, self._popen.wait(timeout))
 
     def is_alive(self) -> bool:
         """Return whether the process has started and not yet ended."""
         self._check_closed()
-        if self is _current_process:
-            return True
-        assert self._parent_pid == os.getpid(), "can only test a child process"
-        if self._popen is None:
-            return False
-        if self._popen.poll() is None:
-            return True
-        _children.discard(self)
-        return False
+        if self is not _current_process:
+            self._check_maker("test a child process")
+            return self._popen is not None and not _reaped(self, self._popen.poll())
+        return True
 
     def close(self) -> None:
         """Release the resources of the object. Raises ValueError while the child is running.
 
         Afterwards most methods raise ValueError.
         """
-        if self._popen is not None:
-            if self._popen.poll() is None:
+        if (popen := self._popen) is not None:
+            if not _reaped(self, popen.poll()):
                 raise ValueError(
                     "Cannot close a process while it is still running. You should first call join() or terminate()."
                 )
-            self._popen.close()
-            self._popen = None
-            del self._sentinel
-            _children.discard(self)
-        self._closed = True
+            popen.close()
+            del self._popen, self._sentinel
+        self._popen, self._closed = None, True
 
     @property
     def name(self) -> str:
@@ -303,28 +310,31 @@ class BaseProcess:
         except AttributeError:
             raise ValueError("process not started") from None
 
-    def __repr__(self) -> str:
-        exitcode = None
+    def _status(self) -> tuple[str, int | None]:
+        """Return the word for the process's state, and its exit code once it is known."""
         if self is _current_process:
-            status = "started"
-        elif self._closed:
-            status = "closed"
-        elif self._parent_pid != os.getpid():
-            status = "unknown"
-        elif self._popen is None:
-            status = "initial"
-        else:
-            exitcode = self._popen.poll()
-            status = "started" if exitcode is None else "stopped"
-        info = [type(self).__name__, f"name={self._name!r}"]
-        if self._popen is not None:
-            info.append(f"pid={self._popen.pid}")
-        info += [f"parent={self._parent_pid}", status]
-        if exitcode is not None:
-            info.append(f"exitcode={_describe_exitcode(exitcode)}")
-        if self.daemon:
-            info.append("daemon")
-        return f"<{' '.join(info)}>"
+            return "started", None
+        if self._closed:
+            return "closed", None
+        if self._parent_pid != os.getpid():
+            return "unknown", None
+        if self._popen is None:
+            return "initial", None
+        exitcode = self._popen.poll()
+        return ("started" if exitcode is None else "stopped"), exitcode
+
+    def __repr__(self) -> str:
+        status, exitcode = self._status()
+        parts = (
+            type(self).__name__,
+            f"name={self._name!r}",
+            self._popen is not None and f"pid={self._popen.pid}",
+            f"parent={self._parent_pid}",
+            status,
+            exitcode is not None and f"exitcode={_describe_exitcode(exitcode)}",
+            self.daemon and "daemon",
+        )
+        return f"<{' '.join(part for part in parts if part)}>"
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Run this process in the child, from its birth to the exit code that this returns."""
@@ -405,26 +415,27 @@ class AuthenticationString(bytes):
     """A key that refuses to be pickled, except for a child that is being started."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .context import get_spawning_popen
+        from . import context
 
-        if get_spawning_popen() is None:
-            raise TypeError(
-                "Pickling an AuthenticationString object is disallowed for security reasons"
-            )
-        return AuthenticationString, (bytes(self),)
+        if context.get_spawning_popen() is not None:
+            return AuthenticationString, (bytes(self),)
+        raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
 
 
-class _ParentProcess(BaseProcess):
+class _Ancestor(BaseProcess):
+    """A process that this one did not start."""
+
+    _identity = ()
+    _parent_pid = None
+    _popen = None
+    _closed = False
+
+
+class _ParentProcess(_Ancestor):
     """The parent as its child sees it."""
 
     def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
-        self._identity = ()
-        self._name = name
-        self._pid = pid
-        self._parent_pid = None
-        self._popen = None
-        self._closed = False
-        self._sentinel = sentinel
+        self._name, self._pid, self._sentinel = name, pid, sentinel
         self._config = {}
 
     def is_alive(self) -> bool:
@@ -445,15 +456,12 @@ class _ParentProcess(BaseProcess):
         wait([self._sentinel], timeout=timeout)
 
 
-class _MainProcess(BaseProcess):
+class _MainProcess(_Ancestor):
     """The family's first process. Its descendants inherit all of `_config`."""
 
+    _name = "MainProcess"
+
     def __init__(self) -> None:
-        self._identity = ()
-        self._name = "MainProcess"
-        self._parent_pid = None
-        self._popen = None
-        self._closed = False
         self._config = {
             "authkey": AuthenticationString(os.urandom(32)),
             # The family's name, under which its processes find each other. It begins with the pid
@@ -463,6 +471,11 @@ class _MainProcess(BaseProcess):
 
     def close(self) -> None:
         pass
+
+
+def numbered(kind: str, identity: tuple[int, ...]) -> str:
+    """Return the default name of a process, or of a manager's: its kind and its identity."""
+    return f"{kind}-{':'.join(map(str, identity))}"
 
 
 def _announce_name(name: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .. import connection, get_context, process, util
 from ..context import ProcessError
 from .link import Link
-from .proxies import AutoProxy, State
+from .proxies import AutoProxy, State, first_proxy, key_or_own
 from .server import Server
-from .wire import Token, dispatch, listener_client
+from .wire import Token, call_once, listener_client
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -41,18 +41,12 @@ class BaseManager:
         *,
         shutdown_timeout: float = 1.0,
     ) -> None:
-        if authkey is None:
-            authkey = process.current_process().authkey
-        self._address = address
-        self._authkey = process.AuthenticationString(authkey)
-        self._state = State()
-        self._state.value = State.INITIAL
-        self._serializer = serializer
+        self._ctx = get_context() if ctx is None else ctx
+        self._address, self._authkey = address, key_or_own(authkey)
         self._Listener, self._Client = listener_client[serializer]
-        if ctx is None:
-            ctx = get_context()
-        self._ctx = ctx
+        self._serializer = serializer
         self._shutdown_timeout = shutdown_timeout
+        self._state = State()
 
     # What error messages call a manager that is used in the wrong state.
     _server_noun, _manager_noun = "server", "Manager"
@@ -83,11 +77,7 @@ class BaseManager:
         Raises AuthenticationError when the server has another key, and OSError when no server
         listens there.
         """
-        conn = self._Client(self._address, authkey=self._authkey)
-        try:
-            dispatch(conn, None, "dummy")
-        finally:
-            conn.close()
+        call_once(self._Client, self._address, self._authkey, "dummy")
         self._state.value = State.STARTED
 
     def start(self, initializer: Any = None, initargs: Any = ()) -> None:
@@ -112,8 +102,7 @@ class BaseManager:
                 initargs,
             ),
         )
-        ident = ":".join(str(i) for i in self._process._identity)
-        self._process.name = f"{type(self).__name__}-{ident}"
+        self._process.name = process.numbered(type(self).__name__, self._process._identity)
         try:
             self._process.start()
             self._meet_server(reader, writer)
@@ -166,23 +155,10 @@ class BaseManager:
         initargs: Any = (),
     ) -> None:
         """Report the address and serve: the main function of the server process."""
-        import signal
-
-        # Ctrl-C is for the program. Its manager ends when the program does.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        parent = process.parent_process()
-        if parent is not None:
-            process._leave_with_parent(parent.pid)
+        _end_with_parent()
         if initializer is not None:
             initializer(*initargs)
-        server = cls._Server(registry, address, authkey, serializer)
-        try:
-            writer.send(server.address)
-        except BrokenPipeError:
-            return  # the program that wanted this server has ended
-        writer.close()
-        util.info("manager serving at %r", server.address)
-        server.serve_forever()
+        _report_and_serve(cls._Server(registry, address, authkey, serializer), writer)
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
         assert self._state.value == State.STARTED, "server not yet started"
@@ -228,26 +204,22 @@ class BaseManager:
         shutdown_timeout: float,
     ) -> None:
         """End the server process: ask it, then terminate it, then kill it."""
-        if process.is_alive():
-            util.info("sending shutdown message to manager")
+
+        def ask() -> None:
             try:
-                conn = _Client(address, authkey=authkey)
-                try:
-                    dispatch(conn, None, "shutdown")
-                finally:
-                    conn.close()
+                call_once(_Client, address, authkey, "shutdown")
             except Exception as error:
                 util.info("the manager does not listen: %s", error)
-            process.join(timeout=shutdown_timeout)
+
+        for step, end, timeout in (
+            ("asking it", ask, shutdown_timeout),
+            ("terminating it", process.terminate, shutdown_timeout),
+            ("killing it", process.kill, None),
+        ):
             if process.is_alive():
-                util.info("manager still alive")
-                util.info("trying to `terminate()` manager process")
-                process.terminate()
-                process.join(timeout=shutdown_timeout)
-                if process.is_alive():
-                    util.info("manager still alive after terminate")
-                    process.kill()
-                    process.join()
+                util.info("ending the manager's process: %s", step)
+                end()
+                process.join(timeout)
         state.value = State.SHUTDOWN
         Link.end(address)
 
@@ -275,30 +247,54 @@ class BaseManager:
         `method_to_typeid` names the methods that return a proxy of a registered type instead of a
         copy.
         """
-        if "_registry" not in cls.__dict__:
-            cls._registry = cls._registry.copy()
         if proxytype is None:
             proxytype = AutoProxy
-        exposed = exposed or getattr(proxytype, "_exposed_", None)
-        method_to_typeid = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
-        for name in (name for item in (method_to_typeid or {}).items() for name in item):
-            assert type(name) is str, f"{name!r} is not a string"
-        cls._registry[typeid] = callable, exposed, method_to_typeid, proxytype
-        if not create_method:
-            return
+        returned = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
+        _check_names(returned or {})
+        entry = callable, exposed or getattr(proxytype, "_exposed_", None), returned, proxytype
+        if "_registry" not in vars(cls):
+            cls._registry = cls._registry.copy()  # it was that of a base
+        cls._registry[typeid] = entry
+        if create_method:
+            setattr(cls, typeid, _creator(typeid, proxytype))
 
-        def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
-            util.debug("requesting creation of a shared %r object", typeid)
-            token, exposed = self._create(typeid, *args, **kwds)
-            proxy = proxytype(
-                token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed
-            )
-            # The server counted the creation as a reference. The proxy now has its own.
-            self._ask("decref", token.id)
-            return proxy
 
-        create.__name__ = typeid
-        setattr(cls, typeid, create)
+def _check_names(returned: dict[str, str]) -> None:
+    for name in (*returned, *returned.values()):
+        assert type(name) is str, f"{name!r} is not a string"
+
+
+def _creator(typeid: str, proxytype: Any) -> Any:
+    """Return the manager's method that makes an object of a type."""
+
+    def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+        util.debug("requesting creation of a shared %r object", typeid)
+        token, exposed = self._create(typeid, *args, **kwds)
+        return first_proxy(proxytype, token, exposed, self, manager=self, ask=self._ask)
+
+    create.__name__ = typeid
+    return create
+
+
+def _end_with_parent() -> None:
+    """Leave the end of this server process to its parent."""
+    import signal
+
+    # Ctrl-C is for the program. Its manager ends when the program does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = process.parent_process()
+    if parent is not None:
+        process._leave_with_parent(parent.pid)
+
+
+def _report_and_serve(server: Server, writer: Any) -> None:
+    with writer:
+        try:
+            writer.send(server.address)
+        except BrokenPipeError:
+            return  # the program that wanted this server has ended
+    util.info("manager serving at %r", server.address)
+    server.serve_forever()
 
 
 BaseManager.__module__ = "procession.managers"

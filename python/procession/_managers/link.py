@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from .. import _procession, process, util
 from .wire import (
     AskingLine,
+    call_once,
     dispatch,
     family_of_offer,
     listener_client,
@@ -175,11 +176,13 @@ class Link:
                         return result_of(*channel.call((None, function, args, kwds)))
                 finally:
                     channel.close()
-        conn = self.client(self._address, authkey=self._authkey)
-        try:
-            return dispatch(conn, None, function, args, kwds)
-        finally:
-            conn.close()
+        return call_once(self.client, self._address, self._authkey, function, args, kwds)
+
+    def refer(self, ident: str) -> None:
+        """Have the server count a reference to an object."""
+        self.ask("incref", ident)
+        util.debug("INCREF %r", ident)
+        self.ids.add(ident)
 
     def open(self) -> _Channel:
         """Open a new connection for calls."""

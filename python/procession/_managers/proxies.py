@@ -22,10 +22,12 @@ class State:
     """The state of a manager, in one mutable place that finalizers share."""
 
     __slots__ = ["value"]
-    value: int
     INITIAL = 0
     STARTED = 1
     SHUTDOWN = 2
+
+    def __init__(self) -> None:
+        self.value = State.INITIAL
 
 
 class ProcessLocalSet(set):
@@ -66,6 +68,9 @@ class BaseProxy:
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
+
+    # Whether `AutoProxy` made it.
+    _isauto = False
 
     # Attributes that programs look for in the standard library's proxies.
     _mutex = util.ForkAwareThreadLock()
@@ -115,16 +120,7 @@ class BaseProxy:
         # The server may know itself by an address other than the one by which this process reached
         # it.
         token.address = self._token.address
-        proxy = proxytype(
-            Token.received(token),
-            self._serializer,
-            manager=self._manager,
-            authkey=self._authkey,
-            exposed=exposed,
-        )
-        # The server counted the creation as a reference. The proxy now has its own.
-        self._link.ask("decref", token.id)
-        return proxy
+        return first_proxy(proxytype, Token.received(token), exposed, self, self._manager, self._link.ask)
 
     def _getvalue(self) -> Any:
         """Return a copy of the object."""
@@ -134,16 +130,10 @@ class BaseProxy:
         if self._owned_by_manager:
             util.debug("owned_by_manager skipped INCREF of %r", self._token.id)
             return
-        self._link.ask("incref", self._id)
-        util.debug("INCREF %r", self._id)
-        self._link.ids.add(self._id)
+        self._link.refer(self._id)
         state = self._manager and self._manager._state
-        self._close = util.Finalize(
-            self,
-            BaseProxy._decref,
-            args=(self._token, state, self._link, self._link.session),
-            exitpriority=10,
-        )
+        given_back = self._token, state, self._link, self._link.session
+        self._close = util.Finalize(self, BaseProxy._decref, given_back, exitpriority=10)
 
     @staticmethod
     def _decref(token: Token, state: Any, link: Link, session: str) -> None:
@@ -167,13 +157,13 @@ class BaseProxy:
             util.info("incref failed: %s", error)  # the manager may have been shut down
 
     def __reduce__(self) -> Any:
+        maker: Any = type(self)
         kwds: dict[str, Any] = {}
+        if self._isauto:
+            maker, kwds = AutoProxy, {"exposed": self._exposed_}  # type: ignore[attr-defined]
         if get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey
-        if getattr(self, "_isauto", False):
-            kwds["exposed"] = self._exposed_  # type: ignore[attr-defined]
-            return RebuildProxy, (AutoProxy, self._token, self._serializer, kwds)
-        return RebuildProxy, (type(self), self._token, self._serializer, kwds)
+        return RebuildProxy, (maker, self._token, self._serializer, kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self._getvalue()
@@ -189,6 +179,13 @@ class BaseProxy:
             return repr(self)[:-1] + "; '__str__()' failed>"
 
 
+def key_or_own(authkey: bytes | None) -> bytes:
+    """Return a key as one that is not pickled for other programs; by default this process's key."""
+    if authkey is None:
+        authkey = process.current_process().authkey
+    return process.AuthenticationString(authkey)
+
+
 def _key(authkey: bytes | None, manager: Any, token: Any) -> bytes:
     """Return the key for an object's server.
 
@@ -197,29 +194,37 @@ def _key(authkey: bytes | None, manager: Any, token: Any) -> bytes:
     """
     if authkey is None:
         authkey = manager._authkey if manager is not None else Link.key_for(token.address)
-    if authkey is None:
-        authkey = process.current_process().authkey
-    return process.AuthenticationString(authkey)
+    return key_or_own(authkey)
+
+
+def first_proxy(
+    proxytype: Any, token: Token, exposed: Any, creator: Any, manager: Any, ask: Any
+) -> Any:
+    """Return a proxy of an object that the server has just made for a manager or another proxy.
+
+    `creator` is that manager or proxy, and `ask` calls the server.
+    """
+    proxy = proxytype(
+        token, creator._serializer, manager=manager, authkey=creator._authkey, exposed=exposed
+    )
+    # The server counted the creation as a reference. The proxy now has its own.
+    ask("decref", token.id)
+    return proxy
 
 
 def RebuildProxy(func: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
     """Make a proxy again when it is unpickled.
 
     In the server that holds the object, the proxy is part of another object there, and a counted
-    reference would keep both forever. So the server keeps the object itself, in
-    `id_to_local_proxy_obj`.
+    reference would keep both forever. So the server keeps the object itself.
     """
-    server = getattr(process.current_process(), "_manager_server", None)
+    here = process.current_process()
+    counted = kwds.pop("incref", True) and not here._inheriting
+    server = getattr(here, "_manager_server", None)
     if server and server.address == token.address:
-        util.debug("Rebuild a proxy owned by manager, token=%r", token)
-        kwds["manager_owned"] = True
-        kwds.setdefault("authkey", server.authkey)
-        if token.id not in server.id_to_local_proxy_obj:
-            server.id_to_local_proxy_obj[token.id] = server.id_to_obj[token.id]
-    incref = kwds.pop("incref", True) and not getattr(
-        process.current_process(), "_inheriting", False
-    )
-    return func(Token.received(token), serializer, incref=incref, **kwds)
+        server.keep_for_its_own(token)
+        kwds = {"authkey": server.authkey, **kwds, "manager_owned": True}
+    return func(Token.received(token), serializer, incref=counted, **kwds)
 
 
 def _forwarded(name: str) -> Any:

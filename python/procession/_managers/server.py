@@ -10,6 +10,7 @@ import errno
 import sys
 import threading
 from collections import Counter
+from contextlib import closing, suppress
 from traceback import format_exc
 
 from .. import connection, process, util
@@ -31,6 +32,33 @@ def all_methods(obj: object) -> list[str]:
 def public_methods(obj: object) -> list[str]:
     """Return the names of the callable attributes of `obj` that do not begin with an underscore."""
     return [name for name in all_methods(obj) if name[0] != "_"]
+
+
+def _the_object(*args: Any, **kwds: Any) -> Any:
+    """Return the object that a client sent for a type without a callable."""
+    if kwds or len(args) != 1:
+        raise ValueError("Without callable, must have one non-keyword argument")
+    return args[0]
+
+
+def _checked(returned: Any) -> dict[str, str]:
+    """Return the table of the methods that return proxies; `returned` is what was registered."""
+    if returned is None:
+        return {}
+    if not isinstance(returned, dict):
+        raise TypeError(f"Method_to_typeid {returned!r}: type {type(returned)!s}, not dict")
+    return returned
+
+
+def _begin(target: Any, *args: Any) -> None:
+    threading.Thread(target=target, args=args, daemon=True).start()
+
+
+def _restore_streams() -> None:
+    """Take back a standard output that the objects replaced, and standard error with it."""
+    if sys.stdout != sys.__stdout__:
+        util.debug("resetting stdout, stderr")
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 _NOT_THE_PEERS_FAULT = frozenset(
@@ -73,11 +101,7 @@ class Server:
             raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
         self.registry = registry
         self.authkey = process.AuthenticationString(authkey)
-        Listener, _Client = listener_client[serializer]
-        # Peers prove the key inside accept(), any number at once: only proved peers get a thread.
-        self.listener = Listener(address=address, backlog=128, authkey=self.authkey)
-        self.listener._grace = 0  # only `accepter` accepts, and it never stops
-        self.address = self.listener.address
+        self._listen(address, serializer)
         # id -> (object, exposed names, method -> type id); '0' is the server itself.
         self.id_to_obj: dict[str, Any] = {"0": (None, ())}
         # id -> number of proxies that refer to it, in all processes.
@@ -92,21 +116,22 @@ class Server:
         self.mutex = threading.Lock()
         self.stop_event = threading.Event()
 
+    def _listen(self, address: Any, serializer: str) -> None:
+        listener_of, _client_of = listener_client[serializer]
+        # Peers prove the key inside accept(), any number at once: only proved peers get a thread.
+        self.listener = listener_of(address=address, backlog=128, authkey=self.authkey)
+        self.listener._grace = 0  # only `accepter` accepts, and it never stops
+        self.address = self.listener.address
+
     def serve_forever(self) -> None:
         """Serve until `shutdown` is called, then leave the process by `sys.exit(0)`."""
         self.stop_event.clear()
         process.current_process()._manager_server = self  # type: ignore[attr-defined]
         try:
-            threading.Thread(target=self.accepter, daemon=True).start()
-            try:
-                self.stop_event.wait()
-            except (KeyboardInterrupt, SystemExit):
-                pass
+            _begin(self.accepter)
+            self.stop_event.wait()
         finally:
-            if sys.stdout != sys.__stdout__:
-                util.debug("resetting stdout, stderr")
-                sys.stdout = sys.__stdout__
-                sys.stderr = sys.__stderr__
+            _restore_streams()
             sys.exit(0)
 
     def accepter(self) -> None:
@@ -123,16 +148,13 @@ class Server:
                 if ours and self.stop_event.wait(0.1):
                     return
                 continue
-            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+            _begin(self.handle_request, conn)
 
     def handle_request(self, conn: Any) -> None:
         """Serve a connection to its end."""
-        try:
+        # `serve_client` exits when the peer is gone.
+        with closing(conn), suppress(SystemExit):
             self._handle_request(conn)
-        except SystemExit:
-            pass  # raised by serve_client when the peer is gone
-        finally:
-            conn.close()
 
     def _handle_request(self, c: Any) -> None:
         request = None
@@ -279,30 +301,18 @@ class Server:
         Return its id and its exposed names. For a type without a callable, the argument is the
         object itself.
         """
-        callable, exposed, method_to_typeid, _proxytype = self.registry[typeid]
-        if callable is None:
-            if kwds or len(args) != 1:
-                raise ValueError("Without callable, must have one non-keyword argument")
-            obj = args[0]
-        else:
-            obj = callable(*args, **kwds)
-        if exposed is None:
-            exposed = public_methods(obj)
-        if method_to_typeid is not None:
-            if not isinstance(method_to_typeid, dict):
-                raise TypeError(
-                    f"Method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)!s}, not dict"
-                )
-            exposed = [*exposed, *method_to_typeid]
+        make, exposed, returned, _proxytype = self.registry[typeid]
+        obj = (_the_object if make is None else make)(*args, **kwds)
+        names = [*(public_methods(obj) if exposed is None else exposed), *_checked(returned)]
         # A string, because XML-RPC has no 64-bit integers.
         ident = f"{id(obj):x}"
         util.debug("%r callable returned object with id %r", typeid, ident)
         with self.mutex:
             # One critical section for both: a decref of the same object must not come in between.
-            self.id_to_obj[ident] = obj, set(exposed), method_to_typeid
+            self.id_to_obj[ident] = obj, set(names), returned
             self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
             self._note(c, ident, 1)
-        return ident, tuple(exposed)
+        return ident, tuple(names)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
         """Return the exposed names of an object."""
@@ -354,6 +364,12 @@ class Server:
             session.references[ident] += change
             if not session.references[ident]:
                 del session.references[ident]
+
+    def keep_for_its_own(self, token: Any) -> None:
+        """Keep an object of this server that another of its objects refers to by a proxy."""
+        util.debug("Rebuild a proxy owned by manager, token=%r", token)
+        if token.id not in self.id_to_local_proxy_obj:
+            self.id_to_local_proxy_obj[token.id] = self.id_to_obj[token.id]
 
     def incref(self, c: Any, ident: str) -> None:
         """Count another proxy that refers to the object."""

@@ -26,6 +26,7 @@ __all__ = [
     "Line",
     "RemoteError",
     "Token",
+    "call_once",
     "convert_to_error",
     "dispatch",
     "family_of_offer",
@@ -75,6 +76,17 @@ def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any 
     """Call a function of the server over a connection. Raises what it raised."""
     c.send((id, methodname, args, kwds))
     return result_of(*c.recv())
+
+
+def call_once(
+    client: Any, address: Any, authkey: bytes, function: str, args: Any = (), kwds: Any = {}  # noqa: B006 - only sent
+) -> Any:
+    """Call a function of the server over a connection that is made for this call."""
+    conn = client(address, authkey=authkey)
+    try:
+        return dispatch(conn, None, function, args, kwds)
+    finally:
+        conn.close()
 
 
 def result_of(kind: str, result: Any) -> Any:
