@@ -48,12 +48,20 @@ class SharedFileHandler(logging.Handler):
         super().close()
 
 
+def add_stderr(logger: logging.Logger) -> None:
+    """Make `logger` print to standard error too."""
+    _add(logger, logging.StreamHandler())
+
+
 def add_file(logger: logging.Logger, path: str) -> None:
     """Make `logger` append to `path` too, unless it does already."""
     if path not in files(logger):
-        handler = SharedFileHandler(path)
-        handler.setFormatter(logging.Formatter(util.DEFAULT_LOGGING_FORMAT))
-        logger.addHandler(handler)
+        _add(logger, SharedFileHandler(path))
+
+
+def _add(logger: logging.Logger, handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter(util.DEFAULT_LOGGING_FORMAT))
+    logger.addHandler(handler)
 
 
 def files(logger: logging.Logger) -> list[str]:

@@ -8,6 +8,7 @@ running. A process that is being started gets its descriptors from its parent.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 
@@ -27,14 +28,10 @@ class DupFd:
 
     def __init__(self, fd: int) -> None:
         duplicate = os.dup(fd)
-
-        def send(conn: Any, pid: int) -> None:
-            reduction.send_handle(conn, duplicate, pid)
-
-        def close() -> None:
-            os.close(duplicate)
-
-        self._id = _resource_sharer.register(send, close)
+        self._id = _resource_sharer.register(
+            lambda conn, pid: reduction.send_handle(conn, duplicate, pid),
+            lambda: os.close(duplicate),
+        )
 
     def detach(self) -> int:
         """Return the descriptor in this process.
@@ -51,15 +48,15 @@ class _ResourceSharer:
     The thread starts with the first registration.
     """
 
+    #: The listener and the thread that serves it, while they run.
+    _service: tuple[Any, Thread] | None = None
+
     def __init__(self) -> None:
-        self._key = 0
-        self._cache: dict[int, tuple[Any, Any]] = {}
         # Reentrant: a signal handler may take it in the thread that holds it.
         self._lock = util.free_in_child(threading.RLock())
-        self._listener: Any = None
-        self._address: Any = None
-        self._thread: threading.Thread | None = None
-        util.register_after_fork(self, _ResourceSharer._afterfork)
+        self._keys = itertools.count(1)
+        self._waiting: dict[int, tuple[Any, Any]] = {}
+        util.register_after_fork(self, _ResourceSharer._forget)
 
     def register(self, send: Any, close: Any) -> tuple[Any, int]:
         """Keep a resource until it is taken, by `send(connection, pid)` and then `close()`.
@@ -67,79 +64,85 @@ class _ResourceSharer:
         Return the identifier that takes it.
         """
         with self._lock:
-            if self._address is None:
-                self._start()
-            self._key += 1
-            self._cache[self._key] = (send, close)
-            return self._address, self._key
+            listener, _thread = self._service or self._start()
+            key = next(self._keys)
+            self._waiting[key] = send, close
+        return listener.address, key
 
     @staticmethod
     def get_connection(ident: tuple[Any, int]) -> Any:
         """Return the connection over which the resource is sent."""
-        from .connection import Client
-
         address, key = ident
-        conn = Client(address, authkey=process.current_process().authkey)
-        conn.send((key, os.getpid()))
-        return conn
+        return _asking(address, (key, os.getpid()))
 
     def stop(self, timeout: float | None = None) -> None:
         """End the thread, waiting up to `timeout` seconds, and drop what was not taken."""
-        from .connection import Client
-
         with self._lock:
-            if self._address is None:
-                return
-            with Client(self._address, authkey=process.current_process().authkey) as conn:
-                conn.send(None)
-            assert self._thread is not None
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                util.sub_warning("_ResourceSharer thread did not stop when asked")
-            self._forget()
+            if self._service is not None:
+                listener, thread = self._service
+                _asking(listener.address, None).close()
+                thread.join(timeout)
+                if thread.is_alive():
+                    util.sub_warning("_ResourceSharer thread did not stop when asked")
+                self._forget()
 
     def _forget(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        self._listener = self._address = self._thread = None
-        for _send, close in self._cache.values():
+        service, self._service = self._service, None
+        if service is not None:
+            service[0].close()
+        while self._waiting:
+            _key, (_send, close) = self._waiting.popitem()
             close()
-        self._cache.clear()
 
-    def _afterfork(self) -> None:
-        self._forget()
-
-    def _start(self) -> None:
+    def _start(self) -> tuple[Any, Thread]:
         from .connection import Listener
 
         util.debug("starting listener and thread for sending handles")
-        self._listener = Listener(authkey=process.current_process().authkey, backlog=128)
-        self._address = self._listener.address
-        self._thread = Thread(self._serve, "ResourceSharer", (self._listener,))
-        self._thread.start()
+        listener = Listener(authkey=process.current_process().authkey, backlog=128)
+        thread = Thread(self._serve, "ResourceSharer", (listener,))
+        self._service = listener, thread
+        thread.start()
+        return self._service
 
     def _serve(self, listener: Any) -> None:
         import signal
-        import sys
 
         # Signals are for the program's own threads.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while True:
-            try:
-                with listener.accept() as conn:
-                    request = conn.recv()
-                    if request is None:
-                        return
-                    key, pid = request
-                    send, close = self._cache.pop(key)
-                    try:
-                        send(conn, pid)
-                    finally:
-                        close()
-            except Exception:
-                if util.is_exiting():
-                    return
-                sys.excepthook(*sys.exc_info())
+        while self._serve_one(listener):
+            pass
+
+    def _serve_one(self, listener: Any) -> bool:
+        """Send a resource to the next peer. Return False if the peer asks the thread to end."""
+        import sys
+
+        try:
+            with listener.accept() as conn:
+                request = conn.recv()
+                if request is not None:
+                    self._hand_over(conn, *request)
+                return request is not None
+        except Exception:
+            if util.is_exiting():
+                return False
+            sys.excepthook(*sys.exc_info())
+            return True
+
+    def _hand_over(self, conn: Any, key: int, pid: int) -> None:
+        send, close = self._waiting.pop(key)
+        try:
+            send(conn, pid)
+        finally:
+            close()
+
+
+def _asking(address: Any, request: Any) -> Any:
+    """Connect to a process's resource sharer and send it a request; return the connection."""
+    from .connection import Client
+
+    conn = Client(address, authkey=process.current_process().authkey)
+    conn.send(request)
+    return conn
 
 
 _resource_sharer = _ResourceSharer()

@@ -115,16 +115,11 @@ def _name_log_records() -> None:
 def log_to_stderr(level: int | str | None = None) -> Any:
     """Make the package's logger print to standard error, from `level` on; return it."""
     global _log_to_stderr
-    import logging
+    from . import _logging
 
-    logger = get_logger()
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(DEFAULT_LOGGING_FORMAT))
-    logger.addHandler(handler)
-    if level:
-        logger.setLevel(level)
+    _logging.add_stderr(get_logger())
     _log_to_stderr = True
-    return logger
+    return _logger_at(level)
 
 
 def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) -> Any:
@@ -136,11 +131,15 @@ def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) ->
     """
     from . import _logging
 
-    logger = get_logger()
-    _logging.add_file(logger, os.path.abspath(path))
+    _logging.add_file(get_logger(), os.path.abspath(path))
+    return _logger_at(level)
+
+
+def _logger_at(level: int | str | None) -> Any:
+    """Return the package's logger, at this level if one is given."""
     if level:
-        logger.setLevel(level)
-    return logger
+        _logger.setLevel(level)
+    return _logger
 
 
 abstract_sockets_supported = sys.platform in ("linux", "android")
@@ -177,18 +176,22 @@ def get_temp_dir() -> str:
     config = process.current_process()._config
     tempdir = config.get("tempdir")
     if tempdir is None:
-        import shutil
-        import tempfile
-
-        from .resource_tracker import register
-
-        tempdir = tempfile.mkdtemp(prefix="pymp-")
-        # Finalizers do not run in a process that is killed.
-        register(tempdir, "folder")
-        info("created temp directory %s", tempdir)
-        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, tempdir), exitpriority=-100)
-        config["tempdir"] = tempdir
+        tempdir = config["tempdir"] = _make_temp_dir()
     return tempdir
+
+
+def _make_temp_dir() -> str:
+    import shutil
+    import tempfile
+
+    from .resource_tracker import register
+
+    path = tempfile.mkdtemp(prefix="pymp-")
+    # Finalizers do not run in a process that is killed.
+    register(path, "folder")
+    info("created temp directory %s", path)
+    Finalize(None, _remove_temp_dir, args=(shutil.rmtree, path), exitpriority=-100)
+    return path
 
 
 _afterfork_registry: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
@@ -228,20 +231,12 @@ class Finalize:
         kwargs: Any = None,
         exitpriority: int | None = None,
     ) -> None:
-        if exitpriority is not None and not isinstance(exitpriority, int):
-            raise TypeError(
-                f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}"
-            )
-        if obj is None and exitpriority is None:
-            raise ValueError("Without object, exitpriority cannot be None")
-        self._callback = callback
-        self._args = args
-        self._kwargs = kwargs or {}
+        _check_priority(exitpriority, needed=obj is None)
+        self._callback, self._args, self._kwargs = callback, args, kwargs or {}
         self._key: Any = (exitpriority, next(_finalizer_counter))
         self._pid = os.getpid()
         # Only after all that the call needs is set: an interrupt may end the object at any line.
-        if obj is not None:
-            self._weakref: Any = weakref.ref(obj, self)
+        self._weakref: Any = obj if obj is None else weakref.ref(obj, self)
         _finalizer_registry[self._key] = self
 
     # The defaults are bound early: at interpreter shutdown this module's globals may be gone.
@@ -307,6 +302,16 @@ class Finalize:
         if self._key[0] is not None:
             parts.append(f"exitpriority={self._key[0]}")
         return ", ".join(parts) + ">"
+
+
+def _check_priority(exitpriority: Any, needed: bool) -> None:
+    if exitpriority is None:
+        if needed:
+            raise ValueError("Without object, exitpriority cannot be None")
+    elif not isinstance(exitpriority, int):
+        raise TypeError(
+            f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}"
+        )
 
 
 def _run_finalizers(minpriority: int | None = None) -> None:
@@ -382,11 +387,23 @@ def is_exiting() -> bool:
 
 
 # The defaults are bound early: at interpreter shutdown this module's globals may be gone.
+def _end_children() -> None:
+    """Terminate the daemonic children, and wait for all."""
+    daemons = [child for child in process.active_children() if child.daemon]
+    for child in daemons:
+        info("calling terminate() for daemon %s", child.name)
+        child._popen.terminate()
+    for child in process.active_children():
+        info("calling join() for process %s", child.name)
+        child.join()
+
+
+# The defaults are bound early: at interpreter shutdown this module's globals may be gone.
 def _exit_function(
     info: Any = info,
     debug: Any = debug,
-    _run_finalizers: Any = _run_finalizers,
-    active_children: Any = process.active_children,
+    run_finalizers: Any = _run_finalizers,
+    end_children: Any = _end_children,
     current_process: Any = process.current_process,
 ) -> None:
     """End this process's part of the family.
@@ -394,27 +411,20 @@ def _exit_function(
     Runs finalizers, terminates daemons and joins the other children.
     """
     global _exiting
-    if _exiting:
-        return
-    _exiting = True
-    info("process shutting down")
-    debug('running all "atexit" finalizers with priority >= 0')
-    _run_finalizers(0)
-    if current_process() is not None:
-        for child in active_children():
-            if child.daemon:
-                info("calling terminate() for daemon %s", child.name)
-                child._popen.terminate()
-        for child in active_children():
-            info("calling join() for process %s", child.name)
-            child.join()
-    # A finalizer may wait until every process that this one started is gone, as viztracer's does.
-    # So tell the fork server to end first.
-    from ._procession import fork_server_stop
+    if not _exiting:
+        _exiting = True
+        info("process shutting down")
+        debug('running all "atexit" finalizers with priority >= 0')
+        run_finalizers(0)
+        if current_process() is not None:
+            end_children()
+        # A finalizer may wait until every process that this one started is gone, as viztracer's
+        # does. So tell the fork server to end first.
+        from ._procession import fork_server_stop
 
-    fork_server_stop()
-    debug('running the remaining "atexit" finalizers')
-    _run_finalizers()
+        fork_server_stop()
+        debug('running the remaining "atexit" finalizers')
+        run_finalizers()
 
 
 atexit.register(_exit_function)
@@ -493,21 +503,29 @@ _empty_stdin: Any = None
 def _close_stdin() -> None:
     """Connect `sys.stdin` to the null device: the terminal's input belongs to the main process."""
     global _empty_stdin
-    if sys.stdin is None or sys.stdin is _empty_stdin:
-        return
+    if sys.stdin is not None and sys.stdin is not _empty_stdin:
+        _attempt(sys.stdin.close)
+        null = _attempt(_null_input)
+        if null is not None:
+            sys.stdin = _empty_stdin = null
+
+
+def _attempt(action: Any) -> Any:
+    """Return the result of an action on a standard stream; None if the stream does not allow it."""
     try:
-        sys.stdin.close()
+        return action()
     except (OSError, ValueError):
-        pass
+        return None
+
+
+def _null_input() -> Any:
+    """Return the null device as a text stream that leaves its descriptor open."""
+    fd = os.open(os.devnull, os.O_RDONLY)
     try:
-        fd = os.open(os.devnull, os.O_RDONLY)
-        try:
-            sys.stdin = _empty_stdin = open(fd, encoding="utf-8", closefd=False)  # noqa: SIM115
-        except BaseException:
-            os.close(fd)
-            raise
-    except (OSError, ValueError):
-        pass
+        return open(fd, encoding="utf-8", closefd=False)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _flush_std_streams() -> None:
@@ -578,13 +596,11 @@ def close_fds(*fds: int) -> None:
 
 def _cleanup_tests() -> None:
     """Leave nothing behind. CPython's own tests call this at their end."""
-    from test import support  # type: ignore[import-not-found]
+    from test.support import gc_collect, reap_children  # type: ignore[import-not-found]
 
-    from . import forkserver, resource_tracker
+    from .forkserver import _forkserver
+    from .resource_tracker import _resource_tracker
 
-    process._cleanup()
-    forkserver._forkserver._stop()
-    resource_tracker._resource_tracker._stop()
-    _run_finalizers()
-    support.gc_collect()
-    support.reap_children()
+    servers = _forkserver._stop, _resource_tracker._stop
+    for step in (process._cleanup, *servers, _run_finalizers, gc_collect, reap_children):
+        step()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["LENGTH", "Connection", "Pipe", "wait"]
+__all__ = ["LENGTH", "Connection", "Pipe", "over_socket", "wait"]
 
 LENGTH = struct.Struct("!i")
 _LONG_LENGTH = struct.Struct("!Q")
@@ -44,14 +44,11 @@ class Connection:
     _handle: int | None = None
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
-        handle = handle.__index__()
-        if handle < 0:
-            raise ValueError("invalid handle")
-        if not readable and not writable:
+        descriptor = _checked_descriptor(handle)
+        if not (readable or writable):
             raise ValueError("at least one of `readable` and `writable` must be True")
-        self._handle = handle
-        self._readable = readable
-        self._writable = writable
+        self._readable, self._writable = readable, writable
+        self._handle = descriptor
 
     def __del__(self) -> None:
         # The garbage collector may let other objects use the connection afterwards: mark it as
@@ -108,21 +105,7 @@ class Connection:
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
         self._check_writable()
-        view = memoryview(buf)
-        if view.itemsize > 1 or view.ndim != 1:
-            view = view.cast("B")
-        length = view.nbytes
-        if offset < 0:
-            raise ValueError("offset is negative")
-        if length < offset:
-            raise ValueError("buffer length < offset")
-        if size is None:
-            size = length - offset
-        elif size < 0:
-            raise ValueError("size is negative")
-        elif offset + size > length:
-            raise ValueError("buffer length < offset + size")
-        self._send_bytes(view[offset : offset + size])
+        self._send_bytes(_part(buf, offset, size))
 
     def send(self, obj: Any) -> None:
         """Send an object, which must be picklable."""
@@ -136,12 +119,9 @@ class Connection:
         message is longer than `maxlength` bytes; the connection is then no longer readable.
         """
         self._check_readable()
-        if maxlength is not None and maxlength < 0:
+        if (maxlength or 0) < 0:
             raise ValueError("negative maxlength")
-        data = self._recv_bytes(maxlength)
-        if data is None:
-            self._bad_message_length()
-        return data  # type: ignore[return-value]
+        return self._recv_bytes(maxlength)
 
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
         """Receive one message into a writable buffer, from byte `offset` on, and return its length.
@@ -150,24 +130,23 @@ class Connection:
         """
         self._check_readable()
         with memoryview(buf) as view:
-            room = view.nbytes
+            room = view.nbytes - offset
             if offset < 0:
                 raise ValueError("negative offset")
-            if offset > room:
+            if room < 0:
                 raise ValueError("offset too large")
             data = self._recv_bytes()
-            assert data is not None
-            if room < offset + len(data):
+            if len(data) > room:
                 raise BufferTooShort(data)
             if data:
                 with view.cast("B") as target:
                     target[offset : offset + len(data)] = data
-            return len(data)
+        return len(data)
 
     def recv(self) -> Any:
         """Receive one object. Raises EOFError when the other end is closed and nothing is left."""
         self._check_readable()
-        return _ForkingPickler.loads(self._recv_bytes())  # type: ignore[arg-type]
+        return _ForkingPickler.loads(self._recv_bytes())
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether there is something to receive.
@@ -218,17 +197,15 @@ class Connection:
             if not data:
                 raise OSError("got end of file during message")
 
-    def _recv_bytes(self, maxsize: int | None = None) -> bytes | None:
+    def _recv_bytes(self, maxsize: int | None = None) -> bytes:
         most = _JOINED if maxsize is None else min(maxsize, _JOINED)
         size = read_message(self._handle, most)  # type: ignore[arg-type]
         if isinstance(size, bytes):
             return size
         if size == -1:
             (size,) = _LONG_LENGTH.unpack(self._recv_rest(8))
-        if size < 0:
+        if size < 0 or (maxsize is not None and size > maxsize):
             self._bad_message_length()
-        if maxsize is not None and size > maxsize:
-            return None
         return self._recv_rest(size)
 
     def _recv_rest(self, size: int) -> bytes:
@@ -242,6 +219,40 @@ class Connection:
         return bool(wait([self], timeout))
 
 
+def _checked_descriptor(handle: int) -> int:
+    descriptor = handle.__index__()
+    if descriptor < 0:
+        raise ValueError("invalid handle")
+    return descriptor
+
+
+def _part(buf: Any, offset: int, size: int | None) -> memoryview:
+    """Return `size` bytes of a buffer from `offset` on, by default all of them."""
+    view = memoryview(buf)
+    if view.itemsize > 1 or view.ndim != 1:
+        view = view.cast("B")
+    left = view.nbytes - offset
+    if offset < 0:
+        wrong = "offset is negative"
+    elif left < 0:
+        wrong = "buffer length < offset"
+    elif size is None:
+        return view[offset:]
+    elif size < 0:
+        wrong = "size is negative"
+    elif size > left:
+        wrong = "buffer length < offset + size"
+    else:
+        return view[offset : offset + size]
+    raise ValueError(wrong)
+
+
+def over_socket(connected: socket.socket) -> Connection:
+    """Return the connection that takes over a socket's descriptor."""
+    connected.setblocking(True)
+    return Connection(connected.detach())
+
+
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """Return two connections joined to each other.
 
@@ -249,9 +260,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """
     if duplex:
         one, other = socket.socketpair()
-        one.setblocking(True)
-        other.setblocking(True)
-        return Connection(one.detach()), Connection(other.detach())
+        return over_socket(one), over_socket(other)
     reader, writer = os.pipe()
     return Connection(reader, writable=False), Connection(writer, readable=False)
 

@@ -6,7 +6,7 @@ import os
 import socket
 
 from .. import util
-from .framing import Connection, wait
+from .framing import Connection, over_socket, wait
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = ["SocketClient", "SocketListener", "address_type", "arbitrary_address"
 
 default_family = "AF_UNIX"
 families = ["AF_INET", "AF_UNIX"]
+_FAMILIES_OF_TYPES: dict[type, str] = {tuple: "AF_INET", str: "AF_UNIX"}
 
 
 def arbitrary_address(family: str) -> Any:
@@ -40,13 +41,27 @@ def address_type(address: Any) -> str:
 
     Raises ValueError for anything else.
     """
-    if type(address) is tuple:
-        return "AF_INET"
-    if type(address) is str and address.startswith("\\\\"):
+    family = _FAMILIES_OF_TYPES.get(type(address))
+    if family == "AF_UNIX" and address.startswith("\\\\"):
         return "AF_PIPE"
-    if type(address) is str or util.is_abstract_socket_namespace(address):
+    if family is None and util.is_abstract_socket_namespace(address):
         return "AF_UNIX"
-    raise ValueError(f"address type of {address!r} unrecognized")
+    if family is None:
+        raise ValueError(f"address type of {address!r} unrecognized")
+    return family
+
+
+def _listening(family: str, address: Any, backlog: int) -> socket.socket:
+    listener = socket.socket(getattr(socket, family))
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class SocketListener:
@@ -57,18 +72,10 @@ class SocketListener:
     """
 
     def __init__(self, address: Any, family: str, backlog: int = 1) -> None:
-        self._socket = socket.socket(getattr(socket, family))
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setblocking(False)
-            self._socket.bind(address)
-            self._socket.listen(backlog)
-            self._address = self._socket.getsockname()
-        except OSError:
-            self._socket.close()
-            raise
         self._family = family
         self._last_accepted: Any = None
+        self._socket = _listening(family, address, backlog)
+        self._address = self._socket.getsockname()
         self._unlink: Any = None
         if family == "AF_UNIX" and not util.is_abstract_socket_namespace(address):
             self._unlink = util.Finalize(self, os.unlink, args=(address,), exitpriority=0)
@@ -94,18 +101,16 @@ class SocketListener:
         try:
             self._socket.close()
         finally:
-            unlink, self._unlink = self._unlink, None
-            if unlink is not None:
-                unlink()
+            if self._unlink is not None:
+                self._unlink()
 
 
 def _connection(connected: socket.socket) -> Connection:
-    connected.setblocking(True)
     if connected.family != socket.AF_UNIX:
         # The handshake writes twice in a row. The second write must not wait for the peer's delayed
         # acknowledgement of the first.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(connected.detach())
+    return over_socket(connected)
 
 
 def SocketClient(address: Any) -> Connection:

@@ -47,14 +47,13 @@ class DummyProcess(threading.Thread):
 
     def start(self):
         """Start the thread. Raises RuntimeError except in the thread that made the object."""
-        if self._parent is not current_process():
-            raise RuntimeError(
-                f"Parent is {self._parent!r} but current_process is {current_process()!r}"
-            )
+        here, parent = current_process(), self._parent
+        if parent is not here:
+            raise RuntimeError(f"Parent is {parent!r} but current_process is {here!r}")
+        # Only threads of this kind, and the one that imported this module, list their children.
+        getattr(parent, "_children", {})[self] = None
         self._start_called = True
-        if hasattr(self._parent, "_children"):
-            self._parent._children[self] = None
-        threading.Thread.start(self)
+        super().start()
 
     @property
     def exitcode(self):

@@ -59,13 +59,8 @@ class Connection:
 
     def poll(self, timeout=0.0):
         """Return whether there is something to receive, waiting up to `timeout` seconds."""
-        if self._in.qsize() > 0:
-            return True
-        if timeout <= 0.0:
-            return False
         with self._in.not_empty:
-            self._in.not_empty.wait(timeout)
-        return self._in.qsize() > 0
+            return self._in.not_empty.wait_for(lambda: len(self._in.queue) > 0, timeout)
 
     def close(self):
         """Do nothing: the queues are freed with their last user."""
