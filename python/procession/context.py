@@ -243,14 +243,7 @@ class BaseContext:
 
         Raises ValueError if there is no such method.
         """
-        if method is None:
-            return self
-        try:
-            context = _concrete_contexts[method]
-        except KeyError:
-            raise ValueError(f"cannot find context for {method!r}") from None
-        context._check_available()
-        return context
+        return self if method is None else _context_of(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the name of the start method."""
@@ -271,6 +264,14 @@ class BaseContext:
 
     def _check_available(self) -> None:
         pass
+
+
+def _context_of(method: str) -> BaseContext:
+    context = _concrete_contexts.get(method)
+    if context is None:
+        raise ValueError(f"cannot find context for {method!r}")
+    context._check_available()
+    return context
 
 
 class Process(process.BaseProcess):

@@ -19,7 +19,7 @@ from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import RemoteTraceback as RemoteTraceback
 from ._pool.errors import _foreign
 from ._pool.errors import rebuild_exc as rebuild_exc
-from ._pool.feed import Numbered, TaskQueue, feed_all, iterator_of, perform, raise_again
+from ._pool.feed import Numbered, TaskQueue, calls, feed_all, iterator_of, perform
 from ._pool.feed import mapstar as mapstar
 from ._pool.feed import starmapstar as starmapstar
 from ._pool.options import Options
@@ -223,12 +223,8 @@ class Pool:
 
         If the iterable raises, the last task raises the same error.
         """
-        number = -1
-        try:
-            for number, item in enumerate(iterable):
-                yield job, number, func, (item,), {}
-        except Exception as error:
-            yield job, number + 1, raise_again, (error,), {}
+        for number, (function, item) in enumerate(calls(func, iterable)):
+            yield job, number, function, (item,), {}
 
     def _check_running(self) -> None:
         if self._state != RUN:

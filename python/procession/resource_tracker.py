@@ -95,12 +95,10 @@ class ResourceTracker:
                 self._connect()
 
     def _check_alive(self) -> bool:
-        assert self._fd is not None
         try:
-            os.write(self._fd, b"PROBE:0:noop\n")
+            return os.write(self._fd, b"PROBE:0:noop\n") > 0  # type: ignore[arg-type]
         except OSError:
             return False
-        return True
 
     def _forget_dead(self) -> None:
         assert self._fd is not None

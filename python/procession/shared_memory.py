@@ -149,15 +149,18 @@ class SharedMemory:
 
     def close(self) -> None:
         """Unmap the segment in this process. Raises BufferError while views of `buf` exist."""
-        if self._buf is not None:
-            self._buf.release()
-            self._buf = None
-        if self._mmap is not None:
-            self._mmap.close()
-            self._mmap = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._give_back("_buf", "release")
+        self._give_back("_mmap", "close")
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _give_back(self, attribute: str, method: str) -> None:
+        """End the use of the object in an attribute by a method; the attribute then is None."""
+        held = getattr(self, attribute)
+        if held is not None:
+            getattr(held, method)()
+            setattr(self, attribute, None)
 
     def unlink(self) -> None:
         """Remove the name; the memory is freed when no process has it mapped any more.
@@ -291,50 +294,39 @@ class ShareableList:
         assert len(item_format) <= 8, "this item is too long for a ShareableList"
         return item_format
 
+    def _format_place(self, position: int) -> int:
+        return self._offset_packing_formats + self._checked(position) * 8
+
+    def _transform_place(self, position: int) -> int:
+        return self._offset_back_transform_codes + self._checked(position)
+
     def _get_packing_format(self, position: int) -> str:
-        position = self._checked(position)
-        (packed,) = struct.unpack_from(
-            "8s", self.shm.buf, self._offset_packing_formats + position * 8
-        )
+        (packed,) = struct.unpack_from("8s", self.shm.buf, self._format_place(position))
         return packed.rstrip(b"\x00").decode(_encoding)
 
     def _get_back_transform(self, position: int) -> Any:
-        (code,) = struct.unpack_from(
-            "b", self.shm.buf, self._offset_back_transform_codes + self._checked(position)
-        )
+        (code,) = struct.unpack_from("b", self.shm.buf, self._transform_place(position))
         return self._back_transforms_mapping[code]
 
     def _set_packing_format_and_transform(self, position: int, fmt_as_str: str, value: Any) -> None:
-        position = self._checked(position)
-        struct.pack_into(
-            "8s",
-            self.shm.buf,
-            self._offset_packing_formats + position * 8,
-            fmt_as_str.encode(_encoding),
-        )
-        code = self._extract_recreation_code(value)
-        struct.pack_into("b", self.shm.buf, self._offset_back_transform_codes + position, code)
+        buf, code = self.shm.buf, self._extract_recreation_code(value)
+        struct.pack_into("8s", buf, self._format_place(position), fmt_as_str.encode(_encoding))
+        struct.pack_into("b", buf, self._transform_place(position), code)
 
-    def _checked(self, position: int) -> int:
+    def _checked(self, position: int, error: str = "Requested position out of range.") -> int:
         actual = position if position >= 0 else position + self._list_len
         if not 0 <= actual < self._list_len:
-            raise IndexError("Requested position out of range.")
+            raise IndexError(error)
         return actual
 
     def __getitem__(self, position: int) -> Any:
-        try:
-            position = self._checked(position)
-        except IndexError:
-            raise IndexError("index out of range") from None
+        position = self._checked(position, "index out of range")
         offset = self._offset_data_start + self._allocated_offsets[position]
         (value,) = struct.unpack_from(self._get_packing_format(position), self.shm.buf, offset)
         return self._get_back_transform(position)(value)
 
     def __setitem__(self, position: int, value: Any) -> None:
-        try:
-            position = self._checked(position)
-        except IndexError:
-            raise IndexError("assignment index out of range") from None
+        position = self._checked(position, "assignment index out of range")
         offset = self._allocated_offsets[position]
         encoded = value.encode(_encoding) if isinstance(value, str) else value
         if isinstance(encoded, bytes):

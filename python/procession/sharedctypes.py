@@ -94,11 +94,10 @@ def Array(
 def _locked(obj: Any, lock: Any, ctx: Any) -> Any:
     if lock is False:
         return obj
-    if lock is True or lock is None:
-        lock = (ctx or get_context()).RLock()
-    if not hasattr(lock, "acquire"):
+    given = None if lock is True else lock
+    if given is not None and not hasattr(given, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
-    return synchronized(obj, lock, ctx)
+    return synchronized(obj, given, ctx)
 
 
 def copy(obj: Any) -> Any:
@@ -111,16 +110,20 @@ def copy(obj: Any) -> Any:
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     """Return a ctypes object with a lock around each access; by default a new recursive lock."""
     assert not isinstance(obj, SynchronizedBase), "object already synchronized"
-    if isinstance(obj, ctypes._SimpleCData):
-        return Synchronized(obj, lock, ctx)
+    return _wrapper_of(obj)(obj, lock, ctx)
+
+
+def _wrapper_of(obj: Any) -> type[SynchronizedBase]:
     if isinstance(obj, ctypes.Array):
-        wrapper = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
-        return wrapper(obj, lock, ctx)
-    cls = type(obj)
-    if cls not in class_cache:
-        fields = {field[0]: make_property(field[0]) for field in _all_fields(cls)}
-        class_cache[cls] = type(f"Synchronized{cls.__name__}", (SynchronizedBase,), fields)
-    return class_cache[cls](obj, lock, ctx)
+        return SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+    kind = type(obj)
+    wrapper = Synchronized if isinstance(obj, ctypes._SimpleCData) else class_cache.get(kind)
+    if wrapper is None:
+        fields = {field[0]: make_property(field[0]) for field in _all_fields(kind)}
+        wrapper = class_cache[kind] = type(
+            f"Synchronized{kind.__name__}", (SynchronizedBase,), fields
+        )
+    return wrapper
 
 
 def _synchronized_again(rebuild: Any, args: tuple[Any, ...], lock: Any) -> Any:
@@ -144,11 +147,9 @@ def reduce_ctype(obj: Any) -> Any:
 
 def rebuild_ctype(type_: Any, wrapper: Any, length: int | None) -> Any:
     """Return the ctypes object over a `BufferWrapper`; with a `length`, an array."""
-    if length is not None:
-        type_ = type_ * length
-    if type_ not in _ForkingPickler._extra_reducers:
-        _ForkingPickler.register(type_, reduce_ctype)
-    obj = type_.from_buffer(wrapper.create_memoryview())
+    whole = type_ if length is None else type_ * length
+    _ForkingPickler._extra_reducers.setdefault(whole, reduce_ctype)
+    obj = whole.from_buffer(wrapper.create_memoryview())
     obj._wrapper = _Memory(wrapper)
     return obj
 

@@ -301,40 +301,44 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 old_main_modules: list[Any] = []
 
 
+def _stand_in(how: str | None) -> None:
+    if how:
+        from ._compat.install import install
+
+        install(how == "executor")
+
+
+def _use_start_method(method: str | None) -> None:
+    if method is not None:
+        _force_start_method(method)
+
+
+#: How a child takes over each setting that `get_preparation_data` may name, in this order.
+_TAKE_OVER: dict[str, Any] = {
+    "installed": _stand_in,
+    "name": lambda name: setattr(process.current_process(), "name", name),
+    "authkey": lambda key: setattr(process.current_process(), "authkey", key),
+    "log_to_stderr": lambda wanted: wanted and util.log_to_stderr(),
+    "log_files": lambda paths: [util.log_to_file(path) for path in paths],
+    "log_level": lambda level: util.get_logger().setLevel(level),
+    "sys_path": lambda path: setattr(sys, "path", path),
+    "sys_argv": lambda argv: setattr(sys, "argv", argv),
+    "dir": lambda folder: os.chdir(folder),
+    "orig_dir": lambda folder: setattr(process, "ORIGINAL_DIR", folder),
+    "start_method": _use_start_method,
+    "init_main_from_name": lambda name: _fixup_main_from_name(name),
+    "init_main_from_path": lambda path: _fixup_main_from_path(path),
+}
+
+
 def prepare(data: dict[str, Any]) -> None:
     """Make this process like its parent, as far as `get_preparation_data` described it.
 
     No code of the user runs before this.
     """
-    current = process.current_process()
-    if data.get("installed"):
-        from ._compat.install import install
-
-        install(data["installed"] == "executor")
-    if "name" in data:
-        current.name = data["name"]
-    if "authkey" in data:
-        current.authkey = data["authkey"]
-    if data.get("log_to_stderr"):
-        util.log_to_stderr()
-    for path in data.get("log_files", ()):
-        util.log_to_file(path)
-    if "log_level" in data:
-        util.get_logger().setLevel(data["log_level"])
-    if "sys_path" in data:
-        sys.path = data["sys_path"]
-    if "sys_argv" in data:
-        sys.argv = data["sys_argv"]
-    if "dir" in data:
-        os.chdir(data["dir"])
-    if "orig_dir" in data:
-        process.ORIGINAL_DIR = data["orig_dir"]
-    if data.get("start_method") is not None:
-        _force_start_method(data["start_method"])
-    if "init_main_from_name" in data:
-        _fixup_main_from_name(data["init_main_from_name"])
-    elif "init_main_from_path" in data:
-        _fixup_main_from_path(data["init_main_from_path"])
+    for setting, take_over in _TAKE_OVER.items():
+        if setting in data:
+            take_over(data[setting])
 
 
 #: What importing the main module bound here, None before; see `process.definitions_of_main`.

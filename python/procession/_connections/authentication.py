@@ -46,51 +46,60 @@ def split_digest(message: bytes) -> tuple[str, bytes]:
     """
     if len(message) in (_LEGACY_CHALLENGE_LENGTH, _LEGACY_RESPONSE_LENGTH):
         return "", message
-    if message.startswith(b"{"):
-        name, brace, rest = message[1:].partition(b"}")
-        if brace and name in _DIGESTS:
-            return name.decode("ascii"), rest
-    raise AuthenticationError(
-        f"unsupported message length, missing digest prefix, or unsupported digest: {message=}"
-    )
+    name, brace, rest = message.partition(b"}")
+    if not brace or name[:1] != b"{" or name[1:] not in _DIGESTS:
+        raise AuthenticationError(
+            f"unsupported message length, missing digest prefix, or unsupported digest: {message=}"
+        )
+    return name[1:].decode("ascii"), rest
+
+
+def _tagged(digest: str, content: bytes) -> bytes:
+    return b"{%s}%s" % (digest.encode("ascii"), content)
+
+
+def _mac(key: bytes, message: bytes, digest: str) -> bytes:
+    """Return the HMAC of a message. Raises ValueError where the digest is unavailable."""
+    import hmac
+
+    return hmac.new(key, message, digest).digest()
 
 
 def create_response(authkey: bytes, message: bytes) -> bytes:
     """Return the reply to a challenge, in the form that its sender understands."""
-    import hmac
-
-    digest, _ = split_digest(message)
+    digest = split_digest(message)[0]
     if not digest:
         try:
-            return hmac.new(authkey, message, "md5").digest()
+            return _mac(authkey, message, "md5")
         except ValueError:
             # MD5 is unavailable (FIPS). The reply can only succeed if the peer is newer than its
             # challenge looks.
             digest = "sha256"
-    return b"{%s}%s" % (digest.encode("ascii"), hmac.new(authkey, message, digest).digest())
+    return _tagged(digest, _mac(authkey, message, digest))
 
 
 def verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
     """Raise AuthenticationError unless `response` answers `message` with the right key."""
-    import hmac
+    from hmac import compare_digest
 
-    digest, mac = split_digest(response)
-    digest = digest or "md5"
+    name, received = split_digest(response)
+    digest = name or "md5"
     try:
-        expected = hmac.new(authkey, message, digest).digest()
+        right = _mac(authkey, message, digest)
     except ValueError:
-        raise AuthenticationError(
-            f"the digest {digest!r} of the response is not supported here"
-        ) from None
-    if len(expected) != len(mac):
-        raise AuthenticationError(f"expected {digest!r} of length {len(expected)}, got {len(mac)}")
-    if not hmac.compare_digest(expected, mac):
-        raise AuthenticationError("digest received was wrong")
+        wrong = f"the digest {digest!r} of the response is not supported here"
+    else:
+        if compare_digest(right, received):
+            return
+        wrong = "digest received was wrong"
+        if len(right) != len(received):
+            wrong = f"expected {digest!r} of length {len(right)}, got {len(received)}"
+    raise AuthenticationError(wrong)
 
 
 def challenge(authkey: bytes, digest_name: str = "sha256") -> Steps:
     """Make the peer prove that it knows the key."""
-    message = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(MESSAGE_LENGTH))
+    message = _tagged(digest_name, os.urandom(MESSAGE_LENGTH))
     yield CHALLENGE + message
     response = yield None
     assert response is not None

@@ -273,18 +273,18 @@ def Client(address: Any, family: str | None = None, authkey: bytes | None = None
 
     Raises AuthenticationError when the two keys differ.
     """
-    family = family or address_type(address)
-    _validate_family(family)
-    if authkey is not None and not isinstance(authkey, bytes):
+    _validate_family(family or address_type(address))
+    if authkey is None:
+        return SocketClient(address)
+    if not isinstance(authkey, bytes):
         raise TypeError("authkey should be a byte string")
     connection = SocketClient(address)
-    if authkey is not None:
-        try:
-            answer_challenge(connection, authkey)
-            deliver_challenge(connection, authkey)
-        except BaseException:
-            connection.close()
-            raise
+    try:
+        for prove in (answer_challenge, deliver_challenge):
+            prove(connection, authkey)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -6,7 +6,7 @@ import itertools
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sized
+    from collections.abc import Callable, Iterable, Iterator, Sized
     from typing import Any
 
 __all__: list[str] = []
@@ -38,6 +38,15 @@ def perform(call: tuple[Callable[..., Any], Any, Any]) -> Any:
 def raise_again(error: BaseException) -> Any:
     """Raise what the iterable of a call raised."""
     raise error
+
+
+def calls(func: Any, iterable: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield a function and its argument for each item, and last `raise_again` if a next item fails."""
+    try:
+        for item in iterable:
+            yield func, item
+    except Exception as error:
+        yield raise_again, error
 
 
 class TaskQueue:

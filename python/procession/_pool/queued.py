@@ -13,6 +13,7 @@ the queue or at a worker at that moment fails with `WorkerDied`. `_AHEAD` limits
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import select
 import threading
@@ -23,11 +24,11 @@ from .._errors import OwnerDied, WorkerDied
 from .._threads import Thread
 from .errors import ExceptionWithTraceback, MaybeEncodingError
 from .thread_core import ThreadCore, ThreadJob
-from .workers import CLOSE, RUN, TERMINATE, broken_by, terminated, undo_start
+from .workers import CLOSE, RUN, TERMINATE, as_worker, broken_by, terminated, undo_start
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__: list[str] = []
@@ -52,37 +53,50 @@ def worker(
     """Run the main loop of a worker of a pool with the subclass's queues."""
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
-    if hasattr(inqueue, "_writer"):
-        inqueue._writer.close()
-        outqueue._reader.close()
+    _close_parents_ends(inqueue, outqueue)
     if initializer is not None:
         initializer(*initargs)
     completed = 0
-    while maxtasks is None or completed < maxtasks:
-        try:
-            task = _held_by_the_dead(inqueue.get)
-        except (EOFError, OSError):
-            util.debug("worker got EOFError or OSError -- exiting")
-            break
-        if task is None:
-            util.debug("worker got sentinel -- exiting")
-            break
-        job, number, func, args, kwds = task
-        try:
-            result = True, func(*args, **kwds)
-        except Exception as error:
-            if wrap_exception:
-                error = ExceptionWithTraceback(error, error.__traceback__)  # type: ignore[assignment]
-            result = False, error
-        try:
-            _held_by_the_dead(outqueue.put, (job, number, result))
-        except Exception as error:
-            unsent = MaybeEncodingError(error, result[1])
-            util.debug("Possible encoding error while sending result: %s", unsent)
-            _held_by_the_dead(outqueue.put, (job, number, (False, unsent)))
-        task = job = func = args = kwds = result = None  # type: ignore[assignment]
+    for job, number, *call in itertools.islice(_received(inqueue), maxtasks):
+        _report(outqueue, job, number, _outcome(wrap_exception, *call))
+        call.clear()  # what it refers to must not stay alive while this waits
         completed += 1
     util.debug("worker exiting after %d tasks", completed)
+
+
+def _close_parents_ends(inqueue: Any, outqueue: Any) -> None:
+    """Close the ends of two pipes that only the pool's process uses."""
+    if hasattr(inqueue, "_writer"):
+        inqueue._writer.close()
+        outqueue._reader.close()
+
+
+def _received(inqueue: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the tasks until the pool's end, or until its process is gone."""
+    try:
+        while (task := _held_by_the_dead(inqueue.get)) is not None:
+            yield task
+            task = None  # must not outlive its turn
+    except (EOFError, OSError) as error:
+        util.debug("no more tasks can be received: %r", error)
+
+
+def _outcome(wrap: bool, func: Any, args: Any, kwds: Any) -> tuple[bool, Any]:
+    """Call a function and return whether it succeeded, and its result or what it raised."""
+    try:
+        return True, func(*args, **kwds)
+    except Exception as error:
+        return False, ExceptionWithTraceback(error, error.__traceback__) if wrap else error
+
+
+def _report(outqueue: Any, job: Any, number: Any, outcome: tuple[bool, Any]) -> None:
+    """Send the outcome of a task, or the error that this raises."""
+    try:
+        _held_by_the_dead(outqueue.put, (job, number, outcome))
+    except Exception as error:
+        unsent = MaybeEncodingError(error, outcome[1])
+        util.debug("%s", unsent)
+        _held_by_the_dead(outqueue.put, (job, number, (False, unsent)))
 
 
 def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
@@ -101,11 +115,8 @@ def start_workers(
     make: Callable[..., Any], size: int, workers: list[Any], target: Any, arguments: Any
 ) -> None:
     """Start processes until there are `size` in the list `workers`."""
-    for _ in range(size - len(workers)):
-        process = make(target=target, args=arguments)
-        process.name = process.name.replace("Process", "PoolWorker")
-        process.daemon = True
-        getattr(process, "_config", {})["nests"] = True
+    while len(workers) < size:
+        process = as_worker(make(target=target, args=arguments))
         try:
             process.start()
             workers.append(process)

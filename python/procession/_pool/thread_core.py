@@ -13,7 +13,7 @@ from .._threads import Condition, Thread
 from .errors import _foreign
 from .feed import mapstar, starmapstar
 from .worker import CHUNK
-from .workers import terminated
+from .workers import as_worker, terminated
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -371,10 +371,8 @@ class ThreadWorkers:
         return self._core.error
 
     def repopulate(self) -> None:
-        for _ in range(self._size - len(self.workers)):
-            thread = self._start(target=_work, args=(self._core, *self._arguments))
-            thread.name = thread.name.replace("Process", "PoolWorker")
-            thread.daemon = True
+        while len(self.workers) < self._size:
+            thread = as_worker(self._start(target=_work, args=(self._core, *self._arguments)))
             thread.start()
             self.workers.append(thread)
 

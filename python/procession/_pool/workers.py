@@ -61,6 +61,16 @@ def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool
     return broken
 
 
+def as_worker(process: Any) -> Any:
+    """Give a process or thread what all workers have, and return it."""
+    process.name = process.name.replace("Process", "PoolWorker")
+    process.daemon = True
+    # It may have children nevertheless. A user-defined context may return something that is not a
+    # process of this package.
+    getattr(process, "_config", {})["nests"] = True
+    return process
+
+
 def undo_start(process: Any, workers: list[Any]) -> None:
     """End a worker when its start, or the record of it, was interrupted."""
     if process in workers:
@@ -117,11 +127,7 @@ class Workers:
                         args=(self.core.handle, place, self._stacks.path, *self._arguments),
                         kwargs=self._options,
                     )
-                    process.name = process.name.replace("Process", "PoolWorker")
-                    process.daemon = True
-                    # A user-defined context may return something that is not a process of this
-                    # package.
-                    getattr(process, "_config", {})["nests"] = True
+                    as_worker(process)
                     process._place, process._leaving = place, False
                     process.start()
                     self.workers.append(process)
