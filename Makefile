@@ -29,11 +29,12 @@ test-rust: .build/nextest
 test-python: setup
 	$(PY) -m pytest -q $(PYTEST_ARGS)
 
-lint: setup      ## rustfmt, clippy, ruff, mypy, pyright, stubtest, arrows between rooms
+lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(PY) -m ruff check python tests examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py
+	$(PY) tests/lint/provenance.py
 	$(PY) -m mypy
 	$(PY) -m pyright
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
