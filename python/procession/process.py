@@ -55,7 +55,7 @@ def _cleanup() -> None:
 
 
 def _reaped(child: BaseProcess, exitcode: int | None) -> bool:
-    """Return whether an exit code of a child says that it has ended; if so, forget the child."""
+    """Return whether a child has ended, from its exit code; an ended child is no longer listed."""
     if exitcode is None:
         return False
     _children.discard(child)
@@ -245,7 +245,7 @@ class BaseProcess:
                     "Cannot close a process while it is still running. You should first call join() or terminate()."
                 )
             popen.close()
-            del self._popen, self._sentinel
+            del self._sentinel
         self._popen, self._closed = None, True
 
     @property
@@ -311,7 +311,7 @@ class BaseProcess:
             raise ValueError("process not started") from None
 
     def _status(self) -> tuple[str, int | None]:
-        """Return the word for the process's state, and its exit code once it is known."""
+        """Return the process's state as `repr` shows it, and its exit code once it is known."""
         if self is _current_process:
             return "started", None
         if self._closed:
@@ -474,7 +474,7 @@ class _MainProcess(_Ancestor):
 
 
 def numbered(kind: str, identity: tuple[int, ...]) -> str:
-    """Return the default name of a process, or of a manager's: its kind and its identity."""
+    """Return the default name of a process, such as 'Process-1:2'."""
     return f"{kind}-{':'.join(map(str, identity))}"
 
 

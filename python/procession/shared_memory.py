@@ -156,7 +156,7 @@ class SharedMemory:
             os.close(fd)
 
     def _give_back(self, attribute: str, method: str) -> None:
-        """End the use of the object in an attribute by a method; the attribute then is None."""
+        """Release the object in an attribute by calling a method, and set the attribute to None."""
         held = getattr(self, attribute)
         if held is not None:
             getattr(held, method)()

@@ -386,7 +386,6 @@ def is_exiting() -> bool:
     return _exiting or _exiting is None
 
 
-# The defaults are bound early: at interpreter shutdown this module's globals may be gone.
 def _end_children() -> None:
     """Terminate the daemonic children, and wait for all."""
     daemons = [child for child in process.active_children() if child.daemon]

@@ -54,7 +54,7 @@ class Body(NamedTuple):
 
 
 class Normaliser(ast.NodeTransformer):
-    """Gives one name to all that a function names itself, and drops what says nothing of its work."""
+    """Replaces all local names by `_`, and removes docstrings and annotations."""
 
     def __init__(self, function: ast.AST):
         nodes = list(ast.walk(function))
@@ -125,7 +125,7 @@ def bodies(root: pathlib.Path) -> Iterator[Body]:
             body = without_docstring(function.body)
             written = rows.intersection(range(body[0].lineno, function.end_lineno + 1))
             if max(len(written), len(ast.unparse(body).splitlines())) >= LINES:
-                # A copy, because functions inside this one have their turn with their own names.
+                # A copy: functions inside this one are compared on their own, too.
                 normalised = Normaliser(function).visit(copy.deepcopy(function))
                 tokens = [token.string for token in tokens_of(ast.unparse(normalised.body))]
                 yield Body(f"{path.relative_to(root)}:{name}", tokens)
@@ -140,8 +140,8 @@ def standard_bodies() -> Iterator[Body]:
             yield Body(f"{package}.{module}.{name}", tokens)
 
 
-def likest(body: Body, others: list[Body], limit: float) -> tuple[float, str]:
-    """Return the greatest ratio that is not below the limit, and whose it is; (0, "") if none."""
+def most_like(body: Body, others: list[Body], limit: float) -> tuple[float, str]:
+    """Return the greatest ratio from the limit on, and the function that has it; or 0 and ""."""
     best = (0.0, "")
     matcher = difflib.SequenceMatcher(autojunk=False)
     matcher.set_seq2(body.tokens)
@@ -155,9 +155,9 @@ def likest(body: Body, others: list[Body], limit: float) -> tuple[float, str]:
 
 
 def main(root: pathlib.Path, limit: float = LIMIT) -> int:
-    """Print the functions below a folder that are too much like another; return the exit code."""
+    """Print the functions below a folder that are too much like a standard one; return 1 if any."""
     others = list(standard_bodies())
-    found = {body.place: likest(body, others, limit) for body in bodies(root)}
+    found = {body.place: most_like(body, others, limit) for body in bodies(root)}
     alike = {place: match for place, match in found.items() if match[0]}
     for place, (ratio, other) in sorted(alike.items(), key=lambda item: -item[1][0]):
         if place not in ALLOWED:

@@ -277,7 +277,7 @@ def _creator(typeid: str, proxytype: Any) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Leave the end of this server process to its parent."""
+    """Make this server process end with its parent, and not at Ctrl-C."""
     import signal
 
     # Ctrl-C is for the program. Its manager ends when the program does.

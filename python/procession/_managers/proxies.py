@@ -120,7 +120,8 @@ class BaseProxy:
         # The server may know itself by an address other than the one by which this process reached
         # it.
         token.address = self._token.address
-        return first_proxy(proxytype, Token.received(token), exposed, self, self._manager, self._link.ask)
+        received = Token.received(token)
+        return first_proxy(proxytype, received, exposed, self, self._manager, self._link.ask)
 
     def _getvalue(self) -> Any:
         """Return a copy of the object."""
@@ -180,7 +181,7 @@ class BaseProxy:
 
 
 def key_or_own(authkey: bytes | None) -> bytes:
-    """Return a key as one that is not pickled for other programs; by default this process's key."""
+    """Return the key, by default this process's, as an `AuthenticationString`."""
     if authkey is None:
         authkey = process.current_process().authkey
     return process.AuthenticationString(authkey)

@@ -35,14 +35,14 @@ def public_methods(obj: object) -> list[str]:
 
 
 def _the_object(*args: Any, **kwds: Any) -> Any:
-    """Return the object that a client sent for a type without a callable."""
+    """Return the argument of `create`, for a type without a callable."""
     if kwds or len(args) != 1:
         raise ValueError("Without callable, must have one non-keyword argument")
     return args[0]
 
 
 def _checked(returned: Any) -> dict[str, str]:
-    """Return the table of the methods that return proxies; `returned` is what was registered."""
+    """Return a registered `method_to_typeid` as a dict. Raises TypeError if it is none."""
     if returned is None:
         return {}
     if not isinstance(returned, dict):
@@ -55,7 +55,7 @@ def _begin(target: Any, *args: Any) -> None:
 
 
 def _restore_streams() -> None:
-    """Take back a standard output that the objects replaced, and standard error with it."""
+    """Restore standard output and standard error if an object replaced standard output."""
     if sys.stdout != sys.__stdout__:
         util.debug("resetting stdout, stderr")
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

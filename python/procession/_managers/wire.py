@@ -79,9 +79,14 @@ def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any 
 
 
 def call_once(
-    client: Any, address: Any, authkey: bytes, function: str, args: Any = (), kwds: Any = {}  # noqa: B006 - only sent
+    client: Any,
+    address: Any,
+    authkey: bytes,
+    function: str,
+    args: Any = (),
+    kwds: Any = {},  # noqa: B006 - only sent
 ) -> Any:
-    """Call a function of the server over a connection that is made for this call."""
+    """Call a function of the server over a connection that is opened for this call."""
     conn = client(address, authkey=authkey)
     try:
         return dispatch(conn, None, function, args, kwds)

@@ -41,7 +41,10 @@ def raise_again(error: BaseException) -> Any:
 
 
 def calls(func: Any, iterable: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield a function and its argument for each item, and last `raise_again` if a next item fails."""
+    """Yield the function with each item.
+
+    If the iterable raises, the last pair is `raise_again` with the error.
+    """
     try:
         for item in iterable:
             yield func, item

@@ -90,7 +90,7 @@ def _outcome(wrap: bool, func: Any, args: Any, kwds: Any) -> tuple[bool, Any]:
 
 
 def _report(outqueue: Any, job: Any, number: Any, outcome: tuple[bool, Any]) -> None:
-    """Send the outcome of a task, or the error that this raises."""
+    """Send the outcome of a task, or a `MaybeEncodingError` if it cannot be pickled."""
     try:
         _held_by_the_dead(outqueue.put, (job, number, outcome))
     except Exception as error:
