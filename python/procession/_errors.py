@@ -1,4 +1,4 @@
-"""The exceptions of procession.
+"""The exceptions of procession, and the error for a misspelt argument.
 
 They have their own module so that the extension can raise them without importing the rest.
 """
@@ -6,12 +6,15 @@ They have their own module so that the extension can raise them without importin
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 __all__ = [
     "Abandoned",
@@ -211,6 +214,30 @@ class BrokenPool(ProcessError):
     If the initializer raised an exception, ``__cause__`` is that exception with the worker's
     traceback.
     """
+
+
+def names_misspelt(function: _Function) -> _Function:
+    """Make a function's TypeError for an unknown keyword name the parameter that it resembles."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    *_, called = (part for part in function.__qualname__.split(".") if part != "__init__")
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in known:
+                raise _misspelt(called, name, known)
+        return function(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def _misspelt(called: str, name: str, known: tuple[str, ...]) -> TypeError:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known[1:], 1)
+    hint = f". Did you mean '{close[0]}'?" if close else ""
+    return TypeError(f"{called}() got an unexpected keyword argument '{name}'{hint}")
 
 
 # The names under which users find the classes; those of the standard library are in `context`.

@@ -10,19 +10,22 @@ import sys
 import threading
 
 from . import process
-from ._errors import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+from ._errors import (
+    AuthenticationError,
+    BufferTooShort,
+    ProcessError,
+    TimeoutError,
+    names_misspelt,
+)
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable
-    from typing import Any
-
-    from typing_extensions import Unpack
+    from typing import Any, Literal
 
     from . import connection, managers, pool, queues, synchronize
     from . import reduction as reduction
-    from ._pool.options import PoolOptions
 
 __all__ = ()
 
@@ -144,22 +147,42 @@ class BaseContext:
 
         return SimpleQueue(ctx=self.get_context())
 
+    @names_misspelt
     def Pool(
         self,
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        **options: Unpack[PoolOptions],
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> pool.Pool:
         """Return a pool of `processes` workers; None: one for each processor this process may use.
 
-        For the options see `pool.Pool`.
+        `pool.Pool` describes the options.
         """
         from .pool import Pool
 
-        context = self.get_context()
-        return Pool(processes, initializer, initargs, maxtasksperchild, context, **options)
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            self.get_context(),
+            task_timeout=task_timeout,
+            on_death=on_death,
+            retries=retries,
+            max_rss=max_rss,
+            worker_exit=worker_exit,
+            seed=seed,
+            threads_per_worker=threads_per_worker,
+        )
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """Return a shared ctypes object without a lock."""

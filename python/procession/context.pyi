@@ -8,15 +8,12 @@ from ctypes import _CData, _SimpleCData
 from types import ModuleType
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
-from typing_extensions import Unpack
-
 from . import _errors, connection, managers, pool, process, queues, synchronize
 from . import reduction as reduction
 from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort as BufferTooShort
 from ._errors import ProcessError as ProcessError
 from ._errors import TimeoutError as TimeoutError
-from ._pool.options import PoolOptions
 from .sharedctypes import (
     Synchronized,
     SynchronizedArray,
@@ -68,7 +65,14 @@ class BaseContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        **options: Unpack[PoolOptions],
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> pool.Pool: ...
     @overload
     def RawValue(self, typecode_or_type: type[_C], *args: Any) -> _C: ...

@@ -14,6 +14,7 @@ import warnings
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
+from ._errors import names_misspelt
 from ._pool.errors import ExceptionWithTraceback as ExceptionWithTraceback
 from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import RemoteTraceback as RemoteTraceback
@@ -39,11 +40,8 @@ from ._threads import Thread
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Literal
 
-    from typing_extensions import Unpack
-
-    from ._pool.options import PoolOptions
     from ._pool.stats import PoolStats
 
 __all__ = ["Pool", "ThreadPool"]
@@ -67,8 +65,25 @@ class Pool:
             worker, calls fail with `BrokenPool`.
         maxtasksperchild: number of tasks after which a worker is replaced; None: never.
         context: the context that starts the workers; None: the default context.
-        options: see `procession._pool.options.Options`: `task_timeout`, `on_death`, `retries`,
-            `max_rss`, `worker_exit`, `seed`, `threads_per_worker`.
+        task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
+            worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
+            `TaskTimeout`, and the worker is replaced. None: no limit.
+        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
+            "retry": another worker does it again. The part of the task that was done when its
+            worker died is then done twice.
+        retries: how many more times "retry" tries before it raises.
+        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
+            a task is replaced. None: no limit.
+        worker_exit: called without arguments in each worker that ends normally, so not in one that
+            is killed, or that runs a task when the pool is terminated. The worker is replaced when
+            it has returned.
+        seed: a number: before each item the global generators of `random` and numpy (if it is
+            loaded) are seeded with it, the number of the call and the number of the item. The same
+            calls of functions of a module then give the same results, whatever the workers. None:
+            each worker has its own random numbers, no two alike. False: workers begin with the
+            state of a new process; forked ones then share the state of numpy's global generator.
+        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
+            worker. None: what they choose, mostly one for each processor, in each worker.
     """
 
     #: Whether `_is_changed_inside` applies to this class.
@@ -82,6 +97,7 @@ class Pool:
         """Make, but not start, a worker's process."""
         return ctx.Process(*args, **kwds)
 
+    @names_misspelt
     def __init__(
         self,
         processes: int | None = None,
@@ -89,7 +105,14 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
-        **options: Unpack[PoolOptions],
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -107,7 +130,15 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._options = Options(**options)
+        self._options = Options(
+            task_timeout=task_timeout,
+            on_death=on_death,
+            retries=retries,
+            max_rss=max_rss,
+            worker_exit=worker_exit,
+            seed=seed,
+            threads_per_worker=threads_per_worker,
+        )
         self._processes = processes
         self._pid = os.getpid()
         #: Results with callbacks still to be run, by their job's key.
@@ -117,7 +148,7 @@ class Pool:
         start = lambda **kwds: make(ctx, **kwds)  # noqa: E731
         arguments = (initializer, initargs, maxtasksperchild)
         if self._can_be_changed and _is_changed_inside(type(self)):
-            if options:
+            if self._options.have_effect:
                 raise ValueError("a pool with queues of its own takes none of procession's options")
             self._core, self._workers = self._make_queued(start, arguments)
         else:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
-from ._pool.options import PoolOptions
 from ._pool.stats import PoolStats
 from .context import BaseContext
 
@@ -79,7 +78,14 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
-        **options: Unpack[PoolOptions],
+        *,
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> None: ...
     def apply(
         self,

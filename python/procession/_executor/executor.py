@@ -14,10 +14,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from .. import pool as _pool_face
 from .. import util
+from .._errors import names_misspelt
 from .._pool.options import Options
 from .._pool.randomness import numbered
 from .._pool.worker import CHUNK, ITEM, STARRED_CHUNK
@@ -28,9 +29,6 @@ from .errors import BrokenPool, TaskCancelled, WorkerDied, recognisable, termina
 from .map import Results, Work, flattened, noting, reported, values
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .._pool.options import PoolOptions
     from .._pool.stats import PoolStats
 
 __all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "TaskCancelled", "WorkerDied"]
@@ -188,9 +186,11 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         initializer: called with `initargs` in each worker when it starts. If it raises in every
             worker, calls fail with `BrokenPool`.
         max_tasks_per_child: number of calls after which a worker is replaced; None: never.
-        options: those of `procession._pool.options.Options`.
+        task_timeout, on_death, retries, max_rss, worker_exit, seed, threads_per_worker: see
+            `procession.pool.Pool`.
     """
 
+    @names_misspelt
     def __init__(
         self,
         max_workers: int | None = None,
@@ -199,10 +199,24 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
-        **options: Unpack[PoolOptions],
+        task_timeout: float | None = None,
+        on_death: Literal["raise", "retry"] = "raise",
+        retries: int = 2,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
     ) -> None:
-        Options(**options)  # raises for wrong options
-        self._options = options
+        self._options: dict[str, Any] = {
+            "task_timeout": task_timeout,
+            "on_death": on_death,
+            "retries": retries,
+            "max_rss": max_rss,
+            "worker_exit": worker_exit,
+            "seed": seed,
+            "threads_per_worker": threads_per_worker,
+        }
+        Options(**self._options)  # raises for wrong values
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):

@@ -7,49 +7,15 @@ import math
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Literal, TypedDict
+    from typing import Any, Literal
 
     from .randomness import Seeds
-
-    class PoolOptions(TypedDict, total=False):
-        """The keyword arguments that `Options` describes."""
-
-        task_timeout: float | None
-        on_death: Literal["raise", "retry"]
-        retries: int
-        max_rss: int | None
-        worker_exit: Callable[[], object] | None
-        seed: int | Literal[False] | None
-        threads_per_worker: int | None
-
 
 __all__: list[str] = []
 
 
 class Options:
-    """A pool's options, checked.
-
-    Args:
-        task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
-            worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
-            `TaskTimeout`, and the worker is replaced. None: no limit.
-        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
-            "retry": another worker does it again. The part of the task that was done when its
-            worker died is then done twice.
-        retries: how many more times "retry" tries before it raises.
-        max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
-            a task is replaced. None: no limit.
-        worker_exit: called without arguments in each worker that ends normally, so not in one that
-            is killed, or that runs a task when the pool is terminated. The worker is replaced when
-            it has returned.
-        seed: a number: before each item the global generators of `random` and numpy (if it is
-            loaded) are seeded with it, the number of the call and the number of the item. The same
-            calls of functions of a module then give the same results, whatever the workers. None:
-            each worker has its own random numbers, no two alike. False: workers begin with the
-            state of a new process; forked ones then share the state of numpy's global generator.
-        threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
-            worker. None: what they choose, mostly one for each processor, in each worker.
-    """
+    """A pool's options, checked. `Pool` describes them."""
 
     def __init__(
         self,
@@ -89,6 +55,12 @@ class Options:
 
             self.seeds = Seeds(seed)
         self.threads = threads_per_worker
+
+    @property
+    def have_effect(self) -> bool:
+        """Whether the pool differs from one without options."""
+        of_pool = self.terms, self.seeds
+        return of_pool != ((None, 0), None) or self.of_worker() != {"reseed": True}
 
     def of_worker(self) -> dict[str, Any]:
         """Return the keyword arguments of `_pool.worker.worker`."""
