@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 
 from pool_tasks import square
 
@@ -101,19 +100,3 @@ def assert_serves(made):
     """Check that the pool works, with no more workers than it should have."""
     assert made.map(square, range(20)) == [x * x for x in range(20)]
     assert len(made.pool._pool) <= made.pool._processes
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def all_end(pids):
-    """Return whether all of these processes end, in bounded time."""
-    deadline = time.monotonic() + 10
-    while any(map(is_running, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not any(map(is_running, pids))

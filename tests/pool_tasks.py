@@ -53,7 +53,7 @@ def fail_on_three(x):
 
 
 def sleep_a_little(x):
-    time.sleep(0.0001)
+    time.sleep(0.0001)  # not synchronisation: the task takes some time
     return x
 
 
@@ -61,6 +61,15 @@ def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.002)
     return path
+
+
+def meet(folder, count):
+    """Return this process's pid once so many processes have come here."""
+    with open(f"{folder}/{os.getpid()}.met", "w"):
+        pass
+    while sum(name.endswith(".met") for name in os.listdir(folder)) < count:
+        time.sleep(0.002)
+    return os.getpid()
 
 
 def say_and_wait(folder, _=None):

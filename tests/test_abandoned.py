@@ -41,7 +41,7 @@ def with_a_daemon_thread_that_waits(queue, lock, event):
     end(queue.get)
 
 def put_later(queue, *_):
-    time.sleep(3)
+    time.sleep(3)  # real time is the subject: this process is active, and not in a wait
     queue.put("late")
 
 def start_one_that_puts(queue, *_):
@@ -50,7 +50,7 @@ def start_one_that_puts(queue, *_):
     queue.get()
 
 def put_late(queue):
-    time.sleep(2)
+    time.sleep(2)  # likewise
     for _ in range(3):
         queue.put("late")
 
@@ -88,7 +88,9 @@ def outcome(tmp_path, method, *roles, program=PROGRAM, run=()):
     )
     try:
         assert root.stdout.readline() == "ready\n"
-        time.sleep(1.5)  # most wait by then; one that does not yet counts as active
+        # Not synchronisation: it makes it likely that the processes wait by then. The outcome is
+        # the same if one does not yet: it counts as active.
+        time.sleep(1.5)
         root.kill()
         text, _ = root.communicate(timeout=LONG)
     finally:
@@ -126,7 +128,7 @@ import concurrent.futures, os, sys, time
 import procession
 
 def work(number):
-    time.sleep(0.1)
+    time.sleep(0.1)  # not synchronisation: both workers get calls
     return os.getpid()
 
 if __name__ == "__main__":

@@ -17,15 +17,17 @@ import threading, time
 import procession
 
 queue = procession.SimpleQueue()
+reducing = threading.Event()
 
 class Reduced:
     def __reduce__(self):
-        time.sleep(0.005)
+        reducing.set()
+        time.sleep(0.005)  # not synchronisation: the place where the end finds the thread
         return int, ()
 
 class Slow:
     def __del__(self, sleep=time.sleep):
-        sleep(0.2)
+        sleep(0.2)  # not synchronisation: the thread asks for the lock meanwhile
 
 def forever():
     while True:
@@ -34,7 +36,7 @@ def forever():
 
 slow = Slow()
 threading.Thread(target=forever, daemon=True).start()
-time.sleep(0.05)
+reducing.wait()
 """
 
 

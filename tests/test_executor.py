@@ -11,12 +11,11 @@ import time
 import weakref
 
 import pytest
+from conftest import METHODS
 from pool_tasks import Unpicklable, fail_on_three, square, wait_for
 
 import procession
 from procession import ProcessPoolExecutor
-
-METHODS = ["fork", "spawn", "forkserver"]
 
 
 def add(x, y):

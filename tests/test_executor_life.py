@@ -7,11 +7,11 @@ import functools
 import gc
 import itertools
 import os
-import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from pool_tasks import fail_on_three, square, wait_for
+from waiting import until
 
 import procession
 from procession import ProcessPoolExecutor
@@ -122,18 +122,11 @@ def test_dropped_without_shutdown(ctx):
     assert list(engine.pool._pool) == []
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return condition()
-
-
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
 def test_ending_the_workers(ctx, end, tmp_path):
     executor = ProcessPoolExecutor(1, ctx)
     running, waiting = (executor.submit(wait_for, str(tmp_path / "never")) for _ in range(2))
-    assert wait_until(running.running)
+    until(running.running)
     processes = list(executor._processes.values())
     getattr(executor, end)()
     with pytest.raises(BrokenProcessPool):
@@ -161,7 +154,7 @@ def test_cancel(ctx, tmp_path):
         running = executor.submit(wait_for, str(tmp_path / "never"))
         waiting = executor.submit(touch, str(tmp_path / "begun"))
         last = executor.submit(square, 3)
-        assert wait_until(running.running)
+        until(running.running)
         assert not waiting.running()
         assert [future.cancel() for future in (ended, waiting, running)] == [False, True, True]
         assert [future.cancelled() for future in (ended, waiting, running)] == [False, True, True]
@@ -179,7 +172,7 @@ def test_shutdown_cancels_what_waits(ctx, tmp_path):
     running = executor.submit(wait_for, str(tmp_path / "flag"))
     waiting = [executor.submit(square, x) for x in range(10)]
     results = executor.map(square, range(10))
-    assert wait_until(running.running)
+    until(running.running)
     executor.shutdown(wait=False, cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
     assert not running.cancelled()
@@ -272,7 +265,7 @@ def test_interrupted_with_block(ctx, tmp_path):
     """The first Ctrl-C ends it: it does not wait for the tasks."""
     with pytest.raises(KeyboardInterrupt), ProcessPoolExecutor(1, ctx) as executor:
         running = executor.submit(wait_for, str(tmp_path / "never"))
-        assert wait_until(running.running)
+        until(running.running)
         raise KeyboardInterrupt
     assert isinstance(running.exception(0), BrokenProcessPool)
 

@@ -11,10 +11,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import METHODS, PACKAGE_FOLDER
+from waiting import until
 
 #: Each test is its own program, because it uses up resources of the whole process.
 HEAD = """\
@@ -87,14 +87,17 @@ def test_a_queue_fed_until_the_address_space_ends(run_program):
 
 def remove(group):
     """Remove a control group. Its last processes may still be leaving."""
-    for _ in range(3000):
+
+    def removed():
         try:
-            return group.rmdir()
+            group.rmdir()
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            time.sleep(0.02)
-    raise AssertionError((group / "cgroup.procs").read_text())
+            return False
+        return True
+
+    until(removed)
 
 
 @pytest.fixture
@@ -462,7 +465,7 @@ def fill(full, leave):
 
 def test_starts_succeed_again_once_there_are_descriptors(run_program, method):
     functions = """
-def sleep(event):
+def wait(event):
     event.wait()
 """
     text = """
@@ -481,7 +484,7 @@ def sleep(event):
         children = []
         try:
             while True:
-                children.append(ctx.Process(target=sleep, args=(event,)))
+                children.append(ctx.Process(target=wait, args=(event,)))
                 children[-1].start()
         except OSError as error:
             assert error.errno == 24, error

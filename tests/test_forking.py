@@ -77,7 +77,7 @@ class Slow:
     def find_spec(self, name, path=None, target=None):
         if threading.current_thread() is thread:
             importing.set()
-            time.sleep(0.02)
+            time.sleep(0.02)  # not synchronisation: it lengthens the import
             importing.clear()
 
 

@@ -207,6 +207,7 @@ class TestAClientDies:
             pids = {client.pid for client in clients}
             until(lambda pids=pids: alive.value in pids)
             for client in clients:
+                # Not synchronisation: it only varies where the kill falls.
                 time.sleep(draw.random() / 50)
                 client.kill()
                 client.join()

@@ -12,35 +12,42 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 from conftest import METHODS, PACKAGE_FOLDER
+from waiting import until
 
-#: Far more than a second, on a machine that does a hundred other things.
-LONG = 20
-
+#: What the programs begin with. Each kind of work prints "ready" just before it never returns;
+#: `time.sleep(1000)` stands for work without end.
 HEAD = """\
 import itertools, os, signal, sys, threading, time
 import procession
 from procession import managers
 
+def ready():
+    os.write(1, b"ready\\n")
+
 def busy():
+    ready()
     while True:
         pass
 
 def native():
     "A loop in C that holds the interpreter's lock, and a handler that would have to wait for it."
     signal.signal(signal.SIGTERM, lambda *_: None)
+    ready()
     max(itertools.repeat(0))
 
 def nap():
+    ready()
     time.sleep(1000)
 
 def get(queue):
+    ready()
     queue.get()
 
 def acquire(lock):
+    ready()
     lock.acquire()
 
 def close_all():
@@ -52,18 +59,18 @@ def square(n):
     return n * n
 
 def hang(_):
+    ready()
     time.sleep(1000)
 
 def nested(method, daemon):
     ctx = procession.get_context(method)
     child = ctx.Process(target=nap, daemon=daemon)
     child.start()
-    print("ready", flush=True)
     time.sleep(1000)
 
 def finish(path, began):
     began.set()
-    time.sleep(1.5)
+    time.sleep(1.5)  # real time is the subject: it works on while the daemons are ended
     open(path, "w").write("finished")
 """
 
@@ -107,27 +114,23 @@ class Family:
             env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER, "TMPDIR": self.folder},
         )
 
-    def ready(self):
-        assert self.root.stdout.readline() == "ready\n"
+    def ready(self, times):
+        """Return the living processes once "ready" was printed so many times."""
+        for _ in range(times):
+            assert self.root.stdout.readline() == "ready\n"
         return living(self.root.pid)
 
     def kill_root(self):
         self.root.kill()
         self.root.wait()
 
-    def left(self, seconds=LONG):
-        """Return the processes left after this many seconds, or at once when there are none."""
-        end = time.monotonic() + seconds
-        while (left := living(self.root.pid)) and time.monotonic() < end:
-            time.sleep(0.02)
-        return left
+    def until_nothing_is_left(self):
+        """Wait for the end of its processes, and then of its files.
 
-    def litter(self):
-        """Return the program's files that stay. Other programs' files in /dev/shm come and go."""
-        end = time.monotonic() + LONG
-        while (left := self.files()) and time.monotonic() < end:
-            time.sleep(0.02)
-        return left
+        Other programs' files in /dev/shm come and go.
+        """
+        until(lambda: not living(self.root.pid))
+        until(lambda: not self.files())
 
     def files(self):
         return os.listdir(self.folder) + sorted(set(os.listdir("/dev/shm")) - self.before)
@@ -153,12 +156,11 @@ def family(tmp_path):
         one.clear()
 
 
-def expect_nothing(family, text, *args, processes):
+def expect_nothing(family, text, *args, processes, ready=1):
     one = family(text, *args)
-    assert len(one.ready()) >= processes
+    assert len(one.ready(ready)) >= processes
     one.kill_root()
-    assert one.left() == {}
-    assert one.litter() == []
+    one.until_nothing_is_left()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -172,11 +174,10 @@ def test_daemons_leave_whatever_they_are_at(family, method):
     thread = threading.Thread(target=lambda: [child.start() for child in children])
     thread.start()
     thread.join()
-    time.sleep(0.5)
-    print("ready", flush=True)
+    ready()
     time.sleep(1000)
 """
-    expect_nothing(family, text, method, processes=6)
+    expect_nothing(family, text, method, processes=6, ready=6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -184,7 +185,7 @@ def test_a_daemon_that_closes_all_descriptors_leaves_with_its_parent_and_not_bef
     text = """
     child = procession.get_context(sys.argv[1]).Process(target=close_all, daemon=True)
     child.start()
-    child.join(1.5)
+    child.join(1.5)  # real time is the subject: nothing would report that it lives on
     print("ready" if child.exitcode is None else child.exitcode, flush=True)
     time.sleep(1000)
 """
@@ -200,11 +201,9 @@ def test_workers_leave_busy_and_idle(family, method):
     at_work.map_async(hang, range(2), chunksize=1)
     in_c = ctx.Pool(1)
     in_c.apply_async(native)
-    time.sleep(0.3)
-    print("ready", flush=True)
     time.sleep(1000)
 """
-    expect_nothing(family, text, method, processes=6)
+    expect_nothing(family, text, method, processes=6, ready=3)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -214,11 +213,9 @@ def test_an_executors_workers_leave_busy_and_idle(family, method):
     idle, at_work = (procession.ProcessPoolExecutor(2, mp_context=ctx) for _ in range(2))
     assert list(idle.map(square, range(4))) == [0, 1, 4, 9]
     futures = [at_work.submit(target, *args) for target, args in ((hang, (1,)), (native, ()))]
-    time.sleep(0.3)
-    print("ready", flush=True)
     time.sleep(1000)
 """
-    expect_nothing(family, text, method, processes=4)
+    expect_nothing(family, text, method, processes=4, ready=2)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -227,7 +224,7 @@ def test_a_managers_server_leaves(family, method):
     manager = managers.SyncManager(ctx=procession.get_context(sys.argv[1]))
     manager.start()
     shared = manager.dict(a=1)
-    print("ready", flush=True)
+    ready()
     time.sleep(1000)
 """
     expect_nothing(family, text, method, processes=2)
@@ -250,23 +247,21 @@ def test_what_has_work_of_its_own_finishes_it(family, tmp_path, method):
     began = ctx.Event()
     ctx.Process(target=finish, args=(sys.argv[2], began)).start()
     began.wait()
-    print("ready", flush=True)
+    ready()
     time.sleep(1000)
 """
     result = tmp_path / "result"
     one = family(text, method, str(result))
-    one.ready()
+    one.ready(1)
     one.kill_root()
-    assert one.left() == {}
+    one.until_nothing_is_left()
     assert result.read_text() == "finished"
-    assert one.litter() == []
 
 
 def test_a_daemon_leaves_while_the_roots_memory_is_still_being_taken_down(family):
     text = """
     memory = bytearray(b"1") * (1 << 30)
     procession.Process(target=nap, daemon=True).start()
-    print("ready", flush=True)
     time.sleep(1000)
 """
     expect_nothing(family, text, processes=2)
@@ -277,7 +272,7 @@ def test_named_segments_and_temporary_folders_go(family):
     from procession import shared_memory, util
     util.get_temp_dir()
     segment = shared_memory.SharedMemory(create=True, size=100)
-    print("ready", flush=True)
+    ready()
     time.sleep(1000)
 """
     expect_nothing(family, text, processes=1)

@@ -12,17 +12,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import traceback
 import weakref
 
 import pytest
+from conftest import METHODS
+from pool_tasks import wait_for
+from waiting import until
 
 import procession
 from procession import pool as pool_module
 from procession.pool import Pool, ThreadPool
-
-METHODS = ["fork", "spawn", "forkserver"]
 
 
 def square(x):
@@ -31,11 +31,6 @@ def square(x):
 
 def multiply(x, y=10):
     return x * y
-
-
-def sleep_and_return(seconds):
-    time.sleep(seconds)
-    return seconds
 
 
 def identity(x):
@@ -69,9 +64,10 @@ class Bomb:
         raise RuntimeError("cannot pickle")
 
 
-@pytest.fixture(params=METHODS)
-def context(request):
-    return procession.get_context(request.param)
+@pytest.fixture
+def gate(tmp_path):
+    """A file that does not exist yet: `wait_for` of its name returns once it does."""
+    return tmp_path / "gate"
 
 
 @pytest.fixture(scope="module", params=[*METHODS, "threads"])
@@ -129,12 +125,13 @@ def test_imap(pool, chunksize):
     assert sorted(pool.imap_unordered(square, range(100), chunksize)) == [x * x for x in range(100)]
 
 
-def test_imap_iterator(pool):
-    results = pool.imap(sleep_and_return, [0, 0.4])
-    assert results.next(10) == 0
+def test_imap_iterator(pool, gate):
+    results = pool.imap(wait_for, [__file__, str(gate)])
+    assert results.next(10) == __file__
     with pytest.raises(procession.TimeoutError):
         results.next(timeout=0.01)
-    assert next(results) == 0.4
+    gate.touch()
+    assert next(results) == str(gate)
     with pytest.raises(StopIteration):
         results.next()
     with pytest.raises(StopIteration):
@@ -169,9 +166,11 @@ def test_imap_iterable_may_need_the_results(pool):
     assert received == [x * x for x in range(20)]
 
 
-def test_imap_unordered_by_time(pool):
-    results = list(pool.imap_unordered(sleep_and_return, [0.5, 0.0]))
-    assert results == [0.0, 0.5]
+def test_imap_unordered_by_time(pool, gate):
+    results = pool.imap_unordered(wait_for, [str(gate), __file__])
+    assert next(results) == __file__
+    gate.touch()
+    assert list(results) == [str(gate)]
 
 
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
@@ -233,8 +232,8 @@ def test_item_whose_pickling_exits(pool):
     assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
-def test_asynchronous_result(pool):
-    result = pool.apply_async(sleep_and_return, (0.5,))
+def test_asynchronous_result(pool, gate):
+    result = pool.apply_async(wait_for, (str(gate),))
     assert not result.ready()
     with pytest.raises(ValueError, match="not ready"):
         result.successful()
@@ -242,10 +241,11 @@ def test_asynchronous_result(pool):
         result.get(timeout=0.01)
     result.wait(0.01)
     assert not result.ready()
+    gate.touch()
     result.wait(30)
     assert result.ready()
     assert result.successful()
-    assert result.get() == result.get(timeout=0) == 0.5
+    assert result.get() == result.get(timeout=0) == str(gate)
     assert isinstance(result, pool_module.AsyncResult)
 
 
@@ -260,18 +260,19 @@ def test_failure(pool):
         next(pool.imap(fail, [1]))
 
 
-def test_map_waits_for_all_and_raises_the_first_failure(pool):
-    started = time.monotonic()
-    result = pool.map_async(fail_or_sleep, [0.0, 0.6], 1)
-    with pytest.raises(ValueError, match="0"):
+def test_map_waits_for_all_and_raises_the_first_failure(pool, gate):
+    result = pool.map_async(fail_or_wait, [None, str(gate)], 1)
+    with pytest.raises(procession.TimeoutError):
+        result.get(0.1)
+    gate.touch()
+    with pytest.raises(ValueError, match="no gate"):
         result.get(30)
-    assert time.monotonic() - started >= 0.6
 
 
-def fail_or_sleep(seconds):
-    if seconds == 0:
-        raise ValueError("0")
-    time.sleep(seconds)
+def fail_or_wait(gate):
+    if gate is None:
+        raise ValueError("no gate")
+    return wait_for(gate)
 
 
 def test_callbacks(pool):
@@ -339,11 +340,12 @@ def test_arguments_and_results_are_not_kept(pool):
     kept = weakref.ref(value[0])
     assert len(pool.map(identity, value)) == 1
     del value
-    deadline = time.monotonic() + 10
-    while kept() is not None and time.monotonic() < deadline:
+
+    def is_gone():
         gc.collect()
-        time.sleep(0.01)
-    assert kept() is None
+        return kept() is None
+
+    until(is_gone)
 
 
 def test_refuses_to_be_pickled(pool):
@@ -376,10 +378,10 @@ def test_default_size():
         assert pool._processes == len(pool._pool) == len(os.sched_getaffinity(0))
 
 
-def test_workers(context):
-    with context.Pool(2, remember, ("kept",)) as pool:
+def test_workers(ctx):
+    with ctx.Pool(2, remember, ("kept",)) as pool:
         assert pool.map(recall, range(4), 1) == ["kept"] * 4
-        kind = context.get_start_method()
+        kind = ctx.get_start_method()
         prefix = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}[kind]
         names = {process.name for process in pool._pool}
         for name, daemon in pool.map(process_name, range(8), 1):
@@ -390,9 +392,9 @@ def test_workers(context):
         assert repr(pool) == "<procession.pool.Pool state=RUN pool_size=2>"
 
 
-def test_close_finishes_the_old_and_refuses_new_work(context):
-    pool = context.Pool(2)
-    slow = pool.map_async(sleep_and_return, [0.1] * 6, 1)
+def test_close_finishes_the_old_and_refuses_new_work(ctx, gate):
+    pool = ctx.Pool(2)
+    slow = pool.map_async(wait_for, [str(gate)] * 6, 1)
     lazy = pool.imap(square, (x for x in range(100)))
     pool.close()
     for use in (
@@ -405,9 +407,10 @@ def test_close_finishes_the_old_and_refuses_new_work(context):
     ):
         with pytest.raises(ValueError, match=r"^Pool not running$"):
             use()
+    gate.touch()
     pool.join()
     assert all(process.exitcode == 0 for process in pool._pool)
-    assert slow.get(0) == [0.1] * 6
+    assert slow.get(0) == [str(gate)] * 6
     assert list(lazy) == [x * x for x in range(100)]
 
 
@@ -417,22 +420,20 @@ def test_join_needs_close():
     pool.join()
 
 
-def test_terminate_stops_at_once(context):
-    pool = context.Pool(2)
+def test_terminate_stops_at_once(ctx, gate):
+    pool = ctx.Pool(2)
     pool.map(square, range(2))  # the workers have started
-    started = time.monotonic()
-    result = pool.map_async(sleep_and_return, [60] * 10_000, 1)
+    result = pool.map_async(wait_for, [str(gate)] * 10_000, 1)
     workers = list(pool._pool)
     pool.terminate()
     pool.join()
-    assert time.monotonic() - started < 30
     assert all(not process.is_alive() for process in workers)
     with pytest.raises(procession.ProcessError, match="terminated"):
         result.get(10)
 
 
-def test_with_block_terminates(context):
-    with context.Pool(2) as pool:
+def test_with_block_terminates(ctx):
+    with ctx.Pool(2) as pool:
         result = pool.map_async(square, range(10))
         assert result.get(30) == [x * x for x in range(10)]
     pool.join()
@@ -440,8 +441,8 @@ def test_with_block_terminates(context):
         pass
 
 
-def test_collected_pool_ends_its_workers(context):
-    pool = context.Pool(2)
+def test_collected_pool_ends_its_workers(ctx):
+    pool = ctx.Pool(2)
     workers = list(pool._pool)
     assert pool.map(square, [1, 2]) == [1, 4]
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
@@ -452,14 +453,19 @@ def test_collected_pool_ends_its_workers(context):
         assert process.exitcode is not None
 
 
-def test_a_result_keeps_its_pool():
+def test_a_result_keeps_its_pool(gate):
+    result = Pool(1).apply_async(wait_for, (str(gate),))
+    gc.collect()
+    # The last reference to the pool goes with the result.
     with pytest.warns(ResourceWarning):
-        assert Pool(1).apply_async(sleep_and_return, (0.1,)).get(30) == 0.1
+        gate.touch()
+        assert result.get(30) == str(gate)
+        del result
         gc.collect()
 
 
-def test_maxtasksperchild(context):
-    with context.Pool(2, maxtasksperchild=5) as pool:
+def test_maxtasksperchild(ctx):
+    with ctx.Pool(2, maxtasksperchild=5) as pool:
         pids = pool.map(pid, range(40), 1)
         assert len(set(pids)) >= 8
         assert max(pids.count(one) for one in pids) <= 5

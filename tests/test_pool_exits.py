@@ -13,8 +13,8 @@ import sys
 import pool_tasks as tasks
 import pytest
 from conftest import PACKAGE_FOLDER
-from pool_shapes import METHODS, SHAPES, all_end, is_running, opened
-from waiting import until
+from pool_shapes import METHODS, SHAPES, opened
+from waiting import is_running, until, until_ended
 
 import procession
 from procession import connection, process, util
@@ -32,9 +32,11 @@ def say(x):
     print("task", x)
     return x
 
-def identify(_):
-    time.sleep(0.01)
-    return os.getpid()
+def meet(folder):
+    "Return once both workers have come here."
+    open(f"{folder}/{os.getpid()}.met", "w").close()
+    while sum(name.endswith(".met") for name in os.listdir(folder)) < 2:
+        time.sleep(0.002)
 
 def hold(kind):
     if kind == "busy":
@@ -43,7 +45,7 @@ def hold(kind):
     if kind == "in C":
         # Holds the interpreter's lock for ever, and so hears no signal.
         [0] * 3 in __import__("itertools").repeat(1)
-    time.sleep(1000)
+    time.sleep(1000)  # work without end
 
 class Shape:
     def __init__(self, shape, context):
@@ -82,6 +84,7 @@ def start(tmp_path, arguments):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
             start_new_session=True,
         )
@@ -100,18 +103,18 @@ def start(tmp_path, arguments):
 def test_parent_killed(start, kind):
     held = "" if kind == "idle" else f"calls = [made.call(hold, {kind!r}) for _ in range(2)];"
     program = start(
-        f"[call() for call in [made.call(identify, 1) for _ in range(8)]]; {held} print(*made.pids, flush=True); time.sleep(1000)"
+        f"[call() for call in [made.call(meet, os.getcwd()) for _ in range(8)]]; {held} print(*made.pids, flush=True); time.sleep(1000)"
     )
     pids = [int(pid) for pid in program.stdout.readline().split()]
     assert len(pids) == 2
     program.kill()
-    assert all_end(pids)
+    until_ended(pids)
 
 
 @pytest.mark.parametrize("place", ["with block", "no with block"])
 def test_interrupted_once(start, place):
     """Ctrl-C reaches all processes of the terminal; one reports it, and all end."""
-    wait = "[call() for call in [made.call(identify, 1) for _ in range(8)]]; calls = [made.call(hold, 'asleep') for _ in range(9)]; print(*made.pids, flush=True); calls[0]()"
+    wait = "[call() for call in [made.call(meet, os.getcwd()) for _ in range(8)]]; calls = [made.call(hold, 'asleep') for _ in range(9)]; print(*made.pids, flush=True); calls[0]()"
     program = start(f"with made.face: {wait}" if place == "with block" else wait)
     pids = [int(pid) for pid in program.stdout.readline().split()]
     os.killpg(program.pid, signal.SIGINT)
@@ -119,7 +122,7 @@ def test_interrupted_once(start, place):
     assert program.returncode == -signal.SIGINT
     assert errors.count("Traceback (most recent call last)") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert all_end(pids)
+    until_ended(pids)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from pool_tasks import meet, wait_for
 from waiting import until
 
 import procession
@@ -25,13 +26,14 @@ def square(x):
 
 
 def sleep(seconds):
+    """Take real time, for the tests of limits and figures of time."""
     time.sleep(seconds)
     return seconds
 
 
 def hang_on_three(x):
     if x == 3:
-        time.sleep(600)
+        time.sleep(600)  # without end
     return x
 
 
@@ -96,9 +98,10 @@ def test_time_in_the_queue_does_not_count():
         assert [result.get(20) for result in results] == [0.6] * 4
 
 
-def test_cancel_before_it_begins():
+def test_cancel_before_it_begins(tmp_path):
+    gate = tmp_path / "gate"
     with procession.get_context("fork").Pool(1) as pool:
-        gate = pool.apply_async(sleep, (0.3,))
+        first = pool.apply_async(wait_for, (str(gate),))
         until(lambda: pool.stats().running == 1)
         failures = []
         one = pool.apply_async(square, (2,), error_callback=failures.append)
@@ -111,8 +114,9 @@ def test_cancel_before_it_begins():
         with pytest.raises(procession.TaskCancelled):
             many.get(20)
         assert [type(error) for error in failures] == [procession.TaskCancelled]
-        assert (gate.get(20), last.get(20)) == (0.3, 9)
-        assert not gate.cancel(), "it has ended"
+        gate.touch()
+        assert (first.get(20), last.get(20)) == (str(gate), 9)
+        assert not first.cancel(), "it has ended"
 
 
 @pytest.mark.parametrize("function", [hang_on_three, stop_on_three])
@@ -275,30 +279,28 @@ def test_threads_share_the_results_of_chunks():
         assert sorted(taken) == [x * x for x in range(600)]
 
 
-def pid_of_each(_):
-    time.sleep(0.01)
-    return os.getpid()
-
-
-def test_resize(ctx):
+def test_resize(ctx, tmp_path):
     with ctx.Pool(1) as pool:
         pool.resize(3)
         assert len(pool._pool) == 3
         until(lambda: all(pool._core.is_ready(process._place) for process in pool._pool))
-        assert len(set(pool.map(pid_of_each, range(30), 1))) == 3
+        folder = str(tmp_path)
+        assert len(set(pool.starmap(meet, [(folder, 3)] * 3, 1))) == 3
         pool.resize(1)
         until(lambda: len(pool._pool) == 1)
-        assert len(set(pool.map(pid_of_each, range(10), 1))) == 1
+        assert len(set(pool.starmap(meet, [(folder, 1)] * 10, 1))) == 1
         with pytest.raises(ValueError, match="at least 1"):
             pool.resize(0)
 
 
-def test_resize_lets_tasks_end():
+def test_resize_lets_tasks_end(tmp_path):
+    gate = tmp_path / "gate"
     with procession.get_context("fork").Pool(2) as pool:
-        results = [pool.apply_async(sleep, (0.3,)) for _ in range(2)]
+        results = [pool.apply_async(wait_for, (str(gate),)) for _ in range(2)]
         until(lambda: pool.stats().running == 2)
         pool.resize(1)
-        assert [result.get(20) for result in results] == [0.3, 0.3]
+        gate.touch()
+        assert [result.get(20) for result in results] == [str(gate)] * 2
         until(lambda: len(pool._pool) == 1)
 
 

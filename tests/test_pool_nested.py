@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from pool_shapes import all_end, is_running
+from waiting import is_running, read_once_there, until_ended
 
 import procession
 from procession import pool as pool_module
@@ -64,14 +64,6 @@ def hold_descendants(folder):
     sleep_for_ever()
 
 
-def wait_for_pids(folder):
-    file = folder / "pids"
-    deadline = time.monotonic() + 30
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return [int(pid) for pid in file.read_text().split()]
-
-
 @pytest.mark.parametrize("task", [squares, squares_by_executor])
 def test_pools_within_pools(ctx, task):
     with ctx.Pool(2) as pool:
@@ -87,16 +79,16 @@ def test_children_of_workers(ctx):
 def test_nobody_outlives_a_worker(ctx, tmp_path, end):
     with ctx.Pool(1) as pool:
         pool.apply_async(hold_descendants, (str(tmp_path),))
-        pids = wait_for_pids(tmp_path)
+        pids = [int(pid) for pid in read_once_there(tmp_path / "pids").split()]
         assert len(pids) == 4
         assert all(map(is_running, pids))
         if end == "kill":
             pool._pool[0].kill()
-            assert all_end(pids)
+            until_ended(pids)
             assert pool.apply_async(square, (3,)).get(20) == 9
         else:
             pool.terminate()
-            assert all_end(pids)
+            until_ended(pids)
 
 
 def test_default_size():

@@ -9,7 +9,8 @@ import threading
 
 import pool_tasks as tasks
 import pytest
-from pool_shapes import BIG, all_end, assert_serves
+from pool_shapes import BIG, assert_serves
+from waiting import until_ended
 
 from procession.pool import MaybeEncodingError, RemoteTraceback
 
@@ -149,7 +150,7 @@ def test_child_of_a_task_that_comes_back_from_it(survivor):
     children = survivor.map(tasks.fork_and_return, range(10))
     assert 0 not in children
     assert len(set(children)) == 10
-    assert all_end(children)
+    until_ended(children)
 
 
 def test_deep_recursion(survivor):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pool_tasks as tasks
 import pytest
 from pool_shapes import BIG, assert_serves
+from waiting import read_once_there
 
 import procession
 
@@ -63,13 +63,6 @@ def test_killed_while_it_waits_in_a_task(survivor, tmp_path):
     pid = int(read_once_there(tmp_path / "pid"))
     os.kill(pid, signal.SIGTERM)
     assert died(call, -signal.SIGTERM).pid == pid
-
-
-def read_once_there(path):
-    deadline = time.monotonic() + 30
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return path.read_text()
 
 
 def test_killed_while_taking_a_task(survivor):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import LONG
 
 import procession
 from procession import (
@@ -340,10 +342,10 @@ def test_connections_of_descriptors():
 
 def test_challenge_helpers():
     here, there = procession.Pipe()
-    answering = threading.Thread(target=connection.answer_challenge, args=(there, b"key"))
-    answering.start()
-    connection.deliver_challenge(here, b"key")
-    answering.join()
+    with ThreadPoolExecutor(1) as threads:
+        answering = threads.submit(connection.answer_challenge, there, b"key")
+        connection.deliver_challenge(here, b"key")
+        assert answering.result(LONG) is None
 
 
 class LoudQueue(queues.Queue):

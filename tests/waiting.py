@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 #: Seconds that a passing test never waits.
 LONG = 60
@@ -15,3 +16,24 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
+
+
+def read_once_there(path: pathlib.Path) -> str:
+    """Return the text of a file that another process moves into its place."""
+    until(path.exists)
+    return path.read_text()
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process lives. A zombie does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def until_ended(pids: Iterable[int]) -> None:
+    """Return once none of these processes lives."""
+    pids = list(pids)
+    until(lambda: not any(map(is_running, pids)))

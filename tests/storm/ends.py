@@ -266,7 +266,7 @@ def forever(step: Callable[[], object]) -> None:
             step()
         except Exception:
             # The package's own exit functions have ended what the step uses.
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # without a spin, until the interpreter has ended
 
 
 def main(entry: str, method: str, seed: str) -> None:
@@ -275,6 +275,7 @@ def main(entry: str, method: str, seed: str) -> None:
     for step in ENTRIES[entry](procession.get_context(method)):
         for _ in range(2):
             threading.Thread(target=forever, args=(step,), daemon=True).start()
+    # Not synchronisation: it only varies where the end falls.
     time.sleep(random.Random(seed).uniform(0, 0.1))
 
 

@@ -50,7 +50,7 @@ def produce(
         # Use up the number before the put: the successor of a killed producer takes the next.
         number = next_number[place]
         if number >= (place + 1) * len(put) // PRODUCERS:
-            time.sleep(0.001)
+            time.sleep(0.001)  # all is put: beat on, without a spin
             beats[place] += 1
             continue
         next_number[place] = number + 1
@@ -71,7 +71,9 @@ def queues(context: Any, seed: int, kills: int, maxsize: int = 50) -> str:
     put, got = context.RawArray("B", room), context.RawArray("B", room)
     torn = context.RawArray("Q", 1)
     next_number = context.RawArray("Q", [place * room // PRODUCERS for place in range(PRODUCERS)])
-    workers = Workers(context, seed, PRODUCERS + CONSUMERS, produce, queue, put, got, torn, next_number)
+    workers = Workers(
+        context, seed, PRODUCERS + CONSUMERS, produce, queue, put, got, torn, next_number
+    )
     consumers_killed = 0
 
     def count(place: int) -> None:
@@ -146,7 +148,7 @@ def locks(context: Any, seed: int, kills: int) -> str:
 
 
 def double(number: int) -> int:
-    time.sleep(0.001 * (number % 3))
+    time.sleep(0.001 * (number % 3))  # not synchronisation: tasks of several lengths
     return 2 * number
 
 
@@ -180,6 +182,7 @@ def disturbed(
         while len(pending) < 200:
             pending.append((number, submit(number)))
             number += 1
+        # Not synchronisation: it only varies where the stop and the kill fall.
         time.sleep(rng.uniform(0, 0.006))
         workers = list(workers())
         if workers:
@@ -246,7 +249,7 @@ def call(place: int, beats: Any, folder: str, current: Any, key: bytes, acknowle
         except (EOFError, OSError):
             # The server died during the call; its replacement has another address.
             beats[place] += 1
-            time.sleep(0.002)
+            time.sleep(0.002)  # a pause between two tries
 
 
 _table: dict[str, int] = {}
@@ -329,7 +332,7 @@ def forks(context: Any, seed: int, kills: int) -> str:
                     except procession.OwnerDied:
                         continue
                     lock.release()
-                    time.sleep(0.001)
+                    time.sleep(0.001)  # lets the other processes have the lock, too
                 counts[number] += 1
         except BaseException as error:
             errors.append(error)
@@ -343,7 +346,7 @@ def forks(context: Any, seed: int, kills: int) -> str:
         child = context.Process(target=touch, args=(queue, lock, 10 if turn % 2 else 0))
         child.start()
         if turn % 2:
-            time.sleep(rng.uniform(0, 0.004))
+            time.sleep(rng.uniform(0, 0.004))  # not synchronisation: where the kill falls
             child.kill()
             killed += 1
         child.join(TIMEOUT)
@@ -415,7 +418,7 @@ def stops(context: Any, seed: int, kills: int) -> str:
     )
     workers.resolve()
     for turn in range(kills):
-        time.sleep(workers.random.uniform(0, 0.01))
+        time.sleep(workers.random.uniform(0, 0.01))  # not synchronisation: where the stop falls
         with stopped(workers.places[turn % CARRIERS]):
             workers.resolve(range(CARRIERS, size))
         # The stopped process has lost nothing, and goes on.
