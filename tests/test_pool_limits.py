@@ -13,16 +13,12 @@ import threading
 import time
 
 import pytest
-from pool_tasks import meet, wait_for
+from pool_tasks import meet, square, wait_for
 from waiting import until
 
 import procession
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def square(x):
-    return x * x
 
 
 def sleep(seconds):

@@ -1,4 +1,8 @@
-"""Locks, semaphores, conditions, events and barriers, between threads and processes."""
+"""Locks, semaphores, conditions, events and barriers: what they are to the threads of one process.
+
+Most tests run on the standard library's, too. Processes are in test_sync_processes.py, signals in
+test_sync_signals.py, and the deaths of holders in test_owner_died.py and test_sync_deaths.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import inspect
 import multiprocessing.synchronize
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +22,6 @@ import procession
 from procession import synchronize
 
 KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event"]
-
-# Behaviour of both packages
 
 
 def test_a_lock_is_taken_once(package):
@@ -249,206 +250,6 @@ def test_threads_run_while_one_waits(package):
     lock.acquire()
     threading.Timer(0.01, lock.release).start()
     assert lock.acquire(timeout=LONG)
-
-
-# Between processes
-
-
-def add(lock, value, times):
-    for _ in range(times):
-        with lock:
-            value.value += 1
-
-
-@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
-def test_processes_exclude_each_other(both, kind):
-    lock, value = getattr(both, kind)(), both.Value("i", 0, lock=False)
-    processes = [both.Process(target=add, args=(lock, value, 500)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(LONG)
-    assert value.value == 1500
-
-
-def meet(barrier, rounds, results):
-    for _ in range(rounds):
-        results.put(barrier.wait(LONG))
-
-
-def test_processes_meet_at_a_barrier(both):
-    barrier, results = both.Barrier(3), both.SimpleQueue()
-    processes = [both.Process(target=meet, args=(barrier, 20, results)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    indexes = [results.get() for _ in range(60)]
-    for process in processes:
-        process.join(LONG)
-    assert sorted(indexes) == sorted([0, 1, 2] * 20)
-
-
-def wait_in_line(condition, number, order):
-    with condition:
-        order.put(("waits", number))
-        condition.wait()
-        order.put(("woken", number))
-
-
-def test_who_waits_longest_is_notified_first(ctx):
-    condition, order = ctx.Condition(), ctx.SimpleQueue()
-    processes = []
-    for number in range(3):
-        processes.append(ctx.Process(target=wait_in_line, args=(condition, number, order)))
-        processes[-1].start()
-        assert order.get() == ("waits", number)
-    for number in range(3):
-        with condition:
-            condition.notify()
-        assert order.get() == ("woken", number)
-    for process in processes:
-        process.join(LONG)
-
-
-def answer(event, reply):
-    assert event.wait(LONG)
-    reply.set()
-
-
-def test_an_event_between_processes(both):
-    event, reply = both.Event(), both.Event()
-    process = both.Process(target=answer, args=(event, reply))
-    process.start()
-    event.set()
-    assert reply.wait(LONG)
-    process.join(LONG)
-
-
-def use_what_arrives(queue, done):
-    lock, condition, barrier, semaphore, event = queue.get()
-    with lock, condition:
-        condition.notify()
-    semaphore.release()
-    barrier.wait(LONG)
-    event.set()
-    done.set()
-
-
-def test_they_travel_in_queues(ctx):
-    """The standard library allows inheritance only."""
-    queue, done = ctx.Queue(), ctx.Event()
-    process = ctx.Process(target=use_what_arrives, args=(queue, done))
-    process.start()
-    things = [ctx.Lock(), ctx.Condition(ctx.Lock()), ctx.Barrier(2), ctx.Semaphore(0), ctx.Event()]
-    queue.put(things)
-    things[2].wait(LONG)
-    assert done.wait(LONG)
-    assert things[3].get_value() == 1 and things[4].is_set()
-    process.join(LONG)
-
-
-def test_an_object_lives_as_long_as_a_message_holds_it(ctx):
-    queue = ctx.Queue()
-    for value in range(100):
-        queue.put(ctx.Semaphore(value))
-    assert [queue.get().get_value() for _ in range(100)] == list(range(100))
-
-
-class Named(synchronize.Lock):
-    """A user-defined subclass."""
-
-
-def test_subclasses_travel():
-    lock = Named(ctx=procession.get_context())
-    copy = pickle.loads(pickle.dumps(lock))
-    assert type(copy) is Named
-    with lock:
-        assert not copy.acquire(False)
-
-
-# Fork, signals, other families
-
-
-def test_a_child_of_fork_does_not_hold_what_its_parent_holds():
-    lock, rlock = procession.Lock(), procession.RLock()
-    with lock, rlock:
-        child = os.fork()
-        if child == 0:
-            os._exit(int(lock.acquire(False) or rlock.acquire(False)))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def ring(handler, again=0.0):
-    """Call `handler` by a signal, soon, and every `again` seconds after that."""
-    signal.signal(signal.SIGALRM, lambda _signal, _frame: handler())
-    signal.setitimer(signal.ITIMER_REAL, 0.02, again)
-
-
-@pytest.fixture(autouse=True)
-def no_alarm():
-    previous = signal.getsignal(signal.SIGALRM)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, previous)
-
-
-def test_a_signal_handler_can_end_a_wait(package):
-    """The handler runs in the middle of the wait, which then continues."""
-    lock, semaphore = package.Lock(), package.Semaphore(0)
-    lock.acquire()
-    ring(lock.release)
-    assert lock.acquire(timeout=LONG)
-    ring(semaphore.release)
-    assert semaphore.acquire(timeout=LONG)
-    ring(lambda: None)
-    assert not semaphore.acquire(timeout=0.1)
-
-
-def test_a_signal_handler_can_use_what_its_thread_waits_for():
-    """With the standard library this deadlocks.
-
-    Its primitives consist of others, which the waiting thread holds.
-    """
-    event, condition, barrier = procession.Event(), procession.Condition(), procession.Barrier(2)
-    ring(event.set)
-    assert event.wait(LONG)
-
-    def notify():
-        with condition:
-            condition.notify()
-
-    with condition:
-        ring(notify, again=0.02)  # the first may come before the wait
-        assert condition.wait(LONG)
-    ring(barrier.abort)
-    with pytest.raises(threading.BrokenBarrierError):
-        barrier.wait(LONG)
-
-
-class Stop(Exception):
-    """Raised by a signal handler."""
-
-
-@pytest.mark.parametrize("kind", ["Lock", "Event", "Condition", "Barrier"])
-def test_a_signal_handler_may_raise(package, kind):
-    thing = package.Barrier(2) if kind == "Barrier" else getattr(package, kind)()
-
-    def stop():
-        raise Stop
-
-    if kind == "Lock":
-        thing.acquire()
-    with pytest.raises(Stop):
-        ring(stop)
-        if kind == "Condition":
-            with thing:
-                thing.wait(LONG)
-        else:
-            (thing.acquire if kind == "Lock" else thing.wait)(timeout=LONG)
-    if kind == "Condition":
-        with pytest.raises(AssertionError):
-            thing.release()
-    if kind == "Barrier":
-        assert thing.n_waiting == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
