@@ -8,13 +8,15 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
+from _collections_abc import Callable
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, TypeVar
 
     _Function = TypeVar("_Function", bound=Callable[..., Any])
+else:
+    Any = _Function = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "Abandoned",

@@ -38,6 +38,8 @@ from ._procession import Lines
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

@@ -8,6 +8,8 @@ import threading
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Condition", "Event", "Thread"]
 

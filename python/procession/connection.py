@@ -6,6 +6,8 @@ connection may be a plain `multiprocessing`. `reduction` turns objects into byte
 
 from __future__ import annotations
 
+from _collections_abc import Callable
+
 from ._connections import authentication
 from ._connections.framing import Connection as Connection
 from ._connections.framing import Pipe, wait
@@ -26,8 +28,9 @@ from .context import reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from _collections_abc import Callable, Iterable
 
 from . import process
 from ._errors import (
@@ -18,14 +19,33 @@ from ._errors import (
     names_misspelt,
 )
 
+
+class _DeferredModule:
+    """A module that annotations name: it is imported when they are evaluated."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> object:
+        __import__(self._name)
+        return getattr(sys.modules[self._name], name)
+
+
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
-    from typing import Any, Literal
+    from typing import Any
 
     from . import connection, managers, pool, queues, synchronize
     from . import reduction as reduction
+else:
+    Any = object  # what `typing.get_type_hints` finds
+    connection = _DeferredModule(f"{__package__}.connection")
+    logging = _DeferredModule("logging")
+    managers = _DeferredModule(f"{__package__}.managers")
+    pool = _DeferredModule(f"{__package__}.pool")
+    queues = _DeferredModule(f"{__package__}.queues")
+    synchronize = _DeferredModule(f"{__package__}.synchronize")
 
 __all__ = ()
 
@@ -156,11 +176,11 @@ class BaseContext:
         maxtasksperchild: int | None = None,
         *,
         task_timeout: float | None = None,
-        on_death: Literal["raise", "retry"] = "raise",
+        on_death: str = "raise",
         retries: int = 2,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
-        seed: int | Literal[False] | None = None,
+        seed: int | None = None,
         threads_per_worker: int | None = None,
     ) -> pool.Pool:
         """Return a pool of `processes` workers; None: one for each processor this process may use.

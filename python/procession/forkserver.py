@@ -32,6 +32,8 @@ from ._procession import (
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "connect_to_new_process",

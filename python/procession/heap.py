@@ -16,6 +16,8 @@ from .context import assert_spawning as assert_spawning
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["BufferWrapper"]
 

@@ -63,13 +63,15 @@ from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 HAS_SHMEM = True
 
 
-def reduce_array(a: array.array[Any]) -> Any:
+def reduce_array(a: array.array) -> Any:
     """Reduce an array to its bytes, for the pickler."""
     return array.array, (a.typecode, a.tobytes())
 

@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 import warnings
+from _collections_abc import Callable, Iterable, Iterator, Mapping
 
 from . import TimeoutError as TimeoutError
 from . import get_context, util
@@ -36,13 +37,16 @@ from ._pool.worker import CHUNK, ITEM, STARRED_CHUNK
 from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
+from .context import _DeferredModule
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, Literal
+    from typing import Any
 
-    from ._pool.stats import PoolStats
+    from ._pool import stats as _stats
+else:
+    _stats = _DeferredModule(f"{__package__}._pool.stats")
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -107,11 +111,11 @@ class Pool:
         context: Any = None,
         *,
         task_timeout: float | None = None,
-        on_death: Literal["raise", "retry"] = "raise",
+        on_death: str = "raise",
         retries: int = 2,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
-        seed: int | Literal[False] | None = None,
+        seed: int | None = None,
         threads_per_worker: int | None = None,
     ) -> None:
         self._pool: list[Any] = []
@@ -266,7 +270,7 @@ class Pool:
             raise self._workers.broken()
 
     def apply(
-        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}  # noqa: B006
     ) -> Any:
         """Return `func(*args, **kwds)`, called in a worker."""
         return self.apply_async(func, args, kwds).get()
@@ -275,7 +279,7 @@ class Pool:
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},
+        kwds: Mapping[str, Any] = {},  # noqa: B006
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
@@ -494,7 +498,7 @@ class Pool:
         self._processes = processes
         self._workers.resize(processes)
 
-    def stats(self) -> PoolStats:
+    def stats(self) -> _stats.PoolStats:
         """Return the figures of the pool."""
         from ._pool.stats import PoolStats, WorkerStats
 
@@ -648,7 +652,7 @@ class ThreadPool(Pool):
         """Raise NotImplementedError: a pool of threads keeps its size."""
         raise NotImplementedError("a pool of threads keeps its size")
 
-    def stats(self) -> PoolStats:
+    def stats(self) -> _stats.PoolStats:
         """Raise NotImplementedError: a pool of threads keeps no figures."""
         raise NotImplementedError("a pool of threads keeps no figures")
 

@@ -20,6 +20,8 @@ from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess, definitions_of_main
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Popen"]
 

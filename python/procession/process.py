@@ -9,12 +9,14 @@ import itertools
 import os
 import sys
 import threading
+from _collections_abc import Callable, Iterable, Mapping
 from _weakrefset import WeakSet
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 

@@ -21,6 +21,8 @@ from . import _procession
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 

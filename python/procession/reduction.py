@@ -14,14 +14,16 @@ import os
 import pickle
 import socket
 import sys
+from _collections_abc import Callable, Iterable
 from abc import ABCMeta
 
 from . import context
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "DupFd",

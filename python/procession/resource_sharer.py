@@ -19,6 +19,8 @@ from .context import reduction
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["DupFd", "stop"]
 

@@ -17,6 +17,8 @@ from .context import _force_start_method, get_spawning_popen, set_spawning_popen
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "_main",

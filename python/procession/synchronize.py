@@ -10,13 +10,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from _collections_abc import Callable
 
 from . import _procession, process
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 

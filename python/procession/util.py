@@ -17,6 +17,8 @@ from . import process
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "SUBDEBUG",

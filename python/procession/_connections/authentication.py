@@ -15,13 +15,12 @@ two ends cannot downgrade them to a weaker one.
 from __future__ import annotations
 
 import os
+from _collections_abc import Generator
 
 from ..context import AuthenticationError
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     Steps = Generator[bytes | None, bytes | None, None]
 
 __all__ = ["answer", "challenge"]

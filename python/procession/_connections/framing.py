@@ -13,14 +13,16 @@ import select
 import socket
 import struct
 import time
+from _collections_abc import Callable, Iterable
 
 from .._procession import read_descriptor, read_message, write_descriptor
 from ..context import BufferTooShort, reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["LENGTH", "Connection", "Pipe", "over_socket", "wait"]
 

@@ -11,6 +11,7 @@ import errno
 import os
 import threading
 import time
+from _collections_abc import Callable
 
 from ..context import AuthenticationError
 from . import authentication
@@ -26,8 +27,9 @@ from .sockets import (
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Client", "Listener", "answer_challenge", "deliver_challenge"]
 

@@ -11,6 +11,8 @@ from .framing import Connection, over_socket, wait
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["SocketClient", "SocketListener", "address_type", "arbitrary_address"]
 

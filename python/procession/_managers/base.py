@@ -12,6 +12,8 @@ from .wire import Token, call_once, listener_client
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["BaseManager"]
 
@@ -29,8 +31,9 @@ class BaseManager:
     _registry: dict[str, Any] = {}
     _Server = Server
     _process: Any = None
-    # Held, once made, so that it stays open from one proxy to the next.
-    _link: Link | None = None
+    # Held, once made, so that it stays open from one proxy to the next. The type is a comment:
+    # `typing.get_type_hints` looks for this class's names in `procession.managers`.
+    _link = None  # type: Link | None
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from .wire import Token, result_of
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "ProcessLocalSet", "RebuildProxy", "State"]
 

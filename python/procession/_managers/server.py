@@ -20,6 +20,8 @@ from .wire import Line, Token, listener_client, offer
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["Server", "all_methods", "public_methods"]
 

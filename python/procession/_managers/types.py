@@ -13,6 +13,8 @@ from .proxies import BaseProxy, MakeProxyType
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "AcquirerProxy",
@@ -71,7 +73,7 @@ class Value:
     value = property(get, set)
 
 
-def Array(typecode: str, sequence: Any, lock: bool = True) -> array.array[Any]:
+def Array(typecode: str, sequence: Any, lock: bool = True) -> array.array:
     """Return an `array.array`."""
     return array.array(typecode, sequence)
 

@@ -20,6 +20,8 @@ from .._errors import Catchable, counterpart
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = [
     "AskingLine",

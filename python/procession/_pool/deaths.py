@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-
-TYPE_CHECKING = False  # `typing` is slow to load, and workers wait for this module
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from _collections_abc import Callable
 
 __all__: list[str] = []
 

@@ -6,6 +6,7 @@ The engine's bindings call the private functions of this module by name.
 from __future__ import annotations
 
 import types
+from _collections_abc import Callable
 
 from .._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
 from ..reduction import ForkingPickler
@@ -13,8 +14,9 @@ from .worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from _collections_abc import Callable, Iterable, Sized
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sized
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from _collections_abc import Callable
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Literal
+    from typing import Any
 
     from .randomness import Seeds
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 
@@ -21,11 +23,11 @@ class Options:
         self,
         *,
         task_timeout: float | None = None,
-        on_death: Literal["raise", "retry"] = "raise",
+        on_death: str = "raise",
         retries: int = 2,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
-        seed: int | Literal[False] | None = None,
+        seed: int | None = None,
         threads_per_worker: int | None = None,
     ) -> None:
         if task_timeout is not None and not (task_timeout > 0 and math.isfinite(task_timeout)):

@@ -18,6 +18,7 @@ import os
 import select
 import threading
 import time
+from _collections_abc import Callable
 
 from .. import util
 from .._errors import OwnerDied, WorkerDied
@@ -28,8 +29,9 @@ from .workers import CLOSE, RUN, TERMINATE, as_worker, broken_by, terminated, un
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

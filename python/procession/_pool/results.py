@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import types
+from _collections_abc import Callable, Generator
 from collections import deque
 
 from .._errors import TimeoutError
@@ -12,10 +13,11 @@ from .._threads import Event
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
     from typing import Any
 
     from .progress import Progress
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 
@@ -23,13 +25,14 @@ __all__: list[str] = []
 class ApplyResult:
     """The result of `Pool.apply_async`. The object is returned at once; its value arrives later."""
 
-    # Class attributes for what most results never need.
+    # Class attributes for what most results never need. Types in comments are of names that
+    # `procession.pool`, where `typing.get_type_hints` looks for this class's names, does not have.
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
     #: Set only if callbacks or waiters must run before the value is announced.
-    _event: Event | None = None
+    _event = None  # type: Event | None
     #: Shows the progress while a thread waits.
-    _progress: Progress | None = None
+    _progress = None  # type: Progress | None
 
     def __init__(
         self,
@@ -244,7 +247,7 @@ class Asynchronous:
 class _Results(Asynchronous):
     """An iterator with timeouts, which continues after an exception."""
 
-    _progress: Progress | None = None
+    _progress = None  # type: Progress | None
     _items = 0
 
     def __iter__(self) -> _Results:

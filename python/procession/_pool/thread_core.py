@@ -6,6 +6,7 @@ import itertools
 import os
 import queue
 import threading
+from _collections_abc import Callable, Iterator
 from collections import deque
 
 from .._errors import BrokenPool, TaskCancelled
@@ -17,11 +18,12 @@ from .workers import as_worker, terminated
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
 
     _Result = tuple[bool, Any]
     _Call = tuple[Callable[..., Any], Any, Any]
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

@@ -6,12 +6,9 @@ In its own module, because a worker that starts as a new interpreter waits for a
 from __future__ import annotations
 
 import sys
+from _collections_abc import Callable
 
 from .._procession import PoolWorker
-
-TYPE_CHECKING = False  # `typing` is slow to load
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__: list[str] = []
 

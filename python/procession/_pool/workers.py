@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+from _collections_abc import Callable
 
 from .. import util
 from .._errors import BrokenPool, ProcessError
@@ -22,8 +23,9 @@ from .worker import worker
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 

@@ -24,7 +24,8 @@ import warnings
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
-
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 def _unlink_shared_memory(name: str) -> None:
     import _posixshmem
