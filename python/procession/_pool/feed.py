@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from _collections_abc import Callable, Iterable, Sized
+from _collections_abc import Callable, Iterable, Iterator, Sized
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import os
 import select
 import threading
 import time
-from _collections_abc import Callable
+from _collections_abc import Callable, Iterator
 
 from .. import util
 from .._errors import OwnerDied, WorkerDied

@@ -139,9 +139,7 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
     let job = pool.job(None, TaskOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let worker = fork(&pool, work);
-    while pool.inner_view().finished() < 2 {
-        std::thread::yield_now();
-    }
+    assert!(comes_true(|| pool.inner_view().finished() >= 2));
     let child = fork(&pool, |pool, _| {
         let foreign = matches!(job.take_now(0), Err(Error::Inherited(_)))
             && matches!(job.wait(soon()), Err(WaitError::Other(Error::Inherited(_))))
@@ -342,8 +340,9 @@ fn a_dismissed_worker_that_fails_says_why() {
     for before in [false, true] {
         let process = fork(&pool, |pool, worker_index| {
             let worker = Worker::attach(pool.handle(), worker_index).unwrap();
-            while before && !pool.inner_view().slot(worker_index).unwrap().is_dismissed() {
-                std::thread::yield_now();
+            let is_dismissed = || pool.inner_view().slot(worker_index).unwrap().is_dismissed();
+            if before && !comes_true(is_dismissed) {
+                return; // and the test sees that it has not failed
             }
             worker.fail(message(&why));
         });
@@ -356,9 +355,7 @@ fn a_dismissed_worker_that_fails_says_why() {
                 .status
                 == Status::Failed
         };
-        while !before && !failed() {
-            std::thread::yield_now();
-        }
+        assert!(before || comes_true(failed));
         pool.dismiss(process.worker_index);
         let WorkerEnd::Failed(reason) = reap(&pool, &process).1 else {
             panic!("the reason was lost");
@@ -384,4 +381,16 @@ fn a_batch_of_nothing_is_empty() {
     }
     assert!(job.take_batch(0, soon()).unwrap().is_empty() && job.take_batch(1, soon()).unwrap().is_empty());
     dismiss(&pool, &workers);
+}
+
+/// Ask again and again whether a condition holds. Return whether it did before a test gives up.
+fn comes_true(condition: impl Fn() -> bool) -> bool {
+    let deadline = soon();
+    while !condition() {
+        if deadline.is_over() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
 }

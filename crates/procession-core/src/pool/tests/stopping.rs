@@ -58,9 +58,7 @@ fn withdrawing_all_queued_tasks_leaves_nothing_to_do() {
 
 /// Wait until a worker runs a task.
 fn until_running(pool: &Pool) {
-    while pool.stats().running == 0 {
-        std::thread::yield_now();
-    }
+    assert!(super::comes_true(|| pool.stats().running > 0));
 }
 
 /// Wait until workers must be stopped, and return their indexes.
