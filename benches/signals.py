@@ -12,38 +12,24 @@ import argparse
 import gc
 import os
 import pathlib
-import random
 import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import procession
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
-from test_signals import CALLS, ENDLESS
+from test_signals import CALLS, ENDLESS, ring
 
 TIMEOUT = 0.02
-
-
-def interrupt(cells: Any, pid: int, turns: int) -> None:
-    """Send SIGINT shortly after each turn's number was written, and record when."""
-    moments = random.Random(1)
-    for turn in range(1, turns + 1):
-        while cells[0] != turn:
-            pass
-        for _ in range(moments.randrange(1500)):
-            pass
-        cells[1] = time.monotonic_ns()
-        os.kill(pid, signal.SIGINT)
 
 
 def noticed(call: Callable[[], object], turns: int) -> list[float]:
     """Return the milliseconds from each signal until it ended the call."""
     cells = procession.RawArray("Q", 2)
-    sender = procession.Process(target=interrupt, args=(cells, os.getpid(), turns), daemon=True)
+    sender = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
     sender.start()
     took = []
     # An exception raised in a callback of the collector would be lost.

@@ -187,17 +187,22 @@ def fork_as_process(target, *args):
     return join
 
 
+def assert_refused(fork, use, pool):
+    """Assert that both calls that `use` makes in a forked child say whose pool it is."""
+    ours, theirs = procession.Pipe()
+    join = fork(use, theirs, pool)
+    for _ in range(2):
+        assert ours.poll(20)
+        assert f"belongs to process {os.getpid()}" in ours.recv()
+    assert join() == 0
+
+
 @pytest.mark.parametrize("fork", [fork_as_process, fork_by_hand])
 def test_use_from_a_forked_child(opening, fork):
     """Whatever starts the pool's own workers."""
     with opening(1) as pool:
         assert_serves(pool)
-        ours, theirs = procession.Pipe()
-        join = fork(use_inherited, theirs, pool)
-        for _ in range(2):
-            assert ours.poll(20)
-            assert f"belongs to process {os.getpid()}" in ours.recv()
-        assert join() == 0
+        assert_refused(fork, use_inherited, pool)
         assert_serves(pool)
 
 
@@ -238,12 +243,7 @@ def use_inherited_threads(pipe, pool):
 
 def test_use_of_threads_from_a_forked_child():
     with ThreadPool(1) as pool:
-        ours, theirs = procession.Pipe()
-        join = fork_as_process(use_inherited_threads, theirs, pool)
-        for _ in range(2):
-            assert ours.poll(20)
-            assert f"belongs to process {os.getpid()}" in ours.recv()
-        assert join() == 0
+        assert_refused(fork_as_process, use_inherited_threads, pool)
         assert pool.map(tasks.square, [2]) == [4]
 
 

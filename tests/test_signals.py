@@ -284,7 +284,7 @@ def test_a_timeout_holds_in_a_storm_of_signals(blocking):
 
 
 def ring(cells, pid, turns):
-    """Send SIGINT in each turn, a little after its number was written.
+    """Send SIGINT in each turn, a little after its number was written, and write when.
 
     The other process is entering its wait then.
     """
@@ -294,13 +294,14 @@ def ring(cells, pid, turns):
             pass
         for _ in range(moments.randrange(1500)):
             pass
+        cells[1] = time.monotonic_ns()
         os.kill(pid, signal.SIGINT)
 
 
 def test_ctrl_c_is_heard_at_whatever_moment_it_comes(blocking):
     turns = 60
     call, timed_out = blocking
-    cells = procession.RawArray("Q", 1)
+    cells = procession.RawArray("Q", 2)
     bell = procession.Process(target=ring, args=(cells, os.getpid(), turns), daemon=True)
     bell.start()
     for turn in range(1, turns + 1):
