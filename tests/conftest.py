@@ -1,4 +1,7 @@
-"""Fixtures that run a test over start methods, both implementations, and fresh interpreters."""
+"""Fixtures that run a test over start methods, both implementations, and fresh interpreters.
+
+Test modules import the list of start methods and the package's folder from here.
+"""
 
 from __future__ import annotations
 

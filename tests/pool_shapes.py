@@ -1,4 +1,7 @@
-"""Both shapes of the pool, with one interface for the fault tests."""
+"""Both shapes of the pool, with one interface for the fault tests.
+
+`Pool` and `ProcessPoolExecutor` differ in how calls are given and results taken, not in their faults.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ if __name__ == "__main__":
     for role in roles:
         ctx.Process(target=globals()[role], args=(queue, lock, event)).start()
     say("ready")
-    time.sleep(1000)
+    time.sleep(1000)  # until it is killed
 """
 
 
@@ -138,7 +138,7 @@ if __name__ == "__main__":
     executor = made(2, mp_context=ctx)
     assert len(list(executor.map(work, range(8)))) == 8
     print("ready", flush=True)
-    time.sleep(1000)
+    time.sleep(1000)  # until it is killed
 """
 
 

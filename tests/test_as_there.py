@@ -1,4 +1,7 @@
-"""Small things in which the package must behave as the standard library does."""
+"""Small things in which the package must behave as the standard library does.
+
+Each test compares calls, texts or attributes of both packages.
+"""
 
 from __future__ import annotations
 

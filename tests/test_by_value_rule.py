@@ -1,4 +1,7 @@
-"""Corner cases of the rule for what goes by value: variables, refusals, costs, error texts."""
+"""Corner cases of the rule for what goes by value: variables, refusals, costs, error texts.
+
+The kinds of functions and classes are a table of their own, in test_by_value_table.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Functions and classes of every kind, wrapped and sent in every way, behave alike elsewhere."""
+"""Functions and classes of every kind, wrapped and sent in every way, behave alike elsewhere.
+
+A program defines them all, sends each to another process, and prints what differs there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Contexts, start methods, and the names of the package."""
+"""Contexts, start methods, and the names of the package.
+
+What each function of a context makes is tested with its kind.
+"""
 
 from __future__ import annotations
 

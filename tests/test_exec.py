@@ -1,4 +1,7 @@
-"""A forked child that executes a program leaves the family: it pins and holds nothing."""
+"""A forked child that executes a program leaves the family: it pins and holds nothing.
+
+Its parent then gets back all that existed at the fork.
+"""
 
 from __future__ import annotations
 

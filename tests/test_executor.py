@@ -1,4 +1,7 @@
-"""`ProcessPoolExecutor` as `concurrent.futures` documents it, on every start method."""
+"""`ProcessPoolExecutor` as `concurrent.futures` documents it, on every start method.
+
+How executors begin and end is tested in test_executor_life.py, faults in test_pool_faults.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How `ProcessPoolExecutor` begins and ends: arguments, workers, shutdown, cancelling, forking."""
+"""How `ProcessPoolExecutor` begins and ends: arguments, workers, shutdown, cancelling, forking.
+
+The calls are tested in test_executor.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""procession's executor in place of that of `concurrent.futures`, where a program asks for it."""
+"""procession's executor in place of that of `concurrent.futures`, where a program asks for it.
+
+Programs use it without a change of their own.
+"""
 
 from __future__ import annotations
 

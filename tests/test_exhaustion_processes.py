@@ -85,7 +85,8 @@ def test_a_family_with_too_many_processes(run_program, method):
     leave.set()
     child.join()
     assert child.exitcode == 0
-    # Entries that were reserved for a child end two seconds after the process that reserved them: a process that waits looks after them.
+    # Entries reserved for a child end two seconds after the process that reserved them. A process
+    # that waits removes them: so this polls with a wait of the package's.
     while len(_procession.members()) > 10:
         procession.Event().wait(0.2)
     child = ctx.Process(target=queue.put, args=("works again",))

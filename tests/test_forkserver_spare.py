@@ -1,4 +1,7 @@
-"""The fork server keeps one child forked ahead; its death at any time harms no other process."""
+"""The fork server keeps one child forked ahead; its death at any time harms no other process.
+
+What a preloaded module leaves behind is tested here, too.
+"""
 
 from __future__ import annotations
 

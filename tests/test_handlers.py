@@ -1,4 +1,7 @@
-"""Signal handlers that use the package while the interrupted code first uses it, at any point."""
+"""Signal handlers that use the package while the interrupted code first uses it, at any point.
+
+Children of one program repeat that first use, each with the signal at another line.
+"""
 
 from __future__ import annotations
 

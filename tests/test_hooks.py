@@ -1,4 +1,7 @@
-"""Functions of the package that tools (tracers, coverage, debuggers) replace are used."""
+"""Functions of the package that tools (tracers, coverage, debuggers) replace are used.
+
+Programs replace them as such a tool does, and report which replacement was called.
+"""
 
 from __future__ import annotations
 

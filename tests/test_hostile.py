@@ -155,7 +155,7 @@ def test_a_slow_peer_is_refused_when_its_time_is_over(monkeypatch):
                 slow.sendall(struct.pack("!i", 200))
                 while True:
                     slow.sendall(b"x")
-                    threading.Event().wait(0.01)
+                    threading.Event().wait(0.01)  # real time is the subject: a slow peer
             except OSError:
                 pass
 

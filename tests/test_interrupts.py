@@ -1,4 +1,7 @@
-"""Ctrl-C while something is made, used or ended: part of `make storm`'s `interrupts`."""
+"""Ctrl-C while something is made, used or ended: part of `make storm`'s `interrupts`.
+
+No process hangs, none is left, and only the user's own process reports the interrupt.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ if __name__ == "__main__":
     child.join()
 else:
     print("importing", flush=True)
-    time.sleep(600)
+    time.sleep(600)  # until the interrupt
 """
 
 
@@ -146,7 +149,7 @@ else:
     open("lock", "x").close()
     try:
         print(os.getpid(), flush=True)
-        time.sleep(600)
+        time.sleep(600)  # until the interrupt
     except KeyboardInterrupt:
         print("caught", handler is signal.default_int_handler, flush=True)
         if sys.argv[2] == "raise":
@@ -188,7 +191,7 @@ import procession
 def slow():
     try:
         print(os.getpid(), flush=True)
-        time.sleep(600)
+        time.sleep(600)  # until the interrupt
     finally:
         print("finally", flush=True)
 

@@ -1,4 +1,7 @@
-"""The package's log: exact lines, one file for all processes, process names in records."""
+"""The package's log: exact lines, one file for all processes, process names in records.
+
+What the standard library logs is compared with its own output.
+"""
 
 from __future__ import annotations
 

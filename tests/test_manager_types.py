@@ -1,4 +1,7 @@
-"""What a manager shares: every type, and shared things within shared things."""
+"""What a manager shares: every type, and shared things within shared things.
+
+Faults of managers are tested in test_manager_faults.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Wrong arguments and wrong moments raise errors of the types that the standard library raises."""
+"""Wrong arguments and wrong moments raise errors of the types that the standard library raises.
+
+Each line of calls runs on both packages, and the types of errors are compared.
+"""
 
 from __future__ import annotations
 

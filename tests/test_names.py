@@ -1,4 +1,7 @@
-"""The public names: those of the running Python's `multiprocessing`, called in the same way."""
+"""The public names: those of the running Python's `multiprocessing`, called in the same way.
+
+Each exception from that is listed here with its reason.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The standard library's `multiprocessing` beside procession in one program."""
+"""The standard library's `multiprocessing` beside procession in one program.
+
+Each uses the other's queues and catches the other's errors.
+"""
 
 from __future__ import annotations
 

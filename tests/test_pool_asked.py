@@ -1,4 +1,7 @@
-"""How a pool's callers wait: in an event loop, or with a look at the progress."""
+"""How a pool's callers wait: in an event loop, or with a look at the progress.
+
+Pools of threads are asked, too.
+"""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ def test_a_random_killer(opening):
 
         def shoot():
             nonlocal shots
-            while not over.wait(0.02):
+            while not over.wait(0.02):  # a rate, not synchronisation
                 # A starting interpreter takes longer than that, so kill only workers that are
                 # ready.
                 core = pool.pool._core

@@ -43,7 +43,7 @@ def child_exitcode(code):
 
 def sleep_for_ever(*_):
     while True:
-        time.sleep(10)
+        time.sleep(10)  # until it is killed
 
 
 def hold_descendants(folder):

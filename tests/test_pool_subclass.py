@@ -241,7 +241,7 @@ def test_terminate_while_a_task_does_not_fit_into_the_pipe(ctx):
     """With the standard library, one of two runs hangs."""
     _, own = subclass(procession, OwnQueues)
     with own(1, context=ctx) as pool:
-        pool.apply_async(time.sleep, (600,))
+        pool.apply_async(time.sleep, (600,))  # until it is terminated
         large = [pool.apply_async(len, (bytes(1 << 20),)) for _ in range(9)]
     with pytest.raises(procession.ProcessError):
         large[-1].get()

@@ -1,4 +1,7 @@
-"""Whatever a task is, returns or raises, its caller learns of it, and the pool goes on."""
+"""Whatever a task is, returns or raises, its caller learns of it, and the pool goes on.
+
+Faults of workers are tested in test_pool_worker_faults.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What each worker has for itself: random numbers, a number of threads."""
+"""What each worker has for itself: random numbers, a number of threads.
+
+The options `seed` and `threads_per_worker` choose both.
+"""
 
 from __future__ import annotations
 

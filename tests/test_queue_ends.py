@@ -1,4 +1,7 @@
-"""What code that reaches into the standard library's queues finds: ends to wait for, and names."""
+"""What code that reaches into the standard library's queues finds: ends to wait for, and names.
+
+What queues do for their users is tested in test_queue.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`procession run` and `install()`: only `multiprocessing` itself looks different to a program."""
+"""`procession run` and `install()`: only `multiprocessing` itself looks different to a program.
+
+Programs run unchanged, in their own interpreter.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Named shared memory, the list in it, and how names are removed at the end of a program."""
+"""Named shared memory, the list in it, and how names are removed at the end of a program.
+
+Programs of their own show what is left after a leak, a kill and an end.
+"""
 
 import os
 import pickle
@@ -169,7 +172,7 @@ class TestTracking:
             from procession.shared_memory import SharedMemory
             s = SharedMemory(create=True, size=10)
             print(s.name, flush=True)
-            time.sleep(100)
+            time.sleep(100)  # until it is killed
         """
         with program(code) as one:
             name = one.stdout.readline().strip()

@@ -1,4 +1,7 @@
-"""The standard library's defects that its tests demand: present under its name alone."""
+"""The standard library's defects that its tests demand: present under its name alone.
+
+Under procession's own name the behaviour is the better one.
+"""
 
 from __future__ import annotations
 

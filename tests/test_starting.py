@@ -1,4 +1,7 @@
-"""How processes start in frozen programs, and beside busy threads and odd children."""
+"""How processes start in frozen programs, and beside busy threads and odd children.
+
+How they end is tested in test_process.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lines that processes print stay whole and are not lost."""
+"""Lines that processes print stay whole and are not lost.
+
+This holds for every start method, and for processes that are killed.
+"""
 
 from __future__ import annotations
 

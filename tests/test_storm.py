@@ -1,4 +1,7 @@
-"""The storms of `make storm`, some seconds long, and the soak of `make soak`, a minute."""
+"""The storms of `make storm`, some seconds long, and the soak of `make soak`, a minute.
+
+tests/storm has the programs.
+"""
 
 from __future__ import annotations
 

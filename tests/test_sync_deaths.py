@@ -1,4 +1,7 @@
-"""What happens to locks, conditions and barriers when a holder or waiter dies."""
+"""What happens to locks, conditions and barriers when a holder or waiter dies.
+
+Which error names the dead holder is tested in test_owner_died.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Type checkers report the same for programs on procession as for those on the standard library."""
+"""Type checkers report the same for programs on procession as for those on the standard library.
+
+tests/typing/usage.py is the program that they check.
+"""
 
 from __future__ import annotations
 

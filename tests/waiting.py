@@ -1,4 +1,7 @@
-"""Waiting for what no object of a test reports: other processes' deaths, counts, files."""
+"""Waiting for what no object of a test reports: other processes' deaths, counts, files.
+
+Each wait polls a condition up to a deadline that only a failing test reaches.
+"""
 
 from __future__ import annotations
 
