@@ -1,7 +1,7 @@
 """procession: `multiprocessing` on an engine that does not lose, tear or hang.
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
-`ProcessPoolExecutor` and six exceptions are additions.
+`ProcessPoolExecutor`, the figures of pools and six exceptions are additions.
 """
 
 import sys
@@ -9,22 +9,101 @@ import sys
 if sys.platform != "linux":
     raise ImportError(f"procession runs on Linux only: this is {sys.platform}")
 
-from . import context
-from ._errors import Abandoned, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
-
-__all__ = [name for name in dir(context._default_context) if not name.startswith("_")]
-globals().update(
-    (name, getattr(context._default_context, name)) for name in __all__ if name != "reducer"
+from ._errors import (
+    Abandoned,
+    AuthenticationError,
+    BrokenPool,
+    BufferTooShort,
+    OwnerDied,
+    ProcessError,
+    TaskCancelled,
+    TaskTimeout,
+    TimeoutError,
+    WorkerDied,
 )
-__all__ += [
+from .context import Process, _default_context
+from .process import active_children, current_process, parent_process
+
+__all__ = [
     "Abandoned",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
     "BrokenPool",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
     "OwnerDied",
+    "Pipe",
+    "Pool",
+    "PoolStats",
+    "Process",
+    "ProcessError",
+    "ProcessPoolExecutor",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
     "TaskCancelled",
     "TaskTimeout",
+    "TimeoutError",
+    "Value",
     "WorkerDied",
+    "WorkerStats",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
     "install",
+    "log_to_file",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
 ]
+
+Array = _default_context.Array
+Barrier = _default_context.Barrier
+BoundedSemaphore = _default_context.BoundedSemaphore
+Condition = _default_context.Condition
+Event = _default_context.Event
+JoinableQueue = _default_context.JoinableQueue
+Lock = _default_context.Lock
+Manager = _default_context.Manager
+Pipe = _default_context.Pipe
+Pool = _default_context.Pool
+Queue = _default_context.Queue
+RLock = _default_context.RLock
+RawArray = _default_context.RawArray
+RawValue = _default_context.RawValue
+Semaphore = _default_context.Semaphore
+SimpleQueue = _default_context.SimpleQueue
+Value = _default_context.Value
+allow_connection_pickling = _default_context.allow_connection_pickling
+cpu_count = _default_context.cpu_count
+freeze_support = _default_context.freeze_support
+get_all_start_methods = _default_context.get_all_start_methods
+get_context = _default_context.get_context
+get_logger = _default_context.get_logger
+get_start_method = _default_context.get_start_method
+log_to_file = _default_context.log_to_file
+log_to_stderr = _default_context.log_to_stderr
+set_executable = _default_context.set_executable
+set_forkserver_preload = _default_context.set_forkserver_preload
+set_start_method = _default_context.set_start_method
 
 
 def install(executor: bool = False) -> None:
@@ -55,9 +134,17 @@ def __getattr__(name: str) -> object:
         __import__(f"{__name__}.reduction")
         return sys.modules[f"{__name__}.reduction"]
     if name == "reducer":
-        return context._default_context.reducer
+        return _default_context.reducer
     if name == "ProcessPoolExecutor":
         from ._executor.executor import ProcessPoolExecutor
 
         return ProcessPoolExecutor
+    if name in ("PoolStats", "WorkerStats"):
+        from ._pool import stats
+
+        return getattr(stats, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

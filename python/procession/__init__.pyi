@@ -1,4 +1,4 @@
-"""The package's names: the methods of the default context, which `__init__.py` binds on import."""
+"""The package's names: the methods of the default context, and what procession adds to them."""
 
 from typing import Any
 
@@ -34,6 +34,8 @@ from ._errors import (
     WorkerDied as WorkerDied,
 )
 from ._executor.executor import ProcessPoolExecutor as ProcessPoolExecutor
+from ._pool.stats import PoolStats as PoolStats
+from ._pool.stats import WorkerStats as WorkerStats
 from .context import Process as Process
 from .process import (
     active_children as active_children,
@@ -44,6 +46,57 @@ from .process import (
 from .process import (
     parent_process as parent_process,
 )
+
+__all__ = [
+    "Abandoned",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenPool",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "OwnerDied",
+    "Pipe",
+    "Pool",
+    "PoolStats",
+    "Process",
+    "ProcessError",
+    "ProcessPoolExecutor",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TaskCancelled",
+    "TaskTimeout",
+    "TimeoutError",
+    "Value",
+    "WorkerDied",
+    "WorkerStats",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "install",
+    "log_to_file",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
 
 SUBDEBUG: int
 SUBWARNING: int
