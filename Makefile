@@ -4,7 +4,7 @@ CARGO  ?= cargo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
-DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' maturin
+DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' import-linter maturin
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
@@ -35,6 +35,7 @@ lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, st
 	$(PY) -m ruff check python tests examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py
 	$(PY) tests/lint/provenance.py
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(PY) -m mypy
 	$(PY) -m pyright
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from . import process, util
+from . import process
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -50,19 +50,19 @@ class SharedFileHandler(logging.Handler):
         super().close()
 
 
-def add_stderr(logger: logging.Logger) -> None:
-    """Make `logger` print to standard error too."""
-    _add(logger, logging.StreamHandler())
+def add_stderr(logger: logging.Logger, format: str) -> None:
+    """Make `logger` print records in `format` to standard error too."""
+    _add(logger, logging.StreamHandler(), format)
 
 
-def add_file(logger: logging.Logger, path: str) -> None:
-    """Make `logger` append to `path` too, unless it does already."""
+def add_file(logger: logging.Logger, path: str, format: str) -> None:
+    """Make `logger` append records in `format` to `path` too, unless it does already."""
     if path not in files(logger):
-        _add(logger, SharedFileHandler(path))
+        _add(logger, SharedFileHandler(path), format)
 
 
-def _add(logger: logging.Logger, handler: logging.Handler) -> None:
-    handler.setFormatter(logging.Formatter(util.DEFAULT_LOGGING_FORMAT))
+def _add(logger: logging.Logger, handler: logging.Handler, format: str) -> None:
+    handler.setFormatter(logging.Formatter(format))
     logger.addHandler(handler)
 
 

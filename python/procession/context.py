@@ -444,13 +444,23 @@ _concrete_contexts: dict[str, BaseContext] = {
 }
 _DEFAULT_METHOD = "forkserver" if sys.version_info >= (3, 14) else "fork"
 _default_context = DefaultContext()
-#: What procession stands in for in this process, told by `_compat.install`: "" for nothing,
+#: What procession stands in for in this process, noted by `_compat.install`: "" for nothing,
 #: "multiprocessing", or "executor" for the executor of `concurrent.futures` as well.
 _stands_in = ""
 
 
 def _force_start_method(method: str) -> None:
     _default_context._actual_context = _concrete_contexts[method]
+
+
+def _change_default_method(method: str) -> None:
+    """Set the start method of a program that sets none."""
+    _default_context._default_context = _concrete_contexts[method]
+
+
+def _note_stand_in(what: str) -> None:
+    global _stands_in
+    _stands_in = what
 
 
 _spawning = threading.local()
@@ -466,9 +476,9 @@ def set_spawning_popen(popen: Any) -> None:
     """Set or, with None, clear the ``Popen`` that this thread is pickling a process for."""
     _spawning.popen = popen
     if sys.modules.get("multiprocessing.context", _this) is not _this:
-        from ._compat import neighbour
+        from . import reduction
 
-        neighbour.set_spawning_popen(popen)
+        reduction._pickle_for_neighbour(popen)
 
 
 def assert_spawning(obj: object) -> None:

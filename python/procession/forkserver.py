@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 
-from . import AuthenticationError as AuthenticationError
 from . import popen_fork, process, spawn, util
 from ._procession import (
     Birth,
@@ -28,6 +27,7 @@ from ._procession import (
     fork_server_stop,
     take_mail,
 )
+from .context import AuthenticationError as AuthenticationError
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import array
 import queue
 import threading
 
-from . import get_context  # noqa: F401 - some names only for importers, as in CPython
 from ._managers.base import BaseManager
 from ._managers.memory import (  # noqa: F401
     SharedMemoryManager,
@@ -58,13 +57,20 @@ from ._managers.wire import (  # noqa: F401
     dispatch,
     listener_client,
 )
-from .context import ProcessError, get_spawning_popen, reduction  # noqa: F401
+from .context import (  # noqa: F401 - some names only for importers, as in CPython
+    ProcessError,
+    _default_context,
+    get_spawning_popen,
+    reduction,
+)
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
+
+get_context = _default_context.get_context
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 

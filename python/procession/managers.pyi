@@ -1,6 +1,6 @@
 """Types of the managers: proxies are generic in the type of their object.
 
-The modules behind them (`_manager_*`) have no stubs.
+The modules behind them (`_managers`) have no stubs.
 """
 
 import queue

@@ -13,8 +13,7 @@ import threading
 import warnings
 from _collections_abc import Callable, Iterable, Iterator, Mapping
 
-from . import TimeoutError as TimeoutError
-from . import get_context, util
+from . import util
 from ._errors import names_misspelt
 from ._pool.errors import ExceptionWithTraceback as ExceptionWithTraceback
 from ._pool.errors import MaybeEncodingError as MaybeEncodingError
@@ -37,7 +36,8 @@ from ._pool.worker import CHUNK, ITEM, STARRED_CHUNK
 from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
-from .context import _DeferredModule
+from .context import TimeoutError as TimeoutError
+from .context import _default_context, _DeferredModule
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 else:
     _stats = _DeferredModule(f"{__package__}._pool.stats")
     Any = object  # what `typing.get_type_hints` finds
+
+get_context = _default_context.get_context
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -500,12 +502,9 @@ class Pool:
 
     def stats(self) -> _stats.PoolStats:
         """Return the figures of the pool."""
-        from ._pool.stats import PoolStats, WorkerStats
+        from ._pool.stats import stats_of
 
-        done, queued, running, workers = self._core.stats()
-        pids = {process._place: process.pid for process in list(self._pool)}
-        named = [WorkerStats(pids[place], *rest) for place, *rest in workers if place in pids]
-        return PoolStats(done, queued, running, named)
+        return stats_of(self._core, self._pool)
 
     def close(self) -> None:
         """Accept no more work; the workers end when all tasks are done."""

@@ -15,7 +15,7 @@ from ._procession import (
     wait_for_imports,
     wait_until_noticed,
 )
-from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess, definitions_of_main
+from .process import RUNS_ATEXIT_IN_CHILD, BaseProcess, definitions_of_main, main_state
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess) -> Child:
         def child() -> int:
-            global known_at_birth
-            known_at_birth = self.known
+            main_state.at_fork = self.known
             return process_obj._bootstrap(parent_sentinel)
 
         parent_sentinel = own_sentinel()
@@ -113,10 +112,6 @@ def run_forked(main: Any) -> None:
             note_exit(code & 0xFF)
         finally:
             os._exit(code & 0xFF)
-
-
-#: The contents of `__main__` when this process was forked; see `definitions_of_main`.
-known_at_birth: dict[str, Any] | None = None
 
 
 _own_sentinel: tuple[int, int] | None = None

@@ -104,6 +104,19 @@ def definitions_of_main() -> dict[str, Any]:
     }
 
 
+class MainState:
+    """What this process got as its main module's definitions: see `definitions_of_main`."""
+
+    #: What `__main__` had when this process was forked, None if it was not.
+    at_fork: dict[str, Any] | None = None
+    #: What importing the main module bound here, None if neither this process nor one that it is a
+    #: copy of has imported it.
+    at_import: dict[str, Any] | None = None
+
+
+main_state = MainState()
+
+
 class BaseProcess:
     """An activity that runs in its own process; the counterpart of `threading.Thread`.
 

@@ -11,12 +11,11 @@ has it share it.
 
 from __future__ import annotations
 
-import sys
 import types
 from queue import Empty as Empty
 from queue import Full as Full
 
-from . import _procession
+from ._procession import Queue as _Queue
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class _Parts:
         return part(self, name)
 
 
-class Queue(_procession.Queue, _Parts):
+class Queue(_Queue, _Parts):
     """A first-in, first-out queue for many producers and many consumers.
 
     `put(obj, block=True, timeout=None)` raises `Full` and `get(block=True, timeout=None)` raises
@@ -108,7 +107,7 @@ class JoinableQueue(Queue):
         self._join()
 
 
-class SimpleQueue(_procession.Queue, _Parts):
+class SimpleQueue(_Queue, _Parts):
     """A queue with only `put(obj)`, `get()`, `empty()` and `close()`.
 
     Args:
@@ -121,10 +120,6 @@ class SimpleQueue(_procession.Queue, _Parts):
     def _put_failed(self, error: Exception, obj: object) -> None:
         raise error
 
-    put = _procession.Queue._simple_put  # type: ignore[assignment]
-    get = _procession.Queue._simple_get  # type: ignore[assignment]
+    put = _Queue._simple_put  # type: ignore[assignment]
+    get = _Queue._simple_get  # type: ignore[assignment]
     __class_getitem__: Any = classmethod(types.GenericAlias)
-
-
-if (_install := sys.modules.get(f"{__package__}._compat.install")) is not None:
-    _install.amend(__name__)

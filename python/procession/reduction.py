@@ -123,6 +123,23 @@ def dump(obj: object, file: Any, protocol: int | None = None) -> None:
     ForkingPickler(file, protocol).dump(obj)
 
 
+def _pickle_for_neighbour(popen: Any) -> None:
+    """Tell the standard library's objects which process they are pickled for, None if for none.
+
+    `concurrent.futures` passes the standard library's queues and connections to its workers. This is
+    called only where the standard library's `multiprocessing` is loaded beside this package.
+    """
+    import importlib
+
+    # Another thread may be importing either module: this waits until the import is complete.
+    importlib.import_module("multiprocessing.context").set_spawning_popen(popen)
+    if "multiprocessing.connection" not in sys.modules:
+        return
+    theirs = importlib.import_module("multiprocessing.connection")
+    if theirs.Connection not in ForkingPickler._extra_reducers:
+        register(theirs.Connection, theirs.reduce_connection)
+
+
 # Descriptors over Unix sockets
 
 
@@ -174,11 +191,11 @@ def DupFd(fd: int) -> Any:
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
-    from . import _procession
+    from ._procession import broker_fd, family_id
 
-    number = _procession.broker_fd(fd)
+    number = broker_fd(fd)
     if number is not None:
-        return _BrokeredFd(_procession.family_id(), number)
+        return _BrokeredFd(family_id(), number)
     from . import resource_sharer
 
     return resource_sharer.DupFd(fd)
@@ -203,11 +220,11 @@ class _Arrived:
     _fd: int | None = None
 
     def __init__(self, family: bytes, number: int) -> None:
-        from . import _procession
+        from ._procession import claim_fd, family_id
 
-        if family != _procession.family_id():
+        if family != family_id():
             raise ValueError("this descriptor belongs to another family of processes")
-        self._fd = _procession.claim_fd(number)
+        self._fd = claim_fd(number)
 
     def detach(self) -> int:
         """Return the descriptor, which the caller now owns. Works once."""

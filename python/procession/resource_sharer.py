@@ -14,6 +14,7 @@ import threading
 
 from . import process, util
 from ._threads import Thread
+from .connection import Client, Listener
 from .context import reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -97,8 +98,6 @@ class _ResourceSharer:
             close()
 
     def _start(self) -> tuple[Any, Thread]:
-        from .connection import Listener
-
         util.debug("starting listener and thread for sending handles")
         listener = Listener(authkey=process.current_process().authkey, backlog=128)
         thread = Thread(self._serve, "ResourceSharer", (listener,))
@@ -140,8 +139,6 @@ class _ResourceSharer:
 
 def _asking(address: Any, request: Any) -> Any:
     """Connect to a process's resource sharer and send it a request; return the connection."""
-    from .connection import Client
-
     conn = Client(address, authkey=process.current_process().authkey)
     conn.send(request)
     return conn

@@ -9,15 +9,17 @@ from __future__ import annotations
 import ctypes
 import weakref
 
-from . import get_context, heap
+from . import heap
+from .context import _default_context, reduction
 from .context import assert_spawning as assert_spawning
-from .context import reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
+
+get_context = _default_context.get_context
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 

@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 
-from . import context, get_start_method, process, util
-from . import set_start_method as set_start_method
+from . import context, process, util
 from .context import _force_start_method, get_spawning_popen, set_spawning_popen
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
+
+get_start_method = context._default_context.get_start_method
+set_start_method = context._default_context.set_start_method
 
 __all__ = [
     "_main",
@@ -174,7 +176,6 @@ def let_interrupts_in(settings: dict[str, Any]) -> None:
 
 
 def _main(mailbox: int, parent_sentinel: int | None) -> int:
-    global imported_main
     from ._procession import take_mail
 
     current = process.current_process()
@@ -183,8 +184,8 @@ def _main(mailbox: int, parent_sentinel: int | None) -> int:
         preparation_data, process_mailbox = take_mail(mailbox)
         let_interrupts_in(preparation_data)
         prepare(preparation_data)
-        if imported_main is None:
-            imported_main = {}  # there is no main module to import
+        if process.main_state.at_import is None:
+            process.main_state.at_import = {}  # there is no main module to import
         self = take_mail(process_mailbox)
     except MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
@@ -343,10 +344,6 @@ def prepare(data: dict[str, Any]) -> None:
             take_over(data[setting])
 
 
-#: What importing the main module bound here, None before; see `process.definitions_of_main`.
-imported_main: dict[str, Any] | None = None
-
-
 def _fixup_main_from_name(mod_name: str) -> None:
     current_main = sys.modules["__main__"]
     # The `__main__` of a package, folder or archive is code for the program alone, by convention. A
@@ -405,7 +402,7 @@ def _import_main(code: Any, attributes: dict[str, Any]) -> None:
     Its variables are the module's own: functions found by name and functions sent by value share
     them.
     """
-    global _main_not_guarded, imported_main
+    global _main_not_guarded
     if _main_not_guarded is not None:
         raise MainNotGuarded(_main_not_guarded)
     import types
@@ -432,7 +429,7 @@ def _import_main(code: Any, attributes: dict[str, Any]) -> None:
             sys.argv[0] = script
     old_main_modules.append(sys.modules["__main__"])
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    imported_main = process.definitions_of_main()
+    process.main_state.at_import = process.definitions_of_main()
 
 
 def import_main_path(main_path: str) -> None:

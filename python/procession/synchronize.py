@@ -12,7 +12,13 @@ import threading
 import time
 from _collections_abc import Callable
 
-from . import _procession, process
+from . import process
+from ._procession import Barrier as _Barrier
+from ._procession import Condition as _Condition
+from ._procession import Event as _Event
+from ._procession import Lock as _Lock
+from ._procession import RLock as _RLock
+from ._procession import Semaphore as _Semaphore
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ class SemLock:
         return self._holder() == 1
 
 
-class Lock(_procession.Lock, SemLock):
+class Lock(_Lock, SemLock):
     """A lock that one thread of one process holds at a time.
 
     Any thread of any process may release it. If the holding process dies, exactly one of the
@@ -80,7 +86,7 @@ class Lock(_procession.Lock, SemLock):
         return f"<{type(self).__name__}(owner={owner})>"
 
 
-class RLock(_procession.RLock, SemLock):
+class RLock(_RLock, SemLock):
     """A lock that its holder, a thread of a process, may acquire again.
 
     Only the holder may release it. If the holding process dies, or the thread ends, exactly one of
@@ -114,7 +120,7 @@ def _value(semaphore: Any) -> Any:
         return "unknown"
 
 
-class Semaphore(_procession.Semaphore):
+class Semaphore(_Semaphore):
     """A counter: `acquire` decrements it and waits at zero, `release` increments it.
 
     Args:
@@ -162,7 +168,7 @@ class _Count:
         self.get_value = get_value
 
 
-class Condition(_procession.Condition):
+class Condition(_Condition):
     """A condition variable: wait until another thread or process notifies.
 
     The longest waiter is notified first.
@@ -273,7 +279,7 @@ def _new(cls: Any) -> Any:
     return cls.__new__(cls)
 
 
-class Event(_procession.Event):
+class Event(_Event):
     """A flag that processes set, clear and wait for.
 
     Args:
@@ -309,7 +315,7 @@ class Barrier(threading.Barrier):
     ) -> None:
         if sys.version_info >= (3, 14) and parties < 1:
             raise ValueError("parties must be >= 1")
-        core = _procession.Barrier()
+        core = _Barrier()
         core._create(parties)
         self.__setstate__((action, timeout, core))
 
@@ -350,7 +356,3 @@ class Barrier(threading.Barrier):
     def broken(self) -> bool:
         """Whether the barrier is broken."""
         return self._core.broken
-
-
-if (_install := sys.modules.get(f"{__package__}._compat.install")) is not None:
-    _install.amend(__name__)

@@ -119,7 +119,7 @@ def log_to_stderr(level: int | str | None = None) -> Any:
     global _log_to_stderr
     from . import _logging
 
-    _logging.add_stderr(get_logger())
+    _logging.add_stderr(get_logger(), DEFAULT_LOGGING_FORMAT)
     _log_to_stderr = True
     return _logger_at(level)
 
@@ -133,7 +133,7 @@ def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) ->
     """
     from . import _logging
 
-    _logging.add_file(get_logger(), os.path.abspath(path))
+    _logging.add_file(get_logger(), os.path.abspath(path), DEFAULT_LOGGING_FORMAT)
     return _logger_at(level)
 
 

@@ -23,6 +23,7 @@ from .. import context
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
@@ -52,30 +53,51 @@ class _Loader(Loader):
         module.__spec__ = self._own_spec
 
 
-class _FuturesLoader:
-    """Load `concurrent.futures.process`, and put procession's executor into it."""
+class _ChangingLoader:
+    """Load a module by its own loader, then change it."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, change: Callable[[ModuleType], None]) -> None:
         self._loader = loader
+        self._change = change
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        # If a module of the executor's package caused this import, the executor's module calls
-        # `put_executor` itself at its end.
-        if f"{_PACKAGE}._executor" not in sys.modules:
-            importlib.import_module(_EXECUTOR)
-        put_executor()
+        self._change(module)
 
 
-def put_executor() -> None:
-    """Put procession's `ProcessPoolExecutor` into `concurrent.futures`, if that was asked for."""
-    futures = sys.modules.get(_FUTURES)
-    executor = getattr(sys.modules.get(_EXECUTOR), "ProcessPoolExecutor", None)
-    if context._stands_in == "executor" and futures is not None and executor is not None:
-        futures.ProcessPoolExecutor = executor  # type: ignore[attr-defined]
+def _amend(module: ModuleType) -> None:
+    """Give one of procession's modules the standard library's defects: see `_compat.standin`."""
+    from . import standin
+
+    standin.amend(module)
+
+
+def _put_executor(_module: ModuleType) -> None:
+    """Put procession's `ProcessPoolExecutor` into `concurrent.futures`.
+
+    This is called after either module has run, and does it once both have.
+    """
+    if context._stands_in != "executor" or _FUTURES not in sys.modules:
+        return
+    if f"{_PACKAGE}._executor" not in sys.modules:
+        # Otherwise a module of `_executor` has caused this import, and the executor's runs anyhow.
+        from .._executor import executor  # noqa: F401
+    ours = getattr(sys.modules.get(_EXECUTOR), "ProcessPoolExecutor", None)
+    if ours is not None:
+        sys.modules[_FUTURES].ProcessPoolExecutor = ours  # type: ignore[attr-defined]
+
+
+#: Modules that are changed where procession stands in, and how.
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    f"{_PACKAGE}.queues": _amend,
+    f"{_PACKAGE}.synchronize": _amend,
+    f"{_PACKAGE}._pool.worker": _amend,
+    _EXECUTOR: _put_executor,
+    _FUTURES: _put_executor,
+}
 
 
 class _Finder:
@@ -87,10 +109,10 @@ class _Finder:
             from . import loky
 
             return loky.find_spec(name, path)
-        if name == _FUTURES and context._stands_in == "executor":
+        if name in _CHANGES and (name != _FUTURES or context._stands_in == "executor"):
             spec = _find_elsewhere(name, path)
             if spec is not None:
-                spec.loader = _FuturesLoader(spec.loader)  # type: ignore[assignment]
+                spec.loader = _ChangingLoader(spec.loader, _CHANGES[name])  # type: ignore[assignment]
             return spec
         if name != _ALIAS and not name.startswith(_ALIAS + "."):
             return None
@@ -122,7 +144,7 @@ def install(executor: bool = False) -> None:
                 " procession.install(executor=True) before all other imports, or start the program with 'procession run --executor'"
             )
         if context._stands_in:
-            context._stands_in = "executor"
+            context._note_stand_in("executor")
     if context._stands_in:
         return
     if _ALIAS in sys.modules:
@@ -131,21 +153,9 @@ def install(executor: bool = False) -> None:
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)
-    context._stands_in = "executor" if executor else "multiprocessing"
-    for name in ("queues", "synchronize", "_pool.worker"):
-        amend(f"{_PACKAGE}.{name}")
-
-
-def amend(name: str) -> None:
-    """Where procession stands in, give one of its modules the standard library's defects.
-
-    See `_compat.standin`.
-    """
-    module = sys.modules.get(name)
-    if module is not None and context._stands_in:
-        from . import standin
-
-        standin.amend(module)
+    context._note_stand_in("executor" if executor else "multiprocessing")
+    for name in _CHANGES.keys() & sys.modules.keys():
+        _CHANGES[name](sys.modules[name])
 
 
 #: The environment variable beneath `procession run`: ``cache tag:start method, if one was
@@ -184,4 +194,4 @@ def install_beneath_run() -> None:
 def _set_default(method: str | None) -> None:
     # Sets the default only: the program may still call set_start_method().
     if method is not None:
-        context._default_context._default_context = context._concrete_contexts[method]
+        context._change_default_method(method)

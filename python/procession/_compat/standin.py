@@ -9,8 +9,8 @@ Under its own name procession has none of them.
   spawned process.
 - A pool's result that `pickle` cannot carry is an error, although cloudpickle could carry it.
 
-`_compat.install.amend` calls this for each module: at the end of the module, or, if that is already
-loaded, when the alias is set up.
+`_compat.install` has each module amended: after it has run, or, if it is already loaded, when the
+alias is set up.
 """
 
 from __future__ import annotations
@@ -69,13 +69,9 @@ def _amend_pool_worker(module: ModuleType) -> None:
 
     @functools.wraps(worker)
     def strict_worker(*args: Any, **kwargs: Any) -> None:
-        from .._pickling import by_value, parts
+        from .._pickling import parts
 
-        def refuse(obj: object, collector: object, error: Exception) -> None:
-            raise error
-
-        by_value.dump_refused = refuse  # type: ignore[assignment]
-        parts.strict = True
+        parts.be_strict()
         worker(*args, **kwargs)
 
     module.worker = strict_worker  # type: ignore[attr-defined]

@@ -435,7 +435,3 @@ def _context(context: Any, method: str | None) -> BaseContext:
     if isinstance(context, BaseContext):
         return context
     return _default_context.get_context(context.get_start_method())  # the standard library's
-
-
-if (_install := sys.modules.get("procession._compat.install")) is not None:
-    _install.put_executor()

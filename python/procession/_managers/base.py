@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import connection, get_context, process, util
-from ..context import ProcessError
+from .. import connection, process, util
+from ..context import ProcessError, _default_context
 from .link import Link
 from .proxies import AutoProxy, State, first_proxy, key_or_own
 from .server import Server
@@ -44,7 +44,7 @@ class BaseManager:
         *,
         shutdown_timeout: float = 1.0,
     ) -> None:
-        self._ctx = get_context() if ctx is None else ctx
+        self._ctx = _default_context.get_context() if ctx is None else ctx
         self._address, self._authkey = address, key_or_own(authkey)
         self._Listener, self._Client = listener_client[serializer]
         self._serializer = serializer

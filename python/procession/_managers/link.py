@@ -15,7 +15,8 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 
-from .. import _procession, process, util
+from .. import process, util
+from .._procession import family_id
 from .wire import (
     AskingLine,
     call_once,
@@ -196,7 +197,7 @@ class Link:
         family = family_of_offer(dispatch(conn, None, "accept_connection", (name,)))
         if family is None:
             return _Channel(conn, in_session=False)
-        if family != _procession.family_id():
+        if family != family_id():
             dispatch(conn, None, "join_session", (self.session,))
             return _Channel(conn, in_session=True)
         requests, replies = new_queue(), new_queue()

@@ -14,8 +14,9 @@ import os
 from queue import Empty
 from types import SimpleNamespace
 
-from .. import _procession, connection
+from .. import connection
 from .._errors import Catchable, counterpart
+from .._procession import Queue, family_id
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def offer() -> tuple[str, int, bytes]:
 
     It is the version of the offer, and the server's family.
     """
-    return "procession", 1, _procession.family_id()
+    return "procession", 1, family_id()
 
 
 def family_of_offer(answer: Any) -> bytes | None:
@@ -142,7 +143,7 @@ def family_of_offer(answer: Any) -> bytes | None:
     return None
 
 
-class _Queue(_procession.Queue):
+class _Queue(Queue):
     def _put_failed(self, error: Exception, obj: object) -> None:
         raise error
 

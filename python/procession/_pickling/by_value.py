@@ -40,7 +40,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import context, reduction
-from . import refusal
+from . import parts, refusal
 from .receivers import all_are_copies
 from .receivers import lacks as lacks
 from .receivers import watch as watch
@@ -57,8 +57,6 @@ def dump(
     obj: object, buffer_callback: Callable[[Any], Any] | None = None, protocol: int = 5
 ) -> tuple[bytes, bool]:
     """Pickle by the rule, and return also whether part of the object went by value."""
-    from . import parts
-
     file = io.BytesIO()
     try:
         pickler = parts.Pickler(file, protocol, buffer_callback)
@@ -78,8 +76,8 @@ def dump_refused(
     obj: object, buffer_callback: Callable[[Any], Any] | None, error: Exception
 ) -> bytes:
     """Pickle by the rule an object that pickle alone refused with `error`."""
-    from . import parts
-
+    if parts.strict:
+        raise error
     try:
         parts.table()
     except ImportError:

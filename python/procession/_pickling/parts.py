@@ -157,9 +157,16 @@ class Pickler(Taking, pickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol, buffer_callback=buffer_callback)
 
 
-#: Set in workers where procession stands in for the standard library: what pickle refuses is then
-#: not sent by value.
+#: Whether what pickle refuses is an error, and is not sent by value.
 strict = False
+
+
+def be_strict() -> None:
+    """Refuse what pickle refuses, in workers where procession stands in for the standard library."""
+    global strict
+    strict = True
+
+
 
 _ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__")
 

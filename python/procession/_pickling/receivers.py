@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .. import context, popen_fork, process
+from .. import context, process
 from . import source
 
 __all__: list[str] = []
@@ -96,7 +96,7 @@ def _is_imported(top: str, obj: object) -> bool:
 
     A definition counts as the same if it is the one that `obj` is part of.
     """
-    snapshot = _imported_here()
+    snapshot = process.main_state.at_import
     if snapshot is not None:
         return top in snapshot and (snapshot[top] is None or snapshot[top] is main_dict().get(top))
     found = _source()
@@ -107,15 +107,6 @@ def _is_imported(top: str, obj: object) -> bool:
     if not is_definition(obj) or not (top in found.rebound or _is_session()):
         return True
     return _is_of(found, obj)
-
-
-def _imported_here() -> dict[str, Any] | None:
-    """Return what this process got by importing the main module.
-
-    None if neither this process nor one that it is a copy of imported it.
-    """
-    spawn = sys.modules.get("procession.spawn")
-    return getattr(spawn, "imported_main", None)
 
 
 class _All(frozenset[str]):
@@ -209,14 +200,15 @@ def _copies() -> list[dict[str, Any]]:
     """
     if context.get_spawning_popen() is not None:
         return [{}]
-    born = [popen_fork.known_at_birth] if popen_fork.known_at_birth is not None else []
+    at_fork = process.main_state.at_fork
+    born = [at_fork] if at_fork is not None else []
     children = [getattr(child._popen, "known", {}) for child in list(process._children)]
     return born + children
 
 
 def all_are_copies() -> bool:
     """Return whether all receivers, present and foreseeable, are copies of this process."""
-    if context.get_spawning_popen() is not None or _imported_here() is not None:
+    if context.get_spawning_popen() is not None or process.main_state.at_import is not None:
         return False
     if not all(hasattr(child._popen, "known") for child in list(process._children)):
         return False
@@ -244,13 +236,13 @@ def watch() -> Watch:
     """
     scope = main_dict()
     definitions = {name: value for name, value in scope.copy().items() if is_definition(value)}
-    born = popen_fork.known_at_birth
+    born = process.main_state.at_fork
     if born is not None and all_are_copies():
         doubtful = [name for name, value in definitions.items() if born.get(name) is not value]
     else:
         doubtful = [name for name, value in definitions.items() if not _is_imported(name, value)]
     bound: Iterable[str] = ()
-    if _imported_here() is None and born is None:
+    if process.main_state.at_import is None and born is None:
         found = _source()
         bound = scope.copy() if found is None or _is_session() else found.rebound
     return Watch(

@@ -9,6 +9,7 @@ import types
 from _collections_abc import Callable
 
 from .._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
+from ..process import _describe_exitcode
 from ..reduction import ForkingPickler
 from .worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
 
@@ -160,8 +161,6 @@ def _worker_died(
         text = f"worker process {pid} was stopped: {task} took more than {timeout:g} seconds{last}"
         return TaskTimeout(text, timeout, pid, task, stack)
     if exitcode < 0:
-        from ..process import _describe_exitcode
-
         end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
         if out_of_memory:
             end += ", as memory ran out,"

@@ -1,8 +1,9 @@
-"""The figures of a pool."""
+"""The figures of a pool. `typing` is slow to load, so nothing loads this before it is asked for."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 __all__: list[str] = []
 
@@ -33,3 +34,11 @@ class PoolStats(NamedTuple):
     #: Tasks that workers are running.
     running: int
     workers: list[WorkerStats]
+
+
+def stats_of(core: Any, processes: Iterable[Any]) -> PoolStats:
+    """Return the figures of a pool: `core` counts by worker index, `processes` have the pids."""
+    done, queued, running, workers = core.stats()
+    pids = {process._place: process.pid for process in list(processes)}
+    named = [WorkerStats(pids[index], *rest) for index, *rest in workers if index in pids]
+    return PoolStats(done, queued, running, named)

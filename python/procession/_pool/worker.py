@@ -63,7 +63,3 @@ def _debug(text: str, *args: object) -> None:
     from .. import util
 
     util.debug(text, *args)
-
-
-if (_install := sys.modules.get("procession._compat.install")) is not None:
-    _install.amend(__name__)
