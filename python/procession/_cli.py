@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 
+from . import context
+
 __all__: list[str] = []
 
 USAGE = """\
@@ -55,7 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     if args and args[0].startswith("-") and args[0] not in ("-", "-m", "-c"):
         return _misused(f"unknown option {args[0]}")
 
-    from . import context
     from ._compat.install import install_for_run
 
     if method is not None and method not in context._concrete_contexts:

@@ -355,9 +355,9 @@ class DefaultContext(BaseContext):
         """Set the start method. Raises RuntimeError if it is fixed already and not `force`."""
         if self._actual_context is not None and not force:
             if process.current_process()._inheriting:
-                from .spawn import _check_not_importing_main
+                from ._start.main_module import check_not_importing
 
-                _check_not_importing_main()
+                check_not_importing()
             raise RuntimeError("context has already been set")
         self._actual_context = None if method is None and force else self.get_context(method)
 

@@ -11,6 +11,9 @@ import signal
 import sys
 
 from . import context, process, util
+from ._start import main_module
+from ._start.main_module import check_not_importing as _check_not_importing_main
+from ._start.main_module import old_main_modules as old_main_modules
 from .context import _force_start_method, get_spawning_popen, set_spawning_popen
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -187,7 +190,7 @@ def _main(mailbox: int, parent_sentinel: int | None) -> int:
         if process.main_state.at_import is None:
             process.main_state.at_import = {}  # there is no main module to import
         self = take_mail(process_mailbox)
-    except MainNotGuarded as error:
+    except main_module.MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
         return 1
@@ -228,46 +231,6 @@ class Errand:
         self._process.address(pid)
 
 
-class MainNotGuarded(RuntimeError):
-    """The main module starts processes when it is merely imported."""
-
-
-_main_not_guarded: str | None = None
-
-
-def _check_not_importing_main() -> None:
-    """Raise `MainNotGuarded` if this is a child that is still importing the main module."""
-    if process.current_process()._inheriting:
-        raise MainNotGuarded(f"""
-        An attempt has been made to start a new process before the
-        current process has finished its bootstrapping phase{_importing_line()}.
-
-        A child does not inherit its parent's memory here: it imports the main
-        module again, and that must not start processes. So put what the program
-        does, as opposed to what it defines, under the proper idiom:
-
-            if __name__ == '__main__':
-                freeze_support()
-                ...
-
-        The "freeze_support()" line can be omitted if the program
-        is not going to be frozen to produce an executable.
-
-        See the "Safe importing of main module" section in
-        https://docs.python.org/3/library/multiprocessing.html
-        """)
-
-
-def _importing_line() -> str:
-    """Return the line of the main module that started the process, as text."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>":
-            return f"\n        ({frame.f_code.co_filename}, line {frame.f_lineno})"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
-
-
 def get_preparation_data(name: str) -> dict[str, Any]:
     """Return what a child called `name` must know before it unpickles its process object."""
     _check_not_importing_main()
@@ -299,9 +262,6 @@ def get_preparation_data(name: str) -> dict[str, Any]:
                 main_path = os.path.join(process.ORIGINAL_DIR, main_path)
             data["init_main_from_path"] = os.path.normpath(main_path)
     return data
-
-
-old_main_modules: list[Any] = []
 
 
 def _stand_in(how: str | None) -> None:
@@ -366,7 +326,7 @@ def _fixup_main_from_name(mod_name: str) -> None:
         "__package__": spec.parent,
         "__spec__": spec,
     }
-    _import_main(code, attributes)
+    main_module.import_main(code, attributes)
 
 
 def _fixup_main_from_path(main_path: str) -> None:
@@ -378,58 +338,9 @@ def _fixup_main_from_path(main_path: str) -> None:
     if getattr(current_main, "__file__", None) == main_path:
         return
     attributes = dict.fromkeys(("__cached__", "__loader__", "__spec__"), None)
-    _import_main(_read_code(main_path), {**attributes, "__file__": main_path, "__package__": ""})
-
-
-def _read_code(path: str) -> Any:
-    """Return the code of a script, or of the compiled form of one."""
-    import io
-
-    with io.open_code(path) as file:
-        data = file.read()
-    from importlib.util import MAGIC_NUMBER
-
-    if data.startswith(MAGIC_NUMBER):
-        import marshal
-
-        return marshal.loads(data[16:])
-    return compile(data, path, "exec", dont_inherit=True)
-
-
-def _import_main(code: Any, attributes: dict[str, Any]) -> None:
-    """Run the main module's code.
-
-    Its variables are the module's own: functions found by name and functions sent by value share
-    them.
-    """
-    global _main_not_guarded
-    if _main_not_guarded is not None:
-        raise MainNotGuarded(_main_not_guarded)
-    import types
-
-    module = types.ModuleType("__mp_main__")
-    module.__dict__.update(attributes)
-    before = sys.modules.get("__mp_main__")
-    sys.modules["__mp_main__"] = module
-    script = sys.argv[0] if sys.argv else None
-    if script is not None:
-        sys.argv[0] = attributes["__file__"]
-    try:
-        exec(code, module.__dict__)
-    except BaseException as error:
-        if isinstance(error, MainNotGuarded):
-            _main_not_guarded = str(error)
-        if before is None:
-            del sys.modules["__mp_main__"]
-        else:
-            sys.modules["__mp_main__"] = before
-        raise
-    finally:
-        if script is not None and sys.argv:
-            sys.argv[0] = script
-    old_main_modules.append(sys.modules["__main__"])
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    process.main_state.at_import = process.definitions_of_main()
+    main_module.import_main(
+        main_module.read_code(main_path), {**attributes, "__file__": main_path, "__package__": ""}
+    )
 
 
 def import_main_path(main_path: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from _collections_abc import Callable
 
+from .. import util
 from .._procession import PoolWorker
+from .deaths import leave_stack
 
 __all__: list[str] = []
 
@@ -29,8 +31,6 @@ def worker(
     reseed: bool = False,
 ) -> None:
     """Run a worker: the target of a pool's processes."""
-    from .deaths import leave_stack
-
     try:
         end = PoolWorker(handle, place)
     except ValueError:
@@ -56,10 +56,4 @@ def worker(
         raise SystemExit(1) from None
     if worker_exit is not None:
         worker_exit()
-    _debug("worker exiting after %d tasks", completed)
-
-
-def _debug(text: str, *args: object) -> None:
-    from .. import util
-
-    util.debug(text, *args)
+    util.debug("worker exiting after %d tasks", completed)

@@ -1,5 +1,5 @@
-"""The bodies behind the start methods: what a child needs before its own code runs.
+"""What the start methods need behind their public names.
 
-The public names are in `popen_*`, `spawn`, `forkserver` and `resource_tracker`, and stay there; the
-system calls are the engine's.
+The functions that other programs replace are in `popen_*`, `spawn`, `forkserver` and
+`resource_tracker`; the system calls are the engine's.
 """

@@ -156,9 +156,7 @@ class _Tracker:
 def _warn(text: str) -> None:
     try:
         warnings.warn(text, stacklevel=1)
-    except (
-        Exception
-    ):  # standard error has no reader any more; the names must still be removed
+    except Exception:  # standard error has no reader any more; the names must still be removed
         pass
 
 
