@@ -1,7 +1,9 @@
-//! The pool over real processes: every test forks its workers. In `deaths` they die at chosen points, in `stopping`
-//! tasks are stopped.
+//! The pool over real processes: these tests fork their workers. In `deaths` they die at chosen points, in `stopping`
+//! tasks are stopped. `job_table` tests the table of jobs alone.
 
 mod deaths;
+mod job_model;
+mod job_table;
 mod stopping;
 
 use super::shared::Status;
