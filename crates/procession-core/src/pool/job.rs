@@ -47,7 +47,8 @@ impl Job {
         self.pool.submit(self.key, function.index, arguments)
     }
 
-    /// Count a task that could not be packed, and return its number. Its item is [`Loss::Refused`].
+    /// Count a task that could not be packed, and return its number. Its item is
+    /// [`Loss::Refused`](super::Loss::Refused).
     pub fn refuse(&self) -> u64 {
         self.pool.refuse(self.key)
     }
@@ -62,7 +63,7 @@ impl Job {
         self.pool.announce(self.key);
     }
 
-    /// Seal the job and stop its unfinished tasks; they are [`Loss::Cancelled`] at once.
+    /// Seal the job and stop its unfinished tasks; they are [`Loss::Cancelled`](super::Loss::Cancelled) at once.
     pub fn cancel(&self) -> Withdrawn {
         self.pool.withdraw(self.key, None)
     }

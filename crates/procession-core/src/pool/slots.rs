@@ -1,4 +1,4 @@
-//! What the parent does with tasks in shared memory: it queues them, stops them, takes their results, frees their slots.
+//! What the parent does with tasks in shared memory: it queues and stops them, takes their results, frees their slots.
 //!
 //! The caller holds the lock of the parent's [`Records`]. Locks, waits and the waking of waiters are left to `monitor`,
 //! the slots of workers to `workers`.

@@ -413,8 +413,8 @@ proptest! {
             table.add_waiter(missing);
         }
         prop_assert_eq!(table.wake_at(), waiters.iter().min().map_or(0, |&least| least as u32));
-        let feeders = rooms.iter().map(|&(tasks, bytes, least)| Feeder { job: key, room: Room { tasks, bytes, least } });
-        let feeders: Vec<Feeder> = feeders.collect();
+        let feeders = rooms.iter().map(|&(tasks, bytes, least)| Room { tasks, bytes, least });
+        let feeders: Vec<Feeder> = feeders.map(|room| Feeder { job: key, room }).collect();
         for &feeder in &feeders {
             table.add_feeder(feeder);
         }
