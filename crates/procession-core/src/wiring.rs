@@ -33,7 +33,7 @@ fn destroy(kind: u8, ptr: *const u8, size: usize) {
     match kind {
         Kind::Queue => run::<channel::Queue>(ptr, size),
         Kind::ResultSlot => run::<process::ResultSlot>(ptr, size),
-        Kind::Pool => run::<pool::Shared>(ptr, size),
+        Kind::Pool => run::<pool::PoolMemory>(ptr, size),
         Kind::Shared => run::<shared::Shared>(ptr, size),
         Kind::Condition => run::<sync::ending::Condition>(ptr, size),
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),

@@ -2,7 +2,7 @@
 //! them to `queue`.
 
 use super::pollers::Pollers;
-use super::segment::{Link, SlotState, View};
+use super::segment::{Link, SegmentView, SlotState};
 use crate::arena::Object;
 use crate::family;
 use crate::ids::{Kind, Owner};
@@ -64,7 +64,7 @@ pub(super) const PURPOSE: Purpose = Purpose {
     slice: SLICE,
 };
 
-// SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `View`).
+// SAFETY: all fields are atomics, zero is valid, numbers read are checked before they index (`Link`, `SegmentView`).
 unsafe impl Object for Queue {
     const KIND: Kind = Kind::Queue;
     const NAME: &'static str = "queue";
@@ -72,7 +72,7 @@ unsafe impl Object for Queue {
     fn destroy(&self) {
         loop {
             let link = Link(self.front.segment.load(Acquire));
-            let Some(view) = View::at(link) else { return };
+            let Some(view) = SegmentView::at(link) else { return };
             for slot in view.slots() {
                 let stamp = slot.stamp();
                 if stamp.generation() == view.generation()

@@ -3,7 +3,7 @@
 
 use super::backoff::Backoff;
 use super::layout::{Queue, PURPOSE, SKIPPED_ONE};
-use super::segment::{Link, Slot, SlotState, View, SLOTS, TICKET};
+use super::segment::{Link, QueueSlot, SegmentView, SlotState, SLOTS, TICKET};
 use super::walk::{Found, Rounds};
 use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::Ref;
@@ -204,7 +204,7 @@ impl Queue {
         self.back.tail.load(SeqCst).saturating_sub(skipped)
     }
 
-    fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(View, &'static Slot), WaitError> {
+    fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(SegmentView, &'static QueueSlot), WaitError> {
         let mut backoff = Backoff::new();
         self.waiting
             .not_full
@@ -220,7 +220,7 @@ impl Queue {
     }
 
     /// Claim the next slot; `None` if the queue is full.
-    pub(super) fn claim(&self, me: Owner) -> Result<Option<(View, &'static Slot)>> {
+    pub(super) fn claim(&self, me: Owner) -> Result<Option<(SegmentView, &'static QueueSlot)>> {
         let mut rounds = Rounds::default();
         loop {
             // SYNC: ticket before segment, so that the ticket is never newer than the segment read after it.
@@ -231,7 +231,7 @@ impl Queue {
                 self.create_first(me)?;
                 continue;
             }
-            let Some(view) = View::at(link) else {
+            let Some(view) = SegmentView::at(link) else {
                 continue;
             };
             if ticket < view.base {
@@ -260,7 +260,7 @@ impl Queue {
     fn create_first(&self, me: Owner) -> Result<()> {
         let front = &self.front.segment;
         if front.load(Acquire) == Link::NOWHERE.0 {
-            let view = View::create(0, self.back.handle.load(Relaxed))?;
+            let view = SegmentView::create(0, self.back.handle.load(Relaxed))?;
             let linked = front.compare_exchange(Link::NOWHERE.0, view.link.0, SeqCst, Relaxed);
             match linked {
                 Ok(_) => view.hand_over(me),
@@ -279,14 +279,14 @@ impl Queue {
 
     /// Move the back to the segment after `view`. If there is no such segment, make it, for a `ticket` that lies behind
     /// `view`.
-    fn extend(&self, view: &View, ticket: u64, me: Owner) -> Result<()> {
+    fn extend(&self, view: &SegmentView, ticket: u64, me: Owner) -> Result<()> {
         let end = view.base + SLOTS;
         if view.next() == Some(Link::NOWHERE) {
             // The tail never passes a free slot, so a ticket beyond the end is damage.
             if ticket != end {
                 return Err(Error::Corrupt("a queue's tail"));
             }
-            let fresh = View::create(end, self.back.handle.load(Relaxed))?;
+            let fresh = SegmentView::create(end, self.back.handle.load(Relaxed))?;
             if view.append(fresh.link) {
                 fresh.hand_over(me);
             } else {

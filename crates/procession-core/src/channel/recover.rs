@@ -2,7 +2,7 @@
 //! `liveness` which processes are dead, and to `reclaim` the memory that they owned besides.
 
 use super::layout::Queue;
-use super::segment::{self, Slot, SlotState, Stamp, View};
+use super::segment::{self, QueueSlot, SegmentView, SlotState, Stamp};
 use crate::ids::Owner;
 use crate::liveness::is_alive;
 use crate::sync::primitive::Ordering::SeqCst;
@@ -43,7 +43,7 @@ impl Queue {
 }
 
 /// End or undo what a dead process had begun with a slot. Idempotent: the next survivor may repeat each step.
-fn recover_slot(me: Owner, view: &View, slot: &Slot, stamp: Stamp) {
+fn recover_slot(me: Owner, view: &SegmentView, slot: &QueueSlot, stamp: Stamp) {
     let taken = view.stamp(SlotState::Taken, Some(me));
     let clearing = view.stamp(SlotState::Clearing, Some(me));
     match stamp.state() {

@@ -78,12 +78,12 @@ impl Stamp {
 
 /// The slot of one message.
 #[repr(C, align(64))]
-pub(super) struct Slot {
+pub(super) struct QueueSlot {
     stamp: AtomicU64,
     pub header: MessageHeader,
 }
 
-impl Slot {
+impl QueueSlot {
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp.load(Acquire))
     }
@@ -135,14 +135,14 @@ pub(super) struct Segment {
     /// Handle of the queue, for the reclaimer of a process that died while it linked or freed this segment. Written
     /// before the segment is linked.
     queue: AtomicU64,
-    slots: [Slot; SLOTS as usize],
+    slots: [QueueSlot; SLOTS as usize],
 }
 
-const _: () = assert!(size_of::<Slot>() == 128 && size_of::<Segment>() <= cells::SEGMENT_BYTES);
+const _: () = assert!(size_of::<QueueSlot>() == 128 && size_of::<Segment>() <= cells::SEGMENT_BYTES);
 
 /// A segment as seen through a link. Its cell may be used for a newer segment at any time; the stamps show that.
 #[derive(Clone, Copy)]
-pub(super) struct View {
+pub(super) struct SegmentView {
     segment: &'static Segment,
     pub link: Link,
     pub base: u64,
@@ -175,7 +175,7 @@ pub(super) fn recover(index: u32, generation: u32, dead: Owner, is_linked: impl 
     }
 }
 
-impl View {
+impl SegmentView {
     /// A new segment whose first slot has ticket `base`.
     pub fn create(base: u64, queue: u64) -> Result<Self> {
         let (index, generation) = cells::alloc_segment()?;
@@ -216,11 +216,11 @@ impl View {
     }
 
     /// The slot of a ticket at or beyond `base`; `None` beyond the segment's end.
-    pub fn slot(&self, ticket: u64) -> Option<&'static Slot> {
+    pub fn slot(&self, ticket: u64) -> Option<&'static QueueSlot> {
         self.segment.slots.get(ticket.checked_sub(self.base)? as usize)
     }
 
-    pub fn slots(&self) -> &'static [Slot] {
+    pub fn slots(&self) -> &'static [QueueSlot] {
         &self.segment.slots
     }
 

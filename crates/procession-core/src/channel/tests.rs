@@ -249,6 +249,6 @@ fn a_link_to_a_segment_used_anew_leads_nowhere() {
     assert!(other.iter().all(|queue| get(queue).body() == b"y"));
 }
 
-fn take_view(queue: &Queue) -> super::segment::View {
+fn take_view(queue: &Queue) -> super::segment::SegmentView {
     queue.walk().unwrap().full.unwrap().view
 }

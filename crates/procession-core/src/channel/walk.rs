@@ -2,7 +2,7 @@
 //! what a walk finds.
 
 use super::layout::{Queue, SKIPPED_ONE};
-use super::segment::{Link, Slot, SlotState, Stamp, View, TICKET};
+use super::segment::{Link, QueueSlot, SegmentView, SlotState, Stamp, TICKET};
 use crate::arena;
 use crate::ids::Handle;
 use crate::sync::primitive::Ordering;
@@ -11,9 +11,9 @@ use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// A slot that a walk from the head found.
 pub(super) struct Found {
-    pub view: View,
+    pub view: SegmentView,
     pub ticket: u64,
-    pub slot: &'static Slot,
+    pub slot: &'static QueueSlot,
 }
 
 /// The result of a walk from the head.
@@ -26,16 +26,16 @@ pub(super) struct Walk {
 
 /// A run of segments behind a slow process, with all their slots over. The first of them will point past the last.
 #[derive(Default)]
-struct Detour(Option<View>);
+struct Detour(Option<SegmentView>);
 
 impl Detour {
     /// Record that all slots of `view` are over.
-    fn begin(&mut self, view: &View) {
+    fn begin(&mut self, view: &SegmentView) {
         self.0.get_or_insert(*view);
     }
 
     /// Record that not all slots of `view` are over.
-    fn end(&mut self, view: &View) {
+    fn end(&mut self, view: &SegmentView) {
         if let Some(first) = self.0.take() {
             first.set_detour(view);
         }
@@ -95,7 +95,10 @@ impl Queue {
     /// Show every claimed slot from the head on to `see`, until it returns false or the queue ends; slots that are over
     /// may be left out. If a segment is recycled during the walk, everything in it is over, and the walk goes on with
     /// the oldest segment of that moment.
-    pub(super) fn visit(&self, mut see: impl FnMut(&View, u64, &'static Slot, Stamp) -> bool) -> Result<()> {
+    pub(super) fn visit(
+        &self,
+        mut see: impl FnMut(&SegmentView, u64, &'static QueueSlot, Stamp) -> bool,
+    ) -> Result<()> {
         let mut ticket = 0;
         let mut rounds = Rounds::default();
         'anew: loop {
@@ -107,7 +110,7 @@ impl Queue {
                 return Ok(());
             }
             rounds.begin(head, link)?;
-            let Some(mut view) = View::at(link) else {
+            let Some(mut view) = SegmentView::at(link) else {
                 continue;
             };
             let mut detour = Detour::default();
@@ -138,7 +141,7 @@ impl Queue {
                 if next == Link::NOWHERE {
                     return Ok(());
                 }
-                match View::at(next) {
+                match SegmentView::at(next) {
                     Some(next) if next.base > view.base => view = next,
                     _ => continue 'anew,
                 }
@@ -158,7 +161,7 @@ impl Queue {
             let ticket = head & TICKET;
             let link = Link(self.front.segment.load(Acquire));
             rounds.begin(head, link)?;
-            let Some(view) = View::at(link) else {
+            let Some(view) = SegmentView::at(link) else {
                 continue;
             };
             if ticket < view.base {
@@ -199,7 +202,7 @@ impl Queue {
                 if link == Link::NOWHERE {
                     return false;
                 }
-                let next = View::at(link).and_then(|view| Some((view.next()?, view.base)));
+                let next = SegmentView::at(link).and_then(|view| Some((view.next()?, view.base)));
                 let Some((next, at)) = next else {
                     // The segment was left during this walk, or the queue has ended.
                     if arena::look_at::<Self>(handle).is_none() {
@@ -220,7 +223,7 @@ impl Queue {
     }
 
     /// Move the front off a segment with all its slots over; `false` if there is no segment to move to.
-    fn leave(&self, view: &View) -> bool {
+    fn leave(&self, view: &SegmentView) -> bool {
         match view.next() {
             Some(Link::NOWHERE) => return false,
             Some(next) => {

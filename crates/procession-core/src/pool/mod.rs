@@ -31,6 +31,6 @@ pub use job::{Function, Job};
 pub use parent::Pool;
 pub use room::Intake;
 pub use shared::Phase;
-pub(crate) use shared::Shared;
+pub(crate) use shared::PoolMemory;
 pub use types::{Death, Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerEnd, WorkerStats};
 pub use worker::{Task, Verdict, Worker};

@@ -64,7 +64,7 @@ impl Monitor {
 
     /// Wake feeders that have room, and record at which number a worker must wake the others.
     ///
-    /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `View::push_finished`.
+    /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `PoolView::push_finished`.
     fn tell_feeders(&self, records: &Records) {
         let (wanted, ready) = records.jobs.feeders_wake_at();
         let room = &self.slots.view.shared.room.0;
@@ -100,7 +100,7 @@ impl Monitor {
     }
 
     /// Add a sealed job of one task. Returns its key, and whether the task was added; then
-    /// [`wake_one`](super::shared::View::wake_one) follows.
+    /// [`wake_one`](super::shared::PoolView::wake_one) follows.
     pub fn call(&self, function: u32, options: TaskOptions, arguments: Message) -> (u32, Result<u64>) {
         let mut records = self.lock();
         records.table.count_user(function, 1);
@@ -365,7 +365,7 @@ impl Monitor {
         result
     }
 
-    /// SYNC: the store comes before the waiter's last look at the stack (`SeqCst` both): see `View::push_finished`.
+    /// SYNC: the store comes before the waiter's last look at the stack (`SeqCst` both): see `PoolView::push_finished`.
     fn set_wake(&self, records: &Records) {
         self.slots.view.shared.wake_at.store(records.jobs.wake_at(), SeqCst);
     }

@@ -27,7 +27,7 @@ impl Pool {
     }
 
     #[cfg(test)]
-    pub(super) fn inner_view(&self) -> &super::shared::View {
+    pub(super) fn inner_view(&self) -> &super::shared::PoolView {
         &self.inner.slots.view
     }
 

@@ -55,13 +55,13 @@ impl Status {
 
 /// A slot's state word: `owner (32) | generation (24) | status (8)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct State {
+pub(super) struct StateWord {
     pub owner: u32,
     pub generation: u32,
     pub status: Status,
 }
 
-impl State {
+impl StateWord {
     pub const GENERATIONS: u32 = 1 << 24;
 
     pub fn of(status: Status, generation: u32, owner: Option<Owner>) -> Self {
@@ -92,7 +92,7 @@ const DISMISSED: u64 = 1 << 63;
 /// One task, function or worker.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct PoolSlot {
     state: AtomicU64,
     /// Task: the next one in the queue. Worker: the task that it is about to claim, or runs.
     pub next: AtomicU32,
@@ -102,19 +102,19 @@ pub(super) struct Slot {
     pub header: MessageHeader,
 }
 
-impl Slot {
+impl PoolSlot {
     /// `None`: a stray write left an invalid state here.
-    pub fn load(&self) -> Option<State> {
-        State::unpack(self.state.load(Acquire))
+    pub fn load(&self) -> Option<StateWord> {
+        StateWord::unpack(self.state.load(Acquire))
     }
 
-    pub fn store(&self, state: State) {
+    pub fn store(&self, state: StateWord) {
         self.state.store(state.pack(), Release);
     }
 
     /// Store a state as [`store`](Self::store) does, in a worker's slot. Keeps the bit that says that the worker was
     /// dismissed.
-    pub fn tell(&self, state: State) {
+    pub fn tell(&self, state: StateWord) {
         let keeping = |word: u64| Some(state.pack() | word & DISMISSED);
         let _ = self.state.fetch_update(Release, Relaxed, keeping);
     }
@@ -129,7 +129,7 @@ impl Slot {
     }
 
     /// SYNC: `AcqRel`, so that a process that claims a task sees what was written before the task became pending.
-    pub fn swap(&self, from: State, to: State) -> bool {
+    pub fn swap(&self, from: StateWord, to: StateWord) -> bool {
         self.state
             .compare_exchange(from.pack(), to.pack(), AcqRel, Relaxed)
             .is_ok()
@@ -139,7 +139,7 @@ impl Slot {
 /// What a worker reports about itself, in words of its slot's header. The header holds no message unless the worker
 /// failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
-pub(super) enum Note {
+pub(super) enum SlotNote {
     /// When it began its current item; 0 = it has none. In nanoseconds of the monotonic clock, as all times here.
     Since = 0,
     /// When it became ready.
@@ -152,13 +152,13 @@ pub(super) enum Note {
     Sent = 4,
 }
 
-impl Slot {
-    pub fn note(&self, note: Note) -> &AtomicU64 {
+impl PoolSlot {
+    pub fn note(&self, note: SlotNote) -> &AtomicU64 {
         &self.header.spare_words()[note as usize]
     }
 
     /// Add to a worker's note. Only the worker writes it, so no swap is needed.
-    pub fn add_to_note(&self, note: Note, more: u64) {
+    pub fn add_to_note(&self, note: SlotNote, more: u64) {
         let word = self.note(note);
         word.store(word.load(Relaxed).wrapping_add(more), Relaxed);
     }
@@ -185,10 +185,10 @@ pub enum Phase {
     Terminate = 2,
 }
 
-/// A value with a cache line of its own.
+/// A value with a cache line of its own. The `CachePadded` of crossbeam is aligned to 128 bytes, and objects to 64.
 #[repr(align(64))]
 #[derive(Debug, Default)]
-pub(super) struct CachePadded<T>(pub T);
+pub(super) struct CacheLine<T>(pub T);
 
 /// Where feeders wait: they have more to submit than the queue should hold.
 #[repr(C)]
@@ -200,17 +200,17 @@ pub(super) struct Room {
 }
 
 // Slots do not share cache lines.
-const _: () = assert!(std::mem::offset_of!(Shared, first) % 64 == 0 && size_of::<Slot>() == 128);
+const _: () = assert!(std::mem::offset_of!(PoolMemory, first) % 64 == 0 && size_of::<PoolSlot>() == 128);
 
 /// The pool object.
 #[repr(C)]
-pub struct Shared {
+pub struct PoolMemory {
     /// The queue's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
     /// use.
-    pub(super) head: CachePadded<AtomicU64>,
+    pub(super) head: CacheLine<AtomicU64>,
     /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
-    pub(super) finished: CachePadded<AtomicU64>,
-    pub(super) room: CachePadded<Room>,
+    pub(super) finished: CacheLine<AtomicU64>,
+    pub(super) room: CacheLine<Room>,
     /// The number of finished tasks from which on a waiter in the parent must be woken; 0 = none waits.
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping. While there is one, submitting wakes no other.
@@ -225,12 +225,12 @@ pub struct Shared {
     /// Segments as blocks in transit. They belong to this object, so they outlive the parent as long as a worker refers
     /// to it.
     segments: [AtomicU64; SEGMENTS],
-    first: [Slot; FIRST as usize],
+    first: [PoolSlot; FIRST as usize],
 }
 
 // SAFETY: all fields are atomics, arrays of them or built of them; zero is an empty pool; every value read is checked
 // before use.
-unsafe impl Object for Shared {
+unsafe impl Object for PoolMemory {
     const KIND: Kind = Kind::Pool;
     const NAME: &'static str = "pool";
 
@@ -258,17 +258,17 @@ fn segment_len(k: usize) -> u32 {
     FIRST << k
 }
 
-fn segment_ptr(token: Token, k: usize) -> Result<*mut Slot> {
-    Block::peek(token, segment_len(k) as usize * size_of::<Slot>()).map(<*mut u8>::cast)
+fn segment_ptr(token: Token, k: usize) -> Result<*mut PoolSlot> {
+    Block::peek(token, segment_len(k) as usize * size_of::<PoolSlot>()).map(<*mut u8>::cast)
 }
 
 /// The pool object as one process sees it.
-pub(super) struct View {
-    pub shared: Ref<Shared>,
-    segments: [AtomicPtr<Slot>; SEGMENTS],
+pub(super) struct PoolView {
+    pub shared: Ref<PoolMemory>,
+    segments: [AtomicPtr<PoolSlot>; SEGMENTS],
 }
 
-impl View {
+impl PoolView {
     pub fn create() -> Result<Self> {
         Ok(Self {
             shared: Ref::create()?,
@@ -284,7 +284,7 @@ impl View {
     }
 
     /// The slot of this number. Fails if no such slot was ever made.
-    pub fn slot(&self, index: u32) -> Result<&Slot> {
+    pub fn slot(&self, index: u32) -> Result<&PoolSlot> {
         if let Some(slot) = self.shared.first.get(index as usize) {
             return Ok(slot);
         }
@@ -313,7 +313,7 @@ impl View {
             .iter()
             .position(|word| word.load(Acquire) == 0)
             .ok_or(exhausted)?;
-        let mut block = Block::alloc(segment_len(k) as usize * size_of::<Slot>())?;
+        let mut block = Block::alloc(segment_len(k) as usize * size_of::<PoolSlot>())?;
         block.as_mut_slice().fill(0);
         // DEATH: between these two lines the block still belongs to the parent and is freed with it; the stale token
         // that it leaves here does no harm.

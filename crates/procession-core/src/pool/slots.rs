@@ -5,7 +5,7 @@
 
 use super::job_record::Entry;
 use super::job_table::{Action, JobTable};
-use super::shared::{Phase, Slot, State, Status, View};
+use super::shared::{Phase, PoolSlot, PoolView, StateWord, Status};
 use super::table::{Table, Use};
 use super::types::Item;
 use crate::channel::Message;
@@ -55,14 +55,14 @@ impl Records {
 
 /// The parent's view of what is shared.
 pub(super) struct Slots {
-    pub view: View,
+    pub view: PoolView,
     owner: Owner,
 }
 
 impl Slots {
     pub fn create() -> Result<Self> {
         Ok(Self {
-            view: View::create()?,
+            view: PoolView::create()?,
             owner: family()?.me(),
         })
     }
@@ -104,7 +104,7 @@ impl Slots {
         let slot = self.view.slot(index)?;
         slot.header.post(function);
         slot.next.store(0, Relaxed);
-        slot.store(State::of(Status::Function, generation, None));
+        slot.store(StateWord::of(Status::Function, generation, None));
         Ok(index)
     }
 
@@ -115,7 +115,7 @@ impl Slots {
         }
         if let Ok(slot) = self.view.slot(index) {
             slot.header.discard();
-            slot.store(State::of(Status::Free, records.table.get(index).1, None));
+            slot.store(StateWord::of(Status::Free, records.table.get(index).1, None));
             records.table.give_back(index);
         }
     }
@@ -154,7 +154,7 @@ impl Slots {
 
     /// Whether a worker is running the task in this slot.
     pub fn is_running(&self, index: u32) -> bool {
-        let state = self.view.slot(index).ok().and_then(Slot::load);
+        let state = self.view.slot(index).ok().and_then(PoolSlot::load);
         state.is_some_and(|state| state.status == Status::Running)
     }
 
@@ -172,7 +172,7 @@ impl Slots {
         let pending = slot
             .load()
             .filter(|state| state.generation == generation && state.status == Status::Pending);
-        let withdrawn = pending.is_some_and(|state| slot.swap(state, State::of(Status::Free, generation, None)));
+        let withdrawn = pending.is_some_and(|state| slot.swap(state, StateWord::of(Status::Free, generation, None)));
         if withdrawn {
             slot.header.discard();
             self.leave_function(records, records.table.own_function(index));
@@ -202,7 +202,7 @@ impl Slots {
     }
 
     /// Cancel a running task: its result is ignored from now on. `false`: it is finished.
-    pub fn cancel_running(&self, records: &mut Records, index: u32, state: State, after: Option<Duration>) -> bool {
+    pub fn cancel_running(&self, records: &mut Records, index: u32, state: StateWord, after: Option<Duration>) -> bool {
         let Ok(slot) = self.view.slot(index) else {
             return false;
         };
@@ -214,7 +214,7 @@ impl Slots {
             self.worker_state(worker_index)
                 .is_some_and(|(_, at)| at.owner == state.owner)
         });
-        let cancelled = State {
+        let cancelled = StateWord {
             status: Status::Cancelled,
             ..state
         };
@@ -227,7 +227,7 @@ impl Slots {
         true
     }
 
-    pub fn worker_state(&self, worker_index: u32) -> Option<(&Slot, State)> {
+    pub fn worker_state(&self, worker_index: u32) -> Option<(&PoolSlot, StateWord)> {
         let slot = self.view.slot(worker_index).ok()?;
         Some((slot, slot.load()?))
     }
@@ -268,7 +268,7 @@ impl Slots {
         if let Ok(slot) = self.view.slot(index) {
             slot.header.discard();
             self.leave_function(records, records.table.own_function(index));
-            slot.store(State::of(Status::Free, records.table.get(index).1, None));
+            slot.store(StateWord::of(Status::Free, records.table.get(index).1, None));
             if self.view.pass(index).is_ok() {
                 records.table.give_back(index);
             }

@@ -1,6 +1,6 @@
 //! The parent's table of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
 
-use super::shared::{State, View};
+use super::shared::{PoolView, StateWord};
 use crate::Result;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -52,7 +52,7 @@ impl Table {
             enqueued: 0,
             withdrawn: BinaryHeap::new(),
         };
-        table.add(View::initial());
+        table.add(PoolView::initial());
         table
     }
 
@@ -67,7 +67,7 @@ impl Table {
     }
 
     /// Take a free slot, and return its number and its new generation.
-    pub fn take(&mut self, view: &View, used: Use) -> Result<(u32, u32)> {
+    pub fn take(&mut self, view: &PoolView, used: Use) -> Result<(u32, u32)> {
         if !self.withdrawn.is_empty() {
             self.free_passed(view);
         }
@@ -82,7 +82,7 @@ impl Table {
             return self.take(view, used);
         };
         let entry = &mut self.entries[index as usize];
-        entry.generation = (entry.generation + 1) % State::GENERATIONS;
+        entry.generation = (entry.generation + 1) % StateWord::GENERATIONS;
         entry.used = used;
         Ok((index, entry.generation))
     }
@@ -93,7 +93,7 @@ impl Table {
         self.entries[index as usize].position = self.enqueued;
     }
 
-    /// Free a slot. It must have left the queue (`View::pass`), or never have been in it.
+    /// Free a slot. It must have left the queue (`PoolView::pass`), or never have been in it.
     pub fn give_back(&mut self, index: u32) {
         self.entries[index as usize].used = Use::Free;
         self.free.push(index);
@@ -114,7 +114,7 @@ impl Table {
         self.withdrawn.push(Reverse((entry.position, index)));
     }
 
-    fn free_passed(&mut self, view: &View) {
+    fn free_passed(&mut self, view: &PoolView) {
         // The head's entry still has its position in the queue: the slot cannot be used again before the head has left
         // it.
         let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.position);

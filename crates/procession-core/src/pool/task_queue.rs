@@ -3,7 +3,7 @@
 //! Claiming is one compare-and-swap on the task's own state. The queue's head is only moved along afterwards, by any
 //! process that sees that it lags. So a claimer that dies in between does not block the others.
 
-use super::shared::{State, Status, View};
+use super::shared::{PoolView, StateWord, Status};
 use crate::ids::Owner;
 use crate::Result;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
@@ -17,12 +17,12 @@ fn advanced(head: u64, slot: u32) -> u64 {
     u64::from(((head >> 32) as u32).wrapping_add(1)) << 32 | u64::from(slot)
 }
 
-impl View {
+impl PoolView {
     /// Append `slot` (complete but for its state) behind `tail`. Only the parent calls it, under its lock.
     pub(super) fn append(&self, tail: u32, slot: u32, generation: u32) -> Result<()> {
         let new = self.slot(slot)?;
         new.next.store(0, Relaxed);
-        new.store(State::of(Status::Pending, generation, None));
+        new.store(StateWord::of(Status::Pending, generation, None));
         // SYNC: a reader of this link sees the complete pending slot. SeqCst against a worker about to sleep: see
         // `wake_one`.
         self.slot(tail)?.next.store(slot, SeqCst);
@@ -31,7 +31,7 @@ impl View {
 
     /// Claim the first task in the queue for `me`, and return its slot number and state. The slot number is noted in
     /// `intent` before the claim.
-    pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, State)>> {
+    pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, StateWord)>> {
         let head = &self.shared.head.0;
         loop {
             let seen = head.load(SeqCst);
@@ -54,7 +54,7 @@ impl View {
             if let Some(state) = state.filter(|state| state.status == Status::Pending) {
                 // DEATH: the intent comes first; the task's own state tells whether the claim followed.
                 intent.store(next, SeqCst);
-                let mine = State::of(Status::Running, state.generation, Some(me));
+                let mine = StateWord::of(Status::Running, state.generation, Some(me));
                 claimed = slot.swap(state, mine).then_some((next, mine));
             }
             let _ = head.compare_exchange(seen, advanced(seen, next), SeqCst, Relaxed);

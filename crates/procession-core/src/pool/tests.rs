@@ -288,7 +288,7 @@ fn a_function_lives_as_long_as_its_handle_or_a_job_refers_to_it() {
     let pool = Pool::new().unwrap();
     let function = pool.function(message(&[3])).unwrap();
     let slot = pool.inner_view().slot(function.index).unwrap();
-    let holds = |slot: &super::shared::Slot| slot.load().is_some_and(|state| state.status == Status::Function);
+    let holds = |slot: &super::shared::PoolSlot| slot.load().is_some_and(|state| state.status == Status::Function);
     let is_there = || holds(slot);
     let jobs = [0, 1].map(|_| pool.job(Some(&function), TaskOptions::default()));
     for job in &jobs {

@@ -1,6 +1,6 @@
 //! A worker: claims tasks and sends results.
 
-use super::shared::{now, Note, Phase, Slot, State, Status, View};
+use super::shared::{now, Phase, PoolSlot, PoolView, SlotNote, StateWord, Status};
 use crate::channel::{Incoming, Message};
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::Purpose;
@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// A worker's end of a pool.
 pub struct Worker {
-    view: View,
+    view: PoolView,
     index: u32,
     generation: u32,
     me: Owner,
@@ -37,7 +37,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Task {
     index: u32,
-    state: State,
+    state: StateWord,
     function: Option<(u32, u32)>,
     begin: u64,
 }
@@ -54,7 +54,7 @@ impl Worker {
     /// Attach to slot `index` of the pool `handle`, which the parent reserved with
     /// [`Pool::enlist`](super::Pool::enlist).
     pub fn attach(handle: Handle, index: u32) -> Result<Self> {
-        let view = View::attach(handle)?;
+        let view = PoolView::attach(handle)?;
         let state = view
             .slot(index)?
             .load()
@@ -75,19 +75,20 @@ impl Worker {
         family().is_ok_and(|family| family.me() == self.me)
     }
 
-    fn own_slot(&self) -> &Slot {
+    fn own_slot(&self) -> &PoolSlot {
         self.view
             .slot(self.index)
             .expect("attach found this slot, and slots stay")
     }
 
     fn tell(&self, status: Status) {
-        self.own_slot().tell(State::of(status, self.generation, Some(self.me)));
+        self.own_slot()
+            .tell(StateWord::of(status, self.generation, Some(self.me)));
     }
 
     /// Report that the worker is initialised and will take tasks.
     pub fn ready(&self) {
-        self.own_slot().note(Note::Ready).store(now(), Relaxed);
+        self.own_slot().note(SlotNote::Ready).store(now(), Relaxed);
         self.tell(Status::Ready);
     }
 
@@ -123,7 +124,7 @@ impl Worker {
                 let purpose = Purpose::of(Kind::Pool, Some(shared.handle()));
                 let mut slept = false;
                 shared.work.sleep_for(purpose, Deadline::Never, || {
-                    // SYNC: the store comes before the check: see `View::wake_one`.
+                    // SYNC: the store comes before the check: see `PoolView::wake_one`.
                     shared.wake_pending.store(0, SeqCst);
                     let wanted = self.is_wanted();
                     if wanted && slept {
@@ -156,7 +157,7 @@ impl Worker {
         found.is_some()
     }
 
-    fn unpack(&self, index: u32, state: State) -> Result<(Task, Incoming)> {
+    fn unpack(&self, index: u32, state: StateWord) -> Result<(Task, Incoming)> {
         let begin = now();
         let slot = self.view.slot(index)?;
         let function = match slot.aux.load(Acquire) {
@@ -172,7 +173,7 @@ impl Worker {
         };
         let arguments = slot.header.open_or_copy(LEFT_IN_PLACE)?;
         let own = self.own_slot();
-        own.add_to_note(Note::Received, arguments.size() as u64);
+        own.add_to_note(SlotNote::Received, arguments.size() as u64);
         let task = Task {
             index,
             state,
@@ -198,7 +199,7 @@ impl Worker {
 
     /// Whether a function seen before is still valid.
     pub fn is_current(&self, (function, generation): (u32, u32)) -> bool {
-        let state = self.view.slot(function).ok().and_then(Slot::load);
+        let state = self.view.slot(function).ok().and_then(PoolSlot::load);
         state.is_some_and(|state| state.status == Status::Function && state.generation == generation)
     }
 
@@ -216,7 +217,7 @@ impl Worker {
     /// Record that the function is called now, for the first or a further item of the task. A time limit holds for each
     /// item alone.
     pub fn begin_item(&self) {
-        self.own_slot().note(Note::Since).store(now(), Relaxed);
+        self.own_slot().note(SlotNote::Since).store(now(), Relaxed);
     }
 
     /// Whether the task was cancelled. Its worker is then about to be stopped.
@@ -224,8 +225,8 @@ impl Worker {
         !self.is_at(task.index, task.state)
     }
 
-    fn is_at(&self, index: u32, state: State) -> bool {
-        self.view.slot(index).ok().and_then(Slot::load) == Some(state)
+    fn is_at(&self, index: u32, state: StateWord) -> bool {
+        self.view.slot(index).ok().and_then(PoolSlot::load) == Some(state)
     }
 
     /// End a task with its result. When this returns, the result is safe, even if the worker dies. `false`: the task
@@ -238,9 +239,9 @@ impl Worker {
         let slot = self.view.slot(index)?;
         let own = self.own_slot();
         // This comes before the result overwrites the arguments: see `Slots::reap`.
-        own.note(Note::Since).store(0, Relaxed);
-        own.add_to_note(Note::Busy, now().saturating_sub(begin));
-        own.add_to_note(Note::Sent, message.size() as u64);
+        own.note(SlotNote::Since).store(0, Relaxed);
+        own.add_to_note(SlotNote::Busy, now().saturating_sub(begin));
+        own.add_to_note(SlotNote::Sent, message.size() as u64);
         slot.header.discard();
         slot.header.post(message);
         let status = if verdict == Verdict::Done {
@@ -249,8 +250,8 @@ impl Worker {
             Status::Raised
         };
         own.aux.store(own.aux.load(Relaxed).wrapping_add(1), Relaxed);
-        if !slot.swap(state, State { status, ..state }) {
-            let cancelled = State {
+        if !slot.swap(state, StateWord { status, ..state }) {
+            let cancelled = StateWord {
                 status: Status::Cancelled,
                 ..state
             };

@@ -3,7 +3,7 @@
 //! As in `slots`, the caller holds the lock of the parent's records. How a worker process is started and noticed to be
 //! dead is left to the faces.
 
-use super::shared::{now, Note, State, Status};
+use super::shared::{now, SlotNote, StateWord, Status};
 use super::slots::{Records, Slots, WorkerRecord};
 use super::table::Use;
 use super::types::{Death, Loss, Overdue, Stats, WorkerEnd, WorkerStats};
@@ -25,7 +25,7 @@ impl Slots {
         for word in slot.header.spare_words() {
             word.store(0, Relaxed);
         }
-        slot.store(State::of(Status::Starting, generation, None));
+        slot.store(StateWord::of(Status::Starting, generation, None));
         records.workers.insert(index, WorkerRecord::default());
         Ok(index)
     }
@@ -49,7 +49,7 @@ impl Slots {
     }
 
     /// The task that the worker `worker_index` runs: slot, state, job.
-    fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, State, u32)> {
+    fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, StateWord, u32)> {
         let (slot, state) = self.worker_state(worker_index)?;
         if state.status != Status::Ready {
             return None;
@@ -92,7 +92,7 @@ impl Slots {
         if state.status != Status::Running {
             return None;
         }
-        let since = self.view.slot(worker_index).ok()?.note(Note::Since).load(Relaxed);
+        let since = self.view.slot(worker_index).ok()?.note(SlotNote::Since).load(Relaxed);
         let record = records.workers.get_mut(&worker_index)?;
         let first = match record.seen {
             Some((slot, generation, first)) if (slot, generation) == (index, state.generation) => first,
@@ -136,7 +136,7 @@ impl Slots {
         let record = records.workers.remove(&worker_index).unwrap_or_default();
         if let Some(owner) = owner {
             let task = slot.next.load(SeqCst);
-            if slot.note(Note::Since).load(Relaxed) != 0 {
+            if slot.note(SlotNote::Since).load(Relaxed) != 0 {
                 // The function was running, so the result had not begun to overwrite the arguments.
                 death.arguments = self.view.slot(task).ok().and_then(|task| task.header.copy_body().ok());
             }
@@ -144,7 +144,7 @@ impl Slots {
             self.view.leave_spinner(owner);
         }
         slot.header.discard();
-        slot.store(State::of(Status::Free, generation, None));
+        slot.store(StateWord::of(Status::Free, generation, None));
         records.table.give_back(worker_index);
         let end = if let WorkerEnd::Worked { .. } = remains {
             WorkerEnd::Worked { lost }
@@ -230,16 +230,16 @@ impl Slots {
         };
         let passed = |since| if since == 0 { 0 } else { clock.saturating_sub(since) };
         let running = self.task_of(records, worker_index).is_some();
-        let busy = note(Note::Busy).saturating_add(if running { passed(note(Note::Since)) } else { 0 });
-        let life = passed(note(Note::Ready));
+        let busy = note(SlotNote::Busy).saturating_add(if running { passed(note(SlotNote::Since)) } else { 0 });
+        let life = passed(note(SlotNote::Ready));
         Some(WorkerStats {
             worker_index,
             running,
             tasks: slot.aux.load(Relaxed),
             busy: Duration::from_nanos(busy),
             idle: Duration::from_nanos(life.saturating_sub(busy)),
-            received: note(Note::Received),
-            sent: note(Note::Sent),
+            received: note(SlotNote::Received),
+            sent: note(SlotNote::Sent),
         })
     }
 }

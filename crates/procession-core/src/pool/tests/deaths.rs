@@ -3,7 +3,7 @@
 use super::{death, dismiss, done, fork, job_of, message, reap, soon, submit_all, wait_for, work, BY_TIME};
 use crate::channel::Incoming;
 use crate::family;
-use crate::pool::shared::{State, Status, View};
+use crate::pool::shared::{PoolView, StateWord, Status};
 use crate::pool::{Item, Loss, Pool, TaskOptions, Worker, WorkerEnd};
 use crate::sync::wait::Interruptible;
 use crate::{Deadline, WaitError};
@@ -36,14 +36,14 @@ fn a_death_loses_its_own_task_only() {
 fn die_before_moving_the_head(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
-    let view = View::attach(pool.handle()).unwrap();
+    let view = PoolView::attach(pool.handle()).unwrap();
     let me = family().unwrap().me();
     let head = view.shared.head.0.load(SeqCst) as u32;
     let next = view.slot(head).unwrap().next.load(SeqCst);
     view.slot(worker_index).unwrap().next.store(next, SeqCst);
     let slot = view.slot(next).unwrap();
     let state = slot.load().unwrap();
-    assert!(slot.swap(state, State::of(Status::Running, state.generation, Some(me))));
+    assert!(slot.swap(state, StateWord::of(Status::Running, state.generation, Some(me))));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_death_between_claim_and_head_move_blocks_no_other_worker() {
 fn die_before_reporting(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
-    let view = View::attach(pool.handle()).unwrap();
+    let view = PoolView::attach(pool.handle()).unwrap();
     let (index, state) = view
         .claim(family().unwrap().me(), &view.slot(worker_index).unwrap().next)
         .unwrap()
@@ -78,7 +78,7 @@ fn die_before_reporting(pool: &Pool, worker_index: u32) {
     slot.header.post(message(b"done"));
     assert!(slot.swap(
         state,
-        State {
+        StateWord {
             status: Status::Done,
             ..state
         }
@@ -103,7 +103,7 @@ fn a_death_after_the_report_counts_once() {
     submit_all(&job, [[0, 1]]);
     let dying = fork(&pool, |pool, worker_index| {
         die_before_reporting(pool, worker_index);
-        let view = View::attach(pool.handle()).unwrap();
+        let view = PoolView::attach(pool.handle()).unwrap();
         view.push_finished(view.slot(worker_index).unwrap().next.load(SeqCst))
             .unwrap();
     });
@@ -119,7 +119,7 @@ fn a_dead_spinner_is_replaced() {
     let dying = fork(&pool, |pool, worker_index| {
         let worker = Worker::attach(pool.handle(), worker_index).unwrap();
         worker.ready();
-        let view = View::attach(pool.handle()).unwrap();
+        let view = PoolView::attach(pool.handle()).unwrap();
         view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
     });
     reap(&pool, &dying);
@@ -132,7 +132,7 @@ fn a_stopped_spinner_is_replaced() {
     let stopped = fork(&pool, |pool, worker_index| {
         let worker = Worker::attach(pool.handle(), worker_index).unwrap();
         worker.ready();
-        let view = View::attach(pool.handle()).unwrap();
+        let view = PoolView::attach(pool.handle()).unwrap();
         view.shared.spinner.store(family().unwrap().me().to_bits(), SeqCst);
         // SAFETY: plain system calls.
         unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
