@@ -304,48 +304,50 @@ fn notices() -> Vec<Waited> {
                 }
             },
         ),
-        operation(
-            "barrier arrive, the other sleeps",
-            || {
-                let barrier = Barrier::create(2).expect("a barrier");
-                let values = vec![barrier.handle().to_bits()];
-                let after = move |death: Death| {
-                    // A victim that died before it had arrived does not break the barrier: a third process may come.
-                    std::thread::sleep(Duration::from_millis(60));
-                    let arrived =
-                        death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting() == 0;
-                    if !arrived {
-                        match arrive(&barrier) {
-                            Arrival::Last(last) => last.release(),
-                            Arrival::Waits(_) => panic!("the bystander waits"),
-                        }
-                    }
-                    is_through_alone();
-                    let broken = barrier.is_broken();
-                    assert!(!broken || !death.returned);
-                    if broken { "broken" } else { "passed" }.to_owned()
-                };
-                (values, Box::new(after))
-            },
-            Some(|values| {
-                let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
-                match arrive(&barrier) {
-                    Arrival::Waits(mut participant) => match participant.wait(soon()) {
-                        Ok(()) | Err(BarrierError::Broken | BarrierError::Kept(_)) => through(),
-                        Err(end) => panic!("wait: {end}"),
-                    },
-                    Arrival::Last(_) => panic!("the first of two"),
-                }
-            }),
-            |values| {
-                let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
-                move || match arrive(&barrier) {
-                    Arrival::Last(last) => last.release(),
-                    Arrival::Waits(_) => panic!("the bystander waits"),
-                }
-            },
-        ),
     ]
+}
+
+fn arrivals() -> Vec<Waited> {
+    vec![operation(
+        "barrier arrive, the other sleeps",
+        || {
+            let barrier = Barrier::create(2).expect("a barrier");
+            let values = vec![barrier.handle().to_bits()];
+            let after = move |death: Death| {
+                // A victim that died before it had arrived does not break the barrier: a third process may come.
+                std::thread::sleep(Duration::from_millis(60));
+                let arrived = death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting() == 0;
+                if !arrived {
+                    match arrive(&barrier) {
+                        Arrival::Last(last) => last.release(),
+                        Arrival::Waits(_) => panic!("the bystander waits"),
+                    }
+                }
+                is_through_alone();
+                let broken = barrier.is_broken();
+                assert!(!broken || !death.returned);
+                if broken { "broken" } else { "passed" }.to_owned()
+            };
+            (values, Box::new(after))
+        },
+        Some(|values| {
+            let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
+            match arrive(&barrier) {
+                Arrival::Waits(mut participant) => match participant.wait(soon()) {
+                    Ok(()) | Err(BarrierError::Broken | BarrierError::Kept(_)) => through(),
+                    Err(end) => panic!("wait: {end}"),
+                },
+                Arrival::Last(_) => panic!("the first of two"),
+            }
+        }),
+        |values| {
+            let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
+            move || match arrive(&barrier) {
+                Arrival::Last(last) => last.release(),
+                Arrival::Waits(_) => panic!("the bystander waits"),
+            }
+        },
+    )]
 }
 
 fn message(bytes: &[u8]) -> Message {
@@ -448,5 +450,8 @@ fn pools() -> Vec<Waited> {
 
 pub fn operations() -> Vec<Waited> {
     let queues = repaired_by(queues(), super::queue::repair);
-    [queues, locks(), notices(), pools()].into_iter().flatten().collect()
+    [queues, locks(), notices(), arrivals(), pools()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
