@@ -14,22 +14,20 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from .. import pool as _pool_face
 from .. import util
 from .._errors import names_misspelt
 from .._pool.options import Options
 from .._pool.randomness import numbered
+from .._pool.stats import PoolStats
 from .._pool.worker import CHUNK, ITEM, STARRED_CHUNK
 from .._procession import PoolStream
 from .._threads import Condition, Thread
 from ..context import BaseContext, _default_context
 from .errors import BrokenPool, TaskCancelled, WorkerDied, recognisable, terminated
 from .map import Results, Work, flattened, noting, reported, values
-
-if TYPE_CHECKING:
-    from .._pool.stats import PoolStats
 
 __all__ = ["BrokenPool", "Future", "ProcessPoolExecutor", "TaskCancelled", "WorkerDied"]
 
