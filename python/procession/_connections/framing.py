@@ -107,7 +107,9 @@ class Connection:
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
         self._check_writable()
-        self._send_bytes(_part(buf, offset, size))
+        if type(buf) is not bytes or offset or size is not None:
+            buf = _part(buf, offset, size)
+        self._send_bytes(buf)
 
     def send(self, obj: Any) -> None:
         """Send an object, which must be picklable."""
