@@ -69,7 +69,7 @@ fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt
 clean:           ## remove what was built
 	rm -rf .build .venv .venv-* target fuzz/target python/procession/*.so
 
-.build/venv-$(VERSION):
+.build/venv-$(VERSION): Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "procession needs Python 3.10 or newer; use make PYTHON=...")'
 	@command -v $(CARGO) > /dev/null || { echo "procession needs Rust 1.85 or newer: https://rustup.rs"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -49,7 +49,17 @@ def test_every_name_of_the_standard_library_is_here(name):
 
 
 #: Parameters that procession adds, all of them keywords.
-ADDED = ("die_with_parent", "options", "recover")
+ADDED = (
+    "die_with_parent",
+    "recover",
+    "task_timeout",
+    "on_death",
+    "retries",
+    "max_rss",
+    "worker_exit",
+    "seed",
+    "threads_per_worker",
+)
 
 
 def test_signatures_of_methods(method):

@@ -40,7 +40,7 @@ MODULES = [
 #: Names that procession adds to a module's `__all__`, and why.
 ADDED = {
     "": {
-        "Abandoned": "nobody is left to end a wait",
+        "Abandoned": "no process is left to end a wait",
         "BrokenPool": "a pool whose workers cannot start says so",
         "OwnerDied": "the holder of a lock died",
         "PoolStats": "the figures of a pool",
@@ -60,7 +60,7 @@ ADDED = {
 
 #: Parameters that procession adds, and why. Calls with positional arguments alone cannot meet them.
 ADDED_PARAMETERS = {
-    "buffersize": "how far imap may run ahead of who takes the results",
+    "buffersize": "how far imap may run ahead of the taker of results",
     "progress": "how far a call with many items is",
     "task_timeout": "how long a pool's task may take",
     "on_death": "what becomes of a task whose worker dies",

@@ -227,7 +227,7 @@ def test_idle_workers_run_their_finalizers(method, monkeypatch):
     reader, writer = ctx.Pipe(duplex=False)
     with ctx.Pool(3, _write_at_exit, (ctx.Barrier(3), writer)) as pool:
         pool.map(_meet, range(3), 1)
-        until(lambda: not any(pool._core.is_busy(worker._place) for worker in pool._pool))
+        until(lambda: not any(pool._core.is_busy(worker._worker_index) for worker in pool._pool))
     writer.close()
     assert os.read(reader.fileno(), 10) == b"..."
 
@@ -236,7 +236,7 @@ def test_idle_workers_run_their_finalizers(method, monkeypatch):
 def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
     pool = procession.get_context(method).Pool(2)
     assert pool.map(abs, range(2)) == [0, 1]
-    workers, watch = list(pool._pool), pool._workers._thread
+    workers, watch = list(pool._pool), pool._pool_workers._thread
 
     class Watch:
         """Stands for the watching thread: when it has been joined, the workers have ended."""
@@ -246,6 +246,6 @@ def test_who_ended_before_terminate_looked_is_no_child_any_more(method):
             for worker in workers:
                 assert connection.wait([worker.sentinel], 60)
 
-    pool._workers._thread = Watch()
+    pool._pool_workers._thread = Watch()
     pool.terminate()
     assert not process._children.intersection(workers)

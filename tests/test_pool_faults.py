@@ -43,7 +43,7 @@ def test_initializer_that_kills(opening, tmp_path):
 def test_worker_that_cannot_be_started():
     """The system cannot start a process: the others do the work, and later it is tried again."""
     with procession.Pool(2) as pool:
-        start, failed = pool._workers._start, []
+        start, failed = pool._pool_workers._start, []
 
         def fail_once(**kwds):
             if failed:
@@ -51,7 +51,7 @@ def test_worker_that_cannot_be_started():
             failed.append(kwds)
             raise BlockingIOError("no room")
 
-        pool._workers._start = fail_once
+        pool._pool_workers._start = fail_once
         victim = pool._pool[0]
         victim.kill()
         victim.join(30)
@@ -297,7 +297,7 @@ def test_a_random_killer(opening):
                 # A starting interpreter takes longer than that, so kill only workers that are
                 # ready.
                 core = pool.pool._core
-                ready = [one for one in list(pool.pool._pool) if core.is_ready(one._place)]
+                ready = [one for one in list(pool.pool._pool) if core.is_ready(one._worker_index)]
                 if ready:
                     ready[shots % len(ready)].kill()
                     shots += 1

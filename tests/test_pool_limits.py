@@ -206,7 +206,7 @@ def test_a_function_run_at_a_workers_end(ctx, tmp_path):
 def test_a_function_run_at_the_end_of_a_with_block(tmp_path):
     with procession.get_context("fork").Pool(2, worker_exit=write_pid(str(tmp_path))) as pool:
         pids = {process.pid for process in pool._pool}
-        until(lambda: all(pool._core.is_ready(process._place) for process in pool._pool))
+        until(lambda: all(pool._core.is_ready(process._worker_index) for process in pool._pool))
     assert {int(name) for name in os.listdir(tmp_path)} == pids
 
 
@@ -279,7 +279,7 @@ def test_resize(ctx, tmp_path):
     with ctx.Pool(1) as pool:
         pool.resize(3)
         assert len(pool._pool) == 3
-        until(lambda: all(pool._core.is_ready(process._place) for process in pool._pool))
+        until(lambda: all(pool._core.is_ready(process._worker_index) for process in pool._pool))
         folder = str(tmp_path)
         assert len(set(pool.starmap(meet, [(folder, 3)] * 3, 1))) == 3
         pool.resize(1)
@@ -348,7 +348,7 @@ def test_want_of_memory_is_told(monkeypatch):
     from procession._pool.deaths import OutOfMemory
 
     with procession.get_context("fork").Pool(1) as pool:
-        until(lambda: pool._workers._out_of_memory is not None)
+        until(lambda: pool._pool_workers._out_of_memory is not None)
         monkeypatch.setattr(OutOfMemory, "happened", lambda self: True)
         with pytest.raises(procession.WorkerDied, match="SIGKILL, as memory ran out, during"):
             pool.apply(kill_self)

@@ -227,7 +227,7 @@ def test_workers_that_cannot_begin_break_the_pool(ctx):
     # The pool may be broken before the first call, and before a `with` block could be entered.
     pool = own(2, initializer=leave, initargs=(3,), context=ctx)
     try:
-        while not pool._workers.broken:
+        while not pool._pool_workers.broken:
             with pytest.raises((procession.BrokenPool, procession.WorkerDied)):
                 pool.apply(double, (1,))
         with pytest.raises(procession.BrokenPool, match="exit code 3"):

@@ -77,3 +77,15 @@ def test_defects_are_followed_under_the_standard_name_alone(tmp_path, name):
         assert "TypeError: cannot " in done.stderr
         assert pool.startswith("MaybeEncodingError")
         assert set(lines.values()) == {"RuntimeError A SemLock created in a fork"}
+
+
+def test_a_star_import_keeps_the_executor_of_concurrent_futures(run_program):
+    out = run_program(
+        "import procession\n"
+        "procession.install()\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "before = ProcessPoolExecutor\n"
+        "from multiprocessing import *\n"
+        "print(ProcessPoolExecutor is before, Pool, len(set(procession.__all__)) == len(procession.__all__))\n"
+    )
+    assert out.stdout.startswith("True <bound method"), out.stderr

@@ -62,7 +62,7 @@ class InterruptHeld:
     def __enter__(self) -> None: ...
     def __exit__(self, *exc: object) -> None: ...
 
-# Parcels
+# Mailboxes
 
 @final
 class Mailbox:

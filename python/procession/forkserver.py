@@ -129,7 +129,7 @@ class ForkServer:
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
         """Raise NotImplementedError.
 
-        Unlike the standard library's server, this one takes no orders over a pipe.
+        Unlike the standard library's server, this one takes no requests over a pipe.
         """
         raise NotImplementedError("procession's fork server is asked through Process.start()")
 

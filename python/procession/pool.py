@@ -52,7 +52,7 @@ get_context = _default_context.get_context
 
 __all__ = ["Pool", "ThreadPool"]
 
-#: Tasks that a call puts in line itself; a thread adds the rest.
+#: Tasks that a call queues itself; a thread adds the rest.
 _AT_ONCE = 4096
 #: Items of an `imap` that may at first be taken from a generator and unfinished, beyond one for
 #: each worker.
@@ -156,20 +156,20 @@ class Pool:
         if self._can_be_changed and _is_changed_inside(type(self)):
             if self._options.have_effect:
                 raise ValueError("a pool with queues of its own takes none of procession's options")
-            self._core, self._workers = self._make_queued(start, arguments)
+            self._core, self._pool_workers = self._make_queued(start, arguments)
         else:
             self._core = self._new_core()
             of_worker = self._options.of_worker()
-            self._workers = self._new_workers(self._core, start, processes, arguments, of_worker)
-        self._pool = self._workers.workers
+            self._pool_workers = self._new_workers(self._core, start, processes, arguments, of_worker)
+        self._pool = self._pool_workers.workers
         try:
             self._repopulate_pool()
-            self._workers.watch()
-            self._terminate = util.Finalize(self, self._workers.stop, exitpriority=15)
+            self._pool_workers.watch()
+            self._terminate = util.Finalize(self, self._pool_workers.stop, exitpriority=15)
             self._state = RUN
         except BaseException:
             self._state = TERMINATE
-            self._workers.abandon()
+            self._pool_workers.abandon()
             raise
 
     @staticmethod
@@ -233,7 +233,7 @@ class Pool:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def _repopulate_pool(self) -> None:
-        self._workers.repopulate()
+        self._pool_workers.repopulate()
 
     @property
     def _taskqueue(self) -> TaskQueue:
@@ -242,7 +242,7 @@ class Pool:
     def _new_job(self, kind: type[IMapIterator]) -> Any:
         """Return a job of tasks that bring their functions."""
         by_time = issubclass(kind, IMapUnorderedIterator)
-        job = self._core.job(perform, ITEM, by_time, *self._options.terms)
+        job = self._core.job(perform, ITEM, by_time, *self._options.for_tasks)
         job.bound(len(self._pool) or self._processes, _AHEAD)
         return job
 
@@ -268,8 +268,8 @@ class Pool:
             raise ValueError("Pool not running")
         if self._pid != os.getpid():
             raise _foreign(self._pid)
-        if self._workers.broken is not None:
-            raise self._workers.broken()
+        if self._pool_workers.broken is not None:
+            raise self._pool_workers.broken()
 
     def apply(
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}  # noqa: B006
@@ -291,12 +291,12 @@ class Pool:
         exception.
         """
         # The core itself checks that the pool belongs to this process.
-        if self._state != RUN or self._workers.broken is not None:
+        if self._state != RUN or self._pool_workers.broken is not None:
             self._check_running()
         options = self._options
         if options.seeds is not None:
             func, args, kwds = options.seeds.function(func), ((0, tuple(args), dict(kwds)),), {}
-        job = self._core.call(func, args, kwds, *options.terms)
+        job = self._core.call(func, args, kwds, *options.for_tasks)
         result = ApplyResult(self, job, callback, error_callback)
         if callback or error_callback:
             self._announce_result(result, job)
@@ -419,7 +419,7 @@ class Pool:
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), Numbered(iterable)
         mode = ITEM if chunksize == 1 else CHUNK
-        job = self._core.job(func, mode, by_time, *self._options.terms)
+        job = self._core.job(func, mode, by_time, *self._options.for_tasks)
         result = kind(self, job)
         results = result if chunksize == 1 else ChunkedResults(result)
         if progress:
@@ -456,7 +456,7 @@ class Pool:
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), Numbered(iterable, mode == STARRED_CHUNK)
             mode = CHUNK
-        job = self._core.job(func, mode, False, *self._options.terms)
+        job = self._core.job(func, mode, False, *self._options.for_tasks)
         result = MapResult(self, job, callback, error_callback)
         if result._event is not None:
             self._announce_result(result, job)
@@ -475,7 +475,7 @@ class Pool:
     def _feed(
         self, iterable: Iterable[Any], job: Any, feed: Callable[[Any, int], bool], at_once: int
     ) -> None:
-        """Put a job's tasks in line: `at_once` of them here, the rest in a thread."""
+        """Queue a job's tasks: `at_once` of them here, the rest in a thread."""
         iterator = iterator_of(iterable, job)
         if iterator is None:
             return
@@ -498,7 +498,7 @@ class Pool:
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         self._processes = processes
-        self._workers.resize(processes)
+        self._pool_workers.resize(processes)
 
     def stats(self) -> _stats.PoolStats:
         """Return the figures of the pool."""
@@ -511,7 +511,7 @@ class Pool:
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._workers.close()
+            self._pool_workers.close()
 
     def terminate(self) -> None:
         """End the workers at once. Calls under way fail with `ProcessError`."""
@@ -529,7 +529,7 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._workers.join()
+        self._pool_workers.join()
         if self._announcer is not None and self._announcer is not threading.current_thread():
             self._announcer.join()
         # Nothing is left to end. In a finalizer run by the garbage collector an interrupt would be
@@ -544,7 +544,7 @@ class Pool:
         self.terminate()
 
 
-#: The methods that a program overrides to make tasks travel in its own way. It may also replace the
+#: The methods that a program overrides to make tasks reach workers in its own way. It may also replace the
 #: function `worker`.
 _INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_pool")}
 

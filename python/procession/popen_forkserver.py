@@ -39,7 +39,7 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: BaseProcess) -> Child:
-        self._errand = spawn.Errand(self, process_obj)
-        child = forkserver._forkserver.request(self._errand.token, self._fds)
-        self._errand.address(child.pid)
+        self._request = spawn.SpawnRequest(self, process_obj)
+        child = forkserver._forkserver.request(self._request.token, self._fds)
+        self._request.address(child.pid)
         return child

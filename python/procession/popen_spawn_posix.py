@@ -43,10 +43,10 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj: BaseProcess) -> Child:
-        self._errand = spawn.Errand(self, process_obj)
+        self._request = spawn.SpawnRequest(self, process_obj)
         call: dict[str, Any] = {
             "arena_fd": arena_fd(),
-            "mailbox": self._errand.token,
+            "mailbox": self._request.token,
             "parent_fd": popen_fork.own_sentinel(),
         }
         passed = [call["arena_fd"], call["parent_fd"], *self._fds]
@@ -56,5 +56,5 @@ class Popen(popen_fork.Popen):
             passed.append(fork_server[0])
         command = spawn.get_command_line(**call)
         child = util.start_program(command, passed)
-        self._errand.address(child.pid)
+        self._request.address(child.pid)
         return child

@@ -56,6 +56,20 @@ def _cleanup() -> None:
             _reaped(child, popen.poll())
 
 
+def _status_of(of: BaseProcess) -> tuple[str, int | None]:
+    """Return a process's state as `repr` shows it, and its exit code once it is known."""
+    if of is _current_process:
+        return "started", None
+    if of._closed:
+        return "closed", None
+    if of._parent_pid != os.getpid():
+        return "unknown", None
+    if of._popen is None:
+        return "initial", None
+    exitcode = of._popen.poll()
+    return ("started" if exitcode is None else "stopped"), exitcode
+
+
 def _reaped(child: BaseProcess, exitcode: int | None) -> bool:
     """Return whether a child has ended, from its exit code; an ended child is no longer listed."""
     if exitcode is None:
@@ -260,8 +274,9 @@ class BaseProcess:
                     "Cannot close a process while it is still running. You should first call join() or terminate()."
                 )
             popen.close()
-            del self._sentinel
-        self._popen, self._closed = None, True
+            self._popen = None
+            self.__dict__.pop("_sentinel", None)
+        self._closed = True
 
     @property
     def name(self) -> str:
@@ -325,21 +340,8 @@ class BaseProcess:
         except AttributeError:
             raise ValueError("process not started") from None
 
-    def _status(self) -> tuple[str, int | None]:
-        """Return the process's state as `repr` shows it, and its exit code once it is known."""
-        if self is _current_process:
-            return "started", None
-        if self._closed:
-            return "closed", None
-        if self._parent_pid != os.getpid():
-            return "unknown", None
-        if self._popen is None:
-            return "initial", None
-        exitcode = self._popen.poll()
-        return ("started" if exitcode is None else "stopped"), exitcode
-
     def __repr__(self) -> str:
-        status, exitcode = self._status()
+        status, exitcode = _status_of(self)
         parts = (
             type(self).__name__,
             f"name={self._name!r}",
@@ -494,7 +496,7 @@ def numbered(kind: str, identity: tuple[int, ...]) -> str:
 
 
 def _announce_name(name: str) -> None:
-    """Write the name into the family's roll, where other processes see it."""
+    """Write the name into the family's process table, where other processes see it."""
     from ._procession import set_name
 
     set_name(name)

@@ -208,10 +208,10 @@ class _BrokeredFd:
     """
 
     def __init__(self, family: bytes, number: int) -> None:
-        self._place = family, number
+        self._worker_index = family, number
 
     def __reduce__(self) -> Any:
-        return _Arrived, self._place
+        return _Arrived, self._worker_index
 
 
 class _Arrived:

@@ -58,8 +58,13 @@ class _ResourceSharer:
         # Reentrant: a signal handler may take it in the thread that holds it.
         self._lock = util.free_in_child(threading.RLock())
         self._keys = itertools.count(1)
-        self._waiting: dict[int, tuple[Any, Any]] = {}
+        self._cache: dict[int, tuple[Any, Any]] = {}
         util.register_after_fork(self, _ResourceSharer._forget)
+
+    # What programs read to see whether the thread runs.
+    _listener = property(lambda self: self._service and self._service[0])
+    _thread = property(lambda self: self._service and self._service[1])
+    _address = property(lambda self: self._service and self._service[0].address)
 
     def register(self, send: Any, close: Any) -> tuple[Any, int]:
         """Keep a resource until it is taken, by `send(connection, pid)` and then `close()`.
@@ -69,8 +74,8 @@ class _ResourceSharer:
         with self._lock:
             listener, _thread = self._service or self._start()
             key = next(self._keys)
-            self._waiting[key] = send, close
-        return listener.address, key
+            self._cache[key] = send, close
+            return listener.address, key
 
     @staticmethod
     def get_connection(ident: tuple[Any, int]) -> Any:
@@ -93,8 +98,8 @@ class _ResourceSharer:
         service, self._service = self._service, None
         if service is not None:
             service[0].close()
-        while self._waiting:
-            _key, (_send, close) = self._waiting.popitem()
+        while self._cache:
+            _key, (_send, close) = self._cache.popitem()
             close()
 
     def _start(self) -> tuple[Any, Thread]:
@@ -130,7 +135,7 @@ class _ResourceSharer:
             return True
 
     def _hand_over(self, conn: Any, key: int, pid: int) -> None:
-        send, close = self._waiting.pop(key)
+        send, close = self._cache.pop(key)
         try:
             send(conn, pid)
         finally:

@@ -204,7 +204,7 @@ def _main(mailbox: int, parent_sentinel: int | None) -> int:
     return self._bootstrap(parent_sentinel)
 
 
-class Errand:
+class SpawnRequest:
     """A process object and this process's settings, packed for a child.
 
     Keep it until the child has ended.
@@ -226,7 +226,7 @@ class Errand:
         self.token: int = self._all.token
 
     def address(self, pid: int) -> None:
-        """Make the errand outlive this process: it now belongs to the child, process `pid`."""
+        """Make the request outlive this process: it now belongs to the child, process `pid`."""
         self._all.address(pid)
         self._process.address(pid)
 
@@ -300,7 +300,7 @@ def prepare(data: dict[str, Any]) -> None:
     No code of the user runs before this.
     """
     for setting, take_over in _TAKE_OVER.items():
-        if setting in data:
+        if setting in data and not (setting == "init_main_from_path" and "init_main_from_name" in data):
             take_over(data[setting])
 
 

@@ -119,9 +119,11 @@ def log_to_stderr(level: int | str | None = None) -> Any:
     global _log_to_stderr
     from . import _logging
 
-    _logging.add_stderr(get_logger(), DEFAULT_LOGGING_FORMAT)
+    logger = get_logger()
+    _logging.add_stderr(logger, DEFAULT_LOGGING_FORMAT)
+    _set_level(logger, level)
     _log_to_stderr = True
-    return _logger_at(level)
+    return logger
 
 
 def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) -> Any:
@@ -133,15 +135,15 @@ def log_to_file(path: str | os.PathLike[str], level: int | str | None = None) ->
     """
     from . import _logging
 
-    _logging.add_file(get_logger(), os.path.abspath(path), DEFAULT_LOGGING_FORMAT)
-    return _logger_at(level)
+    logger = get_logger()
+    _logging.add_file(logger, os.path.abspath(path), DEFAULT_LOGGING_FORMAT)
+    _set_level(logger, level)
+    return logger
 
 
-def _logger_at(level: int | str | None) -> Any:
-    """Return the package's logger, at this level if one is given."""
+def _set_level(logger: Any, level: int | str | None) -> None:
     if level:
-        _logger.setLevel(level)
-    return _logger
+        logger.setLevel(level)
 
 
 abstract_sockets_supported = sys.platform in ("linux", "android")
@@ -388,13 +390,12 @@ def is_exiting() -> bool:
     return _exiting or _exiting is None
 
 
-def _end_children() -> None:
+def _end_children(children: Any, info: Any) -> None:
     """Terminate the daemonic children, and wait for all."""
-    daemons = [child for child in process.active_children() if child.daemon]
-    for child in daemons:
+    for child in [child for child in children() if child.daemon]:
         info("calling terminate() for daemon %s", child.name)
         child._popen.terminate()
-    for child in process.active_children():
+    for child in children():
         info("calling join() for process %s", child.name)
         child.join()
 
@@ -403,9 +404,10 @@ def _end_children() -> None:
 def _exit_function(
     info: Any = info,
     debug: Any = debug,
-    run_finalizers: Any = _run_finalizers,
-    end_children: Any = _end_children,
+    _run_finalizers: Any = _run_finalizers,
+    active_children: Any = process.active_children,
     current_process: Any = process.current_process,
+    end_children: Any = _end_children,
 ) -> None:
     """End this process's part of the family.
 
@@ -416,16 +418,16 @@ def _exit_function(
         _exiting = True
         info("process shutting down")
         debug('running all "atexit" finalizers with priority >= 0')
-        run_finalizers(0)
+        _run_finalizers(0)
         if current_process() is not None:
-            end_children()
+            end_children(active_children, info)
         # A finalizer may wait until every process that this one started is gone, as viztracer's
         # does. So tell the fork server to end first.
         from ._procession import fork_server_stop
 
         fork_server_stop()
         debug('running the remaining "atexit" finalizers')
-        run_finalizers()
+        _run_finalizers()
 
 
 atexit.register(_exit_function)

@@ -141,7 +141,7 @@ def locks(context: Any, seed: int, kills: int) -> str:
         except procession.OwnerDied:
             assert lock.acquire(timeout=TIMEOUT)
         lock.release()
-        assert cells[3] == 0, f"{cells[3]} times somebody living was inside already"
+        assert cells[3] == 0, f"{cells[3]} times a living process was inside already"
         total += cells[2]
         told += cells[4]
     return f"{total:,} times held, never by two; OwnerDied {told} times, 0 stuck"
@@ -184,11 +184,11 @@ def disturbed(
             number += 1
         # Not synchronisation: it only varies where the stop and the kill fall.
         time.sleep(rng.uniform(0, 0.006))
-        workers = list(workers())
-        if workers:
-            with stopped(rng.choice(workers)):
+        living = list(workers())
+        if living:
+            with stopped(rng.choice(living)):
                 time.sleep(rng.uniform(0, 0.003))
-        if workers and (victim := rng.choice(workers)).is_alive():
+        if living and (victim := rng.choice(living)).is_alive():
             victim.kill()
             killed += 1
         rest = []
@@ -294,7 +294,7 @@ def managers(context: Any, seed: int, kills: int) -> str:
         before = list(acknowledged)
         end = time.monotonic() + TIMEOUT
         while any(now == then for now, then in zip(acknowledged, before, strict=True)):
-            assert server.is_alive() and time.monotonic() < end, "the server answers nobody"
+            assert server.is_alive() and time.monotonic() < end, "the server does not answer"
             time.sleep(0.01)
         workers.end()
         server.kill()

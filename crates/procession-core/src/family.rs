@@ -12,7 +12,7 @@ pub struct Family {
 }
 
 /// The family of this process, which is in the process table afterwards. The arena is created on first use. A second
-/// call costs two loads.
+/// call costs a few loads.
 pub fn family() -> Result<Family> {
     arena::here().map(|(arena, _)| Family { arena })
 }

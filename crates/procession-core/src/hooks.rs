@@ -1,8 +1,8 @@
 //! What lower rooms ask of higher ones.
 //!
 //! The allocator has to know which processes live, and a death gives back objects whose types are defined further up.
-//! Such a question goes through [`Hooks`]. The linker binds it to the answers, which `wiring` lists. So no process can
-//! ask before the answers are there, and a build without them fails.
+//! Such a question goes through [`Hooks`]. `wiring` lists the answers, as a constant: no process can ask before they are
+//! there. This file names `wiring`, which is the one arrow that runs up.
 
 use crate::ids::Owner;
 use crate::Result;
@@ -35,14 +35,8 @@ pub(crate) struct Hooks {
     pub after_fork_child: &'static [fn()],
 }
 
-// SAFETY: `wiring` defines this symbol with this very type, and nothing writes to it.
-unsafe extern "Rust" {
-    #[link_name = "procession_core_hooks"]
-    safe static HOOKS: Hooks;
-}
-
 /// The answers of the rooms above.
 #[inline]
 pub(crate) fn hooks() -> &'static Hooks {
-    &HOOKS
+    &crate::wiring::HOOKS
 }

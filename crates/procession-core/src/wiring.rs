@@ -5,9 +5,8 @@ use crate::hooks::Hooks;
 use crate::ids::Kind;
 use crate::{arena, channel, liveness, pool, process, reclaim, shared, sync, sys};
 
-// SAFETY: no other crate has reason to use this name; `hooks` declares it with this very type.
-#[unsafe(export_name = "procession_core_hooks")]
-static HOOKS: Hooks = Hooks {
+/// The answers.
+pub(crate) static HOOKS: Hooks = Hooks {
     register_forks: liveness::register_forks,
     me: liveness::me,
     own_start: liveness::own_start,

@@ -23,7 +23,7 @@ from .. import context
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
@@ -34,6 +34,8 @@ _ALIAS = "multiprocessing"
 _FUTURES = "concurrent.futures.process"
 _PACKAGE = "procession"
 _EXECUTOR = f"{_PACKAGE}._executor.executor"
+#: The modules by which the executor's package can be entered.
+_OF_EXECUTOR = [f"{_PACKAGE}._executor.{name}" for name in ("errors", "map", "executor")]
 
 
 class _Loader(Loader):
@@ -75,15 +77,23 @@ def _amend(module: ModuleType) -> None:
     standin.amend(module)
 
 
-def _put_executor(_module: ModuleType) -> None:
+def _loads_now(names: Iterable[str], but: ModuleType) -> bool:
+    """Return whether one of these modules, other than `but`, is being imported."""
+    specs = [
+        module.__spec__ for name in names if (module := sys.modules.get(name)) not in (None, but)
+    ]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
+
+
+def _put_executor(module: ModuleType) -> None:
     """Put procession's `ProcessPoolExecutor` into `concurrent.futures`.
 
     This is called after either module has run, and does it once both have.
     """
     if context._stands_in != "executor" or _FUTURES not in sys.modules:
         return
-    if f"{_PACKAGE}._executor" not in sys.modules:
-        # Otherwise a module of `_executor` has caused this import, and the executor's runs anyhow.
+    if not _loads_now(_OF_EXECUTOR, module):
+        # Otherwise one of these modules has caused this import, and its own change follows.
         from .._executor import executor  # noqa: F401
     ours = getattr(sys.modules.get(_EXECUTOR), "ProcessPoolExecutor", None)
     if ours is not None:
@@ -92,11 +102,11 @@ def _put_executor(_module: ModuleType) -> None:
 
 #: Modules that are changed where procession stands in, and how.
 _CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    _PACKAGE: _amend,
     f"{_PACKAGE}.queues": _amend,
     f"{_PACKAGE}.synchronize": _amend,
     f"{_PACKAGE}._pool.worker": _amend,
-    _EXECUTOR: _put_executor,
-    _FUTURES: _put_executor,
+    **dict.fromkeys([*_OF_EXECUTOR, _FUTURES], _put_executor),
 }
 
 
@@ -126,8 +136,11 @@ class _Finder:
 
 def _find_elsewhere(name: str, path: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
-        if finder is not _Finder and (spec := finder.find_spec(name, path)) is not None:
-            return spec
+        find_spec = getattr(finder, "find_spec", None)  # a finder may have `find_module` alone
+        if finder is not _Finder and find_spec is not None:
+            spec = find_spec(name, path)
+            if spec is not None:
+                return spec
     return None
 
 
@@ -140,16 +153,16 @@ def install(executor: bool = False) -> None:
     if executor and context._stands_in != "executor":
         if _FUTURES in sys.modules:
             raise RuntimeError(
-                "concurrent.futures.process has been imported already, and who holds its executor would keep it: call"
+                "concurrent.futures.process has been imported already, and what holds its executor would keep it: call"
                 " procession.install(executor=True) before all other imports, or start the program with 'procession run --executor'"
             )
         if context._stands_in:
             context._note_stand_in("executor")
-    if context._stands_in:
+    if context._stands_in and _Finder in sys.meta_path:
         return
     if _ALIAS in sys.modules:
         raise RuntimeError(
-            "multiprocessing has been imported already, and who holds it would keep it: call procession.install()"
+            "multiprocessing has been imported already, and what holds it would keep it: call procession.install()"
             " before all other imports, or start the program with 'procession run'"
         )
     sys.meta_path.insert(0, _Finder)

@@ -30,6 +30,11 @@ def amend(module: ModuleType) -> None:
     _CHANGES[module.__name__.partition(".")[2]](module)
 
 
+def _amend_package(module: ModuleType) -> None:
+    # A star import binds no name that the program may have from `concurrent.futures`.
+    module.__all__.remove("ProcessPoolExecutor")
+
+
 def _amend_queues(module: ModuleType) -> None:
     def put_failed(self: Any, error: Exception, obj: object) -> None:
         self._give_up(error, obj)
@@ -78,6 +83,7 @@ def _amend_pool_worker(module: ModuleType) -> None:
 
 
 _CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    "": _amend_package,
     "queues": _amend_queues,
     "synchronize": _amend_synchronize,
     "_pool.worker": _amend_pool_worker,

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 _pools: Any = _pool_face
 #: Number of results that the collecting thread takes at a time.
 _BATCH = 256
-#: Number of items of a `map` put in line before other threads get a turn.
+#: Number of items of a `map` queued before other threads get a turn.
 _FEED = 64
 
 
@@ -85,7 +85,7 @@ class _Engine:
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
-        self.stream = PoolStream(pool._core, *pool._options.terms)
+        self.stream = PoolStream(pool._core, *pool._options.for_tasks)
         #: Maps with results that may still be taken.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         self._stopping = False
@@ -257,8 +257,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
             raise RuntimeError(
                 f"this executor belongs to process {pool._pid}: a child of it cannot use it, but can make its own"
             )
-        if pool._workers.broken is not None:
-            raise recognisable(pool._workers.broken())
+        if pool._pool_workers.broken is not None:
+            raise recognisable(pool._pool_workers.broken())
         return engine
 
     def submit(
@@ -333,7 +333,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         source = noting(items, errors)
         plain = single and chunksize == 1
         mode = ITEM if plain else CHUNK if single else STARRED_CHUNK
-        job = engine.pool._core.job(fn, mode, False, *engine.pool._options.terms)
+        job = engine.pool._core.job(fn, mode, False, *engine.pool._options.for_tasks)
         size = 0 if plain else chunksize
         work = Work(job)
         engine.maps.add(work)
@@ -357,7 +357,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         return Results(reported(results, progress, iterables) if progress else results)
 
     def _refill(self, job: Any, source: Iterator[Any], size: int) -> None:
-        """Put one more task in line, in place of a task after its results were taken."""
+        """Queue one more task, in place of a task after its results were taken."""
         if not job.feed(source, size, 1) and self._closed and next(source, source) is not source:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
@@ -424,7 +424,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
 
     @property
     def _broken(self) -> bool:
-        return self._engine is not None and self._engine.pool._workers.broken is not None
+        return self._engine is not None and self._engine.pool._pool_workers.broken is not None
 
 
 def _context(context: Any, method: str | None) -> BaseContext:

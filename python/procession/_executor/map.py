@@ -48,7 +48,7 @@ class Work:
         self._feeder: Thread | None = None
 
     def feed_later(self, items: list[Any], size: int, workers: int) -> None:
-        """Let a thread put the rest of the items in line."""
+        """Let a thread queue the rest of the items."""
         job = self.job
         args = (iter(items), job, lambda it, limit: job.feed(it, size, limit), range(workers))
         feeder = Thread(feed_all, "ExecutorFeeder", args)

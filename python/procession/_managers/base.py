@@ -209,18 +209,23 @@ class BaseManager:
         """End the server process: ask it, then terminate it, then kill it."""
 
         def ask() -> None:
+            util.info("sending shutdown message to manager")
             try:
                 call_once(_Client, address, authkey, "shutdown")
             except Exception as error:
                 util.info("the manager does not listen: %s", error)
 
-        for step, end, timeout in (
-            ("asking it", ask, shutdown_timeout),
-            ("terminating it", process.terminate, shutdown_timeout),
-            ("killing it", process.kill, None),
-        ):
+        def terminate() -> None:
+            util.info("manager still alive")
+            util.info("trying to `terminate()` manager process")
+            process.terminate()
+
+        def kill() -> None:
+            util.info("manager still alive after terminate")
+            process.kill()
+
+        for end, timeout in (ask, shutdown_timeout), (terminate, shutdown_timeout), (kill, None):
             if process.is_alive():
-                util.info("ending the manager's process: %s", step)
                 end()
                 process.join(timeout)
         state.value = State.SHUTDOWN

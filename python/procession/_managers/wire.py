@@ -1,4 +1,4 @@
-"""The messages between a manager's server and its clients, and what they travel over.
+"""The messages between a manager's server and its clients, and what they are sent over.
 
 The messages are CPython's. A request is `(object's id, method, args, kwds)`, with id None for the
 server's own functions. A reply is a kind, such as '#RETURN', and a value. Beyond that, a server of
@@ -55,7 +55,7 @@ class Token:
         self.typeid, self.address, self.id = state
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # A token also travels to programs without this package, which need only its attributes.
+        # A token is also sent to programs without this package, which need only its attributes.
         return SimpleNamespace, (), {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Functions and classes that a receiver does not have under their name travel by value.
+"""Functions and classes that a receiver does not have under their name are sent by value.
 
 The rule
 --------
@@ -26,7 +26,7 @@ Only variables of `__main__` that a receiver may lack are sent along. A receiver
 definition takes its own, and what its own code bound to a variable stays. A module that other
 processes cannot import is copied, as far as the function uses it.
 
-Everything else is pickled as usual. What cannot travel is refused where it is sent (`refusal`).
+Everything else is pickled as usual. What cannot be sent is refused where it is sent (`refusal`).
 
 Most objects never reach this package: the extension pickles by name. It calls `dump` if pickle
 refuses, or if the pickle names a definition of `__main__` that receivers lack (`receivers.watch`).
@@ -66,7 +66,7 @@ def dump(
         pickler.dump(obj)
     except REFUSALS as error:
         if pickler.lacked and all_are_copies():
-            # Copies made from now on have it, so it need not travel.
+            # Copies made from now on have it, so it need not be sent.
             return _by_names(obj, buffer_callback, protocol), False
         raise refusal.explain(obj, error) from refusal.cause(error)
     return file.getvalue(), pickler.by_value

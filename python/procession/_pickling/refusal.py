@@ -19,7 +19,7 @@ __all__: list[str] = []
 KINDS = (TypeError, AttributeError, pickle.PicklingError)
 
 _ADVICE = "Send the data it is made of instead, and make it anew in the other process"
-#: The search for the part that cannot travel gives up after this many objects.
+#: The search for the part that cannot be sent gives up after this many objects.
 _OBJECTS = 20_000
 
 
@@ -111,7 +111,7 @@ class _Tracer(parts.Taking, pickle._Pickler):  # type: ignore[misc]
 
 
 def _stack(obj: object) -> list[Any]:
-    """Return the chain from an object to its part that cannot travel, both included.
+    """Return the chain from an object to its part that cannot be sent, both included.
 
     The object alone if the part is not found.
     """

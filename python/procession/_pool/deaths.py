@@ -13,7 +13,7 @@ _REGION = 64 * 1024
 
 
 class Stacks:
-    """The file in memory where workers leave their last stack, with a region for each place.
+    """The file in memory where workers leave their last stack, with a region for each worker.
 
     It uses memory only for stacks that were left.
     """
@@ -25,9 +25,9 @@ class Stacks:
         # A path, not a descriptor: a worker of any start method then has its own file offset.
         self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
 
-    def take(self, place: int) -> str | None:
-        """Return the stack that the dead worker in `place` left, if any."""
-        start = place * _REGION
+    def take(self, worker_index: int) -> str | None:
+        """Return the stack that the dead worker `worker_index` left, if any."""
+        start = worker_index * _REGION
         text = os.pread(self._fd, _REGION, start).partition(b"\0")[0]
         if not text:
             return None
@@ -39,14 +39,14 @@ class Stacks:
             _close(self._fd)
 
 
-def leave_stack(path: str, place: int) -> None:
+def leave_stack(path: str, worker_index: int) -> None:
     """Make this worker write its stack into the file at `path` if a fault or SIGTERM ends it."""
     import faulthandler
     import signal
 
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        os.lseek(fd, place * _REGION, os.SEEK_SET)
+        os.lseek(fd, worker_index * _REGION, os.SEEK_SET)
     except OSError:
         return  # no /proc, or the parent has ended
     faulthandler.enable(fd, all_threads=False)

@@ -1,4 +1,4 @@
-"""The exceptions of a pool's tasks: how they travel from a worker, and what unfinished tasks raise.
+"""The exceptions of a pool's tasks: how they are sent from a worker, and what unfinished tasks raise.
 
 The engine's bindings call the private functions of this module by name.
 """
@@ -33,14 +33,14 @@ class RemoteTraceback(Exception):
 
 
 class ExceptionWithTraceback:
-    """An exception that travels with its traceback: as text, as its ``__cause__``."""
+    """An exception that is sent with its traceback: as text, as its ``__cause__``."""
 
     def __init__(self, exc: BaseException, tb: types.TracebackType | None) -> None:
         import traceback
 
         text = "".join(traceback.format_exception(type(exc), exc, tb))
         self.exc = exc
-        # A frame of it may hold objects that cannot travel, or that should not stay alive.
+        # A frame of it may hold objects that cannot be sent, or that should not stay alive.
         self.exc.__traceback__ = None
         self.tb = f'\n"""\n{text}"""'
 

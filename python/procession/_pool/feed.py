@@ -1,4 +1,4 @@
-"""How a pool's calls take their items and put them in line."""
+"""How a pool's calls take their items and queue them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ else:
 
 __all__: list[str] = []
 
-#: Tasks that a thread puts in line at a time.
+#: Tasks that a thread queues at a time.
 _BATCH = 64
 
 
@@ -95,7 +95,7 @@ class Numbered:
 
 
 def feed_all(iterator: Any, job: Any, feed: Callable[[Any, int], bool], workers: Sized) -> None:
-    """Put what `iterator` yields in line, at most as much at a time as keeps the `workers` busy."""
+    """Queue what `iterator` yields, at most as much at a time as keeps the `workers` busy."""
     try:
         # A few at a time: in between, the interpreter lets other threads run.
         while (room := job.room(len(workers) or 1)) and feed(iterator, min(room, _BATCH)):

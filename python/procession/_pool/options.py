@@ -47,7 +47,7 @@ class Options:
         ):
             raise ValueError("threads_per_worker must be a number from 1 or None")
         #: For `PoolCore.call` and `PoolCore.job`.
-        self.terms = (task_timeout, retries if on_death == "retry" else 0)
+        self.for_tasks = (task_timeout, retries if on_death == "retry" else 0)
         self.worker_exit = worker_exit
         self.max_rss = max_rss
         self.reseed = seed is not False
@@ -61,7 +61,7 @@ class Options:
     @property
     def have_effect(self) -> bool:
         """Whether the pool differs from one without options."""
-        of_pool = self.terms, self.seeds
+        of_pool = self.for_tasks, self.seeds
         return of_pool != ((None, 0), None) or self.of_worker() != {"reseed": True}
 
     def of_worker(self) -> dict[str, Any]:

@@ -79,8 +79,9 @@ def _received(inqueue: Any) -> Iterator[tuple[Any, ...]]:
         while (task := _held_by_the_dead(inqueue.get)) is not None:
             yield task
             task = None  # must not outlive its turn
-    except (EOFError, OSError) as error:
-        util.debug("no more tasks can be received: %r", error)
+        util.debug("worker got sentinel -- exiting")
+    except (EOFError, OSError):
+        util.debug("worker got EOFError or OSError -- exiting")
 
 
 def _outcome(wrap: bool, func: Any, args: Any, kwds: Any) -> tuple[bool, Any]:
@@ -97,7 +98,7 @@ def _report(outqueue: Any, job: Any, number: Any, outcome: tuple[bool, Any]) -> 
         _held_by_the_dead(outqueue.put, (job, number, outcome))
     except Exception as error:
         unsent = MaybeEncodingError(error, outcome[1])
-        util.debug("%s", unsent)
+        util.debug("Possible encoding error while sending result: %s", unsent)
         _held_by_the_dead(outqueue.put, (job, number, (False, unsent)))
 
 
@@ -153,7 +154,7 @@ class QueuedCore(ThreadCore):
             return True
 
     def finish(self, key: int, number: int, result: tuple[bool, Any]) -> None:
-        """Settle a task that was under way; one that has already failed stays failed."""
+        """Resolve a task that was under way; one that has already failed stays failed."""
         with self.changed:
             job = self.underway.pop((key, number), None)
             if job is not None:
@@ -252,9 +253,9 @@ class QueuedWorkers:
             if result is None:
                 return
             self._faults = 0
-            key, number, result = result
-            self._core.finish(key, number, result)
-            result = result = None
+            key, number, outcome = result
+            self._core.finish(key, number, outcome)
+            result = outcome = None
 
     def _watch(self) -> None:
         while self._maintain():
@@ -269,7 +270,7 @@ class QueuedWorkers:
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> bool:
-        """Bury ended workers and replace them. Return False when the watch is over."""
+        """Reap ended workers and replace them. Return False when the watch is over."""
         with self._lock:
             for process in [process for process in self.workers if process.exitcode is not None]:
                 process.join()

@@ -289,7 +289,7 @@ class IMapIterator(_Results):
     def __init__(self, pool: Any, job: Any = None) -> None:
         self._pool = pool
         self._job = pool._new_job(type(self)) if job is None else job
-        #: Puts the given number of tasks in line and returns False when there are no more. Set if
+        #: Puts the given number of tasks queued and returns False when there are no more. Set if
         #: taking results feeds the job.
         self._feed: Callable[[int], bool] | None = None
         self._ahead = 0
@@ -297,7 +297,7 @@ class IMapIterator(_Results):
         self._feeding, self._counting = threading.Lock(), threading.Lock()
 
     def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
-        """Never let more than `ahead` tasks be in line, running, or done and not taken."""
+        """Never let more than `ahead` tasks be queued, running, or done and not taken."""
         self._feed, self._ahead = feed, ahead
         self._refill()
 
@@ -329,7 +329,7 @@ class IMapIterator(_Results):
             with self._counting:
                 self._waiting -= 1
                 self._taken += item is not None
-        # Threads that began to wait before this result was taken did not put a task in line.
+        # Threads that began to wait before this result was taken did not queue a task.
         if self._waiting:
             self._refill()
         return item

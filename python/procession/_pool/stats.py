@@ -29,7 +29,7 @@ class PoolStats(NamedTuple):
 
     #: Tasks that ended, successfully or not.
     done: int
-    #: Tasks in line.
+    #: Tasks queued.
     queued: int
     #: Tasks that workers are running.
     running: int
@@ -39,6 +39,6 @@ class PoolStats(NamedTuple):
 def stats_of(core: Any, processes: Iterable[Any]) -> PoolStats:
     """Return the figures of a pool: `core` counts by worker index, `processes` have the pids."""
     done, queued, running, workers = core.stats()
-    pids = {process._place: process.pid for process in list(processes)}
+    pids = {process._worker_index: process.pid for process in list(processes)}
     named = [WorkerStats(pids[index], *rest) for index, *rest in workers if index in pids]
     return PoolStats(done, queued, running, named)

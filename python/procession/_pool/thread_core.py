@@ -56,12 +56,12 @@ class ThreadCore:
         self._feeds.put(feed)
 
     def dismiss(self, workers: int) -> None:
-        """Let the feeder and this many workers end once they have done what is in line."""
+        """Let the feeder and this many workers end once they have done what is queued."""
         self._feeds.put(None)
         for _ in range(workers):
             self.tasks.put(None)
 
-    def call(self, func: Any, args: Any, kwds: Any, *terms: Any) -> ThreadJob:
+    def call(self, func: Any, args: Any, kwds: Any, *options: Any) -> ThreadJob:
         if self._pid != os.getpid():
             raise _foreign(self._pid)
         job = self._new(func, 0, False)
@@ -70,7 +70,7 @@ class ThreadCore:
         job.seal()
         return job
 
-    def job(self, func: Any, mode: int, by_time: bool, *terms: Any) -> ThreadJob:
+    def job(self, func: Any, mode: int, by_time: bool, *options: Any) -> ThreadJob:
         return self._new(func, mode, by_time)
 
     def _new(self, func: Any, mode: int, by_time: bool) -> ThreadJob:
@@ -136,7 +136,7 @@ class ThreadJob:
         return self._sealed and self._finished == self._submitted
 
     def resolve(self, number: int, result: _Result) -> None:
-        """Settle a task with its result. Only the first result counts."""
+        """Resolve a task with its result. Only the first result counts."""
         with self._changed:
             if self._stopped or number in self._done:
                 return
@@ -235,7 +235,7 @@ class ThreadJob:
             self._look()
 
     def bound(self, workers: int, ahead: int | None) -> None:
-        """Limit the tasks in line to what keeps the workers busy."""
+        """Limit the tasks queued to what keeps the workers busy."""
         self._ahead = ahead
 
     def room(self, workers: int) -> int:

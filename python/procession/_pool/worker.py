@@ -20,7 +20,7 @@ ITEM, CHUNK, STARRED_CHUNK, CALL, CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
 
 def worker(
     handle: int,
-    place: int,
+    worker_index: int,
     stacks: str,
     initializer: object = None,
     initargs: object = (),
@@ -32,10 +32,10 @@ def worker(
 ) -> None:
     """Run a worker: the target of a pool's processes."""
     try:
-        end = PoolWorker(handle, place)
+        end = PoolWorker(handle, worker_index)
     except ValueError:
         return  # the pool is gone
-    leave_stack(stacks, place)
+    leave_stack(stacks, worker_index)
     if threads is not None:
         from .worker_threads import limit
 

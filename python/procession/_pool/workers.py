@@ -122,20 +122,20 @@ class Workers:
         with self._lock:
             leaving = sum(process._leaving for process in self.workers)
             for _ in range(self._size + leaving - len(self.workers)):
-                place, process = self.core.enlist(), None
+                worker_index, process = self.core.enlist(), None
                 try:
                     process = self._start(
                         target=worker,
-                        args=(self.core.handle, place, self._stacks.path, *self._arguments),
+                        args=(self.core.handle, worker_index, self._stacks.path, *self._arguments),
                         kwargs=self._options,
                     )
                     as_worker(process)
-                    process._place, process._leaving = place, False
+                    process._worker_index, process._leaving = worker_index, False
                     process.start()
                     self.workers.append(process)
                 except BaseException:
                     undo_start(process, self.workers)
-                    self.core.reap(place, 0, 0)
+                    self.core.reap(worker_index, 0, 0)
                     raise
                 util.debug("added worker")
 
@@ -145,10 +145,10 @@ class Workers:
             self._size = size
             staying = [process for process in self.workers if not process._leaving]
             # Idle workers leave first.
-            staying.sort(key=lambda process: self.core.is_busy(process._place))
+            staying.sort(key=lambda process: self.core.is_busy(process._worker_index))
             for process in staying[: max(0, len(staying) - size)]:
                 process._leaving = True
-                self.core.dismiss(process._place)
+                self.core.dismiss(process._worker_index)
             self.repopulate()
         # The watching thread must watch the new ones too.
         self._notify()
@@ -172,7 +172,7 @@ class Workers:
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> float | None:
-        """Bury ended workers, stop overdue ones and replace them.
+        """Reap ended workers, stop overdue ones and replace them.
 
         Return the number of seconds after which to look again, or None when the watch is over.
         """
@@ -198,10 +198,10 @@ class Workers:
 
     def _stop_overdue(self) -> float:
         """Stop the workers of overdue tasks. Return the seconds until the next look."""
-        places, again = self.core.overdue()
+        worker_indexes, again = self.core.overdue()
         now = time.monotonic()
         for process in self.workers:
-            if process._place in places:
+            if process._worker_index in worker_indexes:
                 process.terminate()
                 # A stopped process handles SIGTERM only once it continues.
                 process._popen._send_signal(signal.SIGCONT)
@@ -218,14 +218,14 @@ class Workers:
             process.join()
             self.workers.remove(process)
             self._ending.pop(process, None)
-            place, exitcode = process._place, process.exitcode
+            worker_index, exitcode = process._worker_index, process.exitcode
             killed = exitcode == -signal.SIGKILL and self._out_of_memory is not None
             begun, ready, error = self.core.reap(
-                place,
+                worker_index,
                 process.pid,
                 exitcode,
                 killed and self._out_of_memory.happened(),  # type: ignore[union-attr]
-                self._stacks.take(place),
+                self._stacks.take(worker_index),
             )
             util.debug("cleaned up worker %s", process.name)
             if ready:
@@ -243,7 +243,7 @@ class Workers:
         faults, failures = max(_FAULTS, self._size), _FAILURES * self._size
         if self._faults < faults and self._failures < failures:
             return True
-        if any(self.core.is_ready(process._place) for process in self.workers):
+        if any(self.core.is_ready(process._worker_index) for process in self.workers):
             # The other workers can serve the pool: leave it at them for a while.
             self._faults = min(self._faults, faults - 1)
             self._failures = min(self._failures, failures - 1)
@@ -302,8 +302,8 @@ class Workers:
         running = [process for process in self.workers if process.exitcode is None]
         idle = []
         for process in running:
-            place = process._place
-            if self.core.is_ready(place) and not self.core.is_busy(place):
+            worker_index = process._worker_index
+            if self.core.is_ready(worker_index) and not self.core.is_busy(worker_index):
                 idle.append(process)
             else:
                 process.terminate()

@@ -60,7 +60,7 @@ class Connection:
     def poll(self, timeout=0.0):
         """Return whether there is something to receive, waiting up to `timeout` seconds."""
         with self._in.not_empty:
-            return self._in.not_empty.wait_for(lambda: len(self._in.queue) > 0, timeout)
+            return bool(self._in.not_empty.wait_for(self._in._qsize, timeout))
 
     def close(self):
         """Do nothing: the queues are freed with their last user."""

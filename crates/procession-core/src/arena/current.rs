@@ -44,7 +44,7 @@ fn adopt(arena: Arena) -> Result<&'static Arena> {
     Ok(ARENA.get_or_init(|| Box::new(arena)))
 }
 
-/// The arena and this process, which is in the process table afterwards. A second call costs two loads.
+/// The arena and this process, which is in the process table afterwards. A second call costs a few loads.
 pub(crate) fn here() -> Result<(&'static Arena, Owner)> {
     let arena = current()?;
     Ok((arena, (hooks().me)()?))

@@ -41,7 +41,7 @@ fn forks_inherit() -> bool {
 
 extern "C" fn prepare() {
     // No family yet, only its hooks: the child will find a family, or make its own.
-    if table::table().is_none() {
+    if arena::existing().is_none() {
         return;
     }
     // A fork cannot be refused: without an entry the child will try to register by itself.

@@ -1,7 +1,7 @@
 //! How far submitting may run ahead of the workers.
 //!
 //! Submitting may run ahead as far as keeps the workers busy: a job's unfinished tasks are bounded in number and in
-//! bytes of arguments. These are the conditions alone; who checks them, and waits, is left to `feed` and `monitor`.
+//! bytes of arguments. These are the conditions alone; which code checks them, and waits, is left to `feed` and `monitor`.
 
 /// Bytes of arguments of a job's unfinished tasks from which on no more are submitted, unless workers would be idle.
 pub(super) const BYTES: u64 = 4 << 20;

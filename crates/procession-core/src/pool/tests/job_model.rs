@@ -114,11 +114,11 @@ impl Model {
         if let (ModelItem::Ready { slot, .. }, true) = (ended, dropped) {
             self.slots.remove(&slot);
         }
-        self.settle(key);
+        self.resolve(key);
     }
 
     /// Announce a job that has become complete; forget it if it was dropped as well.
-    pub fn settle(&mut self, key: u32) {
+    pub fn resolve(&mut self, key: u32) {
         let job = self.jobs.get_mut(&key).unwrap();
         if !job.is_complete() {
             return;
@@ -140,7 +140,7 @@ impl Model {
 
     pub fn seal(&mut self, key: u32) {
         self.jobs.get_mut(&key).unwrap().sealed = true;
-        self.settle(key);
+        self.resolve(key);
     }
 
     pub fn unfinished(&self) -> u64 {

@@ -148,7 +148,7 @@ impl Driver {
                 if let Some(key) = model.pick(which, false) {
                     self.table.announce(key);
                     model.jobs.get_mut(&key).unwrap().announced = true;
-                    model.settle(key);
+                    model.resolve(key);
                 }
             }
             Event::Drop(which) if !model.stopped => {
