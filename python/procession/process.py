@@ -268,14 +268,16 @@ class BaseProcess:
 
         Afterwards most methods raise ValueError.
         """
-        if (popen := self._popen) is not None:
-            if not _reaped(self, popen.poll()):
-                raise ValueError(
-                    "Cannot close a process while it is still running. You should first call join() or terminate()."
-                )
+        popen = self._popen
+        if popen is not None and not _reaped(self, popen.poll()):
+            raise ValueError(
+                "Cannot close a process while it is still running. You should first call join() or terminate()."
+            )
+        # An interrupt may come between any two of these: then the call can be repeated.
+        if popen is not None:
             popen.close()
-            self._popen = None
-            self.__dict__.pop("_sentinel", None)
+        self._popen = None
+        self.__dict__.pop("_sentinel", None)
         self._closed = True
 
     @property
