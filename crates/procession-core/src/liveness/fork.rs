@@ -5,6 +5,7 @@ use super::entry::{Life, Stage};
 use super::own::{become_owner, born_by_fork, me_already, own_start};
 use super::registry::{claim, me};
 use super::table;
+use crate::arena;
 use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::atfork::ForkHooks;
