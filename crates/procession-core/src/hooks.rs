@@ -1,8 +1,8 @@
 //! What lower rooms ask of higher ones.
 //!
 //! The allocator has to know which processes live, and a death gives back objects whose types are defined further up.
-//! Such a question goes through [`Hooks`]. `wiring` lists the answers, as a constant: no process can ask before they are
-//! there. This file names `wiring`, which is the one arrow that runs up.
+//! Such a question goes through [`Hooks`]. `wiring` lists the answers, as a constant: no process can ask before they
+//! are there. This file names `wiring`, which is the one arrow that runs up.
 
 use crate::ids::Owner;
 use crate::Result;

@@ -1,5 +1,5 @@
-//! What a death gives back. Leaves it to `liveness` to notice the death, and to `wiring` what an object of each kind refers
-//! to.
+//! What a death gives back. Leaves it to `liveness` to notice the death, and to `wiring` what an object of each kind
+//! refers to.
 
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};

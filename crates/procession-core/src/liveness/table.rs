@@ -54,8 +54,8 @@ static TABLE: OnceBox<ProcessTable> = OnceBox::new();
 /// Use the process table in `arena` from now on.
 pub(crate) fn open(arena: &'static Arena) -> &'static ProcessTable {
     TABLE.get_or_init(|| {
-        // SAFETY: `ProcessEntry` is atomics only, of the size the arena expects, and the table's type in every process of this
-        // version.
+        // SAFETY: `ProcessEntry` is atomics only, of the size the arena expects, and the table's type in every process of
+        // this version.
         let entries = unsafe { arena.process_table::<ProcessEntry>() };
         Box::new(ProcessTable { arena, entries })
     })

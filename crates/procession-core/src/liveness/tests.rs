@@ -2,6 +2,7 @@
 
 mod exec;
 
+use super::own::me_already;
 use super::table::entry;
 use super::*;
 use crate::family;
@@ -50,6 +51,14 @@ pub(crate) fn wait_until(mut what: impl FnMut() -> bool) {
     while !what() {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_fork_beside_the_first_use_has_its_entry_reserved() {
+    // As when another thread has made the arena and is about to register this process.
+    crate::arena::current().unwrap();
+    let child = fork(|| me_already().is_some() && members().len() == 2);
+    assert_eq!(reap(child), 0);
 }
 
 #[test]

@@ -64,7 +64,8 @@ impl Monitor {
 
     /// Wake feeders that have room, and record at which number a worker must wake the others.
     ///
-    /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see `PoolView::push_finished`.
+    /// SYNC: the number is stored before a feeder's last look at the stack (`SeqCst` both): see
+    /// `PoolView::push_finished`.
     fn tell_feeders(&self, records: &Records) {
         let (wanted, ready) = records.jobs.feeders_wake_at();
         let room = &self.slots.view.shared.room.0;

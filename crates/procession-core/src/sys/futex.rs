@@ -45,8 +45,8 @@ pub(crate) fn lower_half(word: &AtomicU64) -> &AtomicU32 {
     unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) }
 }
 
-/// Wake up to `n` sleepers at an address. It need not be mapped: then there are none. So this is no call of rustix, which
-/// takes a reference.
+/// Wake up to `n` sleepers at an address. It need not be mapped: then there are none. So this is no call of rustix,
+/// which takes a reference.
 pub(crate) fn wake_at(address: usize, n: u32) -> u32 {
     let n = n.min(i32::MAX as u32);
     // SAFETY: FUTEX_WAKE only uses the address as a key; an address that is not mapped is an error, not an access.
