@@ -36,6 +36,9 @@ pub(super) struct WorkerRecord {
     /// The task (slot, generation) for which it is to be stopped, and the time limit that the task exceeded, unless the
     /// task was withdrawn.
     pub cancelled: Option<(u32, u32, Option<Duration>)>,
+    /// The slot of that task's function, of which the worker counts as a user until it is reaped: it may be reading the
+    /// function, or about to write there what an item took. Zero: none.
+    pub function: u32,
     /// Whether `overdue` has named it.
     pub named: bool,
 }
@@ -209,6 +212,9 @@ impl Slots {
         if !self.is_mine() {
             return false;
         }
+        let (Use::Task { job, function, .. }, _) = records.table.get(index) else {
+            return false;
+        };
         // Find the worker before it can learn of the cancellation, so that `reap` knows the reason.
         let worker_index = records.workers.keys().copied().find(|&worker_index| {
             self.worker_state(worker_index)
@@ -223,6 +229,11 @@ impl Slots {
         }
         if let Some(record) = worker_index.and_then(|worker_index| records.workers.get_mut(&worker_index)) {
             record.cancelled = Some((index, state.generation, after));
+            // A task with a function of its own keeps it until its slot is released.
+            if function == 0 && record.function == 0 {
+                record.function = records.jobs.job(job).function;
+                records.table.count_user(record.function, 1);
+            }
         }
         true
     }

@@ -143,6 +143,7 @@ impl Slots {
             lost = self.reap_task(records, task, owner, &record, death);
             self.view.leave_spinner(owner);
         }
+        self.leave_function(records, record.function);
         slot.header.discard();
         slot.store(StateWord::of(Status::Free, generation, None));
         records.table.give_back(worker_index);

@@ -420,7 +420,7 @@ fn pool() -> (Vec<u64>, After) {
     (values, Box::new(after))
 }
 
-fn acquire(values: &Values) -> Worker {
+fn attach(values: &Values) -> Worker {
     let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the worker record");
     worker.ready();
     worker
@@ -430,14 +430,14 @@ fn pools() -> Vec<Waited> {
     vec![
         operation("pool worker attach, ready", pool, None, |values| {
             let values = values.to_vec();
-            move || forget(acquire(&values))
+            move || forget(attach(&values))
         }),
         operation("pool task take", pool, None, |values| {
-            let worker = acquire(values);
+            let worker = attach(values);
             move || forget((worker.next().expect("a pool"), worker))
         }),
         operation("pool result write", pool, None, |values| {
-            let worker = acquire(values);
+            let worker = attach(values);
             let (task, arguments) = worker.next().expect("a pool").expect("a task");
             move || {
                 let result = message(&[arguments.body()[0] + 1; 300]);

@@ -19,6 +19,7 @@ use workers::{lock, WorkerSet, Workers};
 
 /// The limit on results of [`imap`](Pool::imap) in progress, for each worker.
 const AHEAD: u64 = 64;
+
 /// Worker processes that apply functions to values.
 ///
 /// Functions are plain `fn`s, as for [`spawn`](crate::spawn). If a task's function panics, or its worker dies, only

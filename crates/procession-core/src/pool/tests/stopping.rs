@@ -2,7 +2,6 @@
 
 use super::{dismiss, done, fork, message, reap, soon, submit_all, wait_for, work, TestWorker};
 use crate::pool::{Item, Loss, Pool, TaskOptions, Verdict, Withdrawn, Worker, WorkerEnd};
-use crate::Error;
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -183,7 +182,7 @@ fn the_end_of_a_withdrawn_tasks_worker_does_not_affect_the_next_job() {
 /// The function of a job that was cancelled and dropped is freed with it. Its worker is not stopped yet, and may read
 /// the function just then.
 #[test]
-fn a_worker_whose_task_was_cancelled_gets_no_other_function() {
+fn a_worker_whose_task_was_cancelled_keeps_its_function() {
     for size in [1, 5_000] {
         let body = |byte| message(&vec![byte; size]);
         let (mut told, mut tell) = std::io::pipe().unwrap();
@@ -199,18 +198,28 @@ fn a_worker_whose_task_was_cancelled_gets_no_other_function() {
             let (task, _) = worker.next().unwrap().unwrap();
             tell.write_all(&[1]).unwrap();
             go_on.read_exact(&mut [0]).unwrap();
-            let seen = worker.function(&task);
-            let stale = matches!(seen, Err(Error::Stale(_)));
+            let same = worker.function(&task).is_ok_and(|bytes| bytes == vec![3; size]);
+            worker.measured(&task, Duration::from_millis(25));
             assert!(!worker.finish(task, Verdict::Raised, message(&[])).unwrap());
             // SAFETY: ends the child without running what it inherited.
-            unsafe { libc::_exit(i32::from(!stale)) }
+            unsafe { libc::_exit(i32::from(!same)) }
         });
         told.read_exact(&mut [0]).unwrap();
         assert_eq!(job.cancel().running, 1);
         drop(job);
         let other = pool.function(body(5)).unwrap();
+        let tasks = pool.job(Some(&other), TaskOptions::default());
+        // These would use the slot of the first function, if it were free.
+        submit_all(&tasks, (0..20).map(|byte| [0, byte]));
         resume.write_all(&[1]).unwrap();
-        assert_eq!(wait_for(&process), 0, "the worker read another function");
-        drop(other);
+        assert_eq!(reap(&pool, &process).0, 0, "the worker read another function");
+        // What it measured is not taken for a link of the queue.
+        let worker = fork(&pool, work);
+        for number in 0..20 {
+            assert_eq!(done(tasks.take(number, soon()).unwrap()), [5 * number as u8]);
+        }
+        drop(tasks);
+        pool.terminate();
+        wait_for(&worker);
     }
 }
