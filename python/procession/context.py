@@ -1,6 +1,7 @@
 """Contexts: the package's functions, bound to one start method.
 
-Each function loads only the module that it needs.
+Each function loads only the module that it needs. The file is long because each is a method with
+a signature and a docstring.
 """
 
 from __future__ import annotations

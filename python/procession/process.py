@@ -1,6 +1,8 @@
 """The `Process` object: what a child is to do, its identity, and how it ended.
 
 The ``popen_*`` modules start the child; ``context`` decides which of them is used.
+
+The file is long because programs replace its functions here, where the standard library has them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the other modules share: logger, finalizers, after-fork functions, and the process's end.
 
-Modules that are slow to load (logging, subprocess, tempfile) are loaded where they are used.
+Modules that are slow to load (logging, subprocess, tempfile) are loaded where they are used. The
+file is long because programs replace its functions here, where the standard library has them.
 """
 
 from __future__ import annotations
