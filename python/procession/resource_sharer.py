@@ -62,9 +62,17 @@ class _ResourceSharer:
         util.register_after_fork(self, _ResourceSharer._forget)
 
     # What programs read to see whether the thread runs.
-    _listener = property(lambda self: self._service and self._service[0])
-    _thread = property(lambda self: self._service and self._service[1])
-    _address = property(lambda self: self._service and self._service[0].address)
+    @property
+    def _listener(self) -> Any:
+        return self._service and self._service[0]
+
+    @property
+    def _thread(self) -> Thread | None:
+        return self._service and self._service[1]
+
+    @property
+    def _address(self) -> Any:
+        return self._service and self._service[0].address
 
     def register(self, send: Any, close: Any) -> tuple[Any, int]:
         """Keep a resource until it is taken, by `send(connection, pid)` and then `close()`.
