@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import select
 import signal
 import subprocess
 import sys
@@ -110,6 +111,19 @@ def test_a_child_whose_start_raises_is_ended():
         assert child.poll() is None
         child.kill(signal.SIGKILL)
         child.wait()
+
+
+def test_a_child_whose_object_an_interrupt_drops_is_ended():
+    """Between the call that makes a child and the assignment, an interrupt drops what was returned."""
+    reader, writer = os.pipe()  # the child has the writing end, too
+    os.set_inheritable(writer, True)
+    with pytest.raises(KeyboardInterrupt), _procession.Birth():
+        _procession.fork(lambda: os.execv("/bin/sleep", ["sleep", "600"]))
+        os.close(writer)
+        raise KeyboardInterrupt
+    ready, _, _ = select.select([reader], [], [], 30)
+    assert ready and os.read(reader, 1) == b"", "the child lives"
+    os.close(reader)
 
 
 def test_an_interrupt_after_the_start_keeps_the_child(monkeypatch):

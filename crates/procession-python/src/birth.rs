@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for a killed child to end.
@@ -24,7 +24,10 @@ const END: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Newborns {
     born: u64,
-    children: Vec<(u64, Weak<CoreChild>)>,
+    /// How many `Birth` blocks are open. Without one, children are not entered.
+    blocks: u32,
+    /// Held here, because an interrupt can drop the Python object before it has a name.
+    children: Vec<(u64, Arc<CoreChild>)>,
 }
 
 thread_local! {
@@ -36,9 +39,9 @@ pub fn born(child: CoreChild) -> Child {
     let child = Arc::new(child);
     NEWBORNS.with_borrow_mut(|newborns| {
         newborns.born += 1;
-        // A child that is started without `Birth` stays here until its object is dropped.
-        newborns.children.retain(|(_, child)| child.strong_count() > 0);
-        newborns.children.push((newborns.born, Arc::downgrade(&child)));
+        if newborns.blocks > 0 {
+            newborns.children.push((newborns.born, Arc::clone(&child)));
+        }
     });
     Child::new(child)
 }
@@ -59,7 +62,10 @@ impl Birth {
     }
 
     fn __enter__(&self) {
-        let since = NEWBORNS.with_borrow(|newborns| newborns.born);
+        let since = NEWBORNS.with_borrow_mut(|newborns| {
+            newborns.blocks += 1;
+            newborns.born
+        });
         self.since.store(since, Ordering::Relaxed);
     }
 
@@ -67,19 +73,19 @@ impl Birth {
     fn __exit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
         let since = self.since.load(Ordering::Relaxed);
         let children = NEWBORNS.with_borrow_mut(|newborns| {
+            newborns.blocks = newborns.blocks.saturating_sub(1);
             let first = newborns.children.partition_point(|(number, _)| *number <= since);
             newborns.children.split_off(first)
         });
         if !exc.get_item(0)?.is_none() {
-            py.detach(|| children.iter().filter_map(|(_, child)| child.upgrade()).for_each(end));
+            py.detach(|| children.into_iter().for_each(|(_, child)| end(&child)));
         }
         Ok(())
     }
 }
 
 /// Kill a child and wait for its end. It has no record by which that could be done later.
-#[expect(clippy::needless_pass_by_value, reason = "it is the last to hold it")]
-fn end(child: Arc<CoreChild>) {
+fn end(child: &CoreChild) {
     // A child that cannot be signalled has ended, or belongs to another user by now.
     if child.signal(libc::SIGKILL).is_ok() {
         let deadline = Deadline::after(END);
