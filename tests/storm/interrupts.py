@@ -27,9 +27,17 @@ from typing import Any
 #: What a program prints when it is interrupted at a line, with the time.
 INTERRUPTED = "interrupted at"
 
-#: CPython's message about an interrupt that it dropped because it came while an import released a
-#: lock.
-LOST = "Exception ignored in: <function _get_module_lock.<locals>.cb"
+#: How CPython's messages begin about an interrupt that it dropped because it came in the callback of
+#: a weak reference: where an import releases a lock, and in the collections of `weakref`.
+LOST = tuple(
+    f"Exception ignored in: <function {callback}"
+    for callback in (
+        "_get_module_lock.<locals>.cb",
+        "WeakValueDictionary.__init__.<locals>.remove",
+        "WeakKeyDictionary.__init__.<locals>.remove",
+        "WeakSet.__init__.<locals>._remove",
+    )
+)
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
