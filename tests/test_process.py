@@ -250,3 +250,10 @@ def test_private_names_that_the_world_uses():
     assert process_module._current_process is procession.current_process()
     assert isinstance(process_module._children, set)
     assert len(process_module._dangling) >= 0
+
+
+def test_a_process_whose_arguments_are_refused_has_taken_a_number(ctx):
+    before = ctx.Process()._identity[-1]
+    with pytest.raises(TypeError):
+        ctx.Process(args=5)
+    assert ctx.Process()._identity[-1] == before + 2

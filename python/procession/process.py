@@ -165,10 +165,11 @@ class BaseProcess:
         die_with_parent: bool = False,
     ) -> None:
         assert group is None, "group argument must be None for now"
+        # First: a number is taken even if an argument is refused.
+        self._descend_from(_current_process)
         self._target, self._args, self._kwargs = target, tuple(args), dict(kwargs or {})
         self._popen: Any = None
         self._closed = False
-        self._descend_from(_current_process)
         self._name = name or numbered(type(self).__name__, self._identity)
         if daemon is not None:
             self.daemon = daemon

@@ -276,7 +276,8 @@ def _use_start_method(method: str | None) -> None:
         _force_start_method(method)
 
 
-#: How a child takes over each setting that `get_preparation_data` may name, in this order.
+#: How a child takes over the settings that `get_preparation_data` names, in this order. The main
+#: module follows.
 _TAKE_OVER: dict[str, Any] = {
     "installed": _stand_in,
     "name": lambda name: setattr(process.current_process(), "name", name),
@@ -289,8 +290,6 @@ _TAKE_OVER: dict[str, Any] = {
     "dir": lambda folder: os.chdir(folder),
     "orig_dir": lambda folder: setattr(process, "ORIGINAL_DIR", folder),
     "start_method": _use_start_method,
-    "init_main_from_name": lambda name: _fixup_main_from_name(name),
-    "init_main_from_path": lambda path: _fixup_main_from_path(path),
 }
 
 
@@ -300,8 +299,12 @@ def prepare(data: dict[str, Any]) -> None:
     No code of the user runs before this.
     """
     for setting, take_over in _TAKE_OVER.items():
-        if setting in data and not (setting == "init_main_from_path" and "init_main_from_name" in data):
+        if setting in data:
             take_over(data[setting])
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
 
 
 def _fixup_main_from_name(mod_name: str) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import json
 import pathlib
+import textwrap
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -149,7 +150,10 @@ def write(skips: dict[str, str]) -> None:
     tests = {test for r in results for suite in r.runs.values() for test in suite}
     for pattern, reason in skips.items():
         if any(fnmatch.fnmatch(test, pattern) for test in tests):
-            lines.append(f"- `{pattern}` is excused: {reason}.")
+            text = f"- `{pattern}` is excused: {reason}."
+            lines += textwrap.wrap(
+                text, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
     for result in results:
         for test, statuses in result.bad().items():
             lines.append(

@@ -168,6 +168,8 @@ def main(root: pathlib.Path, limit: float = LIMIT) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=pathlib.Path, default=PACKAGE)
-    parser.add_argument("--limit", type=float, default=LIMIT, help="ratio from which bodies are alike")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT, help="ratio from which bodies are alike"
+    )
     arguments = parser.parse_args()
     sys.exit(main(arguments.folder, arguments.limit))

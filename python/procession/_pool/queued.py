@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
-import select
 import threading
 import time
 from _collections_abc import Callable, Iterator
@@ -25,7 +25,7 @@ from .._errors import OwnerDied, WorkerDied
 from .._threads import Thread
 from .errors import ExceptionWithTraceback, MaybeEncodingError
 from .thread_core import ThreadCore, ThreadJob
-from .workers import CLOSE, RUN, TERMINATE, as_worker, broken_by, terminated, undo_start
+from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, terminated, undo_start
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -167,12 +167,10 @@ class QueuedCore(ThreadCore):
                 self.finish(key, number, (False, error()))
 
 
-class QueuedWorkers:
-    """The workers, and the threads between the subclass's queues and the jobs.
+class QueuedWorkers(WatchedWorkers):
+    """The workers, and the threads between the subclass's queues and the jobs."""
 
-    It keeps no reference to the pool.
-    """
-
+    core: QueuedCore
     _notice = -1  # for an object with an interrupted `__init__`
 
     def __init__(
@@ -184,18 +182,11 @@ class QueuedWorkers:
         arguments: tuple[Any, ...],
         quick: tuple[Callable[[Any], Any], Callable[[], Any]],
     ) -> None:
-        self.workers: list[Any] = []
-        #: Makes the error of a pool if its workers cannot start.
-        self.broken: Callable[[], BaseException] | None = None
-        self._core = core
-        self._start = start
-        self._size = size
+        super().__init__(core, start, size, arguments)
         self._target = target
-        self._arguments = arguments
         self._inqueue, self._outqueue = arguments[:2]
         self._quick_put, self._quick_get = quick
         self._expects_exits = arguments[4] is not None
-        self._state = RUN
         self._lock = threading.RLock()
         self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._threads: list[threading.Thread] = []
@@ -226,7 +217,7 @@ class QueuedWorkers:
         self._threads.append(thread)
 
     def _send(self) -> None:
-        core, limit = self._core, _AHEAD * self._size
+        core, limit = self.core, _AHEAD * self._size
         while (item := core.tasks.get()) is not None:
             job, number, call = item
             if core.begin(job, number, limit):
@@ -248,25 +239,18 @@ class QueuedWorkers:
                 return
             except Exception as error:
                 # Which task's result it was is lost.
-                self._core.fail_underway(functools.partial(_unreadable, error))
+                self.core.fail_underway(functools.partial(_unreadable, error))
                 continue
             if result is None:
                 return
             self._faults = 0
             key, number, outcome = result
-            self._core.finish(key, number, outcome)
+            self.core.finish(key, number, outcome)
             result = outcome = None
 
     def _watch(self) -> None:
         while self._maintain():
-            ends = select.poll()
-            for fd in [self._notice, *(process.sentinel for process in self.workers)]:
-                ends.register(fd, select.POLLIN)
-            ends.poll()
-            try:
-                os.eventfd_read(self._notice)
-            except BlockingIOError:
-                pass
+            self._wait(self._notice, math.inf)
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> bool:
@@ -277,7 +261,7 @@ class QueuedWorkers:
                 self.workers.remove(process)
                 util.debug("cleaned up worker %s", process.name)
                 if self._state == RUN and (process.exitcode != 0 or not self._expects_exits):
-                    self._mourn(process.pid, process.exitcode)
+                    self._fail_tasks_of(process.pid, process.exitcode)
             if self._state == TERMINATE or self.broken:
                 return False
             if self._state == CLOSE:
@@ -290,31 +274,25 @@ class QueuedWorkers:
                 return False
             return True
 
-    def _mourn(self, pid: int, exitcode: int) -> None:
+    def _fail_tasks_of(self, pid: int, exitcode: int) -> None:
         text = f"worker process {pid} ended with exit code {exitcode}; as this pool has queues of its own, what it did is not known, and all tasks under way fail"
-        self._core.fail_underway(lambda: WorkerDied(text, pid, exitcode))
+        self.core.fail_underway(lambda: WorkerDied(text, pid, exitcode))
         self._faults += 1
         if self._faults >= max(_FAULTS, self._size):
             text = f"the pool's workers cannot work: {self._faults} in a row ended without a result, the last with exit code {exitcode}"
             self._break(text, None)
 
-    def _break(self, text: str, error: BaseException | None) -> None:
-        self.broken = broken_by(text, error)
-        self._core.terminate(self.broken)
-        for process in self.workers:
-            process.terminate()
-
     def close(self) -> None:
         """Let the workers leave when all tasks are done."""
-        self._core.close()
+        self.core.close()
         self._begin(self._leave, "PoolEnd")
 
     def _leave(self) -> None:
-        self._core.wait_idle()
+        self.core.wait_idle()
         with self._lock:
             if self._state == RUN:
                 self._state = CLOSE
-                self._core.dismiss(1)
+                self.core.dismiss(1)
         os.eventfd_write(self._notice, 1)
 
     def join(self) -> None:
@@ -332,7 +310,7 @@ class QueuedWorkers:
     def _give_up(self) -> None:
         with self._lock:
             self._state = TERMINATE
-        self._core.terminate(terminated)
+        self.core.terminate(terminated)
         os.eventfd_write(self._notice, 1)
         self._join_threads("PoolWorkers")
         for process in self.workers:
@@ -344,7 +322,7 @@ class QueuedWorkers:
         self._give_up()
         for process in self.workers:
             process.join()
-        self._core.dismiss(1)
+        self.core.dismiss(1)
         self._end_threads()
 
     def stop(self) -> None:
@@ -357,7 +335,7 @@ class QueuedWorkers:
             if process.exitcode is None:
                 process.kill()
                 process.join()
-        self._core.dismiss(1)
+        self.core.dismiss(1)
         self._end_threads()
 
     def _end_threads(self) -> None:

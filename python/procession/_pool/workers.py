@@ -83,11 +83,46 @@ def undo_start(process: Any, workers: list[Any]) -> None:
         process.join()
 
 
-class Workers:
-    """A pool's workers.
+class WatchedWorkers:
+    """A pool's workers, which a thread watches.
 
-    They are apart from the pool, so that the watching thread does not keep the pool alive.
+    They are apart from the pool, so that this thread does not keep the pool alive.
     """
+
+    def __init__(
+        self, core: Any, start: Callable[..., Any], size: int, arguments: tuple[Any, ...]
+    ) -> None:
+        self.core = core
+        self.workers: list[Any] = []
+        #: Makes the error of a pool if its workers cannot start.
+        self.broken: Callable[[], BaseException] | None = None
+        self._start = start
+        self._size = size
+        self._arguments = arguments
+        self._state = RUN
+
+    def _wait(self, notice: int, seconds: float) -> None:
+        """Wait until a worker ends, `notice` is readable (and read it), or the time is over."""
+        ends = select.poll()
+        for fd in [notice, *(process.sentinel for process in self.workers)]:
+            ends.register(fd, select.POLLIN)
+        ends.poll(None if math.isinf(seconds) else math.ceil(seconds * 1000))
+        try:
+            os.eventfd_read(notice)
+        except BlockingIOError:
+            pass
+
+    def _break(self, text: str, error: BaseException | None) -> None:
+        self.broken = broken_by(text, error)
+        self.core.terminate(self.broken)
+        for process in self.workers:
+            process.terminate()
+
+
+class Workers(WatchedWorkers):
+    """The workers of a pool whose tasks the engine distributes."""
+
+    core: PoolCore
 
     def __init__(
         self,
@@ -97,19 +132,12 @@ class Workers:
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> None:
-        self.core = core
-        self.workers: list[Any] = []
-        #: Makes the error of a pool if its workers cannot start.
-        self.broken: Callable[[], BaseException] | None = None
-        self._start = start
-        self._size = size
-        self._arguments = arguments
+        super().__init__(core, start, size, arguments)
         self._options = options
         self._stacks = Stacks()
         self._out_of_memory: OutOfMemory | None = None
         #: Workers that were told to end, and the time at which each is killed.
         self._ending: dict[Any, float] = {}
-        self._state = RUN
         #: The number of workers in a row that ended before they were ready, the number of those
         #: that ended on their own, and the last one's exit code and error.
         self._failures = self._faults = 0
@@ -161,14 +189,7 @@ class Workers:
     def _watch(self) -> None:
         self._out_of_memory = OutOfMemory()
         while (pause := self._maintain()) is not None:
-            ends = select.poll()
-            for fd in [self.core.notice, *(process.sentinel for process in self.workers)]:
-                ends.register(fd, select.POLLIN)
-            ends.poll(None if math.isinf(pause) else math.ceil(pause * 1000))
-            try:
-                os.eventfd_read(self.core.notice)
-            except BlockingIOError:
-                pass
+            self._wait(self.core.notice, pause)
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> float | None:
@@ -182,7 +203,7 @@ class Workers:
                 return None
             pause = self._stop_overdue()
             if not self.core.needs_workers():
-                # The pool is closed and its line is empty: the workers leave when they are done.
+                # The pool is closed and its queue is empty: the workers leave when they are done.
                 return pause if self.workers else None
             if self._failures and not self._may_go_on():
                 return min(pause, _PAUSE) if self.workers else None
@@ -255,12 +276,6 @@ class Workers:
             text = f"the pool's workers cannot start: {self._failures} in a row ended before they were ready, the last with exit code {exitcode}"
         self._break(text, error)
         return False
-
-    def _break(self, text: str, error: BaseException | None) -> None:
-        self.broken = broken_by(text, error)
-        self.core.terminate(self.broken)
-        for process in self.workers:
-            process.terminate()
 
     def close(self) -> None:
         """Let the workers leave when all tasks are done."""

@@ -3,6 +3,7 @@
 mod liveness;
 mod locks;
 mod memory;
+mod pools;
 mod queue;
 mod sync;
 mod waited;

@@ -1,8 +1,9 @@
 //! The pool and its workers, in the parent. Leaves jobs to `job` and the worker's loop to `worker`.
 
-use super::job::{pack_task, rebuild, PoolJob, Shape};
+use super::errors::{catchable, helper, rebuild};
+use super::job::{pack_task, PoolJob, Shape};
+use super::options;
 use super::worker::Mode;
-use super::{catchable, helper, options};
 use crate::common::{deadline, lock, raise, wait};
 use crate::payload;
 use procession_core::channel::Message;

@@ -2,22 +2,21 @@
 //! asks for them.
 
 use super::core::PoolCore;
+use super::errors::{catchable, describe, helper, rebuild};
 use super::result::JobResult;
 use super::worker::Mode;
-use super::{catchable, helper};
 use crate::common::lock;
 use crate::common::{deadline, raise, wait};
 use crate::payload;
-use procession_core::channel::{Incoming, Message};
-use procession_core::pool::{Cutter, Death, Feed, Function, Intake, Item, Job, Loss};
+use procession_core::channel::Message;
+use procession_core::pool::{Cutter, Feed, Function, Intake, Item, Job, Loss};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList, PyTuple};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// How the results of a job's tasks are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -399,27 +398,6 @@ impl PoolJob {
     }
 }
 
-/// The exception of a task after the death of its worker, or after the worker was stopped because the task took too
-/// long.
-fn describe<'py>(
-    func: &Bound<'py, PyAny>,
-    mode: Option<Mode>,
-    number: u64,
-    after: Option<Duration>,
-    death: Death,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = func.py();
-    let arguments = death.arguments.map(|body| PyBytes::new(py, &body));
-    helper(py, "_worker_died")?.call1((
-        func,
-        mode.map(|mode| mode as u8),
-        number,
-        arguments,
-        after.map(|after| after.as_secs_f64()),
-        (death.pid, death.exitcode, death.out_of_memory, death.stack),
-    ))
-}
-
 /// A task to submit, or the reason why it cannot be.
 pub type Packed<'py> = Result<Message, Bound<'py, PyAny>>;
 
@@ -440,12 +418,4 @@ fn next_task<'py>(iterator: &mut Bound<'py, PyIterator>, chunksize: usize) -> Py
         return Ok(None);
     }
     Ok(Some(PyTuple::new(iterator.py(), items)?.into_any()))
-}
-
-/// The exception that a worker sent.
-pub fn rebuild(py: Python<'_>, message: Incoming) -> PyResult<Bound<'_, PyAny>> {
-    match payload::loads(py, message) {
-        Ok(parts) => helper(py, "_unpack_exception")?.call1((parts,)),
-        Err(error) => helper(py, "_undecodable")?.call1((catchable(py, error)?,)),
-    }
 }

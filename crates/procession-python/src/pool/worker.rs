@@ -1,6 +1,6 @@
 //! Bindings of the pool, worker side: the loop that unpickles a task, calls its function and sends the result.
 
-use super::{catchable, helper};
+use super::errors::{catchable, helper};
 use crate::common::{name, raise, wait, Cached};
 use crate::payload;
 use procession_core::channel::{Incoming, Message};
