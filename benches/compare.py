@@ -1,60 +1,35 @@
 """Compare procession with the standard library: the same work on both, in turn, on this machine.
 
 Each measurement runs in a fresh interpreter. Rounds alternate between the libraries, so that other
-load on the machine affects both. Prints the medians, and how many times better procession is:
+load on the machine affects both. Prints for each library the median, least and greatest figure and
+the processor seconds of all processes of a measurement, and how many times better procession is:
 absolute times differ between machines, ratios hardly do.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import pathlib
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-WORKLOADS = pathlib.Path(__file__).resolve().parent / "workloads.py"
+import measure
+import workloads
+from rows import Row
+
+MEASURE = pathlib.Path(measure.__file__).resolve()
 LIBRARIES = ("multiprocessing", "procession")
 LIMIT = 120
-NOISE = 0.05
-"""The tolerance of "no slower": medians of the same program differ by about this between runs."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the comparison."""
-
-    workload: str
-    title: str
-    unit: str
-    target: float
-    """How many times better procession must be; 1 means no slower."""
-    higher_is_better: bool = False
-
-    def ratio(self, standard: float, ours: float) -> float:
-        return ours / standard if self.higher_is_better else standard / ours
-
-    def reached(self, ratio: float) -> bool:
-        return ratio >= (self.target if self.target != 1 else 1 - NOISE)
-
-
-ROWS = [
-    Row("small_tuples", "queue, small tuples, 1 to 1", "/s", 4, higher_is_better=True),
-    Row("round_trip", "round trip over two queues", "us", 10),
-    Row("one_core", "the same, on one core", "us", 2),
-    Row("arrays", "queue, 64 MB arrays", "GB/s", 5, higher_is_better=True),
-    Row("with_lock", "with lock", "ns", 2),
-    Row("acquire_release", "lock, acquire + release", "ns", 1),
-    Row("fork", "Process start + join, fork", "ms", 1),
-    Row("spawn", "Process start + join, spawn", "ms", 1),
-    Row("forkserver", "Process start + join, forkserver", "ms", 8),
-    Row("pool", "Pool(2) to its first result", "ms", 1),
-]
+PR_SET_CHILD_SUBREAPER = 36
 MANY = "many"
 MOST_DESCRIPTORS, MOST_MEGABYTES = 8, 20
 
@@ -63,12 +38,45 @@ class Failed(Exception):
     """A measurement failed."""
 
 
-def measure(library: str, workload: str) -> float | list[float]:
+@dataclass(frozen=True)
+class Measured:
+    """One measurement: its figure, and the processor seconds of all its processes."""
+
+    figure: Any
+    cpu: float
+
+
+def processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def reap_orphans(session: int) -> None:
+    """Wait for the processes that a measurement leaves behind: its servers end after it."""
+    signal.alarm(LIMIT)
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+    except TimeoutError:
+        os.killpg(session, signal.SIGKILL)
+        raise Failed(f"a process of session {session} outlived its measurement by {LIMIT} s") from None
+    finally:
+        signal.alarm(0)
+
+
+def out_of_time(*_: object) -> None:
+    raise TimeoutError
+
+
+def run(library: str, workload: str, pin: str | None) -> Measured:
     """Run one measurement in its own interpreter and session."""
-    command = [sys.executable, str(WORKLOADS), library, workload]
+    command = [sys.executable, str(MEASURE), library, workload, *([pin] if pin else [])]
     # The standard library's modules are compiled already. procession's must be as well, or every
     # spawned child would compile them again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    before = processor_seconds()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
@@ -78,23 +86,32 @@ def measure(library: str, workload: str) -> float | list[float]:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise Failed(f"{library}, {workload}: no result in {LIMIT} s") from None
+    finally:
+        reap_orphans(process.pid)
     if process.returncode != 0:
         raise Failed(f"{library}, {workload}: exit code {process.returncode}\n{errors}")
-    return json.loads(output)
+    return Measured(json.loads(output), processor_seconds() - before)
 
 
-def in_turn(workload: str, rounds: int) -> dict[str, list[float | list[float]]]:
+def in_turn(workload: str, rounds: int, pin: str | None) -> dict[str, list[Measured]]:
     """Run rounds of both libraries; the order alternates from round to round."""
-    figures: dict[str, list[float | list[float]]] = {library: [] for library in LIBRARIES}
+    figures: dict[str, list[Measured]] = {library: [] for library in LIBRARIES}
     for number in range(rounds):
         for library in LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]:
-            figures[library].append(measure(library, workload))
+            figures[library].append(run(library, workload, pin))
     return figures
 
 
-def figure(value: float, unit: str) -> str:
-    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-    return f"{text} {unit}" if unit != "/s" else f"{text}/s"
+def short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def cell(measured: list[Measured]) -> str:
+    """Return median, least and greatest figure, and the median of processor seconds."""
+    values = [each.figure for each in measured]
+    cpu = statistics.median(each.cpu for each in measured)
+    extent = f"({short(min(values))}-{short(max(values))})"
+    return f"{short(statistics.median(values)):>9} {extent:21} {cpu:5.1f} s"
 
 
 @dataclass
@@ -102,37 +119,49 @@ class Report:
     """The measured figures, and the measurements that failed."""
 
     say: Callable[[str], None]
+    pin: str | None
     results: list[dict[str, object]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def compare(self, row: Row, rounds: int) -> None:
-        figures = in_turn(row.workload, rounds)
-        standard, ours = (statistics.median(figures[library]) for library in LIBRARIES)
+    def head(self) -> None:
+        library = f"{'median':>9} {'(least-greatest)':21} {'cpu':>7}"
+        self.say(f"{'':44}   {'standard library':38}   procession")
+        self.say(f"{'':44} {library}   {library} {'ratio':>8}   goal")
+
+    def compare(self, name: str, row: Row, rounds: int) -> None:
+        figures = in_turn(name, rounds, self.pin)
+        standard, ours = (
+            statistics.median(each.figure for each in figures[library]) for library in LIBRARIES
+        )
         ratio = row.ratio(standard, ours)
         reached = row.reached(ratio)
-        target = f"{row.target:g}x" if row.target != 1 else "no slower"
+        goal = f"{row.goal:g}x" if row.goal != 1 else "no slower"
+        cells = "   ".join(cell(figures[library]) for library in LIBRARIES)
         self.say(
-            f"{row.title:34} {figure(standard, row.unit):>14} {figure(ours, row.unit):>14} {ratio:7.2f}x"
-            f"   {target:9}  {'reached' if reached else 'NOT reached'}"
+            f"{f'{row.title}, {row.unit}':44} {cells} {ratio:7.2f}x   {goal:9}"
+            f"  {'reached' if reached else 'NOT reached'}"
         )
         self.results.append(
             {
-                "name": row.workload,
+                "name": name,
+                "title": row.title,
                 "unit": row.unit,
                 "ratio": ratio,
-                "target": row.target,
+                "goal": row.goal,
                 "reached": reached,
-                **figures,
+                "cpu": {library: [each.cpu for each in figures[library]] for library in LIBRARIES},
+                **{library: [each.figure for each in figures[library]] for library in LIBRARIES},
             }
         )
 
     def compare_many(self) -> None:
-        figures = {library: measure(library, MANY) for library in LIBRARIES}
+        figures = {library: run(library, MANY, None).figure for library in LIBRARIES}
         (files, size), (our_files, our_size) = (figures[library] for library in LIBRARIES)
         reached = our_files <= MOST_DESCRIPTORS and our_size < MOST_MEGABYTES
         self.say(
-            f"{'1,000 queues and 10,000 locks':34} {f'{files:g} fd, {size:.0f} MB':>14} {f'{our_files:g} fd, {our_size:.0f} MB':>14}"
-            f" {'':8}   {'< 20 MB':9}  {'reached' if reached else 'NOT reached'}"
+            f"{'1,000 queues and 10,000 locks':44} {f'{files:g} descriptors, {size:.0f} MB':38}"
+            f"   {f'{our_files:g} descriptors, {our_size:.0f} MB':38} {'':8}   {'< 20 MB':9}"
+            f"  {'reached' if reached else 'NOT reached'}"
         )
         self.results.append({"name": MANY, "reached": reached, **figures})
 
@@ -141,31 +170,37 @@ class Report:
             what()
         except Failed as error:
             self.failures.append(str(error))
-            self.say(f"{title:34} FAILED (see below)")
+            self.say(f"{title:44} FAILED (see below)")
 
 
 def main() -> int:
+    names = [*workloads.ROWS, MANY]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
-    parser.add_argument("--only", action="append", choices=[*(row.workload for row in ROWS), MANY], help="this row")
+    parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"only this row, of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, help="rounds of each library")
+    parser.add_argument("--pin", choices=measure.PINS, help="bind forked processes to one core, or each to the next core")
     parser.add_argument("--json", action="store_true", help="every figure, as JSON")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 also when a target is not reached")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 also when a goal is not reached")
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 7)
-    wanted = set(options.only or [*(row.workload for row in ROWS), MANY])
+    wanted = options.only or names
 
-    report = Report((lambda _: None) if options.json else (lambda text: print(text, flush=True)))
+    # Orphans of a measurement become children of this process, which thereby learns what they used.
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    signal.signal(signal.SIGALRM, out_of_time)
+    report = Report((lambda _: None) if options.json else (lambda text: print(text, flush=True)), options.pin)
     version = "{}.{}.{}".format(*sys.version_info)
-    report.say(f"Python {version}, medians of {rounds} rounds of each in turn\n")
-    report.say(f"{'':34} {'std library':>14} {'procession':>14} {'ratio':>8}   {'to reach':9}")
-    for row in ROWS:
-        if row.workload in wanted:
-            report.attempt(lambda row=row: report.compare(row, rounds), row.title)
+    report.say(f"Python {version}, {rounds} rounds of each in turn\n")
+    report.head()
+    for name, row in workloads.ROWS.items():
+        if name in wanted:
+            report.attempt(lambda name=name, row=row: report.compare(name, row, rounds), row.title)
     if MANY in wanted:
         report.attempt(report.compare_many, "1,000 queues and 10,000 locks")
     if options.json:
-        print(json.dumps({"python": version, "rounds": rounds, "rows": report.results}, indent=1))
+        print(json.dumps({"python": version, "rounds": rounds, "pin": options.pin, "rows": report.results}, indent=1))
     for failure in report.failures:
         print(failure, file=sys.stderr)
     missed = [result for result in report.results if not result["reached"]]

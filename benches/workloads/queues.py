@@ -1,0 +1,86 @@
+"""Messages through queues."""
+
+from __future__ import annotations
+
+from rows import row
+
+from .timing import MEGABYTE, clock
+
+
+def produce(queue, count):
+    for number in range(count):
+        queue.put((number, "task", 0.5))
+
+
+@row("queue, small tuples, 1 to 1", "/s", 4)
+def small_tuples(library, count=100_000):
+    """Return messages per second through a queue, from one process to another."""
+    queue = library.Queue()
+    process = library.Process(target=produce, args=(queue, count + 1))
+    process.start()
+    queue.get()
+    begin = clock()
+    for _ in range(count):
+        queue.get()
+    seconds = clock() - begin
+    process.join()
+    return count / seconds
+
+
+def echo(requests, replies):
+    for request in iter(requests.get, None):
+        replies.put(request)
+
+
+@row("round trip over two queues", "us", 10)
+def round_trip(library, count=3_000):
+    """Return microseconds from a put into one queue to the get of the echo from another."""
+    requests, replies = library.Queue(), library.Queue()
+    process = library.Process(target=echo, args=(requests, replies))
+    process.start()
+    for warm in (True, False):
+        begin = clock()
+        for number in range(300 if warm else count):
+            requests.put(number)
+            replies.get()
+        seconds = clock() - begin
+    requests.put(None)
+    process.join()
+    return seconds / count * 1e6
+
+
+@row("round trip over two queues, on one core", "us", 2, one_core=True)
+def one_core(library):
+    return round_trip(library, 2_000)
+
+
+def payload():
+    """Return 64 MB: a numpy array, or bytes where numpy is not installed."""
+    try:
+        import numpy
+    except ImportError:
+        return bytes(64 * MEGABYTE)
+    return numpy.ones(8 * MEGABYTE)
+
+
+def produce_arrays(queue, count):
+    array = payload()
+    for _ in range(count):
+        queue.put(array)
+
+
+@row("queue, 64 MB arrays", "GB/s", 5)
+def arrays(library, count=8):
+    """Return gigabytes per second through a queue that holds at most two arrays of 64 MB."""
+    queue = library.Queue(2)
+    process = library.Process(target=produce_arrays, args=(queue, count + 2))
+    process.start()
+    for _ in range(2):
+        item = queue.get()
+    begin = clock()
+    for _ in range(count):
+        item = queue.get()
+        assert len(item) and item[0] == item[-1]
+    seconds = clock() - begin
+    process.join()
+    return count * 64 * MEGABYTE / seconds / 1e9
