@@ -5,11 +5,12 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
 DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' import-linter maturin
+PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict matplotlib
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench conformance killer stopper storm soak fuzz clean
+.PHONY: help setup demo test test-rust test-python lint model bench curves conformance killer stopper storm soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -43,9 +44,12 @@ lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, st
 model:           ## the queue, the locks and the allocator under many more schedules than `make test` tries
 	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test loom_counts --test shuttle
 
-bench: setup     ## side by side with the standard library and the installed peers, medians and ratios
+bench: setup .build/peers-$(VERSION)  ## side by side with the standard library and with other libraries; BENCH_ARGS="--only arrays --pin spread"
 	$(PY) benches/compare.py $(BENCH_ARGS)
-	$(PY) benches/peers.py
+	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/peers.py
+
+curves: setup .build/peers-$(VERSION)  ## draw figures against sizes into docs/figures; CURVES_ARGS="--only array_size --rounds 5"
+	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/curves.py $(CURVES_ARGS)
 
 conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern '*Queue*' --repeat 5"
 	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
@@ -85,6 +89,11 @@ clean:           ## remove what was built
 	@mkdir -p .build
 	@$(CARGO) nextest --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-nextest --root .build/cargo
 	@touch $@
+
+# In a folder of their own, so that no test meets them. One that cannot be installed here is left out, and pip says why.
+.build/peers-$(VERSION): .build/venv-$(VERSION)
+	@for peer in $(PEERS); do $(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $$peer || true; done
+	@mkdir -p $@ && touch $@
 
 # Where cargo-fuzz or atheris cannot be installed, `fuzz/run.py` says which of its targets needs it.
 .build/fuzz-$(VERSION): .build/venv-$(VERSION)

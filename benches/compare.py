@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import measure
-import workloads
 from rows import Row
+from workloads import ROWS
 
 MEASURE = pathlib.Path(measure.__file__).resolve()
 LIBRARIES = ("multiprocessing", "procession")
@@ -51,6 +51,13 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def adopt_orphans() -> None:
+    """Make orphans of a measurement children of this process, which so learns what they used."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    signal.signal(signal.SIGALRM, out_of_time)
+
+
 def reap_orphans(session: int) -> None:
     """Wait for the processes that a measurement leaves behind: its servers end after it."""
     signal.alarm(LIMIT)
@@ -70,9 +77,9 @@ def out_of_time(*_: object) -> None:
     raise TimeoutError
 
 
-def run(library: str, workload: str, pin: str | None) -> Measured:
+def run(library: str, workload: str, *options: str) -> Measured:
     """Run one measurement in its own interpreter and session."""
-    command = [sys.executable, str(MEASURE), library, workload, *([pin] if pin else [])]
+    command = [sys.executable, str(MEASURE), library, workload, *options]
     # The standard library's modules are compiled already. procession's must be as well, or every
     # spawned child would compile them again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -93,12 +100,12 @@ def run(library: str, workload: str, pin: str | None) -> Measured:
     return Measured(json.loads(output), processor_seconds() - before)
 
 
-def in_turn(workload: str, rounds: int, pin: str | None) -> dict[str, list[Measured]]:
+def in_turn(workload: str, rounds: int, *options: str) -> dict[str, list[Measured]]:
     """Run rounds of both libraries; the order alternates from round to round."""
     figures: dict[str, list[Measured]] = {library: [] for library in LIBRARIES}
     for number in range(rounds):
         for library in LIBRARIES if number % 2 == 0 else LIBRARIES[::-1]:
-            figures[library].append(run(library, workload, pin))
+            figures[library].append(run(library, workload, *options))
     return figures
 
 
@@ -129,7 +136,7 @@ class Report:
         self.say(f"{'':44} {library}   {library} {'ratio':>8}   goal")
 
     def compare(self, name: str, row: Row, rounds: int) -> None:
-        figures = in_turn(name, rounds, self.pin)
+        figures = in_turn(name, rounds, *(["--pin", self.pin] if self.pin else []))
         standard, ours = (
             statistics.median(each.figure for each in figures[library]) for library in LIBRARIES
         )
@@ -155,7 +162,7 @@ class Report:
         )
 
     def compare_many(self) -> None:
-        figures = {library: run(library, MANY, None).figure for library in LIBRARIES}
+        figures = {library: run(library, MANY).figure for library in LIBRARIES}
         (files, size), (our_files, our_size) = (figures[library] for library in LIBRARIES)
         reached = our_files <= MOST_DESCRIPTORS and our_size < MOST_MEGABYTES
         self.say(
@@ -174,7 +181,7 @@ class Report:
 
 
 def main() -> int:
-    names = [*workloads.ROWS, MANY]
+    names = [*ROWS, MANY]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"only this row, of: {', '.join(names)}")
@@ -186,15 +193,12 @@ def main() -> int:
     rounds = options.rounds or (3 if options.quick else 7)
     wanted = options.only or names
 
-    # Orphans of a measurement become children of this process, which thereby learns what they used.
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    signal.signal(signal.SIGALRM, out_of_time)
+    adopt_orphans()
     report = Report((lambda _: None) if options.json else (lambda text: print(text, flush=True)), options.pin)
     version = "{}.{}.{}".format(*sys.version_info)
     report.say(f"Python {version}, {rounds} rounds of each in turn\n")
     report.head()
-    for name, row in workloads.ROWS.items():
+    for name, row in ROWS.items():
         if name in wanted:
             report.attempt(lambda name=name, row=row: report.compare(name, row, rounds), row.title)
     if MANY in wanted:

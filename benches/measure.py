@@ -1,18 +1,19 @@
-"""Make one measurement of one library in its own interpreter: ``measure.py LIBRARY WORKLOAD [PIN]``.
+"""Make one measurement of one library in its own interpreter: ``measure.py LIBRARY WORKLOAD``.
 
 The library, ``multiprocessing`` or ``procession``, is a name on the command line; all other text is
-the same. Prints the measured figure as JSON. ``compare.py`` runs this for both libraries in turn.
+the same. Prints the measured figure as JSON. ``compare.py`` runs this for both libraries in turn,
+and ``curves.py`` with the value of the horizontal axis.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import itertools
 import json
 import os
-import sys
 
-import workloads
+from workloads import CURVES, ROWS
 from workloads.memory import many
 
 PINS = ("same", "spread")
@@ -37,16 +38,25 @@ def bind(core: int) -> None:
 
 
 def main() -> None:
-    library, name = sys.argv[1:3]
-    row = workloads.ROWS.get(name)
-    if row is None:
-        print(json.dumps(many(importlib.import_module(library))))
-        return
-    if row.one_core:
-        pin("same")
-    elif len(sys.argv) > 3:
-        pin(sys.argv[3])
-    print(json.dumps(row.workload(importlib.import_module(library))))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("library")
+    parser.add_argument("workload")
+    parser.add_argument("--pin", choices=PINS)
+    parser.add_argument("--at", type=int, help="the point of a curve")
+    options = parser.parse_args()
+    library = importlib.import_module(options.library)
+    if options.pin:
+        pin(options.pin)
+    if options.at is not None:
+        figure = CURVES[options.workload].workload(library, options.at)
+    elif options.workload == many.__name__:
+        figure = many(library)
+    else:
+        row = ROWS[options.workload]
+        if row.one_core:
+            pin("same")
+        figure = row.workload(library)
+    print(json.dumps(figure))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ sys.path.insert(0, str(ROOT / "tests" / "programs"))
 import catalogue  # noqa: E402
 from catalogue import METHODS, PROGRAMS, Command, Program  # noqa: E402
 
+#: The rows of the side-by-side.
+COMPARED = [
+    *("small_tuples", "round_trip", "one_core", "arrays", "with_lock", "acquire_release"),
+    *("fork", "spawn", "forkserver", "pool", "manager_calls", "many"),
+]
 FACES = {"import": catalogue.swapped, "run": catalogue.stood_in, "rust": catalogue.rust}
 
 
@@ -116,6 +121,7 @@ def main() -> int:
     if not options.no_compare and not wanted:
         print("\nSide by side with the standard library, on this machine\n", flush=True)
         compare = [sys.executable, str(ROOT / "benches" / "compare.py"), "--quick"]
+        compare += [f"--only={row}" for row in COMPARED]
         compared = subprocess.run(compare, check=False).returncode
 
     for title, text in tour.wrong:

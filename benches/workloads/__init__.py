@@ -4,6 +4,8 @@ A workload gets one of the two libraries and returns one figure. The files are i
 printed table.
 """
 
+from rows import CURVES as CURVES
 from rows import ROWS as ROWS
 
-from . import queues, locks, processes, managers  # noqa: F401, I001 (the order of the table)
+# isort: off
+from . import queues, locks, processes, managers, curves  # noqa: F401 (the order of the table)
