@@ -14,8 +14,8 @@ import sys
 import pytest
 
 METHODS = ("fork", "spawn", "forkserver")
-TESTS = pathlib.Path(__file__).parent.parent / "tests"
-FILES = ("test_pool_worker_faults.py", "test_pool_task_faults.py", "test_pool_faults.py")
+TESTS = pathlib.Path(__file__).resolve().parents[1] / "tests" / "pool"
+FILES = ("test_worker_faults.py", "test_task_faults.py", "test_faults.py")
 
 #: Each fault and its outcome, by the name of the test and, if that has several faults, of the
 #: function that its task calls.
@@ -126,7 +126,6 @@ class Clock:
 
 def main() -> int:
     clock = Clock()
-    sys.path.insert(0, str(TESTS))
     arguments = ["-q", "-p", "no:cacheprovider", *sys.argv[1:]]
     status = pytest.main([*arguments, *(str(TESTS / name) for name in FILES)], plugins=[clock])
     print("\n| fault | what the caller gets | fork | spawn | forkserver |")

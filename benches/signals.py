@@ -1,6 +1,6 @@
 """Measure how soon a blocking call is interrupted by a signal, and how late its timeout is.
 
-The calls are those of `tests/test_signals.py`. Each call is interrupted by SIGINT at random moments
+The calls are those of `tests/boundary/test_signals.py`. Each call is interrupted by SIGINT at random moments
 around the one at which it falls asleep (milliseconds from the signal to the exception). It then
 times out while a signal arrives every 2 ms (milliseconds beyond its timeout). Prints a line for
 each call.
@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import procession
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
-from test_signals import CALLS, ENDLESS, ring
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from tests.boundary.test_signals import CALLS, ENDLESS, ring
 
 TIMEOUT = 0.02
 

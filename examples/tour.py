@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "programs"))
+sys.path.insert(0, str(ROOT))
 
-import catalogue  # noqa: E402
-from catalogue import METHODS, PROGRAMS, Command, Program  # noqa: E402
+from tests.programs import catalogue  # noqa: E402
+from tests.programs.catalogue import METHODS, PROGRAMS, Command, Program  # noqa: E402
 
 #: The rows of the side-by-side.
 COMPARED = [

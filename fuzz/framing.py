@@ -2,7 +2,7 @@
 
 `play` takes any bytes and lets a peer do what they say. It raises AssertionError if that peer
 achieved what it must not, and lets no exception pass except those that are documented.
-`tests/test_framing_seeds.py` plays the inputs of `seeds/framing` and others like them. Run as a
+`tests/connections/test_framing_seeds.py` plays the inputs of `seeds/framing` and others like them. Run as a
 program, with atheris installed, this file looks for new ones:
 `python fuzz/framing.py CORPUS... [libFuzzer's options]`.
 """

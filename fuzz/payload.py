@@ -2,7 +2,7 @@
 
 `play` takes any bytes and lets a sender of the family do what they say. It raises AssertionError
 if an object came out that is not what the number stands for, and lets no exception pass except
-those of wrong values. `tests/test_payload_seeds.py` plays the inputs of `seeds/payload` and others
+those of wrong values. `tests/pickling/test_payload_seeds.py` plays the inputs of `seeds/payload` and others
 like them. Run as a program, with atheris installed, this file looks for new ones:
 `python fuzz/payload.py CORPUS... [libFuzzer's options]`.
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import checks
-from running import LIMIT, Run, Running, run, running
+from tests.programs import checks
+from tests.programs.running import LIMIT, Run, Running, run, running
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from running import Run
+from tests.programs.running import Run
 
 NUMBERS = (5, 10, 15, 20, 25)
 WORDS = [

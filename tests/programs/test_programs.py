@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import catalogue
 import pytest
-from catalogue import METHODS, PROGRAMS, Program
+
+from tests.programs import catalogue
+from tests.programs.catalogue import METHODS, PROGRAMS, Program
 
 FACES = {"swapped": catalogue.swapped, "run": catalogue.stood_in}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import checks
 import pytest
-from running import Run, command_line, members, run
+
+from tests.programs import checks
+from tests.programs.running import Run, command_line, members, run
 
 PYTHON = [sys.executable, "-c"]
 LEAVES_ONE = "import subprocess; print(subprocess.Popen(['sleep', '1234']).pid)"

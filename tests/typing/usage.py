@@ -1,6 +1,6 @@
 """A program annotated against the standard library's types.
 
-`test_typing.py` checks it as it stands and with the import swapped.
+`test_checkers.py` checks it as it stands and with the import swapped.
 """
 
 from __future__ import annotations

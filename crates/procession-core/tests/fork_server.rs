@@ -1,7 +1,7 @@
 //! The protocol between a fork server and its clients, with the fork server dying in every part of it.
 
 use procession_core::liveness::members;
-use procession_core::process::fork_server::{self, Event, Request, Server};
+use procession_core::process::fork_server::{self, Request, Server, ServerCommand};
 use procession_core::process::{Child, Exit};
 use procession_core::{family, Deadline, Error, WaitError};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -58,7 +58,7 @@ fn start(behaviour: Behaviour) -> i32 {
 fn serve(fd: RawFd, behaviour: Behaviour) -> ! {
     // SAFETY: open, and this process's alone.
     let mut server = Server::new(unsafe { OwnedFd::from_raw_fd(fd) }).unwrap();
-    while let Ok(Event::Fork(request)) = server.next() {
+    while let Ok(ServerCommand::Fork(request)) = server.next() {
         match behaviour {
             Behaviour::DiesBeforeFork => die(),
             Behaviour::CannotFork => {

@@ -7,7 +7,7 @@ use procession::{codec, sync, Array, Pipe, Queue, Value};
 use procession_core::arena::{Block, Token};
 use procession_core::channel::{BrokeredFd, Incoming, Mailbox, MessageHeader};
 use procession_core::ids::Handle;
-use procession_core::process::fork_server::{self, Event, Server};
+use procession_core::process::fork_server::{self, Server, ServerCommand};
 use procession_core::sys::scm;
 use procession_core::{channel, family, Deadline};
 use std::io::Write;
@@ -170,7 +170,7 @@ fn request(choices: &mut Choices) {
     }
     // The datagrams carry copies of `ours`, which keep the server from seeing the end: shut the socket down.
     end_of_file(&ours);
-    while let Ok(Event::Fork(request)) = server.next() {
+    while let Ok(ServerCommand::Fork(request)) = server.next() {
         request.failed(libc::EAGAIN);
     }
 }

@@ -5,7 +5,7 @@ use crate::choices::{random, Choices};
 use procession_core::arena::{counters, Block, Ref, Token};
 use procession_core::channel::{Incoming, Mailbox, Message, Outgoing, Queue};
 use procession_core::ids::Handle;
-use procession_core::pool::{Death, Function, Job, Pool, TaskOptions, Verdict, Worker};
+use procession_core::pool::{Function, Job, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
 use procession_core::process::ResultSlot;
 use procession_core::shared::SharedBytes;
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
@@ -210,10 +210,10 @@ impl Objects {
         });
         let status = child::wait(pid);
         assert!(status == 0 || status == libc::SIGALRM, "a worker ended with {status}");
-        let death = Death {
+        let death = WorkerDeath {
             pid,
             exitcode: status,
-            ..Death::default()
+            ..WorkerDeath::default()
         };
         let _ = (self.pool.is_ready(worker_index), self.pool.is_busy(worker_index));
         drop(self.pool.reap(worker_index, death)?);

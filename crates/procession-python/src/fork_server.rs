@@ -3,7 +3,7 @@
 use crate::birth::born;
 use crate::common::{lock, raise, wait};
 use crate::process::{borrowed, owned, Child};
-use procession_core::process::fork_server::{self, Event, Request, Server, SpareSlot as CoreSpareSlot};
+use procession_core::process::fork_server::{self, Request, Server, ServerCommand, SpareSlot as CoreSpareSlot};
 use procession_core::{liveness, Error};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -77,9 +77,9 @@ impl ForkServer {
         let server = &this.get().server;
         let event = wait(this.py(), || match &mut *lock(server) {
             Some(server) => server.next(),
-            None => Ok(Event::Quit),
+            None => Ok(ServerCommand::Quit),
         })?;
-        let Some(Event::Fork(request)) = event else {
+        let Some(ServerCommand::Fork(request)) = event else {
             return Ok(None);
         };
         Ok(Some(ForkRequest::new(request, this.clone().unbind())))

@@ -1,7 +1,7 @@
 //! What runs before `main`: in a child, its whole life; in any other process, one look at the environment.
 
 use crate::run::run;
-use procession_core::process::fork_server::{attach, Event, Server};
+use procession_core::process::fork_server::{attach, Server, ServerCommand};
 use procession_core::process::{self, Child};
 use procession_core::{liveness, Error, Family, Result, WaitError};
 use std::ffi::{c_char, c_int, CStr, CString, OsString};
@@ -197,8 +197,8 @@ fn serve(server: RawFd) -> Result<()> {
     let mut server = Server::new(own(server)?)?;
     loop {
         let request = match server.next() {
-            Ok(Event::Fork(request)) => request,
-            Ok(Event::Quit) => return Ok(()),
+            Ok(ServerCommand::Fork(request)) => request,
+            Ok(ServerCommand::Quit) => return Ok(()),
             Err(WaitError::Interrupted) => continue,
             Err(WaitError::Other(error)) => return Err(error),
             Err(_) => return Err(Error::Corrupt("fork server")),

@@ -29,7 +29,7 @@ pub(super) struct Operation {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum ChangeStage {
     /// No operation is under way.
     Over = 0,
     /// The count has changed only if the mark is on it.
@@ -55,7 +55,7 @@ struct Step(u64);
 
 impl Step {
     fn new(sequence: u64, kind: ChangeKind) -> Self {
-        Self(sequence << 4 | (kind as u64) << 2 | Stage::Pending as u64)
+        Self(sequence << 4 | (kind as u64) << 2 | ChangeStage::Pending as u64)
     }
 
     fn sequence(self) -> u64 {
@@ -70,15 +70,15 @@ impl Step {
         }
     }
 
-    fn stage(self) -> Stage {
+    fn stage(self) -> ChangeStage {
         match self.0 & 3 {
-            1 => Stage::Pending,
-            2 => Stage::Applied,
-            _ => Stage::Over,
+            1 => ChangeStage::Pending,
+            2 => ChangeStage::Applied,
+            _ => ChangeStage::Over,
         }
     }
 
-    fn at(self, stage: Stage) -> Self {
+    fn at(self, stage: ChangeStage) -> Self {
         Self(self.0 & !3 | stage as u64)
     }
 
@@ -155,14 +155,14 @@ pub(super) fn acquire<H: Counted>(
     let step = operation.begin(slot, ChangeKind::Acquire, memory.word(cell));
     // DEATH: nothing has changed yet.
     if apply(memory, slot, step, cell, handle).is_none() {
-        operation.set(step.at(Stage::Over));
+        operation.set(step.at(ChangeStage::Over));
         return Err(None);
     }
     // DEATH: the mark shows that the operation was applied, or the process that replaced the mark has recorded it. A
     // survivor fills the entry.
-    operation.set(step.at(Stage::Applied));
+    operation.set(step.at(ChangeStage::Applied));
     if entry.compare_exchange(0, handle.to_bits(), AcqRel, Relaxed).is_ok() {
-        operation.set(step.at(Stage::Over));
+        operation.set(step.at(ChangeStage::Over));
         return Ok(());
     }
     Err(undo(memory, slot, operation, cell, handle))
@@ -187,11 +187,11 @@ pub(super) fn release<H: Counted>(
     let applied = apply(memory, slot, step, &cell, handle);
     if applied.is_some() {
         // DEATH: until the operation is OVER, a survivor empties the entry and ends the object.
-        operation.set(step.at(Stage::Applied));
+        operation.set(step.at(ChangeStage::Applied));
     }
     let _ = entry.compare_exchange(handle.to_bits(), 0, AcqRel, Relaxed);
     let ended = applied.and_then(|word| ended(memory, slot, &cell, handle, word));
-    operation.set(step.at(Stage::Over));
+    operation.set(step.at(ChangeStage::Over));
     ended
 }
 
@@ -201,10 +201,10 @@ fn undo<H: Counted>(memory: &H, slot: usize, operation: &Operation, cell: &H::Ce
     let step = operation.begin(slot, ChangeKind::Undo, memory.word(cell));
     let applied = apply(memory, slot, step, cell, handle);
     if applied.is_some() {
-        operation.set(step.at(Stage::Applied));
+        operation.set(step.at(ChangeStage::Applied));
     }
     let ended = applied.and_then(|word| ended(memory, slot, cell, handle, word));
-    operation.set(step.at(Stage::Over));
+    operation.set(step.at(ChangeStage::Over));
     ended
 }
 
@@ -214,30 +214,30 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
     let operation = memory.operation(slot)?;
     loop {
         let step = operation.step();
-        let over = step.at(Stage::Over);
+        let over = step.at(ChangeStage::Over);
         let found = operation
             .handle()
             .and_then(|handle| Some((memory.cell(handle)?, handle)));
-        let Some((cell, handle)) = found.filter(|_| step.stage() != Stage::Over) else {
+        let Some((cell, handle)) = found.filter(|_| step.stage() != ChangeStage::Over) else {
             operation.set(over);
             return None;
         };
         match (step.stage(), step.kind()) {
-            (Stage::Over, _) => return None,
-            (Stage::Pending, kind) => {
+            (ChangeStage::Over, _) => return None,
+            (ChangeStage::Pending, kind) => {
                 let word = OwnerWord::decode(memory.word(&cell).load(Acquire));
                 if is_of(word, handle) && word.mark() == step.mark(slot) {
-                    operation.change(step, step.at(Stage::Applied));
+                    operation.change(step, step.at(ChangeStage::Applied));
                 } else if kind != ChangeKind::Undo {
                     // On failure a helper has recorded the operation as applied and replaced its mark.
                     operation.change(step, over);
                 } else if operation.step() == step {
                     // SYNC: had the mark been replaced before the word was read, the step would show it.
                     let applied = apply(memory, slot, step, &cell, handle).is_some();
-                    operation.set(if applied { step.at(Stage::Applied) } else { over });
+                    operation.set(if applied { step.at(ChangeStage::Applied) } else { over });
                 }
             }
-            (Stage::Applied, ChangeKind::Acquire) => {
+            (ChangeStage::Applied, ChangeKind::Acquire) => {
                 let entry = memory.entry(operation.entry.load(Acquire));
                 let written = entry.map(|entry| entry.compare_exchange(0, handle.to_bits(), AcqRel, Relaxed));
                 match written {
@@ -248,7 +248,7 @@ pub(super) fn resolve<H: Counted>(memory: &H, slot: usize) -> Ended<H::Cell> {
                     _ => operation.set(over),
                 }
             }
-            (Stage::Applied, kind) => {
+            (ChangeStage::Applied, kind) => {
                 if let Some(entry) = memory
                     .entry(operation.entry.load(Acquire))
                     .filter(|_| kind == ChangeKind::Release)
@@ -333,11 +333,11 @@ fn help<H: Counted>(memory: &H, slot: usize, seen: OwnerWord, (word, bits): (&At
         return;
     };
     let step = operation.step();
-    let is_it = step.stage() == Stage::Pending && step.mark(other.unwrap_or(slot)) == seen.mark();
+    let is_it = step.stage() == ChangeStage::Pending && step.mark(other.unwrap_or(slot)) == seen.mark();
     // SYNC: the mark is read again after the step, so it belongs to this operation and not to an earlier one with the
     // same bit. The handle of a later operation is read only after this one is over, and then the step is another.
     if is_it && operation.handle() == Some(handle) && word.load(Acquire) == bits {
-        operation.change(step, step.at(Stage::Applied));
+        operation.change(step, step.at(ChangeStage::Applied));
     }
 }
 

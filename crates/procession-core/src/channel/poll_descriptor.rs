@@ -21,12 +21,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// makes its own.
 #[derive(Debug)]
 pub struct Readiness {
-    shared: Arc<Shared>,
+    shared: Arc<QueueWatch>,
     pid: u32,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct QueueWatch {
     queue: Ref<Queue>,
     poller: Poller,
     fd: OwnedFd,
@@ -44,7 +44,7 @@ enum WatchState {
     Over,
 }
 
-impl Shared {
+impl QueueWatch {
     fn state(&self) -> MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,7 +67,7 @@ impl Readiness {
     pub fn new(queue: &Ref<Queue>) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let fd = eventfd(0, flags).map_err(|e| Error::os("eventfd", e))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(QueueWatch {
             queue: queue.clone(),
             poller: queue.waiting.pollers.join(family()?.me(), is_alive),
             fd,
@@ -136,7 +136,7 @@ impl Drop for Readiness {
     }
 }
 
-impl Shared {
+impl QueueWatch {
     fn watch(&self) {
         loop {
             let mut state = self.state();

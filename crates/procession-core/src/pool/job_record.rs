@@ -17,7 +17,7 @@ pub(super) enum Want {
 
 /// The state of an item.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum ItemState {
     /// The task is in this slot, and was submitted with this many bytes of arguments.
     Waiting {
         slot: u32,
@@ -32,7 +32,7 @@ pub(super) enum Entry {
 }
 
 /// A copy of a task, in case its worker dies.
-pub(super) struct Spare<M> {
+pub(super) struct TaskCopy<M> {
     pub message: M,
     /// Number of further tries.
     pub left: u32,
@@ -43,7 +43,7 @@ pub(super) struct JobRecord<M> {
     pub function: u32,
     pub options: TaskOptions,
     /// The items from number `base` on; all earlier ones were taken.
-    pub items: VecDeque<Entry>,
+    pub items: VecDeque<ItemState>,
     pub base: u64,
     /// Number of items that are no longer waiting.
     pub finished: u64,
@@ -60,7 +60,7 @@ pub(super) struct JobRecord<M> {
     /// The items will not be taken.
     pub abandoned: bool,
     /// Copies of unfinished tasks, for further tries.
-    pub spares: HashMap<u64, Spare<M>>,
+    pub copies: HashMap<u64, TaskCopy<M>>,
 }
 
 impl<M> JobRecord<M> {
@@ -77,7 +77,7 @@ impl<M> JobRecord<M> {
             sealed: false,
             announce: false,
             abandoned: false,
-            spares: HashMap::new(),
+            copies: HashMap::new(),
         }
     }
 
@@ -97,7 +97,7 @@ impl<M> JobRecord<M> {
         }
     }
 
-    pub fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+    pub fn entry(&mut self, number: u64) -> Option<&mut ItemState> {
         self.items
             .get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
     }
@@ -105,7 +105,7 @@ impl<M> JobRecord<M> {
     /// The slot of the task for which this item waits.
     pub fn slot_of(&mut self, number: u64) -> Option<u32> {
         match self.entry(number) {
-            Some(&mut Entry::Waiting { slot, .. }) => Some(slot),
+            Some(&mut ItemState::Waiting { slot, .. }) => Some(slot),
             _ => None,
         }
     }
@@ -123,7 +123,7 @@ impl<M> JobRecord<M> {
             Want::All => self.unfinished().max(1),
             Want::Item(number) if number < self.base => 0,
             Want::Item(number) => match self.entry(number) {
-                Some(Entry::Waiting { .. }) | None => 1,
+                Some(ItemState::Waiting { .. }) | None => 1,
                 Some(_) => 0,
             },
             Want::Any => u64::from(self.order.as_ref().is_some_and(VecDeque::is_empty)),
@@ -131,18 +131,18 @@ impl<M> JobRecord<M> {
     }
 
     /// Take the item of this number, if it has ended and was not taken.
-    pub fn take(&mut self, number: u64) -> Option<Entry> {
+    pub fn take(&mut self, number: u64) -> Option<ItemState> {
         let entry = self.entry(number)?;
-        if matches!(entry, Entry::Waiting { .. }) {
+        if matches!(entry, ItemState::Waiting { .. }) {
             return None;
         }
-        let entry = std::mem::replace(entry, Entry::Taken);
-        while matches!(self.items.front(), Some(Entry::Taken)) {
+        let entry = std::mem::replace(entry, ItemState::Taken);
+        while matches!(self.items.front(), Some(ItemState::Taken)) {
             self.items.pop_front();
             self.base += 1;
         }
         match entry {
-            Entry::Taken => None,
+            ItemState::Taken => None,
             ended => Some(ended),
         }
     }
@@ -156,7 +156,7 @@ impl<M> JobRecord<M> {
     /// The sum of `weight` over the finished tasks.
     pub fn weigh_finished(&self, weight: impl Fn(u64) -> u64) -> u64 {
         let later = self.items.iter().zip(self.base..);
-        let finished = later.filter(|(entry, _)| !matches!(entry, Entry::Waiting { .. }));
+        let finished = later.filter(|(entry, _)| !matches!(entry, ItemState::Waiting { .. }));
         (0..self.base)
             .chain(finished.map(|(_, number)| number))
             .map(weight)

@@ -1,10 +1,11 @@
 //! The table of jobs: a state machine without locks, shared memory or system calls.
 //!
 //! Each method that changes it is an event: a task is submitted, finished, lost or taken, a job is sealed or dropped.
-//! What must be done in return is queued as [`Action`]s, which `slots` carries out; which waiters must be told follows
-//! from [`wake_at`](JobTable::wake_at) and [`feeders_wake_at`](JobTable::feeders_wake_at), which `monitor` asks.
+//! What must be done in return is queued as [`JobAction`]s, which `slots` carries out; which waiters must be told
+//! follows from [`wake_at`](JobTable::wake_at) and [`feeders_wake_at`](JobTable::feeders_wake_at), which `monitor`
+//! asks.
 
-use super::job_record::{Entry, JobRecord, Spare};
+use super::job_record::{ItemState, JobRecord, TaskCopy};
 use super::room::Feeder;
 use super::types::{Loss, TaskOptions};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ const ACTIONS_KEPT: usize = 1024;
 
 /// What an event makes necessary outside the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Action {
+pub(super) enum JobAction {
     /// Free the slot of a task that is no longer needed.
     Release(u32),
     /// The function in this slot has one user less.
@@ -44,7 +45,7 @@ pub(super) struct JobTable<M> {
     feeders: Vec<Feeder>,
     /// For each time limit, the number of unfinished tasks that have it.
     timed: BTreeMap<Duration, u64>,
-    actions: VecDeque<Action>,
+    actions: VecDeque<JobAction>,
 }
 
 impl<M> JobTable<M> {
@@ -65,7 +66,7 @@ impl<M> JobTable<M> {
     }
 
     /// The next action to be carried out, before the table's lock is released.
-    pub fn next_action(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<JobAction> {
         let action = self.actions.pop_front();
         if action.is_none() && self.actions.capacity() > ACTIONS_KEPT {
             self.actions = VecDeque::new();
@@ -117,14 +118,14 @@ impl<M> JobTable<M> {
     }
 
     /// Append an item whose task is in this slot, and return its number.
-    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, spare: Option<M>) -> u64 {
+    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, copy: Option<M>) -> u64 {
         let job = self.job(key);
         let number = job.submitted();
-        job.items.push_back(Entry::Waiting { slot, bytes });
+        job.items.push_back(ItemState::Waiting { slot, bytes });
         job.bytes += u64::from(bytes);
         let TaskOptions { timeout, retries, .. } = job.options;
-        if let Some(message) = spare {
-            job.spares.insert(number, Spare { message, left: retries });
+        if let Some(message) = copy {
+            job.copies.insert(number, TaskCopy { message, left: retries });
         }
         self.unfinished += 1;
         if let Some(timeout) = timeout {
@@ -136,15 +137,15 @@ impl<M> JobTable<M> {
     /// Append an item that is lost already, and return its number.
     pub fn refuse(&mut self, key: u32, loss: Loss) -> u64 {
         let number = self.submit(key, 0, 0, None);
-        self.resolve(key, number, Entry::Lost(loss));
+        self.resolve(key, number, ItemState::Lost(loss));
         number
     }
 
     /// A worker finished the task in `slot`.
     pub fn finish(&mut self, key: u32, number: u64, slot: u32, raised: bool) {
-        if self.resolve(key, number, Entry::Ready { slot, raised }) {
+        if self.resolve(key, number, ItemState::Ready { slot, raised }) {
             if self.job(key).abandoned {
-                self.actions.push_back(Action::Release(slot));
+                self.actions.push_back(JobAction::Release(slot));
             }
             self.check_complete(key);
             self.forget_if_over(key);
@@ -154,7 +155,7 @@ impl<M> JobTable<M> {
     /// The task in `slot` will not be finished. An item that does not wait for it any more is left alone: the job of a
     /// withdrawn task may be over, and its key in use for another job.
     pub fn lose(&mut self, key: u32, number: u64, slot: u32, loss: Loss) {
-        if self.waits_for(key, number, slot) && self.resolve(key, number, Entry::Lost(loss)) {
+        if self.waits_for(key, number, slot) && self.resolve(key, number, ItemState::Lost(loss)) {
             self.check_complete(key);
             self.forget_if_over(key);
         }
@@ -166,19 +167,19 @@ impl<M> JobTable<M> {
         if !self.waits_for(key, number, slot) {
             return None;
         }
-        let spares = &mut self.job(key).spares;
-        let spare = spares.get_mut(&number)?;
-        spare.left -= 1;
-        if spare.left == 0 {
-            spares.remove(&number).map(|spare| spare.message)
+        let copies = &mut self.job(key).copies;
+        let copy = copies.get_mut(&number)?;
+        copy.left -= 1;
+        if copy.left == 0 {
+            copies.remove(&number).map(|copy| copy.message)
         } else {
-            duplicate(&spare.message)
+            duplicate(&copy.message)
         }
     }
 
     /// A task that is tried again is in this slot now.
     pub fn requeued(&mut self, key: u32, number: u64, now_in: u32) {
-        if let Some(Entry::Waiting { slot, .. }) = self.job(key).entry(number) {
+        if let Some(ItemState::Waiting { slot, .. }) = self.job(key).entry(number) {
             *slot = now_in;
         }
     }
@@ -191,7 +192,7 @@ impl<M> JobTable<M> {
 
     /// Record that an item is no longer waiting. `false`: it was not waiting, or its job was stopped, dropped and
     /// forgotten while the item still ran.
-    fn resolve(&mut self, key: u32, number: u64, ended: Entry) -> bool {
+    fn resolve(&mut self, key: u32, number: u64, ended: ItemState) -> bool {
         let Some(job) = &mut self.jobs[key as usize] else {
             return false;
         };
@@ -199,15 +200,15 @@ impl<M> JobTable<M> {
         let Some(entry) = job.entry(number) else {
             return false;
         };
-        let Entry::Waiting { bytes, .. } = *entry else {
+        let ItemState::Waiting { bytes, .. } = *entry else {
             return false;
         };
-        let failed = !matches!(ended, Entry::Ready { raised: false, .. });
+        let failed = !matches!(ended, ItemState::Ready { raised: false, .. });
         let ran = matches!(
             ended,
-            Entry::Ready { .. } | Entry::Lost(Loss::Died(_) | Loss::TimedOut(..))
+            ItemState::Ready { .. } | ItemState::Lost(Loss::Died(_) | Loss::TimedOut(..))
         );
-        *entry = if abandoned { Entry::Taken } else { ended };
+        *entry = if abandoned { ItemState::Taken } else { ended };
         job.finished += 1;
         job.bytes -= u64::from(bytes);
         if failed && job.failed.is_none() {
@@ -217,7 +218,7 @@ impl<M> JobTable<M> {
             order.push_back(number);
         }
         if job.options.retries > 0 {
-            job.spares.remove(&number);
+            job.copies.remove(&number);
         }
         let timeout = job.options.timeout;
         self.unfinished -= 1;
@@ -253,7 +254,7 @@ impl<M> JobTable<M> {
 
     fn close_if_over(&mut self) {
         if self.closing && self.unsealed == 0 {
-            self.actions.push_back(Action::Close);
+            self.actions.push_back(JobAction::Close);
         }
     }
 
@@ -266,7 +267,7 @@ impl<M> JobTable<M> {
                 let numbers = job.base..job.submitted();
                 self.mark_sealed(key);
                 for number in numbers {
-                    self.resolve(key, number, Entry::Lost(Loss::Stopped));
+                    self.resolve(key, number, ItemState::Lost(Loss::Stopped));
                 }
                 self.check_complete(key);
             }
@@ -290,11 +291,11 @@ impl<M> JobTable<M> {
             return;
         };
         for entry in job.items {
-            if let Entry::Ready { slot, .. } = entry {
-                self.actions.push_back(Action::Release(slot));
+            if let ItemState::Ready { slot, .. } = entry {
+                self.actions.push_back(JobAction::Release(slot));
             }
         }
-        self.actions.push_back(Action::LeaveFunction(job.function));
+        self.actions.push_back(JobAction::LeaveFunction(job.function));
         self.completed.retain(|&other| other != key);
         self.free_keys.push(key);
     }

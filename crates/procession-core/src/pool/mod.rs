@@ -32,5 +32,5 @@ pub use parent::Pool;
 pub use room::Intake;
 pub use shared::Phase;
 pub(crate) use shared::PoolMemory;
-pub use types::{Death, Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerEnd, WorkerStats};
+pub use types::{Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd, WorkerStats};
 pub use worker::{Task, Verdict, Worker};

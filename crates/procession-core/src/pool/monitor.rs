@@ -8,7 +8,7 @@ use super::job_record::{JobRecord, Want};
 use super::room::Feeder;
 use super::shared::{Phase, Status};
 use super::slots::{Records, Slots};
-use super::types::{Death, Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerEnd};
+use super::types::{Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
 use crate::sys::notice::Notice;
@@ -410,7 +410,7 @@ impl Monitor {
         self.slots.overdue(&mut records)
     }
 
-    pub fn reap(&self, worker_index: u32, death: Death) -> Result<WorkerEnd> {
+    pub fn reap(&self, worker_index: u32, death: WorkerDeath) -> Result<WorkerEnd> {
         self.slots.check_is_mine()?;
         let mut records = self.lock();
         self.collect(&mut records, 0);

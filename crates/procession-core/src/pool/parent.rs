@@ -5,7 +5,7 @@
 
 use super::job::{Function, Job};
 use super::monitor::Monitor;
-use super::types::{Death, Overdue, Stats, TaskOptions, WorkerEnd};
+use super::types::{Overdue, Stats, TaskOptions, WorkerDeath, WorkerEnd};
 use crate::channel::Message;
 use crate::ids::Handle;
 use crate::sys::notice::Notice;
@@ -99,7 +99,7 @@ impl Pool {
 
     /// Record that the process of the worker `worker_index` has ended. Its task is lost or tried again, and its slot is
     /// freed.
-    pub fn reap(&self, worker_index: u32, death: Death) -> Result<WorkerEnd> {
+    pub fn reap(&self, worker_index: u32, death: WorkerDeath) -> Result<WorkerEnd> {
         self.inner.reap(worker_index, death)
     }
 

@@ -193,7 +193,7 @@ pub(super) struct CacheLine<T>(pub T);
 /// Where feeders wait: they have more to submit than the queue should hold.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct FeederWait {
     /// The number of finished tasks from which on feeders must be woken; 0 = none waits.
     pub at: AtomicU32,
     pub count: EventCount,
@@ -210,7 +210,7 @@ pub struct PoolMemory {
     pub(super) head: CacheLine<AtomicU64>,
     /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
     pub(super) finished: CacheLine<AtomicU64>,
-    pub(super) room: CacheLine<Room>,
+    pub(super) room: CacheLine<FeederWait>,
     /// The number of finished tasks from which on a waiter in the parent must be woken; 0 = none waits.
     pub(super) wake_at: AtomicU32,
     /// The idle worker that looks for work without sleeping. While there is one, submitting wakes no other.

@@ -3,8 +3,8 @@
 //! The caller holds the lock of the parent's [`Records`]. Locks, waits and the waking of waiters are left to `monitor`,
 //! the slots of workers to `workers`.
 
-use super::job_record::Entry;
-use super::job_table::{Action, JobTable};
+use super::job_record::ItemState;
+use super::job_table::{JobAction, JobTable};
 use super::shared::{Phase, PoolSlot, PoolView, StateWord, Status};
 use super::table::{Table, Use};
 use super::types::Item;
@@ -94,9 +94,9 @@ impl Slots {
     pub fn perform(&self, records: &mut Records) {
         while let Some(action) = records.jobs.next_action() {
             match action {
-                Action::Release(index) => self.release(records, index),
-                Action::LeaveFunction(index) => self.leave_function(records, index),
-                Action::Close => self.enter(Phase::Close),
+                JobAction::Release(index) => self.release(records, index),
+                JobAction::LeaveFunction(index) => self.leave_function(records, index),
+                JobAction::Close => self.enter(Phase::Close),
             }
         }
     }
@@ -290,7 +290,7 @@ impl Slots {
     pub fn take(&self, records: &mut Records, key: u32, number: u64) -> Result<Option<Item>> {
         self.check_is_mine()?;
         Ok(match records.jobs.job(key).take(number) {
-            Some(Entry::Ready { slot, raised }) => {
+            Some(ItemState::Ready { slot, raised }) => {
                 let message = self.view.slot(slot)?.header.open();
                 self.release(records, slot);
                 Some(if raised {
@@ -299,8 +299,8 @@ impl Slots {
                     Item::Done(message?)
                 })
             }
-            Some(Entry::Lost(loss)) => Some(Item::Lost(loss)),
-            Some(Entry::Taken | Entry::Waiting { .. }) | None => None,
+            Some(ItemState::Lost(loss)) => Some(Item::Lost(loss)),
+            Some(ItemState::Taken | ItemState::Waiting { .. }) | None => None,
         })
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Use {
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct SlotRecord {
     generation: u32,
     used: Use,
     /// Its position in the queue, counted from the first slot ever queued.
@@ -35,7 +35,7 @@ struct Entry {
 
 /// All slots of a pool.
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: Vec<SlotRecord>,
     /// Free slots. The one freed last is at the end: it is still in the cache.
     free: Vec<u32>,
     /// Number of slots queued so far.
@@ -57,7 +57,7 @@ impl Table {
     }
 
     fn add(&mut self, slots: std::ops::Range<u32>) {
-        let free = Entry {
+        let free = SlotRecord {
             generation: 0,
             used: Use::Free,
             position: 0,

@@ -7,7 +7,7 @@ mod job_table;
 mod stopping;
 
 use super::shared::Status;
-use super::{Death, Item, Job, Loss, Pool, TaskOptions, Verdict, Worker, WorkerEnd};
+use super::{Item, Job, Loss, Pool, TaskOptions, Verdict, Worker, WorkerDeath, WorkerEnd};
 use crate::channel::{Message, Outgoing};
 use crate::{Deadline, Error, WaitError};
 use std::time::Duration;
@@ -86,11 +86,11 @@ fn wait_for(process: &TestWorker) -> i32 {
     }
 }
 
-fn death(pid: i32, exitcode: i32) -> Death {
-    Death {
+fn death(pid: i32, exitcode: i32) -> WorkerDeath {
+    WorkerDeath {
         pid,
         exitcode,
-        ..Death::default()
+        ..WorkerDeath::default()
     }
 }
 

@@ -31,9 +31,9 @@ pub enum Item {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Loss {
     /// Its worker died.
-    Died(Box<Death>),
+    Died(Box<WorkerDeath>),
     /// It ran for longer than this, and its worker was stopped.
-    TimedOut(Duration, Box<Death>),
+    TimedOut(Duration, Box<WorkerDeath>),
     /// It was withdrawn.
     Cancelled,
     /// It was never submitted: see [`Job::refuse`](super::Job::refuse).
@@ -53,7 +53,7 @@ pub struct Withdrawn {
 
 /// How a worker's process ended, as far as the face knows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Death {
+pub struct WorkerDeath {
     /// The process.
     pub pid: i32,
     /// Its exit code, or the negative signal number.

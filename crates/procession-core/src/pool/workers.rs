@@ -6,7 +6,7 @@
 use super::shared::{now, SlotNote, StateWord, Status};
 use super::slots::{Records, Slots, WorkerRecord};
 use super::table::Use;
-use super::types::{Death, Loss, Overdue, Stats, WorkerEnd, WorkerStats};
+use super::types::{Loss, Overdue, Stats, WorkerDeath, WorkerEnd, WorkerStats};
 use crate::ids::Owner;
 use crate::Result;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -118,7 +118,7 @@ impl Slots {
         &self,
         records: &mut Records,
         worker_index: u32,
-        mut death: Death,
+        mut death: WorkerDeath,
     ) -> Result<(WorkerEnd, Option<Owner>)> {
         let (Use::Worker, generation) = records.table.get(worker_index) else {
             return Err(crate::Error::Stale("worker"));
@@ -157,7 +157,14 @@ impl Slots {
 
     /// Resolve the task that the dead `owner` had noted. It is lost if it still ran, and finished if only the worker's
     /// report is missing.
-    fn reap_task(&self, records: &mut Records, index: u32, owner: Owner, record: &WorkerRecord, death: Death) -> bool {
+    fn reap_task(
+        &self,
+        records: &mut Records,
+        index: u32,
+        owner: Owner,
+        record: &WorkerRecord,
+        death: WorkerDeath,
+    ) -> bool {
         let (Use::Task { job, item, function }, generation) = records.table.get(index) else {
             return false;
         };

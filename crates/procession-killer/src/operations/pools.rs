@@ -5,7 +5,7 @@ use super::waited::{operation, soon};
 use crate::live::{After, Death, Waited};
 use crate::stage::Values;
 use procession_core::channel::{Message, Outgoing};
-use procession_core::pool::{Death as WorkerDeath, Item, Pool, TaskOptions, Verdict, Worker};
+use procession_core::pool::{Item, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
 use procession_core::Deadline;
 use std::mem::forget;
 

@@ -7,7 +7,7 @@ use super::worker::Mode;
 use crate::common::{deadline, lock, raise, wait};
 use crate::payload;
 use procession_core::channel::Message;
-use procession_core::pool::{Death, Function, Job, Pool, TaskOptions, WorkerEnd};
+use procession_core::pool::{Function, Job, Pool, TaskOptions, WorkerDeath, WorkerEnd};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
@@ -116,7 +116,7 @@ impl PoolCore {
         out_of_memory: bool,
         stack: Option<String>,
     ) -> PyResult<(bool, bool, Option<Py<PyAny>>)> {
-        let death = Death {
+        let death = WorkerDeath {
             pid,
             exitcode,
             out_of_memory,

@@ -4,7 +4,7 @@ use super::worker::Mode;
 use crate::common::Cached;
 use crate::payload;
 use procession_core::channel::Incoming;
-use procession_core::pool::Death;
+use procession_core::pool::WorkerDeath;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyModule};
@@ -34,7 +34,7 @@ pub fn describe<'py>(
     mode: Option<Mode>,
     number: u64,
     after: Option<Duration>,
-    death: Death,
+    death: WorkerDeath,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = func.py();
     let arguments = death.arguments.map(|body| PyBytes::new(py, &body));

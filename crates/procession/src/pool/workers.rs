@@ -2,7 +2,7 @@
 
 use super::worker::work;
 use crate::{Builder, JoinError, JoinHandle, Result};
-use procession_core::pool::{Death, Overdue, Pool as Core};
+use procession_core::pool::{Overdue, Pool as Core, WorkerDeath};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ impl Workers {
                     ending: None,
                 }),
                 Err(error) => {
-                    self.core.reap(worker_index, Death::default())?;
+                    self.core.reap(worker_index, WorkerDeath::default())?;
                     return Err(error);
                 }
             }
@@ -145,10 +145,10 @@ impl Workers {
                 Err(JoinError::Exited(code)) => code,
                 Err(_) => 101,
             };
-            let death = Death {
+            let death = WorkerDeath {
                 pid,
                 exitcode,
-                ..Death::default()
+                ..WorkerDeath::default()
             };
             let _ = self.core.reap(worker_index, death);
         }

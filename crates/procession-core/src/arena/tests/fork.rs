@@ -7,7 +7,7 @@ use crate::arena::{link, unlink, Block, Ref};
 use crate::{family, liveness, reclaim};
 
 /// A child of fork, with pipes to tell it to go on and to learn that it has reached `park`.
-struct Child {
+struct ForkedChild {
     pid: i32,
     go: std::io::PipeWriter,
     ready: std::io::PipeReader,
@@ -28,7 +28,7 @@ impl Parked {
     }
 }
 
-impl Child {
+impl ForkedChild {
     fn new(work: impl FnOnce(&mut Parked) -> bool) -> Self {
         let (go_reader, go) = std::io::pipe().unwrap();
         let (ready, ready_writer) = std::io::pipe().unwrap();
@@ -81,7 +81,7 @@ impl Child {
 
 #[test]
 fn what_is_made_after_a_fork_is_free_at_once() {
-    let mut child = Child::new(|parked| {
+    let mut child = ForkedChild::new(|parked| {
         parked.park();
         true
     });
@@ -107,7 +107,7 @@ fn a_free_is_deferred_as_long_as_the_child_lives() {
         let mut object = Some(Ref::<Counter>::create().unwrap());
         block.as_mut().unwrap().as_mut_slice().fill(1);
         object.as_ref().unwrap().value.store(42, SeqCst);
-        let mut child = Child::new(|parked| {
+        let mut child = ForkedChild::new(|parked| {
             parked.park();
             let (block, object) = (block.take().unwrap(), object.take().unwrap());
             let seen = block.as_slice().iter().all(|&byte| byte == 1) && object.value.load(SeqCst) == 42;
@@ -138,7 +138,7 @@ fn what_is_deferred_lives_again_when_a_child_sends_it() {
     let other = Ref::<Counter>::create().unwrap();
     let mut object = Some(Ref::<Counter>::create().unwrap());
     let handle = object.as_ref().unwrap().handle();
-    let mut child = Child::new(|parked| {
+    let mut child = ForkedChild::new(|parked| {
         parked.park();
         let inherited = object.take().unwrap();
         link(&other.value, inherited.handle()).unwrap()
@@ -157,7 +157,7 @@ fn what_is_deferred_lives_again_when_a_child_sends_it() {
 fn a_clone_of_what_was_inherited_is_inherited_too() {
     let object = Ref::<Counter>::create().unwrap();
     let before = counters();
-    Child::new(|parked| {
+    ForkedChild::new(|parked| {
         let copies: Vec<_> = (0..3).map(|_| object.clone()).collect();
         let own = Ref::<Counter>::attach(object.handle()).unwrap();
         let twice = own.clone();
@@ -175,7 +175,7 @@ fn what_a_killed_child_held_comes_back() {
     let shared = Ref::<Counter>::create().unwrap();
     let before = counters();
     for round in 0..5 {
-        let mut child = Child::new(|parked| {
+        let mut child = ForkedChild::new(|parked| {
             let blocks: Vec<_> = (0..50).map(|n| Block::alloc(n * 3000).unwrap()).collect();
             let objects: Vec<_> = (0..300).map(|_| Ref::<Counter>::create().unwrap()).collect();
             let held = Ref::<Counter>::attach(shared.handle()).unwrap();
@@ -208,7 +208,7 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
             });
         }
         for _ in 0..200 {
-            let child = Child::new(|_| {
+            let child = ForkedChild::new(|_| {
                 let (block, object) = made_now((100_000, 1));
                 drop(object.clone());
                 drop((block, object));
@@ -225,7 +225,7 @@ fn a_child_inherits_no_lock_that_a_thread_of_its_parent_held() {
 
 /// How many slabs are looked at because of the death of a child that owns a few cells.
 fn looks_for_a_death() -> u64 {
-    let child = Child::new(|parked| {
+    let child = ForkedChild::new(|parked| {
         let _held = (
             Block::alloc(100).unwrap(),
             Block::alloc(3000).unwrap(),
@@ -265,7 +265,7 @@ fn a_death_costs_what_the_dead_owned_whatever_else_lives() {
 fn what_a_process_owned_in_many_slabs_comes_back() {
     let before = counters();
     for count in [10, 1000, 20_000] {
-        let mut child = Child::new(move |parked| {
+        let mut child = ForkedChild::new(move |parked| {
             let _held: Vec<_> = (0..count).map(|number| Block::alloc(number % 5000).unwrap()).collect();
             parked.park();
             true

@@ -6,13 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::job_model::{Model, ModelItem, ModelJob};
-use crate::pool::job_record::{Entry, Want};
-use crate::pool::job_table::{Action, JobTable};
+use crate::pool::job_record::{ItemState, Want};
+use crate::pool::job_table::{JobAction, JobTable};
 use crate::pool::room::{Feeder, Load, Room};
 use crate::pool::types::{Loss, TaskOptions};
 
 #[derive(Clone, Debug)]
-enum Event {
+enum JobEvent {
     Open(TaskOptions),
     /// Numbers choose among the open jobs, or among the waiting tasks.
     Submit(usize, u32),
@@ -41,25 +41,25 @@ fn options() -> impl Strategy<Value = TaskOptions> {
     })
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = JobEvent> {
     let which = any::<usize>;
     prop_oneof![
-        8 => options().prop_map(Event::Open),
-        40 => (which(), 0..5000_u32).prop_map(|(job, bytes)| Event::Submit(job, bytes)),
-        2 => which().prop_map(Event::Refuse),
-        24 => (which(), any::<bool>()).prop_map(|(task, raised)| Event::Finish(task, raised)),
-        8 => which().prop_map(Event::Die),
-        4 => which().prop_map(Event::Withdraw),
-        1 => which().prop_map(Event::WithdrawAll),
-        2 => which().prop_map(Event::LoseAgain),
-        10 => (which(), 0..8_u64).prop_map(|(job, number)| Event::Take(job, number)),
-        6 => which().prop_map(Event::TakeAny),
-        4 => which().prop_map(Event::Seal),
-        4 => which().prop_map(Event::Announce),
-        4 => which().prop_map(Event::Drop),
-        4 => Just(Event::NextCompleted),
-        1 => Just(Event::Close),
-        1 => Just(Event::StopAll),
+        8 => options().prop_map(JobEvent::Open),
+        40 => (which(), 0..5000_u32).prop_map(|(job, bytes)| JobEvent::Submit(job, bytes)),
+        2 => which().prop_map(JobEvent::Refuse),
+        24 => (which(), any::<bool>()).prop_map(|(task, raised)| JobEvent::Finish(task, raised)),
+        8 => which().prop_map(JobEvent::Die),
+        4 => which().prop_map(JobEvent::Withdraw),
+        1 => which().prop_map(JobEvent::WithdrawAll),
+        2 => which().prop_map(JobEvent::LoseAgain),
+        10 => (which(), 0..8_u64).prop_map(|(job, number)| JobEvent::Take(job, number)),
+        6 => which().prop_map(JobEvent::TakeAny),
+        4 => which().prop_map(JobEvent::Seal),
+        4 => which().prop_map(JobEvent::Announce),
+        4 => which().prop_map(JobEvent::Drop),
+        4 => Just(JobEvent::NextCompleted),
+        1 => Just(JobEvent::Close),
+        1 => Just(JobEvent::StopAll),
     ]
 }
 
@@ -76,23 +76,23 @@ impl Driver {
     fn perform(&mut self) -> Result<(), TestCaseError> {
         while let Some(action) = self.table.next_action() {
             match action {
-                Action::Release(slot) => prop_assert!(self.slots.remove(&slot), "slot {slot} was freed twice"),
-                Action::LeaveFunction(slot) => prop_assert!(self.functions.remove(&slot), "freed twice"),
-                Action::Close => self.closed = true,
+                JobAction::Release(slot) => prop_assert!(self.slots.remove(&slot), "slot {slot} was freed twice"),
+                JobAction::LeaveFunction(slot) => prop_assert!(self.functions.remove(&slot), "freed twice"),
+                JobAction::Close => self.closed = true,
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self, model: &mut Model, event: Event) -> Result<(), TestCaseError> {
+    fn apply(&mut self, model: &mut Model, event: JobEvent) -> Result<(), TestCaseError> {
         match event {
-            Event::Open(options) if !model.closing => self.open(model, options)?,
-            Event::Submit(which, bytes) => {
+            JobEvent::Open(options) if !model.closing => self.open(model, options)?,
+            JobEvent::Submit(which, bytes) => {
                 if let Some(key) = model.pick(which, true) {
                     self.submit(model, key, bytes)?;
                 }
             }
-            Event::Refuse(which) => {
+            JobEvent::Refuse(which) => {
                 if let Some(key) = model.pick(which, true) {
                     let number = self.table.refuse(key, Loss::Refused);
                     let items = &mut model.jobs.get_mut(&key).unwrap().items;
@@ -101,70 +101,70 @@ impl Driver {
                     model.end(key, number, ModelItem::Lost);
                 }
             }
-            Event::Finish(which, raised) => {
+            JobEvent::Finish(which, raised) => {
                 if let Some((key, number, slot)) = model.pick_task(which) {
                     self.table.finish(key, number, slot, raised);
                     model.done += 1;
                     model.end(key, number, ModelItem::Ready { slot, raised });
                 }
             }
-            Event::Die(which) => {
+            JobEvent::Die(which) => {
                 if let Some(task) = model.pick_task(which) {
                     self.die(model, task)?;
                 }
             }
-            Event::Withdraw(which) => {
+            JobEvent::Withdraw(which) => {
                 if let Some(task) = model.pick_task(which) {
                     self.lose(model, task, Loss::Cancelled);
                 }
             }
-            Event::WithdrawAll(which) => {
+            JobEvent::WithdrawAll(which) => {
                 if let Some(key) = model.pick(which, false) {
                     self.withdraw_all(model, key);
                 }
             }
-            Event::LoseAgain(which) if !model.past.is_empty() => {
+            JobEvent::LoseAgain(which) if !model.past.is_empty() => {
                 let (key, number, slot) = model.past[which % model.past.len()];
                 self.table.lose(key, number, slot, Loss::Cancelled);
                 prop_assert_eq!(self.table.retry(key, number, slot, |&copy| Some(copy)), None);
             }
-            Event::Take(which, number) => {
+            JobEvent::Take(which, number) => {
                 if let Some(key) = model.pick(which, false) {
                     self.take(model, key, number)?;
                 }
             }
-            Event::TakeAny(which) => {
+            JobEvent::TakeAny(which) => {
                 if let Some(key) = model.pick(which, false) {
                     self.take_any(model, key)?;
                 }
             }
-            Event::Seal(which) => {
+            JobEvent::Seal(which) => {
                 if let Some(key) = model.pick(which, false) {
                     prop_assert_eq!(self.table.seal(key), !model.jobs[&key].sealed);
                     model.seal(key);
                 }
             }
-            Event::Announce(which) => {
+            JobEvent::Announce(which) => {
                 if let Some(key) = model.pick(which, false) {
                     self.table.announce(key);
                     model.jobs.get_mut(&key).unwrap().announced = true;
                     model.resolve(key);
                 }
             }
-            Event::Drop(which) if !model.stopped => {
+            JobEvent::Drop(which) if !model.stopped => {
                 if let Some(key) = model.pick(which, false) {
                     self.table.abandon(key);
                     model.jobs.get_mut(&key).unwrap().dropped = true;
                     model.seal(key);
                 }
             }
-            Event::NextCompleted => self.next_completed(model)?,
-            Event::Close => {
+            JobEvent::NextCompleted => self.next_completed(model)?,
+            JobEvent::Close => {
                 self.table.close();
                 model.closing = true;
             }
-            Event::StopAll => self.stop_all(model),
-            Event::Open(_) | Event::LoseAgain(_) | Event::Drop(_) => {}
+            JobEvent::StopAll => self.stop_all(model),
+            JobEvent::Open(_) | JobEvent::LoseAgain(_) | JobEvent::Drop(_) => {}
         }
         self.perform()
     }
@@ -268,12 +268,12 @@ impl Driver {
         let item = model.jobs.get_mut(&key).unwrap().items.get_mut(number as usize);
         let taken = self.table.job(key).take(number);
         match (taken, item.as_deref().copied()) {
-            (Some(Entry::Ready { slot, raised }), Some(of_model)) => {
+            (Some(ItemState::Ready { slot, raised }), Some(of_model)) => {
                 prop_assert_eq!(of_model, ModelItem::Ready { slot, raised });
                 self.slots.remove(&slot);
                 model.slots.remove(&slot);
             }
-            (Some(Entry::Lost(_)), of_model) => prop_assert_eq!(of_model, Some(ModelItem::Lost)),
+            (Some(ItemState::Lost(_)), of_model) => prop_assert_eq!(of_model, Some(ModelItem::Lost)),
             (None, Some(ModelItem::Waiting { .. })) => return Ok(()),
             (None, Some(ModelItem::Taken) | None) => {}
             (taken, of_model) => prop_assert!(false, "{taken:?} instead of {of_model:?}"),
@@ -340,7 +340,7 @@ impl Driver {
         let tried = of_model.items.iter();
         let tried = tried.filter(|item| matches!(item, ModelItem::Waiting { tries: 1.., .. }));
         prop_assert_eq!(
-            job.spares.len(),
+            job.copies.len(),
             tried.count(),
             "copies are kept for unfinished tasks alone"
         );
@@ -392,7 +392,7 @@ proptest! {
             driver.perform()?;
         }
         while let Some(key) = model.pick(0, false) {
-            driver.apply(&mut model, Event::Drop(0))?;
+            driver.apply(&mut model, JobEvent::Drop(0))?;
             prop_assert!(!model.jobs.contains_key(&key));
         }
         prop_assert!(driver.table.is_idle() && driver.slots.is_empty() && driver.functions.is_empty());

@@ -11,5 +11,5 @@ mod wire;
 
 pub use channel::{attach, channel, forget, pid, start};
 pub use client::{request, Pending};
-pub use server::{Event, Request, Server};
+pub use server::{Request, Server, ServerCommand};
 pub use spare::SpareSlot;

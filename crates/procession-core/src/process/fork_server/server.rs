@@ -37,7 +37,7 @@ pub(super) struct Spare {
 
 /// What the fork server is to do next.
 #[derive(Debug)]
-pub enum Event {
+pub enum ServerCommand {
     /// Fork, then [`Request::in_child`] and [`Request::forked`] or [`Request::failed`].
     Fork(Request),
     /// Leave: no process is left that could send a request.
@@ -76,7 +76,7 @@ impl Server {
 
     /// Wait for the next request, and reap ended children meanwhile. `Interrupted` if a signal handler ran.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Event, WaitError> {
+    pub fn next(&mut self) -> Result<ServerCommand, WaitError> {
         let sweep = timespec(SWEEP);
         loop {
             let signals = self.signals.fd();
@@ -108,10 +108,10 @@ impl Server {
     }
 
     /// Receive one datagram; `None` if it is no valid request.
-    fn receive(&self) -> Result<Option<Event>, WaitError> {
+    fn receive(&self) -> Result<Option<ServerCommand>, WaitError> {
         let mut bytes = [0; SIZE];
         let (length, mut fds) = match scm::receive(self.socket.as_fd(), &mut bytes) {
-            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Some(Event::Quit)),
+            Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(Some(ServerCommand::Quit)),
             Ok(got) => got,
             Err(Errno::MSGSIZE) => return Self::refuse(&bytes).map(|()| None),
             Err(Errno::INTR) => return Err(WaitError::Interrupted),
@@ -130,7 +130,7 @@ impl Server {
         if !record.take(family()?.me()) {
             return Ok(None);
         }
-        Ok(Some(Event::Fork(Request::new(datagram, fds, record, channel))))
+        Ok(Some(ServerCommand::Fork(Request::new(datagram, fds, record, channel))))
     }
 
     /// Refuse a request for whose descriptors this process has no room.

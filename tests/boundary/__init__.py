@@ -1,0 +1,1 @@
+"""What CPython does around the package: imports, forks, signals, collection, finalization."""

@@ -1,0 +1,1 @@
+"""Connections, listeners, and the peers that they refuse."""

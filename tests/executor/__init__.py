@@ -1,0 +1,1 @@
+"""`ProcessPoolExecutor`, and the standard library's executor on procession."""

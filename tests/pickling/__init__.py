@@ -1,0 +1,1 @@
+"""What travels between processes: functions and classes by value, shared objects in others."""

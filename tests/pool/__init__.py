@@ -1,0 +1,1 @@
+"""Pools of processes and of threads. `shapes` and `tasks` are what their tests share."""

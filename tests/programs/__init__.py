@@ -1,0 +1,1 @@
+"""The examples as tests: how each is run and judged."""

@@ -1,0 +1,1 @@
+"""Named shared memory, and ctypes objects in shared memory."""

@@ -1,0 +1,1 @@
+"""The start methods, and programs that start processes in unusual ways."""

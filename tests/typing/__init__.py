@@ -1,0 +1,1 @@
+"""What type checkers and readers of annotations find."""
