@@ -245,9 +245,8 @@ impl Block {
     /// Release the references that the block begins with.
     fn release_references(&self, arena: &Arena, cell: &Cell, me: Owner) {
         for entry in cell.references().iter().take(self.references) {
-            let handle = Handle::from_bits(entry.load(Acquire));
-            if let Some((cell, word)) = handle.and_then(|handle| arena.release(me, handle, entry)) {
-                arena.destroy(&cell, word);
+            if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
+                arena.end(arena.release(me, handle, entry));
             }
         }
         cell.set_references(0);

@@ -11,7 +11,7 @@ use crate::hooks::hooks;
 use crate::ids::{Handle, Owner};
 
 /// Number of deferred cells below which no drop sweeps.
-const SWEEP_AT: u64 = 64;
+pub(super) const SWEEP_AT: u64 = 64;
 
 thread_local! {
     /// Objects to be destroyed after the current one: a queue of queues of queues must not recurse deeply.

@@ -56,18 +56,12 @@ impl Arena {
         entered.map_err(|ended| self.end(ended)).is_ok()
     }
 
-    /// Empty an entry of this process and take its reference off the count. Returns what to [`destroy`](Arena::destroy)
-    /// if it was the last.
-    pub(crate) fn release(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
-        let _alone = alone();
-        self.release_of(me, me, handle, entry)
-    }
-
-    /// [`release`](Arena::release) for a dead process. `me` is its reaper. May be repeated.
-    pub(crate) fn release_of(&self, owner: Owner, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
+    /// Empty an entry of this process and take its reference off the count. Returns what to [`end`](Arena::end) if it
+    /// was the last.
+    pub(super) fn release(&self, me: Owner, handle: Handle, entry: &AtomicU64) -> Ended<Cell> {
         let memory = Counts { arena: self, me };
-        let (cell, word) = change::release(&memory, owner.slot(), handle, (self.offset_of(entry), entry))?;
-        Some((cell, self.ended(&cell, word)?))
+        let _alone = alone();
+        change::release(&memory, me.slot(), handle, (self.offset_of(entry), entry))
     }
 
     /// Finish, or undo, the change of a reference in which a process died. `me` is its reaper.
@@ -76,18 +70,20 @@ impl Arena {
         self.end(change::resolve(&memory, dead.slot()));
     }
 
-    /// Release all references in these entries of a dead process. `me` is its reaper.
+    /// Release all references in these entries of a dead process. `me` is its reaper. May be repeated.
     pub(crate) fn release_all<'a>(&self, dead: Owner, me: Owner, entries: impl IntoIterator<Item = &'a AtomicU64>) {
+        let memory = Counts { arena: self, me };
         for entry in entries {
-            let handle = Handle::from_bits(entry.load(Acquire));
-            if let Some((cell, word)) = handle.and_then(|handle| self.release_of(dead, me, handle, entry)) {
-                self.destroy(&cell, word);
+            if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
+                let entry = (self.offset_of(entry), entry);
+                self.end(change::release(&memory, dead.slot(), handle, entry));
             }
         }
     }
 
-    /// After a reference went: end its object, if that was the last one.
-    fn end(&self, ended: Ended<Cell>) {
+    /// After a reference went: end its object, if that was the last one. This may sweep, and so release the references
+    /// of other objects: the caller no longer holds the lock of [`alone`].
+    pub(super) fn end(&self, ended: Ended<Cell>) {
         if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(&cell, word)?))) {
             self.destroy(&cell, word);
         }

@@ -160,9 +160,7 @@ impl<T: Object> Drop for Ref<T> {
         let ended = arena.release(me, self.handle, entry);
         held.give_back(entry);
         drop(held);
-        if let Some((cell, word)) = ended {
-            arena.destroy(&cell, word);
-        }
+        arena.end(ended);
     }
 }
 
@@ -199,9 +197,7 @@ pub(crate) fn link(entry: &AtomicU64, to: Handle) -> Result<bool> {
 pub(crate) fn unlink(entry: &AtomicU64) -> Result<()> {
     let (arena, me) = here()?;
     if let Some(handle) = Handle::from_bits(entry.load(Acquire)) {
-        if let Some((cell, word)) = arena.release(me, handle, entry) {
-            arena.destroy(&cell, word);
-        }
+        arena.end(arena.release(me, handle, entry));
     }
     Ok(())
 }

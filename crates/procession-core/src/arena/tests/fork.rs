@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{counters, Counter};
+use crate::arena::count::SWEEP_AT;
 use crate::arena::{link, unlink, Block, Ref};
+use crate::shared::SharedBytes;
+use crate::sync::Lock;
 use crate::{family, liveness, reclaim};
 
 /// A child of fork, with pipes to tell it to go on and to learn that it has reached `park`.
@@ -131,6 +134,36 @@ fn a_free_is_deferred_as_long_as_the_child_lives() {
         let other = Ref::<Counter>::create().unwrap();
         assert!(!link(&other.value, handle).unwrap());
     }
+}
+
+#[test]
+fn a_drop_that_sweeps_releases_what_the_swept_objects_refer_to() {
+    let lock = Lock::create().unwrap();
+    let guarded: Vec<_> = (1..SWEEP_AT).map(|_| SharedBytes::guarded(8, &lock).unwrap()).collect();
+    let mut first = ForkedChild::new(|parked| {
+        parked.park();
+        // As its reaper does before it sweeps: the next sweep is that of any process.
+        liveness::forget_inherited(liveness::me().unwrap());
+        parked.park();
+        true
+    });
+    first.wait_parked();
+    drop(guarded);
+    assert_eq!(counters().deferred as u64, SWEEP_AT - 1, "no drop has swept");
+    let object = Ref::<Counter>::create().unwrap();
+    let mut second = ForkedChild::new(|parked| {
+        parked.park();
+        true
+    });
+    second.wait_parked();
+    std::io::Write::write_all(&mut first.go, b"x").unwrap();
+    first.wait_parked();
+    drop(object);
+    assert_eq!(counters().deferred, 1, "the object of this drop");
+    drop(lock);
+    first.finish();
+    second.finish();
+    assert_eq!((counters().objects, counters().deferred), (0, 0));
 }
 
 #[test]
