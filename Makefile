@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench curves conformance killer stopper storm soak fuzz clean
+.PHONY: help setup demo test test-rust test-python lint model bench curves instructions conformance killer stopper storm soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -50,6 +50,9 @@ bench: setup .build/peers-$(VERSION)  ## side by side with the standard library 
 
 curves: setup .build/peers-$(VERSION)  ## draw figures against sizes into docs/figures; CURVES_ARGS="--only array_size --rounds 5"
 	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/curves.py $(CURVES_ARGS)
+
+instructions:    ## counts of instructions of engine operations against those on record, in benches/instructions.json
+	$(PYTHON) benches/instructions.py
 
 conformance: setup  ## CPython's own suite against procession; CONFORMANCE_ARGS="--method spawn --pattern '*Queue*' --repeat 5"
 	$(PY) tests/conformance/run.py $(CONFORMANCE_ARGS)
