@@ -11,8 +11,8 @@ import weakref
 
 from . import heap
 from ._procession import GuardedArray, GuardedValue
-from ._procession import Lock as _Lock
-from ._procession import RLock as _RLock
+from ._procession import Lock as _PlainLock
+from ._procession import RLock as _PlainRLock
 from .context import _default_context, reduction
 from .context import assert_spawning as assert_spawning
 
@@ -174,7 +174,9 @@ class _Memory:
         self.shared = wrapper
 
     def __reduce__(self) -> Any:
-        raise TypeError("a bare ctypes object in shared memory can be pickled by ForkingPickler only")
+        raise TypeError(
+            "a bare ctypes object in shared memory can be pickled by ForkingPickler only"
+        )
 
 
 def make_property(name: str) -> property:
@@ -276,7 +278,7 @@ def _bind(wrapper: Any, code: str, length: int) -> None:
     The object must be as `rebuild_ctype` made it, and `acquire` and `release` the extension's own.
     """
     memory, lock = getattr(wrapper._obj, "_wrapper", None), wrapper._lock
-    own = next((kind for kind in (_RLock, _Lock) if isinstance(lock, kind)), None)
+    own = next((kind for kind in (_PlainRLock, _PlainLock) if isinstance(lock, kind)), None)
     if type(memory) is not _Memory or own is None:
         return
     methods = own.acquire.__get__(lock), own.release.__get__(lock)

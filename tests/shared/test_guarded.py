@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 import os
+import pathlib
 import signal
 import struct
 import sys
@@ -19,9 +20,15 @@ import pytest
 
 import procession
 from procession import sharedctypes
+from tests.waiting import until
 
 CODES = [*sharedctypes.typecode_to_type.values(), ctypes.c_bool, ctypes.c_ssize_t, ctypes.c_size_t]
-OTHERS = [ctypes.c_longdouble, ctypes.c_void_p, ctypes.c_int.__ctype_be__, ctypes.c_double.__ctype_be__]
+OTHERS = [
+    ctypes.c_longdouble,
+    ctypes.c_void_p,
+    ctypes.c_int.__ctype_be__,
+    ctypes.c_double.__ctype_be__,
+]
 
 
 class Odd(ctypes.c_int):
@@ -61,7 +68,11 @@ INDICES = [
 ]
 ENDS = [None, 0, 1, -1, 3, 5, 9, -9, 1 << 70, Index(2)]
 STEPS = [None, 1, 2, -1, -3, 0, 1 << 70, -sys.maxsize]
-SLICES = [*itertools.starmap(slice, itertools.product(ENDS, ENDS, STEPS)), slice("a", 2), slice(1.0)]
+SLICES = [
+    *itertools.starmap(slice, itertools.product(ENDS, ENDS, STEPS)),
+    slice("a", 2),
+    slice(1.0),
+]
 
 
 class OtherLock:
@@ -167,14 +178,20 @@ class TestAsCtypes:
         assert is_direct(ours) == (type_ in CODES) and not is_direct(other)
         assert len(ours) == len(other) == 5
         for at, value in enumerate(VALUES):
-            assert outcome(write_item, ours, at % 5, value) == outcome(write_item, other, at % 5, value)
+            assert outcome(write_item, ours, at % 5, value) == outcome(
+                write_item, other, at % 5, value
+            )
         for key in [*INDICES, *SLICES]:
             assert outcome(read_item, ours, key) == outcome(read_item, other, key), key
             for value in (1, b"x", "x", None):
-                assert outcome(write_item, ours, key, value) == outcome(write_item, other, key, value)
+                assert outcome(write_item, ours, key, value) == outcome(
+                    write_item, other, key, value
+                )
         assert content(ours) == content(other)
         assert outcome(list, ours) == outcome(list, other)
-        assert outcome(list, map(exact, reversed(ours))) == outcome(list, map(exact, reversed(other)))
+        assert outcome(list, map(exact, reversed(ours))) == outcome(
+            list, map(exact, reversed(other))
+        )
         assert outcome(delete_item, ours, 0) == outcome(delete_item, other, 0)
         assert outcome(delete_item, ours, slice(2)) == outcome(delete_item, other, slice(2))
         assert ours.get_lock().acquire(False)
@@ -308,7 +325,9 @@ class TestWhoseLock:
         calls = []
         own = procession.synchronize.RLock.acquire
         monkeypatch.setattr(
-            procession.synchronize.RLock, "acquire", lambda self, *args: calls.append(1) or own(self, *args)
+            procession.synchronize.RLock,
+            "acquire",
+            lambda self, *args: calls.append(1) or own(self, *args),
         )
         assert procession.Value("i").value == 0 and calls == [1]
 
@@ -355,7 +374,12 @@ class TestWhoseLock:
         wrapper = sharedctypes.RawArray("i", 4)._wrapper.shared._memory
         lock = procession.RLock()
         fresh = sharedctypes.GuardedArray()
-        for code, length, of in (("i", 5, lock), ("q", 3, lock), ("i", sys.maxsize, lock), ("g", 1, lock)):
+        for code, length, of in (
+            ("i", 5, lock),
+            ("q", 3, lock),
+            ("i", sys.maxsize, lock),
+            ("g", 1, lock),
+        ):
             with pytest.raises(ValueError):
                 fresh._bind(wrapper, code, length, of)
         with pytest.raises(TypeError):
@@ -470,10 +494,10 @@ class TestProcesses:
 
         before = signal.signal(signal.SIGUSR1, interrupt)
         try:
-            waiting = threading.Thread(target=signal_when_waiting, args=(os.getpid(),))
+            waiting = threading.Thread(target=signal_when_asleep, args=(os.getpid(),))
             waiting.start()
             with pytest.raises(InterruptedError, match="heard"):
-                value.value
+                assert value.value
         finally:
             signal.signal(signal.SIGUSR1, before)
             waiting.join()
@@ -499,10 +523,9 @@ class TestProcesses:
         thread.join()
 
 
-def signal_when_waiting(pid):
-    """Signal a process once the kernel shows its main thread asleep in a futex wait."""
-    while True:
-        with open(f"/proc/{pid}/task/{pid}/wchan") as wchan, open(f"/proc/{pid}/task/{pid}/stat") as stat:
-            if "futex" in wchan.read() or stat.read().rsplit(")", 1)[1].split()[0] == "S":
-                break
+def signal_when_asleep(pid):
+    """Signal a process once its main thread is asleep."""
+    until(
+        lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    )
     os.kill(pid, signal.SIGUSR1)
