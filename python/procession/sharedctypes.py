@@ -10,6 +10,9 @@ import ctypes
 import weakref
 
 from . import heap
+from ._procession import GuardedArray, GuardedValue
+from ._procession import Lock as _PlainLock
+from ._procession import RLock as _PlainRLock
 from .context import _default_context, reduction
 from .context import assert_spawning as assert_spawning
 
@@ -171,7 +174,9 @@ class _Memory:
         self.shared = wrapper
 
     def __reduce__(self) -> Any:
-        raise TypeError("a bare ctypes object in shared memory can be pickled by ForkingPickler only")
+        raise TypeError(
+            "a bare ctypes object in shared memory can be pickled by ForkingPickler only"
+        )
 
 
 def make_property(name: str) -> property:
@@ -232,47 +237,23 @@ class SynchronizedBase:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-class Synchronized(SynchronizedBase):
-    """A number or character with a lock."""
+class Synchronized(GuardedValue, SynchronizedBase):
+    """A number or character with a lock: `value` reads and writes it, `add(n)` adds to it."""
 
-    # Does what `make_property` would, but faster: most programs use only this.
-    @property
-    def value(self) -> Any:
-        """The value."""
-        self.acquire()
-        try:
-            return self._obj.value
-        finally:
-            self.release()
-
-    @value.setter
-    def value(self, value: Any) -> None:
-        self.acquire()
-        try:
-            self._obj.value = value
-        finally:
-            self.release()
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        super().__init__(obj, lock, ctx)
+        if type(obj) in _simple_types:
+            _bind(self, obj._type_, 1)
 
 
-class SynchronizedArray(SynchronizedBase):
-    """An array with a lock."""
+class SynchronizedArray(GuardedArray, SynchronizedBase):
+    """An array with a lock: items and slices are read and written, `add(i, n)` adds to an item."""
 
-    def __len__(self) -> int:
-        return len(self._obj)
-
-    def __getitem__(self, i: Any) -> Any:
-        self.acquire()
-        try:
-            return self._obj[i]
-        finally:
-            self.release()
-
-    def __setitem__(self, i: Any, value: Any) -> None:
-        self.acquire()
-        try:
-            self._obj[i] = value
-        finally:
-            self.release()
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        super().__init__(obj, lock, ctx)
+        item = getattr(obj, "_type_", None)
+        if item in _simple_types and type(obj) is item * obj._length_:
+            _bind(self, item._type_, obj._length_)
 
     def __getslice__(self, start: int, stop: int) -> Any:
         return self[start:stop]
@@ -286,3 +267,20 @@ class SynchronizedString(SynchronizedArray):
 
     value = make_property("value")
     raw = make_property("raw")
+
+
+_simple_types = {*typecode_to_type.values(), ctypes.c_bool}
+
+
+def _bind(wrapper: Any, code: str, length: int) -> None:
+    """Have the extension access a wrapper's memory, unless that could make a difference.
+
+    The object must be as `rebuild_ctype` made it, and `acquire` and `release` the extension's own.
+    """
+    memory, lock = getattr(wrapper._obj, "_wrapper", None), wrapper._lock
+    own = next((kind for kind in (_PlainRLock, _PlainLock) if isinstance(lock, kind)), None)
+    if type(memory) is not _Memory or own is None:
+        return
+    methods = own.acquire.__get__(lock), own.release.__get__(lock)
+    if (wrapper.acquire, wrapper.release) == methods:
+        wrapper._bind(memory.shared._memory, code, length, lock)

@@ -88,7 +88,7 @@ pub fn install<T: FastPath>(py: Python<'_>) -> PyResult<()> {
 /// # Safety
 /// `object` must be a `T`, alive for `'a`; the calling thread must be attached to the interpreter.
 #[inline]
-unsafe fn value<'a, T: FastPath>(object: *mut ffi::PyObject) -> &'a T {
+pub unsafe fn value<'a, T: PyClass<Frozen = True> + Sync>(object: *mut ffi::PyObject) -> &'a T {
     // SAFETY: promised by the caller. The value of a frozen class is never borrowed mutably.
     unsafe {
         let object = Borrowed::from_ptr(Python::assume_attached(), object);
@@ -111,7 +111,7 @@ fn none_object() -> *mut ffi::PyObject {
 
 /// The ordinary path: with `PyO3` informed that the thread is attached, and errors raised.
 #[cold]
-fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
+pub fn slowly(call: impl for<'py> FnOnce(Python<'py>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     Python::attach(|py| {
         call(py).unwrap_or_else(|error| {
             error.restore(py);

@@ -10,6 +10,7 @@ mod fast;
 #[cfg(not(Py_3_14))]
 mod finalizing;
 mod fork_server;
+mod guarded;
 mod imports;
 mod lines;
 mod payload;
@@ -35,6 +36,8 @@ mod _procession {
         attach_fork_server, fork_server_channel, fork_server_pid, fork_server_request, fork_server_start,
         fork_server_stop, ForkRequest, ForkServer, SpareSlot,
     };
+    #[pymodule_export]
+    use super::guarded::Guarded;
     #[pymodule_export]
     use super::imports::wait_for_imports;
     #[pymodule_export]
@@ -69,6 +72,7 @@ mod _procession {
         super::finalizing::install();
         super::imports::install(module.py())?;
         super::payload::install(module.py());
-        super::sync::install(module.py())
+        super::sync::install(module.py())?;
+        super::guarded::install(module)
     }
 }

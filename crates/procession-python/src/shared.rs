@@ -61,6 +61,13 @@ impl SharedBytes {
     }
 }
 
+impl SharedBytes {
+    /// The engine's reference.
+    pub fn engine(&self) -> &Engine {
+        &self.0
+    }
+}
+
 /// Attach to the shared bytes that a handle of this family refers to.
 #[pyfunction]
 pub fn attach_shared(id: u128, handle: u64) -> PyResult<SharedBytes> {

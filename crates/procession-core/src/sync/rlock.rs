@@ -103,7 +103,8 @@ impl RLock {
     fn take_again(&self, me: Claim) -> bool {
         let mine = self.state.raw.is_mine(me);
         if mine {
-            self.state.count.fetch_add(1, Ordering::Relaxed);
+            let count = self.state.count.load(Ordering::Relaxed);
+            self.state.count.store(count.wrapping_add(1), Ordering::Relaxed);
         }
         mine
     }

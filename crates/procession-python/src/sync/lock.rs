@@ -9,6 +9,13 @@ use pyo3::prelude::*;
 
 macro_rules! lock_class {
     ($(#[$doc:meta])* $class:ident, $count:expr) => {
+        impl $class {
+            /// Another reference to the same lock.
+            pub fn share(&self) -> PyResult<Self> {
+                Ok(Self(super::Engine::of(self.0.get()?.clone())))
+            }
+        }
+
         shared_class! {
             $(#[$doc])*
             $class {

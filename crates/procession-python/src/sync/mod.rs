@@ -121,6 +121,10 @@ impl<T: Shared> Engine<T> {
         Self(OnceLock::new())
     }
 
+    fn of(inner: T) -> Self {
+        Self(OnceLock::from(inner))
+    }
+
     #[inline]
     fn get(&self) -> PyResult<&T> {
         self.0
