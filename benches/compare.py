@@ -121,6 +121,17 @@ def cell(measured: list[Measured]) -> str:
     return f"{short(statistics.median(values)):>9} {extent:21} {cpu:5.1f} s"
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """Return a row of a table in Markdown: medians, and the processor seconds of both libraries."""
+    if result["name"] == MANY:
+        cells = [f"{files:g} descriptors, {size:.0f} MB" for files, size in (result[library] for library in LIBRARIES)]
+        return f"| 1,000 queues and 10,000 locks | {' | '.join(cells)} | | | |"
+    cells = [f"{short(statistics.median(result[library]))} {result['unit']}" for library in LIBRARIES]
+    cpu = " / ".join(f"{statistics.median(result['cpu'][library]):.1f} s" for library in LIBRARIES)
+    goal = f"{result['goal']:g}x" if result["goal"] != 1 else ""
+    return f"| {result['title']} | {' | '.join(cells)} | {result['ratio']:.1f}x | {goal} | {cpu} |"
+
+
 @dataclass
 class Report:
     """The measured figures, and the measurements that failed."""
@@ -188,13 +199,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="rounds of each library")
     parser.add_argument("--pin", choices=measure.PINS, help="bind forked processes to one core, or each to the next core")
     parser.add_argument("--json", action="store_true", help="every figure, as JSON")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/performance.md")
     parser.add_argument("--strict", action="store_true", help="exit code 1 also when a goal is not reached")
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 7)
     wanted = options.only or names
 
     adopt_orphans()
-    report = Report((lambda _: None) if options.json else (lambda text: print(text, flush=True)), options.pin)
+    quiet = options.json or options.markdown
+    report = Report((lambda _: None) if quiet else (lambda text: print(text, flush=True)), options.pin)
     version = "{}.{}.{}".format(*sys.version_info)
     report.say(f"Python {version}, {rounds} rounds of each in turn\n")
     report.head()
@@ -205,6 +218,9 @@ def main() -> int:
         report.attempt(report.compare_many, "1,000 queues and 10,000 locks")
     if options.json:
         print(json.dumps({"python": version, "rounds": rounds, "pin": options.pin, "rows": report.results}, indent=1))
+    if options.markdown:
+        print("| | `multiprocessing` | procession | ratio | goal | CPU |\n| --- | --- | --- | --- | --- | --- |")
+        print(*map(markdown, report.results), sep="\n")
     for failure in report.failures:
         print(failure, file=sys.stderr)
     missed = [result for result in report.results if not result["reached"]]
