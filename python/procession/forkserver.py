@@ -158,7 +158,10 @@ class ForkServer:
         self._settings.append(mailbox)
         arena = arena_fd()
         call = f"main(arena_fd={arena}, server_fd={server_fd}, mailbox={mailbox.token})"
-        command = spawn.interpreter_running(f"from procession.forkserver import main; {call}")
+        command = spawn.interpreter_running(
+            # Tools tell the server from its children by the name after the hash sign.
+            f"from procession.forkserver import main; {call}  # multiprocessing.forkserver"
+        )
         server = util.start_program(command, [arena, server_fd])
         mailbox.address(server.pid)
         self._started = (server, os.getpid())

@@ -50,7 +50,7 @@ def patch():
 
     def new_start(path, args, passfds):
         text = " ".join(map(os.fsdecode, args))
-        words = ("resource_tracker", "forkserver", "spawn_main")
+        words = ("resource_tracker", "multiprocessing.forkserver", "spawn_main")
         seen.extend(word for word in words if word in text and word not in seen)
         return start(path, args, passfds)
 
@@ -80,7 +80,7 @@ IN_CHILD = {
 STARTED = {
     "fork": ["resource_tracker"],
     "spawn": ["line", "resource_tracker", "spawn_main"],
-    "forkserver": ["forkserver", "resource_tracker"],
+    "forkserver": ["multiprocessing.forkserver", "resource_tracker"],
 }
 
 
