@@ -72,7 +72,18 @@ def objects() -> list:
         procession.RawArray("i", 10),
         procession.Pipe()[0],
         pickle.PickleBuffer(bytearray(40_000)),
+        *plain_memory(),
     ]
+
+
+def plain_memory() -> list:
+    """Return one object of each kind that is sent without a pickle."""
+    found = [b"bytes" * 50, bytearray(b"more"), "text", "t\u20ac", "\U0001f600" * 60]
+    with contextlib.suppress(ImportError):
+        import numpy
+
+        found += [numpy.arange(6.0).reshape(2, 3), numpy.zeros((200, 100), "i1", "F")]
+    return found
 
 
 class Changed:
@@ -180,7 +191,12 @@ def play(data: bytes) -> None:
         if isinstance(obj, ctypes.Array):
             assert ctypes.sizeof(got) <= ctypes.sizeof(obj), "more memory than there is"  # type: ignore[arg-type]
         else:
-            assert isinstance(got, (type(obj), bytearray)), f"{got!r} instead of {obj!r}"
+            kinds = tuple(map(type, plain_memory())) if is_memory(obj) else (type(obj), bytearray)
+            assert isinstance(got, kinds), f"{got!r} instead of {obj!r}"
+
+
+def is_memory(obj: object) -> bool:
+    return type(obj) in map(type, plain_memory())
 
 
 def unpickled(mailbox: _procession.Mailbox) -> object:
@@ -190,12 +206,27 @@ def unpickled(mailbox: _procession.Mailbox) -> object:
 
 def mailbox(obj: object, choices: Choices) -> _procession.Mailbox:
     """Pack an object: changed, or as it is but cut short and without its buffers."""
+    if is_memory(obj):
+        return _procession.Mailbox.from_bytes(damaged(obj, choices))
     if choices.below(6):
         return _procession.Mailbox(Changed(obj, choices))
     whole = _procession.Mailbox(Changed(obj, Choices(b"")))
     body = _procession.take_mail_bytes(whole.token)
     end = int.from_bytes(choices.take(2), "big") % (len(body) + 1)
     return _procession.Mailbox.from_bytes(body[:end])
+
+
+def damaged(obj: object, choices: Choices) -> bytes:
+    """Return the message of an object, with other bytes at its beginning, cut short or as it is."""
+    body = bytearray(_procession.take_mail_bytes(_procession.Mailbox(obj).token))
+    for _ in range(choices.below(4)):
+        at = choices.below(24) % len(body)
+        body[at] = choices.below(256)
+    # A first byte that begins no such message is a pickle's, which may do anything.
+    body[0] = 1 + (body[0] - 1) % 6
+    if choices.below(4) == 0:
+        del body[1 + choices.below(64) :]
+    return bytes(body)
 
 
 def use(got: object) -> None:
@@ -214,6 +245,8 @@ def use(got: object) -> None:
             found = getattr(got, name)
             if callable(found):
                 found()
+    if isinstance(got, str):
+        assert all(ord(character) <= sys.maxunicode for character in got), "no character"
     with contextlib.suppress(TypeError):
         memoryview(got).tobytes()
 

@@ -61,7 +61,17 @@ fn main() {
     let (queue, small) = (Queue::create(0).unwrap(), Ref::<Small>::create().unwrap());
     let pass = |body: &[u8], handles: &[Handle]| {
         let buffers = &[];
-        queue.send(Outgoing { body, buffers, handles }, Deadline::Now).unwrap();
+        queue
+            .send(
+                Outgoing {
+                    body,
+                    buffers,
+                    handles,
+                    ..Outgoing::default()
+                },
+                Deadline::Now,
+            )
+            .unwrap();
         drop(black_box(queue.get(Deadline::Now).unwrap()));
     };
     median("message of 8 bytes: put, get", 1000, || pass(&[0; 8], &[]));

@@ -39,6 +39,7 @@ fn packer(receiver: Option<i32>) -> (i32, u64) {
             body: &[7; 200],
             buffers: &[&vec![8; 100_000]],
             handles: &[lock.handle()],
+            ..Outgoing::default()
         };
         let mailbox = std::mem::ManuallyDrop::new(Mailbox::pack(out).unwrap());
         let token = mailbox.token();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{child, wait};
-use procession_core::arena::Ref;
+use procession_core::arena::{Block, Ref};
 use procession_core::channel::{Incoming, Message, Outgoing, Pipe, Queue};
 use procession_core::{Deadline, WaitError};
 use proptest::prelude::*;
@@ -62,6 +62,7 @@ fn buffers_become_blocks_of_the_receiver() {
         body: b"two buffers",
         buffers: &[&large, &small],
         handles: &[],
+        ..Outgoing::default()
     };
     queue.send(out, Deadline::Now).unwrap();
     let mut incoming = queue.get(Deadline::Now).unwrap();
@@ -83,6 +84,7 @@ fn a_queue_in_a_queue_outlives_the_sender_s_reference() {
         body: b"",
         buffers: &[],
         handles: &[handle],
+        ..Outgoing::default()
     };
     outer.send(out, Deadline::Now).unwrap();
     drop(inner);
@@ -104,6 +106,7 @@ fn a_message_thrown_away_gives_its_references_back() {
         body: b"",
         buffers: &[],
         handles: &[handle],
+        ..Outgoing::default()
     };
     outer.send(out, Deadline::Now).unwrap();
     drop(Message::pack(out).unwrap());
@@ -294,4 +297,33 @@ fn pipes_carry_frames_until_the_end_of_file() {
     assert!(b.poll(Deadline::Now).unwrap());
     assert_eq!(b.recv().unwrap(), None);
     assert!(b.send(b"nobody there").is_err());
+}
+
+#[test]
+fn a_body_in_pieces_arrives_as_one() {
+    let queue = Queue::create(0).unwrap();
+    for sizes in [
+        [0, 0, 0],
+        [1, 0, 7],
+        [100, 3, 1],
+        [100, 4, 1],
+        [0, 5, 300],
+        [3000, 70_000, 1],
+    ] {
+        let pieces: Vec<Vec<u8>> = (1..).zip(sizes).map(|(byte, size)| vec![byte; size]).collect();
+        let more: Vec<&[u8]> = pieces[1..].iter().map(Vec::as_slice).collect();
+        for buffers in [&[][..], &[&[9; 20][..]][..]] {
+            let out = Outgoing {
+                body: &pieces[0],
+                more: &more,
+                buffers,
+                ..Outgoing::default()
+            };
+            queue.send(out, Deadline::Now).unwrap();
+            let mut incoming = queue.get(Deadline::Now).unwrap();
+            assert_eq!(incoming.body(), pieces.concat());
+            let taken: Vec<_> = incoming.take_buffers();
+            assert!(taken.iter().map(Block::as_slice).eq(buffers.iter().copied()));
+        }
+    }
 }

@@ -43,6 +43,7 @@ fn produce(queue: &Queue, board: &Board, producer: usize) {
             body: &bytes,
             buffers,
             handles: &[],
+            ..Outgoing::default()
         };
         queue.send(out, Deadline::Never).unwrap();
         board.put[producer].store(at as u64 + 1, SeqCst);

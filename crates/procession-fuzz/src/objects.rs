@@ -110,6 +110,7 @@ impl Objects {
                     body: &bytes(choices, 3_000),
                     buffers: &[&bytes(choices, 300_000)[..], &[7]][..choices.below(3) as usize],
                     handles: &self.handles[..choices.below(4) as usize],
+                    ..Outgoing::default()
                 },
                 Deadline::Now,
             )?,

@@ -103,6 +103,7 @@ fn messages(clock: &mut Clock) {
             body: &body,
             buffers: if buffer.is_empty() { &[] } else { &[&buffer] },
             handles: if buffer.is_empty() { &[] } else { &[lock.handle()] },
+            ..Outgoing::default()
         };
         let queue = clock.time("queue create", || Queue::create(50).expect("a queue"));
         for _ in 0..3 {

@@ -35,18 +35,17 @@ fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import(name!(py, "procession._pickling.by_value"))
 }
 
-/// Whether a pickle names something of `__main__` that a receiver lacks.
-pub fn lacks(body: &Bound<'_, PyBytes>) -> PyResult<bool> {
-    let py = body.py();
+/// Whether a pickle, given in pieces, names something of `__main__` that a receiver lacks.
+pub fn lacks(py: Python<'_>, pieces: &[Bound<'_, PyBytes>]) -> PyResult<bool> {
     // The main module is `__main__`, or `__mp_main__` where it was imported.
-    if !body.contains(PyBytes::new(py, b"_main__"))? {
+    if !contain(pieces, &PyBytes::new(py, b"_main__"))? {
         return Ok(false);
     }
     let named = WATCH.try_lock().ok().and_then(|watch| {
         watch
             .as_ref()
             .filter(|watch| watch.holds(py))
-            .map(|watch| watch.named(body))
+            .map(|watch| watch.named(py, pieces))
     });
     let named = if let Some(named) = named {
         named
@@ -54,12 +53,22 @@ pub fn lacks(body: &Bound<'_, PyBytes>) -> PyResult<bool> {
         let epoch = EPOCH.load(Relaxed);
         let found: Found = module(py)?.call_method0(name!(py, "watch"))?.extract()?;
         let new = Watch { found, epoch };
-        let named = new.named(body);
+        let named = new.named(py, pieces);
         let old = WATCH.try_lock().map(|mut watch| watch.replace(new));
         drop(old); // after the lock is released
         named
     };
     Ok(!named.is_empty() && module(py)?.call_method1(name!(py, "lacks"), (named,))?.extract()?)
+}
+
+/// Whether one of the pieces contains `part`: a name is never in two of them.
+fn contain(pieces: &[Bound<'_, PyBytes>], part: &Bound<'_, PyBytes>) -> PyResult<bool> {
+    for piece in pieces {
+        if piece.contains(part)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Watch {
@@ -77,9 +86,8 @@ impl Watch {
     }
 
     /// The doubtful names that occur in a pickle.
-    fn named(&self, body: &Bound<'_, PyBytes>) -> Vec<Py<PyBytes>> {
-        let py = body.py();
-        let is_named = |name: &&Py<PyBytes>| body.contains(name.bind(py)).unwrap_or(true);
+    fn named(&self, py: Python<'_>, pieces: &[Bound<'_, PyBytes>]) -> Vec<Py<PyBytes>> {
+        let is_named = |name: &&Py<PyBytes>| contain(pieces, name.bind(py)).unwrap_or(true);
         self.found
             .doubtful
             .iter()

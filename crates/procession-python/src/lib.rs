@@ -43,9 +43,13 @@ mod _procession {
     #[pymodule_export]
     use super::lines::Lines;
     #[pymodule_export]
+    use super::payload::array::{_rebuild_array, _reduce_array};
+    #[pymodule_export]
     use super::payload::attachments::{broker_fd, claim_fd};
     #[pymodule_export]
     use super::payload::pickle_in_band;
+    #[pymodule_export]
+    use super::payload::received::load_body;
     #[pymodule_export]
     use super::pool::core::PoolCore;
     #[pymodule_export]

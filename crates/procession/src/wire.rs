@@ -19,6 +19,7 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
         body: &encoded.bytes,
         buffers: &[],
         handles: &encoded.handles,
+        ..Outgoing::default()
     };
     Ok(Message::pack(out)?)
 }

@@ -9,6 +9,7 @@ import types
 from _collections_abc import Callable
 
 from .._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
+from .._procession import load_body
 from ..process import _describe_exitcode
 from ..reduction import ForkingPickler
 from .worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
@@ -124,14 +125,14 @@ def _task(func: Callable[..., object], number: int) -> str:
     return f"task {number} of {getattr(func, '__qualname__', None) or _safe_repr(func)}"
 
 
-def _arguments(mode: int | None, pickled: bytes | None) -> str:
+def _arguments(mode: int | None, body: bytes | None) -> str:
     """Return a task's arguments in a few words, as far as they are known."""
     import reprlib
 
-    if pickled is None:
+    if body is None:
         return ""
     try:
-        arguments = ForkingPickler.loads(pickled)
+        arguments = load_body(body)
         if mode in (CHUNK, STARRED_CHUNK) or (mode is not None and mode > CALL_WITH_KEYWORDS):
             return f" over {', '.join(reprlib.repr(item) for item in arguments[:3])}{', ...' * (len(arguments) > 3)}"
         kwds: dict[str, object] = {}

@@ -26,12 +26,32 @@ const MAX_BUFFERS: usize = 1 << 24;
 /// The parts of a message to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outgoing<'a> {
-    /// The body.
+    /// The body, or its first piece.
     pub body: &'a [u8],
+    /// Further pieces of the body, in order: the receiver sees one body.
+    pub more: &'a [&'a [u8]],
     /// Out-of-band buffers. The receiver gets each as a block of its own.
     pub buffers: &'a [&'a [u8]],
     /// Objects that the body refers to; the message holds a reference to each.
     pub handles: &'a [Handle],
+}
+
+impl Outgoing<'_> {
+    /// Length of the whole body.
+    fn body_len(&self) -> usize {
+        self.body.len() + self.more.iter().map(|piece| piece.len()).sum::<usize>()
+    }
+
+    /// Copy the whole body to the beginning of `to`, which must be long enough.
+    fn copy_body(&self, to: &mut [u8]) {
+        let (first, mut rest) = to.split_at_mut(self.body.len());
+        first.copy_from_slice(self.body);
+        for piece in self.more {
+            let (next, behind) = rest.split_at_mut(piece.len());
+            next.copy_from_slice(piece);
+            rest = behind;
+        }
+    }
 }
 
 /// A packed message that this process still owns; dropping it frees what it holds.
@@ -50,9 +70,10 @@ enum Form {
 impl Message {
     /// Copy everything into shared memory. A small body stays here until the message is posted.
     pub fn pack(out: Outgoing<'_>) -> Result<Self> {
-        if out.body.len() <= INLINE && out.buffers.is_empty() && out.handles.is_empty() {
+        let len = out.body_len();
+        if len <= INLINE && out.buffers.is_empty() && out.handles.is_empty() {
             return Ok(Self {
-                form: inline(out.body),
+                form: inline(&out, len),
                 buffers: Vec::new(),
             });
         }
@@ -66,14 +87,14 @@ impl Message {
             buffers.push(block);
         }
         let prefix = out.buffers.len() * BUFFER_ENTRY + out.handles.len() * HANDLE_ENTRY;
-        let mut table = Block::alloc(prefix + out.body.len())?;
+        let mut table = Block::alloc(prefix + len)?;
         let (words, body) = table.as_mut_slice().split_at_mut(prefix);
         let numbers = buffers.iter().flat_map(|block| [block.token().0, block.len() as u64]);
         let words = words.chunks_exact_mut(8).skip(out.handles.len());
         for (word, number) in words.zip(numbers) {
             word.copy_from_slice(&number.to_le_bytes());
         }
-        body.copy_from_slice(out.body);
+        out.copy_body(body);
         table.refer(out.handles)?;
         Ok(Self {
             form: Form::BlockTable(table),
@@ -102,6 +123,7 @@ impl Message {
             body: &table.as_slice()[prefix..],
             buffers: &buffers,
             handles: &handles,
+            ..Outgoing::default()
         })
     }
 
@@ -115,17 +137,14 @@ impl Message {
     }
 }
 
-fn inline(body: &[u8]) -> Form {
+fn inline(out: &Outgoing<'_>, len: usize) -> Form {
+    let mut bytes = [0; INLINE];
+    out.copy_body(&mut bytes);
     let mut words = [0; INLINE_WORDS];
-    for (word, bytes) in words.iter_mut().zip(body.chunks(8)) {
-        let mut padded = [0; 8];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        *word = u64::from_le_bytes(padded);
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)).take(len.div_ceil(8)) {
+        *word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
     }
-    Form::Inline {
-        len: body.len() as u8,
-        words,
-    }
+    Form::Inline { len: len as u8, words }
 }
 
 /// The stored form of a message: in a queue slot, a mailbox or a job. 112 bytes, zero = nothing. The caller of a method

@@ -49,6 +49,7 @@ fn put_with_buffers(queue: &Queue) {
         body: b"buffers",
         buffers: &[&buffer, &buffer],
         handles: &[],
+        ..Outgoing::default()
     };
     queue.send(out, Deadline::Now).unwrap();
 }
@@ -129,6 +130,7 @@ fn a_message_half_handed_over_is_given_back() {
                 body: b"never seen",
                 buffers: &[&buffer, &buffer],
                 handles: &[],
+                ..Outgoing::default()
             };
             slot.header.post(Message::pack(out).unwrap());
         });

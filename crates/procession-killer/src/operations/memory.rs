@@ -154,6 +154,7 @@ fn references() -> Vec<Operation> {
                                 body: &[1; 200],
                                 buffers: &[&[2; 100]],
                                 handles: &[lock],
+                                ..Outgoing::default()
                             },
                             Deadline::Now,
                         )

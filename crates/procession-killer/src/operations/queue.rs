@@ -54,6 +54,7 @@ fn send(queue: &Queue, make: Make, number: u64, object: Handle, deadline: Deadli
                 body: &marked(number, BODY),
                 buffers: &[&marked(number, BUFFER)],
                 handles: &[object],
+                ..Outgoing::default()
             },
             deadline,
         ),
@@ -306,6 +307,7 @@ fn mailbox() -> [Operation; 4] {
             body: &[7; 200],
             buffers: &[&[8; 300]],
             handles: &[handle(object)],
+            ..Outgoing::default()
         };
         Mailbox::pack(out).expect("a mailbox")
     };

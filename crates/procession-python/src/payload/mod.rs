@@ -1,11 +1,16 @@
 //! Python objects as messages of the engine: pickles, out-of-band buffers, and handles of shared objects inside.
 //!
-//! The choice of the pickler costs more than the queue does. So objects of exact built-in types are pickled by plain
+//! The choice of the pickler costs more than the queue does. So a lone string, bytes-like or array of numbers needs none
+//! (`lone`). Other objects of exact built-in types are pickled by plain
 //! `_pickle.dumps`; all others by a C pickler with the reducers that are registered with `reduction.ForkingPickler`;
 //! and what pickle cannot carry, by cloudpickle.
 
+pub mod array;
 pub mod attachments;
-mod received;
+mod lone;
+mod plain;
+pub mod received;
+mod view;
 
 pub use attachments::attach_handle;
 pub use received::loads;
@@ -13,19 +18,16 @@ pub use received::loads;
 use crate::by_value;
 use crate::common::{name, raise, Cached};
 use attachments::{Attachments, PicklingScope};
+use lone::Lone;
 use procession_core::channel::{Message, Outgoing};
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyAttributeError, PyBufferError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Mutex;
+use pyo3::types::{PyBytes, PyDict, PyType};
+use view::{Collector, Piece, Pieces, View};
 
-/// Buffers of at least this many bytes are sent outside the pickle.
-const OUT_OF_BAND: usize = 16 * 1024;
-/// The depth, and the total number of objects, at which the search for objects of exact built-in types gives up.
-const PLAIN_DEPTH: u32 = 4;
-const PLAIN_OBJECTS: u32 = 256;
+/// What the C pickler passes to its file as it is: strings and bytes-likes of this many bytes and more. It also writes
+/// frames of about this size.
+const PASSED_ON: usize = 64 * 1024;
 
 /// The functions and classes used for every message.
 struct Tools {
@@ -54,25 +56,43 @@ fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
 
 /// A pickled object.
 pub struct Pickled<'py> {
-    body: Bound<'py, PyBytes>,
-    buffers: Vec<PyBuffer<u8>>,
+    py: Python<'py>,
+    body: Body<'py>,
+    buffers: Vec<View>,
     attachments: Attachments,
     /// Whether it holds copies of what is otherwise found by name, because pickle could not carry it.
     by_value: bool,
 }
 
+/// The body of a message.
+enum Body<'py> {
+    Pickle(Bound<'py, PyBytes>),
+    /// A pickle in pieces.
+    Pieces(Vec<Piece>),
+    Lone(Lone<'py>),
+}
+
 impl Pickled<'_> {
     /// The object as a message for `pack`, which copies what it keeps.
     pub fn with<T>(&self, pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>) -> PyResult<T> {
-        let buffers: Vec<&[u8]> = self
-            .buffers
-            .iter()
-            // SAFETY: the buffers are contiguous (`PickleBuffer.raw`) and held by `self.buffers`. Another thread may
-            // change them while they are copied, as it may during any copy of a buffer that Python makes.
-            .map(|buffer| unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
-            .collect();
+        let buffers: Vec<&[u8]> = self.buffers.iter().map(View::as_slice).collect();
+        let pieces: Vec<&[u8]>;
+        let memory;
+        let (body, more) = match &self.body {
+            Body::Pickle(body) => (body.as_bytes(), &[][..]),
+            Body::Pieces(written) => {
+                pieces = written.iter().map(|piece| piece.as_slice(self.py)).collect();
+                (&[][..], &pieces[..])
+            }
+            Body::Lone(lone) => {
+                let (head, behind) = lone.pieces()?;
+                memory = [behind];
+                (head, &memory[..])
+            }
+        };
         pack(Outgoing {
-            body: self.body.as_bytes(),
+            body,
+            more,
             buffers: &buffers,
             handles: &self.attachments.handles,
         })
@@ -94,6 +114,7 @@ impl Pickled<'_> {
 /// `PyO3`'s.
 pub fn install(py: Python<'_>) {
     py.get_type::<Collector>();
+    py.get_type::<Pieces>();
     py.get_type::<received::Buffer>();
 }
 
@@ -101,19 +122,33 @@ pub fn install(py: Python<'_>) {
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let tools = tools(py)?;
-    if is_plain(obj, PLAIN_DEPTH, &mut PLAIN_OBJECTS.clone()) {
-        let body = tools.dumps.bind(py).call1((obj, 5))?.cast_into()?;
-        return Ok(Pickled {
-            body,
-            buffers: Vec::new(),
-            attachments: Attachments::default(),
-            by_value: false,
-        });
+    let alone = |body| Pickled {
+        py,
+        body,
+        buffers: Vec::new(),
+        attachments: Attachments::default(),
+        by_value: false,
+    };
+    if let Some(lone) = Lone::of(obj)? {
+        return Ok(alone(Body::Lone(lone)));
+    }
+    if let Some(plain) = plain::examine(obj) {
+        return Ok(alone(if plain.bytes < PASSED_ON {
+            Body::Pickle(tools.dumps.bind(py).call1((obj, 5))?.cast_into()?)
+        } else {
+            dump_in_pieces(tools, obj, 5, None, None)?
+        }));
+    }
+    if array::is_array(obj) && !has_reducer(&obj.get_type())? {
+        if let Some(lone) = array::lone(obj)? {
+            return Ok(alone(Body::Lone(lone)));
+        }
     }
     let collector = Bound::new(py, Collector::default())?;
     let scope = PicklingScope::begin();
     let (body, by_value) = pickle(tools, &forking_pickler(py)?, obj, Some(&collector), 5)?;
     Ok(Pickled {
+        py,
         body,
         buffers: collector.get().take(),
         attachments: scope.end(),
@@ -128,6 +163,7 @@ pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     // With protocol 5, arrays with their buffers in the pickle would arrive read-only.
     let (body, by_value) = pickle(tools(py)?, &forking_pickler(py)?, obj, None, 4)?;
     Ok(Pickled {
+        py,
         body,
         buffers: Vec::new(),
         attachments: scope.end(),
@@ -140,14 +176,14 @@ pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
 pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<Bound<'py, PyBytes>> {
     let py = obj.py();
     let tools = tools(py)?;
-    if is_plain(obj, PLAIN_DEPTH, &mut PLAIN_OBJECTS.clone()) {
+    if plain::examine(obj).is_some() {
         return Ok(tools.dumps.bind(py).call1((obj, protocol))?.cast_into()?);
     }
     let forking = ForkingPickler {
         custom: None,
         ..forking_pickler(py)?
     };
-    Ok(pickle(tools, &forking, obj, None, protocol)?.0)
+    pickle(tools, &forking, obj, None, protocol)?.0.join(py)
 }
 
 /// Pickle an object. Also returns whether the pickle holds something by value.
@@ -157,23 +193,25 @@ fn pickle<'py>(
     obj: &Bound<'py, PyAny>,
     collector: Option<&Bound<'py, Collector>>,
     protocol: i32,
-) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+) -> PyResult<(Body<'py>, bool)> {
+    let py = obj.py();
     let any = collector.map(Bound::as_any);
-    let frozen = || forking.custom.is_none() && collector.is_some_and(|collector| collector.get().frozen.load(Relaxed));
+    let frozen = || forking.custom.is_none() && collector.is_some_and(|collector| collector.get().is_frozen());
     let mut result = dump(tools, forking, obj, collector, protocol, false);
     if result.is_ok() && frozen() {
         start_anew(collector);
         result = dump(tools, forking, obj, collector, protocol, true);
     }
     match result {
-        Ok(body) if forking.custom.is_some() || !by_value::lacks(&body)? => Ok((body, false)),
+        Ok(body) if forking.custom.is_some() || !by_value::lacks(py, &body.written(py))? => Ok((body, false)),
         Ok(_) => {
             start_anew(collector);
-            by_value::dump(obj, any, protocol)
+            let (body, by_value) = by_value::dump(obj, any, protocol)?;
+            Ok((Body::Pickle(body), by_value))
         }
-        Err(error) if is_refusal(obj.py(), tools, &error) => {
+        Err(error) if is_refusal(py, tools, &error) => {
             start_anew(collector);
-            Ok((by_value::dump_refused(obj, any, &error)?, true))
+            Ok((Body::Pickle(by_value::dump_refused(obj, any, &error)?), true))
         }
         Err(error) => Err(error),
     }
@@ -201,26 +239,91 @@ fn dump<'py>(
     collector: Option<&Bound<'py, Collector>>,
     protocol: i32,
     thaw: bool,
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<Body<'py>> {
     let py = obj.py();
-    let file = tools.file.bind(py).call0()?;
     if let Some(custom) = &forking.custom {
+        let file = tools.file.bind(py).call0()?;
         custom
             .call1((&file, protocol))?
             .call_method1(name!(py, "dump"), (obj,))?;
-    } else {
-        let table = tools.registered.bind(py).copy()?;
-        if thaw {
-            let reducers = py.import(name!(py, "procession.reduction"))?;
-            let reducers = reducers.call_method0(name!(py, "_array_reducers"))?;
-            table.update(reducers.cast()?)?;
-        }
-        table.update(forking.reducers.as_mapping())?;
-        let pickler = tools.pickler.bind(py).call1((&file, protocol, true, collector))?;
-        pickler.setattr(name!(py, "dispatch_table"), table)?;
-        pickler.call_method1(name!(py, "dump"), (obj,))?;
+        return Ok(Body::Pickle(file.call_method0(name!(py, "getvalue"))?.cast_into()?));
     }
-    Ok(file.call_method0(name!(py, "getvalue"))?.cast_into()?)
+    let registered = tools.registered.bind(py);
+    let table = registered.copy()?;
+    if let Some(arrays) = array::class(py).filter(|_| collector.is_some()) {
+        if !registered.contains(arrays)? {
+            table.set_item(arrays, array::reducer(py)?)?;
+        }
+    }
+    if thaw {
+        let reducers = py.import(name!(py, "procession.reduction"))?;
+        let reducers = reducers.call_method0(name!(py, "_array_reducers"))?;
+        table.update(reducers.cast()?)?;
+    }
+    table.update(forking.reducers.as_mapping())?;
+    dump_in_pieces(tools, obj, protocol, collector, Some(&table))
+}
+
+/// Pickle, without a copy of what the pickler passes on as it is.
+fn dump_in_pieces<'py>(
+    tools: &Tools,
+    obj: &Bound<'py, PyAny>,
+    protocol: i32,
+    collector: Option<&Bound<'py, Collector>>,
+    table: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Body<'py>> {
+    let py = obj.py();
+    let file = Bound::new(py, Pieces::default())?;
+    let pickler = tools.pickler.bind(py).call1((&file, protocol, true, collector))?;
+    if let Some(table) = table {
+        pickler.setattr(name!(py, "dispatch_table"), table)?;
+    }
+    pickler.call_method1(name!(py, "dump"), (obj,))?;
+    let mut pieces = file.get().take();
+    Ok(match pieces.pop() {
+        Some(Piece::Bytes(body)) if pieces.is_empty() => Body::Pickle(body.into_bound(py)),
+        last => {
+            pieces.extend(last);
+            Body::Pieces(pieces)
+        }
+    })
+}
+
+impl<'py> Body<'py> {
+    /// All of the body.
+    fn join(self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let pieces: Vec<&[u8]> = match &self {
+            Self::Pickle(body) => return Ok(body.clone()),
+            Self::Pieces(pieces) => pieces.iter().map(|piece| piece.as_slice(py)).collect(),
+            Self::Lone(lone) => <[_; 2]>::from(lone.pieces()?).to_vec(),
+        };
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        PyBytes::new_with(py, len, |mut bytes| {
+            for piece in pieces {
+                let (first, rest) = bytes.split_at_mut(piece.len());
+                first.copy_from_slice(piece);
+                bytes = rest;
+            }
+            Ok(())
+        })
+    }
+
+    /// The parts of a pickle that the pickler wrote itself, and perhaps some that it passed on: of protocol 4 and 5, it
+    /// begins all that is not short with one of two opcodes.
+    fn written(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        const PROTO: u8 = 0x80;
+        const FRAME: u8 = 0x95;
+        match self {
+            Self::Pickle(body) => vec![body.clone()],
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .filter_map(Piece::as_bytes)
+                .filter(|piece| piece.as_bytes(py).len() < PASSED_ON || [PROTO, FRAME].contains(&piece.as_bytes(py)[0]))
+                .map(|piece| piece.bind(py).clone())
+                .collect(),
+            Self::Lone(_) => Vec::new(),
+        }
+    }
 }
 
 /// Whether the program has registered a way to pickle objects of this type.
@@ -252,91 +355,4 @@ fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
         reducers: reducers.bind(py).clone(),
         custom: (!now.is(ours)).then_some(now),
     })
-}
-
-/// Whether an object and all its contents are of exact built-in types, for which no reducer can be registered.
-fn is_plain(obj: &Bound<'_, PyAny>, depth: u32, left: &mut u32) -> bool {
-    if *left == 0 {
-        return false;
-    }
-    *left -= 1;
-    if obj.is_none()
-        || obj.is_exact_instance_of::<PyInt>()
-        || obj.is_exact_instance_of::<PyString>()
-        || obj.is_exact_instance_of::<PyFloat>()
-        || obj.is_exact_instance_of::<PyBytes>()
-        || obj.is_exact_instance_of::<PyBool>()
-    {
-        return true;
-    }
-    if depth == 0 {
-        return false;
-    }
-    let mut plain = |item: &Bound<'_, PyAny>| is_plain(item, depth - 1, left);
-    if let Ok(tuple) = obj.cast_exact::<PyTuple>() {
-        tuple.iter_borrowed().all(|item| plain(&item))
-    } else if let Ok(list) = obj.cast_exact::<PyList>() {
-        list.iter().all(|item| plain(&item))
-    } else if let Ok(dict) = obj.cast_exact::<PyDict>() {
-        dict.len() <= PLAIN_OBJECTS as usize && dict.keys().iter().chain(dict.values().iter()).all(|item| plain(&item))
-    } else if let Ok(set) = obj.cast_exact::<PySet>() {
-        // Another thread may change the set meanwhile, which ends the iteration with an error; the pickler then reports
-        // it.
-        let items = set.as_any().try_iter();
-        items.is_ok_and(|mut items| items.all(|item| item.is_ok_and(|item| plain(&item))))
-    } else if let Ok(set) = obj.cast_exact::<PyFrozenSet>() {
-        set.len() <= PLAIN_OBJECTS as usize && set.iter().all(|item| plain(&item))
-    } else {
-        false
-    }
-}
-
-/// The pickler's `buffer_callback`: collects the large buffers.
-#[pyclass(frozen, module = "procession._procession")]
-#[derive(Default)]
-struct Collector {
-    buffers: Mutex<Vec<PyBuffer<u8>>>,
-    /// Whether a read-only array was among them. The receiver gets its own copy, which is writable with any other
-    /// pickler and so must be here.
-    frozen: AtomicBool,
-}
-
-impl Collector {
-    fn take(&self) -> Vec<PyBuffer<u8>> {
-        self.buffers
-            .lock()
-            .map(|mut buffers| std::mem::take(&mut *buffers))
-            .unwrap_or_default()
-    }
-}
-
-#[pymethods]
-impl Collector {
-    /// Return True if the buffer must be in the pickle.
-    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = buffer.py();
-        let raw = match buffer.call_method0(name!(py, "raw")) {
-            // Not contiguous: the pickler reports that itself.
-            Err(error) if error.is_instance_of::<PyBufferError>(py) => return Ok(true),
-            raw => raw?,
-        };
-        let view = PyBuffer::<u8>::get(&raw)?;
-        if view.readonly() && is_array(&raw)? {
-            self.frozen.store(true, Relaxed);
-        }
-        if view.len_bytes() < OUT_OF_BAND {
-            return Ok(true);
-        }
-        if let Ok(mut buffers) = self.buffers.lock() {
-            buffers.push(view);
-        }
-        Ok(false)
-    }
-}
-
-/// Whether a view is of a numpy array.
-fn is_array(view: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = view.py();
-    let class = view.getattr(name!(py, "obj"))?.get_type();
-    Ok(class.module()?.to_str()? == "numpy" && class.name()?.to_str()? == "ndarray")
 }

@@ -1,5 +1,6 @@
 //! Messages as Python objects again. Large buffers stay where they are: the object is the memory of the message.
 
+use super::lone::{self, Kind};
 use super::tools;
 use crate::common::name;
 use procession_core::arena::Block;
@@ -11,6 +12,9 @@ use std::os::raw::c_int;
 
 /// Unpickle a message. In any case, all parts of the message that did not become part of the object are freed.
 pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
+    if let Some(kind) = Kind::of(incoming.body()) {
+        return lone::load(py, kind, incoming);
+    }
     let loads = tools(py)?.loads.bind(py);
     let blocks = incoming.take_buffers();
     let body = match incoming.take_block() {
@@ -29,6 +33,16 @@ pub fn loads(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAny
     loads.call((body,), Some(&keywords))
 }
 
+/// Return the object of a message's body, if the body is all of the message.
+#[pyfunction]
+pub fn load_body<'py>(body: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    let py = body.py();
+    match Kind::of(body.as_bytes()) {
+        Some(kind) => lone::of_body(py, kind, body.as_bytes()),
+        None => tools(py)?.loads.bind(py).call1((body,)),
+    }
+}
+
 /// Memory of the arena as an object with the buffer protocol; freed when nothing refers to it any more. It is shared
 /// memory: a child forked while its owner has it sees what the owner writes to it later, and the other way round.
 /// Private memory would be copied.
@@ -40,7 +54,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    fn new(py: Python<'_>, block: Block, start: usize) -> PyResult<Bound<'_, Self>> {
+    pub(super) fn new(py: Python<'_>, block: Block, start: usize) -> PyResult<Bound<'_, Self>> {
         Bound::new(py, Self { block, start })
     }
 }
