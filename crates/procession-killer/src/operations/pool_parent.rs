@@ -158,7 +158,8 @@ impl Parent {
         for _ in 0..2 {
             clock.time("submit to the same pool", || self.submit());
         }
-        let hired = clock.time("hire another worker", || self.hire(self.items.len() - 1));
+        let index = clock.time("enlist another worker", || self.pool.enlist().expect("a worker record"));
+        let hired = self.hire_as(index, self.items.len() - 1);
         for number in first..self.items.len() {
             clock.time_both("take another worker's result", Some(hired.pid), || {
                 self.receive(number, soon());
