@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import struct
+import sys
 import threading
 
 import pytest
@@ -266,3 +267,26 @@ class TestAddresses:
             connection.deliver_challenge(None, "text")
         with pytest.raises(ValueError, match="must be bytes"):
             connection.answer_challenge(None, "text")
+
+
+@pytest.mark.parametrize("function", ["close", "_close"])
+def test_an_interrupt_as_close_begins_leaves_the_descriptor_to_be_closed(function):
+    def interrupt(frame, event, arg):
+        if frame.f_code.co_name == function:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    reader, writer = connection.Pipe(duplex=False)
+    with reader, writer:
+        sys.settrace(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                writer.close()
+        finally:
+            sys.settrace(None)
+        assert not writer.closed
+        os.fstat(writer.fileno())
+        writer.close()
+        assert writer.closed
+        with pytest.raises(EOFError):
+            reader.recv()

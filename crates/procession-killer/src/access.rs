@@ -72,6 +72,13 @@ impl Runner {
         self.protect(libc::PROT_READ | libc::PROT_WRITE);
     }
 
+    /// Open its arena, and let it go on without being traced.
+    pub fn release(&self) {
+        self.open();
+        // SAFETY: the process is stopped and ours to trace.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid, 0, 0) };
+    }
+
     /// Run the instruction that faulted, with the pages open that it needs.
     fn access(&self) -> Halt {
         let place = registers(self.pid).rip;

@@ -4,6 +4,7 @@
 use crate::operations::handle;
 use crate::remote::wait;
 use crate::stage::board;
+use libc::pid_t;
 use procession_core::arena::Block;
 use procession_core::channel::{Mailbox, Message, Outgoing, Queue};
 use procession_core::pool::{Pool, TaskOptions, Verdict, Worker};
@@ -25,12 +26,20 @@ pub struct Clock {
 impl Clock {
     /// Run an operation that must not wait, or wait no longer than some milliseconds.
     pub fn time<T>(&mut self, name: &str, operation: impl FnOnce() -> T) -> T {
+        self.time_both(name, None, operation)
+    }
+
+    /// The same, where the operation waits for what another process does. The time that either process waited for a
+    /// processor is not counted.
+    pub fn time_both<T>(&mut self, name: &str, other: Option<pid_t>, operation: impl FnOnce() -> T) -> T {
+        let waits = || {
+            let its = other.map(|pid| waited_for_a_processor(&pid.to_string()));
+            waited_for_a_processor("self") + its.unwrap_or_default()
+        };
         board().say(name);
-        let (begin, waited) = (Instant::now(), waited_for_a_processor());
+        let (begin, waited) = (Instant::now(), waits());
         let end = operation();
-        let took = begin
-            .elapsed()
-            .saturating_sub(waited_for_a_processor().saturating_sub(waited));
+        let took = begin.elapsed().saturating_sub(waits().saturating_sub(waited));
         self.slowest = self.slowest.max(took);
         if took > LIMIT {
             self.late.push(format!("{name}: {} ms", took.as_millis()));
@@ -38,10 +47,15 @@ impl Clock {
         end
     }
 
+    /// What took too long.
+    pub fn late(&self) -> String {
+        self.late.join(", ")
+    }
+
     /// Report to the tracer.
     pub fn report(&self) {
         board().write(&[self.slowest.as_micros() as u64]);
-        board().say(&self.late.join(", "));
+        board().say(&self.late());
     }
 
     /// Read the report: the slowest operation, and the operations that took too long.
@@ -52,8 +66,8 @@ impl Clock {
     }
 }
 
-fn waited_for_a_processor() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+fn waited_for_a_processor(process: &str) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
     let nanoseconds = text.split(' ').nth(1).and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }

@@ -18,6 +18,7 @@ mod explore;
 mod image;
 mod live;
 mod operations;
+mod pooled;
 mod remote;
 mod stage;
 mod stop;
@@ -106,6 +107,11 @@ pub fn run_stopper() -> ExitCode {
     for operation in operations::all() {
         if command.wants(&operation.name) {
             table.add(&operation.name, &stop::explore(&operation, command.how));
+        }
+    }
+    for operation in operations::pooled() {
+        if command.wants(operation.name) {
+            table.add(operation.name, &stop::explore(&operation, command.how));
         }
     }
     command.end(|| table.end())

@@ -173,7 +173,7 @@ fn run(operation: &Waited, (first, second): Deaths, limit: Duration, report: &mu
 }
 
 /// Whether a process is in the kernel's futex wait.
-fn is_asleep(pid: pid_t) -> bool {
+pub fn is_asleep(pid: pid_t) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/syscall"))
         .is_ok_and(|text| text.split(' ').next() == Some(&libc::SYS_futex.to_string()))
 }

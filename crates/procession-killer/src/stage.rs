@@ -14,6 +14,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// What a process does in turns: each `next` is one. After each turn it stops itself.
+pub type Turns = Box<dyn Iterator<Item = ()>>;
+
+/// The turns of a process that keeps `state` from one to the next.
+pub fn turns<S: 'static>(mut state: S, each: Vec<fn(&mut S)>) -> Turns {
+    Box::new(each.into_iter().map(move |turn| turn(&mut state)))
+}
+
 /// Memory besides the arena that all players share: what they report to the tracer.
 #[repr(C)]
 pub struct Board {
@@ -132,15 +140,69 @@ fn stop() {
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
+/// Take a turn each time that another process continues this one.
+fn in_turns(mut turns: impl Iterator<Item = ()>) {
+    loop {
+        stop();
+        turns.next();
+    }
+}
+
+/// Continue a process that stopped itself, and wait until it does so again.
+pub fn turn(pid: pid_t, limit: Duration) -> Result<(), String> {
+    // SAFETY: a stopped process of ours.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    until_stopped(pid, limit)
+}
+
+/// Wait until a process of ours, which is not traced, stops itself.
+pub fn until_stopped(pid: pid_t, limit: Duration) -> Result<(), String> {
+    let begin = Instant::now();
+    loop {
+        // SAFETY: zeros are a valid `siginfo_t`, which the kernel fills in. The process stays to be waited for.
+        let (happened, stopped) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let what = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+            let code = libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, what);
+            assert_eq!(code, 0, "waitid: {}", Error::last_os_error());
+            (info.si_pid() != 0, info.si_code == libc::CLD_STOPPED)
+        };
+        if stopped {
+            wait(pid);
+            return Ok(());
+        }
+        if happened {
+            return Err(format!("it ended: {}", board().said()));
+        }
+        if begin.elapsed() > limit {
+            return Err(format!("it does not come to its end: {}", board().said()));
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
 impl World {
     /// A family with a root that makes what `setup` makes, and holds it until it is killed.
     pub fn found(setup: &dyn Fn() -> Vec<u64>) -> Self {
+        Self::with_turns(|| (setup(), Box::new(std::iter::empty())))
+    }
+
+    /// A family with a root that takes its turns when it is [told to](Self::turn).
+    pub fn with_turns(setup: impl FnOnce() -> (Vec<u64>, Turns)) -> Self {
         Self::of(play(|| {
-            publish(setup);
-            loop {
-                stop();
-            }
+            let mut turns = None;
+            publish(|| {
+                let (values, its) = setup();
+                turns = Some(its);
+                values
+            });
+            in_turns(turns.into_iter().flatten());
         }))
+    }
+
+    /// Let the root take its next turn.
+    pub fn turn(&self, limit: Duration) -> Result<(), String> {
+        turn(self.root, limit)
     }
 
     /// A family with a root that runs `After` when it [goes on](Self::go_on).
@@ -199,18 +261,28 @@ impl World {
     /// A traced process of the family, stopped before the operation that `prepare` returns; it stops again after the
     /// operation.
     pub fn victim(arena: &File, prepare: impl FnOnce() -> Box<dyn FnOnce()>) -> pid_t {
+        Self::victim_in_turns(arena, || Box::new(std::iter::once_with(prepare())))
+    }
+
+    /// The same; the operation is the first of its turns.
+    pub fn victim_in_turns(arena: &File, prepare: impl FnOnce() -> Turns) -> pid_t {
         let pid = play(|| {
             // SAFETY: no preconditions; makes the parent the tracer.
             unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
             join(arena);
-            let operation = prepare();
+            let turns = prepare();
             // SAFETY: no preconditions.
             Mapping::of(unsafe { libc::getpid() }).close_own();
-            stop();
-            operation();
-            stop();
+            in_turns(turns);
         });
-        let status = wait(pid);
+        let mut status = wait(pid);
+        while libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) != libc::SIGSTOP {
+            // A signal, of a child's end, say: it is delivered.
+            let signal = libc::WSTOPSIG(status) as u32;
+            // SAFETY: the process is stopped and ours to trace.
+            unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, libc::c_ulong::from(signal)) };
+            status = wait(pid);
+        }
         assert!(libc::WIFSTOPPED(status), "no victim: {}", board().said());
         pid
     }

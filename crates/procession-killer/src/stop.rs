@@ -32,6 +32,25 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
+/// What is stopped: how its processes are made, and what happens once one of them is stopped.
+pub trait Scene {
+    /// Which process of an operation that forks is stopped.
+    fn role(&self) -> Role {
+        Role::Caller
+    }
+
+    /// Whether the operation lasts until the victim has fallen asleep.
+    fn sleeps(&self) -> bool {
+        false
+    }
+
+    /// Make the processes: a family, and in it a victim before its operation.
+    fn set(&self) -> Result<(World, pid_t), String>;
+
+    /// Let others go on beside the stopped victim, continue it, and return what was found then.
+    fn judge(&self, stopped: &mut Stopped, others: &mut Others) -> Result<(String, Counters), String>;
+}
+
 /// Where to stop the victim.
 #[derive(Clone, Copy)]
 enum Point {
@@ -42,23 +61,33 @@ enum Point {
 }
 
 /// A victim, stopped in an operation.
-struct Stopped {
-    world: World,
-    runner: Runner,
+pub struct Stopped {
+    pub world: World,
+    pub runner: Runner,
+    /// Whether the operation has returned.
+    pub through: bool,
     /// The parent of a victim that is a child of fork.
     parent: Option<pid_t>,
     accesses: usize,
     candidates: usize,
     place: Option<u64>,
-    through: bool,
     died: bool,
 }
 
 impl Stopped {
     /// Kill the victim.
-    fn die(&mut self) {
+    pub fn die(&mut self) {
         if !std::mem::replace(&mut self.died, true) {
             kill(self.runner.pid);
+        }
+    }
+
+    /// Where it is, for the report of a failure.
+    fn place(&self) -> String {
+        match self.place {
+            _ if self.through => "stopped after its end".to_owned(),
+            None => "stopped before its beginning".to_owned(),
+            Some(place) => format!("stopped at access {}{}", self.accesses, name_of(place)),
         }
     }
 }
@@ -72,29 +101,55 @@ impl Drop for Stopped {
     }
 }
 
-/// Run a victim to a point.
-fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
-    let world = World::found(&operation.setup);
-    let pid = World::victim(&world.arena, || {
-        if operation.role != Role::Stranger {
-            liveness::me().expect("an entry in the process table");
+/// The processes that must go on beside a stopped one.
+pub struct Others {
+    /// No process may take longer.
+    pub limit: Duration,
+    slowest: Duration,
+}
+
+impl Others {
+    /// Let another process go through every operation on objects of its own, and then do `work`.
+    pub fn go_on(&mut self, stopped: &Stopped, work: impl FnOnce(&mut Clock)) -> Result<(), String> {
+        let others = World::bystander(&stopped.world.arena, || {
+            let mut clock = Clock::default();
+            go_on(&mut clock);
+            work(&mut clock);
+            clock.report();
+        });
+        match end_of(others, self.limit) {
+            Some(0) => self.were_in_time(),
+            Some(_) => Err(format!("another process fails: {}", board().said())),
+            None => Err(format!("another process is held up: {}", board().said())),
         }
-        (operation.victim)(&world.values)
-    });
+    }
+
+    /// Read what the last of them reported of the time that it took.
+    pub fn were_in_time(&mut self) -> Result<(), String> {
+        let (slowest, late) = Clock::read();
+        self.slowest = self.slowest.max(slowest);
+        late.map_or(Ok(()), |late| Err(format!("another process is held up: {late}")))
+    }
+}
+
+/// Run a victim to a point.
+fn stop_at(scene: &dyn Scene, point: Point) -> Result<Stopped, String> {
+    let (world, pid) = scene.set()?;
     let mut stopped = Stopped {
         world,
         runner: Runner::new(pid),
+        through: false,
         parent: None,
         accesses: 0,
         candidates: 0,
         place: None,
-        through: false,
         died: false,
     };
     let mut seen: HashMap<u64, u32> = HashMap::new();
     // A child that is to be the victim has no points before it is forked.
-    let mut counts = operation.role != Role::Child;
-    while !(counts && matches!(point, Point::After(wanted) if wanted == stopped.candidates)) {
+    let mut counts = scene.role() != Role::Child;
+    let mut asleep = false;
+    while !(asleep || counts && matches!(point, Point::After(wanted) if wanted == stopped.candidates)) {
         let place = match stopped.runner.run() {
             Halt::Through => {
                 stopped.through = true;
@@ -114,7 +169,10 @@ fn stop_at(operation: &Operation, point: Point) -> Result<Stopped, String> {
                 continue;
             }
             Halt::Accessed(place) => place,
-            Halt::Called(number) => number,
+            Halt::Called(number) => {
+                asleep = scene.sleeps() && number as i64 == libc::SYS_futex;
+                number
+            }
         };
         if counts {
             stopped.accesses += 1;
@@ -163,28 +221,28 @@ fn finish(runner: &Runner, limit: Duration) -> Result<(), String> {
     }
 }
 
-/// Stop `operation` at every point.
-pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
+/// Stop a scene's victim at every point.
+pub fn explore(scene: &dyn Scene, how: Thoroughness) -> Report {
     let mut report = Report::default();
-    let count = match stop_at(operation, Point::End) {
+    let last = match stop_at(scene, Point::End) {
         Ok(stopped) => {
             report.accesses = stopped.accesses;
-            stopped.candidates + 2
+            stopped.candidates
         }
         Err(why) => {
             report.failures.push(format!("undisturbed: {why}"));
             return report;
         }
     };
+    let points = (0..=last).map(Point::After);
+    let points: Vec<_> = points.chain((!scene.sleeps()).then_some(Point::End)).collect();
     let mut all_is_well: Option<Counters> = None;
-    for number in (0..count).filter(|&number| is_chosen(number, count, how.points)) {
-        let point = if number + 1 == count {
-            Point::End
-        } else {
-            Point::After(number)
-        };
+    for (number, &point) in points.iter().enumerate() {
+        if !is_chosen(number, points.len(), how.points) {
+            continue;
+        }
         report.stops += 1;
-        if let Err(why) = report.stop(operation, point, how.limit, &mut all_is_well) {
+        if let Err(why) = report.stop(scene, point, how.limit, &mut all_is_well) {
             report.failures.push(why);
             if report.failures.len() == ENOUGH {
                 break;
@@ -197,51 +255,54 @@ pub fn explore(operation: &Operation, how: Thoroughness) -> Report {
 impl Report {
     fn stop(
         &mut self,
-        operation: &Operation,
+        scene: &dyn Scene,
         point: Point,
         limit: Duration,
         all_is_well: &mut Option<Counters>,
     ) -> Result<(), String> {
-        let mut stopped = stop_at(operation, point)?;
-        let place = match stopped.place {
-            _ if stopped.through => "stopped after its end".to_owned(),
-            None => "stopped before its beginning".to_owned(),
-            Some(place) => format!("stopped at access {}{}", stopped.accesses, name_of(place)),
+        let mut stopped = stop_at(scene, point)?;
+        let mut others = Others {
+            limit,
+            slowest: self.slowest,
         };
-        let values = stopped.world.values.clone();
-        let others = World::bystander(&stopped.world.arena, || {
-            let mut clock = Clock::default();
-            go_on(&mut clock);
-            (operation.beside)(&values, &mut clock);
-            clock.report();
+        let judged = scene.judge(&mut stopped, &mut others);
+        self.slowest = others.slowest;
+        let (found, counters) = judged.map_err(|why| format!("{}: {why}", stopped.place()))?;
+        *self.findings.entry(found).or_default() += 1;
+        let expected = *all_is_well.get_or_insert(counters);
+        if counters != expected {
+            let place = stopped.place();
+            return Err(format!("{place}: {expected:?} would be right, {counters:?} is left"));
+        }
+        Ok(())
+    }
+}
+
+impl Scene for Operation {
+    fn role(&self) -> Role {
+        self.role
+    }
+
+    fn set(&self) -> Result<(World, pid_t), String> {
+        let world = World::found(&self.setup);
+        let pid = World::victim(&world.arena, || {
+            if self.role != Role::Stranger {
+                liveness::me().expect("an entry in the process table");
+            }
+            (self.victim)(&world.values)
         });
-        let doing = || board().said();
-        match end_of(others, limit) {
-            Some(0) => {}
-            Some(_) => return Err(format!("{place}: another process fails: {}", doing())),
-            None => return Err(format!("{place}: another process is held up: {}", doing())),
-        }
-        let (slowest, late) = Clock::read();
-        self.slowest = self.slowest.max(slowest);
-        if let Some(late) = late {
-            return Err(format!("{place}: another process is held up: {late}"));
-        }
+        Ok((world, pid))
+    }
+
+    fn judge(&self, stopped: &mut Stopped, others: &mut Others) -> Result<(String, Counters), String> {
+        let values = stopped.world.values.clone();
+        others.go_on(stopped, |clock| (self.beside)(&values, clock))?;
         if !stopped.through {
-            finish(&stopped.runner, limit).map_err(|why| format!("{place}: {why}"))?;
+            finish(&stopped.runner, others.limit)?;
         }
         stopped.die();
-        let survived = survive(&stopped.world.arena, limit, || (operation.survivor)(&values, true));
-        match survived.found {
-            Ok((found, counters)) => {
-                *self.findings.entry(found).or_default() += 1;
-                let expected = *all_is_well.get_or_insert(counters);
-                if counters != expected {
-                    return Err(format!("{place}: {expected:?} would be right, {counters:?} is left"));
-                }
-                Ok(())
-            }
-            Err(why) => Err(format!("{place}: continued: {why}")),
-        }
+        let survived = survive(&stopped.world.arena, others.limit, || (self.survivor)(&values, true));
+        survived.found.map_err(|why| format!("continued: {why}"))
     }
 }
 

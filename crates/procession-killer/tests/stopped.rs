@@ -50,3 +50,26 @@ fn memory() {
 fn barriers_and_permits_of_the_dead() {
     stopper(&["barrier", "recovering semaphore"]);
 }
+
+#[test]
+fn pools_of_which_a_worker_is_stopped() {
+    stopper(&[
+        "pool worker attach",
+        "pool task take",
+        "pool task run",
+        "pool result write",
+    ]);
+}
+
+#[test]
+fn pools_of_which_the_parent_is_stopped() {
+    stopper(&[
+        "pool submit",
+        "pool result take",
+        "pool task cancel",
+        "pool job cancel",
+        "pool task time out",
+        "pool worker replace",
+        "pool function",
+    ]);
+}

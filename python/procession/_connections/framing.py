@@ -98,11 +98,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""
-        if self._handle is not None:
-            try:
-                self._close()
-            finally:
-                self._handle = None
+        self._close()
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
@@ -167,7 +163,11 @@ class Connection:
         self.close()
 
     def _close(self, _close: Callable[[int], None] = os.close) -> None:
-        _close(self._handle)  # type: ignore[arg-type]
+        # No signal handler runs between the first line and the call. So the descriptor is closed
+        # once, or the connection still has it.
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _close(handle)
 
     def _send(self, *buffers: Any) -> None:
         write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]

@@ -110,6 +110,15 @@ impl<M> JobRecord<M> {
         }
     }
 
+    /// Whether this item waits for the task in this slot.
+    pub fn waits_for(&self, number: u64, slot: u32) -> bool {
+        let place = number
+            .checked_sub(self.base)
+            .and_then(|place| usize::try_from(place).ok());
+        let entry = place.and_then(|place| self.items.get(place));
+        matches!(entry, Some(Entry::Waiting { slot: its, .. }) if *its == slot)
+    }
+
     pub fn is_complete(&self) -> bool {
         self.sealed && self.finished == self.submitted()
     }

@@ -397,7 +397,9 @@ impl Monitor {
     }
 
     pub fn is_busy(&self, worker_index: u32) -> bool {
-        self.slots.is_busy(&self.lock(), worker_index)
+        let mut records = self.lock();
+        self.collect(&mut records, 0);
+        self.slots.is_busy(&records, worker_index)
     }
 
     pub fn dismiss(&self, worker_index: u32) {

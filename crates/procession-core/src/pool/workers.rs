@@ -48,19 +48,23 @@ impl Slots {
         }
     }
 
-    /// The task that the worker `worker_index` runs: slot, state, job.
+    /// The task that the worker `worker_index` runs, or has finished and not reported: slot, state, job.
     fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, StateWord, u32)> {
         let (slot, state) = self.worker_state(worker_index)?;
         if state.status != Status::Ready {
             return None;
         }
         let index = slot.next.load(SeqCst);
-        let (Use::Task { job, .. }, generation) = records.table.get(index) else {
+        let (Use::Task { job, item, .. }, generation) = records.table.get(index) else {
             return None;
         };
         let task = self.view.slot(index).ok()?.load()?;
         let its = task.owner == state.owner && task.generation == generation;
-        let running = matches!(task.status, Status::Running | Status::Cancelled);
+        let running = match task.status {
+            Status::Running | Status::Cancelled => true,
+            Status::Done | Status::Raised => records.jobs.find(job).is_some_and(|job| job.waits_for(item, index)),
+            _ => false,
+        };
         (its && running).then_some((index, task, job))
     }
 

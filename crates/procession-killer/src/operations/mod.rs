@@ -3,6 +3,8 @@
 mod liveness;
 mod locks;
 mod memory;
+mod pool_parent;
+mod pool_stops;
 mod pools;
 mod queue;
 mod sync;
@@ -28,7 +30,7 @@ pub enum Role {
 type Setup = Box<dyn Fn() -> Vec<u64>>;
 pub type Victim = Box<dyn Fn(&Values) -> Box<dyn FnOnce()>>;
 type Survivor = Box<dyn Fn(&Values, bool) -> String>;
-type Beside = Box<dyn Fn(&Values, &mut Clock)>;
+pub type Beside = Box<dyn Fn(&Values, &mut Clock)>;
 
 /// One operation of the engine, with what is needed to kill it.
 pub struct Operation {
@@ -94,6 +96,11 @@ pub fn all() -> Vec<Operation> {
 /// The operations for which another process waits.
 pub fn waited() -> Vec<crate::live::Waited> {
     waited::operations()
+}
+
+/// The operations of a pool that are stopped.
+pub fn pooled() -> Vec<crate::pooled::Pooled> {
+    pool_stops::operations()
 }
 
 /// The handle that a number stands for.

@@ -4,12 +4,12 @@ use super::handle;
 use super::waited::{operation, soon};
 use crate::live::{After, Death, Waited};
 use crate::stage::Values;
-use procession_core::channel::{Message, Outgoing};
+use procession_core::channel::{Incoming, Message, Outgoing};
 use procession_core::pool::{Item, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
 use procession_core::Deadline;
 use std::mem::forget;
 
-fn message(bytes: &[u8]) -> Message {
+pub(super) fn message(bytes: &[u8]) -> Message {
     let out = Outgoing {
         body: bytes,
         ..Outgoing::default()
@@ -17,15 +17,18 @@ fn message(bytes: &[u8]) -> Message {
     Message::pack(out).expect("a message")
 }
 
-/// Do a task: return its argument plus one.
-fn work(worker: &Worker) -> bool {
-    let Some((task, arguments)) = worker.next().expect("a pool") else {
-        return false;
-    };
-    let result = message(&[arguments.body()[0] + 1; 300]);
+/// The result of a task: its argument plus one.
+pub(super) fn result(arguments: &Incoming) -> Message {
+    message(&[arguments.body()[0] + 1; 300])
+}
+
+/// Do a task, and return its argument. `None`: there is no task for this worker.
+pub(super) fn work(worker: &Worker) -> Option<u8> {
+    let (task, arguments) = worker.next().expect("a pool")?;
+    let (number, result) = (arguments.body()[0], result(&arguments));
     drop(arguments);
     worker.finish(task, Verdict::Done, result).expect("a pool");
-    true
+    Some(number)
 }
 
 /// A pool with two tasks and a worker record for the victim. Afterwards another worker does what is left, and each task
@@ -53,7 +56,7 @@ fn pool() -> (Vec<u64>, After) {
         if pid == 0 {
             let worker = Worker::attach(pool.handle(), worker_index).expect("the worker record");
             worker.ready();
-            while work(&worker) {}
+            while work(&worker).is_some() {}
             // SAFETY: ends the child.
             unsafe { libc::_exit(0) }
         }
@@ -79,7 +82,7 @@ fn pool() -> (Vec<u64>, After) {
     (values, Box::new(after))
 }
 
-fn attach(values: &Values) -> Worker {
+pub(super) fn attach(values: &Values) -> Worker {
     let worker = Worker::attach(handle(values[0]), values[1] as u32).expect("the worker record");
     worker.ready();
     worker
@@ -99,8 +102,7 @@ pub(super) fn operations() -> Vec<Waited> {
             let worker = attach(values);
             let (task, arguments) = worker.next().expect("a pool").expect("a task");
             move || {
-                let result = message(&[arguments.body()[0] + 1; 300]);
-                worker.finish(task, Verdict::Done, result).expect("a pool");
+                worker.finish(task, Verdict::Done, result(&arguments)).expect("a pool");
                 forget((worker, arguments));
             }
         }),

@@ -64,7 +64,7 @@ fn a_death_between_claim_and_head_move_blocks_no_other_worker() {
     dismiss(&pool, &workers);
 }
 
-/// A worker that finishes a task and dies before it has reported that.
+/// A worker that finishes a task and dies, or goes on otherwise, before it has reported that.
 fn die_before_reporting(pool: &Pool, worker_index: u32) {
     let worker = Worker::attach(pool.handle(), worker_index).unwrap();
     worker.ready();
@@ -94,6 +94,38 @@ fn a_result_survives_a_death_before_it_is_reported() {
     let (_, remains) = reap(&pool, &dying);
     assert!(matches!(remains, WorkerEnd::Worked { lost: false }));
     assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+}
+
+/// A worker that is stopped there is busy, and its task is not queued.
+#[test]
+fn a_result_that_is_not_reported_is_not_queued() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, TaskOptions::default());
+    submit_all(&job, [[0, 1]]);
+    let stopped = fork(&pool, |pool, worker_index| {
+        die_before_reporting(pool, worker_index);
+        // SAFETY: plain system calls.
+        unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+        let view = PoolView::attach(pool.handle()).unwrap();
+        view.push_finished(view.slot(worker_index).unwrap().next.load(SeqCst))
+            .unwrap();
+    });
+    let counts = || {
+        let stats = pool.stats();
+        (stats.done, stats.queued, stats.running)
+    };
+    let mut status = 0;
+    // SAFETY: waits for our own child to stop.
+    let waited = unsafe { libc::waitpid(stopped.pid, &raw mut status, libc::WUNTRACED) };
+    assert!(waited == stopped.pid && libc::WIFSTOPPED(status));
+    assert_eq!(counts(), (0, 0, 1));
+    assert!(pool.is_busy(stopped.worker_index) && pool.overdue().worker_indexes.is_empty());
+    // SAFETY: our own child, not yet waited for.
+    unsafe { libc::kill(stopped.pid, libc::SIGCONT) };
+    assert_eq!(done(job.take(0, soon()).unwrap()), b"done");
+    assert!(!pool.is_busy(stopped.worker_index));
+    assert_eq!(counts(), (1, 0, 0));
+    reap(&pool, &stopped);
 }
 
 #[test]
