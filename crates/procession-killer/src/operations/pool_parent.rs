@@ -8,7 +8,7 @@ use crate::remote::{kill, wait};
 use crate::stage::{board, Turns};
 use libc::pid_t;
 use procession_core::arena::counters;
-use procession_core::pool::{Death, Function, Item, Job, Loss, Pool, TaskOptions, Withdrawn, Worker};
+use procession_core::pool::{Function, Item, Job, Loss, Pool, TaskOptions, Withdrawn, Worker, WorkerDeath};
 use procession_core::{Deadline, WaitError};
 use std::mem::forget;
 use std::time::Duration;
@@ -147,7 +147,7 @@ impl Parent {
     }
 
     pub fn reap(&self, index: u32) {
-        self.pool.reap(index, Death::default()).expect("the worker");
+        self.pool.reap(index, WorkerDeath::default()).expect("the worker");
     }
 
     /// What the parent does beside a stopped worker: more tasks come, and other workers do them. Only the first task
