@@ -369,11 +369,12 @@ unsafe fn objects(item: Item, from: *mut u8, count: usize) -> Object {
             return list;
         }
         // The compiler makes a loop of its own for the most frequent types.
+        let object = |item: Item, at: usize| item.object_of(item.load(from.add(at * item.size())));
         let filled = match item {
-            Item::Signed(Size::Four) => fill(list, Item::Signed(Size::Four), from, count),
-            Item::Signed(Size::Eight) => fill(list, Item::Signed(Size::Eight), from, count),
-            Item::Double => fill(list, Item::Double, from, count),
-            item => fill(list, item, from, count),
+            Item::Signed(Size::Four) => fill(list, count, |at| object(Item::Signed(Size::Four), at)),
+            Item::Signed(Size::Eight) => fill(list, count, |at| object(Item::Signed(Size::Eight), at)),
+            Item::Double => fill(list, count, |at| object(Item::Double, at)),
+            item => fill(list, count, |at| object(item, at)),
         };
         if filled {
             return list;
@@ -383,23 +384,20 @@ unsafe fn objects(item: Item, from: *mut u8, count: usize) -> Object {
     }
 }
 
-/// Fill a new list; `false`, with an error set, if an object cannot be made.
+/// Fill a new list; `false`, with an error set, if `object` cannot make an object.
 ///
 /// # Safety
-/// As for `objects`; `list` must be a new list of `count` items.
-#[inline(always)]
-unsafe fn fill(list: Object, item: Item, from: *mut u8, count: usize) -> bool {
-    for at in 0..count {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let object = item.object_of(item.load(from.add(at * item.size())));
-            if object.is_null() {
-                return false;
-            }
-            ffi::PyList_SET_ITEM(list, at as ffi::Py_ssize_t, object);
+/// `list` must be a new list of `count` items; the calling thread must be attached to the interpreter.
+#[inline]
+unsafe fn fill(list: Object, count: usize, object: impl Fn(usize) -> Object) -> bool {
+    (0..count).all(|at| {
+        let object = object(at);
+        if !object.is_null() {
+            // SAFETY: promised by the caller; the list takes the reference.
+            unsafe { ffi::PyList_SET_ITEM(list, at as ffi::Py_ssize_t, object) };
         }
-    }
-    true
+        !object.is_null()
+    })
 }
 
 /// Write the objects of a list or tuple to a slice; `None` if ctypes is to do it.
