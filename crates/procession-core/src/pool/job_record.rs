@@ -116,7 +116,7 @@ impl<M> JobRecord<M> {
             .checked_sub(self.base)
             .and_then(|place| usize::try_from(place).ok());
         let entry = place.and_then(|place| self.items.get(place));
-        matches!(entry, Some(Entry::Waiting { slot: its, .. }) if *its == slot)
+        matches!(entry, Some(ItemState::Waiting { slot: its, .. }) if *its == slot)
     }
 
     pub fn is_complete(&self) -> bool {
