@@ -9,11 +9,11 @@
 mod item;
 mod slots;
 
-use crate::fast::FastPath;
 use crate::shared::SharedBytes;
-use crate::sync::{Lock, RLock};
+use crate::sync::{self, Lock, RLock};
 use item::Item;
 use procession_core::shared::SharedBytes as Bytes;
+use procession_core::sync as engine;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -40,8 +40,8 @@ struct Items {
 
 /// The lock of the items, of one of the two classes.
 enum AnyLock {
-    Lock(Lock),
-    RLock(RLock),
+    Lock(engine::Lock),
+    RLock(engine::RLock),
 }
 
 #[pymethods]
@@ -66,9 +66,9 @@ impl Guarded {
             return Err(PyValueError::new_err("the items lie outside the memory"));
         }
         let lock = if let Ok(lock) = lock.cast::<RLock>() {
-            AnyLock::RLock(lock.get().share()?)
+            AnyLock::RLock(lock.get().engine()?)
         } else if let Ok(lock) = lock.cast::<Lock>() {
-            AnyLock::Lock(lock.get().share()?)
+            AnyLock::Lock(lock.get().engine()?)
         } else {
             return Err(PyTypeError::new_err("the lock is neither a Lock nor an RLock"));
         };
@@ -120,33 +120,50 @@ impl Items {
         unsafe { self.item.store(self.at(index), bits) }
     }
 
-    /// Access the memory under the lock; `access` runs no Python code. If this process dies here, the lock's next
-    /// holder gets `OwnerDied`.
+    /// Access the memory under the lock; `access` runs no Python code and does not panic. If this process dies here, the
+    /// lock's next holder gets `OwnerDied`.
     #[inline]
-    fn locked<T>(&self, access: impl FnOnce() -> T) -> PyResult<T> {
+    fn locked<T>(&self, access: impl Fn() -> T) -> PyResult<T> {
         match &self.lock {
-            AnyLock::RLock(lock) => under(lock, access),
-            AnyLock::Lock(lock) => under(lock, access),
+            AnyLock::RLock(lock) => {
+                if let Some(result) = lock.try_hold(&access) {
+                    return Ok(result);
+                }
+            }
+            AnyLock::Lock(lock) => {
+                if lock.try_free().unwrap_or(false) {
+                    return released(lock, access());
+                }
+            }
         }
+        self.locked_slowly(access)
+    }
+
+    #[cold]
+    fn locked_slowly<T>(&self, access: impl Fn() -> T) -> PyResult<T> {
+        Python::attach(|py| match &self.lock {
+            AnyLock::RLock(lock) => {
+                sync::acquire(py, true, None, |deadline| lock.acquire(deadline))?;
+                let result = access();
+                lock.release();
+                Ok(result)
+            }
+            AnyLock::Lock(lock) => {
+                sync::acquire(py, true, None, |deadline| lock.acquire(deadline))?;
+                released(lock, access())
+            }
+        })
     }
 }
 
+/// Release the lock, if no other thread has done so meanwhile.
 #[inline]
-fn under<L: FastPath, T>(lock: &L, access: impl FnOnce() -> T) -> PyResult<T> {
-    if !lock.try_take() {
-        wait(lock)?;
-    }
-    let result = access();
-    if lock.give() {
+fn released<T>(lock: &engine::Lock, result: T) -> PyResult<T> {
+    if lock.release() {
         Ok(result)
     } else {
-        Err(lock.release_error())
+        Err(sync::released_too_often())
     }
-}
-
-#[cold]
-fn wait<L: FastPath>(lock: &L) -> PyResult<()> {
-    Python::attach(|py| lock.take(py, true, None).map(drop))
 }
 
 /// Access the ctypes object between `acquire` and `release`, by the object's attributes.

@@ -1,7 +1,7 @@
 //! The types `GuardedValue` and `GuardedArray`, with C functions in their slots: the wrapper that `PyO3` puts around a
 //! method costs more than an access does.
 
-use super::item::Item;
+use super::item::{Item, Size};
 use super::{by_attributes, Guarded, Items};
 use crate::common::name;
 use crate::fast::{self, slowly};
@@ -368,16 +368,36 @@ unsafe fn objects(item: Item, from: *mut u8, count: usize) -> Object {
         if list.is_null() {
             return list;
         }
-        for at in 0..count {
-            let object = item.object_of(item.load(from.add(at * item.size())));
-            if object.is_null() {
-                ffi::Py_DECREF(list);
-                return object;
-            }
-            ffi::PyList_SET_ITEM(list, at as ffi::Py_ssize_t, object);
+        // The compiler makes a loop of its own for the most frequent types.
+        let object = |item: Item, at: usize| item.object_of(item.load(from.add(at * item.size())));
+        let filled = match item {
+            Item::Signed(Size::Four) => fill(list, count, |at| object(Item::Signed(Size::Four), at)),
+            Item::Signed(Size::Eight) => fill(list, count, |at| object(Item::Signed(Size::Eight), at)),
+            Item::Double => fill(list, count, |at| object(Item::Double, at)),
+            item => fill(list, count, |at| object(item, at)),
+        };
+        if filled {
+            return list;
         }
-        list
+        ffi::Py_DECREF(list);
+        ptr::null_mut()
     }
+}
+
+/// Fill a new list; `false`, with an error set, if `object` cannot make an object.
+///
+/// # Safety
+/// `list` must be a new list of `count` items; the calling thread must be attached to the interpreter.
+#[inline]
+unsafe fn fill(list: Object, count: usize, object: impl Fn(usize) -> Object) -> bool {
+    (0..count).all(|at| {
+        let object = object(at);
+        if !object.is_null() {
+            // SAFETY: promised by the caller; the list takes the reference.
+            unsafe { ffi::PyList_SET_ITEM(list, at as ffi::Py_ssize_t, object) };
+        }
+        !object.is_null()
+    })
 }
 
 /// Write the objects of a list or tuple to a slice; `None` if ctypes is to do it.
@@ -414,8 +434,8 @@ unsafe fn write_slice(items: &Items, key: Object, new: Object) -> Option<PyResul
         }
     }
     Some(items.locked(|| {
-        for (position, bits) in range.positions().zip(copy) {
-            items.store(position, bits);
+        for (position, bits) in range.positions().zip(&copy) {
+            items.store(position, *bits);
         }
     }))
 }

@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 macro_rules! lock_class {
     ($(#[$doc:meta])* $class:ident, $count:expr) => {
         impl $class {
-            /// Another reference to the same lock.
-            pub fn share(&self) -> PyResult<Self> {
-                Ok(Self(super::Engine::of(self.0.get()?.clone())))
+            /// Another reference to the engine's lock.
+            pub fn engine(&self) -> PyResult<sync::$class> {
+                self.0.get().cloned()
             }
         }
 

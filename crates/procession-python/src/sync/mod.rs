@@ -121,10 +121,6 @@ impl<T: Shared> Engine<T> {
         Self(OnceLock::new())
     }
 
-    fn of(inner: T) -> Self {
-        Self(OnceLock::from(inner))
-    }
-
     #[inline]
     fn get(&self) -> PyResult<&T> {
         self.0
@@ -156,7 +152,7 @@ impl<T: Shared> Engine<T> {
 
 /// `acquire` of every class that has it.
 #[inline]
-fn acquire(
+pub fn acquire(
     py: Python<'_>,
     block: bool,
     timeout: Option<f64>,
@@ -176,7 +172,7 @@ fn acquire(
 }
 
 #[cold]
-fn released_too_often() -> PyErr {
+pub fn released_too_often() -> PyErr {
     PyValueError::new_err("semaphore or lock released too many times")
 }
 

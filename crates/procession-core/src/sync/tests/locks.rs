@@ -55,6 +55,43 @@ fn any_thread_may_release_a_lock_but_only_its_holder_an_rlock() {
 }
 
 #[test]
+fn an_access_holds_an_rlock() {
+    const EACH: u64 = 20_000;
+    let (lock, board) = (RLock::create().unwrap(), board());
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            fork(|| {
+                for _ in 0..EACH {
+                    let access = || board.0[0].store(board.get(0) + 1, Ordering::Relaxed);
+                    if lock.try_hold(access).is_none() {
+                        lock.acquire(Deadline::Never).unwrap();
+                        assert_eq!(lock.try_hold(access), Some(()), "it is ours");
+                        assert!(lock.count() == 1 && lock.release());
+                    }
+                }
+                !lock.is_mine()
+            })
+        })
+        .collect();
+    for child in children {
+        assert_eq!(reap(child), 0);
+    }
+    assert_eq!(board.get(0), 4 * EACH);
+    assert!(lock.owner().is_none() && !lock.release());
+}
+
+#[test]
+fn a_death_inside_an_access_is_reported() {
+    let lock = RLock::create().unwrap();
+    let child = fork(|| lock.try_hold(|| -> () { std::process::abort() }).is_some());
+    assert_eq!(reap(child), -libc::SIGABRT);
+    let mut ran = false;
+    assert!(lock.try_hold(|| ran = true).is_none() && !ran);
+    assert!(matches!(lock.acquire(Deadline::Never), Err(WaitError::OwnerDied(_))));
+    assert!(lock.try_hold(|| ran = true).is_some() && ran);
+}
+
+#[test]
 fn a_lock_times_out_and_a_probe_does_not_wait() {
     let lock = Lock::create().unwrap();
     lock.acquire(Deadline::Now).unwrap();
