@@ -225,6 +225,13 @@ def test_an_action_that_raises_breaks_the_barrier(package):
     assert barrier.broken
 
 
+@pytest.mark.parametrize("call", ["abort", "reset"])
+def test_an_action_may_call_its_barrier(package, call):
+    barrier = package.Barrier(1, lambda: getattr(barrier, call)())
+    assert barrier.wait(LONG) == 0
+    assert not barrier.broken
+
+
 @pytest.mark.parametrize("end", ["abort", "reset"])
 def test_a_barrier_is_broken_from_outside(package, end):
     barrier = package.Barrier(2)

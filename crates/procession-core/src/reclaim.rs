@@ -4,7 +4,7 @@
 use std::cell::Cell as LocalCell;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use crate::arena::reclaiming::{full_birth, Cell, CellState, Footprints, OwnerWord};
+use crate::arena::reclaiming::{assert_may_end_objects, full_birth, Cell, CellState, Footprints, OwnerWord};
 use crate::arena::{self, Arena};
 use crate::hooks::hooks;
 use crate::ids::{Kind, Owner};
@@ -19,6 +19,7 @@ thread_local! {
 /// Reclaim everything `dead` owned. `me` is its reaper, and no other process does this while the reaper lives. If the
 /// reaper dies on the way, its successor begins anew.
 pub(crate) fn reclaim(dead: Owner, me: Owner) {
+    assert_may_end_objects();
     let Some(arena) = arena::existing() else { return };
     // DEATH: this comes first, because the same operation is then used to release references.
     arena.resolve(dead, me);

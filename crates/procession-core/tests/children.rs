@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn shell(script: &str, keep: &[&OwnedFd]) -> Child {
@@ -48,6 +49,39 @@ fn two_threads_wait_for_one_child() {
             assert_eq!(other.join().unwrap(), Some(Exit::Code(3)));
         });
     }
+}
+
+#[test]
+fn a_forked_child_asks_for_the_exit_while_another_thread_did() {
+    let child = shell("exec sleep 1000", &[]);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(child.try_wait().unwrap(), None);
+            }
+        });
+        let mut statuses = (0..200).map(|_| {
+            // SAFETY: the child calls only the engine, which is prepared for fork, and `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: SIGALRM ends a child that waits for ever.
+                unsafe { libc::alarm(5) };
+                let fine = matches!(child.try_wait(), Ok(None));
+                // SAFETY: ends the child without running what it inherited.
+                unsafe { libc::_exit(i32::from(!fine)) }
+            }
+            let mut status = 0;
+            // SAFETY: `status` outlives the call.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            status
+        });
+        let failed = statuses.find(|&status| status != 0);
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(failed, None);
+    });
+    child.signal(libc::SIGKILL).unwrap();
+    end(&child);
 }
 
 #[test]

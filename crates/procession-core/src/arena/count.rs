@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use super::reference_log::assert_may_end_objects;
 use super::slab::Cell;
 use super::word::{full_birth, CellState, OwnerWord};
 use super::Arena;
@@ -65,6 +66,7 @@ impl Arena {
     /// Count one more deferred cell. Sweep when there are many: a process may have died and its death not have been
     /// noticed.
     pub(super) fn count_deferred(&self) {
+        assert_may_end_objects();
         let header = self.header();
         let count = header.deferred.fetch_add(1, Relaxed).wrapping_add(1);
         let at = header.sweep_at.load(Relaxed).max(SWEEP_AT);
@@ -81,6 +83,7 @@ impl Arena {
 
     /// End an object that is DYING with this process as its owner: run its `destroy`, free its cell.
     pub(crate) fn destroy(&self, cell: &Cell, word: OwnerWord) {
+        assert_may_end_objects();
         let later = |queue: &RefCell<Option<Vec<_>>>| match &mut *queue.borrow_mut() {
             Some(waiting) => {
                 waiting.push((*cell, word));

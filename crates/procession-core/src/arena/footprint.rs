@@ -174,8 +174,9 @@ impl Arena {
             footprint.head.fetch_or(EVERYWHERE, AcqRel);
             list.growing = true;
             drop(list);
-            // The allocation adds slabs to the footprint itself, and finds that the list is growing.
-            let chunk = class_of(CHUNK).and_then(|class| self.alloc_cell(class, CHUNK, me).ok());
+            // The allocation adds slabs to the footprint itself, and finds that the list is growing. It must not sweep:
+            // the caller may be in the middle of a change of a reference, and a sweep changes others.
+            let chunk = class_of(CHUNK).and_then(|class| self.alloc_without_sweep(class, CHUNK, me).ok());
             list = lock();
             let Some((cell, _)) = chunk else {
                 list.growing = false;

@@ -54,6 +54,7 @@ pub(crate) fn trim_idle() {
 /// The parts that `reclaim` uses.
 pub(crate) mod reclaiming {
     pub(crate) use super::footprint::Footprints;
+    pub(crate) use super::reference_log::assert_may_end_objects;
     pub(crate) use super::slab::Cell;
     pub(crate) use super::word::{full_birth, CellState, OwnerWord};
 }

@@ -98,10 +98,38 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
     local().held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The lock of [`alone`], held.
+pub(super) struct Alone(#[expect(dead_code, reason = "dropping it is its use")] MutexGuard<'static, ()>);
+
 /// Lock of the thread that runs this process's operation. It is held for a handful of instructions, none of which
-/// waits.
-pub(super) fn alone() -> MutexGuard<'static, ()> {
-    local().changing.lock().unwrap_or_else(PoisonError::into_inner)
+/// waits, and none of which ends an object: that would come back here, see [`assert_may_end_objects`].
+pub(super) fn alone() -> Alone {
+    assert_may_end_objects();
+    let locked = local().changing.lock().unwrap_or_else(PoisonError::into_inner);
+    #[cfg(debug_assertions)]
+    IS_ALONE.set(true);
+    Alone(locked)
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    /// Whether this thread holds the lock of [`alone`].
+    static IS_ALONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Alone {
+    fn drop(&mut self) {
+        IS_ALONE.set(false);
+    }
+}
+
+/// In debug builds, check that this thread does not hold the lock of [`alone`]. All that may end objects, however
+/// rarely it does, calls this: the end of an object takes that lock for what the object refers to.
+#[inline]
+pub(crate) fn assert_may_end_objects() {
+    #[cfg(debug_assertions)]
+    assert!(!IS_ALONE.get(), "this thread would wait for itself");
 }
 
 /// Whether this process refers to no shared object.

@@ -50,6 +50,15 @@ pub(super) fn after_fork_child() {
     }
 }
 
+/// What a cell of a class is, in errors.
+fn what_of(class: usize) -> &'static str {
+    if is_large(class) {
+        "a large block"
+    } else {
+        "a small block"
+    }
+}
+
 impl Slab {
     /// The owner words. For a slab that can change its class, they include those of the cells that it may have had in
     /// another class.
@@ -183,21 +192,21 @@ impl Arena {
     /// Allocate a cell of a class, committed as far as `len` bytes reach and owned by `me` alone. Its content is
     /// unspecified.
     pub(crate) fn alloc_cell(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, OwnerWord)> {
-        let what = if is_large(class) {
-            "a large block"
-        } else {
-            "a small block"
-        };
+        let what = what_of(class);
         self.with_memory(what, |again| {
-            let first = self
-                .find_cell(class, me)
-                .and_then(|found| self.use_cell(found, len, what));
+            let first = self.alloc_without_sweep(class, len, me);
             // Memory of another class is taken only after idle memory has been given back.
             first.or_else(|error| match again.then(|| self.alloc_other(class, me)).flatten() {
                 Some(other) => self.use_cell(other, len, what),
                 None => Err(error),
             })
         })
+    }
+
+    /// As [`alloc_cell`](Self::alloc_cell), but when memory is exhausted nothing is freed for it.
+    pub(super) fn alloc_without_sweep(&self, class: usize, len: usize, me: Owner) -> Result<(Cell, OwnerWord)> {
+        self.find_cell(class, me)
+            .and_then(|found| self.use_cell(found, len, what_of(class)))
     }
 
     /// Commit and map `len` bytes of a cell that this process owns. On failure the cell is given back.

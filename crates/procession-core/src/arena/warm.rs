@@ -12,6 +12,7 @@ use std::sync::atomic::{
 use super::class::{bytes_of, CLASSES};
 use super::current::here;
 use super::idle::WARM;
+use super::reference_log::assert_may_end_objects;
 use super::slab::{Cell, Slab};
 use super::Arena;
 use crate::hooks::hooks;
@@ -48,6 +49,7 @@ impl Arena {
     /// Run `allocate(false)`. When memory is exhausted, free deferred memory that is no longer needed, give back idle
     /// memory, and run `allocate(true)`.
     pub(super) fn with_memory<T>(&self, what: &'static str, mut allocate: impl FnMut(bool) -> Result<T>) -> Result<T> {
+        assert_may_end_objects();
         match allocate(false) {
             Err(Error::Exhausted { .. }) => {
                 (hooks().sweep_deferred)()?;

@@ -11,10 +11,10 @@ use super::slots::{Records, Slots};
 use super::types::{Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
+use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
 use crate::sys::notice::Notice;
 use crate::{liveness, Deadline, Result, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a waiter wakes further workers while tasks are queued: the worker that was to claim them may be stopped.
@@ -23,7 +23,7 @@ const RELIEF: Duration = Duration::from_millis(40);
 /// A pool as the process that made it has it, shared by its handles.
 pub(super) struct Monitor {
     pub slots: Slots,
-    records: Mutex<Records>,
+    records: ForkMutex<Records>,
     /// Grows whenever something happens in `records` that a waiter may wait for.
     version: AtomicU64,
     /// Tells the face, which manages the workers, to call [`Pool::overdue`](super::Pool::overdue) and
@@ -35,14 +35,14 @@ impl Monitor {
     pub fn create() -> Result<Self> {
         Ok(Self {
             slots: Slots::create()?,
-            records: Mutex::new(Records::new()),
+            records: ForkMutex::new(Records::new()),
             version: AtomicU64::new(0),
             notice: Notice::new()?,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> ForkMutexGuard<'_, Records> {
+        self.records.lock()
     }
 
     /// Record what workers finished, on behalf of `mine` of the waiters.
@@ -163,7 +163,6 @@ impl Monitor {
     }
 
     pub fn seal(&self, key: u32) {
-        // A child of fork may have inherited the records locked, by a thread that the child does not have.
         if !self.slots.is_mine() {
             return;
         }

@@ -5,6 +5,7 @@ use super::Exit;
 use crate::arena::Ref;
 use crate::liveness;
 use crate::sync::descriptor::{until, Direction};
+use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
 use crate::sys::signal::{is_child, pidfd_send_signal, reap};
 use crate::sys::{pidfd, proc};
 use crate::{Deadline, Error, Result, WaitError};
@@ -12,7 +13,6 @@ use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::Errno;
 use rustix::process::{pidfd_open, waitid, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long [`Child::try_wait`] gives a fork server to report an end that the kernel has already announced.
@@ -27,7 +27,7 @@ pub struct Child {
     watch: Watch,
     /// Only for a fork server's child: the record of its exit status.
     record: Option<Ref<ChildRecord>>,
-    exit: Mutex<Option<Exit>>,
+    exit: ForkMutex<Option<Exit>>,
 }
 
 /// A descriptor reserved before a child is made, so that one is left for its pidfd. Close it first.
@@ -79,7 +79,7 @@ impl Child {
             start,
             watch,
             record: None,
-            exit: Mutex::new(None),
+            exit: ForkMutex::new(None),
         })
     }
 
@@ -102,7 +102,7 @@ impl Child {
             start: None,
             watch,
             record: Some(record),
-            exit: Mutex::new(None),
+            exit: ForkMutex::new(None),
         })
     }
 
@@ -159,8 +159,8 @@ impl Child {
         }
     }
 
-    fn exit(&self) -> MutexGuard<'_, Option<Exit>> {
-        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    fn exit(&self) -> ForkMutexGuard<'_, Option<Exit>> {
+        self.exit.lock()
     }
 
     /// Whether the kernel says that it ended; waits for that until the deadline.

@@ -117,7 +117,7 @@ impl Barrier {
     }
 
     /// Arrive. Waits only while another process changes the barrier or runs its action. The deadline bounds that wait
-    /// as well; when it passes, a round that fills is broken.
+    /// as well; when it passes, a round that fills is broken. From its own action it fails: that round is full.
     pub fn arrive(&self, deadline: Deadline) -> Result<Arrival, BarrierError> {
         let me = liveness::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {
@@ -132,6 +132,9 @@ impl Barrier {
                     }));
             }
             guard => guard?,
+        };
+        let Some(guard) = guard else {
+            return Err(BarrierError::Broken);
         };
         let stage = guard.0.stage();
         let acting = stage & !PHASE | ACTING;
@@ -167,22 +170,27 @@ impl Barrier {
         }))
     }
 
-    /// Break it: present and later waiters get [`BarrierError::Broken`], until it is reset.
+    /// Break it: present and later waiters get [`BarrierError::Broken`], until it is reset. From its own action this
+    /// changes nothing: the end of the action decides.
     pub fn abort(&self) -> Result<(), WaitError> {
         // A round that fills, or has broken, needs no guard.
         let stage = self.state.stage();
         self.state.break_round(stage / ROUND);
         if self.state.stage() & PHASE != BROKEN {
-            self.guard(Deadline::Never)?.0.break_up();
+            if let Some(guard) = self.guard(Deadline::Never)? {
+                guard.0.break_up();
+            }
         }
         Ok(())
     }
 
-    /// Reset it to its initial state; present waiters get [`BarrierError::Broken`].
+    /// Reset it to its initial state; present waiters get [`BarrierError::Broken`]. From its own action this changes
+    /// nothing.
     pub fn reset(&self) -> Result<(), WaitError> {
-        let guard = self.guard(Deadline::Never)?;
-        guard.0.enter(RESETTING);
-        guard.0.repair();
+        if let Some(guard) = self.guard(Deadline::Never)? {
+            guard.0.enter(RESETTING);
+            guard.0.repair();
+        }
         Ok(())
     }
 
@@ -210,14 +218,17 @@ impl Barrier {
         self.state.phase() == ACTING
     }
 
-    /// Take the guard, and finish what a dead holder had begun.
-    fn guard(&self, deadline: Deadline) -> Result<Guard<'_>, WaitError> {
+    /// Take the guard, and finish what a dead holder had begun. `None` if this thread has it already, because it runs
+    /// the action: it would wait for itself.
+    fn guard(&self, deadline: Deadline) -> Result<Option<Guard<'_>>, WaitError> {
+        let me = Claim::mine()?;
+        if self.state.guard.is_mine(me) {
+            return Ok(None);
+        }
         let purpose = Purpose::of(Kind::Barrier, Some(self.handle()));
-        self.state
-            .guard
-            .acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
+        self.state.guard.acquire(me, Holder::Process, purpose, deadline)?;
         self.state.repair();
-        Ok(Guard(&self.state))
+        Ok(Some(Guard(&self.state)))
     }
 
     /// Check that the participant in the next slot and the holder of the guard are alive. The slots in use form a ring:

@@ -1,6 +1,7 @@
 //! The engine's raw system calls: all that take more than one line of rustix.
 
 pub(crate) mod atfork;
+pub(crate) mod fork_mutex;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;

@@ -166,6 +166,73 @@ fn a_drop_that_sweeps_releases_what_the_swept_objects_refer_to() {
     assert_eq!((counters().objects, counters().deferred), (0, 0));
 }
 
+/// The end of an object adds its slab to the footprint, which may need memory, in the middle of the change of a
+/// reference.
+#[test]
+fn a_drop_without_memory_for_the_footprint_sweeps_nothing() {
+    use crate::ids::Handle;
+    use std::io::{Read, Write};
+    let family = family().unwrap();
+    let (arena, footprint) = (
+        family.arena(),
+        &family.arena().directory_of(family.me().slot()).unwrap().footprint,
+    );
+    let (mut handles, mut handed) = std::io::pipe().unwrap();
+    // Its objects fill a slab of this process, and the last ones lie in a slab of its own.
+    let mut maker = ForkedChild::new(|parked| {
+        parked.park();
+        let made: Vec<_> = (0..130).map(|_| Ref::<Counter>::create().unwrap()).collect();
+        let last = made.last().unwrap().handle();
+        handed.write_all(&last.to_bits().to_le_bytes()).unwrap();
+        parked.park();
+        drop(made);
+        parked.park();
+        true
+    });
+    maker.wait_parked();
+    let lock = Lock::create().unwrap();
+    let guarded = SharedBytes::guarded(8, &lock).unwrap();
+    let mut heir = ForkedChild::new(|parked| {
+        parked.park();
+        liveness::forget_inherited(liveness::me().unwrap());
+        parked.park();
+        true
+    });
+    heir.wait_parked();
+    drop((guarded, lock));
+    maker.go.write_all(b"x").unwrap();
+    maker.wait_parked();
+    let mut bits = [0; 8];
+    handles.read_exact(&mut bits).unwrap();
+    let object = Ref::<Counter>::attach(Handle::from_bits(u64::from_le_bytes(bits)).unwrap()).unwrap();
+    maker.go.write_all(b"x").unwrap();
+    maker.wait_parked();
+
+    let mut blocks = Vec::new();
+    let mut exhaust = || {
+        arena.header().budget.store(1, SeqCst);
+        blocks.extend(std::iter::from_fn(|| Block::alloc(1024).ok()));
+    };
+    exhaust();
+    arena.header().budget.store(u64::MAX, SeqCst);
+    let mut others = Vec::new();
+    while footprint.near.last().unwrap().load(SeqCst) == 0 {
+        others.push(Block::alloc(32 << 10).unwrap());
+    }
+    exhaust();
+    assert_eq!(footprint.head.load(SeqCst), 0, "the next slab needs a chunk");
+    heir.go.write_all(b"x").unwrap();
+    heir.wait_parked();
+    drop(object);
+    assert_ne!(footprint.head.load(SeqCst), 0, "the slab of the object was the next");
+
+    arena.header().budget.store(u64::MAX, SeqCst);
+    heir.finish();
+    maker.finish();
+    reclaim::sweep_deferred().unwrap();
+    assert_eq!((counters().objects, counters().deferred), (0, 0));
+}
+
 #[test]
 fn what_is_deferred_lives_again_when_a_child_sends_it() {
     let other = Ref::<Counter>::create().unwrap();

@@ -44,6 +44,22 @@ fn a_barrier_keeps_rounds_apart() {
 }
 
 #[test]
+fn the_action_may_call_its_barrier() {
+    let barrier = Barrier::create(1).unwrap();
+    let last = || match barrier.arrive(Deadline::Now) {
+        Ok(Arrival::Last(last)) => last,
+        _ => panic!("it is the only party"),
+    };
+    let acting = last();
+    barrier.abort().unwrap();
+    barrier.reset().unwrap();
+    assert!(matches!(barrier.arrive(Deadline::Never), Err(BarrierError::Broken)));
+    acting.release();
+    assert!(!barrier.is_broken());
+    last().release();
+}
+
+#[test]
 fn the_death_of_a_participant_breaks_the_barrier() {
     let barrier = Barrier::create(4).unwrap();
     let join = || matches!(meet(&barrier, timeout()), Err(BarrierError::Broken));
