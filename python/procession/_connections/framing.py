@@ -167,7 +167,11 @@ class Connection:
         self.close()
 
     def _close(self, _close: Callable[[int], None] = os.close) -> None:
-        _close(self._handle)  # type: ignore[arg-type]
+        # First: a signal handler or finalizer, which may open another descriptor of this number,
+        # must not close that one with this connection.
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _close(handle)
 
     def _send(self, *buffers: Any) -> None:
         write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]
