@@ -17,6 +17,11 @@ _GRACE_PERIOD = 1.0
 """Seconds that `join` waits for an interrupted start, which may not have made its thread yet."""
 
 
+def _is_in_threading() -> bool:
+    """Return whether this thread holds the lock of `threading`, under a handler or finalizer."""
+    return threading._active_limbo_lock._is_owned()  # type: ignore[attr-defined]
+
+
 class Condition(threading.Condition):
     """A condition that always holds its lock after a wait, whatever ended the wait.
 
@@ -51,7 +56,8 @@ class Thread(threading.Thread):
     """A daemonic thread.
 
     It is started from a thread where no signal handler runs: a handler that raises within `start`
-    would break it.
+    would break it. That other thread needs the lock of `threading`, so this does not hold where a
+    signal handler or finalizer runs while the main thread has that lock.
     """
 
     def __init__(self, target: Any, name: str, args: tuple[Any, ...] = ()) -> None:
@@ -61,7 +67,7 @@ class Thread(threading.Thread):
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError if no thread can be started."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread() or _is_in_threading():
             super().start()
             return
         errors: list[BaseException] = []

@@ -14,6 +14,7 @@ import threading  # before atexit.register below: threads end before the package
 import weakref
 
 from . import process
+from ._threads import Thread
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -199,12 +200,27 @@ def _make_temp_dir() -> str:
     return path
 
 
+def living(objects: weakref.WeakSet[Any]) -> list[Any]:
+    """Return the living objects of a weak set.
+
+    Unlike iterating over it, this allows other threads, signal handlers and finalizers to add some.
+    """
+    refs = list(objects.data)  # type: ignore[attr-defined]  # in one step
+    return [obj for obj in [ref() for ref in refs] if obj is not None]
+
+
+def living_items(objects: weakref.WeakValueDictionary[Any, Any]) -> list[tuple[Any, Any]]:
+    """Return the keys and living values of a dictionary of weak values, as `living` does."""
+    items = [(ref.key, ref()) for ref in objects.valuerefs()]
+    return [(key, obj) for key, obj in items if obj is not None]
+
+
 _afterfork_registry: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
 _afterfork_counter = itertools.count()
 
 
 def _run_after_forkers() -> None:
-    for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
+    for (_, _, func), obj in sorted(living_items(_afterfork_registry), key=lambda item: item[0][0]):
         try:
             func(obj)
         except Exception as error:
@@ -214,6 +230,15 @@ def _run_after_forkers() -> None:
 def register_after_fork(obj: Any, func: Any) -> None:
     """Call `func(obj)` in each child before it runs, as long as `obj` is alive."""
     _afterfork_registry[(next(_afterfork_counter), id(obj), func)] = obj
+
+
+def _is_logging() -> bool:
+    """Return whether this thread holds the lock of one of the logger's handlers.
+
+    A finalizer that the collector runs there may wait for threads that log, too.
+    """
+    locks = [handler.lock for handler in list(_logger.handlers)] if _logger else []
+    return any(getattr(lock, "_is_owned", bool)() for lock in locks)
 
 
 _finalizer_registry: dict[Any, Finalize] = {}
@@ -251,15 +276,19 @@ class Finalize:
         _finalizer_registry: Any = _finalizer_registry,
         sub_debug: Any = sub_debug,
         getpid: Any = os.getpid,
+        logs: Any = _is_logging,
     ) -> Any:
         """Run the callback, unless it has already run or was cancelled."""
+        here = self._pid == getpid()
+        if wr is not None and here and logs() and self._start_in_thread():
+            return None
         key = self._key
         try:
             if _finalizer_registry.pop(key, None) is None:
                 sub_debug("finalizer no longer registered")
                 return None
             result = None
-            if self._pid != getpid():
+            if not here:
                 sub_debug("finalizer ignored because different process")
             else:
                 sub_debug(
@@ -278,6 +307,14 @@ class Finalize:
             raise
         self._forget()
         return result
+
+    def _start_in_thread(self) -> bool:
+        """Run the callback in a thread of its own. Return False if no thread can be started."""
+        try:
+            Thread(self, "Finalizer").start()
+        except RuntimeError:
+            return False
+        return True
 
     def cancel(self) -> None:
         """Cancel the callback, so that it never runs."""
@@ -447,7 +484,7 @@ def free_in_child(lock: Any) -> Any:
 
 
 def _free_locks() -> None:
-    for lock in list(_locks):
+    for lock in living(_locks):
         lock._at_fork_reinit()
     # Pickling by value takes this lock, perhaps in a thread that the child does not have.
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")

@@ -140,7 +140,8 @@ class Listener:
         self._authkey = authkey
         self._pending: list[_Handshake] = []
         self._accepting = 0
-        self._mutex = threading.Lock()
+        # Reentrant: a signal handler or finalizer may close the listener in the thread that holds it.
+        self._mutex = threading.RLock()
 
     def accept(self) -> Connection:
         """Wait for a peer and return the connection to it.
@@ -159,6 +160,10 @@ class Listener:
             self._accepting += 1
         try:
             return self._accept_proved(listener, pending, self._authkey)
+        except ValueError:
+            if self._listener is None:  # closed meanwhile
+                raise OSError("listener is closed") from None
+            raise
         finally:
             with self._mutex:
                 self._accepting -= 1
@@ -173,8 +178,8 @@ class Listener:
         """
         while True:
             with self._mutex:
-                pending += self._pending
-                self._pending.clear()
+                left, self._pending = self._pending, []
+                pending += left
                 ends = [self._LEFT_OVERS] if self._accepting > 1 else []
             now = time.monotonic()
             ends += [peer.deadline - now for peer in pending]

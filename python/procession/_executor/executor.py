@@ -108,7 +108,7 @@ class _Engine:
         """Accept no more calls; those under way run to their end."""
         if self.pool._pid == os.getpid():
             self.stream.close()
-            for work in list(self.maps):
+            for work in util.living(self.maps):
                 work.end()
             self.pool.close()
 
@@ -116,7 +116,7 @@ class _Engine:
         """Cancel the calls that no worker has begun."""
         for future in self.stream.cancel_pending():
             future._be_cancelled()
-        for work in list(self.maps):
+        for work in util.living(self.maps):
             work.job.cancel_pending()
 
     def stop(self, signal_worker: Callable[[Any], None]) -> None:
@@ -238,20 +238,21 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _exiting:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            engine = self._engine
-            if engine is None:
+            if self._engine is None:
                 # Spawned interpreters start as they are needed, forks at once, before there are
                 # threads.
                 forks = self._mp_context.get_start_method() == "fork"
                 self._started = self._max_workers if forks else 1
                 pool = _Pool(self._started, *self._arguments, self._mp_context, **self._options)
-                try:
-                    self._engine = engine = _Engine(pool)
-                except BaseException:
-                    pool.terminate()  # no thread could be started
-                    raise
-                # An executor dropped without a shutdown finishes the calls that it was given.
-                self._dropped = weakref.ref(self, engine.close)
+                # A signal handler or finalizer in this thread may have made an engine meanwhile, or
+                # shut the executor down.
+                if self._engine is not None or self._closed:
+                    pool.terminate()
+                else:
+                    self._adopt(pool)
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            engine: Any = self._engine
         pool = engine.pool
         if pool._pid != os.getpid():
             raise RuntimeError(
@@ -260,6 +261,16 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if pool._pool_workers.broken is not None:
             raise recognisable(pool._pool_workers.broken())
         return engine
+
+    def _adopt(self, pool: Any) -> None:
+        """Make the engine, with this pool."""
+        try:
+            self._engine = engine = _Engine(pool)
+        except BaseException:
+            pool.terminate()  # no thread could be started
+            raise
+        # An executor dropped without a shutdown finishes the calls that it was given.
+        self._dropped = weakref.ref(self, engine.close)
 
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
@@ -365,7 +376,8 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         """Accept no more calls.
 
         Args:
-            wait: return only when all calls and the workers have ended.
+            wait: return only when all calls and the workers have ended. A signal handler or finalizer
+                that interrupts the start of a worker does not wait.
             cancel_futures: cancel the calls that no worker has begun.
         """
         with self._lock:
@@ -376,7 +388,10 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         if cancel_futures:
             engine.cancel_pending()
         engine.close()
-        if wait and engine.thread is not threading.current_thread():
+        # A signal handler or finalizer in the middle of starting a worker cannot wait for the
+        # engine, which waits for that start.
+        at_work = engine.pool._pool_workers.is_at_work()
+        if wait and engine.thread is not threading.current_thread() and not at_work:
             engine.thread.join()
 
     def resize(self, max_workers: int) -> None:

@@ -44,10 +44,18 @@ class _Channel:
         self.in_session = in_session
         # The peer is gone, or a reply is due that no call waits for any more.
         self._broken = False
+        # A call waits for its reply.
+        self._calling = False
 
     def call(self, request: tuple[Any, ...]) -> tuple[str, Any]:
         """Send a request and return the reply."""
-        self._broken = True
+        self._calling = self._broken = True
+        try:
+            return self._call(request)
+        finally:
+            self._calling = False
+
+    def _call(self, request: tuple[Any, ...]) -> tuple[str, Any]:
         try:
             self._line.send(request)
         except Exception as error:
@@ -66,7 +74,10 @@ class _Channel:
         """Return whether another call can be made.
 
         An interrupted call gets a moment to end. If it does not, the caller needs another channel.
+        So does a signal handler or finalizer in the middle of a call: the next reply is that call's.
         """
+        if self._calling:
+            return False
         if self._broken and isinstance(self._line, AskingLine):
             self._broken = not self._line.catch_up()
         return not self._broken
@@ -121,25 +132,25 @@ class Link:
     @classmethod
     def key_for(cls, address: Any) -> bytes | None:
         """Return the key that this process has for the server at an address, or None."""
-        with cls._mutex:
-            return next(
-                (link._authkey for link in cls._all.values() if link._address == address), None
-            )
+        return next((link._authkey for link in cls._living() if link._address == address), None)
 
     @classmethod
     def end(cls, address: Any) -> None:
         """Close the connections to a server that has ended."""
-        with cls._mutex:
-            links = [link for link in cls._all.values() if link._address == address]
-        for link in links:
-            link._begin()
+        for link in cls._living():
+            if link._address == address:
+                link._begin()
+
+    @classmethod
+    def _living(cls) -> list[Link]:
+        return [link for _key, link in util.living_items(cls._all)]
 
     @classmethod
     def _after_fork(cls) -> None:
         # Close the copies of the parent's connections: while they are open, the server cannot see
         # the parent's end.
         cls._mutex = threading.RLock()
-        for link in list(cls._all.values()):
+        for link in cls._living():
             link._connected = False
             link._begin()
 
@@ -219,8 +230,7 @@ class Locals(Mapping):
 
     @staticmethod
     def _found() -> dict[Any, tuple[threading.local, set[str]]]:
-        with Link._mutex:
-            return {link._address: (link.local, link.ids) for link in list(Link._all.values())}
+        return {link._address: (link.local, link.ids) for link in Link._living()}
 
 
 os.register_at_fork(after_in_child=Link._after_fork)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from contextlib import closing, suppress
 from traceback import format_exc
 
 from .. import connection, process, util
+from .._threads import Event
 from ..context import AuthenticationError
 from .wire import Line, Token, listener_client, offer
 
@@ -77,6 +78,15 @@ class _Session:
         self.references: Counter[str] = Counter()
 
 
+class _Change:
+    """A change of a server's tables."""
+
+    error: Exception | None = None
+
+    def __init__(self, make: Any, args: tuple[Any, ...]) -> None:
+        self.make, self.args = make, args
+
+
 class Server:
     """A manager's objects and the threads that serve them, one for each connection.
 
@@ -115,8 +125,10 @@ class Server:
         self._session_of: dict[Any, _Session] = {}
         # Lines that the threads of these connections change to after their reply.
         self._new_lines: dict[Any, Line] = {}
+        # Held to change these tables, except for `_new_lines`; see `_change`.
         self.mutex = threading.Lock()
-        self.stop_event = threading.Event()
+        self._changes: deque[_Change] = deque()
+        self.stop_event = Event()
 
     def _listen(self, address: Any, serializer: str) -> None:
         listener_of, _client_of = listener_client[serializer]
@@ -276,15 +288,17 @@ class Server:
 
     def debug_info(self, c: Any) -> str:
         """Return the objects and how many proxies refer to each, as readable text."""
-        with self.mutex:
-            return "\n".join(
-                f"  {ident}:       refcount={count}\n    {str(self.id_to_obj[ident][0])[:75]}"
-                for ident, count in sorted(self.id_to_refcount.items())
-                if ident != "0"
-            )
+        self._make_changes(waits=True)
+        counts, objects = self.id_to_refcount.copy(), self.id_to_obj.copy()
+        return "\n".join(
+            f"  {ident}:       refcount={count}\n    {str(objects[ident][0])[:75]}"
+            for ident, count in sorted(counts.items())
+            if ident != "0" and ident in objects
+        )
 
     def number_of_objects(self, c: Any) -> int:
         """Return the number of objects that proxies refer to."""
+        self._make_changes(waits=True)
         return len(self.id_to_refcount)
 
     def shutdown(self, c: Any) -> None:
@@ -309,12 +323,44 @@ class Server:
         # A string, because XML-RPC has no 64-bit integers.
         ident = f"{id(obj):x}"
         util.debug("%r callable returned object with id %r", typeid, ident)
-        with self.mutex:
-            # One critical section for both: a decref of the same object must not come in between.
-            self.id_to_obj[ident] = obj, set(names), returned
-            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
-            self._note(c, ident, 1)
+        self._change(self._enter, c, ident, (obj, set(names), returned), waits=True)
         return ident, tuple(names)
+
+    def _change(self, make: Any, *args: Any, waits: bool = False) -> None:
+        """Change the tables by `make(dropped, *args)`, which adds to `dropped` what it removes.
+
+        If another thread is changing them, that thread also makes this change, and this one waits
+        only if `waits` is true. In the other thread the collector may be running a finalizer that
+        calls this server and waits for the reply, such as that of a proxy.
+        """
+        change = _Change(make, args)
+        self._changes.append(change)
+        self._make_changes(waits)
+        if change.error is not None:
+            raise change.error
+
+    def _make_changes(self, waits: bool) -> None:
+        # Freed on return, without the mutex: an object may hold proxies, and their own decref calls
+        # this server again.
+        dropped: list[Any] = []
+        held = self.mutex.acquire(blocking=waits)
+        while held:
+            try:
+                while self._changes:
+                    change = self._changes.popleft()
+                    try:
+                        change.make(dropped, *change.args)
+                    except Exception as error:
+                        change.error = error
+            finally:
+                self.mutex.release()
+            # A thread that found the mutex taken has left its change to this one.
+            held = bool(self._changes) and self.mutex.acquire(blocking=False)
+
+    def _enter(self, dropped: list[Any], c: Any, ident: str, entry: tuple[Any, ...]) -> None:
+        self.id_to_obj[ident] = entry
+        self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+        self._note(c, ident, 1)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
         """Return the exposed names of an object."""
@@ -334,29 +380,33 @@ class Server:
 
         Its further calls come over the given queues.
         """
-        with self.mutex:
-            session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
-            session.connections += 1
+        self._change(self._join, c, name)
         if requests is not None:
             self._new_lines[c] = Line(c, requests, replies)
+
+    def _join(self, dropped: list[Any], c: Any, name: str) -> None:
+        session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
+        session.connections += 1
 
     def _leave_session(self, c: Any) -> None:
         """Remove an ended connection from its session.
 
         The session's references end with its last one.
         """
-        with self.mutex:
-            session = self._session_of.pop(c, None)
-            if session is None:
-                return
-            session.connections -= 1
-            if session.connections:
-                return
-            del self._sessions[session.name]
+        self._change(self._leave, c)
+
+    def _leave(self, dropped: list[Any], c: Any) -> None:
+        session = self._session_of.pop(c, None)
+        if session is None:
+            return
+        session.connections -= 1
+        if session.connections:
+            return
+        del self._sessions[session.name]
         for ident in session.references.elements():
             util.debug("giving back a reference to %r of a client that has gone", ident)
             try:
-                self.decref(c, ident)
+                self._drop(dropped, c, ident)
             except KeyError:
                 pass  # another client gave back more references than it had
 
@@ -375,33 +425,34 @@ class Server:
 
     def incref(self, c: Any, ident: str) -> None:
         """Count another proxy that refers to the object."""
-        with self.mutex:
-            if ident in self.id_to_refcount:
-                self.id_to_refcount[ident] += 1
-            else:
-                # No outside proxy referred to it any more, but one of this server's own objects
-                # did, and that proxy was passed on.
-                self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
-                self.id_to_refcount[ident] = 1
-                util.debug("Server re-enabled tracking & INCREF %r", ident)
-            self._note(c, ident, 1)
+        self._change(self._count, c, ident, waits=True)
+
+    def _count(self, dropped: list[Any], c: Any, ident: str) -> None:
+        if ident in self.id_to_refcount:
+            self.id_to_refcount[ident] += 1
+        else:
+            # No outside proxy referred to it any more, but one of this server's own objects did,
+            # and that proxy was passed on.
+            self.id_to_obj[ident] = self.id_to_local_proxy_obj[ident]
+            self.id_to_refcount[ident] = 1
+            util.debug("Server re-enabled tracking & INCREF %r", ident)
+        self._note(c, ident, 1)
 
     def decref(self, c: Any, ident: str) -> None:
         """Count one proxy less that refers to the object; without any the object is dropped."""
-        with self.mutex:
-            if ident not in self.id_to_refcount and ident in self.id_to_local_proxy_obj:
-                util.debug("Server DECREF skipping %r", ident)
-                return
-            self.id_to_refcount[ident] -= 1
-            self._note(c, ident, -1)
-            if self.id_to_refcount[ident] > 0:
-                return
-            del self.id_to_refcount[ident]
-            dropped = self.id_to_obj.pop(ident)
+        self._change(self._drop, c, ident)
+
+    def _drop(self, dropped: list[Any], c: Any, ident: str) -> None:
+        if ident not in self.id_to_refcount and ident in self.id_to_local_proxy_obj:
+            util.debug("Server DECREF skipping %r", ident)
+            return
+        self.id_to_refcount[ident] -= 1
+        self._note(c, ident, -1)
+        if self.id_to_refcount[ident] > 0:
+            return
+        del self.id_to_refcount[ident]
         util.debug("disposing of obj with id %r", ident)
-        # Outside the mutex: the object may hold proxies, and their own decref calls this server
-        # again.
-        del dropped
+        dropped.append(self.id_to_obj.pop(ident))
 
 
 for _public in (Server, all_methods, public_methods):

@@ -42,6 +42,8 @@ _AHEAD = 4
 _FAULTS = 3
 #: Seconds that a worker has to end after SIGTERM.
 _GRACE = 1.0
+#: The threads that take the lock of `QueuedWorkers`.
+_LOCKING = ("PoolEnd", "PoolWorkers")
 
 
 def worker(
@@ -204,6 +206,9 @@ class QueuedWorkers(WatchedWorkers):
         """Bring the number of workers up to the pool's size."""
         with self._lock:
             start_workers(self._start, self._size, self.workers, self._target, self._arguments)
+            if self._state == TERMINATE:
+                # By a finalizer in this thread, during a start.
+                self._end_workers()
 
     def watch(self) -> None:
         """Start the threads."""
@@ -304,8 +309,13 @@ class QueuedWorkers(WatchedWorkers):
 
     def _join_threads(self, *names: str) -> None:
         for thread in list(self._threads):
-            if thread.name in names and thread is not threading.current_thread():
+            waits = thread.name in _LOCKING and self.is_at_work()
+            if thread.name in names and thread is not threading.current_thread() and not waits:
                 thread.join()
+
+    def is_at_work(self) -> bool:
+        """Return whether this thread is starting or reaping workers; see `Workers.is_at_work`."""
+        return self._lock._is_owned()  # type: ignore[attr-defined]
 
     def _give_up(self) -> None:
         with self._lock:
@@ -329,14 +339,17 @@ class QueuedWorkers(WatchedWorkers):
         """End the workers at once."""
         util.debug("terminating pool's workers")
         self._give_up()
+        self._end_workers()
+        self.core.dismiss(1)
+        self._end_threads()
+
+    def _end_workers(self) -> None:
         end = time.monotonic() + _GRACE
-        for process in self.workers:
+        for process in list(self.workers):
             process.join(max(0.0, end - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
                 process.join()
-        self.core.dismiss(1)
-        self._end_threads()
 
     def _end_threads(self) -> None:
         """Let the threads at the queues end, now that there are no workers."""

@@ -87,7 +87,7 @@ class ApplyResult:
         self._event.set()
         with self._lock:
             waiters, self._waiters = self._waiters or (), None
-            self._announced_job = None
+        self._announced_job = None
         for waiter in waiters:
             waiter()
 
@@ -294,7 +294,7 @@ class IMapIterator(_Results):
         self._feed: Callable[[int], bool] | None = None
         self._ahead = 0
         self._taken = self._waiting = 0
-        self._feeding, self._counting = threading.Lock(), threading.Lock()
+        self._feeding, self._counting = threading.Lock(), threading.RLock()
 
     def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
         """Never let more than `ahead` tasks be queued, running, or done and not taken."""

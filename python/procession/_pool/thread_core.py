@@ -98,7 +98,7 @@ class ThreadCore:
 
     def next_completed(self) -> int | None:
         def is_over() -> bool:
-            return self.closing and not any(job.announced for job in self.jobs)
+            return self.closing and not any(job.announced for job in list(self.jobs))
 
         with self.changed:
             self.changed.wait_for(lambda: self.completed or is_over())
@@ -216,7 +216,8 @@ class ThreadJob:
     def items_finished(self) -> int:
         """Return how many items the finished tasks have."""
         with self._changed:
-            return sum(self._sizes[number] for number in self._done if number < len(self._sizes))
+            done = list(self._done)
+            return sum(self._sizes[number] for number in done if number < len(self._sizes))
 
     def stop(self, error: Callable[[], BaseException]) -> None:
         """Fail all unfinished tasks and ignore later results. The lock is held."""
@@ -302,15 +303,18 @@ class ThreadJob:
             if not self._changed.wait_for(self._complete, _seconds(timeout)):
                 return None
             if self._whole is None:
-                results, self._results = self._results, {}
-                if self._first_failure is not None:
-                    self._whole = self._first_failure
-                elif self._single:
-                    self._whole = results[0]
-                else:
-                    parts = (results[number][1] for number in range(len(results)))
-                    self._whole = True, list(itertools.chain.from_iterable(parts))
+                whole = self._gather(self._results)
+                # Only now: a signal handler or finalizer may have asked for the result, too.
+                self._whole, self._results = self._whole or whole, {}
             return self._whole
+
+    def _gather(self, results: dict[int, _Result]) -> _Result:
+        if self._first_failure is not None:
+            return self._first_failure
+        if self._single:
+            return results[0]
+        parts = (results[number][1] for number in range(len(results)))
+        return True, list(itertools.chain.from_iterable(parts))
 
     def next(self, timeout: float | None = None) -> _Result | None:
         def ready() -> bool:

@@ -150,6 +150,8 @@ class Workers(WatchedWorkers):
         with self._lock:
             leaving = sum(process._leaving for process in self.workers)
             for _ in range(self._size + leaving - len(self.workers)):
+                if self._state == TERMINATE:
+                    return
                 worker_index, process = self.core.enlist(), None
                 try:
                     process = self._start(
@@ -165,6 +167,11 @@ class Workers(WatchedWorkers):
                     undo_start(process, self.workers)
                     self.core.reap(worker_index, 0, 0)
                     raise
+                if self._state == TERMINATE:
+                    # By a signal handler or finalizer in this thread, during the start.
+                    undo_start(process, self.workers)
+                    self.core.reap(worker_index, 0, 0)
+                    return
                 util.debug("added worker")
 
     def resize(self, size: int) -> None:
@@ -287,16 +294,26 @@ class Workers(WatchedWorkers):
 
     def join(self) -> None:
         """Wait until the watch is over and the workers have ended."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._join_watch()
         for process in list(self.workers):
             process.join()
+
+    def _join_watch(self) -> None:
+        if self._thread is not None and not self.is_at_work():
+            self._thread.join()
+
+    def is_at_work(self) -> bool:
+        """Return whether this thread is starting or reaping workers.
+
+        If so, the caller is a signal handler or finalizer in the middle of that. It must not wait
+        for the watch, which waits for this thread.
+        """
+        return self._thread is threading.current_thread() or self._lock._is_owned()
 
     def _give_up(self) -> None:
         self._state = TERMINATE
         self.core.terminate(terminated)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._join_watch()
 
     def abandon(self) -> None:
         """Undo a pool after its construction failed.

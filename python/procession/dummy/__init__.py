@@ -71,10 +71,11 @@ current_process()._children = weakref.WeakKeyDictionary()  # type: ignore[attr-d
 def active_children():
     """Return the living threads that the calling thread started."""
     children = current_process()._children
-    for child in list(children):
-        if not child.is_alive():
+    # Not by iterating over it: a signal handler or finalizer may add one meanwhile.
+    for child in [ref() for ref in children.keyrefs()]:
+        if child is not None and not child.is_alive():
             children.pop(child, None)
-    return list(children)
+    return [child for child in [ref() for ref in children.keyrefs()] if child is not None]
 
 
 def freeze_support():
