@@ -98,7 +98,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""
-        self._close()
+        if self._handle is not None:
+            self._close()
+            self._handle = None  # a subclass's `_close` leaves that to this method
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
