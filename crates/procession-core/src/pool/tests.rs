@@ -10,6 +10,7 @@ use super::shared::Status;
 use super::{Item, Job, Loss, Pool, TaskOptions, Verdict, Worker, WorkerDeath, WorkerEnd};
 use crate::channel::{Message, Outgoing};
 use crate::{Deadline, Error, WaitError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 fn message(body: &[u8]) -> Message {
@@ -160,6 +161,31 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
     submit_all(&more, [[0, 5]]);
     assert_eq!(done(more.take(0, soon()).unwrap()), [15]);
     dismiss(&pool, &[worker]);
+}
+
+#[test]
+fn a_forked_child_asks_for_a_job_while_another_thread_did() {
+    let pool = Pool::new().unwrap();
+    let job = pool.job(None, TaskOptions::default());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                assert!(!job.is_complete());
+            }
+        });
+        let mut statuses = (0..100).map(|_| {
+            let child = fork(&pool, |_, _| {
+                // SAFETY: SIGALRM ends a child that waits for ever.
+                unsafe { libc::alarm(5) };
+                job.is_complete();
+            });
+            reap(&pool, &child).0
+        });
+        let failed = statuses.find(|&status| status != 0);
+        over.store(true, Relaxed);
+        assert_eq!(failed, None);
+    });
 }
 
 #[test]
