@@ -115,6 +115,7 @@ impl Pickled<'_> {
 pub fn install(py: Python<'_>) {
     py.get_type::<Collector>();
     py.get_type::<Pieces>();
+    py.get_type::<view::Held>();
     py.get_type::<received::Buffer>();
 }
 
