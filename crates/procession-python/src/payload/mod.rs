@@ -7,6 +7,7 @@
 
 pub mod array;
 pub mod attachments;
+mod huge;
 mod lone;
 mod plain;
 pub mod received;
