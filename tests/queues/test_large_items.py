@@ -10,10 +10,10 @@ import pickle
 
 import numpy
 import pytest
-from conftest import METHODS
 
 import procession
 from procession import _procession
+from tests.conftest import METHODS
 
 SIZES = [
     0,
