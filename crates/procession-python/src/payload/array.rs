@@ -4,11 +4,15 @@
 //! The head: kind, number of the type, flags, number of dimensions, four bytes of nothing, then the shape.
 
 use super::lone::{Kind, Lone, HEAD};
-use super::view::{View, OUT_OF_BAND};
+use super::view::{Held, View};
 use crate::common::{name, Cached};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple, PyType};
+
+/// Arrays of at least this many bytes keep the message's memory at the receiver. The bytes of a smaller one are copied
+/// out, which takes no longer.
+const OWN_BLOCK: usize = 4 * 1024;
 
 /// The types that a head can name, native and with the other byte order. Part of the format: their places are fixed.
 const TYPES: [&str; 16] = [
@@ -154,7 +158,7 @@ pub(super) fn lone<'py>(array: &Bound<'py, PyAny>) -> PyResult<Option<Lone<'py>>
              mut len,
              view,
          }| {
-            if view.as_slice().len() >= OUT_OF_BAND {
+            if view.as_slice().len() >= OWN_BLOCK {
                 head[2] |= ALIGNED;
                 len = HEAD;
             }
@@ -168,7 +172,7 @@ pub(super) fn lone<'py>(array: &Bound<'py, PyAny>) -> PyResult<Option<Lone<'py>>
 pub fn _reduce_array<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = array.py();
     let described = describe(array)?;
-    let small = |described: &Described| described.view.as_slice().len() < OUT_OF_BAND;
+    let small = |described: &Described| described.view.as_slice().len() < OWN_BLOCK;
     let (rebuild, pickle_buffer) = rebuilding(py)?;
     match described {
         Some(described) if small(&described) => {
@@ -181,13 +185,12 @@ pub fn _reduce_array<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
             })?;
             Ok((rebuild, (body,)).into_pyobject(py)?.into_any())
         }
-        // A pickler has read-only buffers arrive read-only, which an array must not.
-        Some(Described { head, len, view }) if !view.buffer().readonly() => {
+        Some(Described { head, len, view }) => {
             let head = PyBytes::new(py, &head[..len]);
-            let buffer = pickle_buffer.bind(py).call1((array,))?;
+            let buffer = pickle_buffer.bind(py).call1((Held::new(py, view)?,))?;
             Ok((rebuild, (head, buffer)).into_pyobject(py)?.into_any())
         }
-        _ => array.call_method1(name!(py, "__reduce_ex__"), (5,)),
+        None => array.call_method1(name!(py, "__reduce_ex__"), (5,)),
     }
 }
 

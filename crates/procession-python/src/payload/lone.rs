@@ -4,6 +4,7 @@
 //! The first byte of such a body is a [`Kind`]; no pickle begins with any of these bytes.
 
 use super::array;
+use super::huge;
 use super::received::Buffer;
 use super::view::View;
 use procession_core::channel::Incoming;
@@ -131,8 +132,8 @@ pub(super) fn load(py: Python<'_>, kind: Kind, incoming: Incoming) -> PyResult<B
 /// As [`load`], from a body that is all of the message.
 pub(super) fn of_body<'py>(py: Python<'py>, kind: Kind, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match kind {
-        Kind::Bytes => Ok(PyBytes::new(py, &body[1..]).into_any()),
-        Kind::ByteArray => Ok(PyByteArray::new(py, &body[1..]).into_any()),
+        Kind::Bytes => huge::bytes(py, &body[1..]),
+        Kind::ByteArray => huge::byte_array(py, &body[1..]),
         Kind::OneByte => string(py, 1, &body[1..]),
         Kind::TwoBytes => string(py, 2, body.get(WIDE..).unwrap_or_default()),
         Kind::FourBytes => string(py, 4, body.get(WIDE..).unwrap_or_default()),

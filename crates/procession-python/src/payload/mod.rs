@@ -7,6 +7,7 @@
 
 pub mod array;
 pub mod attachments;
+mod huge;
 mod lone;
 mod plain;
 pub mod received;
@@ -115,6 +116,7 @@ impl Pickled<'_> {
 pub fn install(py: Python<'_>) {
     py.get_type::<Collector>();
     py.get_type::<Pieces>();
+    py.get_type::<view::Held>();
     py.get_type::<received::Buffer>();
 }
 

@@ -4,8 +4,10 @@ use super::array;
 use crate::common::{lock, name};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
+use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -51,6 +53,35 @@ impl View {
     }
 }
 
+/// A view as an object that shows its bytes, for a `PickleBuffer`. It says that they may be written to, because the
+/// receiver's copy may be; what pickles them only reads.
+#[pyclass(frozen, module = "procession._procession")]
+pub(super) struct Held(View);
+
+impl Held {
+    pub(super) fn new(py: Python<'_>, view: View) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self(view))
+    }
+}
+
+#[pymethods]
+impl Held {
+    // `PyO3` requires `unsafe` here. It is sound: the view keeps the object, and the object keeps the bytes.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = slf.get().0.as_slice();
+        // SAFETY: `view` is valid by the buffer protocol; the bytes live as long as `slf`, to which the view takes a
+        // reference. Only the pickler and `Collector` get such a view, and they do not write.
+        let failed = unsafe {
+            let start = bytes.as_ptr().cast_mut().cast();
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, bytes.len() as ffi::Py_ssize_t, 0, flags)
+        };
+        if failed != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        Ok(())
+    }
+}
+
 /// A pickler's `buffer_callback`: collects the large buffers.
 #[pyclass(frozen, module = "procession._procession")]
 #[derive(Default)]
@@ -87,7 +118,8 @@ impl Collector {
         if view.0.readonly() && view.is_array(py)? {
             self.frozen.store(true, Relaxed);
         }
-        if view.0.len_bytes() < OUT_OF_BAND {
+        let is_held = || view.0.obj(py).is_some_and(PyAnyMethods::is_instance_of::<Held>);
+        if view.0.len_bytes() < OUT_OF_BAND && !is_held() {
             return Ok(true);
         }
         lock(&self.buffers).push(view);

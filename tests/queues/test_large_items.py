@@ -10,10 +10,10 @@ import pickle
 
 import numpy
 import pytest
-from conftest import METHODS
 
 import procession
 from procession import _procession
+from tests.conftest import METHODS
 
 SIZES = [
     0,
@@ -85,8 +85,22 @@ def test_bytes_and_strings_of_all_sizes(queue, size):
 
 
 def test_64_mb(queue):
-    for item in (bytes(range(256)) * (1 << 18), "\u20ac" * (1 << 25), numpy.arange(1 << 23)):
+    for item in (
+        bytes(range(256)) * (1 << 18),
+        bytearray(b"ab" * (1 << 25)),
+        "\u20ac" * (1 << 25),
+        numpy.arange(1 << 23),
+    ):
         same(through(queue, item), item)
+
+
+@pytest.mark.parametrize("size", [(4 << 20) - 1, 4 << 20, (6 << 20) + 12345])
+def test_sizes_from_which_on_the_kernel_gives_huge_pages(queue, size):
+    data = numpy.arange(size).astype("u1").tobytes()
+    for item in (data, bytearray(data)):
+        same(through(queue, item), item)
+        kept = [through(queue, item) for _ in range(3)]
+        assert kept == [item] * 3
 
 
 def test_a_byte_array_can_be_changed_on_both_sides(queue):
