@@ -548,7 +548,10 @@ class Pool:
 
 #: The methods that a program overrides to make tasks reach workers in its own way. It may also replace the
 #: function `worker`.
-_INSIDE = {name: getattr(Pool, name) for name in ("_setup_queues", "_repopulate_pool")}
+_INSIDE = {
+    "_setup_queues": Pool._setup_queues,
+    "_repopulate_pool": Pool._repopulate_pool,
+}
 
 
 def _is_changed_inside(cls: type[Pool]) -> bool:

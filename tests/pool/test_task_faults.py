@@ -71,12 +71,14 @@ def test_result_whose_unpickling_asks_for_it(survivor, monkeypatch, kind):
             outcomes.append(type(error).__name__)
 
     def ask_everywhere():
+        assert submitted.wait(30)
         ask(0.01)
         impatient = threading.Thread(target=ask, args=(0.01,))
         impatient.start()
         impatient.join()
         patient.start()
 
+    submitted = threading.Event()
     patient = threading.Thread(target=ask, args=(30,))
     monkeypatch.setattr(tasks, "when_loaded", [ask_everywhere])
     of_pool = hasattr(survivor.face, "apply_async")
@@ -86,6 +88,7 @@ def test_result_whose_unpickling_asks_for_it(survivor, monkeypatch, kind):
         get = survivor.face.map_async(tasks.return_what_tells, [None]).get
     else:
         pytest.skip("an executor's maps have no result of their own")
+    submitted.set()
     value = "loaded" if kind == "call" else ["loaded"]
     assert get(30) == value
     patient.join(30)
