@@ -63,10 +63,11 @@ class Cycle:
 class Garbage:
     "Garbage that calls `act` when it is collected and then leaves another of its kind, `left` times."
     left = 0
+    pid = os.getpid()  # children of fork have a copy
     def __init__(self, act):
         self.itself, self.act = self, act
     def __del__(self):
-        if Garbage.left > 0:
+        if Garbage.left > 0 and os.getpid() == Garbage.pid:
             Garbage.left -= 1
             try:
                 self.act()
@@ -380,12 +381,8 @@ from procession.shared_memory import SharedMemory
 def acts(manager, pool, executor, threads, context):
     "Yield what finalizers do, again and again."
     queue, (reader, writer), items = context.Queue(), context.Pipe(False), manager.list()
-    parent = os.getpid()
     finished = []
     while True:
-        if os.getpid() != parent:
-            yield
-            continue
         queue.put("item")
         assert queue.get() == "item"
         yield
