@@ -344,15 +344,19 @@ class TestProcesses:
         reader, writer = ctx.Pipe(duplex=False)
         results, lock = ctx.SimpleQueue(), ctx.Lock()
         writers = [ctx.Process(target=send_numbers, args=(writer, lock, count)) for _ in range(3)]
-        readers = [ctx.Process(target=sum_numbers, args=(reader, ctx.Lock(), results)) for _ in range(1)]
+        reading = ctx.Lock()
+        readers = [
+            ctx.Process(target=sum_numbers, args=(reader, reading, results)) for _ in range(2)
+        ]
         for child in writers + readers:
             child.start()
         for child in writers:
             child.join()
-        writer.send(None)
+        for _ in readers:
+            writer.send(None)
         for child in readers:
             child.join()
-        assert results.get() == 3 * sum(range(count))
+        assert results.get() + results.get() == 3 * sum(range(count))
         reader.close()
         writer.close()
 

@@ -104,14 +104,17 @@ def reduce_connection(conn: Connection) -> Any:
     lanes = conn._lanes()
     if lanes is None:
         return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
-    return rebuild_connection, (reduction.DupFd(conn._descriptor), conn.readable, conn.writable, lanes)
+    return _rebuild_end, (reduction.DupFd(conn._descriptor), conn.readable, conn.writable, lanes)
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool, lanes: Any = None) -> Connection:
+def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     """Make a connection again from the result of `reduce_connection`."""
-    conn = Connection(df.detach(), readable, writable)
-    if lanes is not None:
-        conn._join_lanes(lanes)
+    return Connection(df.detach(), readable, writable)
+
+
+def _rebuild_end(df: Any, readable: bool, writable: bool, lanes: Any) -> Connection:
+    conn = rebuild_connection(df, readable, writable)
+    conn._join_lanes(lanes)
     return conn
 
 

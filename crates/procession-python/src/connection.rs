@@ -333,10 +333,10 @@ impl Connection {
         Ok(fd)
     }
 
-    /// The descriptor, for the connection's own use; None when it is closed.
+    /// The descriptor, for the connection's own use. Raises `OSError` when the connection is closed.
     #[getter]
-    fn _descriptor(&self) -> Option<RawFd> {
-        self.fd().ok()
+    fn _descriptor(&self) -> PyResult<RawFd> {
+        self.fd()
     }
 
     /// The descriptor, for other code; None when the connection is closed.

@@ -168,7 +168,7 @@ class Connection(_Connection):
         self._shut()
 
     def _send(self, *buffers: Any) -> None:
-        write_descriptor(self._descriptor, *buffers)  # type: ignore[arg-type]
+        write_descriptor(self._descriptor, *buffers)
 
     def _send_bytes(self, buf: Any) -> None:
         length = len(buf)
@@ -184,7 +184,7 @@ class Connection(_Connection):
 
         Memory is allocated as bytes arrive, not for the length that the peer announced.
         """
-        handle: int = self._descriptor  # type: ignore[assignment]
+        handle = self._descriptor
         data = read_descriptor(handle, min(size, _CHUNK))
         if len(data) == size:
             return data
@@ -201,11 +201,11 @@ class Connection(_Connection):
 
     def _recv_bytes(self, maxsize: int | None = None) -> bytes:
         most = _JOINED if maxsize is None else min(maxsize, _JOINED)
-        size = read_message(self._descriptor, most)  # type: ignore[arg-type]
+        size = read_message(self._descriptor, most)
         while size == _BELL and self._arm() is not None:
             # What it rang for is in the lane, and comes before what is in the descriptor.
             data = self._take_bytes(False)
-            size = read_message(self._descriptor, most) if data is None else data  # type: ignore[arg-type]
+            size = read_message(self._descriptor, most) if data is None else data
         if isinstance(size, bytes):
             if maxsize is not None and len(size) > maxsize:
                 self._bad_message_length()

@@ -156,6 +156,12 @@ impl Sender {
         self.queue.wake_consumers();
     }
 
+    /// What a sender does before it rings.
+    #[cfg(test)]
+    pub(super) fn claim_the_bell(&self) {
+        self.queue.front.lane.mode.fetch_or(BELL, SeqCst);
+    }
+
     /// Send a message if there is room. If it is not sent it stays in `message`.
     pub fn try_send(&self, message: &mut Option<Message>, fd: BorrowedFd<'_>) -> Result<Sent> {
         match self.send_by(message, fd, Deadline::Now) {
