@@ -30,12 +30,12 @@ fn pipes() -> [Pipe; 2] {
     })
 }
 
-fn message(body: &[u8]) -> Option<Message> {
+fn message(body: &[u8]) -> Message {
     let out = Outgoing {
         body,
         ..Outgoing::default()
     };
-    Some(Message::pack(out).unwrap())
+    Message::pack(out).unwrap()
 }
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
@@ -46,7 +46,7 @@ fn is_readable(fd: BorrowedFd<'_>) -> bool {
 
 impl Pipe {
     fn send(&self, body: &[u8]) {
-        let sent = self.sender.try_send(&mut message(body), self.to.as_fd()).unwrap();
+        let sent = self.sender.try_send(&mut Some(message(body)), self.to.as_fd()).unwrap();
         assert_eq!(sent, Sent::Done);
     }
 
@@ -106,7 +106,7 @@ fn after_the_lane_is_left_what_is_in_it_comes_first() {
         pipe.send(b"a");
         assert!(pipe.receiver.leave() && !pipe.receiver.leave());
         assert_eq!(pipe.receiver.pending().unwrap(), Some(1));
-        let sent = pipe.sender.try_send(&mut message(b"b"), pipe.to.as_fd()).unwrap();
+        let sent = pipe.sender.try_send(&mut Some(message(b"b")), pipe.to.as_fd()).unwrap();
         assert_eq!(sent, Sent::Descriptor);
         assert!(pipe.shows());
         assert_eq!(pipe.receive().unwrap(), b"a");
@@ -166,7 +166,7 @@ fn a_close_of_the_last_receiver_is_seen_by_the_next_send() {
         drop(from);
         pipe.receiver.closed();
         for _ in 0..2 {
-            let sent = pipe.sender.try_send(&mut message(b"b"), pipe.to.as_fd()).unwrap();
+            let sent = pipe.sender.try_send(&mut Some(message(b"b")), pipe.to.as_fd()).unwrap();
             assert_eq!(sent, Sent::Broken);
         }
     }
@@ -180,7 +180,10 @@ fn the_longer_the_messages_the_fewer_fit() {
             for _ in 0..limit {
                 pipe.send(&body);
             }
-            let sent = pipe.sender.try_send(&mut message(&body), pipe.to.as_fd()).unwrap();
+            let sent = pipe
+                .sender
+                .try_send(&mut Some(message(&body)), pipe.to.as_fd())
+                .unwrap();
             assert_eq!(sent, Sent::Full);
             for _ in 0..limit {
                 assert_eq!(pipe.receive().unwrap(), body);
