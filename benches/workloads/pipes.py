@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rows import row
+
 from .timing import clock
 
 
