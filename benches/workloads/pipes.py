@@ -14,7 +14,7 @@ def answer(mine, other):
         mine.send(request)
 
 
-@row("round trip over a pipe", "us", 10)
+@row("round trip over a pipe", "us", 25)
 def pipe_round_trip(library, count=3_000):
     """Return microseconds from a `send` to the `recv` of its echo."""
     mine, theirs = library.Pipe()
@@ -32,7 +32,7 @@ def pipe_round_trip(library, count=3_000):
     return seconds / count * 1e6
 
 
-@row("round trip over a pipe, on one core", "us", 1.5, one_core=True)
+@row("round trip over a pipe, on one core", "us", 2.5, one_core=True)
 def pipe_one_core(library):
     return pipe_round_trip(library, 2_000)
 
@@ -68,7 +68,7 @@ def pipe_bytes(library):
     return one_way(library, "send_bytes", "recv_bytes", bytes(1 << 16), 10_000)
 
 
-@row("pipe, arrays of 1 MB", "/s", 10)
+@row("pipe, arrays of 1 MB", "/s", 15)
 def pipe_arrays(library):
     import numpy
 
