@@ -5,6 +5,7 @@
 mod backoff;
 mod fd_broker;
 mod flush_before_exit;
+pub mod lane;
 mod layout;
 mod mailbox;
 mod message;
