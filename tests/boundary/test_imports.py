@@ -26,7 +26,7 @@ FIRST_STEPS = {
     "{p}.Pipe()": 40,
     "{p}.Value('i')": 40,
     "{p}.get_context('fork').Pool(1).terminate()": 46,
-    "__import__('{p}.spawn')": 8,
+    "__import__('{p}.spawn')": 9,
     "__import__('{p}.forkserver')": 22,
     "__import__('{p}.managers')": 80,
     "__import__('{p}.shared_memory')": 12,
