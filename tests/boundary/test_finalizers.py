@@ -155,8 +155,9 @@ if __name__ == "__main__":
         for _ in range(20):
             manager.Thing()
     proxies.clear()
-    gc.collect()
-    assert manager._number_of_objects() == 0
+    # A thread of the server may be in the middle of a collection, and this one then collects nothing.
+    while manager._number_of_objects():
+        gc.collect()
     os._exit(0)
 """,
     "a handler terminates a pool that starts a worker": """
