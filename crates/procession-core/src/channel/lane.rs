@@ -11,7 +11,7 @@ use crate::arena::Ref;
 use crate::ids::Handle;
 use crate::sync::descriptor::{until, Direction};
 use crate::sync::primitive::{fence, AtomicU32, Ordering};
-use crate::sync::wait::SLICE;
+use crate::sync::wait::{is_interruptible, SLICE};
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags};
@@ -175,6 +175,8 @@ impl Sender {
     pub fn send(&self, message: &mut Option<Message>, fd: BorrowedFd<'_>) -> Result<Sent, WaitError> {
         loop {
             match self.send_by(message, fd, Deadline::after(ROOM_CHECK)) {
+                // The deadline of one check comes before the end of a slice, at which the caller looks for signals.
+                Err(WaitError::TimedOut) if is_interruptible() => return Err(WaitError::Interrupted),
                 Err(WaitError::TimedOut) => {}
                 end => return end,
             }
