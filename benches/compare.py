@@ -52,7 +52,7 @@ def processor_seconds() -> float:
 
 
 def adopt_orphans() -> None:
-    """Make orphans of a measurement children of this process, which so learns what they used."""
+    """Adopt a measurement's orphans, so that their processor time is counted."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     signal.signal(signal.SIGALRM, out_of_time)

@@ -45,17 +45,16 @@ def main() -> None:
     parser.add_argument("--at", type=int, help="the point of a curve")
     options = parser.parse_args()
     library = importlib.import_module(options.library)
-    if options.pin:
-        pin(options.pin)
+    row = ROWS.get(options.workload)
+    how = "same" if row is not None and row.one_core else options.pin
+    if how:
+        pin(how)
     if options.at is not None:
         figure = CURVES[options.workload].workload(library, options.at)
     elif options.workload == many.__name__:
         figure = many(library)
     else:
-        row = ROWS[options.workload]
-        if row.one_core:
-            pin("same")
-        figure = row.workload(library)
+        figure = ROWS[options.workload].workload(library)
     print(json.dumps(figure))
 
 

@@ -25,18 +25,24 @@ def turns(size, most=20_000, total=256 * MEGABYTE):
     return max(4, min(most, total // size))
 
 
-def send(queue, item, count):
+def send(queue, begun, item, count):
+    begun.wait()
     for _ in range(count):
         queue.put(item)
 
 
-def received(library, count, start):
-    """Return the items per second that processes put into a queue; `start` starts them."""
-    queue = library.Queue()
-    processes = start(queue)
-    queue.get()
+def received(library, item, count, producers=1):
+    """Return the items per second that so many processes together put into a queue."""
+    queue, begun = library.Queue(), library.Barrier(producers + 1)
+    processes = [
+        library.Process(target=send, args=(queue, begun, item, count // producers))
+        for _ in range(producers)
+    ]
+    for process in processes:
+        process.start()
     begin = clock()
-    for _ in range(count):
+    begun.wait()
+    for _ in range(count // producers * producers):
         queue.get()
     seconds = clock() - begin
     for process in processes:
@@ -56,13 +62,7 @@ def copied(size):
 
 
 def by_size(library, item, size):
-    def start(queue):
-        process = library.Process(target=send, args=(queue, item, count + 1))
-        process.start()
-        return [process]
-
-    count = turns(size)
-    return size * received(library, count, start)
+    return size * received(library, item, turns(size))
 
 
 SIZES = [8 << (3 * power) for power in range(10)]
@@ -112,16 +112,7 @@ def pickled(_producers):
     floor_title="pickle and unpickle within a process",
 )
 def producers(library, number, count=48_000):
-    def start(queue):
-        processes = [
-            library.Process(target=send, args=(queue, (1, "task", 0.5), count // number + 1))
-            for _ in range(number)
-        ]
-        for process in processes:
-            process.start()
-        return processes
-
-    return received(library, count, start)
+    return received(library, (1, "task", 0.5), count, number)
 
 
 @curve(

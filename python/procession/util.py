@@ -237,7 +237,8 @@ def _is_logging() -> bool:
 
     A finalizer that the collector runs there may wait for threads that log, too.
     """
-    locks = [handler.lock for handler in list(_logger.handlers)] if _logger else []
+    handlers = list(_logger.handlers) if _logger else []
+    locks = [getattr(handler, "lock", None) for handler in handlers]
     return any(getattr(lock, "_is_owned", bool)() for lock in locks)
 
 
@@ -310,8 +311,10 @@ class Finalize:
 
     def _start_in_thread(self) -> bool:
         """Run the callback in a thread of its own. Return False if no thread can be started."""
+        thread = Thread(self, "Finalizer")
+        thread.daemon = False  # the exit of the interpreter waits for it
         try:
-            Thread(self, "Finalizer").start()
+            thread.start()
         except RuntimeError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""The files that the pages name exist."""
+"""The files that the pages name exist, and no page has a placeholder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
@@ -37,4 +38,8 @@ def test_files_exist(page):
     roots = [page.parent, *ROOTS]
     names = {name for name in names if "NAME" not in name}
     missing = [name for name in sorted(names) if not any((root / name).exists() for root in roots)]
+    text = page.read_text()
+    linked = set(re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text))
+    missing += [name for name in sorted(linked) if not (page.parent / name).exists()]
     assert not missing
+    assert not re.findall(r"^[A-Z]{3,}$", text, re.MULTILINE), "a placeholder"

@@ -397,3 +397,41 @@ print("numpy" in sys.modules)
 """
     done = run_program(program)
     assert done.stdout == "False\n", done.stdout + done.stderr
+
+
+class Clears:
+    def __init__(self, array):
+        self.array = array
+
+    def __reduce__(self):
+        self.array.clear()
+        return int, ()
+
+
+def test_a_bytearray_is_taken_when_the_pickler_meets_it():
+    array = bytearray(b"x" * 200_000)
+    queue = procession.Queue()
+    queue.put([array, Clears(array)])
+    got, _number = queue.get()
+    assert got == b"x" * 200_000
+    assert not array
+
+
+def test_dtypes_with_fields_keep_them():
+    numpy = pytest.importorskip("numpy")
+    dtype = numpy.dtype((numpy.int32, {"r": (numpy.int16, 0), "i": (numpy.int16, 2)}))
+    array = numpy.zeros(3, dtype)
+    queue = procession.Queue()
+    for item in (array, [array]):
+        queue.put(item)
+        got = queue.get()
+        assert (got[0] if type(item) is list else got).dtype.fields == dtype.fields
+
+
+def test_a_sent_object_is_a_pickle_that_can_be_read_anywhere():
+    numpy = pytest.importorskip("numpy")
+    ours, theirs = procession.Pipe()
+    ours.send({"a": numpy.arange(4)})
+    data = theirs.recv_bytes()
+    assert b"procession" not in data
+    assert (pickle.loads(data)["a"] == numpy.arange(4)).all()

@@ -529,3 +529,25 @@ def signal_when_asleep(pid):
         lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
     )
     os.kill(pid, signal.SIGUSR1)
+
+
+def test_object_s_own_setattr_may_be_used():
+    class Own(sharedctypes.Synchronized):
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+
+    value = Own(sharedctypes.RawValue("i", 3))
+    object.__setattr__(value, "other", 1)
+    value.value += value.other
+    assert value.value == 4
+    object.__setattr__(value, "acquire", lambda *_: seen.append("acquire"))
+    seen = []
+    assert (value.value, seen) == (4, ["acquire"])
+    object.__delattr__(value, "other")
+    with pytest.raises(AttributeError, match="'Own' object has no attribute 'other'"):
+        object.__delattr__(value, "other")
+
+
+def test_arrays_without_items():
+    empty = procession.Array("i", 0)
+    assert (len(empty), empty[:], list(empty)) == (0, [], [])

@@ -194,8 +194,7 @@ impl Connection {
         receiver.map(|receiver| receiver.arm(fd)).transpose().map_err(raise)
     }
 
-    /// Return whether the descriptor is readable because there is something to receive. If it is not, it no longer is
-    /// readable.
+    /// Return whether there is something to receive. If not, remove stale bells, so that the descriptor is not readable.
     fn _is_ready(&self) -> PyResult<bool> {
         let fd = self.borrowed_fd()?;
         match self.incoming.get() {
@@ -326,7 +325,7 @@ impl Connection {
 
     /// Return the descriptor. Raises `OSError` when the connection is closed.
     ///
-    /// From then on all messages of a pipe go through its descriptors, for whoever reads or polls them.
+    /// From then on all messages of a pipe go through its descriptors, so that any process can read or poll them.
     fn fileno(slf: &Bound<'_, Self>) -> PyResult<RawFd> {
         let fd = slf.get().fd()?;
         Self::leave(slf)?;

@@ -253,7 +253,13 @@ pub fn close(fd: RawFd) -> PyResult<()> {
     match Error::last_os_error() {
         // The kernel has closed it all the same.
         error if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
-        error => Err(error.into()),
+        error => {
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            let text = Python::attach(|py| -> PyResult<Py<PyAny>> {
+                Ok(py.import("os")?.call_method1("strerror", (code,))?.unbind())
+            })?;
+            Err(PyOSError::new_err((code, text)))
+        }
     }
 }
 

@@ -41,7 +41,7 @@ _LONGEST_SLEEP = 1.0
 
 # The length in a bell's header: see "Lanes" in the engine's README of channels.
 _BELL = -2
-# What an instance may have replaced. Only messages that go through the descriptor notice it.
+# Methods that an instance may replace. Lanes bypass them, so replacing one leaves the lanes.
 _REPLACED = frozenset({"_close", "_recv", "_recv_bytes", "_send", "_send_bytes"})
 
 _ForkingPickler = reduction.ForkingPickler
@@ -84,7 +84,11 @@ class Connection(_Connection):
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""
         if not self.closed:
-            self._close()
+            try:
+                self._close()
+            except Exception:
+                self._closed()  # not for an interrupt that came before the close
+                raise
             self._closed()  # a subclass's `_close` leaves that to this method
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
@@ -203,7 +207,8 @@ class Connection(_Connection):
         most = _JOINED if maxsize is None else min(maxsize, _JOINED)
         size = read_message(self._descriptor, most)
         while size == _BELL and self._arm() is not None:
-            # What it rang for is in the lane, and comes before what is in the descriptor.
+            # The message that the bell announced is in the lane. It precedes any frame in the
+            # descriptor.
             data = self._take_bytes(False)
             size = read_message(self._descriptor, most) if data is None else data
         if isinstance(size, bytes):

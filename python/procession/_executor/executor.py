@@ -263,7 +263,7 @@ class ProcessPoolExecutor(concurrent.futures.Executor):
         return engine
 
     def _adopt(self, pool: Any) -> None:
-        """Make the engine, with this pool."""
+        """Make the engine from this pool; terminate the pool if that fails."""
         try:
             self._engine = engine = _Engine(pool)
         except BaseException:

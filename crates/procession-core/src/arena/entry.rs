@@ -81,7 +81,7 @@ impl Arena {
         }
     }
 
-    /// After a reference went: end its object, if that was the last one. This may sweep, and so release the references
+    /// Drop an object whose last reference was released. This may sweep, and so release the references
     /// of other objects: the caller no longer holds the lock of [`alone`].
     pub(super) fn end(&self, ended: Ended<Cell>) {
         if let Some((cell, word)) = ended.and_then(|(cell, word)| Some((cell, self.ended(&cell, word)?))) {

@@ -102,7 +102,7 @@ pub(super) fn held() -> MutexGuard<'static, Held> {
 pub(super) struct Alone(#[expect(dead_code, reason = "dropping it is its use")] MutexGuard<'static, ()>);
 
 /// Lock of the thread that runs this process's operation. It is held for a handful of instructions, none of which
-/// waits, and none of which ends an object: that would come back here, see [`assert_may_end_objects`].
+/// waits, and none of which drops an object: that would take this lock again, see [`assert_may_end_objects`].
 pub(super) fn alone() -> Alone {
     assert_may_end_objects();
     let locked = local().changing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! A lane: a queue beside the descriptor of a pipe, which carries the messages of one direction between the processes of
 //! a family. The README of this folder, "Lanes", argues its correctness.
 //!
-//! The descriptor stays the truth about the end of the pipe, and is what poll(2) sees: if there is a message in the
+//! Only the descriptor reports the end of the pipe, and poll(2) sees only the descriptor. If there is a message in the
 //! lane, the descriptor is readable, because a *bell* lies in it. Leaves to the faces what a frame is.
 
 use super::layout::Queue;
@@ -22,9 +22,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use Ordering::{Relaxed, SeqCst};
 
-/// Of [`LaneWords::mode`](super::layout::LaneWords): messages go through the descriptor, for good.
+/// Flag of [`LaneWords::mode`](super::layout::LaneWords): messages go through the descriptor, for good.
 const DESCRIPTOR_ONLY: u32 = 1;
-/// Of the same: a bell is in the descriptor, or its sender is about to write it.
+/// Flag of the same word: a bell is in the descriptor, or a sender is about to write one.
 const BELL: u32 = 2;
 /// What makes the descriptor readable: the header of a frame of a length that no frame has.
 pub const BELL_FRAME: [u8; 4] = (-2i32).to_be_bytes();
@@ -318,8 +318,8 @@ impl Receiver {
         Ok(is_hung_up(fd)? || !self.queue.is_empty()?)
     }
 
-    /// Have the descriptor become readable with the next message. True if a `receive` would not have to wait; false if
-    /// that is so, or if only the descriptor can tell.
+    /// Clear the flag, so that the next message makes the descriptor readable. Returns true if a `receive` would not
+    /// wait now; false means: poll the descriptor.
     pub fn arm(&self, fd: BorrowedFd<'_>) -> Result<bool> {
         let rung = self.queue.front.lane.mode.fetch_and(!BELL, SeqCst) & BELL != 0;
         // SYNC: as in `settle`.
@@ -364,7 +364,7 @@ impl Receiver {
         }
     }
 
-    /// Take a bell away that rings for nothing, and make the next sender ring. If the result is `Nothing`, the
+    /// Remove a stale bell and clear the flag, so that the next sender writes a new one. If the result is `Nothing`, the
     /// descriptor becomes readable with the next message.
     fn settle(&self, fd: BorrowedFd<'_>) -> Result<Found> {
         loop {

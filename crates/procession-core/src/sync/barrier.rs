@@ -117,7 +117,7 @@ impl Barrier {
     }
 
     /// Arrive. Waits only while another process changes the barrier or runs its action. The deadline bounds that wait
-    /// as well; when it passes, a round that fills is broken. From its own action it fails: that round is full.
+    /// as well; when it passes, a round that fills is broken. A call from the barrier's own action fails, because that round is full.
     pub fn arrive(&self, deadline: Deadline) -> Result<Arrival, BarrierError> {
         let me = liveness::me().map_err(WaitError::from)?;
         let guard = match self.guard(deadline) {

@@ -1,5 +1,4 @@
-//! A mutex that no child of fork inherits locked, by a thread that it does not have: a fork waits until no thread holds
-//! one.
+//! A mutex that is never locked in a new child of fork: a fork waits until no thread holds one.
 //!
 //! For state that a child may still look at. A thread that holds such a mutex must not lock another one, and must not
 //! fork.

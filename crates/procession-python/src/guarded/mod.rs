@@ -61,6 +61,9 @@ impl Guarded {
     fn _bind(&self, memory: &SharedBytes, code: char, length: usize, lock: &Bound<'_, PyAny>) -> PyResult<()> {
         let item = Item::of(code).ok_or_else(|| PyValueError::new_err("this type code has no direct access"))?;
         let bytes = memory.engine().clone();
+        if length == 0 {
+            return Ok(()); // `value` reads the first item
+        }
         let size = length.checked_mul(item.size());
         if size.is_none_or(|size| size > bytes.len()) {
             return Err(PyValueError::new_err("the items lie outside the memory"));

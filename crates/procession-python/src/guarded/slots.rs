@@ -8,7 +8,7 @@ use crate::fast::{self, slowly};
 use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyString, PyTuple};
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::ptr;
 
@@ -102,22 +102,50 @@ fn not_deleted(object: Object) -> PyErr {
     })
 }
 
-/// Notes when an attribute is replaced that accesses use.
-unsafe extern "C" fn set_attribute(object: Object, which: Object, new: Object) -> c_int {
-    // SAFETY: the interpreter calls attached.
-    let py = unsafe { Python::assume_attached() };
-    if which != name!(py, "value").as_ptr() {
-        let which = argument(py, which);
-        if ["_obj", "acquire", "release"]
-            .iter()
-            .any(|used| which.eq(used).unwrap_or(true))
-        {
-            // SAFETY: the slot is that of a `Guarded`.
-            unsafe { fast::value::<Guarded>(object) }.replace();
+/// The attributes that accesses use. Each lies in the object's `__dict__`, as others do; a descriptor notices when one is
+/// replaced. A slot for all attributes would make `object.__setattr__` refuse the object.
+const USED: [&CStr; 3] = [c"_obj", c"acquire", c"release"];
+
+/// The attribute of `USED` that a descriptor is for.
+fn used(py: Python<'_>, at: *mut c_void) -> Bound<'_, PyString> {
+    let names = [name!(py, "_obj"), name!(py, "acquire"), name!(py, "release")];
+    names[at as usize].clone()
+}
+
+unsafe extern "C" fn get_used(object: Object, at: *mut c_void) -> Object {
+    slowly(|py| {
+        let (object, name) = (argument(py, object), used(py, at));
+        // Without a subclass there is no `__dict__`.
+        let Some(attributes) = object.getattr_opt(name!(py, "__dict__"))? else {
+            return Err(no_attribute(&object, &name));
+        };
+        match attributes.cast_into::<PyDict>()?.get_item(&name)? {
+            Some(value) => Ok(value.into_ptr()),
+            None => Err(no_attribute(&object, &name)),
         }
-    }
-    // SAFETY: the arguments are those of this call.
-    unsafe { ffi::PyObject_GenericSetAttr(object, which, new) }
+    })
+}
+
+unsafe extern "C" fn set_used(object: Object, new: Object, at: *mut c_void) -> c_int {
+    // SAFETY: the descriptor has checked the object's type, and the interpreter calls attached.
+    unsafe { fast::value::<Guarded>(object) }.replace();
+    status(Python::attach(|py| {
+        let (object, name) = (argument(py, object), used(py, at));
+        let attributes = object.getattr(name!(py, "__dict__"))?.cast_into::<PyDict>()?;
+        if !new.is_null() {
+            return attributes.set_item(name, argument(py, new));
+        }
+        if attributes.contains(&name)? {
+            return attributes.del_item(name);
+        }
+        Err(no_attribute(&object, &name))
+    }))
+}
+
+fn no_attribute(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyErr {
+    let kind = object.get_type();
+    let kind = kind.name().map_or_else(|_| String::new(), |name| name.to_string());
+    PyAttributeError::new_err(format!("'{kind}' object has no attribute '{name}'"))
 }
 
 unsafe extern "C" fn add_to_value(object: Object, args: *mut Object, count: ffi::Py_ssize_t) -> Object {
@@ -477,9 +505,18 @@ fn method(function: ffi::PyCFunctionFast, doc: &'static CStr) -> *mut c_void {
 fn make<'py>(
     py: Python<'py>,
     full_name: &'static CStr,
+    mut getsets: Vec<ffi::PyGetSetDef>,
     mut slots: Vec<ffi::PyType_Slot>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    slots.push(slot(ffi::Py_tp_setattro, set_attribute as *mut c_void));
+    getsets.extend(USED.iter().enumerate().map(|(at, name)| ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get_used),
+        set: Some(set_used),
+        doc: ptr::null(),
+        closure: at as *mut c_void,
+    }));
+    getsets.push(ffi::PyGetSetDef::default());
+    slots.push(slot(ffi::Py_tp_getset, getsets.leak().as_mut_ptr().cast()));
     slots.push(slot(0, ptr::null_mut()));
     let bases = PyTuple::new(py, [py.get_type::<Guarded>()])?;
     let mut spec = ffi::PyType_Spec {
@@ -501,26 +538,24 @@ fn make<'py>(
 /// Add the types to the module.
 pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let getset = ffi::PyGetSetDef {
+    let value = ffi::PyGetSetDef {
         name: c"value".as_ptr(),
         get: Some(get_value),
         set: Some(set_value),
         doc: VALUE.as_ptr(),
         closure: ptr::null_mut(),
     };
-    let getset = Box::leak(Box::new([getset, ffi::PyGetSetDef::default()]));
     let value = make(
         py,
         c"procession._procession.GuardedValue",
-        vec![
-            slot(ffi::Py_tp_getset, getset.as_mut_ptr().cast()),
-            slot(ffi::Py_tp_methods, method(add_to_value, ADD_TO_VALUE)),
-        ],
+        vec![value],
+        vec![slot(ffi::Py_tp_methods, method(add_to_value, ADD_TO_VALUE))],
     )?;
     module.add("GuardedValue", value)?;
     let array = make(
         py,
         c"procession._procession.GuardedArray",
+        Vec::new(),
         vec![
             slot(ffi::Py_mp_length, length as *mut c_void),
             slot(ffi::Py_sq_length, length as *mut c_void),

@@ -32,7 +32,7 @@ const MOST: usize = (HEAD - BEFORE) / 8;
 /// numpy's class of arrays, and its types of numbers.
 struct Numpy {
     array: Py<PyType>,
-    /// The types with their numbers; none for one that this numpy lacks.
+    /// The types with their numbers; without those that this numpy lacks.
     types: Vec<(u8, Py<PyAny>)>,
 }
 
@@ -88,9 +88,9 @@ impl Numpy {
         if let Some((number, _)) = self.types.iter().find(|(_, known)| known.is(dtype)) {
             return Ok(Some(*number));
         }
-        // Another object for the same type; or one with more to it, or none of numbers.
+        // A different type object, a dtype with metadata or fields, or one that is not numeric.
         let py = dtype.py();
-        if !dtype.getattr(name!(py, "metadata"))?.is_none() {
+        if !dtype.getattr(name!(py, "metadata"))?.is_none() || !dtype.getattr(name!(py, "fields"))?.is_none() {
             return Ok(None);
         }
         let text = dtype.getattr(name!(py, "str"))?.cast_into::<PyString>()?;
@@ -236,7 +236,7 @@ pub(super) struct Head {
 impl Head {
     /// The head at the beginning of a body, and the array's memory behind it.
     pub(super) fn split(body: &[u8]) -> PyResult<(Self, &[u8])> {
-        let damaged = || PyRuntimeError::new_err("a message with a damaged description of an array");
+        let damaged = || PyRuntimeError::new_err("cannot receive: damaged message (bad header of an array)");
         let &[_, number, flags, dimensions, ..] = body else {
             return Err(damaged());
         };

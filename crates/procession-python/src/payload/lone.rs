@@ -158,7 +158,9 @@ fn load_array(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAn
 /// A string of this many bytes per character.
 fn string<'py>(py: Python<'py>, width: usize, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if bytes.len() % width != 0 || bytes.as_ptr().align_offset(width) != 0 {
-        return Err(PyRuntimeError::new_err("a message with part of a character"));
+        return Err(PyRuntimeError::new_err(
+            "cannot receive: damaged message (the length of a string is not a multiple of its character size)",
+        ));
     }
     let len = (bytes.len() / width) as ffi::Py_ssize_t;
     // SAFETY: `bytes` has `len` characters of this width, aligned to it; the result is a new string or an error. CPython

@@ -6,7 +6,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
@@ -166,9 +166,13 @@ impl Pieces {
 #[pymethods]
 impl Pieces {
     fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<()> {
-        let piece = match piece.cast_exact::<PyBytes>() {
-            Ok(bytes) => Piece::Bytes(bytes.clone().unbind()),
-            Err(_) => Piece::View(View::of(piece)?),
+        let piece = if let Ok(bytes) = piece.cast_exact::<PyBytes>() {
+            Piece::Bytes(bytes.clone().unbind())
+        } else if let Ok(array) = piece.cast_exact::<PyByteArray>() {
+            // A copy: the pickler goes on to run Python code, which may change the array or its size.
+            Piece::Bytes(PyBytes::new(piece.py(), &array.to_vec()).unbind())
+        } else {
+            Piece::View(View::of(piece)?)
         };
         lock(&self.written).push(piece);
         Ok(())
