@@ -98,24 +98,14 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
 def reduce_connection(conn: Connection) -> Any:
     """Reduce a connection for the pickler.
 
-    The descriptor is passed in the way that suits the pickle. A pipe keeps its lanes if only a process of this family
-    can read the pickle.
+    The descriptor is passed in the way that suits the pickle.
     """
-    lanes = conn._lanes()
-    if lanes is None:
-        return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
-    return _rebuild_end, (reduction.DupFd(conn._descriptor), conn.readable, conn.writable, lanes)
+    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     """Make a connection again from the result of `reduce_connection`."""
     return Connection(df.detach(), readable, writable)
-
-
-def _rebuild_end(df: Any, readable: bool, writable: bool, lanes: Any) -> Connection:
-    conn = rebuild_connection(df, readable, writable)
-    conn._join_lanes(lanes)
-    return conn
 
 
 reduction.register(Connection, reduce_connection)

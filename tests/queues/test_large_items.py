@@ -426,12 +426,3 @@ def test_dtypes_with_fields_keep_them():
         queue.put(item)
         got = queue.get()
         assert (got[0] if type(item) is list else got).dtype.fields == dtype.fields
-
-
-def test_a_sent_object_is_a_pickle_that_can_be_read_anywhere():
-    numpy = pytest.importorskip("numpy")
-    ours, theirs = procession.Pipe()
-    ours.send({"a": numpy.arange(4)})
-    data = theirs.recv_bytes()
-    assert b"procession" not in data
-    assert (pickle.loads(data)["a"] == numpy.arange(4)).all()

@@ -540,9 +540,10 @@ def test_object_s_own_setattr_may_be_used():
     object.__setattr__(value, "other", 1)
     value.value += value.other
     assert value.value == 4
-    object.__setattr__(value, "acquire", lambda *_: seen.append("acquire"))
     seen = []
-    assert (value.value, seen) == (4, ["acquire"])
+    for name in ("acquire", "release"):
+        object.__setattr__(value, name, lambda name=name: seen.append(name))
+    assert (value.value, seen) == (4, ["acquire", "release"])
     object.__delattr__(value, "other")
     with pytest.raises(AttributeError, match="'Own' object has no attribute 'other'"):
         object.__delattr__(value, "other")

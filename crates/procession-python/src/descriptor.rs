@@ -232,35 +232,10 @@ fn until_ready(py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<()> 
     if fd < 0 {
         return Ok(()); // the read or write that follows reports the error
     }
-    let fd = borrow(fd);
+    // SAFETY: not -1. The Python caller must keep it open, as with every descriptor number; poll returns at once if it
+    // is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     wait(py, || until(fd, direction, Deadline::Never)).map(drop)
-}
-
-/// A descriptor's number, not negative, as a descriptor.
-pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    debug_assert!(fd >= 0);
-    // SAFETY: not -1. The Python caller must keep it open, as with every descriptor number; calls on one that is not
-    // open fail.
-    unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Close a descriptor.
-pub fn close(fd: RawFd) -> PyResult<()> {
-    // SAFETY: the Python caller passes ownership; fails if the number is not a descriptor.
-    if unsafe { libc::close(fd) } == 0 {
-        return Ok(());
-    }
-    match Error::last_os_error() {
-        // The kernel has closed it all the same.
-        error if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
-        error => {
-            let code = error.raw_os_error().unwrap_or(libc::EIO);
-            let text = Python::attach(|py| -> PyResult<Py<PyAny>> {
-                Ok(py.import("os")?.call_method1("strerror", (code,))?.unbind())
-            })?;
-            Err(PyOSError::new_err((code, text)))
-        }
-    }
 }
 
 /// Whether the descriptor's owner wants an error instead of a wait.

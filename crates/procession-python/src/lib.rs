@@ -5,7 +5,6 @@ use pyo3::prelude::*;
 mod birth;
 mod by_value;
 mod common;
-mod connection;
 mod descriptor;
 mod fast;
 #[cfg(not(Py_3_14))]
@@ -30,8 +29,6 @@ mod _procession {
     use super::birth::{fork, Birth, InterruptHeld};
     #[pymodule_export]
     use super::by_value::refresh_main;
-    #[pymodule_export]
-    use super::connection::Connection;
     #[pymodule_export]
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
     #[pymodule_export]

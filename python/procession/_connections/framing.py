@@ -14,9 +14,7 @@ import socket
 import struct
 import time
 from _collections_abc import Callable, Iterable
-from _weakref import ref
 
-from .._procession import Connection as _Connection
 from .._procession import read_descriptor, read_message, write_descriptor
 from ..context import BufferTooShort, reduction
 
@@ -39,39 +37,35 @@ _CHUNK = 1 << 18
 _FIRST_SLEEP = 0.002
 _LONGEST_SLEEP = 1.0
 
-# The length in a bell's header: see "Lanes" in the engine's README of channels.
-_BELL = -2
-# Methods that an instance may replace. Lanes bypass them, so replacing one leaves the lanes.
-_REPLACED = frozenset({"_close", "_recv", "_recv_bytes", "_send", "_send_bytes"})
-
 _ForkingPickler = reduction.ForkingPickler
 
 
-class Connection(_Connection):
-    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns.
+class Connection:
+    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns."""
 
-    The ends of a `Pipe` also have lanes: messages between processes of one family go through shared
-    memory, until the descriptor is requested.
-    """
-
-    #: The other end of a pipe, weakly, in the process that made it and those forked from it.
-    _peer: Callable[[], Any] | None = None
+    _handle: int | None = None
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         descriptor = _checked_descriptor(handle)
         if not (readable or writable):
             raise ValueError("at least one of `readable` and `writable` must be True")
-        self._open(descriptor, readable, writable)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _REPLACED:
-            self._leave_lanes()
-        super().__setattr__(name, value)
+        self._readable, self._writable = readable, writable
+        self._handle = descriptor
 
     def __del__(self) -> None:
         # The garbage collector may let other objects use the connection afterwards: mark it as
         # closed.
         self.close()
+
+    def _check_readable(self) -> None:
+        self.fileno()
+        if not self._readable:
+            raise OSError("connection is write-only")
+
+    def _check_writable(self) -> None:
+        self.fileno()
+        if not self._writable:
+            raise OSError("connection is read-only")
 
     def _bad_message_length(self) -> None:
         # The position in the stream is lost: nothing may be read from it any more.
@@ -81,25 +75,47 @@ class Connection(_Connection):
             self.close()
         raise OSError("bad message length")
 
+    @property
+    def closed(self) -> bool:
+        """True if the connection is closed."""
+        return self._handle is None
+
+    @property
+    def readable(self) -> bool:
+        """True if messages can be received."""
+        return self._readable
+
+    @property
+    def writable(self) -> bool:
+        """True if messages can be sent."""
+        return self._writable
+
+    def fileno(self) -> int:
+        """Return the descriptor. Raises OSError when the connection is closed."""
+        if self._handle is None:
+            raise OSError("handle is closed")
+        return self._handle
+
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""
-        if not self.closed:
+        if self._handle is not None:
             try:
                 self._close()
             except Exception:
-                self._closed()  # not for an interrupt that came before the close
+                self._handle = None  # not for an interrupt that came before the close
                 raise
-            self._closed()  # a subclass's `_close` leaves that to this method
+            self._handle = None  # a subclass's `_close` leaves that to this method
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
         self._check_writable()
         if type(buf) is not bytes or offset or size is not None:
             buf = _part(buf, offset, size)
-        if not self._put_bytes(buf):
-            self._send_bytes(buf)
+        self._send_bytes(buf)
 
-    def _send_object(self, obj: Any) -> None:
+    def send(self, obj: Any) -> None:
+        """Send an object, which must be picklable."""
+        self._check_writable()
         self._send_bytes(_ForkingPickler.dumps(obj))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
@@ -111,7 +127,7 @@ class Connection(_Connection):
         self._check_readable()
         if (maxlength or 0) < 0:
             raise ValueError("negative maxlength")
-        return self._take(maxlength)
+        return self._recv_bytes(maxlength)
 
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
         """Receive one message into a writable buffer, from byte `offset` on, and return its length.
@@ -125,7 +141,7 @@ class Connection(_Connection):
                 raise ValueError("negative offset")
             if room < 0:
                 raise ValueError("offset too large")
-            data = self._take()
+            data = self._recv_bytes()
             if len(data) > room:
                 raise BufferTooShort(data)
             if data:
@@ -133,25 +149,9 @@ class Connection(_Connection):
                     target[offset : offset + len(data)] = data
         return len(data)
 
-    def _take(self, maxsize: int | None = None) -> bytes:
-        data = self._take_bytes(True)
-        if data is None:
-            return self._recv_bytes(maxsize)
-        if maxsize is not None and len(data) > maxsize:
-            self._bad_message_length()
-        return data
-
-    def _move_messages(self) -> None:
-        """Move the messages of the lane to the descriptor, for code that reads it."""
-        peer = None if self._peer is None else self._peer()
-        if peer is None or peer.closed:
-            return
-        frames = bytearray()
-        while (data := self._take_bytes(False)) is not None:
-            frames += LENGTH.pack(len(data)) + data
-        peer._send(bytes(frames))
-
-    def _recv_object(self) -> Any:
+    def recv(self) -> Any:
+        """Receive one object. Raises EOFError when the other end is closed and nothing is left."""
+        self._check_readable()
         return _ForkingPickler.loads(self._recv_bytes())
 
     def poll(self, timeout: float | None = 0.0) -> bool:
@@ -168,11 +168,15 @@ class Connection(_Connection):
     def __exit__(self, exc_type: object, exc_value: object, exc_tb: object) -> None:
         self.close()
 
-    def _close(self) -> None:
-        self._shut()
+    def _close(self, _close: Callable[[int], None] = os.close) -> None:
+        # No signal handler runs between the first line and the call. So the descriptor is closed
+        # once, or the connection still has it.
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            _close(handle)
 
     def _send(self, *buffers: Any) -> None:
-        write_descriptor(self._descriptor, *buffers)
+        write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]
 
     def _send_bytes(self, buf: Any) -> None:
         length = len(buf)
@@ -188,7 +192,7 @@ class Connection(_Connection):
 
         Memory is allocated as bytes arrive, not for the length that the peer announced.
         """
-        handle = self._descriptor
+        handle: int = self._handle  # type: ignore[assignment]
         data = read_descriptor(handle, min(size, _CHUNK))
         if len(data) == size:
             return data
@@ -205,15 +209,8 @@ class Connection(_Connection):
 
     def _recv_bytes(self, maxsize: int | None = None) -> bytes:
         most = _JOINED if maxsize is None else min(maxsize, _JOINED)
-        size = read_message(self._descriptor, most)
-        while size == _BELL and self._arm() is not None:
-            # The message that the bell announced is in the lane. It precedes any frame in the
-            # descriptor.
-            data = self._take_bytes(False)
-            size = read_message(self._descriptor, most) if data is None else data
+        size = read_message(self._handle, most)  # type: ignore[arg-type]
         if isinstance(size, bytes):
-            if maxsize is not None and len(size) > maxsize:
-                self._bad_message_length()
             return size
         if size == -1:
             (size,) = _LONG_LENGTH.unpack(self._recv_rest(8))
@@ -229,8 +226,7 @@ class Connection(_Connection):
             raise OSError("got end of file during message") from None
 
     def _poll(self, timeout: float | None) -> bool:
-        ready = self._poll_lane(timeout)
-        return bool(wait([self], timeout)) if ready is None else ready
+        return bool(wait([self], timeout))
 
 
 def _checked_descriptor(handle: int) -> int:
@@ -273,13 +269,10 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     If not `duplex`, the first only receives and the second only sends.
     """
     if duplex:
-        one, other = map(over_socket, socket.socketpair())
-    else:
-        reader, writer = os.pipe()
-        one, other = Connection(reader, writable=False), Connection(writer, readable=False)
-    one._make_lanes(other)
-    one._peer, other._peer = ref(other), ref(one)
-    return one, other
+        one, other = socket.socketpair()
+        return over_socket(one), over_socket(other)
+    reader, writer = os.pipe()
+    return Connection(reader, writable=False), Connection(writer, readable=False)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
@@ -296,18 +289,12 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     # Otherwise an item that a process put just before it ended could be reported after its
     # sentinel.
     lagging: list[Any] = []
-    # Ends of pipes that use their lanes.
-    laned: set[Any] = set()
     poller = select.poll()
     for obj in object_list:
         if getattr(obj, "fileno_lags", False):
             lagging.append(obj)
         try:
-            if type(obj) is Connection and obj._arm() is not None:
-                laned.add(obj)
-                descriptor = obj._descriptor
-            else:
-                descriptor = obj if isinstance(obj, int) else int(obj.fileno())
+            descriptor = obj if isinstance(obj, int) else int(obj.fileno())
         except (AttributeError, TypeError, ValueError):
             raise ValueError(f"Invalid file object: {obj!r}") from None
         if descriptor < 0:
@@ -318,18 +305,14 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     deadline = math.inf if timeout is None else began + timeout
     while True:
         now = time.monotonic()
-        in_lane = [obj for obj in laned if obj._arm()]
-        if in_lane or any(obj.poll() for obj in lagging):
+        if any(obj.poll() for obj in lagging):
             pause = 0.0
         else:
             # A signal that arrives just before the kernel's wait begins is handled only after it.
             # So no sleep is longer than the wait has already lasted (within the two bounds above).
             pause = max(min(max(now - began, _FIRST_SLEEP), _LONGEST_SLEEP, deadline - now), 0)
         ready = poller.poll(math.ceil(pause * 1000))
-        shown = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
-        # The descriptor of a pipe may be readable for a message that was taken since.
-        found = [obj for obj in shown if obj not in laned or obj._is_ready()]
-        found += [obj for obj in in_lane if obj not in found]
+        found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
         found += [obj for obj in lagging if obj not in found and obj.poll()]
         if found:
             return found

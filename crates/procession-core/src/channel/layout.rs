@@ -6,7 +6,7 @@ use super::segment::{Link, SegmentView, SlotState};
 use crate::arena::Object;
 use crate::family;
 use crate::ids::{Kind, Owner};
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::wait::{EventCount, Purpose, SLICE};
 use Ordering::{Acquire, SeqCst};
 
@@ -44,19 +44,6 @@ pub(super) struct Front {
     pub ahead: AtomicU64,
     /// Number of messages for which `task_done` was called.
     pub done: AtomicU64,
-    /// Of a queue that is a pipe's lane. Here, because both sides of a bounded queue read `head` anyway.
-    pub lane: LaneWords,
-}
-
-/// What the users of a lane know about each other and about the pipe's descriptor: see `lane`.
-#[repr(C)]
-pub(super) struct LaneWords {
-    /// `bell | descriptor only`.
-    pub mode: AtomicU32,
-    /// How often a receiving end was closed.
-    pub closed_receivers: AtomicU32,
-    /// How often a sending end was closed.
-    pub closed_senders: AtomicU32,
 }
 
 #[repr(C, align(64))]

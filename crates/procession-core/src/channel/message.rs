@@ -207,16 +207,6 @@ impl MessageHeader {
         }
     }
 
-    /// The length of the body, if the message is nothing else. A hint for callers without the claim.
-    pub(super) fn lone_body(&self) -> Option<usize> {
-        let head = self.head();
-        match (head & 0xff, head >> 8) {
-            (KIND_INLINE, len) => Some((len & 0xff) as usize),
-            (KIND_TABLE, 0) => Some(self.words[1].load(Relaxed) as usize),
-            _ => None,
-        }
-    }
-
     /// Take the message out. Its blocks belong to this process afterwards.
     pub fn open(&self) -> Result<Incoming> {
         let head = self.head();
@@ -431,11 +421,6 @@ impl Incoming {
             Body::Copy(bytes) => bytes.len(),
         };
         body + self.buffers.iter().map(Block::len).sum::<usize>()
-    }
-
-    /// Whether it is a body without buffers and handles.
-    pub fn is_lone_body(&self) -> bool {
-        self.buffers.is_empty() && self.handles.is_empty()
     }
 
     /// The block that the body lies in, and where the body starts in it. `None` for a body without a block, and the

@@ -5,7 +5,6 @@
 mod backoff;
 mod fd_broker;
 mod flush_before_exit;
-pub mod lane;
 mod layout;
 mod mailbox;
 mod message;

@@ -33,30 +33,19 @@ impl Queue {
     /// Put a packed message. On error (`TimedOut` = full) it stays in `message` for another try; on success `message`
     /// is `None`.
     pub fn put(&self, message: &mut Option<Message>, deadline: Deadline) -> Result<(), WaitError> {
-        self.put_within(self.maxsize(), message, deadline)
-    }
-
-    /// As [`put`](Self::put), but the message counts as the last of at most `limit` messages (0 = no limit). A limit is
-    /// not above the queue's own.
-    pub(super) fn put_within(
-        &self,
-        limit: u64,
-        message: &mut Option<Message>,
-        deadline: Deadline,
-    ) -> Result<(), WaitError> {
         let me = family()?.me();
         if message.is_none() {
             return Ok(());
         }
-        let (view, slot) = match self.claim_within(limit, me)? {
+        let (view, slot) = match self.claim(me)? {
             Some(claimed) => claimed,
             None => match deadline {
                 Deadline::Now => {
                     // A consumer that died may hold the missing room.
                     self.recover()?;
-                    self.claim_within(limit, me)?.ok_or(WaitError::TimedOut)?
+                    self.claim(me)?.ok_or(WaitError::TimedOut)?
                 }
-                _ => self.wait_for_room(limit, me, deadline)?,
+                _ => self.wait_for_room(me, deadline)?,
             },
         };
         if let Some(message) = message.take() {
@@ -92,44 +81,30 @@ impl Queue {
 
     /// Take the oldest message (`TimedOut` = empty).
     pub fn get(&self, deadline: Deadline) -> Result<Incoming, WaitError> {
-        self.get_or(deadline, || false)?.ok_or(WaitError::TimedOut)
-    }
-
-    /// As [`get`](Self::get), but the wait also ends when `over` is true; the result is then `None`.
-    /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
-    pub(super) fn get_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<Option<Incoming>, WaitError> {
         let me = family()?.me();
         if let Some(incoming) = self.try_get(me)? {
-            return Ok(Some(incoming));
+            return Ok(incoming);
         }
         if self.recover()? {
             if let Some(incoming) = self.try_get(me)? {
-                return Ok(Some(incoming));
+                return Ok(incoming);
             }
         }
         if let Deadline::Now = deadline {
             return Err(WaitError::TimedOut);
         }
         let mut backoff = Backoff::new();
-        let got = self
-            .waiting
+        self.waiting
             .not_empty
             .wait_for(PURPOSE, deadline, || {
-                let got = self.try_get(me).and_then(|got| match got {
-                    None if backoff.is_over() && self.recover()? => self.try_get(me),
-                    other => Ok(other),
-                });
-                match got {
-                    Ok(None) => over().then_some(Ok(None)),
-                    other => Some(other),
-                }
+                self.try_get(me)
+                    .and_then(|got| match got {
+                        None if backoff.is_over() && self.recover()? => self.try_get(me),
+                        other => Ok(other),
+                    })
+                    .transpose()
             })?
-            .map_err(WaitError::from)?;
-        if got.is_none() {
-            // A wake that was consumed without taking a message is passed on.
-            self.waiting.not_empty.notify(1);
-        }
-        Ok(got)
+            .map_err(WaitError::from)
     }
 
     /// Wait until a `get` would not have to wait. Takes nothing.
@@ -178,7 +153,7 @@ impl Queue {
 
     /// Whether a `put` would have to wait.
     pub fn is_full(&self) -> Result<bool> {
-        Ok(!self.has_room(self.maxsize(), self.back.tail.load(Acquire))?)
+        Ok(!self.has_room(self.back.tail.load(Acquire))?)
     }
 
     /// Record that a taken message has been dealt with; `false` if more were dealt with than put.
@@ -229,19 +204,14 @@ impl Queue {
         self.back.tail.load(SeqCst).saturating_sub(skipped)
     }
 
-    fn wait_for_room(
-        &self,
-        limit: u64,
-        me: Owner,
-        deadline: Deadline,
-    ) -> Result<(SegmentView, &'static QueueSlot), WaitError> {
+    fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(SegmentView, &'static QueueSlot), WaitError> {
         let mut backoff = Backoff::new();
         self.waiting
             .not_full
             .wait_for(PURPOSE, deadline, || {
-                self.claim_within(limit, me)
+                self.claim(me)
                     .and_then(|claimed| match claimed {
-                        None if backoff.is_over() && self.recover()? => self.claim_within(limit, me),
+                        None if backoff.is_over() && self.recover()? => self.claim(me),
                         other => Ok(other),
                     })
                     .transpose()
@@ -250,13 +220,7 @@ impl Queue {
     }
 
     /// Claim the next slot; `None` if the queue is full.
-    #[cfg(test)]
     pub(super) fn claim(&self, me: Owner) -> Result<Option<(SegmentView, &'static QueueSlot)>> {
-        self.claim_within(self.maxsize(), me)
-    }
-
-    /// Claim the next slot; `None` if the queue holds `limit` messages (0 = no limit).
-    fn claim_within(&self, limit: u64, me: Owner) -> Result<Option<(SegmentView, &'static QueueSlot)>> {
         let mut rounds = Rounds::default();
         loop {
             // SYNC: ticket before segment, so that the ticket is never newer than the segment read after it.
@@ -277,7 +241,7 @@ impl Queue {
                 self.extend(&view, ticket, me)?;
                 continue;
             };
-            if !self.has_room(limit, ticket)? {
+            if !self.has_room(ticket)? {
                 return Ok(None);
             }
             let free = view.stamp(SlotState::Free, None);
@@ -335,15 +299,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether the slots before `ticket` hold fewer messages than `limit` (0 = no limit).
-    fn has_room(&self, limit: u64, ticket: u64) -> Result<bool> {
+    /// Whether the slots before `ticket` hold fewer messages than `maxsize`.
+    fn has_room(&self, ticket: u64) -> Result<bool> {
+        let maxsize = self.maxsize();
         let in_use = || ticket.saturating_sub(self.front.head.load(SeqCst) & TICKET);
-        if limit == 0 || in_use() < limit {
+        if maxsize == 0 || in_use() < maxsize {
             return Ok(true);
         }
         // A consumer may have died before it moved the head.
         self.advance()?;
-        if in_use() < limit {
+        if in_use() < maxsize {
             return Ok(true);
         }
         // One slow process may hold up the head while others went on behind it: up to `ahead`, count only slots that
@@ -356,7 +321,7 @@ impl Queue {
             used += u64::from(counts);
             at < ahead
         })?;
-        Ok(used < limit)
+        Ok(used < maxsize)
     }
 
     /// Take the oldest message, if there is one.

@@ -1,6 +1,5 @@
 //! Deaths of processes at chosen points. The processes belong to the family and stop where they are told.
 
-mod lanes;
 mod polling;
 
 use super::layout::Queue;

@@ -19,9 +19,8 @@ pub use received::loads;
 use crate::by_value;
 use crate::common::{name, raise, Cached};
 use attachments::{Attachments, PicklingScope};
-use lone::{Kind, Lone};
-use procession_core::channel::{Incoming, Message, Outgoing};
-use pyo3::buffer::PyUntypedBuffer;
+use lone::Lone;
+use procession_core::channel::{Message, Outgoing};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
@@ -110,46 +109,6 @@ impl Pickled<'_> {
     pub fn pack(&self) -> PyResult<Message> {
         self.with(Message::pack)
     }
-}
-
-/// The bytes of a contiguous buffer.
-pub fn bytes_of(buffer: &PyUntypedBuffer) -> &[u8] {
-    if buffer.len_bytes() == 0 {
-        return &[];
-    }
-    // SAFETY: the bytes are contiguous, and exported as long as `buffer` lives. Another thread may change them while
-    // they are read, as it may during any copy of a buffer that Python makes.
-    unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) }
-}
-
-/// The first byte of a message that is bytes and not an object. No pickle begins with it, and no lone object.
-pub const RAW: u8 = 0;
-
-/// The name of the function that makes arrays of what `reduce` gives.
-const REBUILD_ARRAY: &[u8] = b"_rebuild_array";
-
-/// A message as `Connection.recv_bytes` returns it: bytes, or a whole pickle of the object.
-pub fn into_bytes(py: Python<'_>, incoming: Incoming) -> PyResult<Bound<'_, PyBytes>> {
-    let body = incoming.body();
-    if body.first() == Some(&RAW) {
-        return Ok(PyBytes::new(py, &body[1..]));
-    }
-    // A pickle of small arrays names a function of this package, which a reader of these bytes may not have.
-    let anywhere = !body.windows(REBUILD_ARRAY.len()).any(|part| part == REBUILD_ARRAY);
-    if incoming.is_lone_body() && Kind::of(body).is_none() && anywhere {
-        return Ok(PyBytes::new(py, body));
-    }
-    let object = loads(py, incoming)?;
-    pickle_in_band(&object, 4)
-}
-
-/// A message as `Connection.recv` returns it: an object, also if its pickle was sent as bytes.
-pub fn into_object(py: Python<'_>, incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
-    if incoming.body().first() == Some(&RAW) {
-        let pickle = into_bytes(py, incoming)?;
-        return tools(py)?.loads.bind(py).call1((pickle,));
-    }
-    loads(py, incoming)
 }
 
 /// Create the classes that the module does not export. Otherwise they are created at first use, under a lock of
