@@ -77,6 +77,33 @@ def flush_replaced() -> None:
             pass  # closed or detached, perhaps beneath Python: what waits in it is lost anyway
 
 
+def drop_inherited() -> None:
+    """Drop what waits in the interpreter's own streams of a child that was just forked.
+
+    The parent flushed them before the fork. What is there was printed by another of its threads since,
+    and the parent writes it.
+    """
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if type(stream) is not io.TextIOWrapper:
+            continue
+        try:
+            descriptor = stream.fileno()
+            inheritable = os.get_inheritable(descriptor)
+            kept = os.dup(descriptor)
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            continue  # closed or detached, or there is no descriptor left
+        try:
+            os.dup2(nowhere, descriptor)
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+        finally:
+            os.dup2(kept, descriptor, inheritable)
+            os.close(nowhere)
+            os.close(kept)
+
+
 def _write_each_line(stream: io.TextIOWrapper) -> None:
     if type(stream.buffer) is io.BufferedWriter:
         kept = vars(stream.buffer)

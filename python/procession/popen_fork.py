@@ -79,6 +79,7 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess) -> Child:
         def child() -> int:
+            _stdio.drop_inherited()
             main_state.at_fork = self.known
             return process_obj._bootstrap(parent_sentinel)
 

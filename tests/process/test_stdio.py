@@ -413,3 +413,27 @@ if __name__ == "__main__":
         under="import",
     )
     assert (done.stderr, done.returncode) == ("", 5)
+
+
+def test_what_another_thread_prints_before_the_fork_is_written_once(run_program):
+    text = """
+import procession, sys
+from procession import util
+
+flush = util._flush_std_streams
+
+def flush_and_print():
+    util._flush_std_streams = flush
+    flush()
+    print("as another thread would")
+
+if __name__ == "__main__":
+    fork = procession.get_context("fork")
+    fork.Process().start()  # from now on this process writes blocks of lines
+    util._flush_std_streams = flush_and_print  # the last that the parent does before it forks
+    child = fork.Process(target=print, args=("the child",))
+    child.start()
+    child.join()
+"""
+    done = run_program(text)
+    assert sorted(done.stdout.splitlines()) == ["as another thread would", "the child"], done.stderr
