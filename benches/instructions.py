@@ -1,8 +1,9 @@
 """Compare how many instructions engine operations execute with the counts that are on record.
 
 The killer steps each operation once and counts. Counts do not depend on what else the machine does,
-so a regression shows where times are too noisy. They do depend on the compiler: ``--update`` writes
-the record, with the compiler's version, and another version only prints the difference.
+so a regression shows where times are too noisy. They do depend on the compiler, and on the processor,
+for which the C library chooses its copies: ``--update`` writes the record with the names of both.
+With another compiler or processor the difference is only printed.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ def counted_once(names: list[str]) -> dict[str, int]:
     return {name.strip(): int(count) for name, count in rows if count.strip().isdigit()}
 
 
-def compiler() -> str:
-    return subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+def machine() -> str:
+    """Return the compiler and the processor."""
+    version = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True)
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "?")
+    return f"{version.stdout.strip()} on {model.strip()}"
 
 
 def main() -> int:
@@ -47,8 +52,8 @@ def main() -> int:
     record = json.loads(RECORD.read_text())
     now = counted(list(record["counts"]))
     if options.update:
-        RECORD.write_text(json.dumps({"compiler": compiler(), "counts": now}, indent=1) + "\n")
-    comparable = record["compiler"] == compiler()
+        RECORD.write_text(json.dumps({"machine": machine(), "counts": now}, indent=1) + "\n")
+    comparable = record["machine"] == machine()
     worse = []
     for name, count in now.items():
         before = record["counts"][name]
@@ -56,7 +61,7 @@ def main() -> int:
         if count > before * (1 + TOLERANCE):
             worse.append(name)
     if not comparable:
-        print(f"the record is of {record['compiler']}, this is {compiler()}: nothing is judged")
+        print(f"the record is of {record['machine']}, this is {machine()}: nothing is judged")
     elif worse and not options.update:
         print(f"more instructions than on record: {', '.join(worse)}", file=sys.stderr)
         return 1
