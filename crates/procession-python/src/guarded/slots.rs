@@ -1,5 +1,6 @@
 //! The types `GuardedValue` and `GuardedArray`, with C functions in their slots: the wrapper that `PyO3` puts around a
-//! method costs more than an access does.
+//! method costs more than an access does. The file is long because all slots share the few functions at its top, which
+//! turn raw pointers into references.
 
 use super::item::{Item, Size};
 use super::{by_attributes, Guarded, Items};
