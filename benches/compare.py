@@ -31,6 +31,7 @@ LIBRARIES = ("multiprocessing", "procession")
 LIMIT = 120
 PR_SET_CHILD_SUBREAPER = 36
 MANY = "many"
+MANY_TITLE = "1,000 queues and 10,000 locks"
 MOST_DESCRIPTORS, MOST_MEGABYTES = 8, 20
 
 
@@ -125,7 +126,7 @@ def markdown(result: dict[str, Any]) -> str:
     """Return a row of a table in Markdown: medians, and the processor seconds of both libraries."""
     if result["name"] == MANY:
         cells = [f"{files:g} descriptors, {size:.0f} MB" for files, size in (result[library] for library in LIBRARIES)]
-        return f"| 1,000 queues and 10,000 locks | {' | '.join(cells)} | | | |"
+        return f"| {MANY_TITLE} | {' | '.join(cells)} | | | |"
     cells = [f"{short(statistics.median(result[library]))} {result['unit']}" for library in LIBRARIES]
     cpu = " / ".join(f"{statistics.median(result['cpu'][library]):.1f} s" for library in LIBRARIES)
     goal = f"{result['goal']:g}x" if result["goal"] != 1 else ""
@@ -177,7 +178,7 @@ class Report:
         (files, size), (our_files, our_size) = (figures[library] for library in LIBRARIES)
         reached = our_files <= MOST_DESCRIPTORS and our_size < MOST_MEGABYTES
         self.say(
-            f"{'1,000 queues and 10,000 locks':44} {f'{files:g} descriptors, {size:.0f} MB':38}"
+            f"{MANY_TITLE:44} {f'{files:g} descriptors, {size:.0f} MB':38}"
             f"   {f'{our_files:g} descriptors, {our_size:.0f} MB':38} {'':8}   {'< 20 MB':9}"
             f"  {'reached' if reached else 'NOT reached'}"
         )
@@ -215,7 +216,7 @@ def main() -> int:
         if name in wanted:
             report.attempt(lambda name=name, row=row: report.compare(name, row, rounds), row.title)
     if MANY in wanted:
-        report.attempt(report.compare_many, "1,000 queues and 10,000 locks")
+        report.attempt(report.compare_many, MANY_TITLE)
     if options.json:
         print(json.dumps({"python": version, "rounds": rounds, "pin": options.pin, "rows": report.results}, indent=1))
     if options.markdown:

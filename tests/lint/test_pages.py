@@ -34,11 +34,11 @@ def pages():
 
 @pytest.mark.parametrize("page", pages())
 def test_files_exist(page):
-    names = set(re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|py|pyi|md|toml|txt))`", page.read_text()))
+    text = page.read_text()
+    names = set(re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|py|pyi|md|toml|txt))`", text))
     roots = [page.parent, *ROOTS]
     names = {name for name in names if "NAME" not in name}
     missing = [name for name in sorted(names) if not any((root / name).exists() for root in roots)]
-    text = page.read_text()
     linked = set(re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text))
     missing += [name for name in sorted(linked) if not (page.parent / name).exists()]
     assert not missing

@@ -97,10 +97,15 @@ fn release(object: Object) {
 #[cold]
 fn not_deleted(object: Object) -> PyErr {
     Python::attach(|py| {
-        let kind = argument(py, object).get_type();
-        let kind = kind.name().map_or_else(|_| String::new(), |name| name.to_string());
+        let kind = class_name(&argument(py, object));
         PyAttributeError::new_err(format!("property 'value' of '{kind}' object has no deleter"))
     })
+}
+
+/// The name of an object's class, for errors.
+fn class_name(object: &Bound<'_, PyAny>) -> String {
+    let name = object.get_type().name();
+    name.map_or_else(|_| String::new(), |name| name.to_string())
 }
 
 /// The attributes that accesses use. Each lies in the object's `__dict__`, as others do; a descriptor notices when one is
@@ -144,8 +149,7 @@ unsafe extern "C" fn set_used(object: Object, new: Object, at: *mut c_void) -> c
 }
 
 fn no_attribute(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyErr {
-    let kind = object.get_type();
-    let kind = kind.name().map_or_else(|_| String::new(), |name| name.to_string());
+    let kind = class_name(object);
     PyAttributeError::new_err(format!("'{kind}' object has no attribute '{name}'"))
 }
 
