@@ -4,13 +4,16 @@ CARGO  ?= cargo
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
+BUILDER ?= html
 DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' import-linter maturin
+PAGES  := sphinx furo myst-parser sphinx-copybutton flask django fastapi httpx
+RELEASE := ziglang auditwheel twine zizmor
 PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict matplotlib
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench curves instructions conformance killer stopper storm soak fuzz clean
+.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak fuzz docs wheels test-wheels clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -33,7 +36,7 @@ test-python: setup
 lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(PY) -m ruff check python tests examples benches fuzz
+	$(PY) -m ruff check python release tests docs examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py
 	$(PY) tests/lint/provenance.py
 	$(VENV)/bin/lint-imports --no-cache --no-logo
@@ -41,12 +44,15 @@ lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, st
 	$(PY) -m pyright
 	$(PY) -m mypy.stubtest procession --mypy-config-file pyproject.toml --allowlist tests/typing/allowlist.txt --ignore-unused-allowlist
 
-model:           ## the queue, the locks and the allocator under many more schedules than `make test` tries
-	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test loom_counts --test shuttle
+model:           ## the queue, the locks, the dictionary and the allocator under many more schedules than `make test` tries
+	PROCESSION_PREEMPTIONS=3 PROCESSION_SCHEDULES=20000 $(CARGO) test --release -p procession-core --test loom --test loom_queue --test loom_slab --test loom_counts --test loom_handover --test loom_dict --test loom_list --test shuttle
 
 bench: setup .build/peers-$(VERSION)  ## side by side with the standard library and with other libraries; BENCH_ARGS="--only arrays --pin spread"
 	$(PY) benches/compare.py $(BENCH_ARGS)
 	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/peers.py
+
+bench-rust:      ## the Rust crate against crates for processes, and threads as the upper bound; BENCH_RUST_ARGS="9" sets the rounds
+	CARGO=$(CARGO) benches/rust/run.sh $(BENCH_RUST_ARGS)
 
 curves: setup .build/peers-$(VERSION)  ## draw figures against sizes into docs/figures; CURVES_ARGS="--only array_size --rounds 5"
 	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/curves.py $(CURVES_ARGS)
@@ -73,8 +79,17 @@ soak: setup      ## half an hour of all storms at once: what is used at the end 
 fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt arena, decoders, connections; FUZZ_ARGS="arena --seconds 600"
 	$(PY) fuzz/run.py $(FUZZ_ARGS)
 
+docs: setup .build/pages-$(VERSION)  ## the documentation site, into .build/docs; BUILDER=linkcheck asks each address that it names
+	PYTHONPATH=.build/pages-$(VERSION) $(PY) -m sphinx -q -W -n --keep-going -b $(BUILDER) docs .build/docs
+
+wheels: .build/release-$(VERSION)  ## sdist and wheels for the Pythons at hand, checked, into dist/; WHEELS_ARGS="--python 3.11 --target x86_64-unknown-linux-gnu"
+	PYTHONPATH=.build/release-$(VERSION) $(PY) release/build.py $(WHEELS_ARGS)
+
+test-wheels: .build/release-$(VERSION)  ## each wheel of dist/ in a fresh environment, by a slice of the tests; TEST_WHEELS_ARGS=--sdist
+	$(PY) release/try_wheels.py $(TEST_WHEELS_ARGS)
+
 clean:           ## remove what was built
-	rm -rf .build .venv .venv-* target fuzz/target python/procession/*.so
+	rm -rf .build .venv .venv-* dist target fuzz/target python/procession/*.so
 
 .build/venv-$(VERSION): Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "procession needs Python 3.10 or newer; use make PYTHON=...")'
@@ -97,6 +112,16 @@ clean:           ## remove what was built
 .build/peers-$(VERSION): .build/venv-$(VERSION)
 	@for peer in $(PEERS); do $(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $$peer || true; done
 	@mkdir -p $@ && touch $@
+
+# What builds the pages, and what their programs show besides the peers.
+.build/pages-$(VERSION): .build/venv-$(VERSION)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(PAGES)
+	@touch $@
+
+# What builds and checks a release; zizmor reads the workflow files.
+.build/release-$(VERSION): .build/venv-$(VERSION)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(RELEASE)
+	@touch $@
 
 # Where cargo-fuzz or atheris cannot be installed, `fuzz/run.py` says which of its targets needs it.
 .build/fuzz-$(VERSION): .build/venv-$(VERSION)

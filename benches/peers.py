@@ -21,15 +21,16 @@ from contextlib import contextmanager
 from typing import Any
 
 WORKERS = 2
-TASKS, TRIPS, ARRAYS, MESSAGES = 4_000, 500, 16, 50_000
+TASKS, TRIPS, ARRAYS, MESSAGES, RUN = 4_000, 500, 16, 50_000, 100
 LIMIT = 300
 UNITS = {
     "map, one task each": "/s",
     "one task, there and back": "us",
     "8 MB arrays, there and back": "/s",
     "queue, small tuples": "/s",
+    "queue, a hundred at a time": "/s",
 }
-MAP, TRIP, BIG, QUEUE = UNITS
+MAP, TRIP, BIG, QUEUE, QUEUE_MANY = UNITS
 
 #: The ways a library runs many tasks, and one.
 Many = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -47,6 +48,11 @@ def shifted(array: Any) -> Any:
 def produce(queue: Any, count: int) -> None:
     for number in range(count):
         queue.put((number, "task", 0.5))
+
+
+def produce_many(queue: Any, count: int) -> None:
+    for first in range(0, count, RUN):
+        queue.put_many([(number, "task", 0.5) for number in range(first, first + RUN)])
 
 
 @contextmanager
@@ -178,6 +184,16 @@ def messages(name: str) -> dict[str, float]:
     process.start()
     queue.get()
     figures = {QUEUE: rate(MESSAGES, lambda: (queue.get() for _ in range(MESSAGES)))}
+    process.join()
+    if not hasattr(queue, "get_many"):
+        return figures
+    # The two libraries name the maximum differently.
+    name_of_max = "max_messages_to_get" if name == "faster_fifo" else "max"
+    process = library.Process(target=produce_many, args=(queue, MESSAGES + RUN))
+    process.start()
+    left = MESSAGES + RUN - len(queue.get_many(**{name_of_max: RUN}))
+    runs = iter(lambda: len(queue.get_many(**{name_of_max: RUN})), None)
+    figures[QUEUE_MANY] = rate(left, lambda: itertools.takewhile(left.__gt__, itertools.accumulate(runs)))
     process.join()
     return figures
 

@@ -6,6 +6,7 @@ Each wait polls a condition up to a deadline that only a failing test reaches.
 from __future__ import annotations
 
 import pathlib
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -34,6 +35,12 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def is_asleep(thread: threading.Thread) -> bool:
+    """Return whether a thread of this process sleeps in the kernel."""
+    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
 
 
 def until_ended(pids: Iterable[int]) -> None:

@@ -8,4 +8,4 @@ from rows import CURVES as CURVES
 from rows import ROWS as ROWS
 
 # isort: off
-from . import queues, pipes, items, locks, values, processes, managers, curves  # noqa: F401 (the order of the table)
+from . import queues, pipes, items, locks, events, values, processes, managers, memory, dicts, curves  # noqa: F401 (the order of the table)

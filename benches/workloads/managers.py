@@ -65,14 +65,18 @@ def manager_threads(library, count=5_000, number=4):
 @row("manager's calls, over TCP", "/s", 2)
 def manager_tcp(library, count=10_000):
     """Return calls per second of one client that connects as another program would."""
+    with over_tcp(library) as manager:
+        shared = manager.list([1])
+        return rate(lambda number: call(shared, number), count)
+
+
+def over_tcp(library):
     managers = importlib.import_module(f"{library.__name__}.managers")
     if library.__name__ == "procession":
         importlib.import_module("procession._managers.link").family_of_offer = lambda answer: (
             b"another"
         )
-    with managers.SyncManager(("127.0.0.1", 0), b"key") as manager:
-        shared = manager.list([1])
-        return rate(lambda number: call(shared, number), count)
+    return managers.SyncManager(("127.0.0.1", 0), b"key")
 
 
 @row("manager's calls, one client, on one core", "/s", 1, one_core=True)
@@ -85,13 +89,24 @@ def manager_one_core(library):
 def manager_megabytes(library, count=300):
     """Return megabytes per second, sent to the server and back."""
     with library.Manager() as manager:
-        shared = manager.list([b"x" * (1 << 20)])
+        return megabytes(manager, count)
 
-        def there_and_back(number):
-            for _ in range(number):
-                shared[0] = shared[0]
 
-        return 2 * rate(there_and_back, count)
+@row("1 MB to a manager and back, over TCP", "MB/s")
+def manager_tcp_megabytes(library, count=300):
+    """Measure like `manager_megabytes`, as `manager_tcp` connects."""
+    with over_tcp(library) as manager:
+        return megabytes(manager, count)
+
+
+def megabytes(manager, count):
+    shared = manager.list([b"x" * (1 << 20)])
+
+    def there_and_back(number):
+        for _ in range(number):
+            shared[0] = shared[0]
+
+    return 2 * rate(there_and_back, count)
 
 
 @row("objects of a manager, made and dropped", "/s", 3)

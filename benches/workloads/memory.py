@@ -4,8 +4,45 @@ from __future__ import annotations
 
 import os
 import resource
+import time
+
+from rows import row
 
 from .timing import MEGABYTE
+
+
+def idle_workers(library, method, number=8):
+    """Return megabytes of an idle worker of a pool: its share of the pages that it has.
+
+    Each worker has run a task before.
+    """
+    with library.get_context(method).Pool(number) as pool:
+        workers = {process.pid for process in pool._pool}
+        done = set()
+        while done != workers:
+            done |= set(pool.map(pid_after_a_while, range(4 * number), 1))
+        sizes = [proportional(pid) for pid in workers]
+    return sum(sizes) / number / MEGABYTE
+
+
+def pid_after_a_while(_):
+    time.sleep(0.002)  # so that all workers get some
+    return os.getpid()
+
+
+def proportional(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
+
+
+@row("idle worker of Pool(8), fork", "MB", 1)
+def idle_fork(library):
+    return idle_workers(library, "fork")
+
+
+@row("idle worker of Pool(8), forkserver", "MB", 2.8)
+def idle_forkserver(library):
+    return idle_workers(library, "forkserver")
 
 
 def many(library):

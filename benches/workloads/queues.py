@@ -27,6 +27,38 @@ def small_tuples(library, count=100_000):
     return count / seconds
 
 
+def produce_many(queue, count, size):
+    if not hasattr(queue, "put_many"):
+        produce(queue, count)
+        return
+    for first in range(0, count, size):
+        queue.put_many([(number, "task", 0.5) for number in range(first, min(first + size, count))])
+
+
+def receive_many(queue, count, size):
+    """Receive so many messages, several at a time if the queue can do that."""
+    if not hasattr(queue, "get_many"):
+        for _ in range(count):
+            queue.get()
+        return
+    while count > 0:
+        count -= len(queue.get_many(min(size, count)))
+
+
+@row("queue, small tuples, a hundred at a time", "/s", 15)
+def small_tuples_many(library, count=200_000, size=100):
+    """Return messages per second through a queue; the standard library's takes one at a time."""
+    queue = library.Queue()
+    process = library.Process(target=produce_many, args=(queue, count + 1, size))
+    process.start()
+    queue.get()
+    begin = clock()
+    receive_many(queue, count, size)
+    seconds = clock() - begin
+    process.join()
+    return count / seconds
+
+
 def echo(requests, replies):
     for request in iter(requests.get, None):
         replies.put(request)

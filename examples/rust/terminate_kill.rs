@@ -34,7 +34,7 @@ fn main() -> common::Outcome {
             child.terminate()?;
         }
         let code = match child.join() {
-            Err(JoinError::Signaled(signal)) => -signal,
+            Err(JoinError::Signaled { signal, .. }) => -signal,
             other => return Err(format!("it ended otherwise: {other:?}").into()),
         };
         println!("{how}: alive {before}, then alive False, exit code {code}");

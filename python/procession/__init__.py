@@ -1,7 +1,9 @@
 """procession: `multiprocessing` on an engine that does not lose, tear or hang.
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
-`ProcessPoolExecutor`, the figures of pools and six exceptions are additions.
+`ProcessPoolExecutor`, `SharedDict`, `SharedList`, `share`, `current_worker`,
+`get_reusable_executor`, `snapshot`, the figures of pools, six exceptions and `__version__` are
+additions.
 """
 
 import sys
@@ -33,6 +35,7 @@ __all__ = [
     "BrokenPool",
     "BufferTooShort",
     "Condition",
+    "CurrentWorker",
     "Event",
     "JoinableQueue",
     "Lock",
@@ -49,6 +52,9 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "Shared",
+    "SharedDict",
+    "SharedList",
     "SimpleQueue",
     "TaskCancelled",
     "TaskTimeout",
@@ -60,10 +66,12 @@ __all__ = [
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
+    "current_worker",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
     "get_logger",
+    "get_reusable_executor",
     "get_start_method",
     "install",
     "log_to_file",
@@ -73,6 +81,8 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "share",
+    "snapshot",
 ]
 
 Array = _default_context.Array
@@ -118,6 +128,20 @@ def install(executor: bool = False) -> None:
     install(executor)
 
 
+def snapshot() -> object:
+    """Return what the processes of this family do at this moment, and what they share.
+
+    What each process waits for and for how long, what holds each lock, how much lies in each queue and pool.
+    It is what `procession dump --json` shows of the family from outside. Nothing is locked, waited
+    for or changed by it. A process that has shared nothing so far is a family of its own.
+
+    Raises OSError if `/proc` or the shared memory cannot be read.
+    """
+    from ._snapshot import take
+
+    return take()
+
+
 SUBDEBUG = 5
 SUBWARNING = 25
 
@@ -139,12 +163,40 @@ def __getattr__(name: str) -> object:
         from ._executor.executor import ProcessPoolExecutor
 
         return ProcessPoolExecutor
+    if name in ("Shared", "share"):
+        from . import _share
+
+        return getattr(_share, name)
+    if name == "SharedDict":
+        from ._shared_dict import SharedDict
+
+        return SharedDict
+    if name == "get_reusable_executor":
+        from ._executor.reusable import get_reusable_executor
+
+        return get_reusable_executor
+    if name in ("CurrentWorker", "current_worker"):
+        from ._pool import current
+
+        return getattr(current, name)
+    if name == "SharedList":
+        from ._shared_list import SharedList
+
+        return SharedList
     if name in ("PoolStats", "WorkerStats"):
         from ._pool import stats
 
         return getattr(stats, name)
+    if name == "__version__":
+        from ._procession import __version__
+
+        return __version__
+    if name == "Snapshot":
+        from ._snapshot import Snapshot
+
+        return Snapshot
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -34,8 +34,17 @@ from ._errors import (
     WorkerDied as WorkerDied,
 )
 from ._executor.executor import ProcessPoolExecutor as ProcessPoolExecutor
+from ._executor.reusable import get_reusable_executor as get_reusable_executor
+from ._pool.current import CurrentWorker as CurrentWorker
+from ._pool.current import current_worker as current_worker
 from ._pool.stats import PoolStats as PoolStats
 from ._pool.stats import WorkerStats as WorkerStats
+from ._procession import __version__ as __version__
+from ._share import Shared as Shared
+from ._share import share as share
+from ._shared_dict import SharedDict as SharedDict
+from ._shared_list import SharedList as SharedList
+from ._snapshot import Snapshot as Snapshot
 from .context import Process as Process
 from .process import (
     active_children as active_children,
@@ -56,6 +65,7 @@ __all__ = [
     "BrokenPool",
     "BufferTooShort",
     "Condition",
+    "CurrentWorker",
     "Event",
     "JoinableQueue",
     "Lock",
@@ -72,6 +82,9 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "Shared",
+    "SharedDict",
+    "SharedList",
     "SimpleQueue",
     "TaskCancelled",
     "TaskTimeout",
@@ -83,10 +96,12 @@ __all__ = [
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
+    "current_worker",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
     "get_logger",
+    "get_reusable_executor",
     "get_start_method",
     "install",
     "log_to_file",
@@ -96,6 +111,8 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "share",
+    "snapshot",
 ]
 
 SUBDEBUG: int
@@ -103,6 +120,7 @@ SUBWARNING: int
 reducer: Any
 
 def install(executor: bool = False) -> None: ...
+def snapshot() -> Snapshot: ...
 
 Array = context._default_context.Array
 Barrier = context._default_context.Barrier

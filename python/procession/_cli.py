@@ -1,7 +1,8 @@
 """The `procession` command: run a program with procession standing in for `multiprocessing`.
 
 The program must not see the difference: exit code, `sys.argv`, `sys.path`, tracebacks and
-`__main__` are the same as without the command.
+`__main__` are the same as without the command. The commands that look at running programs are in
+Rust, the same code as in the crate `procession-cli`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ usage: procession run [--start-method fork|spawn|forkserver] [--executor] [scrip
 Run a Python program in which `import multiprocessing` means procession, here and in all it starts; with --executor,
 concurrent.futures.ProcessPoolExecutor is procession's too. Without a program, or with -, it is read from standard input. Options of
 the interpreter come first: python -O -m procession run script.py.
+
+To see what running programs do, from outside:
+
+  procession ps                list the families of processes of this user
+  procession dump [PID]        what each process waits for, what holds each lock, how much lies in each queue
+  procession top [PID]         the same, live in the terminal
+  procession completions SHELL print a script that completes the words of these commands
+
+procession dump --help, for example, says more.
 """
+
+#: The commands that are in Rust.
+SIGHT = ("ps", "dump", "top", "completions")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,12 +47,16 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return 0
     if args and args[0] == "--version":
-        from importlib.metadata import version
+        from ._procession import __version__
 
-        sys.stdout.write(f"procession {version('procession')}\n")
+        sys.stdout.write(f"procession {__version__}\n")
         return 0
-    if not args or args.pop(0) != "run":
-        return _misused("the one command is 'run'")
+    if args and args[0] in SIGHT:
+        return _look(args)
+    if not args:
+        return _misused("a command is missing")
+    if (word := args.pop(0)) != "run":
+        return _misused(f"there is no command {word!r}")
     method, executor = None, False
     while args and (args[0] == "--executor" or args[0].startswith("--start-method")):
         if args[0] == "--executor":
@@ -63,6 +80,22 @@ def main(argv: list[str] | None = None) -> int:
         return _misused(f"unknown start method {method!r}")
     install_for_run(method, executor)
     return _run(_program(args or [""]))
+
+
+def _look(args: list[str]) -> int:
+    """Run a command that is in Rust. Ctrl-C ends it at once: no Python code runs that could notice it."""
+    import signal
+
+    from ._procession import command
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return command(["procession", *args])
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
 
 
 def _misused(reason: str) -> int:

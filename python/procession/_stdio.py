@@ -87,21 +87,27 @@ def drop_inherited() -> None:
         if type(stream) is not io.TextIOWrapper:
             continue
         try:
-            descriptor = stream.fileno()
-            inheritable = os.get_inheritable(descriptor)
-            kept = os.dup(descriptor)
-            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            buffer = stream.buffer
+            # The buffer's own file, or the stream's where nothing buffers.
+            file: Any = buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer
+            if not isinstance(file, io.RawIOBase):
+                continue
+            # An attribute of the instance takes precedence over the method of the class.
+            kept = vars(file).get("write")
+            file.write = _write_nowhere  # type: ignore[method-assign]
+            try:
+                stream.flush()
+            finally:
+                if kept is None:
+                    del file.write
+                else:
+                    file.write = kept  # type: ignore[method-assign]
         except (OSError, ValueError):
-            continue  # closed or detached, or there is no descriptor left
-        try:
-            os.dup2(nowhere, descriptor)
-            stream.flush()
-        except (OSError, ValueError):
-            pass
-        finally:
-            os.dup2(kept, descriptor, inheritable)
-            os.close(nowhere)
-            os.close(kept)
+            pass  # closed or detached
+
+
+def _write_nowhere(data: Any) -> int:
+    return memoryview(data).nbytes
 
 
 def _write_each_line(stream: io.TextIOWrapper) -> None:

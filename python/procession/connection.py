@@ -60,6 +60,10 @@ class ConnectionWrapper:
         for name in ("fileno", "close", "poll", "recv_bytes", "send_bytes"):
             setattr(self, name, getattr(conn, name))
 
+    @property
+    def _readable(self) -> bool:
+        return self._conn.readable
+
     def send(self, obj: Any) -> None:
         """Send an object."""
         self._conn.send_bytes(self._dumps(obj))
@@ -98,14 +102,25 @@ def XmlClient(*args: Any, **kwds: Any) -> ConnectionWrapper:
 def reduce_connection(conn: Connection) -> Any:
     """Reduce a connection for the pickler.
 
-    The descriptor is passed in the way that suits the pickle.
+    The descriptor is passed in the way that suits the pickle. What the ends of a pipe share stays
+    theirs if the pickle is read by a process of the family alone.
     """
-    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    lanes = conn._lanes()
+    if lanes is None:
+        return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    duplicate = reduction.DupFd(conn._descriptor)
+    return _rebuild_end, (lanes, duplicate, conn.readable, conn.writable)
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     """Make a connection again from the result of `reduce_connection`."""
     return Connection(df.detach(), readable, writable)
+
+
+def _rebuild_end(lanes: tuple[int, int, int], *arguments: Any) -> Connection:
+    conn = rebuild_connection(*arguments)
+    conn._join_lanes(lanes)
+    return conn
 
 
 reduction.register(Connection, reduce_connection)

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     import logging
     from typing import Any
 
-    from . import connection, managers, pool, queues, synchronize
+    from . import _shared_dict, _shared_list, connection, managers, pool, queues, synchronize
     from . import reduction as reduction
 else:
     Any = object  # what `typing.get_type_hints` finds
+    _shared_dict = _DeferredModule(f"{__package__}._shared_dict")
+    _shared_list = _DeferredModule(f"{__package__}._shared_list")
     connection = _DeferredModule(f"{__package__}.connection")
     logging = _DeferredModule("logging")
     managers = _DeferredModule(f"{__package__}.managers")
@@ -168,6 +170,20 @@ class BaseContext:
 
         return SimpleQueue(ctx=self.get_context())
 
+    def SharedDict(
+        self, mapping_or_iterable: Any = (), /, **kwargs: Any
+    ) -> _shared_dict.SharedDict:
+        """Return a dictionary that all processes use at once."""
+        from ._shared_dict import SharedDict
+
+        return SharedDict(mapping_or_iterable, **kwargs)
+
+    def SharedList(self, iterable: Iterable[Any] = (), /) -> _shared_list.SharedList:
+        """Return a list that all processes use at once."""
+        from ._shared_list import SharedList
+
+        return SharedList(iterable)
+
     @names_misspelt
     def Pool(
         self,
@@ -177,12 +193,12 @@ class BaseContext:
         maxtasksperchild: int | None = None,
         *,
         task_timeout: float | None = None,
-        on_death: str = "raise",
-        retries: int = 2,
+        retries: int = 0,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
         seed: int | None = None,
         threads_per_worker: int | None = None,
+        name: str | None = None,
     ) -> pool.Pool:
         """Return a pool of `processes` workers; None: one for each processor this process may use.
 
@@ -197,12 +213,12 @@ class BaseContext:
             maxtasksperchild,
             self.get_context(),
             task_timeout=task_timeout,
-            on_death=on_death,
             retries=retries,
             max_rss=max_rss,
             worker_exit=worker_exit,
             seed=seed,
             threads_per_worker=threads_per_worker,
+            name=name,
         )
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:

@@ -3,12 +3,22 @@
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import _CData, _SimpleCData
 from types import ModuleType
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
-from . import _errors, connection, managers, pool, process, queues, synchronize
+from . import (
+    _errors,
+    _shared_dict,
+    _shared_list,
+    connection,
+    managers,
+    pool,
+    process,
+    queues,
+    synchronize,
+)
 from . import reduction as reduction
 from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort as BufferTooShort
@@ -24,6 +34,7 @@ from .sharedctypes import (
 
 __all__ = ()
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=_CData)
 
@@ -59,6 +70,13 @@ class BaseContext:
     def Queue(self, maxsize: int = 0) -> queues.Queue[Any]: ...
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]: ...
     def SimpleQueue(self) -> queues.SimpleQueue[Any]: ...
+    @overload
+    def SharedDict(self, **kwargs: _T) -> _shared_dict.SharedDict[str, _T]: ...
+    @overload
+    def SharedDict(
+        self, mapping_or_iterable: Mapping[_K, _T] | Iterable[tuple[_K, _T]], /, **kwargs: _T
+    ) -> _shared_dict.SharedDict[_K, _T]: ...
+    def SharedList(self, iterable: Iterable[_T] = ..., /) -> _shared_list.SharedList[_T]: ...
     def Pool(
         self,
         processes: int | None = None,
@@ -67,12 +85,12 @@ class BaseContext:
         maxtasksperchild: int | None = None,
         *,
         task_timeout: float | None = None,
-        on_death: Literal["raise", "retry"] = "raise",
-        retries: int = 2,
+        retries: int = 0,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
         seed: int | Literal[False] | None = None,
         threads_per_worker: int | None = None,
+        name: str | None = None,
     ) -> pool.Pool: ...
     @overload
     def RawValue(self, typecode_or_type: type[_C], *args: Any) -> _C: ...

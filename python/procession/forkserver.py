@@ -69,6 +69,8 @@ class ForkServer:
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"
+        #: How long a child that is forked ahead waits for a request.
+        self._spare_seconds = 0.25
         # The server that this process started, and this process's id: a forked child has a copy.
         self._started: tuple[Child, int] | None = None
         #: Settings for servers that may not have read them yet.
@@ -149,6 +151,7 @@ class ForkServer:
             settings["main_name"] = data.get("init_main_from_name")
         settings["preload"] = self._preload_modules
         settings["on_error"] = self._preload_on_error
+        settings["spare_seconds"] = self._spare_seconds
         # A copy, because other threads may import modules meanwhile.
         loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
@@ -190,7 +193,7 @@ def main(arena_fd: int, server_fd: int, mailbox: int) -> None:
     # them there.
     gc.collect()
     gc.freeze()
-    _serve(server_fd)
+    _serve(server_fd, wanted["spare_seconds"])
 
 
 def _preload(settings: dict[str, Any]) -> None:
@@ -260,7 +263,7 @@ def _handle_failure(on_error: str, what: str, error: BaseException) -> None:
         warnings.warn(f"Failed to preload {what}: {error}", ImportWarning, stacklevel=3)
 
 
-def _serve(server_fd: int) -> None:
+def _serve(server_fd: int, spare_seconds: float) -> None:
     from ._procession import ForkServer
 
     server = ForkServer(server_fd)
@@ -274,13 +277,13 @@ def _serve(server_fd: int) -> None:
             if pid == 0:
                 popen_fork.run_forked(lambda: _serve_one(request))
             request.forked(pid)
-        _keep_spare(server)
+        _keep_spare(server, spare_seconds)
 
 
-def _keep_spare(server: Any) -> None:
+def _keep_spare(server: Any, seconds: float) -> None:
     """Fork the next child ahead of its request.
 
-    A program that starts one process mostly starts more.
+    A program that starts one process mostly starts more. One that is not used for `seconds` leaves.
     """
     spare_slot = server.spare_slot()
     if spare_slot is None:
@@ -291,7 +294,7 @@ def _keep_spare(server: Any) -> None:
         return  # the next request meets the error again if it still holds
     if pid == 0:
         popen_fork.run_forked(lambda: _serve_one(spare_slot.wait()))
-    spare_slot.taken(pid)
+    spare_slot.taken(pid, seconds)
 
 
 def _serve_one(request: Any) -> int:

@@ -25,7 +25,7 @@ from ._pool.errors import rebuild_exc as rebuild_exc
 from ._pool.feed import Numbered, TaskQueue, calls, feed_all, iterator_of, perform
 from ._pool.feed import mapstar as mapstar
 from ._pool.feed import starmapstar as starmapstar
-from ._pool.options import Options
+from ._pool.options import UNCHANGED, Options
 from ._pool.results import (
     ApplyResult,
     ChunkedResults,
@@ -34,7 +34,13 @@ from ._pool.results import (
     MapResult,
 )
 from ._pool.results import AsyncResult as AsyncResult
-from ._pool.worker import CHUNK, ITEM, STARRED_CHUNK
+from ._pool.worker import (
+    CHUNK,
+    EACH_OF_CHUNK,
+    EACH_OF_STARRED_CHUNK,
+    ITEM,
+    STARRED_CHUNK,
+)
 from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
@@ -54,6 +60,8 @@ get_context = _default_context.get_context
 
 __all__ = ["Pool", "ThreadPool"]
 
+#: The numbers in the names of pools.
+_numbers = itertools.count(1)
 #: Tasks that a call queues itself; a thread adds the rest.
 _AT_ONCE = 4096
 #: Items of an `imap` that may at first be taken from a generator and unfinished, beyond one for
@@ -76,10 +84,9 @@ class Pool:
         task_timeout: seconds that a task may take (of a chunk: each item). After that the task's
             worker is stopped (SIGTERM, and SIGKILL a second later), the task fails with
             `TaskTimeout`, and the worker is replaced. None: no limit.
-        on_death: what happens to a task when its worker dies. "raise": it fails with `WorkerDied`.
-            "retry": another worker does it again. The part of the task that was done when its
-            worker died is then done twice.
-        retries: how many more times "retry" tries before it raises.
+        retries: how many more times a task whose worker dies is done by another worker, before it
+            fails with `WorkerDied`. The part of the task that was done when its worker died is then
+            done twice.
         max_rss: bytes of memory; a worker that has more of its own (resident and not shared) after
             a task is replaced. None: no limit.
         worker_exit: called without arguments in each worker that ends normally, so not in one that
@@ -92,6 +99,7 @@ class Pool:
             state of a new process; forked ones then share the state of numpy's global generator.
         threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
             worker. None: what they choose, mostly one for each processor, in each worker.
+        name: the pool's name, which `current_worker` tells its tasks; None: a numbered one.
     """
 
     #: Whether `_is_changed_inside` applies to this class.
@@ -115,12 +123,12 @@ class Pool:
         context: Any = None,
         *,
         task_timeout: float | None = None,
-        on_death: str = "raise",
-        retries: int = 2,
+        retries: int = 0,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
         seed: int | None = None,
         threads_per_worker: int | None = None,
+        name: str | None = None,
     ) -> None:
         self._pool: list[Any] = []
         self._state = INIT
@@ -140,13 +148,14 @@ class Pool:
             raise TypeError("initializer must be a callable")
         self._options = Options(
             task_timeout=task_timeout,
-            on_death=on_death,
             retries=retries,
             max_rss=max_rss,
             worker_exit=worker_exit,
             seed=seed,
             threads_per_worker=threads_per_worker,
+            name=name,
         )
+        self._called = name or f"Pool-{next(_numbers)}"
         self._processes = processes
         self._pid = os.getpid()
         #: Results with callbacks still to be run, by their job's key.
@@ -161,7 +170,7 @@ class Pool:
             self._core, self._pool_workers = self._make_queued(start, arguments)
         else:
             self._core = self._new_core()
-            of_worker = self._options.of_worker()
+            of_worker = {**self._options.of_worker(), "name": self._called}
             self._pool_workers = self._new_workers(self._core, start, processes, arguments, of_worker)
         self._pool = self._pool_workers.workers
         try:
@@ -230,6 +239,15 @@ class Pool:
         return (
             f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
         )
+
+    @property
+    def name(self) -> str:
+        """The pool's name, or what a subclass has set."""
+        return self.__dict__.get("name", self._called)  # type: ignore[no-any-return]
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self.__dict__["name"] = value
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -311,14 +329,28 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> list[Any]:
         """Return the list of `func(item)` for all items, in their order.
 
         `chunksize` is the number of items that make one task; None: chosen by the time that items
-        take. `progress`: True for a bar on the terminal, or a callable that gets the number of
-        items done and of all items; see `procession._pool.progress.progress`.
+        take. `progress`: True for a bar on standard error if that is a terminal, "always" for one
+        wherever standard error goes, or a callable that gets the number of items done and the
+        number of all items (None if not known).
+
+        `return_exceptions`: the list has an exception in the place of each item without a result,
+        and none is raised but an error of the call itself (the function cannot be pickled, the
+        iterable raises). Unless `chunksize` is given, each item is then a task of its own, so that
+        a worker that dies costs one item; otherwise the items of its chunk.
         """
-        return self._map_async(func, iterable, CHUNK, chunksize, progress=progress).get()
+        return self._map_async(
+            func,
+            iterable,
+            CHUNK,
+            chunksize,
+            progress=progress,
+            return_exceptions=return_exceptions,
+        ).get()
 
     def map_async(
         self,
@@ -329,12 +361,22 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> MapResult:
         """Do what `map` does, but return the result object at once.
 
         The callback gets the whole list.
         """
-        return self._map_async(func, iterable, CHUNK, chunksize, callback, error_callback, progress)
+        return self._map_async(
+            func,
+            iterable,
+            CHUNK,
+            chunksize,
+            callback,
+            error_callback,
+            progress,
+            return_exceptions,
+        )
 
     def starmap(
         self,
@@ -343,9 +385,17 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> list[Any]:
         """Do what `map` does, but with items that each hold the arguments of one call."""
-        return self._map_async(func, iterable, STARRED_CHUNK, chunksize, progress=progress).get()
+        return self._map_async(
+            func,
+            iterable,
+            STARRED_CHUNK,
+            chunksize,
+            progress=progress,
+            return_exceptions=return_exceptions,
+        ).get()
 
     def starmap_async(
         self,
@@ -356,13 +406,21 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> MapResult:
         """Do what `starmap` does, but return the result object at once.
 
         The callback gets the whole list.
         """
         return self._map_async(
-            func, iterable, STARRED_CHUNK, chunksize, callback, error_callback, progress
+            func,
+            iterable,
+            STARRED_CHUNK,
+            chunksize,
+            callback,
+            error_callback,
+            progress,
+            return_exceptions,
         )
 
     def imap(
@@ -373,6 +431,7 @@ class Pool:
         *,
         buffersize: int | None = None,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> Any:
         """Return an iterator over the results of `func(item)`, in the order of the items.
 
@@ -382,9 +441,20 @@ class Pool:
         that many are under way, so `iterable` may be endless. None: a thread takes items as the
         workers progress, whether or not results are taken. At a time it takes no more than keeps
         the workers busy, and no more than some megabytes.
+
+        `return_exceptions`: exceptions of items are returned in the place of results; see `map`.
         """
         refusal = "Chunksize must be 1+, not {0:n}"
-        return self._imap(func, iterable, chunksize, buffersize, IMapIterator, refusal, progress)
+        return self._imap(
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            IMapIterator,
+            refusal,
+            progress,
+            return_exceptions,
+        )
 
     def imap_unordered(
         self,
@@ -394,11 +464,19 @@ class Pool:
         *,
         buffersize: int | None = None,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> Any:
         """Do what `imap` does, but with the results in the order in which they are done."""
         refusal = "Chunksize must be 1+, not {0!r}"
         return self._imap(
-            func, iterable, chunksize, buffersize, IMapUnorderedIterator, refusal, progress
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            IMapUnorderedIterator,
+            refusal,
+            progress,
+            return_exceptions,
         )
 
     def _imap(
@@ -410,6 +488,7 @@ class Pool:
         kind: type[IMapIterator],
         refusal: str,
         progress: Any,
+        return_exceptions: bool,
     ) -> Any:
         self._check_running()
         if chunksize < 1:
@@ -420,13 +499,14 @@ class Pool:
         total = len(iterable) if hasattr(iterable, "__len__") else None
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), Numbered(iterable)
-        mode = ITEM if chunksize == 1 else CHUNK
+        plain = chunksize == 1 and not return_exceptions
+        mode = ITEM if plain else EACH_OF_CHUNK if return_exceptions else CHUNK
         job = self._core.job(func, mode, by_time, *self._options.for_tasks)
         result = kind(self, job)
-        results = result if chunksize == 1 else ChunkedResults(result)
+        results = result if plain else ChunkedResults(result)
         if progress:
             results._progress = _progress(progress, total)
-        size = 0 if chunksize == 1 else chunksize
+        size = 0 if plain else chunksize
         if buffersize is not None:
             if (iterator := iterator_of(iterable, job)) is not None:
                 ahead = max(1, buffersize // chunksize)
@@ -448,6 +528,7 @@ class Pool:
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         progress: Any = False,
+        return_exceptions: bool = False,
     ) -> MapResult:
         self._check_running()
         if not hasattr(iterable, "__len__"):
@@ -458,7 +539,12 @@ class Pool:
         if (seeds := self._options.seeds) is not None:
             func, iterable = seeds.function(func), Numbered(iterable, mode == STARRED_CHUNK)
             mode = CHUNK
+        if return_exceptions:
+            mode = EACH_OF_CHUNK if mode == CHUNK else EACH_OF_STARRED_CHUNK
+            chunksize = chunksize or 1
         job = self._core.job(func, mode, False, *self._options.for_tasks)
+        if return_exceptions:
+            job.expect(length)
         result = MapResult(self, job, callback, error_callback)
         if result._event is not None:
             self._announce_result(result, job)
@@ -493,6 +579,24 @@ class Pool:
             args = (self._core, self._cache)
             self._announcer = Thread(_announce, "PoolCallbacks", args)
             self._announcer.start()
+
+    def options(
+        self,
+        *,
+        timeout: float | None = UNCHANGED,
+        retries: int = UNCHANGED,
+        name: str | None = None,
+    ) -> PoolCalls:
+        """Return an object with the calls of this pool (`apply`, `map`, `imap` and their kin).
+
+        They have these options in place of the pool's: `timeout` and `retries` as `task_timeout`
+        and `retries` of the pool, unchanged if they are not given, and `name` of the function in
+        errors (None: its own). They are those of `Pool`: methods that a subclass overrides are not
+        called.
+        """
+        if not isinstance(self._core, PoolCore):
+            raise ValueError("a pool with queues of its own takes none of procession's options")
+        return PoolCalls(self, self._options.limited(timeout, retries, name))
 
     def resize(self, processes: int) -> None:
         """Change the number of workers. Surplus workers leave when their current task is done."""
@@ -544,6 +648,33 @@ class Pool:
 
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         self.terminate()
+
+
+class PoolCalls:
+    """The calls of a pool with options of their own; see `Pool.options`."""
+
+    _called_pool: Any = None  # for an object with an interrupted `__init__`
+
+    def __init__(self, pool: Any, options: Options) -> None:
+        self._called_pool = pool
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        # All that the methods below use, but the options, is the pool's.
+        if not name.startswith("_"):
+            raise AttributeError(f"the calls of a pool have no attribute {name!r}")
+        return getattr(self._called_pool, name)
+
+    apply = Pool.apply
+    apply_async = Pool.apply_async
+    map = Pool.map
+    map_async = Pool.map_async
+    starmap = Pool.starmap
+    starmap_async = Pool.starmap_async
+    imap = Pool.imap
+    imap_unordered = Pool.imap_unordered
+    _map_async = Pool._map_async
+    _imap = Pool._imap
 
 
 #: The methods that a program overrides to make tasks reach workers in its own way. It may also replace the
@@ -651,6 +782,16 @@ class ThreadPool(Pool):
         from ._pool.thread_core import ThreadWorkers
 
         return ThreadWorkers(core, start, size, arguments, options)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = UNCHANGED,
+        retries: int = UNCHANGED,
+        name: str | None = None,
+    ) -> PoolCalls:
+        """Raise NotImplementedError: no thread can be stopped or tried again."""
+        raise NotImplementedError("the calls of a pool of threads have no options")
 
     def resize(self, processes: int) -> None:
         """Raise NotImplementedError: a pool of threads keeps its size."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from typing_extensions import Self
 
@@ -68,25 +68,7 @@ class ChunkedResults(_Results[_R]):
 
 class IMapUnorderedIterator(IMapIterator[_R]): ...
 
-class Pool:
-    @staticmethod
-    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any: ...
-    def __init__(
-        self,
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        maxtasksperchild: int | None = None,
-        context: BaseContext | None = None,
-        *,
-        task_timeout: float | None = None,
-        on_death: Literal["raise", "retry"] = "raise",
-        retries: int = 2,
-        max_rss: int | None = None,
-        worker_exit: Callable[[], object] | None = None,
-        seed: int | Literal[False] | None = None,
-        threads_per_worker: int | None = None,
-    ) -> None: ...
+class _Calls:
     def apply(
         self,
         func: Callable[..., _R],
@@ -101,6 +83,7 @@ class Pool:
         callback: Callable[[_R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult[_R]: ...
+    @overload
     def map(
         self,
         func: Callable[[_A], _R],
@@ -108,7 +91,19 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> list[_R]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int | None = None,
+        *,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> list[_R | BaseException]: ...
+    @overload
     def map_async(
         self,
         func: Callable[[_A], _R],
@@ -118,7 +113,21 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> MapResult[_R]: ...
+    @overload
+    def map_async(
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R | BaseException]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> MapResult[_R | BaseException]: ...
+    @overload
     def starmap(
         self,
         func: Callable[..., _R],
@@ -126,7 +135,19 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> list[_R]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> list[_R | BaseException]: ...
+    @overload
     def starmap_async(
         self,
         func: Callable[..., _R],
@@ -136,7 +157,21 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> MapResult[_R]: ...
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., _R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_R | BaseException]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> MapResult[_R | BaseException]: ...
+    @overload
     def imap(
         self,
         func: Callable[[_A], _R],
@@ -145,7 +180,20 @@ class Pool:
         *,
         buffersize: int | None = None,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> IMapIterator[_R] | ChunkedResults[_R]: ...
+    @overload
+    def imap(
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> IMapIterator[_R | BaseException] | ChunkedResults[_R | BaseException]: ...
+    @overload
     def imap_unordered(
         self,
         func: Callable[[_A], _R],
@@ -154,7 +202,53 @@ class Pool:
         *,
         buffersize: int | None = None,
         progress: _Progress = False,
+        return_exceptions: Literal[False] = False,
     ) -> IMapIterator[_R] | ChunkedResults[_R]: ...
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[_A], _R],
+        iterable: Iterable[_A],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        progress: _Progress = False,
+        return_exceptions: bool,
+    ) -> IMapIterator[_R | BaseException] | ChunkedResults[_R | BaseException]: ...
+
+class PoolCalls(_Calls):
+    def __init__(self, pool: Any, options: Any) -> None: ...
+
+class Pool(_Calls):
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any: ...
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        max_rss: int | None = None,
+        worker_exit: Callable[[], object] | None = None,
+        seed: int | Literal[False] | None = None,
+        threads_per_worker: int | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @name.setter
+    def name(self, value: str) -> None: ...
+    def options(
+        self,
+        *,
+        timeout: float | None = ...,
+        retries: int = ...,
+        name: str | None = None,
+    ) -> PoolCalls: ...
     def resize(self, processes: int) -> None: ...
     def stats(self) -> PoolStats: ...
     def close(self) -> None: ...

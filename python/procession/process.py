@@ -319,7 +319,7 @@ class BaseProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """The child's exit code: None before its end, negative for the signal that ended it."""
+        """The child's exit code; None before its end, negative for the signal that ended it."""
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
 
@@ -504,7 +504,8 @@ def _announce_name(name: str) -> None:
     """Write the name into the family's process table, where other processes see it."""
     from ._procession import set_name
 
-    set_name(name)
+    # A name that is made of bytes may have lone surrogates, which are no text to others.
+    set_name(name.encode("utf-8", "replace").decode())
 
 
 def _leave_with_parent(parent_pid: int | None) -> None:

@@ -62,14 +62,15 @@ class ResourceTracker:
     # CPython's newer protocol encodes names. Here any name without a newline is sent as it is.
     _use_simple_format = True
 
+    _fd: int | None = None
+    #: The tracker's process, if this process started it.
+    _pid: int | None = None
+    _exitcode: int | None = None
+    _waitpid_timed_out = False
+
     def __init__(self, shared: bool = False) -> None:
         self._shared = shared
         self._lock = threading.RLock()
-        self._fd: int | None = None
-        # The tracker's process, if this process started it.
-        self._pid: int | None = None
-        self._exitcode: int | None = None
-        self._waitpid_timed_out = False
 
     def _after_fork(self) -> None:
         # The connection is shared with the parent, like the end of a pipe. The child is not the
@@ -103,14 +104,14 @@ class ResourceTracker:
             return False
 
     def _forget_dead(self) -> None:
-        assert self._fd is not None
-        os.close(self._fd)
-        if self._pid is not None:
-            try:
-                os.waitpid(self._pid, 0)
-            except ChildProcessError:
-                pass
+        descriptor, child = self._fd, self._pid
         self._fd = self._pid = self._exitcode = None
+        os.close(descriptor)  # type: ignore[arg-type]
+        if child is not None:
+            try:
+                os.waitpid(child, 0)
+            except ChildProcessError:
+                pass  # the program has reaped it
 
     def _find(self) -> bool:
         """Connect to the tracker if it is running, and return whether it is."""

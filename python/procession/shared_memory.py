@@ -219,6 +219,7 @@ class ShareableList:
     bytes.
 
     The layout is the standard library's:
+
     - the number of items N, 8 bytes;
     - where each item begins in the data, and where the last one ends: N + 1 times 8 bytes;
     - the data;

@@ -6,8 +6,9 @@ only names them. The start methods spawn and forkserver use this module.
 
 from __future__ import annotations
 
+# `signal` makes enumerations of its numbers, which takes a while.
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 
 from . import context, process, util
@@ -175,7 +176,7 @@ def let_interrupts_in(settings: dict[str, Any]) -> None:
     finds the handler that any interpreter has.
     """
     if not settings.get("sigint_blocked"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
 
 
 def _main(mailbox: int, parent_sentinel: int | None) -> int:
@@ -244,7 +245,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "dir": os.getcwd(),
         "start_method": get_start_method(allow_none=True),
         "installed": context._stands_in,
-        "sigint_blocked": util.is_blocked(signal.SIGINT),
+        "sigint_blocked": util.is_blocked(_signal.SIGINT),
     }
     if util._logger is not None:
         from . import _logging

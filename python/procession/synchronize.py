@@ -7,7 +7,6 @@ method written in Python costs more than the lock itself.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from _collections_abc import Callable
@@ -298,8 +297,7 @@ class Barrier(threading.Barrier):
     """A barrier: a fixed number of parties wait until all of them have arrived.
 
     Args:
-        parties: their number. Less than one is a ValueError from Python 3.14 on; before, no party
-            ever passes such a barrier.
+        parties: their number. No party ever passes a barrier of less than one.
         action: called by one of them before they go on; if it raises, the barrier is broken.
         timeout: seconds that `wait` waits unless told otherwise (None: forever).
         ctx: the context that made it.
@@ -313,8 +311,6 @@ class Barrier(threading.Barrier):
         *,
         ctx: Any,
     ) -> None:
-        if sys.version_info >= (3, 14) and parties < 1:
-            raise ValueError("parties must be >= 1")
         core = _Barrier()
         core._create(parties)
         self.__setstate__((action, timeout, core))

@@ -87,8 +87,9 @@ def handle(signum, frame):
         start("fork")
         if first_name in ("spawn", "forkserver"):
             start(first_name)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, NameError):
         # The interrupted code is importing what the handler needs: then it fails, as with any package.
+        # A function of that module may miss a name that is defined further down.
         if not importing():
             raise
 

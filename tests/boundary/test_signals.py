@@ -185,13 +185,20 @@ def receive(name, duplex):
     return call, lambda result: result in ("the next", b"the next", 8), end
 
 
-def send(duplex):
+def send(duplex, plain):
     """There is no reader: the call writes all that fits, then waits."""
     one, other = procession.Pipe(duplex)
+    sender = one if duplex else other
     message = bytes(1 << 20)
+    if plain:
+        sender.fileno()
+    else:
+        # As many as may wait in shared memory; the next goes through the descriptor.
+        for _ in range(16):
+            sender.send_bytes(message)
 
     def call(timeout=None):
-        return "not sent" if timeout is not None else (one if duplex else other).send_bytes(message)
+        return "not sent" if timeout is not None else sender.send_bytes(message)
 
     def end():
         one.close()
@@ -230,8 +237,10 @@ ENDLESS = {
     "socket recv": lambda: receive("recv", True),
     "socket recv_bytes": lambda: receive("recv_bytes", True),
     "socket recv_bytes_into": lambda: receive("recv_bytes_into", True),
-    "pipe send": lambda: send(False),
-    "socket send": lambda: send(True),
+    "pipe send": lambda: send(False, plain=True),
+    "socket send": lambda: send(True, plain=True),
+    "pipe send, memory in use": lambda: send(False, plain=False),
+    "socket send, memory in use": lambda: send(True, plain=False),
     "accept": lambda: accept(None),
     "accept with a key": lambda: accept(b"key"),
 }
@@ -333,9 +342,12 @@ def test_a_signal_that_wakes_nobody_is_heard(blocking):
     thread.join()
 
 
-def test_messages_pass_whole_in_a_storm_of_signals():
+@pytest.mark.parametrize("plain", [False, True])
+def test_messages_pass_whole_in_a_storm_of_signals(plain):
     signal.signal(signal.SIGALRM, lambda *_: None)
     ours, theirs = procession.Pipe()
+    if plain:
+        ours.fileno()
     message = bytes(range(256)) * 20_000
     thread = threading.Thread(target=lambda: theirs.send_bytes(theirs.recv_bytes()))
     thread.start()

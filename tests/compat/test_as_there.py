@@ -204,6 +204,8 @@ def test_proxies_are_of_the_same_classes():
                 ), (name, other)
         for kind in ABSTRACT:
             abstract = getattr(collections.abc, kind)
+            if name.endswith("SetProxy") and kind.endswith(("Mapping", "Set")):
+                continue  # CPython 3.14 registers its proxies of sets as mappings, not as sets
             assert issubclass(our, abstract) == issubclass(their, abstract), (name, kind)
 
 
@@ -211,13 +213,15 @@ def same(item):
     return item
 
 
-def test_proxies_show_their_connection(both):
+def test_proxies_show_their_connection(package, both):
     """Programs use this to reconnect to a server that was started anew."""
     with both.Manager() as manager:
         one, two = manager.list([1]), manager.dict()
-        assert one._tls is two._tls and {one._id, two._id} <= one._idset
-        local, ids = type(one)._address_to_local[one._token.address]
-        assert local is one._tls and ids is two._idset
+        has_ids = package is procession or sys.version_info < (3, 14)
+        assert one._tls is two._tls
+        if has_ids:
+            local, ids = type(one)._address_to_local[one._token.address]
+            assert local is one._tls and ids is two._idset and {one._id, two._id} <= ids
         assert callable(one._Client)
         with one._mutex:
             assert one[:] == [1]
@@ -230,11 +234,13 @@ def test_proxies_show_their_connection(both):
         gone = two._id
         del two
         gc.collect()
-        assert gone not in one._idset
+        assert not has_ids or gone not in one._idset
 
 
-def test_read_only_arrays_arrive_writable(both):
+def test_read_only_arrays_arrive_writable(package, both):
     numpy = pytest.importorskip("numpy")
+    if package is not procession and pickle.DEFAULT_PROTOCOL >= 5:
+        pytest.skip("the standard library's arrive read-only from Python 3.14 on")
     arrays = [
         numpy.arange(10),
         numpy.arange(10_000),

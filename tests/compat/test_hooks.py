@@ -101,11 +101,11 @@ if __name__ == "__main__":
     original = multiprocessing.util.spawnv_passfds
 
     def start(path, args, passfds):
-        pid = os.fork()
-        if pid == 0:
-            for fd in passfds:
-                os.set_inheritable(fd, True)
-            os.execv(path, args)
+        for fd in passfds:
+            os.set_inheritable(fd, True)
+        pid = os.posix_spawn(path, args, os.environ)
+        for fd in passfds:
+            os.set_inheritable(fd, False)
         return pid
 
     multiprocessing.util.spawnv_passfds = start

@@ -6,6 +6,7 @@ Each line of calls runs on both packages, and the types of errors are compared.
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 
 import pytest
@@ -234,6 +235,8 @@ def outcomes(package, group):
         names[module] = importlib.import_module(f"{package.__name__}.{module}")
     found = []
     for expression in expressions.split():
+        if "forkserver_preload" in expression and sys.version_info < (3, 11):
+            continue  # Python 3.10 checks the list that was there before
         try:
             eval(expression, names)
         except Exception as error:

@@ -81,6 +81,9 @@ def prepare(python: str, standard: bool) -> str:
         if pickler is None or pickler.origin is None:
             print("cloudpickle is not installed here: the suite runs without it")
         elif not (site / "cloudpickle").exists():
-            (site / "cloudpickle").symlink_to(pathlib.Path(pickler.origin).parent)
+            link = site / "cloudpickle"
+            # That of an earlier run leads nowhere if an environment was removed.
+            link.unlink(missing_ok=True)
+            link.symlink_to(pathlib.Path(pickler.origin).parent)
     write(site / "conformance.pth", "\n".join(lines) + "\n")
     return str(venv / "bin" / "python")

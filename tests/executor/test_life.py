@@ -1,11 +1,10 @@
-"""How `ProcessPoolExecutor` begins and ends: arguments, workers, shutdown, cancelling, forking.
+"""How `ProcessPoolExecutor` begins and ends: arguments, workers, shutdown, forking.
 
 The calls are tested in test_calls.py.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import gc
 import itertools
@@ -16,7 +15,7 @@ import pytest
 
 import procession
 from procession import ProcessPoolExecutor
-from tests.pool.tasks import fail_on_three, square, wait_for
+from tests.pool.tasks import fail_on_three, square, touch, wait_for
 from tests.waiting import until
 
 
@@ -142,49 +141,6 @@ def test_ending_the_workers(ctx, end, tmp_path):
         executor.submit(square, 1)
 
 
-def touch(path):
-    open(path, "x").close()
-
-
-def test_cancel(ctx, tmp_path):
-    """Waiting calls never begin, running ones are stopped with their worker, ended ones stay.
-
-    Others go on.
-    """
-    with ProcessPoolExecutor(1, ctx) as executor:
-        ended = executor.submit(square, 2)
-        assert ended.result(20) == 4
-        running = executor.submit(wait_for, str(tmp_path / "never"))
-        waiting = executor.submit(touch, str(tmp_path / "begun"))
-        last = executor.submit(square, 3)
-        until(running.running)
-        assert not waiting.running()
-        assert [future.cancel() for future in (ended, waiting, running)] == [False, True, True]
-        assert [future.cancelled() for future in (ended, waiting, running)] == [False, True, True]
-        assert waiting.cancel()
-        with pytest.raises(concurrent.futures.CancelledError):
-            running.result(0)
-        done, pending = concurrent.futures.wait([waiting, running, last], 20)
-        assert (len(done), len(pending)) == (3, 0)
-        assert last.result(0) == 9
-    assert not (tmp_path / "begun").exists()
-
-
-def test_shutdown_cancels_what_waits(ctx, tmp_path):
-    executor = ProcessPoolExecutor(1, ctx)
-    running = executor.submit(wait_for, str(tmp_path / "flag"))
-    waiting = [executor.submit(square, x) for x in range(10)]
-    results = executor.map(square, range(10))
-    until(running.running)
-    executor.shutdown(wait=False, cancel_futures=True)
-    assert all(future.cancelled() for future in waiting)
-    assert not running.cancelled()
-    (tmp_path / "flag").touch()
-    assert running.result(20) == str(tmp_path / "flag")
-    with pytest.raises(concurrent.futures.CancelledError):
-        next(results)
-
-
 def test_the_rest_of_a_map_is_dropped_with_its_iterator(ctx, tmp_path):
     with ProcessPoolExecutor(1, ctx) as executor:
         held = executor.submit(wait_for, str(tmp_path / "flag"))
@@ -241,7 +197,7 @@ def die_at_first(folder, x):
 
 
 def test_retries(ctx, tmp_path):
-    with ProcessPoolExecutor(2, ctx, on_death="retry", retries=1) as executor:
+    with ProcessPoolExecutor(2, ctx, retries=1) as executor:
         assert executor.submit(die_at_first, str(tmp_path), 1).result(20) == 1
         tasks = itertools.repeat(str(tmp_path)), [2, 3, 4]
         assert list(executor.map(die_at_first, *tasks)) == [2, 3, 4]
@@ -343,3 +299,14 @@ def test_use_from_a_forked_child():
         child.join(20)
         assert child.exitcode == 0
         assert executor.submit(square, 3).result(20) == 9
+
+
+@pytest.mark.parametrize("options", [{"buffersize": 2}, {"buffersize": 1, "chunksize": 3}])
+def test_a_map_that_still_queues_tasks_keeps_its_executor(options):
+    def results():
+        executor = ProcessPoolExecutor(2, procession.get_context("fork"))
+        return executor.map(square, range(10), **options)
+
+    iterator = results()
+    gc.collect()
+    assert list(iterator) == [number * number for number in range(10)]

@@ -7,6 +7,7 @@ are listed with their reasons: those that go up in the contract, the others here
 from __future__ import annotations
 
 import ast
+import collections
 import importlib.util
 import pathlib
 import re
@@ -64,6 +65,12 @@ LAZY = {
         "pool -> _pool.stats",
         "procession -> _pool.stats",
         "procession -> _executor.executor",
+        "procession -> _executor.reusable",
+        "procession -> _pool.current",
+        "procession -> _share",
+        "procession -> _shared_dict",
+        "procession -> _shared_list",
+        "procession -> _snapshot",
     },
     "logging is slow to load": {"context -> util", "spawn -> _logging", "util -> _logging"},
     "importing the package does not load the extension": {"process -> _stdio", "util -> _stdio"},
@@ -75,6 +82,7 @@ LAZY = {
     },
     "few programs use the pool of dummy or of a manager": {"dummy -> pool", "managers -> pool"},
     "few programs read a queue's pipe": {"queues -> _pickling.queue_ends"},
+    "few tests ask the plugin for something": {"pytest_plugin -> context", "pytest_plugin -> resource_tracker"},
     "it words an error": {"context -> _start.main_module"},
 }
 
@@ -158,3 +166,17 @@ def test_modules_that_the_extension_names_exist():
     }
     assert len(named) > 3
     assert [name for name in sorted(named) if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.parametrize("crate", ["procession-core", "procession", "procession-python"])
+def test_no_two_types_of_a_crate_share_a_name(crate):
+    definition = re.compile(
+        r"^\s*(?:pub(?:\(\w+\))? )?(?:struct|enum|union|trait) (\w+)", re.MULTILINE
+    )
+    names = collections.Counter(
+        name
+        for file in (ROOT / "crates" / crate / "src").rglob("*.rs")
+        for name in definition.findall(file.read_text())
+    )
+    assert len(names) > 10
+    assert [name for name, count in names.items() if count > 1] == []

@@ -14,7 +14,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
-    "docs/*.md",
+    "docs/**/*.md",
     "examples/README.md",
 ]
 #: Where a name may begin.

@@ -16,7 +16,7 @@ import pytest
 import procession
 from procession import connection, managers
 from procession._managers import wire
-from tests.waiting import LONG, until
+from tests.waiting import LONG, is_asleep, until
 
 KEY = b"abracadabra"
 
@@ -252,6 +252,14 @@ def interrupt_who_waits(barrier, then):
     return thread
 
 
+class TimeIsUp(Exception):
+    pass
+
+
+def time_is_up(*_):
+    raise TimeIsUp
+
+
 class TestACallIsInterrupted:
     def test_the_next_call_does_not_wait_for_it(self, manager):
         barrier, items = manager.Barrier(2), manager.Queue()
@@ -263,6 +271,42 @@ class TestACallIsInterrupted:
         assert items.qsize() == 1
         assert items.get() == "next"
         barrier.abort()
+
+    @pytest.mark.parametrize("size", [1, 1 << 24])
+    def test_by_an_exception_of_a_handler(self, manager, size):
+        """The next call neither waits for the interrupted one nor takes its reply."""
+
+        def interrupt():
+            begun.wait()
+            until(lambda: is_asleep(main) if size > 1 else barrier.n_waiting == 1)
+            signal.pthread_kill(main.ident, signal.SIGUSR1)
+
+        barrier, things = manager.Barrier(2), manager.dict()
+        main, begun = threading.main_thread(), threading.Event()
+        before = signal.signal(signal.SIGUSR1, time_is_up)
+        try:
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(TimeIsUp):
+                begun.set()
+                while size > 1:
+                    things["large"] = b"x" * size
+                barrier.wait()
+            thread.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        things["key"] = "value"
+        assert things["key"] == "value" and len(things) in (1, 2)
+        barrier.abort()
+
+    def test_again_before_the_next_call(self):
+        """The exception of the handler is the program's."""
+        one, other = connection.Pipe()
+        with one, other:
+            line = wire.AskingLine(one, wire.new_queue(), wire.new_queue())
+            line._get = time_is_up
+            with pytest.raises(TimeIsUp):
+                line.catch_up()
 
     def test_a_lock_is_still_ours_if_the_call_ends(self, monkeypatch):
         monkeypatch.setattr(wire.AskingLine, "_CATCH_UP", LONG)

@@ -15,12 +15,12 @@ from procession.pool import Pool
 
 OPTIONS = {
     "task_timeout": None,
-    "on_death": "raise",
-    "retries": 2,
+    "retries": 0,
     "max_rss": None,
     "worker_exit": None,
     "seed": None,
     "threads_per_worker": None,
+    "name": None,
 }
 
 MAKERS = [
@@ -39,13 +39,14 @@ def test_options_are_keyword_only_parameters(make, name):
     defaults = {each.name: each.default for each in keyword_only}
     if name == "ProcessPoolExecutor":
         assert defaults.pop("max_tasks_per_child") is None
+        assert defaults.pop("idle_timeout") is None
     assert defaults == OPTIONS
 
 
 @pytest.mark.parametrize(("make", "name"), MAKERS)
 @pytest.mark.parametrize(
     ("misspelt", "meant"),
-    [("task_timout", "task_timeout"), ("on_deaths", "on_death"), ("initialiser", "initializer")],
+    [("task_timout", "task_timeout"), ("retry", "retries"), ("initialiser", "initializer")],
 )
 def test_a_misspelt_option_is_told_what_it_resembles(make, name, misspelt, meant):
     with pytest.raises(TypeError) as raised:

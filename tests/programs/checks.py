@@ -100,7 +100,7 @@ def logging_stderr(run: Run) -> str:
     for name, text in captured(r"\[INFO/([^]]+)\] (.*)", run.stderr.splitlines()):
         logged[name].append(text)
     children = ["Process-1", "Process-2", "Process-3"]
-    same(sorted(logged), ["MainProcess", *children], "who logged")
+    same(sorted(logged), ["MainProcess", *children], "which processes logged")
     life = [
         "child process calling self.run()",
         "process shutting down",
@@ -156,7 +156,7 @@ def pool_async(run: Run) -> str:
 
 def pool_output(run: Run) -> str:
     wanted = [
-        f"{who} prints line {line}" for who in ("a task", "another task") for line in range(20)
+        f"{task} prints line {line}" for task in ("a task", "another task") for line in range(20)
     ]
     same_lines(run.lines, wanted)
     return "40 lines of 40, from pools that nobody closed"

@@ -212,3 +212,15 @@ def test_an_error_that_a_queue_keeps_does_not_keep_the_callers_frames():
     gc.collect()
     assert isinstance(queue.error, TypeError)
     assert gone() is None
+
+
+def test_each_private_part_has_a_descriptor():
+    from procession._pickling.queue_ends import PARTS
+
+    described = {
+        name for name, value in vars(queues._Parts).items() if isinstance(value, queues._Part)
+    }
+    assert described == set(PARTS)
+    for make in (queues.Queue, queues.JoinableQueue, queues.SimpleQueue):
+        # With it, the interpreter would make an object of each method that it calls.
+        assert not hasattr(make, "__getattr__")

@@ -51,6 +51,47 @@ def test_a_queue_fed_until_the_address_space_ends(run_program):
     run(run_program, text + FEED)
 
 
+#: A child that has no address space for the memory of a dictionary that its parent fills.
+DICTIONARY = """
+    shared, other = procession.SharedDict(x=1), procession.SharedDict()
+    assert shared.get("x") == len(shared) == 1
+    (ready_in, ready_out), (go_in, go_out) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready_out, b"r")
+        os.read(go_in, 1)
+        pages = int(open("/proc/self/statm").read().split()[0])
+        bytes_now = pages * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (bytes_now, bytes_now))
+        failed = 0
+        for use in uses:
+            try:
+                use(shared)
+            except MemoryError:
+                failed += 1
+        os._exit(failed)
+    os.read(ready_in, 1)
+    for number in range(60_000):
+        other[number] = b"z" * 100
+    for number in range(66_000):
+        shared[number] = number
+    os.write(go_out, b"g")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(uses)
+    assert all(shared[number] == number for number in range(66_000))
+    assert len(shared) == 66_001 == len(shared.copy())
+    shared.clear()
+    assert len(shared) == 0 and works()
+    print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "use", ["len(it)", "it.copy()", "it.clear()", "it.update({number: 0 for number in range(9)})"]
+)
+def test_a_dictionary_of_which_a_process_cannot_map_all(run_program, use):
+    run(run_program, f"\n    uses = [lambda it: {use}] * 3" + DICTIONARY)
+
+
 def remove(group):
     """Remove a control group. Its last processes may still be leaving."""
 

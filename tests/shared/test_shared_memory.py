@@ -236,14 +236,14 @@ class TestTracking:
             if __name__ == '__main__':
                 ctx = procession.get_context(sys.argv[1])
                 r, w = ctx.Pipe(False)
-                for who in range(2):
+                for number in range(2):
                     child = ctx.Process(target=make, args=(w,))
                     child.start()
                     child.join()
                     name = r.recv()
                     seen = SharedMemory(name)
                     assert seen.buf[0] == 7
-                    if who:
+                    if number:
                         SharedMemory(name).unlink()
                     else:
                         child = ctx.Process(target=unlink, args=(name,))

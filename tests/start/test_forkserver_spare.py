@@ -1,4 +1,4 @@
-"""The fork server keeps one child forked ahead; its death at any time harms no other process.
+"""The fork server keeps one child forked ahead for a while; its death at any time harms no other process.
 
 What a preloaded module leaves behind is tested here, too.
 """
@@ -16,6 +16,7 @@ import pytest
 
 import procession
 from procession import forkserver
+from tests.waiting import LONG, until
 
 LIMIT = 20
 
@@ -48,24 +49,41 @@ def context():
     return procession.get_context("forkserver")
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Have the spare of the fork server stay."""
+    forkserver._forkserver._stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver._forkserver, "_spare_seconds", 2 * LONG)
+        yield
+    forkserver._forkserver._stop()
+
+
 def wait_for_spare(fork_server: int, last: int) -> int:
     """Wait for the spare.
 
     It is forked after the answer, and the last child may not be reaped yet.
     """
-    while not (children := set(children_of(fork_server)) - {last}):
-        select.select([], [], [], 0.001)
-    (spare,) = children
+    until(lambda: set(children_of(fork_server)) - {last})
+    (spare,) = set(children_of(fork_server)) - {last}
     return spare
 
 
-def test_the_spare_becomes_the_next_child(context):
+def test_the_spare_becomes_the_next_child(context, patient):
     last, fork_server = start_one(context)
     spare = wait_for_spare(fork_server, last)
     assert start_one(context) == (spare, fork_server)
 
 
-def test_a_spare_that_was_killed_is_replaced(context):
+def test_an_unused_spare_leaves(context):
+    last, fork_server = start_one(context)
+    until(lambda: not children_of(fork_server))
+    pid, parent = start_one(context)
+    assert parent == fork_server
+    assert pid != last
+
+
+def test_a_spare_that_was_killed_is_replaced(context, patient):
     last, fork_server = start_one(context)
     for _ in range(5):
         spare = wait_for_spare(fork_server, last)
@@ -78,7 +96,7 @@ def test_a_spare_that_was_killed_is_replaced(context):
         assert last != spare
 
 
-def test_the_spare_leaves_with_its_server(context):
+def test_the_spare_leaves_with_its_server(context, patient):
     last, fork_server = start_one(context)
     watched = os.pidfd_open(wait_for_spare(fork_server, last))
     os.kill(fork_server, signal.SIGKILL)

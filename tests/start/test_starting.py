@@ -128,3 +128,25 @@ if __name__ == "__main__":
 def test_a_process_starts_beside_odd_ones(run_program, odd):
     done = run_program(BESIDE_ODD, odd)
     assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+SLOW_TO_LOAD = """
+import sys
+
+import procession
+
+def tell():
+    slow = {"contextlib", "enum", "importlib.util", "signal", "typing"}
+    print(sorted(slow & sys.modules.keys() - set(sys.argv[1:])), flush=True)
+
+if __name__ == "__main__":
+    child = procession.get_context("spawn").Process(target=tell)
+    child.start()
+    child.join()
+"""
+
+
+def test_a_spawned_child_loads_nothing_slow(run_program):
+    bare = run_program("import sys; print(*sys.modules)").stdout.split()
+    done = run_program(SLOW_TO_LOAD, *bare)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

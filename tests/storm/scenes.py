@@ -1,7 +1,7 @@
 """The storms.
 
 Each takes a context, a seed and a number of kills, and returns a summary; it raises when something
-was wrong.
+was wrong. The file is long because all storms stand side by side.
 """
 
 from __future__ import annotations
@@ -145,6 +145,53 @@ def locks(context: Any, seed: int, kills: int) -> str:
         total += cells[2]
         told += cells[4]
     return f"{total:,} times held, never by two; OwnerDied {told} times, 0 stuck"
+
+
+def share(place: int, beats: Any, shared: Any, done: Any) -> None:
+    """Set entries whose content follows from their keys, and count in a key of all."""
+    chance = random.Random(place)
+    while True:
+        number = done[place]
+        key = (place, number % 900)
+        body = bytes([number % 251]) * (5, 300, 3000)[number % 3]
+        # The count is first: a killed predecessor may have counted once more than it has done.
+        shared.increment(("count", place))
+        shared[key] = (number, zlib.crc32(body), body)
+        shared.pop((place, (number - 300) % 900), None)
+        other = (chance.randrange(len(beats)), chance.randrange(900))
+        found = shared.get(other)
+        assert found is None or zlib.crc32(found[2]) == found[1]
+        if number % 500 == 0:
+            counts = [shared.get(("count", owner), 0) for owner in range(len(beats))]
+            later = dict(shared.items())
+            assert len(later) > 0
+            assert all(later.get(("count", n), 0) >= count for n, count in enumerate(counts))
+        done[place] = number + 1
+        beats[place] += 1
+
+
+def dictionaries(context: Any, seed: int, kills: int) -> str:
+    """No entry is torn or lost, no count goes back, and every process makes progress."""
+    shared = context.SharedDict()
+    done = context.RawArray("q", 6)
+    workers = Workers(context, seed, 6, share, shared, done)
+    killed = [0] * 6
+
+    def count(place: int) -> None:
+        killed[place] += 1
+
+    workers.storm(kills, 0.003, on_kill=count)
+    workers.resolve()
+    workers.end()
+    entries = shared.copy()
+    for place, number in enumerate(done):
+        counted = entries.pop(("count", place))
+        assert number <= counted <= number + killed[place] + 1, f"{counted} of {number} counted"
+    for (place, slot), (number, check, body) in entries.items():
+        assert number % 900 == slot and zlib.crc32(body) == check
+        # Its successor may have taken an entry of a killed process away only when it was its turn.
+        assert number >= done[place] - 900, f"{number} is left of {done[place]}"
+    return f"{sum(done):,} entries set, none torn, no count went back, 0 stuck"
 
 
 def double(number: int) -> int:
@@ -432,6 +479,7 @@ def stops(context: Any, seed: int, kills: int) -> str:
 SCENES = {
     "queues": queues,
     "locks": locks,
+    "dictionaries": dictionaries,
     "pools": pools,
     "executors": executors,
     "managers": managers,

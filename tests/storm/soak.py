@@ -8,6 +8,7 @@ At the end the family must use what it used after the first part.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import faulthandler
 import gc
 import os
@@ -64,6 +65,7 @@ class Use:
     @classmethod
     def now(cls) -> Use:
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps for reuse says nothing, either
         counters = _procession.counters()
         assert counters["other"] == 0, counters
         with open("/proc/self/statm") as statm:
@@ -128,6 +130,17 @@ def compare(first: Use, last: Use) -> list[str]:
     return grown + [name for name in before if after[name] != before[name]]
 
 
+def keep_to_one_arena() -> None:
+    """Let all threads allocate in one arena of malloc.
+
+    Otherwise each thread of each round may leave free memory in another arena, and how much memory
+    the process has resident says little.
+    """
+    m_arena_max = -8
+    if ctypes.CDLL(None).mallopt(m_arena_max, 1) != 1:
+        raise OSError("malloc has no such option")
+
+
 def soak(seconds: float, part: float) -> tuple[Use, Use, int]:
     """Run rounds for this many seconds.
 
@@ -152,6 +165,7 @@ def main() -> int:
     parser.add_argument("--part", type=float, default=60)
     options = parser.parse_args()
     faulthandler.dump_traceback_later(options.seconds + 600, exit=True)
+    keep_to_one_arena()
     first, last, kills = soak(options.seconds, options.part)
     different = compare(first, last)
     print(f"{kills} processes killed; not as it was: {', '.join(different) or 'nothing'}")

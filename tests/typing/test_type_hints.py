@@ -21,8 +21,9 @@ def public_modules():
     yield "procession"
     for module in pkgutil.walk_packages(procession.__path__, "procession."):
         parts = module.name.split(".")
-        # The module for Windows refuses to be imported.
-        if not any(part.startswith("_") for part in parts) and parts[-1] != "popen_spawn_win32":
+        # The module for Windows refuses to be imported, and joblib may be missing.
+        refused = parts[-1] in ("popen_spawn_win32", "joblib")
+        if not any(part.startswith("_") for part in parts) and not refused:
             yield module.name
 
 
@@ -42,7 +43,9 @@ def members(cls):
                 member = member.__func__
             if isinstance(member, property):
                 member = member.fget
-            if is_public(name) and inspect.isfunction(member):
+            # The methods that `NamedTuple` makes have no builtins, by which annotations are evaluated.
+            is_made = name == "__new__" and issubclass(base, tuple)
+            if is_public(name) and inspect.isfunction(member) and not is_made:
                 yield f"{base.__qualname__}.{name}", member
 
 

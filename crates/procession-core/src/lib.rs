@@ -15,6 +15,7 @@ mod error;
 mod family;
 mod hooks;
 pub mod ids;
+pub mod inspect;
 pub mod liveness;
 pub mod pool;
 pub mod process;

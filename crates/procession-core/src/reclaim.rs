@@ -88,6 +88,8 @@ fn clear(arena: &Arena, dead: Owner, me: Owner, footprints: &Footprints) {
                 CellState::Owned(owner) if owner == dead => {
                     if cell.is_segment() {
                         crate::channel::recover_segment(cell.index, word.generation, owner);
+                    } else if crate::shared::recover_node(&cell, word, owner) {
+                        // Settled, freed or kept, as its dictionary or list demands.
                     } else if kept.binary_search(&cell.index).is_err() {
                         give_back(arena, &cell, word, now);
                     }

@@ -34,13 +34,28 @@ fn destroy(kind: u8, ptr: *const u8, size: usize) {
         Kind::ResultSlot => run::<process::ResultSlot>(ptr, size),
         Kind::Pool => run::<pool::PoolMemory>(ptr, size),
         Kind::Shared => run::<shared::Shared>(ptr, size),
+        Kind::Dict => run::<shared::Dict>(ptr, size),
+        Kind::List => run::<shared::ListHead>(ptr, size),
         Kind::Condition => run::<sync::ending::Condition>(ptr, size),
         Kind::Barrier => run::<sync::ending::Barrier>(ptr, size),
         Kind::Cell => run::<sync::ending::Chunk>(ptr, size),
         Kind::Semaphore => run::<sync::ending::Semaphore>(ptr, size),
+        Kind::Lane => run::<channel::Lane>(ptr, size),
         Kind::Mailbox => run::<channel::MessageHeader>(ptr, size),
-        // These refer to nothing.
-        Kind::Lock | Kind::RLock | Kind::Event | Kind::Child | Kind::Job | Kind::BrokeredFd => {}
+        // These refer to nothing, or are parts of a dictionary or a list and no objects.
+        Kind::Lock
+        | Kind::RLock
+        | Kind::Event
+        | Kind::Child
+        | Kind::Job
+        | Kind::BrokeredFd
+        | Kind::DictTable
+        | Kind::DictSegment
+        | Kind::DictBucket
+        | Kind::DictValue
+        | Kind::ListRoot
+        | Kind::ListNode
+        | Kind::ListValue => {}
     }
 }
 

@@ -1,37 +1,15 @@
-//! The queue from outside: order, bounds, growth, many processes.
+//! The queue from outside: order, bounds, growth. `queue_concurrent` has many producers and consumers.
 
 mod common;
 
-use common::{child, wait};
+use common::queues::{body, get, get_many, number, packed, put, put_many, timed_out};
 use procession_core::arena::{Block, Ref};
-use procession_core::channel::{Incoming, Message, Outgoing, Pipe, Queue};
+use procession_core::channel::{Message, Outgoing, Pipe, Queue};
 use procession_core::{Deadline, WaitError};
 use proptest::prelude::*;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
-
-fn body(bytes: &[u8]) -> Outgoing<'_> {
-    Outgoing {
-        body: bytes,
-        ..Outgoing::default()
-    }
-}
-
-fn put(queue: &Queue, number: u64) {
-    queue.send(body(&number.to_le_bytes()), Deadline::Never).unwrap();
-}
-
-fn number(incoming: &Incoming) -> u64 {
-    u64::from_le_bytes(incoming.body().try_into().unwrap())
-}
-
-fn get(queue: &Queue) -> u64 {
-    number(&queue.get(Deadline::Never).unwrap())
-}
-
-fn timed_out<T>(result: &Result<T, WaitError>) -> bool {
-    matches!(result, Err(WaitError::TimedOut))
-}
 
 #[test]
 fn messages_of_all_sizes_arrive_whole_and_in_order() {
@@ -137,15 +115,6 @@ fn a_bounded_queue_is_full_and_has_room_again() {
 }
 
 #[test]
-fn a_waiting_put_goes_on_when_there_is_room() {
-    let queue = Queue::create(1).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| (0..5000).for_each(|at| put(&queue, at)));
-        (0..5000).for_each(|at| assert_eq!(get(&queue), at));
-    });
-}
-
-#[test]
 fn task_done_and_join() {
     let queue = Queue::create(0).unwrap();
     assert!(!queue.task_done());
@@ -176,10 +145,71 @@ fn a_hundred_thousand_messages_wait_and_are_drained() {
     }
 }
 
+#[test]
+fn many_at_once_arrive_in_order_across_segments() {
+    let queue = Queue::create(0).unwrap();
+    let mut next = 0;
+    for count in [1, 2, 34, 35, 36, 100, 1000, 7] {
+        put_many(&queue, next..next + count);
+        assert_eq!(queue.len().unwrap(), count);
+        assert_eq!(get_many(&queue, count as usize - 1).len() as u64, count - 1);
+        assert_eq!(
+            get_many(&queue, 5),
+            [next + count - 1],
+            "the rest, and no wait for more"
+        );
+        next += count;
+    }
+    put_many(&queue, []);
+    assert!(queue.is_empty().unwrap());
+    for _ in 0..next {
+        assert!(queue.task_done());
+    }
+    assert!(!queue.task_done());
+}
+
+#[test]
+fn what_there_is_no_room_for_stays_with_the_producer() {
+    let queue = Queue::create(3).unwrap();
+    put(&queue, 0);
+    let mut rest = packed(1..6);
+    assert!(timed_out(&queue.put_many(&mut rest, Deadline::Now)));
+    assert_eq!(rest.len(), 3);
+    assert!(timed_out(
+        &queue.put_many(&mut rest, Deadline::after(Duration::from_millis(1)))
+    ));
+    assert_eq!((get(&queue), get(&queue)), (0, 1));
+    assert!(timed_out(&queue.put_many(&mut rest, Deadline::Now)));
+    assert_eq!(rest.len(), 1);
+    assert_eq!(get_many(&queue, 9), [2, 3, 4]);
+    queue.put_many(&mut rest, Deadline::Now).unwrap();
+    assert_eq!(get_many(&queue, 9), [5]);
+}
+
+#[test]
+fn blocks_of_many_messages_are_the_receiver_s() {
+    let queue = Queue::create(0).unwrap();
+    let large = vec![7; 200_000];
+    let out = Outgoing {
+        body: &[9; 3000],
+        buffers: &[&large],
+        ..Outgoing::default()
+    };
+    let mut messages = (0..3).map(|_| Message::pack(out).unwrap()).collect();
+    queue.put_many(&mut messages, Deadline::Now).unwrap();
+    let mut got = Vec::new();
+    queue.get_many(3, Deadline::Now, &mut got).unwrap();
+    assert_eq!(got.len(), 3);
+    for mut incoming in got {
+        assert_eq!(incoming.body(), [9; 3000]);
+        assert_eq!(incoming.take_buffers()[0].as_slice(), large);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn it_behaves_like_a_sequential_queue(maxsize in 0_u64..5, steps in prop::collection::vec(0_u8..5, 1..300)) {
+    fn it_behaves_like_a_sequential_queue(maxsize in 0_u64..5, steps in prop::collection::vec(0_u8..9, 1..300)) {
         let queue = Queue::create(maxsize).unwrap();
         let mut model = VecDeque::new();
         for (at, step) in steps.into_iter().enumerate() {
@@ -191,88 +221,27 @@ proptest! {
                 if room {
                     model.push_back(value);
                 }
-            } else {
+            } else if step <= 4 {
                 let got = queue.get(Deadline::Now).ok().map(|incoming| number(&incoming));
                 prop_assert_eq!(got, model.pop_front());
+            } else if step <= 6 {
+                let mut messages = packed((0..3).map(|more| at as u64 * 1000 + more));
+                let sent = queue.put_many(&mut messages, Deadline::Now);
+                prop_assert_eq!(sent.is_ok(), messages.is_empty());
+                let fit = if maxsize == 0 { 3 } else { 3.min(maxsize - model.len() as u64) };
+                prop_assert_eq!(3 - messages.len() as u64, fit);
+                model.extend((0..fit).map(|more| at as u64 * 1000 + more));
+            } else {
+                let mut got = Vec::new();
+                while got.len() < 3 && queue.get_many(3 - got.len(), Deadline::Now, &mut got).is_ok() {}
+                let expected: Vec<_> = model.drain(..model.len().min(3)).collect();
+                prop_assert_eq!(got.iter().map(number).collect::<Vec<_>>(), expected);
             }
             prop_assert_eq!(queue.len().unwrap(), model.len() as u64);
             prop_assert_eq!(queue.is_empty().unwrap(), model.is_empty());
             prop_assert_eq!(queue.is_full().unwrap(), maxsize != 0 && model.len() as u64 == maxsize);
         }
     }
-}
-
-/// Every value comes once, and one consumer sees the values of one producer in order.
-fn check(got: &[Vec<u64>], producers: u64, each: u64) {
-    let mut all = HashSet::new();
-    for sequence in got {
-        let mut last = HashMap::new();
-        for &value in sequence {
-            assert!(all.insert(value), "{value} came twice");
-            let (producer, at) = (value >> 32, value & 0xffff_ffff);
-            let before = last.insert(producer, at);
-            assert!(
-                before.is_none_or(|before| before < at),
-                "producer {producer}: {before:?} before {at}"
-            );
-        }
-    }
-    assert_eq!(all.len() as u64, producers * each);
-}
-
-#[test]
-fn threads_many_to_many() {
-    const EACH: u64 = 20_000;
-    for maxsize in [0, 1, 10] {
-        let queue = Queue::create(maxsize).unwrap();
-        let got: Vec<Vec<u64>> = std::thread::scope(|scope| {
-            let queue = &queue;
-            for producer in 0..3 {
-                scope.spawn(move || (0..EACH).for_each(|at| put(queue, producer << 32 | at)));
-            }
-            let consumers: Vec<_> = (0..3)
-                .map(|_| scope.spawn(move || (0..EACH).map(|_| get(queue)).collect()))
-                .collect();
-            consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect()
-        });
-        check(&got, 3, EACH);
-    }
-}
-
-#[test]
-fn processes_many_to_many() {
-    const EACH: u64 = 10_000;
-    let queue = Queue::create(0).unwrap();
-    let results: Vec<Ref<Queue>> = (0..3).map(|_| Queue::create(0).unwrap()).collect();
-    let mut children = Vec::new();
-    for producer in 0..3 {
-        let queue = &queue;
-        children.push(child(move || {
-            (0..EACH).for_each(|at| put(queue, producer << 32 | at));
-        }));
-    }
-    for result in &results {
-        children.push(child(|| (0..EACH).for_each(|_| put(result, get(&queue)))));
-    }
-    for pid in children {
-        assert_eq!(wait(pid), 0);
-    }
-    let got: Vec<Vec<u64>> = results
-        .iter()
-        .map(|result| (0..EACH).map(|_| get(result)).collect())
-        .collect();
-    check(&got, 3, EACH);
-    assert!(queue.is_empty().unwrap());
-}
-
-#[test]
-fn what_a_child_put_outlives_it() {
-    let queue = Queue::create(0).unwrap();
-    let big = vec![5; 20_000_000];
-    let pid = child(|| queue.send(body(&big), Deadline::Now).unwrap());
-    assert_eq!(wait(pid), 0);
-    assert!(!queue.is_empty().unwrap());
-    assert_eq!(queue.get(Deadline::Now).unwrap().body(), big);
 }
 
 #[test]
@@ -326,4 +295,26 @@ fn a_body_in_pieces_arrives_as_one() {
             assert!(taken.iter().map(Block::as_slice).eq(buffers.iter().copied()));
         }
     }
+}
+
+#[test]
+fn a_wait_ends_early_when_it_is_told_to() {
+    let queue = Queue::create(0).unwrap();
+    let deadline = Deadline::after(Duration::from_secs(30));
+    let over = AtomicBool::new(false);
+    let is_over = || over.load(SeqCst);
+    std::thread::scope(|threads| {
+        let one = threads.spawn(|| queue.get_or(deadline, is_over).map(drop));
+        let many = threads.spawn(|| queue.get_many_or(3, deadline, &mut Vec::new(), is_over));
+        over.store(true, SeqCst);
+        queue.wake_consumers();
+        for waiter in [one, many] {
+            assert!(matches!(waiter.join().unwrap(), Err(WaitError::Interrupted)));
+        }
+    });
+    assert_eq!(queue.extent(), 0);
+    put(&queue, 1);
+    assert_eq!(queue.extent(), 1);
+    // A message that is there needs no wait.
+    assert!(queue.get_or(deadline, is_over).is_ok());
 }

@@ -59,26 +59,49 @@ type SharedRecord = Arc<Mutex<Record>>;
 
 const STOP: u64 = 99;
 
-fn produce(queue: &Queue, record: &SharedRecord, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        queue.put(&mut Some(Message::new(number)), Deadline::Never).unwrap();
-        record.lock().unwrap().put.push(number);
+/// Put messages, `step` at a time.
+fn produce(queue: &Queue, record: &SharedRecord, numbers: std::ops::Range<u64>, step: usize) {
+    let numbers: Vec<_> = numbers.collect();
+    for run in numbers.chunks(step) {
+        if step == 1 {
+            queue.put(&mut Some(Message::new(run[0])), Deadline::Never).unwrap();
+        } else {
+            let mut messages = run.iter().map(|&number| Message::new(number)).collect();
+            queue.put_many(&mut messages, Deadline::Never).unwrap();
+        }
+        record.lock().unwrap().put.extend(run);
     }
 }
 
-/// Get messages until one says to stop.
-fn consume(queue: &Queue, record: &SharedRecord) {
+/// Get messages, up to `step` at a time, until one says to stop.
+fn consume(queue: &Queue, record: &SharedRecord, step: usize) {
+    let mut run = Vec::new();
     loop {
-        let number = queue.get(Deadline::Never).unwrap().number();
-        if number >= STOP {
+        if step == 1 {
+            run.push(queue.get(Deadline::Never).unwrap());
+        } else {
+            queue.get_many(step, Deadline::Never, &mut run).unwrap();
+        }
+        let mut stops = false;
+        for number in run.drain(..).map(|incoming| incoming.number()) {
+            stops |= number >= STOP;
+            if number < STOP {
+                *record.lock().unwrap().got.entry(number).or_default() += 1;
+            }
+        }
+        if stops {
             return;
         }
-        *record.lock().unwrap().got.entry(number).or_default() += 1;
     }
 }
 
 /// Run two producers and two consumers, some of which die, and check the invariants afterwards.
 fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
+    traffic_of_runs(maxsize, doomed_producers, doomed_consumers, 1);
+}
+
+/// As `traffic`, with so many messages at a time.
+fn traffic_of_runs(maxsize: u64, doomed_producers: usize, doomed_consumers: usize, step: usize) {
     const EACH: u64 = 3;
     let queue = Queue::create(maxsize).unwrap();
     let record = SharedRecord::default();
@@ -92,21 +115,22 @@ fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
             let first = 1 + at as u64 * EACH;
             run(
                 at < doomed_producers,
-                Box::new(move || produce(&queue, &record, first..first + EACH)),
+                Box::new(move || produce(&queue, &record, first..first + EACH, step)),
             )
         })
         .collect();
     let consumers: Vec<_> = (0..2)
         .map(|at| {
             let (queue, record) = (queue.clone(), record.clone());
-            run(at < doomed_consumers, Box::new(move || consume(&queue, &record)))
+            run(at < doomed_consumers, Box::new(move || consume(&queue, &record, step)))
         })
         .collect();
     for producer in producers {
         producer.join();
     }
-    // One for each consumer; the one for a dead consumer may stay in the queue.
-    for stop in STOP..STOP + 2 {
+    // One for each consumer, if one of them takes as many as it can, dead or alive; some may stay in the queue.
+    let stops = STOP..=STOP + step as u64;
+    for stop in stops.clone() {
         queue.put(&mut Some(Message::new(stop)), Deadline::Never).unwrap();
     }
     for consumer in consumers {
@@ -133,7 +157,7 @@ fn traffic(maxsize: u64, doomed_producers: usize, doomed_consumers: usize) {
     if maxsize != 0 {
         assert!(!queue.is_full().unwrap());
     }
-    for number in (1..=2 * EACH).chain(STOP..STOP + 2) {
+    for number in (1..=2 * EACH).chain(stops) {
         assert!(
             !Block::of(number).is_in_transit(),
             "message {number} was left in the queue"
@@ -168,6 +192,18 @@ fn a_dead_consumer_loses_no_more_than_what_it_held() {
 #[test]
 fn deaths_on_both_sides_of_a_bounded_queue_let_the_others_go_on() {
     check(|| traffic(2, 1, 1));
+}
+
+#[test]
+fn runs_of_messages_are_delivered_once() {
+    check(|| traffic_of_runs(0, 0, 0, 3));
+    check(|| traffic_of_runs(3, 0, 0, 2));
+}
+
+#[test]
+fn deaths_amid_runs_of_messages_let_the_others_go_on() {
+    check(|| traffic_of_runs(0, 1, 1, 3));
+    check(|| traffic_of_runs(3, 1, 1, 2));
 }
 
 #[test]

@@ -224,13 +224,16 @@ fn frames(choices: &mut Choices) {
 fn value(choices: &mut Choices, objects: &Objects) {
     let mut bytes = Vec::new();
     if choices.below(4) != 0 {
-        // How a shared object is sent: the family's identity and a handle, both as numbers of seven bits a byte.
+        // How a shared object is sent: the family's identity in two halves, and a handle.
+        let id = family().expect("there is one").id();
         for _ in 0..=choices.below(2) {
-            varint(&mut bytes, family().expect("there is one").id());
-            varint(&mut bytes, handle(choices, objects).to_bits().into());
+            let object = ((id >> 64) as u64, id as u64, handle(choices, objects).to_bits());
+            bytes = codec::collect(bytes, &object).expect("numbers").bytes;
         }
     }
-    bytes.extend(choices.bytes(64));
+    if choices.below(2) == 0 {
+        bytes.extend(choices.bytes(64));
+    }
     let bytes = &bytes[..];
     let fds = || {
         let (one, other) = UnixStream::pair().expect("descriptors");
@@ -261,12 +264,4 @@ fn look_at_array(array: &Array<u32>) {
     if let Ok(items) = array.lock_timeout(MOMENT) {
         std::hint::black_box(items.iter().fold(0, |sum, item| sum ^ item));
     }
-}
-
-pub(crate) fn varint(bytes: &mut Vec<u8>, mut number: u128) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }

@@ -3,17 +3,18 @@
 use crate::child;
 use crate::choices::{random, Choices};
 use procession_core::arena::{counters, Block, Ref, Token};
-use procession_core::channel::{Incoming, Mailbox, Message, Outgoing, Queue};
+use procession_core::channel::{Incoming, Lane, Mailbox, Message, Outgoing, Posted, Queue};
 use procession_core::ids::Handle;
 use procession_core::pool::{Function, Job, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
 use procession_core::process::ResultSlot;
-use procession_core::shared::SharedBytes;
+use procession_core::shared::{Change, SharedBytes, SharedDict, SharedList};
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
 use procession_core::{liveness, sweep_deferred, Deadline, WaitError};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The number of different uses.
-const WAYS: u64 = 32;
+const WAYS: u64 = 43;
 
 pub(crate) struct Objects {
     pub queues: Vec<Ref<Queue>>,
@@ -24,6 +25,11 @@ pub(crate) struct Objects {
     event: Event,
     barrier: Barrier,
     shared: SharedBytes,
+    lane: Ref<Lane>,
+    /// Headers of frames of the lane.
+    frames: Vec<i32>,
+    dict: SharedDict,
+    list: SharedList,
     result_slot: Ref<ResultSlot>,
     pool: Pool,
     function: Function,
@@ -60,6 +66,10 @@ impl Objects {
             event: Event::create().unwrap(),
             barrier: Barrier::create(2).unwrap(),
             shared: SharedBytes::create(1000).unwrap(),
+            lane: Lane::create().unwrap(),
+            frames: Vec::new(),
+            dict: SharedDict::create().unwrap(),
+            list: SharedList::create().unwrap(),
             result_slot: Ref::create().unwrap(),
             job: pool.job(Some(&function), TaskOptions::default()),
             function,
@@ -79,7 +89,10 @@ impl Objects {
             objects.event.handle(),
             objects.barrier.handle(),
             objects.shared.handle(),
+            objects.dict.handle(),
+            objects.list.handle(),
             objects.result_slot.handle(),
+            objects.lane.handle(),
             objects.pool.handle(),
             objects.queues[0].handle(),
             objects.queues[1].handle(),
@@ -114,7 +127,20 @@ impl Objects {
                 },
                 Deadline::Now,
             )?,
-            4..=7 => self.taken.push(queue.get(soon())?),
+            4..=6 => self.taken.push(queue.get(soon())?),
+            7 => {
+                let mut messages = VecDeque::new();
+                for _ in 0..choices.below(5) {
+                    let body = &bytes(choices, 300);
+                    messages.push_back(Message::pack(Outgoing {
+                        body,
+                        ..Outgoing::default()
+                    })?);
+                }
+                let put = queue.put_many(&mut messages, Deadline::Now);
+                queue.get_many(choices.below(50) as usize + 1, soon(), &mut self.taken)?;
+                put?;
+            }
             8 => drop(self.taken.drain(..)),
             9 => drop((queue.len()?, queue.is_full()?, queue.task_done(), queue.is_empty()?)),
             10 => self.blocks.push(Block::alloc(bytes(choices, 300_000).len())?),
@@ -176,8 +202,78 @@ impl Objects {
             )),
             29 => self.die(choices),
             30 => drop((sweep_deferred()?, counters()?)),
-            _ => drop((liveness::members(), liveness::sweep())),
+            31 => self.send_in_lane(message(&bytes(choices, 300_000))?)?,
+            32 => self.receive_from_lane()?,
+            33 => drop((liveness::members(), liveness::sweep())),
+            way @ 34..39 => self.use_dict(way - 34, choices)?,
+            way => self.use_list(way - 39, choices)?,
         }
+        Ok(())
+    }
+
+    fn use_dict(&mut self, way: u64, choices: &mut Choices) -> Result<(), WaitError> {
+        match way {
+            0 => {
+                // Many, so that the table grows.
+                for _ in 0..choices.below(40) {
+                    let key = self.dict.key(&choices.below(2000).to_le_bytes(), b"form")?;
+                    self.dict.set(&key, &bytes(choices, 3_000))?;
+                }
+            }
+            1 => {
+                let key = self.dict.key(&choices.below(50).to_le_bytes(), b"")?;
+                drop((self.dict.get(&key)?, self.dict.contains(&key)?));
+                self.dict.change(&key, |now| match now {
+                    Some(bytes) if bytes.len() < 5_000 => Change::Put(bytes.repeat(2).into()),
+                    _ => Change::Remove,
+                })?;
+            }
+            2 => drop((self.dict.snapshot()?.items().len(), self.dict.len()?)),
+            3 => drop(self.dict.snapshot_by_freezing()?),
+            _ => self.dict.clear()?,
+        }
+        Ok(())
+    }
+
+    fn use_list(&mut self, way: u64, choices: &mut Choices) -> Result<(), WaitError> {
+        let (at, len) = (choices.below(2000), choices.below(if way == 0 { 3 } else { 100 }));
+        match way {
+            0 | 1 => {
+                let items: Vec<_> = (0..choices.below(if way == 0 { 3 } else { 200 }))
+                    .map(|_| bytes(choices, 300))
+                    .collect();
+                self.list.splice(&items, |_, now| {
+                    let start = at % (now + 1);
+                    Some(start..(start + len).min(now))
+                })?;
+            }
+            2 => drop((self.list.get(at as i64 - 1000)?, self.list.len()?)),
+            _ => drop(self.list.items(|now| at.min(now)..(at + len).min(now))?),
+        }
+        Ok(())
+    }
+
+    fn send_in_lane(&mut self, message: Message) -> Result<(), WaitError> {
+        let waits = self.lane.begin()?;
+        if let Some(Err(posted)) = self.lane.post(message)?.map(Posted::hand_over) {
+            if let Ok(named) = posted.announce() {
+                self.frames.push(i32::from_be_bytes(named.frame()));
+                named.written();
+            }
+        }
+        if waits {
+            self.taken.extend(self.lane.withdraw()?);
+        }
+        Ok(())
+    }
+
+    fn receive_from_lane(&mut self) -> Result<(), WaitError> {
+        let _ = (self.lane.is_awaited(), self.lane.has_left(), self.lane.is_pending());
+        if let Some(header) = self.frames.pop() {
+            self.taken.push(self.lane.open(header)?);
+            self.lane.settle();
+        }
+        self.taken.extend(self.lane.receive()?);
         Ok(())
     }
 
@@ -189,7 +285,8 @@ impl Objects {
             let mut deeds = Choices::new(deeds);
             for _ in 0..=times {
                 // No forks: its own children would be too many.
-                let way = deeds.below(26);
+                let way = deeds.below(31);
+                let way = if way < 26 { way } else { way + 6 };
                 let _ = self.use_in_way(way, &mut deeds);
             }
         });
@@ -261,7 +358,7 @@ fn work(pool: Handle, worker_index: u32, dies: bool) -> Result<(), WaitError> {
 
 /// Attach to a handle as to some kind of object, whatever it refers to.
 pub(crate) fn attach_as(choices: &mut Choices, handle: Handle) {
-    match choices.below(9) {
+    match choices.below(12) {
         0 => drop(Lock::attach(handle).map(|lock| lock.try_acquire())),
         1 => drop(RLock::attach(handle).map(|lock| lock.try_acquire())),
         2 => drop(Semaphore::attach(handle).map(|semaphore| (semaphore.try_acquire(), semaphore.bound()))),
@@ -270,6 +367,9 @@ pub(crate) fn attach_as(choices: &mut Choices, handle: Handle) {
         5 => drop(Barrier::attach(handle).map(|barrier| (barrier.waiting(), barrier.parties(), barrier.abort()))),
         6 => drop(SharedBytes::attach(handle).map(|shared| read(&shared))),
         7 => drop(Ref::<ResultSlot>::attach(handle).map(|result_slot| result_slot.take())),
+        8 => drop(Ref::<Lane>::attach(handle).map(|lane| lane.receive())),
+        9 => drop(SharedDict::attach(handle).map(|dict| dict.len())),
+        10 => drop(SharedList::attach(handle).map(|list| list.items(|len| 0..len))),
         _ => drop(Ref::<Queue>::attach(handle).map(|queue| queue.get(soon()))),
     }
 }

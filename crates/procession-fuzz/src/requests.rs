@@ -1,10 +1,12 @@
 //! The request for a child of the Rust API: it may be damaged anywhere, or may never have been one.
 
 use crate::choices::Choices;
-use crate::handles::{handle, varint};
+use crate::handles::handle;
 use crate::objects::Objects;
-use procession::{codec, current};
+use procession::{codec, current, StartMethod};
 use procession_core::channel::{Mailbox, Outgoing};
+use serde::Serialize;
+use std::ffi::OsString;
 
 const STEPS: usize = 40;
 
@@ -27,48 +29,82 @@ pub fn requests(input: &[u8]) {
     objects.use_all(&mut choices);
 }
 
-/// The parts of a request, one after the other: as they are, damaged, or any bytes.
-fn request(choices: &mut Choices, objects: &Objects) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for part in 0..9 {
-        match choices.below(8) {
-            0 => bytes.extend(choices.bytes(12)),
-            1 => {}
-            damage => {
-                let start = bytes.len();
-                part_of_a_request(part, choices, objects, &mut bytes);
-                let length = (bytes.len() - start) as u64;
-                if damage == 2 && length > 0 {
-                    let at = start + choices.below(length) as usize;
-                    bytes[at] ^= choices.below(256) as u8;
-                }
-            }
-        }
-    }
-    let length = bytes.len() as u64;
-    if choices.below(8) == 0 {
-        bytes.truncate(choices.below(length) as usize);
-    }
-    bytes
+/// As the crate's request is serialized, whose type is not public.
+#[derive(Serialize)]
+struct Request {
+    me: procession::Process,
+    parent: procession::Process,
+    result_slot: u64,
+    start_method: StartMethod,
+    backtrace: bool,
+    surroundings: Option<Surroundings>,
+    log: Option<Setting>,
+    image: u64,
+    call: u64,
+    function: u64,
 }
 
-fn part_of_a_request(part: u32, choices: &mut Choices, objects: &Objects, bytes: &mut Vec<u8>) {
-    match part {
-        // The identities of the child and of its parent.
-        0 | 1 => {
-            let identity = codec::collect(Vec::new(), current()).expect("a process can be packed");
-            bytes.extend(identity.bytes);
+#[derive(Serialize)]
+struct Surroundings {
+    environment: Vec<(OsString, OsString)>,
+    umask: u32,
+    descriptors: Vec<()>,
+}
+
+#[derive(Serialize)]
+struct Setting {
+    path: Option<OsString>,
+    level: Level,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Level {
+    Off,
+    Debug,
+}
+
+/// A request and its arguments: as they are, damaged, or any bytes.
+fn request(choices: &mut Choices, objects: &Objects) -> Vec<u8> {
+    let request = Request {
+        me: current().clone(),
+        parent: current().clone(),
+        result_slot: handle(choices, objects).to_bits(),
+        start_method: match choices.below(3) {
+            0 => StartMethod::Spawn,
+            1 => StartMethod::Fork,
+            _ => StartMethod::Forkserver,
+        },
+        backtrace: choices.below(2) == 0,
+        surroundings: (choices.below(2) == 0).then(|| Surroundings {
+            environment: vec![("name".into(), "value".into())],
+            umask: choices.below(1 << 20) as u32,
+            descriptors: Vec::new(),
+        }),
+        log: (choices.below(2) == 0).then(|| Setting {
+            path: Some("x".into()),
+            level: if choices.below(2) == 0 {
+                Level::Off
+            } else {
+                Level::Debug
+            },
+        }),
+        image: choices.word(),
+        call: choices.below(1 << 26),
+        function: choices.below(1 << 26),
+    };
+    let mut bytes = codec::collect(Vec::new(), &request).expect("it can be packed").bytes;
+    bytes.extend(choices.bytes(20));
+    for _ in 0..choices.below(4) {
+        let at = choices.below(bytes.len() as u64) as usize;
+        match choices.below(4) {
+            0 => drop(bytes.splice(at..at, choices.bytes(12).iter().copied())),
+            1 => drop(bytes.remove(at)),
+            _ => bytes[at] ^= choices.below(256) as u8,
         }
-        // The slot of its result.
-        2 => varint(bytes, handle(choices, objects).to_bits().into()),
-        // Start method; how it logs: not, or to a file.
-        3 => bytes.push(choices.below(4) as u8),
-        4 if choices.below(2) == 0 => bytes.push(0),
-        4 => bytes.extend([1, 1, 0, 1, b'x', choices.below(8) as u8]),
-        // Which executable, and two places in it.
-        5 => varint(bytes, choices.word().into()),
-        6 | 7 => varint(bytes, choices.below(1 << 26).into()),
-        // Arguments.
-        _ => bytes.extend(choices.bytes(20)),
     }
+    if choices.below(8) == 0 {
+        bytes.truncate(choices.below(bytes.len() as u64) as usize);
+    }
+    bytes
 }

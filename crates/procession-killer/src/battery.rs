@@ -8,7 +8,7 @@ use libc::pid_t;
 use procession_core::arena::Block;
 use procession_core::channel::{Mailbox, Message, Outgoing, Queue};
 use procession_core::pool::{Pool, TaskOptions, Verdict, Worker};
-use procession_core::shared::SharedBytes;
+use procession_core::shared::{SharedBytes, SharedDict, SharedList};
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
 use procession_core::{liveness, sweep_deferred, Deadline};
 use std::time::{Duration, Instant};
@@ -98,6 +98,27 @@ fn memory(clock: &mut Clock) {
     }
     clock.time("shared bytes create and drop", || {
         drop(SharedBytes::create(100_000).expect("memory"));
+    });
+    clock.time("dictionary", || {
+        let dict = SharedDict::create().expect("memory");
+        for number in 0..30u64 {
+            let key = dict.key(&number.to_le_bytes(), b"").expect("a key");
+            dict.set(&key, &[1; 2000]).expect("memory");
+            assert!(dict.contains(&key).expect("memory"));
+            if number % 2 == 0 {
+                dict.remove(&key).expect("memory");
+            }
+        }
+        assert_eq!(dict.len().expect("memory"), 15);
+    });
+    clock.time("list", || {
+        let list = SharedList::create().expect("memory");
+        for number in 0..40u64 {
+            let item = [number as u8; 200];
+            list.splice(&[item], |_, len| Some(len..len)).expect("memory");
+            assert_eq!(list.get(-1).expect("memory").expect("an item").as_slice(), item);
+        }
+        assert_eq!(list.items(|len| 0..len).expect("memory").iter().len(), 40);
     });
     clock.time("object create, attach, drop", || {
         let locks: Vec<_> = (0..70).map(|_| Lock::create().expect("a lock")).collect();

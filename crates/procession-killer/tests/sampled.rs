@@ -3,21 +3,14 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use std::process::Command;
+mod common;
 
 fn killer(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_procession-killer"))
-        .args(["--limit", "60"])
-        .args(arguments)
-        .output()
-        .expect("the killer");
-    let table = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{table}\n{}",
-        String::from_utf8_lossy(&output.stderr)
+    let first = ["--limit", "60"];
+    common::run(
+        env!("CARGO_BIN_EXE_procession-killer"),
+        &[&first[..], arguments].concat(),
     );
-    assert!(table.contains(" 0 failures"), "{table}");
 }
 
 #[test]
@@ -27,9 +20,16 @@ fn messages() {
         "5",
         "put, inline, at the end",
         "put, large",
+        "put_many, inline, at the end",
         "get, inline, leaving",
+        "get_many, inline, leaving",
         "mailbox take",
     ]);
+}
+
+#[test]
+fn pipes() {
+    killer(&["--points", "8", "pipe "]);
 }
 
 #[test]
@@ -48,6 +48,16 @@ fn locks_and_the_like() {
 #[test]
 fn permits_of_the_dead_at_every_point() {
     killer(&["recovering semaphore"]);
+}
+
+#[test]
+fn dictionaries() {
+    killer(&["--points", "4", "dict set, another", "dict set, large", "dict remove"]);
+}
+
+#[test]
+fn lists() {
+    killer(&["--points", "4", "list set", "list remove", "list clear"]);
 }
 
 #[test]

@@ -2,26 +2,30 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use std::process::Command;
+mod common;
 
 fn stopper(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_procession-stopper"))
-        .args(["--limit", "20", "--points", "3"])
-        .args(arguments)
-        .output()
-        .expect("the stopper");
-    let table = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{table}\n{}",
-        String::from_utf8_lossy(&output.stderr)
+    let first = ["--limit", "20", "--points", "3"];
+    common::run(
+        env!("CARGO_BIN_EXE_procession-stopper"),
+        &[&first[..], arguments].concat(),
     );
-    assert!(table.contains(" 0 failures"), "{table}");
 }
 
 #[test]
 fn messages() {
-    stopper(&["put, inline", "put, large", "get, inline", "get, large"]);
+    stopper(&[
+        "put, inline",
+        "put, large",
+        "get, inline",
+        "get, large",
+        "_many, inline",
+    ]);
+}
+
+#[test]
+fn pipes() {
+    stopper(&["pipe "]);
 }
 
 #[test]

@@ -137,6 +137,16 @@ pub fn poll_deadline(timeout: Option<f64>) -> PyResult<Deadline> {
     Ok(deadline(timeout))
 }
 
+/// The end of a wait with this timeout, where the standard library waits for a condition of threads. From Python 3.14
+/// on, NaN is an error there.
+#[cold]
+pub fn timed_out<T>(py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<T>> {
+    if timeout.is_some_and(f64::is_nan) && py.version_info() >= (3, 14) {
+        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
+    }
+    Ok(None)
+}
+
 /// Lock a mutex. What a panicking thread left behind is used as it is.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -204,8 +204,22 @@ unsafe extern "C" fn enter<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi:
     if value.try_take() {
         true_object()
     } else {
-        take_slowly(value, true, None)
+        enter_slowly(value)
     }
+}
+
+/// Take it at the beginning of a `with` statement, after a wait. A signal may have come just as the wait ended. Its
+/// handler runs here: the interpreter looks for signals only after the first call of the body, which may block. If the
+/// handler raises, the body does not begin, so give the object back.
+#[cold]
+fn enter_slowly<T: FastPath>(value: &T) -> *mut ffi::PyObject {
+    slowly(|py| {
+        value.take(py, true, None)?;
+        py.check_signals().inspect_err(|_| {
+            value.give();
+        })?;
+        Ok(true_object())
+    })
 }
 
 unsafe extern "C" fn release<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {

@@ -5,10 +5,11 @@ use crate::common::{lock, raise, wait};
 use crate::process::{borrowed, owned, Child};
 use procession_core::process::fork_server::{self, Request, Server, ServerCommand, SpareSlot as CoreSpareSlot};
 use procession_core::{liveness, Error};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Request a child from this process's fork server. Return None if there is no living fork server.
 #[pyfunction]
@@ -115,11 +116,12 @@ impl SpareSlot {
 
 #[pymethods]
 impl SpareSlot {
-    /// In the fork server: note that the spare child exists.
-    fn taken(&self, pid: i32) -> PyResult<()> {
+    /// In the fork server: note that the spare child exists, and for how many seconds it waits for a request.
+    fn taken(&self, pid: i32, seconds: f64) -> PyResult<()> {
+        let waits = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let spare_slot = self.take()?;
         if let Some(server) = &mut *lock(&self.server.get().server) {
-            spare_slot.taken(server, pid);
+            spare_slot.taken(server, pid, waits);
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
 type Locked<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<u64>);
 
 /// A module's lock that a thread holds.
-struct Held<'py> {
+struct HeldImports<'py> {
     name: Bound<'py, PyAny>,
     lock: Bound<'py, PyAny>,
     owner: u64,
@@ -78,12 +78,12 @@ impl System {
     }
 
     /// The locks that other threads hold.
-    fn held<'py>(&self, py: Python<'py>) -> PyResult<Vec<Held<'py>>> {
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Vec<HeldImports<'py>>> {
         let me = self.me(py)?;
         let locks = self.locks(py)?.into_iter();
         Ok(locks
             .filter_map(|(name, lock, owner)| {
-                Some(Held {
+                Some(HeldImports {
                     name,
                     lock,
                     owner: owner?,
@@ -148,7 +148,7 @@ pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
 fn forget_imports(py: Python<'_>) -> PyResult<()> {
     let Some(system) = SYSTEM.get() else { return Ok(()) };
     let (locks, modules) = (system.locks.bind(py), system.modules.bind(py));
-    for Held { name, .. } in system.held(py)? {
+    for HeldImports { name, .. } in system.held(py)? {
         let Some(module) = modules.get_item(&name)? else {
             continue;
         };

@@ -4,7 +4,9 @@ use pyo3::prelude::*;
 
 mod birth;
 mod by_value;
+mod collection;
 mod common;
+mod connection;
 mod descriptor;
 mod fast;
 #[cfg(not(Py_3_14))]
@@ -18,6 +20,9 @@ mod pool;
 mod process;
 mod queue;
 mod shared;
+mod shared_dict;
+mod shared_list;
+mod sight;
 mod sync;
 
 // Why this is sound without the GIL: all classes are frozen. What changes in them is an atomic, a cell that is set
@@ -29,6 +34,8 @@ mod _procession {
     use super::birth::{fork, Birth, InterruptHeld};
     #[pymodule_export]
     use super::by_value::refresh_main;
+    #[pymodule_export]
+    use super::connection::{seal_connection, Connection, ObjectStream};
     #[pymodule_export]
     use super::descriptor::{read_descriptor, read_message, write_descriptor};
     #[pymodule_export]
@@ -68,6 +75,12 @@ mod _procession {
     #[pymodule_export]
     use super::shared::{attach_shared, SharedBytes};
     #[pymodule_export]
+    use super::shared_dict::SharedDict;
+    #[pymodule_export]
+    use super::shared_list::SharedList;
+    #[pymodule_export]
+    use super::sight::{command, snapshot_json};
+    #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Lock, RLock, Semaphore};
 
     #[pymodule_init]
@@ -76,7 +89,9 @@ mod _procession {
         super::finalizing::install();
         super::imports::install(module.py())?;
         super::payload::install(module.py());
+        super::connection::install(module.py());
         super::sync::install(module.py())?;
-        super::guarded::install(module)
+        super::guarded::install(module)?;
+        pyo3::types::PyModuleMethods::add(module, "__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -21,29 +21,29 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The engine or the operating system reported an error.
     #[error(transparent)]
-    Engine(Engine),
+    Engine(EngineError),
     /// The family's first process is dead, and every other process also waits without a timeout: no process is left
     /// that could end this wait.
     #[error(transparent)]
-    Abandoned(Engine),
+    Abandoned(EngineError),
     /// A value could not be serialized.
-    #[error("a {kind} cannot be sent to another process: {source}")]
+    #[error("a {kind} cannot be sent to another process: {reason}")]
     Encode {
         /// The value's type.
         kind: &'static str,
-        /// The cause.
-        source: postcard::Error,
+        /// The cause, in the words of the type's implementation of `Serialize` if it gave them.
+        reason: String,
     },
     /// Bytes from another process could not be deserialized.
-    #[error("what another process sent is no {kind}: {source}")]
+    #[error("what another process sent is no {kind}: {reason}")]
     Decode {
         /// The expected type.
         kind: &'static str,
-        /// The cause.
-        source: postcard::Error,
+        /// The cause, in the words of the type's implementation of `Deserialize` if it gave them.
+        reason: String,
     },
     /// The function is not part of the executable.
-    #[error("{0} is not part of this executable (a shared library's?): a child could not find it; use a function of the program itself, or StartMethod::Fork")]
+    #[error("{0} is not part of this executable, and a child could not find it; a shared library cannot start its own functions, except by StartMethod::Fork in a process of one thread")]
     Elsewhere(&'static str),
     /// A daemonic process must not start other processes: none would end them.
     #[error("daemonic processes are not allowed to have children")]
@@ -59,19 +59,23 @@ pub enum Error {
     /// the caller's environment.
     #[error("a program that runs with more rights than its caller starts processes by StartMethod::Fork only")]
     Secure,
-    /// The helper process of `StartMethod::Forkserver` ended before it could start a child.
+    /// The helper process of `StartMethod::Forkserver` ended before it could start a child; it does so at once if a
+    /// function of the program that runs before `main` starts a thread.
     #[error("the fork server ended before it could start a child")]
     ForkServer,
     /// The timeout passed: the lock was still held, the queue still empty or full, or the event not set.
     #[error("timed out")]
     TimedOut,
+    /// All ends of the other side of a [`channel`](crate::channel()) are gone: dropped, or dead with their processes.
+    #[error("the other side of the channel is gone")]
+    Disconnected,
     /// The process that held the lock died or panicked. Returned to exactly one caller; that caller had the lock and
     /// has released it.
     #[error("{0}; what it guards may be half-changed")]
     OwnerDied(Box<procession_core::Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error(transparent)]
-    BrokenBarrier(procession_core::sync::BarrierError),
+    BrokenBarrier(EngineError),
     /// The pool worker that ran a task died. Only the result of this task is lost.
     #[error("pool worker {pid} died during a task: {how}")]
     WorkerDied {
@@ -113,11 +117,29 @@ pub enum Error {
     Join(#[from] JoinError),
 }
 
+/// What the engine or the operating system reported: a text, and its causes by
+/// [`source`](std::error::Error::source).
+///
+/// ```
+/// let error = procession::Array::<u8>::zeroed(1 << 60).map(drop).unwrap_err();
+/// assert!(matches!(error, procession::Error::Engine(reason) if reason.to_string().starts_with("out of")));
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct EngineError(Box<dyn std::error::Error + Send + Sync>);
+
+impl EngineError {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
 impl From<Engine> for Error {
     fn from(error: Engine) -> Self {
         match error {
-            Engine::Abandoned => Self::Abandoned(error),
-            error => Self::Engine(error),
+            Engine::Abandoned => Self::Abandoned(EngineError::new(error)),
+            error => Self::Engine(EngineError::new(error)),
         }
     }
 }
@@ -144,27 +166,62 @@ impl Error {
 #[non_exhaustive]
 pub enum JoinError {
     /// Its function panicked.
+    #[non_exhaustive]
     #[error("the process panicked at {location}: {message}")]
     Panicked {
         /// The panic's message.
         message: String,
         /// File, line and column.
         location: String,
-        /// The backtrace.
-        backtrace: String,
+        /// The backtrace, if `RUST_BACKTRACE`, `RUST_LIB_BACKTRACE` or
+        /// [`Builder::backtrace`](crate::Builder::backtrace) asks for one.
+        backtrace: Option<String>,
     },
     /// A signal ended it.
-    #[error("the process was ended by signal {}", signal_name(*.0))]
-    Signaled(i32),
+    #[non_exhaustive]
+    #[error("the process was ended by signal {}", signal_name(*.signal))]
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+    },
     /// It exited before its function returned.
-    #[error("the process exited with code {0} before its function returned")]
-    Exited(i32),
+    #[non_exhaustive]
+    #[error("the process exited with code {code} before its function returned")]
+    Exited {
+        /// The exit code.
+        code: i32,
+    },
     /// It ended, but the process that could tell how is gone.
     #[error("the process ended before its function returned, and the process that could tell how is gone")]
     Unknown,
     /// It left a result that could not be delivered.
     #[error("the process's result is lost: {0}")]
     Lost(String),
+}
+
+impl JoinError {
+    /// The signal that ended the process, if one did.
+    ///
+    /// ```
+    /// let child = procession::spawn(|()| std::process::abort(), ())?;
+    /// let error: procession::JoinError = child.join().map(|()| ()).unwrap_err();
+    /// assert_eq!((error.signal(), error.code()), (Some(6), None)); // SIGABRT
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Signaled { signal } => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// The code with which the process exited before its function returned, if it did.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Exited { code } => Some(*code),
+            _ => None,
+        }
+    }
 }
 
 fn signal_name(signal: i32) -> String {

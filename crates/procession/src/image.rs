@@ -2,6 +2,7 @@
 //!
 //! Address-space randomisation loads the image at another address in each process; offsets within it stay the same.
 
+use std::ffi::{c_char, c_int};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -10,6 +11,10 @@ use std::sync::OnceLock;
 pub(crate) struct Image {
     base: usize,
     code: Vec<Range<usize>>,
+    /// All that is loaded of it.
+    loaded: Vec<Range<usize>>,
+    /// The functions that run before `main`.
+    constructors: Range<usize>,
     /// A hash that tells executables apart, made from the program headers and the notes, which include the build ID.
     pub mark: u64,
 }
@@ -31,6 +36,37 @@ impl Image {
         self.has_code(address).then_some(address)
     }
 
+    /// The place of something else than code; `None` if it is not part of the executable.
+    pub(crate) fn place_of_data(&self, address: usize) -> Option<u64> {
+        let inside = self.loaded.iter().any(|range| range.contains(&address));
+        inside.then(|| address.wrapping_sub(self.base) as u64)
+    }
+
+    /// The constructors that run behind the one whose entry in the executable's list is at this address. None if the
+    /// list is unknown, as that of a static executable without position-independent code is.
+    ///
+    /// # Safety
+    /// `entry` is the address of a live entry of the list, which the C library is running through.
+    pub(crate) unsafe fn constructors_behind(&self, entry: usize) -> Vec<Constructor> {
+        if !self.constructors.contains(&entry) {
+            return Vec::new();
+        }
+        let next = entry + size_of::<usize>();
+        let count = (self.constructors.end - next) / size_of::<usize>();
+        // SAFETY: the dynamic section says that the list goes on to `end`; it is loaded, and no longer changes.
+        let behind = unsafe { std::slice::from_raw_parts(next as *const usize, count) };
+        let functions = behind.iter().filter(|&&address| self.has_code(address));
+        // SAFETY: the entries are constructors; the C library passes them these arguments.
+        functions
+            .map(|&address| unsafe { std::mem::transmute::<usize, Constructor>(address) })
+            .collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
     fn has_code(&self, address: usize) -> bool {
         self.code.iter().any(|range| range.contains(&address))
     }
@@ -39,6 +75,8 @@ impl Image {
         let mut image = Self {
             base: 0,
             code: Vec::new(),
+            loaded: Vec::new(),
+            constructors: 0..0,
             mark: 0,
         };
         // SAFETY: the callback gets the pointer given here and is not called after `dl_iterate_phdr` returns.
@@ -67,8 +105,17 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *
             let number: u64 = number;
             mark.add(&number.to_ne_bytes());
         }
-        if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
-            image.code.push(start..start + length);
+        if header.p_type == libc::PT_LOAD {
+            image.loaded.push(start..start + length);
+            if header.p_flags & libc::PF_X != 0 {
+                image.code.push(start..start + length);
+            }
+        }
+        if header.p_type == libc::PT_DYNAMIC {
+            // SAFETY: the dynamic section is loaded, and its entries are pairs of words.
+            let entries =
+                unsafe { std::slice::from_raw_parts(start as *const [usize; 2], length / size_of::<[usize; 2]>()) };
+            image.constructors = constructors(image.base, entries);
         }
         if header.p_type == libc::PT_NOTE {
             // SAFETY: notes of the executable lie in a loaded, readable segment for the life of the process.
@@ -78,6 +125,28 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _size: usize, image: *
     image.mark = mark.0;
     1
 }
+
+/// The list of constructors that a dynamic section names. Relative to the executable's base, even where the dynamic
+/// linker has written addresses over other entries.
+fn constructors(base: usize, entries: &[[usize; 2]]) -> Range<usize> {
+    const END: usize = 0;
+    const INIT_ARRAY: usize = 25;
+    const INIT_ARRAY_SIZE: usize = 27;
+    let value = |tag| {
+        let mut entries = entries.iter().take_while(|entry| entry[0] != END);
+        entries.find_map(|&[this, value]| (this == tag).then_some(value))
+    };
+    match (value(INIT_ARRAY), value(INIT_ARRAY_SIZE)) {
+        (Some(start), Some(size)) => {
+            let start = base.wrapping_add(start);
+            start..start + size
+        }
+        _ => 0..0,
+    }
+}
+
+/// What the C library calls before `main`. Those of glibc get these arguments, those of musl none.
+pub(crate) type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
 /// FNV-1a.
 struct Mark(u64);
@@ -100,7 +169,9 @@ mod tests {
         let own = own_functions_have_a_place_and_those_of_libraries_have_none as *const () as usize;
         let place = image.place(own).expect("it is part of the executable");
         assert_eq!(image.address(place), Some(own));
-        assert_eq!(image.place(libc::getpid as *const () as usize), None);
+        if cfg!(not(target_feature = "crt-static")) {
+            assert_eq!(image.place(libc::getpid as *const () as usize), None);
+        }
         assert_eq!(image.address(u64::MAX), None);
         assert_eq!(Image::read().mark, image.mark);
     }

@@ -8,11 +8,13 @@ use crate::{codec, Error, JoinError, Result};
 use procession_core::channel::Incoming;
 use procession_core::process::Exit;
 use procession_core::Deadline;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A handle of a child process. `R` is the return type of the child's function.
 ///
@@ -28,7 +30,7 @@ use std::time::Duration;
 /// let child = procession::spawn(busy, ())?;
 /// assert!(!child.is_finished());
 /// child.terminate()?;
-/// assert_eq!(child.join(), Err(procession::JoinError::Signaled(15)));
+/// assert_eq!(child.join().unwrap_err().signal(), Some(15));
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Debug)]
@@ -70,12 +72,17 @@ impl<R> JoinHandle<R> {
         self.running.child.sentinel()
     }
 
-    /// Terminate the process with SIGTERM.
+    /// Interrupt the process with SIGINT, as Ctrl-C does. Nothing happens if it has ended.
+    pub fn interrupt(&self) -> Result<()> {
+        Ok(self.running.child.signal(libc::SIGINT)?)
+    }
+
+    /// Terminate the process with SIGTERM. Nothing happens if it has ended.
     pub fn terminate(&self) -> Result<()> {
         Ok(self.running.child.signal(libc::SIGTERM)?)
     }
 
-    /// Kill the process with SIGKILL.
+    /// Kill the process with SIGKILL. Nothing happens if it has ended.
     pub fn kill(&self) -> Result<()> {
         Ok(self.running.child.signal(libc::SIGKILL)?)
     }
@@ -90,23 +97,137 @@ impl<R> JoinHandle<R> {
 impl<R: DeserializeOwned> JoinHandle<R> {
     /// Wait for the process to end and return what its function returned.
     pub fn join(self) -> Result<R, JoinError> {
+        let child = &self.running.child;
+        match wait(|| child.wait(Deadline::Never)) {
+            Ok(exit) => self.conclude(exit.unwrap_or(Exit::Unknown)),
+            Err(error) => Err(lost(error.into())),
+        }
+    }
+
+    /// As [`join`](Self::join), but wait at most `timeout`. Gives the handle back if the process still runs then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let child = procession::spawn(|()| loop { std::thread::park() }, ())?;
+    /// let child: procession::JoinHandle<()> = match child.join_timeout(Duration::from_millis(1)) {
+    ///     Ok(result) => panic!("{result:?}"),
+    ///     Err(still_running) => still_running,
+    /// };
+    /// child.kill()?;
+    /// assert_eq!(child.join().unwrap_err().signal(), Some(9));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<R, JoinError>, Self> {
+        self.join_until(Deadline::after(timeout))
+    }
+
+    /// As [`join`](Self::join), if the process has ended. Otherwise gives the handle back.
+    ///
+    /// ```
+    /// let mut child = procession::spawn(|n: u64| n + 1, 1)?;
+    /// let result = loop {
+    ///     match child.try_join() {
+    ///         Ok(result) => break result?,
+    ///         Err(still_running) => child = still_running,
+    ///     }
+    ///     std::thread::yield_now(); // or something useful
+    /// };
+    /// assert_eq!(result, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_join(self) -> Result<Result<R, JoinError>, Self> {
+        self.join_until(Deadline::Now)
+    }
+
+    fn join_until(self, deadline: Deadline) -> Result<Result<R, JoinError>, Self> {
+        let child = &self.running.child;
+        match wait(|| child.wait(deadline)) {
+            Ok(Some(exit)) => Ok(self.conclude(exit)),
+            Ok(None) => Err(self),
+            Err(error) => Ok(Err(lost(error.into()))),
+        }
+    }
+
+    /// The result of a process that has ended so.
+    fn conclude(self, exit: Exit) -> Result<R, JoinError> {
         let running = &self.running;
-        let lost = |error: Error| JoinError::Lost(error.to_string());
-        let exit = wait(|| running.child.wait(Deadline::Never)).map_err(|e| lost(e.into()))?;
         here().children.remove(running);
         match running.result_slot.take().map_err(|e| lost(e.into()))? {
             Some(incoming) => read(&incoming),
-            None => Err(match exit.unwrap_or(Exit::Unknown) {
-                Exit::Code(code) => JoinError::Exited(code),
-                Exit::Signal(signal) => JoinError::Signaled(signal),
+            None => Err(match exit {
+                Exit::Code(code) => JoinError::Exited { code },
+                Exit::Signal(signal) => JoinError::Signaled { signal },
                 Exit::Unknown => JoinError::Unknown,
             }),
         }
     }
 }
 
+/// Wait until one of these processes has ended, and return its place among them.
+///
+/// ```
+/// let children = [
+///     procession::spawn(|_: u8| loop { std::thread::park() }, 0)?,
+///     procession::spawn(|_: u8| std::process::exit(3), 1)?,
+/// ];
+/// assert_eq!(procession::wait_any(&children)?, 1);
+/// let [first, second]: [procession::JoinHandle<()>; 2] = children;
+/// first.kill()?;
+/// let results = procession::wait_all([first, second]);
+/// assert_eq!(results[0].as_ref().unwrap_err().signal(), Some(9));
+/// assert_eq!(results[1].as_ref().unwrap_err().code(), Some(3));
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn wait_any<R>(handles: &[JoinHandle<R>]) -> Result<usize> {
+    loop {
+        // A day, because a timeout has an end.
+        if let Some(ended) = wait_any_timeout(handles, Duration::from_secs(86_400))? {
+            return Ok(ended);
+        }
+    }
+}
+
+/// As [`wait_any`], but wait at most `timeout`. `None`: all of them still run.
+pub fn wait_any_timeout<R>(handles: &[JoinHandle<R>], timeout: Duration) -> Result<Option<usize>> {
+    if handles.is_empty() {
+        return Err(Error::Invalid("no process to wait for"));
+    }
+    let begin = Instant::now();
+    let sentinels: Vec<_> = handles.iter().map(JoinHandle::sentinel).collect();
+    let mut fds: Vec<_> = sentinels.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    loop {
+        let left = timeout.saturating_sub(begin.elapsed());
+        let left = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(fds.iter().position(|fd| !fd.revents().is_empty())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(procession_core::Error::os("poll", error).into()),
+        }
+    }
+}
+
+/// Wait until all of these processes have ended, and return the result of each, in their order.
+///
+/// ```
+/// let children: Vec<_> = (0..3).map(|n| procession::spawn(|n: u64| n * n, n)).collect::<Result<_, _>>()?;
+/// let squares: Result<Vec<u64>, _> = procession::wait_all(children).into_iter().collect();
+/// assert_eq!(squares?, [0, 1, 4]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn wait_all<R: DeserializeOwned>(handles: impl IntoIterator<Item = JoinHandle<R>>) -> Vec<Result<R, JoinError>> {
+    handles.into_iter().map(JoinHandle::join).collect()
+}
+
+fn lost(error: Error) -> JoinError {
+    JoinError::Lost(error.to_string())
+}
+
 fn read<R: DeserializeOwned>(incoming: &Incoming) -> Result<R, JoinError> {
-    let lost = |error: Error| JoinError::Lost(error.to_string());
     let (kind, rest) = incoming.body().split_first().unwrap_or((&LOST, &[]));
     match *kind {
         RETURNED => codec::unpack(rest, Vec::new()).map_err(lost),

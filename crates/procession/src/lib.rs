@@ -27,10 +27,13 @@
 //!
 //! - The function is a plain `fn`, or a closure that captures nothing, of the executable itself and not of a shared
 //!   library.
-//! - Its arguments and its result implement serde's traits.
-//! - Neither `main` nor the program's constructors that run after this crate's have run when the function is called.
-//!   Whatever they set up (a static, a logger other than [`log_to_stderr`]'s), the function must set up for itself,
-//!   except with [`Fork`](StartMethod::Fork).
+//! - Its arguments and its result implement serde's traits. They are copied. An `Arc<std::sync::Mutex<_>>`, for which
+//!   serde's feature `rc` implements them, is copied as well: the child changes its own copy. [`Mutex`] and [`Array`]
+//!   are shared.
+//! - `main` has not run when the function is called. Whatever it sets up (a static, a logger other than
+//!   [`log_to_stderr`]'s), the function must set up for itself, except with [`Fork`](StartMethod::Fork). The program's
+//!   constructors have run; they must start neither processes nor threads (see [`StartMethod`]).
+//! - On musl, [`std::env::args`] is empty in such a child: that C library tells Rust the arguments when it calls `main`.
 
 //! # Why safe code cannot break it
 //!
@@ -96,7 +99,13 @@
 
 #![warn(clippy::print_stdout)]
 
+/// The program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod array;
+mod channel;
 mod children;
 pub mod codec;
 mod entry;
@@ -113,13 +122,16 @@ mod request;
 mod run;
 mod spawn;
 mod start;
+mod surroundings;
 pub mod sync;
 mod uninterrupted;
 mod wire;
 
 pub use array::{Array, ArrayGuard};
-pub use error::{Error, JoinError, Result};
-pub use join::JoinHandle;
+pub use channel::{bounded, channel, IntoIter, Iter, Receiver, RecvError, SendError, Sender, TryIter};
+pub use codec::Compact;
+pub use error::{EngineError, Error, JoinError, Result};
+pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};
 pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};
 pub use pool::{AsyncResult, Imap, MapResult, Pool, PoolStats, WorkerStats};

@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 /// The logger writes what the program logs with the macros of the `log` crate, and what this crate logs about process
 /// starts and exits (at level info). Each record is one line, written in one piece, like
 /// `[INFO/Process-1] child process calling self.run()`. Returns [`Error::Logger`] if the program already has a logger;
-/// process events then go to that one.
+/// process events then go to that one. A child logs as its parent does, whatever a function of the program that runs
+/// before `main` has set up there with this crate.
 ///
 /// ```
 /// procession::log_to_stderr(log::LevelFilter::Info)?;
@@ -52,37 +53,69 @@ pub(crate) struct Setting {
     level: LevelFilter,
 }
 
-/// Set once this crate's logger is installed.
-static SETTING: OnceLock<Setting> = OnceLock::new();
+/// Where this program logs, once this crate's logger is installed.
+static OWN: OnceLock<Lines> = OnceLock::new();
+
+/// Where the parent of this process logs; it replaces what a function that runs before `main` has set in this one.
+static PARENTS: OnceLock<Lines> = OnceLock::new();
+
+fn lines() -> Option<&'static Lines> {
+    PARENTS.get().or_else(|| OWN.get())
+}
 
 /// The setting for a child that does not inherit this process's memory.
 pub(crate) fn setting() -> Option<Setting> {
     let level = log::max_level(); // the program may have changed it
-    SETTING.get().map(|setting| Setting {
+    lines().map(|lines| Setting {
         level,
-        ..setting.clone()
+        ..lines.setting.clone()
     })
 }
 
-pub(crate) fn install(setting: Setting) -> Result<()> {
-    let open = |path: &OsString| {
-        let file = File::options().append(true).create(true).open(path);
-        file.map_err(|source| Error::log(path.as_ref(), source))
-    };
-    let file = setting.path.as_ref().map(open).transpose()?;
-    log::set_boxed_logger(Box::new(Lines { file })).map_err(|_| Error::Logger)?;
-    log::set_max_level(setting.level);
-    let _ = SETTING.set(setting); // only the caller that installed the logger gets here
-    crate::children::end_at_exit();
+fn install(setting: Setting) -> Result<()> {
+    let lines = Lines::open(setting)?;
+    log::set_logger(&Logger).map_err(|_| Error::Logger)?;
+    let _ = OWN.set(lines); // only the caller that installed the logger gets here
+    begin();
     Ok(())
 }
 
+/// Log as this process's parent does, whose setting was sent.
+pub(crate) fn inherit(setting: Setting) -> Result<()> {
+    if OWN.get().is_none() {
+        return install(setting);
+    }
+    let _ = PARENTS.set(Lines::open(setting)?); // a process is sent one setting
+    begin();
+    Ok(())
+}
+
+fn begin() {
+    log::set_max_level(lines().map_or(LevelFilter::Off, |lines| lines.setting.level));
+    crate::children::end_at_exit();
+}
+
 struct Lines {
+    setting: Setting,
     /// Open for appending; `None`: stderr.
     file: Option<File>,
 }
 
-impl Log for Lines {
+impl Lines {
+    fn open(setting: Setting) -> Result<Self> {
+        let open = |path: &OsString| {
+            let file = File::options().append(true).create(true).open(path);
+            file.map_err(|source| Error::log(path.as_ref(), source))
+        };
+        let file = setting.path.as_ref().map(open).transpose()?;
+        Ok(Self { setting, file })
+    }
+}
+
+/// Writes to [`lines`].
+struct Logger;
+
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
@@ -93,8 +126,8 @@ impl Log for Lines {
         }
         let line = format!("[{}/{}] {}\n", record.level(), current().name(), record.args());
         // One write, which does not mix with those of other processes. An error has no place to be reported.
-        let _ = match &self.file {
-            Some(file) => (&*file).write_all(line.as_bytes()),
+        let _ = match lines().and_then(|lines| lines.file.as_ref()) {
+            Some(mut file) => file.write_all(line.as_bytes()),
             None => stderr().write_all(line.as_bytes()),
         };
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// One end of a pipe, made by [`pipe`]: what is sent at one end is received at the other.
@@ -14,12 +15,27 @@ use std::time::Duration;
 /// It can be sent to another process as an argument of [`spawn`](crate::spawn), inside an item of a
 /// [`Queue`](crate::Queue), and as argument or result of a [`Pool`](crate::Pool)'s task: the descriptor is passed
 /// along. In a queue, the descriptor stays with the process that put the item until the item is read; if that process
-/// ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped. At each end,
-/// only one process and thread may send at a time, and only one may receive: large values are written in several
-/// pieces. Use a [`Queue`](crate::Queue) for several senders or receivers.
+/// ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped.
+///
+/// Threads may share an end, and clones of it: they send one at a time, and receive one at a time. Of the *processes*
+/// with copies of an end, only one may send at a time, and only one may receive, because large values are written in
+/// several pieces. Use a [`Queue`](crate::Queue) for several sending or receiving processes.
 pub struct Pipe<T> {
     inner: channel::Pipe,
+    turns: Arc<Turns>,
     messages: PhantomData<fn(T) -> T>,
+}
+
+/// Held by the thread of this process that sends, or receives, at an end. Nothing is guarded that a panic could leave
+/// half changed: a message that was sent in part makes the pipe useless, and the next reader sees that.
+#[derive(Default)]
+struct Turns {
+    sending: Mutex<()>,
+    receiving: Mutex<()>,
+}
+
+fn turn(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Create a pipe: two connected ends, each of which sends and receives.
@@ -41,6 +57,7 @@ impl<T> Pipe<T> {
     fn from_inner(inner: channel::Pipe) -> Self {
         Self {
             inner,
+            turns: Arc::default(),
             messages: PhantomData,
         }
     }
@@ -49,7 +66,10 @@ impl<T> Pipe<T> {
     pub fn try_clone(&self) -> Result<Self> {
         let copy = self.as_fd().try_clone_to_owned();
         let copy = copy.map_err(|error| procession_core::Error::os("dup", error))?;
-        Ok(Self::from_inner(channel::Pipe::from_fd(copy)))
+        Ok(Self {
+            turns: Arc::clone(&self.turns),
+            ..Self::from_inner(channel::Pipe::from_fd(copy))
+        })
     }
 
     /// Close the pipe for every process that has a copy of this end: the other end sees the end of file at once. A
@@ -74,6 +94,7 @@ impl<T: Serialize> Pipe<T> {
                 "a pipe's end is sent as an argument of spawn or through a queue, not through a pipe",
             ));
         }
+        let _turn = turn(&self.turns.sending);
         Ok(self.inner.send(&encoded.bytes)?)
     }
 }
@@ -81,7 +102,10 @@ impl<T: Serialize> Pipe<T> {
 impl<T: DeserializeOwned> Pipe<T> {
     /// Receive a value, waiting for it. `None` at the end of file.
     pub fn recv(&self) -> Result<Option<T>> {
-        let frame = self.inner.recv()?;
+        let frame = {
+            let _turn = turn(&self.turns.receiving);
+            self.inner.recv()?
+        };
         frame.map(|bytes| codec::unpack(&bytes, Vec::new())).transpose()
     }
 }
@@ -113,7 +137,9 @@ impl<'de, T> Deserialize<'de> for Pipe<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let number = u32::deserialize(from)?;
-        let fd = codec::take_fd(number).ok_or_else(|| D::Error::custom("this pipe's end was taken already"))?;
+        let fd = codec::take_fd(number)
+            .map_err(|error| D::Error::custom(codec::refuse(procession_core::Error::os("dup", error))))?;
+        let fd = fd.ok_or_else(|| D::Error::custom("the message has no descriptor for this pipe's end"))?;
         Ok(Self::from_inner(channel::Pipe::from_fd(fd)))
     }
 }

@@ -8,11 +8,14 @@ use procession_core::ids::Handle;
 use procession_core::{channel, Deadline, WaitError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// A first-in first-out queue that any process of the family can put items into and get items from.
+///
+/// It has what `multiprocessing.Queue` has. A [`channel`](crate::channel()) also knows when the other side is gone.
 ///
 /// It has no thread and no pipe: when [`put`](Self::put) returns, the item is in shared memory and outlives the process
 /// that put it. A clone, or a copy sent to another process as an argument or inside an item, is the same queue.
@@ -138,6 +141,53 @@ impl<T: Serialize> Queue<T> {
         self.put_until(item, Deadline::after(timeout))
     }
 
+    /// Put all items, in order, waiting while the queue is full. Faster than a [`put`](Self::put) of each.
+    ///
+    /// All are serialized before the first is put: if one cannot be, none is put. Items of other processes may come to
+    /// lie between them.
+    ///
+    /// ```
+    /// let queue = procession::Queue::new()?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// assert_eq!(queue.get_many(2)?, [1, 2]);
+    /// assert_eq!(queue.get_many(2)?, [3]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn put_many<'a>(&self, items: impl IntoIterator<Item = &'a T>) -> Result<()>
+    where
+        T: 'a,
+    {
+        self.put_many_until(items, Deadline::Never).map(drop)
+    }
+
+    /// Put the first of these items, as many as there is room for, and return their number.
+    pub fn try_put_many<'a>(&self, items: impl IntoIterator<Item = &'a T>) -> Result<usize>
+    where
+        T: 'a,
+    {
+        self.put_many_until(items, Deadline::Now)
+    }
+
+    /// Put all items, in order, waiting no longer than `timeout` in all. Returns the number of those that were put.
+    pub fn put_many_timeout<'a>(&self, items: impl IntoIterator<Item = &'a T>, timeout: Duration) -> Result<usize>
+    where
+        T: 'a,
+    {
+        self.put_many_until(items, Deadline::after(timeout))
+    }
+
+    fn put_many_until<'a>(&self, items: impl IntoIterator<Item = &'a T>, deadline: Deadline) -> Result<usize>
+    where
+        T: 'a,
+    {
+        let mut messages = items.into_iter().map(wire::pack).collect::<Result<VecDeque<_>>>()?;
+        let count = messages.len();
+        match uninterrupted(|| self.inner.put_many(&mut messages, deadline)) {
+            Ok(()) | Err(Error::TimedOut) => Ok(count - messages.len()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn put_until(&self, item: &T, deadline: Deadline) -> Result<()> {
         let mut message = Some(wire::pack(item)?);
         uninterrupted(|| self.inner.put(&mut message, deadline))
@@ -161,6 +211,51 @@ impl<T: DeserializeOwned> Queue<T> {
             Ok(incoming) => wire::unpack(&incoming).map(Some),
             Err(WaitError::TimedOut) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Take the oldest items: at least one, at most `max`. Waits for the first only.
+    ///
+    /// If one of them is no `T`, returns that error, and all items that it had taken are gone.
+    pub fn get_many(&self, max: usize) -> Result<Vec<T>> {
+        self.get_many_until(max, Deadline::Never)
+    }
+
+    /// As [`get_many`](Self::get_many), but waits no longer than `timeout`. [`Error::TimedOut`] if there was no item.
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>> {
+        self.get_many_until(max, Deadline::after(timeout))
+    }
+
+    /// As [`get_many`](Self::get_many), but does not wait: without an item, returns an empty vector.
+    pub fn try_get_many(&self, max: usize) -> Result<Vec<T>> {
+        match self.get_many_until(max, Deadline::Now) {
+            Err(Error::TimedOut) => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
+    fn get_many_until(&self, max: usize, deadline: Deadline) -> Result<Vec<T>> {
+        if max == 0 {
+            return Err(Error::Invalid("get_many needs a maximum of at least 1"));
+        }
+        let mut run = Vec::new();
+        uninterrupted(|| self.inner.get_many(max, deadline, &mut run))?;
+        // What producers put from now on is not for this call: it would not end as long as they are faster.
+        let there = usize::try_from(self.inner.extent()).unwrap_or(usize::MAX);
+        let most = max.min(run.len().saturating_add(there));
+        let mut items = Vec::with_capacity(run.len());
+        loop {
+            for incoming in run.drain(..) {
+                items.push(wire::unpack(&incoming)?);
+            }
+            if items.len() == most {
+                return Ok(items);
+            }
+            match self.inner.get_many(most - items.len(), Deadline::Now, &mut run) {
+                Ok(()) => {}
+                Err(WaitError::TimedOut) => return Ok(items),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a child is sent: its identity and the function to call. The arguments follow in the same mailbox.
 
 use crate::image::Image;
+use crate::surroundings::Surroundings;
 use crate::{codec, logging, Error, Process, Result, StartMethod};
 use procession_core::arena::Ref;
-use procession_core::channel::{Incoming, Mailbox};
+use procession_core::channel::{Incoming, Mailbox, Message, Outgoing};
 use procession_core::ids::Handle;
 use procession_core::process::ResultSlot;
 use serde::{de::DeserializeOwned, Deserialize, Serialize};
@@ -18,6 +19,10 @@ pub(crate) struct SpawnRequest {
     /// The handle of the slot in which the child leaves its result.
     pub result_slot: u64,
     pub start_method: StartMethod,
+    /// Whether the backtrace of a panic is wanted, whatever the environment says.
+    pub backtrace: bool,
+    /// The parent's surroundings, for a child that does not inherit them.
+    pub surroundings: Option<Surroundings>,
     pub log: Option<logging::Setting>,
     /// [`Image::mark`](crate::image::Image::mark) of the parent: the places below are valid in this image only.
     pub image: u64,
@@ -41,11 +46,10 @@ pub(crate) struct Received {
 /// Take the mailbox `token`, which holds a request.
 pub(crate) fn receive(token: u64) -> Result<Received> {
     let mailbox = Mailbox::take(token)?;
-    let (request, arguments): (SpawnRequest, _) =
-        postcard::take_from_bytes(mailbox.body()).map_err(|source| Error::Decode {
-            kind: "request",
-            source,
-        })?;
+    let (request, arguments): (SpawnRequest, _) = codec::take(mailbox.body()).map_err(|error| Error::Decode {
+        kind: "request",
+        reason: error.to_string(),
+    })?;
     let start = mailbox.body().len() - arguments.len();
     let handle = Handle::from_bits(request.result_slot).ok_or(procession_core::Error::Corrupt("request"))?;
     let result_slot = Ref::attach(handle)?;
@@ -76,7 +80,7 @@ pub(crate) struct Arguments {
 
 /// Unpacks the arguments, calls the function at an address and packs its result. There is one instance for each
 /// function type; the child finds it by its place in the executable. `Err` is a failure to pack or unpack.
-pub(crate) type Call = fn(function: usize, arguments: Arguments) -> Result<codec::Encoded>;
+pub(crate) type Call = fn(function: usize, arguments: Arguments) -> Result<Message>;
 
 /// The first byte of a result message.
 pub(crate) const RETURNED: u8 = 0;
@@ -84,7 +88,7 @@ pub(crate) const PANICKED: u8 = 1;
 pub(crate) const LOST: u8 = 2;
 
 /// The [`Call`] for functions of this type.
-pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments: Arguments) -> Result<codec::Encoded> {
+pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments: Arguments) -> Result<Message> {
     // SAFETY: the function at this address has this type: the parent took the address from a function of this type,
     // together with this very instance of `call`, and the mark shows that both are at the same places in this
     // executable.
@@ -95,14 +99,19 @@ pub(crate) fn call<A: DeserializeOwned, R: Serialize>(function: usize, arguments
     returned(&function(args))
 }
 
-/// The function's return value, packed as a result message.
-pub(crate) fn returned<R: Serialize>(result: &R) -> Result<codec::Encoded> {
+/// The function's return value as a result message. The message has references of its own to the shared objects in the
+/// value, which may be the last that owns them.
+pub(crate) fn returned<R: Serialize>(result: &R) -> Result<Message> {
     let encoded = codec::collect(vec![RETURNED], result)?;
-    if encoded.fds.is_empty() {
-        return Ok(encoded);
+    if !encoded.fds.is_empty() {
+        return Err(crate::Error::Encode {
+            kind: type_name::<R>(),
+            reason: "a result is sent through memory, which carries no descriptors".into(),
+        });
     }
-    Err(crate::Error::Encode {
-        kind: type_name::<R>(),
-        source: postcard::Error::WontImplement, // a result is sent through memory, which carries no descriptors
-    })
+    Ok(Message::pack(Outgoing {
+        body: &encoded.bytes,
+        handles: &encoded.handles,
+        ..Outgoing::default()
+    })?)
 }

@@ -1,9 +1,10 @@
 //! The child's side: take on the identity in the request, call the function, leave the result, exit.
 
-use crate::codec::Encoded;
-use crate::panic::{catch, Speak};
+use crate::codec;
+use crate::panic::{catch, report, want_backtraces, Speak};
 use crate::process::{become_child, here};
 use crate::request::{receive, Arguments, Call, Received, LOST, PANICKED};
+use crate::surroundings::adopt;
 use crate::{logging, set_start_method, JoinError, Process, Result};
 use log::info;
 use procession_core::arena::Ref;
@@ -26,10 +27,10 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     let code = perform(token, fds).unwrap_or_else(|error| {
         // Without a request, stderr is the only place to report to. The usual cause is that the parent died and its
         // mailbox with it.
-        eprintln!(
-            "procession: process {} ends: it cannot read its request: {error}",
-            std::process::id()
-        );
+        let pid = std::process::id();
+        report(&format!(
+            "procession: process {pid} ends: it cannot read its request: {error}"
+        ));
         FAILED
     });
     here().children.end();
@@ -38,7 +39,7 @@ pub(crate) fn run(token: u64, fds: Vec<OwnedFd>) -> ! {
     std::process::exit(code)
 }
 
-fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
+fn perform(token: u64, mut fds: Vec<OwnedFd>) -> Result<i32> {
     let Received {
         request,
         result_slot,
@@ -47,8 +48,15 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
         start,
     } = receive(token)?;
     set_start_method(request.start_method);
+    want_backtraces(request.backtrace);
     take_identity(request.me, request.parent)?;
-    if let Some(Err(error)) = request.log.map(logging::install) {
+    if let Some(surroundings) = &request.surroundings {
+        // SAFETY: this process was just forked by the fork server, which has one thread, and has started none.
+        if let Err(error) = unsafe { adopt(surroundings, &mut fds) } {
+            return Ok(conclude(&result_slot, Ok(Err(error.to_string()))));
+        }
+    }
+    if let Some(Err(error)) = request.log.map(logging::inherit) {
         return Ok(conclude(&result_slot, Ok(Err(error.to_string()))));
     }
     let Some((call, function)) = target else {
@@ -67,13 +75,24 @@ fn perform(token: u64, fds: Vec<OwnedFd>) -> Result<i32> {
     ))
 }
 
+/// Ends the process when it is dropped, which is when a panic unwinds past it.
+struct NoUnwind;
+
+impl Drop for NoUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
 /// Be the child in a process made by `fork`: `f` calls the function and packs its result.
 pub(crate) fn run_forked(
     me: Process,
     parent: Process,
     result_slot: &Ref<ResultSlot>,
-    f: impl FnOnce() -> Result<Encoded>,
+    f: impl FnOnce() -> Result<Message>,
 ) -> ! {
+    // What is up the stack is the parent's.
+    let _no_unwind = NoUnwind;
     let code = match take_identity(me, parent) {
         Ok(()) => {
             info!("{CALLING}");
@@ -106,10 +125,10 @@ fn take_identity(me: Process, parent: Process) -> Result<()> {
 }
 
 /// Leave the result for the parent. Returns the exit code.
-fn conclude(result_slot: &ResultSlot, result: Result<Result<Encoded, String>, JoinError>) -> i32 {
+fn conclude(result_slot: &ResultSlot, result: Result<Result<Message, String>, JoinError>) -> i32 {
     let _ = std::io::stdout().flush();
-    let (encoded, code) = match result {
-        Ok(Ok(encoded)) => (encoded, 0),
+    let (message, code) = match result {
+        Ok(Ok(message)) => (Ok(message), 0),
         Ok(Err(text)) => (lost(&text), FAILED),
         Err(JoinError::Panicked {
             message,
@@ -117,44 +136,31 @@ fn conclude(result_slot: &ResultSlot, result: Result<Result<Encoded, String>, Jo
             backtrace,
         }) => {
             let parts = (message, location, backtrace);
-            let bytes = postcard::to_extend(&parts, vec![PANICKED]).unwrap_or_else(|_| vec![LOST]);
-            (
-                Encoded {
-                    bytes,
-                    ..Encoded::default()
-                },
-                FAILED,
-            )
+            let bytes = codec::append(vec![PANICKED], &parts).unwrap_or_else(|_| vec![LOST]);
+            (pack(&bytes), FAILED)
         }
         Err(other) => (lost(&other.to_string()), FAILED),
     };
-    match pack(&encoded).or_else(|error| pack(&lost(&error.to_string()))) {
+    match message.or_else(|error| lost(&error.to_string())) {
         Ok(message) => {
             result_slot.post(message);
             code
         }
         Err(error) => {
-            eprintln!(
-                "procession: the result of process {} is lost: {error}",
-                std::process::id()
-            );
+            let pid = std::process::id();
+            report(&format!("procession: the result of process {pid} is lost: {error}"));
             FAILED
         }
     }
 }
 
-fn pack(encoded: &Encoded) -> procession_core::Result<Message> {
+fn pack(body: &[u8]) -> procession_core::Result<Message> {
     Message::pack(Outgoing {
-        body: &encoded.bytes,
-        handles: &encoded.handles,
+        body,
         ..Outgoing::default()
     })
 }
 
-fn lost(text: &str) -> Encoded {
-    let bytes = [&[LOST], text.as_bytes()].concat();
-    Encoded {
-        bytes,
-        ..Encoded::default()
-    }
+fn lost(text: &str) -> procession_core::Result<Message> {
+    pack(&[&[LOST], text.as_bytes()].concat())
 }

@@ -4,13 +4,15 @@ use crate::children::Running;
 use crate::entry::{self, Role};
 use crate::error::wait;
 use crate::image::Image;
+use crate::panic::want_backtraces;
 use crate::process::{here, Here};
 use crate::request::{call, returned, Call, SpawnRequest};
 use crate::run::run_forked;
+use crate::surroundings::Surroundings;
 use crate::sync::any_guard;
 use crate::{codec, logging, start_method, Error, JoinHandle, Process, Result, StartMethod};
 use procession_core::arena::Ref;
-use procession_core::channel::{Mailbox, Outgoing};
+use procession_core::channel::{Mailbox, Message, Outgoing};
 use procession_core::process::{self, fork_server, Child, Forked, ResultSlot};
 use procession_core::{family, Deadline};
 use serde::{de::DeserializeOwned, Serialize};
@@ -51,11 +53,13 @@ where
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Builder {
     name: Option<String>,
     daemon: bool,
     die_with_parent: bool,
     method: Option<StartMethod>,
+    backtrace: bool,
     beside_threads: bool,
 }
 
@@ -89,6 +93,24 @@ impl Builder {
     /// Set how the process is started.
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = Some(method);
+        self
+    }
+
+    /// Set whether a panic that ends the function is reported with a backtrace, although neither `RUST_BACKTRACE` nor
+    /// `RUST_LIB_BACKTRACE` asks for it. The first backtrace of a process takes tens of milliseconds.
+    ///
+    /// ```
+    /// use procession::{Builder, JoinError};
+    ///
+    /// fn fail((): ()) {
+    ///     panic!("at once");
+    /// }
+    /// let error = Builder::new().backtrace(true).spawn(fail, ())?.join().unwrap_err();
+    /// assert!(matches!(error, JoinError::Panicked { backtrace: Some(text), .. } if text.contains("fail")));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn backtrace(mut self, backtrace: bool) -> Self {
+        self.backtrace = backtrace;
         self
     }
 
@@ -126,6 +148,7 @@ impl Builder {
         R: Serialize + DeserializeOwned,
     {
         entry::keep();
+        entry::check_constructed()?;
         let here = here();
         if here.me.daemon {
             return Err(Error::Daemon);
@@ -142,23 +165,36 @@ impl Builder {
             if any_guard() {
                 return Err(Error::Guards);
             }
-            (fork(here, &identity, &result_slot, || returned(&f(args)))?, None)
+            let function = || {
+                want_backtraces(self.backtrace);
+                returned(&f(args))
+            };
+            (fork(here, &identity, &result_slot, function)?, None)
         } else {
             if process::is_secure() {
                 return Err(Error::Secure);
             }
             let place = |address: usize, name| Image::this().place(address).ok_or(Error::Elsewhere(name));
+            let (surroundings, mut fds) = match method {
+                StartMethod::Forkserver => {
+                    let (surroundings, fds) = Surroundings::of_this_process()?;
+                    (Some(surroundings), fds)
+                }
+                _ => (None, Vec::new()),
+            };
             let request = SpawnRequest {
                 me: identity.clone(),
                 parent: here.me.clone(),
                 result_slot: result_slot.handle().to_bits(),
                 start_method: start_method(),
+                backtrace: self.backtrace,
+                surroundings,
                 log: logging::setting(),
                 image: Image::this().mark,
                 call: place(call::<A, R> as Call as usize, "this function's type")?,
                 function: place(f as usize, type_name::<fn(A) -> R>())?,
             };
-            send(method, &request, &result_slot, &args)?
+            send(method, &request, &result_slot, &args, &mut fds)?
         };
         let running = Arc::new(Running {
             identity,
@@ -175,7 +211,7 @@ fn fork(
     here: &Here,
     identity: &Process,
     result_slot: &Ref<ResultSlot>,
-    f: impl FnOnce() -> Result<codec::Encoded>,
+    f: impl FnOnce() -> Result<Message>,
 ) -> Result<Child> {
     let (me, parent) = (identity.clone(), here.me.clone());
     // The locks are held over the fork, so that no other thread of this process holds them in the child. The buffer is
@@ -199,12 +235,14 @@ fn send<A: Serialize>(
     request: &SpawnRequest,
     result_slot: &Ref<ResultSlot>,
     args: &A,
+    own_fds: &mut Vec<OwnedFd>,
 ) -> Result<(Child, Option<Mailbox>)> {
-    let head = postcard::to_stdvec(request).map_err(|source| Error::Encode {
+    let head = codec::append(Vec::new(), request).map_err(|error| Error::Encode {
         kind: "request",
-        source,
+        reason: error.to_string(),
     })?;
     let mut encoded = codec::collect(head, args)?;
+    encoded.fds.append(own_fds);
     encoded.handles.push(result_slot.handle());
     let out = Outgoing {
         body: &encoded.bytes,
@@ -229,10 +267,9 @@ fn send<A: Serialize>(
 
 /// Execute this program again in the given role.
 fn execute(role: &Role) -> Result<Child> {
-    let argv: Vec<_> = std::env::args_os().collect();
     Ok(process::spawn(
         "/proc/self/exe".as_ref(),
-        &argv,
+        &entry::command_line(),
         &[role.variable()],
         &role.descriptors(),
     )?)

@@ -8,8 +8,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum StartMethod {
     /// Fork the child from a helper process, which is a fresh copy of the program and has one thread. As safe as
     /// `Spawn` and nearly as fast as `Fork`. The default.
+    ///
+    /// The program's constructors (functions that run before `main`) run once, in the helper, and its children have
+    /// what these set up. A constructor must not start a thread: the helper then ends, and a start fails with
+    /// [`Error::ForkServer`](crate::Error::ForkServer). Threads that the constructors of shared libraries start remain;
+    /// a lock that such a thread holds at the moment of a fork stays locked in the child. `Spawn` has neither limit.
     Forkserver,
-    /// Execute the program again.
+    /// Execute the program again. The constructors of the program run in each child.
+    ///
+    /// Whatever the start method, constructors may use shared objects, but must not start processes: in a child, that
+    /// is [`Error::Invalid`](crate::Error::Invalid).
     Spawn,
     /// Copy the calling process with all its memory: the function may refer to what `main` set up, and arguments are
     /// not copied. Only the calling thread exists in the child, where a lock that another thread held would stay locked

@@ -1,8 +1,7 @@
 //! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
 use crate::{codec, Result};
-use procession_core::arena::Ref;
-use procession_core::channel::{BrokeredFd, Incoming, Message, Outgoing};
+use procession_core::channel::{Brokered, BrokeredFd, Incoming, Message, Outgoing};
 use procession_core::ids::Handle;
 use procession_core::{family, Error};
 use serde::de::DeserializeOwned;
@@ -14,7 +13,7 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
     let brokered = encoded.fds.into_iter().map(BrokeredFd::create);
     // The message's own references keep the brokered descriptors alive after these are dropped.
     let brokered = brokered.collect::<Result<Vec<_>, _>>()?;
-    encoded.handles.extend(brokered.iter().map(Ref::handle));
+    encoded.handles.extend(brokered.iter().map(Brokered::handle));
     let out = Outgoing {
         body: &encoded.bytes,
         buffers: &[],
@@ -42,11 +41,14 @@ pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S
     let family = family().map_err(|error| ser::Error::custom(codec::refuse(error)))?;
     let handle = shared.handle();
     codec::handle(handle);
-    (family.id(), handle.to_bits()).serialize(to)
+    // In halves: serde's enums without a tag know no greater numbers.
+    let id = family.id();
+    ((id >> 64) as u64, id as u64, handle.to_bits()).serialize(to)
 }
 
 pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-    let (id, bits) = <(u128, u64)>::deserialize(from)?;
+    let (high, low, bits) = <(u64, u64, u64)>::deserialize(from)?;
+    let id = u128::from(high) << 64 | u128::from(low);
     let attach = || {
         let ours = id == family()?.id();
         let handle = Handle::from_bits(bits).filter(|_| ours);

@@ -4,7 +4,9 @@ mod common;
 
 use common::{by, kill, until_asleep, METHODS};
 use procession::{pipe, Error, Pipe, Pool, Queue};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,76 @@ fn put_numbers((queue, count): (Queue<u64>, u64)) {
     for number in 0..count {
         queue.put(&number).unwrap();
     }
+}
+
+fn put_runs((queue, count): (Queue<u64>, u64)) {
+    let numbers: Vec<_> = (0..count).collect();
+    for run in numbers.chunks(70) {
+        queue.put_many(run).unwrap();
+    }
+}
+
+#[test]
+fn runs_of_items_arrive_in_order() {
+    for method in METHODS {
+        let queue = Queue::bounded(100).unwrap();
+        let child = by(method).spawn(put_runs, (queue.clone(), 5000)).unwrap();
+        let mut got = Vec::new();
+        while got.len() < 5000 {
+            let run = queue.get_many(60).unwrap();
+            assert!((1..=60).contains(&run.len()));
+            got.extend(run);
+        }
+        child.join().unwrap();
+        assert!(got.into_iter().eq(0..5000), "{method:?}");
+        assert!(queue.is_empty().unwrap());
+    }
+}
+
+/// An item whose deserialization puts another one.
+struct Again;
+
+static AGAIN: OnceLock<Queue<Again>> = OnceLock::new();
+
+impl Serialize for Again {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Again {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer)?;
+        AGAIN.get().expect("the queue").put(&Again).map_err(D::Error::custom)?;
+        Ok(Again)
+    }
+}
+
+#[test]
+fn items_that_are_put_meanwhile_are_left_for_the_next() {
+    let queue = AGAIN.get_or_init(|| Queue::new().unwrap());
+    for _ in 0..3 {
+        queue.put(&Again).unwrap();
+    }
+    for _ in 0..50 {
+        assert_eq!(queue.get_many(1000).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn a_run_of_items_is_cut_where_the_queue_is_full_or_empty() {
+    let queue = Queue::bounded(3).unwrap();
+    assert_eq!(queue.try_put_many(&[1, 2, 3, 4, 5]).unwrap(), 3);
+    assert_eq!(queue.put_many_timeout(&[4, 5], Duration::from_millis(1)).unwrap(), 0);
+    assert_eq!(queue.try_get_many(2).unwrap(), [1, 2]);
+    assert_eq!(queue.put_many_timeout(&[4, 5], Duration::from_millis(1)).unwrap(), 2);
+    assert_eq!(queue.get_many(usize::MAX).unwrap(), [3, 4, 5]);
+    assert!(queue.try_get_many(9).unwrap().is_empty());
+    let end = queue.get_many_timeout(9, Duration::from_millis(1));
+    assert!(matches!(end, Err(Error::TimedOut)));
+    assert!(matches!(queue.get_many(0), Err(Error::Invalid(_))));
+    queue.put_many(&[]).unwrap();
+    assert!(queue.is_empty().unwrap());
 }
 
 #[test]
@@ -328,5 +400,56 @@ fn ends_of_pipes_are_arguments_and_results_of_pool_tasks() {
         assert_eq!((end.recv().unwrap(), next), (Some(number as u64), number as u64 + 1));
         returned.send(&7).unwrap();
         assert_eq!(end.recv().unwrap(), Some(7));
+    }
+}
+
+#[test]
+fn threads_share_an_end_of_a_pipe_and_lose_nothing() {
+    // Longer than a pipe takes at once: without turns, the pieces of two messages would mix.
+    let message = |number: u32| (number, vec![number as u8; 300_000]);
+    let (ours, theirs) = procession::pipe::<(u32, Vec<u8>)>().unwrap();
+    let copy = ours.try_clone().unwrap();
+    let mut numbers = std::thread::scope(|threads| {
+        for (pipe, first) in [(&ours, 0), (&ours, 10), (&copy, 20)] {
+            threads.spawn(move || (first..first + 10).for_each(|number| pipe.send(&message(number)).unwrap()));
+        }
+        let receive = || {
+            let take = |_| theirs.recv().unwrap().unwrap();
+            (0..15)
+                .map(take)
+                .map(|got| (got == message(got.0)).then_some(got.0))
+                .collect::<Vec<_>>()
+        };
+        let receivers = [threads.spawn(receive), threads.spawn(receive)];
+        receivers.map(|receiver| receiver.join().unwrap()).concat()
+    });
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..30).map(Some).collect::<Vec<_>>());
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Either {
+    More { end: Pipe<u8>, more: u8 },
+    Less { end: Pipe<u8> },
+}
+
+#[test]
+fn a_variant_that_does_not_fit_leaves_the_descriptor_to_the_next() {
+    let queue = Queue::new().unwrap();
+    for more in [true, false] {
+        let (ours, end) = pipe::<u8>().unwrap();
+        queue
+            .put(&if more {
+                Either::More { end, more: 1 }
+            } else {
+                Either::Less { end }
+            })
+            .unwrap();
+        let (Either::More { end, .. } | Either::Less { end }) = queue.get().unwrap();
+        end.send(&3).unwrap();
+        drop(end);
+        assert_eq!(ours.recv().unwrap(), Some(3));
+        assert_eq!(ours.recv().unwrap(), None, "no copy is left");
     }
 }

@@ -194,3 +194,32 @@ fn has_no_log() {
         );
     }
 }
+
+/// Panics in every process but the first.
+struct Fragile;
+
+impl Log for Fragile {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, _: &Record<'_>) {
+        assert_eq!(procession::current().name(), "MainProcess");
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_panic_outside_the_function_does_not_run_on_in_the_parents_code() {
+    passes("has_a_fragile_logger");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn has_a_fragile_logger() {
+    log::set_logger(&Fragile).unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let here = std::process::id();
+    let error = by(StartMethod::Fork).spawn(leaf, ()).unwrap().join().unwrap_err();
+    assert_eq!(std::process::id(), here, "this is the parent");
+    assert_eq!(error.signal(), Some(libc::SIGABRT));
+}

@@ -187,14 +187,17 @@ fn a_death_fails_its_own_task_only() {
         assert!(matches!(
             victim.get(),
             Err(Error::WorkerDied {
-                how: JoinError::Signaled(libc::SIGKILL),
+                how: JoinError::Signaled {
+                    signal: libc::SIGKILL,
+                    ..
+                },
                 ..
             })
         ));
         assert!(matches!(
             exiting.get(),
             Err(Error::WorkerDied {
-                how: JoinError::Exited(7),
+                how: JoinError::Exited { code: 7, .. },
                 ..
             })
         ));
@@ -260,6 +263,84 @@ fn results_of_running_tasks_may_be_dropped_before_the_end() {
         pool.join()
             .expect("the watch thread reaps workers whose task has been dropped");
     });
+}
+
+fn refuse_three_die_at_five(n: u64) -> u64 {
+    if n == 5 {
+        die_of(libc::SIGKILL);
+    }
+    refuse_three(n)
+}
+
+#[test]
+fn try_map_keeps_the_result_of_every_item() {
+    each(|pool| {
+        let results = pool.try_map(refuse_three_die_at_five, 0..8).unwrap();
+        for (n, result) in (0..).zip(&results) {
+            match (n, result) {
+                (3, Err(Error::Join(JoinError::Panicked { message, .. }))) => assert_eq!(message, "no 3, please"),
+                (5, Err(Error::WorkerDied { how, .. })) => assert_eq!(how.signal(), Some(libc::SIGKILL)),
+                (_, Ok(result)) => assert_eq!(*result, n),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(results.len(), 8);
+        assert!(pool.try_map(square, []).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_panic_among_tiny_items_of_imap_fails_its_own() {
+    each(|pool| {
+        let before = pool.stats().done;
+        let results: Vec<_> = pool
+            .imap(refuse_three, (4..2000).chain([3]).chain(2000..3000))
+            .unwrap()
+            .collect();
+        assert_eq!(results.len(), 2997);
+        let failed: Vec<_> = results
+            .iter()
+            .enumerate()
+            .filter(|(_, result)| result.is_err())
+            .map(|(at, _)| at)
+            .collect();
+        assert_eq!(failed, [1996]);
+        // How many travel together depends on the time that one takes here, but they do.
+        assert!(pool.stats().done - before < 2997);
+    });
+}
+
+#[test]
+fn what_has_no_taker_frees_its_worker() {
+    for method in METHODS {
+        let pool = Pool::with(1, by(method)).unwrap();
+        let started = Event::new().unwrap();
+        let start = || {
+            let endless = pool.apply_async(hang, started.clone()).unwrap();
+            started.wait().unwrap();
+            started.clear();
+            endless
+        };
+        drop(start());
+        assert_eq!(pool.apply(square, 2).unwrap(), 4, "{method:?}");
+        let mut results = pool.imap(hang, [started.clone(), started.clone()]).unwrap();
+        started.wait().unwrap();
+        started.clear();
+        assert!(results.cancel());
+        assert!(matches!(results.next(), Some(Err(Error::Cancelled))));
+        drop(results);
+        assert_eq!(pool.apply(square, 3).unwrap(), 9, "{method:?}");
+        let results = pool.imap(hang, [started.clone()]).unwrap();
+        started.wait().unwrap();
+        drop(results);
+        assert_eq!(pool.apply(square, 4).unwrap(), 16, "{method:?}");
+        // What is detached goes on.
+        let put = Queue::new().unwrap();
+        pool.apply_async(|queue: Queue<u8>| queue.put(&7).unwrap(), put.clone())
+            .unwrap()
+            .detach();
+        assert_eq!(put.get().unwrap(), 7);
+    }
 }
 
 #[test]
@@ -363,4 +444,39 @@ fn imap_takes_no_more_large_items_than_keep_the_workers_busy() {
     gate.set();
     assert_eq!(results.map(Result::unwrap).collect::<Vec<_>>(), [1_000_000; 30]);
     assert_eq!(taken.get(), 30);
+}
+
+/// The last cannot be sent.
+#[derive(serde::Deserialize)]
+enum Item {
+    Wait(Event),
+    Unfit,
+}
+
+impl serde::Serialize for Item {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Wait(event) => to.serialize_newtype_variant("Item", 0, "Wait", event),
+            Self::Unfit => Err(serde::ser::Error::custom("unfit")),
+        }
+    }
+}
+
+fn wait_for(item: Item) {
+    let Item::Wait(event) = item else { return };
+    event.wait().unwrap();
+}
+
+#[test]
+fn an_item_that_cannot_be_sent_leaves_no_tasks_behind() {
+    for method in METHODS {
+        // With a limit, each item is a task of its own.
+        let pool = Pool::with(1, by(method)).unwrap();
+        let pool = pool.task_timeout(Duration::from_secs(1000));
+        let never = Event::new().unwrap();
+        let items = [Item::Wait(never.clone()), Item::Wait(never.clone()), Item::Unfit];
+        let error = pool.map(wait_for, items).unwrap_err();
+        assert!(matches!(error, Error::Encode { .. }), "{error}");
+        assert_eq!(pool.apply(square, 3).unwrap(), 9, "{method:?}");
+    }
 }

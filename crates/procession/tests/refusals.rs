@@ -206,13 +206,94 @@ fn copies_of_guards_give_nothing_back() {
     assert_eq!(slots.available(), 1);
 }
 
+/// The variable as a child by Spawn was given it. The program has removed it; the kernel remembers.
+fn request_of_a_child((): ()) -> String {
+    let environment = std::fs::read("/proc/self/environ").unwrap();
+    let mut variables = environment.split(|&byte| byte == 0);
+    let request = variables.find_map(|variable| variable.strip_prefix(b"PROCESSION_CHILD="));
+    String::from_utf8(request.unwrap().to_vec()).unwrap()
+}
+
 #[test]
 fn a_request_of_a_stranger_is_refused() {
-    let mut program = program("is_no_child");
-    let output = program.env("PROCESSION_CHILD", "1 fork_server 3 4").output().unwrap();
-    assert_eq!(output.status.code(), Some(101));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("belongs to another family"), "{text}");
+    let refused = |request: &str, reason: &str| {
+        let output = program("is_no_child")
+            .env("PROCESSION_CHILD", request)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(101), "main must not run: {request}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(reason), "{request}: {text}");
+    };
+    refused("1 fork_server 3 4", "PROCESSION_CHILD");
+    refused(
+        "1 9.9.9 5 6 fork_server 3 4",
+        "the request is of another program, with procession 9.9.9",
+    );
+    let child = Builder::new()
+        .start_method(StartMethod::Spawn)
+        .spawn(request_of_a_child, ());
+    let request = child.unwrap().join().unwrap();
+    let (giver, rest) = request.split_once(' ').unwrap();
+    assert_eq!(giver, std::process::id().to_string());
+    refused(&format!("1 {rest}"), "belongs to another family");
+}
+
+/// A program with two copies of the crate: its own, and that of a shared library that is loaded before it starts.
+#[test]
+fn a_shared_library_with_the_crate_disturbs_nobody_and_starts_nothing() {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    let library = folder.with_file_name("examples").join("liblibrary.so");
+    assert!(library.exists(), "{} is built with the examples", library.display());
+    passes("starts_beside_a_library", "LD_PRELOAD", library.to_str().unwrap());
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn starts_beside_a_library() {
+    let name = c"procession_library_starts".as_ptr();
+    // SAFETY: the library is loaded, and its function has this type.
+    let starts = unsafe {
+        let address = libc::dlsym(libc::RTLD_DEFAULT, name);
+        assert!(!address.is_null());
+        std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> bool>(address)
+    };
+    assert!(!starts(), "a child would not find the library's function");
+    for method in METHODS {
+        assert_eq!(by(method).spawn(answer, ()).unwrap().join(), Ok(42), "{method:?}");
+    }
+}
+
+#[test]
+fn a_program_can_be_started_through_the_dynamic_linker() {
+    let linker = "/lib64/ld-linux-x86-64.so.2";
+    if !std::path::Path::new(linker).exists() {
+        return; // another architecture or C library
+    }
+    let output = std::process::Command::new(linker)
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+            "starts_itself",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn starts_itself() {
+    for method in METHODS {
+        assert_eq!(by(method).spawn(answer, ()).unwrap().join(), Ok(42), "{method:?}");
+        let nested = by(method).spawn(|()| procession::spawn(answer, ()).unwrap().join().unwrap(), ());
+        assert_eq!(nested.unwrap().join(), Ok(42), "{method:?}");
+    }
 }
 
 /// The program is a copy of this executable that belongs to the superuser and is set-user-id. Another user runs it,
@@ -232,7 +313,10 @@ fn a_program_with_more_rights_than_its_caller_takes_no_request() {
     }
     let output = std::process::Command::new(&copy)
         .args(["--ignored", "--exact", "--nocapture", "--test-threads=1", "is_no_child"])
-        .env("PROCESSION_CHILD", format!("{} fork_server 3 4", std::process::id()))
+        .env(
+            "PROCESSION_CHILD",
+            format!("{} 0.1.0 5 6 fork_server 3 4", std::process::id()),
+        )
         .env("PROCESSION_ARENA_SIZE", "64M")
         .uid(65534)
         .gid(65534)

@@ -4,7 +4,10 @@ mod common;
 
 use common::{by, kill, until_asleep, METHODS};
 use procession::codec::{collect, unpack};
-use procession::{Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Semaphore, StartMethod, Value};
+use procession::{
+    channel, Array, Barrier, Condvar, Error, Event, Lock, LockError, Mutex, Queue, Semaphore, Sender, StartMethod,
+    Value,
+};
 use std::time::{Duration, Instant};
 
 type Counters = (Lock, Mutex<u64>, Value<f64>, Array<u32>);
@@ -384,4 +387,32 @@ fn no_mix_of_two_arrays_shares_items_without_their_lock() {
         }
     }
     assert!(decoded >= 2, "the whole ones");
+}
+
+fn make((): ()) -> (Queue<u8>, Mutex<u32>) {
+    let queue = Queue::new().unwrap();
+    queue.put(&7).unwrap();
+    (queue, Mutex::new(5).unwrap())
+}
+
+fn give_back(to: Sender<u8>) -> Sender<u8> {
+    to.send(&1).unwrap();
+    to
+}
+
+#[test]
+fn what_only_a_result_owns_arrives() {
+    for method in METHODS {
+        let (queue, mutex) = by(method).spawn(make, ()).unwrap().join().unwrap();
+        assert_eq!((queue.get().unwrap(), *mutex.lock().unwrap()), (7, 5), "{method:?}");
+        let (to, from) = channel().unwrap();
+        let to = by(method).spawn(give_back, to).unwrap().join().unwrap();
+        to.send(&2).unwrap();
+        drop(to);
+        assert_eq!(
+            from.iter().collect::<Result<Vec<_>, _>>().unwrap(),
+            [1, 2],
+            "{method:?}"
+        );
+    }
 }

@@ -35,7 +35,10 @@ _FUTURES = "concurrent.futures.process"
 _PACKAGE = "procession"
 _EXECUTOR = f"{_PACKAGE}._executor.executor"
 #: The modules by which the executor's package can be entered.
-_OF_EXECUTOR = [f"{_PACKAGE}._executor.{name}" for name in ("errors", "map", "executor")]
+_OF_EXECUTOR = [
+    f"{_PACKAGE}._executor.{name}"
+    for name in ("errors", "map", "futures", "engine", "calls", "executor")
+]
 
 
 class _Loader(Loader):

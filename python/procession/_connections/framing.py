@@ -2,20 +2,28 @@
 
 A message is its length, four bytes in network order, and its bytes; -1 announces a length of eight
 bytes instead. Listeners, and what precedes the first message, are in `_connections.listening`.
+
+The public methods of `Connection` are in the extension. They use the memory that the ends of a
+`Pipe` share, and do in one call what the methods here do. Where a program has replaced one of
+those, or a subclass has its own, the extension calls them instead, and the pipe is plain: all
+messages go through its descriptors.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
+import pickle
 import select
 import socket
 import struct
 import time
-from _collections_abc import Callable, Iterable
+from _collections_abc import Iterable
 
-from .._procession import read_descriptor, read_message, write_descriptor
+from .._procession import Connection as _Connection
+from .._procession import read_descriptor, read_message, seal_connection, write_descriptor
 from ..context import BufferTooShort, reduction
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -40,32 +48,27 @@ _LONGEST_SLEEP = 1.0
 _ForkingPickler = reduction.ForkingPickler
 
 
-class Connection:
-    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns."""
+class Connection(_Connection):
+    """A connection over a descriptor (the end of a pipe, or a stream socket), which it owns.
 
-    _handle: int | None = None
+    Between processes of one family, the ends of a `Pipe` also share memory, until `fileno` is
+    called.
+    """
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         descriptor = _checked_descriptor(handle)
         if not (readable or writable):
             raise ValueError("at least one of `readable` and `writable` must be True")
-        self._readable, self._writable = readable, writable
-        self._handle = descriptor
+        self._open(descriptor, readable, writable)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._note_attribute(name)
+        super().__setattr__(name, value)
 
     def __del__(self) -> None:
         # The garbage collector may let other objects use the connection afterwards: mark it as
         # closed.
         self.close()
-
-    def _check_readable(self) -> None:
-        self.fileno()
-        if not self._readable:
-            raise OSError("connection is write-only")
-
-    def _check_writable(self) -> None:
-        self.fileno()
-        if not self._writable:
-            raise OSError("connection is read-only")
 
     def _bad_message_length(self) -> None:
         # The position in the stream is lost: nothing may be read from it any more.
@@ -75,55 +78,27 @@ class Connection:
             self.close()
         raise OSError("bad message length")
 
-    @property
-    def closed(self) -> bool:
-        """True if the connection is closed."""
-        return self._handle is None
-
-    @property
-    def readable(self) -> bool:
-        """True if messages can be received."""
-        return self._readable
-
-    @property
-    def writable(self) -> bool:
-        """True if messages can be sent."""
-        return self._writable
-
-    def fileno(self) -> int:
-        """Return the descriptor. Raises OSError when the connection is closed."""
-        if self._handle is None:
-            raise OSError("handle is closed")
-        return self._handle
-
     def close(self) -> None:
         """Close the connection; closing it again does nothing."""
-        if self._handle is not None:
+        if not self.closed:
             try:
                 self._close()
             except Exception:
-                self._handle = None  # not for an interrupt that came before the close
+                self._forget()  # not for an interrupt that came before the close
                 raise
-            self._handle = None  # a subclass's `_close` leaves that to this method
+            self._forget()  # a subclass's `_close` leaves that to this method
 
-    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Send bytes of a buffer as one message: `size` from `offset` on, by default all."""
+    def _send_part(self, buf: Any, offset: int, size: int | None) -> None:
         self._check_writable()
         if type(buf) is not bytes or offset or size is not None:
             buf = _part(buf, offset, size)
         self._send_bytes(buf)
 
-    def send(self, obj: Any) -> None:
-        """Send an object, which must be picklable."""
+    def _send_object(self, obj: Any) -> None:
         self._check_writable()
         self._send_bytes(_ForkingPickler.dumps(obj))
 
-    def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receive one message as bytes.
-
-        Raises EOFError when the other end is closed and nothing is left. Raises OSError when the
-        message is longer than `maxlength` bytes; the connection is then no longer readable.
-        """
+    def _recv_part(self, maxlength: int | None) -> bytes:
         self._check_readable()
         if (maxlength or 0) < 0:
             raise ValueError("negative maxlength")
@@ -141,7 +116,7 @@ class Connection:
                 raise ValueError("negative offset")
             if room < 0:
                 raise ValueError("offset too large")
-            data = self._recv_bytes()
+            data = self._receive()
             if len(data) > room:
                 raise BufferTooShort(data)
             if data:
@@ -149,16 +124,11 @@ class Connection:
                     target[offset : offset + len(data)] = data
         return len(data)
 
-    def recv(self) -> Any:
-        """Receive one object. Raises EOFError when the other end is closed and nothing is left."""
+    def _recv_object(self) -> Any:
         self._check_readable()
         return _ForkingPickler.loads(self._recv_bytes())
 
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether there is something to receive.
-
-        Waits up to `timeout` seconds (None: forever).
-        """
+    def _poll_object(self, timeout: float | None) -> bool:
         self._check_readable()
         return self._poll(timeout)
 
@@ -168,12 +138,8 @@ class Connection:
     def __exit__(self, exc_type: object, exc_value: object, exc_tb: object) -> None:
         self.close()
 
-    def _close(self, _close: Callable[[int], None] = os.close) -> None:
-        # No signal handler runs between the first line and the call. So the descriptor is closed
-        # once, or the connection still has it.
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            _close(handle)
+    def _close(self) -> None:
+        self._shut()
 
     def _send(self, *buffers: Any) -> None:
         write_descriptor(self._handle, *buffers)  # type: ignore[arg-type]
@@ -188,32 +154,21 @@ class Connection:
             self._send(LENGTH.pack(length) + buf)
 
     def _recv(self, size: int) -> bytes:
-        """Receive exactly `size` (not 0) bytes.
-
-        Memory is allocated as bytes arrive, not for the length that the peer announced.
-        """
-        handle: int = self._handle  # type: ignore[assignment]
-        data = read_descriptor(handle, min(size, _CHUNK))
-        if len(data) == size:
-            return data
-        if not data:
-            raise EOFError
-        buf = io.BytesIO()
-        while True:
-            size -= buf.write(data)
-            if not size:
-                return buf.getvalue()
-            data = read_descriptor(handle, min(size, _CHUNK))
-            if not data:
-                raise OSError("got end of file during message")
+        """Receive exactly `size` (not 0) bytes."""
+        return _read(self._handle, size)  # type: ignore[arg-type]
 
     def _recv_bytes(self, maxsize: int | None = None) -> bytes:
+        left = self._take_bytes()
+        if left is not None:
+            return left
         most = _JOINED if maxsize is None else min(maxsize, _JOINED)
         size = read_message(self._handle, most)  # type: ignore[arg-type]
         if isinstance(size, bytes):
             return size
         if size == -1:
             (size,) = _LONG_LENGTH.unpack(self._recv_rest(8))
+        elif size < -1 and (named := self._take_bytes(size)) is not None:
+            return named
         if size < 0 or (maxsize is not None and size > maxsize):
             self._bad_message_length()
         return self._recv_rest(size)
@@ -225,8 +180,60 @@ class Connection:
         except EOFError:
             raise OSError("got end of file during message") from None
 
+    def _recv_long(self, size: int) -> bytes:
+        """As `_recv_rest`, for the extension: the pipe does not become plain."""
+        try:
+            return _read(self._descriptor, size)
+        except EOFError:
+            raise OSError("got end of file during message") from None
+
     def _poll(self, timeout: float | None) -> bool:
         return bool(wait([self], timeout))
+
+    # `copy` and `pickle` copy the number of the descriptor. What sends a connection to another
+    # process uses `connection.reduce_connection` instead.
+    def __getstate__(self) -> dict[str, Any]:
+        state = {"_readable": self._readable, "_writable": self._writable, "_handle": self._handle}
+        return {**vars(self), **state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class _Joined:
+    """Pickles as a pickle and its buffers, which become the object again where this is unpickled."""
+
+    def __init__(self, body: bytes, buffers: list[bytearray]) -> None:
+        self._body, self._buffers = body, buffers
+
+    def __reduce__(self) -> Any:
+        return functools.partial(pickle.loads, buffers=self._buffers), (self._body,)
+
+
+def _joined_pickle(body: bytes, buffers: list[bytearray]) -> bytes:
+    """Return a pickle that holds another one and the buffers outside that, for any program."""
+    return pickle.dumps(_Joined(body, buffers))
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Read exactly `size` (not 0) bytes.
+
+    Memory is allocated as bytes arrive, not for the length that the peer announced.
+    """
+    data = read_descriptor(descriptor, min(size, _CHUNK))
+    if len(data) == size:
+        return data
+    if not data:
+        raise EOFError
+    buf = io.BytesIO()
+    while True:
+        size -= buf.write(data)
+        if not size:
+            return buf.getvalue()
+        data = read_descriptor(descriptor, min(size, _CHUNK))
+        if not data:
+            raise OSError("got end of file during message")
 
 
 def _checked_descriptor(handle: int) -> int:
@@ -269,10 +276,12 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     If not `duplex`, the first only receives and the second only sends.
     """
     if duplex:
-        one, other = socket.socketpair()
-        return over_socket(one), over_socket(other)
-    reader, writer = os.pipe()
-    return Connection(reader, writable=False), Connection(writer, readable=False)
+        one, other = map(over_socket, socket.socketpair())
+    else:
+        reader, writer = os.pipe()
+        one, other = Connection(reader, writable=False), Connection(writer, readable=False)
+    one._make_lanes(other)
+    return one, other
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
@@ -289,12 +298,18 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     # Otherwise an item that a process put just before it ended could be reported after its
     # sentinel.
     lagging: list[Any] = []
+    # Ends of pipes, whose descriptors are only polled here.
+    ends: list[Connection] = []
     poller = select.poll()
     for obj in object_list:
         if getattr(obj, "fileno_lags", False):
             lagging.append(obj)
         try:
-            descriptor = obj if isinstance(obj, int) else int(obj.fileno())
+            if type(obj) is Connection and not obj._replaced:
+                descriptor = obj._descriptor
+                ends.append(obj)
+            else:
+                descriptor = obj if isinstance(obj, int) else int(obj.fileno())
         except (AttributeError, TypeError, ValueError):
             raise ValueError(f"Invalid file object: {obj!r}") from None
         if descriptor < 0:
@@ -305,7 +320,9 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     deadline = math.inf if timeout is None else began + timeout
     while True:
         now = time.monotonic()
-        if any(obj.poll() for obj in lagging):
+        # Messages that were handed to receivers which died.
+        left = [obj for obj in ends if obj._has_left()]
+        if left or any(obj.poll() for obj in lagging):
             pause = 0.0
         else:
             # A signal that arrives just before the kernel's wait begins is handled only after it.
@@ -313,8 +330,12 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             pause = max(min(max(now - began, _FIRST_SLEEP), _LONGEST_SLEEP, deadline - now), 0)
         ready = poller.poll(math.ceil(pause * 1000))
         found = [obj for descriptor, _events in ready for obj in by_descriptor[descriptor]]
+        found += [obj for obj in left if obj not in found]
         found += [obj for obj in lagging if obj not in found and obj.poll()]
         if found:
             return found
         if time.monotonic() >= deadline:
             return []
+
+
+seal_connection(Connection, _ForkingPickler)

@@ -47,10 +47,17 @@ class Work:
         self.job = job
         self._feeder: Thread | None = None
 
-    def feed_later(self, items: list[Any], size: int, workers: int) -> None:
+    def feed_later(self, items: list[Any], size: int, engine: Any) -> None:
         """Let a thread queue the rest of the items."""
         job = self.job
-        args = (iter(items), job, lambda it, limit: job.feed(it, size, limit), range(workers))
+
+        def feed(iterator: Iterator[Any], limit: int) -> bool:
+            more = job.feed(iterator, size, limit)
+            if engine.started < engine.most:
+                engine.grow_to(engine.unfinished())  # idle workers may have left
+            return more
+
+        args = (iter(items), job, feed, range(engine.most))
         feeder = Thread(feed_all, "ExecutorFeeder", args)
         feeder.start()
         self._feeder = feeder
@@ -137,3 +144,12 @@ def flattened(results: Generator[list[Any], None, None]) -> Generator[Any, None,
         chunk.reverse()
         while chunk:
             yield chunk.pop()
+
+
+def recognised(results: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Yield the results, with errors of the pool as users of `concurrent.futures` know them."""
+    yield from map(_recognised, results)  # no variable keeps a result
+
+
+def _recognised(result: Any) -> Any:
+    return recognisable(result) if isinstance(result, BaseException) else result

@@ -25,6 +25,7 @@ from .wire import (
     listener_client,
     new_queue,
     result_of,
+    stream,
 )
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -51,24 +52,19 @@ class _Channel:
         """Send a request and return the reply."""
         self._calling = self._broken = True
         try:
-            return self._call(request)
-        finally:
-            self._calling = False
-
-    def _call(self, request: tuple[Any, ...]) -> tuple[str, Any]:
-        try:
             self._line.send(request)
-        except Exception as error:
-            # If pickling failed, nothing was sent.
-            self._broken = isinstance(error, OSError)
-            raise
-        try:
             reply = self._line.recv()
         except Exception as error:
-            self._broken = isinstance(error, (EOFError, OSError))
+            # If pickling failed, nothing was sent; if unpickling failed, the reply has come. But
+            # the error may also be that of a signal handler.
+            gone = isinstance(error, (EOFError, OSError))
+            self._broken = getattr(self._line, "is_due", gone)
             raise
-        self._broken = False
-        return reply
+        else:
+            self._broken = False
+            return reply
+        finally:
+            self._calling = False
 
     def is_usable(self) -> bool:
         """Return whether another call can be made.
@@ -174,7 +170,8 @@ class Link:
         if not self._server_is_plain:
             # Never wait here: this may be a finalizer in the middle of another call of the same
             # thread.
-            if self._asking.acquire(blocking=False):
+            asking = self._asking  # `_begin` may replace it meanwhile
+            if asking.acquire(blocking=False):
                 try:
                     if self._asker is None or not self._asker.is_usable():
                         self._asker = self.open()
@@ -182,7 +179,7 @@ class Link:
                         return result_of(*self._asker.call((None, function, args, kwds)))
                     self._server_is_plain, self._asker = True, None
                 finally:
-                    self._asking.release()
+                    asking.release()
             else:
                 channel = self.open()
                 try:
@@ -207,10 +204,10 @@ class Link:
         conn = self.client(self._address, authkey=self._authkey)
         family = family_of_offer(dispatch(conn, None, "accept_connection", (name,)))
         if family is None:
-            return _Channel(conn, in_session=False)
+            return _Channel(stream(conn), in_session=False)
         if family != family_id():
             dispatch(conn, None, "join_session", (self.session,))
-            return _Channel(conn, in_session=True)
+            return _Channel(stream(conn), in_session=True)
         requests, replies = new_queue(), new_queue()
         dispatch(conn, None, "join_session", (self.session, requests, replies))
         return _Channel(AskingLine(conn, replies, requests), in_session=True)

@@ -1,7 +1,7 @@
 """The process that holds a manager's objects, counts references to them and serves calls.
 
 The format of the messages is in `_managers.wire`, the clients' side in `_managers.link` and
-`_managers.proxies`.
+`_managers.proxies`. The file is long because it is one class, whose methods programs override.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from traceback import format_exc
 from .. import connection, process, util
 from .._threads import Event
 from ..context import AuthenticationError
-from .wire import Line, Token, listener_client, offer
+from .wire import Line, Token, listener_client, offer, stream
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Server:
     def serve_client(self, conn: Any) -> None:
         """Serve the calls that arrive over one connection."""
         util.debug("starting server thread to service %r", threading.current_thread().name)
-        line = conn
+        line = stream(conn)
         try:
             while not self.stop_event.is_set():
                 try:
@@ -221,6 +221,9 @@ class Server:
                 except Exception as error:
                     self._log_unsent(msg, error)
                     conn.close()
+                    sys.exit(1)
+                if not getattr(conn, "_readable", True):
+                    util.debug("a message of thread %r has no end", threading.current_thread().name)
                     sys.exit(1)
                 msg = None  # type: ignore[assignment]
                 if self._new_lines:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 from .. import connection
 from .._errors import Catchable, counterpart
-from .._procession import Queue, family_id
+from .._procession import ObjectStream, Queue, family_id
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "new_queue",
     "offer",
     "result_of",
+    "stream",
 ]
 
 
@@ -155,6 +156,11 @@ def new_queue() -> _Queue:
     return queue
 
 
+def stream(conn: Any) -> Any:
+    """Return what to send and receive over, if the ends of the connection take turns."""
+    return ObjectStream(conn) if type(conn) is connection.Connection else conn
+
+
 class Line:
     """The server's end of two queues that replace a connection.
 
@@ -216,6 +222,9 @@ class AskingLine(Line):
     # Seconds that the server may still take for an interrupted call.
     _CATCH_UP = 0.1
 
+    # A request was sent whose reply was not received.
+    is_due = False
+
     def __del__(self) -> None:
         # `os` is None while the interpreter shuts down; the connection ends with the interpreter.
         if self._conn is not None and os is not None:
@@ -234,12 +243,14 @@ class AskingLine(Line):
         """Send a request."""
         self._number += 1  # type: ignore[operator]
         self._put((self._number, obj))
+        self.is_due = True
 
     def recv(self) -> Any:
         """Return the reply to the last request sent."""
         while True:
             number, obj = self._next()
             if number is None or number == self._number:
+                self.is_due = False
                 return obj
 
     def catch_up(self) -> bool:
@@ -253,9 +264,10 @@ class AskingLine(Line):
             while True:
                 number, _obj = self._get(True, self._CATCH_UP)
                 if number == self._number:
+                    self.is_due = False
                     return True
-        except Exception:
-            return False  # no reply came, or it cannot be unpickled
+        except Empty:
+            return False
 
 
 for _name in ("RemoteError", "Token", "convert_to_error", "dispatch"):

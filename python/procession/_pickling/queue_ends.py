@@ -110,8 +110,8 @@ class Writer(_End):
         )
 
 
-#: Name -> the function that makes the part, and whether the queue keeps it. procession itself uses
-#: none of the locks: its queues need none.
+#: Name -> the function that makes the part, and whether the queue keeps it. Each has a descriptor in
+#: `queues`. procession itself uses none of the locks: its queues need none.
 PARTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "_reader": (Reader, False),
     "_writer": (Writer, False),
@@ -127,9 +127,7 @@ PARTS: dict[str, tuple[Callable[[Any], Any], bool]] = {
 
 
 def part(queue: Any, name: str) -> Any:
-    """Return the part `name`. Raises AttributeError if there is none."""
-    if name not in PARTS:
-        raise AttributeError(f"{type(queue).__name__!r} object has no attribute {name!r}")
+    """Return the part `name`, made anew."""
     make, kept = PARTS[name]
     made = make(queue)
     if kept:

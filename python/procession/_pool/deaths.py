@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler  # before a worker is forked: each would have its copy
 import os
+import signal
 from _collections_abc import Callable
 
 __all__: list[str] = []
@@ -41,9 +43,6 @@ class Stacks:
 
 def leave_stack(path: str, worker_index: int) -> None:
     """Make this worker write its stack into the file at `path` if a fault or SIGTERM ends it."""
-    import faulthandler
-    import signal
-
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.lseek(fd, worker_index * _REGION, os.SEEK_SET)

@@ -107,6 +107,20 @@ def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
     return error
 
 
+class _FailedItem:
+    """An exception in place of an item's result: it is pickled so that it arrives in any case."""
+
+    def __init__(self, parts: tuple[bytes, str, str]) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack_exception, (self.parts,)
+
+
+def _failed_item(error: BaseException) -> _FailedItem:
+    return _FailedItem(_pack_exception(error))
+
+
 def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
     # A `repr` may take long, and may show what must stay private.
     result = MaybeEncodingError(error, None)
@@ -119,6 +133,21 @@ def _undecodable(error: Exception) -> MaybeEncodingError:
     result.value = "a result that cannot be unpickled"
     result.__cause__ = error
     return result
+
+
+class _Named:
+    """A function under the name that its call was given."""
+
+    def __init__(self, func: Callable[..., object], name: str) -> None:
+        self.func = func
+        self.__qualname__ = name
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return self.func(*args, **kwds)
+
+
+def _named(func: Callable[..., object], name: str) -> _Named:
+    return _Named(func, name)
 
 
 def _task(func: Callable[..., object], number: int) -> str:

@@ -27,6 +27,24 @@ def starmapstar(args: Any) -> list[Any]:
     return list(itertools.starmap(*args))
 
 
+def outcomes(args: tuple[Callable[..., Any], Iterable[Any]]) -> list[Any]:
+    """Return the function's result for each item, or what it raised."""
+    func, items = args
+    return starred_outcomes((func, ((item,) for item in items)))
+
+
+def starred_outcomes(args: tuple[Callable[..., Any], Iterable[Any]]) -> list[Any]:
+    """Do what `outcomes` does, for items that are the arguments of a call."""
+    func, items = args
+    ends: list[Any] = []
+    for item in items:
+        try:
+            ends.append(func(*item))
+        except BaseException as error:
+            ends.append(error)
+    return ends
+
+
 for _public in (mapstar, starmapstar):
     _public.__module__ = "procession.pool"
 

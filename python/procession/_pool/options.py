@@ -16,6 +16,28 @@ else:
 __all__: list[str] = []
 
 
+class _Unchanged:
+    """Stands for an option that is the pool's."""
+
+    def __repr__(self) -> str:
+        return "unchanged"
+
+
+UNCHANGED: Any = _Unchanged()
+
+
+def _check_limits(timeout: float | None, retries: int, names: str = "") -> None:
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ValueError(f"{names}timeout must be a positive number of seconds or None")
+    if not isinstance(retries, int) or retries < 0:
+        raise ValueError("retries must be a number from 0")
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError("name must be a string or None")
+
+
 class Options:
     """A pool's options, checked. `Pool` describes them."""
 
@@ -23,19 +45,14 @@ class Options:
         self,
         *,
         task_timeout: float | None = None,
-        on_death: str = "raise",
-        retries: int = 2,
+        retries: int = 0,
         max_rss: int | None = None,
         worker_exit: Callable[[], object] | None = None,
         seed: int | None = None,
         threads_per_worker: int | None = None,
+        name: str | None = None,
     ) -> None:
-        if task_timeout is not None and not (task_timeout > 0 and math.isfinite(task_timeout)):
-            raise ValueError("task_timeout must be a positive number of seconds or None")
-        if on_death not in ("raise", "retry"):
-            raise ValueError(f"on_death must be 'raise' or 'retry', not {on_death!r}")
-        if not isinstance(retries, int) or retries < 0:
-            raise ValueError("retries must be a number from 0")
+        _check_limits(task_timeout, retries, "task_")
         if max_rss is not None and (not isinstance(max_rss, int) or max_rss <= 0):
             raise ValueError("max_rss must be a positive number of bytes or None")
         if worker_exit is not None and not callable(worker_exit):
@@ -46,8 +63,9 @@ class Options:
             not isinstance(threads_per_worker, int) or threads_per_worker < 1
         ):
             raise ValueError("threads_per_worker must be a number from 1 or None")
-        #: For `PoolCore.call` and `PoolCore.job`.
-        self.for_tasks = (task_timeout, retries if on_death == "retry" else 0)
+        _check_name(name)
+        #: For `PoolCore.call` and `PoolCore.job`: time limit, retries, and perhaps the name.
+        self.for_tasks: tuple[Any, ...] = (task_timeout, retries)
         self.worker_exit = worker_exit
         self.max_rss = max_rss
         self.reseed = seed is not False
@@ -57,6 +75,25 @@ class Options:
 
             self.seeds = Seeds(seed)
         self.threads = threads_per_worker
+
+    def limits(
+        self, timeout: float | None, retries: int, name: str | None
+    ) -> tuple[float | None, int, str | None]:
+        """Return the `for_tasks` of calls with options of their own."""
+        if timeout is UNCHANGED:
+            timeout = self.for_tasks[0]
+        if retries is UNCHANGED:
+            retries = self.for_tasks[1]
+        _check_limits(timeout, retries)
+        _check_name(name)
+        return timeout, retries, name
+
+    def limited(self, timeout: float | None, retries: int, name: str | None) -> Options:
+        """Return a copy for calls with options of their own."""
+        made = object.__new__(Options)
+        made.__dict__.update(self.__dict__)
+        made.for_tasks = self.limits(timeout, retries, name)
+        return made
 
     @property
     def have_effect(self) -> bool:

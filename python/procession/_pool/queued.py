@@ -24,7 +24,9 @@ from .. import util
 from .._errors import OwnerDied, WorkerDied
 from .._threads import Thread
 from .errors import ExceptionWithTraceback, MaybeEncodingError
+from .feed import mapstar, starmapstar
 from .thread_core import ThreadCore, ThreadJob
+from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK
 from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, terminated, undo_start
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -116,6 +118,19 @@ def _held_by_the_dead(call: Callable[..., Any], *args: Any) -> Any:
             continue
 
 
+def sent_outcomes(args: tuple[Callable[..., Any], Any]) -> list[Any]:
+    """Return the function's result for each item, or what it raised, to be sent."""
+    func, items = args
+    return sent_starred_outcomes((func, ((item,) for item in items)))
+
+
+def sent_starred_outcomes(args: tuple[Callable[..., Any], Any]) -> list[Any]:
+    """Do what `sent_outcomes` does, for items that are the arguments of a call."""
+    func, items = args
+    ends = (_outcome(True, func, item, {}) for item in items)
+    return [value for _, value in ends]
+
+
 def start_workers(
     make: Callable[..., Any], size: int, workers: list[Any], target: Any, arguments: Any
 ) -> None:
@@ -133,6 +148,13 @@ def start_workers(
 
 class QueuedCore(ThreadCore):
     """Jobs in this process's memory; tasks wait in its own queue until the subclass's has room."""
+
+    for_chunks = {
+        CHUNK: mapstar,
+        STARRED_CHUNK: starmapstar,
+        EACH_OF_CHUNK: sent_outcomes,
+        EACH_OF_STARRED_CHUNK: sent_starred_outcomes,
+    }
 
     def __init__(self) -> None:
         super().__init__()

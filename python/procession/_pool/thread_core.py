@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import sys
 import threading
 from _collections_abc import Callable, Iterator
 from collections import deque
@@ -12,8 +13,8 @@ from collections import deque
 from .._errors import BrokenPool, TaskCancelled
 from .._threads import Condition, Thread
 from .errors import _foreign
-from .feed import mapstar, starmapstar
-from .worker import CHUNK
+from .feed import mapstar, outcomes, starmapstar, starred_outcomes
+from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK, in_thread
 from .workers import as_worker, terminated
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -33,6 +34,14 @@ _MOST = 4096
 
 class ThreadCore:
     """Tasks in a queue, jobs in this process's memory."""
+
+    #: What does the chunks of a job, by the job's mode.
+    for_chunks: dict[int, Callable[[Any], list[Any]]] = {
+        CHUNK: mapstar,
+        STARRED_CHUNK: starmapstar,
+        EACH_OF_CHUNK: outcomes,
+        EACH_OF_STARRED_CHUNK: starred_outcomes,
+    }
 
     def __init__(self) -> None:
         self.changed = Condition()
@@ -128,6 +137,11 @@ class ThreadJob:
         self._first_failure: _Result | None = None
         #: Whether this is a single task, with a value that is the job's.
         self._single = False
+        #: Whether each item has an outcome of its own; the number of items of a map, and the task
+        #: whose error is that of the call itself.
+        self._is_of_each = mode in (EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK)
+        self._length = 0
+        self._failed_call = -1
         #: The result of the job, once a thread has asked for it.
         self._whole: _Result | None = None
         self._sealed = self._stopped = False
@@ -185,6 +199,7 @@ class ThreadJob:
         with self._changed:
             number = self._submitted
             self._submitted += 1
+            self._failed_call = number
             self.resolve(number, (False, error))
             self.seal()
 
@@ -209,6 +224,10 @@ class ThreadJob:
         """Return how many tasks were submitted, and how many of them are finished."""
         with self._changed:
             return self._submitted, self._finished
+
+    def expect(self, length: int) -> None:
+        """Declare how many items a map has."""
+        self._length = length
 
     def count_items(self) -> None:
         """Do nothing: the items are always counted."""
@@ -280,7 +299,7 @@ class ThreadJob:
             if chunksize == 0:
                 self.submit(func, items, {})
             else:
-                self.submit(mapstar if self._mode == CHUNK else starmapstar, ((func, items),), {})
+                self.submit(self._core.for_chunks[self._mode], ((func, items),), {})
         return True
 
     def feed_map(self, iterator: Iterator[Any], length: int, workers: int, limit: int) -> bool:
@@ -309,12 +328,35 @@ class ThreadJob:
             return self._whole
 
     def _gather(self, results: dict[int, _Result]) -> _Result:
+        if self._is_of_each:
+            return self._gather_each(results)
         if self._first_failure is not None:
             return self._first_failure
         if self._single:
             return results[0]
         parts = (results[number][1] for number in range(len(results)))
         return True, list(itertools.chain.from_iterable(parts))
+
+    def _gather_each(self, results: dict[int, _Result]) -> _Result:
+        ends: list[Any] = []
+        for number in range(len(results)):
+            success, value = self._opened(number, results[number])
+            if not success and number == self._failed_call:
+                return False, value
+            # A failure here stands for all tasks that were not submitted.
+            ends.extend(value if success else [value] * (self._length - len(ends)))
+        if len(ends) < self._length:
+            error = TaskCancelled(f"task {len(results)} was cancelled")
+            ends.extend([error] * (self._length - len(ends)))
+        return True, ends
+
+    def _opened(self, number: int, result: _Result) -> _Result:
+        """Return a task's result; a chunk that failed as a whole has a failure for each item."""
+        success, value = result
+        is_chunk = self._is_of_each and number < len(self._sizes)
+        if success or not is_chunk or number == self._failed_call:
+            return result
+        return True, [value] * self._sizes[number]
 
     def next(self, timeout: float | None = None) -> _Result | None:
         def ready() -> bool:
@@ -328,13 +370,14 @@ class ThreadJob:
                 raise StopIteration
             number = self._order.popleft() if self._by_time else self._taken
             self._taken += 1
-            return self._results.pop(number)
+            return self._opened(number, self._results.pop(number))
 
 
-def _work(core: ThreadCore, initializer: Any, initargs: Any) -> None:
+def _work(core: ThreadCore, name: str, index: int, initializer: Any, initargs: Any) -> None:
+    in_thread.worker = os.getpid(), index, name, None
     if initializer is not None:
         try:
-            initializer(*initargs)
+            in_thread.worker = os.getpid(), index, name, initializer(*initargs)
         except BaseException as error:
             text = f"the pool's workers cannot start: the initializer raised {error!r}"
 
@@ -369,6 +412,7 @@ class ThreadWorkers:
         self._start = start
         self._size = size
         self._arguments = arguments[:2]
+        self._name = options["name"]
         self._leaving = False
 
     @property
@@ -378,7 +422,8 @@ class ThreadWorkers:
 
     def repopulate(self) -> None:
         while len(self.workers) < self._size:
-            thread = as_worker(self._start(target=_work, args=(self._core, *self._arguments)))
+            args = (self._core, self._name, len(self.workers), *self._arguments)
+            thread = as_worker(self._start(target=_work, args=args))
             thread.start()
             self.workers.append(thread)
 
@@ -410,5 +455,6 @@ class ThreadWorkers:
 
 
 def _seconds(timeout: float | None) -> float | None:
-    """Return the timeout, or 0 for NaN, with which every comparison fails."""
-    return 0 if timeout is not None and timeout != timeout else timeout
+    """Return the timeout; before Python 3.14, where conditions do not refuse NaN, return 0 for it."""
+    is_refused = sys.version_info >= (3, 14)
+    return 0 if timeout is not None and timeout != timeout and not is_refused else timeout

@@ -5,32 +5,50 @@ In its own module, because a worker that starts as a new interpreter waits for a
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from _collections_abc import Callable
 
 from .. import util
 from .._procession import PoolWorker
 from .deaths import leave_stack
 
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
 __all__: list[str] = []
 
 #: How a job's function is applied to a task's arguments; see `pool_worker.rs`.
 ITEM, CHUNK, STARRED_CHUNK, CALL, CALL_WITH_KEYWORDS = 0, 1, 2, 3, 4
+#: Chunks whose items have an outcome each: a result, or an exception in its place.
+EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK = 7, 8
+
+#: Of this process, if it is a worker: its pid (a child of it is no worker), its index, the name of
+#: its pool, and what the initializer returned. Of a thread of a `ThreadPool`: the same, in `worker`.
+in_process: tuple[int, int, str, Any] | None = None
+in_thread = threading.local()
 
 
 def worker(
     handle: int,
     worker_index: int,
     stacks: str,
-    initializer: object = None,
-    initargs: object = (),
+    initializer: Any = None,
+    initargs: Any = (),
     maxtasks: int | None = None,
     max_rss: int | None = None,
     worker_exit: Callable[[], object] | None = None,
     threads: int | None = None,
     reseed: bool = False,
+    name: str = "",
+    index: int = 0,
 ) -> None:
     """Run a worker: the target of a pool's processes."""
+    global in_process
     try:
         end = PoolWorker(handle, worker_index)
     except ValueError:
@@ -42,9 +60,10 @@ def worker(
         limit(threads)
     if reseed and (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()  # a forked worker has its parent's state
+    in_process = os.getpid(), index, name, None
     if initializer is not None:
         try:
-            initializer(*initargs)  # type: ignore[operator, misc]
+            in_process = os.getpid(), index, name, initializer(*initargs)
         except BaseException as error:
             end.fail(error)
             raise

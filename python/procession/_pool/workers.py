@@ -6,6 +6,7 @@ and results directly between the workers and the threads that call the pool.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import select
@@ -153,13 +154,15 @@ class Workers(WatchedWorkers):
                 if self._state == TERMINATE:
                     return
                 worker_index, process = self.core.enlist(), None
+                index = self._free_index()
                 try:
                     process = self._start(
                         target=worker,
                         args=(self.core.handle, worker_index, self._stacks.path, *self._arguments),
-                        kwargs=self._options,
+                        kwargs={**self._options, "index": index},
                     )
                     as_worker(process)
+                    process._index = index
                     process._worker_index, process._leaving = worker_index, False
                     process.start()
                     self.workers.append(process)
@@ -174,19 +177,35 @@ class Workers(WatchedWorkers):
                     return
                 util.debug("added worker")
 
+    def _free_index(self) -> int:
+        """Return the smallest number from 0 that no worker has."""
+        used = {process._index for process in self.workers}
+        return next(index for index in itertools.count() if index not in used)
+
     def resize(self, size: int) -> None:
         """Change the number of workers: start some, or make some leave."""
+        try:
+            with self._lock:
+                self._size = size
+                staying = [process for process in self.workers if not process._leaving]
+                # Idle workers leave first.
+                staying.sort(key=lambda process: self.core.is_busy(process._worker_index))
+                for process in staying[: max(0, len(staying) - size)]:
+                    process._leaving = True
+                    self.core.dismiss(process._worker_index)
+                self.repopulate()
+        finally:
+            # The watching thread must watch the new ones too, and start those whose start was
+            # interrupted here. No Python function is called: a signal could interrupt its begin.
+            os.eventfd_write(self.core.notice, 1)
+
+    def let_go(self, processes: list[Any]) -> None:
+        """Make these workers leave when they are done with their current task."""
         with self._lock:
-            self._size = size
-            staying = [process for process in self.workers if not process._leaving]
-            # Idle workers leave first.
-            staying.sort(key=lambda process: self.core.is_busy(process._worker_index))
-            for process in staying[: max(0, len(staying) - size)]:
+            self._size -= len(processes)
+            for process in processes:
                 process._leaving = True
                 self.core.dismiss(process._worker_index)
-            self.repopulate()
-        # The watching thread must watch the new ones too.
-        self._notify()
 
     def watch(self) -> None:
         """Start the thread that replaces workers."""
@@ -214,6 +233,10 @@ class Workers(WatchedWorkers):
                 return pause if self.workers else None
             if self._failures and not self._may_go_on():
                 return min(pause, _PAUSE) if self.workers else None
+            if not self._size and self.core.stats()[1]:
+                # All were let go, and tasks came meanwhile, or the last one died and its task is
+                # tried again.
+                self._size = 1
             try:
                 self.repopulate()
             except Exception as error:

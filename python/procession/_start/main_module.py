@@ -65,7 +65,8 @@ def read_code(path: str) -> Any:
 
     with io.open_code(path) as file:
         data = file.read()
-    from importlib.util import MAGIC_NUMBER
+    # `importlib.util` has it, too, but is slow to load.
+    from _frozen_importlib_external import MAGIC_NUMBER
 
     if data.startswith(MAGIC_NUMBER):
         import marshal

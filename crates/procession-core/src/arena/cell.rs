@@ -30,6 +30,20 @@ impl Cell {
         Some((arena.cell(index)?, token.0 as u32 & GENERATION))
     }
 
+    /// As [`find`](Self::find), but fails if this process has no address space to see whether there is such a cell.
+    #[inline]
+    pub(super) fn look_up(arena: &Arena, token: Token) -> Result<Option<(Self, u32)>> {
+        let found = Self::find(arena, token);
+        if found.is_some() {
+            return Ok(found);
+        }
+        let index = (token.0 >> GENERATION_BITS).checked_sub(1);
+        if let Some(index) = index.and_then(|index| u32::try_from(index).ok()) {
+            arena.reach_descriptor(index)?;
+        }
+        Ok(Self::find(arena, token))
+    }
+
     pub(super) fn token(&self, generation: u32) -> Token {
         Token((u64::from(self.index) + 1) << GENERATION_BITS | u64::from(generation))
     }

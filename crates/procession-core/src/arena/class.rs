@@ -1,13 +1,16 @@
 //! Size classes: how large the cells of each are, and how many of them a slab has.
 
-/// Sizes of small cells; the last is that of queue segments, which share a class with nothing else.
-const SMALL: [u32; SEGMENTS + 1] = [
-    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 4608,
+/// Sizes of small cells; the last two are those of queue segments and of parts of dictionaries' tables, which share
+/// their classes with nothing else.
+const SMALL: [u32; BUCKETS + 1] = [
+    64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 4608, 4096,
 ];
 /// The class of queue segments.
 pub(crate) const SEGMENTS: usize = 18;
+/// The class of the parts of dictionaries' tables.
+pub(crate) const BUCKETS: usize = 19;
 /// The first class of large cells: powers of two. Only the pages that a block needs are committed of them.
-pub(crate) const FIRST_LARGE: usize = SEGMENTS + 1;
+pub(crate) const FIRST_LARGE: usize = BUCKETS + 1;
 /// Number of size classes.
 pub(crate) const CLASSES: usize = FIRST_LARGE + 24;
 /// The largest payload of a small cell.
@@ -56,7 +59,7 @@ pub(crate) fn size_of_cell(class: usize) -> u64 {
 pub(crate) fn cells_of(class: usize) -> u32 {
     let size = size_of_cell(class);
     match class {
-        SEGMENTS => 64,
+        SEGMENTS | BUCKETS => 64,
         FIRST_LARGE.. => (LARGE_SLAB / size).clamp(1, LARGE_CELLS as u64) as u32,
         _ => ((LARGEST_SLAB / size) as u32).next_power_of_two().clamp(8, 64),
     }
@@ -89,7 +92,7 @@ mod tests {
     fn classes_hold_what_they_are_for_and_waste_at_most_half() {
         for len in (0..=LARGEST_SMALL).chain((20..400).map(|n| n * 4999)) {
             let class = class_of(len).unwrap();
-            assert!(class != SEGMENTS && size_of_cell(class) >= len as u64);
+            assert!(class != SEGMENTS && class != BUCKETS && size_of_cell(class) >= len as u64);
             let smaller = if class == FIRST_LARGE {
                 SEGMENTS - 1
             } else {

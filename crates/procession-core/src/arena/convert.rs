@@ -1,7 +1,7 @@
 //! Allocation without room for another slab: a free slab becomes one of another class, or a larger cell than necessary
 //! is used.
 
-use super::class::{bytes_of, cells_of, is_convertible, CLASSES, SEGMENTS};
+use super::class::{bytes_of, cells_of, is_convertible, BUCKETS, CLASSES, SEGMENTS};
 use super::descriptor::join;
 use super::extent::claim;
 use super::slab::{Cell, Slab};
@@ -24,8 +24,9 @@ impl Arena {
             })
         };
         let converted = || convert_one(true).or_else(|| convert_one(false));
-        // Segments share a class with nothing else.
-        let mut larger = (class + 1..CLASSES).filter(|&other| class != SEGMENTS && other != SEGMENTS);
+        // Segments, and parts of tables, share their classes with nothing else.
+        let is_apart = |class: usize| class == SEGMENTS || class == BUCKETS;
+        let mut larger = (class + 1..CLASSES).filter(|&other| !is_apart(class) && !is_apart(other));
         let found = is_convertible(class).then(converted).flatten();
         found.or_else(|| larger.find_map(|class| self.alloc_anywhere(class, me)))
     }

@@ -65,6 +65,11 @@ pub struct Bytes {
     pub idle: u64,
 }
 
+/// Bytes that are committed for certain, according to the extent's word.
+pub(super) fn sure_bytes(word: &AtomicU64) -> u64 {
+    Extent::of(word).sure * PAGE
+}
+
 impl Cell {
     /// Usable bytes of a cell that is in use.
     pub(super) fn capacity(&self) -> usize {

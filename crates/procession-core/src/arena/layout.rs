@@ -11,7 +11,7 @@ use super::directory::Directory;
 /// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// Largest size of an arena: cell numbers fit their words.

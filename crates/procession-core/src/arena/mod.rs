@@ -20,10 +20,12 @@ mod footprint;
 mod idle;
 pub(crate) mod layout;
 mod map;
+pub(crate) mod node;
 mod object;
 mod partial;
 mod receiver;
 mod reference_log;
+pub(crate) mod seen;
 mod slab;
 #[cfg(test)]
 mod tests;
@@ -40,8 +42,8 @@ use layout::{FixedTable, Layout};
 pub use map::Arena;
 pub(crate) use reference_log::has_no_references;
 
-pub(crate) use object::{link, look_at, unlink};
-pub use object::{Object, Ref};
+pub use object::{exists, Object, Ref};
+pub(crate) use object::{link, look_up, unlink};
 pub(crate) use word::Receiver;
 
 /// Give back memory that has been idle for long. A waiting process calls this from time to time.

@@ -165,10 +165,15 @@ impl<T: Object> Drop for Ref<T> {
 }
 
 /// The object behind a handle, ended or not, for recovery after a death. It may be freed at any time: check again after
-/// reading from it.
-pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
-    let (arena, _) = here().ok()?;
-    let cell = arena.cell_of(handle)?;
+/// reading from it. Fails if this process has no address space to look, which says nothing about the object.
+pub(crate) fn look_up<T: Object>(handle: Handle) -> Result<Option<&'static T>> {
+    let (arena, _) = here()?;
+    if let Some((index, _)) = handle.split() {
+        arena.reach_descriptor(index)?;
+    }
+    let Some(cell) = arena.cell_of(handle) else {
+        return Ok(None);
+    };
     let word = OwnerWord::decode(cell.word.load(Acquire));
     let there = handle
         .split()
@@ -177,11 +182,27 @@ pub(crate) fn look_at<T: Object>(handle: Handle) -> Option<&'static T> {
             word.state,
             CellState::Object { .. } | CellState::Deferred { .. } | CellState::Dying(_)
         );
-    let fits = CellNote::decode(cell.note.load(Relaxed)).kind == T::KIND as u8
-        && cell.size >= size_of::<T>()
-        && arena.reach_cell(&cell, size_of::<T>()).is_ok();
+    let fits = CellNote::decode(cell.note.load(Relaxed)).kind == T::KIND as u8 && cell.size >= size_of::<T>();
+    if !(there && fits) {
+        return Ok(None);
+    }
+    arena.reach_cell(&cell, size_of::<T>())?;
     // SAFETY: a cell of at least the size, aligned to 64, mapped for ever; T tolerates any bytes.
-    (there && fits).then(|| unsafe { &*cell.ptr.cast::<T>() })
+    Ok(Some(unsafe { &*cell.ptr.cast::<T>() }))
+}
+
+/// Whether an object still has references, or an inherited copy of one in a child of fork. Takes none itself.
+pub fn exists(handle: Handle) -> Result<bool> {
+    let (arena, _) = here()?;
+    let Some((index, generation)) = handle.split() else {
+        return Ok(false);
+    };
+    arena.reach_descriptor(index)?;
+    Ok(arena.cell_of(handle).is_some_and(|cell| {
+        let word = OwnerWord::decode(cell.word.load(Acquire));
+        let counted = matches!(word.state, CellState::Object { .. } | CellState::Deferred { .. });
+        counted && word.generation == generation
+    }))
 }
 
 /// Make a word of an object refer to another object, which counts as a reference. False if that object is gone, or the

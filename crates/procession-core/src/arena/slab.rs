@@ -2,9 +2,9 @@
 //!
 //! The owner words are authoritative. `busy` and the `Partial` table are hints of where a free cell is. A death can
 //! leave them wrong in both directions, and `reclaim` heals them. A descriptor of zeros is that of a slab with all
-//! cells free.
+//! cells free. The file is long because all that changes a descriptor or a hint is in it.
 
-use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, CLASSES, LARGE_CELLS, SEGMENTS};
+use super::class::{bytes_of, cells_of, is_large, mask_of, size_of_cell, BUCKETS, CLASSES, LARGE_CELLS, SEGMENTS};
 use super::descriptor::{join, split, Descriptor, STEP};
 use super::layout::{FixedTable, GRAIN};
 use super::partial::{partial_index, table_bytes};
@@ -135,6 +135,11 @@ impl Cell {
     pub(crate) fn is_segment(&self) -> bool {
         self.slab.class == SEGMENTS
     }
+
+    /// Whether it is a part of a dictionary's table.
+    pub(super) fn is_buckets(&self) -> bool {
+        self.slab.class == BUCKETS
+    }
 }
 
 impl Arena {
@@ -160,7 +165,8 @@ impl Arena {
 
     /// The slab with this number, if it exists and its descriptor is valid.
     pub(crate) fn slab(&self, number: u32) -> Option<Slab> {
-        if number >= self.slab_count() {
+        // What this process has reached exists: the count is read only for newer slabs.
+        if u64::from(number) >= self.reached() && number >= self.slab_count() {
             return None;
         }
         let descriptor = &self.descriptors()[number as usize];
@@ -175,6 +181,18 @@ impl Arena {
             descriptor,
             first: ptr.as_ptr(),
         })
+    }
+
+    /// Map the descriptor of the cell with this number, if there is such a slab. If this fails, the cell is not known to
+    /// be missing: this process cannot look.
+    #[cold]
+    pub(super) fn reach_descriptor(&self, index: u32) -> Result<()> {
+        let number = u64::from(index / 64);
+        let count = self.bounded(&self.header().slab_count, FixedTable::Slabs, size_of::<Descriptor>());
+        if number < count {
+            self.reach_slabs(number + 1)?;
+        }
+        Ok(())
     }
 
     /// The cell with this number, if there is one.

@@ -192,7 +192,7 @@ fn every_kind_has_its_number() {
     let found: Vec<u8> = known
         .map(|(number, kind)| (number == kind as u8).then_some(number).unwrap())
         .collect();
-    assert_eq!(found, (1..=15).collect::<Vec<u8>>());
+    assert_eq!(found, (1..=25).collect::<Vec<u8>>());
 }
 
 #[test]

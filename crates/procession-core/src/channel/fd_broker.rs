@@ -8,7 +8,7 @@
 //!
 //! If the sender ends before the message is read, the descriptor is gone, and [`BrokeredFd::claim`] fails.
 
-use crate::arena::{look_at, Object, Ref};
+use crate::arena::{look_up, Object, Ref};
 use crate::ids::{Handle, Kind};
 use crate::sys::atfork::ForkHooks;
 use crate::sys::memory::random_id;
@@ -47,9 +47,33 @@ unsafe impl Object for BrokeredFd {
     const NAME: &'static str = NAME;
 }
 
+/// The sender's own reference to a descriptor that it keeps. Dropped when a message refers to the descriptor; if none
+/// does, the descriptor is closed.
+#[derive(Debug)]
+pub struct Brokered {
+    handle: Handle,
+    object: Option<Ref<BrokeredFd>>,
+}
+
+impl Brokered {
+    /// The handle to pack into a message.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl Drop for Brokered {
+    fn drop(&mut self) {
+        self.object = None;
+        if matches!(look_up::<BrokeredFd>(self.handle), Ok(None)) {
+            lock_broker().kept.retain(|kept| kept.handle != self.handle);
+        }
+    }
+}
+
 impl BrokeredFd {
-    /// Keep `fd`. Pack the handle into a message, then drop the reference.
-    pub fn create(fd: OwnedFd) -> Result<Ref<Self>> {
+    /// Keep `fd`. Pack the handle into a message, then drop what this returns.
+    pub fn create(fd: OwnedFd) -> Result<Brokered> {
         let object = Ref::<Self>::create()?;
         let key = random_id()? as u64;
         let mut broker = lock_broker();
@@ -64,7 +88,10 @@ impl BrokeredFd {
             fd,
             handle: object.handle(),
         });
-        Ok(object)
+        Ok(Brokered {
+            handle: object.handle(),
+            object: Some(object),
+        })
     }
 
     /// The descriptor behind a handle out of a message. The message must not be dropped before. `None` if the handle is
@@ -210,7 +237,9 @@ impl Broker {
 
     /// Close the descriptors that no message refers to any more.
     fn clear(&mut self) {
-        self.kept.retain(|kept| look_at::<BrokeredFd>(kept.handle).is_some());
+        // One that this process has no address space to look for is kept.
+        self.kept
+            .retain(|kept| !matches!(look_up::<BrokeredFd>(kept.handle), Ok(None)));
     }
 }
 

@@ -41,8 +41,12 @@ pub(super) fn note(handle: u64) {
 
 /// Whether a note is no longer needed.
 fn is_over(handle: u64) -> bool {
-    let queue = Handle::from_bits(handle).and_then(arena::look_at::<Queue>);
-    !queue.is_some_and(|queue| liveness::me().is_ok_and(|me| queue.is_a_poller_behind(me)))
+    match Handle::from_bits(handle).map(arena::look_up::<Queue>) {
+        Some(Ok(Some(queue))) => !liveness::me().is_ok_and(|me| queue.is_a_poller_behind(me)),
+        Some(Ok(None)) | None => true,
+        // This process has no address space to look.
+        Some(Err(_)) => false,
+    }
 }
 
 /// Wait until all pollers know what this process put into their queues, for at most a second. Call it before `_exit`;

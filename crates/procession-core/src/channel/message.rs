@@ -5,6 +5,8 @@
 //! message holds, then tokens and lengths of the out-of-band buffers, then the body. Blocks change hands in an order
 //! that shows a survivor, from the blocks alone, how far a dead process got: `post` hands over the table first, `open`
 //! takes it last. The references always belong to the owner of the table.
+//!
+//! The file is long because each form of a message is written and read here, side by side.
 
 use crate::arena::{Block, Token};
 use crate::ids::Handle;
@@ -37,6 +39,11 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// Number of bytes in body and buffers.
+    pub fn size(&self) -> usize {
+        self.body_len() + self.buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
+    }
+
     /// Length of the whole body.
     fn body_len(&self) -> usize {
         self.body.len() + self.more.iter().map(|piece| piece.len()).sum::<usize>()
@@ -421,6 +428,11 @@ impl Incoming {
             Body::Copy(bytes) => bytes.len(),
         };
         body + self.buffers.iter().map(Block::len).sum::<usize>()
+    }
+
+    /// Whether it is a body without buffers and handles.
+    pub fn is_lone_body(&self) -> bool {
+        self.buffers.is_empty() && self.handles.is_empty()
     }
 
     /// The block that the body lies in, and where the body starts in it. `None` for a body without a block, and the

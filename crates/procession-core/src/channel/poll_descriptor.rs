@@ -96,26 +96,27 @@ impl Readiness {
 
     /// Make the descriptor agree with the queue. Call it after taking a message or finding none, and before a poll.
     pub fn resolve(&self) {
+        self.resolve_or(|| false);
+    }
+
+    /// As [`resolve`](Self::resolve), but while the process holds messages that it took before, the descriptor is
+    /// readable, too. Call it whenever `holds` changes.
+    pub fn resolve_or(&self, holds: impl Fn() -> bool) {
         if !self.is_own() {
             return;
         }
         let shared = &self.shared;
+        // SYNC: `holds` is asked under this lock: the last call sees the last change.
         let mut state = shared.state();
+        let is_empty = || !holds() && shared.is_empty();
         match *state {
             // SYNC: the thread sees what is put after this look, because it looks again before it sleeps.
-            WatchState::Set
-                if shared.is_empty()
-                    && shared
-                        .queue
-                        .waiting
-                        .pollers
-                        .may_clear(shared.poller, || shared.is_empty()) =>
-            {
+            WatchState::Set if is_empty() && shared.queue.waiting.pollers.may_clear(shared.poller, is_empty) => {
                 let _ = read(&shared.fd, &mut [0; 8]);
                 *state = WatchState::Watching;
                 shared.changed.notify_one();
             }
-            WatchState::Watching if !shared.is_empty() => shared.set(&mut state),
+            WatchState::Watching if !is_empty() => shared.set(&mut state),
             // A process that waits for the thread to show a message need not wait: the message was taken.
             WatchState::Watching => shared.queue.waiting.pollers.caught_up.notify_all(),
             WatchState::Set | WatchState::Over => {}

@@ -1,15 +1,17 @@
-//! What a program does with a queue: put, get, count, wait. Leaves to `walk` the way along its segments, and to
-//! `recover` what dead processes left; the README beside this file argues its correctness.
+//! What a program does with a queue: put, get, count, wait. Leaves to `claim` and `walk` the way along its segments, and
+//! to `recover` what dead processes left; the README beside this file argues its correctness.
 
 use super::backoff::Backoff;
+use super::claim::Run;
 use super::layout::{Queue, PURPOSE, SKIPPED_ONE};
-use super::segment::{Link, QueueSlot, SegmentView, SlotState, SLOTS, TICKET};
-use super::walk::{Found, Rounds};
+use super::segment::{QueueSlot, SegmentView, SlotState, TICKET};
+use super::walk::Found;
 use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::Ref;
 use crate::ids::Owner;
 use crate::sync::primitive::Ordering;
 use crate::{family, Deadline, Error, Result, WaitError};
+use std::collections::VecDeque;
 use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// Of the consumers that pass over a claim because they found a message behind it, one in this many checks whether the
@@ -33,36 +35,62 @@ impl Queue {
     /// Put a packed message. On error (`TimedOut` = full) it stays in `message` for another try; on success `message`
     /// is `None`.
     pub fn put(&self, message: &mut Option<Message>, deadline: Deadline) -> Result<(), WaitError> {
+        self.put_or(message, deadline, || false)
+    }
+
+    /// As [`put`](Self::put), but a wait ends with `Interrupted` as soon as `over` is true.
+    /// [`wake_producers`](Self::wake_producers) makes the waiter check `over`.
+    pub fn put_or(
+        &self,
+        message: &mut Option<Message>,
+        deadline: Deadline,
+        over: impl Fn() -> bool,
+    ) -> Result<(), WaitError> {
         let me = family()?.me();
         if message.is_none() {
             return Ok(());
         }
-        let (view, slot) = match self.claim(me)? {
-            Some(claimed) => claimed,
-            None => match deadline {
-                Deadline::Now => {
-                    // A consumer that died may hold the missing room.
-                    self.recover()?;
-                    self.claim(me)?.ok_or(WaitError::TimedOut)?
-                }
-                _ => self.wait_for_room(me, deadline)?,
-            },
+        let run = match self.claim(me, 1)? {
+            Some(run) => run,
+            None => self.claim_later(me, 1, deadline, over)?,
         };
         if let Some(message) = message.take() {
-            slot.header.post(message);
+            run.fill(run.first, message, me);
         }
-        // DEATH: before this line the slot is `Claimed` by the dead process and will be skipped; after it the message
-        // is there.
-        slot.change(
-            view.stamp(SlotState::Claimed, Some(me)),
-            view.stamp(SlotState::Full, None),
-        );
-        // SYNC: `notify` fences: either a process that polls is seen below, or it sees the message.
-        self.waiting.not_empty.notify(1);
+        self.announce(1, me);
+        Ok(())
+    }
+
+    /// Put packed messages, in order. It waits for room as often as there is none. On error (`TimedOut` = full) the
+    /// messages that were not put stay in `messages`; on success it is empty.
+    ///
+    /// Messages of other producers may come to lie between these.
+    pub fn put_many(&self, messages: &mut VecDeque<Message>, deadline: Deadline) -> Result<(), WaitError> {
+        let me = family()?.me();
+        while !messages.is_empty() {
+            let most = messages.len() as u64;
+            let run = match self.claim(me, most)? {
+                Some(run) => run,
+                None => self.claim_later(me, most, deadline, || false)?,
+            };
+            // DEATH: slots that are not full yet are `Claimed` by the dead process. The messages before them are there.
+            for (at, message) in (0..run.len).zip(messages.drain(..run.len as usize)) {
+                if let Some(slot) = run.slot(at) {
+                    run.fill(slot, message, me);
+                }
+            }
+            self.announce(run.len, me);
+        }
+        Ok(())
+    }
+
+    /// Tell consumers and processes that poll about so many new messages.
+    fn announce(&self, messages: u64, me: Owner) {
+        // SYNC: `notify` fences: either a process that polls is seen below, or it sees the messages.
+        self.waiting.not_empty.notify(messages as u32);
         if self.waiting.pollers.ever_joined() {
             self.note_flush_before_exit(me);
         }
-        Ok(())
     }
 
     /// Note the queue if another process polls it and does not know of the message yet: this process must not exit
@@ -81,30 +109,70 @@ impl Queue {
 
     /// Take the oldest message (`TimedOut` = empty).
     pub fn get(&self, deadline: Deadline) -> Result<Incoming, WaitError> {
+        self.get_or(deadline, || false)
+    }
+
+    /// As [`get`](Self::get), but a wait ends with `Interrupted` as soon as `over` is true.
+    /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
+    pub fn get_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<Incoming, WaitError> {
+        let mut got = None;
+        self.take(1, deadline, over, |incoming| got = Some(incoming))?;
+        got.ok_or(WaitError::TimedOut)
+    }
+
+    /// Take the oldest messages, at most `most`, and append them to `run`. It waits for the first only (`TimedOut` =
+    /// empty), and returns no more than lie in one segment: to get all that are there, call it again.
+    ///
+    /// If it fails, messages that it appended before are this process's all the same.
+    pub fn get_many(&self, most: usize, deadline: Deadline, run: &mut Vec<Incoming>) -> Result<(), WaitError> {
+        self.get_many_or(most, deadline, run, || false)
+    }
+
+    /// As [`get_many`](Self::get_many), but a wait ends with `Interrupted` as soon as `over` is true.
+    /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
+    pub fn get_many_or(
+        &self,
+        most: usize,
+        deadline: Deadline,
+        run: &mut Vec<Incoming>,
+        over: impl Fn() -> bool,
+    ) -> Result<(), WaitError> {
+        self.take(most as u64, deadline, over, |incoming| run.push(incoming))
+    }
+
+    fn take(
+        &self,
+        most: u64,
+        deadline: Deadline,
+        over: impl Fn() -> bool,
+        mut each: impl FnMut(Incoming),
+    ) -> Result<(), WaitError> {
         let me = family()?.me();
-        if let Some(incoming) = self.try_get(me)? {
-            return Ok(incoming);
-        }
-        if self.recover()? {
-            if let Some(incoming) = self.try_get(me)? {
-                return Ok(incoming);
-            }
+        if self.try_take(me, most, &mut each)? || self.recover()? && self.try_take(me, most, &mut each)? {
+            return Ok(());
         }
         if let Deadline::Now = deadline {
             return Err(WaitError::TimedOut);
         }
         let mut backoff = Backoff::new();
-        self.waiting
-            .not_empty
-            .wait_for(PURPOSE, deadline, || {
-                self.try_get(me)
-                    .and_then(|got| match got {
-                        None if backoff.is_over() && self.recover()? => self.try_get(me),
-                        other => Ok(other),
-                    })
-                    .transpose()
-            })?
-            .map_err(WaitError::from)
+        let took = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
+            if over() {
+                return Some(Ok(false));
+            }
+            self.try_take(me, most, &mut each)
+                .and_then(|took| match took {
+                    false if backoff.is_over() && self.recover()? => self.try_take(me, most, &mut each),
+                    other => Ok(other),
+                })
+                .map(|took| took.then_some(true))
+                .transpose()
+        })??;
+        if !took {
+            // The wake may have been for a message: pass it on.
+            self.waiting.not_empty.notify(1);
+            return Err(WaitError::Interrupted);
+        }
+        Ok(())
     }
 
     /// Wait until a `get` would not have to wait. Takes nothing.
@@ -114,7 +182,7 @@ impl Queue {
 
     /// Wait as [`wait_until_ready`](Self::wait_until_ready) does, or until `over` is true.
     /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
-    pub(super) fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
+    pub fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
         let mut backoff = Backoff::new();
         let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
             if over() {
@@ -134,13 +202,24 @@ impl Queue {
     }
 
     /// Wake all processes that wait for a message, to check what they wait for.
-    pub(super) fn wake_consumers(&self) {
+    pub fn wake_consumers(&self) {
         self.waiting.not_empty.notify_all();
+    }
+
+    /// Wake all processes that wait for room, to check what they wait for.
+    pub fn wake_producers(&self) {
+        self.waiting.not_full.notify_all();
     }
 
     /// Number of messages in the queue.
     pub fn len(&self) -> Result<u64> {
         self.count(|state| state == SlotState::Full)
+    }
+
+    /// The number of slots from the head to the tail: at least as many as there are messages.
+    pub fn extent(&self) -> u64 {
+        let head = self.front.head.load(Acquire) & TICKET;
+        self.back.tail.load(Acquire).saturating_sub(head)
     }
 
     /// Whether a `get` would have to wait.
@@ -153,7 +232,7 @@ impl Queue {
 
     /// Whether a `put` would have to wait.
     pub fn is_full(&self) -> Result<bool> {
-        Ok(!self.has_room(self.back.tail.load(Acquire))?)
+        Ok(self.room(self.back.tail.load(Acquire))? == 0)
     }
 
     /// Record that a taken message has been dealt with; `false` if more were dealt with than put.
@@ -204,163 +283,103 @@ impl Queue {
         self.back.tail.load(SeqCst).saturating_sub(skipped)
     }
 
-    fn wait_for_room(&self, me: Owner, deadline: Deadline) -> Result<(SegmentView, &'static QueueSlot), WaitError> {
+    /// Claim slots of a queue that was full, once there is room.
+    #[cold]
+    fn claim_later(&self, me: Owner, most: u64, deadline: Deadline, over: impl Fn() -> bool) -> Result<Run, WaitError> {
+        if let Deadline::Now = deadline {
+            // A consumer that died may hold the missing room.
+            self.recover()?;
+            return self.claim(me, most)?.ok_or(WaitError::TimedOut);
+        }
         let mut backoff = Backoff::new();
-        self.waiting
-            .not_full
-            .wait_for(PURPOSE, deadline, || {
-                self.claim(me)
-                    .and_then(|claimed| match claimed {
-                        None if backoff.is_over() && self.recover()? => self.claim(me),
-                        other => Ok(other),
-                    })
-                    .transpose()
-            })?
-            .map_err(WaitError::from)
+        let claimed = self.waiting.not_full.wait_for(PURPOSE, deadline, || {
+            if over() {
+                return Some(Ok(None));
+            }
+            self.claim(me, most)
+                .and_then(|claimed| match claimed {
+                    None if backoff.is_over() && self.recover()? => self.claim(me, most),
+                    other => Ok(other),
+                })
+                .map(|claimed| claimed.map(Some))
+                .transpose()
+        })??;
+        claimed.ok_or_else(|| {
+            // The wake may have been for room: pass it on.
+            self.waiting.not_full.notify(1);
+            WaitError::Interrupted
+        })
     }
 
-    /// Claim the next slot; `None` if the queue is full.
-    pub(super) fn claim(&self, me: Owner) -> Result<Option<(SegmentView, &'static QueueSlot)>> {
-        let mut rounds = Rounds::default();
-        loop {
-            // SYNC: ticket before segment, so that the ticket is never newer than the segment read after it.
-            let ticket = self.back.tail.load(Acquire);
-            let link = Link(self.back.segment.load(Acquire));
-            rounds.begin(ticket, link)?;
-            if link == Link::NOWHERE {
-                self.create_first(me)?;
-                continue;
-            }
-            let Some(view) = SegmentView::at(link) else {
-                continue;
-            };
-            if ticket < view.base {
-                continue;
-            }
-            let Some(slot) = view.slot(ticket) else {
-                self.extend(&view, ticket, me)?;
-                continue;
-            };
-            if !self.has_room(ticket)? {
-                return Ok(None);
-            }
-            let free = view.stamp(SlotState::Free, None);
-            let claimed = slot.change(free, view.stamp(SlotState::Claimed, Some(me)));
-            if claimed || slot.stamp().generation() == view.generation() {
-                // DEATH: if the claimant dies before this line, the next producer moves the tail.
-                let _ = self.back.tail.compare_exchange(ticket, ticket + 1, SeqCst, Relaxed);
-            }
-            if claimed {
-                return Ok(Some((view, slot)));
-            }
-        }
-    }
-
-    /// Make the first segment.
-    fn create_first(&self, me: Owner) -> Result<()> {
-        let front = &self.front.segment;
-        if front.load(Acquire) == Link::NOWHERE.0 {
-            let view = SegmentView::create(0, self.back.handle.load(Relaxed))?;
-            let linked = front.compare_exchange(Link::NOWHERE.0, view.link.0, SeqCst, Relaxed);
-            match linked {
-                Ok(_) => view.hand_over(me),
-                Err(_) => view.free(),
-            }
-        }
-        // While the back has no segment, the front's is the first: the front leaves a segment only after the back has
-        // been moved off it.
-        let first = front.load(Acquire);
-        let _ = self
-            .back
-            .segment
-            .compare_exchange(Link::NOWHERE.0, first, SeqCst, Relaxed);
-        Ok(())
-    }
-
-    /// Move the back to the segment after `view`. If there is no such segment, make it, for a `ticket` that lies behind
-    /// `view`.
-    fn extend(&self, view: &SegmentView, ticket: u64, me: Owner) -> Result<()> {
-        let end = view.base + SLOTS;
-        if view.next() == Some(Link::NOWHERE) {
-            // The tail never passes a free slot, so a ticket beyond the end is damage.
-            if ticket != end {
-                return Err(Error::Corrupt("a queue's tail"));
-            }
-            let fresh = SegmentView::create(end, self.back.handle.load(Relaxed))?;
-            if view.append(fresh.link) {
-                fresh.hand_over(me);
-            } else {
-                fresh.free();
-            }
-        }
-        if let Some(next) = view.next() {
-            let _ = self.back.segment.compare_exchange(view.link.0, next.0, SeqCst, Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Whether the slots before `ticket` hold fewer messages than `maxsize`.
-    fn has_room(&self, ticket: u64) -> Result<bool> {
-        let maxsize = self.maxsize();
-        let in_use = || ticket.saturating_sub(self.front.head.load(SeqCst) & TICKET);
-        if maxsize == 0 || in_use() < maxsize {
-            return Ok(true);
-        }
-        // A consumer may have died before it moved the head.
-        self.advance()?;
-        if in_use() < maxsize {
-            return Ok(true);
-        }
-        // One slow process may hold up the head while others went on behind it: up to `ahead`, count only slots that
-        // are not over.
-        let head = self.front.head.load(SeqCst) & TICKET;
-        let ahead = self.front.ahead.load(SeqCst).clamp(head, ticket.max(head));
-        let mut used = ticket.saturating_sub(ahead);
-        self.visit(|_, at, _, stamp| {
-            let counts = at >= head && at < ahead && !stamp.state().is_some_and(SlotState::is_over);
-            used += u64::from(counts);
-            at < ahead
-        })?;
-        Ok(used < maxsize)
-    }
-
-    /// Take the oldest message, if there is one.
-    fn try_get(&self, me: Owner) -> Result<Option<Incoming>> {
+    /// Take the oldest messages that are there, up to `most` and none beyond the segment's end; `false` if there is
+    /// none.
+    fn try_take(&self, me: Owner, most: u64, each: &mut impl FnMut(Incoming)) -> Result<bool> {
+        let bounded = self.maxsize() != 0;
         loop {
             let walk = self.walk()?;
-            let Some(Found { view, ticket, slot }) = walk.full else {
-                return Ok(None);
+            let Some(Found { view, ticket, .. }) = walk.full else {
+                return Ok(false);
             };
-            if walk.busy > 0 && ticket % CHECK_ONE_IN == 0 {
-                self.recover_before(ticket)?;
+            // Behind a slot that a process is at work on, each message needs a walk of its own: the producer of a later
+            // one may have filled that slot before.
+            let end = ticket.saturating_add(if walk.busy > 0 { 1 } else { most });
+            if walk.busy > 0 {
+                if ticket % CHECK_ONE_IN == 0 {
+                    self.recover_before(ticket)?;
+                }
+                if bounded {
+                    self.front.ahead.fetch_max(end, SeqCst);
+                }
             }
-            let taken = view.stamp(SlotState::Taken, Some(me));
-            if !slot.change(view.stamp(SlotState::Full, None), taken) {
+            let mut taken = 0;
+            let mut failed = None;
+            for slot in (ticket..end).map_while(|at| view.slot(at)) {
+                match self.take_one(me, &view, slot) {
+                    Ok(Some(incoming)) => each(incoming),
+                    Ok(None) => break,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+                taken += 1;
+            }
+            if taken == 0 && failed.is_none() {
                 continue;
             }
-            // DEATH: from here on a survivor looks at the header. It puts a whole message back, and frees what is
-            // left of a broken one.
-            let incoming = slot.header.open();
-            if let Err(error @ Error::Exhausted { .. }) = incoming {
-                // This process has no address space for the message: put it back, for the next try or for another
-                // process.
-                slot.change(taken, view.stamp(SlotState::Full, None));
-                self.waiting.not_empty.notify(1);
-                return Err(error);
-            }
-            if incoming.is_err() {
-                slot.header.discard();
-            }
-            let bounded = self.maxsize() != 0;
-            if bounded && walk.busy > 0 {
-                self.front.ahead.fetch_max(ticket + 1, SeqCst);
-            }
-            slot.change(taken, view.stamp(SlotState::Done, None));
-            self.advance()?;
+            self.advance_over(&view, ticket, taken)?;
             if bounded {
-                self.waiting.not_full.notify(1);
+                self.waiting.not_full.notify((taken as u32).max(1));
             }
-            return incoming.map(Some);
+            return match failed {
+                // It is still there, for the next call.
+                Some(Error::Exhausted { .. }) if taken > 0 => Ok(true),
+                Some(error) => Err(error),
+                None => Ok(true),
+            };
         }
+    }
+
+    /// Take the message of this slot; `None` if the slot is not full any more.
+    fn take_one(&self, me: Owner, view: &SegmentView, slot: &QueueSlot) -> Result<Option<Incoming>> {
+        let full = view.stamp(SlotState::Full, None);
+        let taken = view.stamp(SlotState::Taken, Some(me));
+        if !slot.change(full, taken) {
+            return Ok(None);
+        }
+        // DEATH: from here on a survivor looks at the header. It puts a whole message back, and frees what is left of a
+        // broken one.
+        let incoming = slot.header.open();
+        if let Err(error @ Error::Exhausted { .. }) = incoming {
+            // This process has no address space for the message: put it back, for the next try or for another process.
+            slot.change(taken, full);
+            self.waiting.not_empty.notify(1);
+            return Err(error);
+        }
+        if incoming.is_err() {
+            slot.header.discard();
+        }
+        slot.change(taken, view.stamp(SlotState::Done, None));
+        incoming.map(Some)
     }
 }

@@ -109,33 +109,33 @@ impl Link {
         Self((index as u64) << 32 | generation as u64)
     }
 
-    fn generation(self) -> u32 {
+    pub(super) fn generation(self) -> u32 {
         self.0 as u32
     }
 
-    fn index(self) -> u32 {
+    pub(super) fn index(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
 
 /// A segment, as it lies in a cell of 4,608 bytes.
 #[repr(C, align(64))]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// The number of this use of the cell, counted from 1.
-    generation: AtomicU32,
+    pub(super) generation: AtomicU32,
     /// Ticket of the first slot.
-    base: AtomicU64,
+    pub(super) base: AtomicU64,
     /// Link to the next segment. Index 0, this segment's own generation and the top bit of the low half mean that there
     /// is none yet. The generation keeps a process that slept since an earlier use of the cell from appending to this
     /// one.
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
     /// Hint: link to a later segment; all slots from here to there are over. No hint is written as `next` writes "none
     /// yet".
     detour: AtomicU64,
     /// Handle of the queue, for the reclaimer of a process that died while it linked or freed this segment. Written
     /// before the segment is linked.
     queue: AtomicU64,
-    slots: [QueueSlot; SLOTS as usize],
+    pub(super) slots: [QueueSlot; SLOTS as usize],
 }
 
 const _: () = assert!(size_of::<QueueSlot>() == 128 && size_of::<Segment>() <= cells::SEGMENT_BYTES);

@@ -1,12 +1,17 @@
 //! Deaths of processes at chosen points. The processes belong to the family and stop where they are told.
 
+mod lanes;
 mod polling;
 
 use super::layout::Queue;
-use super::segment::{SlotState, SLOTS};
+use super::segment::{Link, QueueSlot, SlotState, SLOTS};
 use super::{Incoming, Message, Outgoing};
 use crate::arena::{Block, Ref};
+use crate::ids::Handle;
 use crate::{family, Deadline};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// Run `work` in a child of fork. On return the child is gone, and known to be gone.
 fn in_a_child_that_dies(work: impl FnOnce()) {
@@ -63,34 +68,96 @@ fn is_empty(queue: &Queue) -> bool {
 }
 
 /// Take the slot of the oldest message and stop there.
-fn take(queue: &Queue) -> super::walk::Found {
+fn take(queue: &Queue) -> &'static QueueSlot {
     let found = queue.walk().unwrap().full.unwrap();
     let me = family().unwrap().me();
     let from = found.view.stamp(SlotState::Full, None);
-    assert!(found.slot.change(from, found.view.stamp(SlotState::Taken, Some(me))));
-    found
+    let slot = found.view.slot(found.ticket).unwrap();
+    assert!(slot.change(from, found.view.stamp(SlotState::Taken, Some(me))));
+    slot
+}
+
+/// A process dies after it claimed as many slots of the queue as it could get, at most `most`.
+fn check_that_claims_are_skipped(queue: &Queue, most: u64, claimed: u64) {
+    put(queue, b"before");
+    in_a_child_that_dies(|| {
+        let run = queue.claim(family().unwrap().me(), most).unwrap().unwrap();
+        assert_eq!(run.len, claimed);
+    });
+    put(queue, b"after");
+    assert_eq!(get(queue).body(), b"before");
+    assert_eq!(get(queue).body(), b"after");
+    assert!(is_empty(queue));
+    assert!(queue.task_done() && queue.task_done() && !queue.task_done());
+    queue.join(Deadline::Now).unwrap();
 }
 
 #[test]
 fn a_claim_of_the_dead_is_skipped() {
-    let queue = Queue::create(0).unwrap();
-    put(&queue, b"before");
-    in_a_child_that_dies(|| {
-        queue.claim(family().unwrap().me()).unwrap().unwrap();
+    check_that_claims_are_skipped(&Queue::create(0).unwrap(), 1, 1);
+}
+
+#[test]
+fn a_run_of_claims_of_the_dead_is_skipped() {
+    // There is room for two more.
+    check_that_claims_are_skipped(&Queue::create(3).unwrap(), 9, 2);
+}
+
+/// A process that may map no more memory is asked whether a queue that it has never seen contains a segment.
+#[test]
+fn a_process_that_cannot_look_takes_no_segment_for_left() {
+    let (mut asking, mut asked) = UnixStream::pair().unwrap();
+    let pid = child(|| {
+        let mut words = [[0; 8]; 2];
+        asked.read_exact(words.as_flattened_mut()).unwrap();
+        let [handle, link] = words.map(u64::from_le_bytes);
+        let none = libc::rlimit {
+            rlim_cur: 1,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const none) }, 0);
+        let handle = Handle::from_bits(handle).unwrap();
+        assert!(Ref::<Queue>::attach(handle).is_err(), "it can look");
+        assert!(Queue::has(handle, Link(link)));
     });
-    put(&queue, b"after");
-    assert_eq!(get(&queue).body(), b"before");
-    assert_eq!(get(&queue).body(), b"after");
-    assert!(is_empty(&queue));
-    assert!(queue.task_done() && queue.task_done() && !queue.task_done());
-    queue.join(Deadline::Now).unwrap();
+    // The queue lies beyond what the child has mapped.
+    let _far: Vec<_> = (0..64).map(|_| Block::alloc(8 << 20).unwrap()).collect();
+    let queues: Vec<_> = (0..5000).map(|_| Queue::create(0).unwrap()).collect();
+    let queue = queues.last().unwrap();
+    put(queue, b"x");
+    for word in [queue.handle().to_bits(), queue.front.segment.load(SeqCst)] {
+        asking.write_all(&word.to_le_bytes()).unwrap();
+    }
+    end(pid);
+}
+
+#[test]
+fn messages_behind_a_slow_producer_are_taken_one_by_one() {
+    let queue = Queue::create(0).unwrap();
+    let me = family().unwrap().me();
+    let run = queue.claim(me, 1).unwrap().unwrap();
+    put(&queue, b"b");
+    put(&queue, b"c");
+    let mut got = Vec::new();
+    queue.get_many(9, Deadline::Now, &mut got).unwrap();
+    assert_eq!(got.len(), 1, "its producer may have put a message before the next one");
+    let out = Outgoing {
+        body: b"a",
+        ..Outgoing::default()
+    };
+    run.fill(run.first, Message::pack(out).unwrap(), me);
+    queue.get_many(9, Deadline::Now, &mut got).unwrap();
+    queue.get_many(9, Deadline::Now, &mut got).unwrap();
+    let bodies: Vec<_> = got.iter().map(Incoming::body).collect();
+    assert_eq!(bodies, [b"b", b"a", b"c"]);
 }
 
 #[test]
 fn join_does_not_wait_for_a_put_that_will_never_be() {
     let queue = Queue::create(0).unwrap();
     in_a_child_that_dies(|| {
-        queue.claim(family().unwrap().me()).unwrap().unwrap();
+        queue.claim(family().unwrap().me(), 1).unwrap().unwrap();
     });
     queue.join(Deadline::after(std::time::Duration::from_secs(30))).unwrap();
 }
@@ -101,9 +168,9 @@ fn claims_of_the_dead_make_room_in_a_full_queue() {
     for _ in 0..SLOTS {
         in_a_child_that_dies(|| {
             let me = family().unwrap().me();
-            queue.claim(me).unwrap().unwrap();
-            queue.claim(me).unwrap().unwrap();
-            assert!(queue.claim(me).unwrap().is_none());
+            queue.claim(me, 1).unwrap().unwrap();
+            queue.claim(me, 1).unwrap().unwrap();
+            assert!(queue.claim(me, 1).unwrap().is_none());
         });
         put(&queue, b"a");
         put(&queue, b"b");
@@ -124,7 +191,7 @@ fn a_message_half_handed_over_is_given_back() {
     let before = free(&queue);
     for _ in 0..100 {
         in_a_child_that_dies(|| {
-            let (_, slot) = queue.claim(family().unwrap().me()).unwrap().unwrap();
+            let run = queue.claim(family().unwrap().me(), 1).unwrap().unwrap();
             let buffer = vec![6; 30_000];
             let out = Outgoing {
                 body: b"never seen",
@@ -132,7 +199,7 @@ fn a_message_half_handed_over_is_given_back() {
                 handles: &[],
                 ..Outgoing::default()
             };
-            slot.header.post(Message::pack(out).unwrap());
+            run.first.header.post(Message::pack(out).unwrap());
         });
         assert!(is_empty(&queue));
     }
@@ -172,7 +239,7 @@ fn a_message_that_a_dead_consumer_had_half_taken_is_skipped() {
     let queue = Queue::create(0).unwrap();
     put_with_buffers(&queue);
     in_a_child_that_dies(|| {
-        let incoming = take(&queue).slot.header.open().unwrap();
+        let incoming = take(&queue).header.open().unwrap();
         std::mem::forget(incoming);
     });
     assert!(is_empty(&queue));
@@ -185,7 +252,7 @@ fn a_message_that_a_dead_consumer_had_half_taken_is_skipped() {
 fn a_process_that_recovers_a_slot_may_die_too() {
     let queue = Queue::create(0).unwrap();
     in_a_child_that_dies(|| {
-        queue.claim(family().unwrap().me()).unwrap().unwrap();
+        queue.claim(family().unwrap().me(), 1).unwrap().unwrap();
     });
     in_a_child_that_dies(|| {
         let me = family().unwrap().me();
@@ -206,7 +273,7 @@ fn a_process_that_recovers_a_slot_may_die_too() {
 fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
     let queue = Queue::create(2).unwrap();
     let me = family().unwrap().me();
-    let (view, slot) = queue.claim(me).unwrap().unwrap();
+    let run = queue.claim(me, 1).unwrap().unwrap();
     for _ in 0..3 * SLOTS {
         put(&queue, b"quick");
         assert!(queue.is_full().unwrap());
@@ -217,11 +284,7 @@ fn a_slow_producer_holds_up_neither_others_nor_the_bound() {
         body: b"slow",
         ..Outgoing::default()
     };
-    slot.header.post(Message::pack(out).unwrap());
-    assert!(slot.change(
-        view.stamp(SlotState::Claimed, Some(me)),
-        view.stamp(SlotState::Full, None)
-    ));
+    run.fill(run.first, Message::pack(out).unwrap(), me);
     put(&queue, b"last");
     assert!(queue.is_full().unwrap());
     assert_eq!((get(&queue).body(), get(&queue).body()), (&b"slow"[..], &b"last"[..]));

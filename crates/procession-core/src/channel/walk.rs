@@ -13,7 +13,6 @@ use Ordering::{Acquire, Relaxed, SeqCst};
 pub(super) struct Found {
     pub view: SegmentView,
     pub ticket: u64,
-    pub slot: &'static QueueSlot,
 }
 
 /// The result of a walk from the head.
@@ -45,12 +44,15 @@ impl Detour {
 impl Queue {
     /// Find the first full slot such that every earlier slot without a message had none when this one already was full.
     pub(super) fn walk(&self) -> Result<Walk> {
+        if let Some(walk) = self.look_at_head() {
+            return Ok(walk);
+        }
         let mut best = Walk::default();
         let mut limit = u64::MAX;
         loop {
             let mut busy = 0;
             let mut full = None;
-            self.visit(|view, ticket, slot, stamp| {
+            self.visit(|view, ticket, _, stamp| {
                 if ticket >= limit {
                     return false;
                 }
@@ -58,11 +60,7 @@ impl Queue {
                     // Any other stamp of a full slot is damage; no process can take it.
                     Some(SlotState::Full) if stamp == view.stamp(SlotState::Full, None) => {
                         limit = ticket;
-                        full = Some(Found {
-                            view: *view,
-                            ticket,
-                            slot,
-                        });
+                        full = Some(Found { view: *view, ticket });
                         return false;
                     }
                     Some(SlotState::Claimed | SlotState::Taken | SlotState::Clearing) => busy += 1,
@@ -80,6 +78,41 @@ impl Queue {
                 return Ok(best);
             }
         }
+    }
+
+    /// The walk that ends at the head's own slot, because it is full, or free and with it all others. `None` if it is
+    /// neither.
+    fn look_at_head(&self) -> Option<Walk> {
+        // SYNC: head before segment, as in `visit`.
+        let ticket = self.front.head.load(Acquire) & TICKET;
+        let view = SegmentView::at(Link(self.front.segment.load(Acquire)))?;
+        let stamp = view.slot(ticket)?.stamp();
+        if stamp == view.stamp(SlotState::Full, None) {
+            let full = Some(Found { view, ticket });
+            return Some(Walk { full, busy: 0 });
+        }
+        (stamp == view.stamp(SlotState::Free, None)).then(Walk::default)
+    }
+
+    /// Move the head over the slots that this process has ended, `number` of them from `ticket` on, and over what else
+    /// is over.
+    pub(super) fn advance_over(&self, view: &SegmentView, ticket: u64, number: u64) -> Result<()> {
+        let head = self.front.head.load(SeqCst);
+        let is_over = |slot: &QueueSlot| {
+            let stamp = slot.stamp();
+            stamp.generation() != view.generation() || stamp.state().is_some_and(SlotState::is_over)
+        };
+        if head & TICKET == ticket
+            && self
+                .front
+                .head
+                .compare_exchange(head, head + number, SeqCst, Relaxed)
+                .is_ok()
+            && view.slot(ticket + number).is_some_and(|next| !is_over(next))
+        {
+            return Ok(());
+        }
+        self.advance()
     }
 
     /// Number of slots between head and tail whose state `counts`.
@@ -190,10 +223,14 @@ impl Queue {
 
     /// Whether the queue behind `handle` contains this segment. The reclaimer asks, for a dead process that was about
     /// to link or to free the segment, so the segment cannot come in any more. If damage to the queue hides the answer,
-    /// the segment counts as in use.
+    /// or want of address space, the segment counts as in use.
     pub(super) fn has(handle: Handle, wanted: Link) -> bool {
-        let Some(queue) = arena::look_at::<Self>(handle) else {
-            return false;
+        let gone = || matches!(arena::look_up::<Self>(handle), Ok(None));
+        let queue = match arena::look_up::<Self>(handle) {
+            Ok(Some(queue)) => queue,
+            Ok(None) => return false,
+            // This process has no address space to look.
+            Err(_) => return true,
         };
         'anew: loop {
             let first = Link(queue.front.segment.load(Acquire));
@@ -205,7 +242,7 @@ impl Queue {
                 let next = SegmentView::at(link).and_then(|view| Some((view.next()?, view.base)));
                 let Some((next, at)) = next else {
                     // The segment was left during this walk, or the queue has ended.
-                    if arena::look_at::<Self>(handle).is_none() {
+                    if gone() {
                         return false;
                     }
                     if queue.front.segment.load(Acquire) == first.0 {
@@ -218,7 +255,7 @@ impl Queue {
                 }
                 (link, base) = (next, Some(at));
             }
-            return arena::look_at::<Self>(handle).is_some();
+            return !gone();
         }
     }
 

@@ -20,10 +20,20 @@ pub enum Kind {
     ResultSlot = 13,
     BrokeredFd = 14,
     Mailbox = 15,
+    Lane = 16,
+    Dict = 17,
+    DictTable = 18,
+    DictSegment = 19,
+    DictBucket = 20,
+    DictValue = 21,
+    List = 22,
+    ListRoot = 23,
+    ListNode = 24,
+    ListValue = 25,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 25] = [
         Self::Lock,
         Self::RLock,
         Self::Semaphore,
@@ -39,6 +49,16 @@ impl Kind {
         Self::ResultSlot,
         Self::BrokeredFd,
         Self::Mailbox,
+        Self::Lane,
+        Self::Dict,
+        Self::DictTable,
+        Self::DictSegment,
+        Self::DictBucket,
+        Self::DictValue,
+        Self::List,
+        Self::ListRoot,
+        Self::ListNode,
+        Self::ListValue,
     ];
 
     /// The kind with this number.

@@ -10,6 +10,7 @@ mod fork;
 mod members;
 mod own;
 mod registry;
+pub(crate) mod seen;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,7 +10,7 @@ use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries that share a word of hints.
-const GROUP: usize = 64;
+pub(super) const GROUP: usize = 64;
 /// Least number of entries by which the part of the table in use grows.
 const STEP: usize = 128;
 
@@ -22,7 +22,7 @@ pub(crate) struct ProcessTable {
 
 /// The words that the process table keeps in the arena's header, by index.
 #[derive(Clone, Copy)]
-enum Word {
+pub(super) enum Word {
     /// How many entries are committed and in use. The search for a free one wraps around within them, so that a
     /// slot's generations last.
     Size,
@@ -30,7 +30,7 @@ enum Word {
     Next,
     /// How many threads of the family are spinning: a hint.
     Spinners,
-    /// The most cores that any process of the family was free to use: a hint.
+    /// The cores that any process of the family was free to use, as bits of their numbers modulo 64: a hint.
     Cores,
     /// No process that was born by fork, or is about to be, has a greater birth number than this. The lowest bits count
     /// the changes.

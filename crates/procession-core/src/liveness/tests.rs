@@ -370,3 +370,17 @@ fn an_entry_that_has_had_all_its_generations_is_not_used_again() {
     table.release(*last, entry.life());
     assert!(claim().is_none());
 }
+
+#[test]
+fn processes_bound_to_a_core_each_have_all_these_cores_together() {
+    me().unwrap();
+    let own = crate::sys::limits::usable_cores();
+    let known = cores(own);
+    assert_eq!(known, own.count_ones());
+    // The cores of two children, as their numbers modulo 64; a machine may have both already.
+    let others = [1 << 62, 1 << 63];
+    for other in others {
+        assert_eq!(reap(fork(|| cores(other) >= known)), 0);
+    }
+    assert_eq!(cores(0), (own | others[0] | others[1]).count_ones());
+}

@@ -17,6 +17,8 @@ pub(crate) struct WaitKind {
     pub endless: bool,
     /// It begins, rather than continuing after an interruption.
     pub anew: bool,
+    /// When it first began, across interruptions: milliseconds of the boot clock.
+    pub since: u64,
 }
 
 /// Announce that this thread is about to sleep on `word`. Never fails: without a free slot the wait goes unannounced.
@@ -34,7 +36,7 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
                 .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            wait.since.store(table::now() as u32, Ordering::Relaxed);
+            wait.since.store(manner.since as u32, Ordering::Relaxed);
             wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
             wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
             wait.endless.store(endless.into(), Ordering::Release);
@@ -129,11 +131,11 @@ impl Spinning {
     }
 }
 
-/// The most cores that any process of the family could use so far, as reported through this function; `own` is what
-/// this process can use now.
-pub(crate) fn cores(own: u32) -> u32 {
-    let most = table::table().map_or(0, |table| table.cores().fetch_max(own.into(), Ordering::Relaxed));
-    own.max(u32::try_from(most).unwrap_or(u32::MAX))
+/// How many cores the family's processes could use so far, together, as reported through this function; `own` are those
+/// that this process can use now.
+pub(crate) fn cores(own: u64) -> u32 {
+    let others = table::table().map_or(0, |table| table.cores().fetch_or(own, Ordering::Relaxed));
+    (others | own).count_ones()
 }
 
 impl Drop for Spinning {

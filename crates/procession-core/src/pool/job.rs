@@ -5,7 +5,7 @@
 use super::job_record::Want;
 use super::monitor::Monitor;
 use super::room::Intake;
-use super::types::{Item, Withdrawn};
+use super::types::{Item, TaskLimits, Withdrawn};
 use crate::channel::Message;
 use crate::{Deadline, Result, WaitError};
 use std::sync::Arc;
@@ -37,14 +37,25 @@ impl Job {
         self.key
     }
 
+    /// Whether the pool is this process's: in a child of fork, a copy of a job is not to be used.
+    pub fn is_mine(&self) -> bool {
+        self.pool.slots.is_mine()
+    }
+
     /// Add a task and return its number.
     pub fn submit(&self, arguments: Message) -> Result<u64> {
-        self.pool.submit(self.key, 0, arguments)
+        self.pool.submit(self.key, 0, None, arguments)
     }
 
     /// Add a task with a function of its own and return its number.
     pub fn submit_for(&self, function: &Function, arguments: Message) -> Result<u64> {
-        self.pool.submit(self.key, function.index, arguments)
+        self.pool.submit(self.key, function.index, None, arguments)
+    }
+
+    /// Add a task with limits of its own, and perhaps a function of its own, and return its number.
+    pub fn submit_with(&self, function: Option<&Function>, limits: TaskLimits, arguments: Message) -> Result<u64> {
+        let function = function.map_or(0, |function| function.index);
+        self.pool.submit(self.key, function, Some(limits), arguments)
     }
 
     /// Count a task that could not be packed, and return its number. Its item is
@@ -75,7 +86,12 @@ impl Job {
 
     /// Stop the tasks that have not begun, and return their numbers. The others go on, and more may come.
     pub fn cancel_pending(&self) -> Vec<u64> {
-        self.pool.withdraw_pending(self.key)
+        self.pool.withdraw_pending(self.key, None)
+    }
+
+    /// Stop one task if it has not begun. Returns whether it is stopped.
+    pub fn cancel_one_pending(&self, number: u64) -> bool {
+        !self.pool.withdraw_pending(self.key, Some(number)).is_empty()
     }
 
     /// Whether a worker is running this task.

@@ -5,7 +5,8 @@
 
 use super::room::Load;
 use super::types::{Loss, TaskOptions};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 /// What a wait is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +62,8 @@ pub(super) struct JobRecord<M> {
     pub abandoned: bool,
     /// Copies of unfinished tasks, for further tries.
     pub copies: HashMap<u64, TaskCopy<M>>,
+    /// The time limits of unfinished tasks that differ from the job's.
+    pub own_timeouts: BTreeMap<u64, Option<Duration>>,
 }
 
 impl<M> JobRecord<M> {
@@ -78,7 +81,13 @@ impl<M> JobRecord<M> {
             announce: false,
             abandoned: false,
             copies: HashMap::new(),
+            own_timeouts: BTreeMap::new(),
         }
+    }
+
+    /// The time limit of a task.
+    pub fn timeout_of(&self, number: u64) -> Option<Duration> {
+        self.own_timeouts.get(&number).copied().unwrap_or(self.options.timeout)
     }
 
     pub fn submitted(&self) -> u64 {

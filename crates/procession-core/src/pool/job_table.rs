@@ -7,7 +7,7 @@
 
 use super::job_record::{ItemState, JobRecord, TaskCopy};
 use super::room::Feeder;
-use super::types::{Loss, TaskOptions};
+use super::types::{Loss, TaskLimits, TaskOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -117,13 +117,17 @@ impl<M> JobTable<M> {
         self.jobs.len() as u32 - 1
     }
 
-    /// Append an item whose task is in this slot, and return its number.
-    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, copy: Option<M>) -> u64 {
+    /// Append an item whose task is in this slot, and return its number. `limits`: those of the task, if they may differ
+    /// from the job's.
+    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, copy: Option<M>, limits: Option<TaskLimits>) -> u64 {
         let job = self.job(key);
         let number = job.submitted();
         job.items.push_back(ItemState::Waiting { slot, bytes });
         job.bytes += u64::from(bytes);
-        let TaskOptions { timeout, retries, .. } = job.options;
+        let TaskLimits { timeout, retries } = limits.unwrap_or(job.options.limits());
+        if timeout != job.options.timeout {
+            job.own_timeouts.insert(number, timeout);
+        }
         if let Some(message) = copy {
             job.copies.insert(number, TaskCopy { message, left: retries });
         }
@@ -136,7 +140,7 @@ impl<M> JobTable<M> {
 
     /// Append an item that is lost already, and return its number.
     pub fn refuse(&mut self, key: u32, loss: Loss) -> u64 {
-        let number = self.submit(key, 0, 0, None);
+        let number = self.submit(key, 0, 0, None, None);
         self.resolve(key, number, ItemState::Lost(loss));
         number
     }
@@ -217,10 +221,13 @@ impl<M> JobTable<M> {
         if let Some(order) = &mut job.order {
             order.push_back(number);
         }
-        if job.options.retries > 0 {
+        if !job.copies.is_empty() {
             job.copies.remove(&number);
         }
-        let timeout = job.options.timeout;
+        let timeout = job.timeout_of(number);
+        if !job.own_timeouts.is_empty() {
+            job.own_timeouts.remove(&number);
+        }
         self.unfinished -= 1;
         self.done += u64::from(ran);
         if let Some(count) = timeout.and_then(|timeout| self.timed.get_mut(&timeout)) {

@@ -8,7 +8,7 @@ use super::job_record::{JobRecord, Want};
 use super::room::Feeder;
 use super::shared::{Phase, Status};
 use super::slots::{Records, Slots};
-use super::types::{Item, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
+use super::types::{Item, Loss, Overdue, Stats, TaskLimits, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
 use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
@@ -106,34 +106,41 @@ impl Monitor {
         let mut records = self.lock();
         records.table.count_user(function, 1);
         let key = records.jobs.open(function, options);
-        let added = self.add_task(&mut records, key, 0, arguments);
+        let added = self.add_task(&mut records, key, 0, None, arguments);
         records.jobs.seal(key);
         self.slots.perform(&mut records);
         (key, added)
     }
 
-    pub fn submit(&self, key: u32, function: u32, arguments: Message) -> Result<u64> {
+    pub fn submit(&self, key: u32, function: u32, limits: Option<TaskLimits>, arguments: Message) -> Result<u64> {
         let mut records = self.lock();
-        let number = self.add_task(&mut records, key, function, arguments)?;
+        let number = self.add_task(&mut records, key, function, limits, arguments)?;
         drop(records);
         self.slots.view.wake_one();
         Ok(number)
     }
 
     /// Queue one more task of a job, and return its number. Wakes no worker.
-    fn add_task(&self, records: &mut Records, key: u32, function: u32, arguments: Message) -> Result<u64> {
+    fn add_task(
+        &self,
+        records: &mut Records,
+        key: u32,
+        function: u32,
+        own: Option<TaskLimits>,
+        arguments: Message,
+    ) -> Result<u64> {
         self.slots.check_is_mine()?;
         self.collect(records, 0);
         if self.slots.view.phase() == Phase::Terminate {
             return Ok(records.jobs.refuse(key, Loss::Stopped));
         }
         let job = records.jobs.job(key);
-        let (options, number) = (job.options, job.submitted());
-        let spare = (options.retries > 0).then(|| arguments.duplicate()).transpose()?;
+        let (limits, number) = (own.unwrap_or(job.options.limits()), job.submitted());
+        let spare = (limits.retries > 0).then(|| arguments.duplicate()).transpose()?;
         let bytes = u32::try_from(arguments.size()).unwrap_or(u32::MAX);
         let slot = self.slots.enqueue(records, (key, number, function), arguments)?;
-        records.jobs.submit(key, slot, bytes, spare);
-        if let Some(timeout) = options.timeout {
+        records.jobs.submit(key, slot, bytes, spare, own);
+        if let Some(timeout) = limits.timeout {
             self.see_in_time(records, timeout);
         }
         Ok(number)
@@ -246,16 +253,17 @@ impl Monitor {
         withdrawn
     }
 
-    /// Stop the tasks of a job that no worker has begun, and return their numbers.
-    pub fn withdraw_pending(&self, key: u32) -> Vec<u64> {
+    /// Stop the tasks of a job that no worker has begun, all or one, and return their numbers.
+    pub fn withdraw_pending(&self, key: u32, number: Option<u64>) -> Vec<u64> {
         if !self.slots.is_mine() {
             return Vec::new();
         }
         let mut records = self.lock();
         self.collect(&mut records, 0);
         let job = records.jobs.job(key);
+        let numbers = number.map_or(job.base..job.submitted(), |number| number..number + 1);
         let mut withdrawn = Vec::new();
-        for number in job.base..job.submitted() {
+        for number in numbers {
             let Some(index) = records.jobs.job(key).slot_of(number) else {
                 continue;
             };

@@ -14,14 +14,14 @@ use std::sync::atomic::{
 /// Number of slots in the pool object itself; each further segment doubles the number.
 const FIRST: u32 = 64;
 /// Number of segments beyond the first.
-const SEGMENTS: usize = 20;
+pub(super) const SEGMENTS: usize = 20;
 
 /// What a slot holds. Only the parent allocates and frees slots. A worker only moves tasks from PENDING to RUNNING to
 /// DONE or RAISED, and writes its own worker slot. The parent may also move PENDING to FREE (withdrawn) and RUNNING to
 /// CANCELLED.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(super) enum Status {
+pub(crate) enum Status {
     Free = 0,
     /// A queued task.
     Pending = 1,
@@ -55,7 +55,7 @@ impl Status {
 
 /// A slot's state word: `owner (32) | generation (24) | status (8)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct StateWord {
+pub(crate) struct StateWord {
     pub owner: u32,
     pub generation: u32,
     pub status: Status,
@@ -92,7 +92,7 @@ const DISMISSED: u64 = 1 << 63;
 /// One task, function or worker.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(super) struct PoolSlot {
+pub(crate) struct PoolSlot {
     state: AtomicU64,
     /// Task: the next one in the queue. Worker: the task that it is about to claim, or runs.
     pub next: AtomicU32,
@@ -139,7 +139,7 @@ impl PoolSlot {
 /// What a worker reports about itself, in words of its slot's header. The header holds no message unless the worker
 /// failed. The words are hints for people and clocks; nothing in the pool's memory depends on them.
 #[derive(Clone, Copy)]
-pub(super) enum SlotNote {
+pub(crate) enum SlotNote {
     /// When it began its current item; 0 = it has none. In nanoseconds of the monotonic clock, as all times here.
     Since = 0,
     /// When it became ready.
@@ -165,7 +165,7 @@ impl PoolSlot {
 }
 
 /// Nanoseconds of a clock that all processes share; never 0.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     (time.tv_sec as u64)
         .wrapping_mul(1_000_000_000)
@@ -217,15 +217,15 @@ pub struct PoolMemory {
     pub(super) spinner: AtomicU32,
     /// 1: a worker was woken and has not looked at the queue since. Until it has, submitting wakes no other.
     pub(super) wake_pending: AtomicU32,
-    phase: AtomicU32,
+    pub(super) phase: AtomicU32,
     /// Idle workers sleep here.
     pub(super) work: EventCount,
     /// Waiters for results sleep here.
     pub(super) done: EventCount,
     /// Segments as blocks in transit. They belong to this object, so they outlive the parent as long as a worker refers
     /// to it.
-    segments: [AtomicU64; SEGMENTS],
-    first: [PoolSlot; FIRST as usize],
+    pub(super) segments: [AtomicU64; SEGMENTS],
+    pub(super) first: [PoolSlot; FIRST as usize],
 }
 
 // SAFETY: all fields are atomics, arrays of them or built of them; zero is an empty pool; every value read is checked
@@ -254,7 +254,7 @@ unsafe impl Object for PoolMemory {
     }
 }
 
-fn segment_len(k: usize) -> u32 {
+pub(super) fn segment_len(k: usize) -> u32 {
     FIRST << k
 }
 

@@ -16,6 +16,25 @@ pub struct TaskOptions {
     pub retries: u32,
 }
 
+/// The limits of one task, in place of those of its job.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskLimits {
+    /// How long the task may run before its worker is stopped.
+    pub timeout: Option<Duration>,
+    /// How many more times the task is tried if its worker dies.
+    pub retries: u32,
+}
+
+impl TaskOptions {
+    /// What holds for a task that is submitted without limits of its own.
+    pub(super) fn limits(self) -> TaskLimits {
+        TaskLimits {
+            timeout: self.timeout,
+            retries: self.retries,
+        }
+    }
+}
+
 /// How a task ended.
 #[derive(Debug)]
 pub enum Item {

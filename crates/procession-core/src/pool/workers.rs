@@ -48,8 +48,8 @@ impl Slots {
         }
     }
 
-    /// The task that the worker `worker_index` runs, or has finished and not reported: slot, state, job.
-    fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, StateWord, u32)> {
+    /// The task that the worker `worker_index` runs, or has finished and not reported: slot, state, job and item.
+    fn task_of(&self, records: &Records, worker_index: u32) -> Option<(u32, StateWord, (u32, u64))> {
         let (slot, state) = self.worker_state(worker_index)?;
         if state.status != Status::Ready {
             return None;
@@ -65,7 +65,7 @@ impl Slots {
             Status::Done | Status::Raised => records.jobs.find(job).is_some_and(|job| job.waits_for(item, index)),
             _ => false,
         };
-        (its && running).then_some((index, task, job))
+        (its && running).then_some((index, task, (job, item)))
     }
 
     pub fn overdue(&self, records: &mut Records) -> Overdue {
@@ -91,8 +91,8 @@ impl Slots {
     /// Cancel the task that the worker `worker_index` runs, if it takes too long. Otherwise return how long it may
     /// still take.
     fn check_time(&self, records: &mut Records, worker_index: u32, clock: u64, time: Instant) -> Option<Duration> {
-        let (index, state, job) = self.task_of(records, worker_index)?;
-        let timeout = records.jobs.find(job)?.options.timeout?;
+        let (index, state, (job, item)) = self.task_of(records, worker_index)?;
+        let timeout = records.jobs.find(job)?.timeout_of(item)?;
         if state.status != Status::Running {
             return None;
         }

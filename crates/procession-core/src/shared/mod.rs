@@ -5,12 +5,22 @@
 //! object's own cell. More bytes lie in a block that stays in transit as long as the object lives: no process takes it
 //! out, and the last reference discards it.
 
+mod bytes;
+mod dict;
+mod list;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::ValueBytes;
+pub(crate) use dict::Dict;
+pub use dict::{Change, Done, Key, SharedDict, Snapshot, SnapshotItem, LONGEST_FORM, LONGEST_KEY};
+pub(crate) use list::ListHead;
+pub use list::{Items, KnownPages, SharedList, Version};
+
+use crate::arena::reclaiming::{Cell, OwnerWord};
 use crate::arena::{link, unlink};
 use crate::arena::{Block, Object, Ref, Token};
-use crate::ids::{Handle, Kind};
+use crate::ids::{Handle, Kind, Owner};
 use crate::sync::Lock;
 use crate::{Error, Result};
 use std::cell::UnsafeCell;
@@ -23,6 +33,12 @@ use std::sync::atomic::{
 const NAME: &str = "shared memory";
 /// Number of bytes that fit beside the words, in the smallest cell.
 const INLINE: usize = 48;
+
+/// Recover a node that a dead process owned, if it is one of a dictionary's or a list's that must be asked for. Returns
+/// whether it is.
+pub(crate) fn recover_node(cell: &Cell, word: OwnerWord, dead: Owner) -> bool {
+    dict::recover_node(cell, word, dead) || list::recover_node(cell, word, dead)
+}
 
 /// The arena object. Its words are written once, before another process knows its handle.
 #[repr(C, align(16))]

@@ -22,11 +22,11 @@ use crate::{Deadline, Result, WaitError};
 pub(crate) struct BarrierState {
     guard: RawLock,
     /// Written once, before any other process sees the handle.
-    parties: AtomicU32,
+    pub(super) parties: AtomicU32,
     /// `round 29 | phase 3`: one of the phases below, and how many rounds were released or reset.
-    stage: AtomicU32,
+    pub(super) stage: AtomicU32,
     spin: Spin,
-    waiters: Chunk,
+    pub(super) waiters: Chunk,
 }
 
 /// Parties arrive.
@@ -39,9 +39,9 @@ const RELEASING: u32 = 2;
 /// Being reset: the waiters are being turned away. DEATH: as above.
 const RESETTING: u32 = 3;
 /// Broken until it is reset.
-const BROKEN: u32 = 4;
+pub(super) const BROKEN: u32 = 4;
 
-const PHASE: u32 = 7;
+pub(super) const PHASE: u32 = 7;
 const ROUND: u32 = 8;
 
 // SAFETY: atomics only; zero is a barrier with no parties; an invalid phase counts as broken; the chunk is an object by

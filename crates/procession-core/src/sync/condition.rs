@@ -19,7 +19,7 @@ pub(crate) struct ConditionState {
     /// The next ticket to draw.
     ticket: AtomicU32,
     spin: Spin,
-    waiters: Chunk,
+    pub(super) waiters: Chunk,
 }
 
 // SAFETY: atomics only; zero is a condition without waiters; the chunk is an object by itself.

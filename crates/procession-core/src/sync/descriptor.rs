@@ -1,5 +1,6 @@
 //! Waiting for a descriptor in the same way as for an object: in slices if the caller has to react to signals.
 
+use super::spin::Spin;
 use super::wait::{is_interruptible, next_slice, SLICE};
 use crate::{Deadline, Error, WaitError};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -14,6 +15,17 @@ pub enum Direction {
     Reading,
     /// Data can be written.
     Writing,
+}
+
+/// A reader's record of whether spinning for its descriptor paid lately.
+#[derive(Debug, Default)]
+pub struct Spinner(Spin);
+
+impl Spinner {
+    /// Try for a moment, if that seems worth it, until an attempt yields a value.
+    pub fn run<T>(&self, attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        self.0.run(attempt)
+    }
 }
 
 /// Wait until a descriptor is ready, or has an error or hang-up; false when the deadline passed. Returns `Interrupted`

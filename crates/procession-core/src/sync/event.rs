@@ -6,14 +6,14 @@ use crate::arena::{Object, Ref};
 use crate::ids::Kind;
 use crate::{Deadline, Result, WaitError};
 
-const SET: u32 = 1;
+pub(super) const SET: u32 = 1;
 const TIMES: u32 = 2;
 
 /// An event's state in the arena. Word: the number of times it was set, and the flag in bit 0.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct EventState {
-    word: AtomicU32,
+pub(crate) struct EventState {
+    pub(super) word: AtomicU32,
     event: EventCount,
 }
 

@@ -14,9 +14,9 @@ use crate::{Deadline, Death, Result, WaitError};
 /// A lock's state in the arena.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct LockState {
-    raw: RawLock,
-    options: LockOptions,
+pub(crate) struct LockState {
+    pub(super) raw: RawLock,
+    pub(super) options: LockOptions,
     /// The process that panicked while it held the lock, until this is reported; 0: none. Written by holders only. It
     /// fits the smallest cell together with the rest.
     poison: AtomicU32,

@@ -35,6 +35,7 @@ mod permits;
 pub(crate) mod primitive;
 mod raw;
 mod rlock;
+pub(crate) mod seen;
 mod semaphore;
 mod spin;
 pub mod wait;
@@ -48,6 +49,7 @@ pub use options::Options;
 pub use permits::SEM_VALUE_MAX;
 pub use rlock::RLock;
 pub use semaphore::Semaphore;
+pub(crate) use spin::Spin;
 
 /// The states that refer to other objects, for `reclaim` to destroy.
 pub(crate) mod ending {

@@ -20,7 +20,7 @@ pub struct Options<'a> {
 #[derive(Debug, Default)]
 pub(super) struct LockOptions {
     silent: AtomicU32,
-    made: StoredCreationSite,
+    pub(super) made: StoredCreationSite,
 }
 
 impl LockOptions {

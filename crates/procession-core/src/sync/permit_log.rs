@@ -253,8 +253,13 @@ fn resolve(state: &Permits, note: PermitNote) {
 }
 
 impl Account<'_> {
+    /// A damaged word has no owner, and is not free either.
     fn owner(&self) -> Option<Owner> {
-        Owner::from_bits(self.owner.load(Acquire) as u32)
+        u32::try_from(self.owner.load(Acquire)).ok().and_then(Owner::from_bits)
+    }
+
+    fn is_free(&self) -> bool {
+        self.owner.load(Acquire) == 0
     }
 }
 
@@ -272,7 +277,7 @@ fn account_of<'a>(me: Owner, state: &Permits, holders: &'a Chunk) -> Result<Acco
         for account in accounts(holders) {
             match account.owner() {
                 Some(owner) if owner == me => return Ok(account),
-                None if free.is_none() => free = Some(account),
+                None if free.is_none() && account.is_free() => free = Some(account),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use crate::liveness;
 use crate::{Deadline, WaitError};
 
 /// There may be sleepers on the word.
-const WAITERS: u64 = 1 << 31;
+pub(super) const WAITERS: u64 = 1 << 31;
 
 /// State of a lock. Zero-filled is free.
 ///
@@ -18,7 +18,7 @@ const WAITERS: u64 = 1 << 31;
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct RawLock {
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     spin: Spin,
 }
 

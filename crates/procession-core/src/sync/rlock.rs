@@ -13,12 +13,12 @@ use crate::{Deadline, Death, Result, WaitError};
 /// A recursive lock's state in the arena.
 #[repr(C)]
 #[derive(Debug, Default)]
-struct RLockState {
-    raw: RawLock,
+pub(crate) struct RLockState {
+    pub(super) raw: RawLock,
     /// How often the holder took it. Only the holder writes; each first acquisition sets it anew, so a dead holder's
     /// count does not matter.
-    count: AtomicU32,
-    options: LockOptions,
+    pub(super) count: AtomicU32,
+    pub(super) options: LockOptions,
 }
 
 // SAFETY: atomics only; zero is a free lock; the liveness of the owner in any word comes from the process table, and

@@ -32,7 +32,7 @@ pub(crate) struct Spin(AtomicU32);
 
 impl Spin {
     /// Spin until `ready` yields a value, if that seems worth it.
-    pub(super) fn run<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    pub(crate) fn run<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
         let word = self.0.load(Ordering::Relaxed);
         let (pass, failures) = (word >> 8, word & 0xff);
         if pass > 0 {
@@ -67,8 +67,8 @@ impl Spin {
 }
 
 /// How many cores this process and its partners may use; asks the kernel now and then. A process bound to one core
-/// returns the most cores that any process of the family could use so far, because its partners may be on others. It
-/// soon learns whether spinning pays then.
+/// counts the cores that any process of the family could use so far, because its partners may be on others. It soon
+/// learns whether spinning pays then.
 fn usable_cores() -> u32 {
     static CORES: AtomicU32 = AtomicU32::new(0);
     static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -77,9 +77,10 @@ fn usable_cores() -> u32 {
     if known != 0 && calls % ASK_CORES != 0 {
         return known;
     }
-    let cores = match limits::usable_cores() {
-        1 => liveness::cores(1),
-        own => own,
+    let own = limits::usable_cores();
+    let cores = match own.count_ones() {
+        1 => liveness::cores(own),
+        several => several,
     };
     CORES.store(cores, Ordering::Relaxed);
     cores

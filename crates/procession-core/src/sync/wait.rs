@@ -125,10 +125,11 @@ const IDLE_CHECK: Duration = Duration::from_millis(500);
 const SWEEP_ROOM: Duration = Duration::from_millis(50);
 
 /// How this thread's wait is announced: whether it is endless, and whether it begins or goes on after an interruption.
-fn manner(deadline: Deadline) -> liveness::WaitKind {
+fn manner(deadline: Deadline, since: u64) -> liveness::WaitKind {
     liveness::WaitKind {
         endless: deadline.is_never(),
         anew: CURRENT.get().is_none_or(|wait| wait.since.is_none()),
+        since,
     }
 }
 
@@ -228,8 +229,8 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
         &mut self,
         mut check: impl FnMut(bool) -> Result<Check<T>, WaitError>,
     ) -> Result<T, WaitError> {
-        let _announced = self.word.announce(self.purpose, manner(self.deadline));
         let since = waiting_since();
+        let _announced = self.word.announce(self.purpose, manner(self.deadline, since));
         let (mut slept, mut whole) = (false, false);
         loop {
             let expected = match check(whole)? {

@@ -20,7 +20,7 @@ const TICKETS: u32 = 1 << 30;
 /// `ticket 30 | broken | asleep | decided | owner 31`. The waiter sleeps on the lower half, which changes only by the
 /// decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct WaiterWord(u64);
+pub(super) struct WaiterWord(pub(super) u64);
 
 const DECIDED: u64 = 1 << 31;
 const ASLEEP: u64 = 1 << 32;
@@ -62,9 +62,9 @@ impl WaiterWord {
 /// A chunk of slots, linked to more when it is full. Zero-filled is empty.
 #[repr(C)]
 pub(crate) struct Chunk {
-    slots: [AtomicU64; SLOTS],
+    pub(super) slots: [AtomicU64; SLOTS],
     /// Handle of the next chunk, to which this one holds a reference, or zero. Written once.
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
 }
 
 // SAFETY: atomics only; zero is a chunk of free slots; the liveness of owners comes from the process table, and the
@@ -110,10 +110,11 @@ impl Iterator for Chunks<'_> {
         if self.steps.is_power_of_two() {
             self.mark = here;
         }
-        // The list holds a reference to each of its chunks, and its user one to the first.
-        let next = Handle::from_bits(here.next.load(Ordering::Acquire)).and_then(arena::look_at::<Chunk>);
+        // The list holds a reference to each of its chunks, and its user one to the first. For a process without address
+        // space for a further chunk, the list ends here.
+        let next = Handle::from_bits(here.next.load(Ordering::Acquire)).map(arena::look_up::<Chunk>);
         self.next = match next {
-            Some(next) if !std::ptr::eq(next, self.mark) => Next::Further(next),
+            Some(Ok(Some(next))) if !std::ptr::eq(next, self.mark) => Next::Further(next),
             _ => Next::Over,
         };
         Some(chunk)

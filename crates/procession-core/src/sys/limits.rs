@@ -6,16 +6,19 @@
 
 use super::proc;
 use rustix::process::{getrlimit, Resource};
+use rustix::thread::CpuSet;
 use std::path::{Path, PathBuf};
 
 /// Where control groups are mounted, by convention.
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// How many cores this process may use, at least one.
-pub(crate) fn usable_cores() -> u32 {
-    rustix::thread::sched_getaffinity(None)
-        .map_or(1, |set| set.count())
-        .max(1)
+/// The cores that this process may use, at least one: bit n stands for the cores whose number is n modulo 64.
+pub(crate) fn usable_cores() -> u64 {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return 1;
+    };
+    let usable = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core));
+    usable.fold(0, |all, core| all | 1 << (core % 64)).max(1)
 }
 
 /// Bytes that can still be committed; `None` when the system does not say.

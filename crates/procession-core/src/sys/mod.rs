@@ -6,6 +6,7 @@ pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub mod notice;
+pub(crate) mod observed;
 pub(crate) mod pidfd;
 pub mod proc;
 pub mod scm;

@@ -8,15 +8,24 @@ use rustix::net::{
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// How many descriptors the kernel lets one datagram carry.
 pub const MAX_FDS: usize = 253;
 
-/// Two connected ends that keep datagrams whole and report the end of file; close-on-exec.
+/// Two connected ends that keep datagrams whole and report the end of file; close-on-exec. Neither has the number of a
+/// standard stream, even if the program has closed its own: what it opens there later replaces no end.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(|e| Error::os("socketpair", e))
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|e| Error::os("socketpair", e))?;
+    Ok((above_streams(one)?, above_streams(other)?))
+}
+
+fn above_streams(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|e| Error::os("fcntl", e))
 }
 
 /// Send `body` and duplicates of `fds`, whole or not at all. Blocks while the other side's buffer is full.

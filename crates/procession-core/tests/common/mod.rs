@@ -1,7 +1,9 @@
-//! Child processes for the tests.
+//! Child processes and messages for the tests.
 
 // No test uses all of it.
 #![allow(dead_code)]
+
+pub mod queues;
 
 use procession_core::family;
 

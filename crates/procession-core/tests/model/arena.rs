@@ -21,8 +21,9 @@ pub use crate::cells;
 pub fn trim_idle() {}
 
 /// No model cleans up by handle.
-pub fn look_at<T>(_handle: Handle) -> Option<&'static T> {
-    None
+#[allow(clippy::unnecessary_wraps)]
+pub fn look_up<T>(_handle: Handle) -> Result<Option<&'static T>> {
+    Ok(None)
 }
 
 /// Objects end with their last clone.

@@ -4,6 +4,8 @@ use crate::futex::{self, AtomicU64};
 use crate::sync::primitive::Ordering::{Relaxed, SeqCst};
 use crate::{Error, Result};
 
+#[path = "../../src/channel/claim.rs"]
+mod claim;
 #[path = "../../src/channel/layout.rs"]
 mod layout;
 #[path = "../../src/channel/pollers.rs"]

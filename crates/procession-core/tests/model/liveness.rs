@@ -43,11 +43,12 @@ impl Drop for Announced {
     fn drop(&mut self) {}
 }
 
-/// Whether a wait has no deadline, and whether it begins anew.
+/// Whether a wait has no deadline, whether it begins anew, and since when it lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitKind {
     pub endless: bool,
     pub anew: bool,
+    pub since: u64,
 }
 
 pub fn is_abandoned(_since: u64) -> bool {

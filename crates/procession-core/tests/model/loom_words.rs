@@ -61,8 +61,22 @@ pub fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 
 /// As [`check`], with this number of preemptions whatever the environment says.
 pub fn check_at(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    check_some(preemptions, None, model);
+}
+
+/// As [`check_at`] for a long model: under the first schedules only, but under all if the environment has
+/// `PROCESSION_PREEMPTIONS`.
+pub fn check_long(preemptions: usize, schedules: usize, model: impl Fn() + Sync + Send + 'static) {
+    let is_asked = std::env::var_os("PROCESSION_PREEMPTIONS").is_some();
+    check_some(preemptions, (!is_asked).then_some(schedules), model);
+}
+
+fn check_some(preemptions: usize, schedules: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    builder.max_permutations = schedules;
+    // The bound is looked at after each of these intervals.
+    builder.checkpoint_interval = schedules.unwrap_or(builder.checkpoint_interval);
     builder.max_branches = 5_000;
     builder.check(move || {
         WORDS.with_borrow_mut(|words| *words = Words::default());
@@ -149,7 +163,7 @@ macro_rules! atomic {
             pub fn fetch_add(&self, value: $number, order: Ordering) -> $number {
                 self.modify(
                     |word| word.fetch_add(value.into(), order),
-                    |before| before + u64::from(value),
+                    |before| before.wrapping_add(u64::from(value)),
                 )
             }
 

@@ -1,8 +1,12 @@
 //! The operations: what the victim does, and what must hold for the processes that survive it.
 
+mod dict;
+mod list;
 mod liveness;
 mod locks;
+mod mailbox;
 mod memory;
+mod pipe;
 mod pool_parent;
 mod pool_stops;
 mod pools;
@@ -86,9 +90,12 @@ impl Operation {
 /// All operations.
 pub fn all() -> Vec<Operation> {
     let mut all = queue::operations();
+    all.extend(pipe::operations());
     all.extend(locks::operations());
     all.extend(sync::operations());
     all.extend(memory::operations());
+    all.extend(dict::operations());
+    all.extend(list::operations());
     all.extend(liveness::operations());
     all
 }
@@ -109,7 +116,7 @@ pub fn handle(bits: u64) -> procession_core::ids::Handle {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(5))
+    Deadline::after(Duration::from_secs(60))
 }
 
 /// Long enough to fall asleep.

@@ -4,7 +4,7 @@ use super::{handle, shortly, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
 use procession_core::arena::Ref;
-use procession_core::channel::{Incoming, Mailbox, Outgoing, Queue};
+use procession_core::channel::{Incoming, Message, Outgoing, Queue};
 use procession_core::ids::Handle;
 use procession_core::sync::Lock;
 use procession_core::{Deadline, WaitError};
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// The number of slots of a segment.
 const SEGMENT: u64 = 35;
-/// The number of the victim's message.
-const MINE: u64 = 99;
+/// The number of the victim's message, or of its first.
+pub(super) const MINE: u64 = 90;
 
 /// The first number of messages of other processes, beside the victim.
 const OTHERS: u64 = 100;
@@ -22,7 +22,7 @@ const AGAIN: u64 = 150;
 
 /// How messages are made.
 #[derive(Clone, Copy)]
-enum Make {
+pub(super) enum Make {
     Inline,
     /// A body and a buffer of many bytes, and a handle: all that a message can contain. Zeros except for a few bytes:
     /// states that differ only in how far a copy has got would only repeat each other.
@@ -40,29 +40,28 @@ fn marked(number: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn send(queue: &Queue, make: Make, number: u64, object: Handle, deadline: Deadline) -> Result<(), WaitError> {
+/// Pass the parts of a message on.
+pub(super) fn outgoing<T>(make: Make, number: u64, object: Handle, pass: impl FnOnce(Outgoing<'_>) -> T) -> T {
     match make {
-        Make::Inline => queue.send(
-            Outgoing {
-                body: &number.to_le_bytes(),
-                ..Outgoing::default()
-            },
-            deadline,
-        ),
-        Make::Large => queue.send(
-            Outgoing {
-                body: &marked(number, BODY),
-                buffers: &[&marked(number, BUFFER)],
-                handles: &[object],
-                ..Outgoing::default()
-            },
-            deadline,
-        ),
+        Make::Inline => pass(Outgoing {
+            body: &number.to_le_bytes(),
+            ..Outgoing::default()
+        }),
+        Make::Large => pass(Outgoing {
+            body: &marked(number, BODY),
+            buffers: &[&marked(number, BUFFER)],
+            handles: &[object],
+            ..Outgoing::default()
+        }),
     }
 }
 
+fn send(queue: &Queue, make: Make, number: u64, object: Handle, deadline: Deadline) -> Result<(), WaitError> {
+    outgoing(make, number, object, |out| queue.send(out, deadline))
+}
+
 /// Check that a message is complete, and return its number.
-fn number_of(mut incoming: Incoming, make: Make) -> u64 {
+pub(super) fn number_of(mut incoming: Incoming, make: Make) -> u64 {
     match make {
         Make::Inline => u64::from_le_bytes(incoming.body().try_into().expect("8 bytes")),
         Make::Large => {
@@ -207,10 +206,54 @@ pub fn repair(values: &Values) {
     procession_core::liveness::sweep();
 }
 
+/// Put a message.
 fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
     let is_full = maxsize != 0 && held == maxsize;
-    Operation::new(
+    let victim = move |queue: &Queue, object| {
+        let end = send(queue, make, MINE, object, Deadline::Now);
+        assert_eq!(end.is_err(), is_full);
+    };
+    putting(
         format!("queue put, {name}"),
+        make,
+        maxsize,
+        passed,
+        held,
+        u64::from(!is_full),
+        victim,
+    )
+}
+
+/// Put several messages at once.
+fn put_many(name: &str, make: Make, maxsize: u64, passed: u64, held: u64, number: u64) -> Operation {
+    let victim = move |queue: &Queue, object| {
+        let pack = |number| outgoing(make, number, object, Message::pack).expect("memory");
+        let mut messages = (MINE..MINE + number).map(pack).collect();
+        queue.put_many(&mut messages, Deadline::Now).expect("room");
+    };
+    putting(
+        format!("queue put_many, {name}"),
+        make,
+        maxsize,
+        passed,
+        held,
+        number,
+        victim,
+    )
+}
+
+/// The `victim` puts `number` messages into a queue with `held` in it.
+fn putting(
+    name: String,
+    make: Make,
+    maxsize: u64,
+    passed: u64,
+    held: u64,
+    number: u64,
+    victim: impl Fn(&Queue, Handle) + Copy + 'static,
+) -> Operation {
+    Operation::new(
+        name,
         move || stock(make, maxsize, passed, held),
         move |values| {
             let (queue, object) = (
@@ -218,8 +261,7 @@ fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
                 handle(values[1]),
             );
             move || {
-                let end = send(&queue, make, MINE, object, Deadline::Now);
-                assert_eq!(end.is_err(), is_full);
+                victim(&queue, object);
                 std::mem::forget(queue);
             }
         },
@@ -229,27 +271,76 @@ fn put(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
             let own = own(&got);
             let (before, mine) = own.split_at(held as usize);
             assert_eq!(before, (0..held).collect::<Vec<_>>(), "what was there before");
-            let there = mine == [MINE];
-            assert!(there || mine.is_empty(), "{mine:?} beside what was there");
-            assert!(there || is_full || !done, "put had returned");
+            let there = mine.len() as u64;
+            let first = (MINE..MINE + number).take(mine.len());
+            assert!(first.eq(mine.iter().copied()), "{mine:?} beside what was there");
+            assert!(there == number || !done, "put had returned");
             still_works(&queue, handle(values[1]), maxsize, got.len() as u64, 0);
-            if there { "there" } else { "not there" }.to_owned()
+            match there {
+                0 => "not there".to_owned(),
+                _ if there < number => "some there".to_owned(),
+                _ => "there".to_owned(),
+            }
         },
     )
     .repaired_by(repair)
     .beside(beside(make))
 }
 
+/// Get a message.
 fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operation {
-    Operation::new(
+    getting(
         format!("queue get, {name}"),
+        make,
+        maxsize,
+        passed,
+        held,
+        1,
+        move |queue| {
+            let got = queue.get(Deadline::Now);
+            assert!(got.is_ok() || held == 0);
+            std::mem::forget(got);
+        },
+    )
+}
+
+/// Get several messages at once.
+fn get_many(name: &str, make: Make, maxsize: u64, passed: u64, held: u64, most: u64) -> Operation {
+    getting(
+        format!("queue get_many, {name}"),
+        make,
+        maxsize,
+        passed,
+        held,
+        most,
+        move |queue| {
+            let mut got = Vec::new();
+            queue
+                .get_many(most as usize, Deadline::Now, &mut got)
+                .expect("messages");
+            std::mem::forget(got);
+        },
+    )
+}
+
+/// The `victim` takes up to `most` messages out of a queue with `held` in it.
+fn getting(
+    name: String,
+    make: Make,
+    maxsize: u64,
+    passed: u64,
+    held: u64,
+    most: u64,
+    victim: impl Fn(&Queue) + Copy + 'static,
+) -> Operation {
+    Operation::new(
+        name,
         move || stock(make, maxsize, passed, held),
         move |values| {
             let queue = Ref::<Queue>::attach(handle(values[0])).expect("the queue");
             move || {
-                let got = queue.get(Deadline::Now);
-                assert!(got.is_ok() || held == 0);
-                std::mem::forget((queue, got));
+                victim(&queue);
+                std::mem::forget(queue);
             }
         },
         move |values, done| {
@@ -260,15 +351,19 @@ fn get(name: &str, make: Make, maxsize: u64, passed: u64, held: u64) -> Operatio
             got.sort_unstable();
             let missing: Vec<_> = (0..held).filter(|number| !got.contains(number)).collect();
             assert_eq!(got.len() + missing.len(), held as usize, "{got:?}: twice, or never put");
-            assert!(missing.len() <= usize::from(held > 0), "{missing:?} are gone");
-            let there = missing.is_empty();
-            assert!(!there || !done || held == 0, "got twice");
+            let gone = missing.len() as u64;
+            assert!(gone <= most.min(held), "{missing:?} are gone");
+            assert!(gone > 0 || !done || held == 0, "got twice");
             // The victim may have got what others had put into an empty queue.
             let others = all.iter().filter(|&&number| number >= OTHERS).count();
             // A message counts as never put if its consumer died before it had taken all of it.
-            let taken = u64::from(!there || held == 0 && others == 1);
+            let taken = gone.max(u64::from(held == 0 && others == 1));
             still_works(&queue, handle(values[1]), maxsize, all.len() as u64 + taken, taken);
-            if there { "still there" } else { "taken" }.to_owned()
+            match gone {
+                0 => "still there".to_owned(),
+                _ if gone < most.min(held) => "some taken".to_owned(),
+                _ => "taken".to_owned(),
+            }
         },
     )
     .repaired_by(repair)
@@ -301,90 +396,6 @@ fn pass() -> Operation {
     .beside(|values, clock| look(&Ref::<Queue>::attach(handle(values[0])).expect("the queue"), clock))
 }
 
-fn mailbox() -> [Operation; 4] {
-    let pack = |object: u64| {
-        let out = Outgoing {
-            body: &[7; 200],
-            buffers: &[&[8; 300]],
-            handles: &[handle(object)],
-            ..Outgoing::default()
-        };
-        Mailbox::pack(out).expect("a mailbox")
-    };
-    let setup = || {
-        vec![
-            0,
-            std::mem::ManuallyDrop::new(Lock::create().expect("a lock"))
-                .handle()
-                .to_bits(),
-        ]
-    };
-    [
-        Operation::new(
-            "mailbox pack and drop",
-            setup,
-            move |values| {
-                let object = values[1];
-                move || drop(pack(object))
-            },
-            |_, _| "gone".to_owned(),
-        ),
-        Operation::new(
-            "mailbox pack and tell",
-            setup,
-            move |values| {
-                let object = values[1];
-                move || {
-                    let mailbox = pack(object);
-                    mailbox.token();
-                    std::mem::forget(mailbox);
-                }
-            },
-            |_, _| "gone".to_owned(),
-        ),
-        Operation::new(
-            "mailbox given back, its sender having died",
-            move || {
-                let values = setup();
-                // SAFETY: one thread; the child leaves by `_exit`.
-                let packer = unsafe { libc::fork() };
-                if packer == 0 {
-                    let mailbox = pack(values[1]);
-                    mailbox.token();
-                    // SAFETY: ends the child.
-                    unsafe { libc::_exit(0) }
-                }
-                crate::remote::wait(packer);
-                values
-            },
-            |_| || assert_eq!(procession_core::liveness::sweep(), 2),
-            |_, _| "gone".to_owned(),
-        ),
-        Operation::new(
-            "mailbox take",
-            move || {
-                let mut values = setup();
-                let mailbox = pack(values[1]);
-                values[0] = mailbox.token();
-                std::mem::forget(mailbox);
-                values
-            },
-            |values| {
-                let token = values[0];
-                move || std::mem::forget(Mailbox::take(token).expect("the mailbox"))
-            },
-            |values, done| match Mailbox::take(values[0]) {
-                Ok(incoming) => {
-                    assert!(!done, "taken twice");
-                    assert_eq!(incoming.body(), [7; 200]);
-                    "still there".to_owned()
-                }
-                Err(_) => "taken".to_owned(),
-            },
-        ),
-    ]
-}
-
 pub fn operations() -> Vec<Operation> {
     use Make::{Inline, Large};
     let mut all = vec![
@@ -395,14 +406,22 @@ pub fn operations() -> Vec<Operation> {
         put("inline, at the end of a segment", Inline, 0, SEGMENT, 0),
         put("large", Large, 0, 3, 1),
         put("large, bounded, at the end of a segment", Large, 4, SEGMENT - 1, 1),
+        put_many("inline", Inline, 0, 3, 1, 3),
+        put_many("inline, bounded", Inline, 8, 3, 1, 3),
+        put_many("inline, at the end of a segment", Inline, 0, SEGMENT - 2, 1, 3),
+        put_many("large", Large, 0, 3, 1, 2),
         get("inline", Inline, 0, 3, 3),
         get("inline, bounded, full", Inline, 4, 3, 4),
         get("empty", Inline, 0, 3, 0),
         get("inline, leaving a segment", Inline, 0, SEGMENT - 1, 3),
+        get_many("inline", Inline, 0, 3, 4, 3),
+        get_many("inline, bounded, full", Inline, 4, 3, 4, 9),
+        get_many("inline, leaving a segment", Inline, 0, SEGMENT - 2, 3, 9),
+        get_many("large", Large, 0, 3, 3, 2),
         get("large", Large, 0, 3, 2),
         get("large, leaving a segment", Large, 4, SEGMENT - 1, 2),
     ];
     all.push(pass());
-    all.extend(mailbox());
+    all.extend(super::mailbox::operations());
     all
 }

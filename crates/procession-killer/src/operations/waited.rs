@@ -4,7 +4,7 @@ use super::{handle, Victim};
 use crate::live::{After, Death, Waited};
 use crate::stage::{board, Values};
 use procession_core::arena::Ref;
-use procession_core::channel::{Outgoing, Queue};
+use procession_core::channel::{Message, Outgoing, Queue};
 use procession_core::sync::{Arrival, Barrier, BarrierError, Condition, Event, Lock, Semaphore};
 use procession_core::{Deadline, WaitError};
 use std::mem::forget;
@@ -57,45 +57,86 @@ fn repaired_by(mut operations: Vec<Waited>, repairer: fn(&Values)) -> Vec<Waited
     operations
 }
 
-fn send(queue: &Queue, number: u8) {
+fn pack(number: u8) -> Message {
     let out = Outgoing {
         body: &[number],
         ..Outgoing::default()
     };
-    queue.send(out, soon()).expect("room");
+    Message::pack(out).expect("memory")
+}
+
+fn send(queue: &Queue, number: u8) {
+    queue.put(&mut Some(pack(number)), soon()).expect("room");
 }
 
 fn number(queue: &Queue, deadline: Deadline) -> Result<u8, WaitError> {
     queue.get(deadline).map(|incoming| incoming.body()[0])
 }
 
+/// All that is in the queue.
+fn numbers(queue: &Queue) -> Vec<u8> {
+    std::iter::from_fn(|| number(queue, Deadline::Now).ok()).collect()
+}
+
 fn attach_queue(values: &Values) -> Ref<Queue> {
     Ref::attach(handle(values[0])).expect("the queue")
+}
+
+/// An empty queue: the victim puts messages into it, of which the bystander gets one. `check` looks at the others.
+fn empty_queue(check: fn(&[u8])) -> (Vec<u64>, After) {
+    let queue = Queue::create(0).expect("a queue");
+    let values = vec![queue.handle().to_bits()];
+    let after = move |death: Death| {
+        let there = death.returned || !queue.is_empty().expect("a queue") || board().is_marked();
+        if !there {
+            send(&queue, 9);
+        }
+        is_through_alone();
+        check(&numbers(&queue));
+        if there { "put" } else { "not put" }.to_owned()
+    };
+    (values, Box::new(after))
+}
+
+fn sleeping_get(values: &Values) {
+    let got = number(&attach_queue(values), soon()).expect("a message");
+    assert!(got == 7 || got == 9);
+    through();
+}
+
+/// A full queue of 1 and 2: the victim takes messages from it, and the bystander puts 3. `check` looks at what the
+/// victim left, and is told whether it had taken anything, and whether its call had returned.
+fn full_queue(check: fn(&[u8], bool, bool)) -> (Vec<u64>, After) {
+    let queue = Queue::create(2).expect("a queue");
+    send(&queue, 1);
+    send(&queue, 2);
+    let values = vec![queue.handle().to_bits()];
+    let after = move |death: Death| {
+        let taken = death.returned || !queue.is_full().expect("a queue") || board().is_marked();
+        let mut got = Vec::new();
+        if !taken {
+            got.push(number(&queue, soon()).expect("a message"));
+        }
+        is_through_alone();
+        got.append(&mut numbers(&queue));
+        got.sort_unstable();
+        check(&got, taken, death.returned);
+        if taken { "taken" } else { "not taken" }.to_owned()
+    };
+    (values, Box::new(after))
+}
+
+fn sleeping_put(values: &Values) {
+    send(&attach_queue(values), 3);
+    through();
 }
 
 fn queues() -> Vec<Waited> {
     vec![
         operation(
             "queue put, a get sleeps",
-            || {
-                let queue = Queue::create(0).expect("a queue");
-                let values = vec![queue.handle().to_bits()];
-                let after = move |death: Death| {
-                    let there = death.returned || !queue.is_empty().expect("a queue") || board().is_marked();
-                    if !there {
-                        send(&queue, 9);
-                    }
-                    is_through_alone();
-                    assert!(queue.is_empty().expect("a queue"), "more than one message");
-                    if there { "put" } else { "not put" }.to_owned()
-                };
-                (values, Box::new(after))
-            },
-            Some(|values| {
-                let got = number(&attach_queue(values), soon()).expect("a message");
-                assert!(got == 7 || got == 9);
-                through();
-            }),
+            || empty_queue(|rest| assert_eq!(rest, [], "more than one message")),
+            Some(sleeping_get),
             |values| {
                 let queue = attach_queue(values);
                 move || {
@@ -105,37 +146,46 @@ fn queues() -> Vec<Waited> {
             },
         ),
         operation(
-            "queue get, a put sleeps",
-            || {
-                let queue = Queue::create(2).expect("a queue");
-                send(&queue, 1);
-                send(&queue, 2);
-                let values = vec![queue.handle().to_bits()];
-                let after = move |death: Death| {
-                    let taken = death.returned || !queue.is_full().expect("a queue") || board().is_marked();
-                    let mut got = Vec::new();
-                    if !taken {
-                        got.push(number(&queue, soon()).expect("a message"));
-                    }
-                    is_through_alone();
-                    while let Ok(number) = number(&queue, Deadline::Now) {
-                        got.push(number);
-                    }
-                    got.sort_unstable();
-                    assert_eq!(got, if taken { vec![2, 3] } else { vec![1, 2, 3] });
-                    if taken { "taken" } else { "not taken" }.to_owned()
-                };
-                (values, Box::new(after))
+            "queue put_many, a get sleeps",
+            || empty_queue(|rest| assert!(matches!(rest, [] | [8]), "{rest:?}")),
+            Some(sleeping_get),
+            |values| {
+                let queue = attach_queue(values);
+                move || {
+                    let mut messages = [7, 8].into_iter().map(pack).collect();
+                    queue.put_many(&mut messages, soon()).expect("room");
+                    forget(queue);
+                }
             },
-            Some(|values| {
-                send(&attach_queue(values), 3);
-                through();
-            }),
+        ),
+        operation(
+            "queue get, a put sleeps",
+            || full_queue(|got, taken, _| assert_eq!(got, if taken { &[2, 3][..] } else { &[1, 2, 3] })),
+            Some(sleeping_put),
             |values| {
                 let queue = attach_queue(values);
                 move || {
                     assert_eq!(number(&queue, Deadline::Now).expect("a message"), 1);
                     forget(queue);
+                }
+            },
+        ),
+        operation(
+            "queue get_many, a put sleeps",
+            || {
+                full_queue(|got, taken, returned| {
+                    assert!(got.contains(&3) && (taken || got == [1, 2, 3]), "{got:?}");
+                    assert!(!returned || got == [3], "{got:?}");
+                })
+            },
+            Some(sleeping_put),
+            |values| {
+                let queue = attach_queue(values);
+                move || {
+                    let mut got = Vec::new();
+                    queue.get_many(9, Deadline::Now, &mut got).expect("messages");
+                    assert_eq!(got.len(), 2);
+                    forget((queue, got));
                 }
             },
         ),

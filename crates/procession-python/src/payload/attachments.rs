@@ -2,8 +2,7 @@
 
 use crate::common::raise;
 use crate::process::borrowed;
-use procession_core::arena::Ref;
-use procession_core::channel::BrokeredFd;
+use procession_core::channel::{Brokered, BrokeredFd};
 use procession_core::ids::Handle;
 use procession_core::Error;
 use pyo3::prelude::*;
@@ -15,7 +14,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 pub(super) struct Attachments {
     pub(super) handles: Vec<Handle>,
     /// The descriptors among them. Until the message refers to them, nothing else does.
-    brokered_fds: Vec<Ref<BrokeredFd>>,
+    brokered_fds: Vec<Brokered>,
 }
 
 thread_local! {

@@ -3,37 +3,43 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes};
+use std::mem::MaybeUninit;
 
 /// Objects of at least this many bytes get huge pages. Smaller ones are mostly in memory that was used before.
 const FROM: usize = 4 << 20;
 /// A multiple of the size of common huge pages.
 const HUGE: usize = 2 << 20;
 
-/// A copy as `bytes`.
+/// A copy as `bytes`. The constructor of `PyO3` panics if there is no memory.
 pub(super) fn bytes<'py>(py: Python<'py>, from: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let len = from.len() as ffi::Py_ssize_t;
     if from.len() < FROM {
-        return Ok(PyBytes::new(py, from).into_any());
+        // SAFETY: the result is a new object with a copy of these bytes, or an error.
+        return unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(from.as_ptr().cast(), len)) };
     }
     // SAFETY: the result is a new object of this many bytes, or an error. Nothing else has seen it when they are written.
     unsafe {
-        let made = ffi::PyBytes_FromStringAndSize(std::ptr::null(), from.len() as ffi::Py_ssize_t);
+        let made = ffi::PyBytes_FromStringAndSize(std::ptr::null(), len);
         let made = Bound::from_owned_ptr_or_err(py, made)?;
-        fill(ffi::PyBytes_AsString(made.as_ptr()).cast(), from);
+        fill(py, ffi::PyBytes_AsString(made.as_ptr()).cast(), from);
         Ok(made)
     }
 }
 
 /// A copy as `bytearray`.
 pub(super) fn byte_array<'py>(py: Python<'py>, from: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let len = from.len() as ffi::Py_ssize_t;
     if from.len() < FROM {
-        return Ok(PyByteArray::new(py, from).into_any());
+        // SAFETY: as above.
+        return unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyByteArray_FromStringAndSize(from.as_ptr().cast(), len))
+        };
     }
     // SAFETY: as above.
     unsafe {
-        let made = ffi::PyByteArray_FromStringAndSize(std::ptr::null(), from.len() as ffi::Py_ssize_t);
+        let made = ffi::PyByteArray_FromStringAndSize(std::ptr::null(), len);
         let made = Bound::from_owned_ptr_or_err(py, made)?;
-        fill(ffi::PyByteArray_AsString(made.as_ptr()).cast(), from);
+        fill(py, ffi::PyByteArray_AsString(made.as_ptr()).cast(), from);
         Ok(made)
     }
 }
@@ -42,12 +48,16 @@ pub(super) fn byte_array<'py>(py: Python<'py>, from: &[u8]) -> PyResult<Bound<'p
 ///
 /// # Safety
 /// There must be `from.len()` bytes, which nothing else uses.
-unsafe fn fill(to: *mut u8, from: &[u8]) {
+unsafe fn fill(py: Python<'_>, to: *mut u8, from: &[u8]) {
     let before = to.align_offset(HUGE);
     if let Some(len) = from.len().checked_sub(before) {
         // SAFETY: the advice is on whole pages within the bytes, and does not change them. A refusal only costs time.
         unsafe { libc::madvise(to.add(before).cast(), len / HUGE * HUGE, libc::MADV_HUGEPAGE) };
     }
     // SAFETY: the caller vouches for the bytes; a message lies in the arena, never in a new object.
-    unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+    let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<u8>>(), from.len()) };
+    // SAFETY: a byte is a byte that may not be initialised.
+    let from = unsafe { std::slice::from_raw_parts(from.as_ptr().cast::<MaybeUninit<u8>>(), from.len()) };
+    // Other threads run meanwhile; none of them knows of the new object.
+    py.detach(|| to.copy_from_slice(from));
 }

@@ -6,6 +6,7 @@
 use super::array;
 use super::huge;
 use super::received::Buffer;
+use super::small;
 use super::view::View;
 use procession_core::channel::Incoming;
 use pyo3::exceptions::PyRuntimeError;
@@ -31,16 +32,19 @@ pub(super) enum Kind {
     TwoBytes = 4,
     FourBytes = 5,
     Array = 6,
+    /// A small object of several parts.
+    Small = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Bytes,
         Self::ByteArray,
         Self::OneByte,
         Self::TwoBytes,
         Self::FourBytes,
         Self::Array,
+        Self::Small,
     ];
 
     /// The kind of a body; `None` for a pickle.
@@ -106,7 +110,7 @@ impl<'py> Lone<'py> {
 }
 
 /// The characters of a string, as it stores them.
-fn data_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<PyStringData<'a>> {
+pub(super) fn data_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<PyStringData<'a>> {
     // SAFETY: the documented condition is that C compilers lay out bit-fields as they do on the targets of the package.
     unsafe { text.data() }
 }
@@ -141,6 +145,7 @@ pub(super) fn of_body<'py>(py: Python<'py>, kind: Kind, body: &[u8]) -> PyResult
             let (head, rest) = array::Head::split(body)?;
             head.rebuild(PyByteArray::new(py, rest).as_any())
         }
+        Kind::Small => small::read(py, body),
     }
 }
 
@@ -156,7 +161,7 @@ fn load_array(py: Python<'_>, mut incoming: Incoming) -> PyResult<Bound<'_, PyAn
 }
 
 /// A string of this many bytes per character.
-fn string<'py>(py: Python<'py>, width: usize, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn string<'py>(py: Python<'py>, width: usize, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if bytes.len() % width != 0 || bytes.as_ptr().align_offset(width) != 0 {
         return Err(PyRuntimeError::new_err(
             "cannot receive: damaged message (the length of a string is not a multiple of its character size)",

@@ -1,30 +1,37 @@
 //! Python objects as messages of the engine: pickles, out-of-band buffers, and handles of shared objects inside.
 //!
 //! The choice of the pickler costs more than the queue does. So a lone string, bytes-like or array of numbers needs none
-//! (`lone`). Other objects of exact built-in types are pickled by plain
-//! `_pickle.dumps`; all others by a C pickler with the reducers that are registered with `reduction.ForkingPickler`;
-//! and what pickle cannot carry, by cloudpickle.
+//! (`lone`), nor does a tuple of a few numbers and short strings (`small`). Other objects of exact built-in types are
+//! pickled by plain `_pickle.dumps`; all others by a C pickler with the reducers that are registered with
+//! `reduction.ForkingPickler`; and what pickle cannot carry, by cloudpickle.
 
 pub mod array;
 pub mod attachments;
+mod forking_pickler;
 mod huge;
 mod lone;
+mod pickled;
 mod plain;
 pub mod received;
+mod small;
 mod view;
 
 pub use attachments::attach_handle;
+pub use pickled::Pickled;
 pub use received::loads;
 
 use crate::by_value;
-use crate::common::{name, raise, Cached};
+use crate::common::{name, Cached};
 use attachments::{Attachments, PicklingScope};
-use lone::Lone;
-use procession_core::channel::{Message, Outgoing};
+use forking_pickler::{forking_pickler, original, registered_only, ForkingPickler};
+use lone::{Kind, Lone};
+use pickled::Body;
+use procession_core::channel::Incoming;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
-use view::{Collector, Piece, Pieces, View};
+use small::Small;
+use view::{Collector, Piece, Pieces};
 
 /// What the C pickler passes to its file as it is: strings and bytes-likes of this many bytes and more. It also writes
 /// frames of about this size.
@@ -55,60 +62,33 @@ fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
     })
 }
 
-/// A pickled object.
-pub struct Pickled<'py> {
-    py: Python<'py>,
-    body: Body<'py>,
-    buffers: Vec<View>,
-    attachments: Attachments,
-    /// Whether it holds copies of what is otherwise found by name, because pickle could not carry it.
-    by_value: bool,
+/// The first byte of a message that is bytes and not an object. No pickle begins with it, and no lone object.
+pub const RAW: u8 = 0;
+
+/// A message as `Connection.recv_bytes` returns it: bytes, or a whole pickle of the object.
+pub fn into_bytes(py: Python<'_>, incoming: Incoming) -> PyResult<Bound<'_, PyBytes>> {
+    let body = incoming.body();
+    if body.first() == Some(&RAW) {
+        return Ok(huge::bytes(py, &body[1..])?.cast_into()?);
+    }
+    if incoming.is_lone_body() && Kind::of(body).is_none() {
+        return Ok(PyBytes::new(py, body));
+    }
+    dumps_whole(&loads(py, incoming)?)
 }
 
-/// The body of a message.
-enum Body<'py> {
-    Pickle(Bound<'py, PyBytes>),
-    /// A pickle in pieces.
-    Pieces(Vec<Piece>),
-    Lone(Lone<'py>),
+/// A message as `Connection.recv` returns it: an object, also if its pickle was sent as bytes.
+pub fn into_object(py: Python<'_>, incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
+    if incoming.body().first() == Some(&RAW) {
+        return load_pickle(into_bytes(py, incoming)?.as_any());
+    }
+    loads(py, incoming)
 }
 
-impl Pickled<'_> {
-    /// The object as a message for `pack`, which copies what it keeps.
-    pub fn with<T>(&self, pack: impl FnOnce(Outgoing<'_>) -> procession_core::Result<T>) -> PyResult<T> {
-        let buffers: Vec<&[u8]> = self.buffers.iter().map(View::as_slice).collect();
-        let pieces: Vec<&[u8]>;
-        let memory;
-        let (body, more) = match &self.body {
-            Body::Pickle(body) => (body.as_bytes(), &[][..]),
-            Body::Pieces(written) => {
-                pieces = written.iter().map(|piece| piece.as_slice(self.py)).collect();
-                (&[][..], &pieces[..])
-            }
-            Body::Lone(lone) => {
-                let (head, behind) = lone.pieces()?;
-                memory = [behind];
-                (head, &memory[..])
-            }
-        };
-        pack(Outgoing {
-            body,
-            more,
-            buffers: &buffers,
-            handles: &self.attachments.handles,
-        })
-        .map_err(raise)
-    }
-
-    /// Whether the functions in it are found by name, and so are the same whenever they are pickled.
-    pub fn is_by_name(&self) -> bool {
-        !self.by_value
-    }
-
-    /// The object as a message.
-    pub fn pack(&self) -> PyResult<Message> {
-        self.with(Message::pack)
-    }
+/// The object of a whole pickle, in bytes or a buffer.
+pub fn load_pickle<'py>(pickle: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = pickle.py();
+    tools(py)?.loads.bind(py).call1((pickle,))
 }
 
 /// Create the classes that the module does not export. Otherwise they are created at first use, under a lock of
@@ -122,8 +102,100 @@ pub fn install(py: Python<'_>) {
 
 /// Pickle an object. If part of it cannot be pickled, the error names that part.
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    dumps_by(forking_pickler, obj)
+}
+
+/// As [`dumps`], without regard to a class by which a program has replaced `ForkingPickler`: connections use the one
+/// that they were made with.
+pub fn dumps_registered<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    dumps_by(registered_only, obj)
+}
+
+/// The pickle of an object, with all its buffers in it, unless the object is a large one that needs no reducer: then
+/// what [`dumps_registered`] returns. `limit` is in bytes, about.
+pub fn dumps_whole_or_large<'py>(obj: &Bound<'py, PyAny>, limit: usize) -> PyResult<Pickled<'py>> {
     let py = obj.py();
     let tools = tools(py)?;
+    let whole = |body, attachments| Pickled {
+        py,
+        body,
+        buffers: Vec::new(),
+        attachments,
+        by_value: false,
+    };
+    let protocol = default_protocol(py)?;
+    if let Some(plain) = plain::examine(obj) {
+        if plain.bytes >= limit {
+            return dumps_registered(obj);
+        }
+        let pickle = tools.dumps.bind(py).call1((obj, protocol))?;
+        return Ok(whole(Body::Pickle(pickle.cast_into()?), Attachments::default()));
+    }
+    let registered = registered_only(py)?;
+    if array::is_array(obj) && !registered.has_reducer(&obj.get_type())? {
+        if let Some(lone) = array::lone(obj)? {
+            let lone = whole(Body::Lone(lone), Attachments::default());
+            if lone.size()? >= limit {
+                return Ok(lone);
+            }
+        }
+    }
+    let scope = PicklingScope::begin();
+    let (body, _) = pickle(tools, &registered, obj, None, protocol.extract()?)?;
+    Ok(whole(body, scope.end()))
+}
+
+/// The pickle of an object for any receiver: everything is in it.
+pub fn dumps_whole<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = obj.py();
+    let protocol = default_protocol(py)?;
+    // A reducer, finalizer or signal handler may send it in the middle of another `dumps`: nothing of it goes along there.
+    let _scope = PicklingScope::begin();
+    pickle_in_band(obj, protocol.extract()?)
+}
+
+/// As [`dumps_whole`], without a copy of long strings and bytes-likes.
+pub fn dumps_whole_in_pieces<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
+    let py = obj.py();
+    let tools = tools(py)?;
+    let protocol = default_protocol(py)?;
+    let body = match plain::examine(obj) {
+        Some(plain) if plain.bytes < PASSED_ON => {
+            Body::Pickle(tools.dumps.bind(py).call1((obj, protocol))?.cast_into()?)
+        }
+        Some(_) => dump_in_pieces(tools, obj, protocol.extract()?, None, None)?,
+        None => {
+            let _scope = PicklingScope::begin(); // as in `dumps_whole`
+            pickle(tools, &registered_only(py)?, obj, None, protocol.extract()?)?.0
+        }
+    };
+    Ok(Pickled {
+        py,
+        body,
+        buffers: Vec::new(),
+        attachments: Attachments::default(),
+        by_value: false,
+    })
+}
+
+/// As the program has set it. Loading `pickle` is slow, and a child that sends nothing over a connection needs only its C
+/// module.
+fn default_protocol(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static PICKLE: Cached<Py<PyModule>> = Cached::new();
+    PICKLE
+        .get_or_make(|| py.import("pickle").map(Bound::unbind))?
+        .bind(py)
+        .getattr(name!(py, "DEFAULT_PROTOCOL"))
+}
+
+/// Pickle by what `forking` returns, unless no pickler could treat the object otherwise.
+fn dumps_by<'py>(
+    forking: impl FnOnce(Python<'py>) -> PyResult<ForkingPickler<'py>>,
+    obj: &Bound<'py, PyAny>,
+) -> PyResult<Pickled<'py>> {
+    let py = obj.py();
+    let tools = tools(py)?;
+    original(py)?;
     let alone = |body| Pickled {
         py,
         body,
@@ -134,6 +206,9 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     if let Some(lone) = Lone::of(obj)? {
         return Ok(alone(Body::Lone(lone)));
     }
+    if let Some(small) = Small::of(Kind::Small as u8, obj) {
+        return Ok(alone(Body::Small(small)));
+    }
     if let Some(plain) = plain::examine(obj) {
         return Ok(alone(if plain.bytes < PASSED_ON {
             Body::Pickle(tools.dumps.bind(py).call1((obj, 5))?.cast_into()?)
@@ -141,14 +216,15 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
             dump_in_pieces(tools, obj, 5, None, None)?
         }));
     }
-    if array::is_array(obj) && !has_reducer(&obj.get_type())? {
+    let forking = forking(py)?;
+    if array::is_array(obj) && !forking.has_reducer(&obj.get_type())? {
         if let Some(lone) = array::lone(obj)? {
             return Ok(alone(Body::Lone(lone)));
         }
     }
     let collector = Bound::new(py, Collector::default())?;
     let scope = PicklingScope::begin();
-    let (body, by_value) = pickle(tools, &forking_pickler(py)?, obj, Some(&collector), 5)?;
+    let (body, by_value) = pickle(tools, &forking, obj, Some(&collector), 5)?;
     Ok(Pickled {
         py,
         body,
@@ -173,6 +249,30 @@ pub fn dumps_in_band<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     })
 }
 
+/// Pickle an object with everything in the pickle. `None` if it refers to shared objects.
+pub fn dumps_alone<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = obj.py();
+    let tools = tools(py)?;
+    if plain::examine(obj).is_some() {
+        return Ok(Some(tools.dumps.bind(py).call1((obj, 5))?.cast_into()?));
+    }
+    let pickled = dumps_in_band(obj)?;
+    let is_alone = pickled.attachments.handles.is_empty();
+    is_alone.then(|| pickled.body.join(py)).transpose()
+}
+
+/// Pickle an object so that equal ones have equal pickles, as far as that can be. `None` if it refers to shared objects.
+pub fn dumps_key<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    static PICKLE_KEY: Cached<Py<PyAny>> = Cached::new();
+    let py = obj.py();
+    let scope = PicklingScope::begin();
+    let pickle_key = PICKLE_KEY.import(py, "procession._pickling.keys", "pickle_key")?;
+    let body = pickle_key.call1((obj,))?.cast_into::<PyBytes>()?;
+    let is_alone = scope.end().handles.is_empty();
+    // Classes and functions are named, never sent by value: which of them a receiver lacks differs between processes.
+    Ok(is_alone.then_some(body))
+}
+
 /// Pickle an object as `reduction.ForkingPickler.dumps` does: everything is in the pickle.
 #[pyfunction]
 pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<Bound<'py, PyBytes>> {
@@ -181,11 +281,7 @@ pub fn pickle_in_band<'py>(obj: &Bound<'py, PyAny>, protocol: i32) -> PyResult<B
     if plain::examine(obj).is_some() {
         return Ok(tools.dumps.bind(py).call1((obj, protocol))?.cast_into()?);
     }
-    let forking = ForkingPickler {
-        custom: None,
-        ..forking_pickler(py)?
-    };
-    pickle(tools, &forking, obj, None, protocol)?.0.join(py)
+    pickle(tools, &registered_only(py)?, obj, None, protocol)?.0.join(py)
 }
 
 /// Pickle an object. Also returns whether the pickle holds something by value.
@@ -291,70 +387,7 @@ fn dump_in_pieces<'py>(
     })
 }
 
-impl<'py> Body<'py> {
-    /// All of the body.
-    fn join(self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let pieces: Vec<&[u8]> = match &self {
-            Self::Pickle(body) => return Ok(body.clone()),
-            Self::Pieces(pieces) => pieces.iter().map(|piece| piece.as_slice(py)).collect(),
-            Self::Lone(lone) => <[_; 2]>::from(lone.pieces()?).to_vec(),
-        };
-        let len = pieces.iter().map(|piece| piece.len()).sum();
-        PyBytes::new_with(py, len, |mut bytes| {
-            for piece in pieces {
-                let (first, rest) = bytes.split_at_mut(piece.len());
-                first.copy_from_slice(piece);
-                bytes = rest;
-            }
-            Ok(())
-        })
-    }
-
-    /// The parts of a pickle that the pickler wrote itself, and perhaps some that it passed on: of protocol 4 and 5, it
-    /// begins all that is not short with one of two opcodes.
-    fn written(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        const PROTO: u8 = 0x80;
-        const FRAME: u8 = 0x95;
-        match self {
-            Self::Pickle(body) => vec![body.clone()],
-            Self::Pieces(pieces) => pieces
-                .iter()
-                .filter_map(Piece::as_bytes)
-                .filter(|piece| piece.as_bytes(py).len() < PASSED_ON || [PROTO, FRAME].contains(&piece.as_bytes(py)[0]))
-                .map(|piece| piece.bind(py).clone())
-                .collect(),
-            Self::Lone(_) => Vec::new(),
-        }
-    }
-}
-
 /// Whether the program has registered a way to pickle objects of this type.
 pub fn has_reducer(class: &Bound<'_, PyType>) -> PyResult<bool> {
-    let py = class.py();
-    let forking = forking_pickler(py)?;
-    let registered = tools(py)?.registered.bind(py);
-    Ok(forking.custom.is_some() || forking.reducers.contains(class)? || registered.contains(class)?)
-}
-
-/// The present state of `reduction.ForkingPickler`.
-struct ForkingPickler<'py> {
-    /// The registered reducers.
-    reducers: Bound<'py, PyDict>,
-    /// A class by which a program has replaced it.
-    custom: Option<Bound<'py, PyAny>>,
-}
-
-fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
-    static OURS: Cached<(Py<PyAny>, Py<PyAny>, Py<PyDict>)> = Cached::new();
-    let (module, ours, reducers) = OURS.get_or_make(|| {
-        let module = py.import("procession.reduction")?;
-        let class = module.getattr("_ForkingPickler")?;
-        let reducers = class.getattr("_extra_reducers")?.cast_into()?.unbind();
-        PyResult::Ok((module.into_any().unbind(), class.unbind(), reducers))
-    })?;
-    let now = module.bind(py).getattr(name!(py, "ForkingPickler"))?;
-    Ok(ForkingPickler {
-        reducers: reducers.bind(py).clone(),
-        custom: (!now.is(ours)).then_some(now),
-    })
+    forking_pickler(class.py())?.has_reducer(class)
 }

@@ -156,8 +156,9 @@ impl PoolCore {
 
     /// Submit one call. `timeout` is in seconds for each task (in chunks: each item), after which its worker is
     /// stopped; `retries` counts further tries after the death of a worker. Raise `ValueError` outside the process that
-    /// made the pool.
-    #[pyo3(signature = (func, args, kwds, timeout=None, retries=0))]
+    /// made the pool. `name`: the function's in errors.
+    #[pyo3(signature = (func, args, kwds, timeout=None, retries=0, name=None))]
+    #[allow(clippy::too_many_arguments)] // the call, and its options
     fn call(
         slf: &Bound<'_, Self>,
         func: &Bound<'_, PyAny>,
@@ -165,6 +166,7 @@ impl PoolCore {
         kwds: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         retries: u32,
+        name: Option<&str>,
     ) -> PyResult<PoolJob> {
         let this = slf.get();
         if !this.pool.is_mine() {
@@ -172,6 +174,7 @@ impl PoolCore {
         }
         let call = this.prepare(func, args, kwds)?;
         let (function, options) = (call.function.as_deref(), options(false, timeout, retries));
+        let func = &named(func, name)?;
         let refused = match pack_task(&call.task)? {
             Ok(task) => {
                 let job = this.pool.call(function, options, task).map_err(raise)?;
@@ -185,7 +188,7 @@ impl PoolCore {
     }
 
     /// Create a job: tasks of one function, to be fed to it.
-    #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0))]
+    #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0, name=None))]
     fn job(
         slf: &Bound<'_, Self>,
         func: &Bound<'_, PyAny>,
@@ -193,9 +196,13 @@ impl PoolCore {
         by_time: bool,
         timeout: Option<f64>,
         retries: u32,
+        name: Option<&str>,
     ) -> PyResult<PoolJob> {
         let (options, mode) = (options(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
-        match dump_function(func, mode).and_then(|(message, _)| slf.get().pool.function(message).map_err(raise)) {
+        let function =
+            dump_function(func, mode).and_then(|(message, _)| slf.get().pool.function(message).map_err(raise));
+        let func = &named(func, name)?;
+        match function {
             Ok(function) => Ok(Self::start(slf, Some(&function), options, func, Some(mode))),
             Err(error) => {
                 let error = catchable(func.py(), error)?;
@@ -322,6 +329,14 @@ impl PoolCore {
         drop(kept);
         drop(oldest);
         Ok(Some(function))
+    }
+}
+
+/// The function as errors are to name it. It keeps the function itself alive.
+pub fn named<'py>(func: &Bound<'py, PyAny>, name: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+    match name {
+        Some(name) => helper(func.py(), "_named")?.call1((func, name)),
+        None => Ok(func.clone()),
     }
 }
 

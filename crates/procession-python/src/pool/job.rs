@@ -6,10 +6,10 @@ use super::errors::{catchable, describe, helper, rebuild};
 use super::result::JobResult;
 use super::worker::Mode;
 use crate::common::lock;
-use crate::common::{deadline, raise, wait};
+use crate::common::{deadline, raise, timed_out, wait};
 use crate::payload;
 use procession_core::channel::Message;
-use procession_core::pool::{Cutter, Feed, Function, Intake, Item, Job, Loss};
+use procession_core::pool::{Cutter, Feed, Function, Intake, Item, Job, Loss, TaskLimits};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -49,6 +49,10 @@ pub struct PoolJob {
     workers: AtomicU64,
     /// How far it is fed ahead of the workers. Taken out while a thread waits for room.
     feed: Mutex<Option<Feed>>,
+    /// The number of items of all tasks, if it is known and each item has its own outcome.
+    length: AtomicU64,
+    /// The number of the task whose error is that of the call itself: of its function or its iterable.
+    failed_call: AtomicU64,
     /// Whether all its tasks were submitted, or are known to fail.
     is_whole: AtomicBool,
     /// The progress of `feed_map`.
@@ -156,7 +160,7 @@ impl PoolJob {
     /// Make `error` the result of the next task, and declare that there are no more tasks.
     #[pyo3(name = "refuse")]
     pub fn refuse_rest(&self, error: Bound<'_, PyAny>) {
-        self.refuse(error);
+        self.refuse(error, true);
         self.is_whole.store(true, Relaxed);
         self.job.seal();
     }
@@ -169,7 +173,10 @@ impl PoolJob {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let deadline = deadline(timeout);
-        Ok(wait(py, || self.job.wait(deadline))?.is_some())
+        Ok(match wait(py, || self.job.wait(deadline))? {
+            Some(()) => true,
+            None => timed_out::<()>(py, timeout)?.is_some(),
+        })
     }
 
     fn is_complete(&self) -> bool {
@@ -179,6 +186,11 @@ impl PoolJob {
     /// Return the numbers of submitted and of finished tasks.
     fn progress(&self) -> (u64, u64) {
         self.job.progress()
+    }
+
+    /// Declare how many items there are, for the `result` of a job in which each item has its own outcome.
+    fn expect(&self, length: u64) {
+        self.length.store(length, Relaxed);
     }
 
     /// Count items, for `items_finished`. Call it before the job is fed.
@@ -201,7 +213,7 @@ impl PoolJob {
         let deadline = deadline(timeout);
         // Usually it is complete, and the interpreter's lock need not be released.
         if !self.job.is_complete() && wait(py, || self.job.wait(deadline))?.is_none() {
-            return Ok(None);
+            return timed_out(py, timeout);
         }
         self.result.get_or_open(py, deadline, || match self.shape {
             Shape::Call => self.open_ended(py, 0),
@@ -231,7 +243,7 @@ impl PoolJob {
             })?
         };
         match found {
-            None => Ok(None),
+            None => timed_out(py, timeout),
             Some(None) => match self.stop_of_rest(py)? {
                 Some(error) => Ok(Some((false, error))),
                 None => Err(PyStopIteration::new_err(())),
@@ -251,7 +263,9 @@ impl PoolJob {
             result: JobResult::default(),
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
-            sizes: Mutex::default(),
+            sizes: Mutex::new(mode.is_some_and(Mode::is_of_each).then(Vec::new)),
+            length: AtomicU64::new(0),
+            failed_call: AtomicU64::new(u64::MAX),
             workers: AtomicU64::new(0),
             feed: Mutex::default(),
             is_whole: AtomicBool::new(shape == Shape::Call),
@@ -294,36 +308,61 @@ impl PoolJob {
                 self.job.seal();
                 return Ok(false);
             };
-            if let Some(sizes) = &mut *lock(&self.sizes) {
-                sizes.push(if size > 0 { task.len()? as u32 } else { 1 });
+            let items = if size > 0 { task.len()? as u32 } else { 1 };
+            match pack_task(&task)? {
+                Err(_) if items > 1 && self.is_of_each() => {
+                    for item in task.try_iter()? {
+                        self.count(1);
+                        self.submit(None, None, pack_task(PyTuple::new(task.py(), [item?])?.as_any())?)?;
+                    }
+                }
+                packed => {
+                    self.count(items);
+                    self.submit(None, None, packed)?;
+                }
             }
-            self.submit(None, pack_task(&task)?)?;
         }
         Ok(true)
     }
 
-    /// Submit a task, with its own function if one is given. Returns the task's number.
-    pub fn submit(&self, function: Option<&Function>, task: Packed<'_>) -> PyResult<u64> {
-        match (task, function) {
-            (Ok(message), None) => self.job.submit(message).map_err(raise),
-            (Ok(message), Some(function)) => self.job.submit_for(function, message).map_err(raise),
-            (Err(error), _) => Ok(self.refuse(error)),
+    /// Count the items of the next task, if items are counted.
+    fn count(&self, items: u32) {
+        if let Some(sizes) = &mut *lock(&self.sizes) {
+            sizes.push(items);
         }
     }
 
-    /// Make `error` the result of the next task.
-    fn refuse(&self, error: Bound<'_, PyAny>) -> u64 {
+    /// Whether each item has its own outcome: its result, or its exception.
+    fn is_of_each(&self) -> bool {
+        self.mode.is_some_and(Mode::is_of_each)
+    }
+
+    /// Submit a task, with its own function and limits if they are given. Returns the task's number.
+    pub fn submit(&self, function: Option<&Function>, limits: Option<TaskLimits>, task: Packed<'_>) -> PyResult<u64> {
+        match (task, limits, function) {
+            (Ok(message), Some(limits), function) => self.job.submit_with(function, limits, message).map_err(raise),
+            (Ok(message), None, None) => self.job.submit(message).map_err(raise),
+            (Ok(message), None, Some(function)) => self.job.submit_for(function, message).map_err(raise),
+            (Err(error), ..) => Ok(self.refuse(error, false)),
+        }
+    }
+
+    /// Make `error` the result of the next task. `of_call`: it is an error of the call itself and not of an item.
+    fn refuse(&self, error: Bound<'_, PyAny>, of_call: bool) -> u64 {
         // Held over both steps, so that no thread finds the item before its error.
         let mut refused = lock(&self.refused);
         let number = self.job.refuse();
         refused.insert(number, error.unbind());
+        if of_call {
+            self.failed_call.store(number, Relaxed);
+        }
         number
     }
 
     /// The list of all tasks' values, or the first failure.
     fn gather<'py>(&self, py: Python<'py>) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let (submitted, _) = self.job.progress();
-        if let Some(failed) = self.job.first_failure() {
+        if let Some(failed) = self.job.first_failure().filter(|_| !self.is_of_each()) {
             return self.open_ended(py, failed);
         }
         let list = PyList::empty(py);
@@ -334,14 +373,20 @@ impl PoolJob {
             }
             list.call_method1("extend", (value,))?;
         }
-        if let Some(error) = self.stop_of_rest(py)? {
-            return Ok((false, error));
+        let rest = match self.stop_of_rest(py)? {
+            None if !self.is_whole.load(Relaxed) => Some(helper(py, "_cancelled")?.call1((&self.func, submitted))?),
+            rest => rest,
+        };
+        match rest {
+            None => Ok((true, list.into_any())),
+            Some(error) if self.is_of_each() => {
+                for _ in list.len()..self.length.load(Relaxed) as usize {
+                    list.append(&error)?;
+                }
+                Ok((true, list.into_any()))
+            }
+            Some(error) => Ok((false, error)),
         }
-        if !self.is_whole.load(Relaxed) {
-            let cancelled = helper(py, "_cancelled")?.call1((&self.func, submitted))?;
-            return Ok((false, cancelled));
-        }
-        Ok((true, list.into_any()))
     }
 
     /// The error of tasks that never will be submitted, because the pool was terminated. Returned once.
@@ -361,7 +406,19 @@ impl PoolJob {
     }
 
     fn open<'py>(&self, py: Python<'py>, number: u64, item: Item) -> PyResult<(bool, Bound<'py, PyAny>)> {
-        self.open_call(self.func.bind(py), self.mode, number, item)
+        let (success, value) = self.open_call(self.func.bind(py), self.mode, number, item)?;
+        if success || !self.is_of_each() || self.failed_call.load(Relaxed) == number {
+            return Ok((success, value));
+        }
+        // The chunk as a whole has failed: each of its items has.
+        let size = lock(&self.sizes)
+            .as_ref()
+            .and_then(|sizes| sizes.get(number as usize).copied());
+        let errors = PyList::empty(py);
+        for _ in 0..size.unwrap_or_default() {
+            errors.append(&value)?;
+        }
+        Ok((true, errors.into_any()))
     }
 
     /// The result of task `number`, which called `func`.

@@ -14,8 +14,12 @@ use std::time::Duration;
 pub fn options(by_time: bool, timeout: Option<f64>, retries: u32) -> TaskOptions {
     TaskOptions {
         by_time,
-        // A timeout too large for the clock is no timeout.
-        timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+        timeout: timeout.and_then(seconds),
         retries,
     }
+}
+
+/// A time limit. One too large for the clock is none.
+pub fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number.max(0.0)).ok()
 }

@@ -1,12 +1,13 @@
 //! Bindings of the pool, parent side, for an executor: calls of any functions. One thread takes the results in order of
 //! completion.
 
-use super::core::PoolCore;
+use super::core::{named, PoolCore};
 use super::job::{pack_task, PoolJob};
-use super::options;
 use super::worker::Mode;
+use super::{options, seconds};
 use crate::common::lock;
 use crate::common::{deadline, wait};
+use procession_core::pool::TaskLimits;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -23,11 +24,11 @@ pub struct PoolStream {
 
 #[derive(Default)]
 struct Futures {
-    by_number: HashMap<u64, Call>,
+    by_number: HashMap<u64, StreamCall>,
     closed: bool,
 }
 
-struct Call {
+struct StreamCall {
     future: Py<PyAny>,
     func: Py<PyAny>,
     mode: Option<Mode>,
@@ -63,24 +64,34 @@ impl PoolStream {
         }
     }
 
-    /// Submit a call. Return the task's number, or None if the stream is closed.
+    /// Submit a call. Return the task's number, or None if the stream is closed. `own`: the call's timeout, retries and
+    /// name in errors, in place of the stream's.
+    #[pyo3(signature = (future, func, args, kwds, own=None))]
     fn submit(
         &self,
         future: Py<PyAny>,
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
+        own: Option<(Option<f64>, u32, Option<String>)>,
     ) -> PyResult<Option<u64>> {
         let call = self.core.get().prepare(func, args, kwds)?;
         let task = pack_task(&call.task)?;
-        let (func, mode) = (func.clone().unbind(), call.mode);
+        let (func, limits) = match own {
+            None => (func.clone(), None),
+            Some((timeout, retries, name)) => {
+                let timeout = timeout.and_then(seconds);
+                (named(func, name.as_deref())?, Some(TaskLimits { timeout, retries }))
+            }
+        };
+        let (func, mode) = (func.unbind(), call.mode);
         // Held over both steps, so that no thread finds the result before its future. No Python code runs in between.
         let mut futures = lock(&self.futures);
         if futures.closed {
             return Ok(None);
         }
-        let number = self.job.submit(call.function.as_deref(), task)?;
-        futures.by_number.insert(number, Call { future, func, mode });
+        let number = self.job.submit(call.function.as_deref(), limits, task)?;
+        futures.by_number.insert(number, StreamCall { future, func, mode });
         Ok(Some(number))
     }
 
@@ -90,7 +101,7 @@ impl PoolStream {
         let batch = wait(py, || self.job.job.take_batch(limit.max(1), deadline(None)))?.unwrap_or_default();
         let results = PyList::empty(py);
         for (number, item) in batch {
-            let Some(Call { future, func, mode }) = lock(&self.futures).by_number.remove(&number) else {
+            let Some(StreamCall { future, func, mode }) = lock(&self.futures).by_number.remove(&number) else {
                 continue;
             };
             let (success, value) = self
@@ -102,8 +113,11 @@ impl PoolStream {
         Ok(results)
     }
 
-    /// Stop a task. Return True if it was unfinished.
-    fn cancel(&self, number: u64) -> bool {
+    /// Stop a task that has not begun, or with `running` one that has not ended. Return whether it is stopped.
+    fn cancel(&self, number: u64, running: bool) -> bool {
+        if !running {
+            return self.job.job.cancel_one_pending(number);
+        }
         let withdrawn = self.job.job.cancel_one(number);
         withdrawn.pending + withdrawn.running > 0
     }

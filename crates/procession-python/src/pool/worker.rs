@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple};
 use std::time::Instant;
 
-/// How a function is applied to a task's arguments; `_pool/worker.py` uses the first five.
+/// How a function is applied to a task's arguments; `_pool/worker.py` uses those that are not timed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
@@ -31,6 +31,10 @@ pub enum Mode {
     TimedChunk = 5,
     /// Like [`Self::StarredChunk`], with a limit on the time of each item.
     TimedStarredChunk = 6,
+    /// Like [`Self::TimedChunk`]. An item that raises has its exception as its result, and the others go on.
+    EachOfChunk = 7,
+    /// Like [`Self::TimedStarredChunk`] and [`Self::EachOfChunk`].
+    EachOfStarredChunk = 8,
 }
 
 impl Mode {
@@ -43,8 +47,15 @@ impl Mode {
             (4, _) => Self::CallWithKeywords,
             (1 | 5, _) => Self::TimedChunk,
             (2 | 6, _) => Self::TimedStarredChunk,
+            (7, _) => Self::EachOfChunk,
+            (8, _) => Self::EachOfStarredChunk,
             _ => return Err(PyValueError::new_err("not a way to apply a function")),
         })
+    }
+
+    /// Whether each item has its own outcome: its result, or its exception.
+    pub fn is_of_each(self) -> bool {
+        matches!(self, Self::EachOfChunk | Self::EachOfStarredChunk)
     }
 }
 
@@ -110,8 +121,8 @@ impl PoolWorker {
         arguments: Incoming,
         functions: &mut Functions,
     ) -> PyResult<(Verdict, Message)> {
-        let value = match self.call(py, task, arguments, functions) {
-            Ok(value) => value,
+        let (value, of_each) = match self.call(py, task, arguments, functions) {
+            Ok(called) => called,
             Err(error) if is_end(py, &error) => {
                 flush(py);
                 return Err(error);
@@ -121,7 +132,15 @@ impl PoolWorker {
                 return Ok((Verdict::Raised, pack_exception(&error)?));
             }
         };
-        match payload::dumps(&value).and_then(|pickled| pickled.pack()) {
+        let packed = payload::dumps(&value).and_then(|pickled| pickled.pack());
+        let packed = match packed {
+            Err(error) if of_each => {
+                catchable(py, error)?;
+                pack_each(value.cast()?)
+            }
+            packed => packed,
+        };
+        match packed {
             Ok(message) => Ok((Verdict::Done, message)),
             Err(error) => {
                 let error = helper(py, "_unencodable")?.call1((catchable(py, error)?, value))?;
@@ -136,14 +155,14 @@ impl PoolWorker {
         task: &Task,
         arguments: Incoming,
         functions: &mut Functions,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<(Bound<'py, PyAny>, bool)> {
         let Some(id) = task.function() else {
             let call = payload::loads(py, arguments)?;
             let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
             drop(call);
             self.worker.begin_item();
             let args = sequence(args)?;
-            return match kwds.cast_into::<PyDict>() {
+            let value = match kwds.cast_into::<PyDict>() {
                 Ok(kwds) if kwds.is_empty() => func.call1(args),
                 Ok(kwds) => func.call(args, Some(&kwds)),
                 Err(other) => {
@@ -159,25 +178,27 @@ impl PoolWorker {
                     func.call(args, Some(&kwds))
                 }
             };
+            return Ok((value?, false));
         };
         let (func, mode) = functions.get(py, &self.worker, task, id)?;
         let arguments = payload::loads(py, arguments)?;
         self.worker.begin_item();
-        match mode {
+        let value = match mode {
             Mode::Item => func.call1((arguments,)),
             Mode::Call => func.call1(sequence(arguments)?),
             Mode::CallWithKeywords => {
                 let (args, kwds): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = arguments.extract()?;
                 func.call(args, Some(&kwds))
             }
-            Mode::Chunk | Mode::StarredChunk | Mode::TimedChunk | Mode::TimedStarredChunk => {
+            _ => {
                 let items = sequence(arguments)?;
                 let begin = Instant::now();
                 let results = self.call_each(&func, mode, &items)?;
                 self.worker.measured(task, begin.elapsed() / items.len().max(1) as u32);
                 Ok(results)
             }
-        }
+        };
+        Ok((value?, mode.is_of_each()))
     }
 
     /// The list of the function's results for the items of a chunk.
@@ -201,10 +222,16 @@ impl PoolWorker {
         let results = PyList::empty(py);
         for item in items.iter_borrowed() {
             self.worker.begin_item();
-            results.append(if mode == Mode::TimedChunk {
-                func.call1((item,))?
+            let result = if matches!(mode, Mode::TimedChunk | Mode::EachOfChunk) {
+                func.call1((item,))
             } else {
-                func.call1(sequence(item.to_owned())?)?
+                sequence(item.to_owned()).and_then(|items| func.call1(items))
+            };
+            results.append(match result {
+                Err(error) if mode.is_of_each() && !is_end(py, &error) => {
+                    helper(py, "_failed_item")?.call1((error.into_value(py),))?
+                }
+                result => result?,
             })?;
         }
         Ok(results.into_any())
@@ -279,6 +306,22 @@ fn flush(py: Python<'_>) {
             .getattr(name)
             .and_then(|stream| stream.call_method0(name!(py, "flush")));
     }
+}
+
+/// Pack the results of a chunk that cannot be pickled, with an exception in place of each that cannot.
+fn pack_each(results: &Bound<'_, PyList>) -> PyResult<Message> {
+    let py = results.py();
+    let kept = PyList::empty(py);
+    for result in results {
+        kept.append(match payload::dumps(&result).map(drop) {
+            Ok(()) => result,
+            Err(error) => {
+                let error = helper(py, "_unencodable")?.call1((catchable(py, error)?, result))?;
+                helper(py, "_failed_item")?.call1((error,))?
+            }
+        })?;
+    }
+    payload::dumps(&kept)?.pack()
 }
 
 /// Pack an exception in such a form that the receiver can always rebuild one from it.

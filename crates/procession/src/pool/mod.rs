@@ -14,11 +14,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
-use worker::function;
+use worker::{function, Fails};
 use workers::{lock, WorkerSet, Workers};
-
-/// The limit on results of [`imap`](Pool::imap) in progress, for each worker.
-const AHEAD: u64 = 64;
 
 /// Worker processes that apply functions to values.
 ///
@@ -196,13 +193,13 @@ impl Pool {
         Ok(set)
     }
 
-    fn job<A, R>(&self, f: fn(A) -> R) -> Result<Job>
+    fn job<A, R>(&self, f: fn(A) -> R, fails: Fails) -> Result<Job>
     where
         A: DeserializeOwned,
         R: Serialize,
     {
         let _set = self.running()?;
-        let function = self.workers.core.function(function(f)?)?;
+        let function = self.workers.core.function(function(f, fails)?)?;
         Ok(self.workers.core.job(Some(&function), self.options))
     }
 
@@ -221,10 +218,10 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let job = self.job(f)?;
-        job.submit(wire::pack(&[argument].as_slice())?)?;
-        job.seal();
-        Ok(AsyncResult(MapResult::new(job)))
+        let pending = MapResult::new(self.job(f, Fails::All)?);
+        pending.submit(wire::pack(&[argument].as_slice())?)?;
+        pending.seal();
+        Ok(AsyncResult(pending))
     }
 
     /// Return the results of `f` for all items, in order. If any failed, returns the first failure once all are done.
@@ -242,35 +239,70 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let job = self.job(f)?;
         let items: Vec<A> = items.into_iter().collect();
-        // One item per task where an item may be stopped or retried, so that this does not affect others.
-        let alone = self.options.timeout.is_some() || self.options.retries > 0;
+        // First: if an item cannot be sent, the tasks before it are cancelled with this.
+        let pending = MapResult::new(self.job(f, Fails::All)?);
         let mut cutter = Cutter::new(items.len() as u64, self.workers.lock().size);
         let mut rest = items.as_slice();
         while !rest.is_empty() {
-            let size = if alone { 1 } else { cutter.next(&job) };
+            let size = if self.alone() { 1 } else { pending.cut(&mut cutter) };
             let size = usize::try_from(size).unwrap_or(usize::MAX).min(rest.len());
             let (task, behind) = rest.split_at(size);
-            job.submit(wire::pack(&task)?)?;
+            pending.submit(wire::pack(&task)?)?;
             rest = behind;
         }
-        job.seal();
-        Ok(MapResult::new(job))
+        pending.seal();
+        Ok(pending)
+    }
+
+    /// Return the result or the error of `f` for each item, in order: what fails, even by the death of its worker,
+    /// loses no other. So each item is a task of its own, which costs some microseconds.
+    ///
+    /// ```no_run
+    /// fn half(n: u32) -> u32 {
+    ///     assert!(n % 2 == 0, "{n} is odd");
+    ///     n / 2
+    /// }
+    /// let pool = procession::Pool::new(2)?;
+    /// let halves = pool.try_map(half, [2, 3, 4])?;
+    /// assert_eq!(halves[0].as_ref().ok(), Some(&1));
+    /// assert!(halves[1].is_err());
+    /// assert_eq!(halves[2].as_ref().ok(), Some(&2));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_map<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<Result<R>>>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        let pending = MapResult::<R>::new(self.job(f, Fails::Own)?);
+        let mut count = 0;
+        for item in items {
+            pending.submit(wire::pack(&[item].as_slice())?)?;
+            count += 1;
+        }
+        pending.seal();
+        pending.get_each(count)
+    }
+
+    /// Whether each item is a task of its own, because an item may be stopped or retried, which must not affect others.
+    fn alone(&self) -> bool {
+        self.options.timeout.is_some() || self.options.retries > 0
     }
 
     /// Return an iterator over the results of `f`, in the order of the items, each as soon as it is available. The
     /// items may be endless: they are consumed as results are requested, a bounded number ahead, and no more large ones
-    /// than keep the workers busy.
+    /// than keep the workers busy. Items that take no more than some microseconds travel together; a panic fails its
+    /// own item, the death of a worker all that travelled with it.
     pub fn imap<A, R, I>(&self, f: fn(A) -> R, items: I) -> Result<Imap<I::IntoIter, R>>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job(f)?;
+        let job = self.job(f, Fails::Own)?;
         let workers = self.workers.lock().size as u64;
-        Imap::new(job, items.into_iter(), AHEAD, workers)
+        Imap::new(job, items.into_iter(), workers, self.alone())
     }
 
     /// Accept no more tasks; the workers exit once all tasks are done.

@@ -1,12 +1,15 @@
 //! The return values of a pool's calls: results that arrive later, all together or one by one.
 
+use super::worker::Failure;
 use crate::error::wait;
 use crate::uninterrupted::uninterrupted;
 use crate::{wire, Error, JoinError, Result};
-use procession_core::pool::{Intake, Item, Job, Loss, Withdrawn};
+use procession_core::channel::Message;
+use procession_core::pool::{Cutter, Intake, Item, Job, Loss, Withdrawn};
 use procession_core::Deadline;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -15,33 +18,94 @@ use std::time::Duration;
 fn open<R: DeserializeOwned>(item: Option<Item>) -> Result<Vec<R>> {
     match item {
         Some(Item::Done(message)) => wire::unpack(&message),
-        Some(Item::Raised(message)) => Err(match wire::unpack(&message)? {
-            Ok((message, location, backtrace)) => Error::Join(JoinError::Panicked {
-                message,
-                location,
-                backtrace,
-            }),
-            Err(lost) => Error::Join(JoinError::Lost(lost)),
-        }),
-        Some(Item::Lost(Loss::Died(death))) => Err(Error::WorkerDied {
-            pid: death.pid,
-            how: if death.exitcode < 0 {
-                JoinError::Signaled(-death.exitcode)
-            } else {
-                JoinError::Exited(death.exitcode)
-            },
-        }),
-        Some(Item::Lost(Loss::TimedOut(limit, death))) => Err(Error::TaskTimedOut { limit, pid: death.pid }),
-        Some(Item::Lost(Loss::Cancelled)) => Err(Error::Cancelled),
-        Some(Item::Lost(Loss::Refused | Loss::Stopped)) => Err(Error::Terminated),
+        Some(lost) => Err(reason(&lost)),
         None => Err(Error::Invalid("the result was taken already")),
     }
 }
 
+/// The results of a task of `count` items, each of which fails on its own.
+fn open_each<R: DeserializeOwned>(item: &Item, count: usize) -> Vec<Result<R>> {
+    let results = match item {
+        Item::Done(message) => wire::unpack::<Vec<Result<R, Failure>>>(message),
+        _ => return (0..count).map(|_| Err(reason(item))).collect(),
+    };
+    match results {
+        Ok(results) => results.into_iter().map(|result| result.map_err(failed)).collect(),
+        Err(error) => {
+            let text = error.to_string();
+            let lost = || Error::Join(JoinError::Lost(text.clone()));
+            (0..count).map(|_| Err(lost())).collect()
+        }
+    }
+}
+
+fn failed(failure: Failure) -> Error {
+    Error::Join(match failure {
+        Ok((message, location, backtrace)) => JoinError::Panicked {
+            message,
+            location,
+            backtrace,
+        },
+        Err(lost) => JoinError::Lost(lost),
+    })
+}
+
+/// Why a task has no results.
+fn reason(item: &Item) -> Error {
+    match item {
+        Item::Done(_) => Error::Invalid("the task has results"),
+        Item::Raised(message) => wire::unpack(message).map_or_else(|error| error, failed),
+        Item::Lost(Loss::Died(death)) => Error::WorkerDied {
+            pid: death.pid,
+            how: if death.exitcode < 0 {
+                JoinError::Signaled {
+                    signal: -death.exitcode,
+                }
+            } else {
+                JoinError::Exited { code: death.exitcode }
+            },
+        },
+        Item::Lost(Loss::TimedOut(limit, death)) => Error::TaskTimedOut {
+            limit: *limit,
+            pid: death.pid,
+        },
+        Item::Lost(Loss::Cancelled) => Error::Cancelled,
+        Item::Lost(Loss::Refused | Loss::Stopped) => Error::Terminated,
+    }
+}
+
+/// Stop what is left of a job: its results have no taker.
+fn free_workers(job: &Job) {
+    if job.is_mine() && !job.is_complete() {
+        job.cancel();
+    }
+}
+
 /// The results of a [`map`](crate::Pool::map), available later.
+///
+/// Dropping it cancels what is not done, as [`cancel`](Self::cancel) does: no worker goes on for results that have no
+/// taker. [`detach`](Self::detach) lets the tasks go on.
+///
+/// ```no_run
+/// # fn square(n: u64) -> u64 { n * n }
+/// let pool = procession::Pool::new(2)?;
+/// let pending = pool.map_async(square, 0..3)?;
+/// assert_eq!(pending.get()?, [0, 1, 4]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "the tasks are cancelled if it is dropped"]
 pub struct MapResult<R> {
     job: Job,
+    detached: bool,
     result: PhantomData<fn() -> R>,
+}
+
+impl<R> Drop for MapResult<R> {
+    fn drop(&mut self) {
+        if !self.detached {
+            free_workers(&self.job);
+        }
+    }
 }
 
 impl<R> fmt::Debug for MapResult<R> {
@@ -57,8 +121,28 @@ impl<R> MapResult<R> {
     pub(crate) fn new(job: Job) -> Self {
         Self {
             job,
+            detached: false,
             result: PhantomData,
         }
+    }
+
+    pub(crate) fn submit(&self, task: Message) -> Result<()> {
+        self.job.submit(task)?;
+        Ok(())
+    }
+
+    /// How many items the next task is to have.
+    pub(crate) fn cut(&self, cutter: &mut Cutter) -> u64 {
+        cutter.next(&self.job)
+    }
+
+    pub(crate) fn seal(&self) {
+        self.job.seal();
+    }
+
+    /// Let the tasks go on without a taker of their results.
+    pub fn detach(mut self) {
+        self.detached = true;
     }
 
     /// Whether all items are done, successfully or not.
@@ -96,6 +180,16 @@ impl<R: DeserializeOwned> MapResult<R> {
         self.fetch(Deadline::after(timeout))
     }
 
+    /// Wait until all items are done and return the result of each, in order.
+    pub(crate) fn get_each(self, count: u64) -> Result<Vec<Result<R>>> {
+        let mut results = Vec::new();
+        for number in 0..count {
+            let item = uninterrupted(|| self.job.take(number, Deadline::Never))?;
+            results.append(&mut open_each(&item.ok_or(Error::Terminated)?, 1));
+        }
+        Ok(results)
+    }
+
     fn fetch(&self, deadline: Deadline) -> Result<Vec<R>> {
         uninterrupted(|| self.job.wait(deadline))?;
         let take = |number| open(uninterrupted(|| self.job.take(number, Deadline::Now))?);
@@ -111,10 +205,27 @@ impl<R: DeserializeOwned> MapResult<R> {
 }
 
 /// The result of an [`apply_async`](crate::Pool::apply_async), available later.
+///
+/// Dropping it cancels the call if it is not done: no worker goes on for a result that has no taker.
+/// [`detach`](Self::detach) lets it go on.
+///
+/// ```no_run
+/// # fn square(n: u64) -> u64 { n * n }
+/// let pool = procession::Pool::new(2)?;
+/// let pending = pool.apply_async(square, 3)?;
+/// assert_eq!(pending.get()?, 9);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "the call is cancelled if it is dropped"]
 #[derive(Debug)]
 pub struct AsyncResult<R>(pub(crate) MapResult<R>);
 
 impl<R> AsyncResult<R> {
+    /// Let the call go on without a taker of its result.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+
     /// Whether the call has completed, successfully or not.
     pub fn is_ready(&self) -> bool {
         self.0.is_ready()
@@ -157,16 +268,44 @@ fn only<R>(results: Vec<R>) -> Result<R> {
 }
 
 /// The results of an [`imap`](crate::Pool::imap).
+///
+/// Dropping it cancels what is not done, as [`cancel`](Self::cancel) does, and frees the workers.
+///
+/// ```no_run
+/// # fn square(n: u64) -> u64 { n * n }
+/// let pool = procession::Pool::new(2)?;
+/// for result in pool.imap(square, 0..)?.take(3) {
+///     println!("{}", result?);
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "results are computed as they are taken, and the rest is cancelled if it is dropped"]
 pub struct Imap<I, R> {
     job: Job,
     items: Option<I>,
-    /// The limit on tasks that are in progress, or done and not yet taken.
+    cutter: Cutter,
+    /// The size of the next task, once it is known.
+    size: Option<u64>,
+    /// Whether each item is a task.
+    alone: bool,
+    /// The bytes of an item, as of the last task.
+    weight: usize,
+    /// The sizes of the tasks that are in progress, or done and not yet taken; their sum.
+    sizes: VecDeque<u64>,
     ahead: u64,
     /// The number of workers that the queued arguments must keep busy, however large the arguments are.
     workers: u64,
     taken: u64,
-    result: PhantomData<fn() -> R>,
+    /// Results of the last task taken.
+    ready: VecDeque<Result<R>>,
 }
+
+/// The limit on items in progress, for each worker.
+const AHEAD: u64 = 64;
+/// The limit on items of a task: each worker has some tasks waiting.
+const TOGETHER: u64 = AHEAD / 4;
+/// The limit on bytes of a task of several items.
+const TASK_BYTES: usize = 64 * 1024;
 
 impl<I, R> fmt::Debug for Imap<I, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,31 +315,72 @@ impl<I, R> fmt::Debug for Imap<I, R> {
     }
 }
 
+impl<I, R> Drop for Imap<I, R> {
+    fn drop(&mut self) {
+        free_workers(&self.job);
+    }
+}
+
+impl<I, R> Imap<I, R> {
+    /// Cancel the rest, as [`MapResult::cancel`] does. Items that are not done fail with [`Error::Cancelled`]; the
+    /// iterator consumes no more items. Returns false if all that were begun are done.
+    pub fn cancel(&mut self) -> bool {
+        self.items = None;
+        self.job.cancel() != Withdrawn::default()
+    }
+}
+
 impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
-    /// The results of a job over these items. At most `ahead` items for each of `workers` are in progress.
-    pub(crate) fn new(job: Job, items: I, ahead: u64, workers: u64) -> Result<Self> {
+    /// The results of a job over these items.
+    pub(crate) fn new(job: Job, items: I, workers: u64, alone: bool) -> Result<Self> {
+        let length = items.size_hint().1.map_or(u64::MAX, |most| most as u64);
         let mut imap = Self {
             job,
             items: Some(items),
-            ahead: ahead * workers,
+            cutter: Cutter::new(length, workers as usize),
+            size: None,
+            alone,
+            weight: 0,
+            sizes: VecDeque::new(),
+            ahead: 0,
             workers,
             taken: 0,
-            result: PhantomData,
+            ready: VecDeque::new(),
         };
         imap.feed()?;
         Ok(imap)
     }
 
+    /// The number of items in the next task, if there is room for it.
+    fn room(&mut self) -> Option<u64> {
+        let size = match self.size {
+            Some(size) => size,
+            None if self.alone => 1,
+            None => {
+                let light = (TASK_BYTES / self.weight.max(1)) as u64;
+                self.cutter.next(&self.job).min(TOGETHER).min(light).max(1)
+            }
+        };
+        self.size = Some(size);
+        let fits = self.ahead + size <= AHEAD * self.workers;
+        (fits && self.job.intake(Some(self.workers)) != Intake::Full).then_some(size)
+    }
+
     fn feed(&mut self) -> Result<()> {
-        while let Some(items) = self
-            .items
-            .as_mut()
-            .filter(|_| self.job.progress().0 < self.taken + self.ahead)
-            .filter(|_| self.job.intake(Some(self.workers)) != Intake::Full)
-        {
-            if let Some(item) = items.next() {
-                self.job.submit(wire::pack(&[item].as_slice())?)?;
-            } else {
+        while self.items.is_some() {
+            let Some(size) = self.room() else { break };
+            let Some(items) = &mut self.items else { break };
+            let task: Vec<A> = items.take(size as usize).collect();
+            let count = task.len() as u64;
+            if count > 0 {
+                let message = wire::pack(&task)?;
+                self.weight = message.size() / task.len();
+                self.job.submit(message)?;
+                self.sizes.push_back(count);
+                self.ahead += count;
+                self.size = None;
+            }
+            if count < size {
                 self.items = None;
                 self.job.seal();
             }
@@ -213,6 +393,9 @@ impl<A: Serialize, I: Iterator<Item = A>, R: DeserializeOwned> Iterator for Imap
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Some(ready);
+        }
         if let Err(error) = self.feed() {
             self.items = None;
             self.job.seal();
@@ -224,6 +407,9 @@ impl<A: Serialize, I: Iterator<Item = A>, R: DeserializeOwned> Iterator for Imap
             Err(error) => return Some(Err(error.into())),
         };
         self.taken += 1;
-        Some(open(Some(item)).and_then(only))
+        let count = self.sizes.pop_front().unwrap_or(1);
+        self.ahead -= count;
+        self.ready.extend(open_each(&item, count as usize));
+        self.ready.pop_front()
     }
 }

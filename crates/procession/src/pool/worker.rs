@@ -28,11 +28,34 @@ fn call<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) ->
     Ok((wire::pack(&results)?, per_item))
 }
 
+/// As [`call`], but a panic fails its own item only: packs a result, or the panic, for each.
+fn call_each<A: DeserializeOwned, R: Serialize>(function: usize, items: &Incoming) -> Result<(Message, Duration)> {
+    // SAFETY: as in `call`.
+    let function: fn(A) -> R = unsafe { std::mem::transmute(function as *const ()) };
+    let items: Vec<A> = wire::unpack(items)?;
+    let (count, begin) = (items.len() as u32, Instant::now());
+    let one = |item| watched(|| function(item)).map_err(failure);
+    let results: Vec<Result<R, Failure>> = items.into_iter().map(one).collect();
+    let per_item = begin.elapsed() / count.max(1);
+    Ok((wire::pack(&results)?, per_item))
+}
+
+/// Whether a panic fails all items of its task, or only its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fails {
+    All,
+    Own,
+}
+
 /// The message that tells workers which function a job calls.
-pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R) -> Result<Message> {
+pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R, fails: Fails) -> Result<Message> {
     let image = Image::this();
     let place = |address: usize, name| image.place(address).ok_or(Error::Elsewhere(name));
-    let call = place(call::<A, R> as Call as usize, "this function's type")?;
+    let call = match fails {
+        Fails::All => call::<A, R> as Call,
+        Fails::Own => call_each::<A, R> as Call,
+    };
+    let call = place(call as usize, "this function's type")?;
     let function = place(f as usize, type_name::<fn(A) -> R>())?;
     wire::pack(&(image.mark, call, function))
 }
@@ -77,8 +100,19 @@ pub(crate) fn work((handle, worker_index): (u64, u32)) {
     }
 }
 
-/// What the parent is sent for a task that failed: its panic, or the reason why there is no result.
-type Failure = Result<(String, String, String), String>;
+/// What the parent is sent for a task or item that failed: its panic, or the reason why there is no result.
+pub(super) type Failure = Result<(String, String, Option<String>), String>;
+
+fn failure(error: JoinError) -> Failure {
+    match error {
+        JoinError::Panicked {
+            message,
+            location,
+            backtrace,
+        } => Ok((message, location, backtrace)),
+        other => Err(other.to_string()),
+    }
+}
 
 fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message) {
     let failure: Failure = match watched(|| {
@@ -91,12 +125,7 @@ fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message)
             return (Verdict::Done, message);
         }
         Ok(Err(error)) => Err(error.to_string()),
-        Err(JoinError::Panicked {
-            message,
-            location,
-            backtrace,
-        }) => Ok((message, location, backtrace)),
-        Err(other) => Err(other.to_string()),
+        Err(error) => failure(error),
     };
     let message = wire::pack(&failure).or_else(|_| Ok::<_, Error>(Message::pack(Outgoing::default())?));
     // Without memory for even an empty message, this process and its task are lost; the parent reports the death.

@@ -141,8 +141,8 @@ impl Workers {
             let pid = handle.pid();
             let exitcode = match handle.join() {
                 Ok(()) => 0,
-                Err(JoinError::Signaled(signal)) => -signal,
-                Err(JoinError::Exited(code)) => code,
+                Err(JoinError::Signaled { signal, .. }) => -signal,
+                Err(JoinError::Exited { code, .. }) => code,
                 Err(_) => 101,
             };
             let death = WorkerDeath {

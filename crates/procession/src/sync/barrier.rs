@@ -1,5 +1,6 @@
 //! A barrier between processes.
 
+use crate::error::EngineError;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::sync::{self, Arrival, BarrierError};
@@ -98,7 +99,7 @@ fn uninterrupted<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result
             Ok(value) => return Ok(value),
             Err(BarrierError::Wait(WaitError::Interrupted)) => {}
             Err(BarrierError::Wait(error)) => return Err(error.into()),
-            Err(broken) => return Err(Error::BrokenBarrier(broken)),
+            Err(broken) => return Err(Error::BrokenBarrier(EngineError::new(broken))),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Helpers of this crate's tests: start methods, processes to watch or kill, this executable run again.
 #![allow(dead_code)] // no test uses all of them
 
-use procession::{Builder, JoinError, JoinHandle, StartMethod};
+use procession::{Builder, JoinHandle, StartMethod};
 use procession_core::liveness;
 use serde::de::DeserializeOwned;
 use std::process::Command;
@@ -30,7 +30,7 @@ pub fn until_asleep<R>(process: &JoinHandle<R>) {
 
 pub fn kill<R: DeserializeOwned + std::fmt::Debug + PartialEq>(process: JoinHandle<R>) {
     process.kill().unwrap();
-    assert_eq!(process.join(), Err(JoinError::Signaled(libc::SIGKILL)));
+    assert_eq!(process.join().unwrap_err().signal(), Some(libc::SIGKILL));
 }
 
 /// This test executable as a command that runs one of its ignored tests. It is a family of its own.

@@ -37,6 +37,24 @@ fn a_descriptor_is_readable_while_there_are_messages() {
 }
 
 #[test]
+fn a_descriptor_is_readable_while_its_process_holds_messages() {
+    let queue = Ref::<Queue>::create().unwrap();
+    let readiness = Readiness::new(&queue).unwrap();
+    for _ in 0..50 {
+        readiness.resolve_or(|| true);
+        assert!(is_readable(&readiness, 0));
+        put(&queue, b"one");
+        get(&queue);
+        readiness.resolve_or(|| true);
+        assert!(is_readable(&readiness, 0), "it holds some still");
+        readiness.resolve_or(|| false);
+        assert!(!is_readable(&readiness, 0));
+    }
+    put(&queue, b"one");
+    assert!(is_readable(&readiness, LONG));
+}
+
+#[test]
 fn a_descriptor_is_readable_by_the_put_of_another_process_that_died_since() {
     let queue = Ref::<Queue>::create().unwrap();
     let readiness = Readiness::new(&queue).unwrap();

@@ -1,13 +1,22 @@
 //! A model of the table of jobs. It keeps the state of each item, never forgets one, and counts everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::pool::types::TaskOptions;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ModelItem {
-    Waiting { slot: u32, bytes: u32, tries: u32 },
-    Ready { slot: u32, raised: bool },
+    Waiting {
+        slot: u32,
+        bytes: u32,
+        tries: u32,
+        timeout: Option<Duration>,
+    },
+    Ready {
+        slot: u32,
+        raised: bool,
+    },
     Lost,
     Taken,
 }

@@ -9,13 +9,13 @@ use super::job_model::{Model, ModelItem, ModelJob};
 use crate::pool::job_record::{ItemState, Want};
 use crate::pool::job_table::{JobAction, JobTable};
 use crate::pool::room::{Feeder, Load, Room};
-use crate::pool::types::{Loss, TaskOptions};
+use crate::pool::types::{Loss, TaskLimits, TaskOptions};
 
 #[derive(Clone, Debug)]
 enum JobEvent {
     Open(TaskOptions),
     /// Numbers choose among the open jobs, or among the waiting tasks.
-    Submit(usize, u32),
+    Submit(usize, u32, Option<TaskLimits>),
     Refuse(usize),
     Finish(usize, bool),
     Die(usize),
@@ -34,8 +34,15 @@ enum JobEvent {
 }
 
 fn options() -> impl Strategy<Value = TaskOptions> {
-    (any::<bool>(), prop::option::of(1..4_u64), 0..3_u32).prop_map(|(by_time, timeout, retries)| TaskOptions {
+    (any::<bool>(), limits()).prop_map(|(by_time, TaskLimits { timeout, retries })| TaskOptions {
         by_time,
+        timeout,
+        retries,
+    })
+}
+
+fn limits() -> impl Strategy<Value = TaskLimits> {
+    (prop::option::of(1..4_u64), 0..3_u32).prop_map(|(timeout, retries)| TaskLimits {
         timeout: timeout.map(Duration::from_secs),
         retries,
     })
@@ -45,7 +52,8 @@ fn event() -> impl Strategy<Value = JobEvent> {
     let which = any::<usize>;
     prop_oneof![
         8 => options().prop_map(JobEvent::Open),
-        40 => (which(), 0..5000_u32).prop_map(|(job, bytes)| JobEvent::Submit(job, bytes)),
+        40 => (which(), 0..5000_u32, prop::option::of(limits()))
+            .prop_map(|(job, bytes, own)| JobEvent::Submit(job, bytes, own)),
         2 => which().prop_map(JobEvent::Refuse),
         24 => (which(), any::<bool>()).prop_map(|(task, raised)| JobEvent::Finish(task, raised)),
         8 => which().prop_map(JobEvent::Die),
@@ -87,9 +95,9 @@ impl Driver {
     fn apply(&mut self, model: &mut Model, event: JobEvent) -> Result<(), TestCaseError> {
         match event {
             JobEvent::Open(options) if !model.closing => self.open(model, options)?,
-            JobEvent::Submit(which, bytes) => {
+            JobEvent::Submit(which, bytes, own) => {
                 if let Some(key) = model.pick(which, true) {
-                    self.submit(model, key, bytes)?;
+                    self.submit(model, key, bytes, own)?;
                 }
             }
             JobEvent::Refuse(which) => {
@@ -179,13 +187,25 @@ impl Driver {
         Ok(())
     }
 
-    fn submit(&mut self, model: &mut Model, key: u32, bytes: u32) -> Result<(), TestCaseError> {
+    fn submit(
+        &mut self,
+        model: &mut Model,
+        key: u32,
+        bytes: u32,
+        own: Option<TaskLimits>,
+    ) -> Result<(), TestCaseError> {
         let slot = model.fresh();
         let job = model.jobs.get_mut(&key).unwrap();
-        let tries = job.options.retries;
-        let number = self.table.submit(key, slot, bytes, (tries > 0).then_some(slot));
+        let TaskOptions { timeout, retries, .. } = job.options;
+        let (timeout, tries) = own.map_or((timeout, retries), |own| (own.timeout, own.retries));
+        let number = self.table.submit(key, slot, bytes, (tries > 0).then_some(slot), own);
         prop_assert_eq!(number, job.items.len() as u64);
-        job.items.push(ModelItem::Waiting { slot, bytes, tries });
+        job.items.push(ModelItem::Waiting {
+            slot,
+            bytes,
+            tries,
+            timeout,
+        });
         self.slots.insert(slot);
         model.slots.insert(slot);
         Ok(())
@@ -312,11 +332,12 @@ impl Driver {
         prop_assert_eq!(self.table.done(), model.done);
         let idle = model.jobs.values().all(ModelJob::is_complete);
         prop_assert_eq!(self.table.is_idle(), idle);
-        let timed = model.jobs.values().filter(|job| job.waiting().next().is_some());
-        prop_assert_eq!(
-            self.table.shortest_timeout(),
-            timed.filter_map(|job| job.options.timeout).min()
-        );
+        let items = model.jobs.values().flat_map(|job| &job.items);
+        let timed = items.filter_map(|item| match item {
+            ModelItem::Waiting { timeout, .. } => *timeout,
+            _ => None,
+        });
+        prop_assert_eq!(self.table.shortest_timeout(), timed.min());
         for (&key, of_model) in &model.jobs {
             self.check_job(key, of_model)?;
         }
@@ -346,10 +367,20 @@ impl Driver {
         );
         let open = u64::from(!of_model.is_complete());
         prop_assert_eq!(job.missing(Want::All), open * waiting.max(1));
+        let mut limited = 0;
         for (number, item) in (0..).zip(&of_model.items) {
             let waits = matches!(item, ModelItem::Waiting { .. });
+            if let ModelItem::Waiting { timeout, .. } = *item {
+                prop_assert_eq!(job.timeout_of(number), timeout);
+                limited += usize::from(timeout != of_model.options.timeout);
+            }
             prop_assert_eq!(job.missing(Want::Item(number)), u64::from(waits));
         }
+        prop_assert_eq!(
+            job.own_timeouts.len(),
+            limited,
+            "limits are kept for unfinished tasks alone"
+        );
         prop_assert_eq!(job.missing(Want::Item(of_model.items.len() as u64)), open);
         let none_ended = of_model.options.by_time && of_model.named == of_model.ended.len();
         prop_assert_eq!(job.missing(Want::Any), open * u64::from(none_ended));
@@ -407,7 +438,7 @@ proptest! {
         let mut table: JobTable<()> = JobTable::new();
         let key = table.open(0, TaskOptions::default());
         for (slot, &size) in (1..).zip(&sizes) {
-            table.submit(key, slot, size as u32, None);
+            table.submit(key, slot, size as u32, None, None);
         }
         for &missing in &waiters {
             table.add_waiter(missing);

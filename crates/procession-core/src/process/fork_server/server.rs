@@ -9,7 +9,7 @@ use crate::sync::descriptor::timespec;
 use crate::sys::scm;
 use crate::sys::signal::{ended_child, is_child, reap, ChildSignals};
 use crate::{family, liveness, Error, Result, WaitError};
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +33,8 @@ pub struct Server {
 pub(super) struct Spare {
     pub(super) socket: OwnedFd,
     pub(super) pid: i32,
+    /// How long it waits for a request.
+    pub(super) waits: Timespec,
 }
 
 /// What the fork server is to do next.
@@ -84,7 +86,10 @@ impl Server {
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(&signals, PollFlags::IN),
             ];
-            let timeout = (!self.children.is_empty()).then_some(&sweep);
+            let timeout = match &self.spare {
+                Some(spare) => Some(&spare.waits),
+                None => (!self.children.is_empty()).then_some(&sweep),
+            };
             match poll(&mut fds, timeout) {
                 Ok(_) => {}
                 Err(Errno::INTR) => return Err(WaitError::Interrupted),
@@ -98,6 +103,7 @@ impl Server {
             }
             if !signalled && !requested {
                 self.report_missing();
+                self.spare = None; // its end of file lets it leave
             }
             if requested {
                 if let Some(event) = self.receive()? {

@@ -1,12 +1,15 @@
-//! A child forked ahead of its request, so that the next client does not wait for a fork.
+//! A child forked ahead of its request, so that the next client does not wait for a fork. It leaves when no request
+//! comes for a while.
 
 use super::server::{Request, Server, Spare};
 use super::wire::{Datagram, SIZE};
 use crate::arena::Ref;
+use crate::sync::descriptor::timespec;
 use crate::sys::scm;
 use crate::{liveness, Error, Result};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// The channel to a spare child: make it before the fork, then [`SpareSlot::taken`] in the fork server,
 /// [`SpareSlot::wait`] in the child.
@@ -28,13 +31,14 @@ impl Server {
 }
 
 impl SpareSlot {
-    /// In the fork server: record that the spare child exists.
-    pub fn taken(self, server: &mut Server, pid: i32) {
-        let socket = self.fork_server;
-        server.spare = Some(Spare { socket, pid });
+    /// In the fork server: record that the spare child exists. It leaves if no request comes for as long as `waits`:
+    /// an idle program has the processes that it started, and no other.
+    pub fn taken(self, server: &mut Server, pid: i32, waits: Duration) {
+        let (socket, waits) = (self.fork_server, timespec(waits));
+        server.spare = Some(Spare { socket, pid, waits });
     }
 
-    /// In the child: wait for a request. `None`: the fork server or the client is gone; leave.
+    /// In the child: wait for a request. `None`: no request came, or the fork server or the client is gone; leave.
     pub fn wait(self) -> Result<Option<Request>> {
         let Self { fork_server, child } = self;
         liveness::set_serving(true);

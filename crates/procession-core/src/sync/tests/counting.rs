@@ -2,6 +2,10 @@
 
 use super::wait::FIRST_SLICE;
 use super::*;
+use crate::liveness;
+use crate::sync::permits::Permits;
+use crate::sync::waiters::Chunk;
+use Ordering::Relaxed;
 
 #[test]
 fn a_semaphore_counts() {
@@ -139,4 +143,23 @@ fn tokens_are_neither_lost_nor_doubled() {
         }
     });
     assert_eq!((taken.into_inner(), tokens.into_inner()), (EACH * 3, 0));
+}
+
+#[test]
+fn damaged_accounts_are_neither_free_nor_owned() {
+    let holders: Ref<Chunk> = Ref::create().unwrap();
+    let state: Ref<Permits> = Ref::create().unwrap();
+    state.bound.store(2, Relaxed);
+    state.word.store(2, Relaxed);
+    let me = u64::from(liveness::me().unwrap().to_bits());
+    let damaged = [1 << 32, 1 << 32 | me, 1 << 32 | 1 << 31 | me];
+    for ([owner, _], word) in holders.pairs().zip(damaged) {
+        owner.store(word, Relaxed);
+    }
+    assert!(permit_log::take(&state, &holders).unwrap() && permit_log::take(&state, &holders).unwrap());
+    assert!(!permit_log::take(&state, &holders).unwrap());
+    assert!(permit_log::give(&state, &holders).unwrap());
+    assert!(!permit_log::reclaim(&state, &holders));
+    let left: Vec<_> = holders.pairs().take(3).map(|[owner, _]| owner.load(Relaxed)).collect();
+    assert_eq!(left, damaged);
 }

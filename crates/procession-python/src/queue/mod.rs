@@ -1,15 +1,19 @@
 //! Bindings of the queue. The public classes in `procession.queues` choose which of its methods they show, and under
 //! which names.
 
+mod leftovers;
+mod many;
+
 use crate::common::{lock_deadline, name, poll_deadline, raise, wait, Cached};
 use crate::payload;
+use leftovers::{Leftover, Leftovers};
 use procession_core::arena::Ref;
-use procession_core::channel::{self, Incoming, Message, Queue as Engine, Readiness};
+use procession_core::channel::{self, Message, Queue as Engine, Readiness};
 use procession_core::ids::Handle;
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyList, PyTuple, PyType};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,6 +32,7 @@ pub struct Queue {
     /// Whether a descriptor was requested in this process.
     polled: AtomicBool,
     ready: Mutex<Option<Readiness>>,
+    leftovers: Leftovers,
 }
 
 impl Queue {
@@ -40,7 +45,41 @@ impl Queue {
     fn update_readiness(&self) {
         if self.polled.load(Relaxed) {
             if let Some(readiness) = &*self.ready() {
-                readiness.resolve();
+                readiness.resolve_or(|| self.leftovers.any());
+            }
+        }
+    }
+
+    /// Take the oldest leftover.
+    fn pop_leftover(&self, py: Python<'_>) -> Option<Leftover> {
+        let leftover = self.leftovers.pop(py)?;
+        self.update_readiness();
+        Some(leftover)
+    }
+
+    /// Tell threads that wait already, and the descriptor, about new leftovers.
+    fn announce_leftovers(&self, engine: &Engine) {
+        if self.leftovers.any() {
+            engine.wake_consumers();
+            self.update_readiness();
+        }
+    }
+
+    /// Wait for an item of the queue or a leftover. `None` if there is none in time.
+    fn wait_for_one(&self, py: Python<'_>, engine: &Engine, deadline: Deadline) -> PyResult<Option<Leftover>> {
+        loop {
+            if let Some(leftover) = self.pop_leftover(py) {
+                return Ok(Some(leftover));
+            }
+            let over = || self.leftovers.any();
+            let got = wait(py, || match engine.get_or(deadline, over) {
+                Err(WaitError::Interrupted) if over() => Ok(None),
+                got => got.map(Some),
+            });
+            match got? {
+                Some(Some(message)) => return Ok(Some(Leftover::Message(message))),
+                Some(None) => {}
+                None => return Ok(None),
             }
         }
     }
@@ -100,6 +139,7 @@ impl Queue {
             used: AtomicBool::new(false),
             polled: AtomicBool::new(false),
             ready: Mutex::new(None),
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -151,18 +191,20 @@ impl Queue {
         if timeout.is_some_and(f64::is_nan) && is_true(block)? {
             poll_deadline(timeout)?;
         }
-        let incoming: Option<Incoming> = match engine.get(Deadline::Now) {
-            Ok(incoming) => Some(incoming),
+        if let Some(leftover) = slf.get().pop_leftover(py) {
+            return leftover.load(py);
+        }
+        let got = match engine.get(Deadline::Now) {
+            Ok(incoming) => Some(Leftover::Message(incoming)),
             Err(WaitError::TimedOut | WaitError::Interrupted) if is_true(block)? => {
-                let deadline = poll_deadline(timeout)?;
-                wait(py, || engine.get(deadline))?
+                slf.get().wait_for_one(py, engine, poll_deadline(timeout)?)?
             }
             Err(WaitError::TimedOut | WaitError::Interrupted) => None,
             Err(error) => return Err(failed(error)),
         };
         slf.get().update_readiness();
-        match incoming {
-            Some(incoming) => payload::loads(py, incoming),
+        match got {
+            Some(got) => got.load(py),
             None => Err(exception(py, "Empty")?),
         }
     }
@@ -179,13 +221,49 @@ impl Queue {
 
     /// Equivalent to `get(False)`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let result = Self::open(slf)?.get(Deadline::Now);
+        let engine = Self::open(slf)?;
+        if let Some(leftover) = slf.get().pop_leftover(slf.py()) {
+            return leftover.load(slf.py());
+        }
+        let result = engine.get(Deadline::Now);
         slf.get().update_readiness();
         match result {
             Ok(incoming) => payload::loads(slf.py(), incoming),
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(exception(slf.py(), "Empty")?),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Put all items into the queue, in order. Equivalent to a `put` of each, but faster.
+    ///
+    /// All are pickled before the first is put: if one cannot be pickled, none is put. If block is true, wait for room
+    /// for at most `timeout` seconds in all (None: no limit). If there is no room for all, put as many as there is room
+    /// for, then raise `Full`. Its `put_count` is their number. An exception of a signal handler that runs meanwhile has
+    /// this attribute, too, if it accepts attributes.
+    #[pyo3(signature = (items, block=None, timeout=None), text_signature = "($self, items, block=True, timeout=None)")]
+    fn put_many(
+        slf: &Bound<'_, Self>,
+        items: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        many::put(slf, items, block, timeout)
+    }
+
+    /// Remove and return a list of the oldest items: at least one, at most `max`.
+    ///
+    /// Take those that are there at first. If there is none and block is true, wait for the first for at most `timeout`
+    /// seconds (None: no limit). Raise `Empty` if there is none. If an item cannot be unpickled, or a signal handler
+    /// raises meanwhile, the next `get` or `get_many` of this queue object in this process returns the other items that
+    /// were taken.
+    #[pyo3(signature = (max, block=None, timeout=None), text_signature = "($self, max, block=True, timeout=None)")]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        max: i64,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        many::get(slf, max, block, timeout)
     }
 
     /// Put an item into the queue. Raise `OSError` if this process has closed the queue.
@@ -200,9 +278,25 @@ impl Queue {
         Self::get(slf, None, None)
     }
 
+    /// Put all items into the queue, in order. Raise `OSError` if this process has closed the queue.
+    ///
+    /// All are pickled before the first is put: if one cannot be pickled, none is put.
+    fn _simple_put_many(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.get().check_handle()?;
+        many::put(slf, items, None, None)
+    }
+
+    /// Remove and return a list of the oldest items: at least one, at most `max`. Wait for the first only. Raise
+    /// `OSError` if this process has closed the queue.
+    fn _simple_get_many<'py>(slf: &Bound<'py, Self>, max: i64) -> PyResult<Bound<'py, PyList>> {
+        slf.get().check_handle()?;
+        many::get(slf, max, None, None)
+    }
+
     /// Return the number of items in the queue.
-    fn qsize(&self) -> PyResult<u64> {
-        self.engine()?.len().map_err(raise)
+    fn qsize(&self, py: Python<'_>) -> PyResult<u64> {
+        let there = self.engine()?.len().map_err(raise)?;
+        Ok(there + self.leftovers.len(py) as u64)
     }
 
     /// Return True if the queue is empty. Raise `OSError` if this process has put an item and then closed the queue.
@@ -210,7 +304,7 @@ impl Queue {
         if self.used.load(Relaxed) {
             self.check_handle()?;
         }
-        self.engine()?.is_empty().map_err(raise)
+        Ok(self.engine()?.is_empty().map_err(raise)? && !self.leftovers.any())
     }
 
     /// Return True if the queue is full.
@@ -238,7 +332,7 @@ impl Queue {
             None => Readiness::new(self.engine()?).map_err(raise)?,
         };
         // Another process may have taken the last item since the last check.
-        readiness.resolve();
+        readiness.resolve_or(|| self.leftovers.any());
         Ok(ready.insert(readiness).fd().as_raw_fd())
     }
 
@@ -249,7 +343,8 @@ impl Queue {
         self.check_handle()?;
         let engine = self.engine()?;
         let deadline = poll_deadline(timeout)?;
-        Ok(wait(py, || engine.wait_until_ready(deadline))?.is_some())
+        let leftovers = || self.leftovers.any();
+        Ok(wait(py, || engine.wait_until_ready_or(deadline, leftovers))?.is_some())
     }
 
     #[getter]

@@ -1,0 +1,107 @@
+//! The command line.
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// See what the processes of a program do that runs on procession.
+///
+/// The program need not be prepared for it, and is not changed: its shared memory is read, and nothing is written, stopped
+/// or waited for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "procession",
+    version,
+    after_help = "Exit codes: 0 shown; 1 the family cannot be read; 2 wrong command line; 3 no such process or family."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the families of processes of this user
+    #[command(after_help = "Examples:\n  procession ps\n  procession ps --json | jq '.families[].root'")]
+    Ps {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what each process of a family waits for, what holds each lock, how much lies in each queue
+    ///
+    /// Values, keys and arguments of the program are never printed.
+    #[command(
+        after_help = "Examples:\n  procession dump                 the only family\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
+    )]
+    Dump {
+        /// A process of the family; may be left out if there is only one family
+        pid: Option<u32>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a family: processes, queues, locks, pools
+    #[command(
+        after_help = "Examples:\n  procession top\n  procession top 4711 --interval 0.5\n  NO_COLOR=1 procession top"
+    )]
+    Top {
+        /// A process of the family; may be left out if there is only one family
+        pid: Option<u32>,
+        /// Seconds between two looks, from 0.1 to 60
+        #[arg(long, default_value = "1", value_parser = seconds)]
+        interval: Duration,
+    },
+    /// Print a script that completes this command's words in a shell
+    #[command(
+        after_help = "Example:\n  procession completions bash > ~/.local/share/bash-completion/completions/procession"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=60.0).contains(&number) {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err("not from 0.1 to 60".to_owned())
+    }
+}
+
+pub(crate) fn write_completions(shell: clap_complete::Shell, out: &mut dyn Write) -> io::Result<()> {
+    // The generator panics where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "procession", &mut script);
+    out.write_all(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_that_cannot_be_written_is_an_error() {
+        use clap_complete::Shell;
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
+            let mut room = [0; 100];
+            let error = write_completions(shell, &mut &mut room[..]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        }
+    }
+
+    #[test]
+    fn intervals_have_bounds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "61", "nan", "inf", "-1", "x", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `procession dump`: a family at one moment, for a report of an error. No values, keys or arguments of the program.
+
+use crate::text::{self, bytes, clean, label, pids, time};
+use crate::{json, pick, ps, Failure};
+use procession_core::inspect::FamilySnapshot;
+use std::io::{self, Write};
+
+pub(crate) fn show(out: &mut dyn Write, pid: Option<u32>, as_json: bool) -> Result<(), Failure> {
+    let seen = pick::family(pid)?.snapshot()?;
+    if as_json {
+        writeln!(out, "{}", json::text(&json::snapshot(&seen)))?;
+    } else {
+        write(out, &seen)?;
+    }
+    Ok(())
+}
+
+fn write(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let root = seen.processes.iter().find(|process| Some(process.pid) == seen.root);
+    let of = root.map_or("whose first process is gone".to_owned(), |root| {
+        format!("of {}, {}", label(root), clean(&root.program))
+    });
+    let count = seen.processes.len();
+    let plural = if count == 1 { "process" } else { "processes" };
+    writeln!(
+        out,
+        "family {of}: {count} {plural}, {} of shared memory",
+        bytes(seen.committed_bytes)
+    )?;
+    for warning in ps::warnings(seen) {
+        writeln!(out, "warning: {warning}")?;
+    }
+    processes(out, seen)?;
+    locks(out, seen)?;
+    queues(out, seen)?;
+    pools(out, seen)?;
+    others(out, seen)?;
+    memory(out, seen)
+}
+
+fn section(out: &mut dyn Write, name: &str, head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{name}")?;
+    text::table(out, head, &rows)
+}
+
+fn processes(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for process in &seen.processes {
+        let mut waits = process.waits.iter().map(|wait| text::wait(wait, seen));
+        let name = match process.role {
+            Some(role) => format!("{} [{role}]", clean(&process.name)),
+            None => clean(&process.name),
+        };
+        rows.push(vec![
+            process.pid.to_string(),
+            name,
+            process.state.name().to_owned(),
+            process.start_method.unwrap_or("-").to_owned(),
+            time(process.age_ms),
+            time(process.cpu_ms),
+            bytes(process.private_bytes),
+            waits.next().unwrap_or_else(|| "-".to_owned()),
+        ]);
+        for more in waits {
+            let mut row = vec![String::new(); 7];
+            row.push(more);
+            rows.push(row);
+        }
+    }
+    let head = ["PID", "NAME", "STATE", "START", "AGE", "CPU", "PRIVATE", "WAITS FOR"];
+    section(out, "processes", &head, rows)?;
+    let ended = seen.ended.iter().map(|ended| {
+        let code = ended.exit_code.map_or("none noted".to_owned(), |code| code.to_string());
+        vec![ended.pid.to_string(), clean(&ended.name), code]
+    });
+    section(out, "ended lately", &["PID", "NAME", "EXIT CODE"], ended.collect())
+}
+
+fn locks(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let rows = seen.locks.iter().map(|lock| {
+        let holder = lock.holder.as_ref().map_or("-".to_owned(), |holder| match holder.pid {
+            Some(pid) if clean(&holder.name).is_empty() => pid.to_string(),
+            Some(pid) => format!("{} ({pid})", clean(&holder.name)),
+            None => "a process that is gone".to_owned(),
+        });
+        let made = lock
+            .made
+            .as_ref()
+            .map_or("-".to_owned(), |made| clean(&made.to_string()));
+        vec![
+            lock.id.to_string(),
+            lock.kind.to_owned(),
+            made,
+            holder,
+            pids(&lock.waiters),
+        ]
+    });
+    section(
+        out,
+        "locks",
+        &["ID", "KIND", "MADE AT", "HELD BY", "WAITING"],
+        rows.collect(),
+    )
+}
+
+fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let rows = seen.queues.iter().map(|queue| {
+        let about = if queue.is_depth_exact { "" } else { "<=" };
+        vec![
+            queue.id.to_string(),
+            format!("{about}{}", queue.depth),
+            if queue.maxsize == 0 {
+                "-".to_owned()
+            } else {
+                queue.maxsize.to_string()
+            },
+            queue.put.to_string(),
+            pids(&queue.getters),
+            pids(&queue.putters),
+            pids(&queue.joiners),
+        ]
+    });
+    let head = ["ID", "DEPTH", "LIMIT", "PUT", "WAITING TO GET", "TO PUT", "TO JOIN"];
+    section(out, "queues", &head, rows.collect())
+}
+
+fn pools(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let rows = seen.pools.iter().map(|pool| {
+        let busy = pool.workers.iter().filter(|worker| worker.item_ms.is_some()).count();
+        vec![
+            pool.id.to_string(),
+            pool.state.to_owned(),
+            pool.queued.to_string(),
+            pool.running.to_string(),
+            pool.done.to_string(),
+            pool.uncollected.to_string(),
+            format!("{} ({busy} busy)", pool.workers.len()),
+        ]
+    });
+    let head = ["ID", "STATE", "QUEUED", "RUNNING", "DONE", "UNCOLLECTED", "WORKERS"];
+    section(out, "pools", &head, rows.collect())
+}
+
+fn others(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for one in &seen.semaphores {
+        rows.push(vec![
+            one.id.to_string(),
+            "semaphore".to_owned(),
+            format!("value {}", one.value),
+            pids(&one.waiters),
+        ]);
+    }
+    for one in &seen.events {
+        let state = if one.is_set { "set" } else { "not set" };
+        rows.push(vec![
+            one.id.to_string(),
+            "event".to_owned(),
+            state.to_owned(),
+            pids(&one.waiters),
+        ]);
+    }
+    for one in &seen.conditions {
+        rows.push(vec![
+            one.id.to_string(),
+            "condition".to_owned(),
+            "-".to_owned(),
+            pids(&one.waiters),
+        ]);
+    }
+    for one in &seen.barriers {
+        let state = if one.is_broken {
+            "broken".to_owned()
+        } else {
+            format!("{} of {}", one.waiters.len(), one.parties)
+        };
+        rows.push(vec![
+            one.id.to_string(),
+            "barrier".to_owned(),
+            state,
+            pids(&one.waiters),
+        ]);
+    }
+    section(out, "others", &["ID", "KIND", "STATE", "WAITING"], rows)
+}
+
+fn memory(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let rows = seen
+        .memory
+        .iter()
+        .map(|usage| vec![usage.kind.to_owned(), usage.count.to_string(), bytes(usage.bytes)]);
+    section(out, "shared memory in use", &["KIND", "COUNT", "BYTES"], rows.collect())?;
+    if seen.left_out > 0 {
+        writeln!(out, "\n{} more objects are not listed", seen.left_out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! A family as JSON. The names of the fields are stable, and documented in `docs/reference/command.md`.
+
+use crate::text::steers;
+use procession_core::inspect::{FamilySnapshot, HolderSeen, LockSeen, PoolSeen, ProcessSeen, QueueSeen, WaitSeen};
+use serde_json::{json, Value};
+use std::fmt::Write;
+
+/// JSON as text. A character that a terminal would obey is escaped; only strings can have one.
+pub(crate) fn text(value: &Value) -> String {
+    let mut text = String::new();
+    for char in format!("{value:#}").chars() {
+        if char != '\n' && steers(char) {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(char);
+        }
+    }
+    text
+}
+
+/// A whole snapshot.
+pub fn snapshot(seen: &FamilySnapshot) -> Value {
+    let waiting = |id: String, fields: Value, waiters: &[u32]| {
+        let mut object = json!({ "id": id, "waiters": waiters });
+        if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
+            object.extend(fields.clone());
+        }
+        object
+    };
+    json!({
+        "root": seen.root,
+        "processes": seen.processes.iter().map(process).collect::<Vec<_>>(),
+        "ended": seen.ended.iter().map(|ended| json!({
+            "pid": ended.pid,
+            "name": ended.name,
+            "exit_code": ended.exit_code,
+        })).collect::<Vec<_>>(),
+        "deaths": seen.deaths,
+        "locks": seen.locks.iter().map(lock).collect::<Vec<_>>(),
+        "semaphores": seen.semaphores.iter().map(|one| waiting(
+            one.id.to_string(),
+            json!({ "value": one.value, "bound": one.bound }),
+            &one.waiters,
+        )).collect::<Vec<_>>(),
+        "events": seen.events.iter().map(|one| waiting(
+            one.id.to_string(),
+            json!({ "is_set": one.is_set }),
+            &one.waiters,
+        )).collect::<Vec<_>>(),
+        "conditions": seen.conditions.iter().map(|one| waiting(
+            one.id.to_string(),
+            json!({}),
+            &one.waiters,
+        )).collect::<Vec<_>>(),
+        "barriers": seen.barriers.iter().map(|one| waiting(
+            one.id.to_string(),
+            json!({ "parties": one.parties, "is_broken": one.is_broken }),
+            &one.waiters,
+        )).collect::<Vec<_>>(),
+        "queues": seen.queues.iter().map(queue).collect::<Vec<_>>(),
+        "pools": seen.pools.iter().map(pool).collect::<Vec<_>>(),
+        "memory": seen.memory.iter().map(|usage| json!({
+            "kind": usage.kind,
+            "count": usage.count,
+            "bytes": usage.bytes,
+        })).collect::<Vec<_>>(),
+        "committed_bytes": seen.committed_bytes,
+        "damaged": seen.damaged,
+        "left_out": seen.left_out,
+    })
+}
+
+fn process(seen: &ProcessSeen) -> Value {
+    json!({
+        "pid": seen.pid,
+        "name": seen.name,
+        "program": seen.program,
+        "parent": seen.parent,
+        "state": seen.state.name(),
+        "start_method": seen.start_method,
+        "role": seen.role,
+        "age_ms": seen.age_ms,
+        "cpu_ms": seen.cpu_ms,
+        "threads": seen.threads,
+        "private_bytes": seen.private_bytes,
+        "shared_bytes": seen.shared_bytes,
+        "owned_bytes": seen.owned_bytes,
+        "waits": seen.waits.iter().map(wait).collect::<Vec<_>>(),
+    })
+}
+
+fn wait(seen: &WaitSeen) -> Value {
+    json!({
+        "kind": seen.kind,
+        "object": seen.object.map(|id| id.to_string()),
+        "operation": seen.operation,
+        "for_ms": seen.for_ms,
+        "endless": seen.endless,
+    })
+}
+
+fn lock(seen: &LockSeen) -> Value {
+    json!({
+        "id": seen.id.to_string(),
+        "kind": seen.kind,
+        "made": seen.made.as_ref().map(ToString::to_string),
+        "holder": seen.holder.as_ref().map(holder),
+        "count": seen.count,
+        "waiters": seen.waiters,
+    })
+}
+
+fn holder(seen: &HolderSeen) -> Value {
+    json!({ "pid": seen.pid, "name": seen.name, "thread": seen.thread })
+}
+
+fn queue(seen: &QueueSeen) -> Value {
+    json!({
+        "id": seen.id.to_string(),
+        "depth": seen.depth,
+        "is_depth_exact": seen.is_depth_exact,
+        "maxsize": seen.maxsize,
+        "put": seen.put,
+        "tasks_done": seen.tasks_done,
+        "getters": seen.getters,
+        "putters": seen.putters,
+        "joiners": seen.joiners,
+    })
+}
+
+fn pool(seen: &PoolSeen) -> Value {
+    json!({
+        "id": seen.id.to_string(),
+        "state": seen.state,
+        "queued": seen.queued,
+        "running": seen.running,
+        "uncollected": seen.uncollected,
+        "done": seen.done,
+        "is_complete": seen.is_complete,
+        "workers": seen.workers.iter().map(|worker| json!({
+            "pid": worker.pid,
+            "is_ready": worker.is_ready,
+            "tasks_done": worker.tasks_done,
+            "item_ms": worker.item_ms,
+            "busy_ms": worker.busy_ms,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let value = json!({ "name": "a\u{9b}\u{7f}\u{202e}\u{e0001}\u{1b}é" });
+        let text = text(&value);
+        assert_eq!(
+            text,
+            "{\n  \"name\": \"a\\u009b\\u007f\\u202e\\udb40\\udc01\\u001bé\"\n}"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+}

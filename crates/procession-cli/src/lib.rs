@@ -1,0 +1,70 @@
+//! The `procession` command: what the processes of a program do, seen from outside.
+//!
+//! The binary of this crate and the command of the Python package are the same code.
+
+mod args;
+mod dump;
+pub mod json;
+mod pick;
+mod ps;
+mod text;
+mod top;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// Shown what was asked for.
+pub const OK: u8 = 0;
+/// The family cannot be read: it is another user's, of another version, or damaged; or the output cannot be written.
+pub const UNREADABLE: u8 = 1;
+/// The command line is wrong.
+pub const MISUSED: u8 = 2;
+/// There is no such process, or no family.
+pub const NOTHING: u8 = 3;
+
+/// Why a command failed: its exit code, and a sentence for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            code: UNREADABLE,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Run a command line, whose first word is the command's own name, and return the exit code.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for, and go to standard output.
+            let code = if error.use_stderr() { MISUSED } else { OK };
+            let _ = error.print();
+            return code;
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let done = match arguments.command {
+        Command::Ps { json } => ps::show(&mut out, json),
+        Command::Dump { pid, json } => dump::show(&mut out, pid, json),
+        Command::Top { pid, interval } => top::show(pid, interval),
+        Command::Completions { shell } => args::write_completions(shell, &mut out).map_err(Failure::from),
+    };
+    let done = done.and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => OK,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "procession: {failure}");
+            failure.code
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How numbers, times and tables are written.
+
+use procession_core::inspect::{FamilySnapshot, ProcessSeen, WaitSeen};
+use std::io::{self, Write};
+
+/// Bytes with a unit, in at most seven characters.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let (mut value, mut unit) = (number as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 100.0 {
+        format!("{value:.0}{}", UNITS[unit])
+    } else {
+        format!("{value:.1}{}", UNITS[unit])
+    }
+}
+
+/// A time with a unit.
+pub(crate) fn time(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{}m{:02}s", ms / 60_000, ms / 1000 % 60),
+        _ => format!("{}h{:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// Whether a terminal would obey a character, or show the text around it otherwise than it is: controls, format
+/// characters, separators of lines.
+pub(crate) fn steers(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            u32::from(char),
+            0xad | 0x600..=0x605
+                | 0x61c
+                | 0x6dd
+                | 0x70f
+                | 0x890..=0x891
+                | 0x8e2
+                | 0x180e
+                | 0x200b..=0x200f
+                | 0x2028..=0x202e
+                | 0x2060..=0x206f
+                | 0xfeff
+                | 0xfff9..=0xfffb
+                | 0x110bd
+                | 0x110cd
+                | 0x13430..=0x1343f
+                | 0x1bca0..=0x1bca3
+                | 0x1d173..=0x1d17a
+                | 0xe0000..=0xe007f
+        )
+}
+
+/// Text of other processes, without characters that a terminal would obey.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|char| if steers(char) { '?' } else { char }).collect()
+}
+
+/// The process that holds the lock that is waited for.
+fn holder(wait: &WaitSeen, seen: &FamilySnapshot) -> Option<u32> {
+    let lock = seen.locks.iter().find(|lock| Some(lock.id) == wait.object)?;
+    lock.holder.as_ref()?.pid
+}
+
+/// The operation that waits, and its object: `acquire on lock 64.1`.
+fn operation(wait: &WaitSeen, word: &str) -> String {
+    match wait.object {
+        Some(id) if !wait.kind.is_empty() => format!("{}{word} {} {id}", wait.operation, wait.kind),
+        _ => wait.operation.to_owned(),
+    }
+}
+
+/// What a thread waits for, short: `acquire lock 64.1 2.0s (4711)`; the number in parentheses is the holder's.
+pub(crate) fn short_wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
+    let (operation, time) = (operation(wait, ""), time(wait.for_ms));
+    match holder(wait, seen) {
+        Some(pid) => format!("{operation} {time} ({pid})"),
+        None => format!("{operation} {time}"),
+    }
+}
+
+/// What a thread waits for: `acquire on lock 64.1, held by 4711, for 2.0s`.
+pub(crate) fn wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
+    let (operation, time) = (operation(wait, " on"), time(wait.for_ms));
+    match holder(wait, seen) {
+        Some(pid) => format!("{operation}, held by {pid}, for {time}"),
+        None => format!("{operation} for {time}"),
+    }
+}
+
+/// A process by name and identifier.
+pub(crate) fn label(process: &ProcessSeen) -> String {
+    match clean(&process.name).as_str() {
+        "" => process.pid.to_string(),
+        name => format!("{name} ({})", process.pid),
+    }
+}
+
+/// How many process identifiers are listed.
+const MOST_PIDS: usize = 20;
+
+/// Process identifiers, or a dash.
+pub(crate) fn pids(pids: &[u32]) -> String {
+    if pids.is_empty() {
+        return "-".to_owned();
+    }
+    let texts: Vec<String> = pids.iter().take(MOST_PIDS).map(ToString::to_string).collect();
+    match pids.len().saturating_sub(MOST_PIDS) {
+        0 => texts.join(" "),
+        more => format!("{} and {more} more", texts.join(" ")),
+    }
+}
+
+/// The longest cell of a table, in characters. The rest of a longer one is left out, with a mark.
+const MOST_CHARS: usize = 200;
+
+fn cut(cell: &str) -> String {
+    match cell.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}...", &cell[..end]),
+        None => cell.to_owned(),
+    }
+}
+
+/// Write a table, with columns as wide as their widest cell.
+pub(crate) fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
+    let rows = rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let length = |cell: &String| cell.chars().count();
+    let width = |at| lines.iter().filter_map(|line| line.get(at)).map(length).max();
+    let widths: Vec<usize> = (0..lines[0].len()).map(|at| width(at).unwrap_or(0)).collect();
+    for line in &lines {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            text.push_str("  ");
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width.saturating_sub(length(cell))));
+        }
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(bytes(0), "0B");
+        assert_eq!(bytes(1023), "1.0K");
+        assert_eq!(bytes(5 << 20), "5.0M");
+        assert_eq!(bytes(u64::MAX), "16777216T");
+        assert_eq!(time(999), "999ms");
+        assert_eq!(time(61_000), "1m01s");
+        assert_eq!(time(7_260_000), "2h01m");
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\n"), "a?[2Jb?");
+        assert_eq!(clean("\u{202e}a\u{2028}\u{200b}\u{9b}é字"), "?a???é字");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut out = Vec::new();
+        table(
+            &mut out,
+            &["pid", "name"],
+            &[vec!["1".into(), "a".into()], vec!["12345".into(), "é".into()]],
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "  pid    name\n  1      a\n  12345  é\n"
+        );
+    }
+
+    #[test]
+    fn long_cells_are_cut() {
+        let mut out = Vec::new();
+        let rows = [
+            vec!["é".repeat(70_000), "1".into()],
+            vec!["2".into(), "y".repeat(70_000)],
+        ];
+        table(&mut out, &["a", "b"], &rows).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 2 * (2 + 203)));
+        assert!(text.contains(&format!("  {}...  1\n", "é".repeat(200))));
+        let many: Vec<u32> = (1..=10_000).collect();
+        assert!(pids(&many).ends_with("19 20 and 9980 more"));
+        assert_eq!(pids(&many[..20]).split(' ').count(), 20);
+    }
+}

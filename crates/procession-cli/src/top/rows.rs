@@ -1,0 +1,213 @@
+//! The cells of each table.
+
+use super::state::{Shown, State};
+use crate::text::{self, bytes, clean};
+use procession_core::inspect::ProcessState;
+use std::cmp::Ordering;
+
+/// A cell: its text, and the number by which it is sorted, if it is one.
+pub(super) struct Entry {
+    pub text: String,
+    number: Option<f64>,
+}
+
+/// A row of a table.
+pub(super) struct Row {
+    pub cells: Vec<Entry>,
+    /// Something waits here, or is not as it should be.
+    pub is_notable: bool,
+}
+
+impl Row {
+    pub(super) fn compare(&self, other: &Self, column: usize) -> Ordering {
+        let (Some(one), Some(other)) = (self.cells.get(column), other.cells.get(column)) else {
+            return Ordering::Equal;
+        };
+        match (one.number, other.number) {
+            (Some(one), Some(other)) => one.total_cmp(&other),
+            (one, other) if one.is_some() != other.is_some() => one.is_some().cmp(&other.is_some()),
+            _ => one.text.cmp(&other.text),
+        }
+    }
+}
+
+fn words(text: impl Into<String>) -> Entry {
+    Entry {
+        text: text.into(),
+        number: None,
+    }
+}
+
+fn number(number: u64) -> Entry {
+    Entry {
+        text: number.to_string(),
+        number: Some(number as f64),
+    }
+}
+
+fn sized(number: u64) -> Entry {
+    Entry {
+        text: bytes(number),
+        number: Some(number as f64),
+    }
+}
+
+fn rate(rate: Option<f64>) -> Entry {
+    Entry {
+        text: rate.map_or("-".to_owned(), |rate| {
+            if rate < 10.0 {
+                format!("{rate:.1}")
+            } else {
+                format!("{rate:.0}")
+            }
+        }),
+        number: rate,
+    }
+}
+
+/// Several processes: one by its pid, more by their number.
+fn waiting(pids: &[u32]) -> Entry {
+    let text = match pids {
+        [] => "-".to_owned(),
+        [pid] => pid.to_string(),
+        more => format!("{} processes", more.len()),
+    };
+    Entry {
+        text,
+        number: Some(pids.len() as f64),
+    }
+}
+
+/// The names of a table's columns, and their widths; the last takes what is left.
+pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
+    match shown {
+        Shown::Processes => &[
+            ("PID", 8),
+            ("NAME", 16),
+            ("STATE", 8),
+            ("CPU%", 6),
+            ("PRIVATE", 8),
+            ("WAITS FOR", 0),
+        ],
+        Shown::Queues => &[
+            ("QUEUE", 10),
+            ("DEPTH", 9),
+            ("LIMIT", 9),
+            ("IN/S", 8),
+            ("OUT/S", 8),
+            ("TO GET", 12),
+            ("TO PUT", 0),
+        ],
+        Shown::Locks => &[
+            ("LOCK", 10),
+            ("KIND", 6),
+            ("HELD BY", 20),
+            ("WAITING", 12),
+            ("MADE AT", 0),
+        ],
+        Shown::Pools => &[
+            ("POOL", 10),
+            ("STATE", 11),
+            ("QUEUED", 8),
+            ("RUNNING", 8),
+            ("DONE", 9),
+            ("DONE/S", 8),
+            ("WORKERS", 0),
+        ],
+    }
+}
+
+/// All rows of the table that is shown.
+pub(super) fn of(state: &State) -> Vec<Row> {
+    match state.shown {
+        Shown::Processes => processes(state),
+        Shown::Queues => queues(state),
+        Shown::Locks => locks(state),
+        Shown::Pools => pools(state),
+    }
+}
+
+fn processes(state: &State) -> Vec<Row> {
+    let seen = &state.seen;
+    let row = |process: &procession_core::inspect::ProcessSeen| {
+        let longest = process.waits.iter().max_by_key(|wait| wait.for_ms);
+        Row {
+            cells: vec![
+                number(process.pid.into()),
+                words(clean(&process.name)),
+                words(process.state.name()),
+                rate(state.cpu_share(process.pid)),
+                sized(process.private_bytes),
+                words(longest.map_or("-".to_owned(), |wait| text::short_wait(wait, seen))),
+            ],
+            is_notable: matches!(process.state, ProcessState::Stopped | ProcessState::Dead),
+        }
+    };
+    seen.processes.iter().map(row).collect()
+}
+
+fn queues(state: &State) -> Vec<Row> {
+    let row = |queue: &procession_core::inspect::QueueSeen| {
+        let moves = state.rate(queue.id);
+        Row {
+            cells: vec![
+                words(queue.id.to_string()),
+                number(queue.depth),
+                if queue.maxsize == 0 {
+                    words("-")
+                } else {
+                    number(queue.maxsize)
+                },
+                rate(moves.map(|moves| moves.inward)),
+                rate(moves.map(|moves| moves.outward)),
+                waiting(&queue.getters),
+                waiting(&queue.putters),
+            ],
+            is_notable: !queue.putters.is_empty(),
+        }
+    };
+    state.seen.queues.iter().map(row).collect()
+}
+
+fn locks(state: &State) -> Vec<Row> {
+    let row = |lock: &procession_core::inspect::LockSeen| {
+        let holder = lock.holder.as_ref().map(|holder| match holder.pid {
+            Some(pid) => format!("{pid} {}", clean(&holder.name)),
+            None => "gone".to_owned(),
+        });
+        Row {
+            cells: vec![
+                words(lock.id.to_string()),
+                words(lock.kind),
+                words(holder.unwrap_or_else(|| "-".to_owned())),
+                waiting(&lock.waiters),
+                words(
+                    lock.made
+                        .as_ref()
+                        .map_or("-".to_owned(), |made| clean(&made.to_string())),
+                ),
+            ],
+            is_notable: !lock.waiters.is_empty(),
+        }
+    };
+    state.seen.locks.iter().map(row).collect()
+}
+
+fn pools(state: &State) -> Vec<Row> {
+    let row = |pool: &procession_core::inspect::PoolSeen| {
+        let busy = pool.workers.iter().filter(|worker| worker.item_ms.is_some()).count();
+        Row {
+            cells: vec![
+                words(pool.id.to_string()),
+                words(pool.state),
+                number(pool.queued),
+                number(pool.running),
+                number(pool.done),
+                rate(state.rate(pool.id).map(|moves| moves.outward)),
+                words(format!("{busy} of {} busy", pool.workers.len())),
+            ],
+            is_notable: false,
+        }
+    };
+    state.seen.pools.iter().map(row).collect()
+}

@@ -1,0 +1,91 @@
+//! The command on a program in Rust: this one, with children of each start method.
+
+use procession::{Builder, Event, Mutex, Queue, StartMethod};
+use serde_json::Value;
+use std::process::Command;
+
+type Parts = (Mutex<u64>, Event, Event, Queue<u32>);
+
+fn hold((mutex, held, over, _): Parts) {
+    let guard = mutex.lock().unwrap();
+    held.set();
+    over.wait().unwrap();
+    drop(guard);
+}
+
+fn want((mutex, ..): Parts) {
+    *mutex.lock().unwrap() += 1;
+}
+
+fn take((_, _, _, queue): Parts) -> u32 {
+    queue.get().unwrap()
+}
+
+/// What the command prints, as JSON.
+fn command(words: &[&str]) -> Value {
+    let done = Command::new(env!("CARGO_BIN_EXE_procession"))
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+fn waits_of(seen: &Value, pid: i32) -> &Value {
+    let processes = seen["processes"].as_array().unwrap();
+    &processes.iter().find(|process| process["pid"] == pid).unwrap()["waits"]
+}
+
+#[test]
+fn a_rust_program_is_shown_as_a_python_program_is() {
+    let me = std::process::id();
+    for method in [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver] {
+        // SAFETY: the children need no lock that another thread of the harness may hold.
+        let by = || unsafe { Builder::new().start_method(method).fork_beside_threads() };
+        let parts: Parts = (
+            Mutex::new(0).unwrap(),
+            Event::new().unwrap(),
+            Event::new().unwrap(),
+            Queue::new().unwrap(),
+        );
+        let holder = by().name("holder").spawn(hold, parts.clone()).unwrap();
+        parts.1.wait().unwrap();
+        let wanter = by().name("wanter").spawn(want, parts.clone()).unwrap();
+        let taker = by().name("taker").spawn(take, parts.clone()).unwrap();
+        let seen = loop {
+            let seen = command(&["dump", &me.to_string(), "--json"]);
+            let all = [holder.pid(), wanter.pid(), taker.pid()];
+            let known = |pid: &i32| {
+                seen["processes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|one| one["pid"] == *pid)
+            };
+            if all.iter().all(known) && all.iter().all(|&pid| waits_of(&seen, pid) != &Value::Array(Vec::new())) {
+                break seen;
+            }
+        };
+        let locks = seen["locks"].as_array().unwrap();
+        let lock = locks.iter().find(|lock| lock["holder"]["pid"] == holder.pid()).unwrap();
+        assert_eq!(lock["holder"]["name"], "holder");
+        assert_eq!(lock["waiters"], serde_json::json!([wanter.pid()]));
+        assert_eq!(waits_of(&seen, taker.pid())[0]["operation"], "get");
+        let methods = seen["processes"].as_array().unwrap().iter();
+        let its = methods
+            .filter(|one| one["name"] == "taker")
+            .map(|one| &one["start_method"]);
+        let name = format!("{method:?}").to_lowercase();
+        assert_eq!(its.collect::<Vec<_>>(), [&Value::String(name)]);
+
+        let families = command(&["ps", "--json"]);
+        let families = families["families"].as_array().unwrap();
+        let mine = families.iter().filter(|one| one["root"] == me);
+        assert_eq!(mine.count(), 1);
+        parts.2.set();
+        parts.3.put(&7).unwrap();
+        holder.join().unwrap();
+        wanter.join().unwrap();
+        assert_eq!(taker.join().unwrap(), 7);
+    }
+}

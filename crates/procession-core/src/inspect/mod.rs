@@ -1,0 +1,25 @@
+//! What a family's processes do, seen from outside: which family there is, which process holds and awaits what, how
+//! much lies in each queue.
+//!
+//! An observer opens the arena for reading, and copies what it looks at. It writes nothing, waits for nothing, and sends
+//! no signal. The README of this folder says what that rests on.
+
+mod budget;
+mod cells;
+mod error;
+mod file;
+mod find;
+mod listing;
+mod objects;
+mod processes;
+mod queues;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use error::InspectError;
+pub use find::{families, FamilyFound, Inspector};
+pub use snapshot::{
+    BarrierSeen, ConditionSeen, EndedProcess, EventSeen, FamilySnapshot, HolderSeen, LockSeen, MemoryUse, ObjectId,
+    PoolSeen, PoolWorkerSeen, ProcessSeen, ProcessState, QueueSeen, SemaphoreSeen, WaitSeen,
+};

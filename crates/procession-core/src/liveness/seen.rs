@@ -1,0 +1,119 @@
+//! What an observer of another family reads of its process table, given copies of its entries.
+
+use super::entry::{ProcessEntry, Stage};
+use super::members::MemberState;
+use super::table::{Word, GROUP};
+use crate::arena::seen::{AnyBits, Header};
+use crate::ids::Owner;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(crate) use super::entry::ProcessEntry as Entry;
+pub(crate) use super::table::now;
+
+// SAFETY: atomics only.
+unsafe impl AnyBits for ProcessEntry {}
+
+/// An announced wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitWord {
+    /// Distance of the word that the thread sleeps on from the process table.
+    pub distance: u64,
+    /// For how many milliseconds it has lasted.
+    pub for_ms: u32,
+    /// Whether it has no deadline.
+    pub endless: bool,
+}
+
+/// An entry of the process table, decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct EntrySeen {
+    pub owner: Owner,
+    /// `None`: the entry is free, and tells of the process that had it last.
+    pub state: Option<MemberState>,
+    pub pid: u32,
+    /// Low bits of its start time, while it lives.
+    pub start: u64,
+    pub name: String,
+    pub parent: Option<Owner>,
+    /// Whether it was born by fork; `None`: not written yet.
+    pub by_fork: Option<bool>,
+    /// Whether it only does what other processes ask it to.
+    pub serving: bool,
+    /// The code that it noted before it exited.
+    pub exit_code: Option<i32>,
+    pub waits: Vec<WaitWord>,
+}
+
+/// How many entries the family says it uses, and its first process.
+pub(crate) fn table_words(header: &Header) -> (u64, Option<Owner>) {
+    let word = |word: Word| header.process_table[word as usize].load(Relaxed);
+    (word(Word::Size), Owner::from_bits(word(Word::Root) as u32))
+}
+
+/// Number of entries that share a word of hints, which lies in the first of them.
+pub(crate) const ENTRIES: usize = GROUP;
+
+/// Whether this start time is the one whose low bits are `low`. Zero matches any: the process could not read its own.
+pub(crate) fn is_start(low: u64, start: u64) -> bool {
+    low == 0 || low == start & super::entry::Life::START_MASK
+}
+
+impl ProcessEntry {
+    /// Whether two copies agree on which process the entry is for, and on its name.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        self.life() == other.life() && self.name() == other.name()
+    }
+
+    /// Whether it never was a process's.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.life().0 == 0
+    }
+
+    /// What a copy says. `None`: it never was a process's, or is damaged.
+    pub(crate) fn seen(&self, slot: usize) -> Option<EntrySeen> {
+        let life = self.life();
+        let state = match life.stage() {
+            Stage::Free => None,
+            Stage::Starting => Some(MemberState::Starting),
+            Stage::Live => Some(MemberState::Live),
+            Stage::Dead => Some(MemberState::Dead),
+            Stage::Damaged => return None,
+        };
+        let pid = match state {
+            Some(MemberState::Live) => life.pid(),
+            _ => self.pid.load(Relaxed),
+        };
+        let birth = self.birth.load(Relaxed);
+        let now = now() as u32;
+        let waits = self.waits.iter().filter_map(|wait| {
+            let distance = wait.word.load(Relaxed);
+            (distance != 0).then(|| WaitWord {
+                distance,
+                // A wait that began after `now` was read has lasted for no time.
+                for_ms: (now.wrapping_sub(wait.since.load(Relaxed)) as i32).max(0) as u32,
+                endless: wait.endless.load(Relaxed) != 0,
+            })
+        });
+        (life.generation() != 0).then(|| EntrySeen {
+            owner: Owner::new(slot, life.generation()),
+            state,
+            pid,
+            start: if state == Some(MemberState::Live) {
+                life.start()
+            } else {
+                0
+            },
+            name: self.name(),
+            parent: Owner::from_bits(self.parent.load(Relaxed)),
+            by_fork: (birth != 0).then_some(birth & 1 != 0),
+            serving: self.is_serving(),
+            exit_code: self.noted_exit(None),
+            waits: waits.collect(),
+        })
+    }
+
+    /// Which entries of this entry's group are in use, if it is the group's first.
+    pub(crate) fn group_bits(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+}

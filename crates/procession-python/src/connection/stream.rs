@@ -1,0 +1,309 @@
+//! Objects over a connection whose two ends take turns, as those of a manager's link do.
+//!
+//! Such a receiver waits for a peer that is at work on its message. So it spins before it sleeps. No more than the message
+//! is ever read: whatever else may read from the descriptor finds the next one whole.
+
+use super::frames::{self, Fd};
+use super::{bad_length, untouched, Connection};
+use crate::common::lock;
+use crate::descriptor::{cut_short, os_error, room, transfer_by, try_read, until_ready, Part, LONG};
+use crate::payload;
+use procession_core::sync::descriptor::{Direction, Spinner};
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::os::raw::c_int;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
+
+/// A message of more bytes is read into memory that is kept: the first touch of a page takes longer than a copy.
+const SHORT: usize = 1 << 12;
+/// The most memory that is kept, by all connections of the process together.
+const KEPT: usize = 1 << 22;
+/// Memory is allocated as bytes arrive, so many at a time, not for the length that was announced.
+const STEP: usize = 1 << 26;
+
+/// Sends and receives objects over a connection, one thread at a time.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct ObjectStream {
+    conn: Py<Connection>,
+    spinner: Spinner,
+    /// Something was sent, at least in part, and nothing whole was received since.
+    is_due: AtomicBool,
+}
+
+#[pymethods]
+impl ObjectStream {
+    #[new]
+    fn new(conn: Py<Connection>) -> Self {
+        Self {
+            conn,
+            spinner: Spinner::default(),
+            is_due: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether a message was sent, at least in part, and none was received to its end since.
+    #[getter]
+    fn is_due(&self) -> bool {
+        self.is_due.load(Relaxed)
+    }
+
+    /// Send an object, which must be picklable.
+    fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = obj.py();
+        let conn = self.conn.bind(py);
+        if !Self::is_direct(conn)? {
+            let sent = conn.call_method1("send", (obj,));
+            let begun = sent.as_ref().map_or_else(|error| is_of_connection(py, error), |_| true);
+            self.is_due.fetch_or(begun, Relaxed);
+            return sent.map(drop);
+        }
+        let fd = || conn.get().writable_fd();
+        fd()?;
+        let pickled = payload::dumps_whole_in_pieces(obj)?;
+        self.is_due.store(true, Relaxed);
+        pickled.with_parts(|out| {
+            let pieces = || std::iter::once(&out.body).chain(out.more);
+            let (head, len) = frames::header(pieces().map(|piece| piece.len()).sum());
+            let head = &head[..len];
+            let mut parts: Vec<Part> = std::iter::once(&head)
+                .chain(pieces())
+                .map(|piece| Part::of(piece.as_ptr().cast_mut(), piece.len()))
+                .collect();
+            frames::write_parts(py, &fd, &mut parts).1
+        })?
+    }
+
+    /// Receive one object. Raises `EOFError` when the other end is closed and nothing is left.
+    ///
+    /// After an error in the middle of a message the connection is no longer readable.
+    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let conn = self.conn.bind(py);
+        if !Self::is_direct(conn)? {
+            let received = conn.call_method0("recv");
+            let ended = received
+                .as_ref()
+                .map_or_else(|error| !is_of_connection(py, error), |_| true);
+            self.is_due.fetch_and(!ended, Relaxed);
+            return received;
+        }
+        let fd = || conn.get().readable_fd();
+        let mut head = [0; 4];
+        // Before the first byte an interrupt does no harm.
+        let got = self.read(py, &fd, Part::over(&mut head))?;
+        if got == 0 {
+            return Err(PyEOFError::new_err(()));
+        }
+        let message = self.message(conn, &fd, head, got).inspect_err(|_| {
+            // The place in the stream is lost.
+            conn.get().readable.store(false, Relaxed);
+        })?;
+        self.is_due.store(false, Relaxed);
+        match message {
+            Message::Short(bytes) => payload::load_pickle(&bytes),
+            Message::Long(bytes) => {
+                let lent = Bound::new(py, Lent::new(bytes))?;
+                let object = payload::load_pickle(lent.as_any());
+                keep(lent.get().taken_back());
+                object
+            }
+        }
+    }
+
+    /// Close the connection.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.conn.call_method0(py, "close").map(drop)
+    }
+}
+
+/// A message's bytes.
+enum Message<'py> {
+    Short(Bound<'py, PyBytes>),
+    Long(Vec<u8>),
+}
+
+impl ObjectStream {
+    /// Whether the methods here may do what those of the connection do. A program may replace them at any time. The end
+    /// of a pipe also has messages that are not in the descriptor.
+    fn is_direct(conn: &Bound<'_, Connection>) -> PyResult<bool> {
+        let is_pipe = conn.get().outgoing().is_some() || conn.get().incoming().is_some();
+        Ok(!is_pipe && Connection::is_direct(conn)? && untouched::is_pickler_untouched(conn.py())?)
+    }
+
+    /// The message of which the first `got` bytes of the header were read.
+    fn message<'py>(
+        &self,
+        conn: &Bound<'py, Connection>,
+        fd: Fd<'_>,
+        mut head: [u8; 4],
+        got: usize,
+    ) -> PyResult<Message<'py>> {
+        let py = conn.py();
+        self.fill(py, fd, Part::over(&mut head[got..]))?;
+        let size = match i32::from_be_bytes(head) {
+            -1 => {
+                let mut long = [0; 8];
+                self.fill(py, fd, Part::over(&mut long))?;
+                u64::from_be_bytes(long)
+            }
+            short => u64::try_from(short).map_err(|_| bad_length(conn))?,
+        };
+        let size = usize::try_from(size).ok().filter(|&size| isize::try_from(size).is_ok());
+        let size = size.ok_or_else(|| bad_length(conn))?;
+        if size > SHORT {
+            return self.long(py, fd, size).map(Message::Long);
+        }
+        let (bytes, start) = room(py, size as isize)?;
+        self.fill(py, fd, Part::of(start, size))?;
+        Ok(Message::Short(bytes))
+    }
+
+    /// Read `size` bytes.
+    fn long(&self, py: Python<'_>, fd: Fd<'_>, size: usize) -> PyResult<Vec<u8>> {
+        let mut bytes = kept();
+        while bytes.len() < size {
+            let missing = size - bytes.len();
+            if bytes.capacity() == bytes.len() {
+                let more = bytes.try_reserve_exact(missing.min(STEP));
+                more.map_err(|_| PyMemoryError::new_err(format!("no memory for a message of {size} bytes")))?;
+            }
+            let room = bytes.spare_capacity_mut();
+            let part = Part::of(room.as_mut_ptr().cast(), room.len().min(missing));
+            let got = self.read(py, fd, part)?;
+            if got == 0 {
+                return Err(cut_short());
+            }
+            // SAFETY: the kernel has filled so many bytes behind the vector's length.
+            unsafe { bytes.set_len(bytes.len() + got) };
+        }
+        Ok(bytes)
+    }
+
+    /// Fill the part, within a message: any end of file is an error.
+    fn fill(&self, py: Python<'_>, fd: Fd<'_>, mut part: Part) -> PyResult<()> {
+        while part.len() > 0 {
+            match self.read(py, fd, part)? {
+                0 => return Err(cut_short()),
+                got => part.skip(got),
+            }
+        }
+        Ok(())
+    }
+
+    /// Read some bytes, as soon as there are any; none at the end of file.
+    fn read(&self, py: Python<'_>, fd: Fd<'_>, part: Part) -> PyResult<usize> {
+        let conn = self.conn.get();
+        let number = fd()?;
+        let attempt = || {
+            // Another thread may close the descriptor, whose number may then become another file's.
+            if conn.descriptor.load(Relaxed) != number {
+                return Some(Err(libc::EBADF));
+            }
+            Some(try_read(number, part)).filter(|read| !matches!(read, Err(libc::EAGAIN)))
+        };
+        let tried = if part.len() < LONG {
+            attempt().or_else(|| py.detach(|| self.spinner.run(attempt)))
+        } else {
+            py.detach(|| attempt().or_else(|| self.spinner.run(attempt)))
+        };
+        match tried {
+            Some(Ok(got)) => return Ok(got),
+            None => until_ready(py, fd()?, Direction::Reading)?,
+            // The ordinary path knows what to do.
+            Some(Err(libc::EBADF | libc::EINTR | libc::EOPNOTSUPP | libc::ENOSYS)) => {}
+            // The kernel reports an error of a socket once.
+            Some(Err(code)) => return Err(os_error(py, code)),
+        }
+        transfer_by(py, fd, Direction::Reading, &[part])
+    }
+}
+
+/// Whether an error may be the connection's, and not of the object.
+fn is_of_connection(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyOSError>(py) || error.is_instance_of::<PyEOFError>(py)
+}
+
+/// Never waited for: a child may have been forked while another thread held it.
+static MEMORY: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// The memory kept, if no other thread uses it. It has no bytes.
+fn kept() -> Vec<u8> {
+    MEMORY
+        .try_lock()
+        .map(|mut memory| std::mem::take(&mut *memory))
+        .unwrap_or_default()
+}
+
+/// Keep the memory for the next message, if it is the largest so far.
+fn keep(mut bytes: Vec<u8>) {
+    bytes.clear();
+    if bytes.capacity() > KEPT {
+        return;
+    }
+    if let Ok(mut memory) = MEMORY.try_lock() {
+        if memory.capacity() < bytes.capacity() {
+            std::mem::swap(&mut *memory, &mut bytes);
+        }
+    }
+}
+
+/// A message while it is unpickled, as an object with the buffer protocol.
+#[pyclass(frozen, module = "procession._procession")]
+pub(super) struct Lent(Mutex<LentMemory>);
+
+struct LentMemory {
+    bytes: Vec<u8>,
+    /// How many views of the bytes there are.
+    views: usize,
+}
+
+impl Lent {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self(Mutex::new(LentMemory { bytes, views: 0 }))
+    }
+
+    /// The memory, unless code of the program has kept a view of it.
+    fn taken_back(&self) -> Vec<u8> {
+        let mut memory = lock(&self.0);
+        if memory.views == 0 {
+            std::mem::take(&mut memory.bytes)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Count another view, and return the bytes that it shows.
+    fn lend(&self) -> (*const u8, usize) {
+        let mut memory = lock(&self.0);
+        memory.views += 1;
+        (memory.bytes.as_ptr(), memory.bytes.len())
+    }
+
+    fn give_back(&self) {
+        lock(&self.0).views -= 1;
+    }
+}
+
+#[pymethods]
+impl Lent {
+    // `PyO3` requires `unsafe` here. It is sound: the view keeps the object, and the bytes stay where they are as long as
+    // there is a view.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let (start, size) = slf.get().lend();
+        let (start, size) = (start.cast_mut().cast(), size as ffi::Py_ssize_t);
+        // SAFETY: `view` is valid by the buffer protocol. It is read-only, and the vector is neither changed nor dropped
+        // while a view is counted and `slf` lives, to which the view takes a reference.
+        if unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, size, 1, flags) } != 0 {
+            slf.get().give_back();
+            return Err(PyErr::fetch(slf.py()));
+        }
+        Ok(())
+    }
+
+    // As above.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        self.give_back();
+    }
+}

@@ -1,0 +1,26 @@
+//! Bindings of the command line's commands, and of the family's snapshot.
+
+use crate::common::raise;
+use procession_core::family;
+use procession_core::inspect::Inspector;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use std::ffi::OsString;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// Run a command of the command line other than `run`, and return its exit code.
+#[pyfunction]
+pub fn command(py: Python<'_>, words: Vec<OsString>) -> u8 {
+    // The hook has reported a panic on standard error; to the shell it is a failure like others.
+    py.detach(|| catch_unwind(AssertUnwindSafe(|| procession_cli::run(words))).unwrap_or(procession_cli::UNREADABLE))
+}
+
+/// A snapshot of this process's family as JSON, with the fields that `procession dump --json` has.
+#[pyfunction]
+pub fn snapshot_json(py: Python<'_>) -> PyResult<String> {
+    family().map_err(raise)?;
+    let seen = py.detach(|| catch_unwind(|| Inspector::own()?.snapshot()));
+    let seen = seen.map_err(|_| PyRuntimeError::new_err("the family's memory cannot be read: its reader failed"))?;
+    let seen = seen.map_err(|error| PyOSError::new_err(error.to_string()))?;
+    Ok(procession_cli::json::snapshot(&seen).to_string())
+}

@@ -1,0 +1,372 @@
+//! Channels: queues that know whether the other side is still there.
+//!
+//! Each side has a token, an object in shared memory. Every end holds a reference to its own side's token, and knows the
+//! other's by its handle alone. References are counted, also those in messages under way, and those of dead processes
+//! are given back: so the token is gone if and only if the side is.
+
+mod errors;
+mod iter;
+mod unreceived;
+
+pub use errors::{RecvError, SendError};
+pub use iter::{IntoIter, Iter, TryIter};
+
+use crate::{codec, wire, Error, Result};
+use procession_core::arena::Ref;
+use procession_core::ids::Handle;
+use procession_core::{channel as engine, liveness, sync, Deadline, WaitError};
+use serde::de::DeserializeOwned;
+use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use unreceived::{drop_messages, is_gone, Sending};
+
+/// Create a channel that grows as long as memory lasts.
+///
+/// Each side may be cloned, and sent to other processes as an argument or inside a value. What is sent is in shared
+/// memory at once, and outlives the process that sent it.
+///
+/// Once all [`Sender`]s are dropped, or the processes that have them are dead, the receivers get what is left, and then
+/// [`RecvError::Disconnected`]. Once all [`Receiver`]s are gone, senders get [`SendError::Disconnected`]. A waiting end
+/// learns at once that the last end of the other side is dropped; within about a second, that the process that had it
+/// is dead; and within a fifth of a second, that it was in a message or a queue that is gone.
+///
+/// With the last receiver, the messages that are left are dropped, and the ends in them: a reply that is expected from
+/// a receiver that is gone is an error, not an endless wait. If the receivers died, their messages are dropped by a
+/// process that can send to them, once it sends, or waits at any channel.
+///
+/// A child started by [`Fork`](crate::StartMethod::Fork) has copies of all ends that its parent had, including those
+/// that it was not given, until it ends.
+///
+/// ```
+/// fn count((to, upto): (procession::Sender<u32>, u32)) {
+///     for n in 0..upto {
+///         to.send(&n).unwrap();
+///     }
+/// }
+/// let (to, from) = procession::channel()?;
+/// procession::spawn(count, (to, 3))?;
+/// let numbers: Vec<u32> = from.iter().collect::<Result<_, _>>()?;
+/// assert_eq!(numbers, [0, 1, 2]); // and then the child is gone
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
+    create(0)
+}
+
+/// Create a channel for at most `capacity` values: [`send`](Sender::send) waits while it is full.
+///
+/// ```
+/// use procession::{bounded, SendError};
+///
+/// let (to, from) = bounded(1)?;
+/// to.send(&"first".to_owned())?;
+/// assert!(matches!(to.try_send(&"second".to_owned()), Err(SendError::Full)));
+/// assert_eq!(from.recv()?, "first");
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn bounded<T>(capacity: u64) -> Result<(Sender<T>, Receiver<T>)> {
+    if capacity == 0 {
+        return Err(Error::Invalid("a bounded channel needs a capacity of at least 1"));
+    }
+    create(capacity)
+}
+
+fn create<T>(capacity: u64) -> Result<(Sender<T>, Receiver<T>)> {
+    let queue = engine::Queue::create(capacity)?;
+    let (senders, receivers) = (sync::Event::create()?, sync::Event::create()?);
+    let (sending, receiving) = (senders.handle(), receivers.handle());
+    Ok((
+        Sender(End::new(queue.clone(), senders, receiving, true), PhantomData),
+        Receiver(End::new(queue, receivers, sending, false), PhantomData),
+    ))
+}
+
+/// An end of either side.
+struct End {
+    queue: Ref<engine::Queue>,
+    /// This side's token. `None` only while dropping.
+    token: Option<sync::Event>,
+    /// The other side's token.
+    other: Handle,
+    /// For senders.
+    sending: Option<Sending>,
+}
+
+impl End {
+    fn new(queue: Ref<engine::Queue>, token: sync::Event, other: Handle, sends: bool) -> Self {
+        let sending = sends.then(|| Sending::new(&queue, other));
+        Self {
+            queue,
+            token: Some(token),
+            other,
+            sending,
+        }
+    }
+
+    /// Whether the other side is gone.
+    fn is_alone(&self) -> bool {
+        is_gone(self.other)
+    }
+
+    /// Leave this side. The last receiver drops the messages that are left.
+    fn leave(&mut self) {
+        let token = self.token.take().map(|token| token.handle());
+        if self.sending.is_none() && token.is_some_and(is_gone) {
+            fence(Ordering::SeqCst); // as in `drop_if_alone`
+            drop_messages(&self.queue);
+        }
+    }
+
+    /// Drop a message that was put after the last receiver left.
+    fn drop_if_alone(&self) {
+        // Either this sees that the receivers are gone, or the last of them, which looks afterwards, sees the message.
+        fence(Ordering::SeqCst);
+        if self.is_alone() {
+            drop_messages(&self.queue);
+        }
+    }
+
+    /// As [`is_alone`](Self::is_alone), and looks for dead processes now and then: perhaps no other process does.
+    fn is_left_alone(&self) -> bool {
+        if self.is_alone() {
+            return true;
+        }
+        if !may_look() {
+            return false;
+        }
+        liveness::sweep();
+        // Tokens that children of fork still had are given back when the last of these is gone.
+        let _ = procession_core::sweep_deferred();
+        unreceived::drop_all();
+        self.is_alone()
+    }
+}
+
+impl Clone for End {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            token: self.token.clone(),
+            other: self.other,
+            sending: self.sending.clone(),
+        }
+    }
+}
+
+impl Serialize for End {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let token = self
+            .token
+            .as_ref()
+            .ok_or_else(|| ser::Error::custom("the end is being dropped"))?;
+        (ByHandle(&self.queue), ByHandle(token), self.other.to_bits()).serialize(to)
+    }
+}
+
+struct ByHandle<'a, T>(&'a T);
+
+impl<T: wire::Shared> Serialize for ByHandle<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        wire::serialize(self.0, to)
+    }
+}
+
+struct Own<T>(T);
+
+impl<'de, T: wire::Shared> Deserialize<'de> for Own<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        wire::deserialize(from).map(Self)
+    }
+}
+
+impl End {
+    fn deserialize<'de, D: Deserializer<'de>>(from: D, sends: bool) -> Result<Self, D::Error> {
+        let (Own(queue), Own(token), other) = <(Own<Ref<engine::Queue>>, Own<sync::Event>, u64)>::deserialize(from)?;
+        let gone = || codec::refuse(procession_core::Error::Stale("channel"));
+        let other = Handle::from_bits(other).ok_or_else(|| de::Error::custom(gone()))?;
+        Ok(Self::new(queue, token, other, sends))
+    }
+}
+
+/// Whether this process may look for dead ones: not more often than five times a second.
+fn may_look() -> bool {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    /// Milliseconds since `BEGIN`, and 200.
+    static LOOKED: AtomicU64 = AtomicU64::new(0);
+    let now = BEGIN.get_or_init(Instant::now).elapsed().as_millis() as u64 + 200;
+    let last = LOOKED.load(Ordering::Relaxed);
+    now.saturating_sub(last) >= 200
+        && LOOKED
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+}
+
+/// The side of a [`channel`] that sends. Clones are more senders of the same channel.
+pub struct Sender<T>(End, PhantomData<fn(T)>);
+
+/// The side of a [`channel`] that receives. Clones are more receivers of the same channel: each value goes to one of
+/// them.
+pub struct Receiver<T>(End, PhantomData<fn() -> T>);
+
+impl<T: Serialize> Sender<T> {
+    /// Send a value. Waits while the channel is full.
+    pub fn send(&self, value: &T) -> Result<(), SendError> {
+        self.send_until(value, Deadline::Never)
+    }
+
+    /// Send a value if there is room. [`SendError::Full`] if the channel is full.
+    pub fn try_send(&self, value: &T) -> Result<(), SendError> {
+        self.send_until(value, Deadline::Now)
+    }
+
+    /// Send a value, waiting no longer than `timeout` for room. [`SendError::Timeout`] if the channel is full then.
+    pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<(), SendError> {
+        self.send_until(value, Deadline::after(timeout))
+    }
+
+    fn send_until(&self, value: &T, deadline: Deadline) -> Result<(), SendError> {
+        if self.0.is_alone() {
+            return Err(SendError::Disconnected);
+        }
+        let mut message = Some(wire::pack(value).map_err(SendError::Failed)?);
+        loop {
+            match self.0.queue.put_or(&mut message, deadline, || self.0.is_left_alone()) {
+                Ok(()) => {
+                    self.0.drop_if_alone();
+                    return Ok(());
+                }
+                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_left_alone() => {
+                    drop_messages(&self.0.queue);
+                    return Err(SendError::Disconnected);
+                }
+                Err(WaitError::Interrupted) => {}
+                Err(WaitError::TimedOut) if matches!(deadline, Deadline::Now) => return Err(SendError::Full),
+                Err(WaitError::TimedOut) => return Err(SendError::Timeout),
+                Err(error) => return Err(SendError::Failed(error.into())),
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Receiver<T> {
+    /// Receive the oldest value, waiting until there is one.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.recv_until(Deadline::Never)
+    }
+
+    /// Receive the oldest value if there is one. [`RecvError::Empty`] if there is none.
+    pub fn try_recv(&self) -> Result<T, RecvError> {
+        self.recv_until(Deadline::Now)
+    }
+
+    /// Receive the oldest value, waiting no longer than `timeout`. [`RecvError::Timeout`] if there is none then.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
+        self.recv_until(Deadline::after(timeout))
+    }
+
+    fn recv_until(&self, deadline: Deadline) -> Result<T, RecvError> {
+        loop {
+            match self.0.queue.get_or(deadline, || self.0.is_left_alone()) {
+                Ok(incoming) => return wire::unpack(&incoming).map_err(RecvError::Failed),
+                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_left_alone() => return self.last(),
+                Err(WaitError::Interrupted) => {}
+                Err(WaitError::TimedOut) if matches!(deadline, Deadline::Now) => return Err(RecvError::Empty),
+                Err(WaitError::TimedOut) => return Err(RecvError::Timeout),
+                Err(error) => return Err(RecvError::Failed(error.into())),
+            }
+        }
+    }
+
+    /// What a sender sent before it was gone.
+    fn last(&self) -> Result<T, RecvError> {
+        match self.0.queue.get(Deadline::Now) {
+            Ok(incoming) => wire::unpack(&incoming).map_err(RecvError::Failed),
+            Err(WaitError::TimedOut | WaitError::Interrupted) => Err(RecvError::Disconnected),
+            Err(error) => Err(RecvError::Failed(error.into())),
+        }
+    }
+
+    /// The values, waiting for each, until the channel is empty and disconnected.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter(self)
+    }
+
+    /// The values that are there, without waiting.
+    ///
+    /// ```
+    /// let (to, from) = procession::channel()?;
+    /// (0..3).try_for_each(|n| to.send(&n))?;
+    /// assert_eq!(from.try_iter().collect::<Result<Vec<i32>, _>>()?, [0, 1, 2]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter(self)
+    }
+}
+
+macro_rules! sides {
+    ($side:ident, $wake_others:ident, $sends:literal) => {
+        impl<T> $side<T> {
+            /// The number of values in the channel.
+            pub fn len(&self) -> Result<u64> {
+                Ok(self.0.queue.len()?)
+            }
+
+            /// Whether there is no value in the channel.
+            pub fn is_empty(&self) -> Result<bool> {
+                Ok(self.0.queue.is_empty()?)
+            }
+
+            /// Whether a `send` would have to wait.
+            pub fn is_full(&self) -> Result<bool> {
+                Ok(self.0.queue.is_full()?)
+            }
+
+            /// The capacity; `None` if the channel is not bounded.
+            pub fn capacity(&self) -> Option<u64> {
+                Some(self.0.queue.maxsize()).filter(|&size| size > 0)
+            }
+        }
+
+        impl<T> Clone for $side<T> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone(), PhantomData)
+            }
+        }
+
+        impl<T> Drop for $side<T> {
+            fn drop(&mut self) {
+                self.0.leave();
+                // They look whether this was the last of its side.
+                self.0.queue.$wake_others();
+            }
+        }
+
+        impl<T> fmt::Debug for $side<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let len = self.0.queue.len().ok();
+                f.debug_struct(stringify!($side))
+                    .field("len", &len)
+                    .finish_non_exhaustive()
+            }
+        }
+
+        impl<T> Serialize for $side<T> {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                self.0.serialize(to)
+            }
+        }
+
+        impl<'de, T> Deserialize<'de> for $side<T> {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                End::deserialize(from, $sends).map(|end| Self(end, PhantomData))
+            }
+        }
+    };
+}
+sides!(Sender, wake_consumers, true);
+sides!(Receiver, wake_producers, false);

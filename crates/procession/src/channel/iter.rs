@@ -1,0 +1,62 @@
+//! The values of a channel as iterators.
+
+use super::{Receiver, RecvError};
+use crate::{Error, Result};
+use serde::de::DeserializeOwned;
+
+/// The values of a channel, until it is empty and disconnected: see [`Receiver::iter`](crate::Receiver::iter).
+#[derive(Debug)]
+pub struct Iter<'a, T>(pub(super) &'a Receiver<T>);
+
+/// The values that are in a channel: see [`Receiver::try_iter`](crate::Receiver::try_iter).
+#[derive(Debug)]
+pub struct TryIter<'a, T>(pub(super) &'a Receiver<T>);
+
+/// As [`Iter`], and owns the receiver.
+#[derive(Debug)]
+pub struct IntoIter<T>(Receiver<T>);
+
+fn item<T>(received: Result<T, RecvError>) -> Option<Result<T>> {
+    match received {
+        Ok(value) => Some(Ok(value)),
+        Err(RecvError::Empty | RecvError::Timeout | RecvError::Disconnected) => None,
+        Err(failed) => Some(Err(Error::from(failed))),
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+    type Item = Result<T>;
+    fn next(&mut self) -> Option<Result<T>> {
+        item(self.0.recv())
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for TryIter<'_, T> {
+    type Item = Result<T>;
+    fn next(&mut self) -> Option<Result<T>> {
+        item(self.0.try_recv())
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for IntoIter<T> {
+    type Item = Result<T>;
+    fn next(&mut self) -> Option<Result<T>> {
+        item(self.0.recv())
+    }
+}
+
+impl<'a, T: DeserializeOwned> IntoIterator for &'a Receiver<T> {
+    type Item = Result<T>;
+    type IntoIter = Iter<'a, T>;
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T: DeserializeOwned> IntoIterator for Receiver<T> {
+    type Item = Result<T>;
+    type IntoIter = IntoIter<T>;
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter(self)
+    }
+}

@@ -1,0 +1,257 @@
+"""What a family's processes do at one moment. `dataclasses` is slow to load, so nothing loads this
+before it is asked for.
+
+The fields are those of `procession dump --json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from ._procession import snapshot_json
+
+__all__: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Wait:
+    """A thread's wait."""
+
+    #: Kind of the object, for example `lock`; empty if it is none that is known.
+    kind: str
+    #: The object's `id`, or None.
+    object: str | None
+    #: `acquire`, `get`, `put`, `join`, `wait`, `next task`, `results` or `room for tasks`.
+    operation: str
+    #: Milliseconds so far.
+    for_ms: int
+    #: Whether it has no timeout, in a thread of the program's own.
+    endless: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessSeen:
+    """A process of the family."""
+
+    #: 0 while it is being started.
+    pid: int
+    name: str
+    #: The program that it runs, without folder and arguments.
+    program: str
+    #: Pid of the process that started it; None if that process is gone.
+    parent: int | None
+    #: `starting`, `running`, `sleeping`, `stopped` or `dead`.
+    state: str
+    #: `root`, `fork`, `spawn`, `forkserver`, or None if that cannot be told any more.
+    start_method: str | None
+    #: `fork server`, `pool worker` or None.
+    role: str | None
+    #: Milliseconds since its start, and of processor time.
+    age_ms: int
+    cpu_ms: int
+    threads: int
+    #: Resident memory, its own and shared.
+    private_bytes: int
+    shared_bytes: int
+    #: Shared memory that it owns, for items that it took or is about to send.
+    owned_bytes: int
+    waits: tuple[Wait, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EndedProcess:
+    """A process that has ended lately."""
+
+    pid: int
+    name: str
+    #: None if it noted no exit code, because it was killed or ended in another way.
+    exit_code: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """The holder of a lock."""
+
+    #: None if the process is gone.
+    pid: int | None
+    name: str
+    #: The kernel's identifier of the thread that acquired the lock.
+    thread: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LockSeen:
+    """A `Lock` or `RLock`."""
+
+    id: str
+    #: `lock` or `rlock`.
+    kind: str
+    #: The file and line that made it, if they were recorded.
+    made: str | None
+    holder: Holder | None
+    #: How often the holder has acquired it.
+    count: int
+    #: Pids of the processes whose threads wait for it, one for each thread.
+    waiters: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SemaphoreSeen:
+    """A semaphore."""
+
+    id: str
+    value: int
+    bound: int
+    waiters: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EventSeen:
+    """An event."""
+
+    id: str
+    is_set: bool
+    waiters: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionSeen:
+    """A condition."""
+
+    id: str
+    waiters: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BarrierSeen:
+    """A barrier."""
+
+    id: str
+    parties: int
+    is_broken: bool
+    waiters: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueSeen:
+    """A queue."""
+
+    id: str
+    #: Number of items; no more than this if `is_depth_exact` is false.
+    depth: int
+    #: Whether each item was counted. Of a long queue only the first are.
+    is_depth_exact: bool
+    #: The largest depth; 0 for no limit.
+    maxsize: int
+    #: Items put, and calls of `task_done`, so far.
+    put: int
+    tasks_done: int
+    #: Pids of the processes whose threads wait for an item, for room, and in `join`.
+    getters: tuple[int, ...]
+    putters: tuple[int, ...]
+    joiners: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolWorker:
+    """A worker of a pool."""
+
+    #: None if the process is gone.
+    pid: int | None
+    is_ready: bool
+    tasks_done: int
+    #: Milliseconds that its current item has taken so far; None if it is idle.
+    item_ms: int | None
+    #: Milliseconds that its finished tasks took.
+    busy_ms: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSeen:
+    """A pool, counted in tasks: a chunk of items is one task."""
+
+    id: str
+    #: `running`, `closed` or `terminated`.
+    state: str
+    #: Tasks that no worker has taken.
+    queued: int
+    running: int
+    #: Tasks that are over, and whose results the parent has not collected.
+    uncollected: int
+    #: Tasks that the present workers have finished.
+    done: int
+    #: Whether all tasks were counted. Of a very long queue of tasks only the first are.
+    is_complete: bool
+    workers: tuple[PoolWorker, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryUse:
+    """How much shared memory one kind of thing takes."""
+
+    kind: str
+    count: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A family at one moment. Its memory changes while it is read, so the numbers of different
+    objects may be of slightly different moments.
+    """
+
+    #: Pid of the family's first process; None if it is gone.
+    root: int | None
+    processes: tuple[ProcessSeen, ...]
+    ended: tuple[EndedProcess, ...]
+    #: How many processes have ended in all, and were given up by the others.
+    deaths: int
+    locks: tuple[LockSeen, ...]
+    semaphores: tuple[SemaphoreSeen, ...]
+    events: tuple[EventSeen, ...]
+    conditions: tuple[ConditionSeen, ...]
+    barriers: tuple[BarrierSeen, ...]
+    queues: tuple[QueueSeen, ...]
+    pools: tuple[PoolSeen, ...]
+    memory: tuple[MemoryUse, ...]
+    #: Bytes of shared memory that the system has committed to the family.
+    committed_bytes: int
+    #: Words in shared memory that no correct process writes; 0, unless it is damaged.
+    damaged: int
+    #: Objects that are not listed, because there are too many.
+    left_out: int
+
+
+#: The class of what the lists of each name hold.
+_CLASSES: dict[str, type] = {
+    "processes": ProcessSeen,
+    "waits": Wait,
+    "ended": EndedProcess,
+    "locks": LockSeen,
+    "semaphores": SemaphoreSeen,
+    "events": EventSeen,
+    "conditions": ConditionSeen,
+    "barriers": BarrierSeen,
+    "queues": QueueSeen,
+    "pools": PoolSeen,
+    "workers": PoolWorker,
+    "memory": MemoryUse,
+    "holder": Holder,
+}
+
+
+def _of(name: str, value: Any) -> Any:
+    kind = _CLASSES.get(name)
+    if isinstance(value, list):
+        return tuple(_of(name, one) for one in value)
+    if isinstance(value, dict) and kind is not None:
+        return kind(**{field: _of(field, part) for field, part in value.items()})
+    return value
+
+
+def take() -> Snapshot:
+    """Return a snapshot of this process's family."""
+    fields = json.loads(snapshot_json())
+    return Snapshot(**{field: _of(field, value) for field, value in fields.items()})
