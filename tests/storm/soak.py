@@ -33,6 +33,8 @@ CALM = 2.5
 process reserved for a child lasts two seconds."""
 GROWTH = 8 * MEGABYTE
 """How much memory may differ: what allocators keep for reuse depends on what ran last."""
+KEPT = 16 * MEGABYTE
+"""How much shared memory an idle family may keep beside twice what lives in it."""
 
 
 @dataclass
@@ -125,7 +127,9 @@ def counts(use: Use) -> dict[str, int]:
 
 def compare(first: Use, last: Use) -> list[str]:
     """Return what differs."""
-    grown = [name for name in MEMORY if getattr(last, name) > getattr(first, name) + GROWTH]
+    grown = ["resident"] if last.resident > first.resident + GROWTH else []
+    if last.shared > max(first.shared + GROWTH, KEPT):
+        grown.append("shared")
     before, after = counts(first), counts(last)
     return grown + [name for name in before if after[name] != before[name]]
 
