@@ -6,6 +6,7 @@
 
 mod errors;
 mod iter;
+mod look;
 mod unreceived;
 
 pub use errors::{RecvError, SendError};
@@ -14,14 +15,13 @@ pub use iter::{IntoIter, Iter, TryIter};
 use crate::{codec, wire, Error, Result};
 use procession_core::arena::Ref;
 use procession_core::ids::Handle;
-use procession_core::{channel as engine, liveness, sync, Deadline, WaitError};
+use procession_core::{channel as engine, sync, Deadline, WaitError};
 use serde::de::DeserializeOwned;
 use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{fence, AtomicU64, Ordering};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{fence, Ordering};
+use std::time::Duration;
 use unreceived::{drop_messages, is_gone, Sending};
 
 /// Create a channel that grows as long as memory lasts.
@@ -31,8 +31,11 @@ use unreceived::{drop_messages, is_gone, Sending};
 ///
 /// Once all [`Sender`]s are dropped, or the processes that have them are dead, the receivers get what is left, and then
 /// [`RecvError::Disconnected`]. Once all [`Receiver`]s are gone, senders get [`SendError::Disconnected`]. A waiting end
-/// learns at once that the last end of the other side is dropped; within about a second, that the process that had it
-/// is dead; and within a fifth of a second, that it was in a message or a queue that is gone.
+/// learns at once that the last end of the other side is dropped; within about two seconds, that the process that had
+/// it is dead (at once if that process's parent waits for it); and within a second, that it was in a message or a
+/// queue that is gone. An end that does not wait, but calls `try_recv` or `try_send` again and again, looks for dead
+/// processes itself: at most every 200 ms, and 25 ms for each process of the family. A waiting end costs no time that
+/// grows with the number of processes.
 ///
 /// With the last receiver, the messages that are left are dropped, and the ends in them: a reply that is expected from
 /// a receiver that is gone is an error, not an endless wait. If the receivers died, their messages are dropped by a
@@ -130,19 +133,16 @@ impl End {
         }
     }
 
-    /// As [`is_alone`](Self::is_alone), and looks for dead processes now and then: perhaps no other process does.
+    /// As [`is_alone`](Self::is_alone), for an end that sleeps in between: looks now and then at this process's other
+    /// channels, whose lost messages may hold the other side's last end.
     fn is_left_alone(&self) -> bool {
-        if self.is_alone() {
-            return true;
-        }
-        if !may_look() {
-            return false;
-        }
-        liveness::sweep();
-        // Tokens that children of fork still had are given back when the last of these is gone.
-        let _ = procession_core::sweep_deferred();
-        unreceived::drop_all();
-        self.is_alone()
+        self.is_alone() || look::at_channels() && self.is_alone()
+    }
+
+    /// As [`is_left_alone`](Self::is_left_alone), for an end that need not have slept: also looks for dead processes
+    /// now and then.
+    fn is_surely_left_alone(&self) -> bool {
+        self.is_left_alone() || look::at_processes() && self.is_alone()
     }
 }
 
@@ -192,19 +192,6 @@ impl End {
     }
 }
 
-/// Whether this process may look for dead ones: not more often than five times a second.
-fn may_look() -> bool {
-    static BEGIN: OnceLock<Instant> = OnceLock::new();
-    /// Milliseconds since `BEGIN`, and 200.
-    static LOOKED: AtomicU64 = AtomicU64::new(0);
-    let now = BEGIN.get_or_init(Instant::now).elapsed().as_millis() as u64 + 200;
-    let last = LOOKED.load(Ordering::Relaxed);
-    now.saturating_sub(last) >= 200
-        && LOOKED
-            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-}
-
 /// The side of a [`channel`] that sends. Clones are more senders of the same channel.
 pub struct Sender<T>(End, PhantomData<fn(T)>);
 
@@ -239,7 +226,7 @@ impl<T: Serialize> Sender<T> {
                     self.0.drop_if_alone();
                     return Ok(());
                 }
-                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_left_alone() => {
+                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_surely_left_alone() => {
                     drop_messages(&self.0.queue);
                     return Err(SendError::Disconnected);
                 }
@@ -272,7 +259,9 @@ impl<T: DeserializeOwned> Receiver<T> {
         loop {
             match self.0.queue.get_or(deadline, || self.0.is_left_alone()) {
                 Ok(incoming) => return wire::unpack(&incoming).map_err(RecvError::Failed),
-                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_left_alone() => return self.last(),
+                Err(WaitError::Interrupted | WaitError::TimedOut) if self.0.is_surely_left_alone() => {
+                    return self.last()
+                }
                 Err(WaitError::Interrupted) => {}
                 Err(WaitError::TimedOut) if matches!(deadline, Deadline::Now) => return Err(RecvError::Empty),
                 Err(WaitError::TimedOut) => return Err(RecvError::Timeout),
