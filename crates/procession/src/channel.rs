@@ -26,8 +26,9 @@ use unreceived::{drop_messages, is_gone, Sending};
 
 /// Create a channel that grows as long as memory lasts.
 ///
-/// Each side may be cloned, and sent to other processes as an argument or inside a value. What is sent is in shared
-/// memory at once, and outlives the process that sent it.
+/// Each side may be cloned, and sent to other processes as an argument, as a result, or inside a value that goes through
+/// a channel or a [`Queue`](crate::Queue). A [`Pipe`](crate::Pipe) refuses it. What is sent is in shared memory at once,
+/// and outlives the process that sent it.
 ///
 /// Once all [`Sender`]s are dropped, or the processes that have them are dead, the receivers get what is left, and then
 /// [`RecvError::Disconnected`]. Once all [`Receiver`]s are gone, senders get [`SendError::Disconnected`]. A waiting end
@@ -163,6 +164,10 @@ impl Serialize for End {
             .token
             .as_ref()
             .ok_or_else(|| ser::Error::custom("the end is being dropped"))?;
+        if !codec::note_end() {
+            let text = "an end of a channel is sent as an argument, or through a channel or a queue";
+            return Err(ser::Error::custom(text));
+        }
         (ByHandle(&self.queue), ByHandle(token), self.other.to_bits()).serialize(to)
     }
 }

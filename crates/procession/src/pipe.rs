@@ -87,11 +87,29 @@ impl<T> Pipe<T> {
 
 impl<T: Serialize> Pipe<T> {
     /// Send a value. Waits while the pipe is full.
+    ///
+    /// The bytes go through a socket, which keeps nothing alive: a shared object in the value (a [`Queue`](crate::Queue)
+    /// or [`Mutex`](crate::Mutex), for example) must stay alive in some process until it is received. An end of a
+    /// [`channel`](crate::channel()) or of a pipe is refused with [`Error::Invalid`].
+    ///
+    /// ```
+    /// let (ours, _theirs) = procession::pipe::<procession::Sender<u8>>()?;
+    /// let (to, from) = procession::channel()?;
+    /// assert!(matches!(ours.send(&to), Err(procession::Error::Invalid(_))));
+    /// drop(to);
+    /// assert!(matches!(from.recv(), Err(procession::RecvError::Disconnected)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn send(&self, value: &T) -> Result<()> {
         let encoded = codec::collect(Vec::new(), value)?;
         if !encoded.fds.is_empty() {
             return Err(Error::Invalid(
                 "a pipe's end is sent as an argument of spawn or through a queue, not through a pipe",
+            ));
+        }
+        if encoded.has_end {
+            return Err(Error::Invalid(
+                "an end of a channel is sent through a channel or a queue, or as an argument of spawn, not through a pipe: while it is under way there, the channel does not know of it",
             ));
         }
         let _turn = turn(&self.turns.sending);

@@ -70,7 +70,7 @@ fn receivers_learn_that_all_senders_are_gone() {
         let (to, from) = bounded(4).unwrap();
         let senders = [0, 100, 200].map(|first| by(method).spawn(send_all, (to.clone(), first..first + 100)).unwrap());
         drop(to);
-        assert_eq!(sum(from), (0..300).sum(), "{method:?}");
+        assert_eq!(sum(from), (0..300).sum::<u32>(), "{method:?}");
         for sender in senders {
             sender.join().unwrap();
         }
@@ -111,6 +111,20 @@ fn an_end_under_way_counts() {
         matches!(from.recv(), Err(RecvError::Disconnected)),
         "it was lost with the queue"
     );
+}
+
+#[test]
+fn an_end_that_would_not_count_under_way_is_refused() {
+    let (ours, theirs) = procession::pipe::<Result<u8, Vec<Receiver<u8>>>>().unwrap();
+    let (to, from) = channel().unwrap();
+    let error = ours.send(&Err(vec![from.clone()])).unwrap_err().to_string();
+    assert!(error.contains("not through a pipe"), "{error}");
+    ours.send(&Ok(7)).unwrap();
+    assert!(matches!(theirs.recv(), Ok(Some(Ok(7)))), "nothing of it was sent");
+    let error = serde_json::to_string(&to).unwrap_err().to_string();
+    assert!(error.contains("as an argument, or through a channel"), "{error}");
+    drop(from);
+    assert!(matches!(to.send(&1), Err(SendError::Disconnected)));
 }
 
 fn send_for_ever(to: Sender<(u64, Vec<u8>)>) {

@@ -34,7 +34,9 @@ fn an_idle_end_asks_about_no_other_process() {
         .into_iter()
         .map(|end| procession::spawn(wait_for_one, end).unwrap())
         .collect();
-    children.iter().for_each(until_asleep);
+    for child in &children {
+        until_asleep(child);
+    }
     let sum = |of: fn(i32) -> u64| children.iter().map(|child| of(child.pid())).sum::<u64>();
     let (read_before, slept_before) = (sum(reads), sum(sleeps));
     let one = children[0].pid();
@@ -68,6 +70,8 @@ fn an_idle_end_asks_about_no_other_process() {
     );
     drop(kept);
     assert!(matches!(polled.try_recv(), Err(RecvError::Disconnected)));
-    to.iter().for_each(|to| to.send(&1).unwrap());
-    children.into_iter().for_each(|child| child.join().unwrap());
+    for (to, child) in to.iter().zip(children) {
+        to.send(&1).unwrap();
+        child.join().unwrap();
+    }
 }

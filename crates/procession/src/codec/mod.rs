@@ -34,6 +34,8 @@ pub struct Encoded {
     pub handles: Vec<Handle>,
     /// Duplicates of the descriptors that it refers to.
     pub fds: Vec<OwnedFd>,
+    /// Whether it has an end of a channel, which counts as one only in what carries references.
+    pub(crate) has_end: bool,
 }
 
 thread_local! {
@@ -93,6 +95,11 @@ pub fn handle(handle: Handle) -> bool {
         }
         None => false,
     })
+}
+
+/// Note that the message being packed has an end of a channel. Returns false if no message is being packed.
+pub(crate) fn note_end() -> bool {
+    PACKING.with_borrow_mut(|all| all.last_mut().map(|encoded| encoded.has_end = true).is_some())
 }
 
 /// Add a duplicate of a descriptor to the message being packed, and return its number there. Call it while serializing
