@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 mod codec {
     mod de;
     mod format;
+    mod names;
     mod scalar;
     mod ser;
 

@@ -8,14 +8,17 @@ use std::ops::{Deref, DerefMut};
 /// example.
 ///
 /// Messages become smaller, and a struct of many fields faster to unpack. In exchange, nothing in the value may depend
-/// on names:
+/// on names. What does is an error, never a changed value: instead of its names, a struct has four bytes that are made
+/// of them.
 ///
-/// - a field that `skip_serializing_if` leaves out is an error at the sender;
-/// - a struct that is flattened, that has a field with an `alias`, or that is in an enum which is untagged, internally
-///   tagged or adjacently tagged (`tag` and `content`), is an error at the receiver, and so is a struct with another
-///   number of fields there;
-/// - fields arrive in the order in which they were sent. So `skip_serializing` and `skip_deserializing`, unless one
-///   field has both, must not be in such a value: one struct with both, at different fields, arrives changed.
+/// - A field that `skip_serializing_if` leaves out is an error at the sender.
+/// - An error at the receiver is: a struct that is flattened, that has a field with an `alias`, or that is in an enum
+///   which is untagged, internally tagged or adjacently tagged (`tag` and `content`).
+/// - So is a struct that the receiver expects with other fields, with the same fields in another order, or with other
+///   names of them: one with `skip_serializing` or `skip_deserializing` (but not both, which is `skip`), or with a
+///   `rename` for one direction only.
+///
+/// As in all of serde's formats, a *tuple* struct has no names, and skipped fields of it are not noticed.
 ///
 /// ```
 /// use procession::{Compact, Queue};

@@ -2,6 +2,7 @@
 
 #[allow(clippy::wildcard_imports)] // the tags
 use super::format::*;
+use super::names::Names;
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, Visitor};
 use std::str;
@@ -270,6 +271,13 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
                 let count = self.length()?;
                 if count != fields.len() {
                     let text = format!("a compact {name} has {count} fields instead of {}", fields.len());
+                    return Err(CodecError::new(text));
+                }
+                if self.array()? != Names::of(fields).to_bytes() {
+                    let text = format!(
+                        "a compact {name} has other fields than its receiver expects: are some of them skipped, or \
+                         named otherwise, on one side only?"
+                    );
                     return Err(CodecError::new(text));
                 }
                 self.items(Some(count), visitor)

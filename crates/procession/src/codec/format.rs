@@ -40,7 +40,8 @@ tags! {
     OPEN_MAP = 0x97,
     /// The number of fields, and each field's name and value.
     STRUCT = 0x98,
-    /// A struct in a [`Compact`](super::Compact): the number of fields, and their values.
+    /// A struct in a [`Compact`](super::Compact): the number of fields, four bytes that are made of their
+    /// [names](super::names), and their values.
     POSITIONAL = 0x99,
     /// The name of a variant without data.
     UNIT_VARIANT = 0x9a,

@@ -7,6 +7,7 @@
 mod compact;
 mod de;
 mod format;
+mod names;
 mod scalar;
 mod ser;
 #[cfg(test)]

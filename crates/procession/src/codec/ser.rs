@@ -2,6 +2,7 @@
 
 #[allow(clippy::wildcard_imports)] // the tags
 use super::format::*;
+use super::names::Names;
 use super::scalar::Scalar;
 use serde::ser::{self, Serialize};
 
@@ -90,12 +91,19 @@ impl Writer {
             writer: self,
             announced: Some(announced),
             written: 0,
+            names: None,
         }
     }
 
     #[inline]
     fn begin_struct(&mut self, fields: usize) -> Parts<'_> {
-        self.begin(if self.positional { POSITIONAL } else { STRUCT }, fields)
+        if !self.positional {
+            return self.begin(STRUCT, fields);
+        }
+        let mut parts = self.begin(POSITIONAL, fields);
+        parts.names = Some((Names::default(), parts.writer.out.len()));
+        parts.writer.out.extend_from_slice(&[0; 4]);
+        parts
     }
 
     #[inline]
@@ -106,6 +114,7 @@ impl Writer {
                 writer: self,
                 announced,
                 written: 0,
+                names: None,
             },
             run: None,
         }
@@ -332,6 +341,7 @@ impl<'a> ser::Serializer for &'a mut Writer {
                 writer: self,
                 announced: None,
                 written: 0,
+                names: None,
             }
         })
     }

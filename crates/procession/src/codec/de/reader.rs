@@ -162,7 +162,12 @@ impl<'de> Reader<'de> {
                     self.text()?;
                     open.push((Some(1), false));
                 }
-                SEQ | POSITIONAL => open.push((Some(self.length()?), false)),
+                SEQ => open.push((Some(self.length()?), false)),
+                POSITIONAL => {
+                    let count = self.length()?;
+                    self.take(4)?;
+                    open.push((Some(count), false));
+                }
                 // Twice a number of bytes that are there.
                 MAP => open.push((Some(self.length()?.saturating_mul(2)), false)),
                 STRUCT => open.push((Some(self.length()?), true)),

@@ -2,6 +2,7 @@
 
 #[allow(clippy::wildcard_imports)] // the tags
 use super::super::format::*;
+use super::super::names::Names;
 use super::super::scalar::{scalar, width, Scalar};
 use serde::ser::{self, Serialize};
 
@@ -14,11 +15,16 @@ pub(in crate::codec) struct Parts<'a> {
     pub(super) writer: &'a mut Writer,
     pub(super) announced: Option<usize>,
     pub(super) written: usize,
+    /// Of a compact struct: the names of its fields so far, and the place of the four bytes made of them.
+    pub(super) names: Option<(Names, usize)>,
 }
 
 impl Parts<'_> {
     #[inline]
     pub(super) fn close(self) -> Result {
+        if let Some((names, at)) = self.names {
+            self.writer.out[at..at + 4].copy_from_slice(&names.to_bytes());
+        }
         match self.announced {
             None => self.writer.out.push(END),
             Some(announced) if announced == self.written => {}
@@ -34,15 +40,16 @@ impl Parts<'_> {
     #[inline]
     pub(super) fn field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result {
         self.written += 1;
-        if !self.writer.positional {
-            self.writer.bytes(key.as_bytes());
+        match &mut self.names {
+            Some((names, _)) => names.add(key),
+            None => self.writer.bytes(key.as_bytes()),
         }
         value.serialize(&mut *self.writer)
     }
 
     /// In a compact message the receiver knows a field by its place alone.
     pub(super) fn skip(&self, key: &'static str) -> Result {
-        if self.writer.positional {
+        if self.names.is_some() {
             let text = format!("the field `{key}` is left out, which a Compact cannot express");
             return Err(CodecError::new(text));
         }
