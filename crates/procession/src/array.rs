@@ -1,9 +1,9 @@
 //! An array of plain data in shared memory, with its own lock.
 
 use crate::codec::refuse;
+use crate::error::Ours;
 use crate::sync::{Lock, LockGuard, LockResult};
-use crate::{wire, Error, Result};
-use bytemuck::Pod;
+use crate::{wire, Error, Plain, Result};
 use procession_core::shared::SharedBytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 /// A lock and the plain data it guards, in shared memory: `multiprocessing.Array` shaped on `std::sync::Mutex`.
 ///
-/// `T` is plain data ([`bytemuck::Pod`]): another process of the family could write any bytes, so any bytes must be a
-/// valid `T`.
+/// `T` is plain data ([`Plain`](crate::Plain)): another process of the family could write any bytes, so any bytes must be
+/// a valid `T`.
 ///
 /// ```
 /// let squares = procession::Array::<u64>::new(&[1, 2, 3])?;
@@ -57,7 +57,7 @@ impl<T> fmt::Debug for Array<T> {
     }
 }
 
-impl<T: Pod> Array<T> {
+impl<T: Plain> Array<T> {
     /// Create an array with a copy of `items`.
     #[track_caller]
     pub fn new(items: &[T]) -> Result<Self> {
@@ -75,7 +75,7 @@ impl<T: Pod> Array<T> {
             .ok_or(Error::Invalid("the array is larger than memory can be"))?;
         let lock = Lock::new()?;
         Ok(Self {
-            bytes: SharedBytes::guarded(size, lock.engine())?,
+            bytes: SharedBytes::guarded(size, lock.engine()).ours()?,
             lock,
             items: PhantomData,
         })
@@ -146,7 +146,7 @@ pub struct ArrayGuard<'a, T> {
 // SAFETY: threads that share the guard only read the data.
 unsafe impl<T: Sync> Sync for ArrayGuard<'_, T> {}
 
-impl<T: Pod + fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
+impl<T: Plain + fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
@@ -158,7 +158,7 @@ impl<'a, T> ArrayGuard<'a, T> {
     }
 }
 
-impl<T: Pod> Deref for ArrayGuard<'_, T> {
+impl<T: Plain> Deref for ArrayGuard<'_, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         // SAFETY: `ptr` is the start of len * size_of::<T>() committed, 16-byte aligned bytes that live as long as the
@@ -168,7 +168,7 @@ impl<T: Pod> Deref for ArrayGuard<'_, T> {
     }
 }
 
-impl<T: Pod> DerefMut for ArrayGuard<'_, T> {
+impl<T: Plain> DerefMut for ArrayGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and the guard is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
@@ -185,12 +185,14 @@ impl<T> Serialize for Array<T> {
     }
 }
 
-impl<'de, T: Pod> Deserialize<'de> for Array<T> {
+impl<'de, T: Plain> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         Self::check().map_err(|error| D::Error::custom(refuse(error)))?;
         let bytes: SharedBytes = wire::deserialize(from)?;
-        let lock = bytes.lock().map_err(|error| D::Error::custom(refuse(error)))?;
+        let lock = bytes
+            .lock()
+            .map_err(|error| D::Error::custom(refuse(crate::Error::engine(error))))?;
         let lock = lock.ok_or_else(|| D::Error::custom(refuse(crate::Error::Invalid("these bytes have no lock"))))?;
         Ok(Self {
             lock: Lock::of_engine(lock),

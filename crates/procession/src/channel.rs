@@ -12,6 +12,7 @@ mod unreceived;
 pub use errors::{RecvError, SendError};
 pub use iter::{IntoIter, Iter, TryIter};
 
+use crate::error::Ours;
 use crate::{codec, wire, Error, Result};
 use procession_core::arena::Ref;
 use procession_core::ids::Handle;
@@ -26,9 +27,9 @@ use unreceived::{drop_messages, is_gone, Sending};
 
 /// Create a channel that grows as long as memory lasts.
 ///
-/// Each side may be cloned, and sent to other processes as an argument, as a result, or inside a value that goes through
-/// a channel or a [`Queue`](crate::Queue). A [`Pipe`](crate::Pipe) refuses it. What is sent is in shared memory at once,
-/// and outlives the process that sent it.
+/// Each side may be cloned, and sent to other processes as an argument, as a result, or inside a value that goes
+/// through a channel or a [`Queue`](crate::Queue). A [`Pipe`](crate::Pipe) refuses it. What is sent is in shared memory
+/// at once, and outlives the process that sent it.
 ///
 /// Once all [`Sender`]s are dropped, or the processes that have them are dead, the receivers get what is left, and then
 /// [`RecvError::Disconnected`]. Once all [`Receiver`]s are gone, senders get [`SendError::Disconnected`]. A waiting end
@@ -80,8 +81,8 @@ pub fn bounded<T>(capacity: u64) -> Result<(Sender<T>, Receiver<T>)> {
 }
 
 fn create<T>(capacity: u64) -> Result<(Sender<T>, Receiver<T>)> {
-    let queue = engine::Queue::create(capacity)?;
-    let (senders, receivers) = (sync::Event::create()?, sync::Event::create()?);
+    let queue = engine::Queue::create(capacity).ours()?;
+    let (senders, receivers) = (sync::Event::create().ours()?, sync::Event::create().ours()?);
     let (sending, receiving) = (senders.handle(), receivers.handle());
     Ok((
         Sender(End::new(queue.clone(), senders, receiving, true), PhantomData),
@@ -191,7 +192,7 @@ impl<'de, T: wire::Shared> Deserialize<'de> for Own<T> {
 impl End {
     fn deserialize<'de, D: Deserializer<'de>>(from: D, sends: bool) -> Result<Self, D::Error> {
         let (Own(queue), Own(token), other) = <(Own<Ref<engine::Queue>>, Own<sync::Event>, u64)>::deserialize(from)?;
-        let gone = || codec::refuse(procession_core::Error::Stale("channel"));
+        let gone = || codec::refuse(Error::engine(procession_core::Error::Stale("channel")));
         let other = Handle::from_bits(other).ok_or_else(|| de::Error::custom(gone()))?;
         Ok(Self::new(queue, token, other, sends))
     }
@@ -238,7 +239,7 @@ impl<T: Serialize> Sender<T> {
                 Err(WaitError::Interrupted) => {}
                 Err(WaitError::TimedOut) if matches!(deadline, Deadline::Now) => return Err(SendError::Full),
                 Err(WaitError::TimedOut) => return Err(SendError::Timeout),
-                Err(error) => return Err(SendError::Failed(error.into())),
+                Err(error) => return Err(SendError::Failed(Error::wait(error))),
             }
         }
     }
@@ -270,7 +271,7 @@ impl<T: DeserializeOwned> Receiver<T> {
                 Err(WaitError::Interrupted) => {}
                 Err(WaitError::TimedOut) if matches!(deadline, Deadline::Now) => return Err(RecvError::Empty),
                 Err(WaitError::TimedOut) => return Err(RecvError::Timeout),
-                Err(error) => return Err(RecvError::Failed(error.into())),
+                Err(error) => return Err(RecvError::Failed(Error::wait(error))),
             }
         }
     }
@@ -280,7 +281,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         match self.0.queue.get(Deadline::Now) {
             Ok(incoming) => wire::unpack(&incoming).map_err(RecvError::Failed),
             Err(WaitError::TimedOut | WaitError::Interrupted) => Err(RecvError::Disconnected),
-            Err(error) => Err(RecvError::Failed(error.into())),
+            Err(error) => Err(RecvError::Failed(Error::wait(error))),
         }
     }
 
@@ -307,17 +308,17 @@ macro_rules! sides {
         impl<T> $side<T> {
             /// The number of values in the channel.
             pub fn len(&self) -> Result<u64> {
-                Ok(self.0.queue.len()?)
+                self.0.queue.len().ours()
             }
 
             /// Whether there is no value in the channel.
             pub fn is_empty(&self) -> Result<bool> {
-                Ok(self.0.queue.is_empty()?)
+                self.0.queue.is_empty().ours()
             }
 
             /// Whether a `send` would have to wait.
             pub fn is_full(&self) -> Result<bool> {
-                Ok(self.0.queue.is_full()?)
+                self.0.queue.is_full().ours()
             }
 
             /// The capacity; `None` if the channel is not bounded.

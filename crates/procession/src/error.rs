@@ -1,5 +1,6 @@
 //! The errors of this crate: of operations in this process, and of a process that left no result.
 
+use crate::Death;
 use procession_core::{Error as Engine, WaitError};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Abandoned(EngineError),
     /// A value could not be serialized.
+    #[non_exhaustive]
     #[error("a {kind} cannot be sent to another process: {reason}")]
     Encode {
         /// The value's type.
@@ -35,6 +37,7 @@ pub enum Error {
         reason: String,
     },
     /// Bytes from another process could not be deserialized.
+    #[non_exhaustive]
     #[error("what another process sent is no {kind}: {reason}")]
     Decode {
         /// The expected type.
@@ -72,11 +75,12 @@ pub enum Error {
     /// The process that held the lock died or panicked. Returned to exactly one caller; that caller had the lock and
     /// has released it.
     #[error("{0}; what it guards may be half-changed")]
-    OwnerDied(Box<procession_core::Death>),
+    OwnerDied(Box<Death>),
     /// The barrier was aborted or reset, or a party timed out or died.
     #[error(transparent)]
     BrokenBarrier(EngineError),
     /// The pool worker that ran a task died. Only the result of this task is lost.
+    #[non_exhaustive]
     #[error("pool worker {pid} died during a task: {how}")]
     WorkerDied {
         /// The worker's process.
@@ -85,6 +89,7 @@ pub enum Error {
         how: JoinError,
     },
     /// A task took longer than [`Pool::task_timeout`](crate::Pool::task_timeout) allows. Only its worker was stopped.
+    #[non_exhaustive]
     #[error("a task ran for more than {limit:?}, and its worker {pid} was stopped")]
     TaskTimedOut {
         /// The limit.
@@ -102,6 +107,7 @@ pub enum Error {
     #[error("a logger is installed already; what processes log goes to it")]
     Logger,
     /// The log file cannot be opened.
+    #[non_exhaustive]
     #[error("the log {} cannot be opened: {source}", path.display())]
     Log {
         /// The file.
@@ -135,19 +141,43 @@ impl EngineError {
     }
 }
 
-impl From<Engine> for Error {
-    fn from(error: Engine) -> Self {
+// Not `From`: the engine's types are no part of this crate's interface.
+impl Error {
+    pub(crate) fn engine(error: Engine) -> Self {
         match error {
             Engine::Abandoned => Self::Abandoned(EngineError::new(error)),
             error => Self::Engine(EngineError::new(error)),
         }
     }
-}
 
-impl Error {
+    pub(crate) fn wait(error: WaitError) -> Self {
+        match error {
+            WaitError::TimedOut | WaitError::Interrupted => Self::TimedOut,
+            WaitError::OwnerDied(death) => Self::OwnerDied(Box::new(Death::of_engine(&death))),
+            WaitError::Other(error) => Self::engine(error),
+        }
+    }
+
     pub(crate) fn log(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_owned();
         Self::Log { path, source }
+    }
+}
+
+/// An error of the engine as one of this crate.
+pub(crate) trait Ours<T> {
+    fn ours(self) -> Result<T>;
+}
+
+impl<T> Ours<T> for Result<T, Engine> {
+    fn ours(self) -> Result<T> {
+        self.map_err(Error::engine)
+    }
+}
+
+impl<T> Ours<T> for Result<T, WaitError> {
+    fn ours(self) -> Result<T> {
+        self.map_err(Error::wait)
     }
 }
 

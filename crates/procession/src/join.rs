@@ -1,7 +1,7 @@
 //! The parent's handle of a child: its identity, its end and its result.
 
 use crate::children::Running;
-use crate::error::wait;
+use crate::error::{wait, Ours};
 use crate::process::here;
 use crate::request::{LOST, PANICKED, RETURNED};
 use crate::{codec, Error, JoinError, Result};
@@ -11,6 +11,7 @@ use procession_core::Deadline;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -33,7 +34,6 @@ use std::time::{Duration, Instant};
 /// assert_eq!(child.join().unwrap_err().signal(), Some(15));
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct JoinHandle<R> {
     running: Arc<Running>,
     result: PhantomData<fn() -> R>,
@@ -74,23 +74,31 @@ impl<R> JoinHandle<R> {
 
     /// Interrupt the process with SIGINT, as Ctrl-C does. Nothing happens if it has ended.
     pub fn interrupt(&self) -> Result<()> {
-        Ok(self.running.child.signal(libc::SIGINT)?)
+        self.running.child.signal(libc::SIGINT).ours()
     }
 
     /// Terminate the process with SIGTERM. Nothing happens if it has ended.
     pub fn terminate(&self) -> Result<()> {
-        Ok(self.running.child.signal(libc::SIGTERM)?)
+        self.running.child.signal(libc::SIGTERM).ours()
     }
 
     /// Kill the process with SIGKILL. Nothing happens if it has ended.
     pub fn kill(&self) -> Result<()> {
-        Ok(self.running.child.signal(libc::SIGKILL)?)
+        self.running.child.signal(libc::SIGKILL).ours()
     }
 
     /// Wait at most `timeout` for the process to end. Returns whether it has ended.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let deadline = Deadline::after(timeout);
-        Ok(wait(|| self.running.child.wait(deadline))?.is_some())
+        Ok(wait(|| self.running.child.wait(deadline)).ours()?.is_some())
+    }
+}
+
+impl<R> fmt::Debug for JoinHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("JoinHandle");
+        shown.field("pid", &self.pid()).field("name", &self.name());
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -100,7 +108,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
         let child = &self.running.child;
         match wait(|| child.wait(Deadline::Never)) {
             Ok(exit) => self.conclude(exit.unwrap_or(Exit::Unknown)),
-            Err(error) => Err(lost(error.into())),
+            Err(error) => Err(lost(Error::engine(error))),
         }
     }
 
@@ -145,7 +153,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
         match wait(|| child.wait(deadline)) {
             Ok(Some(exit)) => Ok(self.conclude(exit)),
             Ok(None) => Err(self),
-            Err(error) => Ok(Err(lost(error.into()))),
+            Err(error) => Ok(Err(lost(Error::engine(error)))),
         }
     }
 
@@ -153,7 +161,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     fn conclude(self, exit: Exit) -> Result<R, JoinError> {
         let running = &self.running;
         here().children.remove(running);
-        match running.result_slot.take().map_err(|e| lost(e.into()))? {
+        match running.result_slot.take().map_err(|e| lost(Error::engine(e)))? {
             Some(incoming) => read(&incoming),
             None => Err(match exit {
                 Exit::Code(code) => JoinError::Exited { code },
@@ -206,7 +214,7 @@ pub fn wait_any_timeout<R>(handles: &[JoinHandle<R>], timeout: Duration) -> Resu
             Ok(0) => return Ok(None),
             Ok(_) => return Ok(fds.iter().position(|fd| !fd.revents().is_empty())),
             Err(Errno::INTR) => {}
-            Err(error) => return Err(procession_core::Error::os("poll", error).into()),
+            Err(error) => return Err(Error::engine(procession_core::Error::os("poll", error))),
         }
     }
 }

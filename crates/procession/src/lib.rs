@@ -42,7 +42,7 @@
 //! 1. Shared bytes are reached only through the guard of their lock, and one handle leads to both. Whatever serde makes
 //!    of the bytes of a message, two arrays share either both items and lock, or neither. A handle's family, generation
 //!    and kind are checked before it is used.
-//! 2. Shared values are plain data ([`bytemuck::Pod`]): any bytes are a valid value. There is no padding, no reference
+//! 2. Shared values are plain data ([`Plain`]): any bytes are a valid value. There is no padding, no reference
 //!    and no `bool`.
 //! 3. Code that can use a guard holds its lock, in the process that took it. A wait of a [`Condvar`] takes the lock
 //!    again even when it fails. A guard that a child of [`Fork`](StartMethod::Fork) inherits would give access to what
@@ -108,6 +108,7 @@ mod array;
 mod channel;
 mod children;
 pub mod codec;
+mod death;
 mod entry;
 mod error;
 mod image;
@@ -115,6 +116,7 @@ mod join;
 mod logging;
 mod panic;
 mod pipe;
+mod plain;
 mod pool;
 mod process;
 mod queue;
@@ -130,13 +132,14 @@ mod wire;
 pub use array::{Array, ArrayGuard};
 pub use channel::{bounded, channel, IntoIter, Iter, Receiver, RecvError, SendError, Sender, TryIter};
 pub use codec::Compact;
+pub use death::Death;
 pub use error::{EngineError, Error, JoinError, Result};
 pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};
 pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};
+pub use plain::Plain;
 pub use pool::{AsyncResult, Imap, MapResult, Pool, PoolStats, WorkerStats};
 pub use process::{cpu_count, current, parent, Process};
-pub use procession_core::Death;
 pub use queue::Queue;
 #[doc(hidden)]
 pub use request::inspect;

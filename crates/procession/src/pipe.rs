@@ -1,5 +1,6 @@
 //! A two-way pipe of values between two processes.
 
+use crate::error::Ours;
 use crate::{codec, Error, Result};
 use procession_core::{channel, Deadline};
 use serde::de::DeserializeOwned;
@@ -49,7 +50,7 @@ fn turn(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub fn pipe<T>() -> Result<(Pipe<T>, Pipe<T>)> {
-    let (one, other) = channel::Pipe::pair()?;
+    let (one, other) = channel::Pipe::pair().ours()?;
     Ok((Pipe::from_inner(one), Pipe::from_inner(other)))
 }
 
@@ -65,7 +66,7 @@ impl<T> Pipe<T> {
     /// Duplicate the descriptor of this end.
     pub fn try_clone(&self) -> Result<Self> {
         let copy = self.as_fd().try_clone_to_owned();
-        let copy = copy.map_err(|error| procession_core::Error::os("dup", error))?;
+        let copy = copy.map_err(dup_failed)?;
         Ok(Self {
             turns: Arc::clone(&self.turns),
             ..Self::from_inner(channel::Pipe::from_fd(copy))
@@ -76,21 +77,21 @@ impl<T> Pipe<T> {
     /// child started by [`Fork`](crate::StartMethod::Fork) has copies of all ends that its parent had, including those
     /// that it was not given.
     pub fn close(self) -> Result<()> {
-        Ok(self.inner.shutdown()?)
+        self.inner.shutdown().ours()
     }
 
     /// Whether there is a message or the end of file to receive, waiting at most `timeout`.
     pub fn poll(&self, timeout: Duration) -> Result<bool> {
-        Ok(self.inner.poll(Deadline::after(timeout))?)
+        self.inner.poll(Deadline::after(timeout)).ours()
     }
 }
 
 impl<T: Serialize> Pipe<T> {
     /// Send a value. Waits while the pipe is full.
     ///
-    /// The bytes go through a socket, which keeps nothing alive: a shared object in the value (a [`Queue`](crate::Queue)
-    /// or [`Mutex`](crate::Mutex), for example) must stay alive in some process until it is received. An end of a
-    /// [`channel`](crate::channel()) or of a pipe is refused with [`Error::Invalid`].
+    /// The bytes go through a socket, which keeps nothing alive: a shared object in the value, such as a
+    /// [`Queue`](crate::Queue) or a [`Mutex`](crate::Mutex), must stay alive in some process until it is received. An
+    /// end of a [`channel`](crate::channel()) or of a pipe is refused with [`Error::Invalid`].
     ///
     /// ```
     /// let (ours, _theirs) = procession::pipe::<procession::Sender<u8>>()?;
@@ -109,11 +110,12 @@ impl<T: Serialize> Pipe<T> {
         }
         if encoded.has_end {
             return Err(Error::Invalid(
-                "an end of a channel is sent through a channel or a queue, or as an argument of spawn, not through a pipe: while it is under way there, the channel does not know of it",
+                "an end of a channel is sent through a channel or a queue, or as an argument of spawn, not through a \
+                 pipe: while it is under way there, the channel does not know of it",
             ));
         }
         let _turn = turn(&self.turns.sending);
-        Ok(self.inner.send(&encoded.bytes)?)
+        self.inner.send(&encoded.bytes).ours()
     }
 }
 
@@ -122,7 +124,7 @@ impl<T: DeserializeOwned> Pipe<T> {
     pub fn recv(&self) -> Result<Option<T>> {
         let frame = {
             let _turn = turn(&self.turns.receiving);
-            self.inner.recv()?
+            self.inner.recv().ours()?
         };
         frame.map(|bytes| codec::unpack(&bytes, Vec::new())).transpose()
     }
@@ -140,12 +142,15 @@ impl<T> AsFd for Pipe<T> {
     }
 }
 
+fn dup_failed(error: std::io::Error) -> Error {
+    Error::engine(procession_core::Error::os("dup", error))
+}
+
 impl<T> Serialize for Pipe<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::Error;
+        use serde::ser::Error as _;
         let number = codec::fd(self.as_fd());
-        let number =
-            number.map_err(|error| S::Error::custom(codec::refuse(procession_core::Error::os("dup", error))))?;
+        let number = number.map_err(|error| S::Error::custom(codec::refuse(dup_failed(error))))?;
         let number = number.ok_or_else(|| S::Error::custom("a pipe's end is sent as an argument of spawn"))?;
         number.serialize(to)
     }
@@ -153,10 +158,9 @@ impl<T> Serialize for Pipe<T> {
 
 impl<'de, T> Deserialize<'de> for Pipe<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
+        use serde::de::Error as _;
         let number = u32::deserialize(from)?;
-        let fd = codec::take_fd(number)
-            .map_err(|error| D::Error::custom(codec::refuse(procession_core::Error::os("dup", error))))?;
+        let fd = codec::take_fd(number).map_err(|error| D::Error::custom(codec::refuse(dup_failed(error))))?;
         let fd = fd.ok_or_else(|| D::Error::custom("the message has no descriptor for this pipe's end"))?;
         Ok(Self::from_inner(channel::Pipe::from_fd(fd)))
     }

@@ -1,5 +1,6 @@
 //! A queue of values between processes.
 
+use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
 use crate::wire;
 use crate::{Error, Result};
@@ -88,7 +89,7 @@ impl<T> Queue<T> {
     }
 
     fn create(maxsize: u64) -> Result<Self> {
-        let inner = channel::Queue::create(maxsize)?;
+        let inner = channel::Queue::create(maxsize).ours()?;
         Ok(Self {
             inner,
             items: PhantomData,
@@ -97,17 +98,17 @@ impl<T> Queue<T> {
 
     /// The number of items in the queue.
     pub fn len(&self) -> Result<u64> {
-        Ok(self.inner.len()?)
+        self.inner.len().ours()
     }
 
     /// Whether the queue is empty. The answer is exact, even right after another process's `put`.
     pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.inner.is_empty()?)
+        self.inner.is_empty().ours()
     }
 
     /// Whether a `put` would have to wait.
     pub fn is_full(&self) -> Result<bool> {
-        Ok(self.inner.is_full()?)
+        self.inner.is_full().ours()
     }
 
     /// Indicate that an item taken from the queue has been processed; see [`join`](Self::join).
@@ -210,7 +211,7 @@ impl<T: DeserializeOwned> Queue<T> {
         match self.inner.get(Deadline::Now) {
             Ok(incoming) => wire::unpack(&incoming).map(Some),
             Err(WaitError::TimedOut) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Error::wait(error)),
         }
     }
 
@@ -254,7 +255,7 @@ impl<T: DeserializeOwned> Queue<T> {
             match self.inner.get_many(most - items.len(), Deadline::Now, &mut run) {
                 Ok(()) => {}
                 Err(WaitError::TimedOut) => return Ok(items),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::wait(error)),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a child is sent: its identity and the function to call. The arguments follow in the same mailbox.
 
+use crate::error::Ours;
 use crate::image::Image;
 use crate::surroundings::Surroundings;
 use crate::{codec, logging, Error, Process, Result, StartMethod};
@@ -45,14 +46,16 @@ pub(crate) struct Received {
 
 /// Take the mailbox `token`, which holds a request.
 pub(crate) fn receive(token: u64) -> Result<Received> {
-    let mailbox = Mailbox::take(token)?;
+    let mailbox = Mailbox::take(token).ours()?;
     let (request, arguments): (SpawnRequest, _) = codec::take(mailbox.body()).map_err(|error| Error::Decode {
         kind: "request",
         reason: error.to_string(),
     })?;
     let start = mailbox.body().len() - arguments.len();
-    let handle = Handle::from_bits(request.result_slot).ok_or(procession_core::Error::Corrupt("request"))?;
-    let result_slot = Ref::attach(handle)?;
+    let handle = Handle::from_bits(request.result_slot)
+        .ok_or(procession_core::Error::Corrupt("request"))
+        .ours()?;
+    let result_slot = Ref::attach(handle).ours()?;
     let image = Image::this();
     let places = image.address(request.call).zip(image.address(request.function));
     let target = places.filter(|_| image.mark == request.image);
@@ -109,9 +112,10 @@ pub(crate) fn returned<R: Serialize>(result: &R) -> Result<Message> {
             reason: "a result is sent through memory, which carries no descriptors".into(),
         });
     }
-    Ok(Message::pack(Outgoing {
+    Message::pack(Outgoing {
         body: &encoded.bytes,
         handles: &encoded.handles,
         ..Outgoing::default()
-    })?)
+    })
+    .ours()
 }

@@ -1,6 +1,7 @@
 //! The child's side: take on the identity in the request, call the function, leave the result, exit.
 
 use crate::codec;
+use crate::error::Ours;
 use crate::panic::{catch, report, want_backtraces, Speak};
 use crate::process::{become_child, here};
 use crate::request::{receive, Arguments, Call, Received, LOST, PANICKED};
@@ -119,7 +120,7 @@ fn take_identity(me: Process, parent: Process) -> Result<()> {
     note_at_exit();
     let parent_pid = parent.pid;
     if become_child(me, parent).me.dies_with_parent {
-        watch_parent(parent_pid)?;
+        watch_parent(parent_pid).ours()?;
     }
     Ok(())
 }

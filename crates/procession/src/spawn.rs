@@ -2,7 +2,7 @@
 
 use crate::children::Running;
 use crate::entry::{self, Role};
-use crate::error::wait;
+use crate::error::{wait, Ours};
 use crate::image::Image;
 use crate::panic::want_backtraces;
 use crate::process::{here, Here};
@@ -156,7 +156,7 @@ impl Builder {
         here.children.forget_ended();
         let mut identity = here.next_child(self.name, self.daemon);
         identity.dies_with_parent |= self.die_with_parent;
-        let result_slot = Ref::<ResultSlot>::create()?;
+        let result_slot = Ref::<ResultSlot>::create().ours()?;
         let method = self.method.unwrap_or_else(start_method);
         let (child, mailbox) = if method == StartMethod::Fork {
             if !self.beside_threads && !process::is_alone() {
@@ -220,7 +220,7 @@ fn fork(
     let _ = out.flush();
     // SAFETY: there are no other threads but the engine's, or the caller of `fork_beside_threads` promised that the
     // child does not rely on them.
-    match unsafe { process::fork() }? {
+    match unsafe { process::fork() }.ours()? {
         Forked::Parent(child) => Ok(child),
         Forked::Child => {
             drop((out, err));
@@ -249,12 +249,12 @@ fn send<A: Serialize>(
         handles: &encoded.handles,
         ..Outgoing::default()
     };
-    let mailbox = Mailbox::pack(out)?;
+    let mailbox = Mailbox::pack(out).ours()?;
     // The parent's output so far comes before the child's.
     let _ = std::io::stdout().flush();
     let child = match method {
         StartMethod::Spawn => execute(&Role::Child {
-            arena: family()?.arena_fd()?.as_raw_fd(),
+            arena: family().ours()?.arena_fd().ours()?.as_raw_fd(),
             token: mailbox.token(),
             fork_server: fork_server::channel(),
             fds: encoded.fds.iter().map(AsRawFd::as_raw_fd).collect(),
@@ -267,29 +267,41 @@ fn send<A: Serialize>(
 
 /// Execute this program again in the given role.
 fn execute(role: &Role) -> Result<Child> {
-    Ok(process::spawn(
+    process::spawn(
         "/proc/self/exe".as_ref(),
         &entry::command_line(),
         &[role.variable()],
         &role.descriptors(),
-    )?)
+    )
+    .ours()
+}
+
+/// Why the fork server was not started.
+struct NotStarted(Error);
+
+impl From<procession_core::Error> for NotStarted {
+    fn from(error: procession_core::Error) -> Self {
+        Self(Error::engine(error))
+    }
 }
 
 /// Request the child from the fork server; start one if there is none.
 fn ask(token: u64, fds: &[OwnedFd]) -> Result<Child> {
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     for _ in 0..3 {
-        if let Some(pending) = wait(|| fork_server::request(token, &fds))? {
-            if let Some(child) = wait(|| pending.wait(Deadline::Never))? {
+        if let Some(pending) = wait(|| fork_server::request(token, &fds)).ours()? {
+            if let Some(child) = wait(|| pending.wait(Deadline::Never)).ours()? {
                 return Ok(child);
             }
         }
         let _one = here().fork_server.lock();
         if fork_server::pid().is_none() {
-            fork_server::start(|server| {
+            let started = fork_server::start(|server| {
                 let arena = family()?.arena_fd()?.as_raw_fd();
-                execute(&Role::ForkServer { arena, server }).map(|child| child.pid())
-            })?;
+                let child = execute(&Role::ForkServer { arena, server }).map_err(NotStarted)?;
+                Ok(child.pid())
+            });
+            started.map_err(|NotStarted(error)| error)?;
         }
     }
     Err(Error::ForkServer)

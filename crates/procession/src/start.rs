@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a child is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum StartMethod {
     /// Fork the child from a helper process, which is a fresh copy of the program and has one thread. As safe as
     /// `Spawn` and nearly as fast as `Fork`. The default.

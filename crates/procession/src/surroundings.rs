@@ -1,6 +1,7 @@
 //! What a child has of its parent besides memory: current directory, environment, umask and standard streams. A child
 //! of the fork server has them from the fork server, as they were when that was started. So it is sent its parent's.
 
+use crate::error::Ours;
 use crate::{Error, Result};
 use procession_core::Error as Engine;
 use rustix::fs::{Mode, OFlags};
@@ -44,12 +45,14 @@ impl Surroundings {
             // What the program closed, and a file of its own that took the number, are no streams for children.
             match rustix::io::fcntl_getfd(stream) {
                 Ok(flags) if !flags.contains(FdFlags::CLOEXEC) => {
-                    let fd = rustix::io::fcntl_dupfd_cloexec(stream, 3).map_err(|e| Engine::os("fcntl", e))?;
+                    let fd = rustix::io::fcntl_dupfd_cloexec(stream, 3)
+                        .map_err(|e| Engine::os("fcntl", e))
+                        .ours()?;
                     descriptors.push(Place::Stream(number));
                     fds.push(fd);
                 }
                 Ok(_) | Err(Errno::BADF) => {}
-                Err(error) => return Err(Error::from(Engine::os("fcntl", error))),
+                Err(error) => return Err(Error::engine(Engine::os("fcntl", error))),
             }
         }
         // By descriptor: the directory's name may have changed. Without the permission to open it, the child could not
@@ -60,7 +63,7 @@ impl Surroundings {
                 fds.push(fd);
             }
             Err(Errno::ACCESS) => {}
-            Err(error) => return Err(Error::from(Engine::os("open", error))),
+            Err(error) => return Err(Error::engine(Engine::os("open", error))),
         }
         let surroundings = Self {
             environment: environment(),
@@ -77,15 +80,21 @@ impl Surroundings {
 /// This process has one thread.
 pub(crate) unsafe fn adopt(surroundings: &Surroundings, fds: &mut Vec<OwnedFd>) -> Result<()> {
     let first = fds.len().checked_sub(surroundings.descriptors.len());
-    let first = first.ok_or(Engine::Corrupt("a request without its descriptors"))?;
+    let first = first
+        .ok_or(Engine::Corrupt("a request without its descriptors"))
+        .ours()?;
     // Without streams of its own, the fork server received some of them under the numbers of streams.
     for fd in fds.iter_mut().filter(|fd| STREAMS.contains(&fd.as_raw_fd())) {
-        *fd = rustix::io::fcntl_dupfd_cloexec(&*fd, 3).map_err(|e| Engine::os("fcntl", e))?;
+        *fd = rustix::io::fcntl_dupfd_cloexec(&*fd, 3)
+            .map_err(|e| Engine::os("fcntl", e))
+            .ours()?;
     }
     let own = fds.split_off(first);
     for (place, fd) in surroundings.descriptors.iter().zip(&own) {
         match place {
-            Place::Directory => rustix::process::fchdir(fd).map_err(|e| Engine::os("fchdir", e))?,
+            Place::Directory => rustix::process::fchdir(fd)
+                .map_err(|e| Engine::os("fchdir", e))
+                .ours()?,
             Place::Stream(number) => replace(*number, fd.as_fd())?,
         }
     }
@@ -126,15 +135,17 @@ fn replace(number: RawFd, fd: BorrowedFd<'_>) -> Result<()> {
     if made == number {
         return Ok(());
     }
-    Err(Engine::os("dup2", std::io::Error::last_os_error()).into())
+    Err(Error::engine(Engine::os("dup2", std::io::Error::last_os_error())))
 }
 
 /// The process's umask. The system call that reads it changes it, too, for all threads; so it is read from a file.
 fn umask() -> Result<u32> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| Engine::os("open", e))?;
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(|e| Engine::os("open", e))
+        .ours()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     let umask = line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok());
-    Ok(umask.ok_or(Engine::Corrupt("/proc/self/status"))?)
+    umask.ok_or(Engine::Corrupt("/proc/self/status")).ours()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How shared objects are serialized, as the family's identity and a handle, and how values become messages.
 
+use crate::error::Ours;
 use crate::{codec, Result};
 use procession_core::channel::{Brokered, BrokeredFd, Incoming, Message, Outgoing};
 use procession_core::ids::Handle;
@@ -12,7 +13,7 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
     let mut encoded = codec::collect(Vec::new(), value)?;
     let brokered = encoded.fds.into_iter().map(BrokeredFd::create);
     // The message's own references keep the brokered descriptors alive after these are dropped.
-    let brokered = brokered.collect::<Result<Vec<_>, _>>()?;
+    let brokered = brokered.collect::<Result<Vec<_>, _>>().ours()?;
     encoded.handles.extend(brokered.iter().map(Brokered::handle));
     let out = Outgoing {
         body: &encoded.bytes,
@@ -20,14 +21,14 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Message> {
         handles: &encoded.handles,
         ..Outgoing::default()
     };
-    Ok(Message::pack(out)?)
+    Message::pack(out).ours()
 }
 
 /// The value that a message carried.
 pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
     let handles = incoming.handles().iter();
     let fds = handles.filter_map(|&handle| BrokeredFd::claim(handle).transpose());
-    codec::unpack(incoming.body(), fds.collect::<Result<_, _>>()?)
+    codec::unpack(incoming.body(), fds.collect::<Result<_, _>>().ours()?)
 }
 
 /// An object in the arena that is identified by its handle.
@@ -38,7 +39,7 @@ pub(crate) trait Shared: Sized {
 }
 
 pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
-    let family = family().map_err(|error| ser::Error::custom(codec::refuse(error)))?;
+    let family = family().map_err(|error| ser::Error::custom(codec::refuse(crate::Error::engine(error))))?;
     let handle = shared.handle();
     codec::handle(handle);
     // In halves: serde's enums without a tag know no greater numbers.
@@ -54,7 +55,7 @@ pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Resu
         let handle = Handle::from_bits(bits).filter(|_| ours);
         T::attach(handle.ok_or(Error::Foreign(T::NAME))?)
     };
-    attach().map_err(|error| de::Error::custom(codec::refuse(error)))
+    attach().map_err(|error| de::Error::custom(codec::refuse(crate::Error::engine(error))))
 }
 
 /// Implements `Shared` for an engine type by its own methods.

@@ -6,7 +6,8 @@ mod common;
 use common::{alone, by, program, METHODS};
 use procession::codec::{collect, unpack};
 use procession::{
-    pipe, Array, Barrier, Builder, Condvar, Error, Event, JoinError, Lock, Mutex, Queue, Semaphore, StartMethod,
+    channel, pipe, Array, AsyncResult, Barrier, Builder, Condvar, Error, Event, Imap, IntoIter, Iter, JoinError,
+    JoinHandle, Lock, LockError, MapResult, Mutex, Queue, Semaphore, StartMethod, TryIter,
 };
 use serde::Serialize;
 use std::os::unix::fs::PermissionsExt;
@@ -391,6 +392,7 @@ fn threads_share_all_of_it_and_it_can_be_shown() {
     fn both<T: Send + Sync + std::fmt::Debug>(shared: T) -> String {
         format!("{shared:?}")
     }
+    fn shown<T: std::fmt::Debug>() {}
     struct Bare; // the item type of a queue does not matter
     type Local = (std::rc::Rc<()>, Bare);
     assert_eq!(both(Queue::<Local>::new().unwrap()), "Queue { len: Some(0), .. }");
@@ -407,6 +409,18 @@ fn threads_share_all_of_it_and_it_can_be_shown() {
         Condvar::new().unwrap(),
     ));
     both((Event::new().unwrap(), Barrier::new(1).unwrap()));
+    let (to, from) = channel::<u8>().unwrap();
+    assert_eq!(both(from.iter()), "Iter(Receiver { len: Some(0), .. })");
+    assert_eq!(both(from.try_iter()), "TryIter(Receiver { len: Some(0), .. })");
+    both(to);
+    shown::<Iter<Bare>>();
+    shown::<TryIter<Bare>>();
+    shown::<IntoIter<Bare>>();
+    shown::<JoinHandle<Bare>>();
+    shown::<AsyncResult<Bare>>();
+    shown::<MapResult<Bare>>();
+    shown::<Imap<Bare, Bare>>();
+    shown::<LockError<Bare>>();
 }
 
 #[test]

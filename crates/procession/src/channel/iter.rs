@@ -3,18 +3,31 @@
 use super::{Receiver, RecvError};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// The values of a channel, until it is empty and disconnected: see [`Receiver::iter`](crate::Receiver::iter).
-#[derive(Debug)]
+#[must_use = "nothing is received before it is iterated"]
 pub struct Iter<'a, T>(pub(super) &'a Receiver<T>);
 
 /// The values that are in a channel: see [`Receiver::try_iter`](crate::Receiver::try_iter).
-#[derive(Debug)]
+#[must_use = "nothing is received before it is iterated"]
 pub struct TryIter<'a, T>(pub(super) &'a Receiver<T>);
 
 /// As [`Iter`], and owns the receiver.
-#[derive(Debug)]
+#[must_use = "nothing is received before it is iterated"]
 pub struct IntoIter<T>(Receiver<T>);
+
+macro_rules! shown {
+    ($($iterator:ty)*) => {
+        $(impl<T> fmt::Debug for $iterator {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let name = stringify!($iterator).split('<').next().unwrap_or_default();
+                f.debug_tuple(name).field(&self.0).finish()
+            }
+        })*
+    };
+}
+shown!(Iter<'_, T> TryIter<'_, T> IntoIter<T>);
 
 fn item<T>(received: Result<T, RecvError>) -> Option<Result<T>> {
     match received {

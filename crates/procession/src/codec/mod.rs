@@ -140,8 +140,7 @@ pub fn take_fd(number: u32) -> std::io::Result<Option<OwnedFd>> {
 
 /// The text for serde's `custom` when a shared object cannot be packed or unpacked. [`collect`] or [`unpack`] then
 /// returns this error.
-pub(crate) fn refuse(error: impl Into<Error>) -> String {
-    let error = error.into();
+pub(crate) fn refuse(error: Error) -> String {
     let text = error.to_string();
     REFUSAL.replace(Some(error));
     text

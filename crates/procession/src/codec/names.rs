@@ -10,7 +10,9 @@ pub(super) struct Names(u64);
 impl Names {
     pub(super) fn of(names: &[&str]) -> Self {
         let mut all = Self::default();
-        names.iter().for_each(|name| all.add(name));
+        for name in names {
+            all.add(name);
+        }
         all
     }
 

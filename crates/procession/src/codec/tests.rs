@@ -80,11 +80,11 @@ struct Skips {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Plain {
+struct Ordinary {
     number: i64,
     text: String,
     unit: (),
-    nested: Option<Box<Plain>>,
+    nested: Option<Box<Ordinary>>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ enum Untagged {
     Number(i64),
     Flag(bool),
     Text(String),
-    Struct(Plain),
+    Struct(Ordinary),
     Nothing,
 }
 
@@ -119,7 +119,7 @@ enum Untagged {
 enum Internal {
     Empty,
     Address { of: std::net::IpAddr },
-    Struct(Plain),
+    Struct(Ordinary),
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -134,19 +134,19 @@ enum Adjacent {
 struct Flattened {
     first: u8,
     #[serde(flatten)]
-    plain: Plain,
+    plain: Ordinary,
     #[serde(flatten)]
     rest: std::collections::BTreeMap<String, Plainly>,
 }
 
-fn plain() -> Plain {
-    let nested = Plain {
+fn plain() -> Ordinary {
+    let nested = Ordinary {
         number: i64::MIN,
         text: String::new(),
         unit: (),
         nested: None,
     };
-    Plain {
+    Ordinary {
         number: 300,
         text: "ä".repeat(100),
         unit: (),
@@ -492,7 +492,7 @@ fn json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
     })
 }
 
-type Types = (serde_json::Value, Plain, Plainly, Option<Vec<f64>>);
+type Types = (serde_json::Value, Ordinary, Plainly, Option<Vec<f64>>);
 
 proptest::proptest! {
     #[test]

@@ -6,6 +6,7 @@ mod workers;
 
 pub use results::{AsyncResult, Imap, MapResult};
 
+use crate::error::Ours;
 use crate::{wire, Builder, Error, Result};
 use procession_core::pool::{Cutter, Job, Pool as Core, TaskOptions};
 use serde::de::DeserializeOwned;
@@ -80,7 +81,7 @@ impl Pool {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
         let workers = Arc::new(Workers {
-            core: Core::new()?,
+            core: Core::new().ours()?,
             builder,
             set: Mutex::new(WorkerSet {
                 size,
@@ -96,7 +97,8 @@ impl Pool {
         let watch = thread::Builder::new().name("pool-watch".into());
         let watch = watch
             .spawn(move || workers.watch())
-            .map_err(|e| procession_core::Error::os("clone", e))?;
+            .map_err(|e| procession_core::Error::os("clone", e))
+            .ours()?;
         *lock(&pool.watch) = Some(watch);
         Ok(pool)
     }
@@ -199,7 +201,7 @@ impl Pool {
         R: Serialize,
     {
         let _set = self.running()?;
-        let function = self.workers.core.function(function(f, fails)?)?;
+        let function = self.workers.core.function(function(f, fails)?).ours()?;
         Ok(self.workers.core.job(Some(&function), self.options))
     }
 

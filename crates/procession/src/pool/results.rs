@@ -1,7 +1,7 @@
 //! The return values of a pool's calls: results that arrive later, all together or one by one.
 
 use super::worker::Failure;
-use crate::error::wait;
+use crate::error::{wait, Ours};
 use crate::uninterrupted::uninterrupted;
 use crate::{wire, Error, JoinError, Result};
 use procession_core::channel::Message;
@@ -127,7 +127,7 @@ impl<R> MapResult<R> {
     }
 
     pub(crate) fn submit(&self, task: Message) -> Result<()> {
-        self.job.submit(task)?;
+        self.job.submit(task).ours()?;
         Ok(())
     }
 
@@ -217,8 +217,13 @@ impl<R: DeserializeOwned> MapResult<R> {
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[must_use = "the call is cancelled if it is dropped"]
-#[derive(Debug)]
 pub struct AsyncResult<R>(pub(crate) MapResult<R>);
+
+impl<R> fmt::Debug for AsyncResult<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncResult").field(&self.0).finish()
+    }
+}
 
 impl<R> AsyncResult<R> {
     /// Let the call go on without a taker of its result.
@@ -375,7 +380,7 @@ impl<A: Serialize, I: Iterator<Item = A>, R> Imap<I, R> {
             if count > 0 {
                 let message = wire::pack(&task)?;
                 self.weight = message.size() / task.len();
-                self.job.submit(message)?;
+                self.job.submit(message).ours()?;
                 self.sizes.push_back(count);
                 self.ahead += count;
                 self.size = None;
@@ -404,7 +409,7 @@ impl<A: Serialize, I: Iterator<Item = A>, R: DeserializeOwned> Iterator for Imap
         let number = self.taken;
         let item = match wait(|| self.job.take(number, Deadline::Never)) {
             Ok(item) => item?,
-            Err(error) => return Some(Err(error.into())),
+            Err(error) => return Some(Err(Error::engine(error))),
         };
         self.taken += 1;
         let count = self.sizes.pop_front().unwrap_or(1);

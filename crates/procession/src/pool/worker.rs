@@ -1,5 +1,6 @@
 //! The loop of a pool's worker. It finds a task's function by its place in the executable, as a spawned child does.
 
+use crate::error::Ours;
 use crate::image::Image;
 use crate::panic::watched;
 use crate::{wire, Error, JoinError, Result};
@@ -62,7 +63,7 @@ pub(crate) fn function<A: DeserializeOwned, R: Serialize>(f: fn(A) -> R, fails: 
 
 /// Decode a job's function from the message of [`function`].
 fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
-    let body = worker.function(task)?;
+    let body = worker.function(task).ours()?;
     let (mark, call, function): (u64, u64, u64) = crate::codec::unpack(&body, Vec::new())?;
     let image = Image::this();
     match (image.address(call), image.address(function)) {
@@ -127,7 +128,7 @@ fn perform(worker: &Worker, task: &Task, items: &Incoming) -> (Verdict, Message)
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => failure(error),
     };
-    let message = wire::pack(&failure).or_else(|_| Ok::<_, Error>(Message::pack(Outgoing::default())?));
+    let message = wire::pack(&failure).or_else(|_| Message::pack(Outgoing::default()));
     // Without memory for even an empty message, this process and its task are lost; the parent reports the death.
     (Verdict::Raised, message.unwrap_or_else(|_| std::process::abort()))
 }

@@ -1,6 +1,7 @@
 //! The workers of a pool, as its process manages them, and the thread that replaces and stops them.
 
 use super::worker::work;
+use crate::error::Ours;
 use crate::{Builder, JoinError, JoinHandle, Result};
 use procession_core::pool::{Overdue, Pool as Core, WorkerDeath};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,7 +49,7 @@ impl Workers {
     /// Start workers up to the pool's size.
     pub(super) fn populate(&self, set: &mut WorkerSet, builder: &Builder) -> Result<()> {
         while set.all.iter().filter(|record| !record.leaving).count() < set.size {
-            let worker_index = self.core.enlist()?;
+            let worker_index = self.core.enlist().ours()?;
             set.started += 1;
             let name = format!("{}-{}", builder.name_or("PoolWorker"), set.started);
             let builder = builder.clone().name(name).daemon(true);
@@ -60,7 +61,7 @@ impl Workers {
                     ending: None,
                 }),
                 Err(error) => {
-                    self.core.reap(worker_index, WorkerDeath::default())?;
+                    self.core.reap(worker_index, WorkerDeath::default()).ours()?;
                     return Err(error);
                 }
             }

@@ -1,6 +1,7 @@
 //! A barrier between processes.
 
 use crate::error::EngineError;
+use crate::error::Ours;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::sync::{self, Arrival, BarrierError};
@@ -47,7 +48,7 @@ impl Barrier {
             return Err(Error::Invalid("a barrier needs at least one party"));
         }
         Ok(Self {
-            inner: sync::Barrier::create(parties)?,
+            inner: sync::Barrier::create(parties).ours()?,
         })
     }
 
@@ -98,7 +99,7 @@ fn uninterrupted<T>(mut wait: impl FnMut() -> Result<T, BarrierError>) -> Result
         match wait() {
             Ok(value) => return Ok(value),
             Err(BarrierError::Wait(WaitError::Interrupted)) => {}
-            Err(BarrierError::Wait(error)) => return Err(error.into()),
+            Err(BarrierError::Wait(error)) => return Err(Error::wait(error)),
             Err(broken) => return Err(Error::BrokenBarrier(EngineError::new(broken))),
         }
     }

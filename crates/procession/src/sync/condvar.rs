@@ -2,8 +2,9 @@
 
 use super::lock::LockGuard;
 use super::mutex::MutexGuard;
+use crate::error::Ours;
 use crate::wire::serde_by_handle;
-use crate::{Error, Result};
+use crate::Result;
 use procession_core::{sync, Deadline, WaitError};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl<T> Held for MutexGuard<'_, T> {}
 
 /// A condition variable, shaped on [`std::sync::Condvar`]. The waiters that wait longest are notified first.
 ///
-/// After [`Error::OwnerDied`] the lock is held again; what it guards may be half-changed.
+/// After [`Error::OwnerDied`](crate::Error::OwnerDied) the lock is held again; what it guards may be half-changed.
 ///
 /// ```
 /// use procession::{Condvar, Mutex};
@@ -59,7 +60,7 @@ impl Condvar {
     /// Create a condition variable. Use it with one lock only.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            inner: sync::Condition::create()?,
+            inner: sync::Condition::create().ours()?,
         })
     }
 
@@ -68,7 +69,8 @@ impl Condvar {
         self.wait_until(guard, Deadline::Never)
     }
 
-    /// Like [`wait`](Self::wait), but no longer than `timeout`: then [`Error::TimedOut`], with the lock held again.
+    /// Like [`wait`](Self::wait), but no longer than `timeout`: then [`Error::TimedOut`](crate::Error::TimedOut), with the
+    /// lock held again.
     pub fn wait_timeout(&self, guard: &mut impl Held, timeout: Duration) -> Result<()> {
         self.wait_until(guard, Deadline::after(timeout))
     }
@@ -84,13 +86,13 @@ impl Condvar {
     }
 
     fn wait_until(&self, guard: &mut impl Held, deadline: Deadline) -> Result<()> {
-        let mut place = self.inner.enqueue()?;
+        let mut place = self.inner.enqueue().ours()?;
         let waited = guard.without_lock(|| loop {
             match place.wait(deadline) {
                 Err(WaitError::Interrupted) => {}
                 other => break other,
             }
         })?;
-        waited.map_err(Error::from)
+        waited.ours()
     }
 }

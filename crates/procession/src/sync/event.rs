@@ -1,5 +1,6 @@
 //! An event between processes.
 
+use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
 use crate::Result;
@@ -25,7 +26,7 @@ impl Event {
     /// Create an event that is not set.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            inner: sync::Event::create()?,
+            inner: sync::Event::create().ours()?,
         })
     }
 

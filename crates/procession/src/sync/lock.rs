@@ -1,13 +1,14 @@
 //! A lock that guards no data: its users agree on what it protects.
 
 use super::poison::{LockError, LockResult};
+use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
-use crate::{Error, Result};
+use crate::{Death, Error, Result};
 use procession_core::ids::Owner;
 use procession_core::liveness;
+use procession_core::sync;
 use procession_core::Deadline;
-use procession_core::{sync, Death};
 use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
@@ -42,7 +43,7 @@ impl Lock {
             ..sync::Options::default()
         };
         Ok(Self {
-            inner: sync::Lock::with(options)?,
+            inner: sync::Lock::with(options).ours()?,
         })
     }
 
@@ -77,7 +78,7 @@ impl Lock {
     fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>> {
         let death = uninterrupted(|| self.inner.inherit(deadline))?;
         let poison = self.inner.take_poison();
-        Ok(death.or(poison))
+        Ok(death.or(poison).map(|death| Box::new(Death::of_engine(&death))))
     }
 
     fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {

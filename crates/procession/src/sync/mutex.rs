@@ -4,8 +4,7 @@ use super::lock::LockGuard;
 use super::poison::LockResult;
 use crate::array::{Array, ArrayGuard};
 use crate::codec::refuse;
-use crate::{Error, Result};
-use bytemuck::Pod;
+use crate::{Error, Plain, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -13,8 +12,8 @@ use std::time::Duration;
 
 /// A lock and the plain value it guards, in shared memory, shaped on [`std::sync::Mutex`].
 ///
-/// `T` is plain data ([`bytemuck::Pod`]): another process of the family could write any bytes, so any bytes must be a
-/// valid `T`.
+/// `T` is plain data ([`Plain`](crate::Plain)): another process of the family could write any bytes, so any bytes must be
+/// a valid `T`.
 ///
 /// ```
 /// let counter = procession::Mutex::new(0_u64)?;
@@ -36,7 +35,7 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-impl<T: Pod> Mutex<T> {
+impl<T: Plain> Mutex<T> {
     /// Create a value in shared memory.
     #[track_caller]
     pub fn new(value: T) -> Result<Self> {
@@ -79,7 +78,7 @@ pub struct MutexGuard<'a, T> {
     inner: ArrayGuard<'a, T>,
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
@@ -91,14 +90,14 @@ impl<'a, T> MutexGuard<'a, T> {
     }
 }
 
-impl<T: Pod> Deref for MutexGuard<'_, T> {
+impl<T: Plain> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.inner[0]
     }
 }
 
-impl<T: Pod> DerefMut for MutexGuard<'_, T> {
+impl<T: Plain> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner[0]
     }
@@ -110,7 +109,7 @@ impl<T> Serialize for Mutex<T> {
     }
 }
 
-impl<'de, T: Pod> Deserialize<'de> for Mutex<T> {
+impl<'de, T: Plain> Deserialize<'de> for Mutex<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let inner = Array::deserialize(from)?;
         if inner.len() == 1 {

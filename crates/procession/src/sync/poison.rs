@@ -1,7 +1,6 @@
 //! Locks after the death or panic of their holder. Like `std::sync`'s poisoning, but reported once, to one holder.
 
-use crate::{Error, Result};
-use procession_core::Death;
+use crate::{Death, Error, Result};
 use std::fmt;
 
 /// The result of taking a lock, shaped on [`std::sync::LockResult`].
@@ -27,6 +26,7 @@ pub type LockResult<G> = Result<G, LockError<G>>;
 /// *guard += 1;
 /// # Ok::<(), procession::Error>(())
 /// ```
+#[non_exhaustive]
 pub enum LockError<G> {
     /// The lock is held. Its last holder died or panicked holding it: what it guards may be half-changed.
     Poisoned(Poisoned<G>),

@@ -1,5 +1,6 @@
 //! A semaphore between processes.
 
+use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
@@ -42,7 +43,7 @@ impl Semaphore {
             return Err(Error::Invalid("a semaphore holds at most 2^31 - 1 permits"));
         }
         Ok(Self {
-            inner: make(permits, sync::SEM_VALUE_MAX)?,
+            inner: make(permits, sync::SEM_VALUE_MAX).ours()?,
         })
     }
 
@@ -58,13 +59,13 @@ impl Semaphore {
 
     /// Take a permit if there is one.
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
-        let taken = self.inner.try_acquire()?;
+        let taken = self.inner.try_acquire().ours()?;
         Ok(taken.then(|| self.permit()))
     }
 
     /// Add a permit. One process may release what another acquired and [forgot](Permit::forget).
     pub fn release(&self) -> Result<()> {
-        if self.inner.release()? {
+        if self.inner.release().ours()? {
             Ok(())
         } else {
             Err(Error::Invalid("the semaphore is full"))
