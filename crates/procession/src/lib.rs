@@ -118,6 +118,7 @@ mod panic;
 mod pipe;
 mod plain;
 mod pool;
+mod portable;
 mod process;
 mod queue;
 mod request;
@@ -139,6 +140,7 @@ pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};
 pub use plain::Plain;
 pub use pool::{AsyncResult, Imap, MapResult, Pool, PoolStats, WorkerStats};
+pub use portable::Portable;
 pub use process::{cpu_count, current, parent, Process};
 pub use queue::Queue;
 #[doc(hidden)]

@@ -30,6 +30,7 @@
 )]
 pub trait Plain: sealed::PlainData {}
 
+#[diagnostic::do_not_recommend]
 impl<T: sealed::PlainData> Plain for T {}
 
 pub(crate) mod sealed {

@@ -10,12 +10,12 @@ use crate::request::{call, returned, Call, SpawnRequest};
 use crate::run::run_forked;
 use crate::surroundings::Surroundings;
 use crate::sync::any_guard;
-use crate::{codec, logging, start_method, Error, JoinHandle, Process, Result, StartMethod};
+use crate::{codec, logging, start_method, Error, JoinHandle, Portable, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Mailbox, Message, Outgoing};
 use procession_core::process::{self, fork_server, Child, Forked, ResultSlot};
 use procession_core::{family, Deadline};
-use serde::{de::DeserializeOwned, Serialize};
+use serde::Serialize;
 use std::any::type_name;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -33,8 +33,8 @@ use std::sync::Arc;
 /// ```
 pub fn spawn<A, R>(f: fn(A) -> R, args: A) -> Result<JoinHandle<R>>
 where
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
+    A: Portable,
+    R: Portable,
 {
     Builder::new().spawn(f, args)
 }
@@ -144,8 +144,8 @@ impl Builder {
     /// Start the process.
     pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<JoinHandle<R>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         entry::keep();
         entry::check_constructed()?;

@@ -7,7 +7,7 @@ mod workers;
 pub use results::{AsyncResult, Imap, MapResult};
 
 use crate::error::Ours;
-use crate::{wire, Builder, Error, Result};
+use crate::{wire, Builder, Error, Portable, Result};
 use procession_core::pool::{Cutter, Job, Pool as Core, TaskOptions};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -208,8 +208,8 @@ impl Pool {
     /// Call `f(argument)` in a worker and return the result.
     pub fn apply<A, R>(&self, f: fn(A) -> R, argument: A) -> Result<R>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         self.apply_async(f, argument)?.get()
     }
@@ -217,8 +217,8 @@ impl Pool {
     /// Call `f(argument)` in a worker; the result is fetched later.
     pub fn apply_async<A, R>(&self, f: fn(A) -> R, argument: A) -> Result<AsyncResult<R>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         let pending = MapResult::new(self.job(f, Fails::All)?);
         pending.submit(wire::pack(&[argument].as_slice())?)?;
@@ -229,8 +229,8 @@ impl Pool {
     /// Return the results of `f` for all items, in order. If any failed, returns the first failure once all are done.
     pub fn map<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         self.map_async(f, items)?.get()
     }
@@ -238,8 +238,8 @@ impl Pool {
     /// Like [`map`](Self::map), but the results are fetched later. All items are consumed before it returns.
     pub fn map_async<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<MapResult<R>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         let items: Vec<A> = items.into_iter().collect();
         // First: if an item cannot be sent, the tasks before it are cancelled with this.
@@ -274,8 +274,8 @@ impl Pool {
     /// ```
     pub fn try_map<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<Vec<Result<R>>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
     {
         let pending = MapResult::<R>::new(self.job(f, Fails::Own)?);
         let mut count = 0;
@@ -298,8 +298,8 @@ impl Pool {
     /// own item, the death of a worker all that travelled with it.
     pub fn imap<A, R, I>(&self, f: fn(A) -> R, items: I) -> Result<Imap<I::IntoIter, R>>
     where
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Portable,
+        R: Portable,
         I: IntoIterator<Item = A>,
     {
         let job = self.job(f, Fails::Own)?;
