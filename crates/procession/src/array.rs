@@ -135,6 +135,14 @@ impl<T: Plain> Array<T> {
 }
 
 /// Exclusive access to an [`Array`]'s data. Dropping it releases the lock.
+///
+/// ```
+/// let scores = procession::Array::new(&[3, 1, 2])?;
+/// let mut guard = scores.lock()?;
+/// guard.sort_unstable(); // it is a slice
+/// assert_eq!(*guard, [1, 2, 3]);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ArrayGuard<'a, T> {
     held: LockGuard<'a>,

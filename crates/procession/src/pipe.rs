@@ -21,6 +21,21 @@ use std::time::Duration;
 /// Threads may share an end, and clones of it: they send one at a time, and receive one at a time. Of the *processes*
 /// with copies of an end, only one may send at a time, and only one may receive, because large values are written in
 /// several pieces. Use a [`Queue`](crate::Queue) for several sending or receiving processes.
+///
+/// ```
+/// fn double(end: procession::Pipe<u32>) {
+///     while let Some(n) = end.recv().unwrap() {
+///         end.send(&(2 * n)).unwrap();
+///     }
+/// }
+/// let (ours, theirs) = procession::pipe()?;
+/// let child = procession::spawn(double, theirs)?;
+/// ours.send(&21)?;
+/// assert_eq!(ours.recv()?, Some(42));
+/// ours.close()?;
+/// child.join()?;
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct Pipe<T> {
     inner: channel::Pipe,
     turns: Arc<Turns>,

@@ -7,6 +7,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::Mutex;
 
 /// A process of the family.
+///
+/// ```
+/// fn family((): ()) -> (String, String) {
+///     let parent = procession::parent().expect("a child has one");
+///     (procession::current().name().to_owned(), parent.name().to_owned())
+/// }
+/// let names = procession::spawn(family, ())?.join()?;
+/// assert_eq!(names, ("Process-1".to_owned(), "MainProcess".to_owned()));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     pub(crate) pid: i32,

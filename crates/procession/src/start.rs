@@ -4,6 +4,16 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a child is started.
+///
+/// ```
+/// use procession::{Builder, StartMethod};
+///
+/// for method in [StartMethod::Forkserver, StartMethod::Spawn] {
+///     let child = Builder::new().start_method(method).spawn(|n: u32| n + 1, 1)?;
+///     assert_eq!(child.join()?, 2);
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StartMethod {

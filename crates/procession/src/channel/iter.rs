@@ -6,6 +6,16 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// The values of a channel, until it is empty and disconnected: see [`Receiver::iter`](crate::Receiver::iter).
+///
+/// ```
+/// let (to, from) = procession::channel()?;
+/// to.send(&1)?;
+/// to.send(&2)?;
+/// drop(to);
+/// let numbers: Vec<i32> = from.iter().collect::<Result<_, _>>()?;
+/// assert_eq!(numbers, [1, 2]);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "nothing is received before it is iterated"]
 pub struct Iter<'a, T>(pub(super) &'a Receiver<T>);
 
@@ -14,6 +24,16 @@ pub struct Iter<'a, T>(pub(super) &'a Receiver<T>);
 pub struct TryIter<'a, T>(pub(super) &'a Receiver<T>);
 
 /// As [`Iter`], and owns the receiver.
+///
+/// ```
+/// let (to, from) = procession::channel()?;
+/// to.send(&"a word".to_owned())?;
+/// drop(to);
+/// for word in from {
+///     assert_eq!(word?, "a word");
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "nothing is received before it is iterated"]
 pub struct IntoIter<T>(Receiver<T>);
 

@@ -39,6 +39,14 @@ pub struct Pool {
 }
 
 /// Statistics of a pool: see [`Pool::stats`].
+///
+/// ```
+/// let pool = procession::Pool::new(1)?;
+/// assert_eq!(pool.apply(|n: u32| n + 1, 1)?, 2);
+/// let stats = pool.stats();
+/// assert_eq!((stats.done, stats.workers[0].tasks), (1, 1));
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {

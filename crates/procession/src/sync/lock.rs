@@ -97,6 +97,14 @@ impl Lock {
 }
 
 /// Holds the lock while it lives. Dropping it releases the lock, and poisons it if a panic has begun in the meantime.
+///
+/// ```
+/// let lock = procession::Lock::new()?;
+/// let guard = lock.lock()?;
+/// println!("only one process of those that take the lock says this at a time");
+/// drop(guard);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct LockGuard<'a> {

@@ -73,6 +73,15 @@ impl<T: Plain> Mutex<T> {
 }
 
 /// Exclusive access to a [`Mutex`]'s value. Dropping it releases the lock.
+///
+/// ```
+/// let place = procession::Mutex::new([1.5, 2.5])?;
+/// let mut guard = place.lock()?;
+/// guard[0] += guard[1]; // no other process sees this before the guard is gone
+/// drop(guard);
+/// assert_eq!(place.get()?, [4.0, 2.5]);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct MutexGuard<'a, T> {
     inner: ArrayGuard<'a, T>,

@@ -91,6 +91,15 @@ impl Semaphore {
 }
 
 /// A permit; dropping it gives it back.
+///
+/// ```
+/// let two = procession::Semaphore::new(2)?;
+/// let permit = two.acquire()?;
+/// assert_eq!(two.available(), 1);
+/// drop(permit);
+/// assert_eq!(two.available(), 2);
+/// # Ok::<(), procession::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the permit is released at once if it is not kept"]
 pub struct Permit<'a> {
