@@ -27,15 +27,15 @@ demo: setup      ## the tour: every kind of program on both faces, and a side-by
 test: test-rust test-python  ## all tests, faults included
 
 test-rust: .build/nextest
-	$(CARGO) nextest run --workspace
-	$(CARGO) test --workspace --doc --quiet
+	$(CARGO) nextest run --workspace --features procession/async
+	$(CARGO) test --workspace --doc --quiet --features procession/async
 
 test-python: setup
 	$(PY) -m pytest -q $(PYTEST_ARGS)
 
 lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features procession/async -- -D warnings
 	$(PY) -m ruff check python release tests docs examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py
 	$(PY) tests/lint/provenance.py

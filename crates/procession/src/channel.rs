@@ -23,7 +23,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{fence, Ordering};
 use std::time::Duration;
-use unreceived::{drop_messages, is_gone, Sending};
+#[cfg(feature = "async")]
+pub(crate) use unreceived::is_gone;
+#[cfg(not(feature = "async"))]
+use unreceived::is_gone;
+use unreceived::{drop_messages, Sending};
 
 /// Create a channel that grows as long as memory lasts.
 ///
@@ -99,6 +103,8 @@ struct End {
     other: Handle,
     /// For senders.
     sending: Option<Sending>,
+    #[cfg(feature = "async")]
+    arrivals: crate::futures::Arrivals,
 }
 
 impl End {
@@ -109,6 +115,8 @@ impl End {
             token: Some(token),
             other,
             sending,
+            #[cfg(feature = "async")]
+            arrivals: crate::futures::Arrivals::default(),
         }
     }
 
@@ -119,6 +127,11 @@ impl End {
 
     /// Leave this side. The last receiver drops the messages that are left.
     fn leave(&mut self) {
+        #[cfg(feature = "async")]
+        if self.sending.is_none() {
+            self.arrivals.end();
+            self.queue.wake_consumers();
+        }
         let token = self.token.take().map(|token| token.handle());
         if self.sending.is_none() && token.is_some_and(is_gone) {
             fence(Ordering::SeqCst); // as in `drop_if_alone`
@@ -155,6 +168,8 @@ impl Clone for End {
             token: self.token.clone(),
             other: self.other,
             sending: self.sending.clone(),
+            #[cfg(feature = "async")]
+            arrivals: crate::futures::Arrivals::default(),
         }
     }
 }
@@ -199,10 +214,31 @@ impl End {
 }
 
 /// The side of a [`channel`] that sends. Clones are more senders of the same channel.
+///
+/// ```
+/// let (to, from) = procession::bounded(2)?;
+/// let another: procession::Sender<u8> = to.clone();
+/// to.send(&1)?;
+/// another.send(&2)?;
+/// assert!(to.is_full()?);
+/// assert_eq!((from.recv()?, from.recv()?), (1, 2));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct Sender<T>(End, PhantomData<fn(T)>);
 
 /// The side of a [`channel`] that receives. Clones are more receivers of the same channel: each value goes to one of
 /// them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (to, from) = procession::channel::<String>()?;
+/// let another: procession::Receiver<String> = from.clone();
+/// to.send(&"for one of them".to_owned())?;
+/// assert_eq!(another.recv()?, "for one of them");
+/// assert!(from.recv_timeout(Duration::from_millis(1)).is_err());
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub struct Receiver<T>(End, PhantomData<fn() -> T>);
 
 impl<T: Serialize> Sender<T> {
@@ -300,6 +336,18 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// ```
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter(self)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<T> Receiver<T> {
+    pub(crate) fn wake_on_arrival(&self, future: u64, cx: &std::task::Context<'_>) -> Result<()> {
+        let end = &self.0;
+        end.arrivals.wake(&end.queue, end.other, future, cx)
+    }
+
+    pub(crate) fn arrivals(&self) -> &crate::futures::Arrivals {
+        &self.0.arrivals
     }
 }
 

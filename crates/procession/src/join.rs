@@ -47,6 +47,11 @@ impl<R> JoinHandle<R> {
         }
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
     /// The process ID.
     pub fn pid(&self) -> i32 {
         self.running.child.pid()

@@ -35,6 +35,11 @@
 //!   constructors have run; they must start neither processes nor threads (see [`StartMethod`]).
 //! - On musl, [`std::env::args`] is empty in such a child: that C library tells Rust the arguments when it calls `main`.
 
+//! # Features
+//!
+//! `async` (off by default, no further dependencies): futures on any runtime, `Receiver::recv_async` and
+//! `JoinHandle::into_future`, which is `child.await`.
+//!
 //! # Why safe code cannot break it
 //!
 //! Other processes write to the memory that a program shares through this crate. These rules make that sound:
@@ -111,6 +116,8 @@ pub mod codec;
 mod death;
 mod entry;
 mod error;
+#[cfg(feature = "async")]
+mod futures;
 mod image;
 mod join;
 mod logging;
@@ -135,6 +142,8 @@ pub use channel::{bounded, channel, IntoIter, Iter, Receiver, RecvError, SendErr
 pub use codec::Compact;
 pub use death::Death;
 pub use error::{EngineError, Error, JoinError, Result};
+#[cfg(feature = "async")]
+pub use futures::{Join, Recv};
 pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};
 pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};

@@ -1,0 +1,187 @@
+//! The thread that watches a receiver's queue while tasks wait for a value, and the future of a value.
+
+use super::{number, start, Wakers};
+use crate::channel::is_gone;
+use crate::{Receiver, RecvError, Result};
+use procession_core::arena::Ref;
+use procession_core::channel::Queue;
+use procession_core::ids::Handle;
+use procession_core::{Deadline, WaitError};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::Future;
+use std::mem::take;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The longest sleep of the thread. Not for ever: what it waits for is not all that its process waits for, and the
+/// engine ends endless waits if it takes them for the only ones.
+const SLEEP: Duration = Duration::from_secs(3600);
+
+/// The watch of one receiver, if a task of this process has waited for it.
+#[derive(Default)]
+pub(crate) struct Arrivals(Mutex<Option<ReceiverWatch>>);
+
+struct ReceiverWatch {
+    shared: Arc<Awaiting>,
+    /// The process whose thread it is.
+    pid: u32,
+}
+
+struct Awaiting {
+    queue: Ref<Queue>,
+    senders: Handle,
+    state: Mutex<AwaitingState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct AwaitingState {
+    wakers: Wakers,
+    /// The receiver is dropped.
+    over: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Arrivals {
+    /// Wake the task once there is a value, or no sender any more.
+    pub(crate) fn wake(&self, queue: &Ref<Queue>, senders: Handle, future: u64, cx: &Context<'_>) -> Result<()> {
+        let mut watch = lock(&self.0);
+        let pid = std::process::id();
+        if watch.as_ref().is_none_or(|watch| watch.pid != pid) {
+            let shared = Arc::new(Awaiting {
+                queue: queue.clone(),
+                senders,
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            });
+            let theirs = Arc::clone(&shared);
+            start("procession-recv", move || theirs.watch())?;
+            // That of the process that forked this one is another process's.
+            std::mem::forget(watch.replace(ReceiverWatch { shared, pid }));
+        }
+        let shared = watch.as_ref().map(|watch| Arc::clone(&watch.shared));
+        drop(watch);
+        let waker = cx.waker().clone();
+        let replaced = shared.and_then(|shared| {
+            let replaced = lock(&shared.state).wakers.set(future, waker);
+            shared.changed.notify_one();
+            replaced
+        });
+        drop(replaced);
+        Ok(())
+    }
+
+    fn forget(&self, future: u64) {
+        let shared = lock(&self.0).as_ref().map(|watch| Arc::clone(&watch.shared));
+        let removed = shared.and_then(|shared| lock(&shared.state).wakers.remove(future));
+        drop(removed);
+    }
+
+    /// End the thread. The caller wakes the queue's consumers afterwards, of which it is one.
+    pub(crate) fn end(&self) {
+        let watch = lock(&self.0).take();
+        match watch {
+            Some(watch) if watch.pid == std::process::id() => {
+                lock(&watch.shared.state).over = true;
+                watch.shared.changed.notify_one();
+            }
+            other => std::mem::forget(other),
+        }
+    }
+}
+
+impl Awaiting {
+    fn watch(&self) {
+        loop {
+            let mut state = lock(&self.state);
+            while state.wakers.0.is_empty() && !state.over {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.over {
+                return;
+            }
+            drop(state);
+            let over = || is_gone(self.senders) || lock(&self.state).over;
+            let waited = self.queue.wait_until_ready_or(Deadline::after(SLEEP), over);
+            // Of another error the task is told when it tries to receive.
+            if !matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
+                let woken = take(&mut lock(&self.state).wakers.0);
+                for (_, waker) in woken {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+/// A value of a channel, once there is one: see [`Receiver::recv_async`].
+///
+/// ```
+/// let (to, from) = procession::channel()?;
+/// let value: procession::Recv<'_, u8> = from.recv_async();
+/// to.send(&3)?;
+/// assert_eq!(futures_executor::block_on(value)?, 3);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Recv<'a, T> {
+    from: &'a Receiver<T>,
+    number: u64,
+}
+
+impl<T> fmt::Debug for Recv<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recv").field(self.from).finish()
+    }
+}
+
+impl<T: DeserializeOwned> Receiver<T> {
+    /// Receive the oldest value, as a future. Feature `async`.
+    ///
+    /// It works on any runtime. Dropping it loses no value. Of several tasks that wait for one receiver, each value
+    /// goes to one. An awaited receiver has a thread of its own until it is dropped, however many tasks wait for it.
+    ///
+    /// ```
+    /// # async fn example() -> procession::Result<()> {
+    /// let (to, from) = procession::channel()?;
+    /// procession::spawn(|to: procession::Sender<u8>| to.send(&7).unwrap(), to)?;
+    /// assert_eq!(from.recv_async().await?, 7);
+    /// assert!(matches!(from.recv_async().await, Err(procession::RecvError::Disconnected)));
+    /// # Ok(())
+    /// # }
+    /// # futures_executor::block_on(example())?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn recv_async(&self) -> Recv<'_, T> {
+        let number = number();
+        Recv { from: self, number }
+    }
+}
+
+impl<T: DeserializeOwned> Future for Recv<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.from.try_recv() {
+            Err(RecvError::Empty) => {}
+            other => return Poll::Ready(other),
+        }
+        // The thread looks after this, and wakes the task if something came meanwhile.
+        match self.from.wake_on_arrival(self.number, cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(RecvError::Failed(error))),
+        }
+    }
+}
+
+impl<T> Drop for Recv<'_, T> {
+    fn drop(&mut self) {
+        self.from.arrivals().forget(self.number);
+    }
+}

@@ -1,0 +1,192 @@
+//! The thread that watches the children whose end tasks wait for, and the future of a child's result.
+
+use super::{number, start};
+use crate::children::Running;
+use crate::{Error, JoinError, JoinHandle, Result};
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
+use rustix::io::{read, write};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What the thread and the tasks share.
+struct EndsWatch {
+    /// Written to when `awaited` has changed.
+    changed: OwnedFd,
+    awaited: Mutex<Vec<AwaitedChild>>,
+    /// The process whose thread it is.
+    pid: u32,
+}
+
+struct AwaitedChild {
+    /// That of the future.
+    number: u64,
+    running: Arc<Running>,
+    waker: Waker,
+}
+
+static WATCH: Mutex<Option<Arc<EndsWatch>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This process's watch; starts its thread with the first call.
+fn watch() -> Result<Arc<EndsWatch>> {
+    let mut watch = lock(&WATCH);
+    let pid = std::process::id();
+    if let Some(watch) = watch.as_ref().filter(|watch| watch.pid == pid) {
+        return Ok(Arc::clone(watch));
+    }
+    let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+    let changed = changed.map_err(|error| Error::engine(procession_core::Error::os("eventfd", error)))?;
+    let new = Arc::new(EndsWatch {
+        changed,
+        awaited: Mutex::default(),
+        pid,
+    });
+    let theirs = Arc::clone(&new);
+    start("procession-join", move || theirs.run())?;
+    *watch = Some(Arc::clone(&new));
+    Ok(new)
+}
+
+fn take(awaited: &mut Vec<AwaitedChild>, number: u64) -> Option<AwaitedChild> {
+    let at = awaited.iter().position(|one| one.number == number)?;
+    Some(awaited.swap_remove(at))
+}
+
+impl EndsWatch {
+    /// Wake the task once the child has ended.
+    fn wake(&self, number: u64, running: &Arc<Running>, waker: &Waker) {
+        let new = AwaitedChild {
+            number,
+            running: Arc::clone(running),
+            waker: waker.clone(),
+        };
+        let replaced = {
+            let mut awaited = lock(&self.awaited);
+            let replaced = take(&mut awaited, number);
+            awaited.push(new);
+            replaced
+        };
+        // Behind the lock: to drop a waker may drop other futures.
+        drop(replaced);
+        self.tell();
+    }
+
+    fn forget(&self, number: u64) {
+        let removed = take(&mut lock(&self.awaited), number);
+        drop(removed);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        // Fails only if it was told before.
+        let _ = write(&self.changed, &1_u64.to_ne_bytes());
+    }
+
+    fn run(&self) {
+        loop {
+            let children: Vec<(u64, Arc<Running>)> = lock(&self.awaited)
+                .iter()
+                .map(|one| (one.number, Arc::clone(&one.running)))
+                .collect();
+            let sentinels: Vec<_> = children.iter().map(|(_, running)| running.child.sentinel()).collect();
+            let mut fds: Vec<_> = sentinels.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            fds.push(PollFd::new(&self.changed, PollFlags::IN));
+            // An interruption leaves no event. Should the kernel lack memory to poll, all tasks look for themselves.
+            let failed = match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => false,
+                Err(_) => true,
+            };
+            let _ = read(&self.changed, &mut [0; 8]);
+            let ended = |number| {
+                let mut all = children.iter().zip(&fds);
+                failed || all.any(|((other, _), fd)| *other == number && !fd.revents().is_empty())
+            };
+            let woken: Vec<AwaitedChild> = {
+                let mut awaited = lock(&self.awaited);
+                let (woken, left) = std::mem::take(&mut *awaited)
+                    .into_iter()
+                    .partition(|one| ended(one.number));
+                *awaited = left;
+                woken
+            };
+            for one in woken {
+                one.waker.wake();
+            }
+        }
+    }
+}
+
+/// The result of a child, once it has ended: `child.await`. Feature `async`.
+///
+/// Dropped before that, it lets the process go on, as a [`JoinHandle`] does.
+///
+/// ```
+/// # async fn example() -> procession::Result<()> {
+/// let child = procession::spawn(|n: u64| n * n, 5)?;
+/// assert_eq!(child.await?, 25);
+/// # Ok(())
+/// # }
+/// # futures_executor::block_on(example())?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Join<R> {
+    /// `None` once it is done.
+    handle: Option<JoinHandle<R>>,
+    number: u64,
+}
+
+impl<R> fmt::Debug for Join<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Join").field(&self.handle).finish()
+    }
+}
+
+impl<R: DeserializeOwned> IntoFuture for JoinHandle<R> {
+    type Output = Result<R, JoinError>;
+    type IntoFuture = Join<R>;
+
+    fn into_future(self) -> Join<R> {
+        Join {
+            handle: Some(self),
+            number: number(),
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Future for Join<R> {
+    type Output = Result<R, JoinError>;
+
+    /// # Panics
+    /// Panics if it is polled after it is done.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let handle = self.handle.take().expect("a future that is done is not polled");
+        let handle = match handle.try_join() {
+            Ok(result) => return Poll::Ready(result),
+            Err(running) => running,
+        };
+        match watch() {
+            Ok(watch) => watch.wake(self.number, handle.running(), cx.waker()),
+            Err(error) => return Poll::Ready(Err(JoinError::Lost(error.to_string()))),
+        }
+        self.handle = Some(handle);
+        Poll::Pending
+    }
+}
+
+impl<R> Drop for Join<R> {
+    fn drop(&mut self) {
+        let watch = lock(&WATCH).clone();
+        if let Some(watch) = watch.filter(|watch| self.handle.is_some() && watch.pid == std::process::id()) {
+            watch.forget(self.number);
+        }
+    }
+}
