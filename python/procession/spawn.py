@@ -247,6 +247,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "installed": context._stands_in,
         "sigint_blocked": util.is_blocked(_signal.SIGINT),
     }
+    theirs = util._neighbour("process")
+    if theirs is not None:
+        data["neighbour_key"] = process.AuthenticationString(theirs.current_process().authkey)
     if util._logger is not None:
         from . import _logging
 
@@ -290,6 +293,7 @@ _TAKE_OVER: dict[str, Any] = {
     "sys_argv": lambda argv: setattr(sys, "argv", argv),
     "dir": lambda folder: os.chdir(folder),
     "orig_dir": lambda folder: setattr(process, "ORIGINAL_DIR", folder),
+    "neighbour_key": util._introduce_neighbour,
     "start_method": _use_start_method,
 }
 

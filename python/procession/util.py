@@ -400,6 +400,19 @@ def _neighbour(name: str) -> Any:
     return module
 
 
+def _introduce_neighbour(authkey: bytes) -> None:
+    """Give the standard library's module the key of the parent's.
+
+    Its managers know their clients by this key. The parent has that library loaded, and so what it sends
+    may need it here: this loads it.
+    """
+    import importlib
+
+    importlib.import_module("multiprocessing.process")
+    if (theirs := _neighbour("process")) is not None:
+        theirs.current_process().authkey = authkey
+
+
 def _begin_neighbour() -> None:
     """Tell the standard library, if it is loaded, that this is a child made by fork.
 

@@ -47,6 +47,60 @@ def test_their_queues_in_our_children(run_program, method, first):
     assert (done.stdout, done.stderr) == ("0\n1\n2\n3\n4\n", "")
 
 
+MANAGERS = """
+import sys, multiprocessing
+import procession
+
+def add(shared, key):
+    shared[key] = type(shared).__module__
+    return len(shared)
+
+def add_deeper(method, shared, key):
+    child = procession.get_context(method).Process(target=add, args=(shared, key))
+    child.start()
+    child.join()
+
+if __name__ == "__main__":
+    method = sys.argv[1]
+    ours = procession.get_context(method)
+    with multiprocessing.get_context(method).Manager() as manager:
+        shared = manager.dict()
+        with ours.Pool(1) as pool:
+            assert pool.apply(add, (shared, "pool")) == 1
+        with procession.ProcessPoolExecutor(1, mp_context=ours) as executor:
+            assert executor.submit(add, shared, "executor").result() == 2
+        child = ours.Process(target=add_deeper, args=(method, shared, "child of a child"))
+        child.start()
+        child.join()
+        queue = ours.SimpleQueue()
+        child = ours.Process(target=lambda: add(queue.get(), "queue"))
+        child.start()
+        queue.put(shared)
+        child.join()
+        assert set(shared.values()) == {"multiprocessing.managers"}
+        print(*shared.keys())
+"""
+
+
+def test_their_managers_in_our_children(run_program, method):
+    """A manager knows its clients by the key of its program, which our children have, too."""
+    done = run_program(MANAGERS, method)
+    assert (done.stdout, done.stderr) == ("pool executor child of a child queue\n", "")
+
+
+def test_our_children_load_the_neighbour_only_where_their_parent_has(run_program, method):
+    text = """
+    import sys, procession
+    def loaded():
+        return "multiprocessing" in sys.modules
+    if __name__ == "__main__":
+        with procession.get_context(sys.argv[1]).Pool(1) as pool:
+            print(loaded(), pool.apply(loaded))
+    """
+    done = run_program(textwrap.dedent(text), method)
+    assert (done.stdout, done.stderr) == ("False False\n", "")
+
+
 ERRORS = """
 import sys
 import procession, procession.pool
