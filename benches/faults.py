@@ -23,8 +23,11 @@ FAULTS = {
     "a_task_that_ends_its_worker kill_self": ("SIGKILL in a task", "`WorkerDied`"),
     "a_task_that_ends_its_worker segfault": ("SIGSEGV", "`WorkerDied`"),
     "a_task_that_ends_its_worker exit_at_once": ("`os._exit`", "`WorkerDied`"),
-    "a_task_that_ends_its_worker exit_politely": ("`sys.exit`", "`WorkerDied`"),
-    "a_task_that_ends_its_worker interrupt": ("`KeyboardInterrupt`", "`WorkerDied`"),
+    "a_task_that_exits exit_politely": ("`sys.exit`", "`WorkerDied`; executor: `SystemExit`"),
+    "a_task_that_exits interrupt": (
+        "`KeyboardInterrupt`",
+        "`WorkerDied`; executor: `KeyboardInterrupt`",
+    ),
     "stopped_for_ever": ("SIGSTOP for ever, `task_timeout=1`", "`TaskTimeout`"),
     "killed_while_idle": ("killed while idle", "all results"),
     "killed_while_it_waits_in_a_task": ("killed during a task", "`WorkerDied`"),

@@ -11,8 +11,9 @@ import signal
 import pytest
 
 import procession
+from procession.pool import RemoteTraceback
 from tests.pool import tasks
-from tests.pool.shapes import BIG, assert_serves
+from tests.pool.shapes import BIG, Pool, assert_serves
 from tests.waiting import read_once_there
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,14 +35,41 @@ def died(call, exitcode):
         (tasks.segfault, None, -signal.SIGSEGV),
         (tasks.exit_at_once, 3, 3),
         (tasks.exit_at_once, 0, 0),
-        (tasks.exit_politely, 4, 4),
-        (tasks.interrupt, None, 1),
     ],
 )
 def test_a_task_that_ends_its_worker(survivor, capfd, function, argument, exitcode):
     error = died(survivor.call(function, argument), exitcode)
     assert function.__name__ in error.task
     assert "Fatal Python error" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "kind", "exitcode"),
+    [(tasks.exit_politely, 4, SystemExit, 4), (tasks.interrupt, None, KeyboardInterrupt, 1)],
+)
+def test_a_task_that_exits(survivor, capfd, function, argument, kind, exitcode):
+    """Each shape does what the standard library's does; a pool's caller also learns of it."""
+    if isinstance(survivor, Pool):
+        error = died(survivor.call(function, argument), exitcode)
+        assert function.__name__ in error.task
+    else:
+        survivor.call(tasks.square, 2)(20)
+        workers = [process.pid for process in survivor.pool._pool]
+        with pytest.raises(kind) as caught:
+            survivor.call(function, argument)(20)
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        assert getattr(caught.value, "code", None) == argument
+        with pytest.raises(kind):
+            survivor.map(function, [argument])
+        results = survivor.face.map(function, [argument] * 3, chunksize=3, return_exceptions=True)
+        assert [type(error) for error in results] == [kind] * 3
+        assert [process.pid for process in survivor.pool._pool] == workers
+    assert capfd.readouterr().err == ""
+
+
+def test_a_child_of_a_task_that_exits(survivor):
+    """Its exit is its own, and no result of the task."""
+    assert survivor.call(tasks.fork_and_exit, 7)(20) == 7
 
 
 def test_the_others_go_on(survivor):

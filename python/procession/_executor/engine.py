@@ -31,6 +31,12 @@ class _Pool(_pools.Pool):
 
     _can_be_changed = False
 
+    @staticmethod
+    def _new_workers(*arguments: Any) -> Any:
+        """Return workers that outlive what ends a worker of `Pool`, as those of the standard library do."""
+        *others, options = arguments
+        return _pools.Pool._new_workers(*others, {**options, "outlives_exits": True})
+
 
 class Engine:
     """What outlives a dropped executor: its pool, the calls under way and the collecting thread."""

@@ -46,11 +46,16 @@ def worker(
     reseed: bool = False,
     name: str = "",
     index: int = 0,
+    outlives_exits: bool = False,
 ) -> None:
-    """Run a worker: the target of a pool's processes."""
+    """Run a worker: the target of a pool's processes.
+
+    In an executor it `outlives_exits`: SystemExit and KeyboardInterrupt of a task are the call's
+    outcome, as any other exception is.
+    """
     global in_process
     try:
-        end = PoolWorker(handle, worker_index)
+        end = PoolWorker(handle, worker_index, outlives_exits)
     except ValueError:
         return  # the pool is gone
     leave_stack(stacks, worker_index)
@@ -71,7 +76,8 @@ def worker(
     try:
         completed = end.run(maxtasks, max_rss)
     except KeyboardInterrupt:
-        # Ctrl-C reached the parent too, which reports it; a task that ran fails with `WorkerDied`.
+        # Ctrl-C reached the parent too, which reports it. A task that ran, in a pool, or that was
+        # about to be run or reported, fails with `WorkerDied`.
         raise SystemExit(1) from None
     if worker_exit is not None:
         worker_exit()

@@ -63,15 +63,18 @@ impl Mode {
 #[pyclass(frozen, module = "procession._procession")]
 pub struct PoolWorker {
     worker: Worker,
+    /// Whether an exit or interrupt that a task raises is its outcome, as in an executor, and does not end this worker.
+    outlives_exits: bool,
 }
 
 #[pymethods]
 impl PoolWorker {
     #[new]
-    fn new(handle: u64, worker_index: u32) -> PyResult<Self> {
+    #[pyo3(signature = (handle, worker_index, outlives_exits=false))]
+    fn new(handle: u64, worker_index: u32, outlives_exits: bool) -> PyResult<Self> {
         let handle = Handle::from_bits(handle).ok_or_else(|| PyValueError::new_err("not a pool's handle"))?;
         let worker = Worker::attach(handle, worker_index).map_err(raise)?;
-        Ok(Self { worker })
+        Ok(Self { worker, outlives_exits })
     }
 
     fn ready(&self) {
@@ -123,7 +126,7 @@ impl PoolWorker {
     ) -> PyResult<(Verdict, Message)> {
         let (value, of_each) = match self.call(py, task, arguments, functions) {
             Ok(called) => called,
-            Err(error) if is_end(py, &error) => {
+            Err(error) if self.ends_with(py, &error) => {
                 flush(py);
                 return Err(error);
             }
@@ -228,7 +231,7 @@ impl PoolWorker {
                 sequence(item.to_owned()).and_then(|items| func.call1(items))
             };
             results.append(match result {
-                Err(error) if mode.is_of_each() && !is_end(py, &error) => {
+                Err(error) if mode.is_of_each() && !self.ends_with(py, &error) => {
                     helper(py, "_failed_item")?.call1((error.into_value(py),))?
                 }
                 result => result?,
@@ -236,11 +239,13 @@ impl PoolWorker {
         }
         Ok(results.into_any())
     }
-}
 
-/// Whether the error ends the worker and not only the task.
-fn is_end(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+    /// Whether the error ends the worker and not only the task.
+    fn ends_with(&self, py: Python<'_>, error: &PyErr) -> bool {
+        let exits = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
+        // A child that the task forked is no worker: its exit is its own.
+        exits && !(self.outlives_exits && self.worker.is_here())
+    }
 }
 
 /// The callable that applies a function to each item; `None` if each item must be timed.
