@@ -47,6 +47,105 @@ def test_a_thread_in_a_reducer(run_program):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+#: Daemonic threads are asleep in every call that blocks when the program ends. What they wait for is
+#: ended under them: workers, managers, children.
+BLOCKED = """
+import sys, threading, time
+import procession
+from procession.connection import Client, Listener, wait
+from procession.pool import ThreadPool
+
+def forever(_item=None):
+    time.sleep(600)  # ended with its worker
+
+def endless():
+    yield 1
+    threading.Event().wait()
+
+def hold(lock):
+    lock.acquire()
+    return lock
+
+def wait_for(condition, *how):
+    with condition:
+        condition.wait_for(lambda: False, *how)
+
+def fill(connection):
+    while True:
+        connection.send_bytes(bytes(1 << 16))
+
+def calls(context):
+    pipes = [context.Pipe() for _ in range(5)]
+    ends = [one for one, _other in pipes]
+    child = context.Process(target=forever, daemon=True)
+    child.start()
+    full, unfinished = context.Queue(1), context.JoinableQueue()
+    full.put(0)
+    unfinished.put(0)
+    listener = Listener()
+    yield from [
+        pipes, listener,
+        context.Queue().get, context.SimpleQueue().get, lambda: full.put(1), unfinished.join,
+        ends[0].recv, ends[1].recv_bytes, lambda: ends[2].poll(None), lambda: wait([ends[3]]),
+        lambda: fill(ends[4]), listener.accept,
+        hold(context.Lock()).acquire, context.Semaphore(0).acquire, context.Event().wait,
+        lambda: wait_for(context.Condition()), lambda: wait_for(context.Condition(), 600),
+        context.Barrier(2).wait, child.join,
+    ]
+    for pool in context.Pool(1), ThreadPool(1):
+        result = pool.apply_async(forever)
+        yield from [
+            lambda pool=pool: pool.apply(forever), lambda pool=pool: pool.map(forever, range(3)),
+            lambda pool=pool: pool.map(forever, range(3), progress=lambda done, of: None),
+            lambda pool=pool: pool.starmap(forever, [(1,), (2,)]), result.get, result.wait,
+            lambda pool=pool: next(pool.imap(forever, range(3))),
+            lambda pool=pool: next(pool.imap(forever, range(9), 3)),
+            lambda pool=pool: next(pool.imap_unordered(forever, range(3))),
+            lambda pool=pool: list(pool.imap(forever, endless())),
+        ]
+    pool = context.Pool(1)
+    pool.apply_async(forever)
+    pool.close()
+    yield pool.join
+    executor = procession.ProcessPoolExecutor(1, mp_context=context)
+    # The interpreter waits for the calls of an executor: these end.
+    yield lambda: executor.submit(time.sleep, 1).result()
+    yield lambda: list(executor.map(time.sleep, [1]))
+    manager = context.Manager()
+    shared = manager.dict(), manager.list()
+    yield from [
+        manager.Queue().get, manager.Event().wait, hold(manager.Lock()).acquire,
+        manager.Semaphore(0).acquire, manager.Barrier(2).wait,
+        lambda: wait_for(manager.Condition()), lambda: manager.Pool(1).apply(forever),
+    ]
+    def work():
+        while True:
+            shared[0]["key"] = len(shared[1])
+            manager.list()
+    yield work
+
+def is_blocked(thread):
+    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+if __name__ == "__main__":
+    kept = list(calls(procession.get_context(sys.argv[1])))
+    threads = [threading.Thread(target=call, daemon=True) for call in kept if callable(call)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive() and not is_blocked(thread):
+            time.sleep(0.001)
+    {end}
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(0)"])
+def test_threads_in_every_call_that_blocks(run_program, method, end):
+    done = run_program(BLOCKED.replace("{end}", end), method)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("entry", ends.ENTRIES)
 def test_threads_at_every_entry(entry):
     for seed in (1, 2):

@@ -3,7 +3,7 @@
 `python -m tests.storm.ends ENTRY METHOD SEED` is one of them. Each of `ENTRIES` makes what some
 threads then do in a loop. Each lets Python code run beneath a call of the extension where there is
 any: reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and
-exits with 0.
+exits with 0: what the end takes away from under a thread raises nothing there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import procession
 from procession.connection import Client, Listener, wait
 from procession.managers import SyncManager
+from procession.queues import Empty
 
 PAUSE = 0.002
 """Seconds of Python code beneath a call of the extension, without the interpreter's lock."""
@@ -264,8 +265,12 @@ def forever(step: Callable[[], object]) -> None:
     while True:
         try:
             step()
-        except Exception:
-            # The package's own exit functions have ended what the step uses.
+        except Empty:
+            pass
+        except RuntimeError as error:
+            # An executor takes no calls once the interpreter ends, as that of the standard library.
+            if not str(error).startswith("cannot schedule new futures after"):
+                raise
             time.sleep(PAUSE)  # without a spin, until the interpreter has ended
 
 

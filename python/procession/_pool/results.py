@@ -10,6 +10,7 @@ from collections import deque
 
 from .._errors import TimeoutError
 from .._threads import Event
+from ..util import rest_if_exiting
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class ApplyResult:
             raise TimeoutError
         if self._success:
             return self._value
+        rest_if_exiting()
         raise self._value
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
@@ -355,6 +357,7 @@ class IMapIterator(_Results):
         success, value = item
         if success:
             return value
+        rest_if_exiting()
         raise value
 
 
