@@ -1,6 +1,7 @@
 """The extension module: what the engine offers to the modules of this package.
 
-The calls are documented in `crates/procession-python/src`.
+The calls are documented in `crates/procession-python/src`. The file is long because a module has one
+stub.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

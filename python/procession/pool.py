@@ -4,7 +4,7 @@ The engine passes tasks to the workers and results to the callers. This module i
 what calls mean and how their arguments become tasks. `_pool.workers` manages the
 workers, `_pool.results` has the results of asynchronous calls, and `_pool.errors` the exceptions.
 
-It is long because `Pool` is one class, whose methods programs override, with a docstring each.
+The file is long because `Pool` is one class, whose methods programs override, with a docstring each.
 """
 
 from __future__ import annotations

@@ -351,7 +351,7 @@ if __name__ == "__main__":
     watch.join()
 """,
     "a handler asks for a result that is being made": """
-from procession._pool.thread_core import ThreadJob
+from procession._pool.thread_job import ThreadJob
 
 if __name__ == "__main__":
     with ThreadPool(1) as pool:

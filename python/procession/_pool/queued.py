@@ -25,7 +25,8 @@ from .._errors import OwnerDied, WorkerDied
 from .._threads import Thread
 from .errors import ExceptionWithTraceback, MaybeEncodingError
 from .feed import mapstar, starmapstar
-from .thread_core import ThreadCore, ThreadJob
+from .thread_core import ThreadCore
+from .thread_job import ThreadJob
 from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK
 from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, terminated, undo_start
 

@@ -1,8 +1,8 @@
 //! The pool's lock, and what is done under it: each operation locks the parent's records, changes them and the slots,
 //! and tells the waiters.
 //!
-//! All locks and waits of the parent are in this file. The steps themselves are left to `slots`, `workers` and
-//! `job_table`, the public face to `parent`, `job` and `feed`.
+//! The file is long because all locks and waits of the parent are in it. The steps themselves are left to `slots`,
+//! `workers` and `job_table`, the public face to `parent`, `job` and `feed`.
 
 use super::job_record::{JobRecord, Want};
 use super::room::Feeder;

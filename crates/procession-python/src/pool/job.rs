@@ -1,5 +1,5 @@
 //! Bindings of the pool, parent side: jobs are fed with pickled tasks, and results are unpickled in the thread that
-//! asks for them.
+//! asks for them. The file is long because the methods of one class stand in one block.
 
 use super::core::PoolCore;
 use super::errors::{catchable, describe, helper, rebuild};

@@ -1,4 +1,5 @@
-//! The table of jobs against a model, over random events.
+//! The table of jobs against a model, over random events. The file is long because one driver has each event's step in
+//! both.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -24,9 +24,8 @@ const LEAST: usize = WIDTH.div_ceil(4);
 const MOST_LEVELS: u64 = 30;
 
 impl SharedList {
-    /// Put the values in the place of those items that `choose` names. It is told the content and its length, and may
-    /// be asked several times: the last time counts. Returns false if it named none. `None` if other processes were
-    /// faster several times: call it again. Between the calls, the caller can see whether it still wants the change.
+    /// Put the values in the place of those items that `choose` names, when asked last, of the content and its length.
+    /// Returns false if it named none, `None` if others were faster several times: call again if it is still wanted.
     pub fn try_splice<V: AsRef<[u8]>>(
         &self,
         values: &[V],
