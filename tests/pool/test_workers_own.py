@@ -13,10 +13,12 @@ import pytest
 
 import procession
 from tests.pool.shapes import METHODS, SHAPES, opened
+from tests.waiting import LONG
 
 numpy = pytest.importorskip("numpy")
 
-pytestmark = pytest.mark.timeout(60)
+# A spawned worker imports numpy, which takes long on a busy machine.
+pytestmark = pytest.mark.timeout(240)
 
 
 def draw(_=None, *_more):
@@ -24,7 +26,7 @@ def draw(_=None, *_more):
 
 
 def meet_and_draw(barrier):
-    barrier.wait(20)
+    barrier.wait(LONG)
     return draw()
 
 
@@ -35,7 +37,7 @@ def opening(request):
 
 def drawings(opening, seed, size, chunksize):
     with opening(size, seed=seed) as pool:
-        single = [pool.call(draw)(20) for _ in range(2)]
+        single = [pool.call(draw)(LONG) for _ in range(2)]
         first = pool.map(draw, range(12))
         face = pool.face
         if hasattr(face, "starmap"):
@@ -101,7 +103,7 @@ def test_threads_per_worker(opening):
     if not threads_of_blas()[0]:
         pytest.skip("numpy without OpenBLAS")
     with opening(1, threads_per_worker=1) as pool:
-        assert pool.call(threads_of_blas)(20) == ([1], "1")
+        assert pool.call(threads_of_blas)(LONG) == ([1], "1")
 
 
 @pytest.mark.parametrize(

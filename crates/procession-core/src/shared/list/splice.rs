@@ -139,7 +139,7 @@ impl Packed {
     }
 }
 
-/// A node on the way from the root to a leaf: which of its children, or items, is meant, and the number of its first item.
+/// A node on the way from the root to a leaf: which of its children, or items, is meant, and its first item's number.
 #[derive(Clone)]
 struct ListStep {
     page: Rc<Page>,
@@ -200,7 +200,7 @@ struct LeafRun {
 }
 
 impl LeafRun {
-    /// The leaves that have the items of a range, and a neighbour if they would have too few. `None` if something is gone.
+    /// The leaves that have the items of a range, and a neighbour if they would have too few. `None` if one is gone.
     fn find(head: Token, root: Option<Rc<Page>>, range: &Range<u64>, new: usize) -> Result<Option<Self>> {
         let Some(root) = root else {
             return Ok(Some(Self::default()));
