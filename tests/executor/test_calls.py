@@ -183,3 +183,11 @@ def test_results_are_not_kept(executor):
     while gone() is not None and time.monotonic() < deadline:
         gc.collect()
     assert gone() is None
+
+
+def test_errors_of_arguments_name_the_executor():
+    with ProcessPoolExecutor(1) as executor:
+        with pytest.raises(TypeError, match=r"^ProcessPoolExecutor\.submit\(\) missing"):
+            executor.submit()
+        with pytest.raises(TypeError, match=r"^ProcessPoolExecutor\.map\(\) got an unexpected"):
+            executor.map(square, [1], chunk=1)

@@ -167,6 +167,11 @@ class Calls:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
 
+# Python's own errors for wrong arguments name the method by this.
+for _method in (Calls.submit, Calls.map):
+    _method.__qualname__ = f"ProcessPoolExecutor.{_method.__name__}"
+
+
 class LimitedCalls(Calls, concurrent.futures.Executor):
     """The calls of an executor with options of their own; see `ProcessPoolExecutor.options`.
 
