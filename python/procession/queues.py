@@ -29,7 +29,8 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 class _Part:
     """A private attribute that is made when it is first read."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    # Not `__set_name__`: before Python 3.12, an interrupt in it arrives as a RuntimeError.
+    def __init__(self, name: str) -> None:
         self.name = name
 
     def __get__(self, queue: Any, owner: Any = None) -> Any:
@@ -47,16 +48,16 @@ class _Parts:
     interpreter makes an object of each method that it calls.
     """
 
-    _reader = _Part()
-    _writer = _Part()
-    _rlock = _Part()
-    _wlock = _Part()
-    _sem = _Part()
-    _notempty = _Part()
-    _buffer = _Part()
-    _opid = _Part()
-    _ignore_epipe = _Part()
-    _thread = _Part()
+    _reader = _Part("_reader")
+    _writer = _Part("_writer")
+    _rlock = _Part("_rlock")
+    _wlock = _Part("_wlock")
+    _sem = _Part("_sem")
+    _notempty = _Part("_notempty")
+    _buffer = _Part("_buffer")
+    _opid = _Part("_opid")
+    _ignore_epipe = _Part("_ignore_epipe")
+    _thread = _Part("_thread")
 
 
 class Queue(_Queue, _Parts):

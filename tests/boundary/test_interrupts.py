@@ -9,6 +9,7 @@ import _thread
 import importlib
 import inspect
 import os
+import pathlib
 import pkgutil
 import select
 import signal
@@ -26,6 +27,14 @@ pytestmark = pytest.mark.timeout(600)
 
 #: The number of points tried in each program.
 POINTS = 5
+
+
+def test_no_line_turns_an_interrupt_into_another_error():
+    """Before Python 3.12, what `__set_name__` raises arrives as a RuntimeError."""
+    sources = pathlib.Path(procession.__file__).parent.rglob("*.py")
+    texts = {source.name: source.read_text() for source in sources}
+    assert len(texts) > 60
+    assert [name for name, text in texts.items() if "def __set_name__(" in text] == []
 
 
 @pytest.mark.parametrize("scene", interrupts.SCENES)

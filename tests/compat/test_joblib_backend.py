@@ -106,6 +106,39 @@ def test_another_number_of_workers_replaces_them(run_forked):
     assert not first & {*run_forked(*map(delayed(pid), range(6)), n_jobs=3)}
 
 
+def remember(value):
+    global remembered
+    remembered = value
+
+
+def recall(_):
+    return remembered
+
+
+def test_initializers(run):
+    """Workers stay for calls with the same initializer and arguments, and for no others."""
+    calls = [delayed(recall)(n) for n in range(4)]
+    assert run(*calls, initializer=remember, initargs=("one",)) == ["one"] * 4
+    first = pids()
+    assert run(*calls, initializer=remember, initargs=("one",)) == ["one"] * 4
+    assert pids() == first
+    assert run(*calls, initializer=remember, initargs=("other",)) == ["other"] * 4
+    assert not pids() & first
+
+
+def pids():
+    return set(backend._kept.executor._processes)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_that_a_call_raises_arrives(run):
+    with pytest.raises(KeyboardInterrupt):
+        run(delayed(interrupt)(), delayed(double)(1))
+
+
 def test_errors_arrive(run_forked):
     with pytest.raises(ValueError, match="7"):
         run_forked(delayed(refuse)(7), delayed(double)(1))

@@ -96,9 +96,14 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):
         parallel: Any = None,
         max_nbytes: int | None = None,
         mmap_mode: str | None = "r",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         **_of_other_backends: Any,
     ) -> int:
-        """Take the workers for a call and return their number."""
+        """Take the workers for a call and return their number.
+
+        Workers with an initializer stay for calls with the same one and equal `initargs`.
+        """
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
@@ -106,6 +111,8 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):
         self._arrays = _Arrays(None if mmap_mode in (None, "c") else max_nbytes, mmap_mode != "r")
         threads = self.inner_max_num_threads or max(cpu_count() // n_jobs, 1)
         options = {"threads_per_worker": threads, **self._options}
+        if initializer is not None:
+            options.update(initializer=initializer, initargs=initargs)
         self._workers = _take(n_jobs, self._context, options)
         return n_jobs
 
