@@ -1,4 +1,5 @@
-//! Queues and pipes between processes, and what remains in them when one of the processes is killed.
+//! Queues and pipes between processes, and what remains in them when one of the processes is killed. The file is long
+//! because each file of tests is a program of its own to link.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Pools, with every start method: results, failures, deaths, shutdown.
+//! Pools, with every start method: results, failures, deaths, shutdown. The file is long because each file of tests is
+//! a program of its own to link.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What is refused, and with which error: objects of another family, of another kind or gone, and what exceeds the
-//! memory.
+//! memory. The file is long because each file of tests is a program of its own to link.
 
 mod common;
 

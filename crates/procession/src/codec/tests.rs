@@ -1,4 +1,5 @@
-//! Values to bytes and back, and what is sent along.
+//! Values to bytes and back, and what is sent along. The file is long because its values, of every kind of serde's
+//! model, are used by several tests.
 
 use super::*;
 use serde::de::IgnoredAny;
