@@ -2,7 +2,7 @@
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
 `ProcessPoolExecutor`, `SharedDict`, `SharedList`, `share`, `current_worker`,
-`get_reusable_executor`, `snapshot`, the figures of pools, six exceptions and `__version__` are
+`get_reusable_executor`, `actor`, `snapshot`, the figures of pools, seven exceptions and `__version__` are
 additions.
 """
 
@@ -13,6 +13,7 @@ if sys.platform != "linux":
 
 from ._errors import (
     Abandoned,
+    ActorDied,
     AuthenticationError,
     BrokenPool,
     BufferTooShort,
@@ -28,6 +29,10 @@ from .process import active_children, current_process, parent_process
 
 __all__ = [
     "Abandoned",
+    "ActorDied",
+    "ActorFuture",
+    "ActorMaker",
+    "ActorStatus",
     "Array",
     "AuthenticationError",
     "Barrier",
@@ -63,6 +68,7 @@ __all__ = [
     "WorkerDied",
     "WorkerStats",
     "active_children",
+    "actor",
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
@@ -163,6 +169,10 @@ def __getattr__(name: str) -> object:
         from ._executor.executor import ProcessPoolExecutor
 
         return ProcessPoolExecutor
+    if name in ("ActorFuture", "ActorMaker", "ActorStatus", "actor"):
+        from ._actor import face
+
+        return getattr(face, name)
     if name in ("Shared", "share"):
         from . import _share
 

@@ -3,8 +3,15 @@
 from typing import Any
 
 from . import context as context
+from ._actor.face import ActorFuture as ActorFuture
+from ._actor.face import ActorMaker as ActorMaker
+from ._actor.face import ActorStatus as ActorStatus
+from ._actor.face import actor as actor
 from ._errors import (
     Abandoned as Abandoned,
+)
+from ._errors import (
+    ActorDied as ActorDied,
 )
 from ._errors import (
     AuthenticationError as AuthenticationError,
@@ -58,6 +65,10 @@ from .process import (
 
 __all__ = [
     "Abandoned",
+    "ActorDied",
+    "ActorFuture",
+    "ActorMaker",
+    "ActorStatus",
     "Array",
     "AuthenticationError",
     "Barrier",
@@ -93,6 +104,7 @@ __all__ = [
     "WorkerDied",
     "WorkerStats",
     "active_children",
+    "actor",
     "allow_connection_pickling",
     "cpu_count",
     "current_process",

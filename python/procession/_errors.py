@@ -20,6 +20,7 @@ else:
 
 __all__ = [
     "Abandoned",
+    "ActorDied",
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
@@ -103,6 +104,40 @@ class Abandoned(ProcessError):
     timeout. Each of these waits raises this error. A wait with a timeout, or in a process that may
     still do something else, is not ended in this way.
     """
+
+
+class ActorDied(ProcessError):
+    """A call of an actor has no result, because the actor's process died or the actor has ended.
+
+    If the actor's constructor raised an exception, ``__cause__`` is that exception with the
+    traceback from there.
+
+    Attributes:
+        actor: the actor's name.
+        method: the name of the method that was called (None when no method was).
+        pid: process identifier of the process that died (0 when not known).
+        exitcode: its exit code, negative for a signal (None when not known).
+        final: whether the actor is dead for good. Otherwise it starts anew, without its state.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        actor: str = "",
+        method: str | None = None,
+        pid: int = 0,
+        exitcode: int | None = None,
+        final: bool = True,
+    ) -> None:
+        super().__init__(message, actor, method, pid, exitcode, final)
+        self.actor = actor
+        self.method = method
+        self.pid = pid
+        self.exitcode = exitcode
+        self.final = final
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class OwnerDied(ProcessError):
@@ -245,6 +280,6 @@ def _misspelt(called: str, name: str, known: tuple[str, ...]) -> TypeError:
 # The names under which users find the classes; those of the standard library are in `context`.
 for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
     _public.__module__ = f"{__package__}.context"
-for _own in (Abandoned, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
+for _own in (Abandoned, ActorDied, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
     _own.__module__ = __package__
 join_counterparts()

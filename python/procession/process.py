@@ -535,6 +535,7 @@ def _is_a_worker(target: Any) -> bool:
 
 #: Where the main functions of processes are that the program did not start itself.
 _MODULES_OF_WORKERS = (
+    f"{__package__}._actor.server",
     f"{__package__}._pool.worker",
     f"{__package__}._managers.base",
     "concurrent.futures.process",

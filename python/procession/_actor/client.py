@@ -1,0 +1,372 @@
+"""A process's way to an actor: its calls, and the thread that watches the actor."""
+
+from __future__ import annotations
+
+import collections
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from queue import Full
+from typing import Any
+
+from .. import util
+from .._errors import ActorDied, TimeoutError
+from .._pool.errors import _unpack_exception
+from .._threads import Event, Thread
+from . import server
+from .board import (
+    DOWN,
+    ENDED,
+    RAISED,
+    SHORT_SLICE,
+    SLICE,
+    STARTING,
+    Board,
+    Card,
+    Ending,
+    pidfd_of,
+    start_time,
+)
+from .lines import ActorFuture, Call, Lane, Line
+
+__all__: list[str] = []
+
+
+class Client:
+    """The calls of this process to one actor."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.pid = os.getpid()
+        self.board = Board.attach(card.objects)
+        record = self.board.read()
+        #: The incarnation that gets the next call; it may not be there yet.
+        self.incarnation = record.incarnation
+        #: How the actor ended for good, once it did.
+        self.ending: Ending | None = None
+        self.done = Event()
+        self._lock = util.free_in_child(threading.RLock())
+        self._lines: set[Line] = set()
+        self._idle: collections.deque[Line] = collections.deque()
+        self._lane: Lane | None = None
+        #: Numbers of lines that the actor need not know any more.
+        self._dropped: list[int] = []
+        self._watch: Watch | None = None
+
+    # Calls
+
+    def call(self, method: str, args: Any, kwds: Any, timeout: float | None, retries: int) -> Any:
+        """Call a method and return its result, or raise what it raised."""
+        if server.own_key and server.own_key[0] == self.card.key:
+            raise RuntimeError(f"actor {self.card.name} cannot wait for a call of itself: {method}")
+        end = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if end is None else max(0.0, end - time.monotonic())
+
+        while True:
+            line = self._line(method)
+            try:
+                sent = self._send(line, 0, method, args, kwds, left)
+                reply = line.receive(left) if sent else None
+                if reply is None:
+                    raise TimeoutError(
+                        f"actor {self.card.name} did not answer within {timeout:g} seconds: {method}"
+                        + ("; the call goes on" if sent else "; the call was not sent")
+                    )
+                kind, value = reply
+            except BaseException:
+                self._drop(line)
+                raise
+            if kind == ENDED:
+                ending = Ending(*value)
+                if ending.final or not retries:
+                    raise self.died(method, ending)
+                retries -= 1
+                continue
+            line.home.append(line)
+            if kind == RAISED:
+                raise _unpack_exception(value)
+            return value
+
+    def submit(
+        self, method: str, args: Any, kwds: Any, retries: int, keep: object
+    ) -> ActorFuture[Any]:
+        """Call a method and return a future of its result at once. `keep` lives until then."""
+        call = Call(ActorFuture(), method, args, kwds, retries, keep)
+        self._submit(call)
+        return call.future
+
+    def _submit(self, call: Call) -> None:
+        while True:
+            lane = self._current_lane(call.method)
+            number = lane.add(call)
+            if number is not None:
+                break
+        try:
+            # A signal handler or another thread that also sends has a line of its own.
+            line = lane.idle.pop()
+        except IndexError:
+            line = Line(lane.incarnation, lane.idle, lane)
+        try:
+            self._send(line, number, call.method, call.args, call.kwds, lambda: None)
+        except BaseException:
+            lane.take(number)
+            self._dropped.append(line.number)
+            raise
+        if not call.retries:
+            call.args = call.kwds = None
+        lane.idle.append(line)
+
+    def _again(self, call: Call, ending: Ending) -> None:
+        """Decide about a call whose incarnation ended before it replied."""
+        try:
+            if ending.final or not call.retries:
+                raise self.died(call.method, ending)
+            call.retries -= 1
+            self._submit(call)
+        except BaseException as error:
+            call.fail(error)
+
+    def died(self, method: str | None, ending: Ending) -> ActorDied:
+        """Return the error of a call."""
+        text = f"actor {self.card.name} {ending.text}"
+        if method is not None:
+            text += f": {self.card.name}.{method} has no result"
+        if not ending.final:
+            text += "; it starts anew, without its state"
+        error = ActorDied(
+            text, self.card.name, method, ending.pid, ending.exitcode, ending.final
+        )
+        if ending.error is not None:
+            error.__cause__ = _unpack_exception(ending.error)
+        return error
+
+    def _send(
+        self, line: Any, number: int, method: str, args: Any, kwds: Any, left: Callable[[], Any]
+    ) -> bool:
+        """Send a request; return False if there was no room for it in the time that is left."""
+        plain = server.PLAIN
+        for value in (*args, *kwds.values()) if kwds else args:
+            if type(value) not in plain:
+                line.arguments.put((args, kwds))
+                args = kwds = None
+                break
+        introduction = None
+        if not line.is_introduced:
+            with self._lock:
+                dropped, self._dropped = tuple(self._dropped), []
+            introduction = line.introduction(dropped)
+        request = (line.incarnation, line.number, number, method, args, kwds, introduction)
+        if not self.card.is_bounded:
+            self.board.requests.put(request)
+        else:
+            while True:
+                rest = left()
+                try:
+                    self.board.requests.put(
+                        request, True, SHORT_SLICE if rest is None else min(rest, SHORT_SLICE)
+                    )
+                    break
+                except Full:
+                    if line.incarnation != self.incarnation or self.ending is not None:
+                        break  # the notice of that is among the replies
+                    if rest is not None and rest <= SHORT_SLICE:
+                        return False
+        line.is_introduced = True
+        return True
+
+    # Lines
+
+    def _line(self, method: str | None) -> Line:
+        """Return a line for a call; raises ActorDied if the actor is dead for good."""
+        while True:
+            if self.ending is not None:
+                raise self.died(method, self.ending)
+            try:
+                return self._idle.pop()
+            except IndexError:
+                pass
+            self.watch()
+            with self._lock:
+                if self.ending is None:
+                    line = Line(self.incarnation, self._idle)
+                    self._lines.add(line)
+                    return line
+
+    def _drop(self, line: Line) -> None:
+        with self._lock:
+            self._lines.discard(line)
+            self._dropped.append(line.number)
+
+    def _current_lane(self, method: str) -> Lane:
+        self.watch()
+        while True:
+            with self._lock:
+                if self.ending is not None:
+                    raise self.died(method, self.ending)
+                if self._lane is not None:
+                    return self._lane
+                incarnation = self.incarnation
+            lane = Lane(incarnation, self._again)
+            with self._lock:
+                if self._lane is None and self.ending is None and incarnation == self.incarnation:
+                    self._lane = lane
+                    continue
+            lane.replies.put((0, ENDED, None))
+
+    def over(self, incarnation: int, ending: Ending) -> None:
+        """Fail all calls to earlier incarnations than this one; if the ending is final, to all."""
+        with self._lock:
+            self.incarnation = incarnation
+            if ending.final:
+                self.ending = ending
+            lines, self._lines = self._lines, set()
+            self._idle, self._dropped = collections.deque(), []
+            lane, self._lane = self._lane, None
+        for line in [*lines, *([lane] if lane is not None else [])]:
+            line.ending = ending  # first of all of them: it is seen even if no notice can be sent
+        try:
+            for line in [*lines, *([lane] if lane is not None else [])]:
+                line.end(ending)  # type: ignore[attr-defined]
+        finally:
+            if ending.final:
+                self.done.set()
+
+    # Life
+
+    def watch(self) -> None:
+        """Have a thread watch the actor, from now on."""
+        if self._watch is None:
+            with self._lock:
+                if self._watch is None:
+                    self._watch = Watch(self)
+                    self._watch.start()
+
+    def order(self, order: str, wait: bool, timeout: float | None) -> None:
+        """Tell the owner to end the actor, and wait until it has ended."""
+        self.watch()
+        if self.ending is None:
+            self.board.orders.put((order, os.getpid(), None))
+        if wait and not self.done.wait(timeout):
+            raise TimeoutError(f"actor {self.card.name} did not end within {timeout:g} seconds")
+
+    def drop(self) -> None:
+        """End the threads: this process has no handle any more."""
+        if self._watch is not None:
+            self._watch.stop()
+        lane = self._lane
+        if lane is not None:
+            lane.replies.put((0, ENDED, None))
+
+    def abandon(self) -> None:
+        """In a child of fork: forget what is the parent's."""
+        ending = Ending("is called by another process, from which this one was forked", 0, None, True)
+        lane = self._lane
+        if lane is not None:
+            lane.abandon(lambda call: self.died(call.method, ending))
+
+
+class Watch:
+    """The thread that learns of the ends of an actor's incarnations, and of its owner's."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._board, self._card = client, client.board, client.card
+        self._stopped = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._owner: int | None = None
+
+    def start(self) -> None:
+        Thread(self._run, "ActorWatch").start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        for fd in (self._wake, self._owner):
+            if fd is not None:
+                _close(fd)
+
+    def _run(self) -> None:
+        try:
+            self._owner = pidfd_of(self._card.owner)
+            if self._owner is None or start_time(self._card.owner) != self._card.owner_started:
+                self._lose_owner()
+            while not self._stopped and self._client.ending is None:
+                self._look()
+        except BaseException as error:
+            # Without this thread calls could wait for ever.
+            text = f"can no longer be watched by this process ({type(error).__name__}: {error})"
+            self._client.over(self._client.incarnation, Ending(text, 0))
+            raise
+
+    def _look(self) -> None:
+        """Wait for a change, and tell the client."""
+        record, client = self._board.read(), self._client
+        if record.ending is not None and (
+            record.status == DOWN or record.incarnation > client.incarnation
+        ):
+            client.over(record.incarnation, Ending(*record.ending))
+        elif record.status == STARTING or record.incarnation < client.incarnation:
+            if not self._wait(record.serial) and self._is_owner_gone():
+                self._lose_owner()
+        elif self._poll(record.pid) and not self._wait(record.serial, time.monotonic() + SLICE):
+            # The owner would have said how it ended, and is stopped or gone itself.
+            if self._is_owner_gone():
+                self._lose_owner()
+            elif not self._stopped:
+                self._lose(record.incarnation, record.pid)
+
+    def _lose(self, incarnation: int, pid: int) -> None:
+        """Fail the calls to an incarnation of which the owner has not said how it ended."""
+        most, owner = self._card.max_restarts, self._card.owner
+        text = f"lost its process {pid}, and its owner, process {owner}, does not respond"
+        final = most is not None and incarnation >= most
+        self._client.over(incarnation + 1, Ending(text, pid, None, final))
+
+    def _wait(self, serial: int, end: float | None = None) -> bool:
+        """Wait for a record after this one; return whether it came before the end of all waits."""
+        while not self._stopped and not self._is_owner_gone():
+            if self._board.wait(serial):
+                return True
+            if end is not None and time.monotonic() > end:
+                return False
+        return self._board.read().serial != serial
+
+    def _poll(self, pid: int) -> bool:
+        """Return whether the actor's process has ended; False after a while, to look again."""
+        process = pidfd_of(pid)
+        if process is None:
+            return True
+        try:
+            poll = select.poll()
+            for fd in (process, self._owner, self._wake):
+                if fd is not None:
+                    poll.register(fd, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(SLICE * 1000)}
+        finally:
+            os.close(process)
+        if self._owner in ready:
+            # What it wrote down last is read before its end counts.
+            if self._board.read().status != DOWN:
+                self._lose_owner()
+            return False
+        return process in ready
+
+    def _is_owner_gone(self) -> bool:
+        if self._owner is None:
+            return True
+        poll = select.poll()
+        poll.register(self._owner, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _lose_owner(self) -> None:
+        record = self._board.read()
+        if record.status == DOWN and record.ending is not None:
+            ending = Ending(*record.ending)
+        else:
+            ending = Ending(f"has ended with its owner, process {self._card.owner}", record.pid)
+        self._client.over(record.incarnation, ending)

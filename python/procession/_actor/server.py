@@ -1,0 +1,96 @@
+"""The actor's process: it makes the object, and calls its methods one after the other."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from .._pool.errors import MaybeEncodingError, _pack_exception
+from .._procession import members
+from .board import RAISED, VALUE, VALUE_APART, Board, Queue
+
+__all__: list[str] = []
+
+#: The types of values that travel within a request or reply: they run no code when unpickled.
+PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+
+#: The key of the actor that this process is.
+own_key: list[bytes] = []
+
+
+def serve(states: tuple[Any, ...], key: bytes, incarnation: int, make: Any, args: Any, kwds: Any) -> None:
+    """Run the actor: the target of its process."""
+    # Ctrl-C goes to every process of a terminal. It is for the caller to decide what it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    own_key[:] = [key]
+    board = Board.attach(states)
+    try:
+        actor = make(*args, **kwds)
+    except Exception as error:
+        board.orders.put(("failed", incarnation, _pack_exception(error)))
+        raise SystemExit(1) from None
+    del make, args, kwds
+    clients = _Clients()
+    while True:
+        wanted, line, number, method, args, kwds, introduction = board.requests.get()
+        if wanted != incarnation:
+            continue  # its caller knows, or will know, that the incarnation has ended
+        if method is None:
+            if number is None:
+                return  # closed
+            clients.forget(args)
+            continue
+        if introduction is not None:
+            clients.introduce(line, *introduction)
+        _answer(clients.known[line], actor, number, method, args, kwds)
+        args = kwds = None  # what the call was given must not live until the next one
+
+
+def _answer(client: _Client, actor: Any, number: int, method: str, args: Any, kwds: Any) -> None:
+    try:
+        if args is None:
+            args, kwds = client.arguments.get()
+        value = getattr(actor, method)(*args, **kwds)
+    except Exception as error:
+        client.replies.put((number, RAISED, _pack_exception(error)))
+        return
+    try:
+        if client.values is None or type(value) in PLAIN:
+            client.replies.put((number, VALUE, value))
+        else:
+            client.values.put(value)
+            client.replies.put((number, VALUE_APART, None))
+    except Exception as error:
+        failure = MaybeEncodingError(error, None)
+        failure.value = f"an object of type {type(value).__module__}.{type(value).__qualname__}"
+        client.replies.put((number, RAISED, _pack_exception(failure)))
+
+
+class _Client:
+    """The queues of one line of a calling process."""
+
+    def __init__(self, pid: int, replies: Queue, arguments: Queue, values: Queue | None) -> None:
+        self.pid, self.replies, self.arguments, self.values = pid, replies, arguments, values
+
+
+class _Clients:
+    """The lines that have introduced themselves, by number."""
+
+    _FEW = 16
+
+    def __init__(self) -> None:
+        self.known: dict[int, _Client] = {}
+        #: So many may be known before those of dead processes are looked for.
+        self._most = self._FEW
+
+    def introduce(self, line: int, dropped: tuple[int, ...], *queues: Any) -> None:
+        self.forget(dropped)
+        if len(self.known) >= self._most:
+            living = {member["pid"] for member in members()}
+            self.forget([key for key, client in self.known.items() if client.pid not in living])
+            self._most = 2 * len(self.known) + self._FEW
+        self.known[line] = _Client(*queues)
+
+    def forget(self, lines: Any) -> None:
+        for line in lines:
+            self.known.pop(line, None)
