@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from .. import _procession
-from .._procession import SharedBytes
+from .._procession import Event, SharedBytes, SharedDict
+from .._procession import Queue as _Queue
 
 __all__: list[str] = []
 
@@ -18,7 +18,7 @@ VALUE, VALUE_APART, RAISED, ENDED = 0, 1, 2, 3
 SLICE, SHORT_SLICE = 1.0, 0.1
 
 
-class Queue(_procession.Queue):
+class Queue(_Queue):
     """A queue of the engine that raises what pickle raises."""
 
     def _put_failed(self, error: Exception, obj: object) -> None:
@@ -85,9 +85,9 @@ class Board:
     @classmethod
     def make(cls, max_pending: int) -> Board:
         """Return a new board."""
-        records = _procession.SharedDict()
+        records = SharedDict()
         records._create()
-        news = [_procession.Event(), _procession.Event()]
+        news = [Event(), Event()]
         for event in news:
             event._create()
         board = cls((new_queue(max_pending), new_queue(), records, *news))
@@ -101,10 +101,10 @@ class Board:
     @classmethod
     def attach(cls, states: tuple[Any, ...]) -> Board:
         """Return the board of another process. Raises ValueError if it is gone."""
-        kinds = (Queue, Queue, _procession.SharedDict, _procession.Event, _procession.Event)
-        objects = []
+        kinds = (Queue, Queue, SharedDict, Event, Event)
+        objects: list[Any] = []
         for kind, state in zip(kinds, states):  # noqa: B905 - as many
-            thing = kind()
+            thing: Any = kind()
             thing.__setstate__(state)
             objects.append(thing)
         return cls(tuple(objects))
@@ -139,10 +139,13 @@ def start_time(pid: int) -> str:
 
 
 def pidfd_of(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends; None if it has ended."""
+    """Return a descriptor that becomes readable when the process ends.
+
+    None if it has ended, or if there are no more descriptors.
+    """
     try:
         return os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError:
         return None
 
 

@@ -29,9 +29,12 @@ from .board import (
     pidfd_of,
     start_time,
 )
-from .lines import ActorFuture, Call, Lane, Line
+from .lines import ActorFuture, Call, Lane, Line, numbers
 
 __all__: list[str] = []
+
+#: By the key of an actor: numbers of lines of this process's last client that the actor need not know.
+_left: dict[bytes, list[int]] = {}
 
 
 class Client:
@@ -52,14 +55,14 @@ class Client:
         self._idle: collections.deque[Line] = collections.deque()
         self._lane: Lane | None = None
         #: Numbers of lines that the actor need not know any more.
-        self._dropped: list[int] = []
+        self._dropped: list[int] = _left.pop(card.key, [])
         self._watch: Watch | None = None
 
     # Calls
 
     def call(self, method: str, args: Any, kwds: Any, timeout: float | None, retries: int) -> Any:
         """Call a method and return its result, or raise what it raised."""
-        if server.own_key and server.own_key[0] == self.card.key:
+        if server.is_serving(self.card.key):
             raise RuntimeError(f"actor {self.card.name} cannot wait for a call of itself: {method}")
         end = None if timeout is None else time.monotonic() + timeout
 
@@ -100,21 +103,21 @@ class Client:
         return call.future
 
     def _submit(self, call: Call) -> None:
-        while True:
-            lane = self._current_lane(call.method)
-            number = lane.add(call)
-            if number is not None:
-                break
+        number, line, lane = next(numbers), None, None
         try:
+            while lane is None or not lane.add(number, call):
+                lane = self._current_lane(call.method)
             # A signal handler or another thread that also sends has a line of its own.
-            line = lane.idle.pop()
-        except IndexError:
-            line = Line(lane.incarnation, lane.idle, lane)
-        try:
+            try:
+                line = lane.idle.pop()
+            except IndexError:
+                line = Line(lane.incarnation, lane.idle, lane)
             self._send(line, number, call.method, call.args, call.kwds, lambda: None)
         except BaseException:
-            lane.take(number)
-            self._dropped.append(line.number)
+            if lane is not None:
+                lane.take(number)
+            if line is not None:
+                self._dropped.append(line.number)
             raise
         if not call.retries:
             call.args = call.kwds = None
@@ -137,9 +140,7 @@ class Client:
             text += f": {self.card.name}.{method} has no result"
         if not ending.final:
             text += "; it starts anew, without its state"
-        error = ActorDied(
-            text, self.card.name, method, ending.pid, ending.exitcode, ending.final
-        )
+        error = ActorDied(text, self.card.name, method, ending.pid, ending.exitcode, ending.final)
         if ending.error is not None:
             error.__cause__ = _unpack_exception(ending.error)
         return error
@@ -220,17 +221,22 @@ class Client:
     def over(self, incarnation: int, ending: Ending) -> None:
         """Fail all calls to earlier incarnations than this one; if the ending is final, to all."""
         with self._lock:
+            if not ending.final and incarnation <= self.incarnation:
+                return
             self.incarnation = incarnation
             if ending.final:
                 self.ending = ending
             lines, self._lines = self._lines, set()
             self._idle, self._dropped = collections.deque(), []
             lane, self._lane = self._lane, None
-        for line in [*lines, *([lane] if lane is not None else [])]:
-            line.ending = ending  # first of all of them: it is seen even if no notice can be sent
+        waiting: list[Line | Lane] = [*lines]
+        if lane is not None:
+            waiting.append(lane)
+        for one in waiting:
+            one.ending = ending  # first of all of them: it is seen even if no notice can be sent
         try:
-            for line in [*lines, *([lane] if lane is not None else [])]:
-                line.end(ending)  # type: ignore[attr-defined]
+            for one in waiting:
+                one.end(ending)
         finally:
             if ending.final:
                 self.done.set()
@@ -242,28 +248,33 @@ class Client:
         if self._watch is None:
             with self._lock:
                 if self._watch is None:
-                    self._watch = Watch(self)
-                    self._watch.start()
+                    watch = Watch(self)
+                    watch.start()  # perhaps no thread can be started
+                    self._watch = watch
 
     def order(self, order: str, wait: bool, timeout: float | None) -> None:
         """Tell the owner to end the actor, and wait until it has ended."""
         self.watch()
         if self.ending is None:
             self.board.orders.put((order, os.getpid(), None))
-        if wait and not self.done.wait(timeout):
+        if wait and not server.is_serving(self.card.key) and not self.done.wait(timeout):
             raise TimeoutError(f"actor {self.card.name} did not end within {timeout:g} seconds")
 
     def drop(self) -> None:
         """End the threads: this process has no handle any more."""
         if self._watch is not None:
             self._watch.stop()
-        lane = self._lane
+        lines, lane = [*self._lines], self._lane
         if lane is not None:
+            lines += lane.idle
             lane.replies.put((0, ENDED, None))
+        _left[self.card.key] = [*self._dropped, *(line.number for line in lines)]
 
     def abandon(self) -> None:
         """In a child of fork: forget what is the parent's."""
-        ending = Ending("is called by another process, from which this one was forked", 0, None, True)
+        ending = Ending(
+            "is called by another process, from which this one was forked", 0, None, True
+        )
         lane = self._lane
         if lane is not None:
             lane.abandon(lambda call: self.died(call.method, ending))
@@ -272,29 +283,36 @@ class Client:
 class Watch:
     """The thread that learns of the ends of an actor's incarnations, and of its owner's."""
 
+    _wake = -1  # for an object with an interrupted `__init__`, and after `__del__`
+    _owner: int | None = None
+
     def __init__(self, client: Client) -> None:
         self._client, self._board, self._card = client, client.board, client.card
         self._stopped = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._owner: int | None = None
 
     def start(self) -> None:
         Thread(self._run, "ActorWatch").start()
 
     def stop(self) -> None:
         self._stopped = True
-        os.eventfd_write(self._wake, 1)
+        # The collector may have called `__del__` first, if this is part of a cycle.
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        for fd in (self._wake, self._owner):
-            if fd is not None:
-                _close(fd)
+        wake, self._wake = self._wake, -1
+        owner, self._owner = self._owner, None
+        if wake >= 0:
+            _close(wake)
+        if owner is not None:
+            _close(owner)
 
     def _run(self) -> None:
         try:
             self._owner = pidfd_of(self._card.owner)
-            if self._owner is None or start_time(self._card.owner) != self._card.owner_started:
-                self._lose_owner()
+            if start_time(self._card.owner) != self._card.owner_started:
+                self._lose_owner()  # another process has its number now
             while not self._stopped and self._client.ending is None:
                 self._look()
         except BaseException as error:
@@ -313,7 +331,9 @@ class Watch:
         elif record.status == STARTING or record.incarnation < client.incarnation:
             if not self._wait(record.serial) and self._is_owner_gone():
                 self._lose_owner()
-        elif self._poll(record.pid) and not self._wait(record.serial, time.monotonic() + SLICE):
+        elif self._poll(record.serial, record.pid) and not self._wait(
+            record.serial, time.monotonic() + SLICE
+        ):
             # The owner would have said how it ended, and is stopped or gone itself.
             if self._is_owner_gone():
                 self._lose_owner()
@@ -336,11 +356,13 @@ class Watch:
                 return False
         return self._board.read().serial != serial
 
-    def _poll(self, pid: int) -> bool:
+    def _poll(self, serial: int, pid: int) -> bool:
         """Return whether the actor's process has ended; False after a while, to look again."""
         process = pidfd_of(pid)
         if process is None:
-            return True
+            # It has ended, or this process has no descriptor left.
+            self._board.wait(serial)
+            return not start_time(pid)
         try:
             poll = select.poll()
             for fd in (process, self._owner, self._wake):
@@ -358,7 +380,7 @@ class Watch:
 
     def _is_owner_gone(self) -> bool:
         if self._owner is None:
-            return True
+            return start_time(self._card.owner) != self._card.owner_started
         poll = select.poll()
         poll.register(self._owner, select.POLLIN)
         return bool(poll.poll(0))

@@ -108,7 +108,9 @@ class ActorMaker:
         name = given.get("name") or numbered(cls)
         most = given.get("max_restarts", 0)
         pending = given.get("max_pending", 0)
-        owner = Owner(given.get("context") or _default_context, name, most, pending, cls, args, kwds)
+        owner = Owner(
+            given.get("context") or _default_context, name, most, pending, cls, args, kwds
+        )
         try:
             owner.start()
             card = Card(

@@ -40,6 +40,8 @@ class Link:
         self.memory = memory
         self.key = key
         self.card = Card(*pickle.loads(memoryview(memory)))
+        methods = self.card.methods
+        self.methods = None if methods is None else frozenset(methods)
         self._pid = os.getpid()
 
     @classmethod
@@ -85,7 +87,7 @@ class Method:
     """A method of an actor: call it, or give it to `procession.actor.submit`."""
 
     __module__ = "procession"
-    __slots__ = ("_link", "_limits", "_name")
+    __slots__ = ("_limits", "_link", "_name")
 
     def __init__(self, link: Link, limits: Limits, name: str) -> None:
         self._link, self._limits, self._name = link, limits, name
@@ -121,10 +123,10 @@ class Handle:
         self._link, self._limits = link, limits
 
     def __getattr__(self, name: str) -> Method:
-        methods = self._link.card.methods
-        if name.startswith("_") or (methods is not None and name not in methods):
-            raise AttributeError(f"actor {self._link.card.name} has no method {name!r}")
-        return Method(self._link, self._limits, name)
+        link = self._link
+        if name.startswith("_") if link.methods is None else name not in link.methods:
+            raise AttributeError(f"actor {link.card.name} has no method {name!r}")
+        return Method(link, self._limits, name)
 
     def __dir__(self) -> list[str]:
         return sorted(self._link.card.methods or ())

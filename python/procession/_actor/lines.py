@@ -20,7 +20,8 @@ __all__: list[str] = []
 
 _T = TypeVar("_T")
 
-_numbers = itertools.count(1)
+#: Numbers of lines and calls of this process.
+numbers = itertools.count(1)
 
 
 class ActorFuture(concurrent.futures.Future[_T]):
@@ -46,12 +47,14 @@ class ActorFuture(concurrent.futures.Future[_T]):
 class Line:
     """The queues for one call at a time to one incarnation."""
 
-    def __init__(self, incarnation: int, home: collections.deque[Line], lane: Lane | None = None) -> None:
+    def __init__(
+        self, incarnation: int, home: collections.deque[Line], lane: Lane | None = None
+    ) -> None:
         self.incarnation = incarnation
         #: Where the line lies while it is not in use.
         self.home = home
         #: A number that no other line of a living process has.
-        self.number = os.getpid() << 32 | next(_numbers)
+        self.number = os.getpid() << 32 | next(numbers)
         self.arguments = new_queue()
         self.replies = new_queue() if lane is None else lane.replies
         self.values = None if lane is None else lane.values
@@ -133,14 +136,12 @@ class Lane:
         self._thread = Thread(self._collect, "ActorResults")
         self._thread.start()
 
-    def add(self, call: Call) -> int | None:
-        """Enter a call; return its number, None if the lane is over."""
+    def add(self, number: int, call: Call) -> bool:
+        """Enter a call; return False if the lane is over."""
         with self._lock:
-            if self._is_over:
-                return None
-            number = next(_numbers)
-            self._calls[number] = call
-            return number
+            if not self._is_over:
+                self._calls[number] = call
+            return not self._is_over
 
     def take(self, number: int) -> Call | None:
         """Take a call out."""
@@ -171,10 +172,28 @@ class Lane:
                     return 0, ENDED, self.ending
 
     def _collect(self) -> None:
+        value: Any = None
+        try:
+            value = self._complete()
+        except BaseException as error:
+            # Without this thread the futures would never be done.
+            text = f"sent a reply that cannot be taken ({type(error).__name__}: {error})"
+            value = Ending(text, 0)
+            raise
+        finally:
+            if value is not None:
+                with self._lock:
+                    self._is_over = True
+                    calls, self._calls = list(self._calls.values()), {}
+                for call in calls:
+                    self._again(call, Ending(*value))
+
+    def _complete(self) -> Any:
+        """Complete calls until the incarnation is over; return how it ended, None if no handle is left."""
         while True:
             number, kind, value = self._next()
             if kind == ENDED:
-                break
+                return value
             error = None
             if kind == RAISED:
                 error = _unpack_exception(value)
@@ -190,10 +209,3 @@ class Lane:
                 else:
                     call.fail(error)
             del call, value, error
-        if value is None:
-            return  # no handle is left
-        with self._lock:
-            self._is_over = True
-            calls, self._calls = list(self._calls.values()), {}
-        for call in calls:
-            self._again(call, Ending(*value))

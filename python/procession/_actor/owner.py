@@ -62,7 +62,8 @@ class Owner:
 
     def supervise(self, lease: SharedBytes) -> None:
         """Start the thread. All handles refer to `lease`."""
-        self._lease = lease.__reduce__()[1]
+        number: Any = lease.__reduce__()[1]
+        self._lease = number
         thread = Thread(self._run, "ActorOwner")
         # Before this process ends its children: they would be started again.
         self._at_exit = util.Finalize(None, _end_at_exit, (weakref.ref(self), thread), None, 20)
@@ -82,7 +83,7 @@ class Owner:
 
     def _start_process(self) -> None:
         assert self._arguments is not None
-        process: Any = self._context.Process(  # type: ignore[attr-defined]
+        process: Any = self._context.Process(
             target=serve,
             args=(self.board.states(), self.key, self._incarnation, *self._arguments),
         )

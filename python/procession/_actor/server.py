@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from typing import Any
 
 from .._pool.errors import MaybeEncodingError, _pack_exception
@@ -14,15 +16,24 @@ __all__: list[str] = []
 #: The types of values that travel within a request or reply: they run no code when unpickled.
 PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 
-#: The key of the actor that this process is.
-own_key: list[bytes] = []
+#: The key of the actor that this process is; the process, as it may fork, and the thread that serves.
+_serving: tuple[bytes, int, int] | None = None
 
 
-def serve(states: tuple[Any, ...], key: bytes, incarnation: int, make: Any, args: Any, kwds: Any) -> None:
+def is_serving(key: bytes) -> bool:
+    """Return whether the calling thread is an actor's own."""
+    own = _serving
+    return own is not None and own == (key, os.getpid(), threading.get_ident())
+
+
+def serve(
+    states: tuple[Any, ...], key: bytes, incarnation: int, make: Any, args: Any, kwds: Any
+) -> None:
     """Run the actor: the target of its process."""
     # Ctrl-C goes to every process of a terminal. It is for the caller to decide what it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    own_key[:] = [key]
+    global _serving
+    _serving = key, os.getpid(), threading.get_ident()
     board = Board.attach(states)
     try:
         actor = make(*args, **kwds)
@@ -30,18 +41,16 @@ def serve(states: tuple[Any, ...], key: bytes, incarnation: int, make: Any, args
         board.orders.put(("failed", incarnation, _pack_exception(error)))
         raise SystemExit(1) from None
     del make, args, kwds
-    clients = _Clients()
+    clients = _Clients(board.requests)
     while True:
         wanted, line, number, method, args, kwds, introduction = board.requests.get()
         if wanted != incarnation:
             continue  # its caller knows, or will know, that the incarnation has ended
         if method is None:
-            if number is None:
-                return  # closed
-            clients.forget(args)
-            continue
+            return  # closed
         if introduction is not None:
             clients.introduce(line, *introduction)
+        clients.received += 1
         _answer(clients.known[line], actor, number, method, args, kwds)
         args = kwds = None  # what the call was given must not live until the next one
 
@@ -78,19 +87,31 @@ class _Clients:
 
     _FEW = 16
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Queue) -> None:
         self.known: dict[int, _Client] = {}
+        #: Number of requests received.
+        self.received = 0
+        self._requests = requests
         #: So many may be known before those of dead processes are looked for.
         self._most = self._FEW
+        #: Lines of dead processes, and the number of requests among which the last of theirs are.
+        self._dead: tuple[int, list[int]] = 0, []
 
     def introduce(self, line: int, dropped: tuple[int, ...], *queues: Any) -> None:
-        self.forget(dropped)
-        if len(self.known) >= self._most:
+        """Note the queues of a line, and forget those that its process has dropped."""
+        self._forget(dropped)
+        if self._dead[1] and self.received > self._dead[0]:
+            self._forget(self._dead[1])
+            self._dead = 0, []
+            self._most = 2 * len(self.known) + self._FEW
+        elif not self._dead[1] and len(self.known) >= self._most:
             living = {member["pid"] for member in members()}
-            self.forget([key for key, client in self.known.items() if client.pid not in living])
+            dead = [key for key, client in self.known.items() if client.pid not in living]
+            # What a process has sent before its end is done all the same.
+            self._dead = self.received + self._requests.qsize(), dead
             self._most = 2 * len(self.known) + self._FEW
         self.known[line] = _Client(*queues)
 
-    def forget(self, lines: Any) -> None:
+    def _forget(self, lines: Any) -> None:
         for line in lines:
             self.known.pop(line, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+from collections.abc import Generator
 from concurrent.futures import InvalidStateError
 from concurrent.futures._base import CANCELLED
 from typing import Any, TypeVar
@@ -40,6 +41,16 @@ class Future(concurrent.futures.Future[_T]):
         if stream is not None and stream.cancel(self._number, running):
             self._be_cancelled()
         return self.cancelled()
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        """Wait for the result without blocking the event loop of asyncio.
+
+        If the task that waits is cancelled, the call is, too, unless a worker has begun it: then it
+        goes on, and its worker with it.
+        """
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
 
     def _be_cancelled(self) -> None:
         """Cancel a future whose call was cancelled; another thread may do the same."""

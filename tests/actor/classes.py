@@ -1,0 +1,108 @@
+"""Classes of the actors in these tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+
+class Counter:
+    """A number, and whatever else an actor may do."""
+
+    def __init__(self, number=0):
+        self.number = number
+
+    def add(self, by=1):
+        self.number += by
+        return self.number
+
+    def echo(self, *args, **kwds):
+        return args, kwds
+
+    def pid(self):
+        return os.getpid()
+
+    def fail(self, text):
+        raise ValueError(text)
+
+    def result_that_cannot_be_sent(self):
+        return threading.Lock()
+
+    def die(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def leave(self, code):
+        sys.exit(code)
+
+    def wait(self, began, event):
+        began.set()
+        event.wait()
+        return self.number
+
+    def note(self, path):
+        """Note that it was called, and die before there is a reply."""
+        with open(path, "a") as file:
+            file.write("called\n")
+        self.die()
+
+    def note_and_die_once(self, path):
+        with open(path, "a") as file:
+            file.write("called\n")
+        with open(path) as file:
+            if len(file.readlines()) == 1:
+                self.die()
+        return self.number
+
+    def call(self, other, by):
+        return other.add(by)
+
+
+class Recorder:
+    """What it was told, in order."""
+
+    def __init__(self):
+        self.told = []
+
+    def tell(self, item):
+        self.told.append(item)
+
+    def get(self):
+        return self.told
+
+
+class Refusing:
+    """Its constructor raises."""
+
+    def __init__(self, text):
+        raise ValueError(text)
+
+    def work(self):
+        """Never be called."""
+
+
+class Broken:
+    """Arrives, but cannot be unpickled."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
+def _refuse():
+    raise RuntimeError("it is not to be unpickled")
+
+
+class Breaking:
+    """Returns what cannot be unpickled."""
+
+    def get(self):
+        return Broken()
+
+    def take(self, thing):
+        return 1
+
+
+def patient(seconds):
+    time.sleep(seconds)
