@@ -29,6 +29,9 @@ nitpicky = True
 #: Classes without a page: of annotations, and of objects that programs only pass on.
 nitpick_ignore = [
     ("py:class", "procession._executor.calls.Calls"),
+    ("py:class", "procession._actor.face._R"),
+    ("py:class", "procession._actor.face._T"),
+    ("py:obj", "procession._actor.lines._T"),
     ("py:class", "procession._executor.calls._T"),
     ("py:class", "procession._executor.map.Results"),
     ("py:class", "procession._procession.SharedBytes"),

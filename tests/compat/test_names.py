@@ -41,6 +41,10 @@ MODULES = [
 ADDED = {
     "": {
         "Abandoned": "no process is left to end a wait",
+        "ActorDied": "the process of an actor died",
+        "ActorFuture": "the result of a call of an actor",
+        "ActorMaker": "what `actor` is",
+        "ActorStatus": "what is known of an actor",
         "BrokenPool": "a pool whose workers cannot start says so",
         "CurrentWorker": "the worker that runs a task",
         "OwnerDied": "the holder of a lock died",
@@ -54,6 +58,7 @@ ADDED = {
         "TaskTimeout": "a task ran for longer than it may",
         "WorkerDied": "the worker of a task died",
         "WorkerStats": "the figures of a worker",
+        "actor": "an object in a process of its own, without a manager",
         "current_worker": "the worker that runs a task",
         "get_reusable_executor": "one executor for all parts of a process, as loky's",
         "install": "stand in under the name multiprocessing",

@@ -64,6 +64,7 @@ LAZY = {
     "typing and concurrent.futures are slow to load": {
         "pool -> _pool.stats",
         "procession -> _pool.stats",
+        "procession -> _actor.face",
         "procession -> _executor.executor",
         "procession -> _executor.reusable",
         "procession -> _pool.current",

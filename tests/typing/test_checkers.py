@@ -19,6 +19,15 @@ TYPING = pathlib.Path(__file__).parent
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="assert_type came in 3.11")
 
 
+@pytest.fixture
+def of_actors(tmp_path):
+    """The annotated program about actors, which the standard library does not have."""
+    (tmp_path / "procession").symlink_to(PACKAGE)
+    (tmp_path / "actors.py").write_text((TYPING / "actors.py").read_text())
+    (tmp_path / "pyrightconfig.json").write_text("{}")
+    return tmp_path
+
+
 @pytest.fixture(params=["multiprocessing", "procession"])
 def program(request, tmp_path):
     """The annotated program, as it stands and with its import swapped."""
@@ -64,18 +73,36 @@ def test_pyright(program):
     check(program, "pyright", "usage.py")
 
 
+def test_mypy_knows_an_actor_s_methods(of_actors):
+    pytest.importorskip("mypy")
+    options = "--strict", "--follow-imports=silent", "--cache-dir=.mypy_cache"
+    check(of_actors, "mypy", *options, "actors.py")
+
+
+def test_pyright_knows_an_actor_s_methods(of_actors):
+    pytest.importorskip("pyright")
+    check(of_actors, "pyright", "actors.py")
+
+
 def test_an_annotated_program_that_is_wrong_is_refused(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "procession").symlink_to(PACKAGE)
     (tmp_path / "wrong.py").write_text(
-        "from procession import Pool, queues\n"
+        "from procession import Pool, actor, queues\n"
         "items: queues.Queue[int]\n"
         "items.put('text')\n"
         "numbers: list[int] = Pool(2).map(str, [1])\n"
+        "class Counter:\n"
+        "    def add(self, by: int) -> int: return by\n"
+        "counter = actor(Counter)\n"
+        "counter.add('text')\n"
+        "actor.submit(counter.add, 'text')\n"
+        "counter.no_such()\n"
+        "actor(Counter, 1)\n"
     )
     command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "wrong.py"]
     result = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
     )
     wrong = re.findall(r"^wrong.py:(\d+): error", result.stdout, re.M)
-    assert wrong == ["3", "4"], result.stdout
+    assert wrong == ["3", "4", "8", "9", "10", "11"], result.stdout

@@ -6,7 +6,8 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 from .._pool.options import UNCHANGED, _check_limits, _check_name
 from ..context import BaseContext, _default_context
@@ -22,9 +23,11 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class ActorStatus(NamedTuple):
+@dataclass(frozen=True)
+class ActorStatus:
     """What is known of an actor."""
 
+    #: Its name, for people.
     name: str
     #: Whether it takes calls. While it is started again, it does.
     alive: bool
@@ -57,6 +60,10 @@ class ActorMaker:
         self._options = options
 
     def __call__(self, cls: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Make an actor and return its handle.
+
+        Raises what the start method raises, such as the error of an argument that cannot be sent.
+        """
         return self._make(cls, args, kwargs)
 
     def options(
