@@ -204,19 +204,12 @@ class Client:
 
     def _current_lane(self, method: str) -> Lane:
         self.watch()
-        while True:
-            with self._lock:
-                if self.ending is not None:
-                    raise self.died(method, self.ending)
-                if self._lane is not None:
-                    return self._lane
-                incarnation = self.incarnation
-            lane = Lane(incarnation, self._again)
-            with self._lock:
-                if self._lane is None and self.ending is None and incarnation == self.incarnation:
-                    self._lane = lane
-                    continue
-            lane.replies.put((0, ENDED, None))
+        with self._lock:
+            if self.ending is not None:
+                raise self.died(method, self.ending)
+            if self._lane is None:
+                self._lane = Lane(self.incarnation, self._again)
+            return self._lane
 
     def over(self, incarnation: int, ending: Ending) -> None:
         """Fail all calls to earlier incarnations than this one; if the ending is final, to all."""

@@ -133,12 +133,16 @@ class Lane:
         self._calls: dict[int, Call] = {}
         self._lock = threading.RLock()
         self._is_over = False
-        self._thread = Thread(self._collect, "ActorResults")
-        self._thread.start()
+        self._is_started = False
+        #: Held by the thread. An interrupt may have a second one started.
+        self._collecting = threading.Lock()
 
     def add(self, number: int, call: Call) -> bool:
         """Enter a call; return False if the lane is over."""
         with self._lock:
+            if not self._is_started:
+                Thread(self._collect, "ActorResults").start()
+                self._is_started = True
             if not self._is_over:
                 self._calls[number] = call
             return not self._is_over
@@ -172,6 +176,8 @@ class Lane:
                     return 0, ENDED, self.ending
 
     def _collect(self) -> None:
+        if not self._collecting.acquire(blocking=False):
+            return
         value: Any = None
         try:
             value = self._complete()

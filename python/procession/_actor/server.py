@@ -34,7 +34,10 @@ def serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _serving
     _serving = key, os.getpid(), threading.get_ident()
-    board = Board.attach(states)
+    try:
+        board = Board.attach(states)
+    except ValueError:
+        return  # the owner is gone
     try:
         actor = make(*args, **kwds)
     except Exception as error:
@@ -95,20 +98,22 @@ class _Clients:
         #: So many may be known before those of dead processes are looked for.
         self._most = self._FEW
         #: Lines of dead processes, and the number of requests among which the last of theirs are.
-        self._dead: tuple[int, list[int]] = 0, []
+        self._dead: dict[int, _Client] = {}
+        self._dead_until = 0
 
     def introduce(self, line: int, dropped: tuple[int, ...], *queues: Any) -> None:
         """Note the queues of a line, and forget those that its process has dropped."""
         self._forget(dropped)
-        if self._dead[1] and self.received > self._dead[0]:
-            self._forget(self._dead[1])
-            self._dead = 0, []
+        if self._dead and self.received > self._dead_until:
+            dead, self._dead = self._dead, {}
+            # A number may have come again, with the number of its process.
+            self._forget([key for key, client in dead.items() if self.known.get(key) is client])
             self._most = 2 * len(self.known) + self._FEW
-        elif not self._dead[1] and len(self.known) >= self._most:
+        elif not self._dead and len(self.known) >= self._most:
             living = {member["pid"] for member in members()}
-            dead = [key for key, client in self.known.items() if client.pid not in living]
+            self._dead = {key: one for key, one in self.known.items() if one.pid not in living}
             # What a process has sent before its end is done all the same.
-            self._dead = self.received + self._requests.qsize(), dead
+            self._dead_until = self.received + self._requests.qsize()
             self._most = 2 * len(self.known) + self._FEW
         self.known[line] = _Client(*queues)
 
