@@ -21,6 +21,7 @@ from typing import Any
 import procession
 from procession.managers import SyncManager
 
+from .actors import actors
 from .workers import TIMEOUT, Stuck, Workers, stopped
 
 PRODUCERS, CONSUMERS = 3, 3
@@ -483,6 +484,7 @@ SCENES = {
     "pools": pools,
     "executors": executors,
     "managers": managers,
+    "actors": actors,
     "forks": forks,
     "stops": stops,
 }
