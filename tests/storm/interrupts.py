@@ -96,6 +96,20 @@ def manager(method: str) -> None:
         manager.list([1]).append(2)
 
 
+class Echo:
+    def echo(self, item: Any) -> Any:
+        return item
+
+
+def actor(method: str) -> None:
+    from procession import actor
+
+    with actor.options(context=context_of(method), max_restarts=1)(Echo) as echo:
+        echo.echo(1)
+        echo.echo([1])
+        actor.submit(echo.echo, [2]).result()
+
+
 def process(method: str) -> None:
     process = context_of(method).Process(target=identity, args=(1,))
     process.start()
@@ -105,7 +119,7 @@ def process(method: str) -> None:
 
 SCENES = {
     function.__name__: function
-    for function in (imports, pool, closed_pool, executor, queue, manager, process)
+    for function in (imports, pool, closed_pool, executor, actor, queue, manager, process)
 }
 
 

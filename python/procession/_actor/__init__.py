@@ -16,14 +16,19 @@ it. If a wake-up or the notice is lost, waits have slices of a second, and each 
   queues of replies have no bound. What it keeps of dead processes it forgets when new ones introduce themselves.
 - A caller waits for room in a bounded queue of requests while the actor dies: it waits in slices, and looks.
 
-Why no call is done twice. A request names the incarnation that it is for, and another one drops it. A call is sent again
-only with the option `retries`, and only after the incarnation that it was sent to is over. A client believes that only
-when the process is dead, or is sure to die with its owner; in the latter case nothing is sent again.
+Why no call is done twice. A request names the incarnation that it is for, and another one drops it. A call is sent
+again only with the option `retries`, and only after the incarnation that it was sent to is over. A client believes that
+only when the process is dead, or is sure to die with its owner; in the latter case nothing is sent again.
 
-Why no reply meets the wrong call. A `Line` (two queues) serves one call at a time. After a timeout, an interrupt or any
-other error it is dropped, and the actor is told with a later request. So nothing of an earlier call is in a line that is
-used again. Arguments and results that run code of the program when they are unpickled travel in queues of their
-own, so that an error there is that of one call, and known to be.
+Why no reply meets the wrong call. A `Line` (two queues) serves one call at a time. After a timeout, an interrupt or
+any other error it is dropped, and the actor is told with a later request. So nothing of an earlier call is in a line
+that is used again. Futures share a queue of replies, in which each reply has the number of its call. Arguments and
+results that may run code of the program when they are unpickled travel in queues of their own, so that an error there
+is known to be that of one call.
+
+Which calls a fork, an exit and an interrupt meet. A child of fork makes a client of its own; the futures that it has
+copies of fail there. At its exit the owner ends the actor, before its other children. An interrupt ends a wait, and the
+call goes on; the actor's process ignores SIGINT.
 """
 
 __all__: list[str] = []

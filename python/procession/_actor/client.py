@@ -64,6 +64,11 @@ class Client:
         """Call a method and return its result, or raise what it raised."""
         if server.is_serving(self.card.key):
             raise RuntimeError(f"actor {self.card.name} cannot wait for a call of itself: {method}")
+        if self._watch is not None and self._watch.thread is threading.current_thread():
+            # In a finalizer, which the collector runs here: another thread must watch meanwhile.
+            self._watch.stop()
+            self._watch = None
+            self.watch()
         end = None if timeout is None else time.monotonic() + timeout
 
         def left() -> float | None:
@@ -213,15 +218,16 @@ class Client:
 
     def over(self, incarnation: int, ending: Ending) -> None:
         """Fail all calls to earlier incarnations than this one; if the ending is final, to all."""
+        fresh: tuple[set[Line], collections.deque[Line], list[int]] = set(), collections.deque(), []
         with self._lock:
             if not ending.final and incarnation <= self.incarnation:
                 return
             self.incarnation = incarnation
             if ending.final:
                 self.ending = ending
-            lines, self._lines = self._lines, set()
-            self._idle, self._dropped = collections.deque(), []
-            lane, self._lane = self._lane, None
+            lines, lane = self._lines, self._lane
+            self._lines, self._idle, self._dropped = fresh
+            self._lane = None
         waiting: list[Line | Lane] = [*lines]
         if lane is not None:
             waiting.append(lane)
@@ -285,9 +291,12 @@ class Watch:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def start(self) -> None:
-        Thread(self._run, "ActorWatch").start()
+        """Start the thread."""
+        self.thread = Thread(self._run, "ActorWatch")
+        self.thread.start()
 
     def stop(self) -> None:
+        """Let the thread end."""
         self._stopped = True
         # The collector may have called `__del__` first, if this is part of a cycle.
         if self._wake >= 0:

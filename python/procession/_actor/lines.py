@@ -163,6 +163,8 @@ class Lane:
         """
         for call in self._calls.values():
             future = call.future
+            if future.done():
+                continue
             future._condition = Condition()
             future._done_callbacks = []  # type: ignore[attr-defined]
             future.set_exception(error(call))
@@ -208,10 +210,11 @@ class Lane:
                     value = self.values.get()
                 except Exception as reason:
                     error = _undecodable(reason)
-            call = self.take(number)
+            call = self._calls.get(number)
             if call is not None:
                 if error is None:
                     call.complete(value)
                 else:
                     call.fail(error)
+                self.take(number)  # only now: a child of fork fails what is not complete
             del call, value, error
