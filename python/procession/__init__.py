@@ -2,8 +2,8 @@
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
 `ProcessPoolExecutor`, `SharedDict`, `SharedList`, `share`, `current_worker`,
-`get_reusable_executor`, `actor`, `snapshot`, the figures of pools, seven exceptions and `__version__` are
-additions.
+`get_reusable_executor`, `actor` and its classes, `snapshot`, the figures of pools, seven exceptions
+and `__version__` are additions.
 """
 
 import sys

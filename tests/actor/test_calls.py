@@ -119,6 +119,13 @@ def test_a_handle_works_in_every_process(ctx, counter):
     assert returned.add(0) == counter.add(0) == 10 + 7 * 11
 
 
+def test_its_name_is_that_of_its_process(ctx):
+    with actor.options(context=ctx, name="tally")(Counter) as counter:
+        pid = counter.pid()
+        names = {process.pid: process.name for process in procession.snapshot().processes}
+        assert names[pid] == actor.status(counter).name == "tally"
+
+
 def same(handle):
     return handle
 

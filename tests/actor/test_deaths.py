@@ -241,6 +241,18 @@ def test_a_child_of_fork_calls_for_itself():
         assert counter.add() == 3
 
 
+def test_a_call_by_the_watching_thread_is_watched(ctx):
+    """The collector may run a finalizer there, which calls the actor."""
+    counter = actor.options(context=ctx)(Counter)
+    assert counter.add() == 1
+    client = counter._link.client()
+    first = client._watch
+    first.thread = threading.current_thread()
+    with pytest.raises(ActorDied):
+        counter.die()
+    assert client._watch is not first
+
+
 def test_the_last_handle_ends_it(method):
     # Forked processes of other tests would count as having handles; see `ActorMaker`.
     here, there = procession.Pipe()
