@@ -83,6 +83,16 @@ class Refusing:
         """Never be called."""
 
 
+class Crashing:
+    """Its process dies before it is made."""
+
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(self):
+        """Never be called."""
+
+
 class Broken:
     """Arrives, but cannot be unpickled."""
 

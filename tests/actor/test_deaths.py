@@ -12,7 +12,7 @@ import pytest
 
 import procession
 from procession import ActorDied, actor
-from tests.actor.classes import Counter
+from tests.actor.classes import Counter, Crashing
 from tests.waiting import is_running, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -109,6 +109,14 @@ def test_retries_repeat_a_call(ctx, tmp_path, waits):
     with pytest.raises(ActorDied):
         call(counter.note, "always")
     actor.terminate(counter)
+
+
+def test_one_that_can_never_be_made_is_given_up(ctx):
+    crashing = actor.options(context=ctx, max_restarts=None, retries=1000)(Crashing)
+    with pytest.raises(ActorDied, match="20 in a row did before the object was made") as caught:
+        crashing.work()
+    assert caught.value.final
+    assert actor.status(crashing).restarts == 19
 
 
 def test_a_caller_that_waits_for_room_fails(ctx):

@@ -68,6 +68,9 @@ def actors(context: Any, seed: int, kills: int) -> str:
             nonlocal died
             pid = actor.status(log).pid
             if pid is not None and died < kills // 2:
+                # One that dies again and again before the object is made is given up.
+                with contextlib.suppress(ActorDied):
+                    log.note(0, died)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 died += 1

@@ -196,11 +196,13 @@ class Client:
             except IndexError:
                 pass
             self.watch()
+            line = None
             with self._lock:
                 if self.ending is None:
                     line = Line(self.incarnation, self._idle)
                     self._lines.add(line)
-                    return line
+            if line is not None:
+                return line
 
     def _drop(self, line: Line) -> None:
         with self._lock:
@@ -212,9 +214,10 @@ class Client:
         with self._lock:
             if self.ending is not None:
                 raise self.died(method, self.ending)
-            if self._lane is None:
-                self._lane = Lane(self.incarnation, self._again)
-            return self._lane
+            lane = self._lane
+            if lane is None:
+                lane = self._lane = Lane(self.incarnation, self._again)
+        return lane
 
     def over(self, incarnation: int, ending: Ending) -> None:
         """Fail all calls to earlier incarnations than this one; if the ending is final, to all."""
@@ -261,9 +264,11 @@ class Client:
 
     def drop(self) -> None:
         """End the threads: this process has no handle any more."""
-        if self._watch is not None:
-            self._watch.stop()
-        lines, lane = [*self._lines], self._lane
+        lines, lane, watch = [*self._lines], self._lane, self._watch
+        # Nothing shared then lives on in a cycle until the collector runs.
+        self._lane = self._watch = None
+        if watch is not None:
+            watch.stop()
         if lane is not None:
             lines += lane.idle
             lane.replies.put((0, ENDED, None))

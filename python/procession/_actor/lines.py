@@ -143,9 +143,10 @@ class Lane:
             if not self._is_started:
                 Thread(self._collect, "ActorResults").start()
                 self._is_started = True
-            if not self._is_over:
+            is_over = self._is_over
+            if not is_over:
                 self._calls[number] = call
-            return not self._is_over
+        return not is_over
 
     def take(self, number: int) -> Call | None:
         """Take a call out."""

@@ -23,6 +23,9 @@ __all__: list[str] = []
 
 _numbers = itertools.count(1)
 
+#: An actor is dead for good when its process has died so many times in a row before the object was made.
+_FAILURES = 20
+
 
 class Owner:
     """What the owner of an actor has of it. A thread runs it until the actor is dead for good."""
@@ -49,6 +52,8 @@ class Owner:
         self._is_closing = self._is_closed = False
         #: What the constructor raised, and in which incarnation.
         self._failure: tuple[int, tuple[bytes, str, str]] | None = None
+        #: The number of processes in a row that died before the object was made.
+        self._failures = 0
         #: Whether this process has no handle any more; then the number by which `_lease` finds out
         #: whether any other process has one.
         self._is_dropped = False
@@ -111,6 +116,7 @@ class Owner:
                 if self._is_closing and not self._is_closed:
                     self._close()
         except BaseException as error:
+            self._process.kill()
             text = f"can no longer be watched by its owner ({type(error).__name__}: {error})"
             self._finish(Ending(text, 0))
             raise
@@ -126,6 +132,8 @@ class Owner:
     def _obey(self, order: str, sender: int, value: Any) -> None:
         if order == "failed":
             self._failure = (sender, value)
+        elif order == "made":
+            self._failures = -1
         elif order == "close" and self._ordered is None:
             self._ordered, self._is_closing = "was closed", True
         elif order == "terminate":
@@ -166,6 +174,10 @@ class Owner:
         if self._failure is not None and self._failure[0] == self._incarnation:
             text = f"could not be made in process {pid}: its constructor raised an exception"
             return self._finish(Ending(text, pid, exitcode, True, self._failure[1]))
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            text += f", as {_FAILURES} in a row did before the object was made"
+            return self._finish(Ending(text, pid, exitcode))
         if self._max_restarts is not None and self._incarnation >= self._max_restarts:
             return self._finish(Ending(text, pid, exitcode))
         self._incarnation += 1

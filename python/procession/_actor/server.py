@@ -43,6 +43,7 @@ def serve(
     except Exception as error:
         board.orders.put(("failed", incarnation, _pack_exception(error)))
         raise SystemExit(1) from None
+    board.orders.put(("made", incarnation, None))
     del make, args, kwds
     clients = _Clients(board.requests)
     while True:
