@@ -274,6 +274,19 @@ def test_the_last_handle_ends_it(method):
     assert child.exitcode == 0
 
 
+def test_a_handle_that_arrives_late_is_refused(ctx):
+    queue = ctx.Queue()
+    counter = actor.options(context=ctx, name="tally")(Counter)
+    queue.put((counter, counter.add))
+    actor.terminate(counter)
+    del counter
+    gc.collect()
+    handle, method = queue.get()
+    for call in (handle.add, method, lambda: actor.submit(method)):
+        with pytest.raises(ActorDied, match="actor tally"):
+            call()
+
+
 def drop_handles(connection, method):
     counter = actor.options(context=procession.get_context(method))(Counter)
     future = actor.submit(counter.pid)

@@ -50,6 +50,9 @@ class Client:
         #: How the actor ended for good, once it did.
         self.ending: Ending | None = None
         self.done = Event()
+        if record.status == DOWN and record.ending is not None:
+            self.ending = Ending(*record.ending)
+            self.done.set()
         self._lock = util.free_in_child(threading.RLock())
         self._lines: set[Line] = set()
         self._idle: collections.deque[Line] = collections.deque()

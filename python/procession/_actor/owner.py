@@ -81,7 +81,8 @@ class Owner:
         self.board.orders.put(("look", 0, None))
 
     def kill(self) -> None:
-        """End the process of an actor that was never supervised."""
+        """End an actor whose making was interrupted."""
+        self.board.orders.put(("exit", 0, None))  # the thread may run already
         if self._process is not None and self._process._popen is not None:
             self._process.kill()
             self._process.join()
