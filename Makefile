@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak fuzz docs wheels test-wheels clean
+.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak fuzz docs wheels test-wheels integration clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -82,6 +82,9 @@ fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt
 docs: setup .build/pages-$(VERSION)  ## the documentation site, into .build/docs; BUILDER=linkcheck asks each address that it names
 	PYTHONPATH=.build/pages-$(VERSION) $(PY) -m sphinx -q -W -n --keep-going -b $(BUILDER) docs .build/docs
 
+integration: setup .build/integration-$(VERSION)  ## other people's packages on procession, into docs/integrations.md; INTEGRATION_ARGS="--suites", or "--only pandas_frames"
+	$(PY) -m tests.integration $(INTEGRATION_ARGS)
+
 wheels: .build/release-$(VERSION)  ## sdist and wheels for the Pythons at hand, checked, into dist/; WHEELS_ARGS="--python 3.11 --target x86_64-unknown-linux-gnu"
 	PYTHONPATH=.build/release-$(VERSION) $(PY) release/build.py $(WHEELS_ARGS)
 
@@ -116,6 +119,12 @@ clean:           ## remove what was built
 # What builds the pages, and what their programs show besides the peers.
 .build/pages-$(VERSION): .build/venv-$(VERSION)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(PAGES)
+	@touch $@
+
+# What the programs of tests/integration use. INTEGRATION_NEEDS=--large has packages of gigabytes as well.
+.build/integration-$(VERSION): .build/venv-$(VERSION) | .build/ready-$(VERSION)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ \
+		$$($(PY) -m tests.integration --needs $(INTEGRATION_NEEDS))
 	@touch $@
 
 # What builds and checks a release; zizmor reads the workflow files.

@@ -1,6 +1,6 @@
-"""Libraries that build on `multiprocessing` run under `procession run`.
+"""Libraries that build on `multiprocessing`, where it matters that procession is what they use.
 
-Each is skipped if it is not installed.
+Each is skipped if it is not installed. `tests/integration` has a program for many more packages.
 """
 
 from __future__ import annotations
@@ -205,29 +205,6 @@ def test_viztracer_sees_what_children_run(run_program, tmp_path, method, under):
     assert (len(calls), len(set(calls))) == (4, 2)
 
 
-GREEN = """
-import unittest
-
-class Test(unittest.TestCase):
-    def test_good(self):
-        pass
-
-    def test_bad(self):
-        self.fail("expected")
-"""
-
-
-@pytest.mark.parametrize("under", ["plain", "run"])
-def test_green(run_program, tmp_path, under):
-    pytest.importorskip("green")
-    for name in ("test_one.py", "test_two.py"):
-        (tmp_path / name).write_text(GREEN)
-    text = "import sys; from green.cmdline import main\nif __name__ == '__main__':\n    sys.exit(main())"
-    done = run_program(text, "-s", "2", "test_one.py", "test_two.py", under=under)
-    assert "Ran 4 tests" in done.stdout and "using 2 processes" in done.stdout, done.stderr
-    assert "failures=2" in done.stdout and "passes=2" in done.stdout
-
-
 #: joblib's own tests of arrays that a pool shares, and of its process backend.
 JOBLIB_OWN = (
     "test_pool_with_memmap or test_memmapping_pool_for_large_arrays or test_memmap_returned"
@@ -258,106 +235,3 @@ def test_pool():
     text = "import pytest, sys; sys.exit(pytest.main(['-q', '-n', '2', '-p', 'no:cacheprovider', 'test_inner.py']))"
     done = run_program(text, under="run")
     assert done.returncode == 0, done.stdout
-
-
-#: By library: a program that prints the same on the standard library. Its argument is the start
-#: method.
-SAME = {
-    "sklearn": """
-import multiprocessing, sys
-from sklearn.datasets import make_classification
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.model_selection import cross_val_score
-
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[1])
-    x, y = make_classification(100, random_state=0)
-    print(cross_val_score(RandomForestClassifier(5, random_state=0, n_jobs=2), x, y, n_jobs=2, cv=3))
-""",
-    "pandas": """
-import multiprocessing, sys
-import pandas
-
-def total(frame):
-    return frame.groupby("k").v.sum()
-
-def put(queue):
-    queue.put(pandas.DataFrame({"a": range(3), "s": list("xyz"), "t": pandas.date_range("2020", periods=3)}))
-
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[1])
-    frame = pandas.DataFrame({"k": [n % 3 for n in range(9000)], "v": range(9000)})
-    with multiprocessing.Pool(2) as pool:
-        print(pandas.concat(pool.map(total, [frame[::2], frame[1::2]])).groupby(level=0).sum())
-    queue = multiprocessing.Queue()
-    child = multiprocessing.Process(target=put, args=(queue,))
-    child.start()
-    got = queue.get()
-    child.join()
-    got.loc[0, "a"] = 9
-    print(got, got.dtypes)
-""",
-    "pebble": """
-import multiprocessing, os, sys, time
-from concurrent.futures import CancelledError, TimeoutError
-from pebble import ProcessExpired, ProcessPool
-
-def add(x):
-    return x + 1
-
-def slow():
-    time.sleep(600)
-
-def die():
-    os._exit(5)
-
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[1])
-    with ProcessPool(max_workers=2, max_tasks=2) as pool:
-        print(list(pool.map(add, range(5)).result()))
-        for function in (slow, die):
-            try:
-                pool.schedule(function, timeout=0.5 if function is slow else None).result()
-            except TimeoutError:
-                print("timed out")
-            except ProcessExpired as error:
-                print("expired", error.exitcode)
-        future = pool.schedule(slow)
-        future.cancel()
-        try:
-            future.result()
-        except CancelledError:
-            print("cancelled")
-        print(pool.schedule(add, args=(1,)).result())
-""",
-    "multiprocess": """
-import multiprocessing, sys
-import multiprocess
-
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[1])
-    with multiprocess.Pool(2) as others, multiprocessing.Pool(2) as ours:
-        print(others.map(lambda x: x * 3, range(4)), ours.map(abs, range(3)))
-""",
-    "distributed": """
-import sys
-import dask
-from dask.distributed import Client, LocalCluster
-
-def add(x):
-    return x + 1
-
-if __name__ == "__main__":
-    dask.config.set({"distributed.worker.multiprocessing-method": sys.argv[1]})
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        print(client.gather(client.map(add, range(5))), client.submit(sum, [1, 2]).result())
-""",
-}
-
-
-@pytest.mark.parametrize("library", SAME)
-def test_the_same_as_on_the_standard_library(run_program, method, library):
-    pytest.importorskip(library)
-    plain, own = (run_program(SAME[library], method, under=under) for under in ("plain", "run"))
-    assert own.stdout == plain.stdout != ""
-    assert own.returncode == plain.returncode == 0, own.stderr
