@@ -38,6 +38,14 @@ def ways(program: Program) -> list[str]:
     return ["run", "import"]
 
 
+def with_procession(text: str) -> str:
+    """Return the text of a program that imports procession instead of `multiprocessing`."""
+    return _PACKAGE.sub(
+        lambda found: found[1] + ("procession" if found[2] else "procession as multiprocessing"),
+        text,
+    )
+
+
 def run(program: Program, method: str, under: str, folder: pathlib.Path) -> Ended:
     """Run a program in a folder of its own below `folder`.
 
@@ -46,12 +54,7 @@ def run(program: Program, method: str, under: str, folder: pathlib.Path) -> Ende
     own = folder / f"{program.name}-{method}-{under}"
     own.mkdir()
     script = own / "program.py"
-    text = program.text
-    if under == "import":
-        text = _PACKAGE.sub(
-            lambda found: found[1] + ("procession" if found[2] else "procession as multiprocessing"),
-            text,
-        )
+    text = with_procession(program.text) if under == "import" else program.text
     script.write_text(text, encoding="utf-8")
     before = ["-m", "procession", "run"] if under == "run" else []
     try:

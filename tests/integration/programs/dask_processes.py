@@ -1,6 +1,7 @@
 """The scheduler `processes`: delayed calls, a bag, an error; own pool handed over.
 
 Needs: dask
+Run only: Dask takes a pool only if it is one of `multiprocessing.pool.Pool`, or an executor
 """
 
 import multiprocessing
