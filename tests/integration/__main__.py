@@ -12,7 +12,6 @@ import pathlib
 import platform
 import sys
 import tempfile
-from typing import Any
 
 from tests.integration import catalogue, report, running, suites
 
@@ -38,7 +37,7 @@ def compare(program: catalogue.Program, method: str, folder: pathlib.Path) -> st
     return report.SAME
 
 
-def run_programs(record: dict[str, Any], options: argparse.Namespace, folder: pathlib.Path) -> bool:
+def run_programs(options: argparse.Namespace, folder: pathlib.Path) -> bool:
     good = True
     for program in catalogue.programs():
         if options.only and program.name not in options.only:
@@ -46,17 +45,17 @@ def run_programs(record: dict[str, Any], options: argparse.Namespace, folder: pa
         if program.missing():
             print(f"{program.name}: {', '.join(program.missing())} not installed")
             continue
-        done = record["programs"].setdefault(program.name, {"methods": {}})
-        done["version"] = catalogue.version(program.needs[0])
         for method in options.method:
-            done["methods"][method] = compare(program, method, folder)
-            print(f"{program.name} {method}: {done['methods'][method]}", flush=True)
-            good &= done["methods"][method] == report.SAME
-        report.save(record)
+            found = compare(program, method, folder)
+            print(f"{program.name} {method}: {found}", flush=True)
+            report.note("programs", program.name, "methods", method, value=found)
+            good &= found == report.SAME
+        version = catalogue.version(program.needs[0])
+        report.note("programs", program.name, "version", value=version)
     return good
 
 
-def run_suites(record: dict[str, Any], options: argparse.Namespace, folder: pathlib.Path) -> bool:
+def run_suites(options: argparse.Namespace, folder: pathlib.Path) -> bool:
     good = True
     for suite in suites.SUITES:
         if options.suites and suite.package not in options.suites:
@@ -65,11 +64,11 @@ def run_suites(record: dict[str, Any], options: argparse.Namespace, folder: path
             print(f"{suite.package}: {', '.join(suite.missing())} not installed")
             continue
         done = {under: suites.run(suite, under, folder) for under in ("plain", "run")}
-        record["suites"][suite.package] = {"version": catalogue.version(suite.package), **done}
+        version = catalogue.version(suite.package)
+        report.note("suites", suite.package, value={"version": version, **done})
         changed = report.different(done["plain"], done["run"])
         print(f"{suite.package}: {len(done['run'])} tests, different: {changed}", flush=True)
         good &= all(test.endswith(tuple(suites.EXPECTED)) for test in changed)
-        report.save(record)
     return good
 
 
@@ -85,15 +84,14 @@ def main() -> int:
     if options.needs:
         print(*needs(options.large))
         return 0
-    record = report.load()
-    record["python"] = platform.python_version()
+    report.note("python", value=platform.python_version())
     good = True
     with tempfile.TemporaryDirectory() as made:
         if not options.no_programs:
-            good &= run_programs(record, options, pathlib.Path(made))
+            good &= run_programs(options, pathlib.Path(made))
         if options.suites is not None:
-            good &= run_suites(record, options, pathlib.Path(made))
-    report.write(record)
+            good &= run_suites(options, pathlib.Path(made))
+    report.write(report.load())
     return 0 if good else 1
 
 

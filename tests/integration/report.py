@@ -46,7 +46,14 @@ def load() -> dict[str, Any]:
     return {"programs": {}, "suites": {}}
 
 
-def save(record: dict[str, Any]) -> None:
+def note(*path: str, value: Any) -> None:
+    """Enter a value in the record, beside what other runs have entered meanwhile."""
+    record = load()
+    inner = record
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[path[-1]] = value
+    RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
