@@ -1,6 +1,7 @@
 """`DataLoader` with a multiprocessing_context, and `torch.multiprocessing`: tensors through queues and pools.
 
 Needs: torch, numpy
+Run only: `DataLoader` takes only a context that is an instance of `multiprocessing.context.BaseContext`
 """
 
 import multiprocessing
