@@ -76,6 +76,13 @@ impl ArenaFile {
         self.read(0)
     }
 
+    /// The number by which the kernel's lists of mappings name the file.
+    pub(super) fn inode(&self) -> Look<u64> {
+        Ok(rustix::fs::fstat(&self.file)
+            .map_err(|error| os("fstat", error))?
+            .st_ino)
+    }
+
     /// How many bytes of the file are committed.
     pub(super) fn committed(&self) -> Look<u64> {
         memory::committed_bytes(self.file.as_fd()).map_err(|_| os("fstat", Errno::BADF))

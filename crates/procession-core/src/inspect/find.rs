@@ -128,17 +128,21 @@ impl Inspector {
     }
 
     fn look(&self, with_objects: bool) -> Look<FamilySnapshot> {
+        let taken_ms = crate::liveness::seen::now();
         let header = self.file.header()?;
         let mut processes = Processes::read(&self.file, &header)?;
         let mut snapshot = FamilySnapshot {
             deaths: header.deaths.load(std::sync::atomic::Ordering::Relaxed),
             committed_bytes: self.file.committed()?,
+            limit_bytes: self.file.layout().size,
+            taken_ms,
             ..FamilySnapshot::default()
         };
         if with_objects {
             let objects = Objects::read(&self.file, &header, &processes.awaited(), Budget::default())?;
             list(&objects, &processes, &mut snapshot);
             processes.resolve_waits(&objects);
+            processes.find_threads(self.file.inode()?);
             processes.add_memory(&objects);
         }
         processes.enter(&mut snapshot);

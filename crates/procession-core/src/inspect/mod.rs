@@ -6,6 +6,7 @@
 
 mod budget;
 mod cells;
+mod deadlock;
 mod error;
 mod file;
 mod find;
@@ -16,7 +17,9 @@ mod queues;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod threads;
 
+pub use deadlock::{deadlocks, may_be_deadlocked, self_waits, Deadlock, DeadlockMember};
 pub use error::InspectError;
 pub use find::{families, FamilyFound, Inspector};
 pub use snapshot::{

@@ -288,6 +288,8 @@ impl Objects {
             object,
             operation,
             for_ms: wait.for_ms.into(),
+            since_ms: wait.since_ms,
+            thread: None,
             endless: wait.endless,
         }
     }

@@ -4,6 +4,7 @@ use super::error::Look;
 use super::file::ArenaFile;
 use super::objects::Objects;
 use super::snapshot::{EndedProcess, FamilySnapshot, HolderSeen, ProcessSeen, ProcessState, WaitSeen};
+use super::threads::{self, Asked};
 use crate::arena::seen::{FixedTable, Header};
 use crate::ids::Owner;
 use crate::liveness::seen::{is_start, table_words, Entry, EntrySeen, WaitWord, ENTRIES};
@@ -129,6 +130,17 @@ impl Processes {
         for known in &mut self.known {
             let seen = |wait: &WaitWord| objects.wait_at(table.wrapping_add(wait.distance), wait);
             known.waits = known.entry.waits.iter().map(seen).collect();
+        }
+    }
+
+    /// Find out which thread each wait for a lock without a timeout is of.
+    pub(super) fn find_threads(&mut self, arena: u64) {
+        let table = self.table;
+        for known in &mut self.known {
+            let Some(observed) = known.observed else { continue };
+            let places = known.entry.waits.iter().map(|wait| table.wrapping_add(wait.distance));
+            let mut asked: Vec<Asked<'_>> = known.waits.iter_mut().zip(places).collect();
+            threads::find(known.entry.pid, observed.threads, arena, &mut asked);
         }
     }
 

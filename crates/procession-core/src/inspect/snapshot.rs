@@ -102,6 +102,11 @@ pub struct WaitSeen {
     pub operation: &'static str,
     /// Milliseconds so far.
     pub for_ms: u64,
+    /// When it began, in milliseconds of the system's monotonic clock. Exact to about 10.
+    pub since_ms: u64,
+    /// The kernel's identifier of the thread that waits. Found only for waits for locks without a timeout, and only as
+    /// far as the kernel shows it.
+    pub thread: Option<u32>,
     /// Whether it has no timeout, in a thread of the program's own.
     pub endless: bool,
 }
@@ -293,6 +298,10 @@ pub struct FamilySnapshot {
     pub memory: Vec<MemoryUse>,
     /// Bytes of shared memory that the system has committed to the family.
     pub committed_bytes: u64,
+    /// Bytes of shared memory that the family may have at most.
+    pub limit_bytes: u64,
+    /// When the look began, on the clock of [`WaitSeen::since_ms`].
+    pub taken_ms: u64,
     /// Words in shared memory that no correct process writes. Zero, unless the memory is damaged.
     pub damaged: u64,
     /// Objects that are not listed, because there are too many of their kind.

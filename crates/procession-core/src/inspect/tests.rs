@@ -1,6 +1,7 @@
 //! An observer against families in use, and against damaged copies of their memory.
 
 use super::budget::Budget;
+use super::deadlock::{deadlocks, may_be_deadlocked, self_waits};
 use super::error::InspectError;
 use super::file::ArenaFile;
 use super::find::Inspector;
@@ -175,6 +176,106 @@ fn a_waiting_thread_is_seen_with_what_it_waits_for() {
         let (_, seen) = waits("event", "wait");
         assert_eq!(seen.events[0].waiters, [me]);
         event.set();
+    });
+}
+
+/// Look twice, again and again, until `found` is what two looks show.
+fn look_until<T>(inspector: &Inspector, found: impl Fn(&FamilySnapshot, &FamilySnapshot) -> Option<T>) -> T {
+    let mut before = inspector.snapshot().unwrap();
+    loop {
+        let after = inspector.snapshot().unwrap();
+        if let Some(found) = found(&before, &after) {
+            return found;
+        }
+        before = after;
+    }
+}
+
+#[test]
+fn threads_that_wait_for_each_other_are_a_deadlock_until_one_lock_is_released() {
+    let made = Some(("/srv/shop.py", 17));
+    let first = Lock::with(Options { silent: false, made }).unwrap();
+    let second = RLock::create().unwrap();
+    let inspector = Inspector::own().unwrap();
+    let ready = std::sync::Barrier::new(2);
+    let tid = || rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| {
+            first.acquire(Deadline::Never).unwrap();
+            ready.wait();
+            second.acquire(Deadline::Never).unwrap();
+            second.release();
+            tid()
+        });
+        let other = scope.spawn(|| {
+            second.acquire(Deadline::Never).unwrap();
+            ready.wait();
+            first.acquire(Deadline::Never).unwrap();
+            second.release();
+            tid()
+        });
+        let found = look_until(&inspector, |before, after| {
+            let found = deadlocks(before, after);
+            assert!(found.is_empty() || may_be_deadlocked(after));
+            (!found.is_empty()).then_some(found)
+        });
+        // Any thread may release a plain lock.
+        first.release();
+        let threads = (one.join().unwrap(), other.join().unwrap());
+        let [deadlock] = &found[..] else { panic!("{found:?}") };
+        let mut seen: Vec<_> = deadlock.members.iter().map(|one| (one.thread, one.kind)).collect();
+        seen.sort_unstable();
+        let mut expected = vec![(threads.0, "rlock"), (threads.1, "lock")];
+        expected.sort_unstable();
+        assert_eq!(seen, expected);
+        let made = deadlock.members.iter().find_map(|one| one.made.clone());
+        assert_eq!(made.unwrap().to_string(), "/srv/shop.py:17");
+        threads
+    });
+    assert_ne!(one, other);
+    let seen = inspector.snapshot().unwrap();
+    assert!(!may_be_deadlocked(&seen));
+}
+
+#[test]
+fn a_thread_that_waits_for_its_own_lock_is_no_deadlock_but_is_named() {
+    let lock = Lock::create().unwrap();
+    let inspector = Inspector::own().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            lock.acquire(Deadline::Never).unwrap();
+            lock.acquire(Deadline::Never).unwrap();
+        });
+        let found = look_until(&inspector, |before, after| {
+            assert_eq!(deadlocks(before, after), []);
+            self_waits(before, after).pop()
+        });
+        assert_eq!((found.kind, found.pid), ("lock", std::process::id()));
+        lock.release();
+    });
+}
+
+#[test]
+fn a_wait_with_a_timeout_is_no_part_of_a_deadlock() {
+    let (first, second) = (Lock::create().unwrap(), Lock::create().unwrap());
+    let inspector = Inspector::own().unwrap();
+    let ready = std::sync::Barrier::new(2);
+    let hold_and_wait = |held: &Lock, wanted: &Lock, deadline| {
+        held.acquire(Deadline::Never).unwrap();
+        ready.wait();
+        wanted.acquire(deadline).unwrap();
+    };
+    let hour = Deadline::after(std::time::Duration::from_secs(3600));
+    std::thread::scope(|scope| {
+        scope.spawn(|| hold_and_wait(&first, &second, Deadline::Never));
+        scope.spawn(|| hold_and_wait(&second, &first, hour));
+        look_until(&inspector, |before, after| {
+            assert_eq!(deadlocks(before, after), []);
+            let old = |wait: &&super::snapshot::WaitSeen| wait.since_ms + 100 < before.taken_ms;
+            (after.processes[0].waits.iter().filter(old).count() == 2).then_some(())
+        });
+        first.release();
+        second.release();
     });
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct WaitWord {
     pub distance: u64,
     /// For how many milliseconds it has lasted.
     pub for_ms: u32,
+    /// When it began, as [`now`] counts.
+    pub since_ms: u64,
     /// Whether it has no deadline.
     pub endless: bool,
 }
@@ -84,13 +86,15 @@ impl ProcessEntry {
             _ => self.pid.load(Relaxed),
         };
         let birth = self.birth.load(Relaxed);
-        let now = now() as u32;
+        let now = now();
         let waits = self.waits.iter().filter_map(|wait| {
             let distance = wait.word.load(Relaxed);
+            // A wait that began after `now` was read has lasted for no time.
+            let for_ms = ((now as u32).wrapping_sub(wait.since.load(Relaxed)) as i32).max(0) as u32;
             (distance != 0).then(|| WaitWord {
                 distance,
-                // A wait that began after `now` was read has lasted for no time.
-                for_ms: (now.wrapping_sub(wait.since.load(Relaxed)) as i32).max(0) as u32,
+                for_ms,
+                since_ms: now.saturating_sub(for_ms.into()),
                 endless: wait.endless.load(Relaxed) != 0,
             })
         });

@@ -1,0 +1,155 @@
+//! Deadlocks: threads that wait for each other's locks, in a circle. Works on snapshots alone.
+//!
+//! Why there is no false alarm. Each wait of the circle was seen in the later look, and began before the earlier look
+//! did: all of these threads slept during the whole earlier look. A thread that sleeps acquires and releases nothing. So
+//! the holders that the earlier look read, one after the other, held their locks all at once, and hold them still.
+
+use super::snapshot::{FamilySnapshot, ObjectId, WaitSeen};
+use crate::error::CreationSite;
+use std::collections::{BTreeMap, HashMap};
+
+/// By how many milliseconds a wait must have begun before the earlier look. The clock of waits is late by up to 10, and
+/// a wait that goes on after an interruption notes its beginning anew.
+const MARGIN_MS: u64 = 25;
+
+/// Threads of which each waits, without a timeout, for a lock that the next one holds; the last one for a lock of the
+/// first. The first one has the smallest pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlock {
+    /// At least two threads.
+    pub members: Vec<DeadlockMember>,
+}
+
+/// A thread in a deadlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadlockMember {
+    /// Its process.
+    pub pid: u32,
+    /// The process's name in the program; may be empty.
+    pub name: String,
+    /// The kernel's identifier of the thread.
+    pub thread: u32,
+    /// The lock that it waits for.
+    pub lock: ObjectId,
+    /// `lock` or `rlock`.
+    pub kind: &'static str,
+    /// The line that made the lock, if it was recorded.
+    pub made: Option<CreationSite>,
+    /// Milliseconds so far. Whatever lock the thread holds, it has held it for at least as long.
+    pub for_ms: u64,
+}
+
+/// A thread, by its process and its own identifier.
+type Thread = (u32, u32);
+
+/// Whether a wait is for a lock that has a holder.
+pub(super) fn is_for_lock(wait: &WaitSeen) -> bool {
+    matches!(wait.kind, "lock" | "rlock") && wait.operation == "acquire"
+}
+
+/// What each thread waits for, of those threads that are known to wait for a lock without a timeout.
+fn waits(seen: &FamilySnapshot) -> BTreeMap<Thread, &WaitSeen> {
+    let alive = seen.processes.iter().filter(|process| process.state.is_alive());
+    let waits = alive.flat_map(|process| process.waits.iter().map(move |wait| (process.pid, wait)));
+    waits
+        .filter(|(_, wait)| wait.endless && is_for_lock(wait) && wait.object.is_some())
+        .filter_map(|(pid, wait)| Some(((pid, wait.thread?), wait)))
+        .collect()
+}
+
+fn holders(seen: &FamilySnapshot) -> HashMap<ObjectId, Thread> {
+    let held = seen.locks.iter().filter_map(|lock| {
+        let holder = lock.holder.as_ref()?;
+        Some((lock.id, (holder.pid?, holder.thread)))
+    });
+    held.collect()
+}
+
+/// The thread that each waiting thread waits for.
+fn edges(waits: &BTreeMap<Thread, &WaitSeen>, holders: &HashMap<ObjectId, Thread>) -> BTreeMap<Thread, Thread> {
+    let holder = |wait: &WaitSeen| holders.get(&wait.object?).copied();
+    let edges = waits.iter().filter_map(|(&thread, wait)| Some((thread, holder(wait)?)));
+    edges.collect()
+}
+
+/// All circles, each once and beginning with its smallest thread. Each thread waits for one other at most, so that each
+/// belongs to one circle at most, and every thread is passed once.
+fn circles(edges: &BTreeMap<Thread, Thread>) -> Vec<Vec<Thread>> {
+    let mut passed: HashMap<Thread, usize> = HashMap::new();
+    let mut found = Vec::new();
+    for (walk, &start) in edges.keys().enumerate() {
+        let mut at = start;
+        let mut path = Vec::new();
+        while let (Some(&next), false) = (edges.get(&at), passed.contains_key(&at)) {
+            passed.insert(at, walk);
+            path.push(at);
+            at = next;
+        }
+        // A walk that ends where it passed itself has closed a circle. Walks begin at the smallest thread not passed
+        // yet, but the circle may be entered at any of its threads.
+        if passed.get(&at) == Some(&walk) {
+            let mut circle = path.split_off(path.iter().position(|&one| one == at).unwrap_or(0));
+            let smallest = (0..circle.len()).min_by_key(|&one| circle[one]).unwrap_or(0);
+            circle.rotate_left(smallest);
+            found.push(circle);
+        }
+    }
+    found
+}
+
+/// Whether a single look shows a circle, which may be one that passes: reason for another look.
+pub fn may_be_deadlocked(seen: &FamilySnapshot) -> bool {
+    !circles(&edges(&waits(seen), &holders(seen))).is_empty()
+}
+
+/// The deadlocks that two looks at a family show, the one after the other.
+///
+/// Found are circles of threads that wait for locks and reentrant locks without a timeout, as far as their threads are
+/// known ([`WaitSeen::thread`]), and have waited since before the earlier look. To take a lock again after a notification
+/// of a condition is such a wait.
+pub fn deadlocks(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Deadlock> {
+    let found = lasting_circles(before, after).into_iter();
+    found
+        .filter(|members| members.len() > 1)
+        .map(|members| Deadlock { members })
+        .collect()
+}
+
+/// The threads that two looks show to wait, without a timeout, for a lock that they hold themselves. It is a deadlock
+/// unless another thread or process releases the lock, as a program may do that signals with a lock.
+pub fn self_waits(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<DeadlockMember> {
+    let found = lasting_circles(before, after).into_iter();
+    found.filter(|members| members.len() == 1).flatten().collect()
+}
+
+fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<DeadlockMember>> {
+    let (earlier, mut lasting) = (waits(before), waits(after));
+    lasting.retain(|thread, wait| {
+        let same = earlier.get(thread).is_some_and(|other| other.object == wait.object);
+        same && wait.since_ms + MARGIN_MS <= before.taken_ms
+    });
+    let (mut held, later) = (holders(before), holders(after));
+    held.retain(|lock, holder| later.get(lock) == Some(holder));
+    let names: HashMap<u32, &str> = after.processes.iter().map(|one| (one.pid, &*one.name)).collect();
+    let made: HashMap<ObjectId, &Option<CreationSite>> = after.locks.iter().map(|lock| (lock.id, &lock.made)).collect();
+    let member = |thread: Thread| {
+        let wait = lasting.get(&thread)?;
+        let lock = wait.object?;
+        Some(DeadlockMember {
+            pid: thread.0,
+            name: names.get(&thread.0).copied().unwrap_or_default().to_owned(),
+            thread: thread.1,
+            lock,
+            kind: wait.kind,
+            made: made.get(&lock).copied().cloned().flatten(),
+            for_ms: wait.for_ms,
+        })
+    };
+    let circles = circles(&edges(&lasting, &held)).into_iter();
+    circles
+        .map(|circle| circle.into_iter().filter_map(member).collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
