@@ -255,7 +255,7 @@ proptest! {
         let mut threads: Vec<_> = members.iter().map(|one| (one.pid, one.thread)).collect();
         prop_assert_eq!(threads[0], *expected.iter().min().unwrap());
         for (one, next) in members.iter().zip(members.iter().cycle().skip(1)) {
-            let holder = model.holder[(0..).find(|&lock| id_of(lock) == one.lock).unwrap()].unwrap();
+            let holder = model.holder[(0..locks + size).find(|&lock| id_of(lock) == one.lock).unwrap()].unwrap();
             prop_assert_eq!(tid_of(holder), next.thread);
         }
         threads.sort_unstable();
@@ -263,6 +263,8 @@ proptest! {
         prop_assert_eq!(threads, expected);
     }
 }
+
+type Change = fn(&mut FamilySnapshot);
 
 /// A deadlock of two threads, in two looks.
 fn pair() -> (FamilySnapshot, FamilySnapshot) {
@@ -292,7 +294,6 @@ fn pair() -> (FamilySnapshot, FamilySnapshot) {
 fn whatever_may_pass_by_itself_is_no_deadlock() {
     let (before, after) = pair();
     assert_eq!(deadlocks(&before, &after).len(), 1);
-    type Change = fn(&mut FamilySnapshot);
     let changes: [(&str, Change); 6] = [
         ("a timeout", |seen| seen.processes[1].waits[0].endless = false),
         ("an unknown thread", |seen| seen.processes[1].waits[0].thread = None),
@@ -303,7 +304,7 @@ fn whatever_may_pass_by_itself_is_no_deadlock() {
             seen.processes[1].waits[0].operation = "wait";
         }),
         ("a holder that is gone", |seen| {
-            seen.locks[0].holder.as_mut().unwrap().pid = None
+            seen.locks[0].holder.as_mut().unwrap().pid = None;
         }),
     ];
     for (what, change) in changes {
