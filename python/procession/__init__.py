@@ -137,8 +137,9 @@ def install(executor: bool = False) -> None:
 def snapshot() -> object:
     """Return what the processes of this family do at this moment, and what they share.
 
-    What each process waits for and for how long, what holds each lock, how much lies in each queue and pool.
-    It is what `procession dump --json` shows of the family from outside. Nothing is locked, waited
+    What each process waits for and for how long, what holds each lock, how much lies in each queue
+    and pool, which threads are in a deadlock. It is what `procession dump --json` shows of the
+    family from outside. Nothing is locked, waited
     for or changed by it. A process that has shared nothing so far is a family of its own.
 
     Raises OSError if `/proc` or the shared memory cannot be read.

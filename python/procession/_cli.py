@@ -28,13 +28,14 @@ To see what running programs do, from outside:
   procession ps                list the families of processes of this user
   procession dump [PID]        what each process waits for, what holds each lock, how much lies in each queue
   procession top [PID]         the same, live in the terminal
+  procession metrics [PID]     its figures, for Prometheus
   procession completions SHELL print a script that completes the words of these commands
 
 procession dump --help, for example, says more.
 """
 
 #: The commands that are in Rust.
-SIGHT = ("ps", "dump", "top", "completions")
+SIGHT = ("ps", "dump", "top", "metrics", "completions")
 
 
 def main(argv: list[str] | None = None) -> int:

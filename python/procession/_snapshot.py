@@ -29,6 +29,9 @@ class Wait:
     for_ms: int
     #: Whether it has no timeout, in a thread of the program's own.
     endless: bool
+    #: The kernel's identifier of the thread; None if it is not known. Only for waits for a `Lock` or
+    #: `RLock` without a timeout, and only as far as the kernel shows it.
+    thread: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,52 @@ class PoolSeen:
 
 
 @dataclasses.dataclass(frozen=True)
+class DeadlockMember:
+    """A thread that waits for a lock, in a deadlock."""
+
+    pid: int
+    #: The process's name.
+    name: str
+    #: The kernel's identifier of the thread.
+    thread: int
+    #: The `id` of the lock that it waits for, which the next member holds.
+    lock: str
+    #: `lock` or `rlock`.
+    kind: str
+    #: The file and line that made the lock, if they were recorded.
+    made: str | None
+    #: Milliseconds that it has waited. It has held its own locks for at least as long.
+    for_ms: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadlock:
+    """Threads of which each waits for a lock that the next one holds, and the last for the first.
+
+    What is found, and what cannot be: :ref:`seen-deadlocks`.
+    """
+
+    #: Sentences: what waits for which lock, and what holds it.
+    text: str
+    members: tuple[DeadlockMember, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WarningSeen:
+    """Something that is no deadlock, and worth a look."""
+
+    #: `first process gone`, `stopped`, `damaged`, `stopped holder`, `stopped worker`, `own lock`,
+    #: `lock held long` or `memory near limit`.
+    kind: str
+    #: A sentence.
+    text: str
+    #: The `id` of the object that it is about, if it is about one.
+    object: str | None
+    #: The processes that it is about.
+    pids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class MemoryUse:
     """How much shared memory one kind of thing takes."""
 
@@ -218,10 +267,14 @@ class Snapshot:
     memory: tuple[MemoryUse, ...]
     #: Bytes of shared memory that the system has committed to the family.
     committed_bytes: int
+    #: Bytes of shared memory that the family may have at most.
+    limit_bytes: int
     #: Words in shared memory that no correct process writes; 0, unless it is damaged.
     damaged: int
     #: Objects that are not listed, because there are too many.
     left_out: int
+    deadlocks: tuple[Deadlock, ...]
+    warnings: tuple[WarningSeen, ...]
 
 
 #: The class of what the lists of each name hold.
@@ -239,6 +292,9 @@ _CLASSES: dict[str, type] = {
     "workers": PoolWorker,
     "memory": MemoryUse,
     "holder": Holder,
+    "deadlocks": Deadlock,
+    "members": DeadlockMember,
+    "warnings": WarningSeen,
 }
 
 
@@ -252,6 +308,9 @@ def _of(name: str, value: Any) -> Any:
 
 
 def take() -> Snapshot:
-    """Return a snapshot of this process's family."""
+    """Return a snapshot of this process's family.
+
+    If the first look shows what may be a deadlock, a second one follows 50 ms later.
+    """
     fields = json.loads(snapshot_json())
     return Snapshot(**{field: _of(field, value) for field, value in fields.items()})

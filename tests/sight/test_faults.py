@@ -126,6 +126,7 @@ def test_looks_in_the_middle_of_a_storm(tmp_path, method, capfd):
         for _ in range(100):
             seen = dump(root.pid, capfd)
             assert (seen["root"], seen["damaged"]) == (root.pid, 0)
+            assert seen["deadlocks"] == []
             [queue] = [queue for queue in seen["queues"] if queue["maxsize"] == 50]
             assert queue["put"] >= put and queue["depth"] <= 50
             put = queue["put"]

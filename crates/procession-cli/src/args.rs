@@ -1,7 +1,9 @@
 //! The command line.
 
+use crate::findings::Limits;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// See what the processes of a program do that runs on procession.
@@ -27,12 +29,17 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Look twice, so many seconds apart: then a queue that grows is told from one that is full
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        seconds: Option<Duration>,
+        #[command(flatten)]
+        limits: Limits,
     },
     /// Print what each process of a family waits for, what holds each lock, how much lies in each queue
     ///
     /// Values, keys and arguments of the program are never printed.
     #[command(
-        after_help = "Examples:\n  procession dump                 the only family\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
+        after_help = "Examples:\n  procession dump                 the only family\n  procession dump --seconds 10    as well: which queues grow, which workers are replaced\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
     )]
     Dump {
         /// A process of the family; may be left out if there is only one family
@@ -40,6 +47,11 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Look twice, so many seconds apart: then a queue that grows is told from one that is full
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        seconds: Option<Duration>,
+        #[command(flatten)]
+        limits: Limits,
     },
     /// Watch a family: processes, queues, locks, pools
     #[command(
@@ -51,6 +63,27 @@ pub(crate) enum Command {
         /// Seconds between two looks, from 0.1 to 60
         #[arg(long, default_value = "1", value_parser = seconds)]
         interval: Duration,
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Print a family's figures in the text format of Prometheus
+    #[command(
+        after_help = "Examples:\n  procession metrics 4711 --listen 127.0.0.1:9464\n  procession metrics 4711 > /var/lib/node_exporter/textfile/shop.prom.$$ &&\n      mv /var/lib/node_exporter/textfile/shop.prom.$$ /var/lib/node_exporter/textfile/shop.prom"
+    )]
+    Metrics {
+        /// A process of the family; may be left out if there is only one family
+        pid: Option<u32>,
+        /// Look twice, so many seconds apart: then a queue that grows is told from one that is full
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        seconds: Option<Duration>,
+        /// Answer requests for /metrics at this address of this machine, for example 127.0.0.1:9464, until the family ends
+        ///
+        /// Each answer is a new look, compared with those of the last minute. With port 0 the system chooses one; the
+        /// address is printed.
+        #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "seconds")]
+        listen: Option<SocketAddr>,
+        #[command(flatten)]
+        limits: Limits,
     },
     /// Print a script that completes this command's words in a shell
     #[command(

@@ -1,21 +1,30 @@
 //! `procession dump`: a family at one moment, for a report of an error. No values, keys or arguments of the program.
 
+use crate::findings::{look, Findings, Limits};
 use crate::text::{self, bytes, clean, label, pids, time};
-use crate::{json, pick, ps, Failure};
+use crate::{json, pick, Failure};
 use procession_core::inspect::FamilySnapshot;
 use std::io::{self, Write};
+use std::time::Duration;
 
-pub(crate) fn show(out: &mut dyn Write, pid: Option<u32>, as_json: bool) -> Result<(), Failure> {
-    let seen = pick::family(pid)?.snapshot()?;
+pub(crate) fn show(
+    out: &mut dyn Write,
+    pid: Option<u32>,
+    as_json: bool,
+    pause: Option<Duration>,
+    limits: &Limits,
+) -> Result<(), Failure> {
+    let found = look(&pick::family(pid)?, pause, limits)?;
     if as_json {
-        writeln!(out, "{}", json::text(&json::snapshot(&seen)))?;
+        writeln!(out, "{}", json::text(&json::family(&found)))?;
     } else {
-        write(out, &seen)?;
+        write(out, &found)?;
     }
     Ok(())
 }
 
-fn write(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+fn write(out: &mut dyn Write, found: &Findings) -> io::Result<()> {
+    let seen = &found.seen;
     let root = seen.processes.iter().find(|process| Some(process.pid) == seen.root);
     let of = root.map_or("whose first process is gone".to_owned(), |root| {
         format!("of {}, {}", label(root), clean(&root.program))
@@ -27,8 +36,14 @@ fn write(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         "family {of}: {count} {plural}, {} of shared memory",
         bytes(seen.committed_bytes)
     )?;
-    for warning in ps::warnings(seen) {
-        writeln!(out, "warning: {warning}")?;
+    for warning in &found.warnings {
+        writeln!(out, "warning: {}", clean(&warning.text))?;
+    }
+    for deadlock in &found.deadlocks {
+        writeln!(out, "\ndeadlock of {} threads", deadlock.members.len())?;
+        for sentence in text::deadlock(deadlock) {
+            writeln!(out, "  {}", clean(&sentence))?;
+        }
     }
     processes(out, seen)?;
     locks(out, seen)?;

@@ -1,7 +1,10 @@
 //! A family as JSON. The names of the fields are stable, and documented in `docs/reference/command.md`.
 
-use crate::text::steers;
-use procession_core::inspect::{FamilySnapshot, HolderSeen, LockSeen, PoolSeen, ProcessSeen, QueueSeen, WaitSeen};
+use crate::findings::{Findings, Warning};
+use crate::text::{self, steers};
+use procession_core::inspect::{
+    Deadlock, FamilySnapshot, HolderSeen, LockSeen, PoolSeen, ProcessSeen, QueueSeen, WaitSeen,
+};
 use serde_json::{json, Value};
 use std::fmt::Write;
 
@@ -21,8 +24,43 @@ pub(crate) fn text(value: &Value) -> String {
     text
 }
 
-/// A whole snapshot.
-pub fn snapshot(seen: &FamilySnapshot) -> Value {
+/// A whole snapshot, and what is wrong in it.
+pub fn family(found: &Findings) -> Value {
+    let mut value = snapshot(&found.seen);
+    if let Some(fields) = value.as_object_mut() {
+        let deadlocks = found.deadlocks.iter().map(deadlock).collect();
+        fields.insert("deadlocks".to_owned(), Value::Array(deadlocks));
+        let warnings = found.warnings.iter().map(warning).collect();
+        fields.insert("warnings".to_owned(), Value::Array(warnings));
+    }
+    value
+}
+
+fn deadlock(found: &Deadlock) -> Value {
+    json!({
+        "text": text::deadlock(found).join("; "),
+        "members": found.members.iter().map(|member| json!({
+            "pid": member.pid,
+            "name": member.name,
+            "thread": member.thread,
+            "lock": member.lock.to_string(),
+            "kind": member.kind,
+            "made": member.made.as_ref().map(ToString::to_string),
+            "for_ms": member.for_ms,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn warning(found: &Warning) -> Value {
+    json!({
+        "kind": found.kind,
+        "text": found.text,
+        "object": found.object.map(|id| id.to_string()),
+        "pids": found.pids,
+    })
+}
+
+fn snapshot(seen: &FamilySnapshot) -> Value {
     let waiting = |id: String, fields: Value, waiters: &[u32]| {
         let mut object = json!({ "id": id, "waiters": waiters });
         if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
@@ -68,6 +106,7 @@ pub fn snapshot(seen: &FamilySnapshot) -> Value {
             "bytes": usage.bytes,
         })).collect::<Vec<_>>(),
         "committed_bytes": seen.committed_bytes,
+        "limit_bytes": seen.limit_bytes,
         "damaged": seen.damaged,
         "left_out": seen.left_out,
     })
@@ -99,6 +138,7 @@ fn wait(seen: &WaitSeen) -> Value {
         "operation": seen.operation,
         "for_ms": seen.for_ms,
         "endless": seen.endless,
+        "thread": seen.thread,
     })
 }
 

@@ -4,9 +4,14 @@
 
 mod args;
 mod dump;
+pub mod findings;
 pub mod json;
+mod metrics;
 mod pick;
 mod ps;
+#[cfg(test)]
+mod samples;
+mod serve;
 mod text;
 mod top;
 
@@ -54,9 +59,20 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = match arguments.command {
-        Command::Ps { json } => ps::show(&mut out, json),
-        Command::Dump { pid, json } => dump::show(&mut out, pid, json),
-        Command::Top { pid, interval } => top::show(pid, interval),
+        Command::Ps { json, seconds, limits } => ps::show(&mut out, json, seconds, &limits),
+        Command::Dump {
+            pid,
+            json,
+            seconds,
+            limits,
+        } => dump::show(&mut out, pid, json, seconds, &limits),
+        Command::Metrics {
+            pid,
+            seconds,
+            listen,
+            limits,
+        } => metrics::show(&mut out, pid, seconds, listen, &limits),
+        Command::Top { pid, interval, limits } => top::show(pid, interval, limits),
         Command::Completions { shell } => args::write_completions(shell, &mut out).map_err(Failure::from),
     };
     let done = done.and_then(|()| Ok(out.flush()?));

@@ -1,18 +1,66 @@
 //! `procession ps`: the families of this user.
 
+use crate::findings::{Findings, Limits, Watch};
 use crate::{json, text, Failure};
-use procession_core::inspect::{families, FamilyFound, FamilySnapshot, InspectError, ProcessState};
+use procession_core::inspect::{families, FamilySnapshot, InspectError, Inspector};
 use serde_json::{json, Value};
 use std::io::Write;
+use std::time::Duration;
 
 /// What `ps` says of one family.
 struct Row {
     pids: Vec<u32>,
-    seen: Result<FamilySnapshot, InspectError>,
+    found: Result<Findings, InspectError>,
 }
 
-pub(crate) fn show(out: &mut dyn Write, as_json: bool) -> Result<(), Failure> {
-    let rows: Vec<Row> = families().into_iter().map(look).collect();
+/// A family that is looked at.
+struct Looked {
+    pids: Vec<u32>,
+    state: Result<(Inspector, Watch), InspectError>,
+}
+
+impl Looked {
+    fn look(&mut self) {
+        let Ok((inspector, watch)) = &mut self.state else {
+            return;
+        };
+        match inspector.snapshot() {
+            Ok(seen) => watch.see(seen),
+            Err(error) => self.state = Err(error),
+        }
+    }
+
+    fn wants_pause(&self) -> Option<Duration> {
+        self.state.as_ref().ok()?.1.wants_pause()
+    }
+}
+
+pub(crate) fn show(
+    out: &mut dyn Write,
+    as_json: bool,
+    pause: Option<Duration>,
+    limits: &Limits,
+) -> Result<(), Failure> {
+    let mut looked: Vec<Looked> = families()
+        .into_iter()
+        .map(|family| Looked {
+            pids: family.pids,
+            state: family
+                .inspector
+                .map(|inspector| (inspector, Watch::new(limits.clone()))),
+        })
+        .collect();
+    looked.iter_mut().for_each(Looked::look);
+    // One pause for all.
+    if let Some(pause) = pause.or_else(|| looked.iter().find_map(Looked::wants_pause)) {
+        std::thread::sleep(pause);
+        looked.iter_mut().for_each(Looked::look);
+    }
+    let row = |one: Looked| Row {
+        pids: one.pids,
+        found: one.state.map(|(_, watch)| watch.found),
+    };
+    let rows: Vec<Row> = looked.into_iter().map(row).collect();
     if as_json {
         let families: Vec<Value> = rows.iter().map(json_of).collect();
         writeln!(out, "{}", json::text(&json!({ "families": families })))?;
@@ -22,13 +70,6 @@ pub(crate) fn show(out: &mut dyn Write, as_json: bool) -> Result<(), Failure> {
     let head = ["ROOT", "PROGRAM", "PROCESSES", "AGE", "CPU", "SHARED", "WARNINGS"];
     text::table(out, &head, &cells)?;
     Ok(())
-}
-
-fn look(found: FamilyFound) -> Row {
-    Row {
-        seen: found.inspector.and_then(|inspector| inspector.processes()),
-        pids: found.pids,
-    }
 }
 
 fn program(seen: &FamilySnapshot) -> &str {
@@ -44,29 +85,9 @@ fn cpu(seen: &FamilySnapshot) -> u64 {
     seen.processes.iter().map(|process| process.cpu_ms).sum()
 }
 
-/// What is worth a look.
-pub(crate) fn warnings(seen: &FamilySnapshot) -> Vec<String> {
-    let mut found = Vec::new();
-    if seen.root.is_none() {
-        found.push("the first process is gone".to_owned());
-    }
-    let stopped = seen
-        .processes
-        .iter()
-        .filter(|process| process.state == ProcessState::Stopped);
-    let stopped: Vec<u32> = stopped.map(|process| process.pid).collect();
-    if !stopped.is_empty() {
-        found.push(format!("stopped: {}", text::pids(&stopped)));
-    }
-    if seen.damaged > 0 {
-        found.push(format!("{} damaged words in shared memory", seen.damaged));
-    }
-    found
-}
-
 fn json_of(row: &Row) -> Value {
-    match &row.seen {
-        Ok(seen) => json!({
+    match row.found.as_ref().map(|found| (&found.seen, found)) {
+        Ok((seen, found)) => json!({
             "pids": row.pids,
             "root": seen.root,
             "program": program(seen),
@@ -74,7 +95,7 @@ fn json_of(row: &Row) -> Value {
             "age_ms": age(seen),
             "cpu_ms": cpu(seen),
             "committed_bytes": seen.committed_bytes,
-            "warnings": warnings(seen),
+            "warnings": found.phrases(),
             "error": null,
         }),
         Err(error) => json!({ "pids": row.pids, "error": error.to_string() }),
@@ -82,15 +103,15 @@ fn json_of(row: &Row) -> Value {
 }
 
 fn cells_of(row: &Row) -> Vec<String> {
-    match &row.seen {
-        Ok(seen) => vec![
+    match row.found.as_ref().map(|found| (&found.seen, found)) {
+        Ok((seen, found)) => vec![
             seen.root.map_or("-".to_owned(), |pid| pid.to_string()),
             text::clean(program(seen)),
             seen.processes.len().to_string(),
             text::time(age(seen)),
             text::time(cpu(seen)),
             text::bytes(seen.committed_bytes),
-            warnings(seen).join("; "),
+            found.phrases().join("; "),
         ],
         Err(error) => {
             let mut cells = vec![row.pids[0].to_string(), String::new(), row.pids.len().to_string()];

@@ -1,7 +1,9 @@
 //! How numbers, times and tables are written.
 
-use procession_core::inspect::{FamilySnapshot, ProcessSeen, WaitSeen};
+use procession_core::inspect::{Deadlock, DeadlockMember, FamilySnapshot, ObjectId, ProcessSeen, WaitSeen};
+use procession_core::CreationSite;
 use std::io::{self, Write};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Bytes with a unit, in at most seven characters.
 pub(crate) fn bytes(number: u64) -> String {
@@ -94,10 +96,75 @@ pub(crate) fn wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
 
 /// A process by name and identifier.
 pub(crate) fn label(process: &ProcessSeen) -> String {
-    match clean(&process.name).as_str() {
-        "" => process.pid.to_string(),
-        name => format!("{name} ({})", process.pid),
+    named(&process.name, process.pid)
+}
+
+/// As [`label`], from the parts.
+pub(crate) fn named(name: &str, pid: u32) -> String {
+    match clean(name).as_str() {
+        "" => pid.to_string(),
+        name => format!("{name} ({pid})"),
     }
+}
+
+/// A lock, and the line that made it: `lock 64.1 (made at /srv/shop.py:16)`.
+pub(crate) fn lock(kind: &str, id: ObjectId, made: Option<&CreationSite>) -> String {
+    match made {
+        Some(made) => format!("{kind} {id} (made at {})", clean(&made.to_string())),
+        None => format!("{kind} {id}"),
+    }
+}
+
+/// A thread: by its process if it is the process's first one.
+fn thread(member: &DeadlockMember) -> String {
+    let process = named(&member.name, member.pid);
+    if member.thread == member.pid {
+        process
+    } else {
+        format!("thread {} of {process}", member.thread)
+    }
+}
+
+/// A sentence for each member of a deadlock: what waits for what, held by which thread. A thread that waits has held
+/// its locks since before it began to wait.
+pub(crate) fn deadlock(deadlock: &Deadlock) -> Vec<String> {
+    let members = &deadlock.members;
+    let sentence = |(member, next): (&DeadlockMember, &DeadlockMember)| {
+        format!(
+            "{} has waited {} for {}, held by {} for at least {}",
+            thread(member),
+            time(member.for_ms),
+            lock(member.kind, member.lock, member.made.as_ref()),
+            thread(next),
+            time(next.for_ms),
+        )
+    };
+    members
+        .iter()
+        .zip(members.iter().cycle().skip(1))
+        .map(sentence)
+        .collect()
+}
+
+/// As [`deadlock`], short: what holds what, and what waits for it.
+pub(crate) fn short_deadlock(deadlock: &Deadlock) -> Vec<String> {
+    let members = &deadlock.members;
+    let phrase = |(member, next): (&DeadlockMember, &DeadlockMember)| {
+        let lock = lock(member.kind, member.lock, None);
+        let waits = format!("{} waits {}", thread(member), time(member.for_ms));
+        format!("{} holds {lock}; {waits}", thread(next))
+    };
+    members.iter().zip(members.iter().cycle().skip(1)).map(phrase).collect()
+}
+
+/// What is said of a thread that waits for its own lock.
+pub(crate) fn own_lock(member: &DeadlockMember) -> String {
+    format!(
+        "{} has waited {} for {}, which it holds itself; it goes on only if another thread or process releases the lock",
+        thread(member),
+        time(member.for_ms),
+        lock(member.kind, member.lock, member.made.as_ref()),
+    )
 }
 
 /// How many process identifiers are listed.
@@ -115,22 +182,29 @@ pub(crate) fn pids(pids: &[u32]) -> String {
     }
 }
 
-/// The longest cell of a table, in characters. The rest of a longer one is left out, with a mark.
-const MOST_CHARS: usize = 200;
+/// The longest cell of a table, in columns of the terminal. The rest of a longer one is left out, with a mark.
+const MOST_COLUMNS: usize = 200;
+/// The most characters of a cell. Characters that combine with others take no column.
+const MOST_CHARS: usize = 1000;
 
 fn cut(cell: &str) -> String {
-    match cell.char_indices().nth(MOST_CHARS) {
-        Some((end, _)) => format!("{}...", &cell[..end]),
-        None => cell.to_owned(),
+    let mut columns = 0;
+    for (number, (end, char)) in cell.char_indices().enumerate() {
+        columns += char.width().unwrap_or(0);
+        if columns > MOST_COLUMNS || number == MOST_CHARS {
+            return format!("{}...", &cell[..end]);
+        }
     }
+    cell.to_owned()
 }
 
-/// Write a table, with columns as wide as their widest cell.
+/// Write a table, with columns as wide as their widest cell: a character of Chinese or an emoji takes two, and one that
+/// combines with the one before it none.
 pub(crate) fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let head: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
     let rows = rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect());
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let length = |cell: &String| cell.chars().count();
+    let length = |cell: &String| cell.width();
     let width = |at| lines.iter().filter_map(|line| line.get(at)).map(length).max();
     let widths: Vec<usize> = (0..lines[0].len()).map(|at| width(at).unwrap_or(0)).collect();
     for line in &lines {
@@ -179,6 +253,32 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "  pid    name\n  1      a\n  12345  é\n"
         );
+    }
+
+    #[test]
+    fn columns_are_aligned_beside_wide_and_combining_characters() {
+        let mut out = Vec::new();
+        let rows =
+            ["\u{5b57}\u{5b57}", "e\u{301}a", "\u{1f600}", "abcd"].map(|name| vec![name.to_owned(), "1".to_owned()]);
+        table(&mut out, &["name", "n"], &rows).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let ends: Vec<_> = text.lines().map(|line| (line.width(), line.chars().last())).collect();
+        assert_eq!(ends[1..], [(9, Some('1')); 4]);
+        let mut out = Vec::new();
+        table(
+            &mut out,
+            &["a"],
+            &[
+                vec!["\u{5b57}".repeat(500)],
+                vec!["e".to_owned() + &"\u{301}".repeat(5_000)],
+            ],
+        )
+        .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&format!("  {}...\n", "\u{5b57}".repeat(100))));
+        assert!(text
+            .lines()
+            .all(|line| line.width() <= 205 && line.chars().count() < 1_010));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command on a program in Rust: this one, with children of each start method.
 
-use procession::{Builder, Event, Mutex, Queue, StartMethod};
+use procession::{Barrier, Builder, Event, Mutex, Queue, StartMethod};
 use serde_json::Value;
 use std::process::Command;
 
@@ -87,5 +87,35 @@ fn a_rust_program_is_shown_as_a_python_program_is() {
         holder.join().unwrap();
         wanter.join().unwrap();
         assert_eq!(taker.join().unwrap(), 7);
+    }
+}
+
+fn hold_and_want((held, wanted, both_hold): (Mutex<u64>, Mutex<u64>, Barrier)) {
+    let _guard = held.lock().unwrap();
+    both_hold.wait().unwrap();
+    let _never = wanted.lock();
+}
+
+#[test]
+fn a_deadlock_of_rust_processes_is_named() {
+    let me = std::process::id().to_string();
+    let (one, other) = (Mutex::new(0).unwrap(), Mutex::new(0).unwrap());
+    let both_hold = Barrier::new(2).unwrap();
+    let by = || Builder::new().start_method(StartMethod::Spawn);
+    let pairs = [(one.clone(), other.clone()), (other, one)];
+    let children = pairs.map(|(held, wanted)| by().spawn(hold_and_want, (held, wanted, both_hold.clone())).unwrap());
+    let members = loop {
+        let seen = command(&["dump", &me, "--json"]);
+        if let Some(found) = seen["deadlocks"].as_array().unwrap().first() {
+            break found["members"].as_array().unwrap().clone();
+        }
+    };
+    let mut pids: Vec<_> = members.iter().map(|member| member["pid"].as_i64().unwrap()).collect();
+    pids.sort_unstable();
+    let mut expected: Vec<_> = children.iter().map(|child| i64::from(child.pid())).collect();
+    expected.sort_unstable();
+    assert_eq!(pids, expected);
+    for child in children {
+        child.kill().unwrap();
     }
 }

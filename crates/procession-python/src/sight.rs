@@ -1,6 +1,7 @@
 //! Bindings of the command line's commands, and of the family's snapshot.
 
 use crate::common::raise;
+use procession_cli::findings::{look, Limits};
 use procession_core::family;
 use procession_core::inspect::Inspector;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -19,8 +20,8 @@ pub fn command(py: Python<'_>, words: Vec<OsString>) -> u8 {
 #[pyfunction]
 pub fn snapshot_json(py: Python<'_>) -> PyResult<String> {
     family().map_err(raise)?;
-    let seen = py.detach(|| catch_unwind(|| Inspector::own()?.snapshot()));
+    let seen = py.detach(|| catch_unwind(|| look(&Inspector::own()?, None, &Limits::default())));
     let seen = seen.map_err(|_| PyRuntimeError::new_err("the family's memory cannot be read: its reader failed"))?;
     let seen = seen.map_err(|error| PyOSError::new_err(error.to_string()))?;
-    Ok(procession_cli::json::snapshot(&seen).to_string())
+    Ok(procession_cli::json::family(&seen).to_string())
 }

@@ -6,6 +6,7 @@ mod state;
 mod tests;
 mod view;
 
+use crate::findings::Limits;
 use crate::{pick, Failure, MISUSED, UNREADABLE};
 use crossterm::event::{self, Event, KeyEventKind};
 use procession_core::inspect::{InspectError, Inspector};
@@ -84,7 +85,7 @@ fn is_ignored(signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 != 0)
 }
 
-pub(crate) fn show(pid: Option<u32>, interval: Duration) -> Result<(), Failure> {
+pub(crate) fn show(pid: Option<u32>, interval: Duration, limits: Limits) -> Result<(), Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure {
             code: MISUSED,
@@ -92,7 +93,7 @@ pub(crate) fn show(pid: Option<u32>, interval: Duration) -> Result<(), Failure> 
         });
     }
     let inspector = pick::family(pid)?;
-    let mut state = State::new();
+    let mut state = State::new(limits);
     // The first look comes before the screen changes: what it fails with is an ordinary error.
     state.see(inspector.snapshot()?, Instant::now());
     let signals = Signals::note()?;

@@ -114,6 +114,7 @@ pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
             ("DONE/S", 8),
             ("WORKERS", 0),
         ],
+        Shown::Warnings => &[("KIND", 20), ("WHAT", 0)],
     }
 }
 
@@ -124,11 +125,12 @@ pub(super) fn of(state: &State) -> Vec<Row> {
         Shown::Queues => queues(state),
         Shown::Locks => locks(state),
         Shown::Pools => pools(state),
+        Shown::Warnings => warnings(state),
     }
 }
 
 fn processes(state: &State) -> Vec<Row> {
-    let seen = &state.seen;
+    let seen = state.seen();
     let row = |process: &procession_core::inspect::ProcessSeen| {
         let longest = process.waits.iter().max_by_key(|wait| wait.for_ms);
         Row {
@@ -166,7 +168,7 @@ fn queues(state: &State) -> Vec<Row> {
             is_notable: !queue.putters.is_empty(),
         }
     };
-    state.seen.queues.iter().map(row).collect()
+    state.seen().queues.iter().map(row).collect()
 }
 
 fn locks(state: &State) -> Vec<Row> {
@@ -190,7 +192,7 @@ fn locks(state: &State) -> Vec<Row> {
             is_notable: !lock.waiters.is_empty(),
         }
     };
-    state.seen.locks.iter().map(row).collect()
+    state.seen().locks.iter().map(row).collect()
 }
 
 fn pools(state: &State) -> Vec<Row> {
@@ -209,5 +211,19 @@ fn pools(state: &State) -> Vec<Row> {
             is_notable: false,
         }
     };
-    state.seen.pools.iter().map(row).collect()
+    state.seen().pools.iter().map(row).collect()
+}
+
+fn warnings(state: &State) -> Vec<Row> {
+    let row = |kind: &str, what: &str, is_notable| Row {
+        cells: vec![words(kind), words(clean(what))],
+        is_notable,
+    };
+    let found = state.found();
+    let deadlocks = found.deadlocks.iter().flat_map(text::short_deadlock);
+    let deadlocks = deadlocks.map(|sentence| row("deadlock", &sentence, true));
+    let warnings = found.warnings.iter();
+    deadlocks
+        .chain(warnings.map(|warning| row(warning.kind, &warning.text, false)))
+        .collect()
 }

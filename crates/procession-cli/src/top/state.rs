@@ -1,6 +1,7 @@
 //! What `top` shows: the last snapshot, the rates since the one before, and what the user chose.
 
 use super::rows::{self, Row};
+use crate::findings::{Findings, Limits, Watch};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use procession_core::inspect::{FamilySnapshot, ObjectId};
 use std::collections::HashMap;
@@ -13,10 +14,11 @@ pub(super) enum Shown {
     Queues,
     Locks,
     Pools,
+    Warnings,
 }
 
 impl Shown {
-    pub(super) const ALL: [Self; 4] = [Self::Processes, Self::Queues, Self::Locks, Self::Pools];
+    pub(super) const ALL: [Self; 5] = [Self::Processes, Self::Queues, Self::Locks, Self::Pools, Self::Warnings];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -24,6 +26,7 @@ impl Shown {
             Self::Queues => "queues",
             Self::Locks => "locks",
             Self::Pools => "pools",
+            Self::Warnings => "warnings",
         }
     }
 }
@@ -54,7 +57,7 @@ pub(super) struct State {
     pub(super) first_row: usize,
     /// Why there are no further snapshots.
     pub(super) ended: Option<String>,
-    pub(super) seen: FamilySnapshot,
+    watch: Watch,
     is_paused: bool,
     taken: Option<Instant>,
     counts: Counts,
@@ -63,7 +66,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             shown: Shown::Processes,
             sorted_by: 0,
@@ -72,13 +75,22 @@ impl State {
             is_typing: false,
             first_row: 0,
             ended: None,
-            seen: FamilySnapshot::default(),
+            watch: Watch::new(limits),
             is_paused: false,
             taken: None,
             counts: Counts::default(),
             rates: HashMap::new(),
             cpu_shares: HashMap::new(),
         }
+    }
+
+    /// The last look, and what is wrong in it.
+    pub(super) fn found(&self) -> &Findings {
+        &self.watch.found
+    }
+
+    pub(super) fn seen(&self) -> &FamilySnapshot {
+        &self.watch.found.seen
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -103,7 +115,8 @@ impl State {
             let share = |(pid, &ms): (&u32, &u64)| Some((*pid, per_second(ms, *self.counts.cpu.get(pid)?) / 10.0));
             self.cpu_shares = counts.cpu.iter().filter_map(share).collect();
         }
-        (self.seen, self.counts, self.taken, self.ended) = (seen, counts, Some(now), None);
+        self.watch.see(seen);
+        (self.counts, self.taken, self.ended) = (counts, Some(now), None);
     }
 
     /// There are no further snapshots, for this reason; the last one stays.
@@ -154,7 +167,7 @@ impl State {
             KeyCode::Char('q') | KeyCode::Esc => return true,
             KeyCode::Tab | KeyCode::Right => self.show(at + 1),
             KeyCode::BackTab | KeyCode::Left => self.show(at + Shown::ALL.len() - 1),
-            KeyCode::Char(number @ '1'..='4') => self.show(number as usize - '1' as usize),
+            KeyCode::Char(number @ '1'..='5') => self.show(number as usize - '1' as usize),
             KeyCode::Char('s') => self.sorted_by = (self.sorted_by + 1) % rows::head(self.shown).len(),
             KeyCode::Char('r') => self.is_reversed = !self.is_reversed,
             KeyCode::Char('/') => self.is_typing = true,

@@ -2,81 +2,13 @@
 
 use super::state::State;
 use super::view::draw;
+use crate::findings::Limits;
+use crate::samples::{deadlocked, family};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use procession_core::inspect::{
-    FamilySnapshot, HolderSeen, LockSeen, ObjectId, ProcessSeen, ProcessState, QueueSeen, WaitSeen,
-};
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 use ratatui::Terminal;
 use std::time::{Duration, Instant};
-
-fn process(pid: u32, name: &str, waits: Vec<WaitSeen>) -> ProcessSeen {
-    ProcessSeen {
-        pid,
-        name: name.to_owned(),
-        program: "python shop.py".to_owned(),
-        parent: None,
-        state: ProcessState::Sleeping,
-        start_method: Some("fork"),
-        role: None,
-        age_ms: 65_000,
-        cpu_ms: 500,
-        threads: 1,
-        private_bytes: 5 << 20,
-        shared_bytes: 0,
-        owned_bytes: 0,
-        waits,
-    }
-}
-
-fn queue(cell: u32, depth: u64, put: u64) -> QueueSeen {
-    QueueSeen {
-        id: ObjectId::new(cell, 0),
-        depth,
-        is_depth_exact: true,
-        maxsize: 0,
-        put,
-        tasks_done: 0,
-        getters: Vec::new(),
-        putters: Vec::new(),
-        joiners: Vec::new(),
-    }
-}
-
-fn family(put: u64) -> FamilySnapshot {
-    let lock = ObjectId::new(7, 1);
-    let wait = WaitSeen {
-        kind: "lock",
-        object: Some(lock),
-        operation: "acquire",
-        for_ms: 5_100,
-        endless: true,
-    };
-    FamilySnapshot {
-        root: Some(100),
-        processes: vec![
-            process(100, "", Vec::new()),
-            process(103, "alice\x1b[31m", vec![wait]),
-            process(102, "bob", Vec::new()),
-        ],
-        locks: vec![LockSeen {
-            id: lock,
-            kind: "lock",
-            made: None,
-            holder: Some(HolderSeen {
-                pid: Some(102),
-                name: "bob".to_owned(),
-                thread: 102,
-            }),
-            count: 1,
-            waiters_bit: true,
-            waiters: vec![103],
-        }],
-        queues: vec![queue(9, 4, put), queue(8, 12, 12)],
-        ..FamilySnapshot::default()
-    }
-}
 
 /// What is on the screen, a line each; and whether any colour is.
 fn screen(state: &State, has_colour: bool, size: (u16, u16)) -> (Vec<String>, bool) {
@@ -107,7 +39,7 @@ fn press(state: &mut State, keys: &str) -> bool {
 }
 
 fn watching() -> State {
-    let mut state = State::new();
+    let mut state = State::new(Limits::default());
     let start = Instant::now();
     state.see(family(10), start);
     state.see(family(30), start + Duration::from_secs(2));
@@ -130,7 +62,10 @@ fn everything_fits_80_columns_and_24_lines_without_colour() {
         lines[0],
         "python shop.py, 100: 3 processes, 0B shared, up 1m05s, 0 ended"
     );
-    assert_eq!(lines[1], "1 processes (3)  2 queues (2)  3 locks (1)  4 pools (0)");
+    assert_eq!(
+        lines[1],
+        "1 processes (3)  2 queues (2)  3 locks (1)  4 pools (0)  5 warnings (0)"
+    );
     assert_eq!(lines[2], "PID^     NAME             STATE    CPU%   PRIVATE  WAITS FOR");
     assert_eq!(
         lines[5],
@@ -138,7 +73,7 @@ fn everything_fits_80_columns_and_24_lines_without_colour() {
     );
     assert_eq!(
         lines[23],
-        "q quit  1-4 Tab table  s sort  r reverse  / filter  Space pause"
+        "q quit  1-5 Tab table  s sort  r reverse  / filter  Space pause"
     );
     press(&mut state, "3");
     assert!(!screen(&state, false, (80, 24)).1 && screen(&state, true, (80, 24)).1);
@@ -193,10 +128,45 @@ fn an_ended_family_stays_on_the_screen() {
 #[test]
 fn any_size_of_the_terminal_will_do() {
     let mut state = watching();
-    for shown in ["1", "2", "3", "4"] {
+    for shown in ["1", "2", "3", "4", "5"] {
         press(&mut state, shown);
         for size in [(1, 1), (10, 3), (30, 5), (250, 80)] {
             screen(&state, true, size);
         }
     }
+}
+
+#[test]
+fn a_deadlock_is_shown_on_every_table() {
+    let mut state = State::new(Limits::default());
+    let start = Instant::now();
+    state.see(deadlocked(100_000), start);
+    assert!(!screen(&state, false, (80, 24)).0[1].contains("DEADLOCK"));
+    state.see(deadlocked(101_000), start + Duration::from_secs(1));
+    let (lines, _) = screen(&state, false, (80, 24));
+    assert!(lines[1].ends_with("5 DEADLOCK (1)"), "{}", lines[1]);
+    press(&mut state, "5");
+    let (lines, _) = screen(&state, false, (80, 24));
+    let rows = &lines[3..5];
+    assert_eq!(
+        rows,
+        [
+            "deadlock             alice?[31m (103) holds lock 8.1; bob (102) waits 6.1s",
+            "deadlock             bob (102) holds lock 7.1; alice?[31m (103) waits 6.1s",
+        ]
+    );
+}
+
+#[test]
+fn wide_characters_keep_the_columns() {
+    let mut seen = family(10);
+    seen.processes[0].name = "\u{5b57}\u{5b57}\u{1f600}e\u{301}".to_owned();
+    let mut state = State::new(Limits::default());
+    state.see(seen, Instant::now());
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| draw(frame, &state, false)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let at = |line: u16, column: u16| buffer.cell((column, line)).unwrap().symbol();
+    // Behind the name's 16 columns: the state.
+    assert_eq!((at(3, 26), at(4, 26), at(3, 9)), ("s", "s", "\u{5b57}"));
 }

@@ -50,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, has_colour: bool) {
 }
 
 fn title_of(state: &State) -> Line<'static> {
-    let seen = &state.seen;
+    let seen = state.seen();
     let root = seen.processes.iter().find(|process| Some(process.pid) == seen.root);
     let program = root
         .or(seen.processes.first())
@@ -68,20 +68,28 @@ fn title_of(state: &State) -> Line<'static> {
 
 fn tabs_of(state: &State) -> Line<'static> {
     let counts = [
-        state.seen.processes.len(),
-        state.seen.queues.len(),
-        state.seen.locks.len(),
-        state.seen.pools.len(),
+        state.seen().processes.len(),
+        state.seen().queues.len(),
+        state.seen().locks.len(),
+        state.seen().pools.len(),
+        state.found().deadlocks.len() + state.found().warnings.len(),
     ];
     let mut spans = Vec::new();
     for (number, (shown, count)) in Shown::ALL.into_iter().zip(counts).enumerate() {
-        let style = if shown == state.shown {
+        let is_urgent = shown == Shown::Warnings && !state.found().deadlocks.is_empty();
+        let style = if is_urgent && shown != state.shown {
+            Style::new().add_modifier(Modifier::REVERSED)
+        } else if shown == state.shown {
             Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
         } else {
             Style::new()
         };
         spans.push(Span::styled(
-            format!("{} {} ({count})", number + 1, shown.name()),
+            format!(
+                "{} {} ({count})",
+                number + 1,
+                if is_urgent { "DEADLOCK" } else { shown.name() }
+            ),
             style,
         ));
         spans.push(Span::raw("  "));
@@ -97,7 +105,7 @@ fn foot_of(state: &State) -> Line<'static> {
     if let Some(ended) = &state.ended {
         return Line::from(format!("{}   q quit", clean(ended)));
     }
-    let mut text = "q quit  1-4 Tab table  s sort  r reverse  / filter  Space pause".to_owned();
+    let mut text = "q quit  1-5 Tab table  s sort  r reverse  / filter  Space pause".to_owned();
     if state.is_paused() {
         text = format!("PAUSED  {text}");
     }

@@ -1,0 +1,169 @@
+//! Warnings, on made-up families.
+
+use super::*;
+use crate::samples::{deadlocked, family, queue};
+use procession_core::inspect::{EndedProcess, PoolSeen, PoolWorkerSeen};
+
+fn watch(looks: Vec<FamilySnapshot>) -> Findings {
+    let mut watch = Watch::new(Limits::default());
+    for seen in looks {
+        watch.see(seen);
+    }
+    watch.found
+}
+
+/// Kind and text of each warning.
+fn said(looks: Vec<FamilySnapshot>) -> Vec<(&'static str, String)> {
+    let found = watch(looks).warnings.into_iter();
+    found.map(|warning| (warning.kind, warning.text)).collect()
+}
+
+fn at(taken_ms: u64) -> FamilySnapshot {
+    FamilySnapshot { taken_ms, ..family(10) }
+}
+
+fn with_depth(taken_ms: u64, depth: u64) -> FamilySnapshot {
+    let mut seen = at(taken_ms);
+    seen.queues = vec![queue(9, depth, depth)];
+    seen
+}
+
+fn with_workers(taken_ms: u64, pids: &[u32], ended: &[(u32, Option<i32>)]) -> FamilySnapshot {
+    let mut seen = at(taken_ms);
+    let worker = |&pid: &u32| PoolWorkerSeen {
+        pid: Some(pid),
+        is_ready: true,
+        tasks_done: 0,
+        item_ms: None,
+        busy_ms: 0,
+    };
+    seen.pools = vec![PoolSeen {
+        id: ObjectId::new(5, 0),
+        state: "running",
+        queued: 0,
+        running: 0,
+        uncollected: 0,
+        done: 0,
+        is_complete: true,
+        workers: pids.iter().map(worker).collect(),
+    }];
+    let ended = ended.iter().map(|&(pid, exit_code)| EndedProcess {
+        pid,
+        name: String::new(),
+        exit_code,
+    });
+    seen.ended = ended.collect();
+    seen
+}
+
+#[test]
+fn an_ordinary_family_has_no_warnings() {
+    assert_eq!(said(vec![at(100_000), at(101_000), at(102_000)]), []);
+}
+
+#[test]
+fn a_queue_grows_if_it_never_shrinks() {
+    let text = "queue 9.0 only grows: from 20 to 150 items in 2.0s".to_owned();
+    let looks = |depths: &[u64]| {
+        let each = depths.iter().enumerate();
+        said(
+            each.map(|(number, &depth)| with_depth(100_000 + 1_000 * number as u64, depth))
+                .collect(),
+        )
+    };
+    assert_eq!(looks(&[500, 20, 60, 150]), [("queue grows", text)]);
+    assert_eq!(looks(&[20, 150, 149]), []);
+    assert_eq!(looks(&[20, 60, 119]), [], "less than the limit");
+    assert_eq!(looks(&[5_000]), [], "one look shows no growth");
+}
+
+#[test]
+fn looks_of_more_than_a_minute_ago_do_not_count() {
+    let looks = (0..100)
+        .map(|second| with_depth(100_000 + 1_000 * second, 3 * second))
+        .collect();
+    let found = said(looks);
+    assert_eq!(
+        found,
+        [(
+            "queue grows",
+            "queue 9.0 only grows: from 117 to 297 items in 1m00s".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn a_lock_is_held_for_long_if_something_waits_for_long() {
+    let mut seen = at(100_000);
+    seen.processes[1].waits[0].for_ms = 12_000;
+    let found = said(vec![seen.clone()]);
+    let text = "lock 7.1 is held by bob (102); alice?[31m (103) has waited for it for 12.0s";
+    assert_eq!(found, [("lock held long", text.to_owned())]);
+    seen.processes[2].state = ProcessState::Stopped;
+    seen.processes[1].waits[0].for_ms = 1;
+    let found = said(vec![seen]);
+    let text = "bob (102) is stopped and holds lock 7.1; alice?[31m (103) has waited for it for 1ms";
+    assert_eq!(found[1..], [("stopped holder", text.to_owned())]);
+    assert_eq!(found[0], ("stopped", "stopped: 102".to_owned()));
+}
+
+#[test]
+fn a_deadlock_is_told_as_such_and_not_as_a_long_wait() {
+    let found = watch(vec![deadlocked(200_000), deadlocked(201_000)]);
+    assert_eq!((found.deadlocks.len(), found.warnings.len()), (1, 0));
+    assert_eq!(found.phrases(), ["deadlock: bob (102), alice?[31m (103)"]);
+    let [bob, alice] = &text::deadlock(&found.deadlocks[0])[..] else {
+        panic!()
+    };
+    assert_eq!(
+        bob,
+        "bob (102) has waited 1m46s for lock 8.1, held by alice?[31m (103) for at least 1m46s"
+    );
+    assert!(alice.starts_with("alice?[31m (103) has waited 1m46s for lock 7.1, held by bob (102)"));
+    let one = watch(vec![deadlocked(200_000)]);
+    assert!(
+        one.deadlocks.is_empty() && one.warnings.len() == 2,
+        "a single look shows long waits only"
+    );
+}
+
+#[test]
+fn a_thread_that_waits_for_its_own_lock_is_a_warning() {
+    let look = |taken_ms| {
+        let mut seen = deadlocked(taken_ms);
+        seen.processes[2].waits.clear();
+        let holder = seen.locks[1].holder.clone();
+        seen.locks[0].holder = holder;
+        seen
+    };
+    let found = watch(vec![look(200_000), look(201_000)]);
+    assert_eq!((found.deadlocks.len(), found.warnings.len()), (0, 1));
+    assert_eq!(found.warnings[0].kind, "own lock");
+}
+
+#[test]
+fn workers_that_are_replaced_count_unless_they_ended_with_0() {
+    let looks = |code| {
+        said(vec![
+            with_workers(100_000, &[1, 2], &[]),
+            with_workers(101_000, &[3, 4], &[(1, code), (2, code)]),
+            with_workers(102_000, &[3, 5], &[(1, code), (2, code), (4, code)]),
+        ])
+    };
+    let text = "pool 5.0: 3 workers were replaced in 2.0s".to_owned();
+    assert_eq!(looks(None), [("workers replaced", text.clone())]);
+    assert_eq!(looks(Some(1)), [("workers replaced", text)]);
+    assert_eq!(looks(Some(0)), []);
+}
+
+#[test]
+fn memory_is_near_its_limit_from_90_per_cent_on() {
+    let with = |committed_bytes| FamilySnapshot {
+        committed_bytes,
+        limit_bytes: 1_000 << 20,
+        ..at(100_000)
+    };
+    assert_eq!(said(vec![with(899 << 20)]), []);
+    let text = "90% of the shared memory are used: 900M of 0.98G".to_owned();
+    assert_eq!(said(vec![with(900 << 20)])[0].0, "memory near limit", "{text}");
+}
