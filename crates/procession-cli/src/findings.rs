@@ -70,8 +70,8 @@ pub struct Findings {
     pub warnings: Vec<Warning>,
 }
 
-/// Look at a family, and once more if the first look shows what may be a deadlock. If a pause is given, look twice, with
-/// this pause in between.
+/// Look at a family, and once more if the first look shows what may be a deadlock. If a pause is given, look twice,
+/// with this pause in between.
 pub fn look(inspector: &Inspector, pause: Option<Duration>, limits: &Limits) -> Result<Findings, InspectError> {
     let mut watch = Watch::new(limits.clone());
     watch.see(inspector.snapshot()?);

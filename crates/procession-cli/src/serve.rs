@@ -48,8 +48,12 @@ pub(crate) fn serve(
             }
             continue;
         }
+        let client = match listener.accept() {
+            Ok((client, _)) => client,
+            Err(error) if is_of_client(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
         // What goes wrong with one client is no reason not to answer the next one.
-        let Ok((client, _)) = listener.accept() else { continue };
         let Some(request) = read_head(&client) else { continue };
         let mut ended = None;
         let answer = answer(&request, || {
@@ -74,6 +78,15 @@ fn look(inspector: &Inspector, watch: &mut Watch) -> Result<String, InspectError
         watch.see(inspector.snapshot()?);
     }
     Ok(metrics::text(&watch.found))
+}
+
+/// Whether a client was gone before it was accepted.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
+    )
 }
 
 /// False: nothing came for a while.

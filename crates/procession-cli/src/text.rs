@@ -160,7 +160,7 @@ pub(crate) fn short_deadlock(deadlock: &Deadlock) -> Vec<String> {
 /// What is said of a thread that waits for its own lock.
 pub(crate) fn own_lock(member: &DeadlockMember) -> String {
     format!(
-        "{} has waited {} for {}, which it holds itself; it goes on only if another thread or process releases the lock",
+        "{} has waited {} for {}, which it holds itself; it goes on only if another thread or process releases it",
         thread(member),
         time(member.for_ms),
         lock(member.kind, member.lock, member.made.as_ref()),

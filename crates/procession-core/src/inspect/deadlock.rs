@@ -1,8 +1,8 @@
 //! Deadlocks: threads that wait for each other's locks, in a circle. Works on snapshots alone.
 //!
 //! Why there is no false alarm. Each wait of the circle was seen in the later look, and began before the earlier look
-//! did: all of these threads slept during the whole earlier look. A thread that sleeps acquires and releases nothing. So
-//! the holders that the earlier look read, one after the other, held their locks all at once, and hold them still.
+//! did: all of these threads slept during the whole earlier look. A thread that sleeps acquires and releases nothing.
+//! So the holders that the earlier look read, one after the other, held their locks all at once, and hold them still.
 
 use super::snapshot::{FamilySnapshot, ObjectId, WaitSeen};
 use crate::error::CreationSite;
@@ -105,8 +105,8 @@ pub fn may_be_deadlocked(seen: &FamilySnapshot) -> bool {
 /// The deadlocks that two looks at a family show, the one after the other.
 ///
 /// Found are circles of threads that wait for locks and reentrant locks without a timeout, as far as their threads are
-/// known ([`WaitSeen::thread`]), and have waited since before the earlier look. To take a lock again after a notification
-/// of a condition is such a wait.
+/// known ([`WaitSeen::thread`]), and have waited since before the earlier look. To take a lock again after a
+/// notification of a condition is such a wait.
 pub fn deadlocks(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Deadlock> {
     let found = lasting_circles(before, after).into_iter();
     found
