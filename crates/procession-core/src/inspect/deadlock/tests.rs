@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 /// What a thread of the model does next.
 #[derive(Clone, Debug, Default)]
-struct Worker {
+struct ModelThread {
     /// Its process; several threads may share one.
     pid: u32,
     /// Locks that it holds, in the order in which it acquired them.
@@ -43,19 +43,19 @@ impl Random {
 
 /// Threads that acquire locks without a timeout only in the order of their numbers, or in any order with one.
 #[derive(Debug)]
-struct Model {
+struct LockingModel {
     now: u64,
     random: Random,
-    workers: Vec<Worker>,
+    workers: Vec<ModelThread>,
     holder: Vec<Option<usize>>,
 }
 
-impl Model {
+impl LockingModel {
     fn new(seed: u64, workers: usize, locks: usize) -> Self {
         let mut random = Random(seed | 1);
-        let worker = |number: usize| Worker {
+        let worker = |number: usize| ModelThread {
             pid: 100 + (number - random.below(number.min(2) + 1)) as u32,
-            ..Worker::default()
+            ..ModelThread::default()
         };
         Self {
             now: 1_000,
@@ -212,7 +212,7 @@ proptest! {
     fn correct_programs_have_no_deadlock(
         seed: u64, workers in 2..9_usize, locks in 2..7_usize, between in 0..40_usize,
     ) {
-        let mut model = Model::new(seed, workers, locks);
+        let mut model = LockingModel::new(seed, workers, locks);
         let mut before = model.look(workers, locks);
         for _ in 0..40 {
             for _ in 0..between {
@@ -231,7 +231,7 @@ proptest! {
     fn each_deadlock_is_found_and_nothing_else(
         seed: u64, others in 1..6_usize, locks in 2..7_usize, size in 2..9_usize, waiting in 0..4_usize,
     ) {
-        let mut model = Model::new(seed, others + size + waiting, locks + size);
+        let mut model = LockingModel::new(seed, others + size + waiting, locks + size);
         for _ in 0..50 {
             model.step(others, locks);
         }
@@ -268,7 +268,7 @@ type Change = fn(&mut FamilySnapshot);
 
 /// A deadlock of two threads, in two looks.
 fn pair() -> (FamilySnapshot, FamilySnapshot) {
-    let mut model = Model::new(1, 2, 2);
+    let mut model = LockingModel::new(1, 2, 2);
     for member in 0..2 {
         model.acquire(member, member);
         let since = model.now;
@@ -280,7 +280,7 @@ fn pair() -> (FamilySnapshot, FamilySnapshot) {
         model.workers[member].is_stopped = false;
     }
     model.now += 60;
-    let quiet = |model: &mut Model| {
+    let quiet = |model: &mut LockingModel| {
         let mut seen = model.look(1, 0);
         seen.processes
             .iter_mut()
