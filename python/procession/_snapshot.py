@@ -216,21 +216,23 @@ class Deadlock:
     What is found, and what cannot be: :ref:`seen-deadlocks`.
     """
 
-    #: Sentences: what waits for which lock, and what holds it.
+    #: Sentences that say what waits for which lock, and what holds it.
     text: str
     members: tuple[DeadlockMember, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class WarningSeen:
-    """Something that is no deadlock, and worth a look."""
+    """Something that is no deadlock, and worth a look.
+
+    Its field `object` is the `id` of the object that it is about, or None.
+    """
 
     #: `first process gone`, `stopped`, `damaged`, `stopped holder`, `stopped worker`, `own lock`,
     #: `lock held long` or `memory near limit`.
     kind: str
     #: A sentence.
     text: str
-    #: The `id` of the object that it is about, if it is about one.
     object: str | None
     #: The processes that it is about.
     pids: tuple[int, ...]
