@@ -83,7 +83,8 @@ if __name__ == "__main__":
     child.join()
 else:
     print("importing", flush=True)
-    time.sleep(600)  # until the interrupt
+    while True:  # an interrupt just before a sleep may be heard only after it (seen with CPython 3.14)
+        time.sleep(0.1)
 """
 
 
@@ -174,7 +175,8 @@ else:
     open("lock", "x").close()
     try:
         print(os.getpid(), flush=True)
-        time.sleep(600)  # until the interrupt
+        while True:  # an interrupt just before a sleep may be heard only after it (seen with CPython 3.14)
+        time.sleep(0.1)
     except KeyboardInterrupt:
         print("caught", handler is signal.default_int_handler, flush=True)
         if sys.argv[2] == "raise":
@@ -216,7 +218,8 @@ import procession
 def slow():
     try:
         print(os.getpid(), flush=True)
-        time.sleep(600)  # until the interrupt
+        while True:  # an interrupt just before a sleep may be heard only after it (seen with CPython 3.14)
+        time.sleep(0.1)
     finally:
         print("finally", flush=True)
 
