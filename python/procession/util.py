@@ -444,23 +444,6 @@ def is_exiting() -> bool:
     return _exiting or _exiting is None
 
 
-def rest_if_exiting() -> None:
-    """Do not return to a daemonic thread once this process is shutting down: sleep for ever.
-
-    The exit functions end pools and managers under the threads that wait for them. Under the standard library
-    such a thread just waits on; here it would raise an error that nobody can handle any more. The main
-    thread runs the exit functions, which may wait for the package's own threads; threads that are not
-    daemonic are waited for, too: all these get their errors.
-    """
-    if is_exiting():
-        thread = threading.current_thread()
-        own = isinstance(thread, Thread) or thread is threading.main_thread()
-        if thread.daemon and not own:
-            never = threading.Lock()
-            never.acquire()
-            never.acquire()
-
-
 def _end_children(children: Any, info: Any) -> None:
     """Terminate the daemonic children, and wait for all."""
     for child in [child for child in children() if child.daemon]:

@@ -47,8 +47,22 @@ def test_a_thread_in_a_reducer(run_program):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-#: Daemonic threads are asleep in every call that blocks when the program ends. What they wait for is
-#: ended under them: workers, managers, children.
+#: For programs: start threads, and wait until each sleeps or has ended.
+START = """
+def is_blocked(thread):
+    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+def start_and_await_sleep(threads):
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive() and not is_blocked(thread):
+            time.sleep(0.001)
+"""
+
+#: Daemonic threads are asleep in every call that blocks when the program ends, except those of managers.
+#: What they wait for is ended under them: workers, children.
 BLOCKED = """
 import sys, threading, time
 import procession
@@ -109,42 +123,74 @@ def calls(context):
     yield pool.join
     executor = procession.ProcessPoolExecutor(1, mp_context=context)
     # The interpreter waits for the calls of an executor: these end.
-    yield lambda: executor.submit(time.sleep, 1).result()
-    yield lambda: list(executor.map(time.sleep, [1]))
-    manager = context.Manager()
-    shared = manager.dict(), manager.list()
-    yield from [
-        manager.Queue().get, manager.Event().wait, hold(manager.Lock()).acquire,
-        manager.Semaphore(0).acquire, manager.Barrier(2).wait,
-        lambda: wait_for(manager.Condition()), lambda: manager.Pool(1).apply(forever),
-    ]
-    def work():
-        while True:
-            shared[0]["key"] = len(shared[1])
-            manager.list()
-    yield work
-
-def is_blocked(thread):
-    with open(f"/proc/self/task/{thread.native_id}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "S"
+    yield executor.submit(time.sleep, 1).result
+    yield executor.map(time.sleep, [1]).__next__
 
 if __name__ == "__main__":
     kept = list(calls(procession.get_context(sys.argv[1])))
     threads = [threading.Thread(target=call, daemon=True) for call in kept if callable(call)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive() and not is_blocked(thread):
-            time.sleep(0.001)
+    start_and_await_sleep(threads)
     {end}
 """
 
 
 @pytest.mark.parametrize("end", ["pass", "sys.exit(0)"])
 def test_threads_in_every_call_that_blocks(run_program, method, end):
-    done = run_program(BLOCKED.replace("{end}", end), method)
+    done = run_program(START + BLOCKED.replace("{end}", end), method)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+
+#: As `BLOCKED`, in the calls of a manager. The first function for the exit runs last, when the program has given
+#: back the objects (RemoteError) and the manager has ended. It waits for the threads, so each must get an error.
+MANAGED = """
+import atexit, sys, threading, time
+
+errors, threads = [], []
+
+def join():
+    for thread in threads:
+        thread.join()
+    print(len(errors), *(error for error in errors if not isinstance(error, (EOFError, OSError, RemoteError))))
+
+if __name__ == "__main__":
+    atexit.register(join)
+
+import procession
+from procession.managers import RemoteError
+
+def note(call):
+    try:
+        call()
+    except Exception as error:
+        errors.append(error)
+
+def hold(lock):
+    lock.acquire()
+    return lock
+
+def wait_for(condition):
+    with condition:
+        condition.wait_for(lambda: False)
+
+if __name__ == "__main__":
+    manager = procession.get_context(sys.argv[1]).Manager()
+    shared = manager.dict()
+    def work():
+        while True:
+            shared["key"] = len(shared)
+    calls = [
+        manager.Queue().get, manager.Event().wait, hold(manager.Lock()).acquire,
+        manager.Semaphore(0).acquire, manager.Barrier(2).wait, lambda: manager.Pool(1).apply(time.sleep, (600,)),
+        lambda condition=manager.Condition(): wait_for(condition), work,
+    ]
+    threads += [threading.Thread(target=note, args=(call,), daemon=True) for call in calls]
+    start_and_await_sleep(threads)
+"""
+
+
+def test_threads_in_every_call_of_a_manager(run_program, method):
+    done = run_program(START + MANAGED, method)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "8\n", "")
 
 @pytest.mark.parametrize("entry", ends.ENTRIES)
 def test_threads_at_every_entry(entry):

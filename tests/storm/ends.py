@@ -3,7 +3,7 @@
 `python -m tests.storm.ends ENTRY METHOD SEED` is one of them. Each of `ENTRIES` makes what some
 threads then do in a loop. Each lets Python code run beneath a call of the extension where there is
 any: reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and
-exits with 0: what the end takes away from under a thread raises nothing there.
+exits with 0: what the end takes away from under a thread raises nothing there, except in calls of a manager.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import procession
 from procession.connection import Client, Listener, wait
-from procession.managers import SyncManager
+from procession.managers import RemoteError, SyncManager
 from procession.queues import Empty
 
 PAUSE = 0.002
@@ -261,12 +261,15 @@ class Last:
         sleep(0.1)
 
 
-def forever(step: Callable[[], object]) -> None:
+def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> None:
+    """Repeat a step. Errors of the classes `ended` are those of what the end takes away."""
     while True:
         try:
             step()
         except Empty:
             pass
+        except ended:
+            time.sleep(PAUSE)
         except RuntimeError as error:
             # An executor takes no calls once the interpreter ends, as that of the standard library.
             if not str(error).startswith("cannot schedule new futures after"):
@@ -277,9 +280,10 @@ def forever(step: Callable[[], object]) -> None:
 def main(entry: str, method: str, seed: str) -> None:
     global last
     last = Last()
+    ended = (EOFError, OSError, RemoteError) if entry == "managers" else ()
     for step in ENTRIES[entry](procession.get_context(method)):
         for _ in range(2):
-            threading.Thread(target=forever, args=(step,), daemon=True).start()
+            threading.Thread(target=forever, args=(step, ended), daemon=True).start()
     # Not synchronisation: it only varies where the end falls.
     time.sleep(random.Random(seed).uniform(0, 0.1))
 

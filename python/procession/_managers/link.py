@@ -167,14 +167,6 @@ class Link:
 
     def ask(self, function: str, /, *args: Any, **kwds: Any) -> Any:
         """Call a function of the server itself. Raises what it raised."""
-        try:
-            return self.ask_anyway(function, *args, **kwds)
-        except Exception:
-            util.rest_if_exiting()
-            raise
-
-    def ask_anyway(self, function: str, /, *args: Any, **kwds: Any) -> Any:
-        """Do what `ask` does, but also raise errors while the process is shutting down."""
         if not self._server_is_plain:
             # Never wait here: this may be a finalizer in the middle of another call of the same
             # thread.

@@ -106,15 +106,11 @@ class BaseProxy:
         what the method raised, or RemoteError when the server cannot call it or cannot send its
         result.
         """
-        reply: Any = None
+        reply = self._link.channel().call((self._id, methodname, args, kwds))
         try:
-            reply = self._link.channel().call((self._id, methodname, args, kwds))
             if reply[0] == "#PROXY":
                 return self._proxy_of_result(*reply[1])
             return result_of(*reply)
-        except Exception:
-            util.rest_if_exiting()
-            raise
         finally:
             del reply  # the frame of an error would keep the reply, and the reply the error
 
@@ -151,8 +147,7 @@ class BaseProxy:
             return
         try:
             util.debug("DECREF %r", token.id)
-            # A finalizer may run in a thread that holds what the exit functions want: it must not rest.
-            link.ask_anyway("decref", token.id)
+            link.ask("decref", token.id)
         except Exception as error:
             # The server is gone, and the object with it.
             util.debug("... decref failed %s", error)

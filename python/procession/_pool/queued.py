@@ -28,7 +28,7 @@ from .feed import mapstar, starmapstar
 from .thread_core import ThreadCore
 from .thread_job import ThreadJob
 from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK
-from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, terminated, undo_start
+from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, undo_start, why_ended
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ class QueuedWorkers(WatchedWorkers):
     def _give_up(self) -> None:
         with self._lock:
             self._state = TERMINATE
-        self.core.terminate(terminated)
+        self.core.terminate(why_ended())
         os.eventfd_write(self._notice, 1)
         self._join_threads("PoolWorkers")
         for process in self.workers:

@@ -9,8 +9,8 @@ from _collections_abc import Callable, Generator
 from collections import deque
 
 from .._errors import TimeoutError
-from .._threads import Event
-from ..util import rest_if_exiting
+from .._threads import Event, Thread
+from .workers import is_of_exit
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -21,6 +21,23 @@ else:
     Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
+
+
+def _rest_at_exit(error: BaseException) -> None:
+    """Sleep for ever in a daemonic thread whose pool was ended by the end of this process.
+
+    The standard library's exit functions leave such a thread waiting for a result that never comes. So does
+    this: the program did not terminate the pool, and nobody awaits the thread. What a task raised is raised.
+    The main thread runs the exit functions, which may wait for the package's own threads; threads that are
+    not daemonic are waited for, too: all these get the error.
+    """
+    if is_of_exit(error):
+        thread = threading.current_thread()
+        own = isinstance(thread, Thread) or thread is threading.main_thread()
+        if thread.daemon and not own:
+            never = threading.Lock()
+            never.acquire()
+            never.acquire()
 
 
 class ApplyResult:
@@ -178,7 +195,7 @@ class ApplyResult:
             raise TimeoutError
         if self._success:
             return self._value
-        rest_if_exiting()
+        _rest_at_exit(self._value)
         raise self._value
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
@@ -357,7 +374,7 @@ class IMapIterator(_Results):
         success, value = item
         if success:
             return value
-        rest_if_exiting()
+        _rest_at_exit(value)
         raise value
 
 

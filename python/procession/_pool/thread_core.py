@@ -18,7 +18,7 @@ from .errors import _foreign
 from .feed import mapstar, outcomes, starmapstar, starred_outcomes
 from .thread_job import ThreadJob
 from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK, in_thread
-from .workers import as_worker, terminated
+from .workers import as_worker, why_ended
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -190,5 +190,5 @@ class ThreadWorkers:
         self.stop()
 
     def stop(self) -> None:
-        self._core.terminate(terminated)
+        self._core.terminate(why_ended())
         self._dismiss()

@@ -46,11 +46,29 @@ _FAULTS = 3
 _FAILURES = 20
 #: Seconds before workers are replaced again when the last ones did not become ready.
 _PAUSE = 0.5
+#: The attribute of errors of a pool that its process ended at exit: the process's identifier.
+_ENDED_IN = "_ended_in"
 
 
 def terminated() -> ProcessError:
     """Return the error of calls that were not done when their pool was terminated."""
     return ProcessError("the pool was terminated before the task was done")
+
+
+def _ended_by_exit() -> ProcessError:
+    error = terminated()
+    error.__dict__[_ENDED_IN] = os.getpid()
+    return error
+
+
+def why_ended() -> Callable[[], ProcessError]:
+    """Return what makes the errors of unfinished calls of a pool that is to be terminated now."""
+    return _ended_by_exit if util.is_exiting() else terminated
+
+
+def is_of_exit(error: BaseException) -> bool:
+    """Return whether the error says that this process ended the pool at its own end."""
+    return error.__dict__.get(_ENDED_IN) == os.getpid()
 
 
 def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool]:
@@ -335,7 +353,7 @@ class Workers(WatchedWorkers):
 
     def _give_up(self) -> None:
         self._state = TERMINATE
-        self.core.terminate(terminated)
+        self.core.terminate(why_ended())
         self._join_watch()
 
     def abandon(self) -> None:
