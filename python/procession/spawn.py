@@ -247,7 +247,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "installed": context._stands_in,
         "sigint_blocked": util.is_blocked(_signal.SIGINT),
     }
-    theirs = util._neighbour("process")
+    # Only proxies need it, and loading that library costs a child half of its start.
+    theirs = util._neighbour("managers") and util._neighbour("process")
     if theirs is not None:
         data["neighbour_key"] = process.AuthenticationString(theirs.current_process().authkey)
     if util._logger is not None:

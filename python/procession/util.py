@@ -403,8 +403,8 @@ def _neighbour(name: str) -> Any:
 def _introduce_neighbour(authkey: bytes) -> None:
     """Give the standard library's module the key of the parent's.
 
-    Its managers know their clients by this key. The parent has that library loaded, and so what it sends
-    may need it here: this loads it.
+    Its managers know their clients by this key. The parent has that library's managers loaded, and so what
+    it sends may be a proxy of one: this loads what has the key.
     """
     import importlib
 

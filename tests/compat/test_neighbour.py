@@ -88,17 +88,23 @@ def test_their_managers_in_our_children(run_program, method):
     assert (done.stdout, done.stderr) == ("pool executor child of a child queue\n", "")
 
 
-def test_our_children_load_the_neighbour_only_where_their_parent_has(run_program, method):
-    text = """
+@pytest.mark.parametrize("theirs", ["procession", "multiprocessing.process", "concurrent.futures.process"])
+def test_our_children_load_the_neighbour_only_where_their_parent_has_its_managers(run_program, method, theirs):
+    text = f"""
     import sys, procession
     def loaded():
         return "multiprocessing" in sys.modules
     if __name__ == "__main__":
+        if sys.argv[1] != "fork":
+            import {theirs}
         with procession.get_context(sys.argv[1]).Pool(1) as pool:
-            print(loaded(), pool.apply(loaded))
+            print(pool.apply(loaded))
+            import multiprocessing.managers
+        with procession.get_context(sys.argv[1]).Pool(1) as pool:
+            print(pool.apply(loaded))
     """
     done = run_program(textwrap.dedent(text), method)
-    assert (done.stdout, done.stderr) == ("False False\n", "")
+    assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
 
 
 ERRORS = """
