@@ -23,11 +23,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{fence, Ordering};
 use std::time::Duration;
-#[cfg(feature = "async")]
-pub(crate) use unreceived::is_gone;
-#[cfg(not(feature = "async"))]
-use unreceived::is_gone;
-use unreceived::{drop_messages, Sending};
+use unreceived::{drop_messages, is_gone, Sending};
 
 /// Create a channel that grows as long as memory lasts.
 ///
@@ -148,10 +144,8 @@ impl End {
         }
     }
 
-    /// As [`is_alone`](Self::is_alone), for an end that sleeps in between: looks now and then at this process's other
-    /// channels, whose lost messages may hold the other side's last end.
     fn is_left_alone(&self) -> bool {
-        self.is_alone() || look::at_channels() && self.is_alone()
+        is_left_by(self.other)
     }
 
     /// As [`is_left_alone`](Self::is_left_alone), for an end that need not have slept: also looks for dead processes
@@ -159,6 +153,12 @@ impl End {
     fn is_surely_left_alone(&self) -> bool {
         self.is_left_alone() || look::at_processes() && self.is_alone()
     }
+}
+
+/// Whether the side with this token is gone, for an end that sleeps in between: looks now and then at this process's
+/// other channels, whose lost messages may hold the last end of that side. Call it without a lock of this crate's.
+pub(crate) fn is_left_by(token: Handle) -> bool {
+    is_gone(token) || look::at_channels() && is_gone(token)
 }
 
 impl Clone for End {

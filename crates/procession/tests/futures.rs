@@ -105,6 +105,29 @@ fn the_death_of_the_last_sender_wakes_the_task() {
 }
 
 #[test]
+fn a_reply_of_a_receiver_that_dies_while_the_task_waits_is_an_error() {
+    fn hang(_: Receiver<Sender<u8>>) {
+        loop {
+            std::thread::park();
+        }
+    }
+    for method in METHODS {
+        let (ask, asked) = channel::<Sender<u8>>().unwrap();
+        let child: JoinHandle<()> = by(method).spawn(hang, asked).unwrap();
+        let (reply, answer) = channel().unwrap();
+        ask.send(&reply).unwrap();
+        drop(reply);
+        let (count, waker) = counted();
+        let mut wait = Box::pin(answer.recv_async());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        child.kill().unwrap();
+        until(|| count.0.load(SeqCst) == 1);
+        assert!(matches!(block_on(wait), Err(RecvError::Disconnected)), "{method:?}");
+        assert_eq!(child.join().unwrap_err().signal(), Some(libc::SIGKILL));
+    }
+}
+
+#[test]
 fn many_waits_for_one_receiver_take_one_thread() {
     let (to, from) = channel().unwrap();
     let (count, waker) = counted();

@@ -64,7 +64,7 @@ pub(super) fn drop_all() {
 }
 
 /// Whether a side is gone, of which this is the token.
-pub(crate) fn is_gone(token: Handle) -> bool {
+pub(super) fn is_gone(token: Handle) -> bool {
     // Without address space to look, nothing is known.
     !exists(token).unwrap_or(true)
 }

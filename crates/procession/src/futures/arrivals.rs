@@ -1,7 +1,7 @@
 //! The thread that watches a receiver's queue while tasks wait for a value, and the future of a value.
 
 use super::{number, start, Wakers};
-use crate::channel::is_gone;
+use crate::channel::is_left_by;
 use crate::{Receiver, RecvError, Result};
 use procession_core::arena::Ref;
 use procession_core::channel::Queue;
@@ -107,7 +107,7 @@ impl Awaiting {
                 return;
             }
             drop(state);
-            let over = || is_gone(self.senders) || lock(&self.state).over;
+            let over = || is_left_by(self.senders) || lock(&self.state).over;
             let waited = self.queue.wait_until_ready_or(Deadline::after(SLEEP), over);
             // Of another error the task is told when it tries to receive.
             if !matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
