@@ -223,6 +223,43 @@ fn a_task_may_be_polled_where_it_is_woken() {
     until(|| task.done.load(SeqCst) == 1);
 }
 
+/// Panics where it is woken, and counts how often.
+#[derive(Default)]
+struct Panics(AtomicUsize);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+        panic!("the task was to panic where it is woken");
+    }
+}
+
+#[test]
+fn a_panic_where_a_task_is_woken_ends_no_other_wait() {
+    let ((count, waker), panics) = (counted(), Arc::new(Panics::default()));
+    let panicking = Waker::from(Arc::clone(&panics));
+    let mut cx = Context::from_waker(&panicking);
+
+    let (to, from) = channel().unwrap();
+    let spawn = || procession::spawn(|from: Receiver<u8>| from.recv().unwrap(), from.clone()).unwrap();
+    let (mut first, mut second) = (pin!(spawn().into_future()), pin!(spawn().into_future()));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    (0..2).for_each(|_| to.send(&1).unwrap());
+    until(|| panics.0.load(SeqCst) == 1 && count.0.load(SeqCst) == 1);
+    assert_eq!((block_on(first), block_on(second)), (Ok(1), Ok(1)));
+
+    let mut waits = [pin!(from.recv_async()), pin!(from.recv_async())];
+    assert!(waits[0].as_mut().poll(&mut cx).is_pending());
+    to.send(&2).unwrap();
+    until(|| panics.0.load(SeqCst) == 2);
+    assert_eq!(from.recv().unwrap(), 2);
+    assert!(waits[1].as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    to.send(&3).unwrap();
+    until(|| count.0.load(SeqCst) == 2);
+    assert_eq!(from.recv().unwrap(), 3);
+}
+
 #[test]
 fn many_children_are_awaited_by_one_thread() {
     fn wait((from, number): (Receiver<()>, u32)) -> u32 {

@@ -1,6 +1,6 @@
 //! The thread that watches a receiver's queue while tasks wait for a value, and the future of a value.
 
-use super::{number, start, Wakers};
+use super::{number, shield, start, Wakers};
 use crate::channel::is_left_by;
 use crate::{Receiver, RecvError, Result};
 use procession_core::arena::Ref;
@@ -113,7 +113,7 @@ impl Awaiting {
             if !matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
                 let woken = take(&mut lock(&self.state).wakers.0);
                 for (_, waker) in woken {
-                    waker.wake();
+                    shield(|| waker.wake());
                 }
             }
         }

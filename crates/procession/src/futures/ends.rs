@@ -1,11 +1,12 @@
 //! The thread that watches the children whose end tasks wait for, and the future of a child's result.
 
-use super::{number, start};
+use super::{number, shield, start};
 use crate::children::Running;
 use crate::{Error, JoinError, JoinHandle, Result};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
 use rustix::io::{read, write};
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::os::fd::OwnedFd;
@@ -105,21 +106,23 @@ impl EndsWatch {
                 Err(_) => true,
             };
             let _ = read(&self.changed, &mut [0; 8]);
-            let ended = |number| {
-                let mut all = children.iter().zip(&fds);
-                failed || all.any(|((other, _), fd)| *other == number && !fd.revents().is_empty())
-            };
+            let ended = children.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+            let ended: HashSet<u64> = ended.map(|((number, _), _)| *number).collect();
             let woken: Vec<AwaitedChild> = {
                 let mut awaited = lock(&self.awaited);
                 let (woken, left) = std::mem::take(&mut *awaited)
                     .into_iter()
-                    .partition(|one| ended(one.number));
+                    .partition(|one| failed || ended.contains(&one.number));
                 *awaited = left;
                 woken
             };
             for one in woken {
-                one.waker.wake();
+                shield(|| {
+                    one.waker.wake();
+                    drop(one.running);
+                });
             }
+            shield(|| drop(children));
         }
     }
 }

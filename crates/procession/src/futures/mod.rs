@@ -16,6 +16,7 @@ pub(crate) use arrivals::Arrivals;
 pub use arrivals::Recv;
 pub use ends::Join;
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::task::Waker;
 
 /// The tasks to wake, each under the number of its future. A waker is the runtime's: to wake or drop one may poll or
@@ -38,6 +39,14 @@ impl Wakers {
     fn remove(&mut self, number: u64) -> Option<Waker> {
         let at = self.0.iter().position(|(other, _)| *other == number)?;
         Some(self.0.swap_remove(at).1)
+    }
+}
+
+/// Do what runs code of the runtime's or of a task's, as to wake or drop a waker may. A panic in it, which the panic hook
+/// has reported, ends neither the thread nor the waits of the others.
+fn shield(action: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
+        std::mem::forget(payload); // to drop it may panic, too
     }
 }
 
