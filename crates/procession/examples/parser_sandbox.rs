@@ -2,31 +2,46 @@
 //! use up its memory or never come to an end. The program survives all of it, and says what became of each input.
 //!
 //! Arguments: files to parse. Without any, a few harmless and hostile inputs: `cargo run --example parser_sandbox`.
+//! Each input has 2 seconds; the environment variable `SANDBOX_SECONDS` gives another number.
 //!
 //! The format: numbers, words, and lists in parentheses. `3*x` stands for `x x x`, and `;` begins a comment that ends
-//! with the line. The sandbox bounds time, memory and output. It does not keep a parser from files or the network: that is
-//! the business of namespaces and seccomp.
+//! with the line. The sandbox bounds time, memory and output. What comes out of it are flat tokens: to receive a nested
+//! value takes stack in proportion to its depth, which the input chooses, and would crash the program itself.
+//!
+//! It is made for a parser that fails, not for one that an attacker has taken over: it keeps it neither from files and
+//! the network (that is the business of namespaces and seccomp) nor from writing to the memory that the processes share.
 
-use procession::{bounded, Builder, RecvError, Sender};
+use procession::{bounded, Builder, RecvError, SendError, Sender};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// What an input may use.
-const TIME: Duration = Duration::from_secs(2);
+const SECONDS: u64 = 2;
 const MEMORY: u64 = 256 << 20;
-const ITEMS: usize = 10_000;
+const TOKENS: usize = 10_000;
+const WORD: usize = 1000;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What the parser makes of the input.
+#[derive(Debug, Clone)]
 enum Item {
     Number(i64),
     Word(String),
     List(Vec<Item>),
 }
 
+/// What the sandbox receives. A list is what stands between `Open` and `Close`.
+#[derive(Debug, Serialize, Deserialize)]
+enum Token {
+    Number(i64),
+    Word(String),
+    Open,
+    Close,
+}
+
 /// What became of an input.
 enum Verdict {
-    Parsed(Vec<Item>),
+    Parsed(Vec<Token>),
     /// The parser found an error.
     Refused(String),
     /// The parser's process died.
@@ -89,14 +104,26 @@ impl Parser<'_> {
     }
 }
 
-/// Runs in the child: sends the items of the input one by one.
-fn parse((input, to): (String, Sender<Item>)) -> Result<(), String> {
-    limit_memory().map_err(|error| error.to_string())?;
+fn send(item: &Item, to: &Sender<Token>) -> Result<(), SendError> {
+    match item {
+        Item::Number(number) => to.send(&Token::Number(*number)),
+        Item::Word(word) => to.send(&Token::Word(word.clone())),
+        Item::List(items) => {
+            to.send(&Token::Open)?;
+            items.iter().try_for_each(|item| send(item, to))?;
+            to.send(&Token::Close)
+        }
+    }
+}
+
+/// Runs in the child: sends the tokens of the input one by one.
+fn parse((input, seconds, to): (String, u64, Sender<Token>)) -> Result<(), String> {
+    limit(seconds).map_err(|error| error.to_string())?;
     let mut parser = Parser { rest: &input };
     while let Some((times, item)) = parser.item()? {
         for _ in 0..times {
             // It fails once the sandbox has enough.
-            to.send(&item).map_err(|error| error.to_string())?;
+            send(&item, &to).map_err(|error| error.to_string())?;
         }
     }
     match parser.rest {
@@ -107,7 +134,7 @@ fn parse((input, to): (String, Sender<Item>)) -> Result<(), String> {
 
 /// Let this process use [`MEMORY`] more than it does already, write no core file, and use little time of a processor
 /// even if the sandbox is stopped.
-fn limit_memory() -> std::io::Result<()> {
+fn limit(seconds: u64) -> std::io::Result<()> {
     let used = std::fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = used.split(' ').next().and_then(|size| size.parse().ok()).unwrap_or(0);
     let lower = |resource, most| {
@@ -123,25 +150,26 @@ fn limit_memory() -> std::io::Result<()> {
     };
     lower(Resource::As, pages * rustix::param::page_size() as u64 + MEMORY)?;
     lower(Resource::Core, 0)?;
-    lower(Resource::Cpu, 2 * TIME.as_secs())?;
+    lower(Resource::Cpu, seconds.saturating_add(10))?;
     Ok(())
 }
 
-fn examine(input: String) -> procession::Result<Verdict> {
+fn examine(input: String, seconds: u64) -> procession::Result<Verdict> {
     // A full channel makes the parser wait: it cannot fill the memory that processes share.
     let (to, from) = bounded(256)?;
     let child = Builder::new()
         .name("parser")
         .die_with_parent(true)
-        .spawn(parse, (input, to))?;
-    let end = Instant::now() + TIME;
+        .spawn(parse, (input, seconds, to))?;
+    let end = Instant::now() + Duration::from_secs(seconds);
     let left = || end.saturating_duration_since(Instant::now());
-    let slow = || format!("it takes more than {} seconds", TIME.as_secs());
-    let mut items = Vec::new();
+    let slow = || format!("it takes more than {seconds} s");
+    let mut tokens = Vec::new();
     let mut stopped = loop {
         match from.recv_timeout(left()) {
-            Ok(_) if items.len() == ITEMS => break Some(format!("it has more than {ITEMS} items")),
-            Ok(item) => items.push(item),
+            Ok(_) if tokens.len() == TOKENS => break Some(format!("it has more than {TOKENS} tokens")),
+            Ok(Token::Word(word)) if word.len() > WORD => break Some(format!("a word has more than {WORD} bytes")),
+            Ok(token) => tokens.push(token),
             Err(RecvError::Disconnected) => break None,
             Err(RecvError::Timeout) => break Some(slow()),
             Err(error) => break Some(error.to_string()),
@@ -157,7 +185,7 @@ fn examine(input: String) -> procession::Result<Verdict> {
         return Ok(Verdict::Stopped(reason));
     }
     Ok(match child.join() {
-        Ok(Ok(())) => Verdict::Parsed(items),
+        Ok(Ok(())) => Verdict::Parsed(tokens),
         Ok(Err(reason)) => Verdict::Refused(reason),
         Err(death) => Verdict::Died(death),
     })
@@ -171,6 +199,9 @@ fn inputs() -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
             ("unfinished", "(add 1"),
             ("panic", "(a *b)"),
             ("crash", &"(".repeat(1_000_000)),
+            // Parsed or not, as the parser's stack allows.
+            ("deep", &("(".repeat(5200) + &")".repeat(5200))),
+            ("long word", &"x".repeat(1_000_000)),
             ("hang", "(a b) ; no newline"),
             ("memory bomb", "(999999999*(x))"),
             ("endless output", "9999999999*(x)"),
@@ -183,9 +214,10 @@ fn inputs() -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seconds = std::env::var("SANDBOX_SECONDS").map_or(Ok(SECONDS), |text| text.parse())?;
     for (name, input) in inputs()? {
-        match examine(input)? {
-            Verdict::Parsed(items) => println!("{name}: {} items", items.len()),
+        match examine(input, seconds)? {
+            Verdict::Parsed(tokens) => println!("{name}: {} tokens", tokens.len()),
             Verdict::Refused(reason) => println!("{name}: refused: {reason}"),
             Verdict::Died(death) => println!("{name}: the parser died: {death}"),
             Verdict::Stopped(reason) => println!("{name}: stopped: {reason}"),

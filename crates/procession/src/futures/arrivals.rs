@@ -145,7 +145,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// Receive the oldest value, as a future. Feature `async`.
     ///
     /// It works on any runtime. Dropping it loses no value. Of several tasks that wait for one receiver, each value
-    /// goes to one. An awaited receiver has a thread of its own until it is dropped, however many tasks wait for it.
+    /// goes to one. An awaited receiver has a thread of its own until it is dropped, however many tasks wait for it;
+    /// a clone that is awaited has another.
     ///
     /// ```
     /// # async fn example() -> procession::Result<()> {

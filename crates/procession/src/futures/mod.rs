@@ -4,8 +4,8 @@
 //! polls those of all children that are awaited (`ends`). A queue in shared memory has none: a sleep on a word of
 //! memory is one thread's. So a receiver that is awaited has a thread (`arrivals`), which sleeps as `recv` does and
 //! learns at once of a value or of the last sender's end. There is one for each receiver, however many tasks wait for
-//! it, and not one for each wait. The engine's descriptor for a queue would take such a thread, too, and not tell the
-//! end of the senders.
+//! it, and not one for each wait; a clone is a receiver with a thread of its own. The engine's descriptor for a queue
+//! would take such a thread, too, and not tell the end of the senders.
 //!
 //! None of these threads exists in a child of fork; there the first wait starts them anew.
 
@@ -42,8 +42,8 @@ impl Wakers {
     }
 }
 
-/// Do what runs code of the runtime's or of a task's, as to wake or drop a waker may. A panic in it, which the panic hook
-/// has reported, ends neither the thread nor the waits of the others.
+/// Do what runs code of the runtime's or of a task's, as to wake or drop a waker may. A panic in it, which the panic
+/// hook has reported, ends neither the thread nor the waits of the others.
 fn shield(action: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
         std::mem::forget(payload); // to drop it may panic, too
