@@ -106,14 +106,17 @@ fn the_death_of_the_last_sender_wakes_the_task() {
 
 #[test]
 fn a_reply_of_a_receiver_that_dies_while_the_task_waits_is_an_error() {
-    fn hang(_: Receiver<Sender<u8>>) {
+    fn hang((_asked, ready): (Receiver<Sender<u8>>, Sender<()>)) {
+        ready.send(&()).unwrap();
         loop {
             std::thread::park();
         }
     }
     for method in METHODS {
         let (ask, asked) = channel::<Sender<u8>>().unwrap();
-        let child: JoinHandle<()> = by(method).spawn(hang, asked).unwrap();
+        let (ready, is_ready) = channel().unwrap();
+        let child: JoinHandle<()> = by(method).spawn(hang, (asked, ready)).unwrap();
+        is_ready.recv().unwrap(); // what it is to receive is no longer in its request, which this process keeps
         let (reply, answer) = channel().unwrap();
         ask.send(&reply).unwrap();
         drop(reply);
