@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 const SECONDS: u64 = 2;
 const MEMORY: u64 = 256 << 20;
 const TOKENS: usize = 10_000;
+/// The most bytes of a word. A longer one is received, and then ends the parser: it is no larger than its memory.
 const WORD: usize = 1000;
 
 /// What the parser makes of the input.

@@ -2,7 +2,7 @@
 
 use super::{number, shield, start, Wakers};
 use crate::channel::is_left_by;
-use crate::{Receiver, RecvError, Result};
+use crate::{Error, Receiver, RecvError, Result};
 use procession_core::arena::Ref;
 use procession_core::channel::Queue;
 use procession_core::ids::Handle;
@@ -13,7 +13,7 @@ use std::future::Future;
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The longest sleep of the thread. Not for ever: what it waits for is not all that its process waits for, and the
@@ -40,6 +40,8 @@ struct Awaiting {
 #[derive(Default)]
 struct AwaitingState {
     wakers: Wakers,
+    /// Errors of the thread's waits, each for the next poll of the future with this number.
+    failed: Vec<(u64, Error)>,
     /// The receiver is dropped.
     over: bool,
 }
@@ -49,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Arrivals {
-    /// Wake the task once there is a value, or no sender any more.
+    /// Wake the task once there is a value, or no sender any more. Returns the error if the thread's wait for this
+    /// future failed.
     pub(crate) fn wake(&self, queue: &Ref<Queue>, senders: Handle, future: u64, cx: &Context<'_>) -> Result<()> {
         let mut watch = lock(&self.0);
         let pid = std::process::id();
@@ -68,18 +71,28 @@ impl Arrivals {
         let shared = watch.as_ref().map(|watch| Arc::clone(&watch.shared));
         drop(watch);
         let waker = cx.waker().clone();
-        let replaced = shared.and_then(|shared| {
-            let replaced = lock(&shared.state).wakers.set(future, waker);
-            shared.changed.notify_one();
-            replaced
-        });
+        let replaced = match shared {
+            Some(shared) => {
+                let mut state = lock(&shared.state);
+                if let Some(error) = state.take_error(future) {
+                    return Err(error);
+                }
+                let replaced = state.wakers.set(future, waker);
+                shared.changed.notify_one();
+                replaced
+            }
+            None => None,
+        };
         drop(replaced);
         Ok(())
     }
 
     fn forget(&self, future: u64) {
         let shared = lock(&self.0).as_ref().map(|watch| Arc::clone(&watch.shared));
-        let removed = shared.and_then(|shared| lock(&shared.state).wakers.remove(future));
+        let removed = shared.map(|shared| {
+            let mut state = lock(&shared.state);
+            (state.take_error(future), state.wakers.remove(future))
+        });
         drop(removed);
     }
 
@@ -109,14 +122,35 @@ impl Awaiting {
             drop(state);
             let over = || is_left_by(self.senders) || lock(&self.state).over;
             let waited = self.queue.wait_until_ready_or(Deadline::after(SLEEP), over);
-            // Of another error the task is told when it tries to receive.
-            if !matches!(waited, Err(WaitError::TimedOut | WaitError::Interrupted)) {
-                let woken = take(&mut lock(&self.state).wakers.0);
-                for (_, waker) in woken {
-                    shield(|| waker.wake());
-                }
-            }
+            self.tell(waited);
         }
+    }
+
+    /// Wake the tasks after a wait.
+    fn tell(&self, waited: Result<(), WaitError>) {
+        let woken = match waited {
+            Err(WaitError::TimedOut | WaitError::Interrupted) => return,
+            Ok(()) => take(&mut lock(&self.state).wakers.0),
+            // One task is told. If the others' waits fail too, so are they.
+            Err(error) => lock(&self.state).fail_one(Error::wait(error)).into_iter().collect(),
+        };
+        for (_, waker) in woken {
+            shield(|| waker.wake());
+        }
+    }
+}
+
+impl AwaitingState {
+    /// Keep the error for a future that waits. Returns its number and the waker to wake.
+    fn fail_one(&mut self, error: Error) -> Option<(u64, Waker)> {
+        let (number, waker) = self.wakers.0.pop()?;
+        self.failed.push((number, error));
+        Some((number, waker))
+    }
+
+    fn take_error(&mut self, future: u64) -> Option<Error> {
+        let at = self.failed.iter().position(|(other, _)| *other == future)?;
+        Some(self.failed.swap_remove(at).1)
     }
 }
 
@@ -184,5 +218,43 @@ impl<T: DeserializeOwned> Future for Recv<'_, T> {
 impl<T> Drop for Recv<'_, T> {
     fn drop(&mut self) {
         self.from.arrivals().forget(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Wake;
+
+    struct Nothing;
+
+    impl Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn each_failed_wait_is_the_error_of_one_future() {
+        let (_to, from) = crate::channel::<u8>().unwrap();
+        let waker = Waker::from(Arc::new(Nothing));
+        let mut cx = Context::from_waker(&waker);
+        let mut waits = [Box::pin(from.recv_async()), Box::pin(from.recv_async())];
+        assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
+        let shared = lock(&from.arrivals().0).as_ref().map(|watch| Arc::clone(&watch.shared));
+        let shared = shared.unwrap();
+        let fail = || shared.tell(Err(procession_core::Error::Corrupt("a test").into()));
+
+        fail();
+        assert_eq!(lock(&shared.state).wakers.0.len(), 1, "the other still waits");
+        assert!(waits[0].as_mut().poll(&mut cx).is_pending());
+        assert!(matches!(
+            waits[1].as_mut().poll(&mut cx),
+            Poll::Ready(Err(RecvError::Failed(_)))
+        ));
+        // A new poll waits anew: the error was told.
+        assert!(waits[1].as_mut().poll(&mut cx).is_pending());
+        fail();
+        drop(waits);
+        let state = lock(&shared.state);
+        assert!(state.failed.is_empty() && state.wakers.0.is_empty());
     }
 }
