@@ -37,7 +37,8 @@ use unreceived::{drop_messages, is_gone, Sending};
 /// it is dead (at once if that process's parent waits for it); and within a second, that it was in a message or a
 /// queue that is gone. An end that does not wait, but calls `try_recv` or `try_send` again and again, looks for dead
 /// processes itself: at most every 200 ms, and 25 ms for each process of the family. A waiting end costs no time that
-/// grows with the number of processes.
+/// grows with the number of processes. Ends among the arguments of a process that died before it took them are gone only
+/// once its parent has joined it, or drops the handle and starts another.
 ///
 /// With the last receiver, the messages that are left are dropped, and the ends in them: a reply that is expected from
 /// a receiver that is gone is an error, not an endless wait. If the receivers died, their messages are dropped by a

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{by, kill, until_asleep, METHODS};
-use procession::{bounded, channel, Queue, Receiver, RecvError, SendError, Sender, StartMethod};
+use procession::{bounded, channel, JoinHandle, Queue, Receiver, RecvError, SendError, Sender, StartMethod};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -235,5 +235,22 @@ fn a_reply_of_a_receiver_that_is_dead_is_an_error() {
         assert_eq!(first.recv().unwrap(), 1, "{method:?}");
         assert!(matches!(second.recv(), Err(RecvError::Disconnected)), "{method:?}");
         assert_eq!(child.join().unwrap_err().signal(), Some(libc::SIGABRT));
+    }
+}
+
+#[test]
+fn arguments_that_a_dead_process_never_took_are_gone_once_it_is_joined() {
+    fn hang(_: Sender<u8>) {
+        loop {
+            std::thread::park();
+        }
+    }
+    for method in METHODS {
+        for _ in 0..5 {
+            let (to, from) = channel().unwrap();
+            let child: JoinHandle<()> = by(method).spawn(hang, to).unwrap();
+            kill(child); // most often before it has taken them
+            assert!(matches!(from.recv(), Err(RecvError::Disconnected)), "{method:?}");
+        }
     }
 }
