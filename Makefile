@@ -31,7 +31,7 @@ test-rust: .build/nextest
 	$(CARGO) test --workspace --doc --quiet --features procession/async
 
 test-python: setup
-	$(PY) -m pytest -q $(PYTEST_ARGS)
+	$(PY) -m tests $(PYTEST_ARGS)
 
 lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
