@@ -1,4 +1,4 @@
-"""Whole programs: the interpreter's end, and Ctrl-C."""
+"""Whole programs: the interpreter's end, Ctrl-C, and no free descriptors."""
 
 from __future__ import annotations
 
@@ -91,3 +91,41 @@ def test_the_actor_ends_with_a_killed_parent(run_program, method):
     result = run_program(PROGRAM + KILLED, method)
     assert result.returncode == -9
     assert gone(int(result.stdout))
+
+
+WITHOUT_DESCRIPTORS = """
+    import resource
+    from procession._actor.client import Watch
+    client = worker._link.client()
+    watch = Watch(client)  # looks here, in place of the thread that does
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for _ in range(3):
+            watch._look()
+        ended = client.ending, client.incarnation, actor.status(worker).alive
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    watch._look()
+    print(*ended, worker.add())
+"""
+
+GIVEN_UP = """
+    from procession._actor.board import Ending
+    worker._link.client().over(0, Ending("can no longer be watched", 0))
+    actor.terminate(worker)
+    print(actor.status(worker).ended)
+"""
+
+
+def test_without_a_free_descriptor_an_actor_is_not_taken_for_dead(run_program, method):
+    result = run_program(PROGRAM + WITHOUT_DESCRIPTORS, method)
+    assert result.stderr == ""
+    assert result.stdout.split()[1:] == ["None", "0", "True", "1"]
+
+
+def test_an_actor_that_was_given_up_can_be_terminated(run_program, method):
+    result = run_program(PROGRAM + GIVEN_UP, method)
+    assert result.stderr == ""
+    assert "was terminated by process" in result.stdout
+    assert gone(int(result.stdout.split()[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import Any, NamedTuple
 
 from .._procession import Event, SharedBytes, SharedDict
@@ -16,6 +17,8 @@ STARTING, UP, DOWN = "starting", "up", "down"
 VALUE, VALUE_APART, RAISED, ENDED = 0, 1, 2, 3
 #: Seconds of a wait between two looks at what else might end it.
 SLICE, SHORT_SLICE = 1.0, 0.1
+#: Seconds that an owner may take, if it is not stopped, to write down how an incarnation ended.
+PATIENCE = 10.0
 
 
 class Queue(_Queue):
@@ -68,7 +71,7 @@ class Card(NamedTuple):
     owner_started: str
     max_restarts: int | None
     is_bounded: bool
-    #: The objects of the board. These are no references: the owner keeps the objects alive.
+    #: The objects of the board. These do not keep the objects alive; the owner does.
     objects: tuple[Any, ...]
 
 
@@ -130,23 +133,79 @@ class Board:
 
 
 def start_time(pid: int) -> str:
-    """Return when a process started, in the kernel's units; nothing if it does not exist."""
+    """Return when a process started, in the kernel's units; nothing if it does not exist.
+
+    Raises OSError if that cannot be known, as without a free descriptor.
+    """
+    fields = _stat(pid)
+    return fields[19].decode() if fields else ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is known to be stopped, by a signal or a debugger."""
+    try:
+        return _stat(pid)[:1] in ([b"T"], [b"t"])
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return what the kernel says of a process, from its state on; nothing if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        return ""
+            return file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def pidfd_of(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends.
+    """Return a descriptor that becomes readable when the process ends; None if it does not exist.
 
-    None if it has ended, or if there are no more descriptors.
+    Raises OSError if that cannot be known, as without a free descriptor.
     """
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return None
+
+
+def has_ended(pid: int, started: str | None = None) -> bool:
+    """Return whether a process is known to have ended.
+
+    Args:
+        pid: its number.
+        started: its `start_time`, which tells it from a later one with its number; None: not known.
+    """
+    try:
+        if started is not None and start_time(pid) != started:
+            return True
+        process = pidfd_of(pid)
+    except OSError:
+        return not _exists(pid)
+    if process is None:
+        return True
+    try:
+        return is_readable(process)
+    finally:
+        os.close(process)
+
+
+def _exists(pid: int) -> bool:
+    """Return whether there is a process, which may have ended; this takes no descriptor."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def is_readable(fd: int) -> bool:
+    """Return whether a descriptor is readable."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def in_memory(data: bytes) -> SharedBytes:

@@ -19,6 +19,7 @@ from . import server
 from .board import (
     DOWN,
     ENDED,
+    PATIENCE,
     RAISED,
     SHORT_SLICE,
     SLICE,
@@ -26,8 +27,11 @@ from .board import (
     Board,
     Card,
     Ending,
+    Record,
+    has_ended,
+    is_readable,
+    is_stopped,
     pidfd_of,
-    start_time,
 )
 from .lines import ActorFuture, Call, Lane, Line, numbers
 
@@ -260,10 +264,28 @@ class Client:
     def order(self, order: str, wait: bool, timeout: float | None) -> None:
         """Tell the owner to end the actor, and wait until it has ended."""
         self.watch()
-        if self.ending is None:
+        end = None if timeout is None else time.monotonic() + timeout
+        record = self.board.read()
+        if record.status != DOWN:
             self.board.orders.put((order, os.getpid(), None))
-        if wait and not server.is_serving(self.card.key) and not self.done.wait(timeout):
+        if not wait or server.is_serving(self.card.key):
+            return
+        is_done = self.done.wait(timeout)
+        # This process may have given up an actor that lives.
+        while is_done and record.status != DOWN and not self._is_dead(record):
+            self.board.wait(record.serial)
+            record = self.board.read()
+            is_done = end is None or time.monotonic() < end
+        if not is_done:
             raise TimeoutError(f"actor {self.card.name} did not end within {timeout:g} seconds")
+
+    def _is_dead(self, record: Record) -> bool:
+        """Return whether the actor's process has ended, or ends with its owner."""
+        return self.is_owner_gone() or (record.pid != 0 and has_ended(record.pid))
+
+    def is_owner_gone(self) -> bool:
+        """Return whether the owner is known to have ended."""
+        return has_ended(self.card.owner, self.card.owner_started)
 
     def drop(self) -> None:
         """End the threads: this process has no handle any more."""
@@ -291,11 +313,15 @@ class Watch:
     """The thread that learns of the ends of an actor's incarnations, and of its owner's."""
 
     _wake = -1  # for an object with an interrupted `__init__`, and after `__del__`
+    #: Descriptors of the processes of the owner and of an incarnation.
     _owner: int | None = None
+    _process: int | None = None
 
     def __init__(self, client: Client) -> None:
         self._client, self._board, self._card = client, client.board, client.card
         self._stopped = False
+        #: The incarnation of `_process`.
+        self._incarnation = -1
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def start(self) -> None:
@@ -311,18 +337,16 @@ class Watch:
             os.eventfd_write(self._wake, 1)
 
     def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        wake, self._wake = self._wake, -1
-        owner, self._owner = self._owner, None
-        if wake >= 0:
-            _close(wake)
-        if owner is not None:
-            _close(owner)
+        fds = self._wake, self._owner, self._process
+        self._wake, self._owner, self._process = -1, None, None
+        for fd in fds:
+            if fd is not None and fd >= 0:
+                _close(fd)
 
     def _run(self) -> None:
         try:
-            self._owner = pidfd_of(self._card.owner)
-            if start_time(self._card.owner) != self._card.owner_started:
-                self._lose_owner()  # another process has its number now
+            if self._client.is_owner_gone():
+                self._lose_owner()
             while not self._stopped and self._client.ending is None:
                 self._look()
         except BaseException as error:
@@ -341,9 +365,7 @@ class Watch:
         elif record.status == STARTING or record.incarnation < client.incarnation:
             if not self._wait(record.serial) and self._is_owner_gone():
                 self._lose_owner()
-        elif self._poll(record.serial, record.pid) and not self._wait(
-            record.serial, time.monotonic() + SLICE
-        ):
+        elif self._poll(record) and not self._wait(record.serial, time.monotonic()):
             # The owner would have said how it ended, and is stopped or gone itself.
             if self._is_owner_gone():
                 self._lose_owner()
@@ -357,43 +379,58 @@ class Watch:
         final = most is not None and incarnation >= most
         self._client.over(incarnation + 1, Ending(text, pid, None, final))
 
-    def _wait(self, serial: int, end: float | None = None) -> bool:
-        """Wait for a record after this one; return whether it came before the end of all waits."""
+    def _wait(self, serial: int, began: float | None = None) -> bool:
+        """Wait for a record after this one; return whether it came.
+
+        `began` is when the incarnation ended: then the owner must say how. A stopped one is not waited for.
+        """
         while not self._stopped and not self._is_owner_gone():
             if self._board.wait(serial):
                 return True
-            if end is not None and time.monotonic() > end:
-                return False
+            if began is not None:
+                waited = time.monotonic() - began
+                if waited > (SLICE if is_stopped(self._card.owner) else PATIENCE):
+                    return False
         return self._board.read().serial != serial
 
-    def _poll(self, serial: int, pid: int) -> bool:
-        """Return whether the actor's process has ended; False after a while, to look again."""
-        process = pidfd_of(pid)
-        if process is None:
-            # It has ended, or this process has no descriptor left.
-            self._board.wait(serial)
-            return not start_time(pid)
+    def _poll(self, record: Record) -> bool:
+        """Return whether the actor's process is known to have ended; False after a while, to look again."""
         try:
-            poll = select.poll()
-            for fd in (process, self._owner, self._wake):
-                if fd is not None:
-                    poll.register(fd, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll(SLICE * 1000)}
-        finally:
-            os.close(process)
+            if self._incarnation != record.incarnation:
+                process, self._process = self._process, None
+                if process is not None:
+                    os.close(process)
+                self._process = pidfd_of(record.pid)
+                self._incarnation = record.incarnation
+            self._open_owner()
+        except OSError:
+            # Without a free descriptor; there may be one later.
+            self._board.wait(record.serial)
+            return has_ended(record.pid)
+        if self._process is None:
+            return True
+        poll = select.poll()
+        for fd in (self._process, self._owner, self._wake):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(SLICE * 1000)}
         if self._owner in ready:
             # What it wrote down last is read before its end counts.
             if self._board.read().status != DOWN:
                 self._lose_owner()
             return False
-        return process in ready
+        return self._process in ready
+
+    def _open_owner(self) -> None:
+        if self._owner is None:
+            self._owner = pidfd_of(self._card.owner)
+            if self._client.is_owner_gone():
+                self._lose_owner()  # another process may have its number
 
     def _is_owner_gone(self) -> bool:
         if self._owner is None:
-            return start_time(self._card.owner) != self._card.owner_started
-        poll = select.poll()
-        poll.register(self._owner, select.POLLIN)
-        return bool(poll.poll(0))
+            return self._client.is_owner_gone()
+        return is_readable(self._owner)
 
     def _lose_owner(self) -> None:
         record = self._board.read()
