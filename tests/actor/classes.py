@@ -96,19 +96,32 @@ class Crashing:
 class Broken:
     """Arrives, but cannot be unpickled."""
 
+    def __init__(self, kind=RuntimeError):
+        self.kind = kind
+
     def __reduce__(self):
-        return _refuse, ()
+        return _refuse, (self.kind,)
 
 
-def _refuse():
-    raise RuntimeError("it is not to be unpickled")
+def _refuse(kind):
+    raise kind("it is not to be unpickled")
+
+
+class BrokenError(Exception):
+    """An exception that cannot be unpickled."""
+
+    def __reduce__(self):
+        return _refuse, (SystemExit,)
 
 
 class Breaking:
     """Returns what cannot be unpickled."""
 
-    def get(self):
-        return Broken()
+    def get(self, *kind):
+        return Broken(*kind)
+
+    def fail(self):
+        raise BrokenError
 
     def take(self, thing):
         return 1

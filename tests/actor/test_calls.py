@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import threading
 
 import pytest
 
 import procession
 from procession import actor
+from procession._actor.lines import Lane
 from procession.pool import MaybeEncodingError
 from tests.actor.classes import Breaking, Broken, Counter, Recorder, Refusing
 
@@ -69,6 +72,33 @@ def test_what_cannot_be_unpickled_fails_alone(ctx):
         assert good.result(30) == later.result(30) == breaking.take([3]) == 1
 
 
+@pytest.mark.parametrize("kind", [queue.Empty, SystemExit, asyncio.CancelledError])
+def test_whatever_unpickling_raises_fails_that_call(kind):
+    with actor(Breaking) as breaking:
+        bad = [actor.submit(breaking.get, kind), actor.submit(breaking.fail)]
+        good = actor.submit(breaking.take, [1])
+        with pytest.raises(kind, match="not to be unpickled"):
+            breaking.get(kind)
+        for future in bad:
+            with pytest.raises(MaybeEncodingError, match="not to be unpickled"):
+                future.result(30)
+        assert good.result(30) == actor.submit(breaking.take, [2]).result(30) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_replies_cannot_be_taken_futures_fail_and_later_ones_do_not(monkeypatch):
+    def fail(lane):
+        raise OSError("no replies today")
+
+    with actor(Counter) as counter:
+        with monkeypatch.context() as patched:
+            patched.setattr(Lane, "_next", fail)
+            future = actor.submit(counter.add)
+            with pytest.raises(MaybeEncodingError, match="no replies today"):
+                future.result(30)
+        assert actor.submit(counter.add).result(30) == 2
+
+
 def test_calls_of_a_thread_keep_their_order(ctx):
     with actor.options(context=ctx)(Recorder) as recorder:
 
@@ -97,18 +127,17 @@ def add_many(handle, times):
     return actor.submit(handle.add, 1).result(30)
 
 
-def add_from(queue):
-    handles = queue.get()
-    add_many(handles["counter"], 10)
+def add_from(handles):
+    add_many(handles.get()["counter"], 10)
 
 
 def test_a_handle_works_in_every_process(ctx, counter):
-    queue = ctx.Queue()
+    handles = ctx.Queue()
     children = [ctx.Process(target=add_many, args=(counter, 10)) for _ in range(2)]
-    children.append(ctx.Process(target=add_from, args=(queue,)))
+    children.append(ctx.Process(target=add_from, args=(handles,)))
     for child in children:
         child.start()
-    queue.put({"counter": counter})
+    handles.put({"counter": counter})
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
@@ -191,7 +220,7 @@ def test_a_call_that_takes_too_long_raises(ctx, counter):
         future.result(0.05)
     event.set()
     assert future.result(30) == 11
-    assert hasty.add() == 12
+    assert counter.add() == 12
 
 
 def test_a_full_actor_makes_callers_wait(ctx):

@@ -194,7 +194,7 @@ def test_another_process_may_close_or_terminate_it(ctx, owned):
     child, counter, pid = owned
     calls = [actor.submit(counter.add) for _ in range(20)]
     actor.close(counter)
-    assert [call.result(0) for call in calls] == list(range(1, 21))
+    assert [call.result(30) for call in calls] == list(range(1, 21))
     with pytest.raises(ActorDied, match="was closed"):
         counter.add()
     assert child.is_alive()

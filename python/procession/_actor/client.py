@@ -222,7 +222,7 @@ class Client:
             if self.ending is not None:
                 raise self.died(method, self.ending)
             lane = self._lane
-            if lane is None:
+            if lane is None or lane.is_over:  # its thread may have ended by an error
                 lane = self._lane = Lane(self.incarnation, self._again)
         return lane
 

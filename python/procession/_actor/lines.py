@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .._errors import ActorDied
 from .._pool.errors import _undecodable, _unpack_exception
 from .._threads import Condition, Thread
-from .board import ENDED, RAISED, SLICE, VALUE_APART, Ending, new_queue
+from .board import ENDED, RAISED, SLICE, VALUE, VALUE_APART, Ending, new_queue
 
 __all__: list[str] = []
 
@@ -57,7 +57,8 @@ class Line:
         self.number = os.getpid() << 32 | next(numbers)
         self.arguments = new_queue()
         self.replies = new_queue() if lane is None else lane.replies
-        self.values = None if lane is None else lane.values
+        #: Values that run code when they are unpickled: an error there is none of the queue's.
+        self.values = new_queue() if lane is None else lane.values
         self.is_introduced = False
         #: How the incarnation ended, once it did.
         self.ending: Ending | None = None
@@ -67,7 +68,16 @@ class Line:
         return dropped, os.getpid(), self.replies, self.arguments, self.values
 
     def receive(self, left: Callable[[], float | None]) -> tuple[int, Any] | None:
-        """Return the kind and value of the reply; None if there is none after the time that is left."""
+        """Return the kind and value of the reply; None if there is none after the time that is left.
+
+        Raises what unpickling the value raises.
+        """
+        reply = self._reply(left)
+        if reply is not None and reply[0] == VALUE_APART:
+            return VALUE, self.values.get()
+        return reply
+
+    def _reply(self, left: Callable[[], float | None]) -> tuple[int, Any] | None:
         while True:
             rest = left()
             try:
@@ -132,7 +142,8 @@ class Lane:
         self._again = again
         self._calls: dict[int, Call] = {}
         self._lock = threading.RLock()
-        self._is_over = False
+        #: Takes no more calls.
+        self.is_over = False
         self._is_started = False
         #: Held by the thread. An interrupt may have a second one started.
         self._collecting = threading.Lock()
@@ -143,7 +154,7 @@ class Lane:
             if not self._is_started:
                 Thread(self._collect, "ActorResults").start()
                 self._is_started = True
-            is_over = self._is_over
+            is_over = self.is_over
             if not is_over:
                 self._calls[number] = call
         return not is_over
@@ -182,19 +193,21 @@ class Lane:
         if not self._collecting.acquire(blocking=False):
             return
         value: Any = None
+        failure: BaseException | None = None
         try:
             value = self._complete()
         except BaseException as error:
-            # Without this thread the futures would never be done.
-            text = f"sent a reply that cannot be taken ({type(error).__name__}: {error})"
-            value = Ending(text, 0)
+            # Without this thread the futures would never be done. The actor lives: others may be.
+            failure = error
             raise
         finally:
-            if value is not None:
-                with self._lock:
-                    self._is_over = True
-                    calls, self._calls = list(self._calls.values()), {}
-                for call in calls:
+            with self._lock:
+                self.is_over = True
+                calls, self._calls = list(self._calls.values()), {}
+            for call in calls:
+                if failure is not None:
+                    call.fail(_undecodable(failure))
+                elif value is not None:
                     self._again(call, Ending(*value))
 
     def _complete(self) -> Any:
@@ -203,14 +216,14 @@ class Lane:
             number, kind, value = self._next()
             if kind == ENDED:
                 return value
-            error = None
-            if kind == RAISED:
-                error = _unpack_exception(value)
-            elif kind == VALUE_APART:
-                try:
+            error: BaseException | None = None
+            try:
+                if kind == RAISED:
+                    error = _unpack_exception(value)
+                elif kind == VALUE_APART:
                     value = self.values.get()
-                except Exception as reason:
-                    error = _undecodable(reason)
+            except BaseException as reason:  # the other futures still complete
+                error = _undecodable(reason)
             call = self._calls.get(number)
             if call is not None:
                 if error is None:

@@ -68,7 +68,7 @@ def _answer(client: _Client, actor: Any, number: int, method: str, args: Any, kw
         client.replies.put((number, RAISED, _pack_exception(error)))
         return
     try:
-        if client.values is None or type(value) in PLAIN:
+        if type(value) in PLAIN:
             client.replies.put((number, VALUE, value))
         else:
             client.values.put(value)
@@ -82,7 +82,7 @@ def _answer(client: _Client, actor: Any, number: int, method: str, args: Any, kw
 class _Client:
     """The queues of one line of a calling process."""
 
-    def __init__(self, pid: int, replies: Queue, arguments: Queue, values: Queue | None) -> None:
+    def __init__(self, pid: int, replies: Queue, arguments: Queue, values: Queue) -> None:
         self.pid, self.replies, self.arguments, self.values = pid, replies, arguments, values
 
 

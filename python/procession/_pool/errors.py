@@ -128,7 +128,7 @@ def _unencodable(error: Exception, value: object) -> MaybeEncodingError:
     return result
 
 
-def _undecodable(error: Exception) -> MaybeEncodingError:
+def _undecodable(error: BaseException) -> MaybeEncodingError:
     result = MaybeEncodingError(error, None)
     result.value = "a result that cannot be unpickled"
     result.__cause__ = error
