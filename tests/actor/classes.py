@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
 import time
+
+from procession import actor
 
 
 class Counter:
@@ -58,6 +61,12 @@ class Counter:
 
     def call(self, other, by):
         return other.add(by)
+
+    def submit(self, other, times):
+        return [actor.submit(other.add) for _ in range(times)] and times
+
+    def cancel(self):
+        raise asyncio.CancelledError("no more")
 
 
 class Recorder:

@@ -178,6 +178,23 @@ def test_an_actor_calls_another(ctx, counter):
         assert other.add() == 1
 
 
+def test_an_actor_does_not_wait_for_room_that_only_it_can_make():
+    with actor.options(max_pending=2)(Counter) as counter:
+        assert counter.submit(counter, 2) == 2
+        with pytest.raises(RuntimeError, match="cannot wait for room for a call of itself: add"):
+            counter.submit(counter, 3)
+        assert counter.add() == 2 + 2 + 1
+
+
+def test_a_cancellation_in_a_method_is_an_exception_of_the_call():
+    with actor(Counter) as counter:
+        with pytest.raises(asyncio.CancelledError, match="no more"):
+            counter.cancel()
+        with pytest.raises(asyncio.CancelledError, match="no more"):
+            actor.submit(counter.cancel).result(30)
+        assert counter.add() == 1
+
+
 def test_the_handle_has_the_methods_of_the_class_alone(counter):
     assert dir(counter) == sorted(name for name in vars(Counter) if name[0] != "_")
     for name in ("number", "close", "no_such", "_link_", "__len__"):

@@ -12,6 +12,7 @@ import pytest
 
 import procession
 from procession import ActorDied, actor
+from procession._actor.client import Client
 from tests.actor.classes import Counter, Crashing
 from tests.waiting import is_running, until
 
@@ -109,6 +110,33 @@ def test_retries_repeat_a_call(ctx, tmp_path, waits):
     with pytest.raises(ActorDied):
         call(counter.note, "always")
     actor.terminate(counter)
+
+
+def test_a_retry_has_the_arguments_though_the_caller_still_sends(monkeypatch):
+    counter = actor.options(max_restarts=1, retries=1)(Counter)
+    pid = counter.pid()
+    send, current_lane, caller = Client._send, Client._current_lane, threading.current_thread()
+    retrying, submitted = threading.Event(), threading.Event()
+
+    def slow_send(*args):
+        result = send(*args)
+        if threading.current_thread() is caller:
+            os.kill(pid, signal.SIGKILL)
+            assert retrying.wait(30)
+        return result
+
+    def late_lane(*args):
+        if threading.current_thread() is not caller:
+            retrying.set()
+            assert submitted.wait(30)
+        return current_lane(*args)
+
+    monkeypatch.setattr(Client, "_send", slow_send)
+    monkeypatch.setattr(Client, "_current_lane", late_lane)
+    os.kill(pid, signal.SIGSTOP)
+    future = actor.submit(counter.echo, 1, a=2)
+    submitted.set()
+    assert future.result(30) == ((1,), {"a": 2})
 
 
 def test_one_that_can_never_be_made_is_given_up(ctx):

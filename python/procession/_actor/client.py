@@ -116,6 +116,8 @@ class Client:
 
     def _submit(self, call: Call) -> None:
         number, line, lane = next(numbers), None, None
+        # Once it is entered, the lane's thread may send it again, and lowers the number then.
+        is_last = not call.retries
         try:
             while lane is None or not lane.add(number, call):
                 lane = self._current_lane(call.method)
@@ -131,7 +133,7 @@ class Client:
             if line is not None:
                 self._dropped.append(line.number)
             raise
-        if not call.retries:
+        if is_last:
             call.args = call.kwds = None
         lane.idle.append(line)
 
@@ -184,6 +186,10 @@ class Client:
                     )
                     break
                 except Full:
+                    if server.is_serving(self.card.key):
+                        raise RuntimeError(
+                            f"actor {self.card.name} cannot wait for room for a call of itself: {method}"
+                        ) from None
                     if line.incarnation != self.incarnation or self.ending is not None:
                         break  # the notice of that is among the replies
                     if rest is not None and rest <= SHORT_SLICE:

@@ -64,7 +64,9 @@ def _answer(client: _Client, actor: Any, number: int, method: str, args: Any, kw
         if args is None:
             args, kwds = client.arguments.get()
         value = getattr(actor, method)(*args, **kwds)
-    except Exception as error:
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # such as the CancelledError of asyncio
         client.replies.put((number, RAISED, _pack_exception(error)))
         return
     try:
