@@ -229,6 +229,31 @@ def test_another_process_may_close_or_terminate_it(ctx, owned):
     until(lambda: not is_running(pid))
 
 
+def test_what_is_known_of_one_whose_owner_was_killed(ctx, owned):
+    child, counter, _pid = owned
+    assert actor.status(counter).alive  # no call is made here, so no thread watches
+    child.kill()
+    child.join()
+    known = actor.status(counter)
+    assert (known.alive, known.pid) == (False, None)
+    assert known.ended == f"has ended with its owner, process {child.pid}"
+
+
+def test_a_death_while_it_is_being_closed_is_told(ctx):
+    with actor.options(context=ctx)(Counter) as counter:
+        began = ctx.Event()
+        futures = [actor.submit(counter.wait, began, ctx.Event()), actor.submit(counter.add)]
+        began.wait()
+        actor.close(counter, wait=False)
+        with pytest.raises(procession.TimeoutError, match="did not end"):
+            actor.close(counter, timeout=0.05)
+        os.kill(actor.status(counter).pid, signal.SIGKILL)
+        for future in futures:
+            with pytest.raises(ActorDied, match="SIGKILL, while it was being closed"):
+                future.result(30)
+    assert "while it was being closed" in actor.status(counter).ended
+
+
 def use_it_and(handle, what, ready):
     handle.add()
     actor.submit(handle.add).result(30)
@@ -313,6 +338,9 @@ def test_a_handle_that_arrives_late_is_refused(ctx):
     for call in (handle.add, method, lambda: actor.submit(method)):
         with pytest.raises(ActorDied, match="actor tally"):
             call()
+    for end in (actor.close, actor.terminate):
+        end(handle)
+    assert (actor.status(handle).alive, actor.status(handle).pid) == (False, None)
 
 
 def drop_handles(connection, method):

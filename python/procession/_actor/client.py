@@ -293,6 +293,12 @@ class Client:
         """Return whether the owner is known to have ended."""
         return has_ended(self.card.owner, self.card.owner_started)
 
+    def owner_s_end(self, record: Record) -> Ending:
+        """Return how the actor ended when its owner has ended, having written this record last."""
+        if record.status == DOWN and record.ending is not None:
+            return Ending(*record.ending)
+        return Ending(f"has ended with its owner, process {self.card.owner}", record.pid)
+
     def drop(self) -> None:
         """End the threads: this process has no handle any more."""
         lines, lane, watch = [*self._lines], self._lane, self._watch
@@ -440,8 +446,4 @@ class Watch:
 
     def _lose_owner(self) -> None:
         record = self._board.read()
-        if record.status == DOWN and record.ending is not None:
-            ending = Ending(*record.ending)
-        else:
-            ending = Ending(f"has ended with its owner, process {self._card.owner}", record.pid)
-        self._client.over(record.incarnation, ending)
+        self._client.over(record.incarnation, self._client.owner_s_end(record))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+from .._errors import ActorDied
 from .._pool.options import UNCHANGED, _check_limits, _check_name
 from ..context import BaseContext, _default_context
 from .board import DOWN, Card, Ending, in_memory, start_time
@@ -33,7 +34,7 @@ class ActorStatus:
     alive: bool
     #: The process identifier of its process, None if it has none at this moment.
     pid: int | None
-    #: How often it was started again.
+    #: How often it was started again; 0 if nothing is left of it.
     restarts: int
     #: How its last process ended, in words; None if none has.
     ended: str | None
@@ -157,13 +158,13 @@ class ActorMaker:
     def close(handle: object, *, wait: bool = True, timeout: float | None = None) -> None:
         """Let the actor end when it has done the calls that were sent to it.
 
-        Any process may do this. Later calls raise `ActorDied`.
+        Any process may do this, also when the actor has ended. Later calls raise `ActorDied`.
 
         Args:
             wait: return only when it has ended.
             timeout: seconds to wait at most; then TimeoutError is raised.
         """
-        _handle(handle)._link.client().order("close", wait, timeout)
+        _handle(handle)._link.order("close", wait, timeout)
 
     @staticmethod
     def terminate(handle: object, *, wait: bool = True, timeout: float | None = None) -> None:
@@ -171,7 +172,7 @@ class ActorMaker:
 
         Args: as those of `close`.
         """
-        _handle(handle)._link.client().order("terminate", wait, timeout)
+        _handle(handle)._link.order("terminate", wait, timeout)
 
     @staticmethod
     @contextmanager
@@ -187,10 +188,23 @@ class ActorMaker:
     def status(handle: object) -> ActorStatus:
         """Return what is known of the actor."""
         link = _handle(handle)._link
-        record = link.client().board.read()
-        ended = None if record.ending is None else Ending(*record.ending).text
-        alive = record.status != DOWN and link.client().ending is None
+        try:
+            client = link.client()
+        except ActorDied:
+            # Nothing is left of it but its name.
+            return ActorStatus(link.card.name, False, None, 0, "has ended")
+        record = client.board.read()
+        ending = None if record.ending is None else Ending(*record.ending)
+        if record.status == DOWN:
+            alive = False
+        elif client.ending is not None:
+            alive, ending = False, client.ending
+        elif client.is_owner_gone():
+            alive, ending = False, client.owner_s_end(record)
+        else:
+            alive = True
         pid = record.pid if alive and record.pid else None
+        ended = None if ending is None else ending.text
         return ActorStatus(link.card.name, alive, pid, record.incarnation, ended)
 
     def __repr__(self) -> str:

@@ -63,6 +63,14 @@ class Link:
             client = self._client = self._client or made
         return client
 
+    def order(self, order: str, wait: bool, timeout: float | None) -> None:
+        """Have the actor end; see `Client.order`. One that has ended needs no order."""
+        try:
+            client = self.client()
+        except ActorDied:
+            return
+        client.order(order, wait, timeout)
+
     def __del__(self, _getpid: Any = os.getpid) -> None:
         client, owner = self._client, self.owner
         if getattr(self, "_pid", None) == _getpid():
@@ -149,7 +157,7 @@ class Handle:
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         order = "close" if exc_type is None else "terminate"
-        self._link.client().order(order, True, None)
+        self._link.order(order, True, None)
 
 
 def _handle(memory: SharedBytes, key: bytes, timeout: float | None, retries: int) -> Handle:

@@ -24,7 +24,11 @@ __all__: list[str] = []
 _numbers = itertools.count(1)
 
 #: An actor is dead for good when its process has died so many times in a row before the object was made.
+#: There is no pause between these starts.
 _FAILURES = 20
+
+#: Why an actor has ended that was closed.
+_CLOSED = "was closed"
 
 
 class Owner:
@@ -136,7 +140,7 @@ class Owner:
         elif order == "made":
             self._failures = -1
         elif order == "close" and self._ordered is None:
-            self._ordered, self._is_closing = "was closed", True
+            self._ordered, self._is_closing = _CLOSED, True
         elif order == "terminate":
             self._ordered = f"was terminated by process {sender}"
             self._process.kill()
@@ -170,11 +174,15 @@ class Owner:
             text = f"lost its process {pid}, killed by {_describe_exitcode(exitcode).lstrip('-')}"
         else:
             text = f"lost its process {pid}, which exited with code {exitcode}"
-        if self._ordered is not None:
+        # A process that is closed ends by itself, with code 0.
+        is_lost = self._ordered == _CLOSED and exitcode != 0
+        if self._ordered is not None and not is_lost:
             return self._finish(Ending(self._ordered, pid, exitcode))
         if self._failure is not None and self._failure[0] == self._incarnation:
             text = f"could not be made in process {pid}: its constructor raised an exception"
             return self._finish(Ending(text, pid, exitcode, True, self._failure[1]))
+        if is_lost:
+            return self._finish(Ending(f"{text}, while it was being closed", pid, exitcode))
         self._failures += 1
         if self._failures >= _FAILURES:
             text += f", as {_FAILURES} in a row did before the object was made"
