@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 
 import procession
 from procession import actor
+from procession._actor.client import _forgotten_lines
 from procession._actor.lines import Lane
 from procession.pool import MaybeEncodingError
 from tests.actor.classes import Breaking, Broken, Counter, Recorder, Refusing
@@ -254,6 +256,36 @@ def test_a_full_actor_makes_callers_wait(ctx):
         late.join()
         assert first.result(30) == 0
         assert [future.result(30) for future in futures] == [1, 2, 3]
+
+
+def test_the_actor_forgets_lines_of_calls_that_were_given_up():
+    with actor.options(max_pending=1)(Counter) as counter:
+        began, event = procession.Event(), procession.Event()
+        first = actor.submit(counter.wait, began, event)
+        began.wait()
+        hasty = actor.limited(counter, timeout=0.1)
+        for text in ("the call goes on", "the call was not sent"):
+            with pytest.raises(procession.TimeoutError, match=text):
+                hasty.add()
+        event.set()
+        assert first.result(30) == 0
+        # The line of the first call, which is used again, tells of those of the others.
+        assert actor.submit(counter.lines).result(30) == 1
+
+
+def test_what_is_kept_of_actors_without_a_handle_is_bounded(monkeypatch):
+    monkeypatch.setattr("procession._actor.client._MOST_FORGOTTEN", 2)
+    counter = actor(Counter)
+    assert counter.add() == 1
+    actor.close(counter)
+    key = counter._link.key
+    del counter
+    gc.collect()
+    assert key not in _forgotten_lines
+    for _ in range(3):
+        assert actor(Counter).add() == 1
+        gc.collect()
+    assert len(_forgotten_lines) == 2
 
 
 def test_wrong_options_and_arguments_are_refused():

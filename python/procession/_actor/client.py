@@ -7,7 +7,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Full
 from typing import Any
 
@@ -37,8 +37,10 @@ from .lines import ActorFuture, Call, Lane, Line, numbers
 
 __all__: list[str] = []
 
-#: By the key of an actor: numbers of lines of this process's last client that the actor need not know.
-_left: dict[bytes, list[int]] = {}
+#: By the key of an actor: numbers of lines of this process's last client, which the actor is to forget if there
+#: is a handle again. Those of the actors that lost their last handle here first go when there are too many.
+_forgotten_lines: dict[bytes, list[int]] = {}
+_MOST_FORGOTTEN = 256
 
 
 class Client:
@@ -62,7 +64,7 @@ class Client:
         self._idle: collections.deque[Line] = collections.deque()
         self._lane: Lane | None = None
         #: Numbers of lines that the actor need not know any more.
-        self._dropped: list[int] = _left.pop(card.key, [])
+        self._dropped: list[int] = _forgotten_lines.pop(card.key, [])
         self._watch: Watch | None = None
 
     # Calls
@@ -131,7 +133,7 @@ class Client:
             if lane is not None:
                 lane.take(number)
             if line is not None:
-                self._dropped.append(line.number)
+                self._forget([line.number])
             raise
         if is_last:
             call.args = call.kwds = None
@@ -169,12 +171,24 @@ class Client:
                 line.arguments.put((args, kwds))
                 args = kwds = None
                 break
-        introduction = None
-        if not line.is_introduced:
+        dropped: tuple[int, ...] = ()
+        if self._dropped:
             with self._lock:
                 dropped, self._dropped = tuple(self._dropped), []
-            introduction = line.introduction(dropped)
-        request = (line.incarnation, line.number, number, method, args, kwds, introduction)
+        is_sent = False
+        try:
+            news: tuple[Any, ...] | None = (dropped,) if dropped else None
+            if not line.is_introduced:
+                news = line.introduction(dropped)
+            is_sent = self._put(
+                line, (line.incarnation, line.number, number, method, args, kwds, news), left
+            )
+        finally:
+            if dropped and not is_sent:
+                self._forget(dropped)
+        return is_sent
+
+    def _put(self, line: Line, request: tuple[Any, ...], left: Callable[[], Any]) -> bool:
         if not self.card.is_bounded:
             self.board.requests.put(request)
         else:
@@ -188,7 +202,7 @@ class Client:
                 except Full:
                     if server.is_serving(self.card.key):
                         raise RuntimeError(
-                            f"actor {self.card.name} cannot wait for room for a call of itself: {method}"
+                            f"actor {self.card.name} cannot wait for room for a call of itself: {request[3]}"
                         ) from None
                     if line.incarnation != self.incarnation or self.ending is not None:
                         break  # the notice of that is among the replies
@@ -221,6 +235,10 @@ class Client:
         with self._lock:
             self._lines.discard(line)
             self._dropped.append(line.number)
+
+    def _forget(self, dropped: Iterable[int]) -> None:
+        with self._lock:
+            self._dropped += dropped
 
     def _current_lane(self, method: str) -> Lane:
         self.watch()
@@ -309,7 +327,11 @@ class Client:
         if lane is not None:
             lines += lane.idle
             lane.replies.put((0, ENDED, None))
-        _left[self.card.key] = [*self._dropped, *(line.number for line in lines)]
+        forgotten = [*self._dropped, *(line.number for line in lines)]
+        if self.ending is None and forgotten:
+            _forgotten_lines[self.card.key] = forgotten
+            for key in [*_forgotten_lines][:-_MOST_FORGOTTEN]:
+                _forgotten_lines.pop(key, None)
 
     def abandon(self) -> None:
         """In a child of fork: forget what is the parent's."""

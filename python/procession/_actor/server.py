@@ -47,13 +47,13 @@ def serve(
     del make, args, kwds
     clients = _Clients(board.requests)
     while True:
-        wanted, line, number, method, args, kwds, introduction = board.requests.get()
+        wanted, line, number, method, args, kwds, news = board.requests.get()
         if wanted != incarnation:
             continue  # its caller knows, or will know, that the incarnation has ended
         if method is None:
             return  # closed
-        if introduction is not None:
-            clients.introduce(line, *introduction)
+        if news is not None:
+            clients.introduce(line, *news)
         clients.received += 1
         _answer(clients.known[line], actor, number, method, args, kwds)
         args = kwds = None  # what the call was given must not live until the next one
@@ -105,8 +105,10 @@ class _Clients:
         self._dead_until = 0
 
     def introduce(self, line: int, dropped: tuple[int, ...], *queues: Any) -> None:
-        """Note the queues of a line, and forget those that its process has dropped."""
+        """Note the queues of a line, if any are given, and forget the lines that its process has dropped."""
         self._forget(dropped)
+        if not queues:
+            return
         if self._dead and self.received > self._dead_until:
             dead, self._dead = self._dead, {}
             # A number may have come again, with the number of its process.
