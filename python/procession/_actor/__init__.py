@@ -10,7 +10,7 @@ client learns that from the kernel: it polls the pidfds of the actor and of the 
 it. If a wake-up or the notice is lost, waits have slices of a second, and each looks at what is written down.
 
 - The actor's process dies: the owner writes down how, and whether another incarnation follows. Clients wait for this
-  word for a second at most before they fail the calls under way, as the owner may be stopped.
+  word before they fail the calls under way: for a second if the owner is stopped, else for ten, as it may be busy.
 - The owner dies: the actor's process ends with it, as daemons do. For clients the actor is then dead for good.
 - A client dies or is stopped: what it was writing is skipped by the engine's queue. The actor never waits for a client:
   queues of replies have no bound. What it keeps of dead processes it forgets when new ones introduce themselves.

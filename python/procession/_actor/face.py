@@ -86,7 +86,8 @@ class ActorMaker:
                 with `ActorDied`.
             max_pending: how many calls may wait for the actor; a call beyond that waits for room. 0: no
                 limit but memory.
-            timeout: seconds after which a call raises `TimeoutError`. The actor goes on with it.
+            timeout: seconds after which a call raises `TimeoutError`. The actor goes on with it. Not for
+                calls by `submit`: their futures' `result` has a timeout.
             retries: how often a call is sent again when the actor's process died before it replied. It
                 may then be done more than once.
             context: the context that starts the process; None: the default context.
@@ -139,13 +140,17 @@ class ActorMaker:
         """Call a method of an actor, and return a future of its result.
 
         `actor.submit(counter.add, 5)` calls `add(5)`. The future is one of `concurrent.futures`, and can
-        be awaited. The call is sent when this returns. It waits only if the actor has `max_pending`.
+        be awaited in asyncio. The call is sent when this returns. It waits only if the actor has
+        `max_pending`, as long as that takes: the option `timeout` is not for it.
         """
         return _method(method).submit(args, kwargs)
 
     @staticmethod
     def limited(handle: _T, *, timeout: float | None = UNCHANGED, retries: int = UNCHANGED) -> _T:
-        """Return a handle of the same actor with other options for calls; see `options`."""
+        """Return a handle of the same actor with other options for calls; see `options`.
+
+        As there, `timeout` is not for calls by `submit`.
+        """
         mine = _handle(handle)
         limits = Limits(
             mine._limits.timeout if timeout is UNCHANGED else timeout,

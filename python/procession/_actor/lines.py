@@ -25,7 +25,7 @@ numbers = itertools.count(1)
 
 
 class ActorFuture(concurrent.futures.Future[_T]):
-    """The result of a call that an actor makes: a future that can also be awaited.
+    """The result of a call that an actor makes: a future that can also be awaited in asyncio.
 
     A call that was sent cannot be taken back: `cancel` returns False until the result is there. A task of
     asyncio that awaits the future can be cancelled; the call goes on.
@@ -38,7 +38,7 @@ class ActorFuture(concurrent.futures.Future[_T]):
         self.set_running_or_notify_cancel()
 
     def __await__(self) -> Generator[Any, None, _T]:
-        """Wait for the result without blocking the event loop."""
+        """Wait for the result without blocking the event loop, which must be one of asyncio."""
         import asyncio
 
         return asyncio.wrap_future(self).__await__()
