@@ -13,6 +13,7 @@ import pytest
 import procession
 from procession import ActorDied, actor
 from procession._actor.client import Client
+from procession._actor.owner import Owner
 from tests.actor.classes import Counter, Crashing
 from tests.waiting import is_running, until
 
@@ -216,6 +217,25 @@ def test_a_stopped_owner_does_not_hold_up_calls(ctx, owned):
     finally:
         os.kill(child.pid, signal.SIGCONT)
     assert later.result(30) == 1
+
+
+def test_a_busy_owner_is_waited_for(monkeypatch):
+    free, go_on = threading.Event(), Owner._go_on
+
+    def late(owner):
+        assert free.wait(30)
+        return go_on(owner)
+
+    monkeypatch.setattr(Owner, "_go_on", late)
+    monkeypatch.setattr("procession._actor.client.SLICE", 0.05)
+    counter = actor(Counter)
+    pid = counter.pid()
+    future = actor.submit(counter.die)
+    until(lambda: not is_running(pid))
+    with pytest.raises(TimeoutError):
+        future.exception(0.5)
+    free.set()
+    assert future.exception(30).exitcode == -signal.SIGKILL
 
 
 def test_another_process_may_close_or_terminate_it(ctx, owned):
