@@ -57,8 +57,8 @@ class ActorMaker:
     one.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
+    def __init__(self) -> None:
+        self._options: dict[str, Any] = {}
 
     def __call__(self, cls: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Make an actor and return its handle.
@@ -102,13 +102,15 @@ class ActorMaker:
                 value is None and option == "max_restarts"
             ):
                 raise ValueError(f"{option} must be {least}")
-        return ActorMaker(
-            name=name,
-            max_restarts=max_restarts,
-            max_pending=max_pending,
-            limits=Limits(timeout, retries),
-            context=context,
-        )
+        made = ActorMaker()
+        made._options = {
+            "name": name,
+            "max_restarts": max_restarts,
+            "max_pending": max_pending,
+            "limits": Limits(timeout, retries),
+            "context": context,
+        }
+        return made
 
     def _make(self, cls: Any, args: Any, kwds: Any) -> Any:
         if not callable(cls):
