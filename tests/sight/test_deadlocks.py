@@ -84,6 +84,39 @@ if __name__ == "__main__":
     input()
 """
 
+#: The main thread waits for `second` and its process's thread `worker` holds `first`; `two` holds
+#: `second` and waits for `first`. The main thread is named as those of the engine are.
+NAMED = """
+import procession, sys, threading
+
+def two(first, second, held, go):
+    with second:
+        held.set()
+        go.wait()
+        first.acquire()
+
+def worker(first, held):
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as name:
+        name.write("worker")
+    with first:
+        held.set()
+        threading.Event().wait()
+
+if __name__ == "__main__":
+    with open("/proc/self/comm", "w") as name:
+        name.write(sys.argv[1])
+    ctx = procession.get_context("fork")
+    first, second, held, go = ctx.Lock(), ctx.Lock(), ctx.Event(), ctx.Event()
+    ctx.Process(target=two, args=(first, second, held, go), name="two", daemon=True).start()
+    held.wait()
+    held = threading.Event()
+    threading.Thread(target=worker, args=(first, held), daemon=True).start()
+    held.wait()
+    go.set()
+    print("ready", flush=True)
+    second.acquire()
+"""
+
 
 def deadlocks_of(pid: int, capfd: pytest.CaptureFixture[str]) -> list:
     """Return the deadlocks that `dump` shows, once there are some."""
@@ -157,6 +190,24 @@ def test_threads_of_one_process_are_told_apart(tmp_path):
     with program(script) as root:
         assert root.stdout.readline() == "Deadlock 2\n"
         assert root.stdout.readline() == "{'10'}\n"
+
+
+@pytest.mark.parametrize("name", ["procession-shop", "procession-fds"])
+def test_a_thread_that_is_named_like_the_engines_own_is_the_programs(tmp_path, name, capfd):
+    script = tmp_path / "named.py"
+    script.write_text(NAMED)
+    with program(script, name) as root:
+        assert root.stdout.readline() == "ready\n"
+
+        def both_wait() -> bool:
+            seen = dump(root.pid, capfd)
+            assert seen["deadlocks"] == []
+            waits = [one["waits"] for one in seen["processes"]]
+            return len(waits) == 2 and all(
+                wait and wait[0]["operation"] == "acquire" and wait[0]["for_ms"] > 200 for wait in waits
+            )
+
+        until(both_wait)
 
 
 def test_a_stopped_holder_is_a_warning_and_no_deadlock(tmp_path, capfd):

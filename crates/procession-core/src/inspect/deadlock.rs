@@ -1,15 +1,17 @@
 //! Deadlocks: threads that wait for each other's locks, in a circle. Works on snapshots alone.
 //!
 //! Why there is no false alarm. Each wait of the circle was seen in the later look, and began before the earlier look
-//! did: all of these threads slept during the whole earlier look. A thread that sleeps acquires and releases nothing.
+//! did: all of these threads waited during the whole earlier look. A thread that waits acquires and releases nothing.
 //! So the holders that the earlier look read, one after the other, held their locks all at once, and hold them still.
+//! Such a circle is a deadlock unless something outside of it ends it: another thread or process that releases one of
+//! the locks, or a signal handler that raises.
 
-use super::snapshot::{FamilySnapshot, ObjectId, WaitSeen};
+use super::snapshot::{FamilySnapshot, ObjectId, ProcessSeen, WaitSeen};
 use crate::error::CreationSite;
 use std::collections::{BTreeMap, HashMap};
 
 /// By how many milliseconds a wait must have begun before the earlier look. The clock of waits is late by up to 10, and
-/// a wait that goes on after an interruption notes its beginning anew.
+/// a wait that goes on after an interruption may note its beginning a few later.
 const MARGIN_MS: u64 = 25;
 
 /// Threads of which each waits, without a timeout, for a lock that the next one holds; the last one for a lock of the
@@ -37,6 +39,17 @@ pub struct DeadlockMember {
     pub made: Option<CreationSite>,
     /// Milliseconds so far. Whatever lock the thread holds, it has held it for at least as long.
     pub for_ms: u64,
+    /// When the wait began, as [`WaitSeen::since_ms`].
+    pub since_ms: u64,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy)]
+struct Awaited {
+    lock: ObjectId,
+    kind: &'static str,
+    since_ms: u64,
+    for_ms: u64,
 }
 
 /// A thread, by its process and its own identifier.
@@ -47,14 +60,36 @@ pub(super) fn is_for_lock(wait: &WaitSeen) -> bool {
     matches!(wait.kind, "lock" | "rlock") && wait.operation == "acquire"
 }
 
-/// What each thread waits for, of those threads that are known to wait for a lock without a timeout.
-fn waits(seen: &FamilySnapshot) -> BTreeMap<Thread, &WaitSeen> {
-    let alive = seen.processes.iter().filter(|process| process.state.is_alive());
-    let waits = alive.flat_map(|process| process.waits.iter().map(move |wait| (process.pid, wait)));
+/// The waits of a process for locks, without a timeout.
+fn lock_waits(process: &ProcessSeen) -> impl Iterator<Item = (&WaitSeen, ObjectId)> {
+    let waits = process.waits.iter();
     waits
-        .filter(|(_, wait)| wait.endless && is_for_lock(wait) && wait.object.is_some())
-        .filter_map(|(pid, wait)| Some(((pid, wait.thread?), wait)))
-        .collect()
+        .filter(|wait| wait.endless && is_for_lock(wait))
+        .filter_map(|wait| Some((wait, wait.object?)))
+}
+
+fn alive(seen: &FamilySnapshot) -> impl Iterator<Item = &ProcessSeen> {
+    seen.processes.iter().filter(|process| process.state.is_alive())
+}
+
+/// What each thread waits for, of those threads that are known to wait for a lock without a timeout.
+fn waits(seen: &FamilySnapshot) -> BTreeMap<Thread, Awaited> {
+    let mut found = BTreeMap::new();
+    for process in alive(seen) {
+        for (wait, lock) in lock_waits(process) {
+            let Some(thread) = wait.thread else { continue };
+            // Which of several waits for the lock is this thread's is not known. It has lasted as long as the shortest.
+            let same = || lock_waits(process).filter(|(_, other)| *other == lock);
+            let awaited = Awaited {
+                lock,
+                kind: wait.kind,
+                since_ms: same().map(|(wait, _)| wait.since_ms).max().unwrap_or(wait.since_ms),
+                for_ms: same().map(|(wait, _)| wait.for_ms).min().unwrap_or(wait.for_ms),
+            };
+            found.insert((process.pid, thread), awaited);
+        }
+    }
+    found
 }
 
 fn holders(seen: &FamilySnapshot) -> HashMap<ObjectId, Thread> {
@@ -66,8 +101,8 @@ fn holders(seen: &FamilySnapshot) -> HashMap<ObjectId, Thread> {
 }
 
 /// The thread that each waiting thread waits for.
-fn edges(waits: &BTreeMap<Thread, &WaitSeen>, holders: &HashMap<ObjectId, Thread>) -> BTreeMap<Thread, Thread> {
-    let holder = |wait: &WaitSeen| holders.get(&wait.object?).copied();
+fn edges(waits: &BTreeMap<Thread, Awaited>, holders: &HashMap<ObjectId, Thread>) -> BTreeMap<Thread, Thread> {
+    let holder = |wait: &Awaited| holders.get(&wait.lock).copied();
     let edges = waits.iter().filter_map(|(&thread, wait)| Some((thread, holder(wait)?)));
     edges.collect()
 }
@@ -125,7 +160,7 @@ pub fn self_waits(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Deadlo
 fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<DeadlockMember>> {
     let (earlier, mut lasting) = (waits(before), waits(after));
     lasting.retain(|thread, wait| {
-        let same = earlier.get(thread).is_some_and(|other| other.object == wait.object);
+        let same = earlier.get(thread).is_some_and(|other| other.lock == wait.lock);
         same && wait.since_ms + MARGIN_MS <= before.taken_ms
     });
     let (mut held, later) = (holders(before), holders(after));
@@ -134,7 +169,7 @@ fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<D
     let made: HashMap<ObjectId, &Option<CreationSite>> = after.locks.iter().map(|lock| (lock.id, &lock.made)).collect();
     let member = |thread: Thread| {
         let wait = lasting.get(&thread)?;
-        let lock = wait.object?;
+        let lock = wait.lock;
         Some(DeadlockMember {
             pid: thread.0,
             name: names.get(&thread.0).copied().unwrap_or_default().to_owned(),
@@ -143,6 +178,7 @@ fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<D
             kind: wait.kind,
             made: made.get(&lock).copied().cloned().flatten(),
             for_ms: wait.for_ms,
+            since_ms: wait.since_ms,
         })
     };
     let circles = circles(&edges(&lasting, &held)).into_iter();

@@ -140,7 +140,12 @@ impl Processes {
             let Some(observed) = known.observed else { continue };
             let places = known.entry.waits.iter().map(|wait| table.wrapping_add(wait.distance));
             let mut asked: Vec<Asked<'_>> = known.waits.iter_mut().zip(places).collect();
-            threads::find(known.entry.pid, observed.threads, arena, &mut asked);
+            let process = threads::Process {
+                pid: known.entry.pid,
+                threads: observed.threads,
+                helpers: known.entry.helpers,
+            };
+            threads::find(&process, arena, &mut asked);
         }
     }
 

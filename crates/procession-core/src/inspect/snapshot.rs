@@ -105,7 +105,7 @@ pub struct WaitSeen {
     /// When it began, in milliseconds of the system's monotonic clock. Exact to about 10.
     pub since_ms: u64,
     /// The kernel's identifier of the thread that waits. Found only for waits for locks without a timeout, and only as
-    /// far as the kernel shows it.
+    /// far as the kernel shows it. If several threads of a process wait for one lock, theirs may be interchanged.
     pub thread: Option<u32>,
     /// Whether it has no timeout, in a thread of the program's own.
     pub endless: bool,

@@ -44,6 +44,8 @@ pub(crate) struct EntrySeen {
     /// The code that it noted before it exited.
     pub exit_code: Option<i32>,
     pub waits: Vec<WaitWord>,
+    /// How many of the engine's own threads it had when it last began to wait.
+    pub helpers: usize,
 }
 
 /// How many entries the family says it uses, and its first process.
@@ -54,6 +56,9 @@ pub(crate) fn table_words(header: &Header) -> (u64, Option<Owner>) {
 
 /// Number of entries that share a word of hints, which lies in the first of them.
 pub(crate) const ENTRIES: usize = GROUP;
+
+/// How many waits an entry has room for. Further ones are not announced.
+pub(crate) const MOST_WAITS: usize = super::entry::WAITS;
 
 /// Whether this start time is the one whose low bits are `low`. Zero matches any: the process could not read its own.
 pub(crate) fn is_start(low: u64, start: u64) -> bool {
@@ -113,6 +118,7 @@ impl ProcessEntry {
             serving: self.is_serving(),
             exit_code: self.noted_exit(None),
             waits: waits.collect(),
+            helpers: self.helpers(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Deadlocks against a model: programs that lock correctly, or deadlock, and an observer that reads them as they run.
 
-use super::super::snapshot::{HolderSeen, LockSeen, ProcessSeen, ProcessState};
+use super::super::snapshot::{HolderSeen, LockSeen, ProcessState};
 use super::*;
 use proptest::prelude::*;
 
@@ -324,6 +324,21 @@ fn whatever_may_pass_by_itself_is_no_deadlock() {
     let (before, mut after) = pair();
     after.locks[0].holder = None;
     assert_eq!(deadlocks(&before, &after), [], "a lock that was released");
+}
+
+#[test]
+fn of_several_waits_for_a_lock_the_shortest_counts() {
+    let (mut before, mut after) = pair();
+    for seen in [&mut before, &mut after] {
+        let mut second = seen.processes[0].waits[0].clone();
+        second.thread = Some(77);
+        seen.processes[0].waits.push(second);
+    }
+    assert_eq!(deadlocks(&before, &after).len(), 1);
+    // The threads of the two waits may be interchanged: it may be the member that began to wait just now.
+    let wait = &mut after.processes[0].waits[1];
+    (wait.since_ms, wait.for_ms) = (before.taken_ms - 5, 5);
+    assert_eq!(deadlocks(&before, &after), []);
 }
 
 #[test]
