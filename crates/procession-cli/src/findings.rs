@@ -2,13 +2,18 @@
 
 use crate::text::{self, bytes, clean, time};
 use procession_core::inspect::{
-    deadlocks, may_be_deadlocked, self_waits, Deadlock, FamilySnapshot, InspectError, Inspector, ObjectId, ProcessState,
+    deadlocks, lasting, may_be_deadlocked, self_waits, Deadlock, FamilySnapshot, InspectError, Inspector, ObjectId,
+    ProcessState,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// Time between two looks, if one shows what may be a deadlock.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How many looks more there are at most for that. On a machine under load a thread that waits may be found awake.
+pub(crate) const MOST_LOOKS_MORE: usize = 3;
+/// Looks closer to each other than so many milliseconds are kept as one.
+const APART_MS: u64 = 1_000;
 /// For how many milliseconds an earlier look counts, besides the last one.
 const WINDOW_MS: u64 = 60_000;
 
@@ -22,7 +27,7 @@ pub struct Limits {
     /// A queue that has only grown, by so many items
     #[arg(long, value_name = "ITEMS", default_value = "100")]
     queue_growth: u64,
-    /// A pool of which so many workers were replaced that did not end by themselves with exit code 0
+    /// A pool of which so many workers were killed, or ended with another exit code than 0
     #[arg(long, value_name = "WORKERS", default_value = "3", value_parser = clap::value_parser!(u64).range(1..))]
     replaced: u64,
     /// Shared memory of which so much is used, in per cent of what the family may have
@@ -70,15 +75,11 @@ pub struct Findings {
     pub warnings: Vec<Warning>,
 }
 
-/// Look at a family, and once more if the first look shows what may be a deadlock. If a pause is given, look twice,
-/// with this pause in between.
+/// Look at a family, and up to three times more while what is seen may be a deadlock. If a pause is given, look once more
+/// after it first.
 pub fn look(inspector: &Inspector, pause: Option<Duration>, limits: &Limits) -> Result<Findings, InspectError> {
     let mut watch = Watch::new(limits.clone());
-    watch.see(inspector.snapshot()?);
-    if let Some(pause) = pause.or(watch.wants_pause()) {
-        std::thread::sleep(pause);
-        watch.see(inspector.snapshot()?);
-    }
+    watch.look(inspector, pause)?;
     Ok(watch.found)
 }
 
@@ -87,14 +88,27 @@ struct Sample {
     taken_ms: u64,
     /// Of each queue.
     depths: HashMap<ObjectId, u64>,
-    /// Of each pool: its workers, and how many of them were replaced since the sample before.
+    /// Of each pool: its workers, and how many have failed since the sample before.
     workers: HashMap<ObjectId, (HashSet<u32>, u64)>,
+}
+
+impl Sample {
+    /// Count what a sample counted that this one takes the place of.
+    fn add_replaced(&mut self, other: Option<Self>) {
+        for (pool, (_, replaced)) in other.into_iter().flat_map(|other| other.workers) {
+            if let Some((_, sum)) = self.workers.get_mut(&pool) {
+                *sum += replaced;
+            }
+        }
+    }
 }
 
 /// A family that is looked at again and again.
 pub(crate) struct Watch {
     limits: Limits,
     samples: VecDeque<Sample>,
+    /// Threads in deadlocks, and those that wait for their own locks.
+    known: Vec<(u32, u32)>,
     /// What is known since the last look.
     pub(crate) found: Findings,
 }
@@ -104,6 +118,7 @@ impl Watch {
         Self {
             limits,
             samples: VecDeque::new(),
+            known: Vec::new(),
             found: Findings {
                 seen: FamilySnapshot::default(),
                 deadlocks: Vec::new(),
@@ -114,25 +129,59 @@ impl Watch {
 
     /// After how long another look is needed to tell whether there is a deadlock.
     pub(crate) fn wants_pause(&self) -> Option<Duration> {
-        may_be_deadlocked(&self.found.seen).then_some(PAUSE)
+        may_be_deadlocked(&self.found.seen, &self.known).then_some(PAUSE)
+    }
+
+    /// As the function of this name.
+    pub(crate) fn look(&mut self, inspector: &Inspector, pause: Option<Duration>) -> Result<(), InspectError> {
+        self.see(inspector.snapshot()?);
+        if let Some(pause) = pause {
+            std::thread::sleep(pause);
+            self.see(inspector.snapshot()?);
+        }
+        for _ in 0..MOST_LOOKS_MORE {
+            let Some(pause) = self.wants_pause() else { break };
+            std::thread::sleep(pause);
+            self.see(inspector.snapshot()?);
+        }
+        Ok(())
     }
 
     /// Add a look.
     pub(crate) fn see(&mut self, seen: FamilySnapshot) {
         let before = std::mem::replace(&mut self.found.seen, seen);
-        let sample = self.sample();
+        let mut sample = self.sample();
+        if let Some(number) = self.samples.len().checked_sub(2) {
+            if self.samples[number].taken_ms + APART_MS > sample.taken_ms {
+                let last = self.samples.pop_back();
+                sample.add_replaced(last);
+            }
+        }
         while self.samples.len() > 1 && self.samples[0].taken_ms + WINDOW_MS < sample.taken_ms {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
         let seen = &self.found.seen;
-        self.found.deadlocks = deadlocks(&before, seen);
+        let mut found = deadlocks(&before, seen);
+        let threads = |deadlock: &Deadlock| -> Vec<(u32, u32)> {
+            let members = deadlock.members.iter();
+            members.map(|member| (member.pid, member.thread)).collect()
+        };
+        let mut known: Vec<(u32, u32)> = found.iter().flat_map(threads).collect();
+        for old in &self.found.deadlocks {
+            let now = lasting(old, seen).filter(|old| !threads(old).iter().any(|thread| known.contains(thread)));
+            found.extend(now);
+        }
+        known = found.iter().flat_map(threads).collect();
+        found.sort_by_key(|deadlock| threads(deadlock).first().copied());
+        self.found.deadlocks = found;
         let mut warnings = general(seen);
         let mut explained: HashSet<ObjectId> = HashSet::new();
         let members = self.found.deadlocks.iter().flat_map(|deadlock| &deadlock.members);
         explained.extend(members.map(|member| member.lock));
         for own in self_waits(&before, seen) {
             explained.insert(own.lock);
+            known.push((own.pid, own.thread));
             warnings.push(Warning {
                 kind: "own lock",
                 text: text::own_lock(&own),
@@ -145,25 +194,28 @@ impl Watch {
         self.replaced(&mut warnings);
         self.memory(&mut warnings);
         self.found.warnings = warnings;
+        self.known = known;
     }
 
     fn sample(&self) -> Sample {
         let seen = &self.found.seen;
-        // A worker that has done its work and left is no sign of anything.
-        let left = seen.ended.iter().filter(|ended| ended.exit_code == Some(0));
-        let left: HashSet<u32> = left.map(|ended| ended.pid).collect();
+        // A worker that has done its work and left is no sign of anything. Of one whose entry is in use again it is not
+        // known how it ended.
+        let failed = seen.ended.iter().filter(|ended| ended.exit_code != Some(0));
+        let failed: HashSet<u32> = failed.map(|ended| ended.pid).collect();
         let pool = |pool: &procession_core::inspect::PoolSeen| {
             let workers: HashSet<u32> = pool.workers.iter().filter_map(|worker| worker.pid).collect();
             let before = self.samples.back().and_then(|sample| sample.workers.get(&pool.id));
             let gone = before.map_or(0, |(before, _)| {
-                let gone = before.difference(&workers).filter(|&pid| !left.contains(pid));
+                let gone = before.difference(&workers).filter(|&pid| failed.contains(pid));
                 gone.count() as u64
             });
             (pool.id, (workers, if pool.state == "running" { gone } else { 0 }))
         };
+        let exact = seen.queues.iter().filter(|queue| queue.is_depth_exact);
         Sample {
             taken_ms: seen.taken_ms,
-            depths: seen.queues.iter().map(|queue| (queue.id, queue.depth)).collect(),
+            depths: exact.map(|queue| (queue.id, queue.depth)).collect(),
             workers: seen.pools.iter().map(pool).collect(),
         }
     }
@@ -226,7 +278,8 @@ impl Watch {
 
     /// Queues that have only grown, over as many of the last looks as that is so.
     fn growing(&self, warnings: &mut Vec<Warning>) {
-        for queue in &self.found.seen.queues {
+        // Of a very long queue only an upper bound is known.
+        for queue in self.found.seen.queues.iter().filter(|queue| queue.is_depth_exact) {
             let mut depths = self.samples.iter().rev();
             let (mut first, mut since) = (queue.depth, self.found.seen.taken_ms);
             depths.next();
@@ -262,7 +315,11 @@ impl Watch {
             if replaced >= self.limits.replaced {
                 warnings.push(Warning {
                     kind: "workers replaced",
-                    text: format!("pool {}: {replaced} workers were replaced in {}", pool.id, time(for_ms)),
+                    text: format!(
+                        "pool {}: {replaced} workers or more have failed in {}",
+                        pool.id,
+                        time(for_ms)
+                    ),
                     object: Some(pool.id),
                     pids: Vec::new(),
                 });

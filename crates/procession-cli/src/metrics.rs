@@ -5,7 +5,7 @@ use crate::findings::{look, Findings, Limits};
 use crate::serve::serve;
 use crate::text::clean;
 use crate::{pick, Failure};
-use procession_core::inspect::{FamilySnapshot, ProcessState};
+use procession_core::inspect::{FamilySnapshot, ProcessSeen, ProcessState};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -117,7 +117,7 @@ pub(crate) fn text(found: &Findings) -> String {
     );
     let beyond = |count: usize| count.saturating_sub(MOST_OF_A_KIND) as f64;
     left_out
-        .sample(&[("kind", "process")], beyond(seen.processes.len()))
+        .sample(&[("kind", "process")], beyond(listed(seen).len()))
         .sample(&[("kind", "queue")], beyond(seen.queues.len()))
         .sample(&[("kind", "pool")], beyond(seen.pools.len()))
         .sample(&[("kind", "awaited lock")], beyond(awaited(seen).count()))
@@ -195,10 +195,23 @@ fn family(page: &mut Page, found: &Findings) {
     }
 }
 
+/// The processes that have series: each pid once. A process that is starting has no pid yet, and that of one that is
+/// dead may be another's already.
+fn listed(seen: &FamilySnapshot) -> BTreeMap<u32, &ProcessSeen> {
+    let mut listed = BTreeMap::new();
+    for process in seen.processes.iter().filter(|process| process.pid != 0) {
+        let known = listed.entry(process.pid).or_insert(process);
+        if known.state == ProcessState::Dead {
+            *known = process;
+        }
+    }
+    listed
+}
+
 fn processes(page: &mut Page, seen: &FamilySnapshot) {
-    let listed: Vec<_> = seen.processes.iter().take(MOST_OF_A_KIND).collect();
+    let listed: Vec<_> = listed(seen).into_values().take(MOST_OF_A_KIND).collect();
     let pids: Vec<String> = listed.iter().map(|process| process.pid.to_string()).collect();
-    let mut series = |name, kind, help, value: &dyn Fn(&procession_core::inspect::ProcessSeen) -> f64| {
+    let mut series = |name, kind, help, value: &dyn Fn(&ProcessSeen) -> f64| {
         let mut metric = page.metric(name, kind, help);
         for (process, pid) in listed.iter().zip(&pids) {
             metric.sample(&[("pid", pid), ("name", &process.name)], value(process));
@@ -380,12 +393,39 @@ mod tests {
     #[test]
     fn the_number_of_series_is_bounded() {
         let mut seen = family(10);
-        let process = seen.processes[0].clone();
-        seen.processes = vec![process; 5_000];
+        let process = |pid| ProcessSeen {
+            pid,
+            ..seen.processes[0].clone()
+        };
+        seen.processes = (1..=5_000).map(process).collect();
         seen.queues = (0..5_000).map(|cell| queue(cell, 0, 0)).collect();
         let text = page(seen);
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
         assert!(series < 1_200, "{series}");
         assert!(text.contains("procession_left_out{root=\"100\",kind=\"queue\"} 4900\n"));
+        assert!(text.contains("procession_left_out{root=\"100\",kind=\"process\"} 4900\n"));
+    }
+
+    #[test]
+    fn no_series_comes_twice() {
+        let mut seen = family(10);
+        let with = |pid, state| ProcessSeen {
+            pid,
+            state,
+            ..seen.processes[0].clone()
+        };
+        let more = [
+            with(0, ProcessState::Starting),
+            with(0, ProcessState::Starting),
+            with(200, ProcessState::Dead),
+            with(200, ProcessState::Sleeping),
+            with(200, ProcessState::Dead),
+        ];
+        seen.processes.extend(more);
+        let text = page(seen);
+        let series: Vec<&str> = text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        let different: std::collections::HashSet<&&str> = series.iter().collect();
+        assert_eq!(series.len(), different.len());
+        assert!(text.contains("pid=\"200\"") && !text.contains("pid=\"0\""));
     }
 }

@@ -1,6 +1,6 @@
 //! `procession ps`: the families of this user.
 
-use crate::findings::{Findings, Limits, Watch};
+use crate::findings::{Findings, Limits, Watch, MOST_LOOKS_MORE};
 use crate::{json, text, Failure};
 use procession_core::inspect::{families, FamilySnapshot, InspectError, Inspector};
 use serde_json::{json, Value};
@@ -52,7 +52,14 @@ pub(crate) fn show(
         .collect();
     looked.iter_mut().for_each(Looked::look);
     // One pause for all.
-    if let Some(pause) = pause.or_else(|| looked.iter().find_map(Looked::wants_pause)) {
+    if let Some(pause) = pause {
+        std::thread::sleep(pause);
+        looked.iter_mut().for_each(Looked::look);
+    }
+    for _ in 0..MOST_LOOKS_MORE {
+        let Some(pause) = looked.iter().find_map(Looked::wants_pause) else {
+            break;
+        };
         std::thread::sleep(pause);
         looked.iter_mut().for_each(Looked::look);
     }

@@ -72,11 +72,7 @@ pub(crate) fn serve(
 }
 
 fn look(inspector: &Inspector, watch: &mut Watch) -> Result<String, InspectError> {
-    watch.see(inspector.snapshot()?);
-    if let (Some(pause), true) = (watch.wants_pause(), watch.found.deadlocks.is_empty()) {
-        std::thread::sleep(pause);
-        watch.see(inspector.snapshot()?);
-    }
+    watch.look(inspector, None)?;
     Ok(metrics::text(&watch.found))
 }
 

@@ -142,7 +142,7 @@ fn a_thread_that_waits_for_its_own_lock_is_a_warning() {
 }
 
 #[test]
-fn workers_that_are_replaced_count_unless_they_ended_with_0() {
+fn workers_that_are_replaced_count_if_they_are_known_to_have_failed() {
     let looks = |code| {
         said(vec![
             with_workers(100_000, &[1, 2], &[]),
@@ -150,10 +150,55 @@ fn workers_that_are_replaced_count_unless_they_ended_with_0() {
             with_workers(102_000, &[3, 5], &[(1, code), (2, code), (4, code)]),
         ])
     };
-    let text = "pool 5.0: 3 workers were replaced in 2.0s".to_owned();
+    let text = "pool 5.0: 3 workers or more have failed in 2.0s".to_owned();
     assert_eq!(looks(None), [("workers replaced", text.clone())]);
     assert_eq!(looks(Some(1)), [("workers replaced", text)]);
     assert_eq!(looks(Some(0)), []);
+    let unknown = [(100_000, [1, 2]), (101_000, [3, 4]), (102_000, [5, 6])];
+    let unknown = unknown.iter().map(|(at, pids)| with_workers(*at, pids, &[]));
+    assert_eq!(said(unknown.collect()), [], "their entries are in use again");
+    // Looks that follow each other closely are kept as one, and nothing is lost.
+    let close = [
+        with_workers(100_000, &[1, 2], &[]),
+        with_workers(100_050, &[3, 4], &[(1, None), (2, None)]),
+        with_workers(100_100, &[3, 5], &[(1, None), (2, None), (4, None)]),
+    ];
+    assert_eq!(said(close.to_vec()).len(), 1);
+}
+
+#[test]
+fn the_number_of_samples_is_bounded() {
+    let mut watch = Watch::new(Limits::default());
+    for number in 0..10_000 {
+        watch.see(with_depth(100_000 + 10 * number, number));
+        assert!(watch.samples.len() <= 130);
+    }
+    // The last minute is still compared.
+    let [warning] = &watch.found.warnings[..] else { panic!() };
+    assert!(warning.text.contains(" 9999 items in 59."), "{}", warning.text);
+}
+
+#[test]
+fn depths_that_are_not_exact_do_not_count() {
+    let mut looks = vec![with_depth(100_000, 10), with_depth(101_000, 5_000)];
+    assert_eq!(said(looks.clone()).len(), 1);
+    looks[1].queues[0].is_depth_exact = false;
+    assert_eq!(said(looks), []);
+}
+
+#[test]
+fn a_deadlock_does_not_flicker_while_a_thread_is_awake() {
+    let mut awake = deadlocked(202_000);
+    awake.processes[1].waits[0].thread = None;
+    let looks = vec![deadlocked(200_000), deadlocked(201_000), awake.clone()];
+    let found = watch(looks.clone());
+    assert_eq!((found.deadlocks.len(), found.warnings.len()), (1, 0));
+    let mut looks = looks;
+    looks.push(deadlocked(203_000));
+    assert_eq!(watch(looks.clone()).deadlocks.len(), 1, "once");
+    awake.processes[1].waits.clear();
+    looks.push(awake);
+    assert_eq!(watch(looks).deadlocks, []);
 }
 
 #[test]
@@ -164,6 +209,6 @@ fn memory_is_near_its_limit_from_90_per_cent_on() {
         ..at(100_000)
     };
     assert_eq!(said(vec![with(899 << 20)]), []);
-    let text = "90% of the shared memory are used: 900M of 0.98G".to_owned();
-    assert_eq!(said(vec![with(900 << 20)])[0].0, "memory near limit", "{text}");
+    let text = "90% of the shared memory are used: 900M of 1.0G".to_owned();
+    assert_eq!(said(vec![with(900 << 20)]), [("memory near limit", text)]);
 }

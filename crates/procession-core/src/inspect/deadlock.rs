@@ -6,9 +6,9 @@
 //! Such a circle is a deadlock unless something outside of it ends it: another thread or process that releases one of
 //! the locks, or a signal handler that raises.
 
-use super::snapshot::{FamilySnapshot, ObjectId, ProcessSeen, WaitSeen};
+use super::snapshot::{FamilySnapshot, ObjectId, ProcessSeen, ProcessState, WaitSeen};
 use crate::error::CreationSite;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// By how many milliseconds a wait must have begun before the earlier look. The clock of waits is late by up to 10, and
 /// a wait that goes on after an interruption may note its beginning a few later.
@@ -53,7 +53,7 @@ struct Awaited {
 }
 
 /// A thread, by its process and its own identifier.
-type Thread = (u32, u32);
+pub type Thread = (u32, u32);
 
 /// Whether a wait is for a lock that has a holder.
 pub(super) fn is_for_lock(wait: &WaitSeen) -> bool {
@@ -132,9 +132,50 @@ fn circles(edges: &BTreeMap<Thread, Thread>) -> Vec<Vec<Thread>> {
     found
 }
 
-/// Whether a single look shows a circle, which may be one that passes: reason for another look.
-pub fn may_be_deadlocked(seen: &FamilySnapshot) -> bool {
-    !circles(&edges(&waits(seen), &holders(seen))).is_empty()
+/// Whether a single look shows what may be a deadlock besides those whose threads are `known`: reason for another look.
+/// It is a circle, which may be one that passes; or a process that holds a lock for which something waits, and has a wait
+/// for a lock of which it is not known whose it is: the thread may be awake just now.
+pub fn may_be_deadlocked(seen: &FamilySnapshot, known: &[Thread]) -> bool {
+    let held = holders(seen);
+    let is_new = |thread: &Thread| !known.contains(thread);
+    if circles(&edges(&waits(seen), &held))
+        .iter()
+        .flatten()
+        .any(|thread| is_new(thread))
+    {
+        return true;
+    }
+    let awaited = alive(seen).flat_map(lock_waits).filter_map(|(_, lock)| held.get(&lock));
+    let holders: HashSet<u32> = awaited.filter(|thread| is_new(thread)).map(|thread| thread.0).collect();
+    let mut unknown = alive(seen)
+        .filter(|process| holders.contains(&process.pid))
+        .flat_map(lock_waits);
+    unknown.any(|(wait, lock)| wait.thread.is_none() && held.contains_key(&lock))
+}
+
+/// A deadlock that was found, as a later look shows it: `None`, if it may be over.
+///
+/// It lasts if each of its locks has the same holder still, and each process has the same wait, whether its thread is
+/// known or not: a thread may be awake for a moment to see whether it has to wait further.
+pub fn lasting(deadlock: &Deadlock, seen: &FamilySnapshot) -> Option<Deadlock> {
+    let held = holders(seen);
+    let mut members = deadlock.members.clone();
+    let following = deadlock.members.iter().cycle().skip(1);
+    for (member, next) in members.iter_mut().zip(following) {
+        let next = (next.pid, next.thread);
+        let process = alive(seen).find(|process| process.pid == member.pid)?;
+        let is_its = |(wait, lock): &(&WaitSeen, ObjectId)| {
+            *lock == member.lock
+                && wait.thread.is_none_or(|thread| thread == member.thread)
+                && wait.since_ms.abs_diff(member.since_ms) <= MARGIN_MS
+        };
+        let for_ms = lock_waits(process).find(is_its)?.0.for_ms;
+        if held.get(&member.lock) != Some(&next) {
+            return None;
+        }
+        member.for_ms = for_ms;
+    }
+    Some(Deadlock { members })
 }
 
 /// The deadlocks that two looks at a family show, the one after the other.
@@ -154,7 +195,16 @@ pub fn deadlocks(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Deadloc
 /// unless another thread or process releases the lock, as a program may do that signals with a lock.
 pub fn self_waits(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<DeadlockMember> {
     let found = lasting_circles(before, after).into_iter();
-    found.filter(|members| members.len() == 1).flatten().collect()
+    let found = found.filter(|members| members.len() == 1).flatten();
+    // A thread that has got the lock withdraws its wait at once, unless it was stopped or could not run in between.
+    found
+        .filter(|member| [before, after].iter().all(|seen| is_asleep(seen, member.pid)))
+        .collect()
+}
+
+fn is_asleep(seen: &FamilySnapshot, pid: u32) -> bool {
+    let mut processes = seen.processes.iter().filter(|process| process.pid == pid);
+    processes.any(|process| process.state == ProcessState::Sleeping)
 }
 
 fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<DeadlockMember>> {

@@ -19,7 +19,7 @@ mod snapshot;
 mod tests;
 mod threads;
 
-pub use deadlock::{deadlocks, may_be_deadlocked, self_waits, Deadlock, DeadlockMember};
+pub use deadlock::{deadlocks, lasting, may_be_deadlocked, self_waits, Deadlock, DeadlockMember};
 pub use error::InspectError;
 pub use find::{families, FamilyFound, Inspector};
 pub use snapshot::{

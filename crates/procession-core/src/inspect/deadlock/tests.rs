@@ -1,6 +1,6 @@
 //! Deadlocks against a model: programs that lock correctly, or deadlock, and an observer that reads them as they run.
 
-use super::super::snapshot::{HolderSeen, LockSeen, ProcessState};
+use super::super::snapshot::{HolderSeen, LockSeen};
 use super::*;
 use proptest::prelude::*;
 
@@ -245,7 +245,7 @@ proptest! {
         }
         model.now += 60;
         let before = model.look(others, locks);
-        prop_assert!(may_be_deadlocked(&before));
+        prop_assert!(may_be_deadlocked(&before, &[]));
         let after = model.look(others, locks);
         let found = deadlocks(&before, &after);
         prop_assert_eq!(found.len(), 1);
@@ -324,6 +324,61 @@ fn whatever_may_pass_by_itself_is_no_deadlock() {
     let (before, mut after) = pair();
     after.locks[0].holder = None;
     assert_eq!(deadlocks(&before, &after), [], "a lock that was released");
+}
+
+#[test]
+fn a_deadlock_that_was_found_lasts_until_something_of_it_has_changed() {
+    let (before, after) = pair();
+    let found = deadlocks(&before, &after).remove(0);
+    let changed = |change: Change| {
+        let mut seen = after.clone();
+        change(&mut seen);
+        lasting(&found, &seen)
+    };
+    assert_eq!(changed(|_| ()).as_ref(), Some(&found));
+    let awake: Change = |seen| seen.processes[1].waits[0].thread = None;
+    assert!(changed(awake).is_some(), "a thread that is awake to look about");
+    let changes: [(&str, Change); 6] = [
+        ("a timeout", |seen| seen.processes[1].waits[0].endless = false),
+        ("another thread", |seen| seen.processes[1].waits[0].thread = Some(1)),
+        ("a new wait", |seen| seen.processes[1].waits[0].since_ms += 1_000),
+        ("a thread that runs", |seen| seen.processes[1].waits.clear()),
+        ("a dead process", |seen| seen.processes[1].state = ProcessState::Dead),
+        ("another holder", |seen| {
+            seen.locks[0].holder.as_mut().unwrap().thread += 1
+        }),
+    ];
+    for (what, change) in changes {
+        assert_eq!(changed(change), None, "{what}");
+    }
+}
+
+#[test]
+fn another_look_is_wanted_for_what_is_not_known_yet() {
+    let (before, after) = pair();
+    let members = deadlocks(&before, &after).remove(0).members;
+    let known: Vec<_> = members.iter().map(|one| (one.pid, one.thread)).collect();
+    assert!(may_be_deadlocked(&after, &[]) && may_be_deadlocked(&after, &known[..1]));
+    assert!(!may_be_deadlocked(&after, &known));
+    let mut awake = after.clone();
+    awake.processes[1].waits[0].thread = None;
+    assert!(may_be_deadlocked(&awake, &[]) && !may_be_deadlocked(&awake, &known));
+    awake.locks[0].holder = None;
+    awake.locks[1].holder = None;
+    assert!(!may_be_deadlocked(&awake, &[]));
+}
+
+#[test]
+fn a_stopped_process_may_have_got_the_lock_for_which_it_seems_to_wait() {
+    let look = |state| {
+        let (mut before, mut after) = pair();
+        for seen in [&mut before, &mut after] {
+            seen.locks[1].holder = seen.locks[0].holder.clone();
+            seen.processes[0].state = state;
+        }
+        self_waits(&before, &after).len()
+    };
+    assert_eq!((look(ProcessState::Sleeping), look(ProcessState::Stopped)), (1, 0));
 }
 
 #[test]
