@@ -5,16 +5,21 @@ use crate::{metrics, Failure, MISUSED};
 use procession_core::inspect::{InspectError, Inspector};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Requests are answered one after the other, so none may last for longer than this to be read, or to be written.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to send the head of its request, and to read the answer. Heads are awaited of all clients at
+/// once, but answers are written one after the other.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// How many clients are waited for at once. Another one takes the place of the first.
+const MOST_CLIENTS: usize = 16;
 /// The longest head of a request, in bytes.
 const MOST_BYTES: usize = 8192;
-/// How often it is checked, in seconds, whether the family has ended: an open file keeps its memory.
-const CHECK_SECONDS: i64 = 5;
+/// How often it is checked whether the family has ended: an open file keeps its memory.
+const CHECK: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -41,32 +46,66 @@ pub(crate) fn serve(
     writeln!(out, "http://{}/metrics", listener.local_addr()?)?;
     out.flush()?;
     let mut watch = Watch::new(limits.clone());
+    let mut clients: VecDeque<Client> = VecDeque::new();
+    let mut check = Instant::now() + CHECK;
     loop {
-        if !wait_for_client(&listener)? {
+        let now = Instant::now();
+        // Whatever comes meanwhile.
+        if now >= check {
             if let Err(InspectError::Ended(pid)) = inspector.processes() {
                 return Err(InspectError::Ended(pid).into());
             }
-            continue;
+            check = now + CHECK;
         }
-        let client = match listener.accept() {
-            Ok((client, _)) => client,
-            Err(error) if is_of_client(&error) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        // What goes wrong with one client is no reason not to answer the next one.
-        let Some(request) = read_head(&client) else { continue };
-        let mut ended = None;
-        let answer = answer(&request, || {
-            let page = look(inspector, &mut watch);
-            if let Err(InspectError::Ended(pid)) = page {
-                ended = Some(pid);
+        while clients.front().is_some_and(|client| client.until <= now) {
+            let late = clients.pop_front();
+            late.iter()
+                .for_each(|client| client.answer(&refusal("408 Request Timeout")));
+        }
+        let until = clients.front().map_or(check, |client| client.until.min(check));
+        let (is_new, ready) = wait(&listener, &clients, until.saturating_duration_since(now))?;
+        for (mut client, is_ready) in std::mem::take(&mut clients).into_iter().zip(ready) {
+            if !is_ready {
+                clients.push_back(client);
+                continue;
             }
-            page.map_err(|error| error.to_string())
-        });
-        // A client that does not read is given up, as one that is gone.
-        let _ = write_to(&client, answer.as_bytes());
-        if let Some(pid) = ended {
-            return Err(InspectError::Ended(pid).into());
+            // What goes wrong with one client is no reason not to answer the next one.
+            let head = match client.read() {
+                Ok(Head::Whole(head)) => head,
+                Ok(Head::TooLong) => {
+                    client.answer(&refusal("431 Request Header Fields Too Large"));
+                    continue;
+                }
+                Ok(Head::Begun) => {
+                    clients.push_back(client);
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let mut ended = None;
+            let answer = answer(&head, || {
+                let page = look(inspector, &mut watch);
+                if let Err(InspectError::Ended(pid)) = page {
+                    ended = Some(pid);
+                }
+                page.map_err(|error| error.to_string())
+            });
+            client.answer(&answer);
+            if let Some(pid) = ended {
+                return Err(InspectError::Ended(pid).into());
+            }
+        }
+        if is_new {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if clients.len() == MOST_CLIENTS {
+                        clients.pop_front();
+                    }
+                    clients.extend(Client::new(stream));
+                }
+                Err(error) if is_of_client(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -85,52 +124,95 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// False: nothing came for a while.
-fn wait_for_client(listener: &TcpListener) -> io::Result<bool> {
-    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+/// Wait until a client comes, or sends something, or a signal or `patience` ends it: whether one comes, and which send.
+fn wait(listener: &TcpListener, clients: &VecDeque<Client>, patience: Duration) -> io::Result<(bool, Vec<bool>)> {
+    let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+    polled.extend(clients.iter().map(|client| PollFd::new(&client.stream, PollFlags::IN)));
     let patience = Timespec {
-        tv_sec: CHECK_SECONDS,
-        tv_nsec: 0,
+        tv_sec: patience.as_secs() as i64,
+        tv_nsec: patience.subsec_nanos().into(),
     };
     match rustix::event::poll(&mut polled, Some(&patience)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok((false, vec![false; clients.len()])),
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = polled.iter().map(|one| !one.revents().is_empty());
+    Ok((ready.next().unwrap_or(false), ready.collect()))
+}
+
+/// A client that has not sent all of its request's head yet.
+struct Client {
+    stream: TcpStream,
+    head: Vec<u8>,
+    /// When it is given up.
+    until: Instant,
+}
+
+/// What has come of a head.
+#[derive(Debug, PartialEq, Eq)]
+enum Head {
+    Begun,
+    Whole(String),
+    TooLong,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Option<Self> {
+        stream.set_nonblocking(true).ok()?;
+        Some(Self {
+            stream,
+            head: Vec::new(),
+            until: Instant::now() + HEAD_PATIENCE,
+        })
+    }
+
+    /// Take what it has sent. An error: it is gone.
+    fn read(&mut self) -> io::Result<Head> {
+        let mut part = [0; 1024];
+        match self.stream.read(&mut part) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => self.head.extend_from_slice(&part[..more]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(head_of(&self.head))
+    }
+
+    /// Write an answer. A client that does not read is given up, as one that is gone.
+    fn answer(&self, answer: &str) {
+        let _ = self.stream.set_nonblocking(false);
+        let _ = write_to(&self.stream, answer.as_bytes());
     }
 }
 
-/// The head of a request. `None`: it did not come in time, or is too long.
-fn read_head(mut client: &TcpStream) -> Option<String> {
-    let end = Instant::now() + PATIENCE;
-    client.set_nonblocking(false).ok()?;
-    let mut head = Vec::new();
-    while !head.windows(4).any(|part| part == b"\r\n\r\n") {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || head.len() > MOST_BYTES {
-            return None;
-        }
-        client.set_read_timeout(Some(left)).ok()?;
-        let mut part = [0; 1024];
-        match client.read(&mut part) {
-            Ok(0) | Err(_) => return None,
-            Ok(more) => head.extend_from_slice(&part[..more]),
-        }
+fn head_of(bytes: &[u8]) -> Head {
+    let end = bytes.windows(4).position(|part| part == b"\r\n\r\n");
+    match end {
+        Some(end) if end <= MOST_BYTES => Head::Whole(String::from_utf8_lossy(&bytes[..end]).into_owned()),
+        None if bytes.len() <= MOST_BYTES => Head::Begun,
+        _ => Head::TooLong,
     }
-    String::from_utf8(head).ok()
+}
+
+fn refusal(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 /// Write it all, before the time is over.
 fn write_to(mut client: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + ANSWER_PATIENCE;
     while !bytes.is_empty() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         client.set_write_timeout(Some(left))?;
-        match client.write(bytes)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
+        match client.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -141,6 +223,7 @@ fn answer(request: &str, page: impl FnOnce() -> Result<String, String>) -> Strin
     let mut lines = request.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (method, path, version) = (words.next(), words.next(), words.next());
+    let path = path.and_then(|path| path.split('?').next());
     let hosts = lines
         .filter_map(|line| line.split_once(':'))
         .filter(|(name, _)| name.eq_ignore_ascii_case("host"));
@@ -224,9 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_head_ends_with_an_empty_line_and_is_not_too_long() {
+        let long = "x".repeat(MOST_BYTES);
+        assert_eq!(head_of(b"GET / HTTP/1.1\r\n\r"), Head::Begun);
+        assert_eq!(head_of(b"a\xff\r\n\r\nb"), Head::Whole("a\u{fffd}".to_owned()));
+        assert_eq!(head_of(long.as_bytes()), Head::Begun);
+        assert_eq!(head_of(format!("{long}\r\n\r\n").as_bytes()), Head::Whole(long.clone()));
+        assert_eq!(head_of(format!("{long}x\r\n\r\n").as_bytes()), Head::TooLong);
+        assert_eq!(head_of(format!("{long}x").as_bytes()), Head::TooLong);
+    }
+
+    #[test]
     fn there_is_one_page_to_get() {
         let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost:9\r\n\r\n");
         assert_eq!(status(&request("GET /metrics")), "HTTP/1.1 200 OK");
+        assert_eq!(status(&request("GET /metrics?of=all")), "HTTP/1.1 200 OK");
         assert_eq!(status(&request("GET /")), "HTTP/1.1 404 Not Found");
         assert_eq!(status(&request("POST /metrics")), "HTTP/1.1 405 Method Not Allowed");
         assert_eq!(status("nonsense\r\n\r\n"), "HTTP/1.1 400 Bad Request");
