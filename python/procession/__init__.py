@@ -139,8 +139,9 @@ def snapshot() -> object:
 
     What each process waits for and for how long, what holds each lock, how much lies in each queue
     and pool, which threads are in a deadlock. It is what `procession dump --json` shows of the
-    family from outside. Nothing is locked, waited
-    for or changed by it. A process that has shared nothing so far is a family of its own.
+    family from outside. Nothing is locked or changed by it, and no process is waited for; but it
+    looks again after 50 ms, up to three times, while what it sees may be a deadlock. A process that
+    has shared nothing so far is a family of its own.
 
     Raises OSError if `/proc` or the shared memory cannot be read.
     """

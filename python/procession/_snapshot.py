@@ -30,7 +30,8 @@ class Wait:
     #: Whether it has no timeout, in a thread of the program's own.
     endless: bool
     #: The kernel's identifier of the thread; None if it is not known. Only for waits for a `Lock` or
-    #: `RLock` without a timeout, and only as far as the kernel shows it.
+    #: `RLock` without a timeout, and only as far as the kernel shows it. If several threads of a
+    #: process wait for one lock, theirs may be interchanged.
     thread: int | None
 
 
@@ -312,7 +313,7 @@ def _of(name: str, value: Any) -> Any:
 def take() -> Snapshot:
     """Return a snapshot of this process's family.
 
-    If the first look shows what may be a deadlock, a second one follows 50 ms later.
+    While what is seen may be a deadlock, it looks again after 50 ms, up to three times.
     """
     fields = json.loads(snapshot_json())
     return Snapshot(**{field: _of(field, value) for field, value in fields.items()})

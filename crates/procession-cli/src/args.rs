@@ -39,7 +39,7 @@ pub(crate) enum Command {
     ///
     /// Values, keys and arguments of the program are never printed.
     #[command(
-        after_help = "Examples:\n  procession dump                 the only family\n  procession dump --seconds 10    as well: which queues grow, which workers are replaced\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
+        after_help = "Examples:\n  procession dump                 the only family\n  procession dump --seconds 10    as well: which queues grow, which workers fail\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
     )]
     Dump {
         /// A process of the family; may be left out if there is only one family
