@@ -109,6 +109,8 @@ pub(crate) struct Watch {
     samples: VecDeque<Sample>,
     /// Threads in deadlocks, and those that wait for their own locks.
     known: Vec<(u32, u32)>,
+    /// Deadlocks that the look before the last one showed, and the last one does not. A thread of them may have been awake.
+    doubtful: Vec<Deadlock>,
     /// What is known since the last look.
     pub(crate) found: Findings,
 }
@@ -119,6 +121,7 @@ impl Watch {
             limits,
             samples: VecDeque::new(),
             known: Vec::new(),
+            doubtful: Vec::new(),
             found: Findings {
                 seen: FamilySnapshot::default(),
                 deadlocks: Vec::new(),
@@ -129,7 +132,8 @@ impl Watch {
 
     /// After how long another look is needed to tell whether there is a deadlock.
     pub(crate) fn wants_pause(&self) -> Option<Duration> {
-        may_be_deadlocked(&self.found.seen, &self.known).then_some(PAUSE)
+        let is_needed = !self.doubtful.is_empty() || may_be_deadlocked(&self.found.seen, &self.known);
+        is_needed.then_some(PAUSE)
     }
 
     /// As the function of this name.
@@ -168,9 +172,18 @@ impl Watch {
             members.map(|member| (member.pid, member.thread)).collect()
         };
         let mut known: Vec<(u32, u32)> = found.iter().flat_map(threads).collect();
-        for old in &self.found.deadlocks {
-            let now = lasting(old, seen).filter(|old| !threads(old).iter().any(|thread| known.contains(thread)));
-            found.extend(now);
+        let doubtful = std::mem::take(&mut self.doubtful);
+        let shown = std::mem::take(&mut self.found.deadlocks);
+        let was_shown = shown.len();
+        for (number, old) in shown.into_iter().chain(doubtful).enumerate() {
+            if threads(&old).iter().any(|thread| known.contains(thread)) {
+                continue;
+            }
+            match lasting(&old, seen) {
+                Some(now) => found.push(now),
+                None if number < was_shown => self.doubtful.push(old),
+                None => {}
+            }
         }
         known = found.iter().flat_map(threads).collect();
         found.sort_by_key(|deadlock| threads(deadlock).first().copied());

@@ -58,9 +58,9 @@ pub(crate) fn serve(
             check = now + CHECK;
         }
         while clients.front().is_some_and(|client| client.until <= now) {
-            let late = clients.pop_front();
-            late.iter()
-                .for_each(|client| client.answer(&refusal("408 Request Timeout")));
+            if let Some(late) = clients.pop_front() {
+                late.answer(&refusal("408 Request Timeout"));
+            }
         }
         let until = clients.front().map_or(check, |client| client.until.min(check));
         let (is_new, ready) = wait(&listener, &clients, until.saturating_duration_since(now))?;

@@ -197,8 +197,29 @@ fn a_deadlock_does_not_flicker_while_a_thread_is_awake() {
     looks.push(deadlocked(203_000));
     assert_eq!(watch(looks.clone()).deadlocks.len(), 1, "once");
     awake.processes[1].waits.clear();
+    looks.push(awake.clone());
+    assert_eq!(watch(looks.clone()).deadlocks, []);
+    // It is there again with the first look that shows its waits again, and gone for good after two that do not.
+    let mut again = looks.clone();
+    again.push(deadlocked(204_000));
+    assert_eq!(watch(again).deadlocks.len(), 1);
     looks.push(awake);
-    assert_eq!(watch(looks).deadlocks, []);
+    looks.push(deadlocked(205_000));
+    assert_eq!(watch(looks).deadlocks, [], "two further looks find it anew");
+}
+
+#[test]
+fn a_deadlock_that_a_look_does_not_show_is_looked_for_again() {
+    let mut watch = Watch::new(Limits::default());
+    watch.see(deadlocked(200_000));
+    watch.see(deadlocked(201_000));
+    assert_eq!(watch.wants_pause(), None);
+    let mut awake = deadlocked(202_000);
+    awake.processes[1].waits.clear();
+    watch.see(awake.clone());
+    assert!(watch.wants_pause().is_some());
+    watch.see(awake);
+    assert_eq!(watch.wants_pause(), None);
 }
 
 #[test]

@@ -138,11 +138,7 @@ fn circles(edges: &BTreeMap<Thread, Thread>) -> Vec<Vec<Thread>> {
 pub fn may_be_deadlocked(seen: &FamilySnapshot, known: &[Thread]) -> bool {
     let held = holders(seen);
     let is_new = |thread: &Thread| !known.contains(thread);
-    if circles(&edges(&waits(seen), &held))
-        .iter()
-        .flatten()
-        .any(|thread| is_new(thread))
-    {
+    if circles(&edges(&waits(seen), &held)).iter().flatten().any(is_new) {
         return true;
     }
     let awaited = alive(seen).flat_map(lock_waits).filter_map(|(_, lock)| held.get(&lock));

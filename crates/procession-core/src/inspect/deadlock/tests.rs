@@ -330,14 +330,14 @@ fn whatever_may_pass_by_itself_is_no_deadlock() {
 fn a_deadlock_that_was_found_lasts_until_something_of_it_has_changed() {
     let (before, after) = pair();
     let found = deadlocks(&before, &after).remove(0);
-    let changed = |change: Change| {
+    let look_with = |change: Change| {
         let mut seen = after.clone();
         change(&mut seen);
         lasting(&found, &seen)
     };
-    assert_eq!(changed(|_| ()).as_ref(), Some(&found));
+    assert_eq!(look_with(|_| ()).as_ref(), Some(&found));
     let awake: Change = |seen| seen.processes[1].waits[0].thread = None;
-    assert!(changed(awake).is_some(), "a thread that is awake to look about");
+    assert!(look_with(awake).is_some(), "a thread that is awake to look about");
     let changes: [(&str, Change); 6] = [
         ("a timeout", |seen| seen.processes[1].waits[0].endless = false),
         ("another thread", |seen| seen.processes[1].waits[0].thread = Some(1)),
@@ -345,11 +345,11 @@ fn a_deadlock_that_was_found_lasts_until_something_of_it_has_changed() {
         ("a thread that runs", |seen| seen.processes[1].waits.clear()),
         ("a dead process", |seen| seen.processes[1].state = ProcessState::Dead),
         ("another holder", |seen| {
-            seen.locks[0].holder.as_mut().unwrap().thread += 1
+            seen.locks[0].holder.as_mut().unwrap().thread += 1;
         }),
     ];
     for (what, change) in changes {
-        assert_eq!(changed(change), None, "{what}");
+        assert_eq!(look_with(change), None, "{what}");
     }
 }
 
