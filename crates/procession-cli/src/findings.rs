@@ -17,6 +17,20 @@ const APART_MS: u64 = 1_000;
 /// For how many milliseconds an earlier look counts, besides the last one.
 const WINDOW_MS: u64 = 60_000;
 
+/// The kinds of warnings.
+pub(crate) const WARNINGS: [&str; 10] = [
+    "first process gone",
+    "stopped",
+    "damaged",
+    "stopped holder",
+    "stopped worker",
+    "own lock",
+    "lock held long",
+    "queue grows",
+    "workers replaced",
+    "memory near limit",
+];
+
 /// From where on something counts as sick.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "What is a warning")]
@@ -54,8 +68,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Something that is worth a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Which kind: `first process gone`, `stopped`, `damaged`, `stopped holder`, `stopped worker`, `own lock`,
-    /// `lock held long`, `queue grows`, `workers replaced`, `memory near limit`.
+    /// Which kind, of those that `docs/reference/command.md` lists.
     pub kind: &'static str,
     /// A sentence.
     pub text: String,
@@ -206,6 +219,7 @@ impl Watch {
         self.growing(&mut warnings);
         self.replaced(&mut warnings);
         self.memory(&mut warnings);
+        debug_assert!(warnings.iter().all(|one| WARNINGS.contains(&one.kind)));
         self.found.warnings = warnings;
         self.known = known;
     }

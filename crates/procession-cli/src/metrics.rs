@@ -1,7 +1,7 @@
 //! `procession metrics`: a family's figures in the text format of Prometheus, version 0.0.4. The names are stable, and
 //! documented in `docs/reference/command.md`.
 
-use crate::findings::{look, Findings, Limits};
+use crate::findings::{look, Findings, Limits, WARNINGS};
 use crate::serve::serve;
 use crate::text::clean;
 use crate::{pick, Failure};
@@ -14,20 +14,6 @@ use std::time::Duration;
 
 /// How many processes, queues, locks and pools have series of their own. The others are counted as left out.
 const MOST_OF_A_KIND: usize = 100;
-
-/// The kinds of warnings; each has a series, which is 0 most of the time.
-const WARNINGS: [&str; 10] = [
-    "first process gone",
-    "stopped",
-    "damaged",
-    "stopped holder",
-    "stopped worker",
-    "own lock",
-    "lock held long",
-    "queue grows",
-    "workers replaced",
-    "memory near limit",
-];
 
 const STATES: [ProcessState; 5] = [
     ProcessState::Starting,
@@ -189,6 +175,7 @@ fn family(page: &mut Page, found: &Findings) {
     page.metric("procession_deadlocked_threads", "gauge", "Threads in deadlocks.")
         .sample(&[], threads.sum::<usize>() as f64);
     let mut warnings = page.metric("procession_warnings", "gauge", "What dump warns of, by kind.");
+    // Each kind has a series, which is 0 most of the time.
     for kind in WARNINGS {
         let count = found.warnings.iter().filter(|warning| warning.kind == kind).count();
         warnings.sample(&[("kind", kind)], count as f64);
