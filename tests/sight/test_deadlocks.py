@@ -103,12 +103,12 @@ def worker(first, held):
         threading.Event().wait()
 
 if __name__ == "__main__":
-    with open("/proc/self/comm", "w") as name:
-        name.write(sys.argv[1])
     ctx = procession.get_context("fork")
     first, second, held, go = ctx.Lock(), ctx.Lock(), ctx.Event(), ctx.Event()
     ctx.Process(target=two, args=(first, second, held, go), name="two", daemon=True).start()
     held.wait()
+    with open("/proc/self/comm", "w") as name:
+        name.write(sys.argv[1])
     held = threading.Event()
     threading.Thread(target=worker, args=(first, held), daemon=True).start()
     held.wait()
