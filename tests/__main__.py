@@ -1,8 +1,8 @@
 """Run the tests: `python -m tests [--jobs N] [arguments of pytest]`.
 
 Each folder runs in a pytest of its own, two of them side by side, and what a folder printed is shown
-once it is through. An argument that names a file or folder is run by one pytest alone. The exit code
-is 0 if no test failed.
+once it is through. Folders of `--ignore` are left out. If an argument names what to run, one pytest
+gets all arguments. The exit code is 0 if no test failed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
     if names_a_place(arguments):
         os.execv(sys.executable, [sys.executable, "-m", "pytest", "-q", *arguments])
-    names = folders()
+    ignored = {
+        one for last, one in zip(["", *arguments], arguments, strict=False) if last == "--ignore"
+    }
+    names = [name for name in folders() if f"tests/{name}" not in ignored]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as runners:
         codes = dict(zip(names, runners.map(lambda name: run(name, arguments), names), strict=True))
     failed = [name for name, code in codes.items() if code not in (0, NO_TESTS)]

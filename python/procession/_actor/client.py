@@ -1,4 +1,7 @@
-"""A process's way to an actor: its calls, and the thread that watches the actor."""
+"""A process's way to an actor: its calls, and the thread that watches the actor.
+
+The file is long because a call and the watch that ends it are one protocol.
+"""
 
 from __future__ import annotations
 
