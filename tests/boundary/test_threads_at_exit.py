@@ -1,6 +1,6 @@
 """What daemonic threads get while the process ends, before the interpreter stops them.
 
-Whoever waits for such a thread then, in the same process or another, must not wait for ever.
+What then waits for such a thread, in the same process or another, must not wait for ever.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ Each is skipped if it is not installed. `tests/integration` has a program for ma
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 JOBLIB = """
@@ -130,79 +128,6 @@ if __name__ == "__main__":
 def test_concurrent_futures(run_program, method):
     done = run_program(FUTURES, method, under="run")
     assert (done.stdout, done.stderr) == ("procession [0, 2, 4, 6, 8] [0, 2, 4]\n", "")
-
-
-COVERED = """
-import multiprocessing, sys
-
-def chosen(x):
-    if x > 3:
-        return x * 2
-    return x
-
-def unused():
-    return 1
-
-def put(queue):
-    number = 1
-    queue.put(number)
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    queue = context.Queue()
-    child = context.Process(target=put, args=(queue,))
-    child.start()
-    queue.get()
-    child.join()
-    with context.Pool(2) as pool:
-        pool.map(chosen, range(6))
-        pool.close()
-        pool.join()
-"""
-
-
-def test_coverage_sees_what_children_run(run_program, tmp_path, method):
-    coverage = pytest.importorskip("coverage")
-    config = tmp_path / ".coveragerc"
-    config.write_text("[run]\nconcurrency = multiprocessing\nparallel = true\n")
-    # `run_program` adds the program's name.
-    flags = ["-m", "procession", "run", "-m", "coverage", "run"]
-    assert run_program(COVERED, method, flags=flags).stderr == ""
-    data = coverage.Coverage(config_file=str(config), data_file=str(tmp_path / ".coverage"))
-    data.combine(data_paths=[str(tmp_path)])
-    _, _, missing, _ = data.analysis(str(tmp_path / "program.py"))
-    lines = COVERED.splitlines()
-    assert [lines[number - 1].strip() for number in missing] == ["return 1"]
-
-
-TRACED = """
-import multiprocessing, sys
-
-def traced_function(x):
-    return x * 2
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context(sys.argv[1])
-    child = context.Process(target=traced_function, args=(1,))
-    child.start()
-    child.join()
-    with context.Pool(1) as pool:
-        pool.map(traced_function, range(3))
-        pool.close()
-        pool.join()
-"""
-
-
-@pytest.mark.parametrize("under", ["plain", "run"])
-def test_viztracer_sees_what_children_run(run_program, tmp_path, method, under):
-    pytest.importorskip("viztracer")
-    run = ["-m", "procession", "run"] if under == "run" else []
-    flags = [*run, "-m", "viztracer", "--quiet", "-o", "trace.json"]
-    done = run_program(TRACED, method, flags=flags)
-    assert done.returncode == 0, done.stderr
-    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    calls = [event["pid"] for event in events if event["name"].startswith("traced_function")]
-    assert (len(calls), len(set(calls))) == (4, 2)
 
 
 #: joblib's own tests of arrays that a pool shares, and of its process backend.
