@@ -176,7 +176,7 @@ else:
     try:
         print(os.getpid(), flush=True)
         while True:  # an interrupt just before a sleep may be heard only after it (seen with CPython 3.14)
-        time.sleep(0.1)
+            time.sleep(0.1)
     except KeyboardInterrupt:
         print("caught", handler is signal.default_int_handler, flush=True)
         if sys.argv[2] == "raise":
@@ -219,7 +219,7 @@ def slow():
     try:
         print(os.getpid(), flush=True)
         while True:  # an interrupt just before a sleep may be heard only after it (seen with CPython 3.14)
-        time.sleep(0.1)
+            time.sleep(0.1)
     finally:
         print("finally", flush=True)
 
