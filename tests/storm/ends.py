@@ -3,7 +3,8 @@
 `python -m tests.storm.ends ENTRY METHOD SEED` is one of them. Each of `ENTRIES` makes what some
 threads then do in a loop. Each lets Python code run beneath a call of the extension where there is
 any: reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and
-exits with 0: what the end takes away from under a thread raises nothing there, except in calls of a manager.
+exits with 0: what the end takes away from under a thread raises nothing there, except in calls of a
+manager and at a listener, which the exit functions end as those of the standard library do.
 """
 
 from __future__ import annotations
@@ -280,7 +281,7 @@ def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> N
 def main(entry: str, method: str, seed: str) -> None:
     global last
     last = Last()
-    ended = (EOFError, OSError, RemoteError) if entry == "managers" else ()
+    ended = (EOFError, OSError, RemoteError) if entry in ("managers", "connections") else ()
     for step in ENTRIES[entry](procession.get_context(method)):
         for _ in range(2):
             threading.Thread(target=forever, args=(step, ended), daemon=True).start()

@@ -221,7 +221,7 @@ fn rebuilding(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
     static REBUILDING: Cached<(Py<PyAny>, Py<PyAny>)> = Cached::new();
     REBUILDING.get_or_make(|| {
         let rebuild = py.import("procession._procession")?.getattr("_rebuild_array")?;
-        let buffer = py.import("_pickle")?.getattr("PickleBuffer")?;
+        let buffer = super::c_pickle(py)?.getattr("PickleBuffer")?;
         Ok((rebuild.unbind(), buffer.unbind()))
     })
 }

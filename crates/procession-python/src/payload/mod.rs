@@ -47,10 +47,19 @@ struct Tools {
     registered: Py<PyDict>,
 }
 
+/// The C module of pickle.
+///
+/// While it is made, it imports `copyreg`. A signal handler that runs in that module's code would find the C module, and
+/// crash by pickling a class with it (seen with `CPython` 3.13). So `copyreg` comes first.
+pub(crate) fn c_pickle(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("copyreg")?;
+    py.import("_pickle")
+}
+
 fn tools(py: Python<'_>) -> PyResult<&'static Tools> {
     static TOOLS: Cached<Tools> = Cached::new();
     TOOLS.get_or_make(|| {
-        let pickle = py.import("_pickle")?;
+        let pickle = c_pickle(py)?;
         Ok(Tools {
             dumps: pickle.getattr("dumps")?.unbind(),
             loads: pickle.getattr("loads")?.unbind(),

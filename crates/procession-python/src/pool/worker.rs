@@ -290,7 +290,7 @@ impl Functions {
         }
         self.known.retain(|&(known, ..)| worker.is_current(known));
         let body = worker.function(task).map_err(raise)?;
-        let loads = py.import("_pickle")?.getattr("loads")?;
+        let loads = payload::c_pickle(py)?.getattr("loads")?;
         let (func, mode): (Bound<'py, PyAny>, u8) = loads.call1((PyBytes::new(py, &body),))?.extract()?;
         let mode = Mode::of(mode, false)?;
         self.known.push((id, func.clone().unbind(), mode));

@@ -362,7 +362,10 @@ pub fn add_encoded(value: &[u8], by: &[u8]) -> Option<Vec<u8>> {
 
 fn loads<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: Cached<Py<PyAny>> = Cached::new();
-    LOADS.import(py, "_pickle", "loads")?.call1((PyBytes::new(py, body),))
+    LOADS
+        .get_or_make(|| payload::c_pickle(py)?.getattr("loads").map(Bound::unbind))?
+        .bind(py)
+        .call1((PyBytes::new(py, body),))
 }
 
 /// A pickle. Raises `TypeError` if it would refer to shared objects.
