@@ -2,7 +2,7 @@
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
 `ProcessPoolExecutor`, `SharedDict`, `SharedList`, `share`, `current_worker`,
-`get_reusable_executor`, `actor` and its classes, `snapshot`, the figures of pools, seven exceptions
+`get_reusable_executor`, `actor` and its classes, `snapshot`, the figures of pools, eight exceptions
 and `__version__` are additions.
 """
 
@@ -17,6 +17,7 @@ from ._errors import (
     AuthenticationError,
     BrokenPool,
     BufferTooShort,
+    NodeLost,
     OwnerDied,
     ProcessError,
     TaskCancelled,
@@ -45,6 +46,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "NodeLost",
     "OwnerDied",
     "Pipe",
     "Pool",

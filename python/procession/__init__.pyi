@@ -23,6 +23,9 @@ from ._errors import (
     BufferTooShort as BufferTooShort,
 )
 from ._errors import (
+    NodeLost as NodeLost,
+)
+from ._errors import (
     OwnerDied as OwnerDied,
 )
 from ._errors import (
@@ -81,6 +84,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "NodeLost",
     "OwnerDied",
     "Pipe",
     "Pool",

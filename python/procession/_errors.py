@@ -24,6 +24,7 @@ __all__ = [
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
+    "NodeLost",
     "OwnerDied",
     "ProcessError",
     "TaskCancelled",
@@ -171,6 +172,23 @@ class OwnerDied(ProcessError):
         return str(self.args[0])
 
 
+class NodeLost(ProcessError):
+    """A node of a cluster, or the connection to it, is gone, and what the call needs is there.
+
+    If the connection broke in the middle of a call, the call may have been carried out.
+
+    Attributes:
+        node: the node's name.
+    """
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message, node)
+        self.node = node
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class WorkerDied(ProcessError):
     """A pool worker died while it ran a task.
 
@@ -280,6 +298,8 @@ def _misspelt(called: str, name: str, known: tuple[str, ...]) -> TypeError:
 # The names under which users find the classes; those of the standard library are in `context`.
 for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
     _public.__module__ = f"{__package__}.context"
-for _own in (Abandoned, ActorDied, BrokenPool, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied):
+for _own in (
+    Abandoned, ActorDied, BrokenPool, NodeLost, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
+):
     _own.__module__ = __package__
 join_counterparts()

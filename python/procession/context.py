@@ -298,11 +298,16 @@ class BaseContext:
 
         set_forkserver_preload(module_names, on_error=on_error)
 
-    def get_context(self, method: str | None = None) -> BaseContext:
+    def get_context(self, method: str | None = None, **options: Any) -> BaseContext:
         """Return the context of a start method; None: this one.
 
-        Raises ValueError if there is no such method.
+        Only the method "ray" has options: `address`, as `ray.init` takes it, `strategy`, `num_cpus`,
+        `resources` and `runtime_env`. There is one such context in a process; options given again
+        replace its options. Raises ValueError if there is no such method, and ModuleNotFoundError if
+        the method needs a package that is not installed.
         """
+        if options:
+            return _with_options(method, **options)
         return self if method is None else _context_of(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
@@ -328,9 +333,23 @@ class BaseContext:
 
 def _context_of(method: str) -> BaseContext:
     context = _concrete_contexts.get(method)
+    if context is None and method == "ray":
+        from ._cluster.start import ray_context
+
+        context = ray_context()
     if context is None:
         raise ValueError(f"cannot find context for {method!r}")
     context._check_available()
+    return context
+
+
+def _with_options(method: str | None, address: str | None = None, **options: Any) -> BaseContext:
+    if method != "ray":
+        raise TypeError(f"the start method {method!r} has no options: only 'ray' has")
+    from ._cluster.start import ray_context
+
+    context = ray_context()
+    context.configure(address, options)
     return context
 
 
@@ -357,13 +376,14 @@ class DefaultContext(BaseContext):
         self._default_context = context or _concrete_contexts[_DEFAULT_METHOD]
         self._actual_context: BaseContext | None = None
 
-    def get_context(self, method: str | None = None) -> BaseContext:
+    def get_context(self, method: str | None = None, **options: Any) -> BaseContext:
         """Return the context of a start method.
 
-        None: the one in use, which is fixed from now on.
+        None: the one in use, which is fixed from now on. The options are those of "ray"; see
+        `BaseContext.get_context`.
         """
-        if method is not None:
-            return super().get_context(method)
+        if method is not None or options:
+            return super().get_context(method, **options)
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
@@ -467,12 +487,12 @@ _stands_in = ""
 
 
 def _force_start_method(method: str) -> None:
-    _default_context._actual_context = _concrete_contexts[method]
+    _default_context._actual_context = _context_of(method)
 
 
 def _change_default_method(method: str) -> None:
     """Set the start method of a program that sets none."""
-    _default_context._default_context = _concrete_contexts[method]
+    _default_context._default_context = _context_of(method)
 
 
 def _note_stand_in(what: str) -> None:

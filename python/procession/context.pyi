@@ -174,6 +174,17 @@ class BaseContext:
     @overload
     def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
     @overload
+    def get_context(
+        self,
+        method: Literal["ray"],
+        *,
+        address: str | None = None,
+        strategy: Literal["spread", "pack"] = "spread",
+        num_cpus: float = 1,
+        resources: Mapping[str, float] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> BaseContext: ...
+    @overload
     def get_context(self, method: str) -> BaseContext: ...
     def get_start_method(self, allow_none: bool = False) -> str | None: ...
     def set_start_method(self, method: str | None, force: bool = False) -> None: ...

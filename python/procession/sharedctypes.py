@@ -144,6 +144,9 @@ def _all_fields(cls: Any) -> list[Any]:
 
 def reduce_ctype(obj: Any) -> Any:
     """Reduce a ctypes object for the pickler: shared memory to a reference, others as usual."""
+    elsewhere = _reduce_elsewhere and _reduce_elsewhere(obj)
+    if elsewhere:
+        return elsewhere
     wrapper = getattr(obj, "_wrapper", None)
     if wrapper is None:
         return obj.__reduce_ex__(2)
@@ -201,6 +204,8 @@ def make_property(name: str) -> property:
     return prop_cache[name]
 
 
+#: How shared objects are reduced in a pickle for another node; set where there is a cluster.
+_reduce_elsewhere: Any = None
 prop_cache: dict[str, property] = {}
 class_cache: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -221,6 +226,9 @@ class SynchronizedBase:
         return self._lock.__exit__(*args)
 
     def __reduce__(self) -> Any:
+        elsewhere = _reduce_elsewhere and _reduce_elsewhere(self)
+        if elsewhere:
+            return elsewhere
         # Any pickler sends a reference to the memory.
         rebuild, args = reduce_ctype(self._obj)[:2]
         return _synchronized_again, (rebuild, args, self._lock)

@@ -232,9 +232,22 @@ class SpawnRequest:
         self._process.address(pid)
 
 
+#: The settings of a program on another node, which the children of this process have instead of
+#: this process's: it is a cluster's agent.
+_adopted: dict[str, Any] | None = None
+
+
+def adopt(settings: dict[str, Any]) -> None:
+    """Start children, and the fork server, as the program would whose settings these are."""
+    global _adopted
+    _adopted = settings
+
+
 def get_preparation_data(name: str) -> dict[str, Any]:
     """Return what a child called `name` must know before it unpickles its process object."""
     _check_not_importing_main()
+    if _adopted is not None:
+        return {**_adopted, "name": name, "authkey": process.current_process().authkey}
     data: dict[str, Any] = {
         "name": name,
         "authkey": process.current_process().authkey,

@@ -47,6 +47,7 @@ ADDED = {
         "ActorStatus": "what is known of an actor",
         "BrokenPool": "a pool whose workers cannot start says so",
         "CurrentWorker": "the worker that runs a task",
+        "NodeLost": "a node of a cluster is gone",
         "OwnerDied": "the holder of a lock died",
         "PoolStats": "the figures of a pool",
         "Shared": "data that is sent once and read by many",

@@ -132,7 +132,7 @@ for name in names:
     assert issubclass(getattr(ours, name), other)
     assert not issubclass(other, getattr(ours, name))
 import multiprocessing
-for name in ("OwnerDied", "WorkerDied", "TaskTimeout", "TaskCancelled", "BrokenPool"):
+for name in ("NodeLost", "OwnerDied", "WorkerDied", "TaskTimeout", "TaskCancelled", "BrokenPool"):
     try:
         raise getattr(procession, name)("text")
     except multiprocessing.ProcessError as error:

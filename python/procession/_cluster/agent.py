@@ -1,0 +1,53 @@
+"""The agent: the root of the family on a node that is not the driver's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from .. import forkserver, process, spawn, util
+from . import home, placed
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: Seconds that an agent waits for its driver's connection.
+_ADMISSION = 60
+
+
+class Agent:
+    """A node's agent, made in the process that is to be one; for Ray, an actor's class."""
+
+    def serve(self, node: str, host: str, key: bytes, settings: dict[str, Any]) -> tuple[str, int]:
+        """Begin to serve the node, and return the address of its home's server.
+
+        `settings` are the driver's, as `spawn.get_preparation_data` has them. The agent ends when
+        the driver's connection does, or if none has come within a minute.
+        """
+        process.current_process().authkey = settings["authkey"]
+        spawn.adopt(placed.localized(settings))
+        self._home = home.Home(node, host, key, on_end=end_now)
+        forkserver.ensure_running()  # so that the first process starts as soon as others
+        followed = self._home.followed
+        threading.Thread(target=_leave_unless, args=(followed,), daemon=True).start()
+        util.info("serving node %s at %s", node, self._home.place.address)
+        return self._home.place.address
+
+
+def _leave_unless(followed: threading.Event) -> None:
+    if not followed.wait(_ADMISSION):
+        end_now()
+
+
+def end_now() -> None:
+    """End this process at once; all processes of its family end with it.
+
+    By a signal, because an exit would wait for threads that are not Python's.
+    """
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,147 @@
+"""The cluster as the driver knows it: it joins Ray, and has an agent on each other node."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .. import process, spawn
+from .._errors import ProcessError
+from . import home, place, wire
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: Seconds that all agents have to start.
+_START = 60
+
+_mutex = threading.RLock()
+
+
+def join(address: str | None, options: dict[str, Any]) -> place.Place:
+    """Return this process's place in the cluster; a driver that has none joins it now.
+
+    Raises ModuleNotFoundError if Ray is not installed, and ConnectionError if no cluster is found.
+    """
+    with _mutex:
+        here = place.here()
+        if here is None:
+            _Driver(address, options)
+            here = place.here()
+        assert here is not None
+        return here
+
+
+def import_ray() -> Any:
+    """Return Ray's module."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ModuleNotFoundError(
+            "the start method 'ray' needs Ray: pip install 'procession[ray]'", name="ray"
+        ) from None
+    return ray
+
+
+class _Driver:
+    """Starts the agents, and holds a connection to each of them for as long as this process lives."""
+
+    def __init__(self, address: str | None, options: dict[str, Any]) -> None:
+        ray = import_ray()
+        if not ray.is_initialized():
+            ray.init(
+                address=address or os.environ.get("RAY_ADDRESS") or "auto",
+                runtime_env=options.get("runtime_env"),
+                configure_logging=False,
+            )
+        own = ray.get_runtime_context().get_node_id()
+        key = os.urandom(32)
+        host = ray.util.get_node_ip_address()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        name = next((n["NodeName"] for n in nodes if n["NodeID"] == own), host)
+        served = home.Home(_name(name, host, own), host, key)
+        self._settings = _settings()
+        agents = self._start_agents(ray, nodes, own, key)
+        known = [
+            place.Node(
+                node["NodeID"],
+                _name(node["NodeName"], node["NodeManagerAddress"], node["NodeID"]),
+                agents.get(node["NodeID"], served.place.address),
+                node["Resources"],
+            )
+            for node in sorted(nodes, key=lambda node: (node["NodeID"] != own, node["NodeID"]))
+        ]
+        connect_agents(served.place, known, options)
+
+    def _start_agents(
+        self, ray: Any, nodes: list[Any], own: str, key: bytes
+    ) -> dict[str, tuple[str, int]]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from .agent import Agent
+
+        actor = ray.remote(num_cpus=0, max_restarts=0)(Agent)
+        starting = {}
+        self.actors = []
+        for node in nodes:
+            id, host = node["NodeID"], node["NodeManagerAddress"]
+            if id != own:
+                pinned = NodeAffinitySchedulingStrategy(id, soft=False)
+                agent = actor.options(scheduling_strategy=pinned).remote()
+                self.actors.append(agent)
+                name = _name(node["NodeName"], host, id)
+                starting[id] = agent.serve.remote(name, host, key, self._settings)
+        _keep_alive.append(self)
+        try:
+            return dict(
+                zip(starting, ray.get(list(starting.values()), timeout=_START), strict=True)
+            )
+        except ray.exceptions.GetTimeoutError as error:
+            raise ProcessError(f"agents did not start on all nodes within {_START} s") from error
+
+
+#: Actors end when nothing in the driver refers to them.
+_keep_alive: list[Any] = []
+_sessions: list[Any] = []
+
+
+def connect_agents(here: place.Place, nodes: list[place.Node], options: dict[str, Any]) -> None:
+    """Tell all agents of the nodes, the first of which is the driver's own.
+
+    They live as long as these connections.
+    """
+    here.nodes, here.options = nodes, options
+    for node in nodes:
+        if node.address != here.address:
+            conn = wire.connect(node.address, here.key)
+            wire.send(conn, ("driver", nodes, options))
+            wire.recv(conn)
+            _sessions.append(conn)
+
+
+def _close_copies() -> None:
+    # A child's copy of a connection must not hide the driver's end.
+    for conn in _sessions:
+        conn.close()
+    _sessions.clear()
+
+
+os.register_at_fork(after_in_child=_close_copies)
+
+
+def _settings() -> dict[str, Any]:
+    """Return the settings of this process, as an agent adopts them."""
+    settings = spawn.get_preparation_data("Agent")
+    return {**settings, "authkey": bytes(process.current_process().authkey)}
+
+
+def _name(name: str, host: str, id: str) -> str:
+    """Return a node's name for people."""
+    return f"{name or host} ({id[:8]})" if name != host else f"{host} ({id[:8]})"

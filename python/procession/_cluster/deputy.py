@@ -1,0 +1,106 @@
+"""The deputy: a process that makes the calls of one process of another node.
+
+Its connections are that process's `link`: the session, at whose end the deputy ends, and one for
+each thread, which a thread here serves. Between two requests a connection is quiet. While a call
+runs, what arrives is its cancellation, or the connection's end.
+
+A deputy ends by `os._exit`: to the engine, the process that it stands for has died then. Before
+that, items that their caller has not acknowledged go back to their queues, and no thread is in the
+middle of taking one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import closing
+
+from .. import process, util
+from .._errors import AuthenticationError
+from .._procession import wait_until_noticed
+from . import place, references, wire  # noqa: F401 - the reducers
+from .calls import Thread
+from .settling import settling
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: Seconds that a deputy waits for the process that it was made for.
+_ADMISSION = 30
+
+#: The connections of this process.
+_open: set[Any] = set()
+
+
+def main(here: place.Place, client: str, report: Any) -> None:
+    """Serve the process called `client` of another node, to its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client's process decides
+    place.settle(here)
+    place.be_courier()
+    process.current_process().name = f"Deputy of {client}"
+    listener = wire.listen(here.address[0], here.key)
+    with report:
+        report.send(listener.address)
+    admitted = threading.Event()
+    threading.Thread(target=_leave_unless, args=(admitted,), daemon=True).start()
+    while True:
+        try:
+            conn = wire.accepted(listener)
+        except (AuthenticationError, EOFError, OSError) as error:
+            util.info("refused a connection: %s", error)
+            continue
+        threading.Thread(target=_admit, args=(conn, admitted), daemon=True).start()
+
+
+def _leave_unless(admitted: threading.Event) -> None:
+    if not admitted.wait(_ADMISSION):
+        _leave()
+
+
+def _leave() -> None:
+    """End the deputy, once nothing is lost by that."""
+    settling.end()
+    wait_until_noticed()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _admit(conn: Any, admitted: threading.Event) -> None:
+    _open.add(conn)
+    with closing(conn):
+        try:
+            if wire.recv(conn) == "session":
+                admitted.set()
+                wire.send(conn, "admitted")
+                _wait_for_end(conn)
+            else:
+                Thread(conn).serve()
+        except (EOFError, OSError) as error:
+            util.info("a peer left before it said what it wants: %s", error)
+        finally:
+            _open.discard(conn)
+
+
+def _wait_for_end(session: Any) -> None:
+    try:
+        wire.recv(session)
+    except (EOFError, OSError) as error:
+        util.debug("the client has gone: %s", error)
+    finally:
+        _leave()
+
+
+def _close_copies() -> None:
+    # A copy in a child would hide the deputy's end from its client.
+    for conn in list(_open):
+        conn.close()
+
+
+os.register_at_fork(after_in_child=_close_copies)

@@ -1,0 +1,187 @@
+"""The server of a home: it runs in the root of a node's family, in threads.
+
+It starts deputies, and processes for parents on other nodes, and holds the tickets of references.
+Each connection begins with one request; `serve` lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
+from .. import connection, context, popen_forkserver, process, util
+from .._errors import AuthenticationError, ProcessError
+from . import deputy, place, wire
+from .placed import PlacedPopen
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: Seconds between two tries to accept, where the machine has no descriptors or memory left.
+_PAUSE = 0.1
+
+
+def _begin(target: Any, *args: Any) -> None:
+    threading.Thread(target=target, args=args, daemon=True).start()
+
+
+class Home:
+    """The server of this process's family.
+
+    `node` is the node's name, `host` the address at which other nodes reach this one. `on_end` is
+    called when the connection to the driver ends (None: this is the driver).
+    """
+
+    def __init__(
+        self, node: str, host: str, key: bytes, on_end: Callable[[], object] | None = None
+    ) -> None:
+        spawning = context._concrete_contexts["forkserver"]
+        self._listener = wire.listen(host, key)
+        self._on_end = on_end
+        self._tickets: dict[bytes, Any] = {}
+        #: Set once the driver is connected.
+        self.followed = threading.Event()
+        address = self._listener.address
+        self.place = place.Place(node, address, key, spawning.SimpleQueue(), os.getpid())
+        place.settle(self.place)
+        _begin(self._hold_tickets)
+        _begin(self._accept)
+
+    def _hold_tickets(self) -> None:
+        while True:
+            ticket, obj = self.place.tickets.get()
+            if obj is None:
+                self._tickets.pop(ticket, None)
+            else:
+                self._tickets[ticket] = obj
+            del obj
+
+    def _accept(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                conn = wire.accepted(self._listener)
+            except (AuthenticationError, EOFError, OSError) as error:
+                util.info("refused a connection: %s", error)
+                pause.wait(_PAUSE)
+                continue
+            _begin(self._admit, conn)
+
+    def _admit(self, conn: Any) -> None:
+        with closing(conn):
+            try:
+                self.serve(conn, *wire.recv(conn))
+            except (EOFError, OSError) as error:
+                util.info("the connection of a peer has ended: %s", error)
+
+    def serve(self, conn: Any, what: str, *arguments: Any) -> None:
+        """Serve one connection to its end."""
+        if what == "deputy":
+            _answer(conn, lambda: self._deputy(*arguments))
+        elif what == "parent":
+            _Parent(conn, self.place).serve()
+        elif what == "driver":
+            self._follow(conn, *arguments)
+
+    def _follow(self, conn: Any, nodes: list[place.Node], options: dict[str, Any]) -> None:
+        """Live as long as the driver."""
+        self.place.nodes, self.place.options = nodes, options
+        self.followed.set()
+        try:
+            wire.send(conn, (None, None))
+            wire.recv(conn)  # nothing more is sent: this waits for the end
+        except (EOFError, OSError) as error:
+            util.info("the driver has gone: %s", error)
+        finally:
+            if self._on_end is not None:
+                self._on_end()
+
+    def _deputy(self, client: str) -> tuple[str, int]:
+        """Start a deputy for the process called `client`, and return the deputy's address."""
+        reader, writer = connection.Pipe(duplex=False)
+        with reader:
+            made = _Deputy(target=deputy.main, args=(self.place, client, writer), daemon=True)
+            with writer:
+                child = popen_forkserver.Popen(made)
+            _begin(child.wait)
+            connection.wait([reader, child.sentinel])
+            if not reader.poll():
+                raise ProcessError(f"a deputy on node {self.place.node} ended with {child.wait()}")
+            return reader.recv()
+
+
+class _Deputy(context.ForkServerProcess):
+    """A deputy, which is no child to the program: it takes no number, and is not listed."""
+
+    def _descend_from(self, parent: process.BaseProcess) -> None:
+        self._parent_pid, self._parent_name = os.getpid(), parent.name
+        self._identity = (*parent._identity, 0)
+        self._config = dict(parent._config)
+
+
+def _answer(conn: Any, work: Callable[[], Any]) -> None:
+    try:
+        reply: Any = None, work()
+    except Exception as error:
+        reply = error, None
+    wire.send(conn, reply)
+
+
+class _Parent:
+    """A process of another node that starts processes here, over one connection."""
+
+    def __init__(self, conn: Any, here: place.Place) -> None:
+        self._conn, self._place = conn, here
+        self._sending = threading.Lock()
+        self._children: dict[int, PlacedPopen] = {}
+
+    def serve(self) -> None:
+        """Start processes and send them signals, until the parent has gone.
+
+        Then its daemonic children end. If the parent may live, and only the network is cut, all
+        end, because to the parent they are dead.
+        """
+        certain = False
+        try:
+            while True:
+                what, number, *arguments = wire.recv(self._conn)
+                if what == "start":
+                    self._start(number, *arguments)
+                elif number in self._children:
+                    self._children[number]._send_signal(*arguments)
+        except (EOFError, OSError) as error:
+            certain = wire.has_ended(error)
+        finally:
+            for child in list(self._children.values()):
+                if child.ends_with_parent or not certain:
+                    child._send_signal(signal.SIGKILL)
+
+    def _start(self, number: int, settings: dict[str, Any], data: bytes, ends: bool) -> None:
+        try:
+            child = PlacedPopen(self._place, settings, data, ends)
+        except Exception as error:
+            return self._tell("failed", number, error)
+        self._children[number] = child
+        self._tell("started", number, child.pid)
+        return _begin(self._follow, number, child)
+
+    def _follow(self, number: int, child: PlacedPopen) -> None:
+        exitcode = child.wait()
+        self._children.pop(number, None)
+        child.close()
+        try:
+            self._tell("ended", number, exitcode)
+        except OSError as error:
+            util.debug("nobody learns how process %d ended: %s", child.pid, error)
+
+    def _tell(self, what: str, number: int, value: Any) -> None:
+        with self._sending:
+            wire.send(self._conn, (what, number, value))

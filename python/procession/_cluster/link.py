@@ -1,0 +1,242 @@
+"""A process's link to its deputy at another home: a connection for each thread, and one for its life.
+
+While the connection for its life (the *session*) is open, the deputy exists. See the package's
+docstring for what deputies are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+
+from .. import process, util
+from .._errors import AuthenticationError, NodeLost
+from . import place, wire
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: What a caller sends besides requests. The deputy answers a cancellation by the same bytes.
+ACKNOWLEDGED, CANCEL = b"a", b"c"
+#: What stands before a deputy's replies: the caller is to run its barrier's action; the result is
+#: taken back unless it is acknowledged; the call is done.
+ACTION, KEPT, DONE = b"?", b"!", b"."
+
+_BROKEN = (EOFError, OSError)
+
+
+class _Channel:
+    """The connection of one thread, over which it makes one call at a time."""
+
+    def __init__(self, link: Link, conn: Any) -> None:
+        self._link, self._conn = link, conn
+        #: A call waits for its result.
+        self.is_busy = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection has ended."""
+        return self._conn.closed
+
+    def call(self, request: tuple[Any, ...], action: Any) -> Any:
+        """Send a request, and return its result or raise its error."""
+        drops = self._link.take_drops()
+        try:
+            data = wire.dumps((drops, *request))
+        except BaseException:
+            self._link.drops.extend(drops)
+            raise
+        sent = False
+        self.is_busy = True
+        try:
+            self._conn.send_bytes(data)
+            sent = True
+            reply = self._reply(action)
+        except _BROKEN as error:
+            self._conn.close()
+            raise self._link.lost(error) from error
+        except BaseException:
+            # A signal handler has interrupted the call.
+            if not (sent and self._cancelled()):
+                self._conn.close()
+            raise
+        finally:
+            self.is_busy = False
+        # Only now, because references in it may make calls over this channel.
+        how, value = wire.loads(reply)
+        if how == "error":
+            try:
+                raise value
+            finally:
+                del value  # the error's traceback refers to this frame
+        return value
+
+    def _reply(self, action: Any) -> memoryview:
+        while True:
+            reply = memoryview(self._conn.recv_bytes())
+            if reply[:1] == ACTION:
+                wire.send(self._conn, _outcome(action))
+                continue
+            if reply[:1] == KEPT:
+                self._conn.send_bytes(ACKNOWLEDGED)
+            return reply[1:]
+
+    def _cancelled(self) -> bool:
+        """Cancel the call; return whether the channel can be used again."""
+        try:
+            self._conn.send_bytes(CANCEL)
+            while self._conn.recv_bytes() != CANCEL:
+                pass
+        except BaseException:
+            # Broken, or interrupted again: the deputy cancels the call at the connection's end.
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._conn.close()
+
+
+def _outcome(action: Any) -> tuple[bool, Any]:
+    try:
+        action()
+    except Exception as error:
+        return False, error
+    return True, None
+
+
+class Link:
+    """The connections of this process to its deputy at one home."""
+
+    _all: dict[Any, Link] = {}
+    # Reentrant: a signal handler may take it in the thread that holds it.
+    _mutex = threading.RLock()
+
+    def __init__(self, address: tuple[str, int], node: str) -> None:
+        self._address, self.node = address, node
+        self._begin()
+
+    def _begin(self) -> None:
+        self._opening = threading.RLock()
+        self._local = threading.local()
+        self._channels: weakref.WeakSet[_Channel] = weakref.WeakSet()
+        self._session: Any = None
+        self._deputy: Any = None
+        #: Numbers of objects that this process needs no longer, told with the next request.
+        self.drops: deque[int] = deque()
+
+    @classmethod
+    def to(cls, address: tuple[str, int], node: str) -> Link:
+        """Return the link of this process to a home."""
+        with cls._mutex:
+            if address not in cls._all:
+                cls._all[address] = cls(address, node)
+            return cls._all[address]
+
+    @classmethod
+    def _after_fork(cls) -> None:
+        # A copy of the parent's connection must not hide the parent's end from its deputy.
+        cls._mutex = threading.RLock()
+        for link in cls._all.values():
+            for channel in util.living(link._channels):
+                channel.close()
+            if link._session is not None:
+                link._session.close()
+            link._begin()
+
+    @property
+    def session(self) -> Any:
+        """What numbers of objects belong to: another object after a fork. None: no session yet."""
+        return self._session
+
+    def call(self, *request: Any, action: Any = None) -> Any:
+        """Have the deputy carry out a request; return its result or raise its error.
+
+        Raises NodeLost if the home or the deputy is gone.
+        """
+        channel = getattr(self._local, "channel", None)
+        if channel is not None and channel.is_busy:
+            # This is a signal handler or a finalizer in the middle of a call of the same thread.
+            channel = self._channel()
+            try:
+                return channel.call(request, action)
+            finally:
+                channel.close()
+        if channel is None or channel.is_broken:
+            channel = self._local.channel = self._channel()
+        return channel.call(request, action)
+
+    def take_drops(self) -> list[int]:
+        """Return the numbers that the deputy has not been told yet."""
+        drops: list[int] = []
+        try:
+            while True:
+                drops.append(self.drops.popleft())
+        except IndexError:
+            return drops
+
+    def lost(self, cause: BaseException) -> NodeLost:
+        """Return the error for a connection that broke."""
+        return NodeLost(
+            f"the connection to node {self.node} broke; the call may have been carried out there ({cause or type(cause).__name__})",
+            self.node,
+        )
+
+    def _channel(self) -> _Channel:
+        """Return a new channel; the first one begins the session."""
+        key = _key()
+        try:
+            with self._opening:
+                if self._session is None:
+                    self._begin_session(key)
+            conn = wire.connect(self._deputy, key)
+            wire.send(conn, "calls")
+        except AuthenticationError:
+            raise
+        except _BROKEN as error:
+            raise NodeLost(
+                f"node {self.node} does not answer at {self._address}: {error or type(error).__name__}",
+                self.node,
+            ) from error
+        channel = _Channel(self, conn)
+        self._channels.add(channel)
+        return channel
+
+    def _begin_session(self, key: bytes) -> None:
+        self._deputy = ask(self._address, key, "deputy", process.current_process().name)
+        session = wire.connect(self._deputy, key)
+        wire.send(session, "session")
+        wire.recv(session)
+        self._session = session
+
+
+def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
+    """Ask a home's server one thing over a connection of its own. Raises what went wrong there."""
+    conn = wire.connect(address, key)
+    try:
+        wire.send(conn, request)
+        error, value = wire.recv(conn)
+    finally:
+        conn.close()
+    if error is not None:
+        raise error
+    return value
+
+
+def _key() -> bytes:
+    here = place.here()
+    if here is None:
+        raise ValueError(
+            "this process was not started by the context 'ray', and cannot use objects of its nodes"
+        )
+    return here.key
+
+
+os.register_at_fork(after_in_child=Link._after_fork)

@@ -1,0 +1,112 @@
+"""Where this process is: its node, its family's home, and the other nodes.
+
+The place is part of the settings that children take over from their parents, so every descendant of
+a driver or agent has it, whatever its start method.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import process
+from .._procession import family_id
+from . import wire
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+
+class Node:
+    """A node on which processes can be started.
+
+    `name` is for people, `address` that of its home's server, `resources` what Ray says it has.
+    """
+
+    def __init__(
+        self, id: str, name: str, address: tuple[str, int], resources: dict[str, float]
+    ) -> None:
+        self.id, self.name, self.address, self.resources = id, name, address, resources
+
+    @property
+    def cpus(self) -> float:
+        """The number of its processors, as Ray counts them."""
+        return self.resources.get("CPU", 0.0)
+
+
+class Place:
+    """What the processes of one family know in common.
+
+    `node` is the name of its node, `address` that of its home's server, `tickets` the queue to its
+    root process, `root_pid` that process, and `key` the cluster's key. `options` are the placement
+    options of the context.
+    """
+
+    #: Whether the parent of this process is on another node.
+    parent_is_elsewhere = False
+
+    def __init__(
+        self, node: str, address: tuple[str, int], key: bytes, tickets: Any, root_pid: int
+    ) -> None:
+        self.node, self.address, self.key = node, address, key
+        self.tickets, self.root_pid = tickets, root_pid
+        self.nodes: list[Node] = []
+        self.options: dict[str, Any] = {}
+
+    def issue(self, obj: object) -> bytes:
+        """Return a new ticket, which keeps the object alive until it is redeemed."""
+        ticket = os.urandom(12)
+        with wire.at_home():
+            self.tickets.put((ticket, obj))
+        return ticket
+
+    def redeem(self, ticket: bytes) -> None:
+        """Give a ticket back."""
+        with wire.at_home():
+            self.tickets.put((ticket, None))
+
+    def __reduce__(self) -> Any:
+        if wire.mode.abroad:
+            return _receivers, ()
+        return _take_over, (family_id(), self.__dict__)
+
+
+_place: Place | None = None
+#: Whether references of other homes stay sealed here: true in agents and deputies.
+is_courier = False
+
+
+def here() -> Place | None:
+    """Return the place of this process, or None if it is not part of a cluster."""
+    return _place
+
+
+def settle(place: Place) -> None:
+    """Make this the place of this process and of its future children."""
+    global _place
+    _place = place
+    process.current_process()._config["cluster"] = place
+
+
+def be_courier() -> None:
+    """Pass references of other homes on without using them."""
+    global is_courier
+    is_courier = True
+
+
+def _take_over(family: bytes, attributes: dict[str, Any]) -> Place:
+    global _place
+    if _place is None and family == family_id():
+        _place = Place.__new__(Place)
+        _place.__dict__.update(attributes)
+    return _receivers()
+
+
+def _receivers() -> Place:
+    """Return the receiver's own place, which takes the place of the sender's."""
+    assert _place is not None, "this process is not part of a cluster"
+    return _place

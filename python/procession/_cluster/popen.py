@@ -1,0 +1,208 @@
+"""Starting and following a process on another node.
+
+The parent has one connection to each node's home on which it starts processes. A thread receives
+there what the home tells about them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+
+from .. import _stdio, connection, context, process, spawn, util
+from .._errors import NodeLost
+from .._procession import refresh_main
+from . import place, wire
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+
+class _Line:
+    """The connection of this process to the home where it starts processes."""
+
+    _all: dict[Any, _Line] = {}
+    _mutex = threading.RLock()
+
+    def __init__(self, node: place.Node, key: bytes) -> None:
+        self.node = node
+        self.error: NodeLost | None = None
+        self._numbers = itertools.count()
+        self._children: dict[int, RemotePopen] = {}
+        self._sending = threading.RLock()
+        try:
+            self._conn = wire.connect(node.address, key)
+            wire.send(self._conn, ("parent",))
+        except (EOFError, OSError) as error:
+            raise self._lost(error) from error
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    @classmethod
+    def to(cls, node: place.Node, key: bytes) -> _Line:
+        """Return this process's line to a node, which may be a new one."""
+        with cls._mutex:
+            line = cls._all.get(node.address)
+            if line is None or line.error is not None:
+                line = cls._all[node.address] = cls(node, key)
+            return line
+
+    @classmethod
+    def _after_fork(cls) -> None:
+        # A copy of the parent's connection must not hide the parent's end.
+        cls._mutex = threading.RLock()
+        for line in cls._all.values():
+            line._conn.close()
+        cls._all = {}
+
+    def _lost(self, cause: BaseException) -> NodeLost:
+        return NodeLost(
+            f"node {self.node.name} does not answer at {self.node.address}: {cause or type(cause).__name__}",
+            self.node.name,
+        )
+
+    def enter(self, child: RemotePopen) -> int:
+        """Return the number by which the home knows a child."""
+        number = next(self._numbers)
+        self._children[number] = child
+        if self.error is not None:
+            raise self.error
+        return number
+
+    def send(self, *message: Any) -> None:
+        """Send the home a message. Raises NodeLost."""
+        data = wire.dumps(message)
+        try:
+            with self._sending:
+                self._conn.send_bytes(data)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                what, number, value = wire.recv(self._conn)
+                child = self._children.get(number)
+                if child is not None:
+                    child._told(what, value)
+                if what != "started":
+                    self._children.pop(number, None)
+        except (EOFError, OSError) as error:
+            self.error = self._lost(error)
+            util.info("%s", self.error)
+            for child in list(self._children.values()):
+                child._told("lost", self.error)
+
+
+os.register_at_fork(after_in_child=_Line._after_fork)
+
+
+class RemotePopen:
+    """A running or ended child on another node.
+
+    A child whose node is lost counts as killed.
+    """
+
+    method = "ray"
+
+    def __init__(self, process_obj: process.BaseProcess, node: place.Node, key: bytes) -> None:
+        _stdio.keep_lines_whole(in_child=False)
+        util._name_log_records()
+        util._flush_std_streams()
+        self.node = node
+        self.returncode: int | None = None
+        self.pid = 0
+        self._error: Exception | None = None
+        self._told_start = threading.Event()
+        self.sentinel = os.eventfd(0)
+        try:
+            self._line = _Line.to(node, key)
+            self._number = self._line.enter(self)
+            self._start(process_obj)
+        except BaseException:
+            os.close(self.sentinel)
+            raise
+
+    def _start(self, process_obj: process.BaseProcess) -> None:
+        settings = spawn.get_preparation_data(process_obj._name)
+        refresh_main()  # a new receiver, which has what it imports
+        before = context.get_spawning_popen()
+        try:
+            context.set_spawning_popen(self)
+            data = bytes(wire.dumps(process_obj))
+            settings = {**settings, "authkey": bytes(settings["authkey"])}
+        finally:
+            context.set_spawning_popen(before)
+        ends = process_obj.daemon or process_obj._die_with_parent
+        self._line.send("start", self._number, settings, data, ends)
+        try:
+            self._told_start.wait()
+        except BaseException:
+            # An interrupt: nobody will know the child.
+            self._signal_if_there(signal.SIGKILL)
+            raise
+        if self._error is not None:
+            raise self._error
+
+    def _told(self, what: str, value: Any) -> None:
+        """Take note of what the home tells, in the thread of the line."""
+        if what == "started":
+            self.pid = value
+        elif what == "failed" or (what == "lost" and not self._told_start.is_set()):
+            self._error = value
+        else:
+            self.returncode = value if what == "ended" else -signal.SIGKILL
+            os.eventfd_write(self.sentinel, 1)
+        self._told_start.set()
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Raise NotImplementedError: a descriptor cannot be sent to another node."""
+        raise NotImplementedError(
+            "a descriptor cannot be sent to another node: use a Queue, or a Listener and Client"
+        )
+
+    DupFd = duplicate_for_child
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, or None if the child is running; with `flag` 0 wait for it."""
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the child to end, at most `timeout` seconds; return the exit code or None."""
+        if self.returncode is None and timeout != 0:
+            connection.wait([self.sentinel], timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._signal_if_there(sig)
+
+    def _signal_if_there(self, sig: int) -> None:
+        try:
+            self._line.send("signal", self._number, sig)
+        except NodeLost as error:
+            util.info("the signal finds no process: %s", error)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Release the sentinel."""
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1

@@ -1,0 +1,215 @@
+"""The context of the start method "ray": its processes, and on which nodes they are placed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+
+from .. import context, process
+from ..context import BaseContext
+from . import cluster, place, references  # noqa: F401 - the reducers
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__ = ["RayContext", "RayProcess"]
+
+
+class RayProcess(process.BaseProcess):
+    """A process on any node of the cluster."""
+
+    _start_method = "ray"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        ray_context = context._default_context.get_context("ray")
+        assert isinstance(ray_context, RayContext)
+        here = ray_context._join()
+        process_obj._config["cluster"] = here
+        node = _choose(here)
+        if node.address == here.address:
+            from ..popen_forkserver import Popen
+
+            return Popen(process_obj)
+        from .popen import RemotePopen
+
+        return RemotePopen(process_obj, node, here.key)
+
+    def _become_current(self, parent_sentinel: int | None) -> None:
+        here = place.here()
+        assert here is not None
+        parent_pid = self._parent_pid
+        if here.parent_is_elsewhere:
+            # The agent started this process, and ends it with the parent.
+            self._parent_pid = here.root_pid
+        super()._become_current(parent_sentinel)
+        place.settle(here)
+        if here.parent_is_elsewhere:
+            self._parent_pid = parent_pid
+            process._parent_process = _ParentElsewhere(self._parent_name, parent_pid, None)
+            here.parent_is_elsewhere = False
+        process._leave_with_parent(here.root_pid)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The place comes first: what the program has in its process object may need it.
+        reduced: Any = super().__reduce_ex__(protocol)
+        make, args, *rest = reduced
+        if rest and isinstance(rest[0], dict) and "_config" in rest[0]:
+            rest[0] = {"_config": rest[0]["_config"], **rest[0]}
+        return make, args, *rest
+
+    @staticmethod
+    def _after_fork() -> None:
+        pass  # nothing was inherited
+
+
+class _ParentElsewhere(process._ParentProcess):
+    """The parent of a process, on another node."""
+
+    def is_alive(self) -> bool:
+        raise NotImplementedError(
+            "whether a parent on another node lives is not known here: make this process daemonic, and it ends with it"
+        )
+
+    @property
+    def sentinel(self) -> int:
+        raise NotImplementedError("a parent on another node has no sentinel here")
+
+
+_turns = itertools.count()
+
+
+def _choose(here: place.Place) -> place.Node:
+    """Return the node for the next process of this one.
+
+    "spread": each node in turn, as often as it has processors. "pack": this node, until as many
+    children of this process live here as it has processors; then the next.
+    """
+    options = here.options
+    wanted = {"CPU": options.get("num_cpus", 1), **(options.get("resources") or {})}
+    nodes = [
+        node
+        for node in here.nodes
+        if all(node.resources.get(name, 0) >= amount for name, amount in wanted.items())
+    ]
+    if not nodes:
+        raise ValueError(f"no node of the cluster has {wanted}, which each process is to have")
+    own = [node for node in nodes if node.address == here.address]
+    nodes = own + [node for node in nodes if node.address != here.address]
+    share = max(1e-9, wanted["CPU"])
+    rooms = [max(1, int(node.cpus / share)) for node in nodes]
+    if options.get("strategy") == "pack":
+        return _first_with_room(here, nodes, rooms)
+    turn = next(_turns) % sum(rooms)
+    # Round by round: one on each node that still has room in this round.
+    order = [
+        node
+        for number in range(max(rooms))
+        for node, room in zip(nodes, rooms, strict=True)
+        if number < room
+    ]
+    return order[turn]
+
+
+def _first_with_room(here: place.Place, nodes: list[place.Node], rooms: list[int]) -> place.Node:
+    at = [getattr(child._popen, "node", None) for child in list(process._children)]
+    for node, room in zip(nodes, rooms, strict=True):
+        own = node.address == here.address
+        if sum(1 for where in at if where is node or (where is None and own)) < room:
+            return node
+    return nodes[next(_turns) % len(nodes)]
+
+
+#: The options of `get_context("ray", ...)` besides `address`.
+_OPTIONS = ("num_cpus", "resources", "strategy", "runtime_env")
+
+
+class RayContext(BaseContext):
+    """The context of the start method "ray".
+
+    The first call that needs the cluster joins it: the start of a process, or `cpu_count`.
+    """
+
+    _name = "ray"
+    Process = RayProcess
+
+    def __init__(self) -> None:
+        self._address: str | None = None
+        self._options: dict[str, Any] = {}
+
+    def configure(self, address: str | None, options: dict[str, Any]) -> None:
+        """Note which cluster is to be joined, and where processes are placed.
+
+        Raises TypeError for an option that there is not, ValueError for a bad value or if this
+        process has joined another cluster.
+        """
+        for name in options:
+            if name not in _OPTIONS:
+                raise TypeError(f"the context 'ray' has no option {name!r}: it has {_OPTIONS}")
+        if options.get("strategy", "spread") not in ("spread", "pack"):
+            raise ValueError(f"strategy must be 'spread' or 'pack', not {options['strategy']!r}")
+        here = place.here()
+        if here is None:
+            cluster.import_ray()
+        elif address not in (None, self._address):
+            raise ValueError("this program is part of a cluster already")
+        self._address = address or self._address
+        self._options.update(options)
+        if here is not None:
+            here.options = {**here.options, **options}
+
+    def _check_available(self) -> None:
+        if place.here() is None:
+            cluster.import_ray()
+
+    def _join(self) -> place.Place:
+        return cluster.join(self._address, self._options)
+
+    def cpu_count(self) -> int:
+        """Return the number of processors of the cluster, as Ray counts them."""
+        return int(sum(node.cpus for node in self._join().nodes))
+
+    def Manager(self) -> Any:
+        """Return a started `SyncManager` on this node, which all nodes can reach."""
+        from ..managers import SyncManager
+
+        host = self._join().address[0]
+        local = context._concrete_contexts["forkserver"]
+        manager = SyncManager(address=(host, 0), ctx=local)
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex: bool = True) -> Any:
+        """Return the two ends of a pipe, for processes of this node alone."""
+        return super().Pipe(duplex)
+
+    def Pool(self, *args: Any, **kwds: Any) -> Any:
+        """Raise NotImplementedError."""
+        raise NotImplementedError(
+            "the context 'ray' has no Pool yet: start processes that take tasks from a Queue"
+        )
+
+
+_lock = threading.Lock()
+_made: RayContext | None = None
+
+
+def ray_context() -> RayContext:
+    """Return the one context of this process."""
+    global _made
+    with _lock:
+        if _made is None:
+            _made = RayContext()
+        return _made
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,121 @@
+"""Connections between nodes, and pickles that may leave their family.
+
+Every connection is over TCP, and both ends prove that they know the cluster's key.
+"""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .. import reduction
+from .._connections import framing
+from ..connection import Listener, answer_challenge, deliver_challenge
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
+
+__all__: list[str] = []
+
+#: Seconds until a connection to a machine that does not answer any more counts as broken.
+SILENCE = 15
+#: Seconds within which a connection must be made.
+_CONNECT = 10
+
+#: The errors of a connection whose peer is gone for certain, since its kernel has said so.
+_ENDED = (errno.ECONNRESET, errno.EPIPE)
+
+
+class _Mode(threading.local):
+    abroad = False
+
+
+mode = _Mode()
+
+
+def dumps(obj: object) -> memoryview:
+    """Return a pickle for another node: shared objects in it become references."""
+    before, mode.abroad = mode.abroad, True
+    try:
+        return reduction.ForkingPickler.dumps(obj)
+    finally:
+        mode.abroad = before
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """Pickle for processes of the own family, even if a pickle for elsewhere is being made."""
+    before, mode.abroad = mode.abroad, False
+    try:
+        yield
+    finally:
+        mode.abroad = before
+
+
+loads = pickle.loads
+
+
+def send(conn: Any, obj: object) -> None:
+    """Send an object to another node."""
+    conn.send_bytes(dumps(obj))
+
+
+def recv(conn: Any) -> Any:
+    """Receive an object from another node. Raises EOFError or OSError when the peer is gone."""
+    return loads(conn.recv_bytes())
+
+
+def connect(address: tuple[str, int], key: bytes) -> Any:
+    """Return a connection to a listener. Raises OSError, EOFError or AuthenticationError."""
+    with socket.create_connection(address, _CONNECT) as connected:
+        connected.settimeout(None)
+        _watch(connected)
+        conn = framing.over_socket(connected)
+    try:
+        answer_challenge(conn, key)
+        deliver_challenge(conn, key)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def listen(host: str, key: bytes) -> Listener:
+    """Return a listener at a free port of `host` for peers that know the key."""
+    listener = Listener((host, 0), "AF_INET", backlog=128, authkey=key)
+    listener._grace = 0  # only one thread accepts, and it never stops
+    return listener
+
+
+def accepted(listener: Listener) -> Any:
+    """Return the next peer that proved the key. Raises as `Listener.accept` does."""
+    conn = listener.accept()
+    with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+        _watch(copy)
+    return conn
+
+
+def _watch(connected: socket.socket) -> None:
+    """Have the kernel break the connection when the peer's machine is silent too long."""
+    tcp = socket.IPPROTO_TCP
+    connected.setsockopt(tcp, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(tcp, socket.TCP_KEEPIDLE, SILENCE // 3)
+    connected.setsockopt(tcp, socket.TCP_KEEPINTVL, SILENCE // 6)
+    connected.setsockopt(tcp, socket.TCP_KEEPCNT, 4)
+    connected.setsockopt(tcp, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+
+
+def has_ended(error: BaseException) -> bool:
+    """Return whether an error of a connection says that the peer's end is closed.
+
+    Otherwise the network is cut, and the peer may live.
+    """
+    return isinstance(error, EOFError) or getattr(error, "errno", None) in _ENDED

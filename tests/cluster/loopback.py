@@ -1,0 +1,55 @@
+"""A cluster without Ray: nodes are families of their own on this machine, joined over loopback."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+from procession import process
+from procession._cluster import cluster, home, place
+
+PROGRAM = pathlib.Path(__file__).with_name("agent_program.py")
+HOST = "127.0.0.1"
+
+
+class Loopback:
+    """The driver's node, which is this process's, and `count` others.
+
+    `own_cpus` is the number of processors that the driver's node is said to have: with 0, all
+    processes are started on the others.
+    """
+
+    def __init__(self, count: int = 1, own_cpus: int = 0) -> None:
+        self.key = os.urandom(32)
+        self.home = home.Home("driver", HOST, self.key)
+        self.agents = []
+        own = place.Node("0", "driver", self.home.place.address, {"CPU": own_cpus})
+        self.nodes = [own]
+        for number in range(1, count + 1):
+            self.add(f"node{number}")
+        cluster.connect_agents(self.home.place, self.nodes, {})
+
+    def add(self, name: str) -> None:
+        """Start the agent of another node."""
+        agent = subprocess.Popen(
+            [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.agents.append(agent)
+        pickle.dump((name, HOST, self.key, cluster._settings()), agent.stdin)
+        agent.stdin.flush()
+        host, port = agent.stdout.readline().split()
+        self.nodes.append(place.Node(name, name, (host.decode(), int(port)), {"CPU": 4}))
+
+    def close(self) -> None:
+        """End the other nodes, and let this process be none."""
+        cluster._close_copies()
+        for agent in self.agents:
+            agent.wait()
+            agent.stdin.close()
+            agent.stdout.close()
+        self.home._listener.close()
+        place._place = None
+        process.current_process()._config.pop("cluster", None)
