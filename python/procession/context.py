@@ -332,6 +332,12 @@ class BaseContext:
 
 
 def _context_of(method: str) -> BaseContext:
+    context = _context_called(method)
+    context._check_available()
+    return context
+
+
+def _context_called(method: str) -> BaseContext:
     context = _concrete_contexts.get(method)
     if context is None and method == "ray":
         from ._cluster.start import ray_context
@@ -339,7 +345,6 @@ def _context_of(method: str) -> BaseContext:
         context = ray_context()
     if context is None:
         raise ValueError(f"cannot find context for {method!r}")
-    context._check_available()
     return context
 
 
@@ -487,7 +492,8 @@ _stands_in = ""
 
 
 def _force_start_method(method: str) -> None:
-    _default_context._actual_context = _context_of(method)
+    # Whether the method is available was asked where it was set: in this process or an ancestor.
+    _default_context._actual_context = _context_called(method)
 
 
 def _change_default_method(method: str) -> None:
