@@ -53,3 +53,44 @@ class Loopback:
         self.home._listener.close()
         place._place = None
         process.current_process()._config.pop("cluster", None)
+
+
+class Elsewhere:
+    """A process on another node that calls functions, one after the other."""
+
+    def __init__(self, ctx) -> None:
+        self._tasks, self._results = ctx.SimpleQueue(), ctx.SimpleQueue()
+        self.process = ctx.Process(target=_work, args=(self._tasks, self._results), daemon=True)
+        self.process.start()
+
+    def begin(self, function, *args) -> None:
+        """Have a function called."""
+        self._tasks.put((function, args))
+
+    def end(self):
+        """Return the result of the call that was begun first, or raise its error."""
+        succeeded, result = self._results.get()
+        if not succeeded:
+            raise result
+        return result
+
+    def __call__(self, function, *args):
+        """Call a function there."""
+        self.begin(function, *args)
+        return self.end()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+
+
+def _work(tasks, results) -> None:
+    while True:
+        function, args = tasks.get()
+        try:
+            outcome = True, function(*args)
+        except Exception as error:
+            outcome = False, error
+        results.put(outcome)
+        del function, args, outcome
