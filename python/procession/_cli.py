@@ -17,10 +17,11 @@ from . import context
 __all__: list[str] = []
 
 USAGE = """\
-usage: procession run [--start-method fork|spawn|forkserver] [--executor] [script.py | folder | archive | -m module | -c code | -] [args...]
+usage: procession run [--start-method fork|spawn|forkserver|ray] [--cluster ADDRESS] [--executor] [script.py | folder | archive | -m module | -c code | -] [args...]
 
 Run a Python program in which `import multiprocessing` means procession, here and in all it starts; with --executor,
-concurrent.futures.ProcessPoolExecutor is procession's too. Without a program, or with -, it is read from standard input. Options of
+concurrent.futures.ProcessPoolExecutor is procession's too. With --cluster, its processes run on the nodes of the Ray cluster at ADDRESS:
+whatever ray.init(address=...) takes, such as auto or head:6379. Without a program, or with -, it is read from standard input. Options of
 the interpreter come first: python -O -m procession run script.py.
 
 To see what running programs do, from outside:
@@ -34,6 +35,8 @@ To see what running programs do, from outside:
 procession dump --help, for example, says more.
 """
 
+#: The options of `run` that take a value, and what that is.
+_TAKES = {"--start-method": "a name", "--cluster": "an address"}
 #: The commands that are in Rust.
 SIGHT = ("ps", "dump", "top", "metrics", "completions")
 
@@ -58,15 +61,17 @@ def main(argv: list[str] | None = None) -> int:
         return _misused("a command is missing")
     if (word := args.pop(0)) != "run":
         return _misused(f"there is no command {word!r}")
-    method, executor = None, False
-    while args and (args[0] == "--executor" or args[0].startswith("--start-method")):
+    given: dict[str, str] = {}
+    executor = False
+    while args and (args[0] == "--executor" or args[0].startswith(tuple(_TAKES))):
         if args[0] == "--executor":
             executor = bool(args.pop(0))
             continue
-        option, given, method = args.pop(0).partition("=")
-        if option != "--start-method" or (not given and not args):
-            return _misused("--start-method takes a name")
-        method = method if given else args.pop(0)
+        option, has_value, value = args.pop(0).partition("=")
+        if option not in _TAKES or (not has_value and not args):
+            name = next(name for name in _TAKES if option.startswith(name))
+            return _misused(f"{name} takes {_TAKES[name]}")
+        given[option] = value if has_value else args.pop(0)
     if args and args[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return 0
@@ -77,9 +82,22 @@ def main(argv: list[str] | None = None) -> int:
 
     from ._compat.install import install_for_run
 
-    if method is not None and method not in context._concrete_contexts:
+    address = given.get("--cluster")
+    method = given.get("--start-method", None if address is None else "ray")
+    if method is not None and method not in (*context._concrete_contexts, "ray"):
         return _misused(f"unknown start method {method!r}")
-    install_for_run(method, executor)
+    if address is not None and method != "ray":
+        return _misused("--cluster goes with the start method 'ray' alone")
+    install_for_run(None if method == "ray" else method, executor)
+    if method == "ray":
+        # After `install`, because the cluster's modules may load others that use multiprocessing.
+        try:
+            options = {} if address is None else {"address": address}
+            context._default_context.get_context("ray", **options)
+        except ModuleNotFoundError as error:
+            sys.stderr.write(f"procession: {error}\n")
+            return 1
+        context._change_default_method("ray")
     return _run(_program(args or [""]))
 
 

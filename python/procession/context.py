@@ -498,7 +498,7 @@ def _force_start_method(method: str) -> None:
 
 def _change_default_method(method: str) -> None:
     """Set the start method of a program that sets none."""
-    _default_context._default_context = _context_of(method)
+    _default_context._default_context = _context_called(method)
 
 
 def _note_stand_in(what: str) -> None:

@@ -216,12 +216,12 @@ class Thread:
         """Wait at a barrier; if its caller does not wait any more, break it."""
         turns = _Turns()
         action = turns.ask if acts else None
-        done = self._beside(lambda: barrier._core.wait(timeout, action), barrier.abort, turns)
-        return done()
+        with settling.one():
+            return self._beside(lambda: barrier._core.wait(timeout, action), barrier.abort, turns)
 
     def _join(self, queue: Any) -> None:
         # The helper waits on, harmlessly, if the caller does not.
-        self._beside(queue.join, lambda: None, None)()
+        self._beside(queue.join, lambda: None, None)
 
     def _beside(self, wait: Any, give_up: Any, turns: _Turns | None) -> Any:
         """Call `wait` in another thread, and `give_up` when the caller does not wait any more."""
@@ -259,14 +259,11 @@ class Thread:
             if turns is not None:
                 turns.close()
 
-        def result() -> Any:
-            value, error = outcome[0]
-            if error is not None:
-                raise error
-            return value
-
         helper.join()
-        return result
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value
 
     def _put(self, queue: Any, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         self._put_by(_BaseQueue.put, queue, obj, block, timeout)

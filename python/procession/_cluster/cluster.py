@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 
@@ -37,24 +38,21 @@ def join(address: str | None, options: dict[str, Any]) -> place.Place:
         return here
 
 
-def import_ray() -> Any:
-    """Return Ray's module."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
+def require_ray() -> None:
+    """Raise ModuleNotFoundError if Ray is not installed. Ray is not loaded by this."""
+    if importlib.util.find_spec("ray") is None:
         raise ModuleNotFoundError(
             "the start method 'ray' needs Ray: pip install 'procession[ray]'", name="ray"
-        ) from None
-    return ray
+        )
 
 
 class _Driver:
     """Starts the agents, and holds a connection to each of them for as long as this process lives."""
 
     def __init__(self, address: str | None, options: dict[str, Any]) -> None:
-        ray = import_ray()
+        require_ray()
+        import ray
+
         if not ray.is_initialized():
             ray.init(
                 address=address or os.environ.get("RAY_ADDRESS") or "auto",

@@ -154,7 +154,7 @@ class RayContext(BaseContext):
             raise ValueError(f"strategy must be 'spread' or 'pack', not {options['strategy']!r}")
         here = place.here()
         if here is None:
-            cluster.import_ray()
+            cluster.require_ray()
         elif address not in (None, self._address):
             raise ValueError("this program is part of a cluster already")
         self._address = address or self._address
@@ -164,7 +164,7 @@ class RayContext(BaseContext):
 
     def _check_available(self) -> None:
         if place.here() is None:
-            cluster.import_ray()
+            cluster.require_ray()
 
     def _join(self) -> place.Place:
         return cluster.join(self._address, self._options)
