@@ -28,9 +28,9 @@ class Loopback:
         self.agents = []
         own = place.Node("0", "driver", self.home.place.address, {"CPU": own_cpus})
         self.nodes = [own]
+        self.home.place.nodes = self.nodes
         for number in range(1, count + 1):
             self.add(f"node{number}")
-        cluster.connect_agents(self.home.place, self.nodes, {})
 
     def add(self, name: str) -> None:
         """Start the agent of another node."""
@@ -42,6 +42,7 @@ class Loopback:
         agent.stdin.flush()
         host, port = agent.stdout.readline().split()
         self.nodes.append(place.Node(name, name, (host.decode(), int(port)), {"CPU": 4}))
+        cluster.follow(self.home.place, self.nodes[-1])
 
     def close(self) -> None:
         """End the other nodes, and let this process be none."""

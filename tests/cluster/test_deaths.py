@@ -262,7 +262,9 @@ def test_a_lost_node(loopback):
     ctx = procession.get_context("ray")
     loopback.add("doomed")
     try:
-        children = [ctx.Process(target=_make_and_wait, args=(queue,)) for queue in [ctx.Queue()] * 8]
+        children = [
+            ctx.Process(target=_make_and_wait, args=(queue,)) for queue in [ctx.Queue()] * 8
+        ]
         queue = children[0]._args[0]
         for child in children:
             child.start()

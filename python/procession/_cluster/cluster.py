@@ -111,17 +111,19 @@ _sessions: list[Any] = []
 
 
 def connect_agents(here: place.Place, nodes: list[place.Node], options: dict[str, Any]) -> None:
-    """Tell all agents of the nodes, the first of which is the driver's own.
-
-    They live as long as these connections.
-    """
+    """Make these the cluster's nodes, and tell their agents; this process is the driver."""
     here.nodes, here.options = nodes, options
     for node in nodes:
         if node.address != here.address:
-            conn = wire.connect(node.address, here.key)
-            wire.send(conn, ("driver", nodes, options))
-            wire.recv(conn)
-            _sessions.append(conn)
+            follow(here, node)
+
+
+def follow(here: place.Place, node: place.Node) -> None:
+    """Have a node's agent live as long as this process."""
+    conn = wire.connect(node.address, here.key)
+    wire.send(conn, ("driver", here.nodes, here.options))
+    wire.recv(conn)
+    _sessions.append(conn)
 
 
 def _close_copies() -> None:

@@ -1,0 +1,150 @@
+"""Ctrl-C in the middle of a call to another node, and handlers that make calls of their own."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+
+import pytest
+
+from ..waiting import LONG, until
+
+
+class Interrupting:
+    """Interrupts the main thread once the deputy was asked, before it has answered."""
+
+    def __init__(self):
+        from procession._cluster import link
+
+        self._reply, self._channel = link._Channel._reply, link._Channel
+
+    def __enter__(self):
+        reply = self._reply
+
+        def interrupted(channel, action):
+            self._channel._reply = reply
+            threading.Timer(0.05, _thread.interrupt_main).start()
+            return reply(channel, action)
+
+        self._channel._reply = interrupted
+
+    def __exit__(self, *error):
+        self._channel._reply = self._reply
+
+
+def _interrupted(method, *args):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Interrupting():
+        try:
+            method(*args)
+        except KeyboardInterrupt:
+            return "interrupted"
+    return "not interrupted"
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore"])
+def test_an_interrupted_acquire_acquires_nothing(ctx, elsewhere, kind):
+    lock = getattr(ctx, kind)()
+    lock.acquire()
+    assert elsewhere(_acquire_interrupted, lock) == "interrupted"
+    lock.release()
+    assert lock.acquire(timeout=LONG)
+    lock.release()
+    assert elsewhere(lambda lock: lock.acquire(), lock)
+
+
+def _acquire_interrupted(lock):
+    return _interrupted(lock.acquire)
+
+
+def test_an_interrupted_get_takes_nothing(ctx, elsewhere):
+    queue = ctx.Queue()
+    assert elsewhere(_get_interrupted, queue) == "interrupted"
+    queue.put("item")
+    assert queue.get(timeout=LONG) == "item"
+    queue.put("another")
+    assert elsewhere(lambda queue: queue.get(), queue) == "another"
+
+
+def _get_interrupted(queue):
+    return _interrupted(queue.get)
+
+
+def test_an_interrupted_put_puts_nothing(ctx, elsewhere):
+    queue = ctx.Queue(1)
+    queue.put(1)
+    assert elsewhere(_put_interrupted, queue) == "interrupted"
+    assert queue.get() == 1
+    assert queue.empty()
+
+
+def _put_interrupted(queue):
+    return _interrupted(queue.put, 2)
+
+
+def test_a_lock_is_kept_when_a_call_within_is_interrupted(ctx, elsewhere):
+    lock, queue = ctx.RLock(), ctx.Queue()
+    assert elsewhere(_interrupted_within, lock, queue) == "interrupted, and released"
+    assert lock.acquire(timeout=LONG)
+
+
+def _interrupted_within(lock, queue):
+    with lock:
+        assert _interrupted(queue.get) == "interrupted"
+        assert lock.acquire(False)
+        lock.release()
+    return "interrupted, and released"
+
+
+def test_an_interrupted_wait_keeps_the_lock(ctx, elsewhere):
+    condition = ctx.Condition()
+    assert elsewhere(_wait_interrupted, condition) == "interrupted, and released"
+    assert condition.acquire(timeout=LONG)
+
+
+def _wait_interrupted(condition):
+    with condition:
+        assert _interrupted(condition.wait) == "interrupted"
+    return "interrupted, and released"
+
+
+def test_an_interrupted_barrier_breaks(ctx, elsewhere):
+    barrier = ctx.Barrier(2)
+    assert elsewhere(_barrier_interrupted, barrier) == "interrupted"
+    until(lambda: barrier.broken)
+
+
+def _barrier_interrupted(barrier):
+    return _interrupted(barrier.wait)
+
+
+def test_an_interrupted_join_of_a_queue(ctx, elsewhere):
+    queue = ctx.JoinableQueue()
+    queue.put(1)
+    assert elsewhere(_join_interrupted, queue) == "interrupted"
+    queue.get()
+    queue.task_done()
+    assert elsewhere(lambda queue: queue.join() or "joined", queue) == "joined"
+
+
+def _join_interrupted(queue):
+    return _interrupted(queue.join)
+
+
+def test_a_handler_makes_calls_in_the_middle_of_one(ctx, elsewhere):
+    queue, noted, pids = ctx.Queue(), ctx.Queue(), ctx.Queue()
+    elsewhere.begin(_get_with_handler, queue, noted, pids)
+    pid = pids.get(timeout=LONG)
+    for number in range(3):
+        os.kill(pid, signal.SIGUSR1)
+        assert noted.get(timeout=LONG) == "handled", number
+    queue.put("item")
+    assert elsewhere.end() == "item"
+
+
+def _get_with_handler(queue, noted, pids):
+    signal.signal(signal.SIGUSR1, lambda *_: noted.put("handled"))
+    pids.put(os.getpid())
+    return queue.get()
