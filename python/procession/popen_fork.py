@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 
 from . import _stdio, util
 from ._procession import (
@@ -104,6 +105,10 @@ def run_forked(main: Any) -> None:
             atexit._clear()
             atexit.register(util._exit_function)
         code = main()
+    except Exception:
+        # Before the program's own code, whose errors `_bootstrap` reports.
+        sys.excepthook(*sys.exc_info())
+        util._flush_std_streams()
     finally:
         try:
             if RUNS_ATEXIT_IN_CHILD:

@@ -412,13 +412,18 @@ class BaseProcess:
         # before that.
         old_process = _current_process
         _current_process = self
-        _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        parent_pid = self._parent_pid
+        _parent_process = _ParentProcess(self._parent_name, parent_pid, parent_sentinel)
+        place = self._config.get("cluster")
+        if place is not None:
+            # On another node than its parent, a process has an agent in its place.
+            parent_pid = place.arrive(self)
         if threading._HAVE_THREAD_NATIVE_ID:  # type: ignore[attr-defined]
             threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
         _announce_name(self._name)
         # A pool's worker may have children although it is daemonic; but they end with it.
         if self.daemon or self._die_with_parent or self._config.get("nests"):
-            _leave_with_parent(self._parent_pid)
+            _leave_with_parent(parent_pid)
         try:
             self._after_fork()
         finally:

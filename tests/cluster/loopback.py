@@ -32,13 +32,13 @@ class Loopback:
         for number in range(1, count + 1):
             self.add(f"node{number}")
 
-    def add(self, name: str) -> None:
-        """Start the agent of another node."""
+    def add(self, name: str, settings: dict | None = None) -> None:
+        """Start the agent of another node; `settings` are what it is told of this program."""
         agent = subprocess.Popen(
             [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.agents.append(agent)
-        pickle.dump((name, HOST, self.key, cluster._settings()), agent.stdin)
+        pickle.dump((name, HOST, self.key, settings or cluster._settings()), agent.stdin)
         agent.stdin.flush()
         host, port = agent.stdout.readline().split()
         self.nodes.append(place.Node(name, name, (host.decode(), int(port)), {"CPU": 4}))

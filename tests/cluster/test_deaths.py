@@ -19,12 +19,11 @@ from .loopback import Elsewhere
 
 
 def _deputies():
-    """Return the deputies of this process's family, by the names of their clients."""
-    prefix = "Deputy of "
+    """Return the deputies in this process's family, by the names of their clients."""
     return {
-        member["name"].removeprefix(prefix): member["pid"]
+        member["name"]: member["pid"]
         for member in procession._procession.members()
-        if member["name"].startswith(prefix) and is_running(member["pid"])
+        if is_running(member["pid"])
     }
 
 

@@ -25,6 +25,36 @@ def _describe(queue):
     queue.put((me.name, me.pid, me.daemon, parent.name, parent.pid, os.getppid()))
 
 
+def _report_parent(queue, go_on):
+    parent = procession.parent_process()
+    queue.put(parent.is_alive())
+    go_on.wait()
+    while parent.is_alive():
+        time.sleep(0.01)
+    queue.put("it has ended")
+
+
+def _start_reporter(queue, go_on):
+    ctx = procession.get_context("ray")
+    ctx.Process(target=_report_parent, args=(queue, go_on)).start()
+    time.sleep(LONG)
+
+
+def test_a_process_learns_whether_its_parent_lives(ctx, loopback):
+    queue, go_on = ctx.Queue(), ctx.Event()
+    loopback.add("another")  # the child of the child is there
+    try:
+        child = ctx.Process(target=_start_reporter, args=(queue, go_on))
+        child.start()
+        assert queue.get(timeout=LONG) is True
+        child.kill()
+        child.join(LONG)
+        go_on.set()
+        assert queue.get(timeout=LONG) == "it has ended"
+    finally:
+        loopback.nodes.pop()
+
+
 def _sleep(queue=None):
     if queue is not None:
         queue.put(os.getpid())
@@ -93,7 +123,7 @@ def test_join_gives_up_in_time(ctx):
 
 
 def test_a_process_that_cannot_be_sent_is_refused_at_start(ctx):
-    with pytest.raises(Exception, match="cannot|pickle"):
+    with pytest.raises(Exception, match=r"cannot|pickle"):
         ctx.Process(target=_exit, args=(open(os.devnull),)).start()  # noqa: SIM115
     reader, writer = ctx.Pipe()
     with reader, writer, pytest.raises(NotImplementedError, match="use a Queue"):

@@ -130,7 +130,7 @@ def test_a_pickle_that_is_loaded_again_when_the_object_is_gone(ctx, peer):
     assert lock.acquire(False)
     peer(_forget)
     del lock
-    with pytest.raises(ValueError, match="gone|freed|stale|exist"):
+    with pytest.raises(ValueError, match=r"gone|freed|stale|exist"):
         for _ in range(100):
             peer(os.getpid)
             wire.loads(data).locked()

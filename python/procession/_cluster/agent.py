@@ -7,7 +7,7 @@ import signal
 import threading
 
 from .. import forkserver, process, spawn, util
-from . import home, placed
+from . import home, shipping
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class Agent:
     def serve(self, node: str, host: str, key: bytes, settings: dict[str, Any]) -> tuple[str, int]:
         """Begin to serve the node, and return the address of its home's server.
 
-        `settings` are the driver's, as `spawn.get_preparation_data` has them. The agent ends when
+        `settings` are the driver's, as `shipping.pack` returns them. The agent ends when
         the driver's connection does, or if none has come within a minute.
         """
         process.current_process().authkey = settings["authkey"]
-        spawn.adopt(placed.localized(settings))
+        spawn.adopt(shipping.unpack(settings))
         self._home = home.Home(node, host, key, on_end=end_now)
         forkserver.ensure_running()  # so that the first process starts as soon as others
         followed = self._home.followed
@@ -50,4 +50,5 @@ def end_now() -> None:
 
     By a signal, because an exit would wait for threads that are not Python's.
     """
+    shipping.remove()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -260,9 +260,9 @@ class Thread:
                 turns.close()
 
         helper.join()
-        value, error = outcome[0]
-        if error is not None:
-            raise error
+        value, failure = outcome[0]
+        if failure is not None:
+            raise failure
         return value
 
     def _put(self, queue: Any, obj: Any, block: bool = True, timeout: float | None = None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import threading
 
 from .. import process, spawn
 from .._errors import ProcessError
-from . import home, place, wire
+from . import home, place, shipping, wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ def join(address: str | None, options: dict[str, Any]) -> place.Place:
 
 def require_ray() -> None:
     """Raise ModuleNotFoundError if Ray is not installed. Ray is not loaded by this."""
-    if importlib.util.find_spec("ray") is None:
+    if "ray" in sys.modules:
+        found = sys.modules["ray"] is not None
+    else:
+        found = importlib.util.find_spec("ray") is not None
+    if not found:
         raise ModuleNotFoundError(
             "the start method 'ray' needs Ray: pip install 'procession[ray]'", name="ray"
         )
@@ -65,7 +70,8 @@ class _Driver:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         name = next((n["NodeName"] for n in nodes if n["NodeID"] == own), host)
         served = home.Home(_name(name, host, own), host, key)
-        self._settings = _settings()
+        runtime_env = options.get("runtime_env") or {}
+        self._settings = shipping.pack(_settings(), runtime_env.get("working_dir"))
         agents = self._start_agents(ray, nodes, own, key)
         known = [
             place.Node(

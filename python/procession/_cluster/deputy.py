@@ -44,7 +44,7 @@ def main(here: place.Place, client: str, report: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client's process decides
     place.settle(here)
     place.be_courier()
-    process.current_process().name = f"Deputy of {client}"
+    process.current_process().name = client  # so that `OwnerDied` names it
     listener = wire.listen(here.address[0], here.key)
     with report:
         report.send(listener.address)

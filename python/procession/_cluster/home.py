@@ -14,6 +14,7 @@ from contextlib import closing
 
 from .. import connection, context, popen_forkserver, process, util
 from .._errors import AuthenticationError, ProcessError
+from .._procession import members
 from . import deputy, place, wire
 from .placed import PlacedPopen
 
@@ -86,6 +87,8 @@ class Home:
         """Serve one connection to its end."""
         if what == "deputy":
             _answer(conn, lambda: self._deputy(*arguments))
+        elif what == "lives":
+            _answer(conn, lambda: _lives(*arguments))
         elif what == "parent":
             _Parent(conn, self.place).serve()
         elif what == "driver":
@@ -127,6 +130,11 @@ class _Deputy(context.ForkServerProcess):
         self._config = dict(parent._config)
 
 
+def _lives(pid: int) -> bool:
+    """Return whether a process of this family lives."""
+    return any(member["pid"] == pid for member in members())
+
+
 def _answer(conn: Any, work: Callable[[], Any]) -> None:
     try:
         reply: Any = None, work()
@@ -164,9 +172,9 @@ class _Parent:
                 if child.ends_with_parent or not certain:
                     child._send_signal(signal.SIGKILL)
 
-    def _start(self, number: int, settings: dict[str, Any], data: bytes, ends: bool) -> None:
+    def _start(self, number: int, settings: Any, data: bytes, ends: bool, home: Any) -> None:
         try:
-            child = PlacedPopen(self._place, settings, data, ends)
+            child = PlacedPopen(self._place, settings, data, ends, home)
         except Exception as error:
             return self._tell("failed", number, error)
         self._children[number] = child

@@ -210,24 +210,11 @@ class Link:
         return channel
 
     def _begin_session(self, key: bytes) -> None:
-        self._deputy = ask(self._address, key, "deputy", process.current_process().name)
+        self._deputy = wire.ask(self._address, key, "deputy", process.current_process().name)
         session = wire.connect(self._deputy, key)
         wire.send(session, "session")
         wire.recv(session)
         self._session = session
-
-
-def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
-    """Ask a home's server one thing over a connection of its own. Raises what went wrong there."""
-    conn = wire.connect(address, key)
-    try:
-        wire.send(conn, request)
-        error, value = wire.recv(conn)
-    finally:
-        conn.close()
-    if error is not None:
-        raise error
-    return value
 
 
 def _key() -> bytes:

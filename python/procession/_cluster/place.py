@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from .. import process
+from .._pickling import rebuild
 from .._procession import family_id
 from . import wire
 
@@ -46,8 +47,8 @@ class Place:
     options of the context.
     """
 
-    #: Whether the parent of this process is on another node.
-    parent_is_elsewhere = False
+    #: The address of the home of this process's parent, if that is another.
+    parents_home: tuple[str, int] | None = None
 
     def __init__(
         self, node: str, address: tuple[str, int], key: bytes, tickets: Any, root_pid: int
@@ -69,10 +70,45 @@ class Place:
         with wire.at_home():
             self.tickets.put((ticket, None))
 
+    def arrive(self, current: process.BaseProcess) -> int | None:
+        """Take note that this process has begun; return the process that stands for its parent.
+
+        It ends with the root of its family, which is the driver or ends with it.
+        """
+        _be_at(self)
+        parent_pid = current._parent_pid
+        if self.parents_home is not None:
+            parent = _ParentElsewhere(current._parent_name, parent_pid, None)
+            parent._home, self.parents_home = self.parents_home, None
+            process._parent_process = parent
+            parent_pid = self.root_pid
+        process._leave_with_parent(self.root_pid)
+        return parent_pid
+
     def __reduce__(self) -> Any:
         if wire.mode.abroad:
             return _receivers, ()
         return _take_over, (family_id(), self.__dict__)
+
+
+class _ParentElsewhere(process._ParentProcess):
+    """The parent of a process, on another node."""
+
+    _home: tuple[str, int]
+
+    def is_alive(self) -> bool:
+        """Ask the parent's home; a home that does not answer has no living processes."""
+        assert _place is not None
+        try:
+            return wire.ask(self._home, _place.key, "lives", self._pid)
+        except (EOFError, OSError):
+            return False
+
+    @property
+    def sentinel(self) -> int:
+        raise NotImplementedError(
+            "a parent on another node has no sentinel here: make this process daemonic, and it ends with it"
+        )
 
 
 _place: Place | None = None
@@ -87,8 +123,7 @@ def here() -> Place | None:
 
 def settle(place: Place) -> None:
     """Make this the place of this process and of its future children."""
-    global _place
-    _place = place
+    _be_at(place)
     process.current_process()._config["cluster"] = place
 
 
@@ -98,11 +133,17 @@ def be_courier() -> None:
     is_courier = True
 
 
-def _take_over(family: bytes, attributes: dict[str, Any]) -> Place:
+def _be_at(place: Place) -> None:
     global _place
+    _place = place
+    rebuild.in_cluster = True
+
+
+def _take_over(family: bytes, attributes: dict[str, Any]) -> Place:
     if _place is None and family == family_id():
-        _place = Place.__new__(Place)
-        _place.__dict__.update(attributes)
+        place = Place.__new__(Place)
+        place.__dict__.update(attributes)
+        _be_at(place)
     return _receivers()
 
 

@@ -111,7 +111,9 @@ class RemotePopen:
 
     method = "ray"
 
-    def __init__(self, process_obj: process.BaseProcess, node: place.Node, key: bytes) -> None:
+    def __init__(
+        self, process_obj: process.BaseProcess, node: place.Node, here: place.Place
+    ) -> None:
         _stdio.keep_lines_whole(in_child=False)
         util._name_log_records()
         util._flush_std_streams()
@@ -122,14 +124,14 @@ class RemotePopen:
         self._told_start = threading.Event()
         self.sentinel = os.eventfd(0)
         try:
-            self._line = _Line.to(node, key)
+            self._line = _Line.to(node, here.key)
             self._number = self._line.enter(self)
-            self._start(process_obj)
+            self._start(process_obj, here)
         except BaseException:
             os.close(self.sentinel)
             raise
 
-    def _start(self, process_obj: process.BaseProcess) -> None:
+    def _start(self, process_obj: process.BaseProcess, here: place.Place) -> None:
         settings = spawn.get_preparation_data(process_obj._name)
         refresh_main()  # a new receiver, which has what it imports
         before = context.get_spawning_popen()
@@ -140,7 +142,7 @@ class RemotePopen:
         finally:
             context.set_spawning_popen(before)
         ends = process_obj.daemon or process_obj._die_with_parent
-        self._line.send("start", self._number, settings, data, ends)
+        self._line.send("start", self._number, settings, data, ends, here.address)
         try:
             self._told_start.wait()
         except BaseException:

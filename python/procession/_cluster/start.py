@@ -29,7 +29,11 @@ class RayProcess(process.BaseProcess):
         ray_context = context._default_context.get_context("ray")
         assert isinstance(ray_context, RayContext)
         here = ray_context._join()
-        process_obj._config["cluster"] = here
+        # First in its pickle: what the program has in its process object may need it.
+        config = {**process_obj._config, "cluster": here}
+        others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
+        process_obj.__dict__.clear()
+        process_obj.__dict__.update(_config=config, **others)
         node = _choose(here)
         if node.address == here.address:
             from ..popen_forkserver import Popen
@@ -37,47 +41,11 @@ class RayProcess(process.BaseProcess):
             return Popen(process_obj)
         from .popen import RemotePopen
 
-        return RemotePopen(process_obj, node, here.key)
-
-    def _become_current(self, parent_sentinel: int | None) -> None:
-        here = place.here()
-        assert here is not None
-        parent_pid = self._parent_pid
-        if here.parent_is_elsewhere:
-            # The agent started this process, and ends it with the parent.
-            self._parent_pid = here.root_pid
-        super()._become_current(parent_sentinel)
-        place.settle(here)
-        if here.parent_is_elsewhere:
-            self._parent_pid = parent_pid
-            process._parent_process = _ParentElsewhere(self._parent_name, parent_pid, None)
-            here.parent_is_elsewhere = False
-        process._leave_with_parent(here.root_pid)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # The place comes first: what the program has in its process object may need it.
-        reduced: Any = super().__reduce_ex__(protocol)
-        make, args, *rest = reduced
-        if rest and isinstance(rest[0], dict) and "_config" in rest[0]:
-            rest[0] = {"_config": rest[0]["_config"], **rest[0]}
-        return make, args, *rest
+        return RemotePopen(process_obj, node, here)
 
     @staticmethod
     def _after_fork() -> None:
         pass  # nothing was inherited
-
-
-class _ParentElsewhere(process._ParentProcess):
-    """The parent of a process, on another node."""
-
-    def is_alive(self) -> bool:
-        raise NotImplementedError(
-            "whether a parent on another node lives is not known here: make this process daemonic, and it ends with it"
-        )
-
-    @property
-    def sentinel(self) -> int:
-        raise NotImplementedError("a parent on another node has no sentinel here")
 
 
 _turns = itertools.count()

@@ -102,6 +102,19 @@ def accepted(listener: Listener) -> Any:
     return conn
 
 
+def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
+    """Ask a home's server one thing over a connection of its own. Raises what went wrong there."""
+    conn = connect(address, key)
+    try:
+        send(conn, request)
+        error, value = recv(conn)
+    finally:
+        conn.close()
+    if error is not None:
+        raise error
+    return value
+
+
 def _watch(connected: socket.socket) -> None:
     """Have the kernel break the connection when the peer's machine is silent too long."""
     tcp = socket.IPPROTO_TCP

@@ -14,6 +14,8 @@ __all__: list[str] = []
 
 #: What pickles put into `__main__` of this process, by name.
 _put: dict[str, Any] = {}
+#: Whether this process is part of a cluster: then functions of other families are of its program.
+in_cluster = False
 #: The classes that were made and do not have their contents yet, by `id`.
 _unfinished: dict[int, tuple[Any, Any]] = {}
 #: The attribute that marks a function until it has its contents.
@@ -27,7 +29,12 @@ def main_dict(family: Any) -> dict[str, Any]:
 
     For a function of another program, return a new dictionary.
     """
-    return receivers.main_dict() if family == family_id() else {"__name__": "__main__"}
+    return receivers.main_dict() if _is_own(family) else {"__name__": "__main__"}
+
+
+def _is_own(family: Any) -> bool:
+    """Return whether a sender's family runs this process's program."""
+    return family == family_id() or in_cluster
 
 
 def module_dict(name: str) -> dict[str, Any]:
@@ -36,8 +43,8 @@ def module_dict(name: str) -> dict[str, Any]:
 
 
 def _own(same: Any) -> Any:
-    """Return this main module's definition of the name, if the sender is of the same family."""
-    if same is None or same[0] != family_id():
+    """Return this main module's definition of the name, if the sender runs the same program."""
+    if same is None or not _is_own(same[0]):
         return None
     found = receivers.find(same[1])
     return found if receivers.is_definition(found) else None
