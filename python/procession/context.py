@@ -301,9 +301,11 @@ class BaseContext:
     def get_context(self, method: str | None = None, **options: Any) -> BaseContext:
         """Return the context of a start method; None: this one.
 
-        Only the method "ray" has options: `address`, as `ray.init` takes it, `strategy`, `num_cpus`,
-        `resources` and `runtime_env`. There is one such context in a process; options given again
-        replace its options. Raises ValueError if there is no such method, and ModuleNotFoundError if
+        Only the method "ray" has options. `address` and `runtime_env` are as `ray.init` takes them.
+        `num_cpus` and `resources` are what a node must have for each process. `strategy` is
+        "spread", or "pack" to fill this node first. `node_timeout` is the number of seconds (15)
+        after which a node that does not answer is lost. There is one such context in a process;
+        options given again replace its options. Raises ValueError if there is no such method, and ModuleNotFoundError if
         the method needs a package that is not installed.
         """
         if options:

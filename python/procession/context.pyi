@@ -183,6 +183,7 @@ class BaseContext:
         num_cpus: float = 1,
         resources: Mapping[str, float] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
+        node_timeout: float | None = None,
     ) -> BaseContext: ...
     @overload
     def get_context(self, method: str) -> BaseContext: ...

@@ -56,6 +56,8 @@ class _Driver:
 
     def __init__(self, address: str | None, options: dict[str, Any]) -> None:
         require_ray()
+        # Ray drops lines of processes that differ in numbers alone, unless told otherwise.
+        os.environ.setdefault("RAY_DEDUP_LOGS", "0")
         import ray
 
         if not ray.is_initialized():
@@ -69,7 +71,7 @@ class _Driver:
         host = ray.util.get_node_ip_address()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         name = next((n["NodeName"] for n in nodes if n["NodeID"] == own), host)
-        served = home.Home(_name(name, host, own), host, key)
+        served = home.Home(_name(name, host, own), host, key, options=options)
         runtime_env = options.get("runtime_env") or {}
         self._settings = shipping.pack(_settings(), runtime_env.get("working_dir"))
         agents = self._start_agents(ray, nodes, own, key)

@@ -38,11 +38,17 @@ class Home:
     """The server of this process's family.
 
     `node` is the node's name, `host` the address at which other nodes reach this one. `on_end` is
-    called when the connection to the driver ends (None: this is the driver).
+    called when the connection to the driver ends (None: this is the driver). `options` are those of
+    the context.
     """
 
     def __init__(
-        self, node: str, host: str, key: bytes, on_end: Callable[[], object] | None = None
+        self,
+        node: str,
+        host: str,
+        key: bytes,
+        on_end: Callable[[], object] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> None:
         spawning = context._concrete_contexts["forkserver"]
         self._listener = wire.listen(host, key)
@@ -52,6 +58,7 @@ class Home:
         self.followed = threading.Event()
         address = self._listener.address
         self.place = place.Place(node, address, key, spawning.SimpleQueue(), os.getpid())
+        self.place.options = options or {}
         place.settle(self.place)
         _begin(self._hold_tickets)
         _begin(self._accept)
@@ -97,6 +104,7 @@ class Home:
     def _follow(self, conn: Any, nodes: list[place.Node], options: dict[str, Any]) -> None:
         """Live as long as the driver."""
         self.place.nodes, self.place.options = nodes, options
+        self.place.follow_options()
         self.followed.set()
         try:
             wire.send(conn, (None, None))

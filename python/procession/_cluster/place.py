@@ -58,6 +58,10 @@ class Place:
         self.nodes: list[Node] = []
         self.options: dict[str, Any] = {}
 
+    def follow_options(self) -> None:
+        """Take over what the options say about connections."""
+        wire.set_silence(self.options.get("node_timeout") or wire.SILENCE)
+
     def issue(self, obj: object) -> bytes:
         """Return a new ticket, which keeps the object alive until it is redeemed."""
         ticket = os.urandom(12)
@@ -137,6 +141,7 @@ def _be_at(place: Place) -> None:
     global _place
     _place = place
     rebuild.in_cluster = True
+    place.follow_options()
 
 
 def _take_over(family: bytes, attributes: dict[str, Any]) -> Place:

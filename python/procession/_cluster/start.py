@@ -93,7 +93,7 @@ def _first_with_room(here: place.Place, nodes: list[place.Node], rooms: list[int
 
 
 #: The options of `get_context("ray", ...)` besides `address`.
-_OPTIONS = ("num_cpus", "resources", "strategy", "runtime_env")
+_OPTIONS = ("num_cpus", "resources", "strategy", "runtime_env", "node_timeout")
 
 
 class RayContext(BaseContext):
@@ -120,6 +120,8 @@ class RayContext(BaseContext):
                 raise TypeError(f"the context 'ray' has no option {name!r}: it has {_OPTIONS}")
         if options.get("strategy", "spread") not in ("spread", "pack"):
             raise ValueError(f"strategy must be 'spread' or 'pack', not {options['strategy']!r}")
+        if options.get("node_timeout") is not None and not options["node_timeout"] >= 1:
+            raise ValueError("node_timeout must be at least 1 second")
         here = place.here()
         if here is None:
             cluster.require_ray()

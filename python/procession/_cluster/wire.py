@@ -24,8 +24,9 @@ else:
 
 __all__: list[str] = []
 
-#: Seconds until a connection to a machine that does not answer any more counts as broken.
-SILENCE = 15
+#: Seconds until a connection to a machine that does not answer any more counts as broken, unless the
+#: context has the option `node_timeout`.
+SILENCE = 15.0
 #: Seconds within which a connection must be made.
 _CONNECT = 10
 
@@ -115,15 +116,26 @@ def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
     return value
 
 
+_silence = SILENCE
+
+
+def set_silence(seconds: float) -> None:
+    """Set after which time without an answer connections made from now on count as broken."""
+    global _silence
+    _silence = seconds
+
+
 def _watch(connected: socket.socket) -> None:
     """Have the kernel break the connection when the peer's machine is silent too long."""
     tcp = socket.IPPROTO_TCP
+    # The first question after a third of the time, then four more.
+    idle, pause = max(1, round(_silence / 3)), max(1, round(_silence / 6))
     connected.setsockopt(tcp, socket.TCP_NODELAY, 1)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connected.setsockopt(tcp, socket.TCP_KEEPIDLE, SILENCE // 3)
-    connected.setsockopt(tcp, socket.TCP_KEEPINTVL, SILENCE // 6)
+    connected.setsockopt(tcp, socket.TCP_KEEPIDLE, idle)
+    connected.setsockopt(tcp, socket.TCP_KEEPINTVL, pause)
     connected.setsockopt(tcp, socket.TCP_KEEPCNT, 4)
-    connected.setsockopt(tcp, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+    connected.setsockopt(tcp, socket.TCP_USER_TIMEOUT, max(1000, round(_silence * 1000)))
 
 
 def has_ended(error: BaseException) -> bool:
