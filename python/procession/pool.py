@@ -25,7 +25,7 @@ from ._pool.errors import rebuild_exc as rebuild_exc
 from ._pool.feed import Numbered, TaskQueue, calls, feed_all, iterator_of, perform
 from ._pool.feed import mapstar as mapstar
 from ._pool.feed import starmapstar as starmapstar
-from ._pool.options import UNCHANGED, Options
+from ._pool.options import NO_POOL, UNCHANGED, Options
 from ._pool.results import (
     ApplyResult,
     ChunkedResults,
@@ -133,6 +133,8 @@ class Pool:
         self._pool: list[Any] = []
         self._state = INIT
         self._ctx = context or get_context()
+        if getattr(self._ctx, "_name", None) == "ray" and not isinstance(self, ThreadPool):
+            raise NotImplementedError(NO_POOL)
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs

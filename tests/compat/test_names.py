@@ -89,6 +89,7 @@ ADDED_PARAMETERS = {
     "digest_name": "of 3.12, everywhere: how a peer proves itself",
     "on_error": "of 3.15, everywhere: what the fork server does about a module that it cannot import",
     "recover": "what becomes of what a dead process held",
+    "options": "of the context 'ray': where its processes are placed",
     "track": "of 3.13, everywhere: whether the resource tracker knows the segment",
 }
 

@@ -6,13 +6,14 @@ the connection's end.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, Full
 
-from .. import connection, context, process, queues, util
+from .. import connection, context, process, queues, sharedctypes, synchronize, util
 from . import place, references, wire  # noqa: F401 - the reducers
 from .link import ACKNOWLEDGED, ACTION, CANCEL, DONE, KEPT
 from .settling import Cancelled, Gone, settling
@@ -27,6 +28,9 @@ __all__: list[str] = []
 
 #: Seconds that a call waits before it looks whether its caller still wants the result.
 SLICE = 0.1
+#: The same at the most for a wait at a condition or event, whose slices grow: each new slice goes to
+#: the end of the waiters.
+LONGEST_SLICE = 5.0
 
 
 class Objects:
@@ -94,6 +98,8 @@ class Thread:
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn
+        #: Undoes the last call, if its caller was interrupted after it had acknowledged the result.
+        self._undo: Any = None
 
     def serve(self) -> None:
         """Serve the connection to its end."""
@@ -101,7 +107,10 @@ class Thread:
             while True:
                 data = self._receive()
                 try:
+                    undo, self._undo = self._undo, None
                     if data == CANCEL:
+                        if undo is not None:
+                            undo()
                         raise Cancelled  # it has crossed the reply
                     self._serve_one(data)
                 except Cancelled:
@@ -155,6 +164,19 @@ class Thread:
         own = _SLICED.get(method)
         if own is not None:
             return own(self, obj, *args, **kwds)
+        if isinstance(obj, sharedctypes.SynchronizedBase) and method not in ("release", "get_lock"):
+            lock: Any = obj.get_lock()
+            if isinstance(lock, synchronize.RLock):
+                # Here in slices, so that the access itself need not wait.
+                self._until(lambda seconds: lock.acquire(True, seconds), None)
+                try:
+                    return _whole(self._plain(obj, method, args, kwds))
+                finally:
+                    lock.release()
+        return _whole(self._plain(obj, method, args, kwds))
+
+    @staticmethod
+    def _plain(obj: Any, method: str, args: Any, kwds: Any) -> Any:
         if method == "#get":
             return getattr(obj, *args)
         if method == "#set":
@@ -179,23 +201,28 @@ class Thread:
                 if self._receive() != ACKNOWLEDGED:
                     raise Cancelled
             except Gone as error:
-                if error.is_certain:
+                if error.is_certain and settling.is_certain:
                     undo()
                 raise
             except Cancelled:
                 undo()
                 raise
+            self._undo = undo
         return _REPLIED
 
-    def _until(self, attempt: Callable[[float], Any], timeout: float | None) -> Any:
+    def _until(
+        self, attempt: Callable[[float], Any], timeout: float | None, longest: float = SLICE
+    ) -> Any:
         """Return what `attempt(seconds)` returns, once that is true or `timeout` seconds are over."""
         end = None if timeout is None else time.monotonic() + timeout
+        pause = SLICE
         while True:
-            left = SLICE if end is None else end - time.monotonic()
-            result = attempt(max(0.0, min(left, SLICE)))
-            if result or (end is not None and left <= SLICE):
+            left = pause if end is None else end - time.monotonic()
+            result = attempt(max(0.0, min(left, pause)))
+            if result or (end is not None and left <= pause):
                 return result
             self._check()
+            pause = min(2 * pause, longest)
 
     def _acquire(self, obj: Any, block: bool = True, timeout: float | None = None) -> Any:
         def take() -> Any:
@@ -210,7 +237,7 @@ class Thread:
     def _wait(self, obj: Any, timeout: float | None = None, acts: bool = False) -> Any:
         if isinstance(obj, threading.Barrier):
             return self._wait_at(obj, timeout, acts)
-        return self._until(obj.wait, timeout)
+        return self._until(obj.wait, timeout, LONGEST_SLICE)
 
     def _wait_at(self, barrier: Any, timeout: float | None, acts: bool) -> int:
         """Wait at a barrier; if its caller does not wait any more, break it."""
@@ -246,7 +273,10 @@ class Thread:
                     break
                 if turns is not None and turns.wanted in ready:
                     self._send(ACTION)
-                    turns.answer(*wire.loads(self._receive()))
+                    outcome_of_action = self._receive()
+                    if outcome_of_action == CANCEL:
+                        raise Cancelled
+                    turns.answer(*wire.loads(outcome_of_action))
                 else:
                     self._check()
         except BaseException as error:
@@ -336,6 +366,15 @@ _PLAIN = frozenset(
         *("__len__", "__getitem__", "__setitem__"),
     )
 )
+
+
+def _whole(value: Any) -> Any:
+    """Return a result, unless it is a part of shared memory: the caller would get a copy."""
+    if isinstance(value, (ctypes.Structure, ctypes.Array, ctypes.Union)):
+        raise NotImplementedError(
+            "a structure or array within a Value or Array cannot be used from another node: use numbers and strings"
+        )
+    return value
 
 
 def _attach(local: bytes, ticket: bytes | None) -> int:

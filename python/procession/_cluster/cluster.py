@@ -10,6 +10,7 @@ import threading
 from .. import process, spawn
 from .._errors import ProcessError
 from . import home, place, shipping, wire
+from .agent import Agent
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ def join(address: str | None, options: dict[str, Any]) -> place.Place:
     with _mutex:
         here = place.here()
         if here is None:
-            _Driver(address, options)
+            try:
+                _Driver(address, options)
+            except BaseException:
+                place.leave()
+                _keep_alive.clear()
+                _close_copies()
+                raise
             here = place.here()
         assert here is not None
         return here
@@ -91,8 +98,6 @@ class _Driver:
     ) -> dict[str, tuple[str, int]]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from .agent import Agent
-
         actor = ray.remote(num_cpus=0, max_restarts=0)(Agent)
         starting = {}
         self.actors = []
@@ -129,6 +134,7 @@ def connect_agents(here: place.Place, nodes: list[place.Node], options: dict[str
 def follow(here: place.Place, node: place.Node) -> None:
     """Have a node's agent live as long as this process."""
     conn = wire.connect(node.address, here.key)
+    wire.limit(conn)
     wire.send(conn, ("driver", here.nodes, here.options))
     wire.recv(conn)
     _sessions.append(conn)

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from contextlib import closing
 
 from .. import process, util
-from .._errors import AuthenticationError
 from .._procession import wait_until_noticed
 from . import place, references, wire  # noqa: F401 - the reducers
 from .calls import Thread
@@ -50,13 +48,7 @@ def main(here: place.Place, client: str, report: Any) -> None:
         report.send(listener.address)
     admitted = threading.Event()
     threading.Thread(target=_leave_unless, args=(admitted,), daemon=True).start()
-    while True:
-        try:
-            conn = wire.accepted(listener)
-        except (AuthenticationError, EOFError, OSError) as error:
-            util.info("refused a connection: %s", error)
-            continue
-        threading.Thread(target=_admit, args=(conn, admitted), daemon=True).start()
+    wire.serve(listener, lambda conn: _admit(conn, admitted))
 
 
 def _leave_unless(admitted: threading.Event) -> None:
@@ -66,10 +58,12 @@ def _leave_unless(admitted: threading.Event) -> None:
 
 def _leave() -> None:
     """End the deputy, once nothing is lost by that."""
-    settling.end()
-    wait_until_noticed()
-    sys.stdout.flush()
-    os._exit(0)
+    try:
+        settling.end()
+        wait_until_noticed()
+        util._flush_std_streams()
+    finally:
+        os._exit(0)
 
 
 def _admit(conn: Any, admitted: threading.Event) -> None:
@@ -89,10 +83,16 @@ def _admit(conn: Any, admitted: threading.Event) -> None:
 
 
 def _wait_for_end(session: Any) -> None:
+    wire.limit(session)
     try:
         wire.recv(session)
     except (EOFError, OSError) as error:
         util.debug("the client has gone: %s", error)
+        if not wire.has_ended(error):
+            # No other connection may wait any longer for a client that does not answer.
+            settling.is_certain = False
+            for conn in list(_open):
+                wire.shut(conn)
     finally:
         _leave()
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from .. import connection, context, popen_forkserver, process, util
-from .._errors import AuthenticationError, ProcessError
+from .._errors import ProcessError
 from .._procession import members
 from . import deputy, place, wire
 from .placed import PlacedPopen
@@ -25,9 +25,6 @@ else:
     Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
-
-#: Seconds between two tries to accept, where the machine has no descriptors or memory left.
-_PAUSE = 0.1
 
 
 def _begin(target: Any, *args: Any) -> None:
@@ -61,27 +58,20 @@ class Home:
         self.place.options = options or {}
         place.settle(self.place)
         _begin(self._hold_tickets)
-        _begin(self._accept)
+        _begin(wire.serve, self._listener, self._admit)
 
     def _hold_tickets(self) -> None:
         while True:
-            ticket, obj = self.place.tickets.get()
+            try:
+                ticket, obj = self.place.tickets.get()
+            except Exception as error:
+                util.sub_warning("a ticket cannot be read: %s", error)
+                continue
             if obj is None:
                 self._tickets.pop(ticket, None)
             else:
                 self._tickets[ticket] = obj
             del obj
-
-    def _accept(self) -> None:
-        pause = threading.Event()
-        while True:
-            try:
-                conn = wire.accepted(self._listener)
-            except (AuthenticationError, EOFError, OSError) as error:
-                util.info("refused a connection: %s", error)
-                pause.wait(_PAUSE)
-                continue
-            _begin(self._admit, conn)
 
     def _admit(self, conn: Any) -> None:
         with closing(conn):
@@ -107,6 +97,7 @@ class Home:
         self.place.follow_options()
         self.followed.set()
         try:
+            wire.limit(conn)
             wire.send(conn, (None, None))
             wire.recv(conn)  # nothing more is sent: this waits for the end
         except (EOFError, OSError) as error:
@@ -165,19 +156,21 @@ class _Parent:
         Then its daemonic children end. If the parent may live, and only the network is cut, all
         end, because to the parent they are dead.
         """
-        certain = False
+        is_cut = False
         try:
             while True:
                 what, number, *arguments = wire.recv(self._conn)
                 if what == "start":
                     self._start(number, *arguments)
-                elif number in self._children:
-                    self._children[number]._send_signal(*arguments)
+                else:
+                    child = self._children.get(number)
+                    if child is not None:  # it may have ended meanwhile
+                        child._send_signal(*arguments)
         except (EOFError, OSError) as error:
-            certain = wire.has_ended(error)
+            is_cut = not wire.has_ended(error)
         finally:
             for child in list(self._children.values()):
-                if child.ends_with_parent or not certain:
+                if child.ends_with_parent or is_cut:
                     child._send_signal(signal.SIGKILL)
 
     def _start(self, number: int, settings: Any, data: bytes, ends: bool, home: Any) -> None:

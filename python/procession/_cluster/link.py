@@ -32,11 +32,17 @@ ACTION, KEPT, DONE = b"?", b"!", b"."
 _BROKEN = (EOFError, OSError)
 
 
+class Renewed(Exception):
+    """The session is over, and with it the numbers of objects in it: nothing was sent."""
+
+
 class _Channel:
     """The connection of one thread, over which it makes one call at a time."""
 
     def __init__(self, link: Link, conn: Any) -> None:
         self._link, self._conn = link, conn
+        #: The session in which it was made.
+        self.session = link.session
         #: A call waits for its result.
         self.is_busy = False
 
@@ -153,25 +159,39 @@ class Link:
 
     @property
     def session(self) -> Any:
-        """What numbers of objects belong to: another object after a fork. None: no session yet."""
+        """What numbers of objects belong to: another object once the deputy is another."""
         return self._session
 
-    def call(self, *request: Any, action: Any = None) -> Any:
+    def attach(self, local: bytes, ticket: bytes | None) -> tuple[Any, int]:
+        """Have the deputy keep an object; return the session and the object's number in it."""
+        return self._call(None, ("attach", local, ticket), None)
+
+    def call(self, session: Any, *request: Any, action: Any = None) -> Any:
         """Have the deputy carry out a request; return its result or raise its error.
 
-        Raises NodeLost if the home or the deputy is gone.
+        Raises `Renewed` if the session is over, and NodeLost if the home is gone.
         """
+        return self._call(session, request, action)[1]
+
+    def _call(self, session: Any, request: tuple[Any, ...], action: Any) -> tuple[Any, Any]:
+        channel, temporary = self._usable_channel()
+        try:
+            if session is not None and channel.session is not session:
+                raise Renewed
+            return channel.session, channel.call(request, action)
+        finally:
+            if temporary:
+                channel.close()
+
+    def _usable_channel(self) -> tuple[_Channel, bool]:
+        """Return this thread's channel, or a temporary one, and whether it is that."""
         channel = getattr(self._local, "channel", None)
         if channel is not None and channel.is_busy:
             # This is a signal handler or a finalizer in the middle of a call of the same thread.
-            channel = self._channel()
-            try:
-                return channel.call(request, action)
-            finally:
-                channel.close()
-        if channel is None or channel.is_broken:
+            return self._channel(), True
+        if channel is None or channel.is_broken or channel.session is not self._session:
             channel = self._local.channel = self._channel()
-        return channel.call(request, action)
+        return channel, False
 
     def take_drops(self) -> list[int]:
         """Return the numbers that the deputy has not been told yet."""
@@ -194,9 +214,9 @@ class Link:
         key = _key()
         try:
             with self._opening:
-                if self._session is None:
-                    self._begin_session(key)
-            conn = wire.connect(self._deputy, key)
+                conn = self._connected(key)
+                channel = _Channel(self, conn)
+            wire.limit(conn)
             wire.send(conn, "calls")
         except AuthenticationError:
             raise
@@ -205,13 +225,30 @@ class Link:
                 f"node {self.node} does not answer at {self._address}: {error or type(error).__name__}",
                 self.node,
             ) from error
-        channel = _Channel(self, conn)
         self._channels.add(channel)
         return channel
+
+    def _connected(self, key: bytes) -> Any:
+        """Return a connection to the deputy, which is a new one if the session has ended.
+
+        What the old one kept is attached anew at its next use, if it still exists.
+        """
+        if self._session is not None and not self._session.poll(0):
+            try:
+                return wire.connect(self._deputy, key)
+            except ConnectionError as error:
+                util.info("the deputy on node %s has ended: %s", self.node, error)
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._begin_session(key)
+        self.drops.clear()
+        return wire.connect(self._deputy, key)
 
     def _begin_session(self, key: bytes) -> None:
         self._deputy = wire.ask(self._address, key, "deputy", process.current_process().name)
         session = wire.connect(self._deputy, key)
+        wire.limit(session)
         wire.send(session, "session")
         wire.recv(session)
         self._session = session

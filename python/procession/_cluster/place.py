@@ -131,6 +131,14 @@ def settle(place: Place) -> None:
     process.current_process()._config["cluster"] = place
 
 
+def leave() -> None:
+    """Be no part of the cluster any more, which could not be joined."""
+    global _place
+    _place = None
+    rebuild.in_cluster = False
+    process.current_process()._config.pop("cluster", None)
+
+
 def be_courier() -> None:
     """Pass references of other homes on without using them."""
     global is_courier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import forkserver, popen_fork, popen_forkserver
 from .._procession import Child, Mailbox
-from . import place, wire
+from . import place, references, wire  # noqa: F401 - the reducers
 from .shipping import localized
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -27,8 +27,6 @@ class _Arriving:
 
 
 def _arrive(here: place.Place, data: bytes, parents_home: tuple[str, int]) -> Any:
-    from . import references  # noqa: F401 - the reducers
-
     here.parents_home = parents_home
     return wire.loads(data)
 

@@ -25,10 +25,20 @@ else:
 __all__: list[str] = []
 
 
+#: The addresses of nodes that are lost to this process.
+lost: set[Any] = set()
+
+
+class Unreached(NodeLost):
+    """A node could not be connected to: nothing was sent."""
+
+
 class _Line:
     """The connection of this process to the home where it starts processes."""
 
     _all: dict[Any, _Line] = {}
+    # For each address one that is held while a connection is made.
+    _making: dict[Any, Any] = {}
     _mutex = threading.RLock()
 
     def __init__(self, node: place.Node, key: bytes) -> None:
@@ -41,13 +51,16 @@ class _Line:
             self._conn = wire.connect(node.address, key)
             wire.send(self._conn, ("parent",))
         except (EOFError, OSError) as error:
-            raise self._lost(error) from error
+            lost.add(node.address)
+            raise Unreached(*self._lost(error).args) from error
         threading.Thread(target=self._receive, daemon=True).start()
 
     @classmethod
     def to(cls, node: place.Node, key: bytes) -> _Line:
         """Return this process's line to a node, which may be a new one."""
         with cls._mutex:
+            making = cls._making.setdefault(node.address, threading.RLock())
+        with making:
             line = cls._all.get(node.address)
             if line is None or line.error is not None:
                 line = cls._all[node.address] = cls(node, key)
@@ -56,7 +69,7 @@ class _Line:
     @classmethod
     def _after_fork(cls) -> None:
         # A copy of the parent's connection must not hide the parent's end.
-        cls._mutex = threading.RLock()
+        cls._mutex, cls._making = threading.RLock(), {}
         for line in cls._all.values():
             line._conn.close()
         cls._all = {}
@@ -75,6 +88,10 @@ class _Line:
             raise self.error
         return number
 
+    def leave(self, number: int) -> None:
+        """Forget a child."""
+        self._children.pop(number, None)
+
     def send(self, *message: Any) -> None:
         """Send the home a message. Raises NodeLost."""
         data = wire.dumps(message)
@@ -85,19 +102,21 @@ class _Line:
             raise self._lost(error) from error
 
     def _receive(self) -> None:
-        try:
-            while True:
+        while True:
+            try:
                 what, number, value = wire.recv(self._conn)
-                child = self._children.get(number)
-                if child is not None:
-                    child._told(what, value)
-                if what != "started":
-                    self._children.pop(number, None)
-        except (EOFError, OSError) as error:
-            self.error = self._lost(error)
-            util.info("%s", self.error)
-            for child in list(self._children.values()):
-                child._told("lost", self.error)
+            except (EOFError, OSError) as error:
+                self.error = self._lost(error)
+                break
+            child = self._children.get(number)
+            if child is not None:
+                child._told(what, value)
+            if what != "started":
+                self.leave(number)
+        util.info("%s", self.error)
+        lost.add(self.node.address)
+        for child in list(self._children.values()):
+            child._told("lost", self.error)
 
 
 os.register_at_fork(after_in_child=_Line._after_fork)
@@ -122,13 +141,20 @@ class RemotePopen:
         self.pid = 0
         self._error: Exception | None = None
         self._told_start = threading.Event()
+        self._ended = threading.Event()
+        # Held where the sentinel is written to or closed.
+        self._sentinel_mutex = threading.RLock()
+        self._line: Any = None
+        self._number = -1
         self.sentinel = os.eventfd(0)
         try:
             self._line = _Line.to(node, here.key)
             self._number = self._line.enter(self)
             self._start(process_obj, here)
         except BaseException:
-            os.close(self.sentinel)
+            if self._line is not None:
+                self._line.leave(self._number)
+            self.close()
             raise
 
     def _start(self, process_obj: process.BaseProcess, here: place.Place) -> None:
@@ -159,8 +185,11 @@ class RemotePopen:
         elif what == "failed" or (what == "lost" and not self._told_start.is_set()):
             self._error = value
         else:
+            with self._sentinel_mutex:
+                if self.sentinel >= 0:
+                    os.eventfd_write(self.sentinel, 1)
             self.returncode = value if what == "ended" else -signal.SIGKILL
-            os.eventfd_write(self.sentinel, 1)
+            self._ended.set()
         self._told_start.set()
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -177,8 +206,9 @@ class RemotePopen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the child to end, at most `timeout` seconds; return the exit code or None."""
-        if self.returncode is None and timeout != 0:
-            connection.wait([self.sentinel], timeout)
+        if self.returncode is None and timeout != 0 and connection.wait([self.sentinel], timeout):
+            # The line's thread sets the code right after it has written to the sentinel.
+            self._ended.wait()
         return self.returncode
 
     def _send_signal(self, sig: int) -> None:
@@ -205,6 +235,7 @@ class RemotePopen:
 
     def close(self) -> None:
         """Release the sentinel."""
-        if self.sentinel >= 0:
-            os.close(self.sentinel)
-            self.sentinel = -1
+        with self._sentinel_mutex:
+            if self.sentinel >= 0:
+                os.close(self.sentinel)
+                self.sentinel = -1

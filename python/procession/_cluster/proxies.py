@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .. import process
 from .._errors import NodeLost
-from .link import Link
+from .link import Link, Renewed
 from .reference import Reference
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -33,44 +33,74 @@ class Proxy:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._ticket = reference.ticket
-        self._session: Any = None
-        self._number = 0
+        #: The session and the object's number in it.
+        self._at: tuple[Any, int] = (None, 0)
         self._link = Link.to(reference.address, reference.node)
         try:
-            self._attach()
+            self._attached()
         except NodeLost:
             pass  # the message with this object has other parts: its use raises the error again
 
-    def _attach(self) -> int:
-        """Return the object's number at the deputy."""
-        if self._session is None or self._link.session is not self._session:
-            self._number = self._link.call("attach", self._reference.local, self._ticket)
-            self._session, self._ticket = self._link.session, None
-        return self._number
+    def _attached(self) -> tuple[Any, int]:
+        if self._at[0] is None or self._at[0] is not self._link.session:
+            self._at = self._link.attach(self._reference.local, self._ticket)
+            self._ticket = None
+        return self._at
+
+    def _ask(self, what: str, *rest: Any, action: Any = None) -> Any:
+        while True:
+            session, number = self._attached()
+            try:
+                return self._link.call(session, what, number, *rest, action=action)
+            except Renewed:
+                pass  # another thread has begun a new session: the object has another number there
 
     def _call(self, method: str, *args: Any, action: Any = None, **kwds: Any) -> Any:
-        return self._link.call("call", self._attach(), method, args, kwds, action=action)
+        return self._ask("call", method, args, kwds, action=action)
 
     def __reduce__(self) -> Any:
-        return self._reference.reduced(self._link.call("ticket", self._attach()))
+        return self._reference.reduced(self._ask("ticket"))
 
     def __del__(self) -> None:
-        session = getattr(self, "_session", None)
+        session, number = getattr(self, "_at", (None, 0))
         if session is not None and self._link.session is session:
-            self._link.drops.append(self._number)
+            self._link.drops.append(number)
 
     def __repr__(self) -> str:
         return f"<{self._reference.kind} of node {self._reference.node}>"
 
 
 class _Acquired(Proxy):
+    #: The session in which it was acquired last.
+    _held_in: Any = None
+
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Acquire it; return whether it was."""
-        return self._call("acquire", block, timeout)
+        acquired = self._call("acquire", block, timeout)
+        if acquired:
+            self._held_in = self._at[0]
+        return acquired
 
     def release(self) -> None:
-        """Release it."""
-        self._call("release")
+        """Release it.
+
+        Raises NodeLost if it was acquired over a connection that has broken since: it was given up
+        then, and another process may have it.
+        """
+        session, number = self._attached()
+        held_in, self._held_in = self._held_in, None
+        try:
+            if held_in not in (None, session):
+                raise Renewed
+            self._link.call(session, "call", number, "release", (), {})
+        except Renewed:
+            node = self._reference.node
+            raise NodeLost(
+                f"the connection to node {node} broke after this {self._reference.kind} was acquired: it is not held any more",
+                node,
+            ) from None
+        if held_in is not None and self._reference.kind in ("RLock", "Synchronized", "Condition"):
+            self._held_in = held_in  # perhaps it was acquired more than once
 
     def locked(self) -> bool:
         """Return whether it could not be acquired now."""
@@ -294,6 +324,7 @@ class _Raw(Proxy):
 class _Synchronized(_Raw):
     """Stands for a ctypes object with its lock."""
 
+    _held_in: Any = None
     acquire = _Acquired.acquire
     release = _Acquired.release
     __enter__ = _Acquired.__enter__

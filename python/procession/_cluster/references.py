@@ -12,6 +12,7 @@ from .. import connection, queues, reduction, sharedctypes, synchronize
 from .._procession import family_id
 from .._shared_dict import SharedDict
 from .._shared_list import SharedList
+from ..shared_memory import ShareableList, SharedMemory
 from . import place, proxies, wire
 from .reference import Reference
 
@@ -126,11 +127,21 @@ def _refuse_shared(obj: Any) -> Any:
     return obj.__reduce_ex__(5)
 
 
+def _refuse_memory(obj: Any) -> Any:
+    if wire.mode.abroad:
+        raise NotImplementedError(
+            f"a {type(obj).__name__} is the memory of one node, and cannot be sent to another: send its data"
+        )
+    return obj.__reduce_ex__(5)
+
+
 def register() -> None:
     """Have all pickles for other nodes carry references."""
     for kind, (name, extra) in _KINDS.items():
         reduction.register(kind, _reducer(name, extra))
     reduction.register(connection.Connection, _refuse_connection)
+    reduction.register(SharedMemory, _refuse_memory)
+    reduction.register(ShareableList, _refuse_memory)
     reduction.register(SharedDict, _refuse_shared)
     reduction.register(SharedList, _refuse_shared)
     sharedctypes._reduce_elsewhere = _reduce_ctypes  # type: ignore[attr-defined]

@@ -36,6 +36,8 @@ class Settling:
         self._changed = threading.Condition()
         self._threads = 0
         self.is_ending = False
+        #: Whether the client is known to have ended; otherwise the network is cut.
+        self.is_certain = True
 
     @contextmanager
     def one(self) -> Iterator[None]:

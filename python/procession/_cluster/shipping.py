@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -25,10 +26,14 @@ __all__: list[str] = []
 #: The most bytes and files that are packed. Of a larger folder only the files beside the main
 #: module are, as far as they fit.
 _MOST_BYTES, _MOST_FILES = 16 << 20, 2000
+#: The most files and folders that are looked at.
+_MOST_ENTRIES = 20_000
 
 #: Pairs of a driver's folder and the folder here that has its files.
 _folders: list[tuple[str, str]] = []
 _made: list[str] = []
+#: What removes them; they see this process's end by that of their input.
+_watching: list[Any] = []
 
 
 def pack(settings: dict[str, Any], working_dir: str | None) -> dict[str, Any]:
@@ -72,14 +77,19 @@ def _files(folder: str, main: str | None) -> dict[str, bytes]:
 
 def _sources(folder: str) -> Any:
     """Yield the Python files below a folder, those of the folder itself first."""
+    seen = 0
     for where, folders, files in os.walk(folder):
         if "pyvenv.cfg" in files:
             folders.clear()
             continue
-        hidden = [name for name in folders if name[0] in "._" and name != "__init__"]
-        folders[:] = sorted(
-            name for name in folders if name not in hidden and name != "node_modules"
-        )
+        seen += len(folders) + len(files)
+        if seen > _MOST_ENTRIES:
+            util.sub_warning(
+                "the folder %s is too large to be sent to other nodes as a whole", folder
+            )
+            return
+        left_out = ("__pycache__", "node_modules")
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in left_out)
         yield from (os.path.join(where, name) for name in sorted(files) if name.endswith(".py"))
 
 
@@ -91,9 +101,10 @@ def unpack(packed: dict[str, Any]) -> dict[str, Any]:
     if working_dir is not None:
         _folders.append((working_dir, os.getcwd()))
     main = settings.get("init_main_from_path")
-    if folder is not None and not os.path.exists(located(main or folder)):
+    if folder is not None and not _is_there(main or folder, folder, files):
         made = tempfile.mkdtemp(prefix="procession-")
         _made.append(made)
+        _remove_at_end(made)
         _folders.append((folder, made))
         for name, content in files.items():
             path = os.path.join(made, name)
@@ -101,6 +112,24 @@ def unpack(packed: dict[str, Any]) -> dict[str, Any]:
             with open(path, "wb") as file:
                 file.write(content)
     return localized(settings)
+
+
+def _is_there(path: str, folder: str, files: dict[str, bytes]) -> bool:
+    """Return whether the main module or folder is on this node, as the driver has it."""
+    shipped = files.get(os.path.relpath(path, folder))
+    try:
+        if shipped is None:
+            return os.path.exists(located(path))
+        with open(located(path), "rb") as file:
+            return file.read() == shipped
+    except OSError:
+        return False
+
+
+def _remove_at_end(folder: str) -> None:
+    """Have a folder removed when this process has ended, even by SIGKILL."""
+    command = ["sh", "-c", 'cat > /dev/null; exec rm -rf -- "$0"', folder]
+    _watching.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
 
 
 def remove() -> None:
@@ -125,7 +154,7 @@ def localized(settings: dict[str, Any]) -> dict[str, Any]:
 
 def located(path: str) -> str:
     """Return where the file or folder of a driver's path is on this node."""
-    if os.path.isabs(path) and not os.path.exists(path):
+    if os.path.isabs(path):
         for theirs, ours in reversed(_folders):
             here = os.path.normpath(os.path.join(ours, os.path.relpath(path, theirs)))
             if os.path.commonpath([path, theirs]) == theirs and os.path.exists(here):

@@ -6,9 +6,13 @@ import itertools
 import os
 import threading
 
-from .. import context, process
+from .. import context, process, util
+from .._errors import NodeLost
 from ..context import BaseContext
+from ..managers import SyncManager
+from ..popen_forkserver import Popen
 from . import cluster, place, references  # noqa: F401 - the reducers
+from .popen import RemotePopen, Unreached, lost
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -34,14 +38,14 @@ class RayProcess(process.BaseProcess):
         others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
         process_obj.__dict__.clear()
         process_obj.__dict__.update(_config=config, **others)
-        node = _choose(here)
-        if node.address == here.address:
-            from ..popen_forkserver import Popen
-
-            return Popen(process_obj)
-        from .popen import RemotePopen
-
-        return RemotePopen(process_obj, node, here)
+        while True:
+            node = _choose(here)
+            if node.address == here.address:
+                return Popen(process_obj)
+            try:
+                return RemotePopen(process_obj, node, here)
+            except Unreached as error:
+                util.info("another node is tried: %s", error)
 
     @staticmethod
     def _after_fork() -> None:
@@ -67,20 +71,23 @@ def _choose(here: place.Place) -> place.Node:
     if not nodes:
         raise ValueError(f"no node of the cluster has {wanted}, which each process is to have")
     own = [node for node in nodes if node.address == here.address]
-    nodes = own + [node for node in nodes if node.address != here.address]
-    share = max(1e-9, wanted["CPU"])
-    rooms = [max(1, int(node.cpus / share)) for node in nodes]
+    others = [node for node in nodes if node.address != here.address]
+    nodes = own + [node for node in others if node.address not in lost]
+    if not nodes:
+        names = ", ".join(node.name for node in others)
+        raise NodeLost(f"no node is left for a process: {names}", others[0].name)
+    # A process that is to have no processor counts as if it had one.
+    rooms = [max(1, int(node.cpus / (wanted["CPU"] or 1))) for node in nodes]
     if options.get("strategy") == "pack":
         return _first_with_room(here, nodes, rooms)
     turn = next(_turns) % sum(rooms)
     # Round by round: one on each node that still has room in this round.
-    order = [
-        node
-        for number in range(max(rooms))
-        for node, room in zip(nodes, rooms, strict=True)
-        if number < room
-    ]
-    return order[turn]
+    for number in range(max(rooms)):
+        in_round = [node for node, room in zip(nodes, rooms, strict=True) if number < room]
+        if turn < len(in_round):
+            return in_round[turn]
+        turn -= len(in_round)
+    raise AssertionError("the rounds have all turns")
 
 
 def _first_with_room(here: place.Place, nodes: list[place.Node], rooms: list[int]) -> place.Node:
@@ -141,12 +148,10 @@ class RayContext(BaseContext):
 
     def cpu_count(self) -> int:
         """Return the number of processors of the cluster, as Ray counts them."""
-        return int(sum(node.cpus for node in self._join().nodes))
+        return int(sum(node.cpus for node in self._join().nodes if node.address not in lost))
 
     def Manager(self) -> Any:
         """Return a started `SyncManager` on this node, which all nodes can reach."""
-        from ..managers import SyncManager
-
         host = self._join().address[0]
         local = context._concrete_contexts["forkserver"]
         manager = SyncManager(address=(host, 0), ctx=local)
@@ -156,12 +161,6 @@ class RayContext(BaseContext):
     def Pipe(self, duplex: bool = True) -> Any:
         """Return the two ends of a pipe, for processes of this node alone."""
         return super().Pipe(duplex)
-
-    def Pool(self, *args: Any, **kwds: Any) -> Any:
-        """Raise NotImplementedError."""
-        raise NotImplementedError(
-            "the context 'ray' has no Pool yet: start processes that take tasks from a Queue"
-        )
 
 
 _lock = threading.Lock()

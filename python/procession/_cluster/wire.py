@@ -9,11 +9,12 @@ import errno
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .. import reduction
+from .. import reduction, util
 from .._connections import framing
+from .._errors import AuthenticationError
 from ..connection import Listener, answer_challenge, deliver_challenge
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -29,6 +30,10 @@ __all__: list[str] = []
 SILENCE = 15.0
 #: Seconds within which a connection must be made.
 _CONNECT = 10
+
+#: The errors of a machine that has no descriptors or memory left, and the seconds until the next try.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE = 0.1
 
 #: The errors of a connection whose peer is gone for certain, since its kernel has said so.
 _ENDED = (errno.ECONNRESET, errno.EPIPE)
@@ -73,6 +78,19 @@ def recv(conn: Any) -> Any:
     return loads(conn.recv_bytes())
 
 
+class _Prompt:
+    """A connection whose peer has to answer soon."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn, self.send_bytes = conn, conn.send_bytes
+
+    def recv_bytes(self, most: int | None = None) -> bytes:
+        """Receive a message. Raises OSError if none comes."""
+        if not self._conn.poll(_CONNECT):
+            raise OSError(errno.ETIMEDOUT, f"no answer for {_CONNECT} s")
+        return self._conn.recv_bytes(most)
+
+
 def connect(address: tuple[str, int], key: bytes) -> Any:
     """Return a connection to a listener. Raises OSError, EOFError or AuthenticationError."""
     with socket.create_connection(address, _CONNECT) as connected:
@@ -80,8 +98,8 @@ def connect(address: tuple[str, int], key: bytes) -> Any:
         _watch(connected)
         conn = framing.over_socket(connected)
     try:
-        answer_challenge(conn, key)
-        deliver_challenge(conn, key)
+        answer_challenge(_Prompt(conn), key)
+        deliver_challenge(_Prompt(conn), key)
     except BaseException:
         conn.close()
         raise
@@ -95,12 +113,21 @@ def listen(host: str, key: bytes) -> Listener:
     return listener
 
 
-def accepted(listener: Listener) -> Any:
-    """Return the next peer that proved the key. Raises as `Listener.accept` does."""
-    conn = listener.accept()
-    with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
-        _watch(copy)
-    return conn
+def serve(listener: Listener, admit: Callable[[Any], object]) -> None:
+    """Call `admit` in a thread of its own for each peer that proves the key, for ever."""
+    pause = threading.Event()
+    while True:
+        try:
+            conn = listener.accept()
+            with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+                _watch(copy)
+            threading.Thread(target=admit, args=(conn,), daemon=True).start()
+        except (AuthenticationError, EOFError, OSError, RuntimeError) as error:
+            util.info("refused a connection: %s", error)
+            if listener._listener is None:
+                return
+            if isinstance(error, RuntimeError) or getattr(error, "errno", None) in _EXHAUSTED:
+                pause.wait(_PAUSE)  # until others have ended
 
 
 def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
@@ -135,7 +162,25 @@ def _watch(connected: socket.socket) -> None:
     connected.setsockopt(tcp, socket.TCP_KEEPIDLE, idle)
     connected.setsockopt(tcp, socket.TCP_KEEPINTVL, pause)
     connected.setsockopt(tcp, socket.TCP_KEEPCNT, 4)
-    connected.setsockopt(tcp, socket.TCP_USER_TIMEOUT, max(1000, round(_silence * 1000)))
+
+
+def limit(conn: Any) -> None:
+    """Break a connection also if what was sent is not taken in time, as by a stopped process.
+
+    For connections that carry little.
+    """
+    with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+        limit_ms = max(1000, round(_silence * 1000))
+        copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
+
+
+def shut(conn: Any) -> None:
+    """End a connection for all threads that use it."""
+    try:
+        with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended
 
 
 def has_ended(error: BaseException) -> bool:

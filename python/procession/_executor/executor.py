@@ -16,7 +16,7 @@ from typing import Any, Literal
 from .. import pool as _pool_face
 from .. import util
 from .._errors import names_misspelt
-from .._pool.options import UNCHANGED, Options
+from .._pool.options import NO_POOL, UNCHANGED, Options
 from .._pool.stats import PoolStats
 from ..context import BaseContext, _default_context
 from .calls import Calls, LimitedCalls
@@ -91,6 +91,8 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._max_workers = max_workers or _pools._usable_cpus()
         self._mp_context = _context(mp_context, "spawn" if max_tasks_per_child else None)
+        if getattr(self._mp_context, "_name", None) == "ray":
+            raise NotImplementedError(NO_POOL)
         self._arguments = (initializer, initargs, max_tasks_per_child)
         self._engine: Engine | None = None
         self._lock = util.free_in_child(threading.RLock())
