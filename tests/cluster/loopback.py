@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 
-from procession import process
 from procession._cluster import cluster, home, place
 
 PROGRAM = pathlib.Path(__file__).with_name("agent_program.py")
@@ -51,9 +50,8 @@ class Loopback:
             agent.wait()
             agent.stdin.close()
             agent.stdout.close()
-        self.home._listener.close()
-        place._place = None
-        process.current_process()._config.pop("cluster", None)
+        self.home.close()
+        place.leave()
 
 
 class Elsewhere:

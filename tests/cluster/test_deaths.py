@@ -12,7 +12,7 @@ import pytest
 
 import procession
 from procession import process
-from procession._cluster import link, place
+from procession._cluster import link, place, wire
 
 from ..waiting import LONG, is_running, until, until_ended
 from .loopback import Elsewhere
@@ -95,6 +95,7 @@ def test_a_waiter_killed_in_get_takes_nothing_along(ctx, elsewhere):
     deputy = _deputy(elsewhere)
     elsewhere.begin(_get, queue)
     elsewhere.process.kill()
+    elsewhere.process.join(LONG)  # the deputy may not know yet
     queue.put("item")
     until_ended([deputy])
     assert queue.get(timeout=LONG) == "item"
@@ -222,9 +223,12 @@ def test_a_killed_deputy(ctx, elsewhere):
     assert (kind, node) == ("NodeLost", "driver")
     with pytest.raises(procession.OwnerDied):
         lock.acquire(timeout=LONG)
-    conn.send("again")
-    queue.put("over a new session")
-    assert conn.recv() == "over a new session"
+    lock.acquire()
+    # What it had is given up: it must not release what another process has acquired since.
+    assert [conn.recv() for _ in range(3)] == ["get", "release", "acquire"]
+    assert not lock.acquire(False)
+    conn.send(bytes(wire.dumps(queue)))
+    assert queue.get(timeout=LONG) == "from an object that was sent anew"
     conn.close()
 
 
@@ -252,8 +256,12 @@ def _hold_and_get(lock, queue, address):
             queue.get()
         except procession.NodeLost as error:
             conn.send((type(error).__name__, error.node))
-        conn.recv()
-        conn.send(queue.get())
+        for call in queue.get, lock.release, lock.acquire:
+            try:
+                call()
+            except procession.NodeLost:
+                conn.send(call.__name__)
+        wire.loads(conn.recv()).put("from an object that was sent anew")
 
 
 def test_a_lost_node(loopback):

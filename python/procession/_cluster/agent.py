@@ -7,6 +7,7 @@ import signal
 import threading
 
 from .. import forkserver, process, spawn, util
+from .._procession import members
 from . import home, shipping
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -50,5 +51,11 @@ def end_now() -> None:
 
     By a signal, because an exit would wait for threads that are not Python's.
     """
+    for member in members():
+        if member["pid"] != os.getpid():
+            try:
+                os.kill(member["pid"], signal.SIGKILL)  # one that is stopped could not end itself
+            except ProcessLookupError:
+                pass  # it has ended
     shipping.remove()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -28,9 +28,9 @@ __all__: list[str] = []
 
 #: Seconds that a call waits before it looks whether its caller still wants the result.
 SLICE = 0.1
-#: The same at the most for a wait at a condition or event, whose slices grow: each new slice goes to
-#: the end of the waiters.
-LONGEST_SLICE = 5.0
+#: The same at the most for a wait at a condition, whose slices grow: with each new slice the wait goes
+#: to the end of the waiters.
+LONGEST_SLICE = 1.0
 
 
 class Objects:
@@ -237,7 +237,8 @@ class Thread:
     def _wait(self, obj: Any, timeout: float | None = None, acts: bool = False) -> Any:
         if isinstance(obj, threading.Barrier):
             return self._wait_at(obj, timeout, acts)
-        return self._until(obj.wait, timeout, LONGEST_SLICE)
+        longest = LONGEST_SLICE if isinstance(obj, synchronize.Condition) else SLICE
+        return self._until(obj.wait, timeout, longest)
 
     def _wait_at(self, barrier: Any, timeout: float | None, acts: bool) -> int:
         """Wait at a barrier; if its caller does not wait any more, break it."""

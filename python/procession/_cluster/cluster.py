@@ -6,9 +6,9 @@ import importlib.util
 import os
 import sys
 import threading
+import time
 
-from .. import process, spawn
-from .._errors import ProcessError
+from .. import process, spawn, util
 from . import home, place, shipping, wire
 from .agent import Agent
 
@@ -34,9 +34,11 @@ def join(address: str | None, options: dict[str, Any]) -> place.Place:
     with _mutex:
         here = place.here()
         if here is None:
+            driver = _Driver()
             try:
-                _Driver(address, options)
+                driver.join(address, options)
             except BaseException:
+                driver.give_up()
                 place.leave()
                 _keep_alive.clear()
                 _close_copies()
@@ -61,7 +63,17 @@ def require_ray() -> None:
 class _Driver:
     """Starts the agents, and holds a connection to each of them for as long as this process lives."""
 
-    def __init__(self, address: str | None, options: dict[str, Any]) -> None:
+    def __init__(self) -> None:
+        self._home: home.Home | None = None
+        self._actors: list[Any] = []
+
+    def give_up(self) -> None:
+        """Leave nothing behind."""
+        if self._home is not None:
+            self._home.close()
+
+    def join(self, address: str | None, options: dict[str, Any]) -> None:
+        """Join the cluster at an address."""
         require_ray()
         # Ray drops lines of processes that differ in numbers alone, unless told otherwise.
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -78,10 +90,13 @@ class _Driver:
         host = ray.util.get_node_ip_address()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         name = next((n["NodeName"] for n in nodes if n["NodeID"] == own), host)
-        served = home.Home(_name(name, host, own), host, key, options=options)
+        served = self._home = home.Home(_name(name, host, own), host, key, options=options)
         runtime_env = options.get("runtime_env") or {}
         self._settings = shipping.pack(_settings(), runtime_env.get("working_dir"))
         agents = self._start_agents(ray, nodes, own, key)
+        for node in nodes[:]:
+            if node["NodeID"] != own and node["NodeID"] not in agents:
+                nodes.remove(node)
         known = [
             place.Node(
                 node["NodeID"],
@@ -100,22 +115,25 @@ class _Driver:
 
         actor = ray.remote(num_cpus=0, max_restarts=0)(Agent)
         starting = {}
-        self.actors = []
         for node in nodes:
             id, host = node["NodeID"], node["NodeManagerAddress"]
             if id != own:
                 pinned = NodeAffinitySchedulingStrategy(id, soft=False)
                 agent = actor.options(scheduling_strategy=pinned).remote()
-                self.actors.append(agent)
+                self._actors.append(agent)
                 name = _name(node["NodeName"], host, id)
                 starting[id] = agent.serve.remote(name, host, key, self._settings)
         _keep_alive.append(self)
-        try:
-            return dict(
-                zip(starting, ray.get(list(starting.values()), timeout=_START), strict=True)
-            )
-        except ray.exceptions.GetTimeoutError as error:
-            raise ProcessError(f"agents did not start on all nodes within {_START} s") from error
+        started = {}
+        end = time.monotonic() + _START
+        for id, address in starting.items():
+            try:
+                started[id] = ray.get(address, timeout=max(0.0, end - time.monotonic()))
+            except ray.exceptions.RayError as error:
+                util.sub_warning(
+                    "node %s is left out, because its agent did not start: %s", id, error
+                )
+        return started
 
 
 #: Actors end when nothing in the driver refers to them.

@@ -27,6 +27,10 @@ else:
 __all__: list[str] = []
 
 
+#: A ticket after which no others come.
+_LAST = b""
+
+
 def _begin(target: Any, *args: Any) -> None:
     threading.Thread(target=target, args=args, daemon=True).start()
 
@@ -60,6 +64,11 @@ class Home:
         _begin(self._hold_tickets)
         _begin(wire.serve, self._listener, self._admit)
 
+    def close(self) -> None:
+        """Serve no more."""
+        self._listener.close()
+        self.place.redeem(_LAST)
+
     def _hold_tickets(self) -> None:
         while True:
             try:
@@ -67,6 +76,8 @@ class Home:
             except Exception as error:
                 util.sub_warning("a ticket cannot be read: %s", error)
                 continue
+            if ticket == _LAST:
+                return
             if obj is None:
                 self._tickets.pop(ticket, None)
             else:
@@ -156,7 +167,7 @@ class _Parent:
         Then its daemonic children end. If the parent may live, and only the network is cut, all
         end, because to the parent they are dead.
         """
-        is_cut = False
+        is_cut = True
         try:
             while True:
                 what, number, *arguments = wire.recv(self._conn)

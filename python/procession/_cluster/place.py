@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from .. import process
-from .._pickling import rebuild
 from .._procession import family_id
 from . import wire
 
@@ -135,7 +134,6 @@ def leave() -> None:
     """Be no part of the cluster any more, which could not be joined."""
     global _place
     _place = None
-    rebuild.in_cluster = False
     process.current_process()._config.pop("cluster", None)
 
 
@@ -148,7 +146,6 @@ def be_courier() -> None:
 def _be_at(place: Place) -> None:
     global _place
     _place = place
-    rebuild.in_cluster = True
     place.follow_options()
 
 

@@ -7,9 +7,12 @@ there what the home tells about them.
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import queue
 import signal
 import threading
+import time
 
 from .. import _stdio, connection, context, process, spawn, util
 from .._errors import NodeLost
@@ -25,8 +28,14 @@ else:
 __all__: list[str] = []
 
 
-#: The addresses of nodes that are lost to this process.
-lost: set[Any] = set()
+#: The addresses of nodes that are lost to this process, and the time until which that counts. After
+#: a broken connection a node is tried again; one that refused a connection is not.
+lost: dict[Any, float] = {}
+
+
+def is_lost(node: place.Node) -> bool:
+    """Return whether no process is to be started on a node."""
+    return time.monotonic() < lost.get(node.address, 0.0)
 
 
 class Unreached(NodeLost):
@@ -46,14 +55,17 @@ class _Line:
         self.error: NodeLost | None = None
         self._numbers = itertools.count()
         self._children: dict[int, RemotePopen] = {}
-        self._sending = threading.RLock()
+        # Sent by a thread of its own: a signal handler can neither interrupt a message nor send one
+        # in the middle of another.
+        self._outgoing: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         try:
             self._conn = wire.connect(node.address, key)
             wire.send(self._conn, ("parent",))
         except (EOFError, OSError) as error:
-            lost.add(node.address)
+            lost[node.address] = math.inf
             raise Unreached(*self._lost(error).args) from error
-        threading.Thread(target=self._receive, daemon=True).start()
+        for work in self._receive, self._send_all:
+            threading.Thread(target=work, daemon=True).start()
 
     @classmethod
     def to(cls, node: place.Node, key: bytes) -> _Line:
@@ -93,19 +105,26 @@ class _Line:
         self._children.pop(number, None)
 
     def send(self, *message: Any) -> None:
-        """Send the home a message. Raises NodeLost."""
+        """Send the home a message. Raises NodeLost if the connection is known to have broken."""
         data = wire.dumps(message)
+        if self.error is not None:
+            raise self.error
+        self._outgoing.put(data)
+
+    def _send_all(self) -> None:
         try:
-            with self._sending:
-                self._conn.send_bytes(data)
+            while True:
+                self._conn.send_bytes(self._outgoing.get())
         except OSError as error:
-            raise self._lost(error) from error
+            util.info("%s", self._lost(error))
+            wire.shut(self._conn)  # so that `_receive` ends, too
 
     def _receive(self) -> None:
         while True:
             try:
                 what, number, value = wire.recv(self._conn)
-            except (EOFError, OSError) as error:
+            except Exception as error:
+                # Also for what cannot be unpickled: no child may wait for a message that was lost.
                 self.error = self._lost(error)
                 break
             child = self._children.get(number)
@@ -114,7 +133,8 @@ class _Line:
             if what != "started":
                 self.leave(number)
         util.info("%s", self.error)
-        lost.add(self.node.address)
+        wire.shut(self._conn)
+        lost[self.node.address] = time.monotonic() + wire.silence()
         for child in list(self._children.values()):
             child._told("lost", self.error)
 
@@ -141,7 +161,6 @@ class RemotePopen:
         self.pid = 0
         self._error: Exception | None = None
         self._told_start = threading.Event()
-        self._ended = threading.Event()
         # Held where the sentinel is written to or closed.
         self._sentinel_mutex = threading.RLock()
         self._line: Any = None
@@ -186,10 +205,9 @@ class RemotePopen:
             self._error = value
         else:
             with self._sentinel_mutex:
+                self.returncode = value if what == "ended" else -signal.SIGKILL
                 if self.sentinel >= 0:
                     os.eventfd_write(self.sentinel, 1)
-            self.returncode = value if what == "ended" else -signal.SIGKILL
-            self._ended.set()
         self._told_start.set()
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -206,9 +224,8 @@ class RemotePopen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the child to end, at most `timeout` seconds; return the exit code or None."""
-        if self.returncode is None and timeout != 0 and connection.wait([self.sentinel], timeout):
-            # The line's thread sets the code right after it has written to the sentinel.
-            self._ended.wait()
+        if self.returncode is None and timeout != 0:
+            connection.wait([self.sentinel], timeout)
         return self.returncode
 
     def _send_signal(self, sig: int) -> None:
@@ -232,6 +249,10 @@ class RemotePopen:
     def kill(self) -> None:
         """Send SIGKILL."""
         self._send_signal(signal.SIGKILL)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_sentinel_mutex"):
+            self.close()
 
     def close(self) -> None:
         """Release the sentinel."""

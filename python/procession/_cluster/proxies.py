@@ -7,6 +7,7 @@ process's deputy at the object's home (`link`). Besides what the methods raise, 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -33,8 +34,8 @@ class Proxy:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._ticket = reference.ticket
-        #: The session and the object's number in it.
-        self._at: tuple[Any, int] = (None, 0)
+        #: The session, the object's number in it, and the process that has the session.
+        self._at: tuple[Any, int, int] = (None, 0, 0)
         self._link = Link.to(reference.address, reference.node)
         try:
             self._attached()
@@ -42,18 +43,25 @@ class Proxy:
             pass  # the message with this object has other parts: its use raises the error again
 
     def _attached(self) -> tuple[Any, int]:
-        if self._at[0] is None or self._at[0] is not self._link.session:
-            self._at = self._link.attach(self._reference.local, self._ticket)
+        session, number, pid = self._at
+        if session is None or pid != os.getpid():
+            # New, or inherited by fork.
+            session, number = self._link.attach(self._reference.local, self._ticket)
+            self._at = session, number, os.getpid()
             self._ticket = None
-        return self._at
+        return session, number
 
     def _ask(self, what: str, *rest: Any, action: Any = None) -> Any:
-        while True:
-            session, number = self._attached()
-            try:
-                return self._link.call(session, what, number, *rest, action=action)
-            except Renewed:
-                pass  # another thread has begun a new session: the object has another number there
+        session, number = self._attached()
+        try:
+            return self._link.call(session, what, number, *rest, action=action)
+        except Renewed:
+            # Not attached anew: a `release` must not meet what another process has acquired since.
+            node = self._reference.node
+            raise NodeLost(
+                f"the connection to node {node} has broken since this {self._reference.kind} arrived: what this process had there was given up; have it sent anew",
+                node,
+            ) from None
 
     def _call(self, method: str, *args: Any, action: Any = None, **kwds: Any) -> Any:
         return self._ask("call", method, args, kwds, action=action)
@@ -62,7 +70,7 @@ class Proxy:
         return self._reference.reduced(self._ask("ticket"))
 
     def __del__(self) -> None:
-        session, number = getattr(self, "_at", (None, 0))
+        session, number, _pid = getattr(self, "_at", (None, 0, 0))
         if session is not None and self._link.session is session:
             self._link.drops.append(number)
 
@@ -71,36 +79,13 @@ class Proxy:
 
 
 class _Acquired(Proxy):
-    #: The session in which it was acquired last.
-    _held_in: Any = None
-
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Acquire it; return whether it was."""
-        acquired = self._call("acquire", block, timeout)
-        if acquired:
-            self._held_in = self._at[0]
-        return acquired
+        return self._call("acquire", block, timeout)
 
     def release(self) -> None:
-        """Release it.
-
-        Raises NodeLost if it was acquired over a connection that has broken since: it was given up
-        then, and another process may have it.
-        """
-        session, number = self._attached()
-        held_in, self._held_in = self._held_in, None
-        try:
-            if held_in not in (None, session):
-                raise Renewed
-            self._link.call(session, "call", number, "release", (), {})
-        except Renewed:
-            node = self._reference.node
-            raise NodeLost(
-                f"the connection to node {node} broke after this {self._reference.kind} was acquired: it is not held any more",
-                node,
-            ) from None
-        if held_in is not None and self._reference.kind in ("RLock", "Synchronized", "Condition"):
-            self._held_in = held_in  # perhaps it was acquired more than once
+        """Release it."""
+        self._call("release")
 
     def locked(self) -> bool:
         """Return whether it could not be acquired now."""
@@ -297,7 +282,12 @@ class _JoinableQueue(_Queue):
 class _Raw(Proxy):
     """Stands for a ctypes object: its items and fields are read and written at its home."""
 
+    def __bool__(self) -> bool:
+        return not self._reference.extra or len(self) > 0
+
     def __len__(self) -> int:
+        if not self._reference.extra:
+            raise TypeError(f"this {self._reference.kind} value has no length")
         return self._call("__len__")
 
     def __getitem__(self, key: Any) -> Any:
@@ -324,7 +314,6 @@ class _Raw(Proxy):
 class _Synchronized(_Raw):
     """Stands for a ctypes object with its lock."""
 
-    _held_in: Any = None
     acquire = _Acquired.acquire
     release = _Acquired.release
     __enter__ = _Acquired.__enter__

@@ -6,6 +6,7 @@ within its family: only processes of that family load it, be it the receiver or 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 from .. import connection, queues, reduction, sharedctypes, synchronize
@@ -108,7 +109,7 @@ def _reduce_ctypes(obj: Any) -> Any:
         bare, kind = obj, "Raw"
     if getattr(bare, "_wrapper", None) is None:
         return None
-    return refer(obj, kind, type(bare).__name__)
+    return refer(obj, kind, isinstance(bare, ctypes.Array))
 
 
 def _refuse_connection(conn: Any) -> Any:

@@ -12,7 +12,7 @@ from ..context import BaseContext
 from ..managers import SyncManager
 from ..popen_forkserver import Popen
 from . import cluster, place, references  # noqa: F401 - the reducers
-from .popen import RemotePopen, Unreached, lost
+from .popen import RemotePopen, Unreached, is_lost
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class RayProcess(process.BaseProcess):
         # First in its pickle: what the program has in its process object may need it.
         config = {**process_obj._config, "cluster": here}
         others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
-        process_obj.__dict__.clear()
-        process_obj.__dict__.update(_config=config, **others)
+        process_obj.__dict__ = {"_config": config, **others}  # in one step
         while True:
             node = _choose(here)
             if node.address == here.address:
@@ -72,7 +71,7 @@ def _choose(here: place.Place) -> place.Node:
         raise ValueError(f"no node of the cluster has {wanted}, which each process is to have")
     own = [node for node in nodes if node.address == here.address]
     others = [node for node in nodes if node.address != here.address]
-    nodes = own + [node for node in others if node.address not in lost]
+    nodes = own + [node for node in others if not is_lost(node)]
     if not nodes:
         names = ", ".join(node.name for node in others)
         raise NodeLost(f"no node is left for a process: {names}", others[0].name)
@@ -148,7 +147,7 @@ class RayContext(BaseContext):
 
     def cpu_count(self) -> int:
         """Return the number of processors of the cluster, as Ray counts them."""
-        return int(sum(node.cpus for node in self._join().nodes if node.address not in lost))
+        return int(sum(node.cpus for node in self._join().nodes if not is_lost(node)))
 
     def Manager(self) -> Any:
         """Return a started `SyncManager` on this node, which all nodes can reach."""

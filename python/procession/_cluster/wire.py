@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from .. import reduction, util
 from .._connections import framing
 from .._errors import AuthenticationError
+from .._pickling import rebuild
 from ..connection import Listener, answer_challenge, deliver_challenge
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -65,7 +66,13 @@ def at_home() -> Iterator[None]:
         mode.abroad = before
 
 
-loads = pickle.loads
+def loads(data: Any) -> Any:
+    """Load a pickle of another node. Functions in it are of this program."""
+    before, rebuild.sender.is_own = rebuild.sender.is_own, True
+    try:
+        return pickle.loads(data)
+    finally:
+        rebuild.sender.is_own = before
 
 
 def send(conn: Any, obj: object) -> None:
@@ -144,6 +151,11 @@ def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
 
 
 _silence = SILENCE
+
+
+def silence() -> float:
+    """Return after how many seconds without an answer a connection counts as broken."""
+    return _silence
 
 
 def set_silence(seconds: float) -> None:

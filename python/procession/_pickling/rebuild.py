@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import threading
 import types
 from typing import Any
 
@@ -14,8 +15,15 @@ __all__: list[str] = []
 
 #: What pickles put into `__main__` of this process, by name.
 _put: dict[str, Any] = {}
-#: Whether this process is part of a cluster: then functions of other families are of its program.
-in_cluster = False
+
+
+class _Sender(threading.local):
+    #: Whether what this thread unpickles is from this program, whatever family sent it: true for
+    #: messages between the nodes of a cluster.
+    is_own = False
+
+
+sender = _Sender()
 #: The classes that were made and do not have their contents yet, by `id`.
 _unfinished: dict[int, tuple[Any, Any]] = {}
 #: The attribute that marks a function until it has its contents.
@@ -34,7 +42,7 @@ def main_dict(family: Any) -> dict[str, Any]:
 
 def _is_own(family: Any) -> bool:
     """Return whether a sender's family runs this process's program."""
-    return family == family_id() or in_cluster
+    return family == family_id() or sender.is_own
 
 
 def module_dict(name: str) -> dict[str, Any]:

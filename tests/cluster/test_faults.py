@@ -1,0 +1,179 @@
+"""Faults of the machinery: interrupted starts, strangers, silent and lost nodes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import pytest
+
+import procession
+import procession.shared_memory
+from procession import process
+from procession._cluster import place, popen, start
+
+from ..waiting import LONG, until
+
+
+def _sleep():
+    time.sleep(LONG)
+
+
+class Point(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double)]
+
+
+class _Interrupt(Exception):
+    pass
+
+
+def test_an_interrupted_start_harms_no_other_child(ctx, loopback):
+    bystander = ctx.Process(target=_sleep)
+    bystander.start()
+    agent = loopback.agents[0].pid
+    os.kill(agent, signal.SIGSTOP)
+
+    def interrupt(*_):
+        raise _Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        child = ctx.Process(target=_sleep)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(_Interrupt):
+            child.start()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.kill(agent, signal.SIGCONT)
+    line = bystander._popen._line
+    assert list(line._children.values()) == [bystander._popen]
+    another = ctx.Process(target=os.getpid)
+    another.start()  # the agent answers again
+    another.join(LONG)
+    assert (another.exitcode, bystander.is_alive()) == (0, True)
+
+
+def test_a_stopped_node_does_not_hold_up_the_others(ctx, loopback):
+    loopback.add("stopped")
+    agent = loopback.agents[-1].pid
+    here, nodes = place.here(), loopback.nodes
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        here.nodes = nodes[-1:]
+        blocked = threading.Thread(target=lambda: ctx.Process(target=os.getpid).start())
+        blocked.start()
+        until(lambda: nodes[-1].address in popen._Line._making)
+        here.nodes = nodes[:-1]
+        child = ctx.Process(target=os.getpid)
+        child.start()
+        child.join(LONG)
+        assert child.exitcode == 0
+        assert blocked.is_alive()
+    finally:
+        here.nodes = nodes
+        os.kill(agent, signal.SIGCONT)
+        blocked.join()
+        nodes.pop()
+
+
+def test_a_lost_node_gets_no_more_processes(ctx, loopback):
+    loopback.add("killed")
+    loopback.agents[-1].kill()
+    loopback.agents[-1].wait()
+    try:
+        children = [ctx.Process(target=os.getpid) for _ in range(8)]
+        for child in children:
+            child.start()
+            child.join(LONG)
+        assert [child.exitcode for child in children] == [0] * 8
+    finally:
+        loopback.nodes.pop()
+
+
+@pytest.mark.parametrize("strategy", ["spread", "pack"])
+@pytest.mark.parametrize("cpus", [0, 0.5, 1, 3])
+def test_places(strategy, cpus):
+    here = place.Place("own", ("127.0.0.1", 1), b"", None, 0)
+    here.nodes = [
+        place.Node(str(number), str(number), ("127.0.0.1", number), {"CPU": 4})
+        for number in (1, 2, 3)
+    ]
+    here.options = {"strategy": strategy, "num_cpus": cpus}
+    chosen = [start._choose(here).address[1] for _ in range(6)]
+    assert sorted(set(chosen)) == ([1, 2, 3] if strategy == "spread" else [1])
+
+
+def test_no_node_has_what_is_wanted():
+    here = place.Place("own", ("127.0.0.1", 1), b"", None, 0)
+    here.nodes = [place.Node("1", "1", ("127.0.0.1", 1), {"CPU": 4})]
+    here.options = {"resources": {"GPU": 1}}
+    with pytest.raises(ValueError, match="GPU"):
+        start._choose(here)
+
+
+def test_strangers_hold_nobody_up(ctx, loopback):
+    for _ in range(50):
+        with socket.create_connection(loopback.nodes[1].address) as stranger:
+            stranger.sendall(b"\0\0\0\5wrong")
+    child = ctx.Process(target=os.getpid)
+    child.start()
+    child.join(LONG)
+    assert child.exitcode == 0
+
+
+class _Exiting:
+    def __call__(self):
+        sys.exit(3)
+
+
+def test_an_action_that_exits(ctx, elsewhere):
+    barrier = ctx.Barrier(1, _Exiting())
+    assert elsewhere(_exit_code_of_wait, barrier) == 3
+    assert barrier.broken
+
+
+def _exit_code_of_wait(barrier):
+    try:
+        barrier.wait()
+    except SystemExit as error:
+        return error.code
+    return "no exit"
+
+
+def test_pools_refuse(ctx):
+    for make in ctx.Pool, lambda: procession.ProcessPoolExecutor(mp_context=ctx):
+        with pytest.raises(NotImplementedError, match="take tasks from a Queue"):
+            make()
+
+
+def test_parts_of_structures_refuse(ctx, peer):
+    array = ctx.Array(Point, [(1.5, 2.5)])
+    with pytest.raises(NotImplementedError, match="numbers and strings"):
+        peer(lambda array: array[0], array)
+
+
+def test_named_memory_refuses(ctx, peer):
+    memory = procession.shared_memory.SharedMemory(create=True, size=16)
+    try:
+        with pytest.raises(NotImplementedError, match="memory of one node"):
+            ctx.Process(target=print, args=(memory,)).start()
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def test_nothing_of_a_failed_start_is_left(ctx):
+    before = len(process._children)
+    with pytest.raises(Exception, match="pickle"):
+        ctx.Process(target=print, args=(threading.Lock(),)).start()
+    assert len(process._children) == before
+    assert not any(
+        child.returncode is None and child.sentinel < 0
+        for line in popen._Line._all.values()
+        for child in line._children.values()
+    )
