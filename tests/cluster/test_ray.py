@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
-import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -34,9 +35,6 @@ OPTIONS = (
 @pytest.fixture(scope="session")
 def address():
     """A Ray of one node, at this address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # Unix sockets lie in the folder: its path must be short.
     folder = f"/tmp/procession-ray-{os.getpid()}"
     ray = subprocess.Popen(
@@ -46,7 +44,7 @@ def address():
             START,
             "start",
             *OPTIONS.split(),
-            f"--port={port}",
+            "--port=0",
             f"--temp-dir={folder}",
         ],
         env=ENVIRONMENT,
@@ -54,15 +52,18 @@ def address():
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = []
+    lines, address = [], None
     for line in ray.stdout:
         lines.append(line)
+        found = re.search(r"--address='([^']+)'", line)
+        address = found[1] if found else address
         if "--block" in line:
             break
-    assert ray.poll() is None, "".join(lines)
-    yield f"127.0.0.1:{port}"
+    assert address is not None, "".join(lines)
+    threading.Thread(target=ray.stdout.read, daemon=True).start()
+    yield address
     ray.terminate()
-    ray.communicate(timeout=LONG)
+    ray.wait(LONG)
     shutil.rmtree(folder, ignore_errors=True)
 
 
