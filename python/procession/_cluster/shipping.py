@@ -7,6 +7,7 @@ or get from Ray by ``runtime_env``.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -32,8 +33,8 @@ _MOST_ENTRIES = 20_000
 #: Pairs of a driver's folder and the folder here that has its files.
 _folders: list[tuple[str, str]] = []
 _made: list[str] = []
-#: What removes them; they see this process's end by that of their input.
-_watching: list[Any] = []
+#: The ends of pipes by which those that remove them see this process's end.
+_watched_ends: list[int] = []
 
 
 def pack(settings: dict[str, Any], working_dir: str | None) -> dict[str, Any]:
@@ -127,9 +128,20 @@ def _is_there(path: str, folder: str, files: dict[str, bytes]) -> bool:
 
 
 def _remove_at_end(folder: str) -> None:
-    """Have a folder removed when this process has ended, even by SIGKILL."""
-    command = ["sh", "-c", 'cat > /dev/null; exec rm -rf -- "$0"', folder]
-    _watching.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
+    """Have a folder removed when this process has ended, even by SIGKILL.
+
+    What removes it is no child of this process, because Ray ends the children of its workers.
+    """
+    script = '(cat <&3 > /dev/null; rm -rf -- "$0") 3<&0 > /dev/null 2>&1 &'
+    reader, writer = os.pipe()
+    try:
+        subprocess.run(
+            ["sh", "-c", script, folder], stdin=reader, start_new_session=True, check=True
+        )
+    finally:
+        os.close(reader)
+    _watched_ends.append(writer)
+    atexit.register(remove)
 
 
 def remove() -> None:
