@@ -48,9 +48,10 @@ if __name__ == "__main__":
     for child in children:
         child.start()
     found = [pids.get() for _ in range(9)]
+    members = [member["pid"] for member in procession._procession.members()]
+    elsewhere = [pid for pid in found if pid not in members]
     found += [agent.pid for agent in cluster.agents]
-    found += [member["pid"] for member in procession._procession.members()]
-    print(json.dumps([os.getpid(), found]), flush=True)
+    print(json.dumps([elsewhere, found + members]), flush=True)
     if sys.argv[1] == "daemons":
         sys.exit(7)
     for child in children:
@@ -74,10 +75,9 @@ def _start(tmp_path, how):
     line = driver.stdout.readline()
     if not line:
         pytest.fail(driver.stderr.read())
-    pid, found = json.loads(line)
-    assert pid == driver.pid
+    elsewhere, found = json.loads(line)
     assert len(set(found)) >= 9 + 2 + 4
-    return driver, found
+    return driver, found, elsewhere
 
 
 def _end(driver, found):
@@ -89,25 +89,32 @@ def _end(driver, found):
 
 @pytest.mark.parametrize("how", ["waiting", "busy"])
 def test_a_killed_driver(tmp_path, how):
-    driver, found = _start(tmp_path, how)
+    driver, found, _elsewhere = _start(tmp_path, how)
+    driver.kill()
+    _end(driver, found)
+
+
+def test_a_stopped_process_of_another_node_ends_as_well(tmp_path):
+    driver, found, elsewhere = _start(tmp_path, "waiting")
+    os.kill(elsewhere[0], signal.SIGSTOP)
     driver.kill()
     _end(driver, found)
 
 
 def test_a_terminated_driver(tmp_path):
-    driver, found = _start(tmp_path, "waiting")
+    driver, found, _elsewhere = _start(tmp_path, "waiting")
     driver.terminate()
     _end(driver, found)
 
 
 def test_a_driver_that_exits_ends_its_daemons(tmp_path):
-    driver, found = _start(tmp_path, "daemons")
+    driver, found, _elsewhere = _start(tmp_path, "daemons")
     output = _end(driver, found)
     assert (driver.returncode, output) == (7, ("", ""))
 
 
 def test_ctrl_c(tmp_path):
-    driver, found = _start(tmp_path, "waiting")
+    driver, found, _elsewhere = _start(tmp_path, "waiting")
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does; agents under Ray are not in it
     output = _end(driver, found)
     assert driver.returncode == -signal.SIGINT

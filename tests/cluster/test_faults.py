@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -114,6 +115,52 @@ def test_no_node_has_what_is_wanted():
     here.options = {"resources": {"GPU": 1}}
     with pytest.raises(ValueError, match="GPU"):
         start._choose(here)
+
+
+def test_a_handler_signals_another_child_in_the_middle_of_a_start(ctx, loopback):
+    """A large process object is on its way to a node that does not take it yet."""
+    other = ctx.Process(target=_sleep)
+    other.start()
+    agent = loopback.agents[0].pid
+
+    def end_the_other(*_):
+        other.kill()
+        os.kill(agent, signal.SIGCONT)
+
+    before = signal.signal(signal.SIGALRM, end_the_other)
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        child = ctx.Process(target=len, args=(b"x" * 30_000_000,))
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        child.start()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.kill(agent, signal.SIGCONT)
+    child.join(LONG)
+    other.join(LONG)
+    assert (child.exitcode, other.exitcode) == (0, -signal.SIGKILL)
+
+
+def test_children_leave_no_descriptors(ctx):
+    def one():
+        child = ctx.Process(target=os.getpid)
+        child.start()
+        child.join(LONG)
+
+    one()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        one()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_truth_and_length(ctx, peer):
+    things = ctx.Value("i"), ctx.RawValue("i"), ctx.Array("i", 2), ctx.RawArray("i", 0)
+    assert peer(lambda *things: list(map(bool, things)), *things) == [True, True, True, False]
+    with pytest.raises(TypeError, match="no length"):
+        peer(len, things[0])
 
 
 def test_strangers_hold_nobody_up(ctx, loopback):

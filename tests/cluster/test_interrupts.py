@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import threading
@@ -25,7 +24,7 @@ class Interrupting:
 
         def interrupted(channel, action):
             self._channel._reply = reply
-            threading.Timer(0.05, _thread.interrupt_main).start()
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
             return reply(channel, action)
 
         self._channel._reply = interrupted
@@ -70,6 +69,37 @@ def test_an_interrupted_get_takes_nothing(ctx, elsewhere):
 
 def _get_interrupted(queue):
     return _interrupted(queue.get)
+
+
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "RLock"])
+def test_an_interrupt_right_after_the_acknowledgement(ctx, elsewhere, kind):
+    queue, lock = ctx.Queue(), getattr(ctx, kind)()
+    queue.put("item")
+    assert elsewhere(_interrupted_after, queue, lock) == ["interrupted"] * 2
+    assert queue.get(timeout=LONG) == "item"
+    assert lock.acquire(timeout=LONG)
+
+
+def _interrupted_after(queue, lock):
+    from procession._cluster import link
+
+    reply = link._Channel._reply
+
+    def interrupted(channel, action):
+        link._Channel._reply = reply
+        reply(channel, action)
+        raise KeyboardInterrupt
+
+    outcomes = []
+    for call in queue.get, lock.acquire:
+        queue.empty()
+        lock.locked()
+        link._Channel._reply = interrupted
+        try:
+            call()
+        except KeyboardInterrupt:
+            outcomes.append("interrupted")
+    return outcomes
 
 
 def test_an_interrupted_put_puts_nothing(ctx, elsewhere):
