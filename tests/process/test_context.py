@@ -60,6 +60,7 @@ ADDED = (
     "seed",
     "threads_per_worker",
     "name",
+    "options",
 )
 
 
