@@ -12,16 +12,20 @@ driver alone: all else goes over procession's own connections, and no other proc
 
 Deputies
 --------
-A process that uses objects of another home is represented there by a *deputy* (`deputy`, `calls`),
-a process of the home's family that makes its calls, in one thread for each of its threads. So what a lock
-knows of its owner, an `RLock` of its thread, and a family of the death of a process holds without
-change: when the process dies or its connection breaks, the deputy ends, and the engine recovers
-what it held. Waits in a deputy are cut into slices of `calls.SLICE` seconds, between which it looks
-whether its caller still wants the result. What a caller must not lose (an item, a permit, a lock)
-it acknowledges; a deputy that gets no acknowledgement undoes the call: an item goes back to the
-*end* of its queue. If the network was cut, and the caller may live, the item is lost instead, so
-that nothing is done twice. No call is repeated after its connection broke: it raises `NodeLost`,
-and may or may not have been carried out.
+A process that uses objects of another home is represented there by a *deputy* (`deputy`, `calls`), a
+process of the home's family that makes its calls, in one thread for each of its threads. So what a
+lock knows of its owner, an `RLock` of its thread, and a family of the death of a process holds
+without change: when the process dies or its connection breaks, the deputy ends, and the engine
+recovers what it held. Waits in a deputy are cut into slices of `calls.SLICE` seconds, between which
+it looks whether its caller still wants the result. What a caller must not lose (an item, a permit, a
+lock) it acknowledges; a deputy that gets no acknowledgement undoes the call: an item goes back to the
+*end* of its queue. If the network was cut, and the caller may live, the item is lost instead, so that
+nothing is done twice.
+
+No call is repeated after its connection broke: it raises `NodeLost`, and may or may not have been
+carried out. From then on the proxies that the process has of this home raise `NodeLost` as well: what
+it held there was given up, and a late `release` must not meet what another process has acquired since.
+Proxies that arrive later are served by a new deputy.
 
 References
 ----------
@@ -34,7 +38,10 @@ inherits as long as some other process keeps the object.
 Deaths
 ------
 A process that an agent started is known to its parent by their connection (`popen`): its exit code
-arrives as soon as it has ended. If the connection breaks, the process counts as killed. An agent
-whose connection to the driver ends leaves at once, and all processes of its node with it. TCP
-notices within `wire.SILENCE` seconds that a machine is gone.
+arrives as soon as it has ended. If the connection breaks, the process counts as killed, and its
+agent kills it. An agent whose connection to the driver ends kills all processes of its family, and
+itself. TCP notices within `node_timeout` seconds (`wire.SILENCE`) that a machine is gone.
+
+What does not reach another node raises an error where it is sent: ends of pipes, `SharedDict`,
+`SharedList`, shared memory with a name, pools.
 """

@@ -144,9 +144,13 @@ _sessions: list[Any] = []
 def connect_agents(here: place.Place, nodes: list[place.Node], options: dict[str, Any]) -> None:
     """Make these the cluster's nodes, and tell their agents; this process is the driver."""
     here.nodes, here.options = nodes, options
-    for node in nodes:
+    for node in nodes[:]:
         if node.address != here.address:
-            follow(here, node)
+            try:
+                follow(here, node)
+            except (EOFError, OSError) as error:
+                nodes.remove(node)
+                util.sub_warning("node %s is left out: %s", node.name, error)
 
 
 def follow(here: place.Place, node: place.Node) -> None:

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 
 from .. import process, util
-from .._errors import AuthenticationError, NodeLost
+from .._errors import NodeLost
 from . import place, wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -218,8 +218,6 @@ class Link:
                 channel = _Channel(self, conn)
             wire.limit(conn)
             wire.send(conn, "calls")
-        except AuthenticationError:
-            raise
         except _BROKEN as error:
             raise NodeLost(
                 f"node {self.node} does not answer at {self._address}: {error or type(error).__name__}",
@@ -231,7 +229,7 @@ class Link:
     def _connected(self, key: bytes) -> Any:
         """Return a connection to the deputy, which is a new one if the session has ended.
 
-        What the old one kept is attached anew at its next use, if it still exists.
+        Proxies of the old session stay given up (`proxies`); those that arrive from now on work.
         """
         if self._session is not None and not self._session.poll(0):
             try:
