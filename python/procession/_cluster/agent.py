@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from .. import forkserver, process, spawn, util
+from .. import context, forkserver, process, spawn, util
 from .._procession import members
 from . import home, shipping
 
@@ -34,6 +34,7 @@ class Agent:
         process.current_process().authkey = settings["authkey"]
         spawn.adopt(shipping.unpack(settings))
         self._home = home.Home(node, host, key, on_end=end_now)
+        context._context_called("ray")  # the fork server loads what is loaded here
         forkserver.ensure_running()  # so that the first process starts as soon as others
         followed = self._home.followed
         threading.Thread(target=_leave_unless, args=(followed,), daemon=True).start()
