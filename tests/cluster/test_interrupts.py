@@ -87,7 +87,9 @@ def _interrupted_after(queue, lock):
 
     def interrupted(channel, action):
         link._Channel._reply = reply
-        reply(channel, action)
+        answer = reply(channel, action)
+        channel._conn.send_bytes(link.ACKNOWLEDGED)
+        assert answer[:1] == link.KEPT
         raise KeyboardInterrupt
 
     outcomes = []

@@ -10,7 +10,7 @@ import pytest
 
 import procession
 from procession import synchronize
-from procession._cluster import proxies, wire
+from procession._cluster import place, proxies, wire
 
 from ..waiting import LONG, until
 from .loopback import Elsewhere
@@ -20,8 +20,6 @@ from .loopback import Elsewhere
 def third(loopback):
     """A process on a third node."""
     loopback.add("third")
-    from procession._cluster import place
-
     here, nodes = place.here(), loopback.nodes
     here.nodes = nodes[-1:]
     worker = Elsewhere(procession.get_context("ray"))
@@ -143,6 +141,27 @@ def _pickled_lock():
 
 def _forget():
     _kept.clear()
+
+
+class _Unreadable:
+    def __reduce__(self):
+        return _read, ()
+
+
+def _read():
+    if not place.is_courier:
+        raise FileNotFoundError("it is not here")
+    return _Unreadable()
+
+
+def test_an_item_that_cannot_be_unpickled_is_gone(ctx, peer):
+    queue = ctx.Queue()
+    queue.put(_Unreadable())
+    queue.put("the next")
+    with pytest.raises(FileNotFoundError, match="it is not here"):
+        peer(lambda queue: queue.get(), queue)
+    assert peer(lambda queue: queue.get(), queue) == "the next"
+    assert queue.empty()
 
 
 def test_a_plain_pickle_is_for_the_family(ctx, peer):

@@ -65,6 +65,11 @@ class _Channel:
             self._conn.send_bytes(data)
             sent = True
             reply = self._reply(action)
+            if reply[:1] == KEPT:
+                # Acknowledged as late as possible: until then an interrupt gives the item back.
+                # References in it make their calls over another channel.
+                how, value = _unpickled(reply[1:])
+                self._conn.send_bytes(ACKNOWLEDGED)
         except _BROKEN as error:
             self._conn.close()
             raise self._link.lost(error) from error
@@ -75,8 +80,8 @@ class _Channel:
             raise
         finally:
             self.is_busy = False
-        # Only now, because references in it may make calls over this channel.
-        how, value = wire.loads(reply)
+        if reply[:1] != KEPT:
+            how, value = wire.loads(reply[1:])
         if how == "error":
             try:
                 raise value
@@ -90,9 +95,7 @@ class _Channel:
             if reply[:1] == ACTION:
                 wire.send(self._conn, _outcome(action))
                 continue
-            if reply[:1] == KEPT:
-                self._conn.send_bytes(ACKNOWLEDGED)
-            return reply[1:]
+            return reply
 
     def _cancelled(self) -> bool:
         """Cancel the call; return whether the channel can be used again."""
@@ -108,6 +111,21 @@ class _Channel:
     def close(self) -> None:
         """Close the connection."""
         self._conn.close()
+
+
+def _unpickled(data: memoryview) -> tuple[str, Any]:
+    """Return a result, or the error of an item that cannot be unpickled: it is gone, as on one machine.
+
+    Raises what a signal handler raised meanwhile.
+    """
+    try:
+        return wire.loads(data)
+    except Exception as error:
+        try:
+            wire.loads(data)
+        except Exception:
+            return "error", error
+        raise  # not the item's error, which comes again
 
 
 def _outcome(action: Any) -> tuple[bool, Any]:
@@ -185,13 +203,16 @@ class Link:
 
     def _usable_channel(self) -> tuple[_Channel, bool]:
         """Return this thread's channel, or a temporary one, and whether it is that."""
-        channel = getattr(self._local, "channel", None)
-        if channel is not None and channel.is_busy:
-            # This is a signal handler or a finalizer in the middle of a call of the same thread.
-            return self._channel(), True
-        if channel is None or channel.is_broken or channel.session is not self._session:
-            channel = self._local.channel = self._channel()
-        return channel, False
+        # In the middle of a call of the same thread, a signal handler, a finalizer or a reference in
+        # an item use another.
+        for name in "channel", "inner_channel":
+            channel = getattr(self._local, name, None)
+            if channel is None or channel.is_broken or channel.session is not self._session:
+                channel = self._channel()
+                setattr(self._local, name, channel)
+            if not channel.is_busy:
+                return channel, False
+        return self._channel(), True
 
     def take_drops(self) -> list[int]:
         """Return the numbers that the deputy has not been told yet."""
