@@ -28,8 +28,8 @@ __all__: list[str] = []
 
 #: Seconds that a call waits before it looks whether its caller still wants the result.
 SLICE = 0.1
-#: The same at the most for a wait at a condition, whose slices grow: with each new slice the wait goes
-#: to the end of the waiters.
+#: The same at the most for a wait at a condition or for room in a queue, whose slices grow: a slice
+#: costs more there, and at a condition each goes to the end of the waiters.
 LONGEST_SLICE = 1.0
 
 
@@ -317,7 +317,8 @@ class Thread:
                 return False
             return True
 
-        if not self._until(attempt, timeout):
+        # In growing slices, because each pickles the item anew.
+        if not self._until(attempt, timeout, LONGEST_SLICE):
             raise Full
         return None
 
