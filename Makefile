@@ -9,11 +9,12 @@ DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[node
 PAGES  := sphinx furo myst-parser sphinx-copybutton flask django fastapi httpx
 RELEASE := ziglang auditwheel twine zizmor
 PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict matplotlib
+RAY    := 'ray>=2.60,<3'
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak fuzz docs wheels test-wheels integration clean
+.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak cluster fuzz docs wheels test-wheels integration clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -76,6 +77,9 @@ storm: setup     ## minutes of processes killed at random: queues, locks, pools,
 soak: setup      ## half an hour of all storms at once: what is used at the end is what was used after a minute; SOAK_ARGS="--seconds 60"
 	$(PY) -m tests.storm.soak $(SOAK_ARGS)
 
+cluster: setup .build/ray-$(VERSION)  ## three hosts on this machine (root, iproute2), with a Ray node each: processes, hosts and cables fail; CLUSTER_ARGS="--storms 50"
+	PYTHONPATH=.build/ray-$(VERSION) $(PY) -m pytest -q -rs tests/cluster/three_hosts $(CLUSTER_ARGS)
+
 fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt arena, decoders, connections; FUZZ_ARGS="arena --seconds 600"
 	$(PY) fuzz/run.py $(FUZZ_ARGS)
 
@@ -115,6 +119,10 @@ clean:           ## remove what was built
 .build/peers-$(VERSION): .build/venv-$(VERSION)
 	@for peer in $(PEERS); do $(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $$peer || true; done
 	@mkdir -p $@ && touch $@
+
+# Where it cannot be installed, pip says why, and the tests of the cluster are skipped.
+.build/ray-$(VERSION): .build/venv-$(VERSION)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(RAY) && touch $@ || true
 
 # What builds the pages, and what their programs show besides the peers.
 .build/pages-$(VERSION): .build/venv-$(VERSION)

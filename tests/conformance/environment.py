@@ -16,6 +16,8 @@ import subprocess
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 METHODS = ("fork", "spawn", "forkserver")
+#: Methods that are only run when asked for: "ray" takes three hosts (`tests/cluster/hosts.py`).
+ON_REQUEST = ("ray",)
 CASES = """\
 from test._test_multiprocessing import install_tests_in_module_dict
 install_tests_in_module_dict(globals(), {method!r})
@@ -71,7 +73,7 @@ def prepare(python: str, standard: bool) -> str:
     site = venv / "lib" / f"python{version}" / "site-packages"
     if not site.exists():
         subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
-    for method in METHODS:
+    for method in (*METHODS, *ON_REQUEST):
         write(site / f"conformance_{method}.py", CASES.format(method=method))
     lines = [str(HERE)]
     if not standard:

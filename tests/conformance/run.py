@@ -141,7 +141,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--python", default=sys.executable, help="interpreter whose suite to run")
-    parser.add_argument("--method", action="append", choices=environment.METHODS)
+    methods = (*environment.METHODS, *environment.ON_REQUEST)
+    parser.add_argument("--method", action="append", choices=methods)
     parser.add_argument("--suite", action="append", choices=report.SUITES)
     parser.add_argument("--pattern", default="*", help="which tests, e.g. 'With*Queue.test_[pg]*'")
     parser.add_argument("--repeat", type=int, default=1, help="runs, each of which must pass")
@@ -156,6 +157,14 @@ def main() -> int:
         help="write docs/compatibility.md from all full runs so far",
     )
     args = parser.parse_args()
+
+    if "ray" in (args.method or ()) and "RAY_ADDRESS" not in os.environ:
+        # Once more, on the first of three hosts.
+        command = [sys.executable, str(HERE / "run.py"), *sys.argv[1:]]
+        hosts = [sys.executable, "-m", "tests.cluster.hosts", *command]
+        folder = environment.ROOT / ".build" / f"ray-{sys.version_info[0]}.{sys.version_info[1]}"
+        path = {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        return subprocess.run(hosts, cwd=environment.ROOT, env=os.environ | path).returncode
 
     python = environment.prepare(args.python, args.standard)
     version = environment.ask(python, "platform.python_version()")
