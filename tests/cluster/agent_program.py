@@ -11,7 +11,7 @@ import threading
 
 if __name__ == "__main__":
     arguments = pickle.load(sys.stdin.buffer)
-    sys.path[:] = arguments[-1]["sys_path"]
+    sys.path[:] = pickle.loads(arguments[-1])["sys_path"]
     from procession._cluster.agent import Agent
 
     print(*Agent().serve(*arguments), flush=True)

@@ -37,7 +37,7 @@ class Loopback:
             [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.agents.append(agent)
-        pickle.dump((name, HOST, self.key, settings or cluster._settings()), agent.stdin)
+        pickle.dump((name, HOST, self.key, pickle.dumps(settings or cluster.settings())), agent.stdin)
         agent.stdin.flush()
         host, port = agent.stdout.readline().split()
         self.nodes.append(place.Node(name, name, (host.decode(), int(port)), {"CPU": 4}))

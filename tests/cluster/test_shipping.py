@@ -123,20 +123,58 @@ if __name__ == "__main__":
 """
 
 
-def test_what_goes_by_value_and_what_fails_before_the_program_runs(tmp_path):
+#: Ray loads the standard library's package, too.
+WITH_NEIGHBOUR = """
+import multiprocessing
+import procession
+from tests.cluster.loopback import Loopback
+
+def key():
+    return bytes(multiprocessing.current_process().authkey)
+
+def tell(queue, depth):
+    queue.put((depth, key()))
+    if depth:
+        child = procession.Process(target=tell, args=(queue, depth - 1))
+        child.start()
+        child.join()
+
+if __name__ == "__main__":
+    cluster = Loopback()
+    procession.set_start_method("ray")
+    queue = procession.Queue()
+    child = procession.Process(target=tell, args=(queue, 1))
+    child.start()
+    child.join()
+    assert [queue.get(), queue.get()] == [(1, key()), (0, key())]
+    print(child.exitcode)
+    cluster.close()
+"""
+
+
+def _run(tmp_path, program):
     path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
+    path.write_text(program)
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([PACKAGE_FOLDER, root])},
         capture_output=True,
         text=True,
         timeout=LONG,
     )
+
+
+def test_what_goes_by_value_and_what_fails_before_the_program_runs(tmp_path):
+    done = _run(tmp_path, PROGRAM)
     assert done.stdout == "0\n1\na variable of the main module\n"
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.endswith("ImportError: not on this node\n")
+
+
+def test_the_standard_librarys_key_reaches_other_nodes(tmp_path):
+    done = _run(tmp_path, WITH_NEIGHBOUR)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_without_ray_one_line_says_so(run_program):

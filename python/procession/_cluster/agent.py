@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 
@@ -25,12 +26,13 @@ _ADMISSION = 60
 class Agent:
     """A node's agent, made in the process that is to be one; for Ray, an actor's class."""
 
-    def serve(self, node: str, host: str, key: bytes, settings: dict[str, Any]) -> tuple[str, int]:
+    def serve(self, node: str, host: str, key: bytes, packed: bytes) -> tuple[str, int]:
         """Begin to serve the node, and return the address of its home's server.
 
-        `settings` are the driver's, as `shipping.pack` returns them. The agent ends when
-        the driver's connection does, or if none has come within a minute.
+        `packed` is the pickle of the driver's settings, as `shipping.pack` returns them. The agent
+        ends when the driver's connection does, or if none has come within a minute.
         """
+        settings = pickle.loads(packed)
         process.current_process().authkey = settings["authkey"]
         spawn.adopt(shipping.unpack(settings))
         self._home = home.Home(node, host, key, on_end=end_now)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 import sys
 import threading
 import time
 
-from .. import process, spawn, util
+from .. import spawn, util
 from . import home, place, shipping, wire
 from .agent import Agent
 
@@ -92,7 +93,7 @@ class _Driver:
         name = next((n["NodeName"] for n in nodes if n["NodeID"] == own), host)
         served = self._home = home.Home(_name(name, host, own), host, key, options=options)
         runtime_env = options.get("runtime_env") or {}
-        self._settings = shipping.pack(_settings(), runtime_env.get("working_dir"))
+        self._settings = shipping.pack(settings(), runtime_env.get("working_dir"))
         agents = self._start_agents(ray, nodes, own, key)
         for node in nodes[:]:
             if node["NodeID"] != own and node["NodeID"] not in agents:
@@ -115,6 +116,8 @@ class _Driver:
 
         actor = ray.remote(num_cpus=0, max_restarts=0)(Agent)
         starting = {}
+        # As bytes: Ray prints arguments that it cannot pickle, and there are keys in these.
+        settings = pickle.dumps(self._settings)
         for node in nodes:
             id, host = node["NodeID"], node["NodeManagerAddress"]
             if id != own:
@@ -122,7 +125,7 @@ class _Driver:
                 agent = actor.options(scheduling_strategy=pinned).remote()
                 self._actors.append(agent)
                 name = _name(node["NodeName"], host, id)
-                starting[id] = agent.serve.remote(name, host, key, self._settings)
+                starting[id] = agent.serve.remote(name, host, key, settings)
         _keep_alive.append(self)
         started = {}
         end = time.monotonic() + _START
@@ -172,10 +175,9 @@ def _close_copies() -> None:
 os.register_at_fork(after_in_child=_close_copies)
 
 
-def _settings() -> dict[str, Any]:
+def settings() -> dict[str, Any]:
     """Return the settings of this process, as an agent adopts them."""
-    settings = spawn.get_preparation_data("Agent")
-    return {**settings, "authkey": bytes(process.current_process().authkey)}
+    return shipping.with_keys(spawn.get_preparation_data("Agent"))
 
 
 def _name(name: str, host: str, id: str) -> str:

@@ -18,6 +18,7 @@ from .. import _stdio, connection, context, process, spawn, util
 from .._errors import NodeLost
 from .._procession import refresh_main
 from . import place, wire
+from .shipping import with_keys
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -177,13 +178,12 @@ class RemotePopen:
             raise
 
     def _start(self, process_obj: process.BaseProcess, here: place.Place) -> None:
-        settings = spawn.get_preparation_data(process_obj._name)
+        settings = with_keys(spawn.get_preparation_data(process_obj._name))
         refresh_main()  # a new receiver, which has what it imports
         before = context.get_spawning_popen()
         try:
             context.set_spawning_popen(self)
             data = bytes(wire.dumps(process_obj))
-            settings = {**settings, "authkey": bytes(settings["authkey"])}
         finally:
             context.set_spawning_popen(before)
         ends = process_obj.daemon or process_obj._die_with_parent

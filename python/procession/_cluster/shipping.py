@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from .. import util
+from .. import process, util
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ _folders: list[tuple[str, str]] = []
 _made: list[str] = []
 #: The ends of pipes by which those that remove them see this process's end.
 _watched_ends: list[int] = []
+
+
+def with_keys(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that may be pickled with the keys in them, for nodes of the cluster alone."""
+    secret = process.AuthenticationString
+    return {k: bytes(v) if isinstance(v, secret) else v for k, v in settings.items()}
 
 
 def pack(settings: dict[str, Any], working_dir: str | None) -> dict[str, Any]:

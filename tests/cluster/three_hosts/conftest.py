@@ -52,10 +52,13 @@ def hosts(three_hosts):
 
 
 class Program:
-    """A running program of the folder `programs`; what it prints is read line by line."""
+    """A running program of the folder `programs`; what it prints is read line by line.
 
-    def __init__(self, process):
-        self.process = process
+    Its standard error goes to the file `errors`: a pipe that nobody reads would stop it.
+    """
+
+    def __init__(self, process, errors):
+        self.process, self.errors = process, errors
 
     def line(self):
         """Return the next line that it prints; without its end, and "" once there is none."""
@@ -69,12 +72,13 @@ class Program:
     def end(self):
         """Wait for its end, and return what else it printed and wrote to standard error."""
         try:
-            return self.process.communicate(timeout=LIMIT)
+            out, _ = self.process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self.process.communicate()
+            out, _ = self.process.communicate()
         finally:
             self.kill()
+        return out, self.errors.read_text(errors="replace")
 
     def send(self, number):
         """Send a signal to it, and not to the command that entered its host."""
@@ -102,23 +106,27 @@ def begin(tmp_path, request):
 
     def run(method, name, *args, launcher=()):
         command = [sys.executable, *launcher]
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        streams = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+        errors = tmp_path / f"errors{len(started)}"
         if method == "ray":
             head = request.getfixturevalue("hosts")[0]
             shutil.copytree(PROGRAMS, head.path("programs"), dirs_exist_ok=True)
             command.append(f"{head.hosts.folder}/programs/{name}")
-            process = head.popen([*command, *args], **streams)
+            with errors.open("wb") as stderr:
+                process = head.popen([*command, *args], stderr=stderr, **streams)
         else:
             shutil.copytree(PROGRAMS, tmp_path / "programs", dirs_exist_ok=True)
             command.append(str(tmp_path / "programs" / name))
-            process = subprocess.Popen(
-                [*command, *args],
-                text=True,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
-                **streams,
-            )
-        started.append(Program(process))
+            with errors.open("wb") as stderr:
+                process = subprocess.Popen(
+                    [*command, *args],
+                    text=True,
+                    start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+                    stderr=stderr,
+                    **streams,
+                )
+        started.append(Program(process, errors))
         return started[-1]
 
     yield run
