@@ -245,6 +245,7 @@ class Hosts(list[Host]):
             **os.environ,
             **SETTINGS,
             "RAY_ADDRESS": ADDRESS,
+            "TMPDIR": str(self.folder),
             "PYTHONPATH": os.pathsep.join(map(str, path)),
         }
         super().__init__(Host(self, number) for number in range(count))

@@ -13,7 +13,7 @@ import procession
 from procession._cluster import shipping
 
 from ..conftest import PACKAGE_FOLDER
-from ..waiting import LONG
+from ..waiting import LONG, until
 
 
 @pytest.fixture
@@ -63,6 +63,18 @@ def test_code_is_unpacked_where_it_is_missing(program):
     assert settings["sys_path"][:2] == [folder, "/somewhere/else"]
     assert settings["dir"] == program["dir"]
     assert shipping.localized(program)["init_main_from_path"] == main
+
+
+def test_what_was_unpacked_stays_until_its_process_ends(program, monkeypatch):
+    monkeypatch.setattr(shipping, "_watched_ends", [])
+    packed = shipping.pack(program, None)
+    shutil.rmtree(os.path.dirname(program["init_main_from_path"]))
+    shipping.unpack(packed)
+    [folder], [end] = shipping._made, shipping._watched_ends
+    with open(end, "wb") as watched:
+        watched.write(bytes(1 << 20))  # more than fits: what removes the folder reads, and waits
+        assert os.listdir(folder)
+    until(lambda: not os.path.exists(folder))
 
 
 def test_code_that_is_there_is_used(program):

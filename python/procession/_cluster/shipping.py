@@ -138,7 +138,8 @@ def _remove_at_end(folder: str) -> None:
 
     What removes it is no child of this process, because Ray ends the children of its workers.
     """
-    script = '(cat <&3 > /dev/null; rm -rf -- "$0") 3<&0 > /dev/null 2>&1 &'
+    # The standard input of a command in the background is /dev/null.
+    script = 'exec 3<&0 > /dev/null 2>&1; (cat <&3; rm -rf -- "$0") &'
     reader, writer = os.pipe()
     try:
         subprocess.run(
