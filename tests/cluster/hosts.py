@@ -129,7 +129,19 @@ class Host:
         namespaces = ("unshare", "--pid", "--fork", "--mount", "--uts", "--ipc")
         folder = str(self.hosts.folder)
         self.init = subprocess.Popen(
-            ["ip", "netns", "exec", self.net, *namespaces, "sh", "-c", INIT, "-", folder, self.name],
+            [
+                "ip",
+                "netns",
+                "exec",
+                self.net,
+                *namespaces,
+                "sh",
+                "-c",
+                INIT,
+                "-",
+                folder,
+                self.name,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

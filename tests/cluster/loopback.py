@@ -37,7 +37,9 @@ class Loopback:
             [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.agents.append(agent)
-        pickle.dump((name, HOST, self.key, pickle.dumps(settings or cluster.settings())), agent.stdin)
+        pickle.dump(
+            (name, HOST, self.key, pickle.dumps(settings or cluster.settings())), agent.stdin
+        )
         agent.stdin.flush()
         host, port = agent.stdout.readline().split()
         self.nodes.append(place.Node(name, name, (host.decode(), int(port)), {"CPU": 4}))
@@ -82,6 +84,11 @@ class Elsewhere:
         """End the process."""
         self.process.kill()
         self.process.join()
+
+
+def state(pid: int) -> str:
+    """Return a process's state as /proc has it: "T" is stopped."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _work(tasks, results) -> None:

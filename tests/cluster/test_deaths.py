@@ -15,7 +15,7 @@ from procession import process
 from procession._cluster import link, place, wire
 
 from ..waiting import LONG, is_running, until, until_ended
-from .loopback import Elsewhere
+from .loopback import Elsewhere, state
 
 
 def _deputies():
@@ -117,12 +117,7 @@ def _get_and_stop(queue):
 
 def _begin_to_get(worker, queue):
     worker.begin(_get_and_stop, queue)
-    until(lambda: _state(worker.process.pid) == "T")
-
-
-def _state(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0]
+    until(lambda: state(worker.process.pid) == "T")
 
 
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue"])

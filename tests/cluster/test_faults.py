@@ -16,9 +16,10 @@ import pytest
 import procession
 import procession.shared_memory
 from procession import process
-from procession._cluster import place, popen, start
+from procession._cluster import place, popen, start, wire
 
 from ..waiting import LONG, until
+from .loopback import state
 
 
 def _sleep():
@@ -57,6 +58,42 @@ def test_an_interrupted_start_harms_no_other_child(ctx, loopback):
     another.start()  # the agent answers again
     another.join(LONG)
     assert (another.exitcode, bystander.is_alive()) == (0, True)
+
+
+def test_no_start_waits_for_ever(ctx, loopback, monkeypatch):
+    bystander = ctx.Process(target=_sleep)
+    bystander.start()
+    monkeypatch.setattr(popen, "START", 0.3)
+    agent = loopback.agents[0].pid
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        with pytest.raises(procession.NodeLost, match=r"node1 has not started late within 0\.3 s"):
+            ctx.Process(target=_sleep, name="late").start()
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert list(bystander._popen._line._children.values()) == [bystander._popen]
+    assert bystander.is_alive()
+
+
+def test_no_question_waits_for_ever(ctx, loopback, monkeypatch):
+    """The home has admitted who asks, and is stopped before it answers."""
+    monkeypatch.setattr(wire, "ANSWER", 0.3)
+    node = loopback.nodes[-1]
+    agent = loopback.agents[0].pid
+    connect = wire.connect
+
+    def connect_and_stop(*args):
+        conn = connect(*args)
+        os.kill(agent, signal.SIGSTOP)
+        until(lambda: state(agent) == "T")
+        return conn
+
+    monkeypatch.setattr(wire, "connect", connect_and_stop)
+    try:
+        with pytest.raises(OSError, match=r"no answer for 0\.3 s"):
+            wire.ask(node.address, loopback.key, "lives", os.getpid())
+    finally:
+        os.kill(agent, signal.SIGCONT)
 
 
 def test_a_stopped_node_does_not_hold_up_the_others(ctx, loopback):

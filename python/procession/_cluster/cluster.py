@@ -161,7 +161,7 @@ def follow(here: place.Place, node: place.Node) -> None:
     conn = wire.connect(node.address, here.key)
     wire.limit(conn)
     wire.send(conn, ("driver", here.nodes, here.options))
-    wire.recv(conn)
+    wire.recv_answer(conn)
     _sessions.append(conn)
 
 

@@ -269,7 +269,7 @@ class Link:
         session = wire.connect(self._deputy, key)
         wire.limit(session)
         wire.send(session, "session")
-        wire.recv(session)
+        wire.recv_answer(session)
         self._session = session
 
 

@@ -28,6 +28,9 @@ else:
 
 __all__: list[str] = []
 
+#: Seconds within which a node must start a process. Its first one waits until the node's fork server
+#: has imported the main module.
+START = 300.0
 
 #: The addresses of nodes that are lost to this process, and the time until which that counts. After
 #: a broken connection a node is tried again; one that refused a connection is not.
@@ -189,9 +192,13 @@ class RemotePopen:
         ends = process_obj.daemon or process_obj._die_with_parent
         self._line.send("start", self._number, settings, data, ends, here.address)
         try:
-            self._told_start.wait()
+            if not self._told_start.wait(START):
+                raise NodeLost(
+                    f"node {self.node.name} has not started {process_obj.name} within {START:g} s",
+                    self.node.name,
+                )
         except BaseException:
-            # An interrupt: nobody will know the child.
+            # Nobody will know the child.
             self._signal_if_there(signal.SIGKILL)
             raise
         if self._error is not None:

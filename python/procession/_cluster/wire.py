@@ -31,6 +31,8 @@ __all__: list[str] = []
 SILENCE = 15.0
 #: Seconds within which a connection must be made.
 _CONNECT = 10
+#: Seconds within which a question must be answered whose answer waits for no other process.
+ANSWER = 60.0
 
 #: The errors of a machine that has no descriptors or memory left, and the seconds until the next try.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -85,16 +87,21 @@ def recv(conn: Any) -> Any:
     return loads(conn.recv_bytes())
 
 
+def recv_answer(conn: Any) -> Any:
+    """Receive what another node answers at once. Raises OSError also if it has not in time."""
+    return loads(_Prompt(conn, ANSWER).recv_bytes())
+
+
 class _Prompt:
     """A connection whose peer has to answer soon."""
 
-    def __init__(self, conn: Any) -> None:
-        self._conn, self.send_bytes = conn, conn.send_bytes
+    def __init__(self, conn: Any, seconds: float = _CONNECT) -> None:
+        self._conn, self.send_bytes, self._seconds = conn, conn.send_bytes, seconds
 
     def recv_bytes(self, most: int | None = None) -> bytes:
         """Receive a message. Raises OSError if none comes."""
-        if not self._conn.poll(_CONNECT):
-            raise OSError(errno.ETIMEDOUT, f"no answer for {_CONNECT} s")
+        if not self._conn.poll(self._seconds):
+            raise OSError(errno.ETIMEDOUT, f"no answer for {self._seconds:g} s")
         return self._conn.recv_bytes(most)
 
 
@@ -142,7 +149,7 @@ def ask(address: tuple[str, int], key: bytes, *request: Any) -> Any:
     conn = connect(address, key)
     try:
         send(conn, request)
-        error, value = recv(conn)
+        error, value = recv_answer(conn)
     finally:
         conn.close()
     if error is not None:

@@ -22,7 +22,13 @@ def count(lock, counter, places, place):
 
 
 def mutual_exclusion(ctx):
-    for lock in (ctx.Lock(), ctx.RLock(), ctx.Semaphore(1), ctx.BoundedSemaphore(1), ctx.Condition()):
+    for lock in (
+        ctx.Lock(),
+        ctx.RLock(),
+        ctx.Semaphore(1),
+        ctx.BoundedSemaphore(1),
+        ctx.Condition(),
+    ):
         counter, places = ctx.RawValue("i", 0), ctx.SimpleQueue()
         arguments = (lock, counter, places)
         processes = [started(ctx, count, *arguments, number)[0] for number in range(4)]
@@ -203,7 +209,12 @@ def wait_for_lock(lock, ready, answers):
 def an_owner_dies(ctx):
     """One waiter learns of it, of all that wait on several hosts; then the lock is usable."""
     for kind, times in (("Lock", 1), ("RLock", 2), ("Condition", 1)):
-        lock, told, ready, answers = getattr(ctx, kind)(), ctx.Queue(), ctx.Semaphore(0), ctx.Queue()
+        lock, told, ready, answers = (
+            getattr(ctx, kind)(),
+            ctx.Queue(),
+            ctx.Semaphore(0),
+            ctx.Queue(),
+        )
         holder = started(ctx, take_and_die, lock, told, times, name="Holder")[0]
         told.get(timeout=LONG)
         waiters = started(ctx, wait_for_lock, lock, ready, answers, times=3)
