@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
 
 from procession._cluster import cluster, home, place
+
+from ..waiting import until
 
 PROGRAM = pathlib.Path(__file__).with_name("agent_program.py")
 HOST = "127.0.0.1"
@@ -89,6 +92,12 @@ class Elsewhere:
 def state(pid: int) -> str:
     """Return a process's state as /proc has it: "T" is stopped."""
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def stop(pid: int) -> None:
+    """Stop a process; return once it has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: state(pid) == "T")
 
 
 def _work(tasks, results) -> None:

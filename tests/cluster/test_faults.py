@@ -19,7 +19,7 @@ from procession import process
 from procession._cluster import place, popen, start, wire
 
 from ..waiting import LONG, until
-from .loopback import state
+from .loopback import stop
 
 
 def _sleep():
@@ -38,7 +38,7 @@ def test_an_interrupted_start_harms_no_other_child(ctx, loopback):
     bystander = ctx.Process(target=_sleep)
     bystander.start()
     agent = loopback.agents[0].pid
-    os.kill(agent, signal.SIGSTOP)
+    stop(agent)
 
     def interrupt(*_):
         raise _Interrupt
@@ -65,7 +65,7 @@ def test_no_start_waits_for_ever(ctx, loopback, monkeypatch):
     bystander.start()
     monkeypatch.setattr(popen, "START", 0.3)
     agent = loopback.agents[0].pid
-    os.kill(agent, signal.SIGSTOP)
+    stop(agent)
     try:
         with pytest.raises(procession.NodeLost, match=r"node1 has not started late within 0\.3 s"):
             ctx.Process(target=_sleep, name="late").start()
@@ -84,8 +84,7 @@ def test_no_question_waits_for_ever(ctx, loopback, monkeypatch):
 
     def connect_and_stop(*args):
         conn = connect(*args)
-        os.kill(agent, signal.SIGSTOP)
-        until(lambda: state(agent) == "T")
+        stop(agent)
         return conn
 
     monkeypatch.setattr(wire, "connect", connect_and_stop)
@@ -100,7 +99,7 @@ def test_a_stopped_node_does_not_hold_up_the_others(ctx, loopback):
     loopback.add("stopped")
     agent = loopback.agents[-1].pid
     here, nodes = place.here(), loopback.nodes
-    os.kill(agent, signal.SIGSTOP)
+    stop(agent)
     try:
         here.nodes = nodes[-1:]
         blocked = threading.Thread(target=lambda: ctx.Process(target=os.getpid).start())
@@ -165,7 +164,7 @@ def test_a_handler_signals_another_child_in_the_middle_of_a_start(ctx, loopback)
         os.kill(agent, signal.SIGCONT)
 
     before = signal.signal(signal.SIGALRM, end_the_other)
-    os.kill(agent, signal.SIGSTOP)
+    stop(agent)
     try:
         child = ctx.Process(target=len, args=(b"x" * 30_000_000,))
         signal.setitimer(signal.ITIMER_REAL, 0.3)
