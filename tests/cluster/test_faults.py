@@ -234,6 +234,11 @@ def test_pools_refuse(ctx):
             make()
 
 
+def test_actors_refuse(ctx):
+    with pytest.raises(NotImplementedError, match="has no actors yet"):
+        procession.actor.options(context=ctx)(list)
+
+
 def test_parts_of_structures_refuse(ctx, peer):
     array = ctx.Array(Point, [(1.5, 2.5)])
     with pytest.raises(NotImplementedError, match="numbers and strings"):

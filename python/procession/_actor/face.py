@@ -19,6 +19,12 @@ from .owner import Owner, numbered
 
 __all__ = ["ActorFuture", "ActorMaker", "ActorStatus", "actor"]
 
+#: What actors say to the context "ray": their shared memory is one node's.
+_NO_ACTOR = (
+    "the context 'ray' has no actors yet: have actors of this node, as with the option"
+    " context=get_context('forkserver'), or use the actors of Ray"
+)
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -63,7 +69,8 @@ class ActorMaker:
     def __call__(self, cls: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Make an actor and return its handle.
 
-        Raises what the start method raises, such as the error of an argument that cannot be sent.
+        Raises what the start method raises, such as the error of an argument that cannot be sent, and
+        NotImplementedError for the start method "ray".
         """
         return self._make(cls, args, kwargs)
 
@@ -119,9 +126,10 @@ class ActorMaker:
         name = given.get("name") or numbered(cls)
         most = given.get("max_restarts", 0)
         pending = given.get("max_pending", 0)
-        owner = Owner(
-            given.get("context") or _default_context, name, most, pending, cls, args, kwds
-        )
+        context = given.get("context") or _default_context
+        if getattr(context.get_context(), "_name", None) == "ray":
+            raise NotImplementedError(_NO_ACTOR)
+        owner = Owner(context, name, most, pending, cls, args, kwds)
         try:
             owner.start()
             card = Card(

@@ -71,6 +71,11 @@ def nothing_is_left(hosts):
     return all(json.loads(out))
 
 
+def shipped(host):
+    """Return the folders into which the program's code was unpacked."""
+    return list(host.path("").glob("procession-*"))
+
+
 def begun(program):
     """Return the words that a program says once all runs."""
     line = program.line()
@@ -98,16 +103,18 @@ def test_a_host_dies(begin, hosts):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed9", "killed15"])
 def test_the_driver_is_killed(begin, hosts, end):
-    """All processes on all hosts end, busy ones too, and Ray has nothing left of them."""
+    """All processes on all hosts end, busy ones too; of them nothing is left in Ray or in files."""
     program = begin("ray", "failing.py", "ray", "a_driver")
     places = begun(program)
     assert {place.partition("/")[0] for place in places} == {"host0", "host1", "host2"}
     assert len(places) == 7 and all(is_running(hosts, place) for place in places)
+    assert [bool(shipped(host)) for host in hosts] == [False, True, True]
     begin_of_end = time.monotonic()
     program.kill(end)
     until(lambda: not any(is_running(hosts, place) for place in places))
     print(f"all processes ended {time.monotonic() - begin_of_end:.1f} s after their driver")
     until(lambda: nothing_is_left(hosts))
+    until(lambda: not any(map(shipped, hosts)))
 
 
 def test_ctrl_c(begin, hosts):
