@@ -255,6 +255,21 @@ def test_named_memory_refuses(ctx, peer):
         memory.unlink()
 
 
+def _make_actor():
+    return procession.actor.options(context=procession.get_context("forkserver"))(list)
+
+
+@pytest.mark.parametrize("make", [_make_actor, lambda: procession.share([1])])
+def test_actors_and_shared_copies_refuse_to_leave_their_node(ctx, elsewhere, make):
+    made = make()
+    with pytest.raises(NotImplementedError, match="cannot be used on another node"):
+        ctx.Process(target=print, args=(made,)).start()
+    queue = ctx.Queue()
+    queue.put(made)
+    with pytest.raises(NotImplementedError, match="cannot be used on another node"):
+        elsewhere(lambda queue: queue.get(), queue)
+
+
 def test_nothing_of_a_failed_start_is_left(ctx):
     before = len(process._children)
     with pytest.raises(Exception, match="pickle"):

@@ -43,5 +43,5 @@ agent kills it. An agent whose connection to the driver ends kills all processes
 itself. TCP notices within `node_timeout` seconds (`wire.SILENCE`) that a machine is gone.
 
 What does not reach another node raises an error where it is sent: ends of pipes, `SharedDict`,
-`SharedList`, shared memory with a name, pools.
+`SharedList`, shared memory with a name, actors, copies of `share()`, pools.
 """

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Callable
 
 from .. import connection, queues, reduction, sharedctypes, synchronize
-from .._procession import family_id
+from .._procession import SharedBytes, family_id
 from .._shared_dict import SharedDict
 from .._shared_list import SharedList
 from ..shared_memory import ShareableList, SharedMemory
@@ -136,11 +136,20 @@ def _refuse_memory(obj: Any) -> Any:
     return obj.__reduce_ex__(5)
 
 
+def _refuse_bytes(obj: Any) -> Any:
+    if wire.mode.abroad:
+        raise NotImplementedError(
+            "an actor, or what share() has made, cannot be used on another node: send data"
+        )
+    return obj.__reduce_ex__(5)
+
+
 def register() -> None:
     """Have all pickles for other nodes carry references."""
     for kind, (name, extra) in _KINDS.items():
         reduction.register(kind, _reducer(name, extra))
     reduction.register(connection.Connection, _refuse_connection)
+    reduction.register(SharedBytes, _refuse_bytes)
     reduction.register(SharedMemory, _refuse_memory)
     reduction.register(ShareableList, _refuse_memory)
     reduction.register(SharedDict, _refuse_shared)
