@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
 #: Seconds after which a program has hung. Some seconds before, it says where, and ends.
 LIMIT = 100
+#: A line that Ray prints in a driver: what its node has to say, as that another one is dead.
+RAYS_OWN = re.compile(r"^(?:\x1b\[\d+m)?\(raylet\b.*\n?", re.MULTILINE)
 
 
 def pytest_addoption(parser):
@@ -62,7 +65,9 @@ class Program:
 
     def line(self):
         """Return the next line that it prints; without its end, and "" once there is none."""
-        return self.process.stdout.readline().rstrip("\n")
+        while RAYS_OWN.match(line := self.process.stdout.readline()):
+            pass
+        return line.rstrip("\n")
 
     def say(self, word):
         """Write a line to its standard input."""
@@ -78,7 +83,7 @@ class Program:
             out, _ = self.process.communicate()
         finally:
             self.kill()
-        return out, self.errors.read_text(errors="replace")
+        return RAYS_OWN.sub("", out), self.errors.read_text(errors="replace")
 
     def send(self, number):
         """Send a signal to it, and not to the command that entered its host."""
