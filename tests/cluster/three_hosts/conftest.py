@@ -23,8 +23,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
 #: Seconds after which a program has hung. Some seconds before, it says where, and ends.
 LIMIT = 100
-#: A line that Ray prints in a driver: what its node has to say, as that another one is dead.
-RAYS_OWN = re.compile(r"^(?:\x1b\[\d+m)?\(raylet\b.*\n?", re.MULTILINE)
+#: A line that Ray prints in a driver: what its node has to say, as that another one is dead. Those
+#: that follow its first one begin with a tab.
+RAYS_OWN = re.compile(r"^(?:(?:\x1b\[\d+m)?\(raylet\b|\t\(\d\)).*\n?", re.MULTILINE)
 
 
 def pytest_addoption(parser):
