@@ -109,8 +109,10 @@ def test_a_terminated_driver(tmp_path):
 
 def test_a_driver_that_exits_ends_its_daemons(tmp_path):
     driver, found, _elsewhere = _start(tmp_path, "daemons")
-    output = _end(driver, found)
-    assert (driver.returncode, output) == (7, ("", ""))
+    out, err = _end(driver, found)
+    assert (driver.returncode, out) == (7, "")
+    # One may learn before its own end that another has died with a lock, or that its home has ended.
+    assert not err or "NodeLost" in err or "OwnerDied" in err
 
 
 def test_ctrl_c(tmp_path):

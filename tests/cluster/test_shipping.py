@@ -138,6 +138,7 @@ if __name__ == "__main__":
 #: Ray loads the standard library's package, too.
 WITH_NEIGHBOUR = """
 import multiprocessing
+import multiprocessing.managers
 import procession
 from tests.cluster.loopback import Loopback
 
