@@ -76,7 +76,7 @@ def test_no_start_waits_for_ever(ctx, loopback, monkeypatch):
 
 
 def test_no_question_waits_for_ever(ctx, loopback, monkeypatch):
-    """The home has admitted who asks, and is stopped before it answers."""
+    """The home has admitted the process that asks, and is stopped before it answers."""
     monkeypatch.setattr(wire, "ANSWER", 0.3)
     node = loopback.nodes[-1]
     agent = loopback.agents[0].pid

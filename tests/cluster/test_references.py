@@ -1,4 +1,4 @@
-"""Objects inside items, tasks and results: whose they are, how long they live, who may use them."""
+"""Objects inside items, tasks and results: what owns them, how long they live, what may use them."""
 
 from __future__ import annotations
 
