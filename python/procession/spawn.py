@@ -179,18 +179,29 @@ def let_interrupts_in(settings: dict[str, Any]) -> None:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
 
 
-def _main(mailbox: int, parent_sentinel: int | None) -> int:
+class _RequestIsGone(Exception):
+    """The start of this process was withdrawn before the process took its request."""
+
+
+def _take_request(mailbox: int) -> Any:
     from ._procession import take_mail
 
+    request = take_mail(mailbox)
+    if request is None:
+        raise _RequestIsGone("the request of this start no longer exists")
+    return request
+
+
+def _main(mailbox: int, parent_sentinel: int | None) -> int:
     current = process.current_process()
     current._inheriting = True
     try:
-        preparation_data, process_mailbox = take_mail(mailbox)
+        preparation_data, process_mailbox = _take_request(mailbox)
         let_interrupts_in(preparation_data)
         prepare(preparation_data)
         if process.main_state.at_import is None:
             process.main_state.at_import = {}  # there is no main module to import
-        self = take_mail(process_mailbox)
+        self = _take_request(process_mailbox)
     except main_module.MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
@@ -198,6 +209,12 @@ def _main(mailbox: int, parent_sentinel: int | None) -> int:
     except KeyboardInterrupt:
         # The target has not begun. Ctrl-C reaches the parent too, which reports it.
         util._flush_std_streams()
+        return 1
+    except _RequestIsGone:
+        # The parent may have ended while it started this process. The engine knows of that no earlier
+        # than the sentinel does.
+        if process._ParentProcess("", None, parent_sentinel).is_alive():
+            raise
         return 1
     finally:
         del current._inheriting

@@ -63,7 +63,8 @@ def test_a_task_that_exits(survivor, capfd, function, argument, kind, exitcode):
             survivor.map(function, [argument])
         results = survivor.face.map(function, [argument] * 3, chunksize=3, return_exceptions=True)
         assert [type(error) for error in results] == [kind] * 3
-        assert [process.pid for process in survivor.pool._pool] == workers
+        # It may have started its second worker since.
+        assert [process.pid for process in survivor.pool._pool][: len(workers)] == workers
     assert capfd.readouterr().err == ""
 
 

@@ -5,10 +5,14 @@ How they end is tested in process/test_process.py.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import pytest
 
+import procession
+from procession import _procession, spawn
 from tests.conftest import METHODS
 
 FROZEN = """
@@ -150,3 +154,32 @@ def test_a_spawned_child_loads_nothing_slow(run_program):
     bare = run_program("import sys; print(*sys.modules)").stdout.split()
     done = run_program(SLOW_TO_LOAD, *bare)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def pack_and_end(sender):
+    """Leave with a mailbox whose receiver was not named yet, as a parent that is killed while it starts a child."""
+    sender.send(_procession.Mailbox(("settings", 0)).token)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_parent_that_ended_before_its_child_took_the_request(capfd):
+    receiver, sender = procession.Pipe(duplex=False)
+    parent = procession.get_context("fork").Process(target=pack_and_end, args=(sender,))
+    parent.start()
+    sentinel = os.pidfd_open(parent.pid)
+    try:
+        token = receiver.recv()
+        parent.join()
+        assert spawn._main(token, sentinel) == 1
+    finally:
+        os.close(sentinel)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_request_that_is_gone_though_the_parent_lives():
+    sentinel = os.pidfd_open(os.getpid())
+    try:
+        with pytest.raises(spawn._RequestIsGone, match="no longer exists"):
+            spawn._main(_procession.Mailbox(None).token, sentinel)
+    finally:
+        os.close(sentinel)
