@@ -13,6 +13,7 @@ pub use errors::{RecvError, SendError};
 pub use iter::{IntoIter, Iter, TryIter};
 
 use crate::error::Ours;
+use crate::waking::Arrivals;
 use crate::{codec, wire, Error, Result};
 use procession_core::arena::Ref;
 use procession_core::ids::Handle;
@@ -22,6 +23,7 @@ use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{fence, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 use unreceived::{drop_messages, is_gone, Sending};
 
@@ -100,8 +102,7 @@ struct End {
     other: Handle,
     /// For senders.
     sending: Option<Sending>,
-    #[cfg(feature = "async")]
-    arrivals: crate::futures::Arrivals,
+    arrivals: Arrivals,
 }
 
 impl End {
@@ -112,8 +113,7 @@ impl End {
             token: Some(token),
             other,
             sending,
-            #[cfg(feature = "async")]
-            arrivals: crate::futures::Arrivals::default(),
+            arrivals: Arrivals::default(),
         }
     }
 
@@ -124,7 +124,6 @@ impl End {
 
     /// Leave this side. The last receiver drops the messages that are left.
     fn leave(&mut self) {
-        #[cfg(feature = "async")]
         if self.sending.is_none() {
             self.arrivals.end();
             self.queue.wake_consumers();
@@ -169,8 +168,7 @@ impl Clone for End {
             token: self.token.clone(),
             other: self.other,
             sending: self.sending.clone(),
-            #[cfg(feature = "async")]
-            arrivals: crate::futures::Arrivals::default(),
+            arrivals: Arrivals::default(),
         }
     }
 }
@@ -340,15 +338,20 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 }
 
-#[cfg(feature = "async")]
 impl<T> Receiver<T> {
-    pub(crate) fn wake_on_arrival(&self, future: u64, cx: &std::task::Context<'_>) -> Result<()> {
+    /// Wake the task once there is a value, or no sender any more.
+    pub(crate) fn wake_on_arrival(&self, number: u64, waker: &Waker) -> Result<()> {
         let end = &self.0;
-        end.arrivals.wake(&end.queue, end.other, future, cx)
+        end.arrivals.wake(&end.queue, end.other, number, waker)
     }
 
-    pub(crate) fn arrivals(&self) -> &crate::futures::Arrivals {
+    pub(crate) fn arrivals(&self) -> &Arrivals {
         &self.0.arrivals
+    }
+
+    /// Whether a `recv` would return at once: with a value, or because no sender is left.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self.0.queue.is_empty(), Ok(true)) || self.0.is_surely_left_alone()
     }
 }
 

@@ -47,7 +47,6 @@ impl<R> JoinHandle<R> {
         }
     }
 
-    #[cfg(feature = "async")]
     pub(crate) fn running(&self) -> &Arc<Running> {
         &self.running
     }

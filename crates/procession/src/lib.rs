@@ -37,8 +37,8 @@
 
 //! # Features
 //!
-//! `async` (off by default, no further dependencies): futures on any runtime, `Receiver::recv_async` and
-//! `JoinHandle::into_future`, which is `child.await`.
+//! `async` (off by default, no further dependencies): futures on any runtime. [`Receiver`] has `recv_async`;
+//! [`JoinHandle`], [`AsyncResult`] and [`MapResult`] can be awaited, as in `child.await`.
 //!
 //! # Why safe code cannot break it
 //!
@@ -130,11 +130,13 @@ mod process;
 mod queue;
 mod request;
 mod run;
+mod select;
 mod spawn;
 mod start;
 mod surroundings;
 pub mod sync;
 mod uninterrupted;
+mod waking;
 mod wire;
 
 pub use array::{Array, ArrayGuard};
@@ -143,7 +145,7 @@ pub use codec::Compact;
 pub use death::Death;
 pub use error::{EngineError, Error, JoinError, Result};
 #[cfg(feature = "async")]
-pub use futures::{Join, Recv};
+pub use futures::{Applied, Join, Mapped, Recv};
 pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};
 pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};
@@ -154,6 +156,7 @@ pub use process::{cpu_count, current, parent, Process};
 pub use queue::Queue;
 #[doc(hidden)]
 pub use request::inspect;
+pub use select::Select;
 pub use spawn::{spawn, Builder};
 pub use start::{set_start_method, start_method, StartMethod};
 pub use sync::{Barrier, Condvar, Event, Lock, LockError, LockResult, Mutex, Poisoned, Semaphore, Value};

@@ -4,7 +4,7 @@ mod common;
 
 use common::{by, METHODS};
 use futures_executor::block_on;
-use procession::{bounded, channel, JoinHandle, Receiver, RecvError, Sender, StartMethod};
+use procession::{bounded, channel, Error, JoinHandle, Pool, Receiver, RecvError, Sender, StartMethod};
 use std::future::{poll_fn, Future, IntoFuture};
 use std::pin::{pin, Pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -302,4 +302,83 @@ fn a_child_of_fork_has_threads_of_its_own() {
     to.send(&1).unwrap();
     to.send(&2).unwrap();
     assert_eq!(block_on(child.into_future()), Ok(3));
+}
+
+fn square(number: u64) -> u64 {
+    number * number
+}
+
+fn fail(number: u32) -> u32 {
+    assert!(number < 2, "too large");
+    number
+}
+
+fn wait_for_value((from, number): (Receiver<()>, u32)) -> u32 {
+    from.recv().unwrap();
+    number
+}
+
+#[test]
+fn results_of_a_pool_are_awaited_by_one_thread() {
+    for method in METHODS {
+        let pool = Pool::with(2, by(method)).unwrap();
+        let (to, from) = channel().unwrap();
+        let calls = (0..20).map(|number| pool.apply_async(wait_for_value, (from.clone(), number)).unwrap());
+        let mut calls: Vec<_> = calls.map(|call| Box::pin(call.into_future())).collect();
+        let (count, waker) = counted();
+        let before = all_threads();
+        for call in &mut calls {
+            assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!(all_threads(), before + 1, "each test has a process of its own");
+        assert_eq!(count.0.load(SeqCst), 0);
+        (0..20).for_each(|_| to.send(&()).unwrap());
+        let results: Vec<u32> = block_on(all(calls)).into_iter().map(Result::unwrap).collect();
+        assert!(results.into_iter().eq(0..20), "{method:?}");
+        let all = block_on(pool.map_async(square, 0..100).unwrap().into_future()).unwrap();
+        assert!(all.into_iter().eq((0..100).map(square)));
+        drop(pool);
+        until(|| threads("procession-pool") == 0);
+    }
+}
+
+#[test]
+fn an_awaited_call_fails_with_its_task_and_with_its_worker() {
+    fn die(_: u32) -> u32 {
+        std::process::abort()
+    }
+    let pool = Pool::new(2).unwrap();
+    let failed = block_on(pool.map_async(fail, 0..4).unwrap().into_future());
+    assert!(failed.unwrap_err().to_string().contains("too large"));
+    let died = block_on(pool.apply_async(die, 1).unwrap().into_future());
+    assert!(matches!(died, Err(Error::WorkerDied { .. })), "{died:?}");
+    // The pool is closed while a call is awaited, and one is awaited for the first time when it has been closed.
+    let (to, from) = channel().unwrap();
+    let call = |number| pool.apply_async(wait_for_value, (from.clone(), number)).unwrap();
+    let (mut first, second) = (pin!(call(1).into_future()), call(2));
+    let (_, waker) = counted();
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    pool.close();
+    let mut second = pin!(second.into_future());
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    (0..2).for_each(|_| to.send(&()).unwrap());
+    assert_eq!((block_on(first).unwrap(), block_on(second).unwrap()), (1, 2));
+    until(|| threads("procession-pool") == 0);
+}
+
+#[test]
+fn a_dropped_wait_for_a_call_cancels_it() {
+    let pool = Pool::new(1).unwrap();
+    let (_to, from) = channel().unwrap();
+    let (count, waker) = counted();
+    let mut endless = Box::pin(pool.apply_async(wait_for_value, (from, 0)).unwrap().into_future());
+    assert!(endless.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(endless);
+    assert_eq!(block_on(pool.apply_async(square, 3).unwrap().into_future()).unwrap(), 9);
+    assert_eq!(count.0.load(SeqCst), 0);
+    let (_to, from) = channel().unwrap();
+    let mut endless = Box::pin(pool.apply_async(wait_for_value, (from, 0)).unwrap().into_future());
+    assert!(endless.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    pool.terminate();
+    assert!(matches!(block_on(endless), Err(Error::Terminated)));
 }

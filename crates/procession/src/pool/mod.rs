@@ -1,10 +1,12 @@
 //! A pool of worker processes: what a program calls. Leaves the workers to `workers`.
 
+mod imap;
 mod results;
 mod worker;
 mod workers;
 
-pub use results::{AsyncResult, Imap, MapResult};
+pub use imap::Imap;
+pub use results::{AsyncResult, MapResult};
 
 use crate::error::Ours;
 use crate::{wire, Builder, Error, Portable, Result};
@@ -88,8 +90,11 @@ impl Pool {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
+        let core = Core::new().ours()?;
         let workers = Arc::new(Workers {
-            core: Core::new().ours()?,
+            #[cfg(feature = "async")]
+            completions: Arc::new(crate::waking::Completions::new(core.clone())),
+            core,
             builder,
             set: Mutex::new(WorkerSet {
                 size,
@@ -228,7 +233,7 @@ impl Pool {
         A: Portable,
         R: Portable,
     {
-        let pending = MapResult::new(self.job(f, Fails::All)?);
+        let pending = MapResult::new(self.job(f, Fails::All)?, &self.workers);
         pending.submit(wire::pack(&[argument].as_slice())?)?;
         pending.seal();
         Ok(AsyncResult(pending))
@@ -251,7 +256,7 @@ impl Pool {
     {
         let items: Vec<A> = items.into_iter().collect();
         // First: if an item cannot be sent, the tasks before it are cancelled with this.
-        let pending = MapResult::new(self.job(f, Fails::All)?);
+        let pending = MapResult::new(self.job(f, Fails::All)?, &self.workers);
         let mut cutter = Cutter::new(items.len() as u64, self.workers.lock().size);
         let mut rest = items.as_slice();
         while !rest.is_empty() {
@@ -285,7 +290,7 @@ impl Pool {
         A: Portable,
         R: Portable,
     {
-        let pending = MapResult::<R>::new(self.job(f, Fails::Own)?);
+        let pending = MapResult::<R>::new(self.job(f, Fails::Own)?, &self.workers);
         let mut count = 0;
         for item in items {
             pending.submit(wire::pack(&[item].as_slice())?)?;

@@ -15,6 +15,8 @@ const FAILURES: u32 = 20;
 /// What the pool and the thread that watches its workers share.
 pub(super) struct Workers {
     pub(super) core: Core,
+    #[cfg(feature = "async")]
+    pub(super) completions: std::sync::Arc<crate::waking::Completions>,
     pub(super) builder: Builder,
     pub(super) set: Mutex<WorkerSet>,
 }

@@ -1,18 +1,14 @@
-//! The thread that watches the children whose end tasks wait for, and the future of a child's result.
+//! The thread that watches the children whose end tasks wait for.
 
-use super::{number, shield, start};
+use super::{shield, start};
 use crate::children::Running;
-use crate::{Error, JoinError, JoinHandle, Result};
+use crate::{Error, Result};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
 use rustix::io::{read, write};
-use serde::de::DeserializeOwned;
 use std::collections::HashSet;
-use std::fmt;
-use std::future::{Future, IntoFuture};
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 /// What the thread and the tasks share.
 struct EndsWatch {
@@ -24,7 +20,7 @@ struct EndsWatch {
 }
 
 struct AwaitedChild {
-    /// That of the future.
+    /// That of the wait.
     number: u64,
     running: Arc<Running>,
     waker: Waker,
@@ -34,6 +30,20 @@ static WATCH: Mutex<Option<Arc<EndsWatch>>> = Mutex::new(None);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Wake the task once the child has ended. The first call starts the thread.
+pub(crate) fn wake(number: u64, running: &Arc<Running>, waker: &Waker) -> Result<()> {
+    watch()?.wake(number, running, waker);
+    Ok(())
+}
+
+/// Wake this task no more.
+pub(crate) fn forget(number: u64) {
+    let watch = lock(&WATCH).clone();
+    if let Some(watch) = watch.filter(|watch| watch.pid == std::process::id()) {
+        watch.forget(number);
+    }
 }
 
 /// This process's watch; starts its thread with the first call.
@@ -123,73 +133,6 @@ impl EndsWatch {
                 });
             }
             shield(|| drop(children));
-        }
-    }
-}
-
-/// The result of a child, once it has ended: `child.await`. Feature `async`.
-///
-/// Dropped before that, it lets the process go on, as a [`JoinHandle`] does.
-///
-/// ```
-/// # async fn example() -> procession::Result<()> {
-/// let child = procession::spawn(|n: u64| n * n, 5)?;
-/// assert_eq!(child.await?, 25);
-/// # Ok(())
-/// # }
-/// # futures_executor::block_on(example())?;
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[must_use = "futures do nothing unless they are awaited"]
-pub struct Join<R> {
-    /// `None` once it is done.
-    handle: Option<JoinHandle<R>>,
-    number: u64,
-}
-
-impl<R> fmt::Debug for Join<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Join").field(&self.handle).finish()
-    }
-}
-
-impl<R: DeserializeOwned> IntoFuture for JoinHandle<R> {
-    type Output = Result<R, JoinError>;
-    type IntoFuture = Join<R>;
-
-    fn into_future(self) -> Join<R> {
-        Join {
-            handle: Some(self),
-            number: number(),
-        }
-    }
-}
-
-impl<R: DeserializeOwned> Future for Join<R> {
-    type Output = Result<R, JoinError>;
-
-    /// # Panics
-    /// Panics if it is polled after it is done.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let handle = self.handle.take().expect("a future that is done is not polled");
-        let handle = match handle.try_join() {
-            Ok(result) => return Poll::Ready(result),
-            Err(running) => running,
-        };
-        match watch() {
-            Ok(watch) => watch.wake(self.number, handle.running(), cx.waker()),
-            Err(error) => return Poll::Ready(Err(JoinError::Lost(error.to_string()))),
-        }
-        self.handle = Some(handle);
-        Poll::Pending
-    }
-}
-
-impl<R> Drop for Join<R> {
-    fn drop(&mut self) {
-        let watch = lock(&WATCH).clone();
-        if let Some(watch) = watch.filter(|watch| self.handle.is_some() && watch.pid == std::process::id()) {
-            watch.forget(self.number);
         }
     }
 }

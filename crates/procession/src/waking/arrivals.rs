@@ -1,19 +1,15 @@
-//! The thread that watches a receiver's queue while tasks wait for a value, and the future of a value.
+//! The thread that watches a receiver's queue while tasks wait for a value.
 
-use super::{number, shield, start, Wakers};
+use super::{shield, start, Wakers};
 use crate::channel::is_left_by;
-use crate::{Error, Receiver, RecvError, Result};
+use crate::{Error, Result};
 use procession_core::arena::Ref;
 use procession_core::channel::Queue;
 use procession_core::ids::Handle;
 use procession_core::{Deadline, WaitError};
-use serde::de::DeserializeOwned;
-use std::fmt;
-use std::future::Future;
 use std::mem::take;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// The longest sleep of the thread. Not for ever: what it waits for is not all that its process waits for, and the
@@ -40,7 +36,7 @@ struct Awaiting {
 #[derive(Default)]
 struct AwaitingState {
     wakers: Wakers,
-    /// Errors of the thread's waits, each for the next poll of the future with this number.
+    /// Errors of the thread's waits, each for the next wait under this number.
     failed: Vec<(u64, Error)>,
     /// The receiver is dropped.
     over: bool,
@@ -52,8 +48,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Arrivals {
     /// Wake the task once there is a value, or no sender any more. Returns the error if the thread's wait for this
-    /// future failed.
-    pub(crate) fn wake(&self, queue: &Ref<Queue>, senders: Handle, future: u64, cx: &Context<'_>) -> Result<()> {
+    /// number failed.
+    pub(crate) fn wake(&self, queue: &Ref<Queue>, senders: Handle, number: u64, waker: &Waker) -> Result<()> {
         let mut watch = lock(&self.0);
         let pid = std::process::id();
         if watch.as_ref().is_none_or(|watch| watch.pid != pid) {
@@ -70,14 +66,14 @@ impl Arrivals {
         }
         let shared = watch.as_ref().map(|watch| Arc::clone(&watch.shared));
         drop(watch);
-        let waker = cx.waker().clone();
+        let waker = waker.clone();
         let replaced = match shared {
             Some(shared) => {
                 let mut state = lock(&shared.state);
-                if let Some(error) = state.take_error(future) {
+                if let Some(error) = state.take_error(number) {
                     return Err(error);
                 }
-                let replaced = state.wakers.set(future, waker);
+                let replaced = state.wakers.set(number, waker);
                 shared.changed.notify_one();
                 replaced
             }
@@ -87,11 +83,11 @@ impl Arrivals {
         Ok(())
     }
 
-    fn forget(&self, future: u64) {
+    pub(crate) fn forget(&self, number: u64) {
         let shared = lock(&self.0).as_ref().map(|watch| Arc::clone(&watch.shared));
         let removed = shared.map(|shared| {
             let mut state = lock(&shared.state);
-            (state.take_error(future), state.wakers.remove(future))
+            (state.take_error(number), state.wakers.remove(number))
         });
         drop(removed);
     }
@@ -141,83 +137,16 @@ impl Awaiting {
 }
 
 impl AwaitingState {
-    /// Keep the error for a future that waits. Returns its number and the waker to wake.
+    /// Keep the error for one that waits. Returns its number and the waker to wake.
     fn fail_one(&mut self, error: Error) -> Option<(u64, Waker)> {
         let (number, waker) = self.wakers.0.pop()?;
         self.failed.push((number, error));
         Some((number, waker))
     }
 
-    fn take_error(&mut self, future: u64) -> Option<Error> {
-        let at = self.failed.iter().position(|(other, _)| *other == future)?;
+    fn take_error(&mut self, number: u64) -> Option<Error> {
+        let at = self.failed.iter().position(|(other, _)| *other == number)?;
         Some(self.failed.swap_remove(at).1)
-    }
-}
-
-/// A value of a channel, once there is one: see [`Receiver::recv_async`].
-///
-/// ```
-/// let (to, from) = procession::channel()?;
-/// let value: procession::Recv<'_, u8> = from.recv_async();
-/// to.send(&3)?;
-/// assert_eq!(futures_executor::block_on(value)?, 3);
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[must_use = "futures do nothing unless they are awaited"]
-pub struct Recv<'a, T> {
-    from: &'a Receiver<T>,
-    number: u64,
-}
-
-impl<T> fmt::Debug for Recv<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Recv").field(self.from).finish()
-    }
-}
-
-impl<T: DeserializeOwned> Receiver<T> {
-    /// Receive the oldest value, as a future. Feature `async`.
-    ///
-    /// It works on any runtime. Dropping it loses no value. Of several tasks that wait for one receiver, each value
-    /// goes to one. An awaited receiver has a thread of its own until it is dropped, however many tasks wait for it;
-    /// a clone that is awaited has another.
-    ///
-    /// ```
-    /// # async fn example() -> procession::Result<()> {
-    /// let (to, from) = procession::channel()?;
-    /// procession::spawn(|to: procession::Sender<u8>| to.send(&7).unwrap(), to)?;
-    /// assert_eq!(from.recv_async().await?, 7);
-    /// assert!(matches!(from.recv_async().await, Err(procession::RecvError::Disconnected)));
-    /// # Ok(())
-    /// # }
-    /// # futures_executor::block_on(example())?;
-    /// # Ok::<(), procession::Error>(())
-    /// ```
-    pub fn recv_async(&self) -> Recv<'_, T> {
-        let number = number();
-        Recv { from: self, number }
-    }
-}
-
-impl<T: DeserializeOwned> Future for Recv<'_, T> {
-    type Output = Result<T, RecvError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.from.try_recv() {
-            Err(RecvError::Empty) => {}
-            other => return Poll::Ready(other),
-        }
-        // The thread looks after this, and wakes the task if something came meanwhile.
-        match self.from.wake_on_arrival(self.number, cx) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(RecvError::Failed(error))),
-        }
-    }
-}
-
-impl<T> Drop for Recv<'_, T> {
-    fn drop(&mut self) {
-        self.from.arrivals().forget(self.number);
     }
 }
 
@@ -233,27 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn each_failed_wait_is_the_error_of_one_future() {
+    fn each_failed_wait_is_the_error_of_one_number() {
         let (_to, from) = crate::channel::<u8>().unwrap();
         let waker = Waker::from(Arc::new(Nothing));
-        let mut cx = Context::from_waker(&waker);
-        let mut waits = [Box::pin(from.recv_async()), Box::pin(from.recv_async())];
-        assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut cx).is_pending()));
+        let wait = |number| from.wake_on_arrival(number, &waker);
+        assert!(wait(1).is_ok() && wait(2).is_ok());
         let shared = lock(&from.arrivals().0).as_ref().map(|watch| Arc::clone(&watch.shared));
         let shared = shared.unwrap();
         let fail = || shared.tell(Err(procession_core::Error::Corrupt("a test").into()));
 
         fail();
         assert_eq!(lock(&shared.state).wakers.0.len(), 1, "the other still waits");
-        assert!(waits[0].as_mut().poll(&mut cx).is_pending());
-        assert!(matches!(
-            waits[1].as_mut().poll(&mut cx),
-            Poll::Ready(Err(RecvError::Failed(_)))
-        ));
-        // A new poll waits anew: the error was told.
-        assert!(waits[1].as_mut().poll(&mut cx).is_pending());
+        assert!(wait(1).is_ok());
+        assert!(wait(2).is_err());
+        // A new wait waits anew: the error was told.
+        assert!(wait(2).is_ok());
         fail();
-        drop(waits);
+        (1..3).for_each(|number| from.arrivals().forget(number));
         let state = lock(&shared.state);
         assert!(state.failed.is_empty() && state.wakers.0.is_empty());
     }
