@@ -24,6 +24,8 @@ import types
 import weakref
 from typing import Any
 
+from .patience import LOOK, Patience, descriptions, session
+
 #: What a program prints when it is interrupted at a line, with the time.
 INTERRUPTED = "interrupted at"
 
@@ -212,10 +214,10 @@ def start(scene: str, method: str, point: str) -> subprocess.Popen[str]:
 
 def points_of(scene: str, method: str) -> list[str]:
     """Return the lines that the main thread executes, in order."""
-    with start(scene, method, "list") as program:
-        out, err = program.communicate(timeout=60)
-        assert (program.returncode, err) == (0, ""), err
-        return out.split()
+    program = start(scene, method, "list")
+    out, err = outcome(program, Patience(program.pid, 60))
+    assert (program.returncode, err) == (0, ""), err
+    return out.split()
 
 
 def judge(code: int, err: str) -> None:
@@ -237,22 +239,21 @@ def time_of_interrupt(out: str) -> float | None:
     return float(out.rpartition(INTERRUPTED)[2].split()[0]) if INTERRUPTED in out else None
 
 
-def check(program: subprocess.Popen[str], timeout: float, since: float | None = None) -> float:
-    """Return how many seconds after its interrupt the program was gone.
+def outcome(program: subprocess.Popen[str], patience: Patience) -> tuple[str, str]:
+    """Wait until a program and all processes of its session have ended; return what it printed.
 
-    Raises AssertionError unless it ends as `judge` demands and leaves no process of its session.
+    Raises AssertionError if they do not end within the limit.
     """
     try:
-        out, err = program.communicate(timeout=timeout)
-        judge(program.returncode, err)
-        end = time.monotonic() + timeout
-        while members := session(program.pid):
-            assert time.monotonic() < end, f"left behind: {members}"
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = program.communicate(timeout=LOOK)
+                break
+            assert not patience.is_over(), f"it hangs: {descriptions(program.pid)}"
+        while session(program.pid):
+            assert not patience.is_over(), f"left behind: {descriptions(program.pid)}\n{err}"
             time.sleep(0.01)
-        since = time_of_interrupt(out) or since
-        return 0 if since is None else time.monotonic() - since
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"it hangs: {session(program.pid)}") from None
+        return out, err
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
@@ -261,19 +262,16 @@ def check(program: subprocess.Popen[str], timeout: float, since: float | None = 
         program.stderr.close()  # type: ignore[union-attr]
 
 
-def session(leader: int) -> list[str]:
-    """Return the command lines of the processes of a session."""
-    members = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{entry}/stat") as file:
-                state, _parent, _group, number = file.read().rpartition(")")[2].split()[:4]
-            if int(number) == leader and state not in "ZX":
-                with open(f"/proc/{entry}/cmdline") as file:
-                    members.append(f"{entry} {file.read()}")
-    return members
+def check(program: subprocess.Popen[str], timeout: float, since: float | None = None) -> float:
+    """Return how many seconds after its interrupt the program was gone.
+
+    Raises AssertionError unless it ends as `judge` demands and leaves no process of its session.
+    """
+    out, err = outcome(program, Patience(program.pid, timeout))
+    end = time.monotonic()
+    judge(program.returncode, err)
+    since = time_of_interrupt(out) or since
+    return 0 if since is None else end - since
 
 
 def at_line(scene: str, method: str, point: str, timeout: float = 60) -> float:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from . import interrupts
+from .patience import Patience, descriptions, session
 
 METHODS = ("fork", "spawn", "forkserver")
 TIMEOUT = 60
@@ -33,6 +34,7 @@ class Program:
     def __init__(self, pid: int, files: list[IO[str]], name: tuple[str, str, str]):
         self.pid, self.files, self.name = pid, files, name
         self.begun = self.interrupted = time.monotonic()
+        self.patience = Patience(pid, TIMEOUT)
         self.returncode: int | None = None
         self.due: float | None = None
         self.send: Any = None
@@ -49,7 +51,7 @@ class Program:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode is not None and not interrupts.session(self.pid)
+        return self.returncode is not None and not session(self.pid)
 
     def verdict(self) -> float:
         """Return how many seconds it took to end.
@@ -58,7 +60,7 @@ class Program:
         """
         now = time.monotonic()
         out, err = map(read, self.files)
-        left = interrupts.session(self.pid)
+        left = descriptions(self.pid)
         if left:
             os.killpg(self.pid, signal.SIGKILL)
             if self.returncode is None:
@@ -129,7 +131,7 @@ def sweep(options: argparse.Namespace) -> tuple[str, str, str] | None:
             running.append(program)
         time.sleep(0.005)
         for program in list(running):
-            if not program.is_over() and time.monotonic() < program.begun + TIMEOUT:
+            if not program.is_over() and not program.patience.is_over():
                 continue
             running.remove(program)
             done += 1
@@ -139,7 +141,8 @@ def sweep(options: argparse.Namespace) -> tuple[str, str, str] | None:
             try:
                 seconds.append(program.verdict())
                 if seconds[-1] > 2:
-                    print(f"SLOW {seconds[-1]:.2f} {name}", flush=True)
+                    wait = program.patience.waited
+                    print(f"SLOW {seconds[-1]:.2f} (waited {wait:.1f} to run) {name}", flush=True)
             except AssertionError as error:
                 failed += 1
                 print(f"FAILED {name}: {error}\n---", flush=True)
