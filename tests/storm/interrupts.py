@@ -24,7 +24,7 @@ import types
 import weakref
 from typing import Any
 
-from .patience import LOOK, Patience, descriptions, session
+from .patience import LOOK, Patience, descriptions, session, session_limit
 
 #: What a program prints when it is interrupted at a line, with the time.
 INTERRUPTED = "interrupted at"
@@ -215,7 +215,7 @@ def start(scene: str, method: str, point: str) -> subprocess.Popen[str]:
 def points_of(scene: str, method: str) -> list[str]:
     """Return the lines that the main thread executes, in order."""
     program = start(scene, method, "list")
-    out, err = outcome(program, Patience(program.pid, 60))
+    out, err = outcome(program, session_limit(program.pid, 60))
     assert (program.returncode, err) == (0, ""), err
     return out.split()
 
@@ -249,9 +249,11 @@ def outcome(program: subprocess.Popen[str], patience: Patience) -> tuple[str, st
             with contextlib.suppress(subprocess.TimeoutExpired):
                 out, err = program.communicate(timeout=LOOK)
                 break
-            assert not patience.is_over(), f"it hangs: {descriptions(program.pid)}"
+            assert not patience.is_over(), f"it hangs: {descriptions(session(program.pid))}"
         while session(program.pid):
-            assert not patience.is_over(), f"left behind: {descriptions(program.pid)}\n{err}"
+            assert not patience.is_over(), (
+                f"left behind: {descriptions(session(program.pid))}\n{err}"
+            )
             time.sleep(0.01)
         return out, err
     finally:
@@ -267,7 +269,7 @@ def check(program: subprocess.Popen[str], timeout: float, since: float | None = 
 
     Raises AssertionError unless it ends as `judge` demands and leaves no process of its session.
     """
-    out, err = outcome(program, Patience(program.pid, timeout))
+    out, err = outcome(program, session_limit(program.pid, timeout))
     end = time.monotonic()
     judge(program.returncode, err)
     since = time_of_interrupt(out) or since

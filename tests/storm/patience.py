@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable, Iterable
 
 LOOK = 1.0
 """Seconds between two looks at the processes."""
@@ -54,29 +55,36 @@ def described(pid: int) -> str:
     return f"{pid}, which has ended"
 
 
-def descriptions(leader: int) -> str:
-    """Return what the processes of a session are and do."""
-    return "\n".join(map(described, session(leader)))
+def descriptions(pids: Iterable[int]) -> str:
+    """Return what processes are and do."""
+    return "\n".join(map(described, pids))
 
 
 class Patience:
-    """The limit of the processes of one session, in seconds."""
+    """The limit of some processes, in seconds: those that `members` returns.
 
-    def __init__(self, leader: int, seconds: float) -> None:
-        self.leader, self.seconds = leader, seconds
+    Time in which one of them waits for a processor is left out, for each such moment once: the
+    others may need what it does next.
+    """
+
+    def __init__(self, members: Callable[[], Iterable[int]], seconds: float) -> None:
+        self.members, self.seconds = members, seconds
         self.begun = self._looked = time.monotonic()
-        self._waits: dict[int, float] = {}
-
-    @property
-    def waited(self) -> float:
-        """For how many seconds the processes that were seen had no processor."""
-        return sum(self._waits.values())
+        self._waits = {pid: waited(pid) for pid in members()}
+        #: For how many seconds a process had no processor.
+        self.waited = 0.0
 
     def is_over(self) -> bool:
         """Return whether the limit has passed."""
         now = time.monotonic()
         if now >= self._looked + LOOK:
-            self._looked = now
-            for pid in session(self.leader):
-                self._waits[pid] = max(waited(pid), self._waits.get(pid, 0))
+            waits = {pid: waited(pid) for pid in self.members()}
+            longest = max((waits[pid] - self._waits.get(pid, 0) for pid in waits), default=0)
+            self.waited += min(max(longest, 0), now - self._looked)
+            self._waits, self._looked = waits, now
         return now - self.begun - self.waited > self.seconds
+
+
+def session_limit(leader: int, seconds: float) -> Patience:
+    """Return the limit of the processes of a session."""
+    return Patience(lambda: session(leader), seconds)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from . import interrupts
-from .patience import Patience, descriptions, session
+from .patience import descriptions, session, session_limit
 
 METHODS = ("fork", "spawn", "forkserver")
 TIMEOUT = 60
@@ -34,7 +34,7 @@ class Program:
     def __init__(self, pid: int, files: list[IO[str]], name: tuple[str, str, str]):
         self.pid, self.files, self.name = pid, files, name
         self.begun = self.interrupted = time.monotonic()
-        self.patience = Patience(pid, TIMEOUT)
+        self.patience = session_limit(pid, TIMEOUT)
         self.returncode: int | None = None
         self.due: float | None = None
         self.send: Any = None
@@ -60,7 +60,7 @@ class Program:
         """
         now = time.monotonic()
         out, err = map(read, self.files)
-        left = descriptions(self.pid)
+        left = descriptions(session(self.pid))
         if left:
             os.killpg(self.pid, signal.SIGKILL)
             if self.returncode is None:

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.storm import patience
+import procession
+from tests.storm import patience, workers
 
 
 @pytest.fixture
@@ -28,30 +29,54 @@ def sleeper():
 
 
 def test_a_process_that_sleeps_uses_up_its_limit(sleeper, monkeypatch):
-    limit = patience.Patience(sleeper, 60)
+    limit = patience.session_limit(sleeper, 60)
     assert not limit.is_over()
-    later = time.monotonic() + 100 + patience.waited(sleeper)
-    monkeypatch.setattr(patience.time, "monotonic", lambda: later)
+    monkeypatch.setattr(patience, "waited", lambda pid: 0.0)
+    begun = limit.begun
+    monkeypatch.setattr(patience.time, "monotonic", lambda: begun + 61)
     assert limit.is_over()
-    text = patience.descriptions(sleeper)
+    text = patience.descriptions(patience.session(sleeper))
     assert f"{sleeper} {sys.executable} -c" in text
     assert re.search(rf"thread {sleeper}: [RSD] in ", text)
-    assert "to run" in text
 
 
-def test_a_process_without_a_processor_does_not(sleeper, monkeypatch):
-    limit = patience.Patience(sleeper, 60)
-    monkeypatch.setattr(patience, "waited", lambda pid: 45.0)
-    begun = limit.begun
-    monkeypatch.setattr(patience.time, "monotonic", lambda: begun + 100)
+def test_processes_without_a_processor_do_not(monkeypatch):
+    now, waits = 100.0, {1: 5.0, 2: 0.0}
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    monkeypatch.setattr(patience, "waited", lambda pid: waits[pid])
+    limit = patience.Patience(lambda: list(waits), 60)
+    now, waits = 200.0, {1: 55.0, 2: 45.0}
+    # Two processes that wait at the same time delay the others once.
     assert not limit.is_over()
-    assert limit.waited == 45
-    # What a process that has ended had waited still counts.
-    monkeypatch.setattr(patience, "session", lambda leader: [])
-    monkeypatch.setattr(patience.time, "monotonic", lambda: begun + 104)
+    assert limit.waited == 50
+    # The waits of different times add up, and what an ended process waited still counts.
+    now, waits = 210.0, {2: 50.0}
     assert not limit.is_over()
-    monkeypatch.setattr(patience.time, "monotonic", lambda: begun + 106)
+    assert limit.waited == 55
+    now = 216.0
     assert limit.is_over()
+    # A process with many threads may wait for longer than the time that passes.
+    now, waits = 220.0, {2: 1000.0}
+    limit.is_over()
+    assert limit.waited == 59
+
+
+def test_a_stuck_worker_is_named_with_what_it_does(monkeypatch):
+    monkeypatch.setattr(workers, "TIMEOUT", 0.1)
+    context = procession.get_context("fork")
+    gate = context.Event()
+    group = workers.Workers(context, 1, 2, wait_for, gate)
+    try:
+        with pytest.raises(
+            workers.Stuck, match=rf"(?s)places \[0, 1\].*{group.places[1].pid} .*ran"
+        ):
+            group.resolve()
+    finally:
+        group.end()
+
+
+def wait_for(place, beats, gate):
+    gate.wait()
 
 
 def test_what_a_process_waited_for_a_processor_is_counted_by_the_kernel(sleeper):

@@ -12,8 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from .patience import Patience, descriptions
+
 TIMEOUT = 30.0
-"""Seconds without progress of a process after which it counts as stuck."""
+"""Seconds without progress of a process after which it counts as stuck.
+
+What a process waited for a processor is left out.
+"""
 
 
 class Stuck(AssertionError):
@@ -48,7 +53,13 @@ class Workers:
         self.args = args
         self.kills = 0
         self.places = [self._start(place) for place in range(size)]
-        self._seen = [(0, time.monotonic())] * size
+        self._seen = [(0, self._limit()) for _ in range(size)]
+
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self.places]
+
+    def _limit(self) -> Patience:
+        return Patience(self._pids, TIMEOUT)
 
     def _start(self, place: int) -> Any:
         process = self.context.Process(
@@ -78,26 +89,28 @@ class Workers:
             self.kills += 1
             on_kill(place)
             self.places[place] = self._start(place)
-            self._seen[place] = (self.beats[place], time.monotonic())
+            self._seen[place] = (self.beats[place], self._limit())
             self.watch()
 
     def watch(self) -> None:
         """Raise `Stuck` when a process has made no progress for too long."""
         for place, process in enumerate(self.places):
-            beat, since = self._seen[place]
+            beat, limit = self._seen[place]
             if self.beats[place] != beat:
-                self._seen[place] = (self.beats[place], time.monotonic())
-            elif time.monotonic() - since > TIMEOUT:
-                raise Stuck(f"{process} in place {place} makes no progress")
+                self._seen[place] = (self.beats[place], self._limit())
+            elif limit.is_over():
+                doing = descriptions(self._pids())
+                raise Stuck(f"{process} in place {place} makes no progress:\n{doing}")
 
     def resolve(self, places: Iterable[int] | None = None) -> None:
         """Wait, without further kills, until all processes (or those in some places) progress."""
         before = list(self.beats)
         waiting = set(range(len(before)) if places is None else places)
-        end = time.monotonic() + TIMEOUT
+        limit = self._limit()
         while stuck := [place for place in waiting if self.beats[place] == before[place]]:
-            if time.monotonic() > end:
-                raise Stuck(f"no progress any more in places {stuck}")
+            if limit.is_over():
+                doing = descriptions(self._pids())
+                raise Stuck(f"no progress any more in places {stuck}:\n{doing}")
             time.sleep(0.005)
 
     def end(self) -> None:
