@@ -148,8 +148,10 @@ class OwnerDied(ProcessError):
     `Condition.wait`, where it does. The data that the lock protects may be half changed.
 
     Attributes:
-        pid: process identifier of the dead holder (0 when no longer known).
-        name: its name (empty when no longer known).
+        pid: process identifier of the dead holder (0 when no longer known). On a cluster, for a
+            holder on another node than the lock, that of its deputy, on the lock's node.
+        name: its name (empty when no longer known), which a deputy has from the process for which
+            it stands.
         object: what it held: "Lock" or "RLock".
         made: file and line where that was made, as "file:line" (None when not known).
     """

@@ -180,8 +180,9 @@ def main(arena_fd: int, server_fd: int, mailbox: int) -> None:
     """
     attach(arena_fd)
     process.current_process().name = "ForkServer"
-    wanted = take_mail(mailbox)
-    if wanted is None:
+    try:
+        wanted = take_mail(mailbox)
+    except ValueError:
         return  # the interrupted start of this server has freed the mailbox: no request will come
     try:
         spawn.let_interrupts_in(wanted)

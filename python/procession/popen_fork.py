@@ -104,7 +104,7 @@ def run_forked(main: Any) -> None:
         if RUNS_ATEXIT_IN_CHILD:
             atexit._clear()
             atexit.register(util._exit_function)
-        code = main()
+        code = _status(main())
     except Exception:
         # Before the program's own code, whose errors `_bootstrap` reports.
         sys.excepthook(*sys.exc_info())
@@ -115,9 +115,22 @@ def run_forked(main: Any) -> None:
                 atexit._run_exitfuncs()
                 util._flush_std_streams()
             wait_until_noticed()
-            note_exit(code & 0xFF)
+            note_exit(code)
         finally:
-            os._exit(code & 0xFF)
+            os._exit(code)
+
+
+def _status(code: int) -> int:
+    """Return what the parent sees of an exit code, as of one that `os._exit` is given.
+
+    A code that is no C int is an error there; the interpreter, which ends a child of spawn, takes its
+    lower bits.
+    """
+    if -(1 << 31) <= code < 1 << 31:
+        return code & 0xFF
+    sys.stderr.write("the exit code of this process is too large for the system: it exits with 1\n")
+    util._flush_std_streams()
+    return 1
 
 
 _own_sentinel: tuple[int, int] | None = None

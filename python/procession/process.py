@@ -103,6 +103,19 @@ def _ended(children: list[BaseProcess]) -> list[BaseProcess]:
         return children
 
 
+def path_of_main() -> str | None:
+    """Return the path of the file that is the main module; None if it is not a file.
+
+    The interpreter forgets `__file__` when the file has run to its end. Threads and exit functions
+    may start processes after that.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None and not sys.flags.interactive:  # the prompt of `python -i` does not stand in the file
+        path = getattr(getattr(main, "__loader__", None), "path", None)
+    return path
+
+
 def definitions_of_main() -> dict[str, Any]:
     """Return the names of `__main__`, with their values where these are functions or classes.
 
@@ -148,6 +161,8 @@ class BaseProcess:
     #: True in a child until it has taken over its parent's settings and unpickled its process
     #: object.
     _inheriting = False
+    #: Whether this is a manager's server: it runs until its manager ends it.
+    _is_server = False
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:

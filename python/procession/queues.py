@@ -15,6 +15,9 @@ import types
 from queue import Empty as Empty
 from queue import Full as Full
 
+# `put` needs it. Loaded by then, it would be missing in a process that has changed its root or given up its
+# privileges, and half there for a signal handler that interrupts the first `put`.
+from . import reduction  # noqa: F401
 from ._procession import Queue as _Queue
 
 TYPE_CHECKING = False  # `typing` is slow to load

@@ -179,29 +179,24 @@ def let_interrupts_in(settings: dict[str, Any]) -> None:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
 
 
-class _RequestIsGone(Exception):
-    """The start of this process was withdrawn before the process took its request."""
-
-
-def _take_request(mailbox: int) -> Any:
-    from ._procession import take_mail
-
-    request = take_mail(mailbox)
-    if request is None:
-        raise _RequestIsGone("the request of this start no longer exists")
-    return request
-
-
 def _main(mailbox: int, parent_sentinel: int | None) -> int:
+    from ._procession import expect_mail, take_mail
+
     current = process.current_process()
     current._inheriting = True
     try:
-        preparation_data, process_mailbox = _take_request(mailbox)
+        try:
+            preparation_data, process_mailbox = take_mail(mailbox)
+            expect_mail(process_mailbox)  # it is taken late: the parent may have ended by then
+        except ValueError:
+            if not _has_ended(parent_sentinel):
+                raise
+            return 1  # before it handed the mailbox over to this process: no process knows this one
         let_interrupts_in(preparation_data)
         prepare(preparation_data)
         if process.main_state.at_import is None:
             process.main_state.at_import = {}  # there is no main module to import
-        self = _take_request(process_mailbox)
+        self = take_mail(process_mailbox)
     except main_module.MainNotGuarded as error:
         sys.stderr.write(f"RuntimeError: {error}\n")
         util._flush_std_streams()
@@ -210,16 +205,20 @@ def _main(mailbox: int, parent_sentinel: int | None) -> int:
         # The target has not begun. Ctrl-C reaches the parent too, which reports it.
         util._flush_std_streams()
         return 1
-    except _RequestIsGone:
-        # The parent may have ended while it started this process. The engine knows of that no earlier
-        # than the sentinel does.
-        if process._ParentProcess("", None, parent_sentinel).is_alive():
-            raise
-        return 1
     finally:
         del current._inheriting
     util._name_log_records()
     return self._bootstrap(parent_sentinel)
+
+
+def _has_ended(sentinel: int | None) -> bool:
+    import select
+
+    if sentinel is None:
+        return False
+    poll = select.poll()
+    poll.register(sentinel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class SpawnRequest:
@@ -245,8 +244,9 @@ class SpawnRequest:
 
     def address(self, pid: int) -> None:
         """Make the request outlive this process: it now belongs to the child, process `pid`."""
-        self._all.address(pid)
+        # In this order: a child that finds the settings finds the process object too.
         self._process.address(pid)
+        self._all.address(pid)
 
 
 #: The settings of a program on another node, which the children of this process have instead of
@@ -291,7 +291,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     if main_name is not None:
         data["init_main_from_name"] = main_name
     else:
-        main_path = getattr(main_module, "__file__", None)
+        main_path = process.path_of_main()
         if main_path is not None and main_path != "<stdin>":
             if process.ORIGINAL_DIR is not None:
                 main_path = os.path.join(process.ORIGINAL_DIR, main_path)

@@ -278,8 +278,13 @@ class Finalize:
         sub_debug: Any = sub_debug,
         getpid: Any = os.getpid,
         logs: Any = _is_logging,
+        is_finalizing: Any = sys.is_finalizing,
     ) -> Any:
         """Run the callback, unless it has already run or was cancelled."""
+        if wr is not None and is_finalizing():
+            # The callback may wait for a lock of a daemonic thread, which runs no more. It was registered after
+            # the exit functions had run the others, or it was not meant to run at exit.
+            return None
         here = self._pid == getpid()
         if wr is not None and here and logs() and self._start_in_thread():
             return None
@@ -444,13 +449,30 @@ def is_exiting() -> bool:
     return _exiting or _exiting is None
 
 
-def _end_children(children: Any, info: Any) -> None:
-    """Terminate the daemonic children, and wait for all."""
-    for child in [child for child in children() if child.daemon]:
-        info("calling terminate() for daemon %s", child.name)
-        child._popen.terminate()
-    for child in children():
+#: Seconds that the server of a manager without a finalizer has to end before it is killed.
+_SERVER_ENDS = 1.0
+
+
+def _end_children(children: Any, info: Any, servers_end: float = _SERVER_ENDS) -> None:
+    """Terminate the daemonic children, and wait for all that there are now.
+
+    A manager's server ends when its manager's finalizer has run. A thread may have started one since the
+    finalizers ran: such a server is terminated, too.
+
+    Threads may start more children meanwhile, such as a pool's, which replaces the workers that end here. These are
+    not waited for: the daemonic ones end with this process.
+    """
+    # Terminating a child may let a thread go on that starts the next one: so look once.
+    living = children()
+    for child in living:
+        if child.daemon or child._is_server:
+            info("calling terminate() for daemon %s", child.name)
+            child._popen.terminate()
+    for child in living:
         info("calling join() for process %s", child.name)
+        if child._is_server:
+            child.join(servers_end)
+            child.kill()
         child.join()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.storm import ends
+from tests.waiting import is_running, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -191,6 +192,79 @@ if __name__ == "__main__":
 def test_threads_in_every_call_of_a_manager(run_program, method):
     done = run_program(START + MANAGED, method)
     assert (done.returncode, done.stdout, done.stderr) == (0, "8\n", "")
+
+
+#: What a function for the exit starts, when the functions of priority 0 are about to run, and those that end what was
+#: there before have been listed.
+STARTED_LATE = """
+import os, signal, sys, time
+import procession
+from procession import util
+from procession.managers import SharedMemoryManager, SyncManager
+
+def stubborn():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+def make(context):
+    kept.append(context.Manager())
+    kept.append(SyncManager(ctx=context))
+    kept[-1].start(stubborn)
+    kept.append(SharedMemoryManager(ctx=context))
+    kept[-1].start()
+    kept.append(context.Pool(1))
+    kept[-1].apply_async(time.sleep, (600,))
+    kept.append(context.Process(target=time.sleep, args=(600,), daemon=True))
+    kept[-1].start()
+    print(*(child.pid for child in procession.active_children()), flush=True)
+
+kept = []
+
+if __name__ == "__main__":
+    util.Finalize(None, make, (procession.get_context(sys.argv[1]),), exitpriority=5)
+"""
+
+
+def test_what_an_exit_function_starts_ends_with_the_program(run_program, method):
+    done = run_program(STARTED_LATE, method)
+    assert (done.returncode, done.stderr) == (0, "")
+    pids = done.stdout.split()
+    assert len(pids) == 5
+    until(lambda: not any(is_running(int(pid)) for pid in pids))
+
+
+#: A daemonic thread that has a lock of the package's when the interpreter stops it, and an object that wants that
+#: lock when the interpreter drops it.
+DROPPED_LATE = """
+import atexit, sys, threading, types
+
+lock, held = threading.Lock(), threading.Event()
+
+class Thing:
+    pass
+
+def hold():
+    with lock:
+        held.set()
+        threading.Event().wait()
+
+def late():
+    # Runs after the package's own function for the exit.
+    sys.modules["last"] = module = types.ModuleType("last")
+    module.thing = Thing()
+    util.Finalize(module.thing, lock.acquire)
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
+
+atexit.register(late)
+
+from procession import util
+"""
+
+
+def test_what_is_dropped_when_the_interpreter_ends_waits_for_no_thread(run_program):
+    done = run_program(DROPPED_LATE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
 
 @pytest.mark.parametrize("entry", ends.ENTRIES)
 def test_threads_at_every_entry(entry):

@@ -175,3 +175,61 @@ FIRST = (
 def test_a_handler_that_uses_the_package_at_its_first_use(run_program, first):
     done = run_program(PROGRAM, first, "25", timeout=240)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+#: A timer's handler puts items while the program first uses its queue: some of its calls interrupt others of it.
+TIMER = """
+import signal, sys
+import procession
+
+def child(queue):
+    signal.signal(signal.SIGALRM, lambda *_: queue.put({"a": 1}))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    for _ in range(50):
+        assert queue.get(timeout=30) == {"a": 1}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+if __name__ == "__main__":
+    context = procession.get_context(sys.argv[1])
+    for _ in range(5):
+        process = context.Process(target=child, args=(context.Queue(),))
+        process.start()
+        process.join()
+        print(process.exitcode)
+"""
+
+
+def test_a_timer_s_handler_puts_while_a_child_begins(run_program, method):
+    done = run_program(TIMER, method)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n" * 5, "")
+
+
+#: A child that cannot import anything any more, as after `chroot` or `setuid`, uses what it was given.
+CONFINED = """
+import os, sys
+import procession
+
+def child(queue, simple, lock, event):
+    if os.geteuid() == 0:
+        os.chroot("/proc/self/fdinfo")
+        os.chdir("/")
+    sys.path.clear()
+    with lock:
+        queue.put({"a": [1]})
+    simple.put(ValueError("text"))
+    assert queue.get(timeout=30) == {"a": [1]}
+    event.set()
+
+if __name__ == "__main__":
+    context = procession.get_context(sys.argv[1])
+    queue, simple, lock, event = context.Queue(), context.SimpleQueue(), context.RLock(), context.Event()
+    process = context.Process(target=child, args=(queue, simple, lock, event))
+    process.start()
+    process.join()
+    print(process.exitcode, event.is_set(), not simple.empty() and simple.get())
+"""
+
+
+def test_a_child_that_can_import_nothing_uses_what_it_was_given(run_program, method):
+    done = run_program(CONFINED, method)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 True text\n", "")

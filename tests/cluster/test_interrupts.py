@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
+
+import procession
 
 from ..waiting import LONG, until
 
@@ -102,6 +105,72 @@ def _interrupted_after(queue, lock):
         except KeyboardInterrupt:
             outcomes.append("interrupted")
     return outcomes
+
+
+def test_an_interrupt_at_each_line_of_a_get(ctx, elsewhere):
+    queue = ctx.Queue()
+    at, outcome = 0, "interrupted"
+    while outcome == "interrupted":
+        queue.put(at)
+        outcome = elsewhere(_interrupted_at, queue, at)
+        if outcome == "interrupted":
+            assert queue.get(timeout=LONG) == at
+        at += 1
+    assert outcome == at - 1
+    assert at > 20
+
+
+def test_an_interrupt_at_each_line_of_an_acquire(ctx, elsewhere):
+    lock = ctx.Lock()
+    at, outcome = 0, "interrupted"
+    while outcome == "interrupted":
+        outcome = elsewhere(_interrupted_with, lock, at)
+        assert lock.acquire(timeout=LONG)
+        lock.release()
+        at += 1
+    assert outcome == "acquired, and released"
+    assert at > 20
+
+
+class _At:
+    """Raises KeyboardInterrupt in the main thread at a line of the package's, counted from the first."""
+
+    def __init__(self, at):
+        self._left, self._folder = at, os.path.dirname(procession.__file__)
+
+    def __call__(self, frame, event, _value):
+        if not frame.f_code.co_filename.startswith(self._folder):
+            return None
+        if event == "line":
+            self._left -= 1
+            if self._left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def _interrupted_at(queue, at):
+    queue.empty()  # the connection is there
+    sys.settrace(_At(at))
+    try:
+        return queue.get()
+    except KeyboardInterrupt:
+        return "interrupted"
+    finally:
+        sys.settrace(None)
+
+
+def _interrupted_with(lock, at):
+    lock.locked()
+    sys.settrace(_At(at))
+    try:
+        with lock:
+            sys.settrace(None)
+            return "acquired, and released"
+    except KeyboardInterrupt:
+        return "interrupted"
+    finally:
+        sys.settrace(None)
 
 
 def test_an_interrupted_put_puts_nothing(ctx, elsewhere):

@@ -352,3 +352,45 @@ def test_standard_streams_go_by_name(monkeypatch):
     out = sys.stdout
     queue.put(lambda: out)
     assert queue.get()() is sys.stdout
+
+
+#: Functions that name no variable of their module, and others beside them in one message.
+NAMES_NONE = """
+setting = "here"
+
+def make():
+    class Made:
+        def first(self):
+            return 1
+        def second(self):
+            return setting
+        def third(self):
+            return lambda: globals()["setting"]
+    return Made()
+
+def text():
+    return lambda: eval("setting")
+"""
+
+
+def test_a_class_of_a_function_of_a_module_sees_its_module(run_program, tmp_path, method):
+    (tmp_path / "helper.py").write_text(NAMES_NONE)
+    done = run_program(
+        """
+        import sys, helper
+        import procession as mp
+        def child(made, *functions):
+            print(made.first(), made.second(), made.third()(), *(function() for function in functions))
+            helper.setting = "changed"
+            print(made.second(), made.third()(), *(function() for function in functions))
+        if __name__ == "__main__":
+            context = mp.get_context(sys.argv[1])
+            for args in (helper.make(), helper.text()), (helper.make(),):
+                process = context.Process(target=child, args=args)
+                process.start()
+                process.join()
+        """.replace("\n        ", "\n"),
+        method,
+    )
+    with_text = "1 here here here\nchanged changed changed\n"
+    assert (done.stdout, done.stderr) == (with_text + "1 here here\nchanged changed\n", "")

@@ -257,3 +257,79 @@ def test_a_process_whose_arguments_are_refused_has_taken_a_number(ctx):
     with pytest.raises(TypeError):
         ctx.Process(args=5)
     assert ctx.Process()._identity[-1] == before + 2
+
+
+#: Exit codes of all kinds. The standard library gives the lower bits of one that is no C int, or 1.
+CODES = """
+import sys
+import multiprocessing
+
+class Whole(int):
+    pass
+
+class Index:
+    def __index__(self):
+        return 7
+
+CODES = [
+    None, 0, 1, -1, 5, 255, 256, 257, -255, -256, -257, 2**31 - 1, -2**31, 2**31, -2**31 - 1, 2**32, 2**32 + 3,
+    2**40, -2**40, 2**63 - 1, 2**63, -2**63, -2**64, 2**64 + 3, 2**200, True, False, 1.5, 0.0, "text", "", (), (3,),
+    (1, 2), [], Whole(9), Index(), b"bytes", float("nan"),
+]
+
+def leave(number):
+    sys.exit(CODES[number])
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    codes = []
+    for number in range(len(CODES)):
+        child = context.Process(target=leave, args=(number,))
+        child.start()
+        child.join()
+        codes.append(child.exitcode)
+    print(codes)
+"""
+
+
+def test_every_exit_code_is_what_it_is_there(run_program, method):
+    theirs, ours = (run_program(CODES, method, under=under) for under in ("plain", "import"))
+    assert ours.stdout == theirs.stdout != ""
+    large = ours.stderr.count("is too large for the system")
+    assert large == (0 if method == "spawn" else 12)
+    assert "Traceback" not in ours.stderr
+
+
+#: A thread and a function for the exit start processes when the main module has run to its end.
+AFTER_MAIN = """
+import atexit, sys, threading
+import procession
+
+def child(what):
+    print(what, flush=True)
+
+class Thing:
+    def __repr__(self):
+        return "a thing"
+
+def start(*things):
+    threading.current_thread() is threading.main_thread() or threading.main_thread().join()
+    for target in child, lambda what: child(what):
+        for thing in things:
+            process = procession.get_context(sys.argv[1]).Process(target=target, args=(thing,))
+            process.start()
+            process.join()
+            print(process.exitcode, flush=True)
+
+if __name__ == "__main__":
+    start("before")  # so that all is known about the main module
+    atexit.register(start, "at exit", Thing())
+    threading.Thread(target=start, args=("in a thread", Thing())).start()
+"""
+
+
+def test_processes_that_are_started_after_the_main_module_s_end(run_program, method):
+    done = run_program(AFTER_MAIN, method)
+    expected = "".join(f"{where}\n0\na thing\n0\n" * 2 for where in ("in a thread", "at exit"))
+    expected = "before\n0\n" * 2 + expected
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")

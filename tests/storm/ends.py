@@ -4,7 +4,8 @@
 threads then do in a loop. Each lets Python code run beneath a call of the extension where there is
 any: reducers, functions that unpickle, callbacks, finalizers. Such a program prints nothing and
 exits with 0: what the end takes away from under a thread raises nothing there, except in calls of a
-manager and at a listener, which the exit functions end as those of the standard library do.
+manager and at a listener, and in starts of processes, which the exit functions end as those of the
+standard library do.
 """
 
 from __future__ import annotations
@@ -209,6 +210,30 @@ def processes(context: Any) -> Steps:
     return [start, sleeper.join, lambda: sleeper.join(0.001), lambda: wait([sleeper.sentinel])]
 
 
+def started(context: Any) -> Steps:
+    """Start what the exit functions end, while they do so, and keep it."""
+    kept: list[Any] = []
+
+    def manager() -> None:
+        starting = SyncManager(ctx=context)
+        starting.start()
+        kept.append(starting)
+
+    def pool() -> None:
+        kept.append(context.Pool(1))
+        kept[-1].apply_async(time.sleep, (60,))
+
+    def daemon() -> None:
+        process = context.Process(target=time.sleep, args=(60,), daemon=True)
+        process.start()
+        kept.append(process)
+
+    def until_enough(step: Callable[[], None]) -> Callable[[], object]:
+        return lambda: step() if len(kept) < 60 else time.sleep(PAUSE)
+
+    return [until_enough(step) for step in (manager, pool, daemon)]
+
+
 def garbage(context: Any) -> Steps:
     """Drop and collect extension objects together with Python objects that have finalizers."""
     pool = context.Pool(1)
@@ -247,12 +272,13 @@ ENTRIES = {
         connections,
         values,
         processes,
+        started,
         garbage,
     )
 }
 
 #: Entries for which the start method matters.
-BY_METHOD = ("pools", "short_pools", "executors", "managers", "processes")
+BY_METHOD = ("pools", "short_pools", "executors", "managers", "processes", "started")
 
 
 class Last:
@@ -281,7 +307,7 @@ def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> N
 def main(entry: str, method: str, seed: str) -> None:
     global last
     last = Last()
-    ended = (EOFError, OSError, RemoteError) if entry in ("managers", "connections") else ()
+    ended = (EOFError, OSError, RemoteError) if entry in ("managers", "connections", "started") else ()
     for step in ENTRIES[entry](procession.get_context(method)):
         for _ in range(2):
             threading.Thread(target=forever, args=(step, ended), daemon=True).start()

@@ -137,3 +137,29 @@ fn a_mailbox_ends_with_a_receiver_that_never_joined_the_family() {
     receiver.wait().unwrap();
     assert_eq!(in_use(), before);
 }
+
+/// The receiver may expect a mailbox whose packer has not named it, and never will.
+#[test]
+fn a_mailbox_that_was_expected_outlives_its_sender() {
+    let before = at_rest();
+    let (mut tell, mut told) = UnixStream::pair().unwrap();
+    let receiver = child(|| {
+        let mut token = [0; 8];
+        told.read_exact(&mut token).unwrap();
+        let token = u64::from_ne_bytes(token);
+        Mailbox::expect(token).unwrap();
+        told.write_all(&[1]).unwrap();
+        told.read_exact(&mut [0]).unwrap();
+        assert_eq!(Mailbox::take(token).expect("the mailbox").body(), [7; 200]);
+        assert!(Mailbox::expect(token).is_err());
+    });
+    let (packer, token) = packer(None);
+    tell.write_all(&token.to_ne_bytes()).unwrap();
+    tell.read_exact(&mut [0]).unwrap();
+    end(packer);
+    tell.write_all(&[1]).unwrap();
+    assert_eq!(wait(receiver), 0);
+    sweep();
+    assert_eq!(in_use(), before);
+    assert!(Mailbox::expect(token).is_err());
+}

@@ -171,7 +171,7 @@ impl Objects {
             21 => drop(self.semaphores[choices.below(2) as usize].release()?),
             22 => {
                 let mut waiter = self.condition.enqueue()?;
-                self.condition.notify(choices.below(3) as u32);
+                self.condition.notify(choices.below(3) as u32)?;
                 waiter.wait(soon())?;
             }
             23 => {

@@ -208,7 +208,7 @@ fn notices(clock: &mut Clock) {
         let mut waiter = condition.enqueue().expect("a waiter slot");
         assert!(waiter.wait(briefly()).is_err());
         let mut waiter = condition.enqueue().expect("a waiter slot");
-        condition.notify(1);
+        condition.notify(1).unwrap();
         waiter.wait(briefly()).expect("notified");
     });
     clock.time("event", || {

@@ -6,7 +6,7 @@ use crate::common::{lock, poll_deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Mailbox as CoreMailbox, Outgoing};
 use procession_core::process::{self, Child as CoreChild};
-use procession_core::{family, liveness, sweep_deferred, Error, Family};
+use procession_core::{family, liveness, sweep_deferred, Family};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -223,13 +223,17 @@ impl Mailbox {
     }
 }
 
-/// Take a mailbox and return its object, or None if it no longer exists: its packer has died, or dropped it.
+/// Make this process the receiver of a mailbox that it will take later.
 #[pyfunction]
-pub fn take_mail(py: Python<'_>, token: u64) -> PyResult<Option<Bound<'_, PyAny>>> {
-    match CoreMailbox::take(token) {
-        Err(Error::Stale(_)) => Ok(None),
-        taken => payload::loads(py, taken.map_err(raise)?).map(Some),
-    }
+pub fn expect_mail(token: u64) -> PyResult<()> {
+    CoreMailbox::expect(token).map_err(raise)
+}
+
+/// Take a mailbox and return its object.
+#[pyfunction]
+pub fn take_mail(py: Python<'_>, token: u64) -> PyResult<Bound<'_, PyAny>> {
+    let incoming = CoreMailbox::take(token).map_err(raise)?;
+    payload::loads(py, incoming)
 }
 
 /// Take a mailbox and return its bytes.

@@ -81,7 +81,7 @@ fn a_waiter_is_told_of_a_panic() {
     fn notify_and_panic((mutex, changed): (Mutex<u64>, Condvar)) {
         let mut value = mutex.lock().unwrap();
         *value = 1;
-        changed.notify_all();
+        changed.notify_all().unwrap();
         panic!("holding the lock");
     }
     let (mutex, changed) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());

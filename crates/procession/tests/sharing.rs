@@ -245,7 +245,7 @@ fn wait_for((turn, changed, mine): (Mutex<u32>, Condvar, u32)) {
         changed.wait(&mut turn).unwrap();
     }
     *turn += 1;
-    changed.notify_all();
+    changed.notify_all().unwrap();
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_notification_is_not_lost_on_a_killed_waiter() {
         kill(victim);
         let mut guard = turn.lock().unwrap();
         *guard = 1;
-        changed.notify_one();
+        changed.notify_one().unwrap();
         drop(guard);
         assert_eq!(survivor.join(), Ok(()), "{method:?}");
     }

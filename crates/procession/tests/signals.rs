@@ -120,7 +120,7 @@ fn locks_and_conditions() {
     times_out(|timeout| condition.wait_timeout(&mut guard, timeout));
     let notify = || {
         let _guard = lock.lock().unwrap();
-        condition.notify_one();
+        condition.notify_one().unwrap();
     };
     goes_on(|| condition.wait(&mut guard), notify).unwrap();
     assert_eq!(

@@ -51,8 +51,12 @@ class _Channel:
         """Whether the connection has ended."""
         return self._conn.closed
 
-    def call(self, request: tuple[Any, ...], action: Any) -> Any:
-        """Send a request, and return its result or raise its error."""
+    def call(self, request: tuple[Any, ...], action: Any, kept: list[_Channel] | None) -> Any:
+        """Send a request, and return its result or raise its error.
+
+        If the deputy can take the result back after this, the channel is added to `kept`, and stays
+        busy until that is settled.
+        """
         drops = self._link.take_drops()
         try:
             data = wire.dumps((drops, *request))
@@ -69,17 +73,23 @@ class _Channel:
                 # Acknowledged as late as possible: until then an interrupt gives the item back.
                 # References in it make their calls over another channel.
                 how, value = _unpickled(reply[1:])
+                if kept is not None and how != "error":
+                    kept.append(self)
                 self._conn.send_bytes(ACKNOWLEDGED)
         except _BROKEN as error:
+            if kept:
+                kept.clear()
             self._conn.close()
             raise self._link.lost(error) from error
         except BaseException:
             # A signal handler has interrupted the call.
+            if kept:
+                kept.clear()
             if not (sent and self._cancelled()):
                 self._conn.close()
             raise
         finally:
-            self.is_busy = False
+            self.is_busy = bool(kept)
         if reply[:1] != KEPT:
             how, value = wire.loads(reply[1:])
         if how == "error":
@@ -107,6 +117,14 @@ class _Channel:
             # Broken, or interrupted again: the deputy cancels the call at the connection's end.
             return False
         return True
+
+    def give_back(self) -> None:
+        """Undo the last call, whose result was acknowledged: its caller will not have it."""
+        try:
+            if not self._cancelled():
+                self._conn.close()
+        finally:
+            self.is_busy = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -182,23 +200,26 @@ class Link:
 
     def attach(self, local: bytes, ticket: bytes | None) -> tuple[Any, int]:
         """Have the deputy keep an object; return the session and the object's number in it."""
-        return self._call(None, ("attach", local, ticket), None)
+        return self._call(None, ("attach", local, ticket), None, None)
 
-    def call(self, session: Any, *request: Any, action: Any = None) -> Any:
+    def call(self, session: Any, *request: Any, action: Any = None, kept: Any = None) -> Any:
         """Have the deputy carry out a request; return its result or raise its error.
 
-        Raises `Renewed` if the session is over, and NodeLost if the home is gone.
+        For `kept` see `_Channel.call`. Raises `Renewed` if the session is over, and NodeLost if the
+        home is gone.
         """
-        return self._call(session, request, action)[1]
+        return self._call(session, request, action, kept)[1]
 
-    def _call(self, session: Any, request: tuple[Any, ...], action: Any) -> tuple[Any, Any]:
+    def _call(
+        self, session: Any, request: tuple[Any, ...], action: Any, kept: Any
+    ) -> tuple[Any, Any]:
         channel, temporary = self._usable_channel()
         try:
             if session is not None and channel.session is not session:
                 raise Renewed
-            return channel.session, channel.call(request, action)
+            return channel.session, channel.call(request, action, kept)
         finally:
-            if temporary:
+            if temporary and not kept:  # else it is closed with the last reference to it
                 channel.close()
 
     def _usable_channel(self) -> tuple[_Channel, bool]:

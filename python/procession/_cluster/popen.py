@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 
-from .. import _stdio, connection, context, process, spawn, util
+from .. import _stdio, connection, context, popen_fork, process, spawn, util
 from .._errors import NodeLost
 from .._procession import refresh_main
 from . import place, wire
@@ -146,7 +146,7 @@ class _Line:
 os.register_at_fork(after_in_child=_Line._after_fork)
 
 
-class RemotePopen:
+class RemotePopen(popen_fork.Popen):
     """A running or ended child on another node.
 
     A child whose node is lost counts as killed.
@@ -225,10 +225,6 @@ class RemotePopen:
 
     DupFd = duplicate_for_child
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return the exit code, or None if the child is running; with `flag` 0 wait for it."""
-        return self.wait(0 if flag == os.WNOHANG else None)
-
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the child to end, at most `timeout` seconds; return the exit code or None."""
         if self.returncode is None and timeout != 0:
@@ -244,18 +240,6 @@ class RemotePopen:
             self._line.send("signal", self._number, sig)
         except NodeLost as error:
             util.info("the signal finds no process: %s", error)
-
-    def interrupt(self) -> None:
-        """Send SIGINT."""
-        self._send_signal(signal.SIGINT)
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self._send_signal(signal.SIGKILL)
 
     def __del__(self) -> None:
         if hasattr(self, "_sentinel_mutex"):

@@ -8,10 +8,9 @@ process's deputy at the object's home (`link`). Besides what the methods raise, 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from .. import process
+from .. import process, synchronize
 from .._errors import NodeLost
 from .link import Link, Renewed
 from .reference import Reference
@@ -51,10 +50,10 @@ class Proxy:
             self._ticket = None
         return session, number
 
-    def _ask(self, what: str, *rest: Any, action: Any = None) -> Any:
+    def _ask(self, what: str, *rest: Any, action: Any = None, kept: Any = None) -> Any:
         session, number = self._attached()
         try:
-            return self._link.call(session, what, number, *rest, action=action)
+            return self._link.call(session, what, number, *rest, action=action, kept=kept)
         except Renewed:
             # Not attached anew: a `release` must not meet what another process has acquired since.
             node = self._reference.node
@@ -65,6 +64,23 @@ class Proxy:
 
     def _call(self, method: str, *args: Any, action: Any = None, **kwds: Any) -> Any:
         return self._ask("call", method, args, kwds, action=action)
+
+    def _take(self, method: str, *args: Any) -> Any:
+        """Call a method that takes something; give that back if a signal handler raises meanwhile.
+
+        Nothing may stand between this method's return and that of the public methods: a signal
+        handler runs after a call of another function, not while functions return.
+        """
+        kept: list[Any] = []
+        try:
+            value = self._ask("call", method, args, {}, kept=kept)
+            if kept:
+                kept[0].is_busy = False
+            return value
+        except BaseException:
+            if kept:
+                kept[0].give_back()
+            raise
 
     def __reduce__(self) -> Any:
         return self._reference.reduced(self._ask("ticket"))
@@ -81,7 +97,7 @@ class Proxy:
 class _Acquired(Proxy):
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Acquire it; return whether it was."""
-        return self._call("acquire", block, timeout)
+        return self._take("acquire", block, timeout)
 
     def release(self) -> None:
         """Release it."""
@@ -92,7 +108,7 @@ class _Acquired(Proxy):
         return self._call("locked")
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._take("acquire")
 
     def __exit__(self, *error: object) -> None:
         self.release()
@@ -109,15 +125,7 @@ class _Condition(_Acquired):
         """Wait until notified, at most `timeout` seconds; return whether it was."""
         return self._call("wait", timeout)
 
-    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until `predicate()` is true, at most `timeout` seconds; return its last result."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while not (result := predicate()):
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return result
+    wait_for = synchronize.Condition.wait_for
 
     def notify(self, n: int = 1) -> None:
         """Wake `n` waiters."""
@@ -184,7 +192,7 @@ class _SimpleQueue(Proxy):
 
     def get(self) -> Any:
         """Take the next item."""
-        return self._call("get")
+        return self._take("get")
 
     def put_many(self, items: Iterable[Any]) -> None:
         """Put several items into the queue."""
@@ -192,7 +200,7 @@ class _SimpleQueue(Proxy):
 
     def get_many(self, max: int) -> list[Any]:
         """Wait for an item, and take up to `max`."""
-        return self._call("get_many", max)
+        return self._take("get_many", max)
 
     def empty(self) -> bool:
         """Return whether it has no item."""
@@ -210,18 +218,19 @@ class _SimpleQueue(Proxy):
 class _Queue(_SimpleQueue):
     _closed_by: int | None = None
 
-    def _open(self) -> Any:
+    def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        return self._call
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue; raise `Full` if there was no room in time."""
-        self._open()("put", obj, block, timeout)
+        self._check_open()
+        self._call("put", obj, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next item; raise `Empty` if there was none in time."""
-        return self._open()("get", block, timeout)
+        self._check_open()
+        return self._take("get", block, timeout)
 
     def put_nowait(self, obj: Any) -> None:
         """Put an item if there is room."""
@@ -235,11 +244,13 @@ class _Queue(_SimpleQueue):
         self, items: Iterable[Any], block: bool = True, timeout: float | None = None
     ) -> None:
         """Put several items into the queue."""
-        self._open()("put_many", list(items), block, timeout)
+        self._check_open()
+        self._call("put_many", list(items), block, timeout)
 
     def get_many(self, max: int, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Wait for an item, and take up to `max`."""
-        return self._open()("get_many", max, block, timeout)
+        self._check_open()
+        return self._take("get_many", max, block, timeout)
 
     def qsize(self) -> int:
         """Return the number of items."""

@@ -106,6 +106,7 @@ class BaseManager:
             ),
         )
         self._process.name = process.numbered(type(self).__name__, self._process._identity)
+        self._process._is_server = True
         try:
             self._process.start()
             self._meet_server(reader, writer)

@@ -21,7 +21,8 @@ attributes (`parts`).
 
 The global variables of a function are those of its module **in the receiver**. For a function of
 the main module they are in the dictionary of the receiver's one `__main__`, which also holds what
-is found by name. For others they are in the dictionary of the module, which the receiver imports.
+is found by name. For others they are in the dictionary of the module, which the receiver imports if
+the function may look at any of them.
 Only variables of `__main__` that a receiver may lack are sent along. A receiver that has the same
 definition takes its own, and what its own code bound to a variable stays. A module that other
 processes cannot import is copied, as far as the function uses it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import functools
 import marshal
 import pickle
 import sys
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from .. import reduction
@@ -74,7 +76,7 @@ class Taking:
         self.lacked = False
         self._family = family_id()
         self._main = _MainDict(self._family)
-        self._shared: dict[int, tuple[dict[str, Any], Any]] = {}
+        self._shared: dict[tuple[int, str], tuple[dict[str, Any], Any]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -103,10 +105,11 @@ class Taking:
         base: Any
         if scope is receivers.main_dict():
             base, used = self._main, receivers.lacking(used)
-        elif used and (module := _importable(scope)) is not None:
-            base, used = self._share(scope, lambda: _ModuleDict(module)), {}
+        elif _looks_at(scope, names) and (module := _importable(scope)) is not None:
+            base, used = self._share(scope, "module", lambda: _ModuleDict(module)), {}
         else:
-            base = self._share(scope, lambda: _copy_of_names(scope))
+            # Not the stand-in of those functions of an importable module that look at its variables.
+            base = self._share(scope, "copy", lambda: _copy_of_names(scope))
         closure = function.__closure__
         contents = [cell.cell_contents for cell in closure or () if _is_full(cell)]
         state = {
@@ -118,12 +121,12 @@ class Taking:
         make = (same, code, base, function.__name__, closure)
         return rebuild.make_function, make, state, None, None, rebuild.finish_function
 
-    def _share(self, scope: dict[str, Any], make: Any) -> Any:
-        """Return the one stand-in for a dictionary of global variables.
+    def _share(self, scope: dict[str, Any], kind: str, make: Any) -> Any:
+        """Return the one stand-in of a kind for a dictionary of global variables.
 
         The dictionary is kept alive while its `id` is in use.
         """
-        return self._shared.setdefault(id(scope), (scope, make()))[1]
+        return self._shared.setdefault((id(scope), kind), (scope, make()))[1]
 
     def _class(self, cls: Any, same: Any) -> Any:
         from cloudpickle import cloudpickle
@@ -189,6 +192,20 @@ class _ModuleDict:
 
     def __reduce__(self) -> Any:
         return rebuild.module_dict, (self._name,)
+
+
+#: Functions that look at all variables of their caller's module.
+_LOOK_AT_ALL = {"globals", "eval", "exec"}
+
+
+def _looks_at(scope: dict[str, Any], names: Iterable[str]) -> bool:
+    """Return whether a function that uses these names may look at variables of its module.
+
+    A name that is no builtin is a variable that the receiver's module may have.
+    """
+    return any(
+        name in scope or name in _LOOK_AT_ALL or not hasattr(builtins, name) for name in names
+    )
 
 
 def _importable(scope: dict[str, Any]) -> str | None:

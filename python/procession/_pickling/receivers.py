@@ -119,7 +119,7 @@ def _source() -> source.Source | None:
     """Return what importing the main module binds, or None if it cannot be imported."""
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
-    path = getattr(main, "__file__", None)
+    path = process.path_of_main()
     if name == "__main__" or (name or "").endswith(".__main__"):
         return None
     if path is None or os.path.basename(path) in ("ipython", "ipython.py"):

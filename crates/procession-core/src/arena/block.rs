@@ -154,13 +154,15 @@ impl Block {
         self.leave(CellState::Awaited(receiver))
     }
 
-    /// Change the receiver of what was sent with [`send_to`](Self::send_to), if it has not been taken yet.
-    pub(crate) fn redirect(token: Token, receiver: Receiver) {
+    /// Change the receiver of what was sent with [`send_to`](Self::send_to). Fails if the token is stale or the block was
+    /// taken already.
+    pub(crate) fn redirect(token: Token, receiver: Receiver) -> Result<()> {
         while let Some((cell, waiting)) = in_transit(token) {
             if replace(&cell, waiting, waiting.with(CellState::Awaited(receiver))) {
-                return;
+                return Ok(());
             }
         }
+        Err(Error::Stale("block"))
     }
 
     fn leave(self, state: CellState) -> Token {

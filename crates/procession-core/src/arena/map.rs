@@ -34,7 +34,7 @@ impl Arena {
         let (mut size, budget) = wanted();
         if memory::file_size_limit() < size {
             return Err(Error::Exhausted {
-                what: "the arena (the limit of file sizes)",
+                what: "the arena, and RLIMIT_FSIZE (`ulimit -f`) allows less",
                 wanted: size,
             });
         }

@@ -79,7 +79,7 @@ fn a_block_is_taken_and_discarded_while_its_receiver_changes() {
     let (given, tokens) = std::sync::mpsc::sync_channel::<Token>(0);
     let redirecting = std::thread::spawn(move || {
         for token in tokens {
-            (0..200).for_each(|turn| Block::redirect(token, receivers[turn % 2]));
+            (0..200).for_each(|turn| drop(Block::redirect(token, receivers[turn % 2])));
         }
     });
     for round in 0..3000 {

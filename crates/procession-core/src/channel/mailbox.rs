@@ -63,7 +63,13 @@ impl Mailbox {
     /// Name the receiver: process `pid`, which exists now. From now on the mailbox outlives its packer, until the
     /// receiver has taken it or died. Call it after [`token`](Self::token).
     pub fn address(&self, pid: i32) {
-        Block::redirect(self.token, Receiver::of(pid.unsigned_abs()));
+        // Fails once the receiver has taken it.
+        let _ = Block::redirect(self.token, Receiver::of(pid.unsigned_abs()));
+    }
+
+    /// Make this process the receiver, before it takes the message: from now on the mailbox outlives its packer.
+    pub fn expect(token: u64) -> Result<()> {
+        Block::redirect(Token(token), Receiver::me())
     }
 
     /// Take the message out. Works once, in any process of the family.

@@ -16,7 +16,7 @@ pub(crate) struct ProcessEntry {
     pub(super) life: AtomicU64,
     /// Birth number times two, plus one if born by fork; zero: not yet written.
     pub(super) birth: AtomicU64,
-    /// When the state began: milliseconds of the boot clock.
+    /// When the state began: milliseconds of [`now`](super::table::now).
     pub(super) since: AtomicU64,
     /// Its pid. Kept until the slot is used again, so that errors can name a dead process.
     pub(super) pid: AtomicU32,
@@ -51,7 +51,7 @@ pub(crate) struct Wait {
     pub(super) word: AtomicU64,
     /// Handle of the object, or zero when it has none.
     pub(super) object: AtomicU64,
-    /// Since when: milliseconds of the boot clock, lower 32 bits.
+    /// Since when: milliseconds of [`now`](super::table::now), lower 32 bits.
     pub(super) since: AtomicU32,
     pub(super) kind: AtomicU32,
     /// Whether it has no deadline, and the thread is one of the program's own.

@@ -5,6 +5,8 @@ use super::entry::{Life, ProcessEntry, Stage};
 use super::own::me_already;
 use crate::arena::Arena;
 use crate::ids::Owner;
+/// The clock of this room: it is the same for all processes, and stands still while the machine is suspended.
+pub(crate) use crate::sys::memory::milliseconds as now;
 use crate::{Error, Result};
 use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,9 +39,9 @@ pub(super) enum Word {
     Youngest,
     /// The family's first process.
     Root,
-    /// When it was last found that the family can only wait: milliseconds of the boot clock.
+    /// When it was last found that the family can only wait: milliseconds of [`now`].
     Verdict,
-    /// When a waiting process last swept the family: milliseconds of the boot clock.
+    /// When a waiting process last swept the family: milliseconds of [`now`].
     Swept,
 }
 
@@ -78,12 +80,6 @@ pub(super) fn my_entry() -> Option<(&'static ProcessTable, &'static ProcessEntry
 /// afterwards.
 pub(crate) fn entry(owner: Owner) -> Option<&'static ProcessEntry> {
     table()?.get(owner)
-}
-
-/// Milliseconds of the boot clock (coarse, cheap).
-pub(crate) fn now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 impl ProcessTable {

@@ -17,7 +17,7 @@ pub(crate) struct WaitKind {
     pub endless: bool,
     /// It begins, rather than continuing after an interruption.
     pub anew: bool,
-    /// When it first began, across interruptions: milliseconds of the boot clock.
+    /// When it first began, across interruptions: milliseconds of [`now`](super::table::now).
     pub since: u64,
 }
 

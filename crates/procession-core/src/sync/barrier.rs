@@ -138,7 +138,7 @@ impl Barrier {
         };
         let stage = guard.0.stage();
         let acting = stage & !PHASE | ACTING;
-        let index = guard.0.waiters.waiting();
+        let index = guard.0.waiters.waiting().map_err(WaitError::from)?;
         if stage & PHASE != FILLING {
             return Err(BarrierError::Broken);
         }
@@ -199,12 +199,12 @@ impl Barrier {
         self.state.parties.load(Ordering::Relaxed)
     }
 
-    /// The number of parties that wait now.
-    pub fn waiting(&self) -> usize {
+    /// The number of parties that wait now. Fails if this process has no address space to see all of them.
+    pub fn waiting(&self) -> Result<usize> {
         match self.state.phase() {
             FILLING | ACTING => self.state.waiters.waiting(),
             // The waiters are being released one by one: the first of them must not see the others.
-            _ => 0,
+            _ => Ok(0),
         }
     }
 
@@ -244,9 +244,10 @@ impl Barrier {
             // repairs.
             let _ = self.guard(Deadline::Now);
         }
+        // A participant out of reach is another's successor once this process has address space again.
         let waiting: Vec<_> = state
             .waiters
-            .words()
+            .words_in_reach()
             .into_iter()
             .filter(|(_, word)| word.is_waiting())
             .collect();
@@ -311,7 +312,8 @@ impl BarrierState {
         };
         // SYNC: as in `arrive`.
         fence(Ordering::SeqCst);
-        for (slot, word) in self.waiters.words() {
+        // A waiter that is out of this process's reach tells itself after its slice.
+        for (slot, word) in self.waiters.words_in_reach() {
             if word.owner().is_some_and(liveness::is_known_dead) {
                 self.waiters.clear(&slot, word);
             } else if word.ticket() == stage / ROUND {

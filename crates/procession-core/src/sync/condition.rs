@@ -66,8 +66,9 @@ impl Condition {
         })
     }
 
-    /// Notify the `n` living waiters that have waited longest. The caller holds the lock.
-    pub fn notify(&self, n: u32) {
+    /// Notify the `n` living waiters that have waited longest. The caller holds the lock. Fails if this process has no
+    /// address space to see all waiters, of which then none may have been notified.
+    pub fn notify(&self, n: u32) -> Result<()> {
         let waiters = &self.state.waiters;
         let mut left = n;
         while left > 0 {
@@ -82,8 +83,8 @@ impl Condition {
                     oldest = Some((slot(), word));
                 }
                 false
-            });
-            let Some((slot, word)) = oldest else { return };
+            })?;
+            let Some((slot, word)) = oldest else { break };
             // A spinning waiter is alive, or was some microseconds ago; a sleeper may have been dead for long.
             let dead = word
                 .owner()
@@ -94,28 +95,33 @@ impl Condition {
                 left -= 1;
             }
         }
+        Ok(())
     }
 
-    /// Notify all waiters. The caller holds the lock.
-    pub fn notify_all(&self) {
-        for (slot, word) in self.state.waiters.words() {
+    /// Notify all waiters. The caller holds the lock. Fails if this process has no address space to see all of them;
+    /// those that it sees are notified.
+    pub fn notify_all(&self) -> Result<()> {
+        let mut found = Vec::new();
+        let whole = self.state.waiters.words(&mut found);
+        for (slot, word) in found {
             self.state.waiters.decide(&slot, word, false);
         }
+        whole
     }
 
-    /// The number of waiters that were not notified yet.
-    pub fn waiting(&self) -> usize {
+    /// The number of waiters that were not notified yet. Fails as [`notify`](Self::notify) does.
+    pub fn waiting(&self) -> Result<usize> {
         self.state.waiters.waiting()
     }
 
     /// Pass on the notifications of waiters that were notified and died before they noticed: each goes to the next
     /// waiter.
     fn pass_on_from_dead(&self) {
-        for (slot, word) in self.state.waiters.words() {
+        for (slot, word) in self.state.waiters.words_in_reach() {
             if word.is_decided() && word.owner().is_some_and(|owner| !liveness::is_alive(owner)) {
                 // DEATH: if we are killed between the two, the notification is lost.
                 if self.state.waiters.clear(&slot, word) {
-                    self.notify(1);
+                    let _ = self.notify(1);
                 }
             }
         }
@@ -151,7 +157,8 @@ impl Drop for Waiter {
         // A child forked in the middle of a wait leaves its parent's slot alone.
         if liveness::me().is_ok_and(|me| me == self.me) && self.condition.state.waiters.leave(&slot) != Leave::Undecided
         {
-            self.condition.notify(1);
+            // Out of address space, it is lost, as with a process that dies here.
+            let _ = self.condition.notify(1);
         }
     }
 }

@@ -97,9 +97,11 @@ pub(super) fn take(state: &Permits, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
     let mut reclaimed = false;
     loop {
-        let word = resolved(state, holders);
+        let word = resolved(state, holders)?;
         if Permits::value_of(word) == 0 {
-            if reclaimed || !has_dead(holders) || !reclaim(state, holders) {
+            // The accounts of dead holders may be out of reach: then a wait might never end.
+            holders.reach()?;
+            if reclaimed || !has_dead(holders) || !reclaim(state, holders)? {
                 return Ok(false);
             }
             reclaimed = true;
@@ -125,7 +127,7 @@ pub(super) fn take(state: &Permits, holders: &Chunk) -> Result<bool> {
 pub(super) fn give(state: &Permits, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
     loop {
-        let word = resolved(state, holders);
+        let word = resolved(state, holders)?;
         if Permits::value_of(word) >= state.bound().min(SEM_VALUE_MAX) {
             return Ok(false);
         }
@@ -154,12 +156,12 @@ pub(super) fn give(state: &Permits, holders: &Chunk) -> Result<bool> {
 }
 
 /// Take back what dead processes held. Returns whether there was anything: permits, or only accounts.
-pub(super) fn reclaim(state: &Permits, holders: &Chunk) -> bool {
+pub(super) fn reclaim(state: &Permits, holders: &Chunk) -> Result<bool> {
     let mut found = false;
     for account in accounts(holders) {
         while let Some(owner) = account.owner().filter(|&owner| !liveness::is_alive(owner)) {
             found = true;
-            let word = resolved(state, holders);
+            let word = resolved(state, holders)?;
             let before = account.word.load(Acquire);
             // SYNC: the account has belonged to the dead process since the word was read, so only another survivor can
             // change it.
@@ -189,7 +191,7 @@ pub(super) fn reclaim(state: &Permits, holders: &Chunk) -> bool {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// Begin an operation, then carry it out and resolve it. `word` has no other operation's note, and the account's word
@@ -208,37 +210,40 @@ fn operate(
     let ours = state.swap(word, begun);
     if ours {
         // DEATH: if we are killed from here on, the next process carries it out.
-        carry_out(holders, note);
-        resolve(state, note);
+        if carry_out(holders, note).is_ok() {
+            resolve(state, note);
+        }
     }
     ours
 }
 
-/// The semaphore's word, once no operation is noted in it.
-fn resolved(state: &Permits, holders: &Chunk) -> u64 {
+/// The semaphore's word, once no operation is noted in it. Fails if the account that a note names is out of this
+/// process's reach; the note stays for others.
+fn resolved(state: &Permits, holders: &Chunk) -> Result<u64> {
     loop {
         let word = state.load();
         let note = PermitNote::of(word);
         if note.kind().is_none() {
-            return word;
+            return Ok(word);
         }
-        carry_out(holders, note);
+        carry_out(holders, note)?;
         resolve(state, note);
     }
 }
 
 /// Change the account that the note names, unless that was done. An account's word counts its operations, so late
 /// helpers do nothing.
-fn carry_out(holders: &Chunk, note: PermitNote) {
+fn carry_out(holders: &Chunk, note: PermitNote) -> Result<()> {
     // In a damaged word, a note may name an account that does not exist: there is nothing to change.
-    let (Some(kind), Some([_, word])) = (note.kind(), holders.pair(note.account())) else {
-        return;
+    let (Some(kind), Some([_, word])) = (note.kind(), holders.pair(note.account())?) else {
+        return Ok(());
     };
     let before = word.load(Acquire);
     if let Some(after) = note.result(kind, before) {
         // Fails if another helper was first.
         let _ = word.compare_exchange(before, after, AcqRel, Relaxed);
     }
+    Ok(())
 }
 
 /// Take the note away, after it was carried out.
@@ -288,7 +293,7 @@ fn account_of<'a>(me: Owner, state: &Permits, holders: &'a Chunk) -> Result<Acco
                     return Ok(free);
                 }
             }
-            None if reclaim(state, holders) => {}
+            None if reclaim(state, holders)? => {}
             None if accounts(holders).count() < PermitNote::ACCOUNTS => holders.grow(&mut seen)?,
             None => return Err(Error::ProcessTableFull(PermitNote::ACCOUNTS)),
         }

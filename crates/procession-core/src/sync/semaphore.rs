@@ -61,7 +61,8 @@ impl Semaphore {
             Some(holders) => {
                 let take = || permit_log::take(state, holders);
                 let check_deaths = || {
-                    permit_log::reclaim(state, holders);
+                    // An error comes again from `take`, which follows.
+                    let _ = permit_log::reclaim(state, holders);
                 };
                 state.take_slowly(purpose.checking_deaths(), deadline, take, check_deaths)
             }

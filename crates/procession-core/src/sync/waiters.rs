@@ -81,6 +81,10 @@ unsafe impl Object for Chunk {
 
 /// Iterates over a list of chunks. A list that leads back to itself is damaged; the iteration ends where that is
 /// noticed.
+///
+/// It ends with an error where this process has no address space for a further chunk. Chunks are never taken out of a
+/// list: a user of the object holds a reference to the first, and each chunk one to the next. So a handle that is stale
+/// is damage, and the list ends there. No step waits for another process.
 struct Chunks<'a> {
     first: &'a Chunk,
     next: Next,
@@ -93,16 +97,18 @@ struct Chunks<'a> {
 enum Next {
     First,
     Further(&'static Chunk),
+    OutOfReach(Error),
     Over,
 }
 
 impl Iterator for Chunks<'_> {
-    type Item = Option<&'static Chunk>;
+    type Item = Result<Option<&'static Chunk>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let chunk = match self.next {
+        let chunk = match std::mem::replace(&mut self.next, Next::Over) {
             Next::First => None,
             Next::Further(chunk) => Some(chunk),
+            Next::OutOfReach(error) => return Some(Err(error)),
             Next::Over => return None,
         };
         let here = chunk.unwrap_or(self.first);
@@ -110,14 +116,13 @@ impl Iterator for Chunks<'_> {
         if self.steps.is_power_of_two() {
             self.mark = here;
         }
-        // The list holds a reference to each of its chunks, and its user one to the first. For a process without address
-        // space for a further chunk, the list ends here.
         let next = Handle::from_bits(here.next.load(Ordering::Acquire)).map(arena::look_up::<Chunk>);
         self.next = match next {
             Some(Ok(Some(next))) if !std::ptr::eq(next, self.mark) => Next::Further(next),
+            Some(Err(error)) => Next::OutOfReach(error),
             _ => Next::Over,
         };
-        Some(chunk)
+        Some(Ok(chunk))
     }
 }
 
@@ -148,35 +153,45 @@ impl PartialEq for WaiterSlot {
 }
 
 impl Chunk {
-    /// The words of all slots in use.
-    pub(super) fn words(&self) -> Vec<(WaiterSlot, WaiterWord)> {
-        let mut found = Vec::new();
+    /// Add the words of all slots in use to `found`. Of a list that is partly out of reach these are the words in reach.
+    pub(super) fn words(&self, found: &mut Vec<(WaiterSlot, WaiterWord)>) -> Result<()> {
         self.visit(|slot, word| {
             if word.owner().is_some() {
                 found.push((slot(), word));
             }
             false
-        });
+        })
+        .map(drop)
+    }
+
+    /// The words of all slots in use that are in reach.
+    pub(super) fn words_in_reach(&self) -> Vec<(WaiterSlot, WaiterWord)> {
+        let mut found = Vec::new();
+        let _ = self.words(&mut found);
         found
     }
 
     /// The number of waiters.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> Result<usize> {
         let mut count = 0;
         self.visit(|_, word| {
             count += usize::from(word.is_waiting());
             false
-        });
-        count
+        })?;
+        Ok(count)
     }
 
     /// Call `see` with each slot until it returns true; returns whether it did.
-    pub(super) fn visit(&self, mut see: impl FnMut(&dyn Fn() -> WaiterSlot, WaiterWord) -> bool) -> bool {
-        self.chunks().any(|chunk| {
+    pub(super) fn visit(&self, mut see: impl FnMut(&dyn Fn() -> WaiterSlot, WaiterWord) -> bool) -> Result<bool> {
+        for chunk in self.chunks() {
+            let chunk = chunk?;
             let slots = chunk.unwrap_or(self).slots.iter().enumerate();
             let mut words = slots.map(|(index, word)| (index, WaiterWord(word.load(Ordering::Acquire))));
-            words.any(|(index, word)| see(&|| WaiterSlot { chunk, index }, word))
-        })
+            if words.any(|(index, word)| see(&|| WaiterSlot { chunk, index }, word)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The chunks of the list; `None` is this one.
@@ -191,9 +206,10 @@ impl Chunk {
 
     /// Add a chunk to a list that had no free slot; `seen` is the number of chunks at the previous call.
     pub(super) fn grow(&self, seen: &mut usize) -> Result<()> {
-        let (count, last) = self
-            .chunks()
-            .fold((0, self), |(count, _), chunk| (count + 1, chunk.unwrap_or(self)));
+        let (mut count, mut last) = (0, self);
+        for chunk in self.chunks() {
+            (count, last) = (count + 1, chunk?.unwrap_or(self));
+        }
         if count == *seen {
             return Err(Error::Corrupt("a list of waiters"));
         }
@@ -204,16 +220,26 @@ impl Chunk {
         Ok(())
     }
 
-    /// The pair of slots of this number; `None` beyond the last chunk. For users that keep words of their own in slots.
-    pub(super) fn pair(&self, number: usize) -> Option<[&AtomicU64; 2]> {
-        let chunk = self.chunks().nth(number / PAIRS)?.unwrap_or(self);
-        let first = number % PAIRS * 2;
-        Some([&chunk.slots[first], &chunk.slots[first + 1]])
+    /// Fail if a part of the list is out of reach.
+    pub(super) fn reach(&self) -> Result<()> {
+        self.chunks().try_for_each(|chunk| chunk.map(drop))
     }
 
-    /// All pairs.
+    /// The pair of slots of this number; `None` beyond the last chunk. For users that keep words of their own in slots.
+    pub(super) fn pair(&self, number: usize) -> Result<Option<[&AtomicU64; 2]>> {
+        let first = number % PAIRS * 2;
+        for (at, chunk) in self.chunks().enumerate() {
+            let chunk = chunk?.unwrap_or(self);
+            if at == number / PAIRS {
+                return Ok(Some([&chunk.slots[first], &chunk.slots[first + 1]]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All pairs in reach. Those that this process has claimed are.
     pub(super) fn pairs(&self) -> impl Iterator<Item = [&AtomicU64; 2]> {
-        let chunks = self.chunks().map(|chunk| chunk.unwrap_or(self));
+        let chunks = self.chunks().map_while(|chunk| Some(chunk.ok()?.unwrap_or(self)));
         chunks.flat_map(|chunk| chunk.slots.chunks_exact(2).map(|pair| [&pair[0], &pair[1]]))
     }
 
@@ -231,7 +257,7 @@ impl Chunk {
                     }
                 }
                 slot.is_some()
-            });
+            })?;
             match slot {
                 Some(slot) => return Ok(slot),
                 None => self.grow(&mut seen)?,
@@ -340,7 +366,7 @@ mod tests {
                 for ticket in 0..chunks * SLOTS {
                     first.take_slot(ticket as u32, me).unwrap();
                 }
-                let nth = |n: usize| first.chunks().nth(n).unwrap().unwrap_or(&first);
+                let nth = |n: usize| first.chunks().nth(n).unwrap().unwrap().unwrap_or(&first);
                 let to = if back == 0 {
                     first.handle().to_bits()
                 } else {
@@ -348,10 +374,10 @@ mod tests {
                 };
                 let last = &nth(chunks - 1).next;
                 last.store(to, Ordering::Relaxed);
-                assert!(first.waiting() >= chunks * SLOTS);
+                assert!(first.waiting().unwrap() >= chunks * SLOTS);
                 assert!(matches!(first.take_slot(0, me), Err(Error::Corrupt(_))));
                 last.store(0, Ordering::Relaxed);
-                assert_eq!(first.waiting(), chunks * SLOTS);
+                assert_eq!(first.waiting().unwrap(), chunks * SLOTS);
             }
         }
     }

@@ -342,7 +342,8 @@ pub(crate) fn refers_to(fd: i32, id: FileId) -> bool {
     FileId::of(fd).is_ok_and(|found| found == id)
 }
 
-/// A clock that all processes share, in milliseconds: cheap, and no finer than the scheduler's tick.
+/// A clock that all processes share, in milliseconds: cheap, no finer than the scheduler's tick, and without the time
+/// that the machine was suspended.
 pub(crate) fn milliseconds() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000

@@ -160,17 +160,17 @@ fn notifies(condition: &Condition) {
     let mut waiters: Vec<_> = (0..=SLOTS)
         .map(|_| condition.enqueue().expect("a waiter slot"))
         .collect();
-    assert_eq!(condition.waiting(), SLOTS + 1);
-    condition.notify(2);
-    assert_eq!(condition.waiting(), SLOTS - 1);
+    assert_eq!(condition.waiting().unwrap(), SLOTS + 1);
+    condition.notify(2).unwrap();
+    assert_eq!(condition.waiting().unwrap(), SLOTS - 1);
     for waiter in &mut waiters[..2] {
         waiter.wait(soon()).expect("notified");
     }
-    condition.notify_all();
+    condition.notify_all().unwrap();
     for waiter in &mut waiters[2..] {
         waiter.wait(soon()).expect("notified");
     }
-    assert_eq!(condition.waiting(), 0);
+    assert_eq!(condition.waiting().unwrap(), 0);
 }
 
 fn conditions() -> Vec<Operation> {
@@ -179,8 +179,8 @@ fn conditions() -> Vec<Operation> {
     let survivor = move |values: &Values, _: bool| {
         let condition = attach(values);
         // A dead waiter is passed over, or was not there.
-        condition.notify_all();
-        assert_eq!(condition.waiting(), 0);
+        condition.notify_all().unwrap();
+        assert_eq!(condition.waiting().unwrap(), 0);
         notifies(&condition);
         "notifies".to_owned()
     };
@@ -189,7 +189,7 @@ fn conditions() -> Vec<Operation> {
         clock.time("wait in the same condition", || {
             assert!(condition.enqueue().expect("a waiter slot").wait(shortly()).is_err());
         });
-        clock.time("look at the same condition", || condition.waiting());
+        clock.time("look at the same condition", || condition.waiting().unwrap());
     };
     let waits = move |slots: usize| {
         move |values: &Values| {
@@ -222,16 +222,16 @@ fn conditions() -> Vec<Operation> {
             move |values| {
                 let condition = attach(values);
                 move || {
-                    condition.notify(2);
+                    condition.notify(2).unwrap();
                     forget(condition);
                 }
             },
             move |values, done| {
                 let condition = attach(values);
-                let waiting = condition.waiting();
+                let waiting = condition.waiting().unwrap();
                 assert!((1..=3).contains(&waiting) && (!done || waiting == 1));
-                condition.notify_all();
-                assert_eq!(condition.waiting(), 0);
+                condition.notify_all().unwrap();
+                assert_eq!(condition.waiting().unwrap(), 0);
                 notifies(&condition);
                 format!("{} notified", 3 - waiting)
             },
@@ -302,11 +302,11 @@ fn passes(values: &Values, _: bool) -> String {
     let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
     let found = format!(
         "{} waiting{}",
-        barrier.waiting(),
+        barrier.waiting().unwrap(),
         if barrier.is_broken() { ", broken" } else { "" }
     );
     barrier.reset().expect("a barrier");
-    assert!(!barrier.is_broken() && barrier.waiting() == 0);
+    assert!(!barrier.is_broken() && barrier.waiting().unwrap() == 0);
     for _ in 0..2 {
         let mut others: Vec<_> = (1..barrier.parties())
             .map(|_| match barrier.arrive(soon()) {
@@ -398,7 +398,9 @@ fn barriers() -> Vec<Operation> {
         })
         .beside(|values, clock| {
             let barrier = Barrier::attach(handle(values[0])).expect("the barrier");
-            clock.time("look at the same barrier", || (barrier.waiting(), barrier.is_broken()));
+            clock.time("look at the same barrier", || {
+                (barrier.waiting().unwrap(), barrier.is_broken())
+            });
             // Another party arrives: it finds others missing, comes too late, or is the last.
             clock.time("arrive at the same barrier", || match barrier.arrive(shortly()) {
                 Ok(Arrival::Waits(mut participant)) => drop(participant.wait(shortly())),

@@ -299,9 +299,9 @@ fn notices() -> Vec<Waited> {
                 let condition = Condition::create().expect("a condition");
                 let values = vec![condition.handle().to_bits()];
                 let after = move |death: Death| {
-                    let notified = death.returned || condition.waiting() == 0;
+                    let notified = death.returned || condition.waiting().unwrap() == 0;
                     if !notified {
-                        condition.notify(1);
+                        condition.notify(1).unwrap();
                     }
                     is_through_alone();
                     if notified { "notified" } else { "not notified" }.to_owned()
@@ -320,7 +320,7 @@ fn notices() -> Vec<Waited> {
             |values| {
                 let condition = Condition::attach(handle(values[0])).expect("the condition");
                 move || {
-                    condition.notify(1);
+                    condition.notify(1).unwrap();
                     forget(condition);
                 }
             },
@@ -365,7 +365,8 @@ fn arrivals() -> Vec<Waited> {
             let after = move |death: Death| {
                 // A victim that died before it had arrived does not break the barrier: a third process may come.
                 std::thread::sleep(Duration::from_millis(60));
-                let arrived = death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting() == 0;
+                let arrived =
+                    death.returned || board().is_marked() || barrier.is_broken() || barrier.waiting().unwrap() == 0;
                 if !arrived {
                     match arrive(&barrier) {
                         Arrival::Last(last) => last.release(),

@@ -1,6 +1,6 @@
 //! Bindings of `Barrier`.
 
-use crate::common::{deadline, lock_deadline, wait};
+use crate::common::{deadline, lock_deadline, raise, wait};
 use procession_core::sync::{self, Arrival, BarrierError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -17,7 +17,7 @@ shared_class! {
         /// The last party calls `action` before the others are released. Return the order of arrival, from 0.
         fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Bound<'_, PyAny>>) -> PyResult<usize> {
             let barrier = self.0.get()?;
-            let waits = barrier.waiting() + 1 < barrier.parties() as usize;
+            let waits = barrier.waiting().map_err(raise)? + 1 < barrier.parties() as usize;
             let deadline = if waits {
                 lock_deadline(timeout)?
             } else {
@@ -62,7 +62,7 @@ shared_class! {
         /// The number of parties that wait now.
         #[getter]
         fn n_waiting(&self) -> PyResult<usize> {
-            Ok(self.0.get()?.waiting())
+            self.0.get()?.waiting().map_err(raise)
         }
 
         /// True if the barrier is broken.

@@ -214,18 +214,17 @@ impl Condition {
             Ok(n) => condition.notify(n),
             Err(_) => condition.notify_all(),
         }
-        Ok(())
+        .map_err(raise)
     }
 
     /// Wake all waiters. The calling thread must hold the lock.
     fn notify_all(&self) -> PyResult<()> {
         self.mine("lock is not owned")?;
-        self.engine.get()?.notify_all();
-        Ok(())
+        self.engine.get()?.notify_all().map_err(raise)
     }
 
     fn _waiting(&self) -> PyResult<usize> {
-        Ok(self.engine.get()?.waiting())
+        self.engine.get()?.waiting().map_err(raise)
     }
 
     fn __getstate__(&self, py: Python<'_>) -> PyResult<((u128, u64), Py<PyAny>)> {

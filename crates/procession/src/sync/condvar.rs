@@ -75,14 +75,16 @@ impl Condvar {
         self.wait_until(guard, Deadline::after(timeout))
     }
 
-    /// Notify the waiter that waits longest. Call it with the lock held.
-    pub fn notify_one(&self) {
-        self.inner.notify(1);
+    /// Notify the waiter that waits longest. Call it with the lock held. Fails, without having notified any, if this
+    /// process has no address space left to see all waiters.
+    pub fn notify_one(&self) -> Result<()> {
+        self.inner.notify(1).ours()
     }
 
-    /// Notify all waiters. Call it with the lock held.
-    pub fn notify_all(&self) {
-        self.inner.notify_all();
+    /// Notify all waiters. Call it with the lock held. Fails if this process has no address space left to see all of
+    /// them.
+    pub fn notify_all(&self) -> Result<()> {
+        self.inner.notify_all().ours()
     }
 
     fn wait_until(&self, guard: &mut impl Held, deadline: Deadline) -> Result<()> {

@@ -159,7 +159,7 @@ fn damaged_accounts_are_neither_free_nor_owned() {
     assert!(permit_log::take(&state, &holders).unwrap() && permit_log::take(&state, &holders).unwrap());
     assert!(!permit_log::take(&state, &holders).unwrap());
     assert!(permit_log::give(&state, &holders).unwrap());
-    assert!(!permit_log::reclaim(&state, &holders));
+    assert!(!permit_log::reclaim(&state, &holders).unwrap());
     let left: Vec<_> = holders.pairs().take(3).map(|[owner, _]| owner.load(Relaxed)).collect();
     assert_eq!(left, damaged);
 }
