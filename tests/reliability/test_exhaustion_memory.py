@@ -358,3 +358,47 @@ def test_the_address_space_follows_what_is_used(run_program):
     print("done")
 """
     run(run_program, text)
+
+
+#: A limit of file sizes, as a judge or sandbox sets it: before the package is used, after that, or in a child.
+FILE_SIZES = """
+import resource, sys
+import procession
+
+def limit():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+
+def child(queue):
+    if sys.argv[2] == "in the child":
+        limit()
+    for number in range(300):
+        queue.put(bytes(100_000))
+
+if __name__ == "__main__":
+    context = procession.get_context(sys.argv[1])
+    if sys.argv[2] == "before":
+        limit()
+        try:
+            context.Queue()
+        except MemoryError as error:
+            assert "RLIMIT_FSIZE" in str(error), error
+        else:
+            raise AssertionError("no error")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    queue = context.Queue()
+    if sys.argv[2] == "after":
+        limit()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    for number in range(300):
+        assert queue.get(timeout=60) == bytes(100_000)
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after", "in the child"])
+@pytest.mark.parametrize("size", [0, 1 << 20, 63 << 20])
+def test_a_limit_of_file_sizes(run_program, method, when, size):
+    done = run_program(FILE_SIZES, method, when, str(size))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
