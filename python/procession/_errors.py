@@ -61,6 +61,13 @@ def join_counterparts() -> None:
             cls.__bases__ = (*cls.__bases__, theirs)
 
 
+class Sealed(Exception):
+    """Raised by the extension for a shared collection whose content is elsewhere by now.
+
+    Only managers seal one (`_managers.direct`).
+    """
+
+
 class Catchable(Exception):
     """An error that programs written for the standard library catch by that library's class.
 

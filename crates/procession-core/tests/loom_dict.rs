@@ -61,6 +61,7 @@ mod dict {
     use change::Change;
     use key::Key;
     use layout::{Dict, TablePurpose};
+    use snapshot::Snapshot;
     use std::borrow::Cow;
 
     pub struct SharedDict(Ref<Dict>);
@@ -148,7 +149,37 @@ mod dict {
 
         /// Which keys there are at one moment, by freezing the table.
         pub fn cut(&self) -> Vec<bool> {
-            let snapshot = self.dict.snapshot_by_freezing().unwrap();
+            self.keys_in(&self.dict.snapshot_by_freezing().unwrap())
+        }
+
+        /// Set a key. False if the dictionary is sealed.
+        pub fn set_unless_sealed(&self, key: usize) -> bool {
+            let change = |_: Option<&[u8]>| Change::Put(Cow::Borrowed(&b"x"[..]));
+            match self.dict.0.change(me().unwrap(), &self.keys[key], false, change) {
+                Ok(_) => true,
+                Err(crate::Error::Sealed(_)) => false,
+                Err(error) => panic!("{error}"),
+            }
+        }
+
+        /// Seal the dictionary, and return which keys there are.
+        pub fn seal(&self) -> Vec<bool> {
+            while !self.dict.try_seal().unwrap() {}
+            let snapshot = self.dict.sealed_snapshot().unwrap();
+            self.keys_in(&snapshot)
+        }
+
+        /// Check that nothing is left of a sealed dictionary.
+        pub fn ends_sealed(&self) {
+            assert!(matches!(
+                self.dict.0.read(&self.keys[0], true),
+                Err(crate::Error::Sealed(_))
+            ));
+            self.dict.0.destroy();
+            assert_eq!(node::in_use(), 0, "not given back");
+        }
+
+        fn keys_in(&self, snapshot: &Snapshot) -> Vec<bool> {
             let is_there = |key: &Key| {
                 let mut items = snapshot.items().iter();
                 items.any(|item| Key::new(0, snapshot.parts(item)[0], b"").expect("short").words[..] == key.words[..])
@@ -289,5 +320,45 @@ fn a_cut_beside_changes_is_one_moment() {
         assert!(moments.iter().any(|moment| there == moment), "{there:?}");
         other.join().unwrap();
         model.ends_with([None, Some(b"b"), Some(b"c")]);
+    });
+}
+
+#[test]
+fn a_sealed_dictionary_has_what_was_set_and_nothing_else() {
+    check_long(1, 300, || {
+        let model = Arc::new(Model::new());
+        let other = process(&model, |model| {
+            let first = model.set_unless_sealed(1);
+            (first, model.set_unless_sealed(2))
+        });
+        let there = model.seal();
+        let (first, second) = other.join().unwrap();
+        assert_eq!(there, [true, first, second]);
+        model.ends_sealed();
+    });
+}
+
+#[test]
+fn two_processes_that_seal_find_the_same() {
+    check_long(1, 300, || {
+        let model = Arc::new(Model::new());
+        model.set(1, b"b");
+        let other = process(&model, |model| model.seal());
+        let there = model.seal();
+        assert_eq!(there, [true, true, false]);
+        assert_eq!(other.join().unwrap(), there);
+        model.ends_sealed();
+    });
+}
+
+#[test]
+fn a_seal_beside_a_growth_loses_nothing() {
+    check_long(1, 300, || {
+        let model = Arc::new(Model::new());
+        model.begin_to_grow();
+        let other = process(&model, |model| model.set_unless_sealed(1));
+        let there = model.seal();
+        assert_eq!(there, [true, other.join().unwrap(), false]);
+        model.ends_sealed();
     });
 }

@@ -46,7 +46,7 @@ mod list {
     use crate::arena::{node, Object, Ref};
     use crate::ids::Handle;
     use layout::ListHead;
-    use read::Version;
+    use read::{KnownPages, Version};
     use std::ops::Range;
 
     pub struct SharedList(Ref<ListHead>);
@@ -78,6 +78,29 @@ mod list {
                 .0
                 .splice(&values, |_, len| Some(range.start.min(len)..range.end.min(len)));
             assert!(done.unwrap());
+        }
+
+        /// Append a value. False if the list is sealed.
+        pub fn append_unless_sealed(&self, letter: u8) -> bool {
+            match self.0.splice(&[[letter]], |_, len| Some(len..len)) {
+                Ok(done) => done,
+                Err(crate::Error::Sealed(_)) => false,
+                Err(error) => panic!("{error}"),
+            }
+        }
+
+        /// Seal the list, and return its content.
+        pub fn seal(&self) -> String {
+            while !self.0.try_seal().unwrap() {}
+            let items = self.0.try_sealed_items(&mut KnownPages::default()).unwrap().unwrap();
+            items.iter().map(|bytes| char::from(bytes[0])).collect()
+        }
+
+        /// Check that nothing is left of a sealed list.
+        pub fn ends_sealed(&self) {
+            assert!(matches!(self.0.get(0), Err(crate::Error::Sealed(_))));
+            self.0 .0.destroy();
+            assert_eq!(node::in_use(), 0, "not given back");
         }
 
         pub fn all(&self) -> String {
@@ -198,5 +221,30 @@ fn one_of_two_replacements_of_the_same_content_is_made() {
         } else {
             &["xb"]
         });
+    });
+}
+
+#[test]
+fn a_sealed_list_has_what_was_appended_and_nothing_else() {
+    for begin in ["", "aB"] {
+        check_long(2, 1000, move || {
+            let model = Arc::new(Model::new(begin));
+            let other = process(&model, |model| model.append_unless_sealed(b'x'));
+            let sealed = model.seal();
+            let expected = if other.join().unwrap() { "x" } else { "" };
+            assert_eq!(sealed, format!("{begin}{expected}"));
+            model.ends_sealed();
+        });
+    }
+}
+
+#[test]
+fn two_processes_that_seal_a_list_find_the_same() {
+    check_long(2, 1000, || {
+        let model = Arc::new(Model::new("aBc"));
+        let other = process(&model, |model| model.seal());
+        assert_eq!(model.seal(), "aBc");
+        assert_eq!(other.join().unwrap(), "aBc");
+        model.ends_sealed();
     });
 }

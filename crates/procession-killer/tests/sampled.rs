@@ -52,12 +52,19 @@ fn permits_of_the_dead_at_every_point() {
 
 #[test]
 fn dictionaries() {
-    killer(&["--points", "4", "dict set, another", "dict set, large", "dict remove"]);
+    killer(&[
+        "--points",
+        "4",
+        "dict set, another",
+        "dict set, large",
+        "dict remove",
+        "dict seal",
+    ]);
 }
 
 #[test]
 fn lists() {
-    killer(&["--points", "4", "list set", "list remove", "list clear"]);
+    killer(&["--points", "4", "list set", "list remove", "list clear", "list seal"]);
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub fn raise(error: Error) -> PyErr {
         Error::ProcessTableFull(_) => PyOSError::new_err((libc::EAGAIN, error.to_string())),
         Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
+        Error::Sealed(_) => Python::attach(|py| of_our_own(py, "Sealed", (error.to_string(),))),
         Error::Abandoned => Python::attach(|py| of_our_own(py, "Abandoned", (error.to_string(),))),
     }
 }

@@ -5,6 +5,7 @@ use crate::birth::born;
 use crate::common::{lock, poll_deadline, raise, wait};
 use crate::payload;
 use procession_core::channel::{Mailbox as CoreMailbox, Outgoing};
+use procession_core::ids::Owner;
 use procession_core::process::{self, Child as CoreChild};
 use procession_core::{family, liveness, sweep_deferred, Family};
 use pyo3::exceptions::PyValueError;
@@ -40,6 +41,32 @@ pub fn attach(fd: RawFd) -> PyResult<()> {
 pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
     let id = family().map_err(raise)?.id();
     Ok(PyBytes::new(py, &id.to_ne_bytes()))
+}
+
+/// Watches another process of the family, which named itself by `own`. To be asked often.
+#[pyclass(frozen, module = "procession._procession")]
+pub struct Watch(liveness::Watch);
+
+#[pymethods]
+impl Watch {
+    #[new]
+    fn new(process: u32) -> PyResult<Self> {
+        family().map_err(raise)?.me();
+        let owner = Owner::from_bits(process).ok_or_else(|| PyValueError::new_err("not a process of the family"))?;
+        Ok(Self(liveness::Watch::new(owner)))
+    }
+
+    /// Return this process, as `Watch` takes it.
+    #[staticmethod]
+    fn own() -> PyResult<u32> {
+        Ok(family().map_err(raise)?.me().to_bits())
+    }
+
+    /// Return whether the process has ended. That is known at once if a process of the family knows it, and otherwise
+    /// within 20 ms.
+    fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
 }
 
 /// Set this process's name in the process table.

@@ -162,7 +162,9 @@ class BaseManager:
         _end_with_parent()
         if initializer is not None:
             initializer(*initargs)
-        _report_and_serve(cls._Server(registry, address, authkey, serializer), writer)
+        server = cls._Server(registry, address, authkey, serializer)
+        server._may_share = type(server) is Server
+        _report_and_serve(server, writer)
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
         assert self._state.value == State.STARTED, "server not yet started"

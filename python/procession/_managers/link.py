@@ -66,6 +66,11 @@ class _Channel:
         finally:
             self._calling = False
 
+    @property
+    def is_of_family(self) -> bool:
+        """Whether the server is of this process's family."""
+        return isinstance(self._line, AskingLine)
+
     def is_usable(self) -> bool:
         """Return whether another call can be made.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .. import process, util
 from ..context import get_spawning_popen
+from .direct import direct
 from .link import Link, Locals
 from .wire import Token, result_of
 
@@ -113,6 +114,14 @@ class BaseProxy:
             return result_of(*reply)
         finally:
             del reply  # the frame of an error would keep the reply, and the reply the error
+
+    def _shared_object(self) -> Any:
+        """Return the object in shared memory as `direct` does, or None."""
+        channel = self._link.channel()
+        if not channel.is_of_family:
+            return None
+        kind, offer = channel.call((self._id, "#MEMORY", (), {}))
+        return direct(offer) if kind == "#RETURN" else None
 
     def _proxy_of_result(self, exposed: Any, token: Any) -> Any:
         assert self._manager is not None, (

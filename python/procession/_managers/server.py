@@ -16,6 +16,8 @@ from traceback import format_exc
 from .. import connection, process, util
 from .._threads import Event
 from ..context import AuthenticationError
+from .direct import InMemory
+from .types import DictProxy, ListProxy
 from .wire import Line, Token, listener_client, offer, stream
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -64,6 +66,12 @@ def _restore_streams() -> None:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
+#: The entries of a registry whose objects may lie in shared memory.
+_SHARED = [
+    (kind, proxy._exposed_, getattr(proxy, "_method_to_typeid_", None), proxy)
+    for kind, proxy in ((dict, DictProxy), (list, ListProxy))
+]
+
 _NOT_THE_PEERS_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EBADF}
 )
@@ -75,6 +83,8 @@ class _Session:
     def __init__(self, name: str) -> None:
         self.name = name
         self.connections = 0
+        #: Whether the process is of the server's family.
+        self.is_of_family = False
         self.references: Counter[str] = Counter()
 
 
@@ -93,6 +103,10 @@ class Server:
     A registry entry is `(callable, exposed names, method -> type id of what it returns, proxy
     type)`.
     """
+
+    #: Whether dicts and lists may lie in shared memory. The server has a process of its own then,
+    #: which ends when it ends.
+    _may_share = False
 
     public = [
         "shutdown",
@@ -145,8 +159,18 @@ class Server:
             _begin(self.accepter)
             self.stop_event.wait()
         finally:
+            self._end_sharing()
             _restore_streams()
             sys.exit(0)
+
+    def _end_sharing(self) -> None:
+        objects = [*self.id_to_obj.copy().values(), *self.id_to_local_proxy_obj.copy().values()]
+        for obj, *_rest in objects:
+            if type(obj) is InMemory:
+                try:
+                    obj.seal()
+                except MemoryError as error:
+                    util.info("a client may use an object until this process has ended: %s", error)
 
     def accepter(self) -> None:
         """Start a thread for each peer that proved the key, forever."""
@@ -244,6 +268,10 @@ class Server:
                 if ident not in self.id_to_local_proxy_obj:
                     raise
                 obj, exposed, gettypeid = self.id_to_local_proxy_obj[ident]
+            if type(obj) is InMemory:
+                if methodname == "#MEMORY":
+                    return "#RETURN", obj.offer()
+                obj = obj.now() if methodname in InMemory.READING else obj.content()
             function = getattr(obj, methodname, None) if methodname in exposed else None
             if function is None:
                 fallback = self.fallback_mapping.get(methodname)
@@ -267,6 +295,9 @@ class Server:
         except Exception:
             return "#TRACEBACK", format_exc()
 
+    def fallback_memory(self, conn: Any, ident: str, obj: Any) -> None:
+        """Return None: the object is not in shared memory."""
+
     def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
         """Return the object itself, to be pickled."""
         return obj
@@ -284,6 +315,7 @@ class Server:
         "__str__": fallback_str,
         "__repr__": fallback_repr,
         "#GETVALUE": fallback_getvalue,
+        "#MEMORY": fallback_memory,
     }
 
     def dummy(self, c: Any) -> None:
@@ -323,11 +355,18 @@ class Server:
         make, exposed, returned, _proxytype = self.registry[typeid]
         obj = (_the_object if make is None else make)(*args, **kwds)
         names = [*(public_methods(obj) if exposed is None else exposed), *_checked(returned)]
+        if self._may_share and self._is_shared(c, typeid):
+            obj = InMemory.of(obj)
         # A string, because XML-RPC has no 64-bit integers.
         ident = f"{id(obj):x}"
         util.debug("%r callable returned object with id %r", typeid, ident)
         self._change(self._enter, c, ident, (obj, set(names), returned), waits=True)
         return ident, tuple(names)
+
+    def _is_shared(self, c: Any, typeid: str) -> bool:
+        """Return whether objects of this type lie in shared memory, for the client of a connection."""
+        session = self._session_of.get(c)
+        return session is not None and session.is_of_family and self.registry[typeid] in _SHARED
 
     def _change(self, make: Any, *args: Any, waits: bool = False) -> None:
         """Change the tables by `make(dropped, *args)`, which adds to `dropped` what it removes.
@@ -383,13 +422,14 @@ class Server:
 
         Its further calls come over the given queues.
         """
-        self._change(self._join, c, name)
+        self._change(self._join, c, name, requests is not None)
         if requests is not None:
             self._new_lines[c] = Line(c, requests, replies)
 
-    def _join(self, dropped: list[Any], c: Any, name: str) -> None:
+    def _join(self, dropped: list[Any], c: Any, name: str, is_of_family: bool) -> None:
         session = self._session_of[c] = self._sessions.setdefault(name, _Session(name))
         session.connections += 1
+        session.is_of_family = is_of_family
 
     def _leave_session(self, c: Any) -> None:
         """Remove an ended connection from its session.

@@ -8,6 +8,8 @@ import time
 import types
 from collections.abc import MutableMapping, MutableSequence, MutableSet
 
+from .._errors import Sealed
+from .direct import DirectDict, DirectList, Elsewhere
 from .proxies import BaseProxy, MakeProxyType
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -244,11 +246,48 @@ def _in_place(name: str) -> Any:
     """Return an operator method that changes the object and returns the proxy."""
 
     def operate(self: BaseProxy, value: Any) -> Any:
-        self._callmethod("extend" if name == "__iadd__" else name, (value,))
+        self._callmethod(name, (value,))
         return self
 
     operate.__name__ = operate.__qualname__ = name
     return operate
+
+
+def _without_calls(direct: Any) -> Any:
+    """Give a proxy type methods that use the object in shared memory while that is possible."""
+
+    def decorate(proxytype: Any) -> Any:
+        proxytype._memory = None  # not asked yet
+        for name in direct.METHODS:
+            setattr(proxytype, name, _without_call(proxytype, getattr(direct, name), name))
+        return proxytype
+
+    return decorate
+
+
+def _without_call(proxytype: Any, function: Any, name: str) -> Any:
+    by_server = getattr(proxytype, name)
+
+    def method(self: Any, /, *args: Any, **kwds: Any) -> Any:
+        memory = self._memory
+        if memory is None and type(self) is proxytype:
+            # False: all calls go to the server.
+            memory = self._memory = self._shared_object() or False
+        if memory and not kwds:
+            if memory[1]():
+                self._memory = False
+            else:
+                try:
+                    return function(memory[0], *args)
+                except Elsewhere:
+                    pass
+                except Sealed:
+                    self._memory = False
+        return by_server(self, *args, **kwds)
+
+    method.__name__ = name
+    method.__qualname__ = f"{proxytype.__name__}.{name}"
+    return method
 
 
 BaseListProxy: Any = _forwarding(
@@ -260,10 +299,14 @@ BaseListProxy: Any = _forwarding(
 )
 
 
+@_without_calls(DirectList)
 class ListProxy(BaseListProxy):
     """A proxy for a list."""
 
-    __iadd__ = _in_place("__iadd__")
+    def __iadd__(self, value: Any) -> Any:
+        self.extend(value)
+        return self
+
     __imul__ = _in_place("__imul__")
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
@@ -279,6 +322,7 @@ _BaseDictProxy: Any = _forwarding(
 _BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 
 
+@_without_calls(DirectDict)
 class DictProxy(_BaseDictProxy):
     """A proxy for a dict. `keys`, `values` and `items` return lists."""
 

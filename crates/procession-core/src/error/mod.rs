@@ -36,6 +36,9 @@ pub enum Error {
         "no process is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
     )]
     Abandoned,
+    /// A shared collection was sealed: its content stays as it was at that moment, and is used elsewhere.
+    #[error("this {0} has been sealed")]
+    Sealed(&'static str),
     /// Bytes in shared memory or on a socket are invalid.
     #[error("damaged data: {0}")]
     Corrupt(&'static str),

@@ -72,6 +72,28 @@ pub(super) fn may_ask_again(asked: &AtomicU64) -> bool {
     may
 }
 
+/// Tells whether a process has ended, and is cheap when asked often.
+#[derive(Debug)]
+pub struct Watch {
+    owner: Owner,
+    /// When the kernel was last asked.
+    asked: AtomicU64,
+}
+
+impl Watch {
+    /// Watch a process.
+    pub fn new(owner: Owner) -> Self {
+        let asked = AtomicU64::new(0);
+        Self { owner, asked }
+    }
+
+    /// Whether the process has ended. The process table knows it at once if any process of the family has noticed; the
+    /// kernel is asked every 20 ms at most.
+    pub fn is_over(&self) -> bool {
+        is_known_dead(self.owner) || may_ask_again(&self.asked) && !is_alive(self.owner)
+    }
+}
+
 /// Check every process of the family and reap those that died. Returns how many are left.
 pub fn sweep() -> usize {
     let Some(table) = table::table() else {

@@ -3,7 +3,8 @@
 use super::{handle, keep, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
-use procession_core::shared::{Change, SharedDict};
+use procession_core::shared::{Change, SharedDict, Snapshot};
+use procession_core::Error;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem::forget;
@@ -37,7 +38,10 @@ fn remove(dict: &SharedDict, key: u64) {
 }
 
 fn entries(dict: &SharedDict) -> BTreeMap<u64, Vec<u8>> {
-    let snapshot = dict.snapshot().expect("memory");
+    entries_of(&dict.snapshot().expect("memory"))
+}
+
+fn entries_of(snapshot: &Snapshot) -> BTreeMap<u64, Vec<u8>> {
     let entry = |item| {
         let [key, _, value] = snapshot.parts(item);
         (u64::from_le_bytes(key.try_into().expect("8 bytes")), value.to_vec())
@@ -132,8 +136,66 @@ fn operation(
     })
 }
 
+/// Sealing. The survivor finds the dictionary as it was, or sealed with the same entries; in the end it is sealed.
+fn sealing(name: &str, keys: u64, len: usize) -> Operation {
+    let seal = |dict: &SharedDict| while !dict.try_seal().expect("memory") {};
+    Operation::new(
+        name,
+        move || stock(keys, len),
+        move |values| {
+            let dict = of(values);
+            move || {
+                seal(&dict);
+                forget(dict);
+            }
+        },
+        move |values, done| {
+            let dict = of(values);
+            let name = dict.key(&NEW.to_le_bytes(), b"").expect("a key");
+            let is_sealed = match dict.set(&name, &value(NEW, 8)) {
+                Ok(_) => false,
+                Err(Error::Sealed(_)) => true,
+                Err(error) => panic!("{error}"),
+            };
+            assert!(is_sealed || !done);
+            seal(&dict);
+            assert!(matches!(dict.get(&name), Err(Error::Sealed(_))));
+            assert!(matches!(dict.len(), Err(Error::Sealed(_))));
+            let snapshot = dict.sealed_snapshot().expect("memory");
+            let mut expected: BTreeMap<u64, Vec<u8>> = (0..keys).map(|key| (key, value(key, len))).collect();
+            if !is_sealed {
+                expected.insert(NEW, value(NEW, 8));
+            }
+            let mut found = entries_of(&snapshot);
+            // That of a process beside the victim, before the seal.
+            found.remove(&OTHERS);
+            assert!(found == expected, "entries are lost");
+            if is_sealed { "sealed" } else { "not sealed" }.to_owned()
+        },
+    )
+    .beside(|values, clock| {
+        let dict = clock.time("attach to the same dictionary", || of(values));
+        clock.time("set another key, or find the dictionary sealed", || {
+            let key = dict.key(&OTHERS.to_le_bytes(), b"").expect("a key");
+            let done = dict.set(&key, &value(OTHERS, 8));
+            assert!(matches!(done, Ok(_) | Err(Error::Sealed(_))), "{done:?}");
+        });
+        clock.time("look the key up, or find the dictionary sealed", || {
+            let key = dict.key(&OTHERS.to_le_bytes(), b"").expect("a key");
+            assert!(matches!(dict.get(&key), Ok(_) | Err(Error::Sealed(_))));
+        });
+        clock.time("drop the same dictionary", || drop(dict));
+    })
+    .repaired_by(|values| {
+        procession_core::liveness::sweep();
+        while !of(values).try_seal().expect("memory") {}
+    })
+}
+
 pub fn operations() -> Vec<Operation> {
     let mut all = of_one_key();
+    all.push(sealing("dict seal, without a table", 0, 8));
+    all.push(sealing("dict seal", 40, LARGE));
     all.extend(of_all_keys());
     all
 }

@@ -3,7 +3,8 @@
 use super::{handle, keep, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
-use procession_core::shared::SharedList;
+use procession_core::shared::{KnownPages, SharedList};
+use procession_core::Error;
 use std::mem::forget;
 use std::ops::Range;
 
@@ -119,8 +120,66 @@ fn operation(
     })
 }
 
+/// Sealing. The survivor finds the list as it was, or sealed with the same items; in the end it is sealed.
+fn sealing(name: &str, count: u64, len: usize) -> Operation {
+    let seal = |list: &SharedList| while !list.try_seal().expect("memory") {};
+    let append_to = |list: &SharedList, number| match list.splice(&[item(number, LARGE)], |_, len| Some(len..len)) {
+        Ok(done) => done,
+        Err(Error::Sealed(_)) => false,
+        Err(error) => panic!("{error}"),
+    };
+    Operation::new(
+        name,
+        move || {
+            let list = SharedList::create().expect("memory");
+            splice(&list, 0..0, &begun(count, len));
+            keep(list, SharedList::handle)
+        },
+        move |values| {
+            let list = of(values);
+            move || {
+                seal(&list);
+                forget(list);
+            }
+        },
+        move |values, done| {
+            let list = of(values);
+            let is_sealed = !append_to(&list, 7);
+            assert!(is_sealed || !done);
+            seal(&list);
+            assert!(matches!(list.get(0), Err(Error::Sealed(_))));
+            assert!(matches!(list.len(), Err(Error::Sealed(_))));
+            assert!(matches!(list.items(|len| 0..len), Err(Error::Sealed(_))));
+            let sealed = list.try_sealed_items(&mut KnownPages::default()).expect("memory");
+            let mut found: Vec<_> = sealed.expect("few items").iter().map(<[u8]>::to_vec).collect();
+            // Those of processes beside the victim, before the seal.
+            found.retain(|item| !is_other(item));
+            let mut expected = begun(count, len);
+            if !is_sealed {
+                expected.push(item(7, LARGE));
+            }
+            assert!(found == expected, "items are lost");
+            if is_sealed { "sealed" } else { "not sealed" }.to_owned()
+        },
+    )
+    .beside(move |values, clock| {
+        let list = clock.time("attach to the same list", || of(values));
+        clock.time("append, or find the list sealed", || append_to(&list, OTHERS));
+        clock.time("look at an item, or find the list sealed", || {
+            assert!(matches!(list.get(0), Ok(_) | Err(Error::Sealed(_))));
+        });
+        clock.time("drop the same list", || drop(list));
+    })
+    .repaired_by(|values| {
+        procession_core::liveness::sweep();
+        while !of(values).try_seal().expect("memory") {}
+    })
+}
+
 pub fn operations() -> Vec<Operation> {
     vec![
+        sealing("list seal, the first root", 0, 8),
+        sealing("list seal", 70, LARGE),
         operation(
             "list append, the first item",
             0,

@@ -7,7 +7,9 @@ pub mod codec;
 use crate::collection::{handle_from, repeat, set_attributes, state_of, State};
 use crate::common::raise;
 use codec::{add_encoded, decode_key, decode_value, encode_key, encode_value};
-use procession_core::shared::{Change, Done, Key, SharedDict as Engine, ValueBytes, LONGEST_FORM, LONGEST_KEY};
+use procession_core::shared::{
+    Change, Done, Key, SharedDict as Engine, Snapshot, ValueBytes, LONGEST_FORM, LONGEST_KEY,
+};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -192,14 +194,19 @@ impl SharedDict {
     /// Return all entries as they were at one moment, the oldest first: a list of keys and a list of values.
     fn _snapshot<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
         let engine = self.engine()?;
-        let snapshot = repeat(py, || engine.try_snapshot())?;
-        let (keys, values) = (PyList::empty(py), PyList::empty(py));
-        for item in snapshot.items() {
-            let [key, form, value] = snapshot.parts(item);
-            keys.append(decode_key(py, key, form)?)?;
-            values.append(decode_value(py, value)?)?;
-        }
-        Ok((keys, values))
+        decode_all(py, &repeat(py, || engine.try_snapshot())?)
+    }
+
+    /// End all use of the dictionary, at one moment: later calls raise `Sealed`. May be repeated.
+    fn _seal(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine()?;
+        repeat(py, || Ok(engine.try_seal()?.then_some(())))
+    }
+
+    /// Return the entries of a sealed dictionary, as `_snapshot` does.
+    fn _sealed<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+        let engine = self.engine()?;
+        decode_all(py, &py.detach(|| engine.sealed_snapshot()).map_err(raise)?)
     }
 
     /// Return all keys as they were at one moment, the oldest first.
@@ -274,4 +281,15 @@ impl SharedDict {
         slf.get().set(Engine::attach(handle).map_err(raise)?)?;
         set_attributes(slf.as_any(), state)
     }
+}
+
+/// The keys and the values of a snapshot.
+fn decode_all<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let (keys, values) = (PyList::empty(py), PyList::empty(py));
+    for item in snapshot.items() {
+        let [key, form, value] = snapshot.parts(item);
+        keys.append(decode_key(py, key, form)?)?;
+        values.append(decode_value(py, value)?)?;
+    }
+    Ok((keys, values))
 }

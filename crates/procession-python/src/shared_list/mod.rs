@@ -345,6 +345,26 @@ impl SharedList {
         self.splice::<Vec<u8>>(py, &[], |_, len| Some(0..len)).map(drop)
     }
 
+    /// End all use of the list, at one moment: later calls raise `Sealed`. May be repeated.
+    fn _seal(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine()?;
+        repeat(py, || Ok(engine.try_seal()?.then_some(())))
+    }
+
+    /// Return the items of a sealed list.
+    fn _sealed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let engine = self.engine()?;
+        let known = Mutex::new(KnownPages::default());
+        let items = repeat(py, || {
+            engine.try_sealed_items(&mut known.lock().unwrap_or_else(PoisonError::into_inner))
+        })?;
+        let list = PyList::empty(py);
+        for item in items.iter() {
+            list.append(decode_value(py, item)?)?;
+        }
+        Ok(list)
+    }
+
     /// Return how many changes of lists this thread has made.
     #[staticmethod]
     fn _changes_here() -> u64 {

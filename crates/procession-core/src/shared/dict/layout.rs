@@ -34,6 +34,8 @@ pub(super) enum TablePurpose {
     Snapshot = 1,
     /// To leave all entries behind, at one moment: all buckets are frozen before the first is made anew, empty.
     Clear = 2,
+    /// To end all use of the dictionary: the table before is frozen as a whole, and stays. No other table comes after it.
+    Seal = 3,
 }
 
 impl TablePurpose {
@@ -127,8 +129,18 @@ impl Dict {
         Token(self.head.load(SeqCst))
     }
 
-    /// The newest table, if there is one.
+    /// The newest table, if there is one. Fails if the dictionary is sealed: by then its content is final.
     pub(super) fn table(&self) -> Result<Option<DictTable>> {
+        let table = self.newest_table()?;
+        if let Some(table) = table.filter(|table| table.purpose == TablePurpose::Seal) {
+            self.make_cut(&table)?;
+            return Err(SEALED);
+        }
+        Ok(table)
+    }
+
+    /// As [`table`](Self::table), of a dictionary that may be sealed.
+    pub(super) fn newest_table(&self) -> Result<Option<DictTable>> {
         loop {
             let head = self.head();
             if head.0 == 0 {
@@ -195,6 +207,7 @@ impl Dict {
 }
 
 pub(super) const DAMAGED: Error = Error::Corrupt("a dictionary's table");
+const SEALED: Error = Error::Sealed("dictionary");
 /// A bucket has no room for another entry.
 pub(super) const FULL: Error = Error::Exhausted {
     what: "a dictionary's table",
@@ -290,6 +303,7 @@ impl DictTable {
         let purpose = match log >> 8 & 0xff {
             1 => TablePurpose::Snapshot,
             2 => TablePurpose::Clear,
+            3 => TablePurpose::Seal,
             _ => TablePurpose::Size,
         };
         let log = log as u32 & 0xff;

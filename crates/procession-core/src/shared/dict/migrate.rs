@@ -76,7 +76,7 @@ impl Dict {
             let is_kept = match table.purpose {
                 // The table before belongs to a snapshot that is being taken, unless there is hardly any room left.
                 TablePurpose::Snapshot => len <= 4 * table.len(),
-                TablePurpose::Size | TablePurpose::Clear => {
+                TablePurpose::Size | TablePurpose::Clear | TablePurpose::Seal => {
                     position(self.cursor.load(Relaxed), table) < table.units()?
                 }
             };

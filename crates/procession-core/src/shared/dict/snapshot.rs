@@ -117,6 +117,26 @@ impl SharedDict {
         self.0.clear(self.0.head())
     }
 
+    /// End all use of the dictionary, at one moment: every other call of any process fails with `Error::Sealed` from then
+    /// on, and `sealed_snapshot` has what the calls before left. False if other processes were faster several times: then it
+    /// is not sealed, and this is to be called again.
+    pub fn try_seal(&self) -> Result<bool> {
+        self.0.seal()
+    }
+
+    /// The entries of a dictionary that is sealed.
+    pub fn sealed_snapshot(&self) -> Result<Snapshot> {
+        let sealed = self.0.newest_table()?;
+        let Some(table) = sealed.filter(|table| table.purpose == TablePurpose::Seal) else {
+            return Err(DAMAGED);
+        };
+        if table.before.0 == 0 {
+            return Ok(Snapshot::default());
+        }
+        self.0.make_cut(&table)?;
+        self.0.collect_before(&table, true)?.map_or(Err(DAMAGED), Snapshot::of)
+    }
+
     /// Whether there were no entries at one moment during this call.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
@@ -164,6 +184,23 @@ impl Dict {
                 self.complete(&new)?;
                 return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Make a table the newest that none comes after. False if other processes were faster in all rounds.
+    fn seal(&self) -> Result<bool> {
+        for _ in 0..ROUNDS {
+            let table = self.newest_table()?;
+            match &table {
+                Some(table) if table.purpose == TablePurpose::Seal => {
+                    self.make_cut(table)?;
+                    return Ok(true);
+                }
+                Some(table) => self.complete(table)?,
+                None => {}
+            }
+            self.replace_table(table.as_ref(), LEAST_LOG, TablePurpose::Seal)?;
         }
         Ok(false)
     }

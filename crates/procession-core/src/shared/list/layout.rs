@@ -26,11 +26,14 @@ const LEVEL: u64 = (1 << (GENERATION_SHIFT - LEVEL_SHIFT)) - 1;
 const TOKEN: u64 = (1 << TOKEN_BITS) - 1;
 /// Of a reference to a child or to a value's node: it was made for the same root as the node that has the reference.
 const FRESH: u64 = 1 << 62;
+/// Of the root before, in a root's header: this root seals the list.
+const SEAL: u64 = 1 << 63;
 /// Of an item: its value has a node of its own. Otherwise the item's word says where the value lies in the leaf
 /// (upper half), and how long it is.
 const LARGE: u64 = 1 << 63;
 
 pub(super) const DAMAGED: Error = Error::Corrupt("a list's node");
+pub(super) const SEALED: Error = Error::Sealed("list");
 
 /// A list in the arena. Zero-filled is an empty one.
 #[repr(C, align(64))]
@@ -55,6 +58,8 @@ pub(super) struct ListIntent {
     pub gone: (u64, u64),
     /// The items of all leaves that were made anew.
     pub run: (u64, u64),
+    /// The list is sealed: no other root comes after this one.
+    pub seals: bool,
 }
 
 /// The value of an item, where it lies or where it is to be written.
@@ -144,6 +149,11 @@ impl View {
     /// Number of items in the list whose root this is.
     pub fn items_of_list(&self) -> Result<u64, UnreadableNode> {
         self.word(5)
+    }
+
+    /// Whether the list whose root this is is sealed.
+    pub fn is_sealed(&self) -> Result<bool, UnreadableNode> {
+        Ok(self.word(4)? & SEAL != 0)
     }
 
     /// How many levels are below this node.
@@ -274,6 +284,7 @@ impl Page {
             before: self.of_root(4) & TOKEN,
             gone: (self.of_root(6), self.of_root(7)),
             run: (self.of_root(8), self.of_root(9)),
+            seals: self.of_root(4) & SEAL != 0,
         }
     }
 
@@ -336,7 +347,7 @@ pub(super) fn make(
     node.store(3, count as u64);
     if let Some((intent, items)) = root {
         let words = [
-            intent.before,
+            intent.before | if intent.seals { SEAL } else { 0 },
             items,
             intent.gone.0,
             intent.gone.1,

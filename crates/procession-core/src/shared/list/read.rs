@@ -1,7 +1,7 @@
 //! Look-ups. They write nothing, and what they read counts only if it is still in use afterwards.
 
 use super::super::bytes::{bytes_of, ValueBytes, Words};
-use super::layout::{ListHead, ListItem, Page, UnreadableNode, View, DAMAGED};
+use super::layout::{ListHead, ListItem, Page, UnreadableNode, View, DAMAGED, SEALED};
 use super::SharedList;
 use crate::arena::Token;
 use crate::ids::Kind;
@@ -69,7 +69,10 @@ impl SharedList {
     /// The number of items.
     pub fn len(&self) -> Result<u64> {
         let read = |head| match View::find(head, Kind::ListRoot)? {
-            Some(root) => checked(&root, root.items_of_list()),
+            Some(root) => usable(checked(
+                &root,
+                root.is_sealed().and_then(|sealed| Ok((sealed, root.items_of_list()?))),
+            )?),
             None => Ok(None),
         };
         Ok(self.0.read_head(read)?.map_or(0, |(_, len)| len))
@@ -95,16 +98,36 @@ impl SharedList {
     /// processes were faster several times: call it again with the same `known`. Between the calls, the caller can see
     /// whether it still wants them.
     pub fn try_items(&self, known: &mut KnownPages, choose: impl Fn(u64) -> Range<u64>) -> Result<Option<Items>> {
+        self.try_items_if(false, known, choose)
+    }
+
+    /// The items of a list that is sealed. `None` if that takes long: call it again with the same `known`.
+    pub fn try_sealed_items(&self, known: &mut KnownPages) -> Result<Option<Items>> {
+        self.try_items_if(true, known, |len| 0..len)
+    }
+
+    fn try_items_if(
+        &self,
+        sealed: bool,
+        known: &mut KnownPages,
+        choose: impl Fn(u64) -> Range<u64>,
+    ) -> Result<Option<Items>> {
         known.left = MOST_COPIED;
         for _ in 0..ROUNDS {
             let head = self.0.head();
             if head.0 == 0 {
-                return Ok(Some(Items::new(head, 0)));
+                let is_empty = (!sealed).then(|| Some(Items::new(head, 0)));
+                return is_empty.ok_or(DAMAGED);
             }
             let Some(root) = Page::open(head, Kind::ListRoot)? else {
                 self.0.check_changed(head)?;
                 continue;
             };
+            match root.intent().seals {
+                true if !sealed => return Err(SEALED),
+                false if sealed => return Err(DAMAGED),
+                _ => {}
+            }
             let mut items = Items::new(head, root.items_of_list());
             let range = choose(items.len);
             match known.gather(&root, 0, &range)? {
@@ -166,14 +189,24 @@ fn checked<T>(view: &View, read: Result<T, UnreadableNode>) -> Result<Option<T>>
     }
 }
 
+/// What was read of a root, unless the list is sealed.
+fn usable<T>(read: Option<(bool, T)>) -> Result<Option<T>> {
+    match read {
+        Some((true, _)) => Err(SEALED),
+        other => Ok(other.map(|(_, found)| found)),
+    }
+}
+
 /// An item below a root. `None` if something is gone.
 #[allow(clippy::option_option)]
 fn item_of(head: Token, index: i64) -> Result<Option<Option<ValueBytes>>> {
     let Some(mut view) = View::find(head, Kind::ListRoot)? else {
         return Ok(None);
     };
-    let about = view.items_of_list().and_then(|len| Ok((len, view.level()?)));
-    let Some((len, mut level)) = checked(&view, about)? else {
+    let about = view
+        .items_of_list()
+        .and_then(|len| Ok((view.is_sealed()?, (len, view.level()?))));
+    let Some((len, mut level)) = usable(checked(&view, about)?)? else {
         return Ok(None);
     };
     let Some(mut item) = place_in(index, len) else {

@@ -3,7 +3,7 @@
 use super::super::bytes::pack;
 use super::layout::{
     make, make_value, ListChild, ListContent, ListHead, ListIntent, ListItem, NewNode, Page, DAMAGED, LARGEST_INLINE,
-    WIDTH,
+    SEALED, WIDTH,
 };
 use super::read::Version;
 use super::settle::{free_replaced, free_values, settle};
@@ -29,7 +29,24 @@ impl SharedList {
     pub fn try_splice<V: AsRef<[u8]>>(
         &self,
         values: &[V],
+        choose: impl FnMut(Version, u64) -> Option<Range<u64>>,
+    ) -> Result<Option<bool>> {
+        self.try_change(values, choose, false)
+    }
+
+    /// End all use of the list, at one moment: every other call of any process fails with `Error::Sealed` from then on, and
+    /// `try_sealed_items` has what the calls before left. False if other processes were faster several times: then it is
+    /// not sealed, and this is to be called again.
+    pub fn try_seal(&self) -> Result<bool> {
+        let done = self.try_change::<&[u8]>(&[], |_, _| Some(0..0), true)?;
+        Ok(done.is_some())
+    }
+
+    fn try_change<V: AsRef<[u8]>>(
+        &self,
+        values: &[V],
         mut choose: impl FnMut(Version, u64) -> Option<Range<u64>>,
+        seals: bool,
     ) -> Result<Option<bool>> {
         let list = self.handle().0;
         let mut draft = ListDraft::default();
@@ -37,12 +54,15 @@ impl SharedList {
         for _ in 0..ROUNDS {
             let head = self.0.head();
             let Some(root) = self.0.settled(head)? else { continue };
+            if root.as_ref().is_some_and(|root| root.intent().seals) {
+                return if seals { Ok(Some(true)) } else { Err(SEALED) };
+            }
             let len = root.as_ref().map_or(0, |root| root.items_of_list());
             let Some(range) = choose(Version(head), len) else {
                 return Ok(Some(false));
             };
             let range = range.start.min(len)..range.end.clamp(range.start.min(len), len);
-            if range.is_empty() && values.is_empty() {
+            if range.is_empty() && values.is_empty() && !seals {
                 return Ok(Some(true));
             }
             let Some(run) = LeafRun::find(head, root, &range, values.len())? else {
@@ -62,6 +82,7 @@ impl SharedList {
                 before: head.0,
                 gone: (range.start, range.end),
                 run: run.items(),
+                seals,
             };
             draft.build(list, &run, &packed, &range, intent)?;
             if draft.publish(&self.0, head, &intent, &run) {
