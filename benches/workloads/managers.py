@@ -23,6 +23,48 @@ def manager_calls(library, count=20_000):
         return rate(lambda number: call(shared, number), count)
 
 
+def get(shared, count):
+    for _ in range(count):
+        shared["key"]
+
+
+def set_item(shared, key, count):
+    for number in range(count):
+        shared[key] = number
+
+
+@row("manager's dict, get", "/s", 50)
+def manager_dict_get(library, count=100_000):
+    """Return look-ups per second of one client."""
+    with library.Manager() as manager:
+        shared = manager.dict(key=1)
+        return rate(lambda number: get(shared, number), count)
+
+
+@row("manager's dict, set", "/s", 20)
+def manager_dict_set(library, count=50_000):
+    """Return assignments per second of one client."""
+    with library.Manager() as manager:
+        shared = manager.dict(key=1)
+        return rate(lambda number: set_item(shared, "key", number), count)
+
+
+@row("manager's list, get", "/s", 50)
+def manager_list_get(library, count=100_000):
+    """Return look-ups per second of one client."""
+    with library.Manager() as manager:
+        shared = manager.list([1])
+        return rate(lambda number: call(shared, number), count)
+
+
+@row("manager's list, set", "/s", 20)
+def manager_list_set(library, count=50_000):
+    """Return assignments per second of one client."""
+    with library.Manager() as manager:
+        shared = manager.list([1])
+        return rate(lambda number: set_item(shared, 0, number), count)
+
+
 @row("manager's calls, four clients", "/s", 6)
 def manager_clients(library, count=5_000, number=4):
     """Return calls per second of several processes together."""

@@ -328,7 +328,8 @@ class TestBetweenProcesses:
             child = ctx.Process(target=append_for_ever, args=(items, shared, number, ready, 10**6))
             child.start()
             ready.acquire()
-            until(lambda number=number: any(one == number for one, _turn in items._getvalue()))
+            before = len(items)
+            until(lambda before=before: len(items) > before)
             child.kill()
             child.join()
         found = items._getvalue()
@@ -376,6 +377,17 @@ class TestTheEnd:
         ended.set()
         assert {OSError, EOFError} & {*results.get()}
         child.join()
+
+    def test_one_by_a_signal_is_noticed_at_once(self, ctx):
+        # The server is given no time to seal what is in shared memory.
+        manager = managers.SyncManager(ctx=ctx, shutdown_timeout=0)
+        manager.start()
+        shared, items = manager.dict(a=1), manager.list([1])
+        assert is_direct(shared) and is_direct(items)
+        manager.shutdown()
+        for call in (lambda: shared["a"], lambda: items.append(2), lambda: len(items)):
+            with pytest.raises((EOFError, OSError)):
+                call()
 
     def test_a_killed_server_is_noticed(self, forked):
         shared, items = forked.dict(a=1), forked.list([1])
