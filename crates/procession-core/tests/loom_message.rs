@@ -4,6 +4,8 @@
 #![allow(dead_code, missing_docs, unused_imports)] // a model uses only part of each file
 #![allow(clippy::unnecessary_wraps, clippy::unused_self, clippy::needless_pass_by_value)] // keeps replaced signatures
 
+#[path = "../src/arena/copy.rs"]
+mod copy;
 #[macro_use]
 #[path = "model/derived.rs"]
 mod derived;
@@ -22,6 +24,7 @@ mod sync {
 
 /// Blocks that all have the same token; a peek expects one length.
 mod arena {
+    pub(crate) use crate::copy;
     use crate::{Error, Result};
     pub use procession_core::ids::Handle;
 

@@ -9,6 +9,7 @@ pub(crate) mod cells;
 mod change;
 mod class;
 mod convert;
+pub(crate) mod copy;
 mod count;
 mod counters;
 mod current;

@@ -8,7 +8,7 @@
 //!
 //! The file is long because each form of a message is written and read here, side by side.
 
-use crate::arena::{Block, Token};
+use crate::arena::{copy, Block, Token};
 use crate::ids::Handle;
 use crate::sync::primitive::{fence, AtomicU64, Ordering};
 use crate::{Error, Result};
@@ -50,12 +50,12 @@ impl Outgoing<'_> {
     }
 
     /// Copy the whole body to the beginning of `to`, which must be long enough.
-    fn copy_body(&self, to: &mut [u8]) {
+    fn copy_body(&self, to: &mut [u8], copy: impl Fn(&mut [u8], &[u8])) {
         let (first, mut rest) = to.split_at_mut(self.body.len());
-        first.copy_from_slice(self.body);
+        copy(first, self.body);
         for piece in self.more {
             let (next, behind) = rest.split_at_mut(piece.len());
-            next.copy_from_slice(piece);
+            copy(next, piece);
             rest = behind;
         }
     }
@@ -90,7 +90,7 @@ impl Message {
         let mut buffers = Vec::with_capacity(out.buffers.len());
         for bytes in out.buffers {
             let mut block = Block::alloc(bytes.len())?;
-            block.as_mut_slice().copy_from_slice(bytes);
+            copy::for_another_core(block.as_mut_slice(), bytes);
             buffers.push(block);
         }
         let prefix = out.buffers.len() * BUFFER_ENTRY + out.handles.len() * HANDLE_ENTRY;
@@ -101,7 +101,7 @@ impl Message {
         for (word, number) in words.zip(numbers) {
             word.copy_from_slice(&number.to_le_bytes());
         }
-        out.copy_body(body);
+        out.copy_body(body, copy::for_another_core);
         table.refer(out.handles)?;
         Ok(Self {
             form: Form::BlockTable(table),
@@ -146,7 +146,7 @@ impl Message {
 
 fn inline(out: &Outgoing<'_>, len: usize) -> Form {
     let mut bytes = [0; INLINE];
-    out.copy_body(&mut bytes);
+    out.copy_body(&mut bytes, <[u8]>::copy_from_slice);
     let mut words = [0; INLINE_WORDS];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)).take(len.div_ceil(8)) {
         *word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
