@@ -2,9 +2,12 @@
 
 import pathlib
 import pickle
+import select
 import threading
 
 import pytest
+
+import procession
 
 
 class TestMessages:
@@ -113,6 +116,40 @@ def test_a_message_is_one_write(pair, alone, size, written):
         assert after[0] - before[0] <= 20 * 2 + 10
 
     alone(body)
+
+
+@pytest.mark.parametrize(("size", "written"), [(65_532, 65_536), (65_533, 4)])
+def test_a_message_whose_frame_just_fits_the_kernels_pipe(size, written):
+    """One byte more, and its sender would wait for a reader: then only its name is in the pipe."""
+    reader, writer = procession.Pipe(duplex=False)
+    writer.send_bytes(b"x" * size)
+    assert len(unread_of(reader)) == written
+    assert reader.recv_bytes() == b"x" * size
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("duplex", [True, False])
+def test_large_messages_in_turn_and_at_once(duplex, ctx):
+    """Some find a receiver that spins, some wait for it, and some are in the descriptor."""
+    reader, writer = ctx.Pipe(duplex)
+    sizes = [60_000 + 37 * number % 10_000 for number in range(3_000)]
+    sender = ctx.Process(target=send_sizes, args=(writer, sizes))
+    sender.start()
+    writer.close()
+    for number, size in enumerate(sizes):
+        assert reader.recv_bytes() == bytes([number % 256]) * size
+        if number % 500 == 0:
+            # Time for the sender to fill the descriptor, and to learn that waiting does not pay.
+            select.select([sender.sentinel], [], [], 0.05)
+    sender.join()
+    assert sender.exitcode == 0
+    reader.close()
+
+
+def send_sizes(writer, sizes):
+    for number, size in enumerate(sizes):
+        writer.send_bytes(bytes([number % 256]) * size)
 
 
 def unread_of(conn):

@@ -17,11 +17,12 @@ use frames::Frame;
 use procession_core::arena::Ref;
 use procession_core::channel::{Incoming, Lane, Outgoing};
 use procession_core::ids::Handle;
-use procession_core::sync::descriptor::{until, Direction};
+use procession_core::sync::descriptor::{until, Direction, Spinner};
 use procession_core::{family, Error};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use sending::Else;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed};
 use std::sync::OnceLock;
@@ -38,8 +39,11 @@ pub fn install(py: Python<'_>) {
 /// No descriptor: closed, or not open yet.
 const CLOSED: RawFd = -1;
 
+/// The length before the bytes of a frame, at least.
+const FRAME_HEADER: usize = 4;
+
 /// From so many bytes on, a message may lie in shared memory, such that only a short frame goes through the descriptor.
-const LARGE: usize = (1 << 16) - 4;
+const LARGE: usize = (1 << 16) - FRAME_HEADER;
 
 /// Attributes that change what the methods do when an instance has its own, besides those `OF_CONNECTION`.
 const REPLACEABLE: [&str; 8] = [
@@ -68,6 +72,8 @@ pub struct Connection {
     parted: AtomicBool,
     /// More than the descriptor holds without a reader; 0 = not known yet.
     capacity: AtomicUsize,
+    /// Whether it paid lately to wait until the receiver of a large message spins.
+    patience: Spinner,
     outgoing: OnceLock<Ref<Lane>>,
     incoming: OnceLock<Ref<Lane>>,
 }
@@ -97,7 +103,8 @@ impl Connection {
     }
 
     /// Whether only a frame that names it goes through the descriptor, instead of a message of so many bytes that is not
-    /// handed over: if the descriptor could not hold it, so that only a receiver at work takes it, or if there is one.
+    /// handed over: if the descriptor could not hold its frame, so that only a receiver at work takes it, or if there is
+    /// one.
     fn is_named(&self, size: usize, awaited: bool) -> PyResult<bool> {
         if size < LARGE || awaited {
             return Ok(size >= LARGE);
@@ -107,7 +114,7 @@ impl Connection {
             known => known,
         };
         self.capacity.store(capacity, Relaxed);
-        Ok(size > capacity)
+        Ok(size + FRAME_HEADER > capacity)
     }
 
     /// From now on, messages of both directions go through the descriptor as any program would write them.
@@ -213,6 +220,7 @@ impl Connection {
             replaced: AtomicBool::new(false),
             parted: AtomicBool::new(false),
             capacity: AtomicUsize::new(0),
+            patience: Spinner::default(),
             outgoing: OnceLock::new(),
             incoming: OnceLock::new(),
         }
@@ -239,7 +247,8 @@ impl Connection {
         };
         let size = pickled.size()?;
         let named = pickled.needs_memory() || this.is_named(size, awaited)?;
-        if (awaited || named) && pickled.with_parts(|out| sending::put(py, lane, &fd, out, named))?? {
+        let otherwise = if named { Else::Name } else { Else::Write };
+        if (awaited || named) && pickled.with_parts(|out| sending::put(py, lane, &fd, out, otherwise))?? {
             return Ok(());
         }
         sending::write(py, Some(lane), &fd, pickled.into_whole(obj)?.as_bytes())
@@ -263,13 +272,19 @@ impl Connection {
         if let Some(lane) = lane {
             let awaited = lane.is_awaited();
             let named = this.is_named(bytes.len(), awaited)?;
-            if awaited || named {
+            let waits = !named && bytes.len() >= LARGE && this.patience.seems_worth_it();
+            if awaited || named || waits {
+                let otherwise = match (named, waits) {
+                    (true, _) => Else::Name,
+                    (false, true) => Else::Wait(&this.patience),
+                    (false, false) => Else::Write,
+                };
                 let out = Outgoing {
                     body: &[payload::RAW],
                     more: &[bytes],
                     ..Outgoing::default()
                 };
-                if sending::put(py, lane, &fd, out, named)? {
+                if sending::put(py, lane, &fd, out, otherwise)? {
                     return Ok(());
                 }
             }

@@ -22,6 +22,11 @@ pub enum Direction {
 pub struct Spinner(Spin);
 
 impl Spinner {
+    /// Whether [`run`](Self::run) would try now. If not, this takes its place.
+    pub fn seems_worth_it(&self) -> bool {
+        self.0.cores().is_some()
+    }
+
     /// Try for a moment, if that seems worth it, until an attempt yields a value.
     pub fn run<T>(&self, attempt: impl FnMut() -> Option<T>) -> Option<T> {
         self.0.run(attempt)

@@ -31,18 +31,20 @@ const ASK_CORES: u32 = 256;
 pub(crate) struct Spin(AtomicU32);
 
 impl Spin {
-    /// Spin until `ready` yields a value, if that seems worth it.
-    pub(crate) fn run<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    /// How many cores there are to spin on, if that seems worth it. If not, this counts as a wait.
+    pub(crate) fn cores(&self) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
-        let (pass, failures) = (word >> 8, word & 0xff);
-        if pass > 0 {
+        if word >> 8 > 0 {
             self.0.store(word - 0x100, Ordering::Relaxed);
             return None;
         }
-        let cores = usable_cores();
-        if cores < 2 {
-            return None;
-        }
+        Some(usable_cores()).filter(|&cores| cores >= 2)
+    }
+
+    /// Spin until `ready` yields a value, if that seems worth it.
+    pub(crate) fn run<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+        let cores = self.cores()?;
+        let failures = self.0.load(Ordering::Relaxed) & 0xff;
         let start = Instant::now();
         let spinning = liveness::Spinning::begin();
         loop {

@@ -4,6 +4,7 @@ use super::frames::{self, Fd};
 use crate::common::{raise, wait};
 use procession_core::arena::Ref;
 use procession_core::channel::{Lane, Message, Outgoing};
+use procession_core::sync::descriptor::Spinner;
 use procession_core::{Deadline, Error};
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -15,9 +16,20 @@ const ROOM: Duration = Duration::from_millis(25);
 /// From this many bytes on, the interpreter's lock is released for the copy.
 const LONG: usize = 1 << 20;
 
-/// Hand a message to a receiver that spins, or put it into shared memory and write the frame that names it. False
-/// if it must go through the descriptor: there is no room, or no receiver that spins for a small one.
-pub(super) fn put(py: Python<'_>, lane: &Lane, fd: Fd<'_>, out: Outgoing<'_>, large: bool) -> PyResult<bool> {
+/// What to do with a message for which no receiver spins.
+pub(super) enum Else<'a> {
+    /// Write it to the descriptor.
+    Write,
+    /// Wait a moment for a receiver, which may be at work on the message before, then write it to the descriptor.
+    Wait(&'a Spinner),
+    /// Write a frame that names it to the descriptor.
+    Name,
+}
+
+/// Hand a message to a receiver that spins, or do what `otherwise` says. False if the message must be written to the
+/// descriptor.
+pub(super) fn put(py: Python<'_>, lane: &Lane, fd: Fd<'_>, out: Outgoing<'_>, otherwise: Else<'_>) -> PyResult<bool> {
+    let large = matches!(otherwise, Else::Name);
     if large {
         let bytes = out.size();
         let now = lane.wait_for_room(bytes, Deadline::Now);
@@ -37,10 +49,14 @@ pub(super) fn put(py: Python<'_>, lane: &Lane, fd: Fd<'_>, out: Outgoing<'_>, la
         Ok(None) | Err(Error::Exhausted { .. }) => return Ok(false),
         Err(error) => return Err(raise(error)),
     };
-    let posted = match posted.hand_over() {
-        Ok(()) => return Ok(true),
-        Err(posted) if large => posted,
-        Err(_) => return Ok(false),
+    let posted = match (posted.hand_over(), otherwise) {
+        (Ok(()), _) => return Ok(true),
+        (Err(posted), Else::Name) => posted,
+        (Err(posted), Else::Wait(spinner)) => {
+            let awaited = || lane.is_awaited().then_some(());
+            return Ok(py.detach(|| spinner.run(awaited)).is_some() && posted.hand_over().is_ok());
+        }
+        (Err(_), Else::Write) => return Ok(false),
     };
     let Ok(named) = posted.announce() else {
         return Ok(false);
