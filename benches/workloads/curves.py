@@ -120,7 +120,7 @@ def producers(library, number, count=48_000):
     "Items that wait in a queue while others pass",
     "items in the queue",
     "seconds per put and get",
-    [10**power for power in range(7)],
+    [10**power for power in range(8)],
     most=10**5,
 )
 def queue_length(library, length, count=20_000):

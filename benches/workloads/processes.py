@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import statistics
 
 from rows import row
@@ -52,3 +53,28 @@ def pool(library, count=7):
             assert workers.apply(abs, (-1,)) == 1
             times.append(clock() - begin)
     return statistics.median(times[1:]) * 1e3
+
+
+@row("Pool(2), apply_async of trivial tasks", "/s", 9)
+def apply_async(library, count=20_000):
+    """Return tasks per second, all sent before the first result is asked for."""
+    with library.Pool(2) as workers:
+        workers.apply(abs, (-1,))
+        begin = clock()
+        results = [workers.apply_async(abs, (-1,)) for _ in range(count)]
+        for result in results:
+            result.get()
+        return count / (clock() - begin)
+
+
+@row("executor of two workers, submit of trivial tasks", "/s", 9)
+def submit(library, count=10_000):
+    """Return tasks per second, all sent before the first result is asked for."""
+    own = getattr(library, "ProcessPoolExecutor", concurrent.futures.ProcessPoolExecutor)
+    with own(2) as executor:
+        executor.submit(abs, -1).result()
+        begin = clock()
+        futures = [executor.submit(abs, -1) for _ in range(count)]
+        for future in futures:
+            future.result()
+        return count / (clock() - begin)

@@ -12,11 +12,9 @@ def produce(queue, count):
         queue.put((number, "task", 0.5))
 
 
-@row("queue, small tuples, 1 to 1", "/s", 4)
-def small_tuples(library, count=100_000):
+def one_to_one(library, queue, send=produce, count=100_000):
     """Return messages per second through a queue, from one process to another."""
-    queue = library.Queue()
-    process = library.Process(target=produce, args=(queue, count + 1))
+    process = library.Process(target=send, args=(queue, count + 1))
     process.start()
     queue.get()
     begin = clock()
@@ -25,6 +23,72 @@ def small_tuples(library, count=100_000):
     seconds = clock() - begin
     process.join()
     return count / seconds
+
+
+@row("queue, small tuples, 1 to 1", "/s", 4)
+def small_tuples(library):
+    return one_to_one(library, library.Queue())
+
+
+@row("SimpleQueue, small tuples, 1 to 1", "/s", 9)
+def simple_queue(library):
+    return one_to_one(library, library.SimpleQueue())
+
+
+def produce_and_join(queue, count):
+    produce(queue, count)
+    queue.join()
+
+
+@row("JoinableQueue, small tuples, 1 to 1", "/s", 9)
+def joinable_queue(library, count=100_000):
+    """Return messages per second, each of which the receiver marks as done."""
+    queue = library.JoinableQueue()
+    process = library.Process(target=produce_and_join, args=(queue, count + 1))
+    process.start()
+    queue.get()
+    queue.task_done()
+    begin = clock()
+    for _ in range(count):
+        queue.get()
+        queue.task_done()
+    seconds = clock() - begin
+    process.join()
+    return count / seconds
+
+
+def produce_bytes(queue, count):
+    for _ in range(count):
+        queue.put(bytes(64))
+
+
+@row("queue, bytes of 64, 1 to 1", "/s", 9)
+def bytes_64(library):
+    return one_to_one(library, library.Queue(), produce_bytes)
+
+
+@row("queue, small tuples, 16 to 1", "/s", 7)
+def sixteen_producers(library, count=6_000, number=16):
+    """Return messages per second that several processes together put into a queue."""
+    queue, begun = library.Queue(), library.Barrier(number + 1)
+    processes = [
+        library.Process(target=produce_at_once, args=(queue, begun, count)) for _ in range(number)
+    ]
+    for process in processes:
+        process.start()
+    begun.wait()
+    begin = clock()
+    for _ in range(number * count):
+        queue.get()
+    seconds = clock() - begin
+    for process in processes:
+        process.join()
+    return number * count / seconds
+
+
+def produce_at_once(queue, begun, count):
+    begun.wait()
+    produce(queue, count)
 
 
 def produce_many(queue, count, size):
