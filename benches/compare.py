@@ -84,6 +84,8 @@ def run(library: str, workload: str, *options: str) -> Measured:
     # The standard library's modules are compiled already. procession's must be as well, or every
     # spawned child would compile them again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # numpy's threads for linear algebra spin for a while after they have started, on the cores that are measured.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = processor_seconds()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
