@@ -9,6 +9,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -283,6 +284,12 @@ def test_of_a_functions_body(ctx):
         with pytest.raises(Exception, match="7") as caught:
             pool.apply(fail, (Local(7),))
         assert type(caught.value).__name__ == LocalError.__name__
+
+
+def test_a_function_without_global_variables_may_import_from_c(ctx):
+    """Functions in C look for `__builtins__` in the variables of the function that calls them."""
+    with ctx.Pool(1) as pool:
+        assert pool.apply(lambda parse: parse("2026", "%Y").tm_year, (time.strptime,)) == 2026
 
 
 def test_over_pipes_and_managers(ctx):

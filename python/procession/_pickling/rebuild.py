@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import importlib
 import threading
@@ -63,6 +64,8 @@ def make_function(same: Any, code: Any, scope: dict[str, Any], name: str, closur
     own = _own(same)
     if isinstance(own, types.FunctionType) and own.__code__ == code:
         return own
+    # As in a module: functions in C that import others look it up there.
+    scope.setdefault("__builtins__", builtins)
     made = types.FunctionType(code, scope, name, None, closure)
     made.__dict__[_UNFINISHED] = same
     return made
