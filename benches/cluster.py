@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 ITEMS = 500
 TURNS = 100
 STARTS = 6
+TASKS, ARRAYS, WORKERS = 5000, 20, 3
 
 
 def put_items(queue: Any, told: Any, go: Any) -> None:
@@ -94,6 +95,63 @@ def procession_start(ctx: Any) -> float:
     return (time.perf_counter() - begin) / STARTS * 1e3
 
 
+def square(number: int) -> int:
+    return number * number
+
+
+def map_tasks(pool: Any) -> float:
+    begin = time.perf_counter()
+    results = pool.map(square, range(TASKS), 1)
+    rate = TASKS / (time.perf_counter() - begin)
+    assert results[-1] == square(TASKS - 1)
+    return rate
+
+
+def apply_tasks(pool: Any) -> float:
+    begin = time.perf_counter()
+    for number in range(TURNS):
+        pool.apply(square, (number,))
+    return (time.perf_counter() - begin) / TURNS * 1e6
+
+
+def carry_arrays(pool: Any) -> float:
+    import numpy
+
+    array = numpy.ones(1 << 20)
+    begin = time.perf_counter()
+    for back in pool.imap(abs, [array] * ARRAYS):
+        assert back.nbytes == array.nbytes
+    return 2 * ARRAYS * array.nbytes / (time.perf_counter() - begin) / 1e6
+
+
+def pipe_turn(conn: Any, told: Any, go: Any) -> None:
+    told.put(socket.gethostname())
+    if go.get():
+        for _ in range(TURNS):
+            conn.send(conn.recv())
+
+
+def procession_pipe(ctx: Any) -> float:
+    for _ in range(9):
+        here, there = ctx.Pipe()
+        told, go = ctx.Queue(), ctx.Queue()
+        process = ctx.Process(target=pipe_turn, args=(there, told, go))
+        process.start()
+        is_here = told.get(timeout=60) == socket.gethostname()
+        go.put(not is_here)
+        if is_here:
+            process.join()
+            continue
+        begin = time.perf_counter()
+        for number in range(TURNS):
+            here.send(number)
+            here.recv()
+        took = (time.perf_counter() - begin) / TURNS * 1e6
+        process.join()
+        return took
+    raise RuntimeError("all processes run on the driver's host")
+
+
 class Rays:
     """The same with Ray's own means."""
 
@@ -157,6 +215,20 @@ class Rays:
         lock = ray.remote(Lock).options(**self.here).remote()
         return ray.get(ray.remote(turn).options(**self.there).remote(lock)) * 1e6
 
+    def pipe(self) -> float:
+        """Ray has no pipe: calls of an actor that returns what it is given."""
+
+        class Echo:
+            def turn(self, number: int) -> int:
+                return number
+
+        echo = self.ray.remote(Echo).options(**self.there).remote()
+        self.ray.get(echo.turn.remote(0))
+        begin = time.perf_counter()
+        for number in range(TURNS):
+            self.ray.get(echo.turn.remote(number))
+        return (time.perf_counter() - begin) / TURNS * 1e6
+
     def start(self) -> float:
         class Actor:
             def nothing(self) -> None:
@@ -177,6 +249,7 @@ def measure(rounds: int) -> None:
     rows = {
         "queue, put there and get here, small tuples": ("items/s", procession_queue, Rays.queue),
         "lock, acquire and release there": ("us", procession_lock, Rays.lock),
+        "pipe, there and back; call of an actor": ("us", procession_pipe, Rays.pipe),
         "start and end of a process; of an actor": ("ms", procession_start, Rays.start),
     }
     procession_start(ctx)  # all nodes are warm
@@ -185,6 +258,27 @@ def measure(rounds: int) -> None:
     for name, (unit, ours, theirs) in rows.items():
         figures = [(ours(ctx), theirs(rays)) for _ in range(rounds)]
         own, other = (statistics.median(column) for column in zip(*figures, strict=True))
+        print(f"{name:<46}{own:>12,.1f}{other:>12,.1f} {unit}", flush=True)
+    measure_pools(ctx, rounds)
+
+
+def measure_pools(ctx: Any, rounds: int) -> None:
+    """Both pools have `WORKERS` workers, and one exists at a time: they would fill the processors."""
+    from ray.util.multiprocessing import Pool
+
+    rows = {
+        "pool, map of trivial tasks, chunk size 1": ("tasks/s", map_tasks),
+        "pool, apply": ("us", apply_tasks),
+        "pool, 8 MB arrays there and back": ("MB/s", carry_arrays),
+    }
+    figures: dict[str, list[list[float]]] = {name: [] for name in rows}
+    for make in lambda: ctx.Pool(WORKERS), lambda: Pool(WORKERS):
+        with make() as pool:
+            pool.map(square, range(100), 1)
+            for name, (_, run) in rows.items():
+                figures[name].append([run(pool) for _ in range(rounds)])
+    for name, (unit, _) in rows.items():
+        own, other = map(statistics.median, figures[name])
         print(f"{name:<46}{own:>12,.1f}{other:>12,.1f} {unit}", flush=True)
 
 

@@ -25,7 +25,7 @@ from ._pool.errors import rebuild_exc as rebuild_exc
 from ._pool.feed import Numbered, TaskQueue, calls, feed_all, iterator_of, perform
 from ._pool.feed import mapstar as mapstar
 from ._pool.feed import starmapstar as starmapstar
-from ._pool.options import NO_POOL, UNCHANGED, Options
+from ._pool.options import UNCHANGED, Options
 from ._pool.results import (
     ApplyResult,
     ChunkedResults,
@@ -104,6 +104,8 @@ class Pool:
 
     #: Whether `_is_changed_inside` applies to this class.
     _can_be_changed = True
+    #: Whether SystemExit and KeyboardInterrupt of a task are its outcome, as in an executor.
+    _outlives_exits = False
     #: Whether tasks' exceptions carry their traceback in a pool with the subclass's queues.
     _wrap_exception = True
     _state = INIT
@@ -133,13 +135,12 @@ class Pool:
         self._pool: list[Any] = []
         self._state = INIT
         self._ctx = context or get_context()
-        if getattr(self._ctx, "_name", None) == "ray" and not isinstance(self, ThreadPool):
-            raise NotImplementedError(NO_POOL)
+        on_nodes = None if isinstance(self, ThreadPool) else getattr(self._ctx, "_pool_on_nodes", None)
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
         if processes is None:
-            processes = _usable_cpus()
+            processes = _usable_cpus() if on_nodes is None else self._ctx.cpu_count()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (
@@ -166,13 +167,19 @@ class Pool:
         make, ctx = self.Process, self._ctx
         start = lambda **kwds: make(ctx, **kwds)  # noqa: E731
         arguments = (initializer, initargs, maxtasksperchild)
+        of_worker = {**self._options.of_worker(), "name": self._called}
+        if self._outlives_exits:
+            of_worker["outlives_exits"] = True
         if self._can_be_changed and _is_changed_inside(type(self)):
+            if on_nodes is not None:
+                raise NotImplementedError("a pool with queues of its own stays on one node")
             if self._options.have_effect:
                 raise ValueError("a pool with queues of its own takes none of procession's options")
             self._core, self._pool_workers = self._make_queued(start, arguments)
+        elif on_nodes is not None:
+            self._core, self._pool_workers = on_nodes(processes, arguments, of_worker)
         else:
             self._core = self._new_core()
-            of_worker = {**self._options.of_worker(), "name": self._called}
             self._pool_workers = self._new_workers(self._core, start, processes, arguments, of_worker)
         self._pool = self._pool_workers.workers
         try:
@@ -596,7 +603,7 @@ class Pool:
         errors (None: its own). They are those of `Pool`: methods that a subclass overrides are not
         called.
         """
-        if not isinstance(self._core, PoolCore):
+        if not getattr(self._core, "takes_options", True):
             raise ValueError("a pool with queues of its own takes none of procession's options")
         return PoolCalls(self, self._options.limited(timeout, retries, name))
 

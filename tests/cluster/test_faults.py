@@ -16,7 +16,7 @@ import pytest
 import procession
 import procession.shared_memory
 from procession import process
-from procession._cluster import place, popen, start, wire
+from procession._cluster import place, placement, popen, wire
 
 from ..waiting import LONG, until
 from .loopback import stop
@@ -141,7 +141,7 @@ def test_places(strategy, cpus):
         for number in (1, 2, 3)
     ]
     here.options = {"strategy": strategy, "num_cpus": cpus}
-    chosen = [start._choose(here).address[1] for _ in range(6)]
+    chosen = [placement.choose(here).address[1] for _ in range(6)]
     assert sorted(set(chosen)) == ([1, 2, 3] if strategy == "spread" else [1])
 
 
@@ -150,7 +150,7 @@ def test_no_node_has_what_is_wanted():
     here.nodes = [place.Node("1", "1", ("127.0.0.1", 1), {"CPU": 4})]
     here.options = {"resources": {"GPU": 1}}
     with pytest.raises(ValueError, match="GPU"):
-        start._choose(here)
+        placement.choose(here)
 
 
 def test_a_handler_signals_another_child_in_the_middle_of_a_start(ctx, loopback):
@@ -226,12 +226,6 @@ def _exit_code_of_wait(barrier):
     except SystemExit as error:
         return error.code
     return "no exit"
-
-
-def test_pools_refuse(ctx):
-    for make in ctx.Pool, lambda: procession.ProcessPoolExecutor(mp_context=ctx):
-        with pytest.raises(NotImplementedError, match="take tasks from a Queue"):
-            make()
 
 
 def test_actors_refuse(ctx):

@@ -143,6 +143,28 @@ def test_an_agent(tmp_path, address):
     assert _run(tmp_path, program).stdout.endswith("0\n")
 
 
+POOLS = """
+def work(number):
+    return number * number
+
+if __name__ == "__main__":
+    with context.Pool() as pool:
+        assert pool.map(work, range(100), 1) == [x * x for x in range(100)]
+        workers = pool._processes
+    with procession.ProcessPoolExecutor(mp_context=context) as executor:
+        print(workers, executor.submit(work, 7).result())
+"""
+
+
+def test_pools(tmp_path, address):
+    """The same on the program's own node, and with an agent."""
+    plain = f"import procession\ncontext = procession.get_context('ray', address={address!r})\n"
+    assert _run(tmp_path, plain + POOLS).stdout == "2 49\n"
+    start = WITH_AGENT.partition("def work")[0].replace("ADDRESS", repr(address))
+    start += f"context = procession.get_context('ray', address={address!r})\n"
+    assert _run(tmp_path, start + POOLS).stdout.endswith("2 49\n")
+
+
 def test_nothing_is_left_of_a_killed_driver(tmp_path, address):
     path = tmp_path / "program.py"
     path.write_text(WITH_AGENT.replace("ADDRESS", repr(address)))

@@ -42,6 +42,11 @@ arrives as soon as it has ended. If the connection breaks, the process counts as
 agent kills it. An agent whose connection to the driver ends kills all processes of its family, and
 itself. TCP notices within `node_timeout` seconds (`wire.SILENCE`) that a machine is gone.
 
-What does not reach another node raises an error where it is sent: ends of pipes, `SharedDict`,
-`SharedList`, shared memory with a name, actors, copies of `share()`, pools.
+Pools and pipes
+---------------
+`pools` has the pools and executors whose workers are on all nodes, and `pipes` what carries messages
+between the ends of a pipe on two nodes.
+
+What does not reach another node raises an error where it is sent: `SharedDict`, `SharedList`, shared
+memory with a name, actors, copies of `share()`.
 """

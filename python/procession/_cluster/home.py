@@ -15,7 +15,7 @@ from contextlib import closing
 from .. import connection, context, popen_forkserver, process, util
 from .._errors import ProcessError
 from .._procession import members
-from . import deputy, place, wire
+from . import deputy, pipes, place, silence, wire
 from .placed import PlacedPopen
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -55,6 +55,8 @@ class Home:
         self._listener = wire.listen(host, key)
         self._on_end = on_end
         self._tickets: dict[bytes, Any] = {}
+        #: Set when the queue of tickets has been read up to a mark.
+        self._marks: dict[bytes, threading.Event] = {}
         #: Set once the driver is connected.
         self.followed = threading.Event()
         address = self._listener.address
@@ -78,8 +80,14 @@ class Home:
                 continue
             if ticket == _LAST:
                 return
-            if obj is None:
+            if ticket == pipes.CARRY:
+                address, of_end, *ends = obj
+                _begin(pipes.join, address, self.place.key, of_end, *ends)
+                del ends
+            elif obj is None:
                 self._tickets.pop(ticket, None)
+            elif ticket in self._marks:
+                self._marks.pop(ticket).set()
             else:
                 self._tickets[ticket] = obj
             del obj
@@ -101,6 +109,23 @@ class Home:
             _Parent(conn, self.place).serve()
         elif what == "driver":
             self._follow(conn, *arguments)
+        elif what == "pipe":
+            self._carry(conn, *arguments)
+
+    def _carry(self, conn: Any, ticket: bytes) -> None:
+        """Join the end of a pipe that a ticket stands for to another node's."""
+        if ticket not in self._tickets:
+            # It was issued before it was sent, but the queue may not have been read so far.
+            mark, read = os.urandom(12), threading.Event()
+            self._marks[mark] = read
+            self.place.tickets.put((mark, True))
+            read.wait()
+        end = self._tickets.pop(ticket, None)
+        if end is None:
+            return wire.send(conn, OSError("this end of a pipe has been taken, or its home has left it"))
+        with end:
+            wire.send(conn, None)
+            return pipes.carry(end, conn)
 
     def _follow(self, conn: Any, nodes: list[place.Node], options: dict[str, Any]) -> None:
         """Live as long as the driver."""
@@ -168,6 +193,7 @@ class _Parent:
         end, because to the parent they are dead.
         """
         is_cut = True
+        silence.watch(self._conn)
         try:
             while True:
                 what, number, *arguments = wire.recv(self._conn)
@@ -180,6 +206,7 @@ class _Parent:
         except (EOFError, OSError) as error:
             is_cut = not wire.has_ended(error)
         finally:
+            silence.leave(self._conn)
             for child in list(self._children.values()):
                 if child.ends_with_parent or is_cut:
                     child._send_signal(signal.SIGKILL)

@@ -17,7 +17,7 @@ import time
 from .. import _stdio, connection, context, popen_fork, process, spawn, util
 from .._errors import NodeLost
 from .._procession import refresh_main
-from . import place, wire
+from . import place, silence, wire
 from .shipping import with_keys
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -68,6 +68,7 @@ class _Line:
         except (EOFError, OSError) as error:
             lost[node.address] = math.inf
             raise Unreached(*self._lost(error).args) from error
+        silence.watch(self._conn)
         for work in self._receive, self._send_all:
             threading.Thread(target=work, daemon=True).start()
 
@@ -137,6 +138,7 @@ class _Line:
             if what != "started":
                 self.leave(number)
         util.info("%s", self.error)
+        silence.leave(self._conn)
         wire.shut(self._conn)
         lost[self.node.address] = time.monotonic() + wire.silence()
         for child in list(self._children.values()):
@@ -164,6 +166,8 @@ class RemotePopen(popen_fork.Popen):
         self.returncode: int | None = None
         self.pid = 0
         self._error: Exception | None = None
+        #: What the child may not have come to take: tickets, and where they are redeemed.
+        self._give_back: tuple[place.Place | None, list[bytes]] = None, []
         self._told_start = threading.Event()
         # Held where the sentinel is written to or closed.
         self._sentinel_mutex = threading.RLock()
@@ -186,7 +190,8 @@ class RemotePopen(popen_fork.Popen):
         before = context.get_spawning_popen()
         try:
             context.set_spawning_popen(self)
-            data = bytes(wire.dumps(process_obj))
+            data, tickets = wire.noting_dumps(process_obj)
+            self._give_back = here, tickets
         finally:
             context.set_spawning_popen(before)
         ends = process_obj.daemon or process_obj._die_with_parent
@@ -215,6 +220,11 @@ class RemotePopen(popen_fork.Popen):
                 self.returncode = value if what == "ended" else -signal.SIGKILL
                 if self.sentinel >= 0:
                     os.eventfd_write(self.sentinel, 1)
+        if what != "started":
+            here, tickets = self._give_back
+            for ticket in tickets:
+                assert here is not None
+                here.redeem(ticket)
         self._told_start.set()
 
     def duplicate_for_child(self, fd: int) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from .. import connection, queues, reduction, sharedctypes, synchronize
+from .. import queues, reduction, sharedctypes, synchronize
 from .._procession import SharedBytes, family_id
 from .._shared_dict import SharedDict
 from .._shared_list import SharedList
 from ..shared_memory import ShareableList, SharedMemory
-from . import place, proxies, wire
+from . import pipes, place, proxies, wire  # noqa: F401 - the reducer of ends of pipes
 from .reference import Reference
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -112,14 +112,6 @@ def _reduce_ctypes(obj: Any) -> Any:
     return refer(obj, kind, isinstance(bare, ctypes.Array))
 
 
-def _refuse_connection(conn: Any) -> Any:
-    if wire.mode.abroad:
-        raise NotImplementedError(
-            "the end of a pipe cannot be sent to another node: use a Queue, or a Listener and Client"
-        )
-    return connection.reduce_connection(conn)
-
-
 def _refuse_shared(obj: Any) -> Any:
     if wire.mode.abroad:
         raise NotImplementedError(
@@ -148,7 +140,6 @@ def register() -> None:
     """Have all pickles for other nodes carry references."""
     for kind, (name, extra) in _KINDS.items():
         reduction.register(kind, _reducer(name, extra))
-    reduction.register(connection.Connection, _refuse_connection)
     reduction.register(SharedBytes, _refuse_bytes)
     reduction.register(SharedMemory, _refuse_memory)
     reduction.register(ShareableList, _refuse_memory)

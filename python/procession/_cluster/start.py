@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import os
 import threading
 
 from .. import context, process, util
-from .._errors import NodeLost
 from ..context import BaseContext
 from ..managers import SyncManager
 from ..popen_forkserver import Popen
 from . import cluster, place, references  # noqa: F401 - the reducers
+from .placement import choose
+from .pools.core import Core
+from .pools.stream import Stream
+from .pools.workers import NodeWorkers
 from .popen import RemotePopen, Unreached, is_lost
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -27,6 +30,8 @@ class RayProcess(process.BaseProcess):
     """A process on any node of the cluster."""
 
     _start_method = "ray"
+    #: The node on which it is to be started; None: one that is chosen.
+    _at: place.Node | None = None
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
@@ -37,13 +42,16 @@ class RayProcess(process.BaseProcess):
         config = {**process_obj._config, "cluster": here}
         others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
         process_obj.__dict__ = {"_config": config, **others}  # in one step
+        at = getattr(process_obj, "_at", None)  # not of a process of the default context
         while True:
-            node = _choose(here)
+            node = choose(here) if at is None else at
             if node.address == here.address:
                 return Popen(process_obj)
             try:
                 return RemotePopen(process_obj, node, here)
             except Unreached as error:
+                if at is not None:
+                    raise
                 util.info("another node is tried: %s", error)
 
     @staticmethod
@@ -51,51 +59,11 @@ class RayProcess(process.BaseProcess):
         pass  # nothing was inherited
 
 
-_turns = itertools.count()
-
-
-def _choose(here: place.Place) -> place.Node:
-    """Return the node for the next process of this one.
-
-    "spread": each node in turn, as often as it has processors. "pack": this node, until as many
-    children of this process live here as it has processors; then the next.
-    """
-    options = here.options
-    wanted = {"CPU": options.get("num_cpus", 1), **(options.get("resources") or {})}
-    nodes = [
-        node
-        for node in here.nodes
-        if all(node.resources.get(name, 0) >= amount for name, amount in wanted.items())
-    ]
-    if not nodes:
-        raise ValueError(f"no node of the cluster has {wanted}, which each process is to have")
-    own = [node for node in nodes if node.address == here.address]
-    others = [node for node in nodes if node.address != here.address]
-    nodes = own + [node for node in others if not is_lost(node)]
-    if not nodes:
-        names = ", ".join(node.name for node in others)
-        raise NodeLost(f"no node is left for a process: {names}", others[0].name)
-    # A process that is to have no processor counts as if it had one.
-    rooms = [max(1, int(node.cpus / (wanted["CPU"] or 1))) for node in nodes]
-    if options.get("strategy") == "pack":
-        return _first_with_room(here, nodes, rooms)
-    turn = next(_turns) % sum(rooms)
-    # Round by round: one on each node that still has room in this round.
-    for number in range(max(rooms)):
-        in_round = [node for node, room in zip(nodes, rooms, strict=True) if number < room]
-        if turn < len(in_round):
-            return in_round[turn]
-        turn -= len(in_round)
-    raise AssertionError("the rounds have all turns")
-
-
-def _first_with_room(here: place.Place, nodes: list[place.Node], rooms: list[int]) -> place.Node:
-    at = [getattr(child._popen, "node", None) for child in list(process._children)]
-    for node, room in zip(nodes, rooms, strict=True):
-        own = node.address == here.address
-        if sum(1 for where in at if where is node or (where is None and own)) < room:
-            return node
-    return nodes[next(_turns) % len(nodes)]
+def _process_at(at: place.Node, **options: Any) -> RayProcess:
+    """Return a process that is to be started on a certain node."""
+    made = RayProcess(**options)
+    made._at = at
+    return made
 
 
 #: The options of `get_context("ray", ...)` besides `address`.
@@ -157,9 +125,13 @@ class RayContext(BaseContext):
         manager.start()
         return manager
 
-    def Pipe(self, duplex: bool = True) -> Any:
-        """Return the two ends of a pipe, for processes of this node alone."""
-        return super().Pipe(duplex)
+    def _pool_on_nodes(
+        self, size: int, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Return scheduler and workers of a pool, as `Pool` uses them."""
+        core = Core()
+        core.stream = functools.partial(Stream, core)
+        return core, NodeWorkers(core, _process_at, self._join(), size, arguments, options)
 
 
 _lock = threading.Lock()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .. import reduction, util
+from .. import context, reduction, util
 from .._connections import framing
 from .._errors import AuthenticationError
 from .._pickling import rebuild
@@ -44,6 +44,8 @@ _ENDED = (errno.ECONNRESET, errno.EPIPE)
 
 class _Mode(threading.local):
     abroad = False
+    #: The tickets that were issued for a pickle, if they are noted.
+    issued: list[bytes] | None = None
 
 
 mode = _Mode()
@@ -58,14 +60,39 @@ def dumps(obj: object) -> memoryview:
         mode.abroad = before
 
 
+def noting_dumps(obj: object) -> tuple[bytes, list[bytes]]:
+    """Return a pickle for another node, and its tickets of this home.
+
+    They are to be redeemed once the receiver has ended: it may not have come to that.
+    """
+    before, mode.issued = mode.issued, []
+    try:
+        return bytes(dumps(obj)), mode.issued
+    finally:
+        mode.issued = before
+
+
 @contextmanager
-def at_home() -> Iterator[None]:
-    """Pickle for processes of the own family, even if a pickle for elsewhere is being made."""
-    before, mode.abroad = mode.abroad, False
+def abroad() -> Iterator[None]:
+    """Make all pickles for other nodes."""
+    before, mode.abroad = mode.abroad, True
     try:
         yield
     finally:
         mode.abroad = before
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """Pickle for running processes of the own family, even if a pickle for elsewhere is being made."""
+    before, mode.abroad = mode.abroad, False
+    spawning = context.get_spawning_popen()
+    try:
+        context.set_spawning_popen(None)
+        yield
+    finally:
+        mode.abroad = before
+        context.set_spawning_popen(spawning)
 
 
 def loads(data: Any) -> Any:
@@ -85,6 +112,11 @@ def send(conn: Any, obj: object) -> None:
 def recv(conn: Any) -> Any:
     """Receive an object from another node. Raises EOFError or OSError when the peer is gone."""
     return loads(conn.recv_bytes())
+
+
+def recv_prompt(conn: Any) -> bytes:
+    """Receive the bytes that a new peer sends at once. Raises OSError also if it has not in time."""
+    return _Prompt(conn).recv_bytes(256)
 
 
 def recv_answer(conn: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -30,12 +31,7 @@ class _Pool(_pools.Pool):
     """A pool of the engine, even if a program has changed the pool's module."""
 
     _can_be_changed = False
-
-    @staticmethod
-    def _new_workers(*arguments: Any) -> Any:
-        """Return workers that outlive what ends a worker of `Pool`, as those of the standard library do."""
-        *others, options = arguments
-        return _pools.Pool._new_workers(*others, {**options, "outlives_exits": True})
+    _outlives_exits = True
 
 
 class Engine:
@@ -47,7 +43,9 @@ class Engine:
         self.started: int = pool._processes
         self.most = most
         self.closed = False
-        self.stream = PoolStream(pool._core, *pool._options.for_tasks)
+        # The scheduler of a pool on several nodes makes its own.
+        make = getattr(pool._core, "stream", None) or functools.partial(PoolStream, pool._core)
+        self.stream: PoolStream = make(*pool._options.for_tasks)
         #: Maps with results that may still be taken.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         #: Held while the number of workers changes.

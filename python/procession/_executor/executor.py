@@ -16,7 +16,7 @@ from typing import Any, Literal
 from .. import pool as _pool_face
 from .. import util
 from .._errors import names_misspelt
-from .._pool.options import NO_POOL, UNCHANGED, Options
+from .._pool.options import UNCHANGED, Options
 from .._pool.stats import PoolStats
 from ..context import BaseContext, _default_context
 from .calls import Calls, LimitedCalls
@@ -89,10 +89,12 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        self._max_workers = max_workers or _pools._usable_cpus()
         self._mp_context = _context(mp_context, "spawn" if max_tasks_per_child else None)
-        if getattr(self._mp_context, "_name", None) == "ray":
-            raise NotImplementedError(NO_POOL)
+        self._on_nodes = getattr(self._mp_context, "_name", None) == "ray"
+        if self._on_nodes and idle_timeout is not None:
+            raise NotImplementedError("the workers on several nodes stay: give no idle_timeout")
+        usable = self._mp_context.cpu_count if self._on_nodes else _pools._usable_cpus
+        self._max_workers = max_workers or usable()
         self._arguments = (initializer, initargs, max_tasks_per_child)
         self._engine: Engine | None = None
         self._lock = util.free_in_child(threading.RLock())
@@ -107,9 +109,9 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._engine is None:
                 # Spawned interpreters start as they are needed, forks at once, before there are
-                # threads.
+                # threads, and those on several nodes at once, too.
                 forks = self._mp_context.get_start_method() == "fork"
-                size = self._max_workers if forks else 1
+                size = self._max_workers if forks or self._on_nodes else 1
                 pool = Engine.pool_of(size, *self._arguments, self._mp_context, **self._options)
                 # A signal handler or finalizer in this thread may have made an engine meanwhile, or
                 # shut the executor down.

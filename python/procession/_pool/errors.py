@@ -154,14 +154,16 @@ def _task(func: Callable[..., object], number: int) -> str:
     return f"task {number} of {getattr(func, '__qualname__', None) or _safe_repr(func)}"
 
 
-def _arguments(mode: int | None, body: bytes | None) -> str:
+def _arguments(
+    mode: int | None, body: bytes | None, load: Callable[[bytes], Any] = load_body
+) -> str:
     """Return a task's arguments in a few words, as far as they are known."""
     import reprlib
 
     if body is None:
         return ""
     try:
-        arguments = load_body(body)
+        arguments = load(body)
         if mode in (CHUNK, STARRED_CHUNK) or (mode is not None and mode > CALL_WITH_KEYWORDS):
             return f" over {', '.join(reprlib.repr(item) for item in arguments[:3])}{', ...' * (len(arguments) > 3)}"
         kwds: dict[str, object] = {}
@@ -183,12 +185,14 @@ def _worker_died(
     arguments: bytes | None,
     timeout: float | None,
     death: tuple[int, int, bool, str | None],
+    where: str = "",
+    load: Callable[[bytes], Any] = load_body,
 ) -> WorkerDied | TaskTimeout:
     pid, exitcode, out_of_memory, stack = death
-    task = _task(func, number) + _arguments(mode, arguments)
+    task = _task(func, number) + _arguments(mode, arguments, load)
     last = f"; its last stack:\n{stack}" if stack else ""
     if timeout is not None:
-        text = f"worker process {pid} was stopped: {task} took more than {timeout:g} seconds{last}"
+        text = f"worker process {pid}{where} was stopped: {task} took more than {timeout:g} seconds{last}"
         return TaskTimeout(text, timeout, pid, task, stack)
     if exitcode < 0:
         end = f"was killed by {str(_describe_exitcode(exitcode)).lstrip('-')}"
@@ -196,7 +200,7 @@ def _worker_died(
             end += ", as memory ran out,"
     else:
         end = f"exited with code {exitcode}"
-    text = f"worker process {pid} {end} during {task}{last}"
+    text = f"worker process {pid}{where} {end} during {task}{last}"
     return WorkerDied(text, pid, exitcode, task, stack, out_of_memory)
 
 

@@ -16,13 +16,6 @@ else:
 __all__: list[str] = []
 
 
-#: What pools say to the context "ray": their shared memory is one node's.
-NO_POOL = (
-    "the context 'ray' has no Pool and no executor yet: start processes that take tasks from a Queue,"
-    " or use a pool of this node, as of get_context('forkserver')"
-)
-
-
 class _Unchanged:
     """Stands for an option that is the pool's."""
 

@@ -34,6 +34,8 @@ __all__: list[str] = []
 class ThreadCore:
     """Tasks in a queue, jobs in this process's memory."""
 
+    #: Whether calls have options of their own.
+    takes_options = False
     #: What does the chunks of a job, by the job's mode.
     for_chunks: dict[int, Callable[[Any], list[Any]]] = {
         CHUNK: mapstar,

@@ -30,6 +30,8 @@ EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK = 7, 8
 #: Of this process, if it is a worker: its pid (a child of it is no worker), its index, the name of
 #: its pool, and what the initializer returned. Of a thread of a `ThreadPool`: the same, in `worker`.
 in_process: tuple[int, int, str, Any] | None = None
+#: This process's end of the pool, if it is a worker.
+here: PoolWorker | None = None
 in_thread = threading.local()
 
 
@@ -53,9 +55,9 @@ def worker(
     In an executor it `outlives_exits`: SystemExit and KeyboardInterrupt of a task are the call's
     outcome, as any other exception is.
     """
-    global in_process
+    global here, in_process
     try:
-        end = PoolWorker(handle, worker_index, outlives_exits)
+        here = end = PoolWorker(handle, worker_index, outlives_exits)
     except ValueError:
         return  # the pool is gone
     leave_stack(stacks, worker_index)

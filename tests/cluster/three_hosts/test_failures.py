@@ -101,6 +101,22 @@ def test_a_host_dies(begin, hosts):
     ]
 
 
+def test_a_host_dies_with_tasks_and_an_end_of_a_pipe(begin, hosts):
+    program = begin("ray", "failing.py", "ray", "a_hosts_pool")
+    assert begun(program) == ["host0", "host1", "host2"]
+    hosts[2].cut_power()
+    program.say("go on")
+    out, err = program.end()
+    assert out.splitlines() == [
+        *2 * ["again at host2 False"],
+        "again 2 True",
+        *2 * ["WorkerDied True"],
+        "others True",
+        "end of file",
+        "still serves True",
+    ], f"{out}\n{err}"
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed9", "killed15"])
 def test_the_driver_is_killed(begin, hosts, end):
     """All processes on all hosts end, busy ones too; of them nothing is left in Ray or in files."""

@@ -87,6 +87,12 @@ impl PoolWorker {
         Ok(())
     }
 
+    /// Report that the next item of a chunk begins, for a function that applies another to the items: a time limit is
+    /// each item's.
+    fn begin_item(&self) {
+        self.worker.begin_item();
+    }
+
     /// Run tasks until there are no more, or this worker has done `max_tasks` or uses more than `max_rss` bytes. Return
     /// the number of tasks done.
     #[pyo3(signature = (max_tasks=None, max_rss=None))]

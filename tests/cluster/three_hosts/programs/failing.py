@@ -76,6 +76,52 @@ def a_host(ctx):
         say("exit code", process.exitcode)
 
 
+def report_and_wait(told, go):
+    told.put(host())
+    go.wait()
+    return host()
+
+
+def keep(told, conn):
+    told.put(host())
+    conn.recv()
+
+
+def a_hosts_pool(ctx):
+    """Host 2 dies in the middle of tasks of two pools, and with an end of a pipe."""
+    told, go = ctx.Queue(), ctx.Event()
+    with ctx.Pool(6, retries=1) as patient, ctx.Pool(6) as plain:
+        again = [patient.apply_async(report_and_wait, (told, go)) for _ in range(6)]
+        once = [plain.apply_async(report_and_wait, (told, go)) for _ in range(6)]
+        hosts = [told.get(timeout=LONG) for _ in range(12)]
+        here, there = ctx.Pipe()
+        for _ in range(6):
+            process = started(ctx, keep, told, there)[0]
+            if (name := told.get(timeout=LONG)) == "host2":
+                break
+            process.kill()
+            process.join(LONG)
+        there.close()
+        say("ready", *sorted({*hosts, name}))
+        hear()
+        for _ in range(hosts.count("host2") // 2):
+            say("again at host2", told.get(timeout=LONG) == "host2")
+        failures = [one for one in once if one.ready()]
+        go.set()
+        say("again", len({one.get(LONG) for one in again}), all(one.successful() for one in again))
+        for one in failures:
+            try:
+                one.get()
+            except procession.WorkerDied as error:
+                say("WorkerDied", "on node 10.77.0.3" in str(error) and "report_and_wait" in error.task)
+        say("others", {one.get(LONG) for one in once if one not in failures} == {"host0", "host1"})
+        try:
+            here.recv()
+        except EOFError:
+            say("end of file")
+        say("still serves", patient.map(abs, range(-9, 0), 1) == list(range(9, 0, -1)))
+
+
 def compute(told):
     told.put((host(), os.getpid()))
     while True:
