@@ -15,6 +15,7 @@ import pytest
 import procession
 from procession import connection
 from procession._cluster import popen, silence, wire
+from tests.pool.tasks import KillsWhoLoadsIt
 
 from ..waiting import LONG, until, until_ended
 from .loopback import Elsewhere, Loopback
@@ -175,7 +176,7 @@ def test_the_holder_of_an_end_dies(nodes, ctx, dies):
     if dies == "process":
         os.kill(pid, signal.SIGKILL)
     else:
-        nodes.agents[0].kill()
+        nodes.agents[["node1", "node2"].index(child._popen.node.name)].kill()
     assert connection.wait([here], LONG) == [here]
     with pytest.raises(EOFError):
         here.recv()
@@ -183,6 +184,27 @@ def test_the_holder_of_an_end_dies(nodes, ctx, dies):
         here.send(1)
     child.join(LONG)
     until_ended([pid])
+
+
+@pytest.mark.parametrize("of", ["process", "pool", "executor"])
+def test_the_holder_dies_before_it_has_the_end(ctx, of):
+    """What was sent to it is given back: nobody else can take it."""
+    here, there = ctx.Pipe()
+    if of == "process":
+        child = ctx.Process(target=print, args=(KillsWhoLoadsIt(), there))
+        child.start()
+        child.join(LONG)
+        assert child.exitcode == -signal.SIGKILL
+    elif of == "pool":
+        with ctx.Pool(1) as pool, pytest.raises(procession.WorkerDied):
+            pool.apply(print, (KillsWhoLoadsIt(), there))
+    else:
+        with procession.ProcessPoolExecutor(1, ctx) as executor:
+            future = executor.submit(print, KillsWhoLoadsIt(), there)
+            assert isinstance(future.exception(LONG), procession.WorkerDied)
+    there.close()
+    with pytest.raises(EOFError):
+        here.recv()
 
 
 def test_the_last_copy_counts(ctx, both):

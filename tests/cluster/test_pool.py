@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import random
 import signal
 import threading
 
@@ -393,3 +394,47 @@ def test_time_limits_are_those_of_each_item(ctx, tmp_path):
         held = calls.apply_async(wait_for, (str(tmp_path / "gate"),))
         (tmp_path / "gate").touch()
         assert held.get(LONG) == str(tmp_path / "gate")
+
+
+class _Interrupt(BaseException):
+    pass
+
+
+def test_interrupted_calls_leave_nothing_behind(ctx):
+    """A signal handler raises at random moments of calls; all is as if those had not been made."""
+    chance = random.Random(7)
+    is_armed = False
+
+    def interrupt(*_):
+        if is_armed:
+            raise _Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        with ctx.Pool(3) as pool, procession.ProcessPoolExecutor(2, ctx) as executor:
+            assert executor.submit(square, 3).result(LONG) == 9
+            calls = (
+                lambda n: pool.apply(square, (n,)) == n * n,
+                lambda n: pool.map(square, range(n), 1) == [x * x for x in range(n)],
+                lambda n: executor.submit(square, n).result(LONG) == n * n,
+            )
+            for _ in range(600):
+                try:
+                    try:
+                        is_armed = True
+                        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-3))
+                        assert chance.choice(calls)(chance.randrange(1, 200))
+                    finally:
+                        is_armed = False
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except _Interrupt:
+                    interrupted += 1
+            cores = pool._core, executor._engine.pool._core
+            until(lambda: not any(core.jobs or core.queue for core in cores))
+            assert all(call(50) for call in calls)
+            pool.close()
+            pool.join()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted

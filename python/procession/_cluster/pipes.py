@@ -4,8 +4,10 @@ An end that is sent to another node stays at its home, in the root of its family
 ticket. The receiver makes a pipe of its own node, keeps one end and gives the other to its root; it
 goes on once that has redeemed the ticket. The two roots carry the messages between the end that
 stayed and that one, over a connection of their own. If a process that was started with an end, or a
-worker with an end in its task, dies before that, the sender redeems the ticket itself. So every process has the engine's pipe, of its own node: it waits for it and learns of its
-peer's end as on one machine, and no data is lost when a process ends right after it has sent some.
+worker with an end in its task, dies before that, the sender redeems the ticket itself.
+
+So every process has the engine's pipe, of its own node: it waits for it and learns of its peer's end
+as on one machine, and no data is lost when a process ends right after it has sent some.
 
 When an end is closed, or the process that had it has died, its root ends its direction of the
 connection. The other root then closes what stands for that end there. A machine that does not answer

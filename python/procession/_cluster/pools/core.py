@@ -8,17 +8,20 @@ each one looks again when results have made room, before it waits.
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import math
 import os
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ... import util
 from ..._errors import NodeLost
 from ..._pool.errors import _foreign
 from ..._pool.errors import _named as named
-from ..._threads import Condition
 from .. import place, wire
 from .job import CANCELLED, Death, Job, Sealed, Task
 from .subpool import SILENCE, SubPool
@@ -43,6 +46,29 @@ _WEIGHT = 0.2
 _ROOM = 64 << 20
 
 
+class Changed(_thread.RLock):  # type: ignore[misc]  # final in the stub alone
+    """A condition whose `with` statement is a lock's own.
+
+    That of `threading.Condition` is in Python: a signal handler that raises in it leaves the lock held.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition(self)
+        self.notify_all = self._condition.notify_all
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait until the predicate is true, at most `timeout` seconds; return its last result.
+
+        The lock is held afterwards, whatever ended the wait.
+        """
+        try:
+            return self._condition.wait_for(predicate, timeout)
+        except BaseException:
+            if not self._is_owned():  # type: ignore[attr-defined]
+                self.acquire()
+            raise
+
+
 def mean(known: float | None, new: float) -> float:
     """Return the running mean, in which the last ones count most."""
     return new if known is None else known + _WEIGHT * (new - known)
@@ -58,9 +84,12 @@ class Core:
     stream: Callable[..., Any]
 
     def __init__(self) -> None:
-        self.changed = Condition()
+        self.changed = Changed()
         self.queue: deque[Task] = deque()
+        #: The jobs with unfinished tasks, and those that may get more of them. The latter are not kept
+        #: alive: the call of one may have been interrupted before anybody got its result object.
         self.jobs: set[Job] = set()
+        self.unsealed: weakref.WeakSet[Job] = weakref.WeakSet()
         self.completed: deque[int] = deque()
         self.subpools: list[SubPool] = []
         #: Makes the exception of unfinished tasks once the pool is terminated.
@@ -105,7 +134,7 @@ class Core:
             if self.error is not None:
                 job.stop(self.error)
             else:
-                self.jobs.add(job)
+                self.unsealed.add(job)
         return job
 
     def job(
@@ -133,7 +162,7 @@ class Core:
             if self.error is not None:
                 job.stop(self.error)
             else:
-                self.jobs.add(job)
+                self.unsealed.add(job)
         return job
 
     # Tasks; for all of these the lock is held
@@ -188,7 +217,7 @@ class Core:
         """Take note that a job is complete."""
         for subpool in self.subpools:
             subpool.forget(job.key)
-        if self.closing and not self.jobs:
+        if self.closing:
             self.notify()
 
     def excess(self) -> int:
@@ -313,8 +342,7 @@ class Core:
         """Accept no more tasks."""
         with self.changed:
             self.closing = True
-            if not self.jobs:
-                self.notify()
+            self.notify()
             self.changed.notify_all()
 
     def terminate(self, error: Callable[[], BaseException]) -> None:
@@ -323,14 +351,17 @@ class Core:
             self.closing = True
             self.error = self.error or error
             self.queue.clear()
-            for job in list(self.jobs):
+            for job in self._jobs():
                 job.stop(self.error)
             self.changed.notify_all()
 
     def is_idle(self) -> bool:
         """Return True if no task is unfinished and none can come."""
         with self.changed:
-            return self.closing and not self.jobs
+            return self.closing and not self._jobs()
+
+    def _jobs(self) -> list[Job]:
+        return [*self.jobs, *(job for job in util.living(self.unsealed) if job not in self.jobs)]
 
     def next_completed(self) -> int | None:
         """Wait for the next complete job of those to be announced; return its key.
@@ -339,7 +370,7 @@ class Core:
         """
 
         def is_over() -> bool:
-            return self.closing and not any(job.announced for job in list(self.jobs))
+            return self.closing and not any(job.announced for job in self._jobs())
 
         with self.changed:
             self.changed.wait_for(lambda: self.completed or is_over())

@@ -62,11 +62,15 @@ class Sealed:
         self.success, self.data = success, data
 
     def open(self, _job: Job, _number: int) -> _Result:
-        """Return it unpickled."""
+        """Return it unpickled. Raises what a signal handler raises meanwhile."""
         try:
             return self.success, wire.loads(self.data)
         except Exception as error:
-            return False, _undecodable(error)
+            try:
+                wire.loads(self.data)
+            except Exception:
+                return False, _undecodable(error)
+            raise  # not the result's error, which comes again
 
 
 class _Opaque:
@@ -170,13 +174,14 @@ class Job(ThreadJob):
                 self._sizes += [task.items for task in tasks.values()]
                 self.tasks.update(tasks)
                 self._submitted = first + len(tasks)
+                self._core.jobs.add(self)
                 self._core.enqueue(list(tasks.values()))
-            except BaseException:
-                # A signal handler has raised: none of these is done, and none is waited for.
+            except BaseException as error:
+                # A signal handler has raised: none of these is waited for.
                 self._submitted = first + len(tasks)
                 for number, task in tasks.items():
                     self.tasks.setdefault(number, task)
-                    self.conclude(number, CANCELLED)
+                    self.resolve(number, (False, error))
                 raise
 
     def resolve(self, number: int, result: _Result) -> None:
@@ -193,8 +198,13 @@ class Job(ThreadJob):
 
     def _look(self) -> None:
         super()._look()
+        core = self._core
+        if self._finished == self._submitted:
+            core.jobs.discard(self)
+        if self._sealed:
+            core.unsealed.discard(self)
         if self._complete():
-            self._core.ended(self)
+            core.ended(self)
 
     def refuse(self, error: BaseException) -> None:
         """Make `error` the result of the next task, and declare that there are no more."""
@@ -220,6 +230,11 @@ class Job(ThreadJob):
             self._core.stop_tasks(running)
             self._look()
         return count
+
+    def __del__(self) -> None:
+        core = self.__dict__.get("_core")  # None after an interrupted `__init__`
+        if core is not None:
+            core.notify()  # it is not waited for any more
 
     def bound(self, workers: int, ahead: int | None) -> None:
         """Limit the tasks queued to what keeps the workers busy."""
@@ -395,4 +410,13 @@ class Job(ThreadJob):
             number = self._order.popleft() if self._by_time else self._taken
             self._taken += 1
             result = self._results.pop(number)
-        return self._opened(number, self._open(number, result))
+        try:
+            return self._opened(number, self._open(number, result))
+        except BaseException:
+            # A signal handler has raised: the next call returns this result.
+            with self._changed:
+                self._results[number] = result
+                self._taken -= 1
+                if self._by_time:
+                    self._order.appendleft(number)
+            raise

@@ -23,8 +23,6 @@ class _Call(Job):
 
     stream: Stream
     future: Any = None
-    #: Its future, once it has ended.
-    of: Any = None
 
     def _look(self) -> None:
         super()._look()
@@ -61,22 +59,26 @@ class Stream:
                 return None
             called = func if name is None else named_as(func, name)
             job = core.call_of(_Call, func, (timeout, retries, called))
-            job.stream, job.future = self, future
-            self._calls[job.key] = job
-            if core.error is not None:
-                job.stop(core.error)
-            elif error is not None:
-                job.refuse(error)
-            else:
-                job.add([(*payload, 0)])
-                job.seal()
+            try:
+                job.stream, job.future = self, future
+                self._calls[job.key] = job
+                if core.error is not None:
+                    job.stop(core.error)
+                elif error is not None:
+                    job.refuse(error)
+                else:
+                    job.add([(*payload, 0)])
+                    job.seal()
+            except BaseException:
+                # A signal handler has raised: nobody gets this future.
+                self._calls.pop(job.key, None)
+                job.cancel()
+                raise
             return job.key
 
     def completed(self, job: _Call) -> None:
         """Take note that a call has ended. The lock is held."""
-        if job.future is not None and job.key in self._calls:
-            self._ended.append(job)
-            job.future, job.of = None, job.future
+        self._ended.append(job)
 
     def take(self, limit: int) -> list[tuple[Any, bool, Any]]:
         """Wait for a result. Return up to `limit` of (future, success, value or exception).
@@ -84,20 +86,22 @@ class Stream:
         None if the stream is closed and all calls have ended.
         """
         with self._core.changed:
-            self._core.changed.wait_for(
-                lambda: self._ended or (self._closed and not self._calls)
-            )
             jobs: list[_Call] = []
-            while self._ended and len(jobs) < limit:
-                job = self._ended.popleft()
-                del self._calls[job.key]
-                jobs.append(job)
+            while not jobs and (self._calls or not self._closed):
+                self._core.changed.wait_for(self._has_news)
+                while self._ended and len(jobs) < limit:
+                    job = self._ended.popleft()
+                    if self._calls.pop(job.key, None) is not None:
+                        jobs.append(job)
         results = []
         for job in jobs:
             result = job.result()
             assert result is not None
-            results.append((job.of, *result))
+            results.append((job.future, *result))
         return results
+
+    def _has_news(self) -> bool:
+        return bool(self._ended) or (self._closed and not self._calls)
 
     def _task(self, number: int) -> Task | None:
         job = self._calls.get(number)

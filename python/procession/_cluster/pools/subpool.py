@@ -53,7 +53,7 @@ class SubPool:
         self._core = core
         self._conn: Any = None
         self._messages: deque[tuple[Any, ...]] = deque()
-        self._wake = threading.Condition(core.changed._lock)  # type: ignore[attr-defined]
+        self._wake = threading.Condition(core.changed)
         self._known: set[int] = set()
         self._forgotten: list[int] = []
         self._questions: dict[int, tuple[Event, list[Any]]] = {}

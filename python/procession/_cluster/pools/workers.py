@@ -29,6 +29,8 @@ __all__: list[str] = []
 
 #: Seconds that the sub-pools have to end when the pool is terminated.
 _GRACE = 3.0
+#: Seconds after which a closed pool looks again whether all its jobs have ended.
+_SLICE = 1
 #: The pool is broken when this many sub-pools in a row ended before they had begun.
 _FAULTS = 3
 
@@ -136,11 +138,13 @@ class NodeWorkers:
         core.on_broken = self._break
 
     def __del__(self, _close: Any = os.close) -> None:
-        if self._notice >= 0:
-            _close(self._notice)
+        notice, self._notice = self._notice, -1
+        if notice >= 0:
+            _close(notice)
 
     def _notify(self) -> None:
-        os.eventfd_write(self._notice, 1)
+        if self._notice >= 0:  # jobs may be freed after this
+            os.eventfd_write(self._notice, 1)
 
     def repopulate(self) -> None:
         """Have as many workers on each node as its share is now. Raises NodeLost if no node is left."""
@@ -213,7 +217,9 @@ class NodeWorkers:
             ends = select.poll()
             for fd in [self._notice, *(one.sentinel for one in self._processes.values())]:
                 ends.register(fd, select.POLLIN)
-            ends.poll()
+            # In slices once the pool is closed: a signal handler that raises in a finalizer may have
+            # kept the news of the last job's end.
+            ends.poll(None if self._state == RUN else _SLICE * 1000)
             try:
                 os.eventfd_read(self._notice)
             except BlockingIOError:
