@@ -400,6 +400,7 @@ class _Interrupt(BaseException):
     pass
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalizers
 def test_interrupted_calls_leave_nothing_behind(ctx):
     """A signal handler raises at random moments of calls; all is as if those had not been made."""
     chance = random.Random(7)
