@@ -29,6 +29,7 @@ To see what running programs do, from outside:
   procession ps                list the families of processes of this user
   procession dump [PID]        what each process waits for, what holds each lock, how much lies in each queue
   procession top [PID]         the same, live in the terminal
+  procession web [PID]         a page for the browser: the same with a graph and time lines
   procession metrics [PID]     its figures, for Prometheus
   procession completions SHELL print a script that completes the words of these commands
 
@@ -38,7 +39,7 @@ procession dump --help, for example, says more.
 #: The options of `run` that take a value, and what that is.
 _TAKES = {"--start-method": "a name", "--cluster": "an address"}
 #: The commands that are in Rust.
-SIGHT = ("ps", "dump", "top", "metrics", "completions")
+SIGHT = ("ps", "dump", "top", "web", "metrics", "completions")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -79,10 +79,13 @@ def family(folder: pathlib.Path, method: str) -> Iterator[subprocess.Popen[str]]
 
 
 @contextlib.contextmanager
-def program(script: pathlib.Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+def program(
+    script: pathlib.Path, *args: str, stdin: bool = False
+) -> Iterator[subprocess.Popen[str]]:
     """Run a script in a process group of its own, and kill the group afterwards."""
     process = subprocess.Popen(
         [sys.executable, str(script), *args],
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -161,3 +164,21 @@ def kill_all(pids: list[int]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     until_ended(pids)
+
+
+@contextlib.contextmanager
+def served(pid: int, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `procession web` on the family of a process: the page's address, and the server."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "procession", "web", str(pid), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PACKAGE_FOLDER},
+    )
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip(), server
+    finally:
+        server.kill()
+        server.communicate()

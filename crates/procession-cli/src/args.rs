@@ -3,7 +3,7 @@
 use crate::findings::Limits;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// See what the processes of a program do that runs on procession.
@@ -62,6 +62,28 @@ pub(crate) enum Command {
         pid: Option<u32>,
         /// Seconds between two looks, from 0.1 to 60
         #[arg(long, default_value = "1", value_parser = seconds)]
+        interval: Duration,
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Serve a page about a family to a browser: who waits for whom, tables, time lines
+    ///
+    /// Prints the page's address, which has a random token: without it nothing is shown. The page loads nothing from
+    /// elsewhere, and changes nothing. Ends with the family.
+    #[command(
+        after_help = "Examples:\n  procession web\n  procession web 4711 --port 8111\n  ssh -L 8111:127.0.0.1:8111 server procession web 4711 --port 8111"
+    )]
+    Web {
+        /// A process of the family; may be left out if there is only one family
+        pid: Option<u32>,
+        /// The port; 0: the system chooses one
+        #[arg(long, default_value = "0")]
+        port: u16,
+        /// The address to listen at. Another one than this machine's own shows the page to others: to all that know the token, and unencrypted
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+        host: IpAddr,
+        /// Seconds between two looks while a page is open, from 0.1 to 60
+        #[arg(long, default_value = "0.5", value_parser = seconds)]
         interval: Duration,
         #[command(flatten)]
         limits: Limits,

@@ -5,15 +5,17 @@
 mod args;
 mod dump;
 pub mod findings;
+mod http;
 pub mod json;
+mod listen;
 mod metrics;
 mod pick;
 mod ps;
 #[cfg(test)]
 mod samples;
-mod serve;
 mod text;
 mod top;
+mod web;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -73,6 +75,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
             limits,
         } => metrics::show(&mut out, pid, seconds, listen, &limits),
         Command::Top { pid, interval, limits } => top::show(pid, interval, limits),
+        Command::Web {
+            pid,
+            port,
+            host,
+            interval,
+            limits,
+        } => web::show(&mut out, pid, (host, port).into(), interval, &limits),
         Command::Completions { shell } => args::write_completions(shell, &mut out).map_err(Failure::from),
     };
     let done = done.and_then(|()| Ok(out.flush()?));

@@ -2,7 +2,7 @@
 //! documented in `docs/reference/command.md`.
 
 use crate::findings::{look, Findings, Limits, WARNINGS};
-use crate::serve::serve;
+use crate::listen::listen;
 use crate::text::clean;
 use crate::{pick, Failure};
 use procession_core::inspect::{FamilySnapshot, ProcessSeen, ProcessState};
@@ -27,12 +27,12 @@ pub(crate) fn show(
     out: &mut dyn Write,
     pid: Option<u32>,
     pause: Option<Duration>,
-    listen: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     limits: &Limits,
 ) -> Result<(), Failure> {
     let inspector = pick::family(pid)?;
-    if let Some(address) = listen {
-        return serve(out, &inspector, address, limits);
+    if let Some(address) = address {
+        return listen(out, &inspector, address, limits);
     }
     let found = look(&inspector, pause, limits)?;
     out.write_all(text(&found).as_bytes())?;

@@ -79,7 +79,8 @@ pub(crate) fn show(
     Ok(())
 }
 
-fn program(seen: &FamilySnapshot) -> &str {
+/// The program of a family's first process.
+pub(crate) fn program(seen: &FamilySnapshot) -> &str {
     let first = seen.processes.iter().find(|process| Some(process.pid) == seen.root);
     first.or(seen.processes.first()).map_or("", |process| &process.program)
 }

@@ -1,0 +1,209 @@
+//! The page's site, on families that are made up.
+
+use super::*;
+use crate::http::Request;
+use crate::samples::{deadlocked, family, queue};
+use procession_core::inspect::FamilySnapshot;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// Shows these looks, the last one again and again; then the family ends.
+struct Looks {
+    looks: RefCell<VecDeque<FamilySnapshot>>,
+    has_ended: Cell<bool>,
+    taken: Cell<usize>,
+}
+
+impl Source for Looks {
+    fn snapshot(&self) -> Result<FamilySnapshot, InspectError> {
+        self.check()?;
+        self.taken.set(self.taken.get() + 1);
+        let mut looks = self.looks.borrow_mut();
+        if looks.len() > 1 {
+            return Ok(looks.pop_front().unwrap());
+        }
+        Ok(looks[0].clone())
+    }
+
+    fn check(&self) -> Result<(), InspectError> {
+        if self.has_ended.get() {
+            return Err(InspectError::Ended(100));
+        }
+        Ok(())
+    }
+}
+
+fn site(looks: impl IntoIterator<Item = FamilySnapshot>, interval: Duration) -> Web<Looks> {
+    let looks = Looks {
+        looks: RefCell::new(looks.into_iter().collect()),
+        has_ended: Cell::new(false),
+        taken: Cell::new(0),
+    };
+    Web::new(looks, interval, "0123456789abcdef".to_owned(), Limits::default())
+}
+
+fn ask(site: &mut Web<Looks>, path: &str) -> Answer {
+    site.answer(&Request::get(path))
+}
+
+fn text(answer: &Answer) -> &str {
+    match &answer.body {
+        crate::http::Body::Whole(text) => text,
+        crate::http::Body::Events => panic!("these are events"),
+    }
+}
+
+/// The name and the content of the event that a tick gives.
+fn told(site: &mut Web<Looks>) -> (String, Value) {
+    let (event, _) = site.tick(true);
+    let event = String::from_utf8(event.unwrap().to_vec()).unwrap();
+    let lines: Vec<&str> = event.split('\n').collect();
+    let [name, data, "", ""] = lines[..] else {
+        panic!("{event}")
+    };
+    let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+    (name.strip_prefix("event: ").unwrap().to_owned(), data)
+}
+
+#[test]
+fn without_the_whole_token_nothing_is_shown() {
+    let mut site = site([family(10)], LEAST);
+    for path in [
+        "/",
+        "",
+        "/metrics",
+        "/api/family",
+        "//",
+        "/0123456789abcde/",
+        "/0123456789abcdeF/",
+        "/0123456789abcdef0/",
+        "/0123456789abcdef",
+        "/x/0123456789abcdef/",
+        "//0123456789abcdef/",
+        "/%30123456789abcdef/",
+    ] {
+        assert_eq!(ask(&mut site, path).status, "403 Forbidden", "{path}");
+    }
+    assert_eq!(site.source.taken.get(), 0);
+    assert_eq!(ask(&mut site, "/0123456789abcdef/").status, "200 OK");
+    assert_eq!(ask(&mut site, "/0123456789abcdef/../page.js").status, "404 Not Found");
+}
+
+#[test]
+fn tokens_are_long_and_different() {
+    let tokens: std::collections::HashSet<String> = (0..100).map(|_| token().unwrap()).collect();
+    assert_eq!(tokens.len(), 100);
+    assert!(tokens
+        .iter()
+        .all(|token| token.len() == 2 * TOKEN && token.bytes().all(|byte| byte.is_ascii_hexdigit())));
+}
+
+#[test]
+fn the_page_names_nothing_that_is_not_there() {
+    let mut site = site([family(10)], LEAST);
+    let page = ask(&mut site, "/0123456789abcdef/");
+    let page = text(&page).to_owned();
+    assert!(!page.contains("://"), "{page}");
+    let named = |text: &str, before: &str| -> Vec<String> {
+        let parts = text.split(before).skip(1);
+        parts
+            .map(|part| part.split('"').next().unwrap().trim_start_matches("./").to_owned())
+            .collect()
+    };
+    let mut files = [named(&page, "src=\""), named(&page, "link rel=\"icon\" href=\"")].concat();
+    files.extend(named(&page, "rel=\"stylesheet\" href=\""));
+    assert_eq!(files.len(), 3);
+    let script = ask(&mut site, "/0123456789abcdef/page.js");
+    files.extend(named(text(&script), "from \""));
+    assert!(files.len() > 6, "{files:?}");
+    for file in files {
+        assert_eq!(
+            ask(&mut site, &format!("/0123456789abcdef/{file}")).status,
+            "200 OK",
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn an_event_tells_a_look_and_questions_share_it() {
+    let mut site = site([family(10)], Duration::from_secs(60));
+    assert_eq!(ask(&mut site, "/0123456789abcdef/api/events"), Answer::events());
+    let (name, seen) = told(&mut site);
+    assert_eq!(name, "family");
+    assert_eq!(
+        (&seen["root"], &seen["program"]),
+        (&json!(100), &json!("python shop.py"))
+    );
+    assert_eq!(seen["taken_ms"], 100_000);
+    // Within a tenth of a second a question is no reason for another look.
+    let before = site.source.taken.get();
+    site.looked = Some(Instant::now());
+    let answer = ask(&mut site, "/0123456789abcdef/api/family");
+    let asked: Value = serde_json::from_str(text(&answer)).unwrap();
+    assert_eq!(asked["processes"], seen["processes"]);
+    assert!(text(&ask(&mut site, "/0123456789abcdef/metrics")).contains("procession_queue_items"));
+    assert_eq!(site.source.taken.get(), before);
+}
+
+#[test]
+fn looks_are_a_tenth_of_a_second_apart_at_least_and_none_is_taken_for_nobody() {
+    let mut site = site([family(10)], LEAST);
+    told(&mut site);
+    let looked = site.looked.unwrap();
+    assert!(site.due(true) >= looked + LEAST);
+    // Another page that opens need not wait for the interval, but does not hurry the others.
+    site.interval = Duration::from_secs(60);
+    told(&mut site);
+    ask(&mut site, "/0123456789abcdef/api/events");
+    assert_eq!(site.due(true), site.looked.unwrap() + LEAST);
+    let taken = site.source.taken.get();
+    assert_eq!(site.tick(false).0, None);
+    assert_eq!(site.source.taken.get(), taken);
+}
+
+#[test]
+fn a_deadlock_is_told_with_its_sentence() {
+    let looks = [deadlocked(100_000), deadlocked(100_100)];
+    let mut site = site(looks, Duration::from_secs(60));
+    let (_, first) = told(&mut site);
+    assert_eq!(first["deadlocks"], json!([]));
+    // It is looked at again soon, whatever the interval.
+    assert!(site.next <= Instant::now() + Duration::from_secs(30));
+    let (_, second) = told(&mut site);
+    let sentence = second["deadlocks"][0]["text"].as_str().unwrap();
+    assert!(sentence.contains("bob (102) has waited"), "{sentence}");
+}
+
+#[test]
+fn an_event_is_bounded_and_leaves_out_first_what_nothing_waits_for() {
+    let mut seen = family(10);
+    seen.queues = (0..5_000).map(|cell| queue(cell, 0, 0)).collect();
+    seen.queues[4_999].getters = vec![103];
+    let mut site = site([seen], LEAST);
+    let (_, seen) = told(&mut site);
+    assert_eq!(seen["queues"].as_array().unwrap().len(), MOST_OF_A_KIND);
+    assert_eq!(seen["queues"][0]["id"], "4999.0");
+    assert_eq!(seen["beyond"], json!({ "queues": 4_000 }));
+}
+
+#[test]
+fn the_end_of_the_family_is_told_and_ends_the_site() {
+    let mut site = site([family(10)], LEAST);
+    told(&mut site);
+    site.source.has_ended.set(true);
+    let (event, end) = site.tick(true);
+    assert!(String::from_utf8(event.unwrap().to_vec())
+        .unwrap()
+        .starts_with("event: ended\n"));
+    assert_eq!(end.unwrap().code, crate::NOTHING);
+    let answer = ask(&mut site, "/0123456789abcdef/metrics");
+    assert_eq!(answer.status, "200 OK");
+    site.looked = None;
+    let answer = ask(&mut site, "/0123456789abcdef/api/family");
+    assert_eq!(answer.status, "503 Service Unavailable");
+    assert!(text(&answer).contains("has ended"));
+    // What a question has shown is told to those that follow.
+    assert!(site.due(false) <= Instant::now());
+    assert!(site.tick(false).1.is_some());
+}
