@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 /// Shows these looks, the last one again and again; then the family ends.
 struct Looks {
-    looks: RefCell<VecDeque<FamilySnapshot>>,
+    shown: RefCell<VecDeque<FamilySnapshot>>,
     has_ended: Cell<bool>,
     taken: Cell<usize>,
 }
@@ -18,7 +18,7 @@ impl Source for Looks {
     fn snapshot(&self) -> Result<FamilySnapshot, InspectError> {
         self.check()?;
         self.taken.set(self.taken.get() + 1);
-        let mut looks = self.looks.borrow_mut();
+        let mut looks = self.shown.borrow_mut();
         if looks.len() > 1 {
             return Ok(looks.pop_front().unwrap());
         }
@@ -35,7 +35,7 @@ impl Source for Looks {
 
 fn site(looks: impl IntoIterator<Item = FamilySnapshot>, interval: Duration) -> Web<Looks> {
     let looks = Looks {
-        looks: RefCell::new(looks.into_iter().collect()),
+        shown: RefCell::new(looks.into_iter().collect()),
         has_ended: Cell::new(false),
         taken: Cell::new(0),
     };
