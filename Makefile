@@ -8,7 +8,7 @@ BUILDER ?= html
 DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' import-linter maturin
 PAGES  := sphinx furo myst-parser sphinx-copybutton flask django fastapi httpx
 RELEASE := ziglang auditwheel twine zizmor
-PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict matplotlib
+PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict shared-memory-dict diskcache matplotlib
 RAY    := 'ray>=2.60,<3'
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 

@@ -1,11 +1,14 @@
 """Measure how much shared memory a family still holds a second after its last use, and its peak.
 
+Then how much a dictionary holds whose random keys come and go, beside what its entries alone take.
+
     python benches/memory_back.py
 """
 
 from __future__ import annotations
 
 import os
+import random
 import time
 
 import procession
@@ -46,6 +49,24 @@ def from_a_child(items: int, size: int) -> int:
     return most
 
 
+def churn(changes: int, live: int, size: int) -> tuple[int, int, int]:
+    """Return what the first entries take, the peak, and what is held at the end."""
+    shared, chance, before = procession.SharedDict(), random.Random(1), committed()
+    keys = [chance.getrandbits(64) for _ in range(live)]
+    for key in keys:
+        shared[key] = bytes(size)
+    entries = most = committed() - before
+    for turn in range(changes):
+        place = chance.randrange(live)
+        del shared[keys[place]]
+        keys[place] = chance.getrandbits(64)
+        shared[keys[place]] = bytes(size)
+        if turn % 1000 == 0:
+            most = max(most, committed() - before)
+    time.sleep(1)
+    return entries, most, committed() - before
+
+
 def main() -> None:
     print("| what | at most | after 1 s | |\n| --- | ---: | ---: | --- |")
     for title, items, size in (
@@ -61,6 +82,13 @@ def main() -> None:
             left = committed()
             verdict = "reached" if left < STAYS else "NOT reached"
             print(f"| {title}, {how.__name__} | {most >> 20} MB | {left / MEGABYTE:.1f} MB | {verdict} |", flush=True)
+    print("| 1,000,000 keys that come and go, of | entries | at most | after 1 s | |")
+    print("| --- | ---: | ---: | ---: | --- |")
+    for live, size in ((1000, 8), (100_000, 8), (10_000, 3000)):
+        entries, most, left = churn(1_000_000, live, size)
+        verdict = "reached" if left < 2 * entries + STAYS else "NOT reached"
+        sizes = " | ".join(f"{part / MEGABYTE:.1f} MB" for part in (entries, most, left))
+        print(f"| {live:,} entries of {size:,} B | {sizes} | {verdict} |", flush=True)
 
 
 if __name__ == "__main__":

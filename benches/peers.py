@@ -3,7 +3,8 @@
 A round runs each library in its own interpreter, one after the other. Prints medians. All have two
 workers and get one task at a time, as with ``chunksize=1``: this compares the cost of a task, not
 how many tasks a library combines. A dash means that a library cannot do a measurement. Peers that
-are not installed are listed at the end.
+are not installed are listed at the end. Dictionaries that processes share are measured with a
+thousand keys, in one process and in two at once, which look up or assign random keys.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from typing import Any
 
 WORKERS = 2
 TASKS, TRIPS, ARRAYS, MESSAGES, RUN = 4_000, 500, 16, 50_000, 100
+KEYS = 1000
 LIMIT = 300
 UNITS = {
     "map, one task each": "/s",
@@ -31,6 +35,12 @@ UNITS = {
     "queue, a hundred at a time": "/s",
 }
 MAP, TRIP, BIG, QUEUE, QUEUE_MANY = UNITS
+DICT_UNITS = {
+    "look-ups": "/s",
+    "look-ups, two processes": "/s",
+    "assignments": "/s",
+    "assignments, two processes": "/s",
+}
 
 #: The ways a library runs many tasks, and one.
 Many = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -135,6 +145,104 @@ def ray() -> Iterator[tuple[Many, One]]:
             ray.shutdown()
 
 
+@contextmanager
+def manager_dict() -> Iterator[Any]:
+    import multiprocessing
+
+    with multiprocessing.Manager() as manager:
+        yield manager.dict()
+
+
+@contextmanager
+def shared_dict() -> Iterator[Any]:
+    import procession
+
+    yield procession.SharedDict()
+
+
+@contextmanager
+def ultra_dict() -> Iterator[Any]:
+    import UltraDict
+
+    shared = UltraDict.UltraDict(buffer_size=1 << 20, auto_unlink=True)
+    yield shared
+    shared.unlink()
+
+
+@contextmanager
+def shared_memory_dict() -> Iterator[Any]:
+    import shared_memory_dict
+
+    shared = shared_memory_dict.SharedMemoryDict(name=f"peers{os.getpid()}", size=1 << 20)
+    yield shared
+    shared.shm.close()
+    shared.shm.unlink()
+
+
+@contextmanager
+def disk_cache() -> Iterator[Any]:
+    import tempfile
+
+    import diskcache
+
+    with tempfile.TemporaryDirectory() as folder, diskcache.Cache(folder) as cache:
+        yield cache
+
+
+def look_up(shared: Any, keys: list[str]) -> None:
+    for key in keys:
+        shared[key]
+
+
+def assign(shared: Any, keys: list[str]) -> None:
+    for key in keys:
+        shared[key] = 1
+
+
+def together(work: Callable[[Any, list[str]], None], shared: Any, keys: list[str]) -> float:
+    """Return the calls per second of two processes."""
+    import multiprocessing
+
+    # None of the dictionaries needs processes of its own library.
+    context = multiprocessing.get_context("fork")
+    begun = context.Barrier(3)
+
+    def begin() -> None:
+        work(shared, keys[:10])
+        begun.wait()
+        work(shared, keys)
+
+    processes = [context.Process(target=begin) for _ in range(2)]
+    for process in processes:
+        process.start()
+    begun.wait()
+    begin_time = time.perf_counter()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise ChildProcessError("a process of the measurement failed")
+    return 2 * len(keys) / (time.perf_counter() - begin_time)
+
+
+def dictionary(shared: Any) -> dict[str, float]:
+    """Measure a dictionary that processes share."""
+    names = [f"key{number}" for number in range(KEYS)]
+    for name in names:
+        shared[name] = 0
+    choose, figures = random.Random(1).choice, {}
+    for title, work in (("look-ups", look_up), ("assignments", assign)):
+        count, seconds = 10, 0.0
+        while seconds < 0.3:
+            keys = [choose(names) for _ in range(count)]
+            begin = time.perf_counter()
+            work(shared, keys)
+            seconds = time.perf_counter() - begin
+            figures[title] = count / seconds
+            count *= 2
+        figures[f"{title}, two processes"] = together(work, shared, keys)
+    return figures
+
+
 POOLS = ("multiprocessing", "procession", "multiprocess", "billiard")
 OTHERS: dict[str, Callable[[], Any]] = {
     "concurrent.futures": futures,
@@ -145,7 +253,14 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "ray": ray,
 }
 QUEUES = (*POOLS, "faster_fifo")
-PEERS = (*POOLS, *OTHERS, "faster_fifo")
+DICTIONARIES: dict[str, Callable[[], Any]] = {
+    "multiprocessing": manager_dict,
+    "procession": shared_dict,
+    "UltraDict": ultra_dict,
+    "shared_memory_dict": shared_memory_dict,
+    "diskcache": disk_cache,
+}
+PEERS = (*POOLS, *OTHERS, "faster_fifo", *list(DICTIONARIES)[2:])
 
 
 def rate(count: int, work: Callable[[], Iterable[Any]]) -> float:
@@ -206,7 +321,22 @@ def measure(name: str) -> dict[str, float]:
     elif name in OTHERS:
         with OTHERS[name]() as calls:
             figures.update(tasks(*calls))
+    if name in DICTIONARIES:
+        with DICTIONARIES[name]() as shared:
+            figures.update(dictionary(shared))
     return figures
+
+
+def show(units: dict[str, str], figures: dict[str, list[dict[str, float]]]) -> None:
+    """Print the medians of those libraries that can do one of these measurements."""
+    print(f"{'':20}" + "".join(f"{title:>30}" for title in units))
+    for name, runs in figures.items():
+        cells = []
+        for title, unit in units.items():
+            values = [run[title] for run in runs if title in run]
+            cells.append(f"{statistics.median(values):,.1f} {unit}" if values else "-")
+        if any(cell != "-" for cell in cells):
+            print(f"{name:20}" + "".join(f"{cell:>30}" for cell in cells))
 
 
 def main() -> None:
@@ -230,13 +360,9 @@ def main() -> None:
                 print(f"{name}: {error.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
             else:
                 figures[name].append(json.loads(run.stdout.splitlines()[-1]))
-    print(f"{'':20}" + "".join(f"{title:>30}" for title in UNITS))
-    for name, runs in figures.items():
-        cells = []
-        for title, unit in UNITS.items():
-            values = [run[title] for run in runs if title in run]
-            cells.append(f"{statistics.median(values):,.1f} {unit}" if values else "-")
-        print(f"{name:20}" + "".join(f"{cell:>30}" for cell in cells))
+    show(UNITS, figures)
+    print("\ndictionaries")
+    show(DICT_UNITS, figures)
     missing = [name for name in wanted if name not in there]
     if missing:
         print(f"not installed here: {', '.join(missing)}")

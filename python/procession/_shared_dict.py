@@ -5,6 +5,7 @@ processes. Nothing is locked, so no process waits for another, not even for one 
 killed in the middle. What concerns all keys works on a snapshot, which is a plain `dict`.
 """
 
+import operator
 from collections.abc import ItemsView, Iterable, KeysView, Mapping, MutableMapping, ValuesView
 from types import GenericAlias
 from typing import Any, Final
@@ -45,7 +46,8 @@ class SharedDict(_SharedDict):
 
     Iteration, `keys`, `values`, `items`, `copy`, `len`, comparisons and `repr` show the entries as
     they were at one moment, in the order of insertion. `dict(d)` and `{**d}` look up each key after
-    the other, and raise `KeyError` if one is removed meanwhile: use `copy`.
+    the other, and raise `KeyError` if one is removed meanwhile: use `copy`. All processes see the
+    same order: a process that found one key, and another one only later, has them in this order.
     """
 
     __module__ = "procession"
@@ -59,6 +61,23 @@ class SharedDict(_SharedDict):
     def __init__(self, mapping_or_iterable: Any = (), /, **kwargs: Any) -> None:
         self._create()
         self.update(mapping_or_iterable, **kwargs)
+
+    @classmethod
+    def bounded(cls, maxsize: int, mapping_or_iterable: Any = (), /, **kwargs: Any) -> Any:
+        """Return a new dictionary that has at most `maxsize` entries.
+
+        A new key that would be one more removes the entry that was inserted first; assigning to a
+        key that is there leaves its age as it is. While calls that add keys are under way, there
+        may be one more entry for each. Raise `ValueError` if `maxsize` is less than 1.
+        `__init__` of a subclass is not called.
+        """
+        maxsize = operator.index(maxsize)
+        if maxsize < 1:
+            raise ValueError(f"maxsize must be at least 1, not {maxsize}")
+        new = cls.__new__(cls)
+        new._create(maxsize)
+        new.update(mapping_or_iterable, **kwargs)
+        return new
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None, /) -> Any:

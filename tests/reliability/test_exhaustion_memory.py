@@ -92,6 +92,48 @@ def test_a_dictionary_of_which_a_process_cannot_map_all(run_program, use):
     run(run_program, f"\n    uses = [lambda it: {use}] * 3" + DICTIONARY)
 
 
+#: Uses a list of long calls in less and less address space, until there is enough for one.
+LIST = """
+    shared = procession.SharedList(range(200_000))
+    pages = int(open("/proc/self/statm").read().split()[0])
+    now, failed, done = pages * resource.getpagesize(), 0, 0
+    for room in range(0, 600 << 20, 1 << 20):
+        resource.setrlimit(resource.RLIMIT_AS, (now + room, resource.RLIM_INFINITY))
+        before = len(shared)
+        try:
+            use(shared)
+            done += 1
+        except MemoryError:
+            failed += 1
+            assert len(shared) == before
+        else:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            break
+    assert failed and done, (failed, done)
+    assert 0 in (shared[0], shared[-1])
+    assert works()
+    print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "it.extend(many)",
+        "it[1:1] = many",
+        "it.copy()",
+        "it.reverse()",
+        "it.append(b'x' * (50 << 20))",
+    ],
+)
+def test_a_list_of_which_a_process_has_no_room_for_all(run_program, use):
+    functions = f"""
+def use(it, many=[1.5] * 1_000_000):
+    {use}
+"""
+    run(run_program, LIST, functions=functions)
+
+
 def remove(group):
     """Remove a control group. Its last processes may still be leaving."""
 

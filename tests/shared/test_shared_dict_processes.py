@@ -1,4 +1,4 @@
-"""`SharedDict` between processes, through deaths and stops, and beside handlers and forks."""
+"""`SharedDict` between processes, through deaths and stops, beside handlers and forks; its memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import procession
 from procession import SharedDict
-from procession._procession import counters
+from procession._procession import arena_fd, counters
 from tests.conftest import METHODS
 
 
@@ -198,3 +198,23 @@ def test_a_child_uses_what_its_parent_dropped():
     go.set()
     assert seen.get() == "x" * 3000
     process.join()
+
+
+@pytest.mark.parametrize(("live", "size"), [(1000, 8), (2000, 3000)])
+def test_memory_is_bounded_while_keys_come_and_go(live, size):
+    def committed():
+        return os.fstat(arena_fd()).st_blocks * 512
+
+    gc.collect()
+    shared, chance, before = SharedDict(), random.Random(live), committed()
+    keys = [chance.getrandbits(64) for _ in range(live)]
+    for key in keys:
+        shared[key] = bytes(size)
+    entries = committed() - before
+    for _ in range(100_000):
+        place = chance.randrange(live)
+        assert shared.pop(keys[place]) == bytes(size)
+        keys[place] = chance.getrandbits(64)
+        shared[keys[place]] = bytes(size)
+    assert committed() - before < 2 * entries + (16 << 20)
+    assert len(shared) == live

@@ -40,10 +40,14 @@ mod dict {
     mod bucket;
     #[path = "../../src/shared/dict/change.rs"]
     pub mod change;
+    #[path = "../../src/shared/dict/evict.rs"]
+    mod evict;
     #[path = "../../src/shared/dict/key.rs"]
     pub mod key;
     #[path = "../../src/shared/dict/layout.rs"]
     pub mod layout;
+    #[path = "../../src/shared/dict/making.rs"]
+    mod making;
     #[path = "../../src/shared/dict/migrate.rs"]
     mod migrate;
     #[path = "../../src/shared/dict/read.rs"]
@@ -52,6 +56,8 @@ mod dict {
     mod recover;
     #[path = "../../src/shared/dict/snapshot.rs"]
     pub mod snapshot;
+    #[path = "../../src/shared/dict/table.rs"]
+    pub mod table;
     #[path = "../../src/shared/dict/word.rs"]
     mod word;
 
@@ -60,9 +66,10 @@ mod dict {
     use crate::liveness::me;
     use change::Change;
     use key::Key;
-    use layout::{Dict, TablePurpose};
+    use layout::Dict;
     use snapshot::Snapshot;
     use std::borrow::Cow;
+    use table::TablePurpose;
 
     pub struct SharedDict(Ref<Dict>);
 
@@ -185,6 +192,30 @@ mod dict {
                 items.any(|item| Key::new(0, snapshot.parts(item)[0], b"").expect("short").words[..] == key.words[..])
             };
             self.keys.iter().map(is_there).collect()
+        }
+
+        /// Which keys there are, the oldest first.
+        pub fn order(&self) -> Vec<usize> {
+            let snapshot = self.dict.snapshot().unwrap();
+            let name = |item| {
+                let found = Key::new(0, snapshot.parts(item)[0], b"").expect("short");
+                self.keys.iter().position(|key| key.words[..] == found.words[..])
+            };
+            snapshot.items().iter().filter_map(name).collect()
+        }
+
+        /// Remove the oldest entry. The counts of entries are hints, so a model has no bound.
+        pub fn evict(&self) {
+            loop {
+                let found = self.dict.0.find_oldest().unwrap();
+                let Some(oldest) = found.as_deref().and_then(<[_]>::last) else {
+                    continue;
+                };
+                let removed = self.dict.0.remove_numbered(oldest.hash, oldest.number);
+                if removed.unwrap() {
+                    return;
+                }
+            }
         }
 
         /// Check the content, and that nothing is left of it.
@@ -360,5 +391,54 @@ fn a_seal_beside_a_growth_loses_nothing() {
         let there = model.seal();
         assert_eq!(there, [true, other.join().unwrap(), false]);
         model.ends_sealed();
+    });
+}
+
+#[test]
+fn an_entry_that_is_seen_is_older_than_what_comes_later() {
+    check_long(2, 300, || {
+        let model = Arc::new(Model::new());
+        let other = process(&model, |model| model.set(2, b"c"));
+        let is_there = model.get(2).is_some();
+        model.set(1, b"b");
+        let first = model.order();
+        other.join().unwrap();
+        let order = model.order();
+        assert!(order == [0, 2, 1] || !is_there && order == [0, 1, 2], "{order:?}");
+        assert!(
+            order == first || first == [0, 1] && order == [0, 1, 2],
+            "{first:?} {order:?}"
+        );
+        model.ends_with([Some(b"a"), Some(b"b"), Some(b"c")]);
+    });
+}
+
+#[test]
+fn a_frozen_snapshot_has_entries_in_their_order() {
+    check_long(1, 300, || {
+        let model = Arc::new(Model::new());
+        let other = process(&model, |model| model.set(2, b"c"));
+        let there = model.cut();
+        model.set(1, b"b");
+        other.join().unwrap();
+        let order = model.order();
+        assert!(order == [0, 2, 1] || !there[2] && order == [0, 1, 2], "{order:?}");
+        model.ends_with([Some(b"a"), Some(b"b"), Some(b"c")]);
+    });
+}
+
+#[test]
+fn what_is_evicted_beside_changes_is_the_oldest() {
+    check_long(1, 300, || {
+        let model = Arc::new(Model::new());
+        let other = process(&model, |model| {
+            model.set(1, b"b");
+            model.append(0, b"2");
+        });
+        model.evict();
+        other.join().unwrap();
+        let order = model.order();
+        // The first key is gone, or came again behind the other one.
+        assert!([&[1][..], &[1, 0]].contains(&&order[..]), "{order:?}");
     });
 }

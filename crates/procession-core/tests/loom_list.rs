@@ -36,6 +36,8 @@ pub use procession_core::{Error, Result};
 mod list {
     #[path = "../../src/shared/list/layout.rs"]
     mod layout;
+    #[path = "../../src/shared/list/packed.rs"]
+    mod packed;
     #[path = "../../src/shared/list/read.rs"]
     pub mod read;
     #[path = "../../src/shared/list/settle.rs"]

@@ -9,6 +9,28 @@ use pyo3::prelude::*;
 /// What travels: the family, the handle, and the attributes of an instance of a subclass.
 pub type State<'py> = (u128, u64, Option<Bound<'py, PyAny>>);
 
+/// Make room for so many more elements. Raises `MemoryError` if private memory has run out.
+pub fn make_room<T>(all: &mut Vec<T>, more: usize) -> PyResult<()> {
+    let room = all.try_reserve(more);
+    room.map_err(|_| {
+        raise(Error::Exhausted {
+            what: "memory of this process",
+            wanted: (more * size_of::<T>()) as u64,
+        })
+    })
+}
+
+/// Collect elements. Raises `MemoryError` if private memory has run out.
+pub fn collect<T>(elements: impl Iterator<Item = T>) -> PyResult<Vec<T>> {
+    let mut all = Vec::new();
+    make_room(&mut all, elements.size_hint().0)?;
+    for element in elements {
+        make_room(&mut all, 1)?;
+        all.push(element);
+    }
+    Ok(all)
+}
+
 /// Make attempts until one succeeds, with the interpreter's lock released. Python's signal handlers run in between; if one
 /// raises, this ends with its exception.
 pub fn repeat<T: Send>(py: Python<'_>, attempt: impl Fn() -> Result<Option<T>, Error> + Send + Sync) -> PyResult<T> {

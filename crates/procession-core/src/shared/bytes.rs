@@ -1,6 +1,28 @@
 //! Bytes as words: the form in which nodes hold them.
 
+use crate::{Error, Result};
 use std::ops::Deref;
+
+/// Room for so many elements in private memory. Fails if there is none, instead of ending the process.
+pub(crate) fn room<T>(len: usize) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    make_room(&mut all, len)?;
+    Ok(all)
+}
+
+/// Room for so many more elements.
+pub(crate) fn make_room<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
+    all.try_reserve(more)
+        .map_err(|_| no_room((more * size_of::<T>()) as u64))
+}
+
+/// Private memory has run out.
+pub(crate) fn no_room(wanted: u64) -> Error {
+    Error::Exhausted {
+        what: "memory of this process",
+        wanted,
+    }
+}
 
 /// Words that lie here, or on the heap if they are many.
 #[derive(Clone, Debug)]
@@ -17,6 +39,17 @@ impl<const INLINE: usize> Words<INLINE> {
             inline: [0; INLINE],
             more: if len > INLINE { vec![0; len] } else { Vec::new() },
         }
+    }
+
+    /// As [`zeros`](Self::zeros), of many words. Fails if there is no memory for them.
+    pub(crate) fn try_zeros(len: usize) -> Result<Self> {
+        let mut words = Self::zeros(0);
+        if len > INLINE {
+            words.more = room(len)?;
+            words.more.resize(len, 0);
+        }
+        words.len = len;
+        Ok(words)
     }
 
     /// Bytes, padded with zeros.

@@ -1,4 +1,4 @@
-//! Nodes around the engine's own files for the shared dictionary and the shared list. A segment has two words, and its cell is used again at
+//! Nodes around the engine's own files for the shared dictionary and the shared list. A segment has four words, and its cell is used again at
 //! once, so that stale tokens and words occur.
 //!
 //! Cells of other nodes are used once. Their words never change once another thread can read them, so they are no events.
@@ -66,7 +66,7 @@ pub mod node {
     use std::sync::{Arc, Mutex};
 
     pub const TOKEN_BITS: u32 = 53;
-    pub const SEGMENT_WORDS: usize = 2;
+    pub const SEGMENT_WORDS: usize = 4;
     pub const TREE_WIDTH: usize = 2;
 
     /// Every other one is a segment's.

@@ -192,10 +192,62 @@ fn sealing(name: &str, keys: u64, len: usize) -> Operation {
     })
 }
 
+/// A new key in a dictionary that is full: the oldest entry goes.
+fn beyond_a_bound(len: usize) -> Operation {
+    const MOST: u64 = 20;
+    Operation::new(
+        format!("dict set, beyond a bound, {len} bytes"),
+        move || {
+            let dict = SharedDict::bounded(MOST).expect("memory");
+            (0..MOST).for_each(|key| set(&dict, key, len));
+            keep(dict, SharedDict::handle)
+        },
+        move |values| {
+            let dict = of(values);
+            move || {
+                set(&dict, NEW, len);
+                forget(dict);
+            }
+        },
+        move |values, done| {
+            let dict = of(values);
+            let begun: BTreeMap<u64, Vec<u8>> = (0..MOST).map(|key| (key, value(key, len))).collect();
+            let mut added = begun.clone();
+            added.insert(NEW, value(NEW, len));
+            let mut ended = added.clone();
+            ended.remove(&0);
+            let found = entries(&dict);
+            let what = if found == ended {
+                "after it"
+            } else if found == added {
+                "before the oldest entry goes"
+            } else {
+                assert!(found == begun, "neither before nor after it");
+                "before it"
+            };
+            assert!(!done || what == "after it");
+            // A death may leave the bound wrong by one.
+            for key in OTHERS..OTHERS + 3 * MOST {
+                set(&dict, key, len);
+                assert!((MOST - 1..=MOST + 1).contains(&(dict.len().expect("memory") as u64)));
+            }
+            let found: Vec<u64> = entries(&dict).into_keys().collect();
+            assert!(found.last() == Some(&(OTHERS + 3 * MOST - 1)) && found[0] >= OTHERS + 2 * MOST - 1);
+            dict.clear().expect("memory");
+            what.to_owned()
+        },
+    )
+    .repaired_by(|values| {
+        procession_core::liveness::sweep();
+        drop(entries(&of(values)));
+    })
+}
+
 pub fn operations() -> Vec<Operation> {
     let mut all = of_one_key();
     all.push(sealing("dict seal, without a table", 0, 8));
     all.push(sealing("dict seal", 40, LARGE));
+    all.extend([8, LARGE].map(beyond_a_bound));
     all.extend(of_all_keys());
     all
 }

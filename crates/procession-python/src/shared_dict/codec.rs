@@ -4,6 +4,7 @@
 //! byte for each number in it, which says of which type it was; a form of zeros is left out. A key of another type than
 //! those listed here is its pickle. Values keep their type.
 
+use crate::collection::make_room;
 use crate::common::{name, Cached};
 use crate::payload;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -73,7 +74,7 @@ impl KeyBytes {
             add_int(&mut self.bytes, number)?;
         } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
             self.bytes.push(tag::BYTES);
-            self.bytes.extend_from_slice(bytes.as_bytes());
+            add_bytes(&mut self.bytes, bytes.as_bytes())?;
         } else if let Ok(flag) = object.cast_exact::<PyBool>() {
             self.add_form(form::BOOL);
             add_small(&mut self.bytes, i64::from(flag.is_true()));
@@ -158,14 +159,19 @@ impl KeyBytes {
 
 fn add_text(to: &mut Vec<u8>, text: &Bound<'_, PyString>) -> PyResult<()> {
     if let Ok(plain) = text.to_str() {
-        to.extend_from_slice(plain.as_bytes());
-        return Ok(());
+        return add_bytes(to, plain.as_bytes());
     }
     // Lone surrogates.
     let py = text.py();
     let arguments = (name!(py, "utf-8"), name!(py, "surrogatepass"));
     let bytes = text.call_method1(name!(py, "encode"), arguments)?;
-    to.extend_from_slice(bytes.cast::<PyBytes>()?.as_bytes());
+    add_bytes(to, bytes.cast::<PyBytes>()?.as_bytes())
+}
+
+/// Add bytes, however many. Raises `MemoryError` if there is no room for them.
+fn add_bytes(to: &mut Vec<u8>, bytes: &[u8]) -> PyResult<()> {
+    make_room(to, bytes.len())?;
+    to.extend_from_slice(bytes);
     Ok(())
 }
 
@@ -201,8 +207,7 @@ fn add_int(to: &mut Vec<u8>, number: &Bound<'_, PyInt>) -> PyResult<()> {
         _ => bytes.len(),
     };
     to.push(tag::INT);
-    to.extend_from_slice(&bytes[..keep]);
-    Ok(())
+    add_bytes(to, &bytes[..keep])
 }
 
 /// An integer's value, if 64 bits hold it.
@@ -299,31 +304,35 @@ fn key_from<'py>(
 
 /// Encode a value.
 pub fn encode_value(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let mut to;
+    let mut to = Vec::new();
+    encode_value_to(value, &mut to)?;
+    Ok(to)
+}
+
+/// Encode a value behind the bytes that are there.
+pub fn encode_value_to(value: &Bound<'_, PyAny>, to: &mut Vec<u8>) -> PyResult<()> {
+    make_room(to, 16)?;
     if let Ok(number) = value.cast_exact::<PyInt>() {
-        to = Vec::with_capacity(16);
-        add_int(&mut to, number)?;
+        add_int(to, number)?;
     } else if let Ok(text) = value.cast_exact::<PyString>() {
-        to = vec![tag::STR];
-        add_text(&mut to, text)?;
+        to.push(tag::STR);
+        add_text(to, text)?;
     } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        to = Vec::with_capacity(bytes.as_bytes().len() + 1);
         to.push(tag::BYTES);
-        to.extend_from_slice(bytes.as_bytes());
+        add_bytes(to, bytes.as_bytes())?;
     } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-        to = vec![tag::FLOAT];
+        to.push(tag::FLOAT);
         to.extend_from_slice(&number.value().to_le_bytes());
     } else if let Ok(flag) = value.cast_exact::<PyBool>() {
-        to = vec![if flag.is_true() { tag::TRUE } else { tag::FALSE }];
+        to.push(if flag.is_true() { tag::TRUE } else { tag::FALSE });
     } else if value.is_none() {
-        to = vec![tag::NONE];
+        to.push(tag::NONE);
     } else {
         let body = alone(payload::dumps_alone(value)?, "a value")?;
-        to = Vec::with_capacity(body.as_bytes().len() + 1);
         to.push(tag::PICKLE);
-        to.extend_from_slice(body.as_bytes());
+        add_bytes(to, body.as_bytes())?;
     }
-    Ok(to)
+    Ok(())
 }
 
 /// Decode a value.

@@ -14,6 +14,7 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
 const NAME: &str = "dictionary";
@@ -89,9 +90,16 @@ impl SharedDict {
         Self(OnceLock::new())
     }
 
-    /// Create the dictionary.
-    fn _create(&self) -> PyResult<()> {
-        self.set(Engine::create().map_err(raise)?)
+    /// Create the dictionary, with this many entries at most.
+    #[pyo3(signature = (maxsize=None))]
+    fn _create(&self, maxsize: Option<NonZeroU64>) -> PyResult<()> {
+        self.set(Engine::bounded(maxsize.map_or(0, NonZeroU64::get)).map_err(raise)?)
+    }
+
+    /// How many entries the dictionary has at most. None if it has no bound.
+    #[getter]
+    fn maxsize(&self) -> PyResult<Option<NonZeroU64>> {
+        Ok(NonZeroU64::new(self.engine()?.most()))
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

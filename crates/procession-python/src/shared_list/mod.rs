@@ -2,9 +2,12 @@
 //!
 //! Items are encoded before the engine is called, and decoded afterwards: no Python code runs in between.
 
-use crate::collection::{handle_from, repeat, set_attributes, state_of, State};
+mod bounds;
+
+use crate::collection::{collect, handle_from, make_room, repeat, set_attributes, state_of, State};
 use crate::common::raise;
-use crate::shared_dict::codec::{add_encoded, decode_value, encode_value};
+use crate::shared_dict::codec::{add_encoded, decode_value, encode_value, encode_value_to};
+use bounds::Bounds;
 use procession_core::shared::{Items, KnownPages, SharedList as Engine, Version};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -89,7 +92,8 @@ impl SharedList {
             };
             return Err(PyTypeError::new_err(error));
         }
-        let new = encoded(values)?;
+        let encoded = Encoded::of(values)?;
+        let new = encoded.items()?;
         if bounds.step == 1 {
             let choose = |_, len| {
                 let (first, _, count) = bounds.in_list(len);
@@ -106,7 +110,7 @@ impl SharedList {
                     new.len()
                 )));
             }
-            let mut all: Vec<&[u8]> = items.iter().collect();
+            let mut all = collect(items.iter())?;
             let places = (0..all.len()).step_by(step.unsigned_abs() as usize);
             for (place, item) in places.zip(&new) {
                 let place = if step < 0 { all.len() - 1 - place } else { place };
@@ -130,7 +134,7 @@ impl SharedList {
         loop {
             let items = self.items(py, |len| bounds.run(len))?;
             let step = bounds.step.unsigned_abs();
-            let mut kept: Vec<&[u8]> = items.iter().collect();
+            let mut kept = collect(items.iter())?;
             if bounds.step < 0 {
                 kept.reverse();
             }
@@ -176,52 +180,6 @@ fn place_in(index: i64, len: u64) -> Option<u64> {
         index
     };
     u64::try_from(place).ok().filter(|&place| place < len)
-}
-
-/// The bounds of a slice, where a slice of Python's list with these bounds has its items.
-#[derive(Clone, Copy)]
-struct Bounds {
-    start: isize,
-    end: isize,
-    step: isize,
-}
-
-impl Bounds {
-    fn of(slice: &Bound<'_, PySlice>) -> PyResult<Self> {
-        let (mut start, mut end, mut step) = (0, 0, 0);
-        // SAFETY: the object is a slice, and the interpreter's lock is held.
-        let done = unsafe { pyo3::ffi::PySlice_Unpack(slice.as_ptr(), &raw mut start, &raw mut end, &raw mut step) };
-        if done < 0 {
-            return Err(PyErr::fetch(slice.py()));
-        }
-        Ok(Self { start, end, step })
-    }
-
-    /// The numbers of the items in a list of this length: the first, the step, and how many there are.
-    fn in_list(self, len: u64) -> (u64, i64, u64) {
-        let len = len as i128;
-        let (start, end, step) = (self.start as i128, self.end as i128, self.step as i128);
-        let (low, high) = if step < 0 { (-1, len - 1) } else { (0, len) };
-        let within = |bound: i128| (if bound < 0 { bound + len } else { bound }).clamp(low, high);
-        let (start, end) = (within(start), within(end));
-        let distance = if step < 0 { start - end } else { end - start };
-        let count = if distance <= 0 {
-            0
-        } else {
-            (distance - 1) / step.abs() + 1
-        };
-        (start.max(0) as u64, step as i64, count as u64)
-    }
-
-    /// The items from the first to the last.
-    fn run(self, len: u64) -> Range<u64> {
-        let (first, step, count) = self.in_list(len);
-        let Some(steps) = count.checked_sub(1) else {
-            return first..first;
-        };
-        let last = first.wrapping_add_signed(step.wrapping_mul(steps as i64));
-        first.min(last)..first.max(last) + 1
-    }
 }
 
 #[pymethods]
@@ -312,8 +270,9 @@ impl SharedList {
     /// Add all values of an iterable behind the last item, at one moment.
     #[pyo3(signature = (iterable, /))]
     fn extend(&self, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
-        let items = encoded(iterable)?;
-        self.splice(iterable.py(), &items, |_, len| Some(len..len)).map(drop)
+        let encoded = Encoded::of(iterable)?;
+        self.splice(iterable.py(), &encoded.items()?, |_, len| Some(len..len))
+            .map(drop)
     }
 
     /// Remove the item at index, by default the last one, and return its value. Raise `IndexError` if there is none.
@@ -403,15 +362,20 @@ impl SharedList {
     }
 
     /// Put the items in another order, or repeat them, if the content is still what was seen. Return whether it was.
-    fn _arrange(&self, py: Python<'_>, seen: u64, order: Vec<usize>) -> PyResult<bool> {
+    fn _arrange(&self, py: Python<'_>, seen: u64, order: &Bound<'_, PyList>) -> PyResult<bool> {
         let items = self.items(py, |len| 0..len)?;
         if items.version().to_bits() != seen {
             return Ok(false);
         }
-        let all: Vec<&[u8]> = items.iter().collect();
+        let all = collect(items.iter())?;
         let missing = || PyIndexError::new_err("list index out of range");
-        let new = order.iter().map(|&place| all.get(place).copied().ok_or_else(missing));
-        let new = new.collect::<PyResult<Vec<_>>>()?;
+        let mut new = Vec::new();
+        make_room(&mut new, order.len())?;
+        for place in order.iter() {
+            let place: usize = place.extract()?;
+            make_room(&mut new, 1)?;
+            new.push(all.get(place).copied().ok_or_else(missing)?);
+        }
         self.splice(py, &new, |now, len| (now == items.version()).then_some(0..len))
     }
 
@@ -447,7 +411,30 @@ impl SharedList {
     }
 }
 
-/// The items of an iterable, encoded.
-fn encoded(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
-    iterable.try_iter()?.map(|item| encode_value(&item?)).collect()
+/// The items of an iterable, encoded one behind the other.
+#[derive(Default)]
+struct Encoded {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Encoded {
+    fn of(iterable: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut all = Self::default();
+        for item in iterable.try_iter()? {
+            encode_value_to(&item?, &mut all.bytes)?;
+            make_room(&mut all.ends, 1)?;
+            all.ends.push(all.bytes.len());
+        }
+        Ok(all)
+    }
+
+    fn items(&self) -> PyResult<Vec<&[u8]>> {
+        let mut start = 0;
+        collect(self.ends.iter().map(|&end| {
+            let item = &self.bytes[start..end];
+            start = end;
+            item
+        }))
+    }
 }

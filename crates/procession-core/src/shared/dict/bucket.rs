@@ -3,11 +3,12 @@
 //! The header is an intent. Until the node is handed over to its table, it tells a survivor what is to be freed now
 //! that the node is in the table, or what is to be freed with it because it is not.
 
-use super::super::bytes::{bytes_of, pack, Words};
+use super::super::bytes::{bytes_of, Words};
 use super::key::Key;
 use crate::arena::node::{self, Node, TOKEN_BITS};
 use crate::arena::Token;
 use crate::ids::Kind;
+use crate::sync::primitive::{AtomicU64, Ordering::SeqCst};
 use crate::{Error, Result};
 
 /// Words of the header: segment, and whether the header is a long one; the node's generation, slot and number of words;
@@ -15,23 +16,24 @@ use crate::{Error, Result};
 const HEADER: usize = 3;
 /// Words of a long header. The two more are the value that the node adds, and the value that it drops.
 const LONG_HEADER: usize = 5;
-const IS_LONG: u64 = 1 << 63;
+pub(super) const IS_LONG: u64 = 1 << 63;
 /// All values of the node that have nodes of their own come into the table with it.
-const ALL_FRESH: u64 = 1 << 62;
+pub(super) const ALL_FRESH: u64 = 1 << 62;
+/// The header has one more word, behind the others: the bucket's last number before the node came into the table. One
+/// entry, whose number is written as 0, has the bucket's next number.
+pub(super) const HAS_NEW: u64 = 1 << 61;
 /// Words of an entry before its key: sequence number and part of the hash; lengths.
-const ENTRY: usize = 2;
+pub(super) const ENTRY: usize = 2;
 /// Values of more bytes than this have a node of their own.
 pub(super) const LARGEST_INLINE: usize = 1024;
 /// Marks the length of a value that has a node of its own.
-const LARGE: u64 = 1 << 31;
-/// The longest value, in bytes.
-pub(super) const LONGEST_VALUE: usize = (1 << 40) - 1;
-const SEQUENCE_BITS: u32 = 48;
+pub(super) const LARGE: u64 = 1 << 31;
+pub(super) const SEQUENCE_BITS: u32 = 48;
 /// Of the header's second word: number of words (30 bits), slot (9), generation + 1 (25). It is written last: if the
 /// generation is not the node's, the words are those of an earlier use of the cell, or zeros.
-const SLOT_SHIFT: u32 = 30;
-const GENERATION_SHIFT: u32 = 39;
-const USED: u64 = (1 << SLOT_SHIFT) - 1;
+pub(super) const SLOT_SHIFT: u32 = 30;
+pub(super) const GENERATION_SHIFT: u32 = 39;
+pub(super) const USED: u64 = (1 << SLOT_SHIFT) - 1;
 const SLOT: u64 = (1 << (GENERATION_SHIFT - SLOT_SHIFT)) - 1;
 const TOKEN: u64 = (1 << TOKEN_BITS) - 1;
 
@@ -50,6 +52,8 @@ pub(super) struct Intent {
     pub doomed: u64,
     /// Whether all values with a node of their own come into the table with this node.
     pub all_fresh: bool,
+    /// If an entry of the node has no number yet: the bucket's last number.
+    pub last_number: Option<u64>,
 }
 
 /// Where an entry's parts lie in the words of its bucket.
@@ -74,10 +78,10 @@ pub(super) enum Value {
 
 /// A copy of a bucket's words.
 pub(super) struct Bucket {
-    words: Words<32>,
+    pub(super) words: Words<32>,
 }
 
-fn tag_of(hash: u64) -> u64 {
+pub(super) fn tag_of(hash: u64) -> u64 {
     hash >> SEQUENCE_BITS
 }
 
@@ -135,12 +139,15 @@ pub(super) fn find_in_node(node: &Node, key: &Key) -> Result<Option<Entry>, Unre
 }
 
 /// Words of a header that begins with this word.
-fn header_of(first: u64) -> usize {
-    if first & IS_LONG == 0 {
-        HEADER
-    } else {
-        LONG_HEADER
-    }
+pub(super) fn header_of(first: u64) -> usize {
+    let words = if first & IS_LONG == 0 { HEADER } else { LONG_HEADER };
+    words + usize::from(first & HAS_NEW != 0)
+}
+
+/// The bucket's last number before the node came into the table, if an entry of the node has no number.
+pub(super) fn last_number_before(node: &Node) -> Option<u64> {
+    let first = node.load(0).filter(|first| first & HAS_NEW != 0)?;
+    node.load(header_of(first) - 1)
 }
 
 impl Bucket {
@@ -157,9 +164,22 @@ impl Bucket {
         let Some(used) = used.filter(|&used| (HEADER..=node.len()).contains(&used)) else {
             return if node.is_in_use() { Err(DAMAGED) } else { Ok(None) };
         };
-        let mut words = Words::zeros(used);
+        let mut words = Words::try_zeros(used)?;
         node.read(0, words.as_mut());
         Ok(node.is_in_use().then_some(Self { words }))
+    }
+
+    /// The same bucket, in which the entry without a number has the bucket's last number.
+    pub fn numbered(mut self, last_number: &AtomicU64) -> Self {
+        if self.words[0] & HAS_NEW != 0 {
+            let number = last_number.load(SeqCst) & ((1 << SEQUENCE_BITS) - 1);
+            let entries = self.entries().map_while(Result::ok);
+            let new = entries.filter(|entry| entry.sequence == 0).map(|entry| entry.start);
+            for start in new.collect::<Vec<_>>() {
+                self.words.as_mut()[start] |= number;
+            }
+        }
+        self
     }
 
     /// What the node was to do when it was made.
@@ -171,6 +191,7 @@ impl Bucket {
             fresh: self.long(3),
             doomed: self.long(4),
             all_fresh: self.words[0] & ALL_FRESH != 0,
+            last_number: None,
         }
     }
 
@@ -180,7 +201,8 @@ impl Bucket {
 
     /// A word of a long header; 0 if the header is a short one.
     fn long(&self, index: usize) -> u64 {
-        let word = (index < self.header()).then(|| self.words.get(index)).flatten();
+        let is_long = self.words[0] & IS_LONG != 0;
+        let word = is_long.then(|| self.words.get(index)).flatten();
         word.map_or(0, |word| word & TOKEN)
     }
 
@@ -257,174 +279,10 @@ impl Bucket {
     }
 }
 
-/// What becomes of the value of an entry that is written.
-#[derive(Clone, Copy)]
-pub(super) enum NewValue<'a> {
-    Inline(&'a [u8]),
-    Large { token: Token, len: usize },
-}
-
-impl NewValue<'_> {
-    fn words(self) -> usize {
-        match self {
-            Self::Inline(bytes) => bytes.len().div_ceil(8),
-            Self::Large { .. } => 2,
-        }
-    }
-
-    fn field(self) -> u64 {
-        match self {
-            Self::Inline(bytes) => bytes.len() as u64,
-            Self::Large { .. } => LARGE,
-        }
-    }
-}
-
-/// An entry that is written: its key and form, and its value.
-#[derive(Clone, Copy)]
-pub(super) struct NewEntry<'a> {
-    pub sequence: u64,
-    pub hash: u64,
-    pub key: &'a [u64],
-    pub key_len: usize,
-    pub form: &'a [u64],
-    pub form_len: usize,
-    pub value: NewValue<'a>,
-}
-
-impl<'a> NewEntry<'a> {
-    pub fn words(&self) -> usize {
-        ENTRY + self.key.len() + self.form.len() + self.value.words()
-    }
-
-    /// The entry of a key that is not there yet.
-    pub fn of(key: &'a Key, sequence: u64, value: NewValue<'a>) -> Self {
-        Self {
-            sequence,
-            hash: key.hash,
-            key: &key.words,
-            key_len: key.len,
-            form: &key.form,
-            form_len: key.form_len,
-            value,
-        }
-    }
-
-    /// An entry with another value.
-    pub fn replaced(bucket: &'a Bucket, entry: &Entry, hash: u64, value: NewValue<'a>) -> Self {
-        let end = entry.form + entry.form_len.div_ceil(8);
-        Self {
-            sequence: entry.sequence,
-            hash,
-            key: &bucket.words[entry.key..entry.form],
-            key_len: entry.key_len,
-            form: &bucket.words[entry.form..end],
-            form_len: entry.form_len,
-            value,
-        }
-    }
-
-    fn write(&self, node: &Node, start: usize) -> usize {
-        node.store(
-            start,
-            self.sequence & ((1 << SEQUENCE_BITS) - 1) | tag_of(self.hash) << SEQUENCE_BITS,
-        );
-        let lengths = (self.key_len as u64) << 44 | (self.form_len as u64) << 32 | self.value.field();
-        node.store(start + 1, lengths);
-        let mut at = start + ENTRY;
-        for &word in self.key.iter().chain(self.form) {
-            node.store(at, word);
-            at += 1;
-        }
-        match self.value {
-            NewValue::Inline(bytes) => {
-                let mut chunks = bytes.chunks_exact(8);
-                for chunk in chunks.by_ref() {
-                    node.store(at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
-                    at += 1;
-                }
-                let rest = chunks.remainder();
-                if !rest.is_empty() {
-                    let mut last = [0; 8];
-                    last[..rest.len()].copy_from_slice(rest);
-                    node.store(at, u64::from_ne_bytes(last));
-                    at += 1;
-                }
-            }
-            NewValue::Large { token, len } => {
-                node.store(at, token.0);
-                node.store(at + 1, len as u64);
-                at += 2;
-            }
-        }
-        at
-    }
-}
-
 /// Whether the node's maker has written all of it.
 pub(super) fn is_written(node: &Node) -> bool {
     node.load(1)
         .is_some_and(|word| word >> GENERATION_SHIFT == u64::from(node.generation()) + 1)
-}
-
-/// Make a node of entries that are copied as they are, and of one that is written. This process owns it.
-pub(super) fn make<'a>(
-    intent: Intent,
-    kept: impl Iterator<Item = &'a [u64]> + Clone,
-    new: Option<&NewEntry<'_>>,
-) -> Result<Node> {
-    let is_long = intent.fresh | intent.doomed != 0;
-    let header = if is_long { LONG_HEADER } else { HEADER };
-    let used = header + kept.clone().map(<[u64]>::len).sum::<usize>() + new.map_or(0, NewEntry::words);
-    if used as u64 > USED {
-        return Err(Error::Exhausted {
-            what: "a dictionary's bucket",
-            wanted: used as u64 * 8,
-        });
-    }
-    let node = Node::alloc(used, Kind::DictBucket)?;
-    let flags = if is_long { IS_LONG } else { 0 } | if intent.all_fresh { ALL_FRESH } else { 0 };
-    node.store(0, intent.segment | flags);
-    node.store(2, intent.before);
-    if is_long {
-        node.store(3, intent.fresh);
-        node.store(4, intent.doomed);
-    }
-    let mut at = header;
-    for entry in kept {
-        for &word in entry {
-            node.store(at, word);
-            at += 1;
-        }
-    }
-    if let Some(new) = new {
-        new.write(&node, at);
-    }
-    let last =
-        (u64::from(node.generation()) + 1) << GENERATION_SHIFT | u64::from(intent.slot) << SLOT_SHIFT | used as u64;
-    // DEATH: before this, a survivor frees the node and nothing else.
-    node.store_last(1, last);
-    Ok(node)
-}
-
-/// Copy a value into a node of its own. This process owns it.
-pub(super) fn make_value(bytes: &[u8]) -> Result<Node> {
-    if bytes.len() > LONGEST_VALUE {
-        return Err(Error::Exhausted {
-            what: "a dictionary's value",
-            wanted: bytes.len() as u64,
-        });
-    }
-    let node = Node::alloc(bytes.len().div_ceil(8), Kind::DictValue)?;
-    let mut buffer = [0; 64];
-    for (number, chunk) in bytes.chunks(512).enumerate() {
-        let words = chunk.len().div_ceil(8);
-        pack(chunk, &mut buffer[..words]);
-        (number * 64..)
-            .zip(&buffer[..words])
-            .for_each(|(index, &word)| node.store(index, word));
-    }
-    Ok(node)
 }
 
 /// Free what the node of a bucket that became empty leaves: its values, then itself. May be repeated.

@@ -1,16 +1,18 @@
 //! Changes of one key. Each takes effect by one compare-and-swap of the bucket's word.
 
 use super::super::bytes::{bytes_of, ValueBytes, Words};
-use super::bucket::{discard_last, make, make_value, Bucket, Entry, Intent, NewEntry, NewValue, Value, LARGEST_INLINE};
+use super::bucket::{discard_last, Bucket, Entry, Intent, Value, LARGEST_INLINE};
 use super::key::Key;
-use super::layout::{Dict, DictTable, Place, DAMAGED, FULL};
+use super::layout::{Dict, DAMAGED, FULL};
+use super::making::{make, make_value, NewEntry, NewValue};
 use super::read::read_large;
 use super::recover::settle;
+use super::table::{DictTable, Place};
 use super::word::{BucketWord, MOST_ENTRIES};
 use crate::arena::node::{self, Node};
 use crate::arena::Token;
 use crate::ids::{Kind, Owner};
-use crate::sync::primitive::Ordering::Relaxed;
+use crate::sync::primitive::Ordering::SeqCst;
 use crate::Result;
 use std::borrow::Cow;
 
@@ -106,6 +108,7 @@ struct BucketChange<'a> {
     word: BucketWord,
     bucket: &'a Bucket,
     found: Option<Entry>,
+    dict: &'a Dict,
 }
 
 impl Dict {
@@ -119,32 +122,14 @@ impl Dict {
         mut decide: impl FnMut(Option<&[u8]>) -> Change<'a>,
     ) -> Result<Done> {
         let mut draft = Draft::default();
-        let mut sequence = None;
         loop {
-            let table = self.table_to_change()?;
-            self.help(&table)?;
-            let Some((place, word)) = self.place_to_change(&table, key.hash)? else {
-                continue;
-            };
-            // What the word names is gone only if the word has changed.
-            let check_changed = || {
-                let is_unchanged = self.is_newest(&table) && place.load() == word;
-                if is_unchanged {
-                    Err(DAMAGED)
-                } else {
-                    Ok(())
-                }
-            };
-            let Some(bucket) = bucket_of(&place, word)? else {
-                check_changed()?;
-                continue;
-            };
+            let (table, place, word, bucket) = self.bucket_to_change(key.hash)?;
             let found = bucket.find(key)?;
             let mut current = None;
             if let Some(entry) = found.filter(|_| look) {
                 current = value_of(&bucket, &entry)?;
                 if current.is_none() {
-                    check_changed()?;
+                    self.check_changed(&table, &place, word)?;
                     continue;
                 }
             }
@@ -155,15 +140,12 @@ impl Dict {
                 word,
                 bucket: &bucket,
                 found,
+                dict: self,
             };
             let is_done = match (&decision, found) {
                 (Change::Keep, _) | (Change::Remove, None) => return Ok(Done::Kept),
                 (Change::Remove, Some(entry)) => attempt.remove(&entry, &mut draft)?,
-                (Change::Put(bytes), None) => {
-                    let fresh = || self.sequence.0.fetch_add(1, Relaxed) + 1;
-                    attempt.put(key, bytes, *sequence.get_or_insert_with(fresh), &mut draft)?
-                }
-                (Change::Put(bytes), Some(entry)) => attempt.put(key, bytes, entry.sequence, &mut draft)?,
+                (Change::Put(bytes), _) => attempt.put(key, bytes, &mut draft)?,
             };
             if is_done {
                 return Ok(match (&decision, found) {
@@ -178,6 +160,54 @@ impl Dict {
                     }
                 });
             }
+        }
+    }
+
+    /// Remove the entry with a number, which a key of this hash had. Returns whether it was there still. The caller counts
+    /// the entries.
+    pub(super) fn remove_numbered(&self, hash: u64, number: u64) -> Result<bool> {
+        let mut draft = Draft::default();
+        loop {
+            let (_, place, word, bucket) = self.bucket_to_change(hash)?;
+            let mut entries = bucket.entries();
+            let found = entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.sequence == number));
+            let Some(entry) = found.transpose()? else {
+                return Ok(false);
+            };
+            let attempt = BucketChange {
+                place,
+                word,
+                bucket: &bucket,
+                found: Some(entry),
+                dict: self,
+            };
+            if attempt.remove(&entry, &mut draft)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The bucket of a hash in the newest table as it is now, in which all that its node's maker left undone is done.
+    fn bucket_to_change(&self, hash: u64) -> Result<(DictTable, Place, BucketWord, Bucket)> {
+        loop {
+            let table = self.table_to_change()?;
+            self.help(&table)?;
+            let Some((place, word)) = self.place_to_change(&table, hash)? else {
+                continue;
+            };
+            if let Some(bucket) = bucket_of(&place, word)? {
+                return Ok((table, place, word, bucket));
+            }
+            self.check_changed(&table, &place, word)?;
+        }
+    }
+
+    /// What a word names is gone only if the word has changed.
+    fn check_changed(&self, table: &DictTable, place: &Place, word: BucketWord) -> Result<()> {
+        if self.is_newest(table) && place.load() == word {
+            Err(DAMAGED)
+        } else {
+            Ok(())
         }
     }
 
@@ -196,6 +226,10 @@ impl Dict {
             self.migrate(table, hash)?;
             let is_unmade = place.load() == word && self.is_newest(table);
             return if is_unmade { Err(DAMAGED) } else { Ok(None) };
+        }
+        if word.is_unnumbered() {
+            self.number(&place, word)?;
+            return Ok(None);
         }
         // A frozen bucket is of a table that is not the newest.
         let fits = word.is_valid() && !word.is_frozen();
@@ -223,7 +257,7 @@ fn bucket_of(place: &Place, word: BucketWord) -> Result<Option<Bucket>> {
     let Some(node) = Node::find(word.token(), Kind::DictBucket)? else {
         return Ok(None);
     };
-    let bucket = Bucket::copy(&node)?;
+    let bucket = Bucket::copy(&node)?.map(|bucket| bucket.numbered(place.last_number));
     if let Some(bucket) = &bucket {
         settle(&node, bucket);
     }
@@ -252,7 +286,7 @@ impl BucketChange<'_> {
         Ok(others)
     }
 
-    fn intent(&self, fresh: Option<Token>) -> Intent {
+    fn intent(&self, fresh: Option<Token>, adds: bool) -> Intent {
         let doomed = self.found.and_then(|entry| match entry.value {
             Value::Large { token, .. } => Some(token.0),
             Value::Inline { .. } => None,
@@ -264,6 +298,8 @@ impl BucketChange<'_> {
             fresh: fresh.map_or(0, |token| token.0),
             doomed: doomed.unwrap_or(0),
             all_fresh: false,
+            // All entries have numbers, so this is the last as long as the word is the same.
+            last_number: adds.then(|| self.place.last_number.load(SeqCst)),
         }
     }
 
@@ -276,10 +312,18 @@ impl BucketChange<'_> {
         draft.replace(node);
         // DEATH: before this, a survivor frees the node and the value that it adds; afterwards it frees what the node
         // replaces.
-        if !self.place.change(self.word, BucketWord::entries(node.token(), count)) {
+        let word = match intent.last_number {
+            Some(_) => BucketWord::unnumbered(node.token(), count),
+            None => BucketWord::entries(node.token(), count),
+        };
+        if !self.place.change(self.word, word) {
             return false;
         }
         draft.forget();
+        if let Some(before) = intent.last_number {
+            // DEATH: before this, the first process that looks at the bucket does it.
+            self.dict.number_after(&self.place, before, word);
+        }
         node::free(Token(intent.doomed), Kind::DictValue);
         node::free(Token(intent.before), Kind::DictBucket);
         node.hand_over();
@@ -300,12 +344,12 @@ impl BucketChange<'_> {
             }
             return Ok(is_done);
         }
-        let intent = self.intent(None);
+        let intent = self.intent(None, false);
         let node = make(intent, others.iter().copied(), None)?;
         Ok(self.publish(draft, node, others.len(), intent))
     }
 
-    fn put(&self, key: &Key, bytes: &[u8], sequence: u64, draft: &mut Draft) -> Result<bool> {
+    fn put(&self, key: &Key, bytes: &[u8], draft: &mut Draft) -> Result<bool> {
         let fresh = (bytes.len() > LARGEST_INLINE).then(|| draft.value(bytes)).transpose()?;
         let value = match fresh {
             Some(token) => NewValue::Large {
@@ -316,13 +360,13 @@ impl BucketChange<'_> {
         };
         let new = match &self.found {
             Some(entry) => NewEntry::replaced(self.bucket, entry, key.hash, value),
-            None => NewEntry::of(key, sequence, value),
+            None => NewEntry::of(key, value),
         };
         let others = self.others()?;
         if others.len() >= MOST_ENTRIES {
             return Err(FULL);
         }
-        let intent = self.intent(fresh);
+        let intent = self.intent(fresh, self.found.is_none());
         let node = make(intent, others.iter().copied(), Some(&new))?;
         Ok(self.publish(draft, node, others.len() + 1, intent))
     }

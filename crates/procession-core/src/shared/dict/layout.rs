@@ -1,49 +1,32 @@
-//! A dictionary's memory: the words that its users share, and its tables. Leaves the entries to `bucket`, and what is
-//! done with them to `change`, `read` and `migrate`.
+//! The words of a dictionary that its users share. Leaves its tables to `table`, the entries to `bucket`, and what is done
+//! with them to `change`, `read` and `migrate`.
 
-use super::bucket::{discard_last, Bucket};
+use super::bucket::{discard_last, last_number_before, Bucket, SEQUENCE_BITS};
+use super::table::{DictTable, Place, TablePurpose};
 use super::word::BucketWord;
-use crate::arena::node::{self, Node, SEGMENT_WORDS};
-use crate::arena::{look_up, Object, Token};
-use crate::ids::{Handle, Kind, Owner};
+use crate::arena::node::{self, Node};
+use crate::arena::{Object, Token};
+use crate::ids::Kind;
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::{Error, Result};
-use Ordering::{Acquire, Relaxed, Release, SeqCst};
+use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// The order of loads of a table's words and of the dictionary's newest table.
 pub(super) const ORDER: Ordering = SeqCst;
-/// Log2 of the buckets of a segment, and of the smallest table.
-pub(super) const LEAST_LOG: u32 = SEGMENT_WORDS.ilog2();
-/// Log2 of the buckets of the largest table.
-pub(super) const MOST_LOG: u32 = 32;
+/// The bits of an entry's number.
+const SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+/// By how much a bound may be wrong after deaths before that is corrected.
+const UNDER_WAY: u64 = 16;
 /// Number of counters that processes count entries in.
 const STRIPES: usize = 16;
-/// Words of a table's node before the tokens of its segments: log2 of its size, and what it was made for; the table
-/// before it; the dictionary; the process that made it.
-const HEAD_WORDS: usize = 4;
-/// Of the first of these words: log2 (8 bits), purpose (8), the node's generation + 1 (25), written last.
-const GENERATION_SHIFT: u32 = 39;
 
-/// What a table was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TablePurpose {
-    /// Another size. Buckets are frozen and moved one after the other.
-    Size = 0,
-    /// To keep the table before as it is at one moment, for a snapshot: its buckets are all frozen before the first is
-    /// copied, and are freed when the snapshot has been taken.
-    Snapshot = 1,
-    /// To leave all entries behind, at one moment: all buckets are frozen before the first is made anew, empty.
-    Clear = 2,
-    /// To end all use of the dictionary: the table before is frozen as a whole, and stays. No other table comes after it.
-    Seal = 3,
-}
-
-impl TablePurpose {
-    /// Whether the table before is to be frozen as a whole first.
-    pub fn is_cut(self) -> bool {
-        self != Self::Size
-    }
-}
+pub(super) const DAMAGED: Error = Error::Corrupt("a dictionary's table");
+const SEALED: Error = Error::Sealed("dictionary");
+/// A bucket has no room for another entry.
+pub(super) const FULL: Error = Error::Exhausted {
+    what: "a dictionary's table",
+    wanted: 1,
+};
 
 #[repr(C, align(64))]
 struct CountLine(AtomicU64);
@@ -60,20 +43,22 @@ pub struct Dict {
     /// Hint: the units of the newest table's migration that some process has taken on (lower half), and which table is
     /// meant (upper half).
     pub(super) cursor: AtomicU64,
-    /// Seed of the hash. Written once, before another process knows the dictionary, as the next two are.
+    /// Seed of the hash. Written once, before another process knows the dictionary, as the handle is.
     pub(super) seed: AtomicU64,
     pub(super) handle: AtomicU64,
+    /// How many entries there may be; 0 = any number. Written once, as well.
+    pub(super) most: AtomicU64,
     /// What the counts are wrong by.
     correction: AtomicU64,
-    /// The next entry's number.
-    pub(super) sequence: Sequence,
+    /// The last entry's number.
+    sequence: Sequence,
     /// Hint: how many entries there are, in several parts. A death can leave it a little wrong.
     counts: [CountLine; STRIPES],
 }
 
 /// Numbers of entries, which order them by age.
 #[repr(C, align(64))]
-pub(super) struct Sequence(pub AtomicU64);
+pub(super) struct Sequence(AtomicU64);
 
 // SAFETY: all fields are atomics, zero is valid, tokens read are checked before they lead anywhere (`Node`).
 unsafe impl Object for Dict {
@@ -101,7 +86,7 @@ fn destroy_table(token: Token) {
         let Ok(Some((_, words))) = table.segment(number) else {
             continue;
         };
-        for word in words {
+        for word in words.words {
             let word = BucketWord(word.load(Acquire));
             // Without address space the node stays, and is lost.
             let _ = destroy_bucket(word.token());
@@ -167,8 +152,28 @@ impl Dict {
 
     /// Count entries that came or went.
     pub(super) fn count(&self, slot: usize, by: i64) -> i64 {
-        let stripe = &self.counts[slot % STRIPES].0;
+        // A claim of excess entries needs all of them in one counter.
+        let slot = if self.most.load(Relaxed) == 0 {
+            slot % STRIPES
+        } else {
+            0
+        };
+        let stripe = &self.counts[slot].0;
         stripe.fetch_add(by as u64, Relaxed).wrapping_add(by as u64) as i64
+    }
+
+    /// Count an entry less if there are more than there may be. The caller then removes one.
+    pub(super) fn claim_excess(&self) -> bool {
+        let most = self.most.load(Relaxed);
+        let (count, is_beyond) = (&self.counts[0].0, |len: u64| most != 0 && len as i64 > most as i64);
+        let mut now = count.load(Relaxed);
+        while is_beyond(now.wrapping_add(self.correction.load(Relaxed))) {
+            match count.compare_exchange(now, now.wrapping_sub(1), Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(other) => now = other,
+            }
+        }
+        false
     }
 
     /// About how many entries there are.
@@ -185,7 +190,7 @@ impl Dict {
         let (noted, known) = (self.about_len(), self.correction.load(Relaxed));
         let mut len = 0;
         for number in 0..table.segments() {
-            let words = table.segment(number)?.map_or(&[][..], |(_, words)| words);
+            let words = table.segment(number)?.map_or(&[][..], |(_, segment)| segment.words);
             len += words
                 .iter()
                 .map(|word| BucketWord(word.load(ORDER)).count() as u64)
@@ -194,253 +199,53 @@ impl Dict {
         if !self.is_newest(table) {
             return Ok(None);
         }
-        let right = known.wrapping_add(len).wrapping_sub(noted);
+        let wrong_by = len.wrapping_sub(noted) as i64;
+        // Changes that are under way are in one of the two: with a bound, a small difference is not taken for an error.
+        if wrong_by.unsigned_abs() <= UNDER_WAY && self.most.load(Relaxed) != 0 {
+            return Ok(Some(len));
+        }
+        let right = known.wrapping_add_signed(wrong_by);
         // On failure another process corrected it.
         let _ = self.correction.compare_exchange(known, right, Relaxed, Relaxed);
         Ok(Some(len))
     }
 
+    /// The number of the entry that has the greatest, or had it.
+    pub(super) fn last_number(&self) -> u64 {
+        self.sequence.0.load(SeqCst) & SEQUENCE
+    }
+
+    /// Give the new entry of a bucket its number, if it has none. The word is one of this dictionary's, in which the
+    /// entry has no number. Afterwards it has another value.
+    pub(super) fn number(&self, place: &Place, word: BucketWord) -> Result<()> {
+        let node = Node::find(word.token(), Kind::DictBucket)?;
+        let before = node.and_then(|node| last_number_before(&node).filter(|_| node.is_in_use()));
+        if let Some(before) = before {
+            self.number_after(place, before, word);
+        }
+        // A node is gone only if its word has changed.
+        if place.load() == word {
+            return Err(DAMAGED);
+        }
+        Ok(())
+    }
+
+    /// As [`number`](Self::number), where the bucket's last number before that is known.
+    pub(super) fn number_after(&self, place: &Place, before: u64, word: BucketWord) {
+        if place.last_number.load(SeqCst) == before {
+            // SYNC: the number is taken after the entry came into the table. So whatever process finds another entry
+            // with a greater number found this one, too, if it looked for it before.
+            let number = self.sequence.0.fetch_add(1, SeqCst) + 1 & SEQUENCE;
+            // On failure another process did it. A last number comes once at a place, so one that is late does nothing.
+            let _ = place
+                .last_number
+                .compare_exchange(before, before & !SEQUENCE | number, SeqCst, Relaxed);
+        }
+        place.change(word, word.numbered());
+    }
+
     /// Whether the table before this one has been frozen as a whole.
     pub(super) fn is_cut(&self, table: &DictTable) -> bool {
         self.cut.load(SeqCst) == table.token.0
-    }
-}
-
-pub(super) const DAMAGED: Error = Error::Corrupt("a dictionary's table");
-const SEALED: Error = Error::Sealed("dictionary");
-/// A bucket has no room for another entry.
-pub(super) const FULL: Error = Error::Exhausted {
-    what: "a dictionary's table",
-    wanted: 1,
-};
-
-/// A table as seen through its token. It may be freed at any time: see [`Dict::is_newest`].
-#[derive(Clone, Copy)]
-pub(super) struct DictTable {
-    node: Node,
-    pub token: Token,
-    /// Log2 of the number of buckets.
-    pub log: u32,
-    pub purpose: TablePurpose,
-    /// The table whose entries come into this one; 0 = none.
-    pub before: Token,
-}
-
-/// Finds buckets of a table one after the other: the segment is looked up only if it is not that of the last one.
-pub(super) struct Finder {
-    pub table: DictTable,
-    last: Option<(usize, Token, &'static [AtomicU64])>,
-}
-
-impl Finder {
-    pub fn new(table: DictTable) -> Self {
-        Self { table, last: None }
-    }
-
-    /// A bucket. `None` if the table is gone.
-    pub fn place(&mut self, bucket: u64) -> Result<Option<Place>> {
-        let bucket = bucket & (self.table.len() - 1);
-        let number = (bucket >> LEAST_LOG) as usize;
-        let (segment, words) = match self.last {
-            Some((last, segment, words)) if last == number => (segment, words),
-            _ => {
-                let Some((segment, words)) = self.table.segment(number)? else {
-                    return Ok(None);
-                };
-                self.last = Some((number, segment, words));
-                (segment, words)
-            }
-        };
-        let slot = bucket as usize % SEGMENT_WORDS;
-        Ok(Some(Place {
-            word: &words[slot],
-            segment,
-            slot: slot as u32,
-        }))
-    }
-}
-
-/// A bucket of a table.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub word: &'static AtomicU64,
-    /// The segment that the word lies in.
-    pub segment: Token,
-    pub slot: u32,
-}
-
-impl Place {
-    pub fn load(&self) -> BucketWord {
-        BucketWord(self.word.load(SeqCst))
-    }
-
-    /// The word, if the segment was its table's until now. `None` if the segment is gone: its memory may be another
-    /// table's, and a compare-and-swap that expects a word of that one would change it.
-    pub fn load_own(&self) -> Result<Option<BucketWord>> {
-        let word = self.load();
-        Ok(Node::find(self.segment, Kind::DictSegment)?.map(|_| word))
-    }
-
-    /// Replace the word, if it still is `from`, which was read from this table or has a token of it.
-    pub fn change(&self, from: BucketWord, to: BucketWord) -> bool {
-        // SYNC: sequentially consistent: a table is frozen only after a newer one is the newest.
-        self.word.compare_exchange(from.0, to.0, SeqCst, Relaxed).is_ok()
-    }
-}
-
-impl DictTable {
-    /// The table that a token names. `None` if it is gone.
-    pub fn open(token: Token) -> Result<Option<Self>> {
-        let Some(node) = Node::find(token, Kind::DictTable)? else {
-            return Ok(None);
-        };
-        let (Some(log), Some(before)) = (node.load(0), node.load(1)) else {
-            return Err(DAMAGED);
-        };
-        if !node.is_in_use() {
-            return Ok(None);
-        }
-        let purpose = match log >> 8 & 0xff {
-            1 => TablePurpose::Snapshot,
-            2 => TablePurpose::Clear,
-            3 => TablePurpose::Seal,
-            _ => TablePurpose::Size,
-        };
-        let log = log as u32 & 0xff;
-        let fits = (LEAST_LOG..=MOST_LOG).contains(&log) && node.len() >= HEAD_WORDS + (1 << (log - LEAST_LOG));
-        let before = Token(before);
-        let table = Self {
-            node,
-            token,
-            log,
-            purpose,
-            before,
-        };
-        fits.then_some(Some(table)).ok_or(DAMAGED)
-    }
-
-    /// Make a table. This process owns it; its segments belong to it.
-    pub fn make(dict: Handle, log: u32, purpose: TablePurpose, before: Token, me: Owner) -> Result<Self> {
-        let segments = 1usize << (log - LEAST_LOG);
-        let node = Node::alloc(HEAD_WORDS + segments, Kind::DictTable)?;
-        let words = [
-            u64::from(log) | (purpose as u64) << 8 | (u64::from(node.generation()) + 1) << GENERATION_SHIFT,
-            before.0,
-            dict.0,
-            u64::from(me.to_bits()),
-        ];
-        for (index, word) in words.into_iter().enumerate().skip(1) {
-            node.store(index, word);
-        }
-        (0..segments).for_each(|index| node.store(HEAD_WORDS + index, 0));
-        // DEATH: before this, a survivor frees the node and nothing else.
-        node.store_last(0, words[0]);
-        let table = Self {
-            node,
-            token: node.token(),
-            log,
-            purpose,
-            before,
-        };
-        for index in 0..segments {
-            let segment = Node::alloc_segment().inspect_err(|_| table.free())?;
-            let token = segment.token();
-            let word = if before.0 == 0 {
-                BucketWord::empty(token)
-            } else {
-                BucketWord::unmade(token)
-            };
-            segment
-                .segment()
-                .into_iter()
-                .flatten()
-                // SYNC: releases. The segment may have been one of a table that is gone: a process that takes this word
-                // for one of that table sees that it is gone.
-                .for_each(|to| to.store(word.0, Release));
-            // DEATH: before this the segment is this process's own; afterwards the table leads to it.
-            node.store(HEAD_WORDS + index, token.0);
-            segment.hand_over();
-        }
-        Ok(table)
-    }
-
-    /// Whether the node's maker has written its first words. Otherwise they are those of an earlier use of the cell.
-    pub fn is_written(node: &Node) -> bool {
-        node.load(0)
-            .is_some_and(|word| word >> GENERATION_SHIFT == u64::from(node.generation()) + 1)
-    }
-
-    pub fn hand_over(&self) {
-        self.node.hand_over();
-    }
-
-    pub fn segments(&self) -> usize {
-        1 << (self.log - LEAST_LOG)
-    }
-
-    /// Number of buckets.
-    pub fn len(&self) -> u64 {
-        1 << self.log
-    }
-
-    /// The token of a segment. `None` if the table is gone: then the memory may be another table's, and a word that is
-    /// expected because of a token from there would be found there.
-    fn segment_token(&self, number: usize) -> Option<Token> {
-        let token = self.node.load(HEAD_WORDS + number).map(Token);
-        token.filter(|_| self.node.is_in_use())
-    }
-
-    /// A segment's token and its words. `None` if it is gone.
-    pub fn segment(&self, number: usize) -> Result<Option<(Token, &'static [AtomicU64])>> {
-        let Some(token) = self.segment_token(number) else {
-            return Ok(None);
-        };
-        let node = Node::find(token, Kind::DictSegment)?;
-        Ok(node.and_then(|node| Some((token, node.segment()?))))
-    }
-
-    /// A bucket. `None` if the table is gone.
-    pub fn place(&self, bucket: u64) -> Result<Option<Place>> {
-        Finder::new(*self).place(bucket)
-    }
-
-    /// Number of units of the migration to this table; 0 if the table before is gone.
-    pub fn units(&self) -> Result<u64> {
-        Ok(Self::open(self.before)?.map_or(0, |old| old.len().min(self.len())))
-    }
-
-    /// The numbers of those buckets of a segment whose words are such. `None` if the segment is gone.
-    pub fn buckets_where(&self, number: usize, is: fn(BucketWord) -> bool) -> Result<Option<Vec<u64>>> {
-        let Some((token, words)) = self.segment(number)? else {
-            return Ok(None);
-        };
-        let first = (number * SEGMENT_WORDS) as u64;
-        let found = (first..)
-            .zip(words)
-            .filter(|(_, word)| is(BucketWord(word.load(SeqCst))))
-            .map(|(bucket, _)| bucket)
-            .collect();
-        Ok(Node::find(token, Kind::DictSegment)?.map(|_| found))
-    }
-
-    /// Free segments and table, but not what its buckets lead to. May be repeated.
-    pub fn free(&self) {
-        for number in 0..self.segments() {
-            if let Some(token) = self.segment_token(number) {
-                node::free(token, Kind::DictSegment);
-            }
-        }
-        self.node.free();
-    }
-
-    /// The process that made it.
-    pub fn maker(&self) -> Option<Owner> {
-        self.node.load(3).and_then(|bits| Owner::from_bits(bits as u32))
-    }
-
-    /// The dictionary that it was made for. `None` if that is gone.
-    pub fn dict(&self) -> Result<Option<&'static Dict>> {
-        let handle = self.node.load(2).and_then(Handle::from_bits);
-        handle.map_or(Ok(None), look_up::<Dict>)
     }
 }

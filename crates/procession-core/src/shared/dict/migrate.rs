@@ -5,11 +5,13 @@
 //! process: freeze the old buckets; copy their entries into nodes for the new buckets; free the old nodes; mark the old
 //! buckets as moved.
 
-use super::bucket::{discard_last, make, make_value, Bucket, Intent, Value};
+use super::bucket::{discard_last, Bucket, Intent, Value};
 use super::key::hash;
-use super::layout::{Dict, DictTable, Finder, Place, TablePurpose, DAMAGED, FULL, LEAST_LOG, MOST_LOG};
+use super::layout::{Dict, DAMAGED, FULL};
+use super::making::{make, make_value};
 use super::read::read_large;
 use super::recover::settle;
+use super::table::{DictTable, Finder, Place, TablePurpose, LEAST_LOG, MOST_LOG};
 use super::word::{BucketWord, MOST_ENTRIES};
 use crate::arena::node::{self, Node};
 use crate::arena::Token;
@@ -264,7 +266,7 @@ impl Dict {
             if is_cleared {
                 discard_last(word.token())?;
             } else {
-                buckets.push(bucket);
+                buckets.push(bucket.numbered(place.last_number));
             }
         }
         let seed = self.seed.load(Relaxed);
@@ -306,6 +308,10 @@ impl Dict {
             }
             if word.is_frozen() {
                 return Ok(Some(word));
+            }
+            if word.is_unnumbered() {
+                self.number(place, word)?;
+                continue;
             }
             if word.is_unmade() || !word.is_valid() {
                 return Err(DAMAGED);

@@ -5,14 +5,19 @@
 
 mod bucket;
 mod change;
+mod evict;
 mod key;
 mod layout;
+mod making;
 mod migrate;
 mod read;
 mod recover;
 mod snapshot;
+mod table;
 mod word;
 
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod stale;
 #[cfg(test)]
@@ -24,32 +29,61 @@ use crate::arena::Ref;
 use crate::family;
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::primitive::Ordering::{Relaxed, Release};
+use crate::sys::fork_mutex::ForkMutex;
 use crate::sys::memory::random_id;
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::bytes::ValueBytes;
 pub use change::{Change, Done};
+use evict::{Aged, Oldest};
 pub use key::{Key, LONGEST_FORM, LONGEST_KEY};
 pub(crate) use layout::Dict;
 pub use snapshot::{Snapshot, SnapshotItem};
 
 /// A reference to a dictionary. Its clones, and references made from its handle, are the same dictionary.
 #[derive(Clone, Debug)]
-pub struct SharedDict(Ref<Dict>);
+pub struct SharedDict(Ref<Dict>, Arc<KnownOldest>);
+
+/// Some of the oldest entries, as this process knows them.
+#[derive(Debug, Default)]
+struct KnownOldest(ForkMutex<Vec<Aged>>);
+
+impl Oldest for Arc<KnownOldest> {
+    fn pop(&self) -> Option<Aged> {
+        self.0.lock().pop()
+    }
+
+    fn keep(&self, found: Vec<Aged>) {
+        *self.0.lock() = found;
+    }
+}
 
 impl SharedDict {
     /// Create an empty dictionary.
     pub fn create() -> Result<Self> {
+        Self::bounded(0)
+    }
+
+    /// Create an empty dictionary that has this many entries at most: the oldest is removed for a new one. 0 = any
+    /// number. While changes are under way, there may be one more entry for each.
+    pub fn bounded(most: u64) -> Result<Self> {
         let dict = Ref::<Dict>::create()?;
         dict.seed.store(random_id()? as u64, Relaxed);
+        dict.most.store(most, Relaxed);
         dict.handle.store(dict.handle().0, Release);
-        Ok(Self(dict))
+        Ok(Self(dict, Arc::default()))
     }
 
     /// The dictionary that a handle refers to. Fails if it is gone.
     pub fn attach(handle: Handle) -> Result<Self> {
-        Ref::attach(handle).map(Self)
+        Ok(Self(Ref::attach(handle)?, Arc::default()))
+    }
+
+    /// The most entries that it may have; 0 = any number.
+    pub fn most(&self) -> u64 {
+        self.0.most.load(Relaxed)
     }
 
     /// The handle to send to other processes.
@@ -78,8 +112,7 @@ impl SharedDict {
 
     /// Give a key a value.
     pub fn set(&self, key: &Key, value: &[u8]) -> Result<Done> {
-        let me = family()?.me();
-        self.0.change(me, key, false, |_| Change::Put(Cow::Borrowed(value)))
+        self.change_looking(key, false, |_| Change::Put(Cow::Borrowed(value)))
     }
 
     /// Remove a key.
@@ -91,8 +124,22 @@ impl SharedDict {
     /// Change a key by what `decide` returns for its value, in one step that no other change comes between. `decide` may
     /// be called several times: the last call counts.
     pub fn change<'a>(&self, key: &Key, decide: impl FnMut(Option<&[u8]>) -> Change<'a>) -> Result<Done> {
+        self.change_looking(key, true, decide)
+    }
+
+    fn change_looking<'a>(
+        &self,
+        key: &Key,
+        look: bool,
+        decide: impl FnMut(Option<&[u8]>) -> Change<'a>,
+    ) -> Result<Done> {
         let me = family()?.me();
-        self.0.change(me, key, true, decide)
+        let done = self.0.change(me, key, look, decide)?;
+        if done == Done::Added {
+            // The change is made, and does not depend on this. Where memory for it lacks, the next addition does it.
+            let _ = self.0.evict(&self.1);
+        }
+        Ok(done)
     }
 }
 

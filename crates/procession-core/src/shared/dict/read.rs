@@ -3,7 +3,8 @@
 use super::super::bytes::{ValueBytes, Words};
 use super::bucket::{find_in_node, Value};
 use super::key::Key;
-use super::layout::{Dict, TablePurpose, DAMAGED};
+use super::layout::{Dict, DAMAGED};
+use super::table::TablePurpose;
 use super::word::BucketWord;
 use crate::arena::node::Node;
 use crate::ids::Kind;
@@ -22,6 +23,10 @@ impl Dict {
             let (Some(place), Some(word)) = (place, word) else {
                 return Err(DAMAGED);
             };
+            if word.is_unnumbered() {
+                self.number(&place, word)?;
+                continue;
+            }
             if !word.is_unmade() {
                 // A frozen bucket is of a table that is not the newest.
                 let fits = word.is_valid() && !word.is_frozen();
@@ -30,7 +35,7 @@ impl Dict {
             // SYNC: the bucket was not made yet. So the word of the table before, read after that, is the bucket's
             // content now, or when it was frozen, which was after that as well or before it.
             let old = match self.table_before(&table)? {
-                Some(old) => old.place(hash)?.map(|place| place.load()),
+                Some(old) => old.place(hash)?.map(|place| (place, place.load())),
                 None => None,
             };
             // The table before is there as long as a bucket is not made. Afterwards its memory may be another table's,
@@ -41,7 +46,11 @@ impl Dict {
                     _ if table.purpose == TablePurpose::Clear && self.is_cut(&table) => {
                         return Ok(Some(BucketWord::empty(place.segment)));
                     }
-                    Some(word) if !word.is_moved() => {
+                    Some((old, word)) if word.is_unnumbered() => {
+                        self.number(&old, word)?;
+                        continue;
+                    }
+                    Some((_, word)) if !word.is_moved() => {
                         let fits = word.is_valid() && !word.is_unmade();
                         return fits.then_some(Some(word)).ok_or(DAMAGED);
                     }
@@ -121,7 +130,7 @@ pub(super) fn read_large(token: crate::arena::Token, len: usize) -> Result<Optio
             Ok(None)
         };
     }
-    let mut words = Words::zeros(len.div_ceil(8));
+    let mut words = Words::try_zeros(len.div_ceil(8))?;
     node.read(0, words.as_mut());
     Ok(node.is_in_use().then(|| ValueBytes::new(words, len)))
 }

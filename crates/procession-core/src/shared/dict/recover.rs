@@ -1,7 +1,7 @@
 //! What a death left of a change or of a new table: the process that meets it finishes it.
 
 use super::bucket::{is_written, Bucket};
-use super::layout::DictTable;
+use super::table::DictTable;
 use super::word::BucketWord;
 use crate::arena::node::{self, Node};
 use crate::arena::Token;

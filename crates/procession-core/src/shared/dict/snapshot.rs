@@ -1,9 +1,10 @@
 //! All entries, or their number, as they were at one moment.
 
-use super::super::bytes::ValueBytes;
+use super::super::bytes::{make_room, ValueBytes};
 use super::bucket::{Bucket, Value};
-use super::layout::{Dict, DictTable, TablePurpose, DAMAGED, LEAST_LOG, ORDER};
+use super::layout::{Dict, DAMAGED, ORDER};
 use super::read::read_large;
+use super::table::{DictTable, Place, TablePurpose, LEAST_LOG};
 use super::word::BucketWord;
 use super::SharedDict;
 use crate::arena::node::Node;
@@ -46,10 +47,11 @@ impl Snapshot {
         [&item.key, &item.form, &item.value].map(|range| &self.bytes[range.clone()])
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Range<usize> {
+    fn push(&mut self, bytes: &[u8]) -> Result<Range<usize>> {
         let start = self.bytes.len();
+        make_room(&mut self.bytes, bytes.len())?;
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        Ok(start..self.bytes.len())
     }
 }
 
@@ -150,12 +152,13 @@ impl Snapshot {
             let mut large = values.iter();
             for entry in bucket.entries() {
                 let entry = entry?;
-                let key = snapshot.push(bucket.key_bytes(&entry));
-                let form = snapshot.push(bucket.form_bytes(&entry));
+                let key = snapshot.push(bucket.key_bytes(&entry))?;
+                let form = snapshot.push(bucket.form_bytes(&entry))?;
                 let value = match entry.value {
-                    Value::Inline { start, len } => snapshot.push(bucket.inline(start, len)),
-                    Value::Large { .. } => snapshot.push(large.next().map_or(&[][..], ValueBytes::as_slice)),
+                    Value::Inline { start, len } => snapshot.push(bucket.inline(start, len))?,
+                    Value::Large { .. } => snapshot.push(large.next().map_or(&[][..], ValueBytes::as_slice))?,
                 };
+                make_room(&mut snapshot.items, 1)?;
                 snapshot.items.push(SnapshotItem {
                     sequence: entry.sequence,
                     key,
@@ -280,23 +283,32 @@ impl Dict {
     ) -> Result<Option<usize>> {
         let mut changed = 0;
         for number in 0..table.segments() {
-            let Some((segment, words)) = table.segment(number)? else {
+            let Some((token, segment)) = table.segment(number)? else {
                 // The table before may be freed when all has moved, before that is noted.
                 let is_there = newest.token == table.token && self.is_newest(newest);
                 return if is_there { Err(DAMAGED) } else { Ok(None) };
             };
-            for (slot, word) in words.iter().enumerate() {
-                let word = BucketWord(word.load(ORDER));
+            for (slot, word) in segment.words.iter().enumerate() {
+                let mut word = BucketWord(word.load(ORDER));
+                let place = segment.place(token, slot);
+                while word.is_unnumbered() {
+                    // Otherwise the word may be that of another table.
+                    if Node::find(token, Kind::DictSegment)?.is_none() {
+                        return Ok(None);
+                    }
+                    self.number(&place, word)?;
+                    word = place.load();
+                }
                 let index = number << LEAST_LOG | slot;
                 if collected.words.get(index) == Some(&word) {
                     continue;
                 }
                 changed += 1;
-                let content = if entries { copy_of(word)? } else { None };
-                collected.enter(index, word, content, entries);
+                let content = if entries { copy_of(&place, word)? } else { None };
+                collected.enter(index, word, content, entries)?;
             }
             // Otherwise the words may be those of another table.
-            if Node::find(segment, Kind::DictSegment)?.is_none() {
+            if Node::find(token, Kind::DictSegment)?.is_none() {
                 return Ok(None);
             }
         }
@@ -305,16 +317,23 @@ impl Dict {
 }
 
 impl Collected {
-    fn enter(&mut self, index: usize, word: BucketWord, content: Option<Content>, entries: bool) {
+    fn enter(&mut self, index: usize, word: BucketWord, content: Option<Content>, entries: bool) -> Result<()> {
         match self.words.get_mut(index) {
             Some(known) => *known = word,
-            None => self.words.push(word),
+            None => {
+                make_room(&mut self.words, 1)?;
+                self.words.push(word);
+            }
         }
         match self.buckets.get_mut(index) {
             Some(known) => *known = content,
-            None if entries => self.buckets.push(content),
+            None if entries => {
+                make_room(&mut self.buckets, 1)?;
+                self.buckets.push(content);
+            }
             None => {}
         }
+        Ok(())
     }
 
     /// Whether all buckets with entries could be read.
@@ -325,7 +344,7 @@ impl Collected {
 }
 
 /// What a bucket has. `None` if that is nothing, or has changed.
-fn copy_of(word: BucketWord) -> Result<Option<Content>> {
+fn copy_of(place: &Place, word: BucketWord) -> Result<Option<Content>> {
     if word.count() == 0 {
         return Ok(None);
     }
@@ -335,6 +354,7 @@ fn copy_of(word: BucketWord) -> Result<Option<Content>> {
     let Some(bucket) = Bucket::copy(&node)? else {
         return Ok(None);
     };
+    let bucket = bucket.numbered(place.last_number);
     let mut values = Vec::new();
     for entry in bucket.entries() {
         if let Value::Large { token, len } = entry?.value {

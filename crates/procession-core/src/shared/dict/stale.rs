@@ -1,7 +1,8 @@
 //! A process that goes on after it was stopped for long: what it knows of the tables, and what it does to those that lie
 //! there now.
 
-use super::layout::{Dict, DictTable, Place, TablePurpose};
+use super::layout::Dict;
+use super::table::{DictTable, Place, TablePurpose};
 use super::word::BucketWord;
 use super::SharedDict;
 use crate::arena::{node, Token};
@@ -75,7 +76,7 @@ fn stale_bucket(purpose: TablePurpose) -> (SharedDict, [DictTable; 2], Place, Ve
     migrate_all(&dict.0, &old, &new);
     old.free();
     let of = |table: &DictTable| {
-        let mut places = (0..table.segments()).map(|number| table.place((number * 512) as u64).unwrap().unwrap());
+        let mut places = (0..table.segments()).map(|number| table.place((number * 256) as u64).unwrap().unwrap());
         places.find(|other| cell(other.segment) == cell(place.segment))
     };
     let (dicts, table) = until(|table| of(table).is_some());
@@ -109,17 +110,17 @@ fn a_snapshot_whose_table_is_gone_is_taken_anew() {
 #[test]
 fn what_comes_after_a_clear_that_is_not_done_counts() {
     let dict = SharedDict::create().unwrap();
-    (0..300).for_each(|key| set(&dict, key).unwrap());
+    (0..200).for_each(|key| set(&dict, key).unwrap());
     let old = dict.0.table().unwrap().unwrap();
     let new = dict
         .0
         .replace_table(Some(&old), old.log, TablePurpose::Clear)
         .unwrap()
         .unwrap();
-    (1000..1400).for_each(|key| set(&dict, key).unwrap());
+    (1000..1200).for_each(|key| set(&dict, key).unwrap());
     dict.0.complete(&new).unwrap();
-    assert_eq!(dict.0.about_len(), 400);
-    assert_eq!(dict.len().unwrap(), 400);
+    assert_eq!(dict.0.about_len(), 200);
+    assert_eq!(dict.len().unwrap(), 200);
     dict.clear().unwrap();
     assert_eq!(dict.0.about_len(), 0);
 }
@@ -127,7 +128,7 @@ fn what_comes_after_a_clear_that_is_not_done_counts() {
 #[test]
 fn a_clear_that_comes_meanwhile_counts_for_those_that_began_before() {
     let dict = SharedDict::create().unwrap();
-    (0..300).for_each(|key| set(&dict, key).unwrap());
+    (0..200).for_each(|key| set(&dict, key).unwrap());
     let first = dict.0.table().unwrap().unwrap();
     let other = dict
         .0

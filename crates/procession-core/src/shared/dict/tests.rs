@@ -1,6 +1,6 @@
 //! A dictionary in one process: against `BTreeMap`, with threads, across sizes, and what is left of it.
 
-use super::layout::TablePurpose;
+use super::table::TablePurpose;
 use super::{Change, Done, SharedDict};
 use crate::arena::{counters, current, Block, Counters};
 use crate::Error;

@@ -1,6 +1,7 @@
 //! The word of a bucket in a table.
 //!
-//! `live (1) | unmade (1) | frozen (1) | count (8) | token (53)`. The token of an unmade or a moved bucket, and of one
+//! `live (1) | unmade (1) | frozen (1) | count (8) | token (53)`. Live and unmade together mean that an entry has no
+//! number yet. The token of an unmade or a moved bucket, and of one
 //! that never had an entry, is that of the segment that the word lies in. The token of a bucket that became empty is
 //! that of its last node, which may have to be freed still. So each value comes at most once at a place in memory: a
 //! compare-and-swap by a process that was stopped for long succeeds only if nothing has changed. Zero is no value.
@@ -41,6 +42,16 @@ impl BucketWord {
         Self::new(LIVE, count as u64, node)
     }
 
+    /// As [`entries`](Self::entries), and one of them, which is new, has no number yet.
+    pub fn unnumbered(node: Token, count: usize) -> Self {
+        Self::new(LIVE | UNMADE, count as u64, node)
+    }
+
+    /// The same bucket, when all entries have numbers.
+    pub fn numbered(self) -> Self {
+        Self(self.0 & !UNMADE)
+    }
+
     /// A bucket whose entries are in the next table.
     pub fn moved(segment: Token) -> Self {
         Self::new(LIVE | FROZEN, MOVED, segment)
@@ -55,7 +66,11 @@ impl BucketWord {
         self.0 & (UNMADE | LIVE) == UNMADE
     }
 
-    /// Whether the word has one of the values above.
+    pub fn is_unnumbered(self) -> bool {
+        self.0 & (LIVE | UNMADE | FROZEN) == LIVE | UNMADE
+    }
+
+    /// Whether the word has one of the values above, and all entries have numbers.
     pub fn is_valid(self) -> bool {
         self.is_unmade() || self.0 & (UNMADE | LIVE) == LIVE
     }
@@ -102,12 +117,15 @@ mod tests {
         #[test]
         fn values_differ_and_are_never_zero(token in 1u64..1 << TOKEN_BITS, count in 1..=MOST_ENTRIES) {
             let token = Token(token);
-            let values = [BucketWord::unmade(token), BucketWord::empty(token), BucketWord::entries(token, count), BucketWord::moved(token)];
+            let new = BucketWord::unnumbered(token, count);
+            let values = [BucketWord::unmade(token), BucketWord::empty(token), BucketWord::entries(token, count), BucketWord::moved(token), new];
             for (index, value) in values.iter().enumerate() {
-                prop_assert!(value.0 != 0 && value.is_valid() && value.token() == token);
+                prop_assert!(value.0 != 0 && value.token() == token);
+                prop_assert!(value.is_valid() != value.is_unnumbered() && value.is_unnumbered() == (*value == new));
                 prop_assert!(!values[..index].contains(value));
             }
             prop_assert_eq!(values[2].frozen().count(), count);
+            prop_assert!(new.count() == count && new.numbered() == values[2]);
             prop_assert!(values[3].is_moved() && !values[2].frozen().is_moved());
         }
     }

@@ -1,7 +1,7 @@
 //! A list's memory: the word that its users share, and the nodes of its tree. Leaves what is done with them to `read`,
 //! `splice` and `settle`.
 
-use super::super::bytes::{bytes_of, pack, Words};
+use super::super::bytes::{bytes_of, pack, room, ValueBytes, Words};
 pub(super) use crate::arena::node::TREE_WIDTH as WIDTH;
 use crate::arena::node::{Node, TOKEN_BITS};
 use crate::arena::Token;
@@ -243,7 +243,8 @@ impl Page {
         if !(header..=node.len()).contains(&used) {
             return is_damaged();
         }
-        let mut words = vec![0; used];
+        let mut words = room(used)?;
+        words.resize(used, 0);
         node.read(0, &mut words);
         let page = Self { words, header };
         let fits = kind == Kind::ListValue || page.count() <= WIDTH && page.level() < MOST_LEVELS;
@@ -265,6 +266,14 @@ impl Page {
     /// The bytes of a value's node.
     pub fn value(&self) -> &[u8] {
         bytes_of(&self.words[HEADER..], self.count())
+    }
+
+    /// The bytes of a value's node, of which nothing else is needed.
+    pub fn into_value(self) -> Result<ValueBytes> {
+        let bytes = self.value();
+        let mut words = Words::try_zeros(bytes.len().div_ceil(8))?;
+        pack(bytes, words.as_mut());
+        Ok(ValueBytes::new(words, bytes.len()))
     }
 
     fn of_root(&self, index: usize) -> u64 {

@@ -4,6 +4,7 @@
 //! meaning is left to the faces.
 
 mod layout;
+mod packed;
 mod read;
 mod settle;
 mod splice;

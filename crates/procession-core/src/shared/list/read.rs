@@ -1,12 +1,12 @@
 //! Look-ups. They write nothing, and what they read counts only if it is still in use afterwards.
 
-use super::super::bytes::{bytes_of, ValueBytes, Words};
+use super::super::bytes::{bytes_of, make_room, no_room, ValueBytes};
 use super::layout::{ListHead, ListItem, Page, UnreadableNode, View, DAMAGED, SEALED};
 use super::SharedList;
 use crate::arena::Token;
 use crate::ids::Kind;
 use crate::sync::primitive::{fence, Ordering::Acquire};
-use crate::{Error, Result};
+use crate::Result;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -236,7 +236,7 @@ fn read_value(token: Token) -> Result<Option<ValueBytes>> {
     let Some(page) = Page::open(token, Kind::ListValue)? else {
         return Ok(None);
     };
-    Ok(Some(ValueBytes::new(Words::of(page.value()), page.count())))
+    page.into_value().map(Some)
 }
 
 /// Nodes that were copied, in this attempt or in one before: a node never changes.
@@ -282,6 +282,8 @@ impl KnownPages {
         let Some(page) = open()?.map(Arc::new) else {
             return Ok(Err(Gathered::Gone));
         };
+        let room = self.pages.try_reserve(1);
+        room.map_err(|_| no_room(size_of::<(u64, Arc<Page>)>() as u64))?;
         self.pages.insert(token.0, page.clone());
         Ok(Ok(page))
     }
@@ -312,6 +314,8 @@ impl KnownPages {
             };
             match self.gather(&below, start, range)? {
                 Gathered::All if range.start <= start && end <= range.end => {
+                    let room = self.whole.try_reserve(1);
+                    room.map_err(|_| no_room(size_of::<u64>() as u64))?;
                     self.whole.insert(child.token.0);
                 }
                 Gathered::All => {}
@@ -368,11 +372,8 @@ impl Items {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let room = self.bytes.try_reserve(bytes.len());
-        room.map_err(|_| Error::Exhausted {
-            what: "memory of this process",
-            wanted: bytes.len() as u64,
-        })?;
+        make_room(&mut self.bytes, bytes.len())?;
+        make_room(&mut self.ends, 1)?;
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());
         Ok(())

@@ -1,10 +1,11 @@
 //! The one change there is: some items in the place of others. It takes effect by one compare-and-swap of `head`.
 
-use super::super::bytes::pack;
+use super::super::bytes::{make_room, room};
 use super::layout::{
     make, make_value, ListChild, ListContent, ListHead, ListIntent, ListItem, NewNode, Page, DAMAGED, LARGEST_INLINE,
     SEALED, WIDTH,
 };
+use super::packed::Packed;
 use super::read::Version;
 use super::settle::{free_replaced, free_values, settle};
 use super::SharedList;
@@ -50,7 +51,7 @@ impl SharedList {
     ) -> Result<Option<bool>> {
         let list = self.handle().0;
         let mut draft = ListDraft::default();
-        let packed = Packed::of(values);
+        let packed = Packed::of(values)?;
         for _ in 0..ROUNDS {
             let head = self.0.head();
             let Some(root) = self.0.settled(head)? else { continue };
@@ -75,6 +76,7 @@ impl SharedList {
                     .map(AsRef::as_ref)
                     .filter(|bytes| bytes.len() > LARGEST_INLINE);
                 for bytes in large {
+                    make_room(&mut draft.values, 1)?;
                     draft.values.push(make_value(list, bytes)?);
                 }
             }
@@ -121,42 +123,6 @@ impl ListHead {
         }
         self.check_changed(head)?;
         Ok(None)
-    }
-}
-
-/// Values as words, where they are not too long for a leaf.
-struct Packed {
-    words: Vec<u64>,
-    lens: Vec<usize>,
-}
-
-impl Packed {
-    fn of<V: AsRef<[u8]>>(values: &[V]) -> Self {
-        let mut words = Vec::new();
-        let lens = values.iter().map(|value| value.as_ref().len()).collect();
-        for value in values.iter().map(AsRef::as_ref) {
-            if value.len() <= LARGEST_INLINE {
-                let at = words.len();
-                words.resize(at + value.len().div_ceil(8), 0);
-                pack(value, &mut words[at..]);
-            }
-        }
-        Self { words, lens }
-    }
-
-    /// The values as items, of which these are the nodes of long ones.
-    fn items<'a>(&'a self, large: &'a [NewNode]) -> impl Iterator<Item = ListItem<'a>> + 'a {
-        let mut words = &self.words[..];
-        let mut large = large.iter();
-        self.lens.iter().map(move |&len| {
-            if len > LARGEST_INLINE {
-                let token = large.next().map_or(Token(0), |new| new.node.token());
-                return ListItem::Large { token, is_fresh: true };
-            }
-            let (own, rest) = words.split_at(len.div_ceil(8));
-            words = rest;
-            ListItem::Inline(own, len)
-        })
     }
 }
 
@@ -315,8 +281,9 @@ impl LeafRun {
         &'a self,
         range: &Range<u64>,
         new: impl Iterator<Item = ListItem<'a>>,
+        count: usize,
     ) -> Result<Vec<ListItem<'a>>> {
-        let mut items = Vec::with_capacity(2 * WIDTH + new.size_hint().0);
+        let mut items = room(2 * WIDTH + count)?;
         let within = |leaf: &(u64, Rc<Page>), end: u64| (end.saturating_sub(leaf.0) as usize).min(leaf.1.count());
         for leaf in &self.edges {
             for index in 0..within(leaf, range.start) {
@@ -335,7 +302,7 @@ impl LeafRun {
     /// All children of the nodes at a depth, with new ones in the place of those that were made anew.
     fn with_siblings(&self, depth: usize, new: Vec<ListChild>) -> Result<Vec<ListChild>> {
         let (first, last) = (&self.first[depth], &self.last[depth]);
-        let mut all = Vec::with_capacity(2 * WIDTH + new.len());
+        let mut all = room(2 * WIDTH + new.len())?;
         for child in first.page.children().take(first.index) {
             all.push(ListChild {
                 is_fresh: false,
@@ -392,7 +359,7 @@ impl ListDraft {
         range: &Range<u64>,
         intent: ListIntent,
     ) -> Result<()> {
-        let items = run.replaced(range, values.items(&self.values))?;
+        let items = run.replaced(range, values.items(&self.values), values.lens.len())?;
         // What is appended fills the leaves; elsewhere there is to be room for more.
         let fills = range.end == run.len;
         let len = run.len - (range.end - range.start) + values.lens.len() as u64;
@@ -451,9 +418,10 @@ fn make_level(
     level: u64,
     fills: bool,
 ) -> Result<Vec<ListChild>> {
-    let mut children = Vec::with_capacity(content.len() / WIDTH + 2 * WIDTH);
     let (count, mut start) = (content.len(), 0);
     let mut pieces = count.div_ceil(WIDTH);
+    let mut children = room(pieces)?;
+    make_room(nodes, pieces)?;
     while start < count {
         let size = if fills { WIDTH } else { (count - start).div_ceil(pieces) };
         let end = (start + size).min(count);
