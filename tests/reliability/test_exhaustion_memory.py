@@ -94,10 +94,10 @@ def test_a_dictionary_of_which_a_process_cannot_map_all(run_program, use):
 
 #: Uses a list of long calls in less and less address space, until there is enough for one.
 LIST = """
-    shared = procession.SharedList(range(200_000))
+    shared = procession.SharedList(range(100_000))
     pages = int(open("/proc/self/statm").read().split()[0])
     now, failed, done = pages * resource.getpagesize(), 0, 0
-    for room in range(0, 600 << 20, 1 << 20):
+    for room in range(0, 600 << 20, 4 << 20):
         resource.setrlimit(resource.RLIMIT_AS, (now + room, resource.RLIM_INFINITY))
         before = len(shared)
         try:
@@ -128,7 +128,7 @@ LIST = """
 )
 def test_a_list_of_which_a_process_has_no_room_for_all(run_program, use):
     functions = f"""
-def use(it, many=[1.5] * 1_000_000):
+def use(it, many=[1.5] * 300_000):
     {use}
 """
     run(run_program, LIST, functions=functions)

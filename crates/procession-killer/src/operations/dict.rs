@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem::forget;
 
-/// Keys in a dictionary with many entries: its table has 512 buckets, and one more entry makes it grow.
-const FULL: u64 = 512;
+/// Keys in a dictionary with many entries: its table has 256 buckets, and one more entry makes it grow.
+const FULL: u64 = 256;
 /// The victim's key, where it is a new one.
 const NEW: u64 = 9000;
 /// Keys of other processes, beside the victim.

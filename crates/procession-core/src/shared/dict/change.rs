@@ -3,11 +3,11 @@
 use super::super::bytes::{bytes_of, ValueBytes, Words};
 use super::bucket::{discard_last, Bucket, Entry, Intent, Value, LARGEST_INLINE};
 use super::key::Key;
-use super::layout::{Dict, DAMAGED, FULL};
+use super::layout::Dict;
 use super::making::{make, make_value, NewEntry, NewValue};
 use super::read::read_large;
 use super::recover::settle;
-use super::table::{DictTable, Place};
+use super::table::{DictTable, Place, DAMAGED, FULL};
 use super::word::{BucketWord, MOST_ENTRIES};
 use crate::arena::node::{self, Node};
 use crate::arena::Token;

@@ -7,8 +7,8 @@
 use super::super::bytes::room;
 use super::bucket::Bucket;
 use super::key::hash;
-use super::layout::{Dict, DAMAGED};
-use super::table::DictTable;
+use super::layout::Dict;
+use super::table::{DictTable, DAMAGED};
 use crate::arena::node::Node;
 use crate::ids::Kind;
 use crate::sync::primitive::Ordering::Relaxed;

@@ -2,7 +2,7 @@
 //! with them to `change`, `read` and `migrate`.
 
 use super::bucket::{discard_last, last_number_before, Bucket, SEQUENCE_BITS};
-use super::table::{DictTable, Place, TablePurpose};
+use super::table::{DictTable, Place, TablePurpose, DAMAGED};
 use super::word::BucketWord;
 use crate::arena::node::{self, Node};
 use crate::arena::{Object, Token};
@@ -20,13 +20,7 @@ const UNDER_WAY: u64 = 16;
 /// Number of counters that processes count entries in.
 const STRIPES: usize = 16;
 
-pub(super) const DAMAGED: Error = Error::Corrupt("a dictionary's table");
 const SEALED: Error = Error::Sealed("dictionary");
-/// A bucket has no room for another entry.
-pub(super) const FULL: Error = Error::Exhausted {
-    what: "a dictionary's table",
-    wanted: 1,
-};
 
 #[repr(C, align(64))]
 struct CountLine(AtomicU64);
@@ -235,7 +229,7 @@ impl Dict {
         if place.last_number.load(SeqCst) == before {
             // SYNC: the number is taken after the entry came into the table. So whatever process finds another entry
             // with a greater number found this one, too, if it looked for it before.
-            let number = self.sequence.0.fetch_add(1, SeqCst) + 1 & SEQUENCE;
+            let number = (self.sequence.0.fetch_add(1, SeqCst) + 1) & SEQUENCE;
             // On failure another process did it. A last number comes once at a place, so one that is late does nothing.
             let _ = place
                 .last_number

@@ -7,11 +7,11 @@
 
 use super::bucket::{discard_last, Bucket, Intent, Value};
 use super::key::hash;
-use super::layout::{Dict, DAMAGED, FULL};
+use super::layout::Dict;
 use super::making::{make, make_value};
 use super::read::read_large;
 use super::recover::settle;
-use super::table::{DictTable, Finder, Place, TablePurpose, LEAST_LOG, MOST_LOG};
+use super::table::{DictTable, Finder, Place, TablePurpose, DAMAGED, FULL, LEAST_LOG, MOST_LOG};
 use super::word::{BucketWord, MOST_ENTRIES};
 use crate::arena::node::{self, Node};
 use crate::arena::Token;

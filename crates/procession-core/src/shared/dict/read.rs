@@ -3,8 +3,8 @@
 use super::super::bytes::{ValueBytes, Words};
 use super::bucket::{find_in_node, Value};
 use super::key::Key;
-use super::layout::{Dict, DAMAGED};
-use super::table::TablePurpose;
+use super::layout::Dict;
+use super::table::{TablePurpose, DAMAGED};
 use super::word::BucketWord;
 use crate::arena::node::Node;
 use crate::ids::Kind;

@@ -1,10 +1,11 @@
 //! What a death left of a change or of a new table: the process that meets it finishes it.
 
 use super::bucket::{is_written, Bucket};
+use super::layout::Dict;
 use super::table::DictTable;
 use super::word::BucketWord;
 use crate::arena::node::{self, Node};
-use crate::arena::Token;
+use crate::arena::{look_up, Token};
 use crate::ids::{Kind, Owner};
 use crate::sync::primitive::Ordering::SeqCst;
 use crate::Result;
@@ -65,7 +66,8 @@ pub(super) fn recover_table(node: &Node, dead: Owner) -> Result<()> {
     let Some(table) = DictTable::open(node.token())? else {
         return Ok(());
     };
-    if table.dict()?.is_some_and(|dict| dict.is_newest(&table)) {
+    let dict = table.dict().map_or(Ok(None), look_up::<Dict>)?;
+    if dict.is_some_and(|dict| dict.is_newest(&table)) {
         table.hand_over();
     } else if node.is_owned_by(dead) {
         table.free();

@@ -2,9 +2,9 @@
 
 use super::super::bytes::{make_room, ValueBytes};
 use super::bucket::{Bucket, Value};
-use super::layout::{Dict, DAMAGED, ORDER};
+use super::layout::{Dict, ORDER};
 use super::read::read_large;
-use super::table::{DictTable, Place, TablePurpose, LEAST_LOG};
+use super::table::{DictTable, Place, TablePurpose, DAMAGED, LEAST_LOG};
 use super::word::BucketWord;
 use super::SharedDict;
 use crate::arena::node::Node;
@@ -318,12 +318,11 @@ impl Dict {
 
 impl Collected {
     fn enter(&mut self, index: usize, word: BucketWord, content: Option<Content>, entries: bool) -> Result<()> {
-        match self.words.get_mut(index) {
-            Some(known) => *known = word,
-            None => {
-                make_room(&mut self.words, 1)?;
-                self.words.push(word);
-            }
+        if let Some(known) = self.words.get_mut(index) {
+            *known = word;
+        } else {
+            make_room(&mut self.words, 1)?;
+            self.words.push(word);
         }
         match self.buckets.get_mut(index) {
             Some(known) => *known = content,

@@ -1,16 +1,15 @@
 //! A dictionary's tables, their segments, and the places of buckets in these.
 
 use super::bucket::SEQUENCE_BITS;
-use super::layout::{Dict, DAMAGED};
 use super::word::BucketWord;
 use crate::arena::node::{self, Node, SEGMENT_WORDS};
-use crate::arena::{look_up, Token};
+use crate::arena::Token;
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::primitive::{
     AtomicU64,
     Ordering::{Relaxed, Release, SeqCst},
 };
-use crate::Result;
+use crate::{Error, Result};
 
 /// Buckets of a segment: their words, and behind these, in the same order, their last numbers.
 const SEGMENT_BUCKETS: usize = SEGMENT_WORDS / 2;
@@ -23,6 +22,13 @@ pub(super) const MOST_LOG: u32 = 32;
 const HEAD_WORDS: usize = 4;
 /// Of the first of these words: log2 (8 bits), purpose (8), the node's generation + 1 (25), written last.
 const GENERATION_SHIFT: u32 = 39;
+
+pub(super) const DAMAGED: Error = Error::Corrupt("a dictionary's table");
+/// A bucket has no room for another entry.
+pub(super) const FULL: Error = Error::Exhausted {
+    what: "a dictionary's table",
+    wanted: 1,
+};
 
 /// What a table was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +208,10 @@ impl DictTable {
                 BucketWord::unmade(token)
             };
             if let Some(segment) = Segment::of(&segment) {
-                let none = token.0 << SEQUENCE_BITS;
+                let unused = token.0 << SEQUENCE_BITS;
                 // SYNC: releases. The segment may have been one of a table that is gone: a process that takes this word
                 // for one of that table sees that it is gone.
-                segment.last_numbers.iter().for_each(|to| to.store(none, Release));
+                segment.last_numbers.iter().for_each(|to| to.store(unused, Release));
                 segment.words.iter().for_each(|to| to.store(word.0, Release));
             }
             // DEATH: before this the segment is this process's own; afterwards the table leads to it.
@@ -289,9 +295,8 @@ impl DictTable {
         self.node.load(3).and_then(|bits| Owner::from_bits(bits as u32))
     }
 
-    /// The dictionary that it was made for. `None` if that is gone.
-    pub fn dict(&self) -> Result<Option<&'static Dict>> {
-        let handle = self.node.load(2).and_then(Handle::from_bits);
-        handle.map_or(Ok(None), look_up::<Dict>)
+    /// The handle of the dictionary that it was made for.
+    pub fn dict(&self) -> Option<Handle> {
+        self.node.load(2).and_then(Handle::from_bits)
     }
 }

@@ -9,7 +9,6 @@ use crate::sync::primitive::{fence, Ordering::Acquire};
 use crate::Result;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// How often a reader begins anew, and how many nodes it copies, before the caller is asked whether it still wants to.
 const ROUNDS: usize = 64;
@@ -242,7 +241,7 @@ fn read_value(token: Token) -> Result<Option<ValueBytes>> {
 /// Nodes that were copied, in this attempt or in one before: a node never changes.
 #[derive(Debug, Default)]
 pub struct KnownPages {
-    pages: HashMap<u64, Arc<Page>>,
+    pages: HashMap<u64, Page>,
     /// Those of which all that is below them is known, too: an attempt copies only what has changed since the last one.
     whole: HashSet<u64>,
     /// How many nodes may still be copied before the caller is asked.
@@ -266,26 +265,28 @@ impl KnownPages {
         self.pages.len()
     }
 
-    /// A node that is known now. `Err` says why it is not.
-    fn page(
+    /// Take out a node that is known now: [`put_back`](Self::put_back) comes next. `Err` says why it is not known.
+    fn take_out(
         &mut self,
         token: Token,
         open: impl FnOnce() -> Result<Option<Page>>,
-    ) -> Result<Result<Arc<Page>, Gathered>> {
-        if let Some(page) = self.pages.get(&token.0) {
-            return Ok(Ok(page.clone()));
+    ) -> Result<Result<Page, Gathered>> {
+        if let Some(page) = self.pages.remove(&token.0) {
+            return Ok(Ok(page));
         }
         if self.left == 0 {
             return Ok(Err(Gathered::Paused));
         }
         self.left -= 1;
-        let Some(page) = open()?.map(Arc::new) else {
-            return Ok(Err(Gathered::Gone));
-        };
+        Ok(open()?.ok_or(Gathered::Gone))
+    }
+
+    /// Know a node again.
+    fn put_back(&mut self, token: Token, page: Page) -> Result<()> {
         let room = self.pages.try_reserve(1);
-        room.map_err(|_| no_room(size_of::<(u64, Arc<Page>)>() as u64))?;
-        self.pages.insert(token.0, page.clone());
-        Ok(Ok(page))
+        room.map_err(|_| no_room(size_of::<(u64, Page)>() as u64))?;
+        self.pages.insert(token.0, page);
+        Ok(())
     }
 
     /// Copy all nodes below this one that have items of the range. `start` is the number of the node's first item.
@@ -293,8 +294,9 @@ impl KnownPages {
         if page.level() == 0 {
             for index in items_within(page, start, range) {
                 if let ListItem::Large { token, .. } = page.item(index)? {
-                    if let Err(why) = self.page(token, || Page::open(token, Kind::ListValue))? {
-                        return Ok(why);
+                    match self.take_out(token, || Page::open(token, Kind::ListValue))? {
+                        Ok(value) => self.put_back(token, value)?,
+                        Err(why) => return Ok(why),
                     }
                 }
             }
@@ -308,11 +310,13 @@ impl KnownPages {
             if start >= range.end || end <= range.start || self.whole.contains(&child.token.0) {
                 continue;
             }
-            let below = match self.page(child.token, || Page::open_below(child.token, page.level()))? {
+            let below = match self.take_out(child.token, || Page::open_below(child.token, page.level()))? {
                 Ok(below) => below,
                 Err(why) => return Ok(why),
             };
-            match self.gather(&below, start, range)? {
+            let gathered = self.gather(&below, start, range)?;
+            self.put_back(child.token, below)?;
+            match gathered {
                 Gathered::All if range.start <= start && end <= range.end => {
                     let room = self.whole.try_reserve(1);
                     room.map_err(|_| no_room(size_of::<u64>() as u64))?;
