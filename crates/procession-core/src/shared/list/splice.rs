@@ -1,4 +1,5 @@
 //! The one change there is: some items in the place of others. It takes effect by one compare-and-swap of `head`.
+//! The file is long because finding, building and publishing the new nodes are parts of that one change.
 
 use super::super::bytes::{make_room, room};
 use super::layout::{
