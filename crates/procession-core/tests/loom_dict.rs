@@ -374,7 +374,7 @@ fn two_processes_that_seal_find_the_same() {
     check_long(1, 300, || {
         let model = Arc::new(Model::new());
         model.set(1, b"b");
-        let other = process(&model, |model| model.seal());
+        let other = process(&model, Model::seal);
         let there = model.seal();
         assert_eq!(there, [true, true, false]);
         assert_eq!(other.join().unwrap(), there);

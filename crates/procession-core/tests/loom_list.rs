@@ -244,7 +244,7 @@ fn a_sealed_list_has_what_was_appended_and_nothing_else() {
 fn two_processes_that_seal_a_list_find_the_same() {
     check_long(2, 1000, || {
         let model = Arc::new(Model::new("aBc"));
-        let other = process(&model, |model| model.seal());
+        let other = process(&model, Model::seal);
         assert_eq!(model.seal(), "aBc");
         assert_eq!(other.join().unwrap(), "aBc");
         model.ends_sealed();
