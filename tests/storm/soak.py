@@ -48,12 +48,14 @@ class Use:
     objects: int
     references: int
     cells: int
+    other: int
 
     @classmethod
     def settled(cls) -> Use:
         """Return the use once none of the counts has changed for a while.
 
-        Ended processes disappear gradually, and the fork server forks its next child ahead.
+        Ended processes disappear gradually, and the fork server forks its next child ahead. Raises
+        AssertionError if an object is still being destroyed then.
         """
         use, since = cls.now(), time.monotonic()
         while time.monotonic() - since < CALM:
@@ -62,6 +64,7 @@ class Use:
             if counts(now) != counts(use):
                 since = time.monotonic()
             use = now
+        assert use.other == 0, use
         return use
 
     @classmethod
@@ -69,7 +72,6 @@ class Use:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps for reuse says nothing, either
         counters = _procession.counters()
-        assert counters["other"] == 0, counters
         with open("/proc/self/statm") as statm:
             fields = [int(field) * os.sysconf("SC_PAGESIZE") for field in statm.read().split()]
         return cls(
@@ -81,6 +83,7 @@ class Use:
             objects=counters["objects"],
             references=counters["references"],
             cells=counters["owned"] + counters["transit"] + counters["deferred"],
+            other=counters["other"],
         )
 
 
