@@ -18,8 +18,6 @@ import procession
 from procession import forkserver
 from tests.waiting import LONG, until
 
-LIMIT = 20
-
 
 def own_parent(results):
     results.put((os.getpid(), os.getppid()))
@@ -29,7 +27,7 @@ def start_one(context) -> tuple[int, int]:
     results = context.SimpleQueue()
     process = context.Process(target=own_parent, args=(results,))
     process.start()
-    process.join(LIMIT)
+    process.join(LONG)
     assert process.exitcode == 0
     return results.get()
 
@@ -41,7 +39,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def ended(pidfd: int) -> bool:
-    return bool(select.select([pidfd], [], [], LIMIT)[0])
+    return bool(select.select([pidfd], [], [], LONG)[0])
 
 
 @pytest.fixture
@@ -138,6 +136,6 @@ def test_what_a_preloaded_module_made_outlives_the_server(tmp_path):
     program = tmp_path / "preloaded.py"
     program.write_text(PRELOADED)
     run = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=LIMIT, check=False
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=LONG, check=False
     )
     assert (run.stdout, run.stderr) == ("True\n", "")
