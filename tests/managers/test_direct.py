@@ -1,4 +1,7 @@
-"""Dicts and lists of managers in shared memory: they behave as those of the server, and become those."""
+"""Dicts and lists of managers in shared memory: they behave as those of the server, and become those.
+
+The file is long because every way out of shared memory has a case here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import functools
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -194,7 +199,38 @@ CALLS = {
 }
 
 
+CALLS_WITH_ARGUMENTS_OF_A_WRONG_NUMBER = [
+    ({}, "get", ()),
+    ({}, "get", (1, 2, 3)),
+    ({}, "pop", ("a", 1, 2)),
+    ({}, "__getitem__", ()),
+    ([], "append", ()),
+    ([], "index", (1, 0, 1, 2)),
+    ([], "insert", (1,)),
+]
+
+
 class TestAtTheServer:
+    @pytest.mark.parametrize(("content", "name", "args"), CALLS_WITH_ARGUMENTS_OF_A_WRONG_NUMBER)
+    def test_a_wrong_number_of_arguments(self, forked, content, name, args):
+        shared = (forked.dict if type(content) is dict else forked.list)(content)
+        assert is_direct(shared)
+        with pytest.raises(TypeError) as expected:
+            getattr(content, name)(*args)
+        with pytest.raises(TypeError) as caught:
+            getattr(shared, name)(*args)
+        assert caught.value.args == expected.value.args
+
+    def test_a_type_whose_extend_adds_in_place(self, forked):
+        class Items(managers.ListProxy):
+            def extend(self, values):
+                self += [*values, "end"]
+
+        shared = forked.list()
+        items = Items(shared._token, "pickle", forked, forked._authkey)
+        items.extend([1])
+        assert shared[:] == [1, "end"]
+
     @pytest.mark.parametrize("name", CALLS)
     def test_calls_that_move_it_there(self, forked, name):
         call, expected = CALLS[name]
@@ -293,6 +329,33 @@ def append_for_ever(items, shared, number, ready, total):
         items.append((number, turn))
         shared[number, turn] = turn
     ready.release()
+
+
+FULL = """if True:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
+    import procession
+
+    with procession.get_context("fork").Manager() as manager:
+        shared, items, beside = manager.dict(), manager.list(), manager.list([1])
+        assert len(shared) == len(items) == 0 and len(beside) == 1
+        for number in range(40):
+            shared[number] = b"x" * 2_000_000
+        for number in range(40):
+            items.append(b"x" * 2_000_000)
+        assert shared.keys() == [*range(40)] and shared[0] == shared[39] == b"x" * 2_000_000
+        assert len(items) == 40 and items[39] == b"x" * 2_000_000
+        assert not shared._memory and not items._memory and beside._memory
+    print("done")
+"""
+
+
+class TestNoRoom:
+    def test_what_does_not_fit_into_shared_memory_moves(self):
+        done = subprocess.run(
+            [sys.executable, "-c", FULL], capture_output=True, text=True, timeout=120
+        )
+        assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 class TestBetweenProcesses:

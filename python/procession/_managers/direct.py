@@ -2,10 +2,10 @@
 
 The rule: a dict or list that `SyncManager` made for a client of the server's own family begins in
 shared memory, and stays there as long as all calls are of the methods of `DirectDict` and
-`DirectList`, with plain arguments. Any other call goes to the server, as always. If it can change
-the object, or uses one item of it, the server first *seals* the shared memory, at one moment for
-all processes: from then on it fails every use. The content becomes an ordinary object of the
-server, for good, and all further calls go there. A call that only reads the whole object gets a
+`DirectList`, with plain arguments, and shared memory has room. Any other call goes to the server, as always. If
+it can change the object, or uses one item of it, the server first *seals* the shared memory, at one
+moment for all processes: from then on it fails every use. The content becomes an ordinary object of
+the server, for good, and all further calls go there. A call that only reads the whole object gets a
 copy. So the server alone decides whatever shared memory cannot.
 
 Plain are objects that behave the same as their copies, and that no code of the program is needed to
@@ -22,6 +22,7 @@ Then calls go to the server, too, and raise what they raise for every object.
 from __future__ import annotations
 
 import pickle
+import sys
 import weakref
 
 from .._errors import Sealed
@@ -156,14 +157,14 @@ class DirectDict:
         except ValueError:  # the key is too long
             raise Elsewhere from None
 
-    def pop(self, key: Any, /, *default: Any) -> Any:
-        _check_key(key)
-        _check_plain(*default)
-        if len(default) != 1:
-            return self._shared.pop(key, *default)
+    def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
         missing = _MISSING
+        _check_key(key)
+        if default is missing:
+            return self._shared.pop(key)
+        _check_plain(default)
         found = self._shared.pop(key, missing)
-        return _copy(default[0]) if found is missing else found
+        return _copy(default) if found is missing else found
 
     def clear(self) -> None:
         self._shared.clear()
@@ -256,10 +257,10 @@ class DirectList:
         _check_plain(value)
         self._shared.remove(value)
 
-    def index(self, value: Any, /, *bounds: Any) -> int:
+    def index(self, value: Any, start: Any = 0, stop: Any = sys.maxsize, /) -> int:
         _check_plain(value)
-        _check_ints(*bounds)
-        return self._shared.index(value, *bounds)
+        _check_ints(start, stop)
+        return self._shared.index(value, start, stop)
 
     def count(self, value: Any, /) -> int:
         _check_plain(value)
@@ -321,6 +322,7 @@ class InMemory:
     )
 
     def __init__(self, shared: Any) -> None:
+        #: None when the content is made.
         self._shared = shared
         #: The content, once sealed, under the name "it": the first that is made counts.
         self._content: dict[str, Any] = {}
@@ -352,35 +354,42 @@ class InMemory:
 
     def offer(self) -> tuple[Any, int] | None:
         """Return what `direct` takes."""
-        return None if self._content else (self._shared, Watch.own())
+        shared = self._shared
+        return None if shared is None else (shared, Watch.own())
 
     def seal(self) -> None:
         """End all use of the shared memory."""
-        self._shared._seal()
+        shared = self._shared
+        if shared is not None:
+            shared._seal()
 
     def content(self) -> Any:
         """Return the ordinary object, from now on the only one."""
-        if not self._content:
-            self.seal()
-            self._content.setdefault("it", self._object(self._shared._sealed()))
+        shared = self._shared
+        if shared is not None:
+            shared._seal()
+            self._content.setdefault("it", _object(shared, shared._sealed()))
+            self._shared = None  # gives its memory back
             self._living.discard(self)
         return self._content["it"]
 
     def now(self) -> Any:
         """Return the ordinary object, or a copy of what is in shared memory."""
-        if not self._content:
+        shared = self._shared
+        if shared is not None:
             try:
-                snapshot = self._shared._snapshot()
-                return self._object(snapshot if type(self._shared) is SharedDict else snapshot[1])
+                snapshot = shared._snapshot()
+                return _object(shared, snapshot if type(shared) is SharedDict else snapshot[1])
             except Sealed:
                 pass
         return self.content()
 
-    def _object(self, parts: Any) -> Any:
-        return dict(zip(*parts)) if type(self._shared) is SharedDict else parts  # noqa: B905
-
     def __str__(self) -> str:
         return str(self.now())
+
+
+def _object(shared: Any, parts: Any) -> Any:
+    return dict(zip(*parts)) if type(shared) is SharedDict else parts  # noqa: B905 - as many of both
 
 
 def direct(offer: Any) -> tuple[DirectDict | DirectList, Any] | None:

@@ -271,7 +271,10 @@ class Server:
             if type(obj) is InMemory:
                 if methodname == "#MEMORY":
                     return "#RETURN", obj.offer()
-                obj = obj.now() if methodname in InMemory.READING else obj.content()
+                try:
+                    obj = obj.now() if methodname in InMemory.READING else obj.content()
+                except MemoryError as error:  # shared memory is full
+                    return "#ERROR", error
             function = getattr(obj, methodname, None) if methodname in exposed else None
             if function is None:
                 fallback = self.fallback_mapping.get(methodname)

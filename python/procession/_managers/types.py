@@ -267,13 +267,15 @@ def _without_calls(direct: Any) -> Any:
 
 def _without_call(proxytype: Any, function: Any, name: str) -> Any:
     by_server = getattr(proxytype, name)
+    most = function.__code__.co_argcount - 1  # without `self`
+    least = most - len(function.__defaults__ or ())
 
     def method(self: Any, /, *args: Any, **kwds: Any) -> Any:
         memory = self._memory
         if memory is None and type(self) is proxytype:
             # False: all calls go to the server.
             memory = self._memory = self._shared_object() or False
-        if memory and not kwds:
+        if memory and not kwds and least <= len(args) <= most:
             if memory[1]():
                 self._memory = False
             else:
@@ -281,6 +283,12 @@ def _without_call(proxytype: Any, function: Any, name: str) -> Any:
                     return function(memory[0], *args)
                 except Elsewhere:
                     pass
+                except MemoryError as error:
+                    if not error.args:  # the interpreter's own: shared memory is not full
+                        raise
+                    # The content moves first: that makes room for the call.
+                    memory = self._memory = False
+                    self._callmethod("__len__")
                 except Sealed:
                     self._memory = False
         return by_server(self, *args, **kwds)
@@ -304,7 +312,7 @@ class ListProxy(BaseListProxy):
     """A proxy for a list."""
 
     def __iadd__(self, value: Any) -> Any:
-        self.extend(value)
+        ListProxy.extend(self, value)
         return self
 
     __imul__ = _in_place("__imul__")
