@@ -87,17 +87,17 @@ unsafe impl Object for Chunk {
 /// is damage, and the list ends there. No step waits for another process.
 struct Chunks<'a> {
     first: &'a Chunk,
-    next: Next,
+    place: Place,
     /// A chunk that was passed, replaced after 1, 2, 4, 8 and so on steps: in a circle the iteration meets it again.
     mark: *const Chunk,
     steps: usize,
 }
 
-/// The chunk that comes next.
-enum Next {
+/// Where an iteration is.
+enum Place {
+    Before,
     First,
     Further(&'static Chunk),
-    OutOfReach(Error),
     Over,
 }
 
@@ -105,24 +105,29 @@ impl Iterator for Chunks<'_> {
     type Item = Result<Option<&'static Chunk>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let chunk = match std::mem::replace(&mut self.next, Next::Over) {
-            Next::First => None,
-            Next::Further(chunk) => Some(chunk),
-            Next::OutOfReach(error) => return Some(Err(error)),
-            Next::Over => return None,
+        let here = match self.place {
+            Place::Before => {
+                self.place = Place::First;
+                return Some(Ok(None));
+            }
+            Place::First => self.first,
+            Place::Further(chunk) => chunk,
+            Place::Over => return None,
         };
-        let here = chunk.unwrap_or(self.first);
         self.steps += 1;
         if self.steps.is_power_of_two() {
             self.mark = here;
         }
         let next = Handle::from_bits(here.next.load(Ordering::Acquire)).map(arena::look_up::<Chunk>);
-        self.next = match next {
-            Some(Ok(Some(next))) if !std::ptr::eq(next, self.mark) => Next::Further(next),
-            Some(Err(error)) => Next::OutOfReach(error),
-            _ => Next::Over,
-        };
-        Some(Ok(chunk))
+        self.place = Place::Over;
+        match next? {
+            Ok(Some(next)) if !std::ptr::eq(next, self.mark) => {
+                self.place = Place::Further(next);
+                Some(Ok(Some(next)))
+            }
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
@@ -198,7 +203,7 @@ impl Chunk {
     fn chunks(&self) -> Chunks<'_> {
         Chunks {
             first: self,
-            next: Next::First,
+            place: Place::Before,
             mark: std::ptr::null(),
             steps: 0,
         }

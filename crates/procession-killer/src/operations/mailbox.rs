@@ -4,7 +4,7 @@ use super::{handle, Operation};
 use procession_core::channel::{Mailbox, Outgoing};
 use procession_core::sync::Lock;
 
-pub fn operations() -> [Operation; 4] {
+pub fn operations() -> [Operation; 5] {
     let pack = |object: u64| {
         let out = Outgoing {
             body: &[7; 200],
@@ -21,6 +21,13 @@ pub fn operations() -> [Operation; 4] {
                 .handle()
                 .to_bits(),
         ]
+    };
+    let sent = move || {
+        let mut values = setup();
+        let mailbox = pack(values[1]);
+        values[0] = mailbox.token();
+        std::mem::forget(mailbox);
+        values
     };
     [
         Operation::new(
@@ -64,14 +71,26 @@ pub fn operations() -> [Operation; 4] {
             |_, _| "gone".to_owned(),
         ),
         Operation::new(
-            "mailbox take",
-            move || {
-                let mut values = setup();
-                let mailbox = pack(values[1]);
-                values[0] = mailbox.token();
-                std::mem::forget(mailbox);
-                values
+            "mailbox expect",
+            sent,
+            |values| {
+                let token = values[0];
+                move || Mailbox::expect(token).expect("the mailbox")
             },
+            // It waits for its packer, which lives, or for the dead process.
+            |values, done| {
+                procession_core::liveness::sweep();
+                let Ok(incoming) = Mailbox::take(values[0]) else {
+                    return "given back".to_owned();
+                };
+                assert!(!done, "it waits for a dead process");
+                assert_eq!(incoming.body(), [7; 200]);
+                "still there".to_owned()
+            },
+        ),
+        Operation::new(
+            "mailbox take",
+            sent,
             |values| {
                 let token = values[0];
                 move || std::mem::forget(Mailbox::take(token).expect("the mailbox"))
