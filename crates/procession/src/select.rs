@@ -67,8 +67,8 @@ trait Source {
     /// Wake the thread once it is ready, also if it is so already.
     fn wake(&self, number: u64, waker: &Waker) -> Result<()>;
 
-    /// Wake the thread no more.
-    fn forget(&self, number: u64);
+    /// Wake the thread no more. Returns the error if it was woken because the wait failed.
+    fn forget(&self, number: u64) -> Option<crate::Error>;
 }
 
 impl<T> Source for &Receiver<T> {
@@ -80,8 +80,8 @@ impl<T> Source for &Receiver<T> {
         self.wake_on_arrival(number, waker)
     }
 
-    fn forget(&self, number: u64) {
-        self.arrivals().forget(number);
+    fn forget(&self, number: u64) -> Option<crate::Error> {
+        self.arrivals().forget(number)
     }
 }
 
@@ -95,8 +95,9 @@ impl Source for &Arc<Running> {
         ends::wake(number, self, waker)
     }
 
-    fn forget(&self, number: u64) {
+    fn forget(&self, number: u64) -> Option<crate::Error> {
         ends::forget(number);
+        None
     }
 }
 
@@ -116,11 +117,21 @@ impl Wake for Unpark {
 /// The sources of a wait, which wake its thread until this is dropped.
 struct Registered<'s, 'a>(&'s [Box<dyn Source + 'a>], u64);
 
+impl Registered<'_, '_> {
+    /// Wake the thread no more. Returns the error of a source whose wait failed.
+    fn forget(&self) -> Option<crate::Error> {
+        let errors = self
+            .0
+            .iter()
+            .zip(self.1..)
+            .filter_map(|(source, number)| source.forget(number));
+        errors.last() // of all, so that all are forgotten
+    }
+}
+
 impl Drop for Registered<'_, '_> {
     fn drop(&mut self) {
-        for (source, number) in self.0.iter().zip(self.1..) {
-            source.forget(number);
-        }
+        self.forget();
     }
 }
 
@@ -212,7 +223,6 @@ impl<'a> Select<'a> {
             }
             thread::park_timeout(left);
         }
-        drop(registered);
-        Ok(true)
+        registered.forget().map_or(Ok(true), Err)
     }
 }

@@ -83,13 +83,15 @@ impl Arrivals {
         Ok(())
     }
 
-    pub(crate) fn forget(&self, number: u64) {
-        let shared = lock(&self.0).as_ref().map(|watch| Arc::clone(&watch.shared));
-        let removed = shared.map(|shared| {
+    /// Wake no task for this number any more. Returns the error if the thread's wait for it failed.
+    pub(crate) fn forget(&self, number: u64) -> Option<Error> {
+        let shared = lock(&self.0).as_ref().map(|watch| Arc::clone(&watch.shared))?;
+        let (error, removed) = {
             let mut state = lock(&shared.state);
             (state.take_error(number), state.wakers.remove(number))
-        });
+        };
         drop(removed);
+        error
     }
 
     /// End the thread. The caller wakes the queue's consumers afterwards, of which it is one.
@@ -178,8 +180,28 @@ mod tests {
         // A new wait waits anew: the error was told.
         assert!(wait(2).is_ok());
         fail();
-        (1..3).for_each(|number| from.arrivals().forget(number));
+        assert_eq!((1..3).filter_map(|number| from.arrivals().forget(number)).count(), 1);
         let state = lock(&shared.state);
         assert!(state.failed.is_empty() && state.wakers.0.is_empty());
+    }
+
+    #[test]
+    fn a_failed_wait_is_the_error_of_a_select() {
+        let (_to, from) = crate::channel::<u8>().unwrap();
+        std::thread::scope(|scope| {
+            let select = scope.spawn(|| {
+                let mut select = crate::Select::new();
+                select.recv(&from);
+                select.ready_timeout(Duration::from_secs(20))
+            });
+            while !select.is_finished() {
+                let shared = lock(&from.arrivals().0).as_ref().map(|watch| Arc::clone(&watch.shared));
+                if let Some(shared) = shared {
+                    shared.tell(Err(procession_core::Error::Corrupt("a test").into()));
+                }
+                std::thread::yield_now();
+            }
+            assert!(select.join().unwrap().is_err());
+        });
     }
 }
