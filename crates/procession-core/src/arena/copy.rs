@@ -1,7 +1,8 @@
 //! Copies into memory that another process reads next.
 
-/// From so many bytes on, a copy bypasses the caches. Below, the processor hides what it waits for.
-const LONG: usize = 4096;
+/// From so many bytes on, a copy bypasses the caches. Below, the processor hides part of what it waits for, and the
+/// reader finds the bytes in a cache.
+const LONG: usize = 32 << 10;
 
 /// Copy to memory of the same length that another core has used before and reads next.
 ///
@@ -50,8 +51,8 @@ mod tests {
 
     #[test]
     fn every_byte_is_copied_and_no_other() {
-        let from: Vec<u8> = (0..20_000u32).map(|number| (number % 251) as u8).collect();
-        for len in [0, 1, 100, LONG - 1, LONG, LONG + 1, LONG + 15, 9_999] {
+        let from: Vec<u8> = (0..40_000u32).map(|number| (number % 251) as u8).collect();
+        for len in [0, 1, 100, LONG - 1, LONG, LONG + 1, LONG + 15, 39_999] {
             for (there, here) in [(0, 0), (1, 0), (0, 1), (7, 3), (15, 16)] {
                 let mut to = vec![255; len + 64];
                 for_another_core(&mut to[there..there + len], &from[here..here + len]);
