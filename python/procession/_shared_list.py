@@ -7,9 +7,14 @@ functions of the program, works on a snapshot, and changes the list only if it i
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from types import GenericAlias
-from typing import Any
 
 from ._procession import SharedList as _SharedList
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__ = ["SharedList"]
 
