@@ -11,10 +11,13 @@ import copyreg
 import functools
 import io
 import os
-import pickle
 import socket
 import sys
 from _collections_abc import Callable, Iterable
+
+# After `copyreg`, which it loads. The module `pickle` is slow to load.
+from _pickle import Pickler, PicklingError
+from _pickle import loads as _loads
 from abc import ABCMeta
 
 from . import context
@@ -36,11 +39,20 @@ __all__ = [
     "sendfds",
 ]
 
+
+def __getattr__(name: str) -> Any:
+    if name == "pickle":  # as in the standard library
+        import pickle
+
+        return pickle
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 HAVE_SEND_HANDLE = True
 ACKNOWLEDGE = False
 
 
-class ForkingPickler(pickle.Pickler):
+class ForkingPickler(Pickler):
     """A pickler for objects sent to other processes.
 
     Besides the reducers of `copyreg` it uses those given to `register`.
@@ -68,18 +80,20 @@ class ForkingPickler(pickle.Pickler):
             from ._procession import pickle_in_band
 
             if protocol is None:
+                import pickle
+
                 protocol = pickle.DEFAULT_PROTOCOL
             return memoryview(pickle_in_band(obj, protocol))
         buffer = io.BytesIO()
         try:
             cls(buffer, protocol).dump(obj)
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
+        except (TypeError, AttributeError, PicklingError) as error:
             from ._pickling import by_value
 
             return memoryview(by_value.dump_refused(obj, None, error))
         return buffer.getbuffer()
 
-    loads = pickle.loads
+    loads = _loads
 
 
 def dispatch_table() -> dict[type, Callable[[Any], Any]]:

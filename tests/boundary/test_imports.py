@@ -79,4 +79,4 @@ def test_locks_do_not_load_queues_nor_the_other_way_round():
     assert "procession.synchronize" in lock and "procession.queues" not in lock
     assert "procession.queues" in queue and "procession.synchronize" not in queue
     assert not (lock | queue) & {"procession.connection", "procession.util"}
-    assert "procession.reduction" not in lock
+    assert "procession.reduction" not in lock and "pickle" not in queue
