@@ -189,13 +189,26 @@ fn finish(mut clients: VecDeque<Client>, patience: &Patience) -> io::Result<()> 
     }
 }
 
-/// Whether a client was gone before it was accepted.
+/// Whether `accept` failed because a client was gone, or its network failed, before it was accepted. Linux reports such
+/// errors of the new connection, too.
 fn is_of_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
-    )
+    const OF_NETWORK: [Errno; 8] = [
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::NONET,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::PROTO,
+    ];
+    let is_of_network = Errno::from_io_error(error).is_some_and(|errno| OF_NETWORK.contains(&errno));
+    is_of_network
+        || matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
+        )
 }
 
 /// Wait until a client comes, or is ready, or a signal or `patience` ends it: whether one comes, and what for each of the

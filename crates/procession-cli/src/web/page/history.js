@@ -5,6 +5,8 @@ import { bytes, element, number, shape, time, write } from "./format.js";
 /** Milliseconds that are kept, and the least between two samples. */
 const WINDOW = 300_000;
 const SPACING = 500;
+/** With more time lines than this, samples are further apart, so the number of all points is bounded. */
+const MOST_SERIES = 500;
 /** The least milliseconds between two looks from which rates follow. */
 const SPAN = 1000;
 const MOST_DEATHS = 500;
@@ -35,7 +37,7 @@ export class History {
     const rates = before && before.at < counts.at ? ratesOf(before, counts) : { objects: new Map(), cpu: new Map() };
     this.#counts.push(counts);
     this.#notice(seen);
-    if (seen.taken_ms - this.#sampled >= SPACING) {
+    if (seen.taken_ms - this.#sampled >= SPACING * Math.max(1, this.series.size / MOST_SERIES)) {
       this.#sampled = seen.taken_ms;
       this.#sample(seen, rates);
     }

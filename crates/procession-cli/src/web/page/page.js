@@ -220,9 +220,12 @@ function queueView(id) {
   );
 }
 
+const DETAILS = new Map(Object.entries({ process: processView, pool: poolView, queue: queueView }));
+
 function route() {
-  const [name, id] = decodeURIComponent(location.hash.replace(/^#\/?/, "")).split("/");
-  const of = { process: processView, pool: poolView, queue: queueView }[name];
+  // Names and identifiers need no escapes. What names no view leads to the overview.
+  const [name, id] = location.hash.replace(/^#\/?/, "").split("/");
+  const of = DETAILS.get(name);
   view = of && id ? of(id) : TABLES.includes(name) ? tableView(name) : overview();
   view.node.dataset.view = [name, id].filter(Boolean).join("/");
   $("view").replaceChildren(view.node);
@@ -249,6 +252,7 @@ function showHead(seen) {
     `${bytes(seen.committed_bytes)} of shared memory`,
     `${counted(seen.deaths, "process has", "processes have")} ended`,
   ];
+  if (seen.left_out) facts.push(`${counted(seen.left_out, "object is", "objects are")} not shown`);
   write($("facts"), facts.join(", "));
   document.title = `${seen.deadlocks.length ? "Deadlock: " : ""}${clean(seen.program) || "procession"}`;
 }
