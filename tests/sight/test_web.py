@@ -1,4 +1,4 @@
-"""`procession web` over HTTP. Its page is tested in `test_page.py`, in a browser."""
+"""`procession web` over HTTP."""
 
 from __future__ import annotations
 

@@ -109,7 +109,14 @@ export class History {
         : code === null
           ? "killed, or ended without noting its exit code"
           : "gone; its exit code was not seen";
-      this.deaths.unshift({ number: (this.deaths[0]?.number ?? 0) + 1, pid, name, how, when, isBad: code !== 0 });
+      const isBad = code !== 0;
+      // Its exit code may be told by a later look than the one in which it is gone.
+      const earlier = this.deaths.find((one) => one.pid === pid && one.name === name && one.code === undefined);
+      if (earlier && code !== undefined) {
+        Object.assign(earlier, { how, isBad, code });
+        return;
+      }
+      this.deaths.unshift({ number: (this.deaths[0]?.number ?? 0) + 1, pid, name, how, when, isBad, code });
       this.deaths.length = Math.min(this.deaths.length, MOST_DEATHS);
     };
     for (const [pid, one] of ended) {

@@ -113,6 +113,8 @@ class Table {
     const missing = rows.length - kept.size + this.beyond;
     const isEmpty = !(this.all ?? []).length;
     write(this.rest, missing > 0 ? `and ${missing} more` : "");
+    // A link without a text would still be reached with the keyboard.
+    this.rest.hidden = missing <= 0;
     write(this.none, isEmpty ? "none" : "");
     this.more.hidden = missing <= 0 && !isEmpty;
     this.node.classList.toggle("empty", isEmpty);
