@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+from collections import deque
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -22,14 +23,21 @@ def _is_in_threading() -> bool:
     return threading._active_limbo_lock._is_owned()  # type: ignore[attr-defined]
 
 
-class Condition(threading.Condition):
-    """A condition that always holds its lock after a wait, whatever ended the wait.
+class Condition(_thread.RLock, threading.Condition):  # type: ignore[misc]  # final in the stub alone
+    """A condition that interrupts leave as it should be.
 
-    With that of `threading` the lock may not be held after an interrupt.
+    It is its own lock, whose `with` statement is in C: with that of `threading.Condition`, which is
+    in Python, a signal handler that raises leaves the lock held. After a wait the lock is always
+    held, whatever ended the wait.
     """
 
     def __init__(self) -> None:
-        super().__init__(threading.RLock())
+        # Not that of `threading.Condition`, which would refer to this object.
+        self._waiters: deque[Any] = deque()
+
+    def _at_fork_reinit(self) -> None:
+        super()._at_fork_reinit()  # type: ignore[misc]
+        self._waiters.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until notified, at most `timeout` seconds, and return whether it was notified.
@@ -37,7 +45,7 @@ class Condition(threading.Condition):
         The lock must be held, exactly once.
         """
         try:
-            return super().wait(timeout)
+            return threading.Condition.wait(self, timeout)
         except BaseException:
             if not self._is_owned():  # type: ignore[attr-defined]
                 self.acquire()

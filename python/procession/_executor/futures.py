@@ -28,8 +28,8 @@ class Future(concurrent.futures.Future[_T]):
 
     def __init__(self) -> None:
         super().__init__()
-        # Its wait may be interrupted; its lock is still held then.
-        self._condition.__class__ = Condition
+        # A signal handler may raise while a thread waits, and must not leave the lock held.
+        self._condition = Condition()
 
     def cancel(self, *, running: bool = False) -> bool:
         """Cancel the call if no worker has begun it; return whether it is cancelled.
