@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import signal
+import sys
 import threading
 
 import pytest
@@ -383,8 +384,8 @@ def wait_on_three(folder_and_number):
 
 def test_time_limits_are_those_of_each_item(ctx, tmp_path):
     items = [(str(tmp_path), number) for number in range(6)]
-    with ctx.Pool(3, task_timeout=1) as pool:
-        with pytest.raises(procession.TaskTimeout, match=r"on node .* more than 1 seconds") as caught:
+    with ctx.Pool(3, task_timeout=3) as pool:
+        with pytest.raises(procession.TaskTimeout, match=r"on node .* more than 3 seconds") as caught:
             pool.map(wait_on_three, items, 2)
         assert "wait_on_three" in caught.value.task
         ends = pool.map(wait_on_three, items, 2, return_exceptions=True)
@@ -439,3 +440,111 @@ def test_interrupted_calls_leave_nothing_behind(ctx):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert interrupted
+
+
+def _interrupted_at(point, call):
+    """Make a call, with an interrupt where a signal handler could raise for the time `point`.
+
+    Return whether it was interrupted: False if there are fewer such points.
+    """
+    left = point
+
+    def look(_frame, event, _argument):
+        nonlocal left
+        if event in ("call", "c_return"):
+            left -= 1
+            if not left:
+                sys.setprofile(None)
+                raise _Interrupt
+
+    sys.setprofile(look)
+    try:
+        call()
+    except _Interrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return left <= 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalizers
+def test_an_interrupt_at_each_point_of_a_call(ctx):
+    """Whatever call of a function was interrupted, the pool serves and nothing is left of the call."""
+    with ctx.Pool(2) as pool, procession.ProcessPoolExecutor(2, ctx) as executor:
+        calls = (
+            lambda: pool.apply(square, (3,)),
+            lambda: pool.map(square, range(3), 1),
+            lambda: executor.submit(square, 3).result(LONG),
+        )
+        assert executor.submit(square, 3).result(LONG) == 9
+        cores = pool._core, executor._engine.pool._core
+        for call in calls:
+            point = 1
+            while _interrupted_at(point, call):
+                point += 1
+                until(lambda: not any(core.jobs or core.queue for core in cores))
+                call()
+            assert point > 10
+        for kind in pool.imap, pool.imap_unordered:
+            point, is_interrupted = 1, True
+            while is_interrupted:
+                results = kind(square, range(3))
+                got = set()
+                # What the iterator returned may be lost with the call of `add`.
+                take = lambda results=results, got=got: got.add(results.next(LONG))  # noqa: E731
+                is_interrupted = _interrupted_at(point, take)
+                point += 1
+                got.update(results)
+                assert {4} < got <= {0, 1, 4} if is_interrupted else got == {0, 1, 4}
+        pool.close()
+        pool.join()
+
+
+class ExitsWhereUnpickled:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def exit_later():
+    return ExitsWhereUnpickled()
+
+
+def test_a_result_that_exits_where_it_is_unpickled(ctx):
+    with procession.ProcessPoolExecutor(1, ctx) as executor:
+        with pytest.raises(SystemExit):
+            executor.submit(exit_later).result(LONG)
+        assert executor.submit(square, 3).result(LONG) == 9
+
+
+def test_a_forked_child_drops_and_asks_the_pool(ctx, tmp_path):
+    """Another thread held the pool's lock; results and figures that cannot come are not waited for."""
+    with ctx.Pool(2) as pool:
+        result = pool.apply_async(wait_for, (tmp_path / "end",))
+        held, release = threading.Event(), threading.Event()
+
+        def hold():
+            with pool._core.changed:
+                held.set()
+                release.wait(LONG)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(LONG)
+
+        def child():
+            repr(pool)
+            assert not pool.stats().workers
+            with pytest.raises(ValueError, match="belongs to process"):
+                result.get()
+            pool.close()
+
+        try:
+            process = procession.get_context("fork").Process(target=child)
+            process.start()
+        finally:
+            release.set()
+        holder.join()
+        process.join(LONG)
+        assert process.exitcode == 0
+        (tmp_path / "end").touch()
+        result.get(LONG)

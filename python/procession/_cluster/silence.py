@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import threading
 
-from .._threads import Thread
+from .._threads import Condition, Thread
 from . import wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -32,7 +31,7 @@ class _Watch:
     """The connections that are watched, and the thread that does it while there are some."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._conns: set[Any] = set()
         #: Those that were found silent: what was sent a moment ago may only not be acknowledged yet.
         self._suspected: set[Any] = set()

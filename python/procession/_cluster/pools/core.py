@@ -2,17 +2,15 @@
 
 One lock guards all of it: the condition `changed`. Tasks wait in `Core.queue` until the thread of a
 sub-pool takes some for its node. The argument why no task is forgotten: whoever queues tasks wakes a
-sub-pool with room (`_wake`), a sub-pool that has taken some and left others wakes the next one, and
+sub-pool with room (`wake`), a sub-pool that has taken some and left others wakes the next one, and
 each one looks again when results have made room, before it waits.
 """
 
 from __future__ import annotations
 
-import _thread
 import itertools
 import math
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -22,6 +20,7 @@ from ... import util
 from ..._errors import NodeLost
 from ..._pool.errors import _foreign
 from ..._pool.errors import _named as named
+from ..._threads import Condition
 from .. import place, wire
 from .job import CANCELLED, Death, Job, Sealed, Task
 from .subpool import SILENCE, SubPool
@@ -46,27 +45,21 @@ _WEIGHT = 0.2
 _ROOM = 64 << 20
 
 
-class Changed(_thread.RLock):  # type: ignore[misc]  # final in the stub alone
-    """A condition whose `with` statement is a lock's own.
-
-    That of `threading.Condition` is in Python: a signal handler that raises in it leaves the lock held.
-    """
+class Changed(Condition):  # type: ignore[misc]  # it is a lock, whose class is final in the stub
+    """The condition of a pool, which a child of fork cannot wait for."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(self)
-        self.notify_all = self._condition.notify_all
+        super().__init__()
+        self._pid = os.getpid()
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until the predicate is true, at most `timeout` seconds; return its last result.
 
-        The lock is held afterwards, whatever ended the wait.
+        Raises ValueError in a child of fork, where nothing becomes true.
         """
-        try:
-            return self._condition.wait_for(predicate, timeout)
-        except BaseException:
-            if not self._is_owned():  # type: ignore[attr-defined]
-                self.acquire()
-            raise
+        if self._pid != os.getpid() and not predicate():
+            raise _foreign(self._pid)
+        return super().wait_for(predicate, timeout)
 
 
 def mean(known: float | None, new: float) -> float:
@@ -84,7 +77,8 @@ class Core:
     stream: Callable[..., Any]
 
     def __init__(self) -> None:
-        self.changed = Changed()
+        # A child of fork may print or drop the pool, and has none of the threads that hold this.
+        self.changed = util.free_in_child(Changed())
         self.queue: deque[Task] = deque()
         #: The jobs with unfinished tasks, and those that may get more of them. The latter are not kept
         #: alive: the call of one may have been interrupted before anybody got its result object.
@@ -101,6 +95,10 @@ class Core:
         #: The mean seconds of single calls; None: not known yet.
         self.call_seconds: float | None = None
 
+    def is_foreign(self) -> bool:
+        """Return whether this process is a child of the one that made the pool."""
+        return self._pid != os.getpid()
+
     # Calls
 
     def call(
@@ -113,17 +111,21 @@ class Core:
         name: str | None = None,
     ) -> Job:
         """Submit one call."""
-        if self._pid != os.getpid():
+        if self.is_foreign():
             raise _foreign(self._pid)
         called = func if name is None else named(func, name)
         job = self.call_of(Job, func, (timeout, retries, called))
         try:
-            payload = wire.noting_dumps((func, args, kwds))
-        except Exception as error:
-            job.refuse(error)
-            return job
-        job.add([(*payload, 0)])
-        job.seal()
+            try:
+                payload = wire.noting_dumps((func, args, kwds))
+            except Exception as error:
+                job.refuse(error)
+            else:
+                job.add([(*payload, 0)])
+                job.seal()
+        except BaseException:
+            job.cancel()  # a signal handler has raised: nobody gets the result
+            raise
         return job
 
     def call_of(self, kind: type[_J], func: Any, limits: tuple[float | None, int, Any]) -> _J:
@@ -152,6 +154,9 @@ class Core:
             job.function = bytes(wire.dumps(func))
         except Exception as error:
             job.refuse(error)
+        except BaseException:
+            job.cancel()  # a signal handler has raised: nobody gets the result
+            raise
         return job
 
     def _new(self, func: Any, mode: int, by_time: bool, limits: Any) -> Job:
@@ -172,9 +177,9 @@ class Core:
         for task in tasks:
             self._bytes += len(task.payload)
         self.queue.extend(tasks)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Wake the sub-pool with the most room, if there are tasks."""
         if self.queue:
             best, least = None, math.inf
@@ -195,7 +200,7 @@ class Core:
                 task.serial = next(self._serials)
                 subpool.accept(task)
                 tasks.append(task)
-        self._wake()
+        self.wake()
         return tasks
 
     def forget(self, task: Task) -> None:
@@ -227,7 +232,7 @@ class Core:
     def balance(self) -> None:
         """Have busy nodes give back what idle ones can do."""
         if self.queue:
-            return self._wake()
+            return self.wake()
         idle = sum(one.idle for one in self.subpools)
         now = time.monotonic()
         for busy in self.subpools:
@@ -308,13 +313,13 @@ class Core:
     def _try_again(self, task: Task) -> None:
         task.retries -= 1
         self.queue.append(task)
-        self._wake()
+        self.wake()
 
     def cut(self, subpool: SubPool) -> None:
         """Give a sub-pool no more tasks: the connection to it has ended."""
         with self.changed:
             subpool.end()
-            self._wake()
+            self.wake()
         self.notify()
 
     def lose(self, subpool: SubPool, pid: int, exitcode: int) -> None:
@@ -334,7 +339,7 @@ class Core:
                     where = f" (the pool's on node {subpool.node}, which is lost with its workers)"
                     death = pid, exitcode, False, None
                     task.job.conclude(task.number, Death(task.payload, None, death, where))
-            self._wake()
+            self.wake()
 
     # The pool's end
 

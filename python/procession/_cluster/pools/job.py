@@ -182,6 +182,7 @@ class Job(ThreadJob):
                 for number, task in tasks.items():
                     self.tasks.setdefault(number, task)
                     self.resolve(number, (False, error))
+                self._core.wake()  # a sub-pool that takes them from the queue leaves them out
                 raise
 
     def resolve(self, number: int, result: _Result) -> None:
@@ -358,26 +359,27 @@ class Job(ThreadJob):
         """
         end = None if timeout is None else time.monotonic() + timeout
         me = threading.get_ident()
-        with self._changed:
-            if not self._changed.wait_for(self._complete, _seconds(timeout)):
-                return None
-            if self._opener == me:
-                raise RuntimeError("this thread is about to unpickle the result that it asks for")
-            left = None if end is None else end - time.monotonic()
-            if not self._changed.wait_for(lambda: self._opener is None, _seconds(left)):
-                return None
-            if self._whole is not None:
-                return self._whole
-            self._opener = me
-        whole = None
+        is_opener, whole = False, None
         try:
+            with self._changed:
+                if not self._changed.wait_for(self._complete, _seconds(timeout)):
+                    return None
+                if self._opener == me:
+                    raise RuntimeError("this thread is about to unpickle the result that it asks for")
+                left = None if end is None else end - time.monotonic()
+                if not self._changed.wait_for(lambda: self._opener is None, _seconds(left)):
+                    return None
+                if self._whole is not None:
+                    return self._whole
+                is_opener, self._opener = True, me
             whole = self._open_all()
         finally:
-            with self._changed:
-                self._opener = None
-                if whole is not None:
-                    self._whole, self._results = whole, {}
-                self._changed.notify_all()
+            if is_opener:
+                with self._changed:
+                    self._opener = None
+                    if whole is not None:
+                        self._whole, self._results = whole, {}
+                    self._changed.notify_all()
         return whole
 
     def _open_all(self) -> _Result:
@@ -402,21 +404,27 @@ class Job(ThreadJob):
             there = self._order if self._by_time else self._taken in self._results
             return bool(there) or (self._complete() and self._taken >= self._submitted)
 
-        with self._changed:
-            if not self._changed.wait_for(ready, _seconds(timeout)):
-                return None
-            if self._taken >= self._submitted and self._complete():
-                raise StopIteration
-            number = self._order.popleft() if self._by_time else self._taken
-            self._taken += 1
-            result = self._results.pop(number)
+        result = None
         try:
+            with self._changed:
+                if not self._changed.wait_for(ready, _seconds(timeout)):
+                    return None
+                if self._taken >= self._submitted and self._complete():
+                    raise StopIteration
+                # Without a call, after which a signal handler might run.
+                number = self._order[0] if self._by_time else self._taken
+                result = self._results[number]
+                del self._results[number]
+                if self._by_time:
+                    del self._order[0]
+                self._taken += 1
             return self._opened(number, self._open(number, result))
         except BaseException:
             # A signal handler has raised: the next call returns this result.
-            with self._changed:
-                self._results[number] = result
-                self._taken -= 1
-                if self._by_time:
-                    self._order.appendleft(number)
+            if result is not None:
+                with self._changed:
+                    self._results[number] = result
+                    self._taken -= 1
+                    if self._by_time:
+                        self._order.appendleft(number)
             raise

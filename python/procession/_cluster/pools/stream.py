@@ -95,8 +95,11 @@ class Stream:
                         jobs.append(job)
         results = []
         for job in jobs:
-            result = job.result()
-            assert result is not None
+            try:
+                result = job.result()
+                assert result is not None
+            except BaseException as error:  # of what unpickles the result: sys.exit, for example
+                result = False, error
             results.append((job.future, *result))
         return results
 

@@ -88,13 +88,13 @@ class SubPool:
     def ask(self, *question: Any) -> Any:
         """Ask it something, and wait for the answer. The lock must not be held.
 
-        Raises NodeLost if none comes.
+        Raises NodeLost if none comes, as in a child of fork.
         """
         answered, answer = Event(), []  # type: ignore[var-annotated]
         with self._core.changed:
             number = next(self._numbers)
             self._questions[number] = answered, answer
-            if not self.is_over:
+            if not self.is_over and not self._core.is_foreign():
                 self.tell("ask", number, *question)
             else:
                 answered.set()
