@@ -124,9 +124,10 @@ def test_out_of_memory(survivor):
 def test_all_killed_at_once(opening):
     """Kill them a hundred times.
 
-    Fewer times suffice where a new worker is a new interpreter, without PROCESSION_BIG_TESTS.
+    Fewer times suffice where a new worker is a new interpreter or on another node, without
+    PROCESSION_BIG_TESTS.
     """
-    rounds = 100 if BIG or opening.method != "spawn" else 10
+    rounds = 100 if BIG or opening.method not in ("spawn", "ray") else 10
     with opening() as pool:
         for _ in range(rounds):
             assert pool.map(tasks.square, [1, 2, 3]) == [1, 4, 9]
