@@ -68,7 +68,8 @@ class SharedDict(_SharedDict):
 
         A new key that would be one more removes the entry that was inserted first; assigning to a
         key that is there leaves its age as it is. While calls that add keys are under way, there
-        may be one more entry for each. Raise `ValueError` if `maxsize` is less than 1.
+        may be one more entry for each. A process that is killed in such a call may leave the bound
+        wrong by one. Raise `ValueError` if `maxsize` is less than 1.
         `__init__` of a subclass is not called.
         """
         maxsize = operator.index(maxsize)

@@ -171,6 +171,14 @@ def test_a_bound_is_at_least_one(maxsize):
         SharedDict.bounded(1.5)
 
 
+@pytest.mark.parametrize("maxsize", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_bound_may_be_any_that_64_bits_hold(maxsize):
+    shared = SharedDict.bounded(maxsize, a=1, b=2)
+    assert shared == {"a": 1, "b": 2} and shared.maxsize == maxsize
+    with pytest.raises(OverflowError):
+        SharedDict.bounded(2**64)
+
+
 class Named(SharedDict):
     """A subclass with an attribute."""
 

@@ -172,7 +172,11 @@ impl Dict {
             let mut entries = bucket.entries();
             let found = entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.sequence == number));
             let Some(entry) = found.transpose()? else {
-                return Ok(false);
+                // If the bucket has changed meanwhile, its last number may be that of another entry.
+                if place.load() == word {
+                    return Ok(false);
+                }
+                continue;
             };
             let attempt = BucketChange {
                 place,

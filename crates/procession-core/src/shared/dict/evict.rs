@@ -45,6 +45,10 @@ impl Dict {
                 continue;
             }
             self.count(0, 1);
+            if removed.is_err() {
+                // The entry that was taken out is the oldest still.
+                oldest.keep(Vec::new());
+            }
             removed?;
             looks += 1;
             if looks > ROUNDS {

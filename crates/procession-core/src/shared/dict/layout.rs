@@ -159,7 +159,8 @@ impl Dict {
     /// Count an entry less if there are more than there may be. The caller then removes one.
     pub(super) fn claim_excess(&self) -> bool {
         let most = self.most.load(Relaxed);
-        let (count, is_beyond) = (&self.counts[0].0, |len: u64| most != 0 && len as i64 > most as i64);
+        let bound = i64::try_from(most).unwrap_or(i64::MAX);
+        let (count, is_beyond) = (&self.counts[0].0, |len: u64| most != 0 && len as i64 > bound);
         let mut now = count.load(Relaxed);
         while is_beyond(now.wrapping_add(self.correction.load(Relaxed))) {
             match count.compare_exchange(now, now.wrapping_sub(1), Relaxed, Relaxed) {
