@@ -92,7 +92,8 @@ impl PermitChange {
     }
 }
 
-/// Take a permit and record it.
+/// Take a permit and record it. Out of line: a semaphore without a log saves no registers for it.
+#[inline(never)]
 pub(super) fn take(state: &Permits, holders: &Chunk) -> Result<bool> {
     let me = liveness::me()?;
     let mut reclaimed = false;
