@@ -14,6 +14,7 @@ import pytest
 import procession
 from procession import pool as pools
 from procession._cluster import place
+from tests.executor.test_interrupted import interrupted_at
 from tests.pool.tasks import kill_self, square, wait_for
 
 from ..waiting import LONG, is_running, until, until_ended
@@ -442,31 +443,6 @@ def test_interrupted_calls_leave_nothing_behind(ctx):
     assert interrupted
 
 
-def _interrupted_at(point, call):
-    """Make a call, with an interrupt where a signal handler could raise for the time `point`.
-
-    Return whether it was interrupted: False if there are fewer such points.
-    """
-    left = point
-
-    def look(_frame, event, _argument):
-        nonlocal left
-        if event in ("call", "c_return"):
-            left -= 1
-            if not left:
-                sys.setprofile(None)
-                raise _Interrupt
-
-    sys.setprofile(look)
-    try:
-        call()
-    except _Interrupt:
-        pass
-    finally:
-        sys.setprofile(None)
-    return left <= 0
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalizers
 def test_an_interrupt_at_each_point_of_a_call(ctx):
     """Whatever call of a function was interrupted, the pool serves and nothing is left of the call."""
@@ -480,7 +456,7 @@ def test_an_interrupt_at_each_point_of_a_call(ctx):
         cores = pool._core, executor._engine.pool._core
         for call in calls:
             point = 1
-            while _interrupted_at(point, call):
+            while interrupted_at(point, call):
                 point += 1
                 until(lambda: not any(core.jobs or core.queue for core in cores))
                 call()
@@ -492,7 +468,7 @@ def test_an_interrupt_at_each_point_of_a_call(ctx):
                 got = set()
                 # What the iterator returned may be lost with the call of `add`.
                 take = lambda results=results, got=got: got.add(results.next(LONG))  # noqa: E731
-                is_interrupted = _interrupted_at(point, take)
+                is_interrupted = interrupted_at(point, take)
                 point += 1
                 got.update(results)
                 assert {4} < got <= {0, 1, 4} if is_interrupted else got == {0, 1, 4}
