@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV   := .venv-$(VERSION)
 PY     := $(VENV)/bin/python
 BUILDER ?= html
-DEV    := pytest pytest-timeout numpy coverage rich tqdm ruff mypy 'pyright[nodejs]' import-linter maturin
+DEV    := pytest pytest-timeout numpy coverage rich tqdm 'ruff==0.17.*' mypy 'pyright[nodejs]' import-linter maturin
 PAGES  := sphinx furo myst-parser sphinx-copybutton flask django fastapi httpx
 RELEASE := ziglang auditwheel twine zizmor
 PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict shared-memory-dict diskcache matplotlib
@@ -38,6 +38,7 @@ lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, st
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --features procession/async -- -D warnings
 	$(PY) -m ruff check python release tests docs examples benches fuzz
+	$(PY) -m ruff format --check --quiet python release tests docs examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py
 	$(PY) tests/lint/provenance.py
 	$(VENV)/bin/lint-imports --no-cache --no-logo

@@ -161,7 +161,9 @@ class Rays:
 
         ray.init(logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
         self.ray = ray
-        others = [node for node in ray.nodes() if node["NodeManagerHostname"] != socket.gethostname()]
+        others = [
+            node for node in ray.nodes() if node["NodeManagerHostname"] != socket.gethostname()
+        ]
         strategy = {"num_cpus": 0.01, "num_gpus": 0}
         here = ray.get_runtime_context().get_node_id()
         self.here = {**strategy, "scheduling_strategy": NodeAffinitySchedulingStrategy(here, False)}
@@ -295,8 +297,15 @@ def main() -> int:
     if reason := hosts.lacking():
         print(reason, file=sys.stderr)
         return 1
-    again = [sys.executable, str(pathlib.Path(__file__).resolve()), "--inside", f"--rounds={options.rounds}"]
-    return subprocess.run([sys.executable, "-m", "tests.cluster.hosts", *again], cwd=ROOT).returncode
+    again = [
+        sys.executable,
+        str(pathlib.Path(__file__).resolve()),
+        "--inside",
+        f"--rounds={options.rounds}",
+    ]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.cluster.hosts", *again], cwd=ROOT
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ def reap_orphans(session: int) -> None:
         pass
     except TimeoutError:
         os.killpg(session, signal.SIGKILL)
-        raise Failed(f"a process of session {session} outlived its measurement by {LIMIT} s") from None
+        raise Failed(
+            f"a process of session {session} outlived its measurement by {LIMIT} s"
+        ) from None
     finally:
         signal.alarm(0)
 
@@ -83,12 +85,19 @@ def run(library: str, workload: str, *options: str) -> Measured:
     command = [sys.executable, str(MEASURE), library, workload, *options]
     # The standard library's modules are compiled already. procession's must be as well, or every
     # spawned child would compile them again.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     # numpy's threads for linear algebra spin for a while after they have started, on the cores that are measured.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = processor_seconds()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
     )
     try:
         output, errors = process.communicate(timeout=LIMIT)
@@ -127,9 +136,14 @@ def cell(measured: list[Measured]) -> str:
 def markdown(result: dict[str, Any]) -> str:
     """Return a row of a table in Markdown: medians, and the processor seconds of both libraries."""
     if result["name"] == MANY:
-        cells = [f"{files:g} descriptors, {size:.0f} MB" for files, size in (result[library] for library in LIBRARIES)]
+        cells = [
+            f"{files:g} descriptors, {size:.0f} MB"
+            for files, size in (result[library] for library in LIBRARIES)
+        ]
         return f"| {MANY_TITLE} | {' | '.join(cells)} | | | |"
-    cells = [f"{short(statistics.median(result[library]))} {result['unit']}" for library in LIBRARIES]
+    cells = [
+        f"{short(statistics.median(result[library]))} {result['unit']}" for library in LIBRARIES
+    ]
     cpu = " / ".join(f"{statistics.median(result['cpu'][library]):.1f} s" for library in LIBRARIES)
     goal = f"{result['goal']:g}x" if result["goal"] != 1 else ""
     return f"| {result['title']} | {' | '.join(cells)} | {result['ratio']:.1f}x | {goal} | {cpu} |"
@@ -198,19 +212,33 @@ def main() -> int:
     names = [*ROWS, MANY]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
-    parser.add_argument("--only", action="append", choices=names, metavar="ROW", help=f"only this row, of: {', '.join(names)}")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=names,
+        metavar="ROW",
+        help=f"only this row, of: {', '.join(names)}",
+    )
     parser.add_argument("--rounds", type=int, help="rounds of each library")
-    parser.add_argument("--pin", choices=measure.PINS, help="bind forked processes to one core, or each to the next core")
+    parser.add_argument(
+        "--pin",
+        choices=measure.PINS,
+        help="bind forked processes to one core, or each to the next core",
+    )
     parser.add_argument("--json", action="store_true", help="every figure, as JSON")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/performance.md")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 also when a goal is not reached")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 also when a goal is not reached"
+    )
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 7)
     wanted = options.only or names
 
     adopt_orphans()
     quiet = options.json or options.markdown
-    report = Report((lambda _: None) if quiet else (lambda text: print(text, flush=True)), options.pin)
+    report = Report(
+        (lambda _: None) if quiet else (lambda text: print(text, flush=True)), options.pin
+    )
     version = "{}.{}.{}".format(*sys.version_info)
     report.say(f"Python {version}, {rounds} rounds of each in turn\n")
     report.head()
@@ -220,9 +248,16 @@ def main() -> int:
     if MANY in wanted:
         report.attempt(report.compare_many, MANY_TITLE)
     if options.json:
-        print(json.dumps({"python": version, "rounds": rounds, "pin": options.pin, "rows": report.results}, indent=1))
+        print(
+            json.dumps(
+                {"python": version, "rounds": rounds, "pin": options.pin, "rows": report.results},
+                indent=1,
+            )
+        )
     if options.markdown:
-        print("| | `multiprocessing` | procession | ratio | goal | CPU |\n| --- | --- | --- | --- | --- | --- |")
+        print(
+            "| | `multiprocessing` | procession | ratio | goal | CPU |\n| --- | --- | --- | --- | --- | --- |"
+        )
         print(*map(markdown, report.results), sep="\n")
     for failure in report.failures:
         print(failure, file=sys.stderr)

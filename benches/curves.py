@@ -78,7 +78,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each point")
     parser.add_argument("--only", action="append", choices=list(CURVES), help="this curve")
     parser.add_argument("--json", type=pathlib.Path, help="keep the figures in this file")
-    parser.add_argument("--draw", type=pathlib.Path, help="draw the figures in this file, measure nothing")
+    parser.add_argument(
+        "--draw", type=pathlib.Path, help="draw the figures in this file, measure nothing"
+    )
     options = parser.parse_args()
     compare.adopt_orphans()
     kept = json.loads(options.draw.read_text()) if options.draw else {}

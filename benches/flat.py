@@ -54,7 +54,10 @@ def put_and_get() -> dict[str, float]:
 
 def make_and_drop() -> dict[str, float]:
     made: list[Any] = []
-    return {"make": each(lambda: made.append(CTX.Lock())), "drop": each(lambda: made.pop() and None)}
+    return {
+        "make": each(lambda: made.append(CTX.Lock())),
+        "drop": each(lambda: made.pop() and None),
+    }
 
 
 def processor_time() -> float:
@@ -92,7 +95,12 @@ def death() -> dict[str, float]:
 
 def measure(times: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
-    for operation, rounds in ((put_and_get, 5 * times), (make_and_drop, 5 * times), (start, times), (death, times)):
+    for operation, rounds in (
+        (put_and_get, 5 * times),
+        (make_and_drop, 5 * times),
+        (start, times),
+        (death, times),
+    ):
         operation()
         for _ in range(rounds):
             for name, microseconds in operation().items():
@@ -135,7 +143,9 @@ def processes(count: int) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=20, help="starts and deaths beside each crowd (%(default)s)")
+    parser.add_argument(
+        "--times", type=int, default=20, help="starts and deaths beside each crowd (%(default)s)"
+    )
     parser.add_argument("--locks", type=int, nargs="*", default=[1000, 100_000, 1_000_000])
     parser.add_argument("--messages", type=int, nargs="*", default=[1000, 8000, 100_000])
     parser.add_argument("--processes", type=int, nargs="*", default=[10, 100, 400])

@@ -26,7 +26,9 @@ def counted(names: list[str]) -> dict[str, int]:
     runs = [counted_once(names) for _ in range(RUNS)]
     missing = [name for name in names if name not in runs[0]]
     if missing:
-        sys.exit(f"the killer has no operation of these names: {', '.join(missing)}; mend {RECORD.name}")
+        sys.exit(
+            f"the killer has no operation of these names: {', '.join(missing)}; mend {RECORD.name}"
+        )
     return {name: min(run[name] for run in runs) for name in names}
 
 

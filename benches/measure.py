@@ -27,9 +27,7 @@ def pin(how: str) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if how == "spread":
         turn = itertools.cycle(cores)
-        os.register_at_fork(
-            before=lambda: next(turn), after_in_child=lambda: bind(next(turn))
-        )
+        os.register_at_fork(before=lambda: next(turn), after_in_child=lambda: bind(next(turn)))
     bind(cores[0])
 
 

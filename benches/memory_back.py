@@ -81,7 +81,10 @@ def main() -> None:
             time.sleep(1)
             left = committed()
             verdict = "reached" if left < STAYS else "NOT reached"
-            print(f"| {title}, {how.__name__} | {most >> 20} MB | {left / MEGABYTE:.1f} MB | {verdict} |", flush=True)
+            print(
+                f"| {title}, {how.__name__} | {most >> 20} MB | {left / MEGABYTE:.1f} MB | {verdict} |",
+                flush=True,
+            )
     print("| 1,000,000 keys that come and go, of | entries | at most | after 1 s | |")
     print("| --- | ---: | ---: | ---: | --- |")
     for live, size in ((1000, 8), (100_000, 8), (10_000, 3000)):

@@ -132,9 +132,7 @@ def ray() -> Iterator[tuple[Many, One]]:
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        ray.init(
-            num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=folder
-        )
+        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         remote = {f: ray.remote(f) for f in (trivial, shifted)}
         try:
             yield (
@@ -273,14 +271,18 @@ def tasks(many: Many, one: One) -> dict[str, float]:
     deque(many(trivial, range(100)), 0)
     figures = {MAP: rate(TASKS, lambda: many(trivial, range(TASKS)))}
     for count in (TRIPS // 10, TRIPS):
-        figures[TRIP] = 1e6 / rate(count, lambda count=count: (one(trivial, x) for x in range(count)))
+        figures[TRIP] = 1e6 / rate(
+            count, lambda count=count: (one(trivial, x) for x in range(count))
+        )
     try:
         import numpy
     except ImportError:
         return figures
     array = numpy.ones(1 << 20)
     for count in (4, ARRAYS):
-        figures[BIG] = rate(count, lambda count=count: many(shifted, itertools.repeat(array, count)))
+        figures[BIG] = rate(
+            count, lambda count=count: many(shifted, itertools.repeat(array, count))
+        )
     return figures
 
 
@@ -308,7 +310,9 @@ def messages(name: str) -> dict[str, float]:
     process.start()
     left = MESSAGES + RUN - len(queue.get_many(**{name_of_max: RUN}))
     runs = iter(lambda: len(queue.get_many(**{name_of_max: RUN})), None)
-    figures[QUEUE_MANY] = rate(left, lambda: itertools.takewhile(left.__gt__, itertools.accumulate(runs)))
+    figures[QUEUE_MANY] = rate(
+        left, lambda: itertools.takewhile(left.__gt__, itertools.accumulate(runs))
+    )
     process.join()
     return figures
 

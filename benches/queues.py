@@ -17,7 +17,10 @@ import numpy
 
 import procession
 
-CONTEXTS = {"standard": multiprocessing.get_context("fork"), "procession": procession.get_context("fork")}
+CONTEXTS = {
+    "standard": multiprocessing.get_context("fork"),
+    "procession": procession.get_context("fork"),
+}
 clock = time.perf_counter
 
 
@@ -98,7 +101,10 @@ def main(rounds: int) -> None:
         standard, ours = (statistics.median(figures[name]) for name in CONTEXTS)
         ratio = ours / standard if unit == "/s" else standard / ours
         scale = 1 if unit == "/s" else 1e6
-        print(f"{title:24}{standard * scale:14,.1f}{ours * scale:14,.1f} {unit:4}{ratio:8.1f}x", flush=True)
+        print(
+            f"{title:24}{standard * scale:14,.1f}{ours * scale:14,.1f} {unit:4}{ratio:8.1f}x",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ class Tour:
 
     def head(self, title: str, faces: list[str]) -> None:
         print(f"\n{title}\n")
-        print(f"{'':18}" + "".join(f"{METHODS_HEAD}  " for _ in faces) + "what it showed", flush=True)
+        print(
+            f"{'':18}" + "".join(f"{METHODS_HEAD}  " for _ in faces) + "what it showed", flush=True
+        )
 
     def one(self, program: Program, face: str, method: str) -> tuple[str, str]:
         """Run a program once. Return the word for its cell, and what it showed."""
@@ -91,14 +93,20 @@ def rust_part(tour: Tour, wanted: set[str]) -> None:
     tour.head("Rust", ["rust"])
     known = {program.name: program for program in PROGRAMS}
     order = list(known)
-    for name in sorted(names, key=lambda name: (order.index(name) if name in known else len(order), name)):
+    for name in sorted(
+        names, key=lambda name: (order.index(name) if name in known else len(order), name)
+    ):
         tour.row(known.get(name) or Program(name, only_exit_code), ["rust"])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("programs", nargs="*", help="names of programs; all unless given")
-    parser.add_argument("--quick", action="store_true", help="leave out `procession run`, and compare in fewer rounds")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out `procession run`, and compare in fewer rounds",
+    )
     parser.add_argument("--no-rust", action="store_true", help="only the Python face")
     parser.add_argument("--no-compare", action="store_true", help="without the side-by-side")
     options = parser.parse_args()
@@ -106,12 +114,19 @@ def main() -> int:
     if unknown := wanted - {program.name for program in PROGRAMS} - set(catalogue.rust_names()):
         parser.error(f"no such program: {', '.join(sorted(unknown))}")
     if not catalogue.installed():
-        print("procession cannot be imported by", sys.executable, "- `make setup` builds it", file=sys.stderr)
+        print(
+            "procession cannot be imported by",
+            sys.executable,
+            "- `make setup` builds it",
+            file=sys.stderr,
+        )
         return 1
 
     begin = time.monotonic()
     tour = Tour()
-    print(f"procession on Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(
+        f"procession on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
     programs = [program for program in PROGRAMS if not wanted or program.name in wanted]
     python_part(tour, programs, ["import"] if options.quick else ["import", "run"])
     if not options.no_rust:

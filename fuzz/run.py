@@ -72,8 +72,12 @@ def fuzz(target: str, seconds: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz the engine and the connections.")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all by default")
-    parser.add_argument("--seconds", type=int, default=60, help="for each target (%(default)s), besides its build")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all by default"
+    )
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="for each target (%(default)s), besides its build"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(unknown)}")

@@ -98,7 +98,16 @@ def from_sdist(folder: pathlib.Path) -> pathlib.Path:
     (sdist,) = DIST.glob("*.tar.gz")
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder]
     target = str(ROOT / "target")
-    run(sys.executable, "-m", "pip", "wheel", *options, sdist, folder=folder, CARGO_TARGET_DIR=target)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        *options,
+        sdist,
+        folder=folder,
+        CARGO_TARGET_DIR=target,
+    )
     (wheel,) = folder.glob("*.whl")
     return wheel
 

@@ -8,4 +8,17 @@ from rows import CURVES as CURVES
 from rows import ROWS as ROWS
 
 # isort: off
-from . import queues, pipes, items, locks, events, values, processes, managers, memory, dicts, curves  # noqa: F401 (the order of the table)
+# The order of the table.
+from . import (  # noqa: F401
+    queues,
+    pipes,
+    items,
+    locks,
+    events,
+    values,
+    processes,
+    managers,
+    memory,
+    dicts,
+    curves,
+)

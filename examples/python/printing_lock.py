@@ -5,7 +5,18 @@ What to see: all ten words. The children are joined when the parent exits, so no
 
 from procession import Lock, Process
 
-WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett"]
+WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+]
 
 
 def say(word, lock):

@@ -308,7 +308,14 @@ def _misspelt(called: str, name: str, known: tuple[str, ...]) -> TypeError:
 for _public in (AuthenticationError, BufferTooShort, ProcessError, TimeoutError):
     _public.__module__ = f"{__package__}.context"
 for _own in (
-    Abandoned, ActorDied, BrokenPool, NodeLost, OwnerDied, TaskCancelled, TaskTimeout, WorkerDied
+    Abandoned,
+    ActorDied,
+    BrokenPool,
+    NodeLost,
+    OwnerDied,
+    TaskCancelled,
+    TaskTimeout,
+    WorkerDied,
 ):
     _own.__module__ = __package__
 join_counterparts()

@@ -156,7 +156,9 @@ class ForkServer:
         loaded = (name for name in list(sys.modules) if name.startswith("procession."))
         settings["own"] = sorted({*_CHILD_MODULES, *loaded})
         if util._neighbour("managers") is not None:
-            settings["own"].append("multiprocessing.process")  # as `spawn.prepare` does in each child
+            settings["own"].append(
+                "multiprocessing.process"
+            )  # as `spawn.prepare` does in each child
         mailbox = Mailbox(settings)
         # A list, because a signal handler may start a server in between: each needs its own
         # settings.

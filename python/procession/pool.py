@@ -135,7 +135,9 @@ class Pool:
         self._pool: list[Any] = []
         self._state = INIT
         self._ctx = context or get_context()
-        on_nodes = None if isinstance(self, ThreadPool) else getattr(self._ctx, "_pool_on_nodes", None)
+        on_nodes = (
+            None if isinstance(self, ThreadPool) else getattr(self._ctx, "_pool_on_nodes", None)
+        )
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -180,7 +182,9 @@ class Pool:
             self._core, self._pool_workers = on_nodes(processes, arguments, of_worker)
         else:
             self._core = self._new_core()
-            self._pool_workers = self._new_workers(self._core, start, processes, arguments, of_worker)
+            self._pool_workers = self._new_workers(
+                self._core, start, processes, arguments, of_worker
+            )
         self._pool = self._pool_workers.workers
         try:
             self._repopulate_pool()
@@ -301,7 +305,10 @@ class Pool:
             raise self._pool_workers.broken()
 
     def apply(
-        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}  # noqa: B006
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006
     ) -> Any:
         """Return `func(*args, **kwds)`, called in a worker."""
         return self.apply_async(func, args, kwds).get()

@@ -111,7 +111,9 @@ def path_of_main() -> str | None:
     """
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
-    if path is None and not sys.flags.interactive:  # the prompt of `python -i` does not stand in the file
+    if (
+        path is None and not sys.flags.interactive
+    ):  # the prompt of `python -i` does not stand in the file
         path = getattr(getattr(main, "__loader__", None), "path", None)
     return path
 
@@ -461,7 +463,9 @@ class AuthenticationString(bytes):
 
         if context.get_spawning_popen() is not None:
             return AuthenticationString, (bytes(self),)
-        raise TypeError("Pickling an AuthenticationString object is disallowed for security reasons")
+        raise TypeError(
+            "Pickling an AuthenticationString object is disallowed for security reasons"
+        )
 
 
 class _Ancestor(BaseProcess):

@@ -400,7 +400,11 @@ def _neighbour(name: str) -> Any:
     """
     name = f"multiprocessing.{name}"
     module = sys.modules.get(name)
-    if module is None or module.__name__ != name or getattr(module.__spec__, "_initializing", False):
+    if (
+        module is None
+        or module.__name__ != name
+        or getattr(module.__spec__, "_initializing", False)
+    ):
         return None
     return module
 

@@ -167,6 +167,12 @@ if __name__ == "__main__":
 """
 
 
-def test_a_thread_gets_what_a_task_raised_and_the_end_of_a_pool_that_was_terminated(run_program, method):
+def test_a_thread_gets_what_a_task_raised_and_the_end_of_a_pool_that_was_terminated(
+    run_program, method
+):
     done = run_program(RAISED, method)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "[[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]\n",
+        "",
+    )

@@ -1,4 +1,7 @@
-"""Pools and executors on several nodes: placement, lost nodes, what travels, what is refused."""
+"""Pools and executors on several nodes: placement, lost nodes, what travels, what is refused.
+
+The file is long because the scenes share their nodes and their tasks.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,7 @@ def note(folder):
 
 
 def noted(folder):
-    return dict(
-        reversed(path.read_text().split()) for path in pathlib.Path(folder).glob("*.there")
-    )
+    return dict(reversed(path.read_text().split()) for path in pathlib.Path(folder).glob("*.there"))
 
 
 def meet(folder_and_count):
@@ -131,7 +132,9 @@ def test_a_lost_node(nodes, ctx, tmp_path, retries, loses):
         if not retries:
             until(lambda: sum(one.ready() for one in results) == 2)
             for one in (one for one in results if one.ready()):
-                with pytest.raises(procession.WorkerDied, match="on node node2, which is lost") as e:
+                with pytest.raises(
+                    procession.WorkerDied, match="on node node2, which is lost"
+                ) as e:
                     one.get()
                 assert "note(" in e.value.task and e.value.exitcode == -signal.SIGKILL
         else:
@@ -386,7 +389,9 @@ def wait_on_three(folder_and_number):
 def test_time_limits_are_those_of_each_item(ctx, tmp_path):
     items = [(str(tmp_path), number) for number in range(6)]
     with ctx.Pool(3, task_timeout=3) as pool:
-        with pytest.raises(procession.TaskTimeout, match=r"on node .* more than 3 seconds") as caught:
+        with pytest.raises(
+            procession.TaskTimeout, match=r"on node .* more than 3 seconds"
+        ) as caught:
             pool.map(wait_on_three, items, 2)
         assert "wait_on_three" in caught.value.task
         ends = pool.map(wait_on_three, items, 2, return_exceptions=True)

@@ -88,8 +88,12 @@ def test_their_managers_in_our_children(run_program, method):
     assert (done.stdout, done.stderr) == ("pool executor child of a child queue\n", "")
 
 
-@pytest.mark.parametrize("theirs", ["procession", "multiprocessing.process", "concurrent.futures.process"])
-def test_our_children_load_the_neighbour_only_where_their_parent_has_its_managers(run_program, method, theirs):
+@pytest.mark.parametrize(
+    "theirs", ["procession", "multiprocessing.process", "concurrent.futures.process"]
+)
+def test_our_children_load_the_neighbour_only_where_their_parent_has_its_managers(
+    run_program, method, theirs
+):
     text = f"""
     import sys, procession
     def loaded():

@@ -79,7 +79,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="PROGRAM")
     parser.add_argument("--method", nargs="*", default=report.METHODS, choices=report.METHODS)
     parser.add_argument("--no-programs", action="store_true")
-    parser.add_argument("--suites", nargs="*", metavar="PACKAGE", help="run the packages' own suites")
+    parser.add_argument(
+        "--suites", nargs="*", metavar="PACKAGE", help="run the packages' own suites"
+    )
     options = parser.parse_args()
     if options.needs:
         print(*needs(options.large))

@@ -66,7 +66,9 @@ def page(record: dict[str, Any]) -> str:
             text += f"| {program.needs[0]} | | {program.title} | not run | not run | not run |\n"
             continue
         cells = [done["methods"].get(method, "not run") for method in METHODS]
-        text += f"| {program.needs[0]} | {done['version']} | {program.title} | {' | '.join(cells)} |\n"
+        text += (
+            f"| {program.needs[0]} | {done['version']} | {program.title} | {' | '.join(cells)} |\n"
+        )
     text += "\n" + "".join(
         f"- {program.needs[0]} was run by `procession run` alone: {program.run_only}.\n"
         for program in catalogue.programs()
@@ -82,7 +84,14 @@ def page(record: dict[str, Any]) -> str:
         plain, own = done["plain"], done["run"]
         changed = different(plain, own)
         notes += changed
-        cells = [suite.package, done["version"], suite.title, _counts(plain), _counts(own), str(len(changed))]
+        cells = [
+            suite.package,
+            done["version"],
+            suite.title,
+            _counts(plain),
+            _counts(own),
+            str(len(changed)),
+        ]
         text += f"| {' | '.join(cells)} |\n"
     if notes:
         text += "\n" + "".join(f"- `{name}`: {_reason(name)}.\n" for name in notes)
@@ -96,7 +105,11 @@ def different(plain: dict[str, str], own: dict[str, str]) -> list[str]:
 
 def _counts(outcomes: dict[str, str]) -> str:
     counted = collections.Counter(outcomes.values())
-    return ", ".join(f"{counted[name]} {name}" for name in ("passed", "skipped", "failure", "error") if counted[name])
+    return ", ".join(
+        f"{counted[name]} {name}"
+        for name in ("passed", "skipped", "failure", "error")
+        if counted[name]
+    )
 
 
 def _reason(test: str) -> str:

@@ -46,7 +46,13 @@ SUITES = [
             "multiprocessing or loky or memmap",
         ),
     ),
-    Suite("loky", "the whole suite but its high-memory tests", _LOKY, source=True, needs=("pytest", "psutil")),
+    Suite(
+        "loky",
+        "the whole suite but its high-memory tests",
+        _LOKY,
+        source=True,
+        needs=("pytest", "psutil"),
+    ),
     Suite(
         "scikit-learn",
         "parallel utilities, searches, forests, bagging, voting, pairwise metrics",

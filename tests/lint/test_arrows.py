@@ -83,7 +83,10 @@ LAZY = {
     },
     "few programs use the pool of dummy or of a manager": {"dummy -> pool", "managers -> pool"},
     "few programs read a queue's pipe": {"queues -> _pickling.queue_ends"},
-    "few tests ask the plugin for something": {"pytest_plugin -> context", "pytest_plugin -> resource_tracker"},
+    "few tests ask the plugin for something": {
+        "pytest_plugin -> context",
+        "pytest_plugin -> resource_tracker",
+    },
     "it words an error": {"context -> _start.main_module"},
 }
 

@@ -68,7 +68,11 @@ def test_fails_a_test_that_leaves_something_behind(run, what):
     done.assert_outcomes(passed=3, errors=1)
     done.stdout.fnmatch_lines(["*ERROR at teardown of test_it*", told])
     # The resource tracker removes the segment with the program.
-    until(lambda: not {name for name in {*os.listdir("/dev/shm")} - before if name in str(done.stdout)})
+    until(
+        lambda: (
+            not {name for name in {*os.listdir("/dev/shm")} - before if name in str(done.stdout)}
+        )
+    )
 
 
 CLEAN = """

@@ -257,7 +257,10 @@ class TestCodeOfTheProgram:
 
             __hash__ = None
 
-        for call in (lambda: shared.remove(Meddler()), lambda: shared.compare_and_set(0, Meddler(), 5)):
+        for call in (
+            lambda: shared.remove(Meddler()),
+            lambda: shared.compare_and_set(0, Meddler(), 5),
+        ):
             with pytest.raises(RuntimeError, match="changed by the code"):
                 call()
         assert shared[0] == 1

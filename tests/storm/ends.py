@@ -307,7 +307,9 @@ def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> N
 def main(entry: str, method: str, seed: str) -> None:
     global last
     last = Last()
-    ended = (EOFError, OSError, RemoteError) if entry in ("managers", "connections", "started") else ()
+    ended = (
+        (EOFError, OSError, RemoteError) if entry in ("managers", "connections", "started") else ()
+    )
     for step in ENTRIES[entry](procession.get_context(method)):
         for _ in range(2):
             threading.Thread(target=forever, args=(step, ended), daemon=True).start()

@@ -68,7 +68,7 @@ mod _procession {
     #[pymodule_export]
     use super::process::{
         adopt, arena_fd, attach, check_room, counters, expect_mail, family_id, members, note_exit, set_name,
-        spawn_exec, take_mail, take_mail_bytes, usable_cpus, watch_parent, Child, Mailbox, Watch,
+        spawn_exec, take_mail, take_mail_bytes, usable_cpus, watch_parent, Child, DeathWatch, Mailbox,
     };
     #[pymodule_export]
     use super::queue::{wait_until_noticed, Queue};

@@ -45,18 +45,18 @@ pub fn family_id(py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
 
 /// Watches another process of the family, which named itself by `own`. To be asked often.
 #[pyclass(frozen, module = "procession._procession")]
-pub struct Watch(liveness::Watch);
+pub struct DeathWatch(liveness::DeathWatch);
 
 #[pymethods]
-impl Watch {
+impl DeathWatch {
     #[new]
     fn new(process: u32) -> PyResult<Self> {
         family().map_err(raise)?.me();
         let owner = Owner::from_bits(process).ok_or_else(|| PyValueError::new_err("not a process of the family"))?;
-        Ok(Self(liveness::Watch::new(owner)))
+        Ok(Self(liveness::DeathWatch::new(owner)))
     }
 
-    /// Return this process, as `Watch` takes it.
+    /// Return this process, as `DeathWatch` takes it.
     #[staticmethod]
     fn own() -> PyResult<u32> {
         Ok(family().map_err(raise)?.me().to_bits())

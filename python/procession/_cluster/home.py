@@ -122,7 +122,9 @@ class Home:
             read.wait()
         end = self._tickets.pop(ticket, None)
         if end is None:
-            return wire.send(conn, OSError("this end of a pipe has been taken, or its home has left it"))
+            return wire.send(
+                conn, OSError("this end of a pipe has been taken, or its home has left it")
+            )
         with end:
             wire.send(conn, None)
             return pipes.carry(end, conn)

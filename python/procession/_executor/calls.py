@@ -38,9 +38,7 @@ class Calls:
         """Return the engine; its workers start with the first call."""
         raise NotImplementedError
 
-    def submit(
-        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> Future[_T]:
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Schedule `fn(*args, **kwargs)` to be called in a worker and return the call's future.
 
         Raises:

@@ -62,4 +62,6 @@ class Idle:
                     engine.grow(engine.most)
             if not engine.started:
                 return None
-            return min((end - now for index, end in ends.items() if end > now), default=self._seconds)
+            return min(
+                (end - now for index, end in ends.items() if end > now), default=self._seconds
+            )

@@ -26,7 +26,7 @@ import sys
 import weakref
 
 from .._errors import Sealed
-from .._procession import SharedDict, Watch
+from .._procession import DeathWatch, SharedDict
 from .._shared_list import SharedList
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -355,7 +355,7 @@ class InMemory:
     def offer(self) -> tuple[Any, int] | None:
         """Return what `direct` takes."""
         shared = self._shared
-        return None if shared is None else (shared, Watch.own())
+        return None if shared is None else (shared, DeathWatch.own())
 
     def seal(self) -> None:
         """End all use of the shared memory."""
@@ -398,4 +398,4 @@ def direct(offer: Any) -> tuple[DirectDict | DirectList, Any] | None:
         return None
     shared, process = offer
     kind: Any = DirectDict if type(shared) is SharedDict else DirectList
-    return kind(shared), Watch(process).is_over
+    return kind(shared), DeathWatch(process).is_over

@@ -170,7 +170,6 @@ def be_strict() -> None:
     strict = True
 
 
-
 _ATTRIBUTES = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__")
 
 

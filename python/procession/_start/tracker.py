@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 else:
     Any = object  # what `typing.get_type_hints` finds
 
+
 def _unlink_shared_memory(name: str) -> None:
     import _posixshmem
 

@@ -121,7 +121,9 @@ class _State:
         end = time.monotonic() + grace
         processes = _await_ends(self.processes, grace)
         for thread in _own_threads() - self.threads:
-            thread.join(max(0, end - time.monotonic()))  # that of a pool which is ending has objects
+            thread.join(
+                max(0, end - time.monotonic())
+            )  # that of a pool which is ending has objects
         gc.collect()
         if processes:
             names = [f"{name or 'nameless'} ({pid})" for pid, name in sorted(processes.items())]

@@ -21,7 +21,9 @@ def fail(number):
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
-    dask.config.set({"multiprocessing.context": sys.argv[1], "scheduler": "processes", "num_workers": 2})
+    dask.config.set(
+        {"multiprocessing.context": sys.argv[1], "scheduler": "processes", "num_workers": 2}
+    )
     print(dask.compute(*[dask.delayed(add)(number, 1) for number in range(5)]))
     bag = dask.bag.from_sequence(range(100), npartitions=4)
     print(bag.map(lambda number: number * 2).filter(lambda number: number % 3 == 0).sum().compute())

@@ -26,4 +26,7 @@ if __name__ == "__main__":
         (folder / name).write_text(TESTS)
     command = [sys.executable, "-m", "green", "-s", "2", "test_one.py", "test_two.py"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    print(done.returncode, re.findall(r"Ran \d+ tests|using \d+ processes|failures=\d+|passes=\d+", done.stdout))
+    print(
+        done.returncode,
+        re.findall(r"Ran \d+ tests|using \d+ processes|failures=\d+|passes=\d+", done.stdout),
+    )

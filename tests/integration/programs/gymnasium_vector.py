@@ -25,7 +25,9 @@ class Walk(gymnasium.Env):
 
 if __name__ == "__main__":
     for shared in (True, False):
-        vector = gymnasium.vector.AsyncVectorEnv([Walk, Walk], shared_memory=shared, context=sys.argv[1])
+        vector = gymnasium.vector.AsyncVectorEnv(
+            [Walk, Walk], shared_memory=shared, context=sys.argv[1]
+        )
         print(vector.reset(seed=3)[0].round(6).tolist())
         for actions in ([0, 1], [1, 1]):
             places, rewards, *_ = vector.step(numpy.array(actions))

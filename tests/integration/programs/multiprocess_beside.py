@@ -19,7 +19,11 @@ if __name__ == "__main__":
         pool.close()
         pool.join()
     queue = multiprocess.Queue()
-    child = multiprocess.Process(target=lambda: queue.put("from multiprocess")) if sys.argv[1] == "fork" else None
+    child = (
+        multiprocess.Process(target=lambda: queue.put("from multiprocess"))
+        if sys.argv[1] == "fork"
+        else None
+    )
     if child is not None:
         child.start()
         print(queue.get())

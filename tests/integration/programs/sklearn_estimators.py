@@ -38,7 +38,11 @@ if __name__ == "__main__":
                 n_jobs=2,
             ).fit(x, y)
             forest = RandomForestClassifier(9, random_state=0, n_jobs=2)
-            print(backend, search.best_params_, search.cv_results_["mean_test_score"].round(6).tolist())
+            print(
+                backend,
+                search.best_params_,
+                search.cv_results_["mean_test_score"].round(6).tolist(),
+            )
             print(cross_val_score(forest, x, y, n_jobs=2, cv=3).round(6).tolist())
             print(numpy.bincount(forest.fit(x, y).predict(x)).tolist())
             with sklearn.config_context(working_memory=123):

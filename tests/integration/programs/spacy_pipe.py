@@ -25,7 +25,9 @@ if __name__ == "__main__":
     texts = [f"This is text {number} of {'many ' * number}." for number in range(20)]
     docs = list(nlp.pipe(texts, n_process=2, batch_size=4))
     print([doc.user_data["words"] for doc in docs], docs[3].text)
-    pairs = nlp.pipe([(text, index) for index, text in enumerate(texts)], as_tuples=True, n_process=2)
+    pairs = nlp.pipe(
+        [(text, index) for index, text in enumerate(texts)], as_tuples=True, n_process=2
+    )
     print([index for _, index in pairs])
     try:
         list(nlp.pipe(["good", "bad"], n_process=2))

@@ -22,6 +22,19 @@ def test_pool(count):
 if __name__ == "__main__":
     path = pathlib.Path(__file__).with_name("test_inner.py")
     path.write_text(TESTS % sys.argv[1])
-    command = ["-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-c", "/dev/null", path.name]
-    done = subprocess.run([sys.executable, *command], cwd=path.parent, capture_output=True, text=True)
+    command = [
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        path.name,
+    ]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=path.parent, capture_output=True, text=True
+    )
     print(done.returncode, re.findall(r"\d+ passed|\d+ failed", done.stdout))

@@ -74,13 +74,13 @@ pub(super) fn may_ask_again(asked: &AtomicU64) -> bool {
 
 /// Tells whether a process has ended, and is cheap when asked often.
 #[derive(Debug)]
-pub struct Watch {
+pub struct DeathWatch {
     owner: Owner,
     /// When the kernel was last asked.
     asked: AtomicU64,
 }
 
-impl Watch {
+impl DeathWatch {
     /// Watch a process.
     pub fn new(owner: Owner) -> Self {
         let asked = AtomicU64::new(0);

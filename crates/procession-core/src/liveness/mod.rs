@@ -21,7 +21,7 @@ pub(crate) use births::{forget_inherited, fork_born_after, Forks};
 pub(crate) use death::{
     has_ended, has_thread_ended, is_known_dead, is_probably_dead, may_ask, reap_executed, sweep_now_and_then,
 };
-pub use death::{is_alive, sweep, Watch};
+pub use death::{is_alive, sweep, DeathWatch};
 pub use fork::{abandon_reserved, forks_inherit_nothing};
 pub(crate) use fork::{confirm_reserved, install as register_forks};
 pub use members::{describe, members, note_exit, set_name, Member, MemberState};

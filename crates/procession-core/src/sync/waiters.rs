@@ -87,14 +87,14 @@ unsafe impl Object for Chunk {
 /// is damage, and the list ends there. No step waits for another process.
 struct Chunks<'a> {
     first: &'a Chunk,
-    place: Place,
+    place: WaiterPlace,
     /// A chunk that was passed, replaced after 1, 2, 4, 8 and so on steps: in a circle the iteration meets it again.
     mark: *const Chunk,
     steps: usize,
 }
 
 /// Where an iteration is.
-enum Place {
+enum WaiterPlace {
     Before,
     First,
     Further(&'static Chunk),
@@ -106,23 +106,23 @@ impl Iterator for Chunks<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let here = match self.place {
-            Place::Before => {
-                self.place = Place::First;
+            WaiterPlace::Before => {
+                self.place = WaiterPlace::First;
                 return Some(Ok(None));
             }
-            Place::First => self.first,
-            Place::Further(chunk) => chunk,
-            Place::Over => return None,
+            WaiterPlace::First => self.first,
+            WaiterPlace::Further(chunk) => chunk,
+            WaiterPlace::Over => return None,
         };
         self.steps += 1;
         if self.steps.is_power_of_two() {
             self.mark = here;
         }
         let next = Handle::from_bits(here.next.load(Ordering::Acquire)).map(arena::look_up::<Chunk>);
-        self.place = Place::Over;
+        self.place = WaiterPlace::Over;
         match next? {
             Ok(Some(next)) if !std::ptr::eq(next, self.mark) => {
-                self.place = Place::Further(next);
+                self.place = WaiterPlace::Further(next);
                 Some(Ok(Some(next)))
             }
             Ok(_) => None,
@@ -203,7 +203,7 @@ impl Chunk {
     fn chunks(&self) -> Chunks<'_> {
         Chunks {
             first: self,
-            place: Place::Before,
+            place: WaiterPlace::Before,
             mark: std::ptr::null(),
             steps: 0,
         }

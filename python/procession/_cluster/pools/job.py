@@ -365,7 +365,9 @@ class Job(ThreadJob):
                 if not self._changed.wait_for(self._complete, _seconds(timeout)):
                     return None
                 if self._opener == me:
-                    raise RuntimeError("this thread is about to unpickle the result that it asks for")
+                    raise RuntimeError(
+                        "this thread is about to unpickle the result that it asks for"
+                    )
                 left = None if end is None else end - time.monotonic()
                 if not self._changed.wait_for(lambda: self._opener is None, _seconds(left)):
                     return None

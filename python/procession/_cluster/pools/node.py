@@ -126,7 +126,9 @@ class _SubPool:
         self.flags = tasks.OUTLIVES_EXITS if options.get("outlives_exits") else 0
         if settings.worker_exit is not None:
             options["worker_exit"] = tasks.Exit(settings.worker_exit)
-        given = {name: options[name] for name in ("max_rss", "worker_exit", "name") if name in options}
+        given = {
+            name: options[name] for name in ("max_rss", "worker_exit", "name") if name in options
+        }
         sealed = settings.initializer
         self._pool: Any = _Pool(
             self,

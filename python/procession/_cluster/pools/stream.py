@@ -40,9 +40,7 @@ class Stream:
         self._ended: deque[_Call] = deque()
         self._closed = False
 
-    def submit(
-        self, future: Any, func: Any, args: Any, kwds: Any, own: Any = None
-    ) -> int | None:
+    def submit(self, future: Any, func: Any, args: Any, kwds: Any, own: Any = None) -> int | None:
         """Submit a call. Return its number, or None if the stream is closed.
 
         `own`: the call's timeout, retries and name in errors, in place of the stream's.

@@ -104,9 +104,7 @@ def _function(key: int, function: Any) -> Callable[..., Any]:
 
 
 def _all(func: Callable[..., Any], items: tuple[Any, ...], mode: int) -> list[Any]:
-    results = list(
-        itertools.starmap(func, items) if mode == STARRED_CHUNK else map(func, items)
-    )
+    results = list(itertools.starmap(func, items) if mode == STARRED_CHUNK else map(func, items))
     if len(results) < len(items):
         raise RuntimeError("the function raised StopIteration")
     return results

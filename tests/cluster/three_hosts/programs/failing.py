@@ -113,7 +113,10 @@ def a_hosts_pool(ctx):
             try:
                 one.get()
             except procession.WorkerDied as error:
-                say("WorkerDied", "on node 10.77.0.3" in str(error) and "report_and_wait" in error.task)
+                say(
+                    "WorkerDied",
+                    "on node 10.77.0.3" in str(error) and "report_and_wait" in error.task,
+                )
         say("others", {one.get(LONG) for one in once if one not in failures} == {"host0", "host1"})
         try:
             here.recv()

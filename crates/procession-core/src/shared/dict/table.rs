@@ -66,7 +66,7 @@ pub(super) struct DictTable {
 /// Finds buckets of a table one after the other: the segment is looked up only if it is not that of the last one.
 pub(super) struct Finder {
     pub table: DictTable,
-    last: Option<(usize, Token, Segment)>,
+    last: Option<(usize, Token, BucketSegment)>,
 }
 
 impl Finder {
@@ -94,12 +94,12 @@ impl Finder {
 
 /// The buckets of a segment.
 #[derive(Clone, Copy)]
-pub(super) struct Segment {
+pub(super) struct BucketSegment {
     pub words: &'static [AtomicU64],
     last_numbers: &'static [AtomicU64],
 }
 
-impl Segment {
+impl BucketSegment {
     fn of(node: &Node) -> Option<Self> {
         let (words, last_numbers) = node.segment()?.split_at(SEGMENT_BUCKETS);
         Some(Self { words, last_numbers })
@@ -207,7 +207,7 @@ impl DictTable {
             } else {
                 BucketWord::unmade(token)
             };
-            if let Some(segment) = Segment::of(&segment) {
+            if let Some(segment) = BucketSegment::of(&segment) {
                 let unused = token.0 << SEQUENCE_BITS;
                 // SYNC: releases. The segment may have been one of a table that is gone: a process that takes this word
                 // for one of that table sees that it is gone.
@@ -248,12 +248,12 @@ impl DictTable {
     }
 
     /// A segment's token and its words. `None` if it is gone.
-    pub fn segment(&self, number: usize) -> Result<Option<(Token, Segment)>> {
+    pub fn segment(&self, number: usize) -> Result<Option<(Token, BucketSegment)>> {
         let Some(token) = self.segment_token(number) else {
             return Ok(None);
         };
         let node = Node::find(token, Kind::DictSegment)?;
-        Ok(node.and_then(|node| Some((token, Segment::of(&node)?))))
+        Ok(node.and_then(|node| Some((token, BucketSegment::of(&node)?))))
     }
 
     /// A bucket. `None` if the table is gone.

@@ -1,5 +1,5 @@
 //! A list's memory: the word that its users share, and the nodes of its tree. Leaves what is done with them to `read`,
-//! `splice` and `settle`.
+//! `splice` and `settle`. The file is long because each word of a node is written and checked here.
 
 use super::super::bytes::{bytes_of, pack, room, ValueBytes, Words};
 pub(super) use crate::arena::node::TREE_WIDTH as WIDTH;
