@@ -111,9 +111,8 @@ def path_of_main() -> str | None:
     """
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
-    if (
-        path is None and not sys.flags.interactive
-    ):  # the prompt of `python -i` does not stand in the file
+    # The prompt of `python -i` does not stand in the file.
+    if path is None and not sys.flags.interactive:
         path = getattr(getattr(main, "__loader__", None), "path", None)
     return path
 
