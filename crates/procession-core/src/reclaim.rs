@@ -31,6 +31,8 @@ pub(crate) fn reclaim(dead: Owner, me: Owner) {
     sweep(arena, me);
     arena.forget_footprint(dead, &footprints);
     arena.header().deaths.fetch_add(1, Relaxed);
+    // DEATH: memory that is not in use stays committed, as it does after any other free.
+    arena.take_over_idle();
 }
 
 /// Free what is deferred only because of processes that are gone by now. Returns how many cells stay deferred.

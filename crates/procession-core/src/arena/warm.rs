@@ -130,6 +130,14 @@ impl Arena {
         COUNT_AT.store(now + IDLE, Relaxed);
     }
 
+    /// Bound the idle memory after a death: it may have been left to the dead process, which waited.
+    pub(crate) fn take_over_idle(&self) {
+        let idle = self.header().idle.load(Relaxed);
+        if idle > KEEP {
+            self.bound_idle(idle);
+        }
+    }
+
     /// Give back what has been idle for long. A waiting process calls this from time to time.
     #[cold]
     pub(crate) fn trim_idle(&self) {

@@ -80,3 +80,35 @@ fn a_process_that_waits_gives_back_what_others_freed() {
         assert!(committed() < STAYS, "{}", committed());
     });
 }
+
+#[test]
+fn what_was_left_to_a_waiting_process_is_given_back_after_its_death() {
+    family().unwrap().me();
+    // SAFETY: the child only waits, until it is killed.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let _ = EventCount::default().wait(Deadline::Never, || None::<()>);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(1) };
+    }
+    while !crate::liveness::some_process_waits() {
+        std::thread::yield_now();
+    }
+    let signal = |number| {
+        // SAFETY: a signal to the child, which is not reaped yet.
+        assert_eq!(unsafe { libc::kill(child, number) }, 0);
+    };
+    let changed = |options| {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writes.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, options) }, child);
+    };
+    signal(libc::SIGSTOP);
+    changed(libc::WUNTRACED);
+    drop(burst((0..6).map(|_| 10 << 20)));
+    assert!(committed() > 2 * STAYS, "left to the process that waits");
+    signal(libc::SIGKILL);
+    changed(0);
+    crate::liveness::sweep();
+    assert!(committed() < STAYS, "{}", committed());
+}
