@@ -33,8 +33,8 @@ class ActorFuture(concurrent.futures.Future[_T]):
 
     def __init__(self) -> None:
         super().__init__()
-        # Its wait may be interrupted; its lock is still held then.
-        self._condition.__class__ = Condition
+        # A signal handler may raise while a thread waits, and must not leave the lock held.
+        self._condition = Condition()
         self.set_running_or_notify_cancel()
 
     def __await__(self) -> Generator[Any, None, _T]:
