@@ -135,9 +135,9 @@ class Pool:
         self._pool: list[Any] = []
         self._state = INIT
         self._ctx = context or get_context()
-        on_nodes = (
-            None if isinstance(self, ThreadPool) else getattr(self._ctx, "_pool_on_nodes", None)
-        )
+        # By the class: a context may be any object, such as a mock that has every attribute.
+        has_nodes = hasattr(type(self._ctx), "_pool_on_nodes") and not isinstance(self, ThreadPool)
+        on_nodes = self._ctx._pool_on_nodes if has_nodes else None
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs

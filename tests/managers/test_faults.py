@@ -282,6 +282,7 @@ class TestACallIsInterrupted:
             signal.pthread_kill(main.ident, signal.SIGUSR1)
 
         barrier, things = manager.Barrier(2), manager.dict()
+        things.update({})  # from now on, its calls are the server's
         main, begun = threading.main_thread(), threading.Event()
         before = signal.signal(signal.SIGUSR1, time_is_up)
         try:
