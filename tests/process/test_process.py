@@ -297,7 +297,8 @@ def test_every_exit_code_is_what_it_is_there(run_program, method):
     assert ours.stdout == theirs.stdout != ""
     large = ours.stderr.count("is too large for the system")
     assert large == (0 if method == "spawn" else 12)
-    assert "Traceback" not in ours.stderr
+    # By spawn, Python 3.13 reports what its own `sys.exit` leaves behind for a number beyond a C long.
+    assert ours.stderr.count("Traceback") == theirs.stderr.count("Traceback") * (method == "spawn")
 
 
 #: A thread and a function for the exit start processes when the main module has run to its end.
