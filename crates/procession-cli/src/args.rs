@@ -66,7 +66,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         limits: Limits,
     },
-    /// Serve a page about a family to a browser: who waits for whom, tables, time lines
+    /// Serve a page about a family to a browser: what waits for what, tables, time lines
     ///
     /// Prints the page's address, which has a random token: without it nothing is shown. The page loads nothing from
     /// elsewhere, and changes nothing. Ends with the family.

@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 
 class Rendezvous:
-    """The listener of this process, and who is expected there."""
+    """The listener of this process, and the connections that are expected there."""
 
     def __init__(self, here: place.Place) -> None:
         self._listener = wire.listen(here.address[0], here.key)

@@ -1,7 +1,7 @@
 """The scheduler of a pool on several nodes, in the process that made the pool.
 
 One lock guards all of it: the condition `changed`. Tasks wait in `Core.queue` until the thread of a
-sub-pool takes some for its node. The argument why no task is forgotten: whoever queues tasks wakes a
+sub-pool takes some for its node. The argument why no task is forgotten: each thread that queues tasks wakes a
 sub-pool with room (`wake`), a sub-pool that has taken some and left others wakes the next one, and
 each one looks again when results have made room, before it waits.
 """

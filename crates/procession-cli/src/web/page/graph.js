@@ -1,4 +1,4 @@
-// Who waits for whom: processes that wait, what they wait for, and what holds it.
+// What waits for what: processes that wait, what they wait for, and what holds it.
 
 import { clean, named, number, shape } from "./format.js";
 

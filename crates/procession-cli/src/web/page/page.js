@@ -39,7 +39,7 @@ function overview() {
   const section = (id, title, ...children) =>
     element("section", { "aria-labelledby": id, class: id }, element("h2", { id }, title), ...children);
   const node = element("div", { class: "overview" });
-  const graphSection = section("graph-title", "Who waits for whom", graphNode, graphNote);
+  const graphSection = section("graph-title", "What waits for what", graphNode, graphNote);
   const lineSection = section("lines-title", "The last minutes", lines);
   node.append(graphSection, lineSection, ...TABLES.map((name) => tables[name].node));
   return {
