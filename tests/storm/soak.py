@@ -38,7 +38,7 @@ GROWTH = 8 * MEGABYTE
 """How much memory may differ: what allocators keep for reuse depends on what ran last."""
 KEPT = 16 * MEGABYTE
 """How much shared memory an idle family may keep beside twice what lives in it."""
-HELD = 500
+HELD = 4000
 """References that the root holds at once before the first round; no round holds so many. A process
 keeps a cell for each 127 references that it held at once, as long as it lives."""
 
