@@ -166,6 +166,8 @@ class TestLife:
         for again in (manager.start, manager.get_server, manager.__enter__):
             with pytest.raises(ProcessError, match="Manager has shut down"):
                 again()
+        with pytest.raises(AssertionError, match="Manager has shut down"):
+            manager.list()
         manager.join()
 
     def test_initializer(self, ctx):

@@ -297,6 +297,11 @@ def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> N
             pass
         except ended:
             time.sleep(PAUSE)
+        except AssertionError as error:
+            # The end shuts a manager down; the standard library's, too, refuses this by an assertion.
+            if str(error) != "Manager has shut down":
+                raise
+            time.sleep(PAUSE)
         except RuntimeError as error:
             # An executor takes no calls once the interpreter ends, as that of the standard library.
             if not str(error).startswith("cannot schedule new futures after"):

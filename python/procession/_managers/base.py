@@ -167,7 +167,8 @@ class BaseManager:
         _report_and_serve(server, writer)
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
-        assert self._state.value == State.STARTED, "server not yet started"
+        assert self._state.value != State.INITIAL, "server not yet started"
+        assert self._state.value != State.SHUTDOWN, "Manager has shut down"
         id, exposed = self._ask("create", typeid, *args, **kwds)
         return Token(typeid, self._address, id), exposed
 
