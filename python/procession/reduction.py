@@ -185,15 +185,24 @@ def recvfds(sock: socket.socket, size: int) -> list[int]:
     return fds.tolist()
 
 
+def _socket_of(conn: Any, family: socket.AddressFamily) -> socket.socket:
+    """Return a socket with a copy of a connection's descriptor.
+
+    SOCK_NONBLOCK is for the new object alone. Without it, a program's `socket.setdefaulttimeout`
+    would make the connection itself non-blocking, because the copy shares its flags.
+    """
+    return socket.fromfd(conn.fileno(), family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
 def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
     """Send a descriptor over a local connection."""
-    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with _socket_of(conn, socket.AF_UNIX) as sock:
         sendfds(sock, [handle])
 
 
 def recv_handle(conn: Any) -> int:
     """Receive a descriptor over a local connection."""
-    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with _socket_of(conn, socket.AF_UNIX) as sock:
         return recvfds(sock, 1)[0]
 
 

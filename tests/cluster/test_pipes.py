@@ -165,6 +165,23 @@ def _wait_for_ever(conn, told):
     conn.close()
 
 
+def test_a_default_timeout_of_the_programs_sockets(ctx, both):
+    """It is not that of the connections between nodes, which wait for as long as it takes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.01)
+    try:
+        here, there = ctx.Pipe()
+        both[0].begin(_echo, there)
+        there.close()
+        for item in ITEMS:
+            here.send(item)
+            assert here.recv() == item
+        here.close()
+        assert both[0].end() is None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 @pytest.mark.parametrize("dies", ["process", "node"])
 def test_the_holder_of_an_end_dies(nodes, ctx, dies):
     told = ctx.Queue()

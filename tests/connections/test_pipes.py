@@ -10,6 +10,7 @@ import resource
 import select
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -143,6 +144,20 @@ while (message := conn.recv()) is not None:
         for fd in (reader, writer, received):
             os.close(fd)
         mine.close()
+
+    def test_a_default_timeout_of_sockets_leaves_connections_as_they_are(self):
+        mine, theirs = connection.Pipe()
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(0.01)
+        try:
+            reduction.send_handle(mine, 0, os.getpid())
+            os.close(reduction.recv_handle(theirs))
+        finally:
+            socket.setdefaulttimeout(before)
+        assert os.get_blocking(mine.fileno())
+        assert os.get_blocking(theirs.fileno())
+        mine.close()
+        theirs.close()
         theirs.close()
 
     def test_a_pickle_for_anyone_makes_the_pipe_plain(self, pair):

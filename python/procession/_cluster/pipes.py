@@ -166,7 +166,7 @@ def _receive(end: Any, conn: Any) -> None:
 
 def _half_close(conn: Any) -> None:
     try:
-        with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+        with reduction._socket_of(conn, socket.AF_INET) as copy:
             copy.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # it has ended

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 
+from .. import reduction
 from .._threads import Condition, Thread
 from . import wire
 
@@ -64,7 +65,7 @@ class _Watch:
 
 def _is_silent(conn: Any) -> bool:
     try:
-        with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+        with reduction._socket_of(conn, socket.AF_INET) as copy:
             info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     except OSError:
         return False  # it has been closed

@@ -165,7 +165,7 @@ def serve(listener: Listener, admit: Callable[[Any], object]) -> None:
     while True:
         try:
             conn = listener.accept()
-            with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+            with reduction._socket_of(conn, socket.AF_INET) as copy:
                 _watch(copy)
             threading.Thread(target=admit, args=(conn,), daemon=True).start()
         except (AuthenticationError, EOFError, OSError, RuntimeError) as error:
@@ -220,7 +220,7 @@ def limit(conn: Any) -> None:
 
     For connections that carry little.
     """
-    with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+    with reduction._socket_of(conn, socket.AF_INET) as copy:
         limit_ms = max(1000, round(_silence * 1000))
         copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
 
@@ -228,7 +228,7 @@ def limit(conn: Any) -> None:
 def shut(conn: Any) -> None:
     """End a connection for all threads that use it."""
     try:
-        with socket.fromfd(conn.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+        with reduction._socket_of(conn, socket.AF_INET) as copy:
             copy.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it has ended
