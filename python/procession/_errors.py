@@ -148,6 +148,11 @@ class ActorDied(ProcessError):
         return str(self.args[0])
 
 
+#: On a cluster: returns pid and node of the process that this family knows by a pid and a name. For
+#: a process of another node, these are its deputy's.
+locate_holder: Callable[[int, str], tuple[int, str]] | None = None
+
+
 class OwnerDied(ProcessError):
     """The process that held a lock died holding it, or the thread that held an `RLock` ended.
 
@@ -155,12 +160,11 @@ class OwnerDied(ProcessError):
     `Condition.wait`, where it does. The data that the lock protects may be half changed.
 
     Attributes:
-        pid: process identifier of the dead holder (0 when no longer known). On a cluster, for a
-            holder on another node than the lock, that of its deputy, on the lock's node.
-        name: its name (empty when no longer known), which a deputy has from the process for which
-            it stands.
+        pid: process identifier of the dead holder (0 when no longer known).
+        name: its name (empty when no longer known).
         object: what it held: "Lock" or "RLock".
         made: file and line where that was made, as "file:line" (None when not known).
+        node: on a cluster, the name of the node where the holder was (otherwise empty).
     """
 
     def __init__(
@@ -170,12 +174,17 @@ class OwnerDied(ProcessError):
         name: str = "",
         object: str = "",
         made: str | None = None,
+        node: str = "",
     ) -> None:
-        super().__init__(message, pid, name, object, made)
+        if pid and not node and locate_holder is not None:
+            own, (pid, node) = pid, locate_holder(pid, name)
+            message = message.replace(f"({own})", f"({pid} on node {node})", 1)
+        super().__init__(message, pid, name, object, made, node)
         self.pid = pid
         self.name = name
         self.object = object
         self.made = made
+        self.node = node
 
     def __str__(self) -> str:
         return str(self.args[0])

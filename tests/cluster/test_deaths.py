@@ -40,8 +40,12 @@ def test_a_killed_holder(ctx, elsewhere, kind):
     lock = getattr(ctx, kind)()
     elsewhere(_hold, lock)
     elsewhere.process.kill()
-    with pytest.raises(procession.OwnerDied):
+    with pytest.raises(procession.OwnerDied) as caught:
         lock.acquire(timeout=LONG)
+    process = elsewhere.process
+    assert (caught.value.name, caught.value.pid) == (process.name, process.pid)
+    assert caught.value.node == "node1"
+    assert f"process {process.name} ({process.pid} on node node1) died" in str(caught.value)
     assert lock.acquire(timeout=LONG)
     elsewhere.process.join(LONG)
     assert elsewhere.process.exitcode == -signal.SIGKILL
@@ -52,15 +56,23 @@ def test_a_killed_holder_with_a_waiter_on_its_own_node(ctx, elsewhere, peer):
     elsewhere(_hold, lock)
     peer.begin(_acquire, lock)
     elsewhere.process.kill()
-    assert peer.end() == "OwnerDied"
+    assert peer.end() == (elsewhere.process.pid, "node1")
     assert lock.acquire(timeout=LONG)
+
+
+def test_a_killed_holder_at_the_locks_home(ctx, peer):
+    lock = ctx.Lock()
+    holder = procession.get_context("forkserver").Process(target=_hold, args=(lock,))
+    holder.start()
+    holder.join()
+    assert peer(_acquire, lock) == (holder.pid, "driver")
 
 
 def _acquire(lock):
     try:
         lock.acquire()
-    except procession.OwnerDied:
-        return "OwnerDied"
+    except procession.OwnerDied as error:
+        return error.pid, error.node
     return "acquired"
 
 

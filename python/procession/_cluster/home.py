@@ -27,6 +27,9 @@ else:
 __all__: list[str] = []
 
 
+#: How many clients are known of deputies that have ended: the error about a lock comes later.
+_KEPT = 1000
+
 #: A ticket after which no others come.
 _LAST = b""
 
@@ -54,6 +57,8 @@ class Home:
         spawning = context._concrete_contexts["forkserver"]
         self._listener = wire.listen(host, key)
         self._on_end = on_end
+        #: The pids of deputies that have ended, the oldest first.
+        self._ended: dict[int, None] = {}
         self._tickets: dict[bytes, Any] = {}
         #: Set when the queue of tickets has been read up to a mark.
         self._marks: dict[bytes, threading.Event] = {}
@@ -144,18 +149,31 @@ class Home:
             if self._on_end is not None:
                 self._on_end()
 
-    def _deputy(self, client: str) -> tuple[str, int]:
-        """Start a deputy for the process called `client`, and return the deputy's address."""
+    def _deputy(self, client: tuple[str, int, str]) -> tuple[str, int]:
+        """Start a deputy for a process, and return the deputy's address.
+
+        `client` has the name, pid and node of that process.
+        """
         reader, writer = connection.Pipe(duplex=False)
         with reader:
-            made = _Deputy(target=deputy.main, args=(self.place, client, writer), daemon=True)
+            made = _Deputy(target=deputy.main, args=(self.place, client[0], writer), daemon=True)
             with writer:
                 child = popen_forkserver.Popen(made)
-            _begin(child.wait)
+            self._ended.pop(child.pid, None)  # that of an earlier deputy with this pid
+            self.place.clients[child.pid] = client
+            _begin(self._follow_deputy, child)
             connection.wait([reader, child.sentinel])
             if not reader.poll():
                 raise ProcessError(f"a deputy on node {self.place.node} ended with {child.wait()}")
             return reader.recv()
+
+    def _follow_deputy(self, child: popen_forkserver.Popen) -> None:
+        """Wait for a deputy's end. Its client is known until as many others as are kept have ended."""
+        child.wait()
+        self._ended[child.pid] = None
+        for pid in list(self._ended)[:-_KEPT]:
+            if self._ended.pop(pid, self) is None:
+                self.place.clients.pop(pid, None)
 
 
 class _Deputy(context.ForkServerProcess):

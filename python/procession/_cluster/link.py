@@ -286,7 +286,10 @@ class Link:
         return wire.connect(self._deputy, key)
 
     def _begin_session(self, key: bytes) -> None:
-        self._deputy = wire.ask(self._address, key, "deputy", process.current_process().name)
+        here = place.here()
+        assert here is not None
+        client = process.current_process().name, os.getpid(), here.node
+        self._deputy = wire.ask(self._address, key, "deputy", client)
         session = wire.connect(self._deputy, key)
         wire.limit(session)
         wire.send(session, "session")

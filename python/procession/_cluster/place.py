@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from .. import process
+from .. import _errors, process
 from .._procession import family_id
+from .._shared_dict import SharedDict
 from . import wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -54,12 +55,20 @@ class Place:
     ) -> None:
         self.node, self.address, self.key = node, address, key
         self.tickets, self.root_pid = tickets, root_pid
+        #: Of each deputy's pid: the name, pid and node of the process for which it stands.
+        self.clients = SharedDict[int, tuple[str, int, str]]()
         self.nodes: list[Node] = []
         self.options: dict[str, Any] = {}
 
     def follow_options(self) -> None:
         """Take over what the options say about connections."""
         wire.set_silence(self.options.get("node_timeout") or wire.SILENCE)
+
+    def locate(self, pid: int, name: str) -> tuple[int, str]:
+        """Return pid and node of a process, also of one for which a deputy of this family stands."""
+        client, true_pid, node = self.clients.get(pid, ("", pid, self.node))
+        # The pid of a deputy that has ended may have been given to a process of this node.
+        return (true_pid, node) if client == name else (pid, self.node)
 
     def issue(self, obj: object) -> bytes:
         """Return a new ticket, which keeps the object alive until it is redeemed."""
@@ -135,7 +144,7 @@ def settle(place: Place) -> None:
 def leave() -> None:
     """Be no part of the cluster any more, which could not be joined."""
     global _place
-    _place = None
+    _place = _errors.locate_holder = None
     process.current_process()._config.pop("cluster", None)
 
 
@@ -147,7 +156,7 @@ def be_courier() -> None:
 
 def _be_at(place: Place) -> None:
     global _place
-    _place = place
+    _place, _errors.locate_holder = place, place.locate
     place.follow_options()
 
 
