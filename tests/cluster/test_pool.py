@@ -5,6 +5,7 @@ The file is long because the scenes share their nodes and their tasks.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import random
@@ -154,6 +155,50 @@ def test_the_death_of_a_worker_names_its_node(ctx):
     with ctx.Pool(2) as pool, pytest.raises(procession.WorkerDied, match="on node") as caught:
         pool.apply(kill_self)
     assert caught.value.exitcode == -signal.SIGKILL
+
+
+def die_first(mark, lock, queue):
+    """Take what the arguments have; the first time, end before all of it is used."""
+    with lock:
+        pass
+    if not os.path.exists(mark):
+        pathlib.Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with lock:
+        queue.put("done")
+        return queue.get()
+
+
+@pytest.mark.parametrize("method", ["apply", "map"])
+def test_a_task_that_is_tried_again_has_its_objects(nodes, ctx, tmp_path, method):
+    """Nothing but its arguments refers to them, and the first worker had taken these out."""
+    nodes.nodes[0].resources["CPU"] = 0
+    with ctx.Pool(2, retries=1) as pool:
+        mark = str(tmp_path / "mark")
+        if method == "apply":
+            result = pool.apply_async(die_first, (mark, ctx.Lock(), ctx.Queue()))
+            assert result.get(LONG) == "done"
+        else:
+            result = pool.starmap_async(die_first, [(mark, ctx.Lock(), ctx.Queue())])
+            assert result.get(LONG) == ["done"]
+    assert os.path.exists(mark)
+    until(lambda: not nodes.home._tickets)
+
+
+def receive(end):
+    return end.recv()
+
+
+def test_an_end_of_a_pipe_cannot_be_tried_again(ctx):
+    reader, writer = ctx.Pipe(duplex=False)
+    with ctx.Pool(2, retries=1) as pool, pytest.raises(ValueError, match="can be taken once"):
+        pool.apply(receive, (reader,))
+    with ctx.Pool(2) as pool:
+        with pytest.raises(ValueError, match="can be taken once"):
+            pool.map(functools.partial(max, key=reader), [[1]])
+        result = pool.apply_async(receive, (reader,))
+        writer.send("arrived")
+        assert result.get(LONG) == "arrived"
 
 
 def test_a_worker_can_be_killed(ctx):

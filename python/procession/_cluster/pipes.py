@@ -51,6 +51,10 @@ class _Sealed:
 def _reduce(conn: Any) -> Any:
     if not wire.mode.abroad:
         return connection.reduce_connection(conn)
+    if wire.mode.again:
+        raise ValueError(
+            "an end of a pipe can be taken once: neither a task that may be tried again (retries) nor the function of many tasks can have one; use a queue"
+        )
     here = place.here()
     if here is None:
         raise ValueError(

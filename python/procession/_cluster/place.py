@@ -75,14 +75,20 @@ class Place:
         ticket = os.urandom(12)
         with wire.at_home():
             self.tickets.put((ticket, obj))
-        if wire.mode.issued is not None:
-            wire.mode.issued.append(ticket)
+        if wire.mode.notes is not None:
+            wire.mode.notes.append(ticket)
         return ticket
 
     def redeem(self, ticket: bytes) -> None:
         """Give a ticket back."""
         with wire.at_home():
             self.tickets.put((ticket, None))
+
+    def settle_notes(self, notes: list[Any]) -> None:
+        """Give back the tickets among the notes of a pickle, whose receiver has ended."""
+        for note in notes:
+            if isinstance(note, bytes):
+                self.redeem(note)
 
     def arrive(self, current: process.BaseProcess) -> int | None:
         """Take note that this process has begun; return the process that stands for its parent.

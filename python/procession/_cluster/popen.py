@@ -166,8 +166,8 @@ class RemotePopen(popen_fork.Popen):
         self.returncode: int | None = None
         self.pid = 0
         self._error: Exception | None = None
-        #: What the child may not have come to take: tickets, and where they are redeemed.
-        self._give_back: tuple[place.Place | None, list[bytes]] = None, []
+        #: What the child may not have come to take: notes of its pickle, and where they are settled.
+        self._give_back: tuple[place.Place | None, list[Any]] = None, []
         self._told_start = threading.Event()
         # Held where the sentinel is written to or closed.
         self._sentinel_mutex = threading.RLock()
@@ -190,8 +190,8 @@ class RemotePopen(popen_fork.Popen):
         before = context.get_spawning_popen()
         try:
             context.set_spawning_popen(self)
-            data, tickets = wire.noting_dumps(process_obj)
-            self._give_back = here, tickets
+            data, notes = wire.noting_dumps(process_obj)
+            self._give_back = here, notes
         finally:
             context.set_spawning_popen(before)
         ends = process_obj.daemon or process_obj._die_with_parent
@@ -221,10 +221,9 @@ class RemotePopen(popen_fork.Popen):
                 if self.sentinel >= 0:
                     os.eventfd_write(self.sentinel, 1)
         if what != "started":
-            here, tickets = self._give_back
-            for ticket in tickets:
-                assert here is not None
-                here.redeem(ticket)
+            here, notes = self._give_back
+            if here is not None:
+                here.settle_notes(notes)
         self._told_start.set()
 
     def duplicate_for_child(self, fd: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from .. import process, synchronize
 from .._errors import NodeLost
+from . import wire
 from .link import Link, Renewed
 from .reference import Reference
 
@@ -83,6 +84,7 @@ class Proxy:
             raise
 
     def __reduce__(self) -> Any:
+        wire.note(self)
         return self._reference.reduced(self._ask("ticket"))
 
     def __del__(self) -> None:

@@ -48,6 +48,7 @@ def refer(obj: Any, kind: str, extra: Any = None) -> tuple[Any, ...]:
         )
     with wire.at_home():
         local = bytes(reduction.ForkingPickler.dumps(obj))
+    wire.note(obj)
     reference = Reference(kind, family_id(), here.node, here.address, local, None, extra)
     return reference.reduced(here.issue(obj))
 

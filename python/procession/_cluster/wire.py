@@ -44,8 +44,10 @@ _ENDED = (errno.ECONNRESET, errno.EPIPE)
 
 class _Mode(threading.local):
     abroad = False
-    #: The tickets that were issued for a pickle, if they are noted.
-    issued: list[bytes] | None = None
+    #: What is noted of a pickle; see `noting_dumps`.
+    notes: list[Any] | None = None
+    #: Whether the pickle may be loaded more than once.
+    again = False
 
 
 mode = _Mode()
@@ -60,16 +62,26 @@ def dumps(obj: object) -> memoryview:
         mode.abroad = before
 
 
-def noting_dumps(obj: object) -> tuple[bytes, list[bytes]]:
-    """Return a pickle for another node, and its tickets of this home.
+def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
+    """Return a pickle for another node, and notes of it.
 
-    They are to be redeemed once the receiver has ended: it may not have come to that.
+    These have its tickets of this home (`bytes`), to be redeemed once the receiver has ended: it may
+    not have come to that. If the pickle may be loaded more than once (`again`), they also have the
+    shared objects in it: the first receiver redeems the tickets, and the notes keep the objects
+    alive for the next. Ends of pipes raise ValueError then.
     """
-    before, mode.issued = mode.issued, []
+    before = mode.notes, mode.again
+    mode.notes, mode.again = [], again
     try:
-        return bytes(dumps(obj)), mode.issued
+        return bytes(dumps(obj)), mode.notes
     finally:
-        mode.issued = before
+        mode.notes, mode.again = before
+
+
+def note(obj: object) -> None:
+    """Note a shared object of the pickle that is being made, if that may be loaded more than once."""
+    if mode.again and mode.notes is not None:
+        mode.notes.append(obj)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Core:
         job = self.call_of(Job, func, (timeout, retries, called))
         try:
             try:
-                payload = wire.noting_dumps((func, args, kwds))
+                payload = wire.noting_dumps((func, args, kwds), retries > 0)
             except Exception as error:
                 job.refuse(error)
             else:
@@ -151,7 +151,7 @@ class Core:
         """Return a new job: tasks of one function, to be fed to it."""
         job = self._new(func, mode, by_time, (timeout, retries, name))
         try:
-            job.function = bytes(wire.dumps(func))
+            job.function, job.notes = wire.noting_dumps(func, True)
         except Exception as error:
             job.refuse(error)
         except BaseException:
@@ -206,13 +206,18 @@ class Core:
     def forget(self, task: Task) -> None:
         """Count a task as ended."""
         self._done += 1
-        if task.tickets and (here := place.here()) is not None:
-            for ticket in task.tickets:
-                here.redeem(ticket)
+        self._settle(task)
         full = self.is_full()
         self._bytes -= len(task.payload)
         if full and not self.is_full():
             self.changed.notify_all()
+
+    @staticmethod
+    def _settle(noted: Task | Job) -> None:
+        """Give back what nobody comes to take any more."""
+        if noted.notes and (here := place.here()) is not None:
+            here.settle_notes(noted.notes)
+            noted.notes = []
 
     def is_full(self) -> bool:
         """Return whether the unfinished tasks have as many bytes as may be."""
@@ -220,6 +225,7 @@ class Core:
 
     def ended(self, job: Job) -> None:
         """Take note that a job is complete."""
+        self._settle(job)
         for subpool in self.subpools:
             subpool.forget(job.key)
         if self.closing:

@@ -39,14 +39,12 @@ _CHUNK, _SHARE = 0.01, 4
 class Task:
     """A task: `number` is its own in its job, `serial` in its pool."""
 
-    __slots__ = ("estimate", "items", "job", "number", "payload", "retries", "serial", "tickets")
+    __slots__ = ("estimate", "items", "job", "notes", "number", "payload", "retries", "serial")
 
-    def __init__(
-        self, job: Job, number: int, payload: bytes, items: int, tickets: list[bytes]
-    ) -> None:
+    def __init__(self, job: Job, number: int, payload: bytes, items: int, notes: list[Any]) -> None:
         self.job, self.number, self.payload, self.items = job, number, payload, items
-        #: Of the payload; its worker may not have come to redeem them.
-        self.tickets = tickets
+        #: Of the payload; see `wire.noting_dumps`.
+        self.notes = notes
         self.retries = job.retries
         #: Seconds that it was expected to take when it was sent to a node.
         self.estimate = 0.0
@@ -146,6 +144,8 @@ class Job(ThreadJob):
         self.timeout, self.retries, self.named = limits
         #: The pickle of its function; None: the tasks bring theirs.
         self.function: bytes | None = None
+        #: Of this pickle; see `wire.noting_dumps`.
+        self.notes: list[Any] = []
         self.tasks: dict[int, Task] = {}
         #: The mean seconds of an item; None: not known yet.
         self.item_seconds: float | None = None
@@ -161,15 +161,15 @@ class Job(ThreadJob):
         """Whether its tasks bring their functions."""
         return self.function is None
 
-    def add(self, payloads: list[tuple[bytes, list[bytes], int]]) -> None:
-        """Queue tasks: their pickles, with their tickets, and numbers of items (0: not a chunk)."""
+    def add(self, payloads: list[tuple[bytes, list[Any], int]]) -> None:
+        """Queue tasks: their pickles, with notes of these, and numbers of items (0: not a chunk)."""
         with self._changed:
             if self._sealed:
                 return  # by a cancellation, or the pool's end
             first = self._submitted
             tasks = {}
-            for number, (payload, tickets, items) in enumerate(payloads, first):
-                tasks[number] = Task(self, number, payload, items or 1, tickets)
+            for number, (payload, notes, items) in enumerate(payloads, first):
+                tasks[number] = Task(self, number, payload, items or 1, notes)
             try:
                 self._sizes += [task.items for task in tasks.values()]
                 self.tasks.update(tasks)
@@ -290,9 +290,9 @@ class Job(ThreadJob):
     _cut = 0
 
     def _feed(self, iterator: Iterator[Any], limit: int, size: Callable[[], int]) -> bool:
-        dumps = wire.noting_dumps
+        dumps, again = wire.noting_dumps, self.retries > 0
         together = _BATCH if type(iterator) in _READY else 1
-        batch: list[tuple[bytes, list[bytes], int]] = []
+        batch: list[tuple[bytes, list[Any], int]] = []
         is_over = False
         try:
             for _ in range(limit):
@@ -313,7 +313,7 @@ class Job(ThreadJob):
                         is_over = True
                         break
                 try:
-                    batch.append((*dumps(arguments), items))
+                    batch.append((*dumps(arguments, again), items))
                 except Exception as error:
                     ready, batch = batch, []
                     self.add(ready)
@@ -343,7 +343,7 @@ class Job(ThreadJob):
             return self.refuse_task(error, max(1, items))
         for item in arguments:
             try:
-                self.add([(*wire.noting_dumps((item,)), 1)])
+                self.add([(*wire.noting_dumps((item,), self.retries > 0), 1)])
             except Exception as of_item:
                 self.refuse_task(of_item, 1)
         return None

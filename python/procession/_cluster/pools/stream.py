@@ -49,7 +49,7 @@ class Stream:
         timeout, retries, name = own or self._limits
         error = None
         try:
-            payload = wire.noting_dumps((func, args, kwds))
+            payload = wire.noting_dumps((func, args, kwds), retries > 0)
         except Exception as caught:
             error = caught
         with core.changed:
