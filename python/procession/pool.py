@@ -41,7 +41,7 @@ from ._pool.worker import (
     ITEM,
     STARRED_CHUNK,
 )
-from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers
+from ._pool.workers import CLOSE, INIT, RUN, TERMINATE, Workers, workers_now
 from ._procession import PoolCore, usable_cpus
 from ._threads import Thread
 from .context import TimeoutError as TimeoutError
@@ -249,9 +249,8 @@ class Pool:
 
     def __repr__(self) -> str:
         cls = type(self)
-        return (
-            f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
-        )
+        size = workers_now(self._pool)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>"
 
     @property
     def name(self) -> str:
@@ -272,11 +271,15 @@ class Pool:
     def _taskqueue(self) -> TaskQueue:
         return TaskQueue(self)
 
+    def _worker_count(self) -> int:
+        """Return how many workers there are, or will be if none is known yet."""
+        return workers_now(self._pool) or self._processes
+
     def _new_job(self, kind: type[IMapIterator]) -> Any:
         """Return a job of tasks that bring their functions."""
         by_time = issubclass(kind, IMapUnorderedIterator)
         job = self._core.job(perform, ITEM, by_time, *self._options.for_tasks)
-        job.bound(len(self._pool) or self._processes, _AHEAD)
+        job.bound(self._worker_count(), _AHEAD)
         return job
 
     @staticmethod
@@ -531,7 +534,7 @@ class Pool:
             # A list yields its items at once. A generator may take its time, and may need its own
             # results first.
             at_once = _AT_ONCE if type(iterable) in (list, tuple, range) else 0
-            job.bound(len(self._pool) or self._processes, at_once or _AHEAD)
+            job.bound(self._worker_count(), at_once or _AHEAD)
             self._feed(iterable, job, lambda it, limit: job.feed(it, size, limit), at_once)
         return results
 
@@ -567,12 +570,12 @@ class Pool:
         if progress:
             result._show(_progress(progress, length))
         if chunksize is None:
-            workers = len(self._pool) or self._processes
+            workers = self._worker_count()
             feed = lambda iterator, limit: job.feed_map(iterator, length, workers, limit)  # noqa: E731
         else:
             size = max(chunksize, 1)
             feed = lambda iterator, limit: job.feed(iterator, size, limit)  # noqa: E731
-        job.bound(len(self._pool) or self._processes, None)
+        job.bound(self._worker_count(), None)
         self._feed(iterable, job, feed, _AT_ONCE)
         return result
 

@@ -67,7 +67,6 @@ def meet(folder_and_count):
 def test_workers_are_spread_over_the_nodes(ctx, tmp_path):
     with ctx.Pool(5) as pool:
         met = pool.map(meet, [(str(tmp_path), 5)] * 5, 1)
-        until(lambda: len(pool._pool) == 5)
         workers = {worker.pid: worker for worker in pool._pool}
     assert sorted(name for name, _ in met) == ["driver", *["node1"] * 2, *["node2"] * 2]
     assert {worker.node for worker in workers.values()} == {"driver", "node1", "node2"}
@@ -151,6 +150,13 @@ def test_a_lost_node(nodes, ctx, tmp_path, retries, loses):
         assert pool.map(square, range(100), 1) == [x * x for x in range(100)]
 
 
+def test_the_workers_are_known_at_once(ctx):
+    with ctx.Pool(5) as pool:
+        assert len(pool._pool) == 5
+    with ctx.Pool(3) as pool:
+        assert None not in {worker.pid for worker in pool._pool}
+
+
 def test_the_death_of_a_worker_names_its_node(ctx):
     with ctx.Pool(2) as pool, pytest.raises(procession.WorkerDied, match="on node") as caught:
         pool.apply(kill_self)
@@ -203,7 +209,6 @@ def test_an_end_of_a_pipe_cannot_be_tried_again(ctx):
 
 def test_a_worker_can_be_killed(ctx):
     with ctx.Pool(3) as pool:
-        until(lambda: len(pool._pool) == 3)
         victims = list(pool._pool)
         for worker in victims:
             assert worker.is_alive() and worker.node in repr(worker)

@@ -102,6 +102,11 @@ def undo_start(process: Any, workers: list[Any]) -> None:
         process.join()
 
 
+def workers_now(workers: Any) -> int:
+    """Return the number of workers that are known. A list of a cluster's waits for those that start."""
+    return len(getattr(workers, "known", workers))
+
+
 class WatchedWorkers:
     """A pool's workers, which a thread watches.
 

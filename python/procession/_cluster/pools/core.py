@@ -277,6 +277,7 @@ class Core:
                 subpool.answered(*arguments)
             elif what == "workers":
                 subpool.workers = arguments[0]
+                self.changed.notify_all()
             elif what == "gave":
                 subpool.is_asked = False
             elif what == "ready":
@@ -326,6 +327,7 @@ class Core:
         with self.changed:
             subpool.end()
             self.wake()
+            self.changed.notify_all()
         self.notify()
 
     def lose(self, subpool: SubPool, pid: int, exitcode: int) -> None:
@@ -346,6 +348,7 @@ class Core:
                     death = pid, exitcode, False, None
                     task.job.conclude(task.number, Death(task.payload, None, death, where))
             self.wake()
+            self.changed.notify_all()
 
     # The pool's end
 

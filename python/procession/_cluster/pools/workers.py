@@ -78,12 +78,18 @@ class NodeWorker:
 
 
 class _All:
-    """The workers on all nodes, as a list that is read."""
+    """The workers on all nodes, as a list that is read.
+
+    As on one machine, no look comes too early: it waits for the sub-pools that are starting theirs,
+    as long as for any answer.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def _now(self) -> list[NodeWorker]:
+    @property
+    def known(self) -> list[NodeWorker]:
+        """The workers that the nodes have told of."""
         core = self._core
         with core.changed:
             return [
@@ -91,6 +97,19 @@ class _All:
                 for subpool in core.subpools
                 for worker in subpool.workers
             ]
+
+    def _now(self) -> list[NodeWorker]:
+        core = self._core
+
+        def have_told() -> bool:
+            return core.error is not None or not any(
+                one.size and not one.workers and not one.is_over for one in core.subpools
+            )
+
+        if not core.is_foreign():
+            with core.changed:
+                core.changed.wait_for(have_told, wire.ANSWER)
+        return self.known
 
     def __iter__(self) -> Any:
         return iter(self._now())
