@@ -20,6 +20,7 @@ from . import (
     synchronize,
 )
 from . import reduction as reduction
+from ._cluster.start import RayContext
 from ._errors import AuthenticationError as AuthenticationError
 from ._errors import BufferTooShort as BufferTooShort
 from ._errors import ProcessError as ProcessError
@@ -184,7 +185,7 @@ class BaseContext:
         resources: Mapping[str, float] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
         node_timeout: float | None = None,
-    ) -> BaseContext: ...
+    ) -> RayContext: ...
     @overload
     def get_context(self, method: str) -> BaseContext: ...
     def get_start_method(self, allow_none: bool = False) -> str | None: ...

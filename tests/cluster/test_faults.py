@@ -16,7 +16,7 @@ import pytest
 import procession
 import procession.shared_memory
 from procession import process
-from procession._cluster import place, placement, popen, wire
+from procession._cluster import place, popen, wire
 
 from ..waiting import LONG, until
 from .loopback import stop
@@ -130,27 +130,6 @@ def test_a_lost_node_gets_no_more_processes(ctx, loopback):
         assert [child.exitcode for child in children] == [0] * 8
     finally:
         loopback.nodes.pop()
-
-
-@pytest.mark.parametrize("strategy", ["spread", "pack"])
-@pytest.mark.parametrize("cpus", [0, 0.5, 1, 3])
-def test_places(strategy, cpus):
-    here = place.Place("own", ("127.0.0.1", 1), b"", None, 0)
-    here.nodes = [
-        place.Node(str(number), str(number), ("127.0.0.1", number), {"CPU": 4})
-        for number in (1, 2, 3)
-    ]
-    here.options = {"strategy": strategy, "num_cpus": cpus}
-    chosen = [placement.choose(here).address[1] for _ in range(6)]
-    assert sorted(set(chosen)) == ([1, 2, 3] if strategy == "spread" else [1])
-
-
-def test_no_node_has_what_is_wanted():
-    here = place.Place("own", ("127.0.0.1", 1), b"", None, 0)
-    here.nodes = [place.Node("1", "1", ("127.0.0.1", 1), {"CPU": 4})]
-    here.options = {"resources": {"GPU": 1}}
-    with pytest.raises(ValueError, match="GPU"):
-        placement.choose(here)
 
 
 def test_a_handler_signals_another_child_in_the_middle_of_a_start(ctx, loopback):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .. import process
 from .._errors import NodeLost
 from . import place
 from .popen import is_lost
+
+TYPE_CHECKING = False  # `typing` is slow to load
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 
@@ -16,14 +22,15 @@ __all__: list[str] = []
 _turns = itertools.count()
 
 
-def choose(here: place.Place) -> place.Node:
-    """Return the node for the next process of this one.
+def choose(here: place.Place, options: Mapping[str, Any]) -> place.Node:
+    """Return the node for the next process of this one, which has these options of its own.
 
     "spread": each node in turn, as often as it has processors. "pack": this node, until as many
     children of this process live here as it has processors; then the next.
     """
-    nodes, rooms = usable(here)
-    if here.options.get("strategy") == "pack":
+    options = {**here.options, **options}
+    nodes, rooms = usable(here, options)
+    if options.get("strategy") == "pack":
         return _first_with_room(here, nodes, rooms)
     return next(itertools.islice(_in_rounds(nodes, rooms), next(_turns) % sum(rooms), None))
 
@@ -39,7 +46,7 @@ def shares(here: place.Place, count: int) -> dict[tuple[str, int], tuple[place.N
 
     Above the number of processors each node gets its part of the rest.
     """
-    nodes, rooms = usable(here)
+    nodes, rooms = usable(here, here.options)
     if here.options.get("strategy") == "pack":
         turns = [n for node, room in zip(nodes, rooms, strict=True) for n in [node] * room]
     else:
@@ -50,12 +57,11 @@ def shares(here: place.Place, count: int) -> dict[tuple[str, int], tuple[place.N
     return result
 
 
-def usable(here: place.Place) -> tuple[list[place.Node], list[int]]:
+def usable(here: place.Place, options: Mapping[str, Any]) -> tuple[list[place.Node], list[int]]:
     """Return the nodes on which processes can be placed, this one first, and the rooms of each.
 
     Raises ValueError if no node has what processes are to have, NodeLost if all that have are lost.
     """
-    options = here.options
     wanted = {"CPU": options.get("num_cpus", 1), **(options.get("resources") or {})}
     nodes = [
         node
@@ -63,7 +69,11 @@ def usable(here: place.Place) -> tuple[list[place.Node], list[int]]:
         if all(node.resources.get(name, 0) >= amount for name, amount in wanted.items())
     ]
     if not nodes:
-        raise ValueError(f"no node of the cluster has {wanted}, which each process is to have")
+        have = "; ".join(
+            f"{node.name}: { ({name: node.resources.get(name, 0) for name in wanted}) }"
+            for node in here.nodes
+        )
+        raise ValueError(f"no node of the cluster has {wanted}, which a process is to have: {have}")
     own = [node for node in nodes if node.address == here.address]
     others = [node for node in nodes if node.address != here.address]
     nodes = own + [node for node in others if not is_lost(node)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable, Iterable, Mapping
 
 from .. import context, process, util
 from ..context import BaseContext
@@ -27,7 +28,29 @@ __all__ = ["RayContext", "RayProcess"]
 
 
 class RayProcess(process.BaseProcess):
-    """A process on any node of the cluster."""
+    """A process on any node of the cluster.
+
+    `options` say where it may be placed, in place of those of the context: `num_cpus`, `resources`
+    and `strategy`. Raises TypeError for another option, and ValueError for a bad value.
+    """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        die_with_parent: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            group, target, name, args, kwargs, daemon=daemon, die_with_parent=die_with_parent
+        )
+        _check(options or {}, _OF_PROCESS, "a process of the context 'ray'")
+        self._options = dict(options or {})
 
     _start_method = "ray"
     #: The node on which it is to be started; None: one that is chosen.
@@ -42,9 +65,10 @@ class RayProcess(process.BaseProcess):
         config = {**process_obj._config, "cluster": here}
         others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
         process_obj.__dict__ = {"_config": config, **others}  # in one step
-        at = getattr(process_obj, "_at", None)  # not of a process of the default context
+        # A process of the default context has neither.
+        at, options = getattr(process_obj, "_at", None), getattr(process_obj, "_options", {})
         while True:
-            node = choose(here) if at is None else at
+            node = choose(here, options) if at is None else at
             if node.address == here.address:
                 return Popen(process_obj)
             try:
@@ -66,8 +90,21 @@ def _process_at(at: place.Node, **options: Any) -> RayProcess:
     return made
 
 
-#: The options of `get_context("ray", ...)` besides `address`.
-_OPTIONS = ("num_cpus", "resources", "strategy", "runtime_env", "node_timeout")
+#: The options of a process, and those of `get_context("ray", ...)` besides `address`.
+_OF_PROCESS = ("num_cpus", "resources", "strategy")
+_OPTIONS = (*_OF_PROCESS, "runtime_env", "node_timeout")
+
+
+def _check(options: Mapping[str, Any], known: tuple[str, ...], of: str) -> None:
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{of} has no option {name!r}: it has {', '.join(known)}")
+    if options.get("strategy", "spread") not in ("spread", "pack"):
+        raise ValueError(f"strategy must be 'spread' or 'pack', not {options['strategy']!r}")
+    amounts = {"num_cpus": options.get("num_cpus", 1), **(options.get("resources") or {})}
+    for name, amount in amounts.items():
+        if not amount >= 0:
+            raise ValueError(f"{name} must be 0 or more, not {amount!r}")
 
 
 class RayContext(BaseContext):
@@ -89,11 +126,7 @@ class RayContext(BaseContext):
         Raises TypeError for an option that there is not, ValueError for a bad value or if this
         process has joined another cluster.
         """
-        for name in options:
-            if name not in _OPTIONS:
-                raise TypeError(f"the context 'ray' has no option {name!r}: it has {_OPTIONS}")
-        if options.get("strategy", "spread") not in ("spread", "pack"):
-            raise ValueError(f"strategy must be 'spread' or 'pack', not {options['strategy']!r}")
+        _check(options, _OPTIONS, "the context 'ray'")
         if options.get("node_timeout") is not None and not options["node_timeout"] >= 1:
             raise ValueError("node_timeout must be at least 1 second")
         here = place.here()
