@@ -89,6 +89,8 @@ class Home:
                 address, of_end, *ends = obj
                 _begin(pipes.join, address, self.place.key, of_end, *ends)
                 del ends
+            elif ticket == pipes.FETCH:
+                pipes.give(self._tickets.pop(obj[0], None), obj[1])
             elif obj is None:
                 self._tickets.pop(ticket, None)
             elif ticket in self._marks:

@@ -9,6 +9,10 @@ worker with an end in its task, dies before that, the sender redeems the ticket 
 So every process has the engine's pipe, of its own node: it waits for it and learns of its peer's end
 as on one machine, and no data is lost when a process ends right after it has sent some.
 
+What is sent through a pipe may arrive on any node, so every process of a cluster pickles it for all
+of them: shared objects as references, ends of pipes by tickets. At their home these are the objects
+themselves.
+
 When an end is closed, or the process that had it has died, its root ends its direction of the
 connection. The other root then closes what stands for that end there. A machine that does not answer
 any more counts as gone after `wire.silence()` seconds.
@@ -16,6 +20,7 @@ any more counts as gone after `wire.silence()` seconds.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import socket
@@ -36,6 +41,8 @@ __all__: list[str] = []
 
 #: In the queue of tickets: an end that the root is to join to one of another home.
 CARRY = b"carry"
+#: In the queue of tickets: asks the root for the end that it holds by a ticket.
+FETCH = b"fetch"
 
 
 class _Sealed:
@@ -60,6 +67,7 @@ def _reduce(conn: Any) -> Any:
         raise ValueError(
             "this end of a pipe cannot be sent to another node: its process was not started by the context 'ray'"
         )
+    wire.note_reference(conn)
     return _arrive, (here.address, here.issue(conn), conn.readable, conn.writable)
 
 
@@ -71,6 +79,10 @@ def _arrive(address: tuple[str, int], ticket: bytes, readable: bool, writable: b
         raise ValueError(
             "this process was not started by the context 'ray', and cannot use objects of its nodes"
         )
+    if address == here.address:
+        end = _fetched(here, ticket)
+        if end is not None:
+            return end
     if readable and writable:
         own, other = connection.Pipe()
     elif readable:
@@ -90,9 +102,45 @@ def _arrive(address: tuple[str, int], ticket: bytes, readable: bool, writable: b
     return own
 
 
+def _fetched(here: place.Place, ticket: bytes) -> Any:
+    """Return the end that the root of this family holds by a ticket; None if it has been taken."""
+    reader, writer = connection.Pipe(duplex=False)
+    with reader:
+        with writer, wire.at_home():
+            here.tickets.put((FETCH, (ticket, writer)))
+        return reader.recv()
+
+
+def give(end: Any, receiver: Any) -> None:
+    """Send a process of this family an end, or None; close both."""
+    with receiver, wire.at_home():
+        _send_at_home(receiver, end)
+    if end is not None:
+        end.close()
+
+
+_send_at_home = connection.Connection.send
+
+
+@functools.wraps(_send_at_home)
+def _send_anywhere(self: Any, obj: Any) -> None:
+    if place.here() is None or wire.mode.abroad:
+        return _send_at_home(self, obj)
+    try:
+        with wire.anywhere(trial=True):
+            return _send_at_home(self, obj)
+    except wire.Refers:
+        pass
+    # As bytes: what has been sent as an object of the family, the roots would have to unpickle.
+    with wire.anywhere():
+        data = reduction.ForkingPickler.dumps(obj)
+    return self.send_bytes(data)
+
+
 def register() -> None:
-    """Have pickles for other nodes carry ends of pipes."""
+    """Have pickles for other nodes carry ends of pipes, and pipes carry such pickles."""
     reduction.register(connection.Connection, _reduce)
+    connection.Connection.send = _send_anywhere  # type: ignore[method-assign]
 
 
 register()

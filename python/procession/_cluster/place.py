@@ -7,6 +7,7 @@ a driver or agent has it, whatever its start method.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from .. import _errors, process
 from .._procession import family_id
@@ -49,6 +50,8 @@ class Place:
 
     #: The address of the home of this process's parent, if that is another.
     parents_home: tuple[str, int] | None = None
+    #: What unpickles it: `take_over`, by way of `references`, so that the receiver has the reducers.
+    take_over: Callable[..., Place]
 
     def __init__(
         self, node: str, address: tuple[str, int], key: bytes, tickets: Any, root_pid: int
@@ -108,7 +111,7 @@ class Place:
     def __reduce__(self) -> Any:
         if wire.mode.abroad:
             return _receivers, ()
-        return _take_over, (family_id(), self.__dict__)
+        return self.take_over, (family_id(), self.__dict__)
 
 
 class _ParentElsewhere(process._ParentProcess):
@@ -166,7 +169,8 @@ def _be_at(place: Place) -> None:
     place.follow_options()
 
 
-def _take_over(family: bytes, attributes: dict[str, Any]) -> Place:
+def take_over(family: bytes, attributes: dict[str, Any]) -> Place:
+    """Return the place of this process, which is now the one with these attributes if it had none."""
     if _place is None and family == family_id():
         place = Place.__new__(Place)
         place.__dict__.update(attributes)

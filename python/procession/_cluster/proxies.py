@@ -84,7 +84,7 @@ class Proxy:
             raise
 
     def __reduce__(self) -> Any:
-        wire.note(self)
+        wire.note_reference(self)
         return self._reference.reduced(self._ask("ticket"))
 
     def __del__(self) -> None:

@@ -46,9 +46,9 @@ def refer(obj: Any, kind: str, extra: Any = None) -> tuple[Any, ...]:
         raise ValueError(
             f"this {kind} cannot be sent to another node: its process was not started by the context 'ray'"
         )
+    wire.note_reference(obj)
     with wire.at_home():
         local = bytes(reduction.ForkingPickler.dumps(obj))
-    wire.note(obj)
     reference = Reference(kind, family_id(), here.node, here.address, local, None, extra)
     return reference.reduced(here.issue(obj))
 
@@ -71,6 +71,14 @@ def arrive(*fields: Any) -> Any:
 
 
 Reference.arrive = staticmethod(arrive)
+
+
+def take_over(*arguments: Any) -> place.Place:
+    """Return this process's place; see `place.take_over`."""
+    return place.take_over(*arguments)
+
+
+place.Place.take_over = staticmethod(take_over)
 
 
 def _reducer(kind: str, extra: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
@@ -113,8 +121,12 @@ def _reduce_ctypes(obj: Any) -> Any:
     return refer(obj, kind, isinstance(bare, ctypes.Array))
 
 
+def _must_leave() -> bool:
+    return wire.mode.abroad and not wire.mode.anywhere
+
+
 def _refuse_shared(obj: Any) -> Any:
-    if wire.mode.abroad:
+    if _must_leave():
         raise NotImplementedError(
             f"a {type(obj).__name__} cannot be sent to another node: use Manager().dict() or .list()"
         )
@@ -122,7 +134,7 @@ def _refuse_shared(obj: Any) -> Any:
 
 
 def _refuse_memory(obj: Any) -> Any:
-    if wire.mode.abroad:
+    if _must_leave():
         raise NotImplementedError(
             f"a {type(obj).__name__} is the memory of one node, and cannot be sent to another: send its data"
         )
@@ -130,7 +142,7 @@ def _refuse_memory(obj: Any) -> Any:
 
 
 def _refuse_bytes(obj: Any) -> Any:
-    if wire.mode.abroad:
+    if _must_leave():
         raise NotImplementedError(
             "an actor, or what share() has made, cannot be used on another node: send data"
         )

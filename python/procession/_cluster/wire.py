@@ -42,8 +42,16 @@ _PAUSE = 0.1
 _ENDED = (errno.ECONNRESET, errno.EPIPE)
 
 
+class Refers(BaseException):
+    """Raised where a pickle would get a reference, in `trial`."""
+
+
 class _Mode(threading.local):
     abroad = False
+    #: Whether a pickle for abroad may be loaded at home instead: what cannot leave is pickled as there.
+    anywhere = False
+    #: Whether a reference raises `Refers`.
+    trial = False
     #: What is noted of a pickle; see `noting_dumps`.
     notes: list[Any] | None = None
     #: Whether the pickle may be loaded more than once.
@@ -55,11 +63,8 @@ mode = _Mode()
 
 def dumps(obj: object) -> memoryview:
     """Return a pickle for another node: shared objects in it become references."""
-    before, mode.abroad = mode.abroad, True
-    try:
+    with abroad():
         return reduction.ForkingPickler.dumps(obj)
-    finally:
-        mode.abroad = before
 
 
 def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
@@ -78,20 +83,39 @@ def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
         mode.notes, mode.again = before
 
 
-def note(obj: object) -> None:
-    """Note a shared object of the pickle that is being made, if that may be loaded more than once."""
+class _Abroad:
+    """Makes all pickles for other nodes, or for anywhere."""
+
+    def __init__(self, anywhere: bool, trial: bool = False) -> None:
+        self._now = True, anywhere, trial
+
+    def __enter__(self) -> None:
+        self._before = mode.abroad, mode.anywhere, mode.trial
+        mode.abroad, mode.anywhere, mode.trial = self._now
+
+    def __exit__(self, *_: object) -> None:
+        mode.abroad, mode.anywhere, mode.trial = self._before
+
+
+def abroad() -> _Abroad:
+    """Make all pickles for other nodes."""
+    return _Abroad(anywhere=False)
+
+
+def anywhere(trial: bool = False) -> _Abroad:
+    """Make all pickles for processes of any node, the own one too.
+
+    `trial`: raise `Refers` instead of making a reference.
+    """
+    return _Abroad(True, trial)
+
+
+def note_reference(obj: object) -> None:
+    """Take note of a reference to an object, which is about to be made."""
+    if mode.trial:
+        raise Refers
     if mode.again and mode.notes is not None:
         mode.notes.append(obj)
-
-
-@contextmanager
-def abroad() -> Iterator[None]:
-    """Make all pickles for other nodes."""
-    before, mode.abroad = mode.abroad, True
-    try:
-        yield
-    finally:
-        mode.abroad = before
 
 
 @contextmanager
