@@ -22,24 +22,33 @@ def of_size(size):
 
 def turns(size, most=20_000, total=256 * MEGABYTE):
     """Return how often to send a message of this size: often, but not too much in all."""
-    return max(4, min(most, total // size))
+    return max(8, min(most, total // size))
 
 
-def send(queue, begun, item, count):
+def send(queue, begun, item, before, count):
+    for _ in range(before):
+        queue.put(item)
     begun.wait()
     for _ in range(count):
         queue.put(item)
 
 
-def received(library, item, count, producers=1):
-    """Return the items per second that so many processes together put into a queue."""
-    queue, begun = library.Queue(), library.Barrier(producers + 1)
+def received(library, item, count, producers=1, bound=0):
+    """Return the items per second that so many processes together put into a queue.
+
+    With a bound, the queue has at most as many items, and twice as many pass before the measurement:
+    all memory that the queue uses was used before.
+    """
+    queue, begun = library.Queue(bound), library.Barrier(producers + 1)
+    before = 2 * bound
     processes = [
-        library.Process(target=send, args=(queue, begun, item, count // producers))
+        library.Process(target=send, args=(queue, begun, item, before, count // producers))
         for _ in range(producers)
     ]
     for process in processes:
         process.start()
+    for _ in range(before * producers):
+        queue.get()
     begin = clock()
     begun.wait()
     for _ in range(count // producers * producers):
@@ -63,7 +72,7 @@ def copied(size):
 
 
 def by_size(library, item, size):
-    return size * received(library, item, turns(size))
+    return size * received(library, item, turns(size), bound=2)
 
 
 SIZES = [8 << (3 * power) for power in range(10)]
