@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import urllib.parse
@@ -152,9 +153,10 @@ def test_what_is_told_is_what_dump_and_metrics_tell(shown):
     assert "top-secret" not in json.dumps(told) + site.get("api/family")
 
 
-def is_stopped(pid: int) -> bool:
+def state_of(pid: int) -> str:
+    """Return the kernel's letter for a process's state."""
     stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    return stat.rpartition(")")[2].split()[0] == "T"
+    return stat.rpartition(")")[2].split()[0]
 
 
 def test_nothing_is_changed_by_looking(shown):
@@ -162,7 +164,7 @@ def test_nothing_is_changed_by_looking(shown):
     arena = arena_of(root.pid)
     # Processes that wait look around now and then.
     os.killpg(root.pid, signal.SIGSTOP)
-    until(lambda: all(map(is_stopped, (one["pid"] for one in seen["processes"]))))
+    until(lambda: all(state_of(one["pid"]) == "T" for one in seen["processes"]))
     before = content_of(arena)
     events = site.events()
     for _ in range(5):
@@ -197,6 +199,68 @@ def test_clients_that_do_not_read_are_in_nobodys_way(shown):
         with site.ask(f"{site.path}api/events") as answer:
             assert answer.status == 503
         assert json.loads(site.get("api/family"))["root"]
+
+
+def answers(site: Site) -> bool:
+    try:
+        return site.status(site.path) == 200
+    except ConnectionError:
+        return False
+
+
+def descriptors(pid: int) -> set[int]:
+    return {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+
+
+def has_spare(pid: int) -> bool:
+    """Return whether a server has the descriptor that it gives up to refuse a client."""
+    files = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in descriptors(pid) if fd > 2}
+    return "/dev/null" in files
+
+
+def test_without_a_free_descriptor_clients_are_refused_until_there_is_one(shown):
+    root, _, site, server = shown
+    until(lambda: has_spare(server.pid))
+    used = descriptors(server.pid)
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
+    with contextlib.ExitStack() as stack:
+
+        def follow() -> http.client.HTTPResponse | None:
+            """Return an answer that goes on, or None if it was refused, or closed unread."""
+            try:
+                answer = stack.enter_context(site.ask(f"{site.path}api/events"))
+            except ConnectionError:
+                return None
+            stack.callback(answer.close)
+            return answer if answer.status == 200 else None
+
+        followers = list(iter(follow, None))
+        # Fewer than may follow at once, and none is told that the family has ended.
+        assert 0 < len(followers) < 8
+        first = iter(followers[0].readline, b"")
+        while next(first) != b"event: trouble\n":
+            pass
+        assert b"too many open files" in next(first).lower()
+        assert server.poll() is None
+    until(lambda: answers(site))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+    assert json.loads(site.get("api/family"))["root"] == root.pid
+
+
+def test_without_even_the_spare_descriptor_clients_wait(shown):
+    _, _, site, server = shown
+    until(lambda: has_spare(server.pid))
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    # All that is open stays open; the next number is beyond the limit.
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (2, before[1]))
+    with socket.create_connection((site.host, site.port), timeout=60) as client:
+        client.sendall(f"GET {site.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        until(lambda: not has_spare(server.pid))
+        # It does not try again and again.
+        until(lambda: state_of(server.pid) == "S")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+        assert client.recv(12) == b"HTTP/1.1 200"
 
 
 def test_other_machines_are_let_in_only_where_it_is_said(tmp_path, capfd):

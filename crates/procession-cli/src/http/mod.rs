@@ -5,6 +5,7 @@
 
 mod answer;
 mod client;
+mod door;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub(crate) use answer::{event, Answer, Body};
 pub(crate) use request::{Hosts, Request};
 
 use client::{Client, Stage};
+use door::{Came, Door};
 use request::Head;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -68,8 +70,7 @@ pub(crate) fn serve<S: Site>(
     hosts: Hosts,
     patience: &Patience,
 ) -> Result<(), S::End> {
-    // A client may be gone before it is accepted.
-    listener.set_nonblocking(true)?;
+    let mut door = Door::new(listener)?;
     let mut clients: VecDeque<Client> = VecDeque::new();
     loop {
         let is_followed = clients.iter().any(|client| client.stage == Stage::Follows);
@@ -101,8 +102,9 @@ pub(crate) fn serve<S: Site>(
         let until = clients
             .iter()
             .filter_map(|client| client.until)
+            .chain(door.closed_until(now))
             .fold(site.due(is_followed), Instant::min);
-        let (is_new, ready) = wait(Some(listener), &clients, until.saturating_duration_since(now))?;
+        let (is_new, ready) = wait(door.open(now), &clients, until.saturating_duration_since(now))?;
         let mut followers = clients.iter().filter(|client| client.stage == Stage::Follows).count();
         for (mut client, ready) in std::mem::take(&mut clients).into_iter().zip(ready) {
             // What goes wrong with one client is no reason not to answer the next one.
@@ -112,8 +114,8 @@ pub(crate) fn serve<S: Site>(
             }
         }
         if is_new {
-            match listener.accept() {
-                Ok((stream, _)) => {
+            match door.accept()? {
+                Came::Client(stream) => {
                     let is_short = |client: &Client| client.stage != Stage::Follows;
                     if clients.iter().filter(|client| is_short(client)).count() >= MOST_CLIENTS {
                         let first = clients.iter().position(is_short);
@@ -121,8 +123,7 @@ pub(crate) fn serve<S: Site>(
                     }
                     clients.extend(Client::new(stream, patience));
                 }
-                Err(error) if is_of_client(&error) => {}
-                Err(error) => return Err(error.into()),
+                Came::Nobody => {}
             }
         }
     }
@@ -187,28 +188,6 @@ fn finish(mut clients: VecDeque<Client>, patience: &Patience) -> io::Result<()> 
             !is_gone && client.write(patience).is_ok()
         });
     }
-}
-
-/// Whether `accept` failed because a client was gone, or its network failed, before it was accepted. Linux reports such
-/// errors of the new connection, too.
-fn is_of_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    const OF_NETWORK: [Errno; 8] = [
-        Errno::HOSTDOWN,
-        Errno::HOSTUNREACH,
-        Errno::NETDOWN,
-        Errno::NETUNREACH,
-        Errno::NONET,
-        Errno::NOPROTOOPT,
-        Errno::OPNOTSUPP,
-        Errno::PROTO,
-    ];
-    let is_of_network = Errno::from_io_error(error).is_some_and(|errno| OF_NETWORK.contains(&errno));
-    is_of_network
-        || matches!(
-            error.kind(),
-            ConnectionAborted | ConnectionReset | Interrupted | WouldBlock
-        )
 }
 
 /// Wait until a client comes, or is ready, or a signal or `patience` ends it: whether one comes, and what for each of the

@@ -213,22 +213,6 @@ fn a_follower_that_does_not_read_is_given_up_and_costs_nobody_anything() {
 }
 
 #[test]
-fn a_network_that_fails_before_a_client_is_accepted_is_no_end() {
-    for errno in [
-        Errno::CONNABORTED,
-        Errno::NETUNREACH,
-        Errno::PROTO,
-        Errno::INTR,
-        Errno::AGAIN,
-    ] {
-        assert!(is_of_client(&errno.into()), "{errno}");
-    }
-    for errno in [Errno::MFILE, Errno::BADF, Errno::INVAL] {
-        assert!(!is_of_client(&errno.into()), "{errno}");
-    }
-}
-
-#[test]
 fn a_slow_follower_is_told_the_newest_and_not_all() {
     served(LONG, |address, teller| {
         let mut slow = follow(address);

@@ -1,6 +1,6 @@
 //! The processes of a family: what the process table says of each, and what `/proc` shows.
 
-use super::error::Look;
+use super::error::{InspectError, Look};
 use super::file::ArenaFile;
 use super::objects::Objects;
 use super::snapshot::{EndedProcess, FamilySnapshot, HolderSeen, ProcessSeen, ProcessState, WaitSeen};
@@ -76,10 +76,15 @@ impl Processes {
         }
         match entry.seen(slot) {
             Some(entry) if entry.state.is_some() => {
-                let observed = (entry.state == Some(MemberState::Live))
-                    .then(|| observed::observe(entry.pid))
-                    .flatten()
-                    .filter(|observed| is_start(entry.start, observed.start));
+                // Where it cannot be told whether a process lives, it must not count as dead.
+                let observed = match entry.state {
+                    Some(MemberState::Live) => observed::observe(entry.pid).map_err(|source| InspectError::Os {
+                        call: "read a process's stat",
+                        source,
+                    })?,
+                    _ => None,
+                };
+                let observed = observed.filter(|observed| is_start(entry.start, observed.start));
                 self.numbers.entry(entry.owner).or_insert(self.known.len());
                 self.known.push(Known {
                     entry,

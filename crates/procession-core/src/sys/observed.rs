@@ -1,6 +1,7 @@
 //! What `/proc` shows of any process of this user: state, parent, times, memory, program. Reads files only.
 
-use std::fs;
+use rustix::io::Errno;
+use std::{fs, io};
 
 /// What a process's `stat` file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +17,19 @@ pub(crate) struct Observed {
     pub threads: u32,
 }
 
-/// Look at process `pid`. `None`: there is no such process.
-pub(crate) fn observe(pid: u32) -> Option<Observed> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+/// Look at process `pid`. `None`: there is no such process. An error says nothing of the process: the observer itself
+/// may have no descriptor or memory left.
+pub(crate) fn observe(pid: u32) -> io::Result<Option<Observed>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse(&stat)),
+        Err(error) => {
+            let is_gone = matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS)
+            );
+            is_gone.then_some(None).ok_or(error)
+        }
+    }
 }
 
 fn parse(stat: &[u8]) -> Option<Observed> {
@@ -186,11 +197,11 @@ mod tests {
     #[test]
     fn this_process_is_observed() {
         let me = std::process::id();
-        let seen = observe(me).unwrap();
+        let seen = observe(me).unwrap().unwrap();
         assert!(seen.threads >= 1 && seen.start <= ticks_now());
         assert!(resident(me).unwrap().0 > 0);
         assert!(pids().contains(&me));
-        assert_eq!(observe(u32::MAX), None);
+        assert_eq!(observe(u32::MAX).unwrap(), None);
     }
 
     #[test]
