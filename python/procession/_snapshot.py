@@ -217,8 +217,10 @@ class Deadlock:
     What is found, and what cannot be: :ref:`seen-deadlocks`.
     """
 
-    #: Sentences that say what waits for which lock, and what holds it.
+    #: The sentences, in one text.
     text: str
+    #: For each member a sentence that says for which lock it waits, and what holds it.
+    sentences: tuple[str, ...]
     members: tuple[DeadlockMember, ...]
 
 

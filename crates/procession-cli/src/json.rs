@@ -37,8 +37,10 @@ pub fn family(found: &Findings) -> Value {
 }
 
 fn deadlock(found: &Deadlock) -> Value {
+    let sentences = text::deadlock(found);
     json!({
-        "text": text::deadlock(found).join("; "),
+        "text": sentences.join("; "),
+        "sentences": sentences,
         "members": found.members.iter().map(|member| json!({
             "pid": member.pid,
             "name": member.name,

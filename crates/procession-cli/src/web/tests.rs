@@ -164,15 +164,36 @@ fn looks_are_a_tenth_of_a_second_apart_at_least_and_none_is_taken_for_nobody() {
 
 #[test]
 fn a_deadlock_is_told_with_its_sentence() {
-    let looks = [deadlocked(100_000), deadlocked(100_100)];
+    let mut looks = [deadlocked(100_000), deadlocked(100_100)];
+    for look in &mut looks {
+        look.processes[1].name = "alice; and others".to_owned();
+    }
     let mut site = site(looks, Duration::from_secs(60));
     let (_, first) = told(&mut site);
     assert_eq!(first["deadlocks"], json!([]));
     // It is looked at again soon, whatever the interval.
     assert!(site.next <= Instant::now() + Duration::from_secs(30));
     let (_, second) = told(&mut site);
-    let sentence = second["deadlocks"][0]["text"].as_str().unwrap();
-    assert!(sentence.contains("bob (102) has waited"), "{sentence}");
+    let deadlock = &second["deadlocks"][0];
+    // What separates sentences in the text may be part of a name.
+    let sentences: Vec<&str> = deadlock["sentences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    assert!(
+        sentences
+            .iter()
+            .any(|one| one.starts_with("alice; and others (103) has waited")),
+        "{sentences:?}"
+    );
+    assert!(
+        sentences.iter().any(|one| one.starts_with("bob (102) has waited")),
+        "{sentences:?}"
+    );
+    assert_eq!(deadlock["text"], sentences.join("; "));
 }
 
 #[test]

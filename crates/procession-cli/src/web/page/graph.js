@@ -242,9 +242,4 @@ function draw(node, size) {
   return shape("a", { ...group, href: node.href, "aria-label": `${node.title}, ${node.text}` }, ...parts);
 }
 
-/** Sentences for what the graph's red part says. */
-export function sentencesOf(deadlock) {
-  return deadlock.text.split("; ").map(clean);
-}
-
 export const memberNames = (deadlock) => deadlock.members.map((member) => named(member.name, member.pid)).join(", ");

@@ -1,7 +1,7 @@
 // The page: takes what the server tells, and shows the view that the address names after its "#".
 
 import { arrange, bytes, clean, counted, element, time, write } from "./format.js";
-import { Graph, memberNames, sentencesOf } from "./graph.js";
+import { Graph, memberNames } from "./graph.js";
 import { charts, History } from "./history.js";
 import { link, makeTables, othersOf, waitOf } from "./tables.js";
 
@@ -268,7 +268,7 @@ function showDeadlocks(seen) {
       .join(" "),
   );
   const list = $("deadlock-list");
-  const texts = seen.deadlocks.flatMap(sentencesOf);
+  const texts = seen.deadlocks.flatMap((deadlock) => deadlock.sentences.map(clean));
   while (list.children.length < texts.length) list.append(element("p"));
   while (list.children.length > texts.length) list.lastElementChild.remove();
   texts.forEach((text, at) => write(list.children[at], text));
