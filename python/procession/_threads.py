@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 from collections import deque
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 else:
     Any = object  # what `typing.get_type_hints` finds
 
-__all__ = ["Condition", "Event", "Thread"]
+__all__ = ["Condition", "Event", "Thread", "is_own", "report"]
 
 _GRACE_PERIOD = 1.0
 """Seconds that `join` waits for an interrupted start, which may not have made its thread yet."""
@@ -103,3 +104,23 @@ class Thread(threading.Thread):
             self._begun.release()
         if self.ident is not None:
             super().join(timeout)
+
+
+def is_own() -> bool:
+    """Return whether the calling thread is one of the package's.
+
+    No signal handler runs there. So an exit or interrupt that is raised there comes from the
+    program's code that the thread runs, and must not end the thread.
+    """
+    thread = threading.current_thread()
+    # In a child that such a thread forked, it is the main thread.
+    return isinstance(thread, Thread) and thread is not threading.main_thread()
+
+
+def report(error: BaseException) -> None:
+    """Report what the program's code raised in a thread that goes on. Raises nothing."""
+    args = type(error), error, error.__traceback__
+    try:
+        threading.excepthook(threading.ExceptHookArgs((*args, threading.current_thread())))
+    except BaseException:  # the program may have replaced it
+        sys.__excepthook__(*args)

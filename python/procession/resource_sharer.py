@@ -13,7 +13,7 @@ import os
 import threading
 
 from . import process, util
-from ._threads import Thread
+from ._threads import Thread, report
 from .connection import Client, Listener
 from .context import reduction
 
@@ -128,18 +128,16 @@ class _ResourceSharer:
 
     def _serve_one(self, listener: Any) -> bool:
         """Send a resource to the next peer. Return False if the peer asks the thread to end."""
-        import sys
-
         try:
             with listener.accept() as conn:
                 request = conn.recv()
                 if request is not None:
                     self._hand_over(conn, *request)
                 return request is not None
-        except Exception:
+        except BaseException as error:
             if util.is_exiting():
                 return False
-            sys.excepthook(*sys.exc_info())
+            report(error)
             return True
 
     def _hand_over(self, conn: Any, key: int, pid: int) -> None:

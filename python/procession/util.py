@@ -14,7 +14,7 @@ import threading  # before atexit.register below: threads end before the package
 import weakref
 
 from . import process
-from ._threads import Thread
+from ._threads import Thread, is_own, report
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -58,7 +58,12 @@ _log_to_stderr = False
 
 def _log(level: int, msg: str, args: tuple[Any, ...]) -> None:
     if _logger:
-        _logger.log(level, msg, *args, stacklevel=3)
+        try:
+            _logger.log(level, msg, *args, stacklevel=3)
+        except BaseException as error:  # of the program's handler
+            if not is_own():
+                raise
+            report(error)
 
 
 def sub_debug(msg: str, *args: Any) -> None:

@@ -118,6 +118,45 @@ def _explode():
     raise RuntimeError("not here")
 
 
+class Raises:
+    """Raises an error of this kind when it is pickled or, if so told, only when it is unpickled."""
+
+    def __init__(self, kind, there=False):
+        self.kind, self.there = kind, there
+
+    def __reduce__(self):
+        if not self.there:
+            _raise(self.kind)
+        return _raise, (self.kind,)
+
+
+class RaisingError(Exception):
+    """An exception whose unpickling raises an error of the kind that it was given."""
+
+    def __reduce__(self):
+        return _raise, self.args
+
+
+def _raise(kind):
+    raise kind("not to be unpickled")
+
+
+def return_what_raises(kind):
+    return Raises(kind, there=True)
+
+
+def raise_what_raises(kind):
+    raise RaisingError(kind)
+
+
+class BadRepr:
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __repr__(self):
+        raise self.kind("not to be seen")
+
+
 class KillsWhoLoadsIt:
     def __reduce__(self):
         return kill_self, ()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .._errors import ActorDied
 from .._pool.errors import _undecodable, _unpack_exception
-from .._threads import Condition, Thread
+from .._threads import Condition, Thread, report
 from .board import ENDED, RAISED, SLICE, VALUE, VALUE_APART, Ending, new_queue
 
 __all__: list[str] = []
@@ -126,8 +126,7 @@ class Call:
         try:
             announce()
         except BaseException as error:  # of a callback; the other futures still complete
-            args = (type(error), error, error.__traceback__, threading.current_thread())
-            threading.excepthook(threading.ExceptHookArgs(args))
+            report(error)
 
 
 class Lane:

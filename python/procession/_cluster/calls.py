@@ -155,7 +155,9 @@ class Thread:
                 if value is _REPLIED:
                     return
             reply = bytes(wire.dumps(("result", value)))
-        except Exception as error:
+        except (Cancelled, Gone):
+            raise
+        except BaseException as error:  # of the program's code: no interrupt arrives here
             reply = _packed_error(error)
         self._send(DONE + reply)
 
@@ -259,7 +261,7 @@ class Thread:
         def run() -> None:
             try:
                 outcome.append((wait(), None))
-            except Exception as error:
+            except BaseException as error:
                 outcome.append((None, error))
             finally:
                 os.close(writer)
@@ -393,10 +395,10 @@ def _ticket(number: int) -> bytes:
     return here.issue(_objects[number])
 
 
-def _packed_error(error: Exception) -> bytes:
+def _packed_error(error: BaseException) -> bytes:
     try:
         return bytes(wire.dumps(("error", error.with_traceback(None))))
-    except Exception as unsent:
+    except BaseException as unsent:
         described = RuntimeError(
             f"{type(error).__name__}: {error} (it cannot be pickled: {unsent})"
         )

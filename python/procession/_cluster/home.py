@@ -15,6 +15,7 @@ from contextlib import closing
 from .. import connection, context, popen_forkserver, process, util
 from .._errors import ProcessError
 from .._procession import members
+from .._threads import Thread
 from . import deputy, pipes, place, silence, wire
 from .placed import PlacedPopen
 
@@ -35,7 +36,7 @@ _LAST = b""
 
 
 def _begin(target: Any, *args: Any) -> None:
-    threading.Thread(target=target, args=args, daemon=True).start()
+    Thread(target, "ClusterHome", args).start()
 
 
 class Home:
@@ -80,7 +81,7 @@ class Home:
         while True:
             try:
                 ticket, obj = self.place.tickets.get()
-            except Exception as error:
+            except BaseException as error:  # of the program's code
                 util.sub_warning("a ticket cannot be read: %s", error)
                 continue
             if ticket == _LAST:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from .. import util
+from .._threads import Thread
 from . import place, wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -27,7 +28,7 @@ class Rendezvous:
         self.key = here.key
         self._expected: dict[bytes, Callable[[Any], object]] = {}
         args = self._listener, self._admit
-        threading.Thread(target=wire.serve, args=args, daemon=True).start()
+        Thread(wire.serve, "ClusterRendezvous", args).start()
 
     def expect(self, take: Callable[[Any], object]) -> bytes:
         """Return a new token. `take` is called with the connection of the process that shows it.

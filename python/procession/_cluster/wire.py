@@ -16,6 +16,7 @@ from .. import context, reduction, util
 from .._connections import framing
 from .._errors import AuthenticationError
 from .._pickling import rebuild
+from .._threads import Thread
 from ..connection import Listener, answer_challenge, deliver_challenge
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -203,7 +204,7 @@ def serve(listener: Listener, admit: Callable[[Any], object]) -> None:
             conn = listener.accept()
             with reduction._socket_of(conn, socket.AF_INET) as copy:
                 _watch(copy)
-            threading.Thread(target=admit, args=(conn,), daemon=True).start()
+            Thread(admit, "ClusterPeer", (conn,)).start()
         except (AuthenticationError, EOFError, OSError, RuntimeError) as error:
             util.info("refused a connection: %s", error)
             if listener._listener is None:

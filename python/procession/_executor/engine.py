@@ -100,6 +100,18 @@ class Engine:
         while self.started < min(wanted, self.most) and self.grow(wanted):
             pass
 
+    def keep_up(self) -> None:
+        """Start workers for what is unfinished, in a thread of the package.
+
+        If that fails, the thread that watches the workers tries again, and breaks the pool if there
+        is none.
+        """
+        try:
+            if self.started < self.most:
+                self.grow_to(self.unfinished())
+        except BaseException as error:
+            util.warn("cannot start a worker: %r", error)
+
     def unfinished(self) -> int:
         """Return the number of tasks, of calls and maps, that need a worker each."""
         _, queued, running, _ = self.pool._core.stats()

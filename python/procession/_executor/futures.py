@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 from collections.abc import Generator
 from concurrent.futures import InvalidStateError
 from concurrent.futures._base import CANCELLED
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 from .. import _errors
 from .._procession import PoolStream
-from .._threads import Condition
+from .._threads import Condition, report
 from .errors import recognisable
 
 __all__: list[str] = []
@@ -83,8 +82,7 @@ def complete(future: Future[Any], success: bool, value: Any) -> None:
         pass  # cancelled
     except BaseException as error:
         # Raised by a callback of this future; the other futures still complete.
-        args = (type(error), error, error.__traceback__, threading.current_thread())
-        threading.excepthook(threading.ExceptHookArgs(args))
+        report(error)
 
 
 # The name under which users find it.

@@ -59,7 +59,7 @@ class Idle:
             if idle:
                 engine.let_go([staying[index] for index in idle])
                 if engine.pool._core.stats()[1]:
-                    engine.grow(engine.most)
+                    engine.keep_up()
             if not engine.started:
                 return None
             return min(

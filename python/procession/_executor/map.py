@@ -53,8 +53,7 @@ class Work:
 
         def feed(iterator: Iterator[Any], limit: int) -> bool:
             more = job.feed(iterator, size, limit)
-            if engine.started < engine.most:
-                engine.grow_to(engine.unfinished())  # idle workers may have left
+            engine.keep_up()  # idle workers may have left
             return more
 
         args = (iter(items), job, feed, range(engine.most))

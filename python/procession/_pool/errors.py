@@ -10,6 +10,7 @@ from _collections_abc import Callable
 
 from .._errors import Catchable, TaskCancelled, TaskTimeout, WorkerDied, counterpart
 from .._procession import load_body
+from .._threads import is_own
 from ..process import _describe_exitcode
 from ..reduction import ForkingPickler
 from .worker import CALL, CALL_WITH_KEYWORDS, CHUNK, ITEM, STARRED_CHUNK
@@ -21,6 +22,14 @@ else:
     Any = object  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
+
+
+def _is_result(error: BaseException) -> bool:
+    """Return whether what the program's code raised is the result of a task.
+
+    An exit or an interrupt is for the thread in which it is raised, unless that is the package's.
+    """
+    return isinstance(error, Exception) or is_own()
 
 
 class RemoteTraceback(Exception):
@@ -79,7 +88,9 @@ class MaybeEncodingError(Catchable):
 def _safe_repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as error:
+    except BaseException as error:
+        if not _is_result(error):
+            raise
         return f"<{type(value).__name__} object whose repr() raises {type(error).__name__}>"
 
 
@@ -100,7 +111,9 @@ def _unpack_exception(parts: tuple[bytes, str, str]) -> BaseException:
         error = ForkingPickler.loads(pickled)
         if not isinstance(error, BaseException):
             raise TypeError(f"it unpickles as {type(error).__name__}")
-    except Exception as reason:
+    except BaseException as reason:
+        if not _is_result(reason):
+            raise
         error = MaybeEncodingError(reason, None)
         error.value = description
     error.__cause__ = RemoteTraceback(text)
@@ -174,7 +187,9 @@ def _arguments(
         words = [reprlib.repr(value) for value in arguments]
         words += [f"{name}={reprlib.repr(value)}" for name, value in kwds.items()]
         return f"({', '.join(words)})"
-    except Exception:
+    except BaseException as error:
+        if not _is_result(error):
+            raise
         return ""  # arguments that cannot be shown are not worth a second error
 
 

@@ -94,8 +94,10 @@ def iterator_of(iterable: Iterable[Any], job: Any) -> Any:
     """Return `iter(iterable)`; if that raises, make the job fail with the error and return None."""
     try:
         return iter(iterable)
-    except Exception as error:
+    except BaseException as error:
         job.refuse(error)
+        if not isinstance(error, Exception):
+            raise
         return None
 
 

@@ -23,7 +23,7 @@ from _collections_abc import Callable, Iterator
 from .. import util
 from .._errors import OwnerDied, WorkerDied
 from .._threads import Thread
-from .errors import ExceptionWithTraceback, MaybeEncodingError
+from .errors import ExceptionWithTraceback, MaybeEncodingError, _safe_repr
 from .feed import mapstar, starmapstar
 from .thread_core import ThreadCore
 from .thread_job import ThreadJob
@@ -251,7 +251,7 @@ class QueuedWorkers(WatchedWorkers):
             if core.begin(job, number, limit):
                 try:
                     _held_by_the_dead(self._quick_put, (job.key, number, *call))
-                except Exception as error:
+                except BaseException as error:
                     core.finish(job.key, number, (False, error))
             item = job = call = None  # type: ignore[assignment]  # must not outlive this turn
         for _ in range(len(self.workers)):
@@ -265,7 +265,7 @@ class QueuedWorkers(WatchedWorkers):
                 continue
             except (EOFError, OSError):
                 return
-            except Exception as error:
+            except BaseException as error:
                 # Which task's result it was is lost.
                 self.core.fail_underway(functools.partial(_unreadable, error))
                 continue
@@ -277,8 +277,9 @@ class QueuedWorkers(WatchedWorkers):
             result = outcome = None
 
     def _watch(self) -> None:
-        while self._maintain():
-            self._wait(self._notice, math.inf)
+        with self._broken_by_errors():
+            while self._maintain():
+                self._wait(self._notice, math.inf)
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> bool:
@@ -296,9 +297,9 @@ class QueuedWorkers(WatchedWorkers):
                 return bool(self.workers)
             try:
                 self.repopulate()
-            except Exception as error:
+            except BaseException as error:
                 util.warn("cannot start a worker: %r", error)
-                self._break(f"a pool's worker cannot be started: {error!r}", error)
+                self._break(f"a pool's worker cannot be started: {_safe_repr(error)}", error)
                 return False
             return True
 
@@ -389,7 +390,7 @@ class QueuedWorkers(WatchedWorkers):
         self._join_threads("PoolResults")
 
 
-def _unreadable(error: Exception) -> MaybeEncodingError:
+def _unreadable(error: BaseException) -> MaybeEncodingError:
     result = MaybeEncodingError(error, None)
     result.value = "a result that cannot be unpickled"
     result.__cause__ = error

@@ -9,7 +9,7 @@ from _collections_abc import Callable, Generator
 from collections import deque
 
 from .._errors import TimeoutError
-from .._threads import Event, Thread
+from .._threads import Event, Thread, report
 from .workers import is_of_exit
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -93,9 +93,8 @@ class ApplyResult:
             callback = self._callback if self._success else self._error_callback
             if callback:
                 callback(self._value)
-        except Exception as error:
-            args = (type(error), error, error.__traceback__, threading.current_thread())
-            threading.excepthook(threading.ExceptHookArgs(args))
+        except BaseException as error:
+            report(error)
         finally:
             self._tell()
 
@@ -107,7 +106,10 @@ class ApplyResult:
             waiters, self._waiters = self._waiters or (), None
         self._announced_job = None
         for waiter in waiters:
-            waiter()
+            try:
+                waiter()
+            except BaseException as error:  # of the program's event loop
+                report(error)
 
     def _when_ended(self, waiter: Callable[[], object]) -> None:
         """Call `waiter` in another thread when the call ends, or now if it has."""

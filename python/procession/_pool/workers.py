@@ -6,6 +6,7 @@ and results directly between the workers and the threads that call the pool.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -13,13 +14,14 @@ import select
 import signal
 import threading
 import time
-from _collections_abc import Callable
+from _collections_abc import Callable, Iterator
 
 from .. import util
 from .._errors import BrokenPool, ProcessError
 from .._procession import PoolCore
 from .._threads import Thread
 from .deaths import OutOfMemory, Stacks
+from .errors import _safe_repr
 from .worker import worker
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -136,6 +138,15 @@ class WatchedWorkers:
         except BlockingIOError:
             pass
 
+    @contextlib.contextmanager
+    def _broken_by_errors(self) -> Iterator[None]:
+        """Break the pool if its watch ends by an error: calls would wait for ever."""
+        try:
+            yield
+        except BaseException as error:
+            self._break(f"a pool's workers can no longer be watched: {_safe_repr(error)}", error)
+            raise
+
     def _break(self, text: str, error: BaseException | None) -> None:
         self.broken = broken_by(text, error)
         self.core.terminate(self.broken)
@@ -237,8 +248,9 @@ class Workers(WatchedWorkers):
 
     def _watch(self) -> None:
         self._out_of_memory = OutOfMemory()
-        while (pause := self._maintain()) is not None:
-            self._wait(self.core.notice, pause)
+        with self._broken_by_errors():
+            while (pause := self._maintain()) is not None:
+                self._wait(self.core.notice, pause)
         util.debug("pool's watch exiting")
 
     def _maintain(self) -> float | None:
@@ -262,10 +274,10 @@ class Workers(WatchedWorkers):
                 self._size = 1
             try:
                 self.repopulate()
-            except Exception as error:
+            except BaseException as error:
                 util.warn("cannot start a worker: %r", error)
                 if not self.workers:
-                    self._break(f"a pool's worker cannot be started: {error!r}", error)
+                    self._break(f"a pool's worker cannot be started: {_safe_repr(error)}", error)
                     return None
                 return min(pause, _PAUSE)
             return pause

@@ -18,9 +18,9 @@ pub fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// The value of an error that counts as a task's result: an `Exception`. Any other (an interrupt, an exit) is passed
-/// on.
+/// on, except in a thread of the package: there it comes from the code that the task brings.
 pub fn catchable(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
-    if error.is_instance_of::<PyException>(py) {
+    if error.is_instance_of::<PyException>(py) || helper(py, "_is_result")?.call1((error.value(py),))?.is_truthy()? {
         Ok(error.into_value(py).into_bound(py).into_any())
     } else {
         Err(error)

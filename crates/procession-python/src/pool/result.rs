@@ -4,6 +4,7 @@
 //! result, so no lock is held meanwhile. Other threads wait. The unpickling thread gets an error if it asks again,
 //! because it would wait for itself.
 
+use super::errors::helper;
 use crate::common::lock;
 use procession_core::Deadline;
 use pyo3::exceptions::PyRuntimeError;
@@ -69,7 +70,8 @@ impl JobResult {
         let opened = open();
         let now = match &opened {
             Ok((success, value)) => State::Open((*success, value.clone().unbind())),
-            Err(_) => State::Unopened,
+            // Parts of it were taken: for all that ask later, this is why there is no result.
+            Err(error) => State::Open((false, undecodable(py, error))),
         };
         let before = std::mem::replace(&mut *lock(&self.state), now);
         if matches!(before, State::Opening { awaited: true, .. }) {
@@ -98,6 +100,13 @@ impl JobResult {
         let before = std::mem::take(&mut *lock(&self.state));
         drop(before); // after the lock is released: dropping it may run Python code
     }
+}
+
+fn undecodable(py: Python<'_>, error: &PyErr) -> Py<PyAny> {
+    helper(py, "_undecodable")
+        .and_then(|undecodable| undecodable.call1((error.value(py),)))
+        .unwrap_or_else(|_| error.value(py).clone().into_any())
+        .unbind()
 }
 
 /// A number that is unique among living threads.

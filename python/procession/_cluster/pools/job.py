@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ..._pool.errors import _cancelled, _undecodable, _worker_died
+from ..._pool.errors import _cancelled, _is_result, _undecodable, _worker_died
 from ..._pool.thread_job import ThreadJob, _seconds
 from .. import wire
 
@@ -63,10 +63,14 @@ class Sealed:
         """Return it unpickled. Raises what a signal handler raises meanwhile."""
         try:
             return self.success, wire.loads(self.data)
-        except Exception as error:
+        except BaseException as error:
+            if not _is_result(error):
+                raise
             try:
                 wire.loads(self.data)
-            except Exception:
+            except BaseException as again:
+                if not _is_result(again):
+                    raise
                 return False, _undecodable(error)
             raise  # not the result's error, which comes again
 

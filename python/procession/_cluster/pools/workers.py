@@ -262,7 +262,7 @@ class NodeWorkers:
                 return bool(self._processes)
             try:
                 self.repopulate()
-            except Exception as error:
+            except BaseException as error:
                 if not self._processes:
                     self._break(f"a pool's workers cannot be started: {error!r}", error)
                     return False
