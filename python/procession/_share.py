@@ -16,7 +16,7 @@ import weakref
 from typing import Any, Generic, TypeVar
 
 from ._procession import SharedBytes
-from .reduction import ForkingPickler
+from .reduction import ForkingPickler, dispatch_table
 
 __all__ = ["Shared", "share"]
 
@@ -148,7 +148,7 @@ class _Pickler(ForkingPickler):
             return False
 
         pickle.Pickler.__init__(self, file, 5, buffer_callback=keep)
-        self.dispatch_table = {**self._copyreg_dispatch, **self._extra_reducers}
+        self.dispatch_table = dispatch_table()
 
     def reducer_override(self, obj: Any) -> Any:
         for base in type(obj).__mro__:

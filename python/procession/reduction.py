@@ -6,12 +6,10 @@ Objects that pickle cannot carry are left to `_pickling.by_value`.
 
 from __future__ import annotations
 
-import array
 import copyreg
 import functools
 import io
 import os
-import socket
 import sys
 from _collections_abc import Callable, Iterable
 
@@ -21,12 +19,18 @@ from _pickle import loads as _loads
 from abc import ABCMeta
 
 from . import context
+from .context import _DeferredModule
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
+    import array
+    import socket
     from typing import Any
 else:
     Any = object  # what `typing.get_type_hints` finds
+    # Only those that send sockets and descriptors need them, and they take as long to load as the queues do.
+    array = _DeferredModule("array")
+    socket = _DeferredModule("socket")
 
 __all__ = [
     "DupFd",
@@ -63,6 +67,7 @@ class ForkingPickler(Pickler):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        _register_sockets()
         self.dispatch_table = {**self._copyreg_dispatch, **self._extra_reducers}
 
     @classmethod
@@ -98,6 +103,7 @@ class ForkingPickler(Pickler):
 
 def dispatch_table() -> dict[type, Callable[[Any], Any]]:
     """Return all registered reducers."""
+    _register_sockets()
     return {**copyreg.dispatch_table, **_ForkingPickler._extra_reducers}
 
 
@@ -300,7 +306,15 @@ def _register_all() -> None:
     register(type(list.append), _reduce_method_descriptor)
     register(type(int.__add__), _reduce_method_descriptor)
     register(functools.partial, _reduce_partial)
-    register(socket.socket, _reduce_socket)
+    _register_sockets()
+
+
+def _register_sockets() -> bool:
+    """Register the reducer of sockets, once their module is loaded; return whether it is."""
+    kind = getattr(sys.modules.get("socket"), "socket", None)
+    if kind is not None:
+        _ForkingPickler._extra_reducers.setdefault(kind, _reduce_socket)
+    return kind is not None
 
 
 _register_all()

@@ -272,3 +272,47 @@ def test_registered_reducers_may_pass_descriptors(ctx, tmp_path, with_reducer):
     here.send(Descriptor(fd))
     assert read_from(there.recv()) == b"content"
     os.close(fd)
+
+
+#: The module of sockets is loaded after the first objects were pickled.
+SOCKETS_LATER = """
+import procession
+from procession.reduction import ForkingPickler
+
+class Thing:
+    pass
+
+queue = procession.Queue()
+queue.put([object(), Thing])
+ForkingPickler.dumps([object()])
+queue.get()
+
+import io
+import socket
+import sys
+
+sys.modules["procession._pickling.by_value"] = None  # what pickle refuses is refused
+
+def pickled_by_hand(end):
+    ForkingPickler(file := io.BytesIO()).dump(end)
+    return file.getvalue()
+
+def through_the_queue(end):
+    queue.put([end])
+    return queue.get()[0]
+
+for copy in (
+    through_the_queue,
+    lambda end: ForkingPickler.loads(ForkingPickler.dumps([end]))[0],
+    lambda end: ForkingPickler.loads(pickled_by_hand(end)),
+):
+    one, other = socket.socketpair()
+    with one, other, copy(one) as duplicate:
+        duplicate.sendall(b"text")
+        print(type(duplicate) is socket.socket, duplicate.fileno() != one.fileno(), other.recv(10))
+"""
+
+
+def test_sockets_that_are_loaded_after_the_reducers(run_program):
+    done = run_program(SOCKETS_LATER)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True b'text'\n" * 3, "")

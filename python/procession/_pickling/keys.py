@@ -7,7 +7,6 @@ of the module, which is `__mp_main__` in children that import it: keys name `__m
 
 from __future__ import annotations
 
-import copyreg
 import io
 import operator
 import pickle
@@ -29,7 +28,7 @@ def pickle_key(key: Any) -> bytes:
     file = io.BytesIO()
     pickler = _Pickler(file, _PROTOCOL)
     pickler.fast = True
-    pickler.dispatch_table = copyreg.dispatch_table | reduction._ForkingPickler._extra_reducers
+    pickler.dispatch_table = reduction.dispatch_table()
     pickler.dump(key)
     return file.getvalue()
 

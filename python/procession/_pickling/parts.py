@@ -63,6 +63,7 @@ class Taking:
         """Set up the reducers and the results. Call this before `dump`."""
         # Without out-of-band buffers pickle copies an array, and the copy is writable.
         arrays = reduction._array_reducers() if protocol >= 5 else {}
+        reduction._register_sockets()
         self.dispatch_table = {
             **copyreg.dispatch_table,
             **table(),

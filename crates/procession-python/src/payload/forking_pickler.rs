@@ -2,8 +2,10 @@
 
 use super::tools;
 use crate::common::{name, Cached};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The present state of `reduction.ForkingPickler`.
 pub(super) struct ForkingPickler<'py> {
@@ -31,6 +33,7 @@ pub(super) fn registered_only(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
 
 pub(super) fn forking_pickler(py: Python<'_>) -> PyResult<ForkingPickler<'_>> {
     let original = original(py)?;
+    original.register_sockets(py)?;
     let now = original.module.bind(py).getattr(name!(py, "ForkingPickler"))?;
     Ok(ForkingPickler {
         reducers: original.reducers.bind(py).clone(),
@@ -43,6 +46,25 @@ pub(super) struct Original {
     module: Py<PyModule>,
     class: Py<PyAny>,
     reducers: Py<PyDict>,
+    /// The reducer of sockets is registered.
+    has_sockets: AtomicBool,
+}
+
+impl Original {
+    /// Register the reducer of sockets, if the program has loaded their module: otherwise it has no sockets.
+    fn register_sockets(&self, py: Python<'_>) -> PyResult<()> {
+        if self.has_sockets.load(Relaxed) {
+            return Ok(());
+        }
+        // SAFETY: attached, and the name is a string. Imports nothing; null without an error if it is not loaded.
+        let loaded = unsafe { ffi::PyImport_GetModule(name!(py, "socket").as_ptr()) };
+        // SAFETY: null, or a new reference.
+        if unsafe { Bound::from_owned_ptr_or_opt(py, loaded) }.is_some() {
+            let done = self.module.bind(py).call_method0(name!(py, "_register_sockets"))?;
+            self.has_sockets.store(done.is_truthy()?, Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// The first call loads the module. It is made by the first object that is sent, of any type: later the interpreter may
@@ -57,6 +79,7 @@ pub(super) fn original(py: Python<'_>) -> PyResult<&'static Original> {
             module: module.unbind(),
             class: class.unbind(),
             reducers,
+            has_sockets: AtomicBool::new(false),
         })
     })
 }
