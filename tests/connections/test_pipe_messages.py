@@ -129,16 +129,18 @@ def test_a_message_whose_frame_just_fits_the_kernels_pipe(size, written):
     writer.close()
 
 
+@pytest.mark.parametrize("send", ["send_bytes", "send"])
 @pytest.mark.parametrize("duplex", [True, False])
-def test_large_messages_in_turn_and_at_once(duplex, ctx):
+def test_large_messages_in_turn_and_at_once(duplex, send, ctx):
     """Some find a receiver that spins, some wait for it, and some are in the descriptor."""
     reader, writer = ctx.Pipe(duplex)
     sizes = [60_000 + 37 * number % 10_000 for number in range(3_000)]
-    sender = ctx.Process(target=send_sizes, args=(writer, sizes))
+    sender = ctx.Process(target=send_sizes, args=(writer, send, sizes))
     sender.start()
     writer.close()
+    receive = {"send_bytes": reader.recv_bytes, "send": reader.recv}[send]
     for number, size in enumerate(sizes):
-        assert reader.recv_bytes() == bytes([number % 256]) * size
+        assert receive() == bytes([number % 256]) * size
         if number % 500 == 0:
             # Time for the sender to fill the descriptor, and to learn that waiting does not pay.
             select.select([sender.sentinel], [], [], 0.05)
@@ -147,9 +149,9 @@ def test_large_messages_in_turn_and_at_once(duplex, ctx):
     reader.close()
 
 
-def send_sizes(writer, sizes):
+def send_sizes(writer, send, sizes):
     for number, size in enumerate(sizes):
-        writer.send_bytes(bytes([number % 256]) * size)
+        getattr(writer, send)(bytes([number % 256]) * size)
 
 
 def unread_of(conn):

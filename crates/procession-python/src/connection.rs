@@ -102,6 +102,18 @@ impl Connection {
         self.incoming.get().filter(|_| !self.parted.load(Relaxed))
     }
 
+    /// What to do with a message of so many bytes if no receiver takes it by hand. `None`: do not try, but write it to the
+    /// descriptor.
+    fn otherwise(&self, size: usize, awaited: bool) -> PyResult<Option<Else<'_>>> {
+        Ok(if self.is_named(size, awaited)? {
+            Some(Else::Name)
+        } else if awaited {
+            Some(Else::Write)
+        } else {
+            (size >= LARGE && self.patience.seems_worth_it()).then(|| Else::Wait(&self.patience))
+        })
+    }
+
     /// Whether only a frame that names it goes through the descriptor, instead of a message of so many bytes that is not
     /// handed over: if the descriptor could not hold its frame, so that only a receiver at work takes it, or if there is
     /// one.
@@ -245,11 +257,15 @@ impl Connection {
         } else {
             payload::dumps_whole_or_large(obj, LARGE)?
         };
-        let size = pickled.size()?;
-        let named = pickled.needs_memory() || this.is_named(size, awaited)?;
-        let otherwise = if named { Else::Name } else { Else::Write };
-        if (awaited || named) && pickled.with_parts(|out| sending::put(py, lane, &fd, out, otherwise))?? {
-            return Ok(());
+        let otherwise = if pickled.needs_memory() {
+            Some(Else::Name)
+        } else {
+            this.otherwise(pickled.size()?, awaited)?
+        };
+        if let Some(otherwise) = otherwise {
+            if pickled.with_parts(|out| sending::put(py, lane, &fd, out, otherwise))?? {
+                return Ok(());
+            }
         }
         sending::write(py, Some(lane), &fd, pickled.into_whole(obj)?.as_bytes())
     }
@@ -270,15 +286,7 @@ impl Connection {
         let bytes = frames::part(source.bytes(), offset, size).map_err(PyValueError::new_err)?;
         let lane = this.outgoing().filter(|lane| !lane.is_plain());
         if let Some(lane) = lane {
-            let awaited = lane.is_awaited();
-            let named = this.is_named(bytes.len(), awaited)?;
-            let waits = !named && bytes.len() >= LARGE && this.patience.seems_worth_it();
-            if awaited || named || waits {
-                let otherwise = match (named, waits) {
-                    (true, _) => Else::Name,
-                    (false, true) => Else::Wait(&this.patience),
-                    (false, false) => Else::Write,
-                };
+            if let Some(otherwise) = this.otherwise(bytes.len(), lane.is_awaited())? {
                 let out = Outgoing {
                     body: &[payload::RAW],
                     more: &[bytes],
