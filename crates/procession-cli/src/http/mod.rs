@@ -75,7 +75,7 @@ pub(crate) fn serve<S: Site>(
     loop {
         let is_followed = clients.iter().any(|client| client.stage == Stage::Follows);
         // Whatever comes meanwhile.
-        if Instant::now() >= site.due(is_followed) {
+        if site.due(is_followed) <= Instant::now() {
             let (event, end) = site.tick(is_followed);
             if let Some(event) = event {
                 clients.retain_mut(|client| client.tell(&event, patience).unwrap_or(false));

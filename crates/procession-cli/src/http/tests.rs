@@ -183,6 +183,32 @@ fn followers_are_told_and_their_number_is_bounded() {
     });
 }
 
+/// A site that is over as soon as it is asked.
+struct Finished;
+
+impl Site for Finished {
+    type End = Over;
+
+    fn answer(&mut self, _: &Request) -> Answer {
+        Answer::text("404 Not Found", "")
+    }
+
+    fn due(&self, _: bool) -> Instant {
+        Instant::now()
+    }
+
+    fn tick(&mut self, _: bool) -> (Option<Rc<[u8]>>, Option<Over>) {
+        (None, Some(Over::AsTold))
+    }
+}
+
+#[test]
+fn what_is_due_at_once_is_done() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let end = serve(&listener, &mut Finished, Hosts::Loopback, &Patience::default());
+    assert!(matches!(end, Err(Over::AsTold)));
+}
+
 #[test]
 fn the_last_event_is_sent_before_the_end() {
     let mut follower = None;
