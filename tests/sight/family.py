@@ -167,10 +167,11 @@ def kill_all(pids: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def served(pid: int, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `procession web` on the family of a process: the page's address, and the server."""
+def served(pid: int | None, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `procession web` on the family of a process, or on all: the address, and the server."""
+    which = [] if pid is None else [str(pid)]
     server = subprocess.Popen(
-        [sys.executable, "-m", "procession", "web", str(pid), *options],
+        [sys.executable, "-m", "procession", "web", *which, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -141,7 +141,7 @@ def test_what_is_told_is_what_dump_and_metrics_tell(shown):
     assert asked["root"] == root.pid
     event, told = next(site.events())
     assert event == "family"
-    assert set(told) == {*seen, "beyond", "program", "taken_ms"}
+    assert set(told) == {*seen, "beyond", "is_one_of_several", "program", "taken_ms"}
     assert told["program"] == "python sick.py"
     wanter, before = process_of(told, "wanter"), process_of(seen, "wanter")
     assert wanter["pid"] == before["pid"]
@@ -297,3 +297,31 @@ def test_what_is_not_there_or_wrong_is_an_error(capfd):
     capfd.readouterr()
     assert run("completions", "bash") == 0
     assert "web" in capfd.readouterr().out
+
+
+def test_several_families_have_a_list_and_a_page_each(tmp_path):
+    with (
+        family(tmp_path, "fork") as one,
+        family(tmp_path, "fork") as other,
+        served(None) as (address, _),
+    ):
+        site = Site(address)
+        assert "families.js" in site.get("")
+        found = {one["root"]: one for one in json.loads(site.get("api/families"))["families"]}
+        # Other tests may run beside this one.
+        assert {one.pid, other.pid} <= set(found)
+        number = found[other.pid]["number"]
+        assert found[other.pid]["program"] == "python sick.py"
+        assert json.loads(site.get(f"{number}/api/family"))["root"] == other.pid
+        assert "page.js" in site.get(f"{number}/")
+        assert site.status(f"/{number}/") == 403
+        pids = [
+            process["pid"] for process in json.loads(site.get(f"{number}/api/family"))["processes"]
+        ]
+        site.path += f"{number}/"
+        events = site.events()
+        assert next(events)[1]["is_one_of_several"] is True
+        kill_all(pids)
+        while next(events)[0] != "ended":
+            pass
+        assert site.status(site.path) == 404

@@ -69,12 +69,13 @@ pub(crate) enum Command {
     /// Serve a page about a family to a browser: what waits for what, tables, time lines
     ///
     /// Prints the page's address, which has a random token: without it nothing is shown. The page loads nothing from
-    /// elsewhere, and changes nothing. Ends with the family.
+    /// elsewhere, and changes nothing. Ends with the family. If there are several families, and none is named, the page
+    /// lists them, and has a page for each.
     #[command(
         after_help = "Examples:\n  procession web\n  procession web 4711 --port 8111\n  ssh -L 8111:127.0.0.1:8111 server procession web 4711 --port 8111"
     )]
     Web {
-        /// A process of the family; may be left out if there is only one family
+        /// A process of the family; if it is left out, all families are shown
         pid: Option<u32>,
         /// The port; 0: the system chooses one
         #[arg(long, default_value = "0")]

@@ -1,7 +1,7 @@
 //! `procession metrics --listen`: the figures over HTTP, to this machine only.
 
 use crate::findings::{Limits, Watch};
-use crate::http::{serve, Answer, Hosts, Patience, Request, Site};
+use crate::http::{serve, Answer, Hosts, Patience, Request, Site, Stream};
 use crate::{metrics, Failure, MISUSED};
 use procession_core::inspect::{InspectError, Inspector};
 use std::io::Write;
@@ -43,16 +43,16 @@ impl Site for Metrics<'_> {
         metrics_of(looked.map(|()| &self.watch.found).map_err(|error| error.to_string()))
     }
 
-    fn due(&self, _: bool) -> Instant {
+    fn due(&self, _: &[Stream]) -> Instant {
         self.ended.map_or(self.check, |_| Instant::now())
     }
 
-    fn tick(&mut self, _: bool) -> (Option<Rc<[u8]>>, Option<Failure>) {
+    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Failure>) {
         self.check = Instant::now() + CHECK;
         if let (None, Err(InspectError::Ended(pid))) = (self.ended, self.inspector.processes()) {
             self.ended = Some(pid);
         }
-        (None, self.ended.map(|pid| InspectError::Ended(pid).into()))
+        (Vec::new(), self.ended.map(|pid| InspectError::Ended(pid).into()))
     }
 }
 

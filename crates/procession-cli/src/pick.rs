@@ -21,15 +21,7 @@ pub(crate) fn family(pid: Option<u32>) -> Result<Inspector, Failure> {
     if let Some(pid) = pid {
         return Ok(Inspector::of(pid)?);
     }
-    let mut found = families();
-    if found.len() > 1 {
-        // Something else than a process of the family may have kept the memory of one that has ended.
-        let lives = |family: &FamilyFound| match &family.inspector {
-            Ok(inspector) => !matches!(inspector.processes(), Err(InspectError::Ended(_))),
-            Err(_) => true,
-        };
-        found.retain(lives);
-    }
+    let mut found = living();
     match found.len() {
         0 => Err(Failure {
             code: NOTHING,
@@ -47,4 +39,18 @@ pub(crate) fn family(pid: Option<u32>) -> Result<Inspector, Failure> {
             })
         }
     }
+}
+
+/// The families of this user. If there are several, those are left out that have ended: something else than a process of
+/// the family may have kept its memory.
+pub(crate) fn living() -> Vec<FamilyFound> {
+    let mut found = families();
+    if found.len() > 1 {
+        let lives = |family: &FamilyFound| match &family.inspector {
+            Ok(inspector) => !matches!(inspector.processes(), Err(InspectError::Ended(_))),
+            Err(_) => true,
+        };
+        found.retain(lives);
+    }
+    found
 }

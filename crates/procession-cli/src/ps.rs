@@ -69,7 +69,14 @@ pub(crate) fn show(
     };
     let rows: Vec<Row> = looked.into_iter().map(row).collect();
     if as_json {
-        let families: Vec<Value> = rows.iter().map(json_of).collect();
+        let families: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                let mut family = json_of(row.found.as_ref());
+                family["pids"] = json!(row.pids);
+                family
+            })
+            .collect();
         writeln!(out, "{}", json::text(&json!({ "families": families })))?;
         return Ok(());
     }
@@ -93,10 +100,10 @@ fn cpu(seen: &FamilySnapshot) -> u64 {
     seen.processes.iter().map(|process| process.cpu_ms).sum()
 }
 
-fn json_of(row: &Row) -> Value {
-    match row.found.as_ref().map(|found| (&found.seen, found)) {
+/// What JSON says of a family besides its processes: of what was found, or why nothing was.
+pub(crate) fn json_of(found: Result<&Findings, &InspectError>) -> Value {
+    match found.map(|found| (&found.seen, found)) {
         Ok((seen, found)) => json!({
-            "pids": row.pids,
             "root": seen.root,
             "program": program(seen),
             "processes": seen.processes.len(),
@@ -106,7 +113,7 @@ fn json_of(row: &Row) -> Value {
             "warnings": found.phrases(),
             "error": null,
         }),
-        Err(error) => json!({ "pids": row.pids, "error": error.to_string() }),
+        Err(error) => json!({ "error": error.to_string() }),
     }
 }
 

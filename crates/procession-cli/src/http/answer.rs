@@ -1,5 +1,6 @@
 //! What is sent back.
 
+use super::Stream;
 use std::rc::Rc;
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
@@ -26,8 +27,8 @@ pub(crate) struct Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     Whole(String),
-    /// Server-sent events: those to come, from now on.
-    Events,
+    /// Server-sent events: those of a stream that come from now on.
+    Events(Stream),
 }
 
 impl Answer {
@@ -48,11 +49,11 @@ impl Answer {
         }
     }
 
-    pub(crate) fn events() -> Self {
+    pub(crate) fn events(stream: Stream) -> Self {
         Self {
             status: "200 OK",
             kind: "text/event-stream",
-            body: Body::Events,
+            body: Body::Events(stream),
         }
     }
 
@@ -61,7 +62,7 @@ impl Answer {
         let Self { status, kind, body } = self;
         let (length, body) = match body {
             Body::Whole(body) => (format!("Content-Length: {}\r\n", body.len()), body.as_str()),
-            Body::Events => (String::new(), ""),
+            Body::Events(_) => (String::new(), ""),
         };
         let body = if is_head { "" } else { body };
         format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{length}Connection: close\r\n{GUARDS}\r\n{body}")
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn events_have_no_length() {
-        let head = text(&Answer::events(), false);
+        let head = text(&Answer::events(0), false);
         assert!(!head.contains("Content-Length"), "{head}");
         assert!(head.ends_with("\r\n\r\n"), "{head}");
         assert_eq!(&*event("family", "{}"), b"event: family\ndata: {}\n\n");

@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Body};
 use super::request::{head_of, Head};
-use super::Patience;
+use super::{Patience, Stream};
 use rustix::event::PollFlags;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,8 +16,8 @@ pub(super) enum Stage {
     Asks(Vec<u8>),
     /// It is sent an answer.
     Answered,
-    /// It is sent events.
-    Follows,
+    /// It is sent the events of a stream.
+    Follows(Stream),
 }
 
 pub(super) struct Client {
@@ -52,7 +52,7 @@ impl Client {
     pub(super) fn flags(&self) -> PollFlags {
         match (&self.stage, &self.sent) {
             (Stage::Answered, _) => PollFlags::OUT,
-            (Stage::Follows, Some(_)) => PollFlags::IN | PollFlags::OUT,
+            (Stage::Follows(_), Some(_)) => PollFlags::IN | PollFlags::OUT,
             _ => PollFlags::IN,
         }
     }
@@ -71,14 +71,14 @@ impl Client {
                 head.extend_from_slice(part);
                 Ok(head_of(head))
             }
-            Stage::Answered | Stage::Follows => Err(ErrorKind::InvalidData.into()),
+            Stage::Answered | Stage::Follows(_) => Err(ErrorKind::InvalidData.into()),
         }
     }
 
     /// Begin to send an answer.
     pub(super) fn answer(&mut self, answer: &Answer, is_head: bool, patience: &Patience) -> io::Result<bool> {
         self.stage = match answer.body {
-            Body::Events if !is_head => Stage::Follows,
+            Body::Events(stream) if !is_head => Stage::Follows(stream),
             _ => Stage::Answered,
         };
         self.sent = Some((answer.bytes(is_head), 0));
@@ -86,9 +86,17 @@ impl Client {
         self.write(patience)
     }
 
-    /// Send an event, if it follows; after the one that it reads now.
-    pub(super) fn tell(&mut self, event: &Rc<[u8]>, patience: &Patience) -> io::Result<bool> {
-        if self.stage == Stage::Follows {
+    /// The stream that it follows, if it does.
+    pub(super) fn follows(&self) -> Option<Stream> {
+        match self.stage {
+            Stage::Follows(stream) => Some(stream),
+            Stage::Asks(_) | Stage::Answered => None,
+        }
+    }
+
+    /// Send an event, if it follows this stream; after the one that it reads now.
+    pub(super) fn tell(&mut self, stream: Stream, event: &Rc<[u8]>, patience: &Patience) -> io::Result<bool> {
+        if self.follows() == Some(stream) {
             self.next = Some(Rc::clone(event));
         }
         self.write(patience)

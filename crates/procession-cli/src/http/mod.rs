@@ -48,6 +48,9 @@ impl Default for Patience {
     }
 }
 
+/// Which events a client follows.
+pub(crate) type Stream = u64;
+
 /// What is served.
 pub(crate) trait Site {
     /// Why it is over.
@@ -56,11 +59,11 @@ pub(crate) trait Site {
     /// The answer to a request.
     fn answer(&mut self, request: &Request) -> Answer;
 
-    /// When [`tick`](Self::tick) is due, given whether some client follows the events.
-    fn due(&self, is_followed: bool) -> Instant;
+    /// When [`tick`](Self::tick) is due, given the streams that some client follows.
+    fn due(&self, followed: &[Stream]) -> Instant;
 
-    /// Do what is due: an event to send to those that follow, if there is one; and whether, and why, it is over.
-    fn tick(&mut self, is_followed: bool) -> (Option<Rc<[u8]>>, Option<Self::End>);
+    /// Do what is due: the events to send, each to those that follow its stream; and whether, and why, it is over.
+    fn tick(&mut self, followed: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Self::End>);
 }
 
 /// Serve until the site is over.
@@ -73,12 +76,12 @@ pub(crate) fn serve<S: Site>(
     let mut door = Door::new(listener)?;
     let mut clients: VecDeque<Client> = VecDeque::new();
     loop {
-        let is_followed = clients.iter().any(|client| client.stage == Stage::Follows);
+        let followed = streams_of(&clients);
         // Whatever comes meanwhile.
-        if site.due(is_followed) <= Instant::now() {
-            let (event, end) = site.tick(is_followed);
-            if let Some(event) = event {
-                clients.retain_mut(|client| client.tell(&event, patience).unwrap_or(false));
+        if site.due(&followed) <= Instant::now() {
+            let (events, end) = site.tick(&followed);
+            for (stream, event) in events {
+                clients.retain_mut(|client| client.tell(stream, &event, patience).unwrap_or(false));
             }
             if let Some(end) = end {
                 finish(clients, patience)?;
@@ -98,14 +101,14 @@ pub(crate) fn serve<S: Site>(
             }
         }
         clients.append(&mut late);
-        let is_followed = clients.iter().any(|client| client.stage == Stage::Follows);
+        let followed = streams_of(&clients);
         let until = clients
             .iter()
             .filter_map(|client| client.until)
             .chain(door.closed_until(now))
-            .fold(site.due(is_followed), Instant::min);
+            .fold(site.due(&followed), Instant::min);
         let (is_new, ready) = wait(door.open(now), &clients, until.saturating_duration_since(now))?;
-        let mut followers = clients.iter().filter(|client| client.stage == Stage::Follows).count();
+        let mut followers = followed.len();
         for (mut client, ready) in std::mem::take(&mut clients).into_iter().zip(ready) {
             // What goes wrong with one client is no reason not to answer the next one.
             let stays = attend(&mut client, ready, site, hosts, patience, &mut followers);
@@ -116,7 +119,7 @@ pub(crate) fn serve<S: Site>(
         if is_new {
             match door.accept()? {
                 Came::Client(stream) => {
-                    let is_short = |client: &Client| client.stage != Stage::Follows;
+                    let is_short = |client: &Client| client.follows().is_none();
                     if clients.iter().filter(|client| is_short(client)).count() >= MOST_CLIENTS {
                         let first = clients.iter().position(is_short);
                         first.and_then(|first| clients.remove(first));
@@ -127,6 +130,11 @@ pub(crate) fn serve<S: Site>(
             }
         }
     }
+}
+
+/// The stream of each client that follows one.
+fn streams_of(clients: &VecDeque<Client>) -> Vec<Stream> {
+    clients.iter().filter_map(Client::follows).collect()
 }
 
 /// Read and write as far as a client is ready. Whether it stays; an error: it is gone.
@@ -144,7 +152,7 @@ fn attend(
     match client.stage {
         Stage::Asks(_) => {}
         Stage::Answered => return client.write(patience),
-        Stage::Follows => {
+        Stage::Follows(_) => {
             // It has nothing more to say.
             if ready.intersects(!PollFlags::OUT) {
                 client.read()?;
@@ -160,7 +168,7 @@ fn attend(
             Err(refusal) => (refusal, false),
         },
     };
-    if answer.body == Body::Events && !is_head {
+    if matches!(answer.body, Body::Events(_)) && !is_head {
         if *followers >= MOST_FOLLOWERS {
             let refusal = Answer::text("503 Service Unavailable", "too many pages are open\n");
             return client.answer(&refusal, false, patience);
@@ -183,7 +191,7 @@ fn finish(mut clients: VecDeque<Client>, patience: &Patience) -> io::Result<()> 
         let mut ready = ready.into_iter();
         clients.retain_mut(|client| {
             let ready = ready.next().unwrap_or(PollFlags::empty());
-            let has_sent = client.stage == Stage::Follows && ready.intersects(!PollFlags::OUT);
+            let has_sent = client.follows().is_some() && ready.intersects(!PollFlags::OUT);
             let is_gone = has_sent && client.read().is_err();
             !is_gone && client.write(patience).is_ok()
         });

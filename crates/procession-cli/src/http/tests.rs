@@ -29,21 +29,25 @@ impl Site for Fake {
     fn answer(&mut self, request: &Request) -> Answer {
         match &*request.path {
             "/page" => Answer::ok(TEXT, "page".to_owned()),
-            "/events" => Answer::events(),
+            "/events" => Answer::events(0),
+            "/others" => Answer::events(1),
             _ => Answer::text("404 Not Found", ""),
         }
     }
 
-    fn due(&self, _: bool) -> Instant {
+    fn due(&self, _: &[Stream]) -> Instant {
         self.next
     }
 
-    fn tick(&mut self, _: bool) -> (Option<Rc<[u8]>>, Option<Over>) {
+    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Over>) {
         self.next = Instant::now() + Duration::from_millis(2);
         match self.told.try_recv() {
-            Ok(Some(event)) => (Some(event.into()), None),
-            Ok(None) => (Some(Rc::from(*b"last")), Some(Over::AsTold)),
-            Err(_) => (None, None),
+            Ok(Some(event)) => (vec![(0, event.into())], None),
+            Ok(None) => {
+                let last = Rc::from(*b"last");
+                (vec![(0, Rc::clone(&last)), (1, last)], Some(Over::AsTold))
+            }
+            Err(_) => (Vec::new(), None),
         }
     }
 }
@@ -104,7 +108,11 @@ fn read_to(stream: &mut TcpStream, end: &str) -> String {
 }
 
 fn follow(address: SocketAddr) -> TcpStream {
-    let mut stream = ask(address, "/events");
+    follow_stream(address, "/events")
+}
+
+fn follow_stream(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = ask(address, path);
     let head = read_to(&mut stream, "\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     stream
@@ -183,6 +191,18 @@ fn followers_are_told_and_their_number_is_bounded() {
     });
 }
 
+#[test]
+fn followers_are_told_the_events_of_their_stream_alone() {
+    let mut other = None;
+    served(LONG, |address, teller| {
+        let mut follower = follow(address);
+        other = Some(follow_stream(address, "/others"));
+        teller.send(Some(b"news;".to_vec())).unwrap();
+        assert_eq!(read_to(&mut follower, ";"), "news;");
+    });
+    assert_eq!(rest(other.unwrap()), "last");
+}
+
 /// A site that is over as soon as it is asked.
 struct Finished;
 
@@ -193,12 +213,12 @@ impl Site for Finished {
         Answer::text("404 Not Found", "")
     }
 
-    fn due(&self, _: bool) -> Instant {
+    fn due(&self, _: &[Stream]) -> Instant {
         Instant::now()
     }
 
-    fn tick(&mut self, _: bool) -> (Option<Rc<[u8]>>, Option<Over>) {
-        (None, Some(Over::AsTold))
+    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Over>) {
+        (Vec::new(), Some(Over::AsTold))
     }
 }
 

@@ -5,8 +5,14 @@ use crate::http::Answer;
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, kind and content.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("", "text/html; charset=utf-8", include_str!("page/index.html")),
+    (
+        "families.html",
+        "text/html; charset=utf-8",
+        include_str!("page/families.html"),
+    ),
+    ("families.js", SCRIPT, include_str!("page/families.js")),
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("page.js", SCRIPT, include_str!("page/page.js")),

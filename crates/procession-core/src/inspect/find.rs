@@ -116,6 +116,11 @@ impl Inspector {
         self.file.pid()
     }
 
+    /// A number that no other family of this machine has at the time: of the file that is its memory.
+    pub fn number(&self) -> Result<u64, InspectError> {
+        self.file.inode()
+    }
+
     /// What the family's processes and objects are at this moment, read one after the other. `Ended` if no process of
     /// the family is left.
     pub fn snapshot(&self) -> Result<FamilySnapshot, InspectError> {

@@ -254,6 +254,7 @@ function showHead(seen) {
   ];
   if (seen.left_out) facts.push(`${counted(seen.left_out, "object is", "objects are")} not shown`);
   write($("facts"), facts.join(", "));
+  $("families").hidden = !seen.is_one_of_several;
   document.title = `${seen.deadlocks.length ? "Deadlock: " : ""}${clean(seen.program) || "procession"}`;
 }
 
