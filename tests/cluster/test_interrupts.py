@@ -92,7 +92,7 @@ def _interrupted_after(queue, lock):
         link._Channel._reply = reply
         answer = reply(channel, action)
         channel._conn.send_bytes(link.ACKNOWLEDGED)
-        assert answer[:1] == link.KEPT
+        assert answer[0] == link.KEPT
         raise KeyboardInterrupt
 
     outcomes = []

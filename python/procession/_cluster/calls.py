@@ -15,7 +15,7 @@ from queue import Empty, Full
 
 from .. import connection, context, process, queues, sharedctypes, synchronize, util
 from . import place, references, wire  # noqa: F401 - the reducers
-from .link import ACKNOWLEDGED, ACTION, CANCEL, DONE, KEPT
+from .link import ACKNOWLEDGED, ACTION, APART, CANCEL, DONE, KEPT
 from .settling import Cancelled, Gone, settling
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -100,19 +100,20 @@ class Thread:
         self._conn = conn
         #: Undoes the last call, if its caller was interrupted after it had acknowledged the result.
         self._undo: Any = None
+        self._request = b""
 
     def serve(self) -> None:
         """Serve the connection to its end."""
         try:
             while True:
-                data = self._receive()
+                self._request = self._receive()
                 try:
                     undo, self._undo = self._undo, None
-                    if data == CANCEL:
+                    if self._request == CANCEL:
                         if undo is not None:
                             undo()
                         raise Cancelled  # it has crossed the reply
-                    self._serve_one(data)
+                    self._serve_one()
                 except Cancelled:
                     self._send(CANCEL)
         except Gone as error:
@@ -130,6 +131,13 @@ class Thread:
         except OSError as error:
             raise Gone(error) from error
 
+    def _reply(self, what: bytes, reply: bytes) -> None:
+        if len(reply) > APART:
+            self._send(what)
+            self._send(reply)
+        else:
+            self._send(what + reply)
+
     def _check(self) -> None:
         """Raise `Cancelled` or `Gone` if the caller does not wait any more."""
         if settling.is_ending:
@@ -142,9 +150,10 @@ class Thread:
             self._receive()  # nothing but a cancellation, or the end
             raise Cancelled
 
-    def _serve_one(self, data: bytes) -> None:
+    def _serve_one(self) -> None:
         try:
-            drops, what, *arguments = wire.loads(data)
+            drops, what, *arguments = wire.loads(self._request)
+            self._request = b""  # it may be large
             _objects.drop(drops)
             if what == "attach":
                 value: Any = _attach(*arguments)
@@ -154,12 +163,12 @@ class Thread:
                 value = self._call(*arguments)
                 if value is _REPLIED:
                     return
-            reply = bytes(wire.dumps(("result", value)))
+            reply = wire.dumps_bytes(("result", value))
         except (Cancelled, Gone):
             raise
         except BaseException as error:  # of the program's code: no interrupt arrives here
             reply = _packed_error(error)
-        self._send(DONE + reply)
+        self._reply(DONE, reply)
 
     def _call(self, number: int, method: str, args: Any, kwds: Any) -> Any:
         obj = _objects[number]
@@ -194,12 +203,12 @@ class Thread:
             if undo is None:
                 return result
             try:
-                reply = bytes(wire.dumps(("result", result)))
+                reply = wire.dumps_bytes(("result", result))
             except BaseException:
                 undo()
                 raise
             try:
-                self._send(KEPT + reply)
+                self._reply(KEPT, reply)
                 if self._receive() != ACKNOWLEDGED:
                     raise Cancelled
             except Gone as error:
@@ -397,12 +406,12 @@ def _ticket(number: int) -> bytes:
 
 def _packed_error(error: BaseException) -> bytes:
     try:
-        return bytes(wire.dumps(("error", error.with_traceback(None))))
+        return wire.dumps_bytes(("error", error.with_traceback(None)))
     except BaseException as unsent:
         described = RuntimeError(
             f"{type(error).__name__}: {error} (it cannot be pickled: {unsent})"
         )
-        return bytes(wire.dumps(("error", described)))
+        return wire.dumps_bytes(("error", described))
 
 
 def _put_back(queue: Any, items: list[Any]) -> None:

@@ -28,6 +28,8 @@ ACKNOWLEDGED, CANCEL = b"a", b"c"
 #: What stands before a deputy's replies: the caller is to run its barrier's action; the result is
 #: taken back unless it is acknowledged; the call is done.
 ACTION, KEPT, DONE = b"?", b"!", b"."
+#: A reply of more bytes follows in a message of its own, so that it need not be copied behind that.
+APART = 1 << 16
 
 _BROKEN = (EOFError, OSError)
 
@@ -68,11 +70,11 @@ class _Channel:
         try:
             self._conn.send_bytes(data)
             sent = True
-            reply = self._reply(action)
-            if reply[:1] == KEPT:
+            what, reply = self._reply(action)
+            if what == KEPT:
                 # Acknowledged as late as possible: until then an interrupt gives the item back.
                 # References in it make their calls over another channel.
-                how, value = _unpickled(reply[1:])
+                how, value = _unpickled(reply)
                 if kept is not None and how != "error":
                     kept.append(self)
                 self._conn.send_bytes(ACKNOWLEDGED)
@@ -90,8 +92,8 @@ class _Channel:
             raise
         finally:
             self.is_busy = bool(kept)
-        if reply[:1] != KEPT:
-            how, value = wire.loads(reply[1:])
+        if what != KEPT:
+            how, value = wire.loads(reply)
         if how == "error":
             try:
                 raise value
@@ -99,13 +101,14 @@ class _Channel:
                 del value  # the error's traceback refers to this frame
         return value
 
-    def _reply(self, action: Any) -> memoryview:
+    def _reply(self, action: Any) -> tuple[bytes, Any]:
+        """Return what stands before the reply, and the reply."""
         while True:
-            reply = memoryview(self._conn.recv_bytes())
-            if reply[:1] == ACTION:
-                wire.send(self._conn, _outcome(action))
-                continue
-            return reply
+            reply = self._conn.recv_bytes()
+            what = reply[:1]
+            if what != ACTION:
+                return what, memoryview(reply)[1:] if len(reply) > 1 else self._conn.recv_bytes()
+            wire.send(self._conn, _outcome(action))
 
     def _cancelled(self) -> bool:
         """Cancel the call; return whether the channel can be used again."""

@@ -68,6 +68,12 @@ def dumps(obj: object) -> memoryview:
         return reduction.ForkingPickler.dumps(obj)
 
 
+def dumps_bytes(obj: object) -> bytes:
+    """Return a pickle for another node as bytes, without a copy if it is that already."""
+    view = dumps(obj)
+    return view.obj if type(view.obj) is bytes else bytes(view)
+
+
 def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
     """Return a pickle for another node, and notes of it.
 
@@ -79,7 +85,7 @@ def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
     before = mode.notes, mode.again
     mode.notes, mode.again = [], again
     try:
-        return bytes(dumps(obj)), mode.notes
+        return dumps_bytes(obj), mode.notes
     finally:
         mode.notes, mode.again = before
 

@@ -86,10 +86,10 @@ def perform(
             raise
         return RAISED, seconds, _packed(error)
     try:
-        return DONE, seconds, bytes(wire.dumps(value))
+        return DONE, seconds, wire.dumps_bytes(value)
     except Exception as error:
         if mode in (EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK):
-            return DONE, seconds, bytes(wire.dumps([_sendable(one) for one in value]))
+            return DONE, seconds, wire.dumps_bytes([_sendable(one) for one in value])
         return RAISED, seconds, _packed(_unencodable(error, value))
 
 
@@ -137,7 +137,7 @@ def _ends_with(error: BaseException, flags: int) -> bool:
 
 def _packed(error: BaseException) -> bytes:
     with wire.abroad():
-        return bytes(wire.dumps(_failed_item(error)))
+        return wire.dumps_bytes(_failed_item(error))
 
 
 def _sendable(result: Any) -> Any:

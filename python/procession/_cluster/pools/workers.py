@@ -345,4 +345,4 @@ class NodeWorkers:
 
 
 def _sealed(obj: Any) -> bytes:
-    return bytes(wire.dumps(obj))
+    return wire.dumps_bytes(obj)
