@@ -79,7 +79,7 @@ soak: setup      ## half an hour of all storms at once: what is used at the end 
 	$(PY) -m tests.storm.soak $(SOAK_ARGS)
 
 cluster: setup .build/ray-$(VERSION)  ## three hosts on this machine (root, iproute2), with a Ray node each: processes, hosts and cables fail; CLUSTER_ARGS="--storms 50"
-	PYTHONPATH=.build/ray-$(VERSION) $(PY) -m pytest -q -rs tests/cluster/three_hosts $(CLUSTER_ARGS)
+	PYTHONPATH=.build/ray-$(VERSION) $(PY) -m pytest -q -rs tests/cluster/three_hosts tests/cluster/test_storm.py $(CLUSTER_ARGS)
 
 fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt arena, decoders, connections; FUZZ_ARGS="arena --seconds 600"
 	$(PY) fuzz/run.py $(FUZZ_ARGS)
