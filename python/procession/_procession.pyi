@@ -247,8 +247,9 @@ class PoolWorker:
 
 def wait_until_noticed() -> None: ...
 
-# Fork
+# Imports
 
+def import_whole(name: str) -> Any: ...
 def wait_for_imports() -> None: ...
 
 # Standard streams

@@ -93,6 +93,9 @@ class ForkingPickler(Pickler):
         try:
             cls(buffer, protocol).dump(obj)
         except (TypeError, AttributeError, PicklingError) as error:
+            from ._procession import import_whole
+
+            import_whole(f"{__package__}._pickling.by_value")
             from ._pickling import by_value
 
             return memoryview(by_value.dump_refused(obj, None, error))

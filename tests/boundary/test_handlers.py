@@ -80,6 +80,10 @@ def importing():
 
 def handle(signum, frame):
     # It runs within the trace function, where nothing is traced.
+    if first_name == "put_lambda":
+        # Whatever the interrupted code is importing for that.
+        queue_of_handler.put(lambda: 1)
+        assert queue_of_handler.get()() == 1
     try:
         queue_of_handler.put(Own())
         queue_of_handler.get()
@@ -233,3 +237,83 @@ if __name__ == "__main__":
 def test_a_child_that_can_import_nothing_uses_what_it_was_given(run_program, method):
     done = run_program(CONFINED, method)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 True text\n", "")
+
+
+#: A handler interrupts the import of a module that pickling by value needs: where the import system looks for it,
+#: and where the module runs.
+IMPORTING = """
+import signal, sys
+import procession
+
+queue = procession.get_context("fork").SimpleQueue()
+
+def handle(*_):
+    queue.put(lambda: 1)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "symtable":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGUSR1)
+
+def trace(frame, event, arg):
+    if frame.f_code.co_filename.endswith("/symtable.py"):
+        sys.settrace(None)
+        signal.raise_signal(signal.SIGUSR1)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, handle)
+    if sys.argv[1] == "finder":
+        sys.meta_path.insert(0, Finder())
+    else:
+        sys.settrace(trace)
+    import symtable
+    queue.put(lambda: 2)
+    while not queue.empty():
+        print(queue.get()())
+"""
+
+
+@pytest.mark.parametrize("place", ["finder", "module"])
+def test_a_handler_that_interrupts_an_import_which_it_needs(run_program, place):
+    """It cannot wait for a thread that would wait for the code that it interrupts."""
+    done = run_program(IMPORTING, place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n2\n", "")
+
+
+#: A handler forks at some moment of the first use; parent and child use it to the end.
+FORKING = """
+import os, signal, sys, time
+import procession
+
+def handle(*_):
+    global child
+    child = os.fork()
+
+def at(seconds):
+    global child
+    child = None
+    queue = procession.get_context("fork").SimpleQueue()
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    queue.put(lambda: 1)
+    assert queue.get()() == 1
+    while child is None:
+        signal.pause()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == 0, code
+
+if __name__ == "__main__":
+    for step in range(1, 40, 3):
+        pid = os.fork()
+        if pid == 0:
+            at(step / 1000)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0, step
+"""
+
+
+def test_a_handler_that_forks_at_the_first_use(run_program):
+    done = run_program(FORKING, timeout=240)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

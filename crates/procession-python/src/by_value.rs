@@ -2,6 +2,7 @@
 //! `_pickling.by_value`; this file asks it only when it must.
 
 use crate::common::name;
+use crate::imports::import_whole;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyType};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -32,7 +33,7 @@ struct Found {
 }
 
 fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(name!(py, "procession._pickling.by_value"))
+    import_whole(name!(py, "procession._pickling.by_value"))
 }
 
 /// Whether a pickle, given in pieces, names something of `__main__` that a receiver lacks.

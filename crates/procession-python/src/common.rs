@@ -1,12 +1,14 @@
 //! Helpers shared by all bindings: exceptions for errors, deadlines from timeouts, waits that let Python run its signal
 //! handlers.
 
+use crate::imports::import_whole;
 use once_cell::race::OnceBox;
 use procession_core::sync::wait::Interruptible;
 use procession_core::Death;
 use procession_core::{Deadline, Error, WaitError};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +36,8 @@ impl<T> Cached<T> {
 impl Cached<Py<PyAny>> {
     /// Import a module's attribute, once.
     pub fn import<'py>(&self, py: Python<'py>, module: &str, name: &str) -> PyResult<&Bound<'py, PyAny>> {
-        let found = self.get_or_make(|| PyResult::Ok(py.import(module)?.getattr(name)?.unbind()));
+        let import = || import_whole(&PyString::new(py, module))?.getattr(name);
+        let found = self.get_or_make(|| PyResult::Ok(import()?.unbind()));
         Ok(found?.bind(py))
     }
 }

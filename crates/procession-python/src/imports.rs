@@ -4,10 +4,15 @@
 //! A fork of this package waits for imports first. After any fork, the child discards half-initialized modules, so that
 //! they are imported again. A hook before the fork cannot wait: an import that ends meanwhile may register hooks, and
 //! its hook for before the fork would not run.
+//!
+//! Imports in the main thread, which a signal handler may interrupt: the handler would find the module half initialized.
+//! So what the package imports at first use, and a handler may need, is imported in another thread.
 
 use crate::common::{name, Cached};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyModule, PyString};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a fork waits for imports. A longer import may itself wait for the forking thread; the child then imports
@@ -142,6 +147,71 @@ pub fn wait_for_imports(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+fn is_half_initialized(module: &Bound<'_, PyAny>) -> bool {
+    let py = module.py();
+    let initializing = module
+        .getattr(name!(py, "__spec__"))
+        .and_then(|spec| spec.getattr(name!(py, "_initializing"))?.is_truthy());
+    initializing.unwrap_or(false)
+}
+
+/// Import a module such that no signal handler finds it half initialized. Handlers run in the main thread: there the
+/// module is imported by another thread, and a handler that needs it waits for this thread.
+///
+/// A handler that interrupts an import imports as usual: the other thread might wait for the one that it interrupts.
+#[pyfunction]
+pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyModule>> {
+    let py = name.py();
+    let import = || py.import(name);
+    let Some(system) = SYSTEM.get().filter(|_| is_main_thread()) else {
+        return import();
+    };
+    let found = system.modules.bind(py).get_item(name)?;
+    if found.is_some_and(|module| !is_half_initialized(&module)) || is_importing(py)? {
+        return import();
+    }
+    let process = std::process::id();
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let (wanted, ending) = (name.clone().unbind(), Arc::clone(&has_ended));
+    let work = move || {
+        // The thread that waits raises the error: it imports again.
+        Python::attach(|py| drop(py.import(wanted.bind(py))));
+        ending.store(true, Relaxed);
+    };
+    if std::thread::Builder::new().spawn(work).is_err() {
+        return import();
+    }
+    while !has_ended.load(Relaxed) {
+        py.detach(|| std::thread::sleep(PAUSE));
+        py.check_signals()?;
+        if std::process::id() != process {
+            // A signal handler has forked, and this is the child: it has no such thread.
+            return import_whole(name);
+        }
+    }
+    import()
+}
+
+/// Whether this thread is importing, so that it may hold locks for which other imports wait.
+fn is_importing(py: Python<'_>) -> PyResult<bool> {
+    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    while !frame.is_none() {
+        let code = frame.getattr(name!(py, "f_code"))?;
+        let file: Bound<'_, PyString> = code.getattr(name!(py, "co_filename"))?.cast_into()?;
+        if file == "<frozen importlib._bootstrap>" {
+            return Ok(true);
+        }
+        frame = frame.getattr(name!(py, "f_back"))?;
+    }
+    Ok(false)
+}
+
+/// Whether this is the thread in which Python runs signal handlers.
+fn is_main_thread() -> bool {
+    // SAFETY: these have no preconditions.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
 /// In the child, discard the modules that another thread was importing, so that they are imported again on demand, and
 /// all inherited locks.
 #[pyfunction]
@@ -152,10 +222,7 @@ fn forget_imports(py: Python<'_>) -> PyResult<()> {
         let Some(module) = modules.get_item(&name)? else {
             continue;
         };
-        let initializing = module
-            .getattr(name!(py, "__spec__"))
-            .and_then(|spec| spec.getattr(name!(py, "_initializing"))?.is_truthy());
-        if initializing.unwrap_or(false) {
+        if is_half_initialized(&module) {
             modules.del_item(&name)?;
         }
     }

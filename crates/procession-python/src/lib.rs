@@ -46,7 +46,7 @@ mod _procession {
     #[pymodule_export]
     use super::guarded::Guarded;
     #[pymodule_export]
-    use super::imports::wait_for_imports;
+    use super::imports::{import_whole, wait_for_imports};
     #[pymodule_export]
     use super::lines::Lines;
     #[pymodule_export]

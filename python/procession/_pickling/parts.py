@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copyreg
 import functools
+import io
 import marshal
 import pickle
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import reduction
-from .._procession import family_id
+from .._procession import family_id, import_whole
 from . import rebuild, receivers
 from .code import globals_of
 
@@ -31,10 +32,7 @@ def table() -> dict[Any, Any]:
 
     Raises ImportError without cloudpickle.
     """
-    import io
-
-    import cloudpickle
-
+    cloudpickle, dataclasses = import_whole("cloudpickle"), import_whole("dataclasses")
     theirs = cloudpickle.Pickler._dispatch_table
     reducers: dict[Any, Any] = {
         kind: reduce for kind, reduce in theirs.items() if kind.__name__ not in _NOT_OURS
@@ -48,8 +46,6 @@ def table() -> dict[Any, Any]:
     if (typing := sys.modules.get("typing")) is not None:
         reducers[typing.TypeVar] = _by_name_or(reducers[typing.TypeVar], "__name__")
         reducers[typing.NewType] = _by_name_or(_new_type, "__qualname__")
-    import dataclasses
-
     for name in ("MISSING", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
         value = getattr(dataclasses, name)
         reducers[type(value)] = functools.partial(_constant, (dataclasses, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import builtins
 import functools
 import importlib
@@ -9,7 +10,7 @@ import threading
 import types
 from typing import Any
 
-from .._procession import family_id
+from .._procession import family_id, import_whole
 from . import receivers
 
 __all__: list[str] = []
@@ -114,8 +115,7 @@ def make_class(same: Any, defined: Any, make: Any, args: Any) -> Any:
 
 
 def _skeleton() -> Any:
-    from cloudpickle import cloudpickle
-
+    cloudpickle = import_whole("cloudpickle.cloudpickle")
     return cloudpickle._make_skeleton_class
 
 
@@ -128,10 +128,7 @@ def make_silently(
 
     What the hooks did to the class when it was defined is in its contents.
     """
-    import abc
-
-    from cloudpickle import cloudpickle
-
+    cloudpickle = import_whole("cloudpickle.cloudpickle")
     bases = types.resolve_bases(bases)
     first = bases[0] if bases else object
     builtin = next(base for base in first.__mro__ if not base.__flags__ & _HEAP_TYPE)
