@@ -17,6 +17,7 @@ import time
 from .. import _stdio, connection, context, popen_fork, process, spawn, util
 from .._errors import NodeLost
 from .._procession import refresh_main
+from .._threads import Event
 from . import place, silence, wire
 from .shipping import with_keys
 
@@ -168,7 +169,7 @@ class RemotePopen(popen_fork.Popen):
         self._error: Exception | None = None
         #: What the child may not have come to take: notes of its pickle, and where they are settled.
         self._give_back: tuple[place.Place | None, list[Any]] = None, []
-        self._told_start = threading.Event()
+        self._told_start = Event()
         # Held where the sentinel is written to or closed.
         self._sentinel_mutex = threading.RLock()
         self._line: Any = None

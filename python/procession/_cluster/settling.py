@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .._threads import Condition
 from . import wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -33,7 +33,7 @@ class Settling:
     """Counts the threads that have, or may get, what must be given back."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._threads = 0
         self.is_ending = False
         #: Whether the client is known to have ended; otherwise the network is cut.
