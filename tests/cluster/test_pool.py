@@ -542,8 +542,9 @@ def exit_later():
 
 def test_a_result_that_exits_where_it_is_unpickled(ctx):
     with procession.ProcessPoolExecutor(1, ctx) as executor:
-        with pytest.raises(SystemExit):
+        with pytest.raises(pools.MaybeEncodingError) as caught:
             executor.submit(exit_later).result(LONG)
+        assert isinstance(caught.value.__cause__, SystemExit)
         assert executor.submit(square, 3).result(LONG) == 9
 
 
