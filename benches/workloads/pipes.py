@@ -43,9 +43,9 @@ def transmit(writer, name, message, count):
         send(message)
 
 
-def one_way(library, send, receive, message, count):
+def one_way(library, send, receive, message, count, duplex=False):
     """Return messages per second from one process to another."""
-    reader, writer = library.Pipe(duplex=False)
+    reader, writer = library.Pipe(duplex)
     process = library.Process(target=transmit, args=(writer, send, message, count + 1))
     process.start()
     receive = getattr(reader, receive)
@@ -66,6 +66,16 @@ def pipe_small(library):
 @row("pipe, send_bytes of 64 KB", "/s", 5)
 def pipe_bytes(library):
     return one_way(library, "send_bytes", "recv_bytes", bytes(1 << 16), 10_000)
+
+
+@row("pipe of both directions, tuples with 100 KB", "/s")
+def pipe_tuples(library):
+    return one_way(library, "send", "recv", (1, bytes(100_000)), 5_000, duplex=True)
+
+
+@row("pipe of both directions, strings of 100 KB", "/s")
+def pipe_strings(library):
+    return one_way(library, "send", "recv", "x" * 100_000, 5_000, duplex=True)
 
 
 @row("pipe, arrays of 1 MB", "/s", 15)
