@@ -57,6 +57,9 @@ def test_a_deadlock_is_named(watch):
     assert "Deadlock of 2 threads" in page.locator("#announcement").text_content()
     assert page.title().startswith("Deadlock: ")
     assert page.locator(".node.stuck").count() == 4
+    # Nothing of the locks is scrolled away, however long the path of the program is.
+    scroller = page.locator("#table-locks .scroller")
+    assert scroller.evaluate("one => one.scrollWidth <= one.clientWidth")
     shop.picture("deadlock")
 
 
