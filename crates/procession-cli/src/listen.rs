@@ -1,12 +1,11 @@
 //! `procession metrics --listen`: the figures over HTTP, to this machine only.
 
 use crate::findings::{Limits, Watch};
-use crate::http::{serve, Answer, Hosts, Patience, Request, Site, Stream};
+use crate::http::{serve, Answer, Events, Hosts, Patience, Request, Site, Stream};
 use crate::{metrics, Failure, MISUSED};
 use procession_core::inspect::{InspectError, Inspector};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How often it is checked whether the family has ended: an open file keeps its memory.
@@ -47,7 +46,7 @@ impl Site for Metrics<'_> {
         self.ended.map_or(self.check, |_| Instant::now())
     }
 
-    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Failure>) {
+    fn tick(&mut self, _: &[Stream]) -> (Events, Option<Failure>) {
         self.check = Instant::now() + CHECK;
         if let (None, Err(InspectError::Ended(pid))) = (self.ended, self.inspector.processes()) {
             self.ended = Some(pid);

@@ -51,6 +51,9 @@ impl Default for Patience {
 /// Which events a client follows.
 pub(crate) type Stream = u64;
 
+/// Events, each with the stream whose followers it is for.
+pub(crate) type Events = Vec<(Stream, Rc<[u8]>)>;
+
 /// What is served.
 pub(crate) trait Site {
     /// Why it is over.
@@ -62,8 +65,8 @@ pub(crate) trait Site {
     /// When [`tick`](Self::tick) is due, given the streams that some client follows.
     fn due(&self, followed: &[Stream]) -> Instant;
 
-    /// Do what is due: the events to send, each to those that follow its stream; and whether, and why, it is over.
-    fn tick(&mut self, followed: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Self::End>);
+    /// Do what is due: the events to send; and whether, and why, it is over.
+    fn tick(&mut self, followed: &[Stream]) -> (Events, Option<Self::End>);
 }
 
 /// Serve until the site is over.

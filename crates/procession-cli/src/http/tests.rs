@@ -39,7 +39,7 @@ impl Site for Fake {
         self.next
     }
 
-    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Over>) {
+    fn tick(&mut self, _: &[Stream]) -> (Events, Option<Over>) {
         self.next = Instant::now() + Duration::from_millis(2);
         match self.told.try_recv() {
             Ok(Some(event)) => (vec![(0, event.into())], None),
@@ -217,7 +217,7 @@ impl Site for Finished {
         Instant::now()
     }
 
-    fn tick(&mut self, _: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Over>) {
+    fn tick(&mut self, _: &[Stream]) -> (Events, Option<Over>) {
         (Vec::new(), Some(Over::AsTold))
     }
 }

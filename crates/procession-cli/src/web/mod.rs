@@ -10,7 +10,7 @@ mod several;
 mod tests;
 
 use crate::findings::Limits;
-use crate::http::{serve, Answer, Hosts, Patience, Request, Site, Stream};
+use crate::http::{serve, Answer, Events, Hosts, Patience, Request, Site, Stream};
 use crate::{pick, Failure};
 use family::{Page, Source};
 use procession_core::inspect::Inspector;
@@ -19,7 +19,6 @@ use several::Several;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Bytes of the token.
@@ -27,7 +26,7 @@ const TOKEN: usize = 16;
 
 /// What is shown below the token.
 enum Shown<S> {
-    One(Page<S>),
+    One(Box<Page<S>>),
     Several(Several<S>),
 }
 
@@ -70,7 +69,7 @@ impl<S: Source> Site for Web<S> {
         }
     }
 
-    fn tick(&mut self, followed: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Failure>) {
+    fn tick(&mut self, followed: &[Stream]) -> (Events, Option<Failure>) {
         match &mut self.shown {
             Shown::One(page) => {
                 let (event, end) = page.tick(!followed.is_empty());
@@ -113,7 +112,7 @@ pub(crate) fn show(
 ) -> Result<(), Failure> {
     let shown = match pid {
         None if pick::living().len() > 1 => Shown::Several(Several::new(several::find, interval, limits.clone())),
-        _ => Shown::One(Page::new(pick::family(pid)?, interval, limits.clone())),
+        _ => Shown::One(Box::new(Page::new(pick::family(pid)?, interval, limits.clone()))),
     };
     let listener = TcpListener::bind(address)?;
     let mut site: Web<Inspector> = Web { shown, token: token()? };

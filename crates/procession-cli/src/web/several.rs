@@ -3,13 +3,12 @@
 use super::family::{Page, Source, JSON};
 use super::{assets, nothing};
 use crate::findings::Limits;
-use crate::http::{Answer, Stream};
+use crate::http::{Answer, Events, Stream};
 use crate::listen::CHECK;
 use crate::{json, pick, ps, Failure, NOTHING};
 use procession_core::inspect::Inspector;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The least time between two searches for families.
@@ -109,8 +108,8 @@ impl<S: Source> Several<S> {
             .fold(self.check, Instant::min)
     }
 
-    pub(super) fn tick(&mut self, followed: &[Stream]) -> (Vec<(Stream, Rc<[u8]>)>, Option<Failure>) {
-        let mut events = Vec::new();
+    pub(super) fn tick(&mut self, followed: &[Stream]) -> (Events, Option<Failure>) {
+        let mut events = Events::new();
         self.pages.retain(|number, page| {
             let is_followed = followed.contains(number);
             if page.due(is_followed) > Instant::now() {

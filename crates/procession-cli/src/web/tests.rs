@@ -47,7 +47,7 @@ impl Looks {
 
 fn site(looks: impl IntoIterator<Item = FamilySnapshot>, interval: Duration) -> Web<Looks> {
     Web {
-        shown: Shown::One(Page::new(Looks::new(looks), interval, Limits::default())),
+        shown: Shown::One(Box::new(Page::new(Looks::new(looks), interval, Limits::default()))),
         token: "0123456789abcdef".to_owned(),
     }
 }
