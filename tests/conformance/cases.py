@@ -8,14 +8,20 @@ All of the tests are CPython's own code, found where the interpreter has it.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import importlib.util
 import json
+import os
 import pkgutil
 import signal
 import sys
+import threading
 import unittest
+from collections.abc import Iterator
+
+import environment
 
 FUTURES = "test.test_concurrent_futures"
 
@@ -63,6 +69,34 @@ def classes(suite: str, method: str) -> dict[str, type[unittest.TestCase]]:
     return dict(sorted(found.items()))
 
 
+@contextlib.contextmanager
+def nodes(method: str) -> Iterator[None]:
+    """Join the nodes on which "ray" starts processes.
+
+    If they are to be of this machine, they are two, and this process's own is none of them: no
+    process is its neighbour. The connections to them, and the listener for pools, stay as long as
+    the program, so they are made before a test looks for threads that are left behind.
+    """
+    with contextlib.ExitStack() as stack:
+        if method == "ray":
+            import multiprocessing
+
+            if environment.LOOPBACK in os.environ:
+                sys.path.append(str(environment.ROOT))
+                from tests.cluster.loopback import Loopback
+
+                stack.enter_context(contextlib.closing(Loopback(2)))
+            context = multiprocessing.get_context(method)
+            first = [context.Process() for _ in range(context.cpu_count())]
+            for child in first:
+                child.start()
+            for child in first:
+                child.join()
+            with context.Pool(1) as pool:
+                pool.apply(int)
+        yield
+
+
 class Report(unittest.TextTestResult):
     """Write a line when a test starts and when it ends, so that a hang or crash names its test."""
 
@@ -78,6 +112,13 @@ class Report(unittest.TextTestResult):
     def startTest(self, test):
         super().startTest(test)
         self._say(test, "started")
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        for thread in threading.enumerate():
+            # What carries a pipe to another node ends once that has seen the end of it.
+            if thread.name in ("PipeToNode", "PipeFromNode"):
+                thread.join(10)
 
     def addSuccess(self, test):
         super().addSuccess(test)
@@ -124,7 +165,8 @@ def main() -> None:
     faulthandler.dump_traceback_later(float(limit), exit=False)
     cls = classes(suite, method)[name]
     cases = unittest.TestSuite([cls(test) for test in wanted])
-    unittest.TextTestRunner(sys.stdout, resultclass=Report, verbosity=2).run(cases)
+    with nodes(method):
+        unittest.TextTestRunner(sys.stdout, resultclass=Report, verbosity=2).run(cases)
     faulthandler.cancel_dump_traceback_later()
     from test import support
 

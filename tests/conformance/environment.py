@@ -18,6 +18,8 @@ ROOT = HERE.parent.parent
 METHODS = ("fork", "spawn", "forkserver")
 #: Methods that are only run when asked for: "ray" takes three hosts (`tests/cluster/hosts.py`).
 ON_REQUEST = ("ray",)
+#: The variable that has `cases` make nodes of this machine (`tests/cluster/loopback.py`) for "ray".
+LOOPBACK = "PROCESSION_CONFORMANCE_LOOPBACK"
 CASES = """\
 from test._test_multiprocessing import install_tests_in_module_dict
 install_tests_in_module_dict(globals(), {method!r})
@@ -87,5 +89,7 @@ def prepare(python: str, standard: bool) -> str:
             # That of an earlier run leads nowhere if an environment was removed.
             link.unlink(missing_ok=True)
             link.symlink_to(pathlib.Path(pickler.origin).parent)
+        # Here, because some tests start interpreters that ignore PYTHONPATH.
+        lines += [str(folder) for folder in [ROOT / ".build" / f"ray-{version}"] if folder.exists()]
     write(site / "conformance.pth", "\n".join(lines) + "\n")
     return str(venv / "bin" / "python")

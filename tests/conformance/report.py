@@ -118,7 +118,7 @@ def write(skips: dict[str, str]) -> None:
     results.sort(
         key=lambda r: (
             [int(n) for n in r.version.split(".")],
-            ("fork", "spawn", "forkserver").index(r.method),
+            ("fork", "spawn", "forkserver", "ray").index(r.method),
         )
     )
     lines = [

@@ -28,10 +28,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 GOOD = ("ok", "skip")
 
 
-def skip_list() -> dict[str, str]:
-    """Return pattern of test -> reason."""
-    lines = (HERE / "skips.txt").read_text().splitlines()
-    return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+def skip_list(method: str | None = None) -> dict[str, str]:
+    """Return pattern of test -> reason. A line that begins with a method in brackets is for it alone."""
+    found = {}
+    for line in (HERE / "skips.txt").read_text().splitlines():
+        of, line = line[1:].split("]", 1) if line.startswith("[") else (None, line)
+        if line and not line.startswith("#") and of in (None, method):
+            pattern, reason = line.split(None, 1)
+            found[pattern] = reason
+    return found
 
 
 def run_group(command: list[str], limit: float) -> tuple[int | None, str]:
@@ -101,7 +106,7 @@ def run_method(
     listing = subprocess.run([*command, "list", method], stdout=subprocess.PIPE, text=True)
     if listing.returncode:
         raise SystemExit("the interpreter cannot list its tests")
-    skips = skip_list()
+    skips = skip_list(method)
     statuses: dict[str, dict[str, str]] = {}
     work = []
     missing = []
@@ -143,6 +148,9 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="interpreter whose suite to run")
     methods = (*environment.METHODS, *environment.ON_REQUEST)
     parser.add_argument("--method", action="append", choices=methods)
+    parser.add_argument(
+        "--loopback", action="store_true", help="'ray' without Ray, on two nodes of this machine"
+    )
     parser.add_argument("--suite", action="append", choices=report.SUITES)
     parser.add_argument("--pattern", default="*", help="which tests, e.g. 'With*Queue.test_[pg]*'")
     parser.add_argument("--repeat", type=int, default=1, help="runs, each of which must pass")
@@ -158,7 +166,9 @@ def main() -> int:
     )
     args = parser.parse_args()
 
-    if "ray" in (args.method or ()) and "RAY_ADDRESS" not in os.environ:
+    if args.loopback:
+        os.environ[environment.LOOPBACK] = "1"
+    elif "ray" in (args.method or ()) and "RAY_ADDRESS" not in os.environ:
         # Once more, on the first of three hosts.
         command = [sys.executable, str(HERE / "run.py"), *sys.argv[1:]]
         hosts = [sys.executable, "-m", "tests.cluster.hosts", *command]

@@ -24,6 +24,7 @@ import functools
 import os
 import select
 import socket
+import threading
 from contextlib import closing
 
 from .. import connection, reduction, util
@@ -170,6 +171,7 @@ def join(address: tuple[str, int], key: bytes, ticket: bytes, end: Any, tell: An
 
 def carry(end: Any, conn: Any) -> None:
     """Carry messages between an end and the root of another node, until either end is closed."""
+    threading.current_thread().name = "PipeFromNode"
     silence.watch(conn)
     stop, stopped = os.pipe()
     outgoing = Thread(_send, "PipeToNode", (end, conn, stop))
