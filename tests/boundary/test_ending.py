@@ -5,12 +5,19 @@ This is a part of `make storm`'s `ends`.
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.storm import ends
 from tests.waiting import is_running, until
 
 pytestmark = pytest.mark.timeout(300)
+
+#: Of tests in which something starts when the main thread has ended.
+STARTS_LATE = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="Python 3.12 itself starts no thread then, nor forks"
+)
 
 #: A thread waits for the interpreter's lock in a reducer, above a frame of the extension, when the
 #: interpreter begins to end.
@@ -224,6 +231,7 @@ if __name__ == "__main__":
 """
 
 
+@STARTS_LATE
 def test_what_an_exit_function_starts_ends_with_the_program(run_program, method):
     done = run_program(STARTED_LATE, method)
     assert (done.returncode, done.stderr) == (0, "")
@@ -261,6 +269,7 @@ from procession import util
 """
 
 
+@STARTS_LATE
 def test_what_is_dropped_when_the_interpreter_ends_waits_for_no_thread(run_program):
     done = run_program(DROPPED_LATE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

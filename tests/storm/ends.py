@@ -304,7 +304,11 @@ def forever(step: Callable[[], object], ended: tuple[type[Exception], ...]) -> N
             time.sleep(PAUSE)
         except RuntimeError as error:
             # An executor takes no calls once the interpreter ends, as that of the standard library.
-            if not str(error).startswith("cannot schedule new futures after"):
+            # Some versions of Python start no threads then, and do not fork.
+            text = str(error)
+            if not text.startswith("cannot schedule new futures after") and not text.endswith(
+                "at interpreter shutdown"
+            ):
                 raise
             time.sleep(PAUSE)  # without a spin, until the interpreter has ended
 

@@ -66,11 +66,13 @@ def _restore_streams() -> None:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
+def _entry(kind: type, proxy: Any) -> tuple[Any, ...]:
+    """Return what a registry has for a type."""
+    return kind, proxy._exposed_, getattr(proxy, "_method_to_typeid_", None), proxy
+
+
 #: The entries of a registry whose objects may lie in shared memory.
-_SHARED = [
-    (kind, proxy._exposed_, getattr(proxy, "_method_to_typeid_", None), proxy)
-    for kind, proxy in ((dict, DictProxy), (list, ListProxy))
-]
+_SHARED = [_entry(dict, DictProxy), _entry(list, ListProxy)]
 
 _NOT_THE_PEERS_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EBADF}
