@@ -6,6 +6,7 @@
 //! The file is long because the methods of one class stand in one block.
 
 mod frames;
+mod kept;
 mod sending;
 mod stream;
 mod untouched;
@@ -13,7 +14,7 @@ mod untouched;
 use crate::common::{name, poll_deadline, raise, wait};
 use crate::descriptor::{borrow, capacity, close, Source};
 use crate::payload::{self, Pickled};
-use frames::Frame;
+use frames::{Frame, Use};
 use procession_core::arena::Ref;
 use procession_core::channel::{Incoming, Lane, Outgoing};
 use procession_core::ids::Handle;
@@ -33,7 +34,7 @@ pub use untouched::seal_connection;
 
 /// Create the class that the module does not export. Otherwise it is created at first use, under a lock of `PyO3`'s.
 pub fn install(py: Python<'_>) {
-    py.get_type::<stream::Lent>();
+    py.get_type::<kept::Lent>();
 }
 
 /// No descriptor: closed, or not open yet.
@@ -82,6 +83,8 @@ pub struct Connection {
 enum Received<'py> {
     /// A frame.
     Bytes(Bound<'py, PyBytes>),
+    /// A frame that is only unpickled.
+    Pickle(Vec<u8>),
     /// A message in shared memory.
     Message(Incoming),
 }
@@ -110,7 +113,7 @@ impl Connection {
         } else if awaited {
             Some(Else::Write)
         } else {
-            (size >= LARGE && self.patience.seems_worth_it()).then(|| Else::Wait(&self.patience))
+            (size >= LARGE && self.patience.seems_worth_it()).then_some(Else::Wait(&self.patience))
         })
     }
 
@@ -162,8 +165,8 @@ impl Connection {
         Err(PyOSError::new_err("connection is read-only"))
     }
 
-    /// Receive a message. `most`: refuse a longer one.
-    fn receive<'py>(slf: &Bound<'py, Self>, most: Option<u64>) -> PyResult<Received<'py>> {
+    /// Receive a message.
+    fn receive<'py>(slf: &Bound<'py, Self>, then: Use) -> PyResult<Received<'py>> {
         let (py, this) = (slf.py(), slf.get());
         this.readable_fd()?;
         let lane = this.incoming();
@@ -174,9 +177,10 @@ impl Connection {
             // A signal may have come while the interpreter's lock was released.
             py.check_signals()?;
         }
-        let received = match frames::read(py, &|| this.readable_fd(), lane.map(|lane| &**lane), most)? {
+        let received = match frames::read(py, &|| this.readable_fd(), lane.map(|lane| &**lane), then)? {
             Frame::Left(incoming) => return Ok(Received::Message(incoming)),
             Frame::Bytes(bytes) => Received::Bytes(bytes),
+            Frame::Kept(bytes) => Received::Pickle(bytes),
             Frame::Longer(size) => {
                 let rest = slf.call_method1(name!(py, "_recv_long"), (size,))?;
                 Received::Bytes(rest.cast_into()?)
@@ -200,8 +204,9 @@ impl Connection {
     }
 
     fn receive_bytes<'py>(slf: &Bound<'py, Self>, most: Option<u64>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = match Self::receive(slf, most)? {
+        let bytes = match Self::receive(slf, Use::Bytes(most))? {
             Received::Bytes(bytes) => return Ok(bytes),
+            Received::Pickle(pickle) => PyBytes::new(slf.py(), &pickle),
             Received::Message(incoming) => payload::into_bytes(slf.py(), incoming)?,
         };
         if most.is_some_and(|most| bytes.as_bytes().len() as u64 > most) {
@@ -306,8 +311,9 @@ impl Connection {
         if !Self::is_direct(slf)? || !untouched::is_pickler_untouched(py)? {
             return slf.call_method0(name!(py, "_recv_object"));
         }
-        match Self::receive(slf, None)? {
+        match Self::receive(slf, Use::Pickle)? {
             Received::Bytes(bytes) => payload::load_pickle(&bytes),
+            Received::Pickle(pickle) => kept::load_pickle(py, pickle),
             Received::Message(incoming) => payload::into_object(py, incoming),
         }
     }

@@ -1,6 +1,7 @@
 //! Frames over a descriptor: a message's length, four bytes in network order, and its bytes. -1 announces a length of
 //! eight bytes; numbers below that name a message in shared memory, and are the whole frame.
 
+use super::kept;
 use crate::common::{raise, wait};
 use crate::descriptor::{borrow, cut_short, fill_from, os_error, room, transfer_by, try_read, Part};
 use procession_core::channel::{Incoming, Lane};
@@ -21,6 +22,8 @@ const TRIES: u32 = 4;
 /// What a receiver reads from the descriptor.
 pub(super) enum Frame<'py> {
     Bytes(Bound<'py, PyBytes>),
+    /// Bytes that the receiver only unpickles, in memory that is kept.
+    Kept(Vec<u8>),
     /// So many bytes follow.
     Longer(u64),
     /// The header of a frame that names a message in shared memory.
@@ -78,8 +81,17 @@ pub(super) fn write_parts(py: Python<'_>, fd: Fd<'_>, parts: &mut [Part]) -> (us
     (total, Ok(()))
 }
 
-/// Read a frame, waiting for it. `most`: refuse a message that is longer.
-pub(super) fn read<'py>(py: Python<'py>, fd: Fd<'_>, lane: Option<&Lane>, most: Option<u64>) -> PyResult<Frame<'py>> {
+/// What becomes of the bytes of a frame.
+#[derive(Clone, Copy)]
+pub(super) enum Use {
+    /// They are unpickled, and gone then.
+    Pickle,
+    /// The program gets them; no more than so many, if a number is given.
+    Bytes(Option<u64>),
+}
+
+/// Read a frame, waiting for it.
+pub(super) fn read<'py>(py: Python<'py>, fd: Fd<'_>, lane: Option<&Lane>, then: Use) -> PyResult<Frame<'py>> {
     let mut head = [0; 4];
     let got = match begin(py, fd, lane, &mut head)? {
         Begin::Left(incoming) => return Ok(Frame::Left(incoming)),
@@ -98,11 +110,17 @@ pub(super) fn read<'py>(py: Python<'py>, fd: Fd<'_>, lane: Option<&Lane>, most: 
             Err(_) => return Ok(Frame::Named(short)),
         },
     };
-    if most.is_some_and(|most| size > most) {
+    if matches!(then, Use::Bytes(Some(most)) if size > most) {
         return Ok(Frame::Refused);
     }
     if size > AT_ONCE {
         return Ok(Frame::Longer(size));
+    }
+    if matches!(then, Use::Pickle) && size > kept::SHORT as u64 {
+        let mut bytes = kept::memory();
+        bytes.resize(size as usize, 0);
+        read_all(py, fd, &mut bytes)?;
+        return Ok(Frame::Kept(bytes));
     }
     let (bytes, start) = room(py, size as isize)?;
     if fill_from(py, fd, Part::of(start, size as usize))? < size as usize {

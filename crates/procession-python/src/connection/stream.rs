@@ -4,23 +4,15 @@
 //! is ever read: whatever else may read from the descriptor finds the next one whole.
 
 use super::frames::{self, Fd};
-use super::{bad_length, untouched, Connection};
-use crate::common::lock;
+use super::{bad_length, kept, untouched, Connection};
 use crate::descriptor::{cut_short, os_error, room, transfer_by, try_read, until_ready, Part, LONG};
 use crate::payload;
 use procession_core::sync::descriptor::{Direction, Spinner};
 use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Mutex;
 
-/// A message of more bytes is read into memory that is kept: the first touch of a page takes longer than a copy.
-const SHORT: usize = 1 << 12;
-/// The most memory that is kept, by all connections of the process together.
-const KEPT: usize = 1 << 22;
 /// Memory is allocated as bytes arrive, so many at a time, not for the length that was announced.
 const STEP: usize = 1 << 26;
 
@@ -103,12 +95,7 @@ impl ObjectStream {
         self.is_due.store(false, Relaxed);
         match message {
             Message::Short(bytes) => payload::load_pickle(&bytes),
-            Message::Long(bytes) => {
-                let lent = Bound::new(py, Lent::new(bytes))?;
-                let object = payload::load_pickle(lent.as_any());
-                keep(lent.get().taken_back());
-                object
-            }
+            Message::Long(bytes) => kept::load_pickle(py, bytes),
         }
     }
 
@@ -152,7 +139,7 @@ impl ObjectStream {
         };
         let size = usize::try_from(size).ok().filter(|&size| isize::try_from(size).is_ok());
         let size = size.ok_or_else(|| bad_length(conn))?;
-        if size > SHORT {
+        if size > kept::SHORT {
             return self.long(py, fd, size).map(Message::Long);
         }
         let (bytes, start) = room(py, size as isize)?;
@@ -162,7 +149,7 @@ impl ObjectStream {
 
     /// Read `size` bytes.
     fn long(&self, py: Python<'_>, fd: Fd<'_>, size: usize) -> PyResult<Vec<u8>> {
-        let mut bytes = kept();
+        let mut bytes = kept::memory();
         while bytes.len() < size {
             let missing = size - bytes.len();
             if bytes.capacity() == bytes.len() {
@@ -223,87 +210,4 @@ impl ObjectStream {
 /// Whether an error may be the connection's, and not of the object.
 fn is_of_connection(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyOSError>(py) || error.is_instance_of::<PyEOFError>(py)
-}
-
-/// Never waited for: a child may have been forked while another thread held it.
-static MEMORY: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-/// The memory kept, if no other thread uses it. It has no bytes.
-fn kept() -> Vec<u8> {
-    MEMORY
-        .try_lock()
-        .map(|mut memory| std::mem::take(&mut *memory))
-        .unwrap_or_default()
-}
-
-/// Keep the memory for the next message, if it is the largest so far.
-fn keep(mut bytes: Vec<u8>) {
-    bytes.clear();
-    if bytes.capacity() > KEPT {
-        return;
-    }
-    if let Ok(mut memory) = MEMORY.try_lock() {
-        if memory.capacity() < bytes.capacity() {
-            std::mem::swap(&mut *memory, &mut bytes);
-        }
-    }
-}
-
-/// A message while it is unpickled, as an object with the buffer protocol.
-#[pyclass(frozen, module = "procession._procession")]
-pub(super) struct Lent(Mutex<LentMemory>);
-
-struct LentMemory {
-    bytes: Vec<u8>,
-    /// How many views of the bytes there are.
-    views: usize,
-}
-
-impl Lent {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self(Mutex::new(LentMemory { bytes, views: 0 }))
-    }
-
-    /// The memory, unless code of the program has kept a view of it.
-    fn taken_back(&self) -> Vec<u8> {
-        let mut memory = lock(&self.0);
-        if memory.views == 0 {
-            std::mem::take(&mut memory.bytes)
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// Count another view, and return the bytes that it shows.
-    fn lend(&self) -> (*const u8, usize) {
-        let mut memory = lock(&self.0);
-        memory.views += 1;
-        (memory.bytes.as_ptr(), memory.bytes.len())
-    }
-
-    fn give_back(&self) {
-        lock(&self.0).views -= 1;
-    }
-}
-
-#[pymethods]
-impl Lent {
-    // `PyO3` requires `unsafe` here. It is sound: the view keeps the object, and the bytes stay where they are as long as
-    // there is a view.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let (start, size) = slf.get().lend();
-        let (start, size) = (start.cast_mut().cast(), size as ffi::Py_ssize_t);
-        // SAFETY: `view` is valid by the buffer protocol. It is read-only, and the vector is neither changed nor dropped
-        // while a view is counted and `slf` lives, to which the view takes a reference.
-        if unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, size, 1, flags) } != 0 {
-            slf.get().give_back();
-            return Err(PyErr::fetch(slf.py()));
-        }
-        Ok(())
-    }
-
-    // As above.
-    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        self.give_back();
-    }
 }
