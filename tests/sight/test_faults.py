@@ -148,7 +148,7 @@ def test_another_version_is_named(impostor, capfd):
 
 
 def test_a_file_that_is_no_arena_is_named(impostor, capfd):
-    for content, size in ((b"", 64 << 20), (header(6, 1 << 30), 64 << 20), (b"", 4096)):
+    for content, size in ((b"", 64 << 20), (header(7, 1 << 30), 64 << 20), (b"", 4096)):
         assert run("dump", str(impostor(content, size))) == 1
         assert "is damaged, or not complete yet" in capfd.readouterr().err
 

@@ -23,6 +23,7 @@ mod reclaim;
 pub mod shared;
 pub mod sync;
 pub mod sys;
+pub mod trace;
 mod wiring;
 
 pub use deadline::Deadline;

@@ -3,7 +3,7 @@
 use crate::arena::Object;
 use crate::hooks::Hooks;
 use crate::ids::Kind;
-use crate::{arena, channel, liveness, pool, process, reclaim, shared, sync, sys};
+use crate::{arena, channel, liveness, pool, process, reclaim, shared, sync, sys, trace};
 
 /// The answers.
 pub(crate) static HOOKS: Hooks = Hooks {
@@ -21,6 +21,7 @@ pub(crate) static HOOKS: Hooks = Hooks {
     after_fork_child: &[
         arena::after_fork_child,
         sync::after_fork_child,
+        trace::after_fork_child,
         sys::threads::after_fork_child,
     ],
 };

@@ -20,6 +20,8 @@ mod futex;
 mod liveness;
 #[path = "model/sync.rs"]
 mod sync;
+#[path = "model/trace.rs"]
+mod trace;
 #[path = "model/loom_words.rs"]
 mod words;
 

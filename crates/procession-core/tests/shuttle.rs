@@ -23,6 +23,8 @@ mod futex;
 mod liveness;
 #[path = "model/sync.rs"]
 mod sync;
+#[path = "model/trace.rs"]
+mod trace;
 
 pub use liveness::{family, Family};
 mod ids {

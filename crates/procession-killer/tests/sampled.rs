@@ -51,6 +51,11 @@ fn permits_of_the_dead_at_every_point() {
 }
 
 #[test]
+fn events_of_a_trace() {
+    killer(&["--points", "5", "traced", "the first event"]);
+}
+
+#[test]
 fn dictionaries() {
     killer(&[
         "--points",

@@ -29,6 +29,11 @@ fn pipes() {
 }
 
 #[test]
+fn events_of_a_trace() {
+    stopper(&["traced", "the first event"]);
+}
+
+#[test]
 fn locks_and_the_like() {
     stopper(&[
         "lock acquire, held",

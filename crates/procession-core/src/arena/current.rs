@@ -9,8 +9,21 @@ use crate::ids::Owner;
 use crate::{Error, Result};
 use once_cell::race::OnceBox;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 static ARENA: OnceBox<Arena> = OnceBox::new();
+
+/// What stands for the tracer's word until there is an arena.
+static NO_TRACER: AtomicU32 = AtomicU32::new(0);
+/// The tracer's word in the arena. Apart from `ARENA`, so that a look at it costs no more than it must.
+static TRACER: AtomicPtr<AtomicU32> = AtomicPtr::new((&raw const NO_TRACER).cast_mut());
+
+/// The process that traces the family; zero: none does.
+#[inline]
+pub(crate) fn tracer() -> &'static AtomicU32 {
+    // SAFETY: either of two words that last as long as the process; the arena's first window stays mapped.
+    unsafe { &*TRACER.load(Ordering::Relaxed) }
+}
 
 /// The arena of this process's family, created on first use.
 pub(crate) fn current() -> Result<&'static Arena> {
@@ -41,7 +54,9 @@ pub(crate) fn attach(fd: OwnedFd) -> Result<&'static Arena> {
 
 fn adopt(arena: Arena) -> Result<&'static Arena> {
     (hooks().register_forks)()?;
-    Ok(ARENA.get_or_init(|| Box::new(arena)))
+    let arena = ARENA.get_or_init(|| Box::new(arena));
+    TRACER.store((&raw const arena.trace_words().tracer).cast_mut(), Ordering::Relaxed);
+    Ok(arena)
 }
 
 /// The arena and this process, which is in the process table afterwards. A second call costs a few loads.

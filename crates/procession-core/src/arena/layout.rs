@@ -11,7 +11,7 @@ use super::directory::Directory;
 /// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// Largest size of an arena: cell numbers fit their words.
@@ -20,6 +20,13 @@ pub(crate) const MAX_SIZE: u64 = 1 << 40;
 pub(crate) const MIN_SIZE: u64 = 64 << 20;
 /// Size of an entry of the process table.
 pub(crate) const PROCESS_ENTRY: u64 = 512;
+
+/// Largest size of a process's ring of trace events.
+const MAX_RING: u64 = 256 << 10;
+/// Where the [`TraceWords`] lie: on a page of their own, in the header's grain.
+pub(crate) const TRACE_WORDS: u64 = 4096;
+/// Words of the bitmap of rings, a bit for each process slot.
+const RING_WORDS: usize = super::word::MOST_SLOTS.div_ceil(64);
 
 const MAX_PROCESSES: u64 = super::word::MOST_SLOTS as u64;
 /// Largest number of slabs in an arena of any size.
@@ -63,6 +70,20 @@ pub(crate) struct Header {
     pub budget: AtomicU64,
 }
 
+/// What an observer and the family share about a trace. Zero-filled: no trace.
+#[repr(C)]
+pub(crate) struct TraceWords {
+    /// The process that traces the family; zero: none does. Written by that process alone, from outside.
+    pub tracer: AtomicU32,
+    /// Events that were lost because their process had no ring.
+    pub lost: AtomicU64,
+    /// One bit for each process slot: its ring is committed.
+    pub rings: [AtomicU64; RING_WORDS],
+}
+
+const _: () = assert!(size_of::<Header>() as u64 <= TRACE_WORDS);
+const _: () = assert!(TRACE_WORDS + size_of::<TraceWords>() as u64 <= GRAIN);
+
 /// The fixed tables, in the order in which they lie behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FixedTable {
@@ -76,16 +97,19 @@ pub(crate) enum FixedTable {
     Partial,
     /// One bit for each slab that may have deferred or awaited cells.
     Marks,
+    /// For each process slot, its ring of trace events: see [`Layout::ring`].
+    Rings,
 }
 
 impl FixedTable {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
     const ALL: [Self; Self::COUNT] = [
         Self::Processes,
         Self::Directories,
         Self::Slabs,
         Self::Partial,
         Self::Marks,
+        Self::Rings,
     ];
 }
 
@@ -98,6 +122,8 @@ pub(crate) struct Layout {
     pub processes: u64,
     /// Slab descriptors.
     pub slabs: u64,
+    /// Bytes of each ring of trace events, a power of two.
+    pub ring: u64,
     /// Where the data area begins.
     pub data: u64,
     offsets: [u64; FixedTable::COUNT],
@@ -116,6 +142,8 @@ impl Layout {
             size,
             processes,
             slabs,
+            // A sixteenth of a small arena.
+            ring: (size / processes / 16).min(MAX_RING),
             data: 0,
             offsets: [0; FixedTable::COUNT],
             lengths: [0; FixedTable::COUNT],
@@ -128,6 +156,7 @@ impl Layout {
                 FixedTable::Slabs => slabs * size_of::<Descriptor>() as u64,
                 FixedTable::Partial => slabs / 8 * CLASSES as u64,
                 FixedTable::Marks => slabs / 8,
+                FixedTable::Rings => processes * layout.ring,
             };
             layout.offsets[table as usize] = end;
             layout.lengths[table as usize] = length;

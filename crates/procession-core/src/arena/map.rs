@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use super::layout::{Header, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, PROCESS_ENTRY, VERSION};
+use super::layout::{Header, TraceWords, GRAIN, MAGIC, MAX_SIZE, MIN_SIZE, PROCESS_ENTRY, TRACE_WORDS, VERSION};
 use super::window::Windows;
 use super::{FixedTable, Layout};
 use crate::hooks::hooks;
@@ -107,6 +107,28 @@ impl Arena {
         // SAFETY: the first window is mapped as long as the process lives, its first grain is committed, and the header
         // is all atomics.
         unsafe { self.windows.base().cast().as_ref() }
+    }
+
+    /// What an observer and the family share about a trace.
+    pub(crate) fn trace_words(&self) -> &'static TraceWords {
+        // SAFETY: as for the header: the words lie in its grain, and are all atomics.
+        unsafe { self.windows.base().add(TRACE_WORDS as usize).cast().as_ref() }
+    }
+
+    /// The ring of trace events of the process in this slot, committed and mapped; and its length.
+    pub(crate) fn ring(&self, slot: usize) -> Result<(NonNull<u8>, u64)> {
+        let (offset, all) = self.layout.table(FixedTable::Rings);
+        let (at, length) = (slot as u64 * self.layout.ring, self.layout.ring);
+        let committed = self.trace_words().rings.get(slot / 64);
+        let committed = committed
+            .filter(|_| at + length <= all)
+            .ok_or(Error::Corrupt("a process slot"))?;
+        if committed.load(Ordering::Acquire) >> (slot % 64) & 1 == 0 {
+            self.commit(offset + at, length, "a trace")?;
+            // DEATH: before this the ring is committed but not recorded; committing it again does no harm.
+            committed.fetch_or(1 << (slot % 64), Ordering::AcqRel);
+        }
+        Ok((self.reach(offset + at, length)?, length))
     }
 
     /// Where everything lies.

@@ -37,7 +37,7 @@ mod word;
 pub use block::{Block, Token};
 pub(crate) use counters::awaits_a_newcomer;
 pub use counters::{counters, Counters};
-pub(crate) use current::{attach, current, existing, here};
+pub(crate) use current::{attach, current, existing, here, tracer};
 pub use extent::Bytes;
 use layout::{FixedTable, Layout};
 pub use map::Arena;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::class::bytes_of;
 pub(crate) use super::descriptor::Descriptor as SlabDescriptor;
-pub(crate) use super::layout::{FixedTable, Header, Layout, MAGIC, VERSION};
+pub(crate) use super::layout::{FixedTable, Header, Layout, TraceWords, MAGIC, TRACE_WORDS, VERSION};
 pub(crate) use super::word::CellState;
 
 /// A structure of the arena that may be copied byte by byte.
@@ -21,6 +21,8 @@ pub(crate) unsafe trait AnyBits: Sized {}
 
 // SAFETY: atomics only.
 unsafe impl AnyBits for Header {}
+// SAFETY: atomics only.
+unsafe impl AnyBits for TraceWords {}
 // SAFETY: atomics only.
 unsafe impl AnyBits for Descriptor {}
 // SAFETY: an atomic.

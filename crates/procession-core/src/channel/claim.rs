@@ -13,7 +13,7 @@ use Ordering::{Acquire, Relaxed, SeqCst};
 pub(super) struct Run {
     view: SegmentView,
     /// The first slot's ticket.
-    ticket: u64,
+    pub ticket: u64,
     pub len: u64,
     pub first: &'static QueueSlot,
 }

@@ -8,8 +8,10 @@ use super::segment::{QueueSlot, SegmentView, SlotState, TICKET};
 use super::walk::Found;
 use super::{flush_before_exit, Incoming, Message, Outgoing};
 use crate::arena::Ref;
-use crate::ids::Owner;
+use crate::ids::{Handle, Owner};
 use crate::sync::primitive::Ordering;
+use crate::sync::wait::Purpose;
+use crate::trace::{self, What};
 use crate::{family, Deadline, Error, Result, WaitError};
 use std::collections::VecDeque;
 use Ordering::{Acquire, Relaxed, SeqCst};
@@ -54,6 +56,7 @@ impl Queue {
             Some(run) => run,
             None => self.claim_later(me, 1, deadline, over)?,
         };
+        self.trace(What::Put, run.ticket, 1);
         if let Some(message) = message.take() {
             run.fill(run.first, message, me);
         }
@@ -73,6 +76,7 @@ impl Queue {
                 Some(run) => run,
                 None => self.claim_later(me, most, deadline, || false)?,
             };
+            self.trace(What::Put, run.ticket, run.len);
             // DEATH: slots that are not full yet are `Claimed` by the dead process. The messages before them are there.
             for (at, message) in (0..run.len).zip(messages.drain(..run.len as usize)) {
                 if let Some(slot) = run.slot(at) {
@@ -82,6 +86,25 @@ impl Queue {
             self.announce(run.len, me);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn trace(&self, what: What, ticket: u64, number: u64) {
+        if trace::is_on() {
+            if let Some(queue) = self.handle() {
+                trace::note(what, queue, ticket & TICKET | number << TICKET.count_ones());
+            }
+        }
+    }
+
+    /// The queue's own handle.
+    fn handle(&self) -> Option<Handle> {
+        Handle::from_bits(self.back.handle.load(Relaxed))
+    }
+
+    fn purpose(&self) -> Purpose {
+        let object = self.handle();
+        Purpose { object, ..PURPOSE }
     }
 
     /// Tell consumers and processes that poll about so many new messages.
@@ -155,7 +178,7 @@ impl Queue {
             return Err(WaitError::TimedOut);
         }
         let mut backoff = Backoff::new();
-        let took = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
+        let took = self.waiting.not_empty.wait_for(self.purpose(), deadline, || {
             if over() {
                 return Some(Ok(false));
             }
@@ -184,7 +207,7 @@ impl Queue {
     /// [`wake_consumers`](Self::wake_consumers) makes the waiter check `over`.
     pub fn wait_until_ready_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
         let mut backoff = Backoff::new();
-        let result = self.waiting.not_empty.wait_for(PURPOSE, deadline, || {
+        let result = self.waiting.not_empty.wait_for(self.purpose(), deadline, || {
             if over() {
                 return Some(Ok(()));
             }
@@ -262,7 +285,7 @@ impl Queue {
         let mut backoff = Backoff::new();
         self.waiting
             .all_done
-            .wait_for(PURPOSE, deadline, || {
+            .wait_for(self.purpose(), deadline, || {
                 if self.front.done.load(SeqCst) >= self.ever_put() {
                     return Some(Ok(()));
                 }
@@ -292,7 +315,7 @@ impl Queue {
             return self.claim(me, most)?.ok_or(WaitError::TimedOut);
         }
         let mut backoff = Backoff::new();
-        let claimed = self.waiting.not_full.wait_for(PURPOSE, deadline, || {
+        let claimed = self.waiting.not_full.wait_for(self.purpose(), deadline, || {
             if over() {
                 return Some(Ok(None));
             }
@@ -347,6 +370,7 @@ impl Queue {
             if taken == 0 && failed.is_none() {
                 continue;
             }
+            self.trace(What::Get, ticket, taken);
             self.advance_over(&view, ticket, taken)?;
             if bounded {
                 self.waiting.not_full.notify((taken as u32).max(1));

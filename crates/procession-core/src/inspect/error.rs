@@ -33,6 +33,14 @@ pub enum InspectError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Another observer traces the family.
+    #[error("the family of process {0} is traced already")]
+    Traced(u32),
+    /// The word that switches the trace on may not be written.
+    #[error(
+        "this process may not write to the shared memory of process {0}, which a trace needs: be its user, or root"
+    )]
+    NotWritable(u32),
     /// No process of the family is left.
     #[error("the family of process {0} has ended")]
     Ended(u32),

@@ -6,11 +6,11 @@
 
 use super::error::{InspectError, Look};
 use crate::arena::seen::{AnyBits, Header, Layout, MAGIC, VERSION};
-use crate::sys::memory::{self, FileId};
-use rustix::fs::{Mode, OFlags};
+use crate::sys::memory::{self, FileId, ReadOnly};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// An arena of another family, or of this process's own.
@@ -97,6 +97,43 @@ impl ArenaFile {
         self.read_bytes(bytes, offset)?;
         // SAFETY: `AnyBits`: any bytes are a valid T.
         Ok(unsafe { Box::from_raw(Box::into_raw(copy).cast::<T>()) })
+    }
+
+    /// Map a range of the file for reading. The pages of the range are committed, or are committed by a look at them.
+    pub(super) fn map(&self, offset: u64, length: u64) -> Look<ReadOnly> {
+        if !memory::is_sealed(self.file.as_fd()) || offset.checked_add(length).is_none_or(|end| end > self.layout.size)
+        {
+            return Err(InspectError::Damaged {
+                pid: self.pid,
+                what: "it is not sealed, or too short",
+            });
+        }
+        ReadOnly::map(self.file.as_fd(), offset, length).map_err(|error| os("mmap", error))
+    }
+
+    /// Become the one observer that traces the family, until this file is closed.
+    pub(super) fn claim_trace(&self) -> Look<()> {
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(Errno::WOULDBLOCK) => Err(InspectError::Traced(self.pid)),
+            Err(error) => Err(os("flock", error)),
+        }
+    }
+
+    /// Write into the family's memory, through a descriptor that is open only meanwhile: one that stayed open would look
+    /// as if this process belonged to the family.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Look<()> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let file = match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => return Err(InspectError::NotWritable(self.pid)),
+            Err(error) => return Err(os("open", error)),
+        };
+        match rustix::io::pwrite(&file, bytes, offset) {
+            Ok(length) if length == bytes.len() => Ok(()),
+            Ok(_) => Err(os("pwrite", Errno::IO)),
+            Err(error) => Err(os("pwrite", error)),
+        }
     }
 
     fn read_bytes(&self, bytes: &mut [u8], offset: u64) -> Look<()> {

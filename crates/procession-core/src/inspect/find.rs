@@ -111,6 +111,10 @@ impl Inspector {
         })
     }
 
+    pub(super) fn file(&self) -> &ArenaFile {
+        &self.file
+    }
+
     /// A process that has the family's memory open, or had it when this observer was made.
     pub fn pid(&self) -> u32 {
         self.file.pid()

@@ -51,7 +51,7 @@ pub(super) struct Objects {
 }
 
 /// The name of a kind for people.
-fn name_of(kind: Kind) -> &'static str {
+pub(super) fn name_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Lock => "lock",
         Kind::RLock => "rlock",

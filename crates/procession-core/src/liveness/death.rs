@@ -6,6 +6,7 @@ use super::table::{self, now, ProcessTable};
 use crate::hooks::hooks;
 use crate::ids::Owner;
 use crate::sys::{pidfd, proc};
+use crate::trace::{self, What};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a child of fork may take to claim the entry reserved for it, in milliseconds. An older reservation belongs
@@ -119,6 +120,7 @@ pub(crate) fn sweep_now_and_then() {
     if !due || (hooks().is_reclaiming)() {
         return;
     }
+    trace::forget_dead_tracer();
     for (slot, entry) in table.in_use() {
         let life = entry.life();
         // The fork of a living parent may still be under way, however old its reservation is: a stopped process
@@ -209,6 +211,7 @@ fn reap(table: &ProcessTable, owner: Owner, entry: &ProcessEntry) {
     }
     // DEATH: from here on the entry names its reaper. If the reaper dies, the next process that meets the entry starts
     // again.
+    trace::note_alone(What::Death, entry.pid.load(Ordering::Relaxed).into());
     // The waiters go on, however long the reclaiming takes.
     for (_, waiting) in table.in_use() {
         waiting.wake_announced(table);

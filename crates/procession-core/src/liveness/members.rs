@@ -4,6 +4,7 @@
 use super::entry::Stage;
 use super::table;
 use crate::ids::{Handle, Owner};
+use crate::trace::{self, What};
 use std::sync::atomic::Ordering;
 
 /// The state of a process.
@@ -52,6 +53,7 @@ pub(crate) fn set_serving(serving: bool) {
 pub fn note_exit(code: i32) {
     if let Some((_, entry)) = table::my_entry() {
         entry.note_exit(code & 0xff);
+        trace::note_alone(What::ProcessEnd, (code & 0xff) as u64);
     }
 }
 

@@ -4,6 +4,8 @@ use crate::arena::{Block, Object, Ref, Token};
 use crate::channel::MessageHeader;
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::EventCount;
+pub(crate) use crate::sys::memory::nanoseconds as now;
+use crate::trace::{self, What};
 use crate::{Error, Result};
 use std::mem::size_of;
 use std::sync::atomic::{
@@ -164,15 +166,6 @@ impl PoolSlot {
     }
 }
 
-/// Nanoseconds of a clock that all processes share; never 0.
-pub(crate) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (time.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(time.tv_nsec as u64)
-        .max(1)
-}
-
 /// The phases of a pool's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd)]
 #[repr(u32)]
@@ -281,6 +274,16 @@ impl PoolView {
             shared: Ref::attach(handle)?,
             segments: Default::default(),
         })
+    }
+
+    /// An event of the task in this slot.
+    #[inline]
+    pub fn trace(&self, what: What, slot: u32, generation: u32) {
+        trace::note(
+            what,
+            self.shared.handle(),
+            u64::from(generation) << 32 | u64::from(slot),
+        );
     }
 
     /// The slot of this number. Fails if no such slot was ever made.

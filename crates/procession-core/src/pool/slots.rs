@@ -10,6 +10,7 @@ use super::table::{Table, Use};
 use super::types::Item;
 use crate::channel::Message;
 use crate::ids::Owner;
+use crate::trace::What;
 use crate::{family, Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -150,6 +151,7 @@ impl Slots {
         slot.aux.store(function, Relaxed);
         slot.header.post(arguments);
         records.table.enqueue(index);
+        self.view.trace(What::TaskSubmit, index, generation);
         let tail = std::mem::replace(&mut records.tail, index);
         self.view.append(tail, index, generation)?;
         Ok(index)
@@ -270,6 +272,7 @@ impl Slots {
             Some(state) if state.generation == generation && state.status == Status::Raised => true,
             _ => return,
         };
+        self.view.trace(What::TaskResult, index, generation);
         records.jobs.finish(job, item, index, raised);
         self.perform(records);
     }

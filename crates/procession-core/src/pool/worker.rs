@@ -4,6 +4,7 @@ use super::shared::{now, Phase, PoolSlot, PoolView, SlotNote, StateWord, Status}
 use crate::channel::{Incoming, Message};
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::Purpose;
+use crate::trace::What;
 use crate::{family, Deadline, Error, Result, WaitError};
 
 use std::sync::atomic::{
@@ -174,6 +175,7 @@ impl Worker {
         let arguments = slot.header.open_or_copy(LEFT_IN_PLACE)?;
         let own = self.own_slot();
         own.add_to_note(SlotNote::Received, arguments.size() as u64);
+        self.view.trace(What::TaskStart, index, state.generation);
         let task = Task {
             index,
             state,
@@ -250,6 +252,7 @@ impl Worker {
             Status::Raised
         };
         own.aux.store(own.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        self.view.trace(What::TaskEnd, index, state.generation);
         if !slot.swap(state, StateWord { status, ..state }) {
             let cancelled = StateWord {
                 status: Status::Cancelled,

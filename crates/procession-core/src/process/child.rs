@@ -8,6 +8,7 @@ use crate::sync::descriptor::{until, Direction};
 use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
 use crate::sys::signal::{is_child, pidfd_send_signal, reap};
 use crate::sys::{pidfd, proc};
+use crate::trace::{self, What};
 use crate::{Deadline, Error, Result, WaitError};
 use rustix::event::{eventfd, EventfdFlags};
 use rustix::io::Errno;
@@ -74,6 +75,7 @@ impl Child {
     fn made(pid: i32, start: Option<u64>) -> Result<Self> {
         let watch = Watch::open(pid)?;
         let start = start.or_else(|| proc::start_time(pid as u32));
+        trace::note_alone(What::ProcessStart, pid as u64);
         Ok(Self {
             pid,
             start,
@@ -92,6 +94,7 @@ impl Child {
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
         })?;
+        trace::note_alone(What::ProcessStart, pid as u64);
         // SYNC: a fork server reports an end before it reaps. If the end is not reported yet, the number still was this
         // child's when the pidfd was opened.
         if record.exit().is_some() {

@@ -9,6 +9,7 @@ use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
 use crate::ids::{Kind, Owner};
 use crate::liveness;
+use crate::trace::{self, What};
 use crate::{Deadline, Death, Result, WaitError};
 
 /// A lock's state in the arena.
@@ -71,6 +72,7 @@ impl Lock {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
         let state = &*self.state;
         let dead = state.raw.acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
+        trace::note(What::Acquire, self.handle(), 0);
         Ok(dead.and_then(|dead| state.options.death(dead, LockState::NAME)))
     }
 
@@ -85,12 +87,17 @@ impl Lock {
     /// calls [`acquire`](Self::acquire) next.
     #[inline]
     pub fn try_free(&self) -> Result<bool> {
-        Ok(self.state.raw.try_acquire(Claim::mine()?))
+        let taken = self.state.raw.try_acquire(Claim::mine()?);
+        if taken {
+            trace::note(What::Acquire, self.handle(), 0);
+        }
+        Ok(taken)
     }
 
     /// Give the lock back, whichever thread took it. False: no thread held it.
     #[inline]
     pub fn release(&self) -> bool {
+        trace::note(What::Release, self.handle(), 0);
         self.state.raw.release()
     }
 

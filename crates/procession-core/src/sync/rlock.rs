@@ -8,6 +8,7 @@ use super::raw::RawLock;
 use super::wait::{Attempt, Purpose};
 use crate::arena::{Object, Ref};
 use crate::ids::{Kind, Owner};
+use crate::trace::{self, What};
 use crate::{Deadline, Death, Result, WaitError};
 
 /// A recursive lock's state in the arena.
@@ -74,6 +75,7 @@ impl RLock {
         let purpose = Purpose::of(Kind::RLock, Some(self.handle()));
         let dead = state.raw.acquire(me, Holder::Thread, purpose, deadline)?;
         state.count.store(1, Ordering::Relaxed);
+        trace::note(What::Acquire, self.handle(), 0);
         Ok(dead.and_then(|dead| state.options.death(dead, RLockState::NAME)))
     }
 
@@ -95,6 +97,7 @@ impl RLock {
         let taken = self.state.raw.try_acquire(me);
         if taken {
             self.state.count.store(1, Ordering::Relaxed);
+            trace::note(What::Acquire, self.handle(), 0);
         }
         Ok(taken)
     }
@@ -112,8 +115,10 @@ impl RLock {
             return None;
         }
         state.count.store(1, Ordering::Relaxed);
+        trace::note(What::Acquire, self.handle(), 0);
         let result = access();
         state.count.store(0, Ordering::Relaxed);
+        trace::note(What::Release, self.handle(), 0);
         state.raw.release();
         Some(result)
     }
@@ -140,6 +145,7 @@ impl RLock {
             return true;
         }
         self.state.count.store(0, Ordering::Relaxed);
+        trace::note(What::Release, self.handle(), 0);
         self.state.raw.release()
     }
 
@@ -150,6 +156,7 @@ impl RLock {
             return 0;
         }
         let count = self.state.count.swap(0, Ordering::Relaxed);
+        trace::note(What::Release, self.handle(), 0);
         self.state.raw.release();
         count
     }

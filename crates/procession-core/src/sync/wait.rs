@@ -3,7 +3,7 @@
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use crate::ids::{Handle, Kind};
-use crate::{liveness, Deadline, Error, WaitError};
+use crate::{liveness, trace, Deadline, Error, WaitError};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -230,6 +230,7 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
         mut check: impl FnMut(bool) -> Result<Check<T>, WaitError>,
     ) -> Result<T, WaitError> {
         let since = waiting_since();
+        let _traced = trace::TracedWait::begin(self.purpose.kind, self.purpose.object);
         let _announced = self.word.announce(self.purpose, manner(self.deadline, since));
         let (mut slept, mut whole) = (false, false);
         loop {

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -111,6 +112,49 @@ fn placed(mapped: rustix::io::Result<*mut c_void>, at: NonNull<u8>, length: u64)
         }
         Err(Errno::EXIST) => Ok(Mapped::Other),
         Err(e) => Err(Error::os("mmap", e)),
+    }
+}
+
+/// A part of a file that is mapped for reading, while other processes write to it.
+pub(crate) struct ReadOnly {
+    page: NonNull<u8>,
+    mapped: usize,
+    /// Where the part begins in the mapping, and its length.
+    begin: usize,
+    length: usize,
+}
+
+// SAFETY: memory that is only read, as atomics.
+unsafe impl Send for ReadOnly {}
+
+impl ReadOnly {
+    /// Map a part, whose offset and length are multiples of 8. It lies within the file, whose size does not change.
+    pub(crate) fn map(fd: BorrowedFd<'_>, offset: u64, length: u64) -> rustix::io::Result<Self> {
+        let begin = offset % rustix::param::page_size() as u64;
+        let mapped = (begin + length) as usize;
+        // SAFETY: a new mapping replaces nothing.
+        let page = unsafe {
+            let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+            rustix::mm::mmap(std::ptr::null_mut(), mapped, ProtFlags::READ, flags, fd, offset - begin)?
+        };
+        Ok(Self {
+            page: NonNull::new(page.cast()).ok_or(Errno::NOMEM)?,
+            mapped,
+            begin: begin as usize,
+            length: length as usize,
+        })
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: mapped as long as `self` lives, aligned to 8; other processes change it as atomics do.
+        unsafe { std::slice::from_raw_parts(self.page.as_ptr().add(self.begin).cast(), self.length / 8) }
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        // SAFETY: this mapping, to which no reference is left.
+        let _ = unsafe { rustix::mm::munmap(self.page.as_ptr().cast(), self.mapped) };
     }
 }
 
@@ -347,6 +391,15 @@ pub(crate) fn refers_to(fd: i32, id: FileId) -> bool {
 pub(crate) fn milliseconds() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+/// Nanoseconds of a clock that all processes share; never 0.
+pub(crate) fn nanoseconds() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
+        .max(1)
 }
 
 /// Random bytes for an identity.

@@ -12,6 +12,7 @@ mod pool_stops;
 mod pools;
 mod queue;
 mod sync;
+mod traced;
 mod waited;
 
 use crate::battery::Clock;
@@ -97,6 +98,11 @@ pub fn all() -> Vec<Operation> {
     all.extend(dict::operations());
     all.extend(list::operations());
     all.extend(liveness::operations());
+    all.extend(traced::operations(|| {
+        let mut plain = queue::operations();
+        plain.extend(locks::operations());
+        plain
+    }));
     all
 }
 

@@ -7,6 +7,7 @@ use procession_core::channel::{Incoming, Message};
 use procession_core::ids::Handle;
 use procession_core::pool::{Task, Verdict, Worker};
 use procession_core::sys::proc::own_memory;
+use procession_core::trace;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -121,6 +122,15 @@ impl PoolWorker {
     }
 }
 
+/// Tell a trace which function the task calls, if the family is traced. A callable without a name has its class's.
+fn label(func: &Bound<'_, PyAny>) {
+    if trace::is_on() {
+        let name = func.getattr("__qualname__").and_then(|name| name.extract::<String>());
+        let name = name.or_else(|_| func.get_type().qualname()?.extract());
+        trace::label(&name.unwrap_or_default());
+    }
+}
+
 impl PoolWorker {
     /// Run a task. An error ends the worker, and the task with it.
     fn perform(
@@ -169,6 +179,7 @@ impl PoolWorker {
             let call = payload::loads(py, arguments)?;
             let (func, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = call.extract()?;
             drop(call);
+            label(&func);
             self.worker.begin_item();
             let args = sequence(args)?;
             let value = match kwds.cast_into::<PyDict>() {
@@ -190,6 +201,7 @@ impl PoolWorker {
             return Ok((value?, false));
         };
         let (func, mode) = functions.get(py, &self.worker, task, id)?;
+        label(&func);
         let arguments = payload::loads(py, arguments)?;
         self.worker.begin_item();
         let value = match mode {
