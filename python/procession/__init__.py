@@ -2,8 +2,8 @@
 
 The names are those of the standard library, module for module. `install`, `log_to_file`,
 `ProcessPoolExecutor`, `SharedDict`, `SharedList`, `share`, `current_worker`,
-`get_reusable_executor`, `actor` and its classes, `snapshot`, the figures of pools, eight exceptions
-and `__version__` are additions.
+`get_reusable_executor`, `actor` and its classes, `snapshot`, `trace`, the figures of pools, eight
+exceptions and `__version__` are additions.
 """
 
 import sys
@@ -91,6 +91,7 @@ __all__ = [
     "set_start_method",
     "share",
     "snapshot",
+    "trace",
 ]
 
 Array = _default_context.Array
@@ -150,6 +151,23 @@ def snapshot() -> object:
     from ._snapshot import take
 
     return take()
+
+
+def trace(file: object) -> object:
+    """Return a context manager that has what happens in this family written to `file`.
+
+    Which thread waits for what, which worker runs which task, how long an item lay in a queue and
+    a lock was held: while the block runs, each process of the family notes it in shared memory, and
+    a process of its own, the command `procession trace`, writes it down as a Chrome trace, which
+    Perfetto and other viewers open. Nothing waits for the trace; events for which it is too slow
+    are left out, and the file says how many.
+
+    Entering the block raises RuntimeError if the family is traced already or the file cannot be
+    written.
+    """
+    from ._trace import Trace
+
+    return Trace(file)
 
 
 SUBDEBUG = 5

@@ -1,5 +1,6 @@
 """The package's names: the methods of the default context, and what procession adds to them."""
 
+import os
 from typing import Any
 
 from . import context as context
@@ -55,6 +56,7 @@ from ._share import share as share
 from ._shared_dict import SharedDict as SharedDict
 from ._shared_list import SharedList as SharedList
 from ._snapshot import Snapshot as Snapshot
+from ._trace import Trace as _Trace
 from .context import Process as Process
 from .process import (
     active_children as active_children,
@@ -129,6 +131,7 @@ __all__ = [
     "set_start_method",
     "share",
     "snapshot",
+    "trace",
 ]
 
 SUBDEBUG: int
@@ -137,6 +140,7 @@ reducer: Any
 
 def install(executor: bool = False) -> None: ...
 def snapshot() -> Snapshot: ...
+def trace(file: str | os.PathLike[str]) -> _Trace: ...
 
 Array = context._default_context.Array
 Barrier = context._default_context.Barrier

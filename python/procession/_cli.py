@@ -17,11 +17,12 @@ from . import context
 __all__: list[str] = []
 
 USAGE = """\
-usage: procession run [--start-method fork|spawn|forkserver|ray] [--cluster ADDRESS] [--executor] [script.py | folder | archive | -m module | -c code | -] [args...]
+usage: procession run [--start-method fork|spawn|forkserver|ray] [--cluster ADDRESS] [--executor] [--trace FILE] [script.py | folder | archive | -m module | -c code | -] [args...]
 
 Run a Python program in which `import multiprocessing` means procession, here and in all it starts; with --executor,
 concurrent.futures.ProcessPoolExecutor is procession's too. With --cluster, its processes run on the nodes of the Ray cluster at ADDRESS:
-whatever ray.init(address=...) takes, such as auto or head:6379. Without a program, or with -, it is read from standard input. Options of
+whatever ray.init(address=...) takes, such as auto or head:6379. With --trace, what its processes do is written to FILE, as procession
+trace does. Without a program, or with -, it is read from standard input. Options of
 the interpreter come first: python -O -m procession run script.py.
 
 To see what running programs do, from outside:
@@ -31,15 +32,16 @@ To see what running programs do, from outside:
   procession top [PID]         the same, live in the terminal
   procession web [PID]         a page for the browser: the same with a graph and time lines
   procession metrics [PID]     its figures, for Prometheus
+  procession trace [PID] -o FILE  what happens, written to a file for a viewer of traces
   procession completions SHELL print a script that completes the words of these commands
 
 procession dump --help, for example, says more.
 """
 
 #: The options of `run` that take a value, and what that is.
-_TAKES = {"--start-method": "a name", "--cluster": "an address"}
+_TAKES = {"--start-method": "a name", "--cluster": "an address", "--trace": "a file"}
 #: The commands that are in Rust.
-SIGHT = ("ps", "dump", "top", "web", "metrics", "completions")
+SIGHT = ("ps", "dump", "top", "web", "metrics", "trace", "completions")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +101,24 @@ def main(argv: list[str] | None = None) -> int:
             sys.stderr.write(f"procession: {error}\n")
             return 1
         context._change_default_method("ray")
+    if (file := given.get("--trace")) is not None and not _trace(file):
+        return 1
     return _run(_program(args or [""]))
+
+
+def _trace(file: str) -> bool:
+    """Trace this process's family until it exits, after all else that its exit ends."""
+    from . import util
+    from ._trace import Trace
+
+    trace = Trace(file)
+    try:
+        trace.__enter__()
+    except RuntimeError as error:
+        sys.stderr.write(f"procession: {error}\n")
+        return False
+    util.Finalize(None, trace.__exit__, (None, None, None), exitpriority=-1000)
+    return True
 
 
 def _look(args: list[str]) -> int:

@@ -65,6 +65,7 @@ ADDED = {
         "install": "stand in under the name multiprocessing",
         "log_to_file": "the log of all processes, whole lines",
         "snapshot": "what a family of processes does at one moment",
+        "trace": "what happens in a family of processes, written to a file",
     },
     "util": {
         "log_to_file": "the log of all processes, whole lines",

@@ -73,6 +73,11 @@ LAZY = {
         "procession -> _shared_list",
         "procession -> _snapshot",
     },
+    "subprocess is slow to load, and few programs are traced": {
+        "_cli -> _trace",
+        "_cli -> util",
+        "procession -> _trace",
+    },
     "logging is slow to load": {"context -> util", "spawn -> _logging", "util -> _logging"},
     "importing the package does not load the extension": {"process -> _stdio", "util -> _stdio"},
     "one process of a family starts the tracker, and few need it": {

@@ -15,6 +15,7 @@ mod ps;
 mod samples;
 mod text;
 mod top;
+mod trace;
 mod web;
 
 use args::{Arguments, Command};
@@ -75,6 +76,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
             limits,
         } => metrics::show(&mut out, pid, seconds, listen, &limits),
         Command::Top { pid, interval, limits } => top::show(pid, interval, limits),
+        Command::Trace { pid, output, seconds } => trace::write(&mut out, pid, &output, seconds),
         Command::Web {
             pid,
             port,

@@ -2,7 +2,8 @@
 
 use procession::{Barrier, Builder, Event, Mutex, Queue, StartMethod};
 use serde_json::Value;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 type Parts = (Mutex<u64>, Event, Event, Queue<u32>);
 
@@ -118,4 +119,47 @@ fn a_deadlock_of_rust_processes_is_named() {
     for child in children {
         child.kill().unwrap();
     }
+}
+
+fn double((from, to): (Queue<u32>, Queue<u32>)) {
+    while let Ok(number @ 1..) = from.get() {
+        to.put(&(number * 2)).unwrap();
+    }
+}
+
+#[test]
+fn a_rust_program_is_traced() {
+    let (from, to) = (Queue::new().unwrap(), Queue::new().unwrap());
+    let path = std::env::temp_dir().join(format!("procession-trace-{}.json", std::process::id()));
+    let mut tracer = Command::new(env!("CARGO_BIN_EXE_procession"))
+        .args(["trace", &std::process::id().to_string(), "-o"])
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(tracer.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().starts_with("tracing"));
+    let child = Builder::new()
+        .start_method(StartMethod::Spawn)
+        .spawn(double, (from.clone(), to.clone()))
+        .unwrap();
+    for number in 1..=50 {
+        from.put(&number).unwrap();
+        assert_eq!(to.get().unwrap(), 2 * number);
+    }
+    from.put(&0).unwrap();
+    let pid = child.pid();
+    child.join().unwrap();
+    let done = Command::new("kill").arg(tracer.id().to_string()).status().unwrap();
+    assert!(done.success() && tracer.wait().unwrap().success());
+    let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let events = file["traceEvents"].as_array().unwrap();
+    let ends = |phase: &str, pid: u64| {
+        let end = |event: &&Value| event["ph"] == phase && event["name"] == "item" && event["pid"] == pid;
+        events.iter().filter(end).count()
+    };
+    let (me, child) = (u64::from(std::process::id()), pid as u64);
+    assert!(ends("s", me) >= 51 && ends("f", child) >= 51);
+    assert!(ends("s", child) >= 50 && ends("f", me) >= 50);
 }

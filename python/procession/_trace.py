@@ -1,0 +1,73 @@
+"""`procession.trace`: what the family does in a part of the program, as a file for a viewer of traces.
+
+The file is written by a process of its own, which is the command `procession trace`: it reads the
+family's memory from outside, so that the program has no thread more and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import TracebackType
+
+from ._procession import family_id
+
+__all__: list[str] = []
+
+
+class Trace:
+    """A context manager that has what happens in this process's family written to a file.
+
+    What happened before `with` and what happens after it is not in the file. When the block ends,
+    the file is complete. In a process that is forked in the block, the end of the block does
+    nothing. Raises RuntimeError if the family cannot be traced: it is traced already, or the file
+    cannot be written.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self._file = os.path.abspath(file)
+        self._process: subprocess.Popen[str] | None = None
+        self._pid = 0
+
+    def __enter__(self) -> Trace:
+        if self._process is not None:
+            raise RuntimeError("this trace is under way")
+        family_id()  # there is one from now on
+        # A session of its own: Ctrl-C at a terminal is for the program, and ends the trace with it.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "procession", "trace", str(os.getpid()), "-o", self._file],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        # The first line comes when the trace is on.
+        if not process.stdout.readline():
+            raise _failed(process)
+        self._process, self._pid = process, os.getpid()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        process, self._process = self._process, None
+        if process is None or self._pid != os.getpid():
+            return
+        process.terminate()
+        if process.wait() != 0:
+            raise _failed(process)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _failed(process: subprocess.Popen[str]) -> RuntimeError:
+    _, reason = process.communicate()
+    lines = reason.strip().splitlines() or ["the tracer ended"]
+    return RuntimeError(f"no trace: {lines[-1].removeprefix('procession: ')}")
