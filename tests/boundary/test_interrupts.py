@@ -266,3 +266,35 @@ def test_an_interrupt_of_a_library_function_is_reported(tmp_path, method):
         out, err = parent.communicate(timeout=60)
     assert out == "1\n"
     assert err.startswith("Process ") and err.endswith("KeyboardInterrupt\n")
+
+
+#: The module is imported at first use. An interrupt comes in the middle, and then code that is text
+#: runs, as it does where a module makes named tuples: CPython then forgets that an interrupt has ended
+#: the program.
+FIRST_USE = """
+import atexit, pathlib, threading
+from procession._procession import import_whole
+
+ending, ran = threading.Event(), threading.Event()
+
+def at_exit():
+    ending.set()
+    ran.wait(30)
+
+atexit.register(at_exit)
+pathlib.Path("needed.py").write_text('''
+import os, signal
+from __main__ import ending, ran
+os.kill(os.getpid(), signal.SIGINT)
+ending.wait(0.5)  # in vain: the program waits for this import
+exec("pass")
+ran.set()
+''')
+import_whole("needed")
+"""
+
+
+def test_an_interrupt_while_a_module_is_imported_ends_the_program_by_the_signal(tmp_path):
+    with program(tmp_path, FIRST_USE) as parent:
+        _, err = parent.communicate(timeout=60)
+    assert (parent.returncode, err.endswith("KeyboardInterrupt\n")) == (-signal.SIGINT, True), err

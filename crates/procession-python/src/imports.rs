@@ -11,15 +11,16 @@
 use crate::common::{name, Cached};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a fork waits for imports. A longer import may itself wait for the forking thread; the child then imports
-/// again.
+/// How long a fork, or an interrupt, waits for imports. A longer import may itself wait for the waiting thread. The child
+/// then imports again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two checks: the import system does not notify when an import ends.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Seconds after which a thread that waits for an import looks whether it is in a child of fork.
+const SLICE: f64 = 0.05;
 
 /// The state of the import system.
 struct System {
@@ -171,25 +172,39 @@ pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyM
         return import();
     }
     let process = std::process::id();
-    let has_ended = Arc::new(AtomicBool::new(false));
-    let (wanted, ending) = (name.clone().unbind(), Arc::clone(&has_ended));
+    let ending = py.import("_thread")?.call_method0("allocate_lock")?;
+    ending.call_method0("acquire")?;
+    let (wanted, ends) = (name.clone().unbind(), ending.clone().unbind());
     let work = move || {
-        // The thread that waits raises the error: it imports again.
-        Python::attach(|py| drop(py.import(wanted.bind(py))));
-        ending.store(true, Relaxed);
+        Python::attach(|py| {
+            // The thread that waits raises the error: it imports again.
+            drop(py.import(wanted.bind(py)));
+            if let Err(error) = ends.call_method0(py, "release") {
+                error.write_unraisable(py, None);
+            }
+        });
     };
     if std::thread::Builder::new().spawn(work).is_err() {
         return import();
     }
-    while !has_ended.load(Relaxed) {
-        py.detach(|| std::thread::sleep(PAUSE));
-        py.check_signals()?;
+    let mut interrupt: Option<(PyErr, Instant)> = None;
+    loop {
+        match ending.call_method1("acquire", (true, SLICE)) {
+            Ok(acquired) if acquired.is_truthy()? => break,
+            Ok(_) => {}
+            // A handler has raised. If this thread went on before the import has ended, the program might end meanwhile,
+            // and CPython forgets that it was interrupted when any thread runs code that is text, as some modules do.
+            Err(error) => drop(interrupt.get_or_insert((error, Instant::now()))),
+        }
         if std::process::id() != process {
             // A signal handler has forked, and this is the child: it has no such thread.
-            return import_whole(name);
+            return interrupt.map_or_else(|| import_whole(name), |(error, _)| Err(error));
+        }
+        if interrupt.as_ref().is_some_and(|(_, since)| since.elapsed() > TIMEOUT) {
+            break;
         }
     }
-    import()
+    interrupt.map_or_else(import, |(error, _)| Err(error))
 }
 
 /// Whether this thread is importing, so that it may hold locks for which other imports wait.
