@@ -1,7 +1,7 @@
 """`procession.trace`: what the family does in a part of the program, as a file for a viewer of traces.
 
 The file is written by a process of its own, which is the command `procession trace`: it reads the
-family's memory from outside, so that the program has no thread more and waits for nothing.
+family's memory from outside, so that the program has no additional thread, and waits for nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from types import TracebackType
 
+from . import util
 from ._procession import family_id
 
 __all__: list[str] = []
@@ -44,8 +45,13 @@ class Trace:
             start_new_session=True,
         )
         assert process.stdout is not None
-        # The first line comes when the trace is on.
-        if not process.stdout.readline():
+        try:
+            first = process.stdout.readline()  # it comes when the trace is on
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        if not first:
             raise _failed(process)
         self._process, self._pid = process, os.getpid()
         return self
@@ -61,7 +67,11 @@ class Trace:
             return
         process.terminate()
         if process.wait() != 0:
-            raise _failed(process)
+            failed = _failed(process)
+            if kind is None:
+                raise failed
+            util.warn("%s", failed)  # what the block has raised matters more
+            return
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()

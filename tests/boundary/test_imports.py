@@ -80,3 +80,30 @@ def test_locks_do_not_load_queues_nor_the_other_way_round():
     assert "procession.queues" in queue and "procession.synchronize" not in queue
     assert not (lock | queue) & {"procession.connection", "procession.util"}
     assert "procession.reduction" not in lock and not {"pickle", "socket"} & queue
+
+
+#: The first thing that goes by value is put while the interpreter ends, when no other thread can begin to run Python.
+BY_VALUE_AT_THE_END = """
+import atexit, gc, sys
+import procession
+from procession._procession import import_whole
+
+class Thing:
+    def __del__(self):
+        queue.put(lambda: 0)
+        print(sys.is_finalizing())
+
+atexit.register(import_whole, "colorsys")  # called without a frame of Python's
+queue = procession.Queue()
+queue.put(object)
+queue.get()
+gc.set_threshold(0)
+thing = Thing()
+thing.itself = thing
+del thing
+"""
+
+
+def test_a_first_import_while_the_interpreter_ends(run_program):
+    done = run_program(BY_VALUE_AT_THE_END)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -14,7 +14,7 @@ import pytest
 
 import procession
 from procession import connection
-from procession._cluster import popen, silence, wire
+from procession._cluster import pipes, popen, silence, wire
 from tests.pool.tasks import KillsWhoLoadsIt
 
 from ..waiting import LONG, until, until_ended
@@ -412,3 +412,13 @@ def _read_late(conn, told, go_on):
     told.put("here")
     go_on.wait()
     told.put(len(_receive_all(conn)))
+
+
+def test_an_end_whose_receiver_has_ended_is_closed():
+    reader, writer = procession.Pipe(duplex=False)
+    end, other = procession.Pipe()
+    reader.close()
+    pipes.give(end, writer)
+    assert (end.closed, writer.closed) == (True, True)
+    with other, pytest.raises(EOFError):
+        other.recv()

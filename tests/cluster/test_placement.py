@@ -44,6 +44,18 @@ def test_a_process_has_options_of_its_own(nodes):
         nodes.nodes[2].resources["CPU"] = 4
 
 
+class WithOptions(procession.get_context("ray").Process):
+    """Has an attribute of a name that the package might use, too."""
+
+    def __init__(self, options):
+        self._options = options
+        super().__init__()
+
+
+def test_a_program_s_own_attributes_are_no_options():
+    assert WithOptions(5)._options == 5
+
+
 def test_a_processs_options_stand_for_those_of_the_context(nodes):
     nodes.home.place.options = {"resources": {"GPU": 1}, "strategy": "pack"}
     try:

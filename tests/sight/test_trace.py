@@ -169,3 +169,21 @@ def test_what_cannot_be_written_is_said(tmp_path):
         procession.trace(tmp_path / "no" / "trace.json").__enter__()
     with procession.trace(tmp_path / "trace.json"):
         pass
+
+
+def test_what_the_block_raises_is_raised_though_the_tracer_was_killed(run_program, tmp_path):
+    done = run_program(
+        f"""
+import os, signal
+import procession
+
+trace = procession.trace({str(tmp_path / "trace.json")!r})
+try:
+    with trace:
+        os.kill(trace._process.pid, signal.SIGKILL)
+        raise KeyError("of the block")
+except KeyError as error:
+    print(error)
+"""
+    )
+    assert (done.returncode, done.stdout) == (0, "'of the block'\n"), done.stderr

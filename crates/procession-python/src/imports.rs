@@ -168,7 +168,9 @@ pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyM
         return import();
     };
     let found = system.modules.bind(py).get_item(name)?;
-    if found.is_some_and(|module| !is_half_initialized(&module)) || is_importing(py)? {
+    // SAFETY: no preconditions. While the interpreter ends, no other thread can attach to it.
+    let is_ending = unsafe { pyo3::ffi::Py_IsInitialized() } == 0;
+    if is_ending || found.is_some_and(|module| !is_half_initialized(&module)) || is_importing(py)? {
         return import();
     }
     let process = std::process::id();
@@ -184,9 +186,9 @@ pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyM
             }
         });
     };
-    if std::thread::Builder::new().spawn(work).is_err() {
+    let Ok(importing) = std::thread::Builder::new().spawn(work) else {
         return import();
-    }
+    };
     let mut interrupt: Option<(PyErr, Instant)> = None;
     loop {
         match ending.call_method1("acquire", (true, SLICE)) {
@@ -200,7 +202,8 @@ pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyM
             // A signal handler has forked, and this is the child: it has no such thread.
             return interrupt.map_or_else(|| import_whole(name), |(error, _)| Err(error));
         }
-        if interrupt.as_ref().is_some_and(|(_, since)| since.elapsed() > TIMEOUT) {
+        // If it has ended without a word it has panicked.
+        if importing.is_finished() || interrupt.as_ref().is_some_and(|(_, since)| since.elapsed() > TIMEOUT) {
             break;
         }
     }
@@ -209,7 +212,9 @@ pub fn import_whole<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyM
 
 /// Whether this thread is importing, so that it may hold locks for which other imports wait.
 fn is_importing(py: Python<'_>) -> PyResult<bool> {
-    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    let Ok(mut frame) = py.import("sys")?.call_method0("_getframe") else {
+        return Ok(false); // called by C code, without a frame
+    };
     while !frame.is_none() {
         let code = frame.getattr(name!(py, "f_code"))?;
         let file: Bound<'_, PyString> = code.getattr(name!(py, "co_filename"))?.cast_into()?;

@@ -61,7 +61,8 @@ def _reduce(conn: Any) -> Any:
         return connection.reduce_connection(conn)
     if wire.mode.again:
         raise ValueError(
-            "an end of a pipe can be taken once: neither a task that may be tried again (retries) nor the function of many tasks can have one; use a queue"
+            "an end of a pipe can be taken once: neither a task that may be tried again (retries) nor "
+            "the function of many tasks can have one; use a queue"
         )
     here = place.here()
     if here is None:
@@ -114,10 +115,16 @@ def _fetched(here: place.Place, ticket: bytes) -> Any:
 
 def give(end: Any, receiver: Any) -> None:
     """Send a process of this family an end, or None; close both."""
-    with receiver, wire.at_home():
-        _send_at_home(receiver, end)
-    if end is not None:
-        end.close()
+    try:
+        with receiver, wire.at_home():
+            _send_at_home(receiver, end)
+    except (OSError, ValueError) as error:
+        util.info(
+            "an end of a pipe was not taken, its receiver has ended or was interrupted: %s", error
+        )
+    finally:
+        if end is not None:
+            end.close()
 
 
 _send_at_home = connection.Connection.send

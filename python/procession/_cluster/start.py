@@ -50,7 +50,7 @@ class RayProcess(process.BaseProcess):
             group, target, name, args, kwargs, daemon=daemon, die_with_parent=die_with_parent
         )
         _check(options or {}, _OF_PROCESS, "a process of the context 'ray'")
-        self._options = dict(options or {})
+        self._placement_options = dict(options or {})
 
     _start_method = "ray"
     #: The node on which it is to be started; None: one that is chosen.
@@ -66,7 +66,8 @@ class RayProcess(process.BaseProcess):
         others = {k: v for k, v in process_obj.__dict__.items() if k != "_config"}
         process_obj.__dict__ = {"_config": config, **others}  # in one step
         # A process of the default context has neither.
-        at, options = getattr(process_obj, "_at", None), getattr(process_obj, "_options", {})
+        at = getattr(process_obj, "_at", None)
+        options = getattr(process_obj, "_placement_options", {})
         while True:
             node = choose(here, options) if at is None else at
             if node.address == here.address:

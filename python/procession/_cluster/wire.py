@@ -49,7 +49,8 @@ class Refers(BaseException):
 
 class _Mode(threading.local):
     abroad = False
-    #: Whether a pickle for abroad may be loaded at home instead: what cannot leave is pickled as there.
+    #: Whether a pickle for abroad may be loaded at home instead: what cannot leave the node is
+    #: pickled as for its own family.
     anywhere = False
     #: Whether a reference raises `Refers`.
     trial = False
@@ -110,7 +111,7 @@ def abroad() -> _Abroad:
 
 
 def anywhere(trial: bool = False) -> _Abroad:
-    """Make all pickles for processes of any node, the own one too.
+    """Make all pickles for processes of any node, this one included.
 
     `trial`: raise `Refers` instead of making a reference.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from _collections_abc import Callable, Iterable, Iterator, Sized
 
+from .workers import workers_now
+
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
     from typing import Any
@@ -118,7 +120,7 @@ def feed_all(iterator: Any, job: Any, feed: Callable[[Any, int], bool], workers:
     """Queue what `iterator` yields, at most as much at a time as keeps the `workers` busy."""
     try:
         # A few at a time: in between, the interpreter lets other threads run.
-        while (room := job.room(len(workers) or 1)) and feed(iterator, min(room, _BATCH)):
+        while (room := job.room(workers_now(workers) or 1)) and feed(iterator, min(room, _BATCH)):
             pass
     except BaseException:
         pass  # an exit or an interrupt: the job raises it in the thread that takes its results

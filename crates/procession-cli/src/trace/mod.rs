@@ -73,9 +73,11 @@ pub(crate) fn write(
     out.flush()?;
     let end = seconds.and_then(|seconds| Instant::now().checked_add(seconds));
     let is_over = || ending.flag.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
-    follow(&mut tracer, &mut chrome, is_over)?;
+    let followed = follow(&mut tracer, &mut chrome, is_over);
+    // The file is complete, whatever ended the trace.
     let (events, lost) = (chrome.events(), tracer.lost());
     chrome.end(lost)?;
+    followed?;
     writeln!(out, "{events} events, {lost} lost: {}", path.display())?;
     Ok(())
 }
@@ -135,7 +137,8 @@ fn follow<W: Write>(tracer: &mut Tracer, chrome: &mut Chrome<W>, is_over: impl F
             match tracer.inspector().snapshot() {
                 Ok(seen) => chrome.note_objects(&seen),
                 Err(InspectError::Ended(_)) => break,
-                Err(error) => return Err(error.into()),
+                // It only says more about what is traced: perhaps the next look does.
+                Err(_) => {}
             }
         }
         let mut is_filling = false;

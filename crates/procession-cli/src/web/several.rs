@@ -6,7 +6,7 @@ use crate::findings::Limits;
 use crate::http::{Answer, Events, Stream};
 use crate::listen::CHECK;
 use crate::{json, pick, ps, Failure, NOTHING};
-use procession_core::inspect::Inspector;
+use procession_core::inspect::{InspectError, Inspector};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,7 +32,8 @@ pub(super) struct Several<S> {
 /// The families of this user that live and can be read. An arena's inode is its number.
 pub(super) fn find() -> Vec<(Stream, Inspector)> {
     let readable = pick::living().into_iter().filter_map(|family| family.inspector.ok());
-    readable.filter_map(|one| Some((one.number().ok()?, one))).collect()
+    let living = readable.filter(|one| !matches!(one.processes(), Err(InspectError::Ended(_))));
+    living.filter_map(|one| Some((one.number().ok()?, one))).collect()
 }
 
 impl<S: Source> Several<S> {

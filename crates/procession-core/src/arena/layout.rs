@@ -142,8 +142,8 @@ impl Layout {
             size,
             processes,
             slabs,
-            // A sixteenth of a small arena.
-            ring: (size / processes / 16).min(MAX_RING),
+            // A sixteenth of a small arena. There are as many processes as a power of two, or one less.
+            ring: (size / processes.next_power_of_two() / 16).min(MAX_RING),
             data: 0,
             offsets: [0; FixedTable::COUNT],
             lengths: [0; FixedTable::COUNT],
@@ -180,6 +180,7 @@ mod tests {
     fn tables_follow_each_other_and_leave_most_of_the_arena_to_data() {
         for shift in 26..=40 {
             let layout = Layout::new(1 << shift).unwrap();
+            assert!(layout.ring.is_power_of_two() && layout.ring >= 1024, "{layout:?}");
             let mut end = GRAIN;
             for table in FixedTable::ALL {
                 let (offset, length) = layout.table(table);

@@ -130,12 +130,16 @@ impl Tracer {
     pub fn read(&mut self, all: bool, events: &mut Vec<TraceEvent>) -> Result<bool, InspectError> {
         self.find_rings()?;
         let mut is_filling = false;
+        let pid = self.file().pid();
         for ring in &mut self.rings {
-            let Some(seen) = RingSeen::over(ring.memory.words()) else {
-                continue;
-            };
+            let seen = RingSeen::over(ring.memory.words()).ok_or(InspectError::Damaged {
+                pid,
+                what: "a ring of events",
+            })?;
             self.batch.clear();
-            self.lost += seen.read(&mut ring.cursor, all, &mut self.batch);
+            self.lost = self
+                .lost
+                .saturating_add(seen.read(&mut ring.cursor, all, &mut self.batch));
             is_filling |= seen.is_filling(&ring.cursor);
             events.extend(self.batch.iter().map(|event| TraceEvent {
                 process: ring.cursor.owner,

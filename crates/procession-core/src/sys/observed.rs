@@ -25,7 +25,7 @@ pub(crate) fn observe(pid: u32) -> io::Result<Option<Observed>> {
         Err(error) => {
             let is_gone = matches!(
                 Errno::from_io_error(&error),
-                Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS)
+                Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)
             );
             is_gone.then_some(None).ok_or(error)
         }

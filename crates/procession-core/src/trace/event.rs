@@ -113,8 +113,9 @@ impl EventSlot {
         if is_busy || before != 0 && distance(before, writing) <= 0 {
             return;
         }
+        // SYNC: acquires what the writer of the event before it has stored: those words are overwritten, not these.
         // DEATH: a slot that its writer left so stays so until the ring has its next process.
-        if self.head.compare_exchange(before, writing, Relaxed, Relaxed).is_err() {
+        if self.head.compare_exchange(before, writing, Acquire, Relaxed).is_err() {
             return;
         }
         // SYNC: a reader that sees one of the words below sees the head changed when it looks again.

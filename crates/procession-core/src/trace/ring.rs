@@ -163,10 +163,12 @@ impl Head {
 pub(crate) fn forget_dead_tracer() {
     let word = arena::tracer();
     let tracer = word.load(Relaxed);
-    let Some(pid) = Pid::from_raw(tracer as i32).filter(|pid| pid.as_raw_nonzero().get() > 0) else {
+    if tracer == 0 {
         return;
-    };
-    if test_kill_process(pid) == Err(Errno::SRCH) {
+    }
+    // A number that is none of a process: damage.
+    let pid = i32::try_from(tracer).ok().and_then(Pid::from_raw);
+    if pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
         let _ = word.compare_exchange(tracer, 0, Relaxed, Relaxed);
     }
 }

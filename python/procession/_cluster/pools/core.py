@@ -214,7 +214,7 @@ class Core:
 
     @staticmethod
     def _settle(noted: Task | Job) -> None:
-        """Give back what nobody comes to take any more."""
+        """Give back what no worker will take any more."""
         if noted.notes and (here := place.here()) is not None:
             here.settle_notes(noted.notes)
             noted.notes = []
