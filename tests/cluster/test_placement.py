@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import procession
-from procession._cluster import place, placement
+from procession._cluster import place, placement, start
 
 from ..waiting import LONG
 from .loopback import Loopback
@@ -44,7 +44,7 @@ def test_a_process_has_options_of_its_own(nodes):
         nodes.nodes[2].resources["CPU"] = 4
 
 
-class WithOptions(procession.get_context("ray").Process):
+class WithOptions(start.RayProcess):
     """Has an attribute of a name that the package might use, too."""
 
     def __init__(self, options):
