@@ -22,7 +22,8 @@ class _Copies:
     def __init__(self, pid):
         self._pid = pid
         pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is what there is now
-        self._before = _memory(pid, "VmRSS")
+        # Shared memory for the item counts as there: the family may have given back what was idle.
+        self._before = _memory(pid, "VmRSS") + max(0, SIZE - _memory(pid, "RssShmem"))
 
     def most(self):
         return (_memory(self._pid, "VmHWM") - self._before) / SIZE
