@@ -52,7 +52,7 @@ class Trace:
             process.communicate()
             raise
         if not first:
-            raise _failed(process)
+            raise _failed(process.communicate()[1])
         self._process, self._pid = process, os.getpid()
         return self
 
@@ -66,18 +66,15 @@ class Trace:
         if process is None or self._pid != os.getpid():
             return
         process.terminate()
-        if process.wait() != 0:
-            failed = _failed(process)
-            if kind is None:
-                raise failed
-            util.warn("%s", failed)  # what the block has raised matters more
+        _, reason = process.communicate()
+        if process.returncode == 0:
             return
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        failed = _failed(reason)
+        if kind is None:
+            raise failed
+        util.warn("%s", failed)  # what the block has raised matters more
 
 
-def _failed(process: subprocess.Popen[str]) -> RuntimeError:
-    _, reason = process.communicate()
+def _failed(reason: str) -> RuntimeError:
     lines = reason.strip().splitlines() or ["the tracer ended"]
     return RuntimeError(f"no trace: {lines[-1].removeprefix('procession: ')}")

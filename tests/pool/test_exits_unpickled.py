@@ -96,7 +96,7 @@ def test_map(survivor, kind):
 
 
 def test_result_that_the_caller_unpickles(survivor):
-    """It is raised there, and the result is an error for all who ask later."""
+    """It is raised there, and the result is an error for all that ask later."""
     if not hasattr(survivor.face, "apply_async"):
         pytest.skip("a thread unpickles the results of an executor")
     for result in (
