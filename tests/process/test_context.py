@@ -198,6 +198,8 @@ def test_the_fork_server_preloads_once(run_program, under, tmp_path):
 
 
 def test_preload_takes_strings(package):
+    if package is multiprocessing and sys.version_info < (3, 11):
+        pytest.skip("3.10 checks the list that it had before, and keeps the wrong one")
     with pytest.raises(TypeError, match="module_names must be a list of strings"):
         package.set_forkserver_preload([1, 2])
 
