@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import os
 import pathlib
@@ -232,9 +233,11 @@ def test_a_busy_owner_is_waited_for(monkeypatch):
     pid = counter.pid()
     future = actor.submit(counter.die)
     until(lambda: not is_running(pid))
-    with pytest.raises(TimeoutError):
-        future.exception(0.5)
-    free.set()
+    try:
+        with pytest.raises(concurrent.futures.TimeoutError):
+            future.exception(0.5)
+    finally:
+        free.set()
     assert future.exception(30).exitcode == -signal.SIGKILL
 
 
