@@ -66,7 +66,8 @@ def test_a_first_step_loads_no_more_than_the_standard_library_s(step):
     assert added <= {"__future__", "gc", "faulthandler"}
     if "managers" not in step:  # the standard library's managers load some of these too
         assert not ours & NEVER
-    assert len(ours - loaded("procession", "{p}")) <= FIRST_STEPS[step]
+    # From CPython 3.14 on, `warnings` is in two modules.
+    assert len(ours - loaded("procession", "{p}") - {"_py_warnings"}) <= FIRST_STEPS[step]
 
 
 def test_the_package_itself_is_four_modules():
