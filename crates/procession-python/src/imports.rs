@@ -217,6 +217,9 @@ fn is_importing(py: Python<'_>) -> PyResult<bool> {
     };
     while !frame.is_none() {
         let code = frame.getattr(name!(py, "f_code"))?;
+        if code.is_none() {
+            return Ok(false); // the same, on CPython 3.15
+        }
         let file: Bound<'_, PyString> = code.getattr(name!(py, "co_filename"))?.cast_into()?;
         if file == "<frozen importlib._bootstrap>" {
             return Ok(true);
