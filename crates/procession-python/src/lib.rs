@@ -60,6 +60,8 @@ mod _procession {
     #[pymodule_export]
     use super::pool::core::PoolCore;
     #[pymodule_export]
+    use super::pool::feeding::Feeding;
+    #[pymodule_export]
     use super::pool::job::PoolJob;
     #[pymodule_export]
     use super::pool::stream::PoolStream;

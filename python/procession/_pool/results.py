@@ -9,6 +9,7 @@ from _collections_abc import Callable, Generator
 from collections import deque
 
 from .._errors import TimeoutError
+from .._procession import Feeding
 from .._threads import Event, Thread, report
 from .workers import is_of_exit
 
@@ -310,50 +311,24 @@ class IMapIterator(_Results):
     def __init__(self, pool: Any, job: Any = None) -> None:
         self._pool = pool
         self._job = pool._new_job(type(self)) if job is None else job
-        #: Puts the given number of tasks queued and returns False when there are no more. Set if
-        #: taking results feeds the job.
+        #: Queues the given number of tasks and returns False when there are no more. Set if taking
+        #: results feeds the job.
         self._feed: Callable[[int], bool] | None = None
-        self._ahead = 0
-        self._taken = self._waiting = 0
-        self._feeding, self._counting = threading.Lock(), threading.RLock()
 
     def _feed_ahead(self, feed: Callable[[int], bool], ahead: int) -> None:
         """Never let more than `ahead` tasks be queued, running, or done and not taken."""
-        self._feed, self._ahead = feed, ahead
-        self._refill()
+        self._feeding = Feeding(ahead)
+        self._feed = feed
+        self._feeding.refill(self._job, feed)
 
-    def _missing(self) -> int:
-        return self._taken + self._ahead - self._job.progress()[0]
-
-    def _refill(self) -> None:
-        # A thread that is feeding (perhaps this one, from within the iterable) looks again
-        # afterwards.
-        while (
-            self._feed is not None and self._missing() > 0 and self._feeding.acquire(blocking=False)
-        ):
-            try:
-                missing = self._missing()
-                if missing > 0 and self._feed is not None and not self._feed(missing):
-                    self._feed = None
-            finally:
-                self._feeding.release()
-
-    def _take(self, timeout: float | None) -> Any:
+    def _take(self, feed: Callable[[int], bool], timeout: float | None) -> Any:
         """Return the next result of a job that is fed as results are taken."""
-        with self._counting:
-            self._waiting += 1
-        item = None
+        feeding = self._feeding
         try:
-            self._refill()
-            item = self._job.next(timeout)
+            return feeding.take(self._job, feed, timeout)
         finally:
-            with self._counting:
-                self._waiting -= 1
-                self._taken += item is not None
-        # Threads that began to wait before this result was taken did not queue a task.
-        if self._waiting:
-            self._refill()
-        return item
+            if feeding.is_over:
+                self._feed = None
 
     def _set_length(self, length: int) -> None:
         """Do nothing: the job knows the number of tasks. See `_pool.feed.TaskQueue`."""
@@ -367,7 +342,8 @@ class IMapIterator(_Results):
 
     def _next(self, timeout: float | None) -> Any:
         try:
-            item = self._job.next(timeout) if self._feed is None else self._take(timeout)
+            feed = self._feed
+            item = self._job.next(timeout) if feed is None else self._take(feed, timeout)
         except StopIteration:
             self._pool = None
             raise

@@ -84,10 +84,16 @@ class ThreadJob:
         self._changed.notify_all()
 
     def submit(self, func: Callable[..., Any], args: Any, kwds: Any) -> None:
-        with self._changed:
-            number = self._submitted
-            self._submitted += 1
-        self._core.tasks.put((self, number, (func, args, kwds)))
+        number = -1
+        try:
+            with self._changed:
+                self._submitted = 1 + (number := self._submitted)
+            self._core.tasks.put((self, number, (func, args, kwds)))
+        except BaseException as error:
+            # A signal handler has raised: no worker may get the task, and nobody may wait for it.
+            if number >= 0:
+                self.resolve(number, (False, error))
+            raise
 
     def begin(self, number: int) -> bool:
         """Count a task as begun. Return False if it was cancelled before."""
@@ -137,6 +143,10 @@ class ThreadJob:
         """Return how many tasks were submitted, and how many of them are finished."""
         with self._changed:
             return self._submitted, self._finished
+
+    def taken(self) -> int:
+        """Return how many tasks' results `next` has taken, also if it was interrupted afterwards."""
+        return self._taken
 
     def expect(self, length: int) -> None:
         """Declare how many items a map has."""
@@ -202,17 +212,17 @@ class ThreadJob:
                     items = tuple(itertools.islice(iterator, chunksize))
                     if not items:
                         raise StopIteration
+                self._sizes.append(len(items))
+                if chunksize == 0:
+                    self.submit(func, items, {})
+                else:
+                    self.submit(self._core.for_chunks[self._mode], ((func, items),), {})
             except StopIteration:
                 self.seal()
                 return False
             except BaseException as error:
                 self.refuse(error)
                 return False
-            self._sizes.append(len(items))
-            if chunksize == 0:
-                self.submit(func, items, {})
-            else:
-                self.submit(self._core.for_chunks[self._mode], ((func, items),), {})
         return True
 
     def feed_map(self, iterator: Iterator[Any], length: int, workers: int, limit: int) -> bool:
@@ -281,7 +291,10 @@ class ThreadJob:
                 return None
             if self._taken >= self._submitted and self._complete():
                 raise StopIteration
-            number = self._order.popleft() if self._by_time else self._taken
+            # Without a call between, after which a signal handler might raise.
+            number = self._order[0] if self._by_time else self._taken
+            if self._by_time:
+                del self._order[0]
             self._taken += 1
             return self._opened(number, self._results.pop(number))
 

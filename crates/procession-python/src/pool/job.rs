@@ -43,6 +43,8 @@ pub struct PoolJob {
     /// Errors of tasks that could not be submitted, by task number.
     refused: Mutex<HashMap<u64, Py<PyAny>>>,
     cursor: AtomicU64,
+    /// The number of items that `next` has taken.
+    taken: AtomicU64,
     /// The number of items of each task, if they are counted.
     sizes: Mutex<Option<Vec<u32>>>,
     /// The number of workers that it is fed for; 0: no bound.
@@ -188,6 +190,11 @@ impl PoolJob {
         self.job.progress()
     }
 
+    /// Return how many tasks' results `next` has taken, also if it raised afterwards.
+    fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
     /// Declare how many items there are, for the `result` of a job in which each item has its own outcome.
     fn expect(&self, length: u64) {
         self.length.store(length, Relaxed);
@@ -248,7 +255,10 @@ impl PoolJob {
                 Some(error) => Ok(Some((false, error))),
                 None => Err(PyStopIteration::new_err(())),
             },
-            Some(Some((number, item))) => self.open(py, number, item).map(Some),
+            Some(Some((number, item))) => {
+                self.taken.fetch_add(1, Relaxed);
+                self.open(py, number, item).map(Some)
+            }
         }
     }
 }
@@ -263,6 +273,7 @@ impl PoolJob {
             result: JobResult::default(),
             refused: Mutex::default(),
             cursor: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             sizes: Mutex::new(mode.is_some_and(Mode::is_of_each).then(Vec::new)),
             length: AtomicU64::new(0),
             failed_call: AtomicU64::new(u64::MAX),

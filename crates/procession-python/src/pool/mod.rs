@@ -2,6 +2,7 @@
 
 pub mod core;
 mod errors;
+pub mod feeding;
 pub mod job;
 mod result;
 pub mod stream;

@@ -400,6 +400,10 @@ class Job(ThreadJob):
             return False, _cancelled(self.named, len(opened))
         return self._gather(opened)
 
+    def taken(self) -> int:
+        """Return how many tasks' results `next` has taken."""
+        return self._taken
+
     def next(self, timeout: float | None = None) -> _Result | None:
         """Return success and the value or exception of the next task, in order or as they end.
 
