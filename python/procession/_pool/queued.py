@@ -28,7 +28,16 @@ from .feed import mapstar, starmapstar
 from .thread_core import ThreadCore
 from .thread_job import ThreadJob
 from .worker import CHUNK, EACH_OF_CHUNK, EACH_OF_STARRED_CHUNK, STARRED_CHUNK
-from .workers import CLOSE, RUN, TERMINATE, WatchedWorkers, as_worker, undo_start, why_ended
+from .workers import (
+    CLOSE,
+    RUN,
+    TERMINATE,
+    WatchedWorkers,
+    as_worker,
+    broken_by_errors,
+    undo_start,
+    why_ended,
+)
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -277,7 +286,7 @@ class QueuedWorkers(WatchedWorkers):
             result = outcome = None
 
     def _watch(self) -> None:
-        with self._broken_by_errors():
+        with broken_by_errors(self._break):
             while self._maintain():
                 self._wait(self._notice, math.inf)
         util.debug("pool's watch exiting")

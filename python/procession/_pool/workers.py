@@ -84,6 +84,18 @@ def broken_by(text: str, error: BaseException | None) -> Callable[[], BrokenPool
     return broken
 
 
+@contextlib.contextmanager
+def broken_by_errors(
+    break_pool: Callable[[str, BaseException | None], object],
+) -> Iterator[None]:
+    """Break a pool if its watch ends by an error: calls would wait for ever."""
+    try:
+        yield
+    except BaseException as error:
+        break_pool(f"a pool's workers can no longer be watched: {_safe_repr(error)}", error)
+        raise
+
+
 def as_worker(process: Any) -> Any:
     """Give a process or thread what all workers have, and return it."""
     process.name = process.name.replace("Process", "PoolWorker")
@@ -137,15 +149,6 @@ class WatchedWorkers:
             os.eventfd_read(notice)
         except BlockingIOError:
             pass
-
-    @contextlib.contextmanager
-    def _broken_by_errors(self) -> Iterator[None]:
-        """Break the pool if its watch ends by an error: calls would wait for ever."""
-        try:
-            yield
-        except BaseException as error:
-            self._break(f"a pool's workers can no longer be watched: {_safe_repr(error)}", error)
-            raise
 
     def _break(self, text: str, error: BaseException | None) -> None:
         self.broken = broken_by(text, error)
@@ -248,7 +251,7 @@ class Workers(WatchedWorkers):
 
     def _watch(self) -> None:
         self._out_of_memory = OutOfMemory()
-        with self._broken_by_errors():
+        with broken_by_errors(self._break):
             while (pause := self._maintain()) is not None:
                 self._wait(self.core.notice, pause)
         util.debug("pool's watch exiting")

@@ -14,7 +14,7 @@ from ..._pool.stats import stats_of
 from ..._pool.workers import Workers
 from ..._procession import PoolStream
 from ..._threads import Thread
-from .. import place, rendezvous
+from .. import place, rendezvous, wire
 from . import tasks
 from .tasks import CANCELLED, DIED, FAILED, GIVEN_BACK, TIMED_OUT
 
@@ -87,9 +87,11 @@ class _Workers(Workers):
         return pause
 
     def _break(self, text: str, error: BaseException | None) -> None:
-        packed = None if error is None else tasks._packed(error)
-        self.subpool.report("broken", text, packed)
-        super()._break(text, error)
+        try:
+            packed = None if error is None else tasks._packed(error)
+            self.subpool.report("broken", text, packed)
+        finally:
+            super()._break(text, error)
 
 
 _Base: Any = _pools.Pool  # for its private names: the stub shows only the public ones
@@ -245,6 +247,13 @@ class _SubPool:
         self.report("answer", question, value)
 
     def _send_results(self) -> None:
+        try:
+            self._send_all_results()
+        except BaseException:
+            wire.shut(self._conn)  # the pool would wait for the results for ever
+            raise
+
+    def _send_all_results(self) -> None:
         while results := self._stream.take(_BATCH):
             batch = []
             with self._mutex:

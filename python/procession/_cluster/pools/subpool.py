@@ -142,10 +142,13 @@ class SubPool:
                 self._core.told(self, what, *arguments)
                 del arguments
         except (EOFError, OSError):
+            pass
+        finally:
+            # Also after another error: without this thread, the tasks would be waited for, for ever.
             wire.shut(conn)
-        self._core.cut(self)
-        sender.join()
-        conn.close()
+            self._core.cut(self)
+            sender.join()
+            conn.close()
 
     def answered(self, number: int, value: Any) -> None:
         """Take note of an answer."""
@@ -164,7 +167,16 @@ class SubPool:
         self.wake()
 
     def _send(self) -> None:
-        changed, conn = self._core.changed, self._conn
+        conn = self._conn
+        try:
+            self._send_to(conn)
+        except OSError:
+            pass
+        finally:
+            wire.shut(conn)  # the receiving thread ends, too
+
+    def _send_to(self, conn: Any) -> None:
+        changed = self._core.changed
         while True:
             with changed:
                 while not (self._messages or self.is_over or self._has_tasks()):
@@ -179,12 +191,8 @@ class SubPool:
                 self._messages.clear()
                 if self._has_tasks():
                     messages.append(self._packed(self._core.take(self)))
-            try:
-                for message in messages:
-                    conn.send_bytes(pickle.dumps(message, 5))
-            except OSError:
-                wire.shut(conn)  # the receiving thread ends, too
-                return
+            for message in messages:
+                conn.send_bytes(pickle.dumps(message, 5))
             del messages
 
     def _has_tasks(self) -> bool:

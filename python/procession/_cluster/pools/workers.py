@@ -11,7 +11,16 @@ from collections.abc import Callable
 
 from ... import util
 from ..._errors import NodeLost
-from ..._pool.workers import CLOSE, RUN, TERMINATE, as_worker, broken_by, undo_start, why_ended
+from ..._pool.workers import (
+    CLOSE,
+    RUN,
+    TERMINATE,
+    as_worker,
+    broken_by,
+    broken_by_errors,
+    undo_start,
+    why_ended,
+)
 from ..._threads import Thread
 from .. import place, rendezvous, wire
 from ..placement import shares
@@ -232,18 +241,23 @@ class NodeWorkers:
         self._thread.start()
 
     def _watch(self) -> None:
-        while self._maintain():
-            ends = select.poll()
-            for fd in [self._notice, *(one.sentinel for one in self._processes.values())]:
-                ends.register(fd, select.POLLIN)
-            # In slices once the pool is closed: a signal handler that raises in a finalizer may have
-            # kept the news of the last job's end.
-            ends.poll(None if self._state == RUN else _SLICE * 1000)
-            try:
-                os.eventfd_read(self._notice)
-            except BlockingIOError:
-                pass
+        with broken_by_errors(self._break):
+            while self._maintain():
+                self._wait()
         util.debug("pool's watch exiting")
+
+    def _wait(self) -> None:
+        """Wait until a sub-pool ends, or there is a notice (and read it)."""
+        ends = select.poll()
+        for fd in [self._notice, *(one.sentinel for one in self._processes.values())]:
+            ends.register(fd, select.POLLIN)
+        # In slices once the pool is closed: a signal handler that raises in a finalizer may have
+        # kept the news of the last job's end.
+        ends.poll(None if self._state == RUN else _SLICE * 1000)
+        try:
+            os.eventfd_read(self._notice)
+        except BlockingIOError:
+            pass
 
     def _maintain(self) -> bool:
         """Reap sub-pools that have ended, and replace them. Return False when the watch is over."""
