@@ -10,6 +10,7 @@ use crate::sys::{pidfd, scm};
 use crate::{Error, Result};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{fstat, FileType};
+use rustix::net::sockopt;
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -51,6 +52,15 @@ impl Channel {
             self.reap();
         }
         lives
+    }
+
+    /// Whether the fork server has this process's user and group, which its children get. A process that has given up
+    /// rights since must not start others that have them still.
+    fn has_our_rights(&self) -> bool {
+        use rustix::process::{getegid, geteuid};
+        // The kernel notes for a pair of sockets who made it: the process that started the fork server.
+        let maker = self.socket().map(sockopt::socket_peercred);
+        !matches!(maker, Some(Ok(maker)) if maker.uid != geteuid() || maker.gid != getegid())
     }
 
     /// Reap an ended fork server that is this process's own child. Once: afterwards its pid may be another child's.
@@ -124,10 +134,10 @@ fn replace(channel: Option<Arc<Channel>>) {
     drop(old); // after the lock
 }
 
-/// The channel, if a fork server listens at its other end.
+/// The channel, if a fork server with this process's rights listens at its other end.
 pub(super) fn living() -> Option<Arc<Channel>> {
     let current = lock().clone();
-    current.filter(|channel| channel.lives())
+    current.filter(|channel| channel.has_our_rights() && channel.lives())
 }
 
 /// Start a fork server. `launch` gets its end of the channel. It must run the fork server as a child, pass it that
