@@ -15,7 +15,7 @@ from . import context, process, util
 from ._start import main_module
 from ._start.main_module import check_not_importing as _check_not_importing_main
 from ._start.main_module import old_main_modules as old_main_modules
-from .context import _force_start_method, get_spawning_popen, set_spawning_popen
+from .context import _force_start_method, _spawning, get_spawning_popen, set_spawning_popen
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ class SpawnRequest:
             self._process = Mailbox(process_obj)
             self._all = Mailbox((settings, self._process.token))
         finally:
+            _spawning.popen = before  # no signal handler runs before this
             set_spawning_popen(before)
         self.token: int = self._all.token
 

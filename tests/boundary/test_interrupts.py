@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import importlib
 import inspect
+import itertools
 import os
 import pathlib
 import pkgutil
@@ -19,7 +20,8 @@ import sys
 import pytest
 
 import procession
-from procession import _procession, process
+from procession import _procession, context, process, spawn
+from tests.boundary.calls import at_call
 from tests.conftest import PACKAGE_FOLDER
 from tests.storm import interrupts
 
@@ -298,3 +300,16 @@ def test_an_interrupt_while_a_module_is_imported_ends_the_program_by_the_signal(
     with program(tmp_path, FIRST_USE) as parent:
         _, err = parent.communicate(timeout=60)
     assert (parent.returncode, err.endswith("KeyboardInterrupt\n")) == (-signal.SIGINT, True), err
+
+
+def test_an_interrupted_start_leaves_no_mode_of_pickling():
+    """A thread that went on pickling as for a new process could not send what others can receive."""
+    child = procession.get_context("spawn").Process(target=print)
+    spawn.SpawnRequest("a Popen", child)  # imports what it needs
+    for number in itertools.count():
+        try:
+            at_call(number, lambda: spawn.SpawnRequest("a Popen", child))
+            break
+        except KeyboardInterrupt:
+            assert context.get_spawning_popen() is None, number
+    assert number > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ import threading
 import pytest
 
 import procession
+from procession._cluster import place, wire
 
+from ..boundary.calls import at_call
 from ..waiting import LONG, until
 
 
@@ -249,3 +252,18 @@ def _get_with_handler(queue, noted, pids):
     signal.signal(signal.SIGUSR1, lambda *_: noted.put("handled"))
     pids.put(os.getpid())
     return queue.get()
+
+
+def test_an_interrupt_at_each_call_leaves_no_mode(ctx, loopback):
+    """A thread that went on pickling for other nodes could send nothing to its own."""
+    reader, writer = ctx.Pipe(duplex=False)
+    sent = ctx.Lock(), writer, place.here()
+    for number in itertools.count():
+        try:
+            at_call(number, lambda: wire.noting_dumps(sent))
+            break
+        except KeyboardInterrupt:
+            assert not wire.mode.abroad, number
+            assert not wire.mode.notes, number
+    assert number > 10
+    reader.close()

@@ -95,8 +95,8 @@ def _arrive(address: tuple[str, int], ticket: bytes, readable: bool, writable: b
     # join them, and the end that stayed would be open for ever.
     joined, tell = connection.Pipe(duplex=False)
     with joined:
-        with other, tell, wire.at_home():
-            here.tickets.put((CARRY, (address, ticket, other, tell)))
+        with other, tell:
+            wire.at_home(here.tickets.put, (CARRY, (address, ticket, other, tell)))
         try:
             joined.recv_bytes()
         except (EOFError, OSError) as error:
@@ -108,16 +108,16 @@ def _fetched(here: place.Place, ticket: bytes) -> Any:
     """Return the end that the root of this family holds by a ticket; None if it has been taken."""
     reader, writer = connection.Pipe(duplex=False)
     with reader:
-        with writer, wire.at_home():
-            here.tickets.put((FETCH, (ticket, writer)))
+        with writer:
+            wire.at_home(here.tickets.put, (FETCH, (ticket, writer)))
         return reader.recv()
 
 
 def give(end: Any, receiver: Any) -> None:
     """Send a process of this family an end, or None; close both."""
     try:
-        with receiver, wire.at_home():
-            _send_at_home(receiver, end)
+        with receiver:
+            wire.at_home(_send_at_home, receiver, end)
     except (OSError, ValueError) as error:
         util.info(
             "an end of a pipe was not taken, its receiver has ended or was interrupted: %s", error
@@ -135,14 +135,11 @@ def _send_anywhere(self: Any, obj: Any) -> None:
     if place.here() is None or wire.mode.abroad:
         return _send_at_home(self, obj)
     try:
-        with wire.anywhere(trial=True):
-            return _send_at_home(self, obj)
+        return wire.without_references(_send_at_home, self, obj)
     except wire.Refers:
         pass
     # As bytes: what has been sent as an object of the family, the roots would have to unpickle.
-    with wire.anywhere():
-        data = reduction.ForkingPickler.dumps(obj)
-    return self.send_bytes(data)
+    return self.send_bytes(wire.anywhere(reduction.ForkingPickler.dumps, obj))
 
 
 def register() -> None:

@@ -76,16 +76,14 @@ class Place:
     def issue(self, obj: object) -> bytes:
         """Return a new ticket, which keeps the object alive until it is redeemed."""
         ticket = os.urandom(12)
-        with wire.at_home():
-            self.tickets.put((ticket, obj))
+        wire.at_home(self.tickets.put, (ticket, obj))
         if wire.mode.notes is not None:
             wire.mode.notes.append(ticket)
         return ticket
 
     def redeem(self, ticket: bytes) -> None:
         """Give a ticket back."""
-        with wire.at_home():
-            self.tickets.put((ticket, None))
+        wire.at_home(self.tickets.put, (ticket, None))
 
     def settle_notes(self, notes: list[Any]) -> None:
         """Give back the tickets among the notes of a pickle, whose receiver has ended."""

@@ -194,6 +194,7 @@ class RemotePopen(popen_fork.Popen):
             data, notes = wire.noting_dumps(process_obj)
             self._give_back = here, notes
         finally:
+            context._spawning.popen = before  # no signal handler runs before this
             context.set_spawning_popen(before)
         ends = process_obj.daemon or process_obj._die_with_parent
         self._line.send("start", self._number, settings, data, ends, here.address)

@@ -47,8 +47,7 @@ def refer(obj: Any, kind: str, extra: Any = None) -> tuple[Any, ...]:
             f"this {kind} cannot be sent to another node: its process was not started by the context 'ray'"
         )
     wire.note_reference(obj)
-    with wire.at_home():
-        local = bytes(reduction.ForkingPickler.dumps(obj))
+    local = bytes(wire.at_home(reduction.ForkingPickler.dumps, obj))
     reference = Reference(kind, family_id(), here.node, here.address, local, None, extra)
     return reference.reduced(here.issue(obj))
 

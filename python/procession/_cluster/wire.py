@@ -9,8 +9,7 @@ import errno
 import pickle
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from .. import context, reduction, util
 from .._connections import framing
@@ -21,7 +20,9 @@ from ..connection import Listener, answer_challenge, deliver_challenge
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 else:
     Any = object  # what `typing.get_type_hints` finds
 
@@ -65,8 +66,7 @@ mode = _Mode()
 
 def dumps(obj: object) -> memoryview:
     """Return a pickle for another node: shared objects in it become references."""
-    with abroad():
-        return reduction.ForkingPickler.dumps(obj)
+    return abroad(reduction.ForkingPickler.dumps, obj)
 
 
 def dumps_bytes(obj: object) -> bytes:
@@ -91,31 +91,48 @@ def noting_dumps(obj: object, again: bool = False) -> tuple[bytes, list[Any]]:
         mode.notes, mode.again = before
 
 
-class _Abroad:
-    """Makes all pickles for other nodes, or for anywhere."""
-
-    def __init__(self, anywhere: bool, trial: bool = False) -> None:
-        self._now = True, anywhere, trial
-
-    def __enter__(self) -> None:
-        self._before = mode.abroad, mode.anywhere, mode.trial
-        mode.abroad, mode.anywhere, mode.trial = self._now
-
-    def __exit__(self, *_: object) -> None:
-        mode.abroad, mode.anywhere, mode.trial = self._before
+# A mode holds while a function is called, and not in a `with` block: a signal handler may raise before
+# the first line of an `__exit__`, and the thread would keep the mode. Between a call and what follows
+# it in `finally`, none runs; nor is there one between assignments.
 
 
-def abroad() -> _Abroad:
-    """Make all pickles for other nodes."""
-    return _Abroad(anywhere=False)
+def abroad(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function; all pickles that it makes are for other nodes."""
+    return _in_mode(False, False, function, *args)
 
 
-def anywhere(trial: bool = False) -> _Abroad:
-    """Make all pickles for processes of any node, this one included.
+def anywhere(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function; all pickles that it makes are for processes of any node, this one included."""
+    return _in_mode(True, False, function, *args)
 
-    `trial`: raise `Refers` instead of making a reference.
+
+def without_references(function: Callable[..., _T], *args: Any) -> _T:
+    """Like `anywhere`, but raise `Refers` instead of making a reference."""
+    return _in_mode(True, True, function, *args)
+
+
+def _in_mode(anywhere: bool, trial: bool, function: Callable[..., _T], *args: Any) -> _T:
+    before = mode.abroad, mode.anywhere, mode.trial
+    mode.abroad, mode.anywhere, mode.trial = True, anywhere, trial
+    try:
+        return function(*args)
+    finally:
+        mode.abroad, mode.anywhere, mode.trial = before
+
+
+def at_home(function: Callable[..., _T], *args: Any) -> _T:
+    """Call a function; its pickles are for running processes of the own family.
+
+    So are they if a pickle for elsewhere is being made.
     """
-    return _Abroad(True, trial)
+    spawning = context.get_spawning_popen()
+    before, mode.abroad = mode.abroad, False
+    try:
+        context.set_spawning_popen(None)
+        return function(*args)
+    finally:
+        mode.abroad, context._spawning.popen = before, spawning
+        context.set_spawning_popen(spawning)  # for the standard library's context, too
 
 
 def note_reference(obj: object) -> None:
@@ -124,19 +141,6 @@ def note_reference(obj: object) -> None:
         raise Refers
     if mode.again and mode.notes is not None:
         mode.notes.append(obj)
-
-
-@contextmanager
-def at_home() -> Iterator[None]:
-    """Pickle for running processes of the own family, even if a pickle for elsewhere is being made."""
-    before, mode.abroad = mode.abroad, False
-    spawning = context.get_spawning_popen()
-    try:
-        context.set_spawning_popen(None)
-        yield
-    finally:
-        mode.abroad = before
-        context.set_spawning_popen(spawning)
 
 
 def loads(data: Any) -> Any:

@@ -122,8 +122,7 @@ def _each(func: Callable[..., Any], items: Iterable[Any], mode: int, flags: int)
         except BaseException as error:
             if mode in (CHUNK, STARRED_CHUNK) or _ends_with(error, flags):
                 raise
-            with wire.abroad():
-                results.append(_failed_item(error))
+            results.append(wire.abroad(_failed_item, error))
     return results
 
 
@@ -136,8 +135,7 @@ def _ends_with(error: BaseException, flags: int) -> bool:
 
 
 def _packed(error: BaseException) -> bytes:
-    with wire.abroad():
-        return wire.dumps_bytes(_failed_item(error))
+    return wire.dumps_bytes(wire.abroad(_failed_item, error))
 
 
 def _sendable(result: Any) -> Any:
@@ -146,5 +144,4 @@ def _sendable(result: Any) -> Any:
         wire.dumps(result)
         return result
     except Exception as error:
-        with wire.abroad():
-            return _failed_item(_unencodable(error, result))
+        return wire.abroad(_failed_item, _unencodable(error, result))
