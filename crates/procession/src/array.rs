@@ -2,7 +2,7 @@
 
 use crate::codec::refuse;
 use crate::error::Ours;
-use crate::sync::{Lock, LockGuard, LockResult};
+use crate::sync::{Lock, LockError, LockGuard, LockResult};
 use crate::{wire, Error, Plain, Result};
 use procession_core::shared::SharedBytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -57,6 +57,13 @@ impl<T> fmt::Debug for Array<T> {
     }
 }
 
+#[cfg(feature = "async")]
+impl<T> Array<T> {
+    pub(crate) fn own_lock(&self) -> &Lock {
+        &self.lock
+    }
+}
+
 impl<T: Plain> Array<T> {
     /// Create an array with a copy of `items`.
     #[track_caller]
@@ -102,6 +109,24 @@ impl<T: Plain> Array<T> {
     /// Take the lock, waiting no longer than `timeout`.
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
         self.guarded(self.lock.lock_timeout(timeout))
+    }
+
+    /// Take the lock if that needs no wait. `None` if it is held. The lock of a dead holder is taken, and the error says
+    /// so.
+    ///
+    /// ```
+    /// let scores = procession::Array::new(&[3, 1, 2])?;
+    /// if let Some(mut guard) = scores.try_lock()? {
+    ///     guard[0] = 4;
+    /// }
+    /// assert_eq!(scores.to_vec()?, [4, 1, 2]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_lock(&self) -> Result<Option<ArrayGuard<'_, T>>, LockError<ArrayGuard<'_, T>>> {
+        match self.lock.try_lock() {
+            Ok(held) => Ok(held.map(|held| self.guard(held))),
+            Err(error) => Err(error.map(|held| self.guard(held))),
+        }
     }
 
     fn guarded<'a>(&'a self, held: LockResult<LockGuard<'a>>) -> LockResult<ArrayGuard<'a, T>> {

@@ -8,12 +8,13 @@ mod errors;
 mod iter;
 mod look;
 mod unreceived;
+mod watched;
 
 pub use errors::{RecvError, SendError};
 pub use iter::{IntoIter, Iter, TryIter};
 
 use crate::error::Ours;
-use crate::waking::Arrivals;
+use crate::waking::Watch;
 use crate::{codec, wire, Error, Result};
 use procession_core::arena::Ref;
 use procession_core::ids::Handle;
@@ -23,9 +24,9 @@ use serde::{de, ser, Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{fence, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 use unreceived::{drop_messages, is_gone, Sending};
+use watched::WatchedEnd;
 
 /// Create a channel that grows as long as memory lasts.
 ///
@@ -102,7 +103,7 @@ struct End {
     other: Handle,
     /// For senders.
     sending: Option<Sending>,
-    arrivals: Arrivals,
+    watch: Watch<WatchedEnd>,
 }
 
 impl End {
@@ -113,7 +114,7 @@ impl End {
             token: Some(token),
             other,
             sending,
-            arrivals: Arrivals::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -124,10 +125,7 @@ impl End {
 
     /// Leave this side. The last receiver drops the messages that are left.
     fn leave(&mut self) {
-        if self.sending.is_none() {
-            self.arrivals.end();
-            self.queue.wake_consumers();
-        }
+        self.watch.end();
         let token = self.token.take().map(|token| token.handle());
         if self.sending.is_none() && token.is_some_and(is_gone) {
             fence(Ordering::SeqCst); // as in `drop_if_alone`
@@ -168,7 +166,7 @@ impl Clone for End {
             token: self.token.clone(),
             other: self.other,
             sending: self.sending.clone(),
-            arrivals: Arrivals::default(),
+            watch: Watch::default(),
         }
     }
 }
@@ -260,9 +258,16 @@ impl<T: Serialize> Sender<T> {
         if self.0.is_alone() {
             return Err(SendError::Disconnected);
         }
-        let mut message = Some(wire::pack(value).map_err(SendError::Failed)?);
+        let message = wire::pack(value).map_err(SendError::Failed)?;
+        self.put(&mut Some(message), deadline)
+    }
+}
+
+impl<T> Sender<T> {
+    /// Send a packed message. It stays in `message` if that fails.
+    pub(crate) fn put(&self, message: &mut Option<engine::Message>, deadline: Deadline) -> Result<(), SendError> {
         loop {
-            match self.0.queue.put_or(&mut message, deadline, || self.0.is_left_alone()) {
+            match self.0.queue.put_or(message, deadline, || self.0.is_left_alone()) {
                 Ok(()) => {
                     self.0.drop_if_alone();
                     return Ok(());
@@ -335,23 +340,6 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// ```
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter(self)
-    }
-}
-
-impl<T> Receiver<T> {
-    /// Wake the task once there is a value, or no sender any more.
-    pub(crate) fn wake_on_arrival(&self, number: u64, waker: &Waker) -> Result<()> {
-        let end = &self.0;
-        end.arrivals.wake(&end.queue, end.other, number, waker)
-    }
-
-    pub(crate) fn arrivals(&self) -> &Arrivals {
-        &self.0.arrivals
-    }
-
-    /// Whether a `recv` would return at once: with a value, or because no sender is left.
-    pub(crate) fn is_ready(&self) -> bool {
-        !matches!(self.0.queue.is_empty(), Ok(true)) || self.0.is_surely_left_alone()
     }
 }
 

@@ -37,8 +37,9 @@
 
 //! # Features
 //!
-//! `async` (off by default, no further dependencies): futures on any runtime. [`Receiver`] has `recv_async`;
-//! [`JoinHandle`], [`AsyncResult`] and [`MapResult`] can be awaited, as in `child.await`.
+//! `async` (off by default, no further dependencies): futures on any runtime. [`Receiver`] has `recv_async`, [`Sender`]
+//! `send_async`, [`Event`] `wait_async`, and [`Mutex`], [`Array`] and [`Lock`] have `lock_async`; [`JoinHandle`],
+//! [`AsyncResult`] and [`MapResult`] can be awaited, as in `child.await`.
 //!
 //! # Why safe code cannot break it
 //!
@@ -145,7 +146,7 @@ pub use codec::Compact;
 pub use death::Death;
 pub use error::{EngineError, Error, JoinError, Result};
 #[cfg(feature = "async")]
-pub use futures::{Applied, Join, Mapped, Recv};
+pub use futures::{Applied, Join, Lockable, Locked, Mapped, Occurred, Recv, Sent};
 pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};
 pub use logging::{log_to_file, log_to_stderr};
 pub use pipe::{pipe, Pipe};

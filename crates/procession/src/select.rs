@@ -1,8 +1,9 @@
-//! Waiting for several things at once: the first of several channels and children.
+//! Waiting for several things at once: the first of several channels, events and children.
 
 use crate::children::Running;
 use crate::waking::{ends, numbers};
-use crate::{JoinHandle, Receiver, Result};
+use crate::{Event, JoinHandle, Receiver, Result, Sender};
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -10,16 +11,16 @@ use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// A wait for the first of several things: values of channels, and ends of children. Each is known by the number that
-/// the method which added it returned: 0 for the first.
+/// A wait for the first of several things: values of channels or room in them, events, and ends of children. Each is
+/// known by the number that the method which added it returned: 0 for the first.
 ///
 /// [`ready`](Self::ready) says which of them is ready, and takes nothing: the value is then received with `try_recv`,
 /// which finds none if another receiver was faster. A channel whose senders are gone is ready too: its `try_recv`
 /// returns [`RecvError::Disconnected`](crate::RecvError::Disconnected). The interface is that of `Select` in the crate
 /// crossbeam-channel.
 ///
-/// Each receiver that was waited for in this way has a thread of its own until it is dropped. All children have one
-/// thread together. While such threads run, [`StartMethod::Fork`](crate::StartMethod::Fork) is refused, as beside any
+/// Each receiver, sender or event that was waited for in this way has a thread of its own until it is dropped. All
+/// children have one thread together. While such threads run, [`StartMethod::Fork`](crate::StartMethod::Fork) is refused, as beside any
 /// other threads. For children alone, [`wait_any`](crate::wait_any) needs no thread.
 ///
 /// ```
@@ -81,7 +82,44 @@ impl<T> Source for &Receiver<T> {
     }
 
     fn forget(&self, number: u64) -> Option<crate::Error> {
-        self.arrivals().forget(number)
+        self.watch().forget(number)
+    }
+}
+
+impl<T> Source for &Sender<T> {
+    fn is_ready(&self) -> bool {
+        Sender::is_ready(self)
+    }
+
+    fn wake(&self, number: u64, waker: &Waker) -> Result<()> {
+        self.wake_on_room(number, waker)
+    }
+
+    fn forget(&self, number: u64) -> Option<crate::Error> {
+        self.watch().forget(number)
+    }
+}
+
+struct EventSource<'a> {
+    event: &'a Event,
+    /// The point from which on the calls of `set` count.
+    begun: Cell<u32>,
+}
+
+impl Source for EventSource<'_> {
+    fn is_ready(&self) -> bool {
+        let now = self.event.begin();
+        let ready = self.event.is_set_since(self.begun.get());
+        self.begun.set(now);
+        ready
+    }
+
+    fn wake(&self, number: u64, waker: &Waker) -> Result<()> {
+        self.event.wake_on_set(self.begun.get(), number, waker)
+    }
+
+    fn forget(&self, number: u64) -> Option<crate::Error> {
+        self.event.watch().forget(number)
     }
 }
 
@@ -144,6 +182,45 @@ impl<'a> Select<'a> {
     /// Wait for a value of this channel too, or for the end of its senders. Returns the number of this channel.
     pub fn recv<T>(&mut self, from: &'a Receiver<T>) -> usize {
         self.add(from)
+    }
+
+    /// Wait until a value can be sent to this channel too, or its receivers have ended. Returns the number of this
+    /// channel. The value is then sent with `try_send`, which finds the channel full if another sender was faster.
+    ///
+    /// ```
+    /// let (to, from) = procession::bounded(1)?;
+    /// to.send(&1)?;
+    /// let mut select = procession::Select::new();
+    /// let room = select.send(&to);
+    /// assert_eq!(select.try_ready(), None);
+    /// from.recv()?;
+    /// assert_eq!(select.ready()?, room);
+    /// to.try_send(&2)?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn send<T>(&mut self, to: &'a Sender<T>) -> usize {
+        self.add(to)
+    }
+
+    /// Wait for this event too. Returns the number of this event. It is ready while it is set, and once more for calls
+    /// of `set` after which it was cleared at once.
+    ///
+    /// ```
+    /// use procession::{Event, Select};
+    ///
+    /// let (_to, numbers) = procession::channel::<u32>()?;
+    /// let stop = Event::new()?;
+    /// let child = procession::spawn(|stop: Event| stop.set(), stop.clone())?;
+    /// let mut select = Select::new();
+    /// select.recv(&numbers);
+    /// let stopped = select.event(&stop);
+    /// assert_eq!(select.ready()?, stopped);
+    /// child.join()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn event(&mut self, event: &'a Event) -> usize {
+        let begun = Cell::new(event.begin());
+        self.add(EventSource { event, begun })
     }
 
     /// Wait for the end of this child too. Returns the number of this child.

@@ -74,9 +74,13 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// Implements `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`.
+/// Implements `Serialize` and `Deserialize` for a wrapper around one shared engine object in its field `inner`, or one
+/// that a function makes of the object.
 macro_rules! serde_by_handle {
     ($wrapper:ident, $engine:ty, $name:literal) => {
+        crate::wire::serde_by_handle!($wrapper, $engine, $name, |inner| Self { inner });
+    };
+    ($wrapper:ident, $engine:ty, $name:literal, $make:expr) => {
         crate::wire::shared!($engine, $name);
 
         impl serde::Serialize for $wrapper {
@@ -87,7 +91,7 @@ macro_rules! serde_by_handle {
 
         impl<'de> serde::Deserialize<'de> for $wrapper {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                crate::wire::deserialize(from).map(|inner| Self { inner })
+                crate::wire::deserialize(from).map($make)
             }
         }
     };

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{by, METHODS};
-use procession::{bounded, channel, Error, JoinHandle, Receiver, RecvError, Select, Sender};
+use procession::{bounded, channel, Error, Event, JoinHandle, Receiver, RecvError, Select, SendError, Sender};
 use std::collections::HashSet;
 use std::sync::Barrier;
 use std::thread;
@@ -192,4 +192,61 @@ fn a_thread_for_each_receiver_and_one_for_all_children() {
 fn nothing_to_wait_for() {
     assert_eq!(Select::new().try_ready(), None);
     assert!(matches!(Select::new().ready(), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn an_event_that_a_child_sets_is_ready() {
+    fn set((event, clear): (Event, bool)) {
+        event.set();
+        if clear {
+            event.clear();
+        }
+    }
+    for method in METHODS {
+        for clear in [false, true] {
+            let (_quiet, words) = channel::<String>().unwrap();
+            let (event, other) = (Event::new().unwrap(), Event::new().unwrap());
+            let mut select = Select::new();
+            let places = (select.recv(&words), select.event(&other), select.event(&event));
+            assert_eq!(places, (0, 1, 2));
+            assert_eq!(select.ready_timeout(Duration::from_millis(1)).unwrap(), None);
+            let child = by(method).spawn(set, (event.clone(), clear)).unwrap();
+            assert_eq!(select.ready().unwrap(), 2, "{method:?}");
+            child.join().unwrap();
+            // Ready while it is set.
+            if clear {
+                while select.try_ready().is_some() {}
+                assert_eq!(select.ready_timeout(Duration::from_millis(1)).unwrap(), None);
+            } else {
+                assert_eq!(select.ready().unwrap(), 2);
+            }
+        }
+    }
+    until(|| threads("procession-set") == 0);
+}
+
+#[test]
+fn room_in_a_channel_is_ready_and_so_is_the_end_of_its_receivers() {
+    fn take((from, count): (Receiver<u32>, u32)) {
+        (0..count).for_each(|number| assert_eq!(from.recv().unwrap(), number));
+    }
+    for method in METHODS {
+        let (to, from) = bounded(1).unwrap();
+        let (_quiet, words) = channel::<String>().unwrap();
+        let child = by(method).spawn(take, (from, 50)).unwrap();
+        let mut select = Select::new();
+        select.recv(&words);
+        let room = select.send(&to);
+        let mut next = 0;
+        loop {
+            assert_eq!(select.ready().unwrap(), room, "{method:?}");
+            match to.try_send(&next) {
+                Ok(()) => next += 1,
+                Err(SendError::Disconnected) => break,
+                Err(error) => assert!(matches!(error, SendError::Full), "{error}"),
+            }
+        }
+        assert!((50..=51).contains(&next), "{method:?}: {next}");
+        child.join().unwrap();
+    }
 }

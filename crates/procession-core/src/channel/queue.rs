@@ -224,6 +224,25 @@ impl Queue {
         result?.map_err(WaitError::from)
     }
 
+    /// Wait until a `put` would not have to wait, or until `over` is true. Puts nothing.
+    /// [`wake_producers`](Self::wake_producers) makes the waiter check `over`.
+    pub fn wait_until_room_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
+        let mut backoff = Backoff::new();
+        let result = self.waiting.not_full.wait_for(self.purpose(), deadline, || {
+            if over() {
+                return Some(Ok(()));
+            }
+            let full = match self.is_full() {
+                Ok(true) if backoff.is_over() => self.recover().and_then(|_| self.is_full()),
+                full => full,
+            };
+            full.map(|full| (!full).then_some(())).transpose()
+        });
+        // This wake was consumed without putting a message; pass it on.
+        self.waiting.not_full.notify(1);
+        result?.map_err(WaitError::from)
+    }
+
     /// Wake all processes that wait for a message, to check what they wait for.
     pub fn wake_consumers(&self) {
         self.waiting.not_empty.notify_all();

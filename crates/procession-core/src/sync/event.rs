@@ -62,12 +62,26 @@ impl Event {
     /// Wait until it is set, or was set since `begun`, the value that [`begin`](Self::begin) returned. A wait that was
     /// [`Interrupted`](WaitError::Interrupted) is continued with the same `begun`.
     pub fn wait(&self, begun: u32, deadline: Deadline) -> Result<(), WaitError> {
-        let state = &*self.state;
+        self.wait_or(begun, deadline, || false)
+    }
+
+    /// Wait as [`wait`](Self::wait) does, or until `over` is true. [`wake_waiters`](Self::wake_waiters) makes the waiter
+    /// check `over`.
+    pub fn wait_or(&self, begun: u32, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
         let purpose = Purpose::of(Kind::Event, Some(self.handle()));
-        state.event.wait_for(purpose, deadline, || {
-            let word = state.word.load(Ordering::Acquire);
-            (word & SET != 0 || word & !SET != begun & !SET).then_some(())
-        })
+        let ready = || (over() || self.is_set_since(begun)).then_some(());
+        self.state.event.wait_for(purpose, deadline, ready)
+    }
+
+    /// Whether it is set, or was set since `begun`: then a [`wait`](Self::wait) does not wait.
+    pub fn is_set_since(&self, begun: u32) -> bool {
+        let word = self.state.word.load(Ordering::Acquire);
+        word & SET != 0 || word & !SET != begun & !SET
+    }
+
+    /// Wake all waiters, to check what they wait for.
+    pub fn wake_waiters(&self) {
+        self.state.event.notify_all();
     }
 
     /// Return the point from which on a wait counts the calls of `set`.

@@ -94,6 +94,13 @@ impl Lock {
         Ok(taken)
     }
 
+    /// Wait until the lock is free or its holder dead, or until `over` is true, which is checked every 25 ms. Takes
+    /// nothing.
+    pub fn wait_until_free_or(&self, deadline: Deadline, over: impl Fn() -> bool) -> Result<(), WaitError> {
+        let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
+        self.state.raw.wait_until_free(Holder::Process, purpose, deadline, over)
+    }
+
     /// Give the lock back, whichever thread took it. False: no thread held it.
     #[inline]
     pub fn release(&self) -> bool {

@@ -103,6 +103,32 @@ impl RawLock {
         })
     }
 
+    /// Wait until the lock is free or its holder dead, or until `over` is true. Takes nothing.
+    pub(super) fn wait_until_free(
+        &self,
+        holder: Holder,
+        purpose: Purpose,
+        deadline: Deadline,
+        over: impl Fn() -> bool,
+    ) -> Result<(), WaitError> {
+        let end = Sleeper::new(&self.word, purpose.checking_deaths(), deadline).run(|whole| {
+            let word = self.word.load(Ordering::Relaxed);
+            let Some(claim) = Claim::from_bits(word).filter(|_| !over()) else {
+                return Ok(Check::Over(()));
+            };
+            if liveness::is_known_dead(claim.owner()) || whole && holder.is_dead(claim) {
+                return Ok(Check::Over(()));
+            }
+            if word & WAITERS == 0 && !self.swap_word(word, word | WAITERS) {
+                return Ok(Check::Again);
+            }
+            Ok(Check::Sleep((word | WAITERS) as u32))
+        });
+        // The wake that ended the sleep may have been meant for a waiter that takes the lock.
+        self.pass_on();
+        end
+    }
+
     fn swap_word(&self, from: u64, to: u64) -> bool {
         self.word
             .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)

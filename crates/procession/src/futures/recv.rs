@@ -71,6 +71,6 @@ impl<T: DeserializeOwned> Future for Recv<'_, T> {
 
 impl<T> Drop for Recv<'_, T> {
     fn drop(&mut self) {
-        self.from.arrivals().forget(self.number);
+        self.from.watch().forget(self.number);
     }
 }

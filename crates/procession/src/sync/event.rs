@@ -2,9 +2,12 @@
 
 use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
+use crate::waking::{Awaited, Watch};
 use crate::wire::serde_by_handle;
 use crate::Result;
-use procession_core::{sync, Deadline};
+use procession_core::{sync, Deadline, WaitError};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::Waker;
 use std::time::Duration;
 
 /// A flag that processes wait for: `multiprocessing.Event`.
@@ -18,16 +21,20 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Event {
     inner: sync::Event,
+    watch: Watch<WatchedEvent>,
 }
 
-serde_by_handle!(Event, sync::Event, "event");
+serde_by_handle!(Event, sync::Event, "event", Self::of_engine);
 
 impl Event {
     /// Create an event that is not set.
     pub fn new() -> Result<Self> {
-        Ok(Self {
-            inner: sync::Event::create().ours()?,
-        })
+        sync::Event::create().ours().map(Self::of_engine)
+    }
+
+    fn of_engine(inner: sync::Event) -> Self {
+        let watch = Watch::default();
+        Self { inner, watch }
     }
 
     /// Whether the event is set.
@@ -58,5 +65,58 @@ impl Event {
     fn wait_until(&self, deadline: Deadline) -> Result<()> {
         let begun = self.inner.begin();
         uninterrupted(|| self.inner.wait(begun, deadline))
+    }
+
+    /// The point from which on a wait of a task counts the calls of `set`.
+    pub(crate) fn begin(&self) -> u32 {
+        self.inner.begin()
+    }
+
+    /// Whether the event is set, or was set since `begun`.
+    pub(crate) fn is_set_since(&self, begun: u32) -> bool {
+        self.inner.is_set_since(begun)
+    }
+
+    /// Wake the task once the event is set, or was set since `begun`.
+    pub(crate) fn wake_on_set(&self, begun: u32, number: u64, waker: &Waker) -> Result<()> {
+        let watched = || WatchedEvent {
+            event: self.inner.clone(),
+            begun: AtomicU32::new(0),
+        };
+        self.watch.wake(watched, number, waker)?;
+        // The thread counts from now on, the task from `begun`.
+        if self.is_set_since(begun) {
+            waker.wake_by_ref();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn watch(&self) -> &Watch<WatchedEvent> {
+        &self.watch
+    }
+}
+
+/// An event for which tasks wait.
+pub(crate) struct WatchedEvent {
+    event: sync::Event,
+    /// The point from which on the thread counts the calls of `set`: when the first of the present tasks began to wait.
+    begun: AtomicU32,
+}
+
+impl Awaited for WatchedEvent {
+    fn thread(&self) -> &'static str {
+        "procession-set"
+    }
+
+    fn begin(&self) {
+        self.begun.store(self.event.begin(), SeqCst);
+    }
+
+    fn wait(&self, deadline: Deadline, over: &dyn Fn() -> bool) -> Result<(), WaitError> {
+        self.event.wait_or(self.begun.load(SeqCst), deadline, over)
+    }
+
+    fn prod(&self) {
+        self.event.wake_waiters();
     }
 }

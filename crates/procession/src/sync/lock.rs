@@ -3,15 +3,21 @@
 use super::poison::{LockError, LockResult};
 use crate::error::Ours;
 use crate::uninterrupted::uninterrupted;
+#[cfg(feature = "async")]
+use crate::waking::{Awaited, Watch};
 use crate::wire::serde_by_handle;
 use crate::{Death, Error, Result};
 use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::sync;
 use procession_core::Deadline;
+#[cfg(feature = "async")]
+use procession_core::WaitError;
 use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
+#[cfg(feature = "async")]
+use std::task::Waker;
 use std::time::Duration;
 
 /// A lock between processes: `multiprocessing.Lock`. For data in shared memory see [`Mutex`](crate::Mutex).
@@ -29,9 +35,11 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Lock {
     inner: sync::Lock,
+    #[cfg(feature = "async")]
+    watch: Watch<WatchedLock>,
 }
 
-serde_by_handle!(Lock, sync::Lock, "lock");
+serde_by_handle!(Lock, sync::Lock, "lock", Self::of_engine);
 
 impl Lock {
     /// Create a lock that is not held.
@@ -42,9 +50,7 @@ impl Lock {
             made: Some((here.file(), here.line())),
             ..sync::Options::default()
         };
-        Ok(Self {
-            inner: sync::Lock::with(options).ours()?,
-        })
+        sync::Lock::with(options).ours().map(Self::of_engine)
     }
 
     pub(crate) fn engine(&self) -> &sync::Lock {
@@ -52,7 +58,27 @@ impl Lock {
     }
 
     pub(crate) fn of_engine(inner: sync::Lock) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            #[cfg(feature = "async")]
+            watch: Watch::default(),
+        }
+    }
+
+    /// Wake the task once the lock is free, or its holder dead.
+    #[cfg(feature = "async")]
+    pub(crate) fn wake_on_release(&self, number: u64, waker: &Waker) -> Result<()> {
+        self.watch.wake(|| WatchedLock(self.inner.clone()), number, waker)
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn own_lock(&self) -> &Self {
+        self
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn watch(&self) -> &Watch<WatchedLock> {
+        &self.watch
     }
 
     /// Take the lock, waiting for it. It is not recursive: a thread that takes it twice waits for itself.
@@ -94,6 +120,24 @@ impl Lock {
             Some(death) => Err(LockError::poisoned(guard, death)),
         }
     }
+}
+
+/// A lock for which tasks wait.
+#[cfg(feature = "async")]
+pub(crate) struct WatchedLock(sync::Lock);
+
+#[cfg(feature = "async")]
+impl Awaited for WatchedLock {
+    fn thread(&self) -> &'static str {
+        "procession-lock"
+    }
+
+    fn wait(&self, deadline: Deadline, over: &dyn Fn() -> bool) -> Result<(), WaitError> {
+        self.0.wait_until_free_or(deadline, over)
+    }
+
+    /// Nothing: the wait checks `over` every 25 ms.
+    fn prod(&self) {}
 }
 
 /// Holds the lock while it lives. Dropping it releases the lock, and poisons it if a panic has begun in the meantime.

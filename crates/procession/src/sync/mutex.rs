@@ -1,7 +1,7 @@
 //! One plain value in shared memory, with its lock.
 
 use super::lock::LockGuard;
-use super::poison::LockResult;
+use super::poison::{LockError, LockResult};
 use crate::array::{Array, ArrayGuard};
 use crate::codec::refuse;
 use crate::{Error, Plain, Result};
@@ -28,6 +28,13 @@ pub struct Mutex<T> {
 
 /// A shared value, like `multiprocessing.Value`: another name of [`Mutex`].
 pub type Value<T> = Mutex<T>;
+
+#[cfg(feature = "async")]
+impl<T> Mutex<T> {
+    pub(crate) fn own_lock(&self) -> &crate::Lock {
+        self.inner.own_lock()
+    }
+}
 
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +65,24 @@ impl<T: Plain> Mutex<T> {
             .lock_timeout(timeout)
             .map(guard)
             .map_err(|error| error.map(guard))
+    }
+
+    /// Take the lock if that needs no wait. `None` if it is held. The lock of a dead holder is taken, and the error says
+    /// so.
+    ///
+    /// ```
+    /// let counter = procession::Mutex::new(0_u64)?;
+    /// let held = counter.lock()?;
+    /// assert!(counter.try_lock()?.is_none());
+    /// # drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn try_lock(&self) -> Result<Option<MutexGuard<'_, T>>, LockError<MutexGuard<'_, T>>> {
+        let guard = |inner| MutexGuard { inner };
+        match self.inner.try_lock() {
+            Ok(held) => Ok(held.map(guard)),
+            Err(error) => Err(error.map(guard)),
+        }
     }
 
     /// Read the value under the lock.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-/// The longest sleep of the thread, for the reason that `arrivals` has for its own.
+/// The longest sleep of the thread, for the reason that `watch` has for its own.
 const SLEEP: Duration = Duration::from_secs(3600);
 
 /// The watch of one pool.

@@ -1,23 +1,27 @@
 //! What wakes a task, or a thread that waits for several things at once: see `futures` and `select`.
 //!
 //! A process that ends has a descriptor (a pidfd), so one thread of this process, started with the first such wait,
-//! polls those of all children that are awaited (`ends`). A queue in shared memory has none: a sleep on a word of
-//! memory is one thread's. So a receiver that is awaited has a thread (`arrivals`), which sleeps as `recv` does and
-//! learns at once of a value or of the last sender's end. There is one for each receiver, however many tasks wait for
-//! it, and not one for each wait; a clone is a receiver with a thread of its own. The engine's descriptor for a queue
-//! would take such a thread, too, and not tell the end of the senders. A pool that has calls that are awaited has one
-//! thread (`completions`), which the engine tells of each call that is complete.
+//! polls those of all children that are awaited (`ends`). A queue, an event or a lock in shared memory has none: a
+//! sleep on a word of memory is one thread's. So a receiver that is awaited has a thread (`watch`), which sleeps as
+//! `recv` does and learns at once of a value or of the last sender's end. There is one for each receiver, however many
+//! tasks wait for it, and not one for each wait; a clone is a receiver with a thread of its own. The same holds for
+//! senders of bounded channels, events and locks. The engine's descriptor for a queue would take such a thread, too, and
+//! not tell the end of the senders. A pool that has calls that are awaited has one thread (`completions`), which the
+//! engine tells of each call that is complete.
+//!
+//! The thread takes nothing for a task: it wakes the task, which then tries again. So no value and no lock is lost with
+//! a task that is dropped, and no lock is held for a task that does not run.
 //!
 //! None of these threads exists in a child of fork; there the first wait starts them anew.
 
-mod arrivals;
 #[cfg(feature = "async")]
 mod completions;
 pub(crate) mod ends;
+mod watch;
 
-pub(crate) use arrivals::Arrivals;
 #[cfg(feature = "async")]
 pub(crate) use completions::Completions;
+pub(crate) use watch::{Awaited, Watch};
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::task::Waker;

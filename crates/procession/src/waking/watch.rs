@@ -1,12 +1,9 @@
-//! The thread that watches a receiver's queue while tasks wait for a value.
+//! The thread that watches one object in shared memory while tasks wait for it.
 
 use super::{shield, start, Wakers};
-use crate::channel::is_left_by;
 use crate::{Error, Result};
-use procession_core::arena::Ref;
-use procession_core::channel::Queue;
-use procession_core::ids::Handle;
 use procession_core::{Deadline, WaitError};
+use std::fmt;
 use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -16,19 +13,33 @@ use std::time::Duration;
 /// engine ends endless waits if it takes them for the only ones.
 const SLEEP: Duration = Duration::from_secs(3600);
 
-/// The watch of one receiver, if a task of this process has waited for it.
-#[derive(Default)]
-pub(crate) struct Arrivals(Mutex<Option<ReceiverWatch>>);
+/// What a watch waits for.
+pub(crate) trait Awaited: Send + Sync + 'static {
+    /// The name of the thread.
+    fn thread(&self) -> &'static str;
 
-struct ReceiverWatch {
-    shared: Arc<Awaiting>,
+    /// A task begins to wait, and no other does.
+    fn begin(&self) {}
+
+    /// Wait until the tasks shall look, or until `over` is true.
+    fn wait(&self, deadline: Deadline, over: &dyn Fn() -> bool) -> Result<(), WaitError>;
+
+    /// Make a wait check `over` soon.
+    fn prod(&self);
+}
+
+/// The watch of one object, if a task of this process has waited for it. Dropping it ends the thread. A clone is another
+/// watch.
+pub(crate) struct Watch<A: Awaited>(Mutex<Option<Watching<A>>>);
+
+struct Watching<A> {
+    shared: Arc<Awaiting<A>>,
     /// The process whose thread it is.
     pid: u32,
 }
 
-struct Awaiting {
-    queue: Ref<Queue>,
-    senders: Handle,
+struct Awaiting<A> {
+    awaited: A,
     state: Mutex<AwaitingState>,
     changed: Condvar,
 }
@@ -38,7 +49,7 @@ struct AwaitingState {
     wakers: Wakers,
     /// Errors of the thread's waits, each for the next wait under this number.
     failed: Vec<(u64, Error)>,
-    /// The receiver is dropped.
+    /// The watch is dropped.
     over: bool,
 }
 
@@ -46,23 +57,61 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Arrivals {
-    /// Wake the task once there is a value, or no sender any more. Returns the error if the thread's wait for this
-    /// number failed.
-    pub(crate) fn wake(&self, queue: &Ref<Queue>, senders: Handle, number: u64, waker: &Waker) -> Result<()> {
+impl<A: Awaited> Default for Watch<A> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<A: Awaited> Clone for Watch<A> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<A: Awaited> fmt::Debug for Watch<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl<A: Awaited> Drop for Watch<A> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl<A: Awaited> Watch<A> {
+    /// End the thread.
+    pub(crate) fn end(&self) {
+        let watch = lock(&self.0).take();
+        match watch {
+            Some(watch) if watch.pid == std::process::id() => {
+                lock(&watch.shared.state).over = true;
+                watch.shared.changed.notify_one();
+                watch.shared.awaited.prod();
+            }
+            other => std::mem::forget(other),
+        }
+    }
+
+    /// Wake the task once it shall look. Returns the error if the thread's wait for this number failed. `awaited` is
+    /// called for the first wait.
+    pub(crate) fn wake(&self, awaited: impl FnOnce() -> A, number: u64, waker: &Waker) -> Result<()> {
         let mut watch = lock(&self.0);
         let pid = std::process::id();
         if watch.as_ref().is_none_or(|watch| watch.pid != pid) {
+            let awaited = awaited();
+            let name = awaited.thread();
             let shared = Arc::new(Awaiting {
-                queue: queue.clone(),
-                senders,
+                awaited,
                 state: Mutex::default(),
                 changed: Condvar::new(),
             });
             let theirs = Arc::clone(&shared);
-            start("procession-recv", move || theirs.watch())?;
+            start(name, move || theirs.watch())?;
             // That of the process that forked this one is another process's.
-            std::mem::forget(watch.replace(ReceiverWatch { shared, pid }));
+            std::mem::forget(watch.replace(Watching { shared, pid }));
         }
         let shared = watch.as_ref().map(|watch| Arc::clone(&watch.shared));
         drop(watch);
@@ -72,6 +121,9 @@ impl Arrivals {
                 let mut state = lock(&shared.state);
                 if let Some(error) = state.take_error(number) {
                     return Err(error);
+                }
+                if state.wakers.0.is_empty() {
+                    shared.awaited.begin();
                 }
                 let replaced = state.wakers.set(number, waker);
                 shared.changed.notify_one();
@@ -93,21 +145,9 @@ impl Arrivals {
         drop(removed);
         error
     }
-
-    /// End the thread. The caller wakes the queue's consumers afterwards, of which it is one.
-    pub(crate) fn end(&self) {
-        let watch = lock(&self.0).take();
-        match watch {
-            Some(watch) if watch.pid == std::process::id() => {
-                lock(&watch.shared.state).over = true;
-                watch.shared.changed.notify_one();
-            }
-            other => std::mem::forget(other),
-        }
-    }
 }
 
-impl Awaiting {
+impl<A: Awaited> Awaiting<A> {
     fn watch(&self) {
         loop {
             let mut state = lock(&self.state);
@@ -118,8 +158,8 @@ impl Awaiting {
                 return;
             }
             drop(state);
-            let over = || is_left_by(self.senders) || lock(&self.state).over;
-            let waited = self.queue.wait_until_ready_or(Deadline::after(SLEEP), over);
+            let over = || lock(&self.state).over;
+            let waited = self.awaited.wait(Deadline::after(SLEEP), &over);
             self.tell(waited);
         }
     }
@@ -169,7 +209,7 @@ mod tests {
         let waker = Waker::from(Arc::new(Nothing));
         let wait = |number| from.wake_on_arrival(number, &waker);
         assert!(wait(1).is_ok() && wait(2).is_ok());
-        let shared = lock(&from.arrivals().0).as_ref().map(|watch| Arc::clone(&watch.shared));
+        let shared = lock(&from.watch().0).as_ref().map(|watch| Arc::clone(&watch.shared));
         let shared = shared.unwrap();
         let fail = || shared.tell(Err(procession_core::Error::Corrupt("a test").into()));
 
@@ -180,7 +220,7 @@ mod tests {
         // A new wait waits anew: the error was told.
         assert!(wait(2).is_ok());
         fail();
-        assert_eq!((1..3).filter_map(|number| from.arrivals().forget(number)).count(), 1);
+        assert_eq!((1..3).filter_map(|number| from.watch().forget(number)).count(), 1);
         let state = lock(&shared.state);
         assert!(state.failed.is_empty() && state.wakers.0.is_empty());
     }
@@ -195,7 +235,7 @@ mod tests {
                 select.ready_timeout(Duration::from_secs(20))
             });
             while !select.is_finished() {
-                let shared = lock(&from.arrivals().0).as_ref().map(|watch| Arc::clone(&watch.shared));
+                let shared = lock(&from.watch().0).as_ref().map(|watch| Arc::clone(&watch.shared));
                 if let Some(shared) = shared {
                     shared.tell(Err(procession_core::Error::Corrupt("a test").into()));
                 }
