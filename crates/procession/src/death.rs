@@ -55,6 +55,31 @@ impl Death {
     }
 }
 
+impl Death {
+    /// That of a process that wrote to an object of this kind. `found` is what its locks tell of the dead process.
+    pub(crate) fn of_writer(pid: u32, panicked: bool, object: &'static str, found: Option<Box<Self>>) -> Self {
+        let found = found.filter(|death| death.pid == pid);
+        let (name, made) = found.map(|death| (death.name, death.made)).unwrap_or_default();
+        let label = match &*name {
+            "" => format!("process {pid}"),
+            name => format!("process {name} ({pid})"),
+        };
+        let end = if panicked { "panicked" } else { "died" };
+        let made_at = made
+            .as_ref()
+            .map_or_else(String::new, |(file, line)| format!(" made at {file}:{line}"));
+        Self {
+            pid,
+            name,
+            thread: None,
+            panicked,
+            object,
+            made,
+            text: format!("{label} {end} holding the {object}{made_at}"),
+        }
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -45,9 +45,11 @@
 //!
 //! Other processes write to the memory that a program shares through this crate. These rules make that sound:
 //!
-//! 1. Shared bytes are reached only through the guard of their lock, and one handle leads to both. Whatever serde makes
-//!    of the bytes of a message, two arrays share either both items and lock, or neither. A handle's family, generation
-//!    and kind are checked before it is used.
+//! 1. Shared bytes that change are reached only through the guard of their lock, and one handle leads to both. Whatever
+//!    serde makes of the bytes of a message, two arrays share either both items and lock, or neither. A handle's family,
+//!    generation and kind are checked before it is used. Bytes say what they are for: those of a [`Shared`], which are
+//!    never changed once another process can know them, are taken for nothing else, and neither are atomics, or the
+//!    value of an [`RwLock`], whose locks are named in front of it.
 //! 2. Shared values are plain data ([`Plain`]): any bytes are a valid value. There is no padding, no reference
 //!    and no `bool`.
 //! 3. Code that can use a guard holds its lock, in the process that took it. A wait of a [`Condvar`] takes the lock
@@ -56,7 +58,7 @@
 //! 4. A lock is taken from a dead holder only when none of that process's threads runs any more. A panic of a holder is
 //!    reported like its death.
 //! 5. Everything else that is shared is read as atomics, or copied and then checked. A `&[u8]` exists only of a block
-//!    that this process owns alone. Lengths are read once.
+//!    that this process owns alone, or that no process changes. Lengths are read once.
 //! 6. A function is called by its place in the executable, which both processes run, and together with the code that
 //!    unpacks its arguments. A mark made from the executable's layout and build ID is compared first.
 //!
@@ -78,6 +80,17 @@
 //! let mutex = procession::Mutex::new(1)?;
 //! let guard = mutex.lock()?;
 //! drop(mutex); // while it is locked
+//! # drop(guard);
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0277
+//! let flag = procession::sync::atomic::Atomic::<std::sync::atomic::AtomicBool>::new(true)?; // as for `Mutex<bool>`
+//! # Ok::<(), procession::Error>(())
+//! ```
+//! ```compile_fail,E0505
+//! let lock = procession::RwLock::new(1)?;
+//! let guard = lock.read()?;
+//! drop(lock); // while it is read
 //! # drop(guard);
 //! # Ok::<(), procession::Error>(())
 //! ```
@@ -132,6 +145,7 @@ mod queue;
 mod request;
 mod run;
 mod select;
+mod shared;
 mod spawn;
 mod start;
 mod surroundings;
@@ -158,6 +172,7 @@ pub use queue::Queue;
 #[doc(hidden)]
 pub use request::inspect;
 pub use select::Select;
+pub use shared::{Bytes, Shared, SharedMap};
 pub use spawn::{spawn, Builder};
 pub use start::{set_start_method, start_method, StartMethod};
-pub use sync::{Barrier, Condvar, Event, Lock, LockError, LockResult, Mutex, Poisoned, Semaphore, Value};
+pub use sync::{Barrier, Condvar, Event, Lock, LockError, LockResult, Mutex, Once, Poisoned, RwLock, Semaphore, Value};

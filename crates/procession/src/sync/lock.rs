@@ -45,7 +45,11 @@ impl Lock {
     /// Create a lock that is not held.
     #[track_caller]
     pub fn new() -> Result<Self> {
-        let here = Location::caller();
+        Self::made_at(Location::caller())
+    }
+
+    /// Create a lock that is not held, for an object that was made there.
+    pub(crate) fn made_at(here: &Location<'_>) -> Result<Self> {
         let options = sync::Options {
             made: Some((here.file(), here.line())),
             ..sync::Options::default()
@@ -107,7 +111,7 @@ impl Lock {
         Ok(death.or(poison).map(|death| Box::new(Death::of_engine(&death))))
     }
 
-    fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {
+    pub(super) fn lock_until(&self, deadline: Deadline) -> LockResult<LockGuard<'_>> {
         let death = self.inherit(deadline).map_err(LockError::Failed)?;
         let guard = LockGuard {
             lock: self,
