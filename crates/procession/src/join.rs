@@ -98,6 +98,23 @@ impl<R> JoinHandle<R> {
     }
 }
 
+impl JoinHandle<()> {
+    /// Wait for the process to end, whatever its function returned.
+    pub(crate) fn end(self) -> Result<(), JoinError> {
+        let child = &self.running.child;
+        match wait(|| child.wait(Deadline::Never)) {
+            Ok(exit) => self.conclude_by(exit.unwrap_or(Exit::Unknown), |incoming| {
+                if incoming.body().first() == Some(&RETURNED) {
+                    Ok(())
+                } else {
+                    read(incoming)
+                }
+            }),
+            Err(error) => Err(lost(Error::engine(error))),
+        }
+    }
+}
+
 impl<R> fmt::Debug for JoinHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("JoinHandle");
@@ -163,6 +180,10 @@ impl<R: DeserializeOwned> JoinHandle<R> {
 
     /// The result of a process that has ended so.
     fn conclude(self, exit: Exit) -> Result<R, JoinError> {
+        self.conclude_by(exit, read)
+    }
+
+    fn conclude_by(self, exit: Exit, read: impl FnOnce(&Incoming) -> Result<R, JoinError>) -> Result<R, JoinError> {
         let running = &self.running;
         here().children.remove(running);
         match running.result_slot.take().map_err(|e| lost(Error::engine(e)))? {

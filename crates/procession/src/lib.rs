@@ -144,6 +144,7 @@ mod process;
 mod queue;
 mod request;
 mod run;
+mod scope;
 mod select;
 mod shared;
 mod spawn;
@@ -171,6 +172,7 @@ pub use process::{cpu_count, current, parent, Process};
 pub use queue::Queue;
 #[doc(hidden)]
 pub use request::inspect;
+pub use scope::{scope, Lend, Scope, ScopedJoinHandle};
 pub use select::Select;
 pub use shared::{Bytes, Shared, SharedMap};
 pub use spawn::{spawn, Builder};

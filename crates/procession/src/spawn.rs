@@ -142,8 +142,30 @@ impl Builder {
     }
 
     /// Start the process.
+    ///
+    /// ```
+    /// let child = procession::Builder::new().daemon(true).spawn(|n: u32| n + 1, 4)?;
+    /// assert!(child.is_daemon());
+    /// assert_eq!(child.join()?, 5);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<JoinHandle<R>>
     where
+        A: Portable,
+        R: Portable,
+    {
+        self.start(f, args, |args| Ok(args))
+    }
+
+    /// Start the process. The arguments are serialized as an `A`; a child by `Fork` has them from `own`.
+    pub(crate) fn start<L, A, R>(
+        self,
+        f: fn(A) -> R,
+        args: L,
+        own: impl FnOnce(L) -> Result<A>,
+    ) -> Result<JoinHandle<R>>
+    where
+        L: Serialize,
         A: Portable,
         R: Portable,
     {
@@ -167,7 +189,7 @@ impl Builder {
             }
             let function = || {
                 want_backtraces(self.backtrace);
-                returned(&f(args))
+                returned(&f(own(args)?))
             };
             (fork(here, &identity, &result_slot, function)?, None)
         } else {

@@ -31,6 +31,12 @@ pub(crate) fn unpack<T: DeserializeOwned>(incoming: &Incoming) -> Result<T> {
     codec::unpack(incoming.body(), fds.collect::<Result<_, _>>().ours()?)
 }
 
+/// A value as it arrives where it is sent, made in this process.
+pub(crate) fn copy<T: Serialize, U: DeserializeOwned>(value: &T) -> Result<U> {
+    let encoded = codec::collect(Vec::new(), value)?;
+    codec::unpack(&encoded.bytes, encoded.fds)
+}
+
 /// An object in the arena that is identified by its handle.
 pub(crate) trait Shared: Sized {
     const NAME: &'static str;
