@@ -79,6 +79,7 @@ impl Children {
                 let _ = running.child.signal(libc::SIGKILL);
             }
         }
+        crate::forward::hand_over();
     }
 }
 

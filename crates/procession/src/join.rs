@@ -4,7 +4,7 @@ use crate::children::Running;
 use crate::error::{wait, Ours};
 use crate::process::here;
 use crate::request::{LOST, PANICKED, RETURNED};
-use crate::{codec, Error, JoinError, Result};
+use crate::{codec, forward, Error, JoinError, Result};
 use procession_core::channel::Incoming;
 use procession_core::process::Exit;
 use procession_core::Deadline;
@@ -186,6 +186,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     fn conclude_by(self, exit: Exit, read: impl FnOnce(&Incoming) -> Result<R, JoinError>) -> Result<R, JoinError> {
         let running = &self.running;
         here().children.remove(running);
+        forward::hand_over();
         match running.result_slot.take().map_err(|e| lost(Error::engine(e)))? {
             Some(incoming) => read(&incoming),
             None => Err(match exit {

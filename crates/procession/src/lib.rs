@@ -130,6 +130,7 @@ pub mod codec;
 mod death;
 mod entry;
 mod error;
+mod forward;
 #[cfg(feature = "async")]
 mod futures;
 mod image;
@@ -160,6 +161,7 @@ pub use channel::{bounded, channel, IntoIter, Iter, Receiver, RecvError, SendErr
 pub use codec::Compact;
 pub use death::Death;
 pub use error::{EngineError, Error, JoinError, Result};
+pub use forward::forward_logs;
 #[cfg(feature = "async")]
 pub use futures::{Applied, Join, Lockable, Locked, Mapped, Occurred, Recv, Sent};
 pub use join::{wait_all, wait_any, wait_any_timeout, JoinHandle};

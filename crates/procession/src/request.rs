@@ -3,7 +3,7 @@
 use crate::error::Ours;
 use crate::image::Image;
 use crate::surroundings::Surroundings;
-use crate::{codec, logging, Error, Process, Result, StartMethod};
+use crate::{codec, forward, logging, Error, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Incoming, Mailbox, Message, Outgoing};
 use procession_core::ids::Handle;
@@ -25,6 +25,7 @@ pub(crate) struct SpawnRequest {
     /// The parent's surroundings, for a child that does not inherit them.
     pub surroundings: Option<Surroundings>,
     pub log: Option<logging::Setting>,
+    pub forward: Option<forward::Link>,
     /// [`Image::mark`](crate::image::Image::mark) of the parent: the places below are valid in this image only.
     pub image: u64,
     /// Place of the [`Call`].

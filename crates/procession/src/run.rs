@@ -6,7 +6,7 @@ use crate::panic::{catch, report, want_backtraces, Speak};
 use crate::process::{become_child, here};
 use crate::request::{receive, Arguments, Call, Received, LOST, PANICKED};
 use crate::surroundings::adopt;
-use crate::{logging, set_start_method, JoinError, Process, Result};
+use crate::{forward, logging, set_start_method, JoinError, Process, Result};
 use log::info;
 use procession_core::arena::Ref;
 use procession_core::channel::{wait_until_noticed, Message, Outgoing};
@@ -59,6 +59,9 @@ fn perform(token: u64, mut fds: Vec<OwnedFd>) -> Result<i32> {
     }
     if let Some(Err(error)) = request.log.map(logging::inherit) {
         return Ok(conclude(&result_slot, Ok(Err(error.to_string()))));
+    }
+    if let Some(link) = request.forward {
+        forward::inherit(link);
     }
     let Some((call, function)) = target else {
         let text = "the program that runs is not the one that started the process: was it replaced meanwhile?";

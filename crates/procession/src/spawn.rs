@@ -10,7 +10,7 @@ use crate::request::{call, returned, Call, SpawnRequest};
 use crate::run::run_forked;
 use crate::surroundings::Surroundings;
 use crate::sync::any_guard;
-use crate::{codec, logging, start_method, Error, JoinHandle, Portable, Process, Result, StartMethod};
+use crate::{codec, forward, logging, start_method, Error, JoinHandle, Portable, Process, Result, StartMethod};
 use procession_core::arena::Ref;
 use procession_core::channel::{Mailbox, Message, Outgoing};
 use procession_core::process::{self, fork_server, Child, Forked, ResultSlot};
@@ -212,6 +212,7 @@ impl Builder {
                 backtrace: self.backtrace,
                 surroundings,
                 log: logging::setting(),
+                forward: forward::link(),
                 image: Image::this().mark,
                 call: place(call::<A, R> as Call as usize, "this function's type")?,
                 function: place(f as usize, type_name::<fn(A) -> R>())?,
@@ -259,11 +260,9 @@ fn send<A: Serialize>(
     args: &A,
     own_fds: &mut Vec<OwnedFd>,
 ) -> Result<(Child, Option<Mailbox>)> {
-    let head = codec::append(Vec::new(), request).map_err(|error| Error::Encode {
-        kind: "request",
-        reason: error.to_string(),
-    })?;
-    let mut encoded = codec::collect(head, args)?;
+    let head = codec::collect(Vec::new(), request)?;
+    let mut encoded = codec::collect(head.bytes, args)?;
+    encoded.handles.extend(head.handles);
     encoded.fds.append(own_fds);
     encoded.handles.push(result_slot.handle());
     let out = Outgoing {

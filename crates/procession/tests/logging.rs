@@ -5,7 +5,7 @@ mod common;
 
 use common::by;
 use log::{LevelFilter, Log, Metadata, Record};
-use procession::{log_to_file, log_to_stderr, Builder, Error, Event, JoinError, StartMethod};
+use procession::{forward_logs, log_to_file, log_to_stderr, Builder, Error, Event, JoinError, StartMethod};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -222,4 +222,60 @@ fn has_a_fragile_logger() {
     let error = by(StartMethod::Fork).spawn(leaf, ()).unwrap().join().unwrap_err();
     assert_eq!(std::process::id(), here, "this is the parent");
     assert_eq!(error.signal(), Some(libc::SIGABRT));
+}
+
+/// A logger of the program's own.
+struct Heard;
+
+static HEARD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+impl Log for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() != "quiet"
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let place = record.file().unwrap().rsplit('/').next().unwrap();
+        let line = format!("{} {} {place} {}", record.level(), record.target(), record.args());
+        HEARD.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn what_children_log_reaches_the_logger_of_their_parent() {
+    passes("forwards");
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn forwards() {
+    fn say((): ()) {
+        log::warn!(target: "loud", "in {}", procession::current().name());
+        log::warn!(target: "quiet", "not heard");
+        log::info!("not of this level");
+        log::error!("the last words");
+        std::process::abort();
+    }
+    fn branch((): ()) {
+        let leaf = Builder::new().name("Leaf").spawn(say, ()).unwrap();
+        assert!(leaf.join().is_err());
+    }
+    log::set_logger(&Heard).unwrap();
+    log::set_max_level(LevelFilter::Warn);
+    forward_logs().unwrap();
+    for method in [StartMethod::Spawn, StartMethod::Forkserver] {
+        let child = by(method).spawn(branch, ()).unwrap();
+        child.join().unwrap();
+        let heard = std::mem::take(&mut *HEARD.lock().unwrap());
+        let expected = [
+            "WARN loud logging.rs [Leaf] in Leaf",
+            "ERROR logging logging.rs [Leaf] the last words",
+        ];
+        assert_eq!(heard, expected, "{method:?}");
+    }
+    // While the thread runs, which a copy would lack, and whose locks it would have.
+    let forked = Builder::new().start_method(StartMethod::Fork).spawn(branch, ());
+    assert!(matches!(forked, Err(Error::Threads)));
 }

@@ -65,6 +65,11 @@ impl<T> Receiver<T> {
         &self.0.watch
     }
 
+    /// Wait until there is a value. Takes nothing.
+    pub(crate) fn wait_until_ready(&self, deadline: Deadline) -> Result<(), WaitError> {
+        self.0.queue.wait_until_ready_or(deadline, || false)
+    }
+
     /// Whether a `recv` would return at once: with a value, or because no sender is left.
     pub(crate) fn is_ready(&self) -> bool {
         !matches!(self.0.queue.is_empty(), Ok(true)) || self.0.is_surely_left_alone()
