@@ -18,12 +18,17 @@ use std::sync::Mutex;
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Process {
     pub(crate) pid: i32,
     pub(crate) name: String,
     pub(crate) daemon: bool,
     /// Whether it ends when its parent dies; may be set for a process that is not daemonic.
     pub(crate) dies_with_parent: bool,
+    /// Whether it is a pool's worker: it may have children although it is daemonic, and they die with it.
+    pub(crate) worker: bool,
+    /// Whether it ignores SIGINT.
+    pub(crate) ignores_interrupts: bool,
     /// The numbers of its ancestors and its own, each counted among siblings; empty for the first process.
     pub(crate) path: Vec<u32>,
 }
@@ -83,7 +88,9 @@ impl Here {
             pid: 0,
             name,
             daemon,
-            dies_with_parent: daemon,
+            dies_with_parent: daemon || self.me.worker,
+            worker: false,
+            ignores_interrupts: false,
             path,
         }
     }
@@ -98,6 +105,8 @@ pub(crate) fn here() -> &'static Here {
             name: "MainProcess".into(),
             daemon: false,
             dies_with_parent: false,
+            worker: false,
+            ignores_interrupts: false,
             path: Vec::new(),
         };
         let fresh = Box::into_raw(Box::new(Here::new(me, None)));

@@ -122,6 +122,10 @@ pub(crate) fn run_forked(
 fn take_identity(me: Process, parent: Process) -> Result<()> {
     note_at_exit();
     let parent_pid = parent.pid;
+    if me.ignores_interrupts {
+        // SAFETY: no code runs when the signal comes.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    }
     if become_child(me, parent).me.dies_with_parent {
         watch_parent(parent_pid).ours()?;
     }

@@ -58,6 +58,8 @@ pub struct Builder {
     name: Option<String>,
     daemon: bool,
     die_with_parent: bool,
+    worker: bool,
+    ignore_interrupts: bool,
     method: Option<StartMethod>,
     backtrace: bool,
     beside_threads: bool,
@@ -88,6 +90,36 @@ impl Builder {
     pub fn die_with_parent(mut self, die: bool) -> Self {
         self.die_with_parent = die;
         self
+    }
+
+    /// Set whether the process ignores SIGINT, which Ctrl-C at a terminal sends to all processes of a program: then the
+    /// program decides alone what an interrupt means for its children, and those of a [`Pool`](crate::Pool) finish their
+    /// tasks meanwhile. Programs that the process executes ignore it, too.
+    ///
+    /// ```
+    /// let (done, wait) = (procession::Event::new()?, procession::Event::new()?);
+    /// let child = procession::Builder::new().ignore_interrupts(true).spawn(
+    ///     |(ready, go): (procession::Event, procession::Event)| {
+    ///         ready.set();
+    ///         go.wait().unwrap();
+    ///     },
+    ///     (done.clone(), wait.clone()),
+    /// )?;
+    /// done.wait()?;
+    /// child.interrupt()?; // as Ctrl-C does
+    /// wait.set();
+    /// child.join()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn ignore_interrupts(mut self, ignore: bool) -> Self {
+        self.ignore_interrupts = ignore;
+        self
+    }
+
+    /// Settings for a worker of a pool: daemonic, but with children of its own.
+    pub(crate) fn worker(mut self) -> Self {
+        self.worker = true;
+        self.daemon(true)
     }
 
     /// Set how the process is started.
@@ -172,12 +204,14 @@ impl Builder {
         entry::keep();
         entry::check_constructed()?;
         let here = here();
-        if here.me.daemon {
+        if here.me.daemon && !here.me.worker {
             return Err(Error::Daemon);
         }
         here.children.forget_ended();
         let mut identity = here.next_child(self.name, self.daemon);
         identity.dies_with_parent |= self.die_with_parent;
+        identity.worker = self.worker;
+        identity.ignores_interrupts = self.ignore_interrupts;
         let result_slot = Ref::<ResultSlot>::create().ours()?;
         let method = self.method.unwrap_or_else(start_method);
         let (child, mailbox) = if method == StartMethod::Fork {

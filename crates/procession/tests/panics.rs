@@ -52,7 +52,7 @@ fn a_panic_is_a_value_though_nobody_reads_stderr() {
 #[test]
 #[ignore = "run by another test"]
 fn has_a_broken_stderr() {
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
     // SAFETY: both are open.
     assert_eq!(unsafe { libc::dup2(writer.as_raw_fd(), 2) }, 2);

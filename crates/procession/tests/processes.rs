@@ -4,8 +4,10 @@ mod common;
 
 use common::{by, METHODS};
 use procession::{current, parent, Builder, JoinError};
+use rustix::pipe::{pipe_with, PipeFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -349,15 +351,17 @@ fn write_to((first, second): (End, End)) {
 #[test]
 fn descriptors_are_arguments() {
     for method in METHODS {
-        let (first, to_first) = std::io::pipe().unwrap();
-        let (second, to_second) = std::io::pipe().unwrap();
-        let child = by(method)
-            .spawn(write_to, (End(to_first.into()), End(to_second.into())))
-            .unwrap();
+        let (first, to_first) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (second, to_second) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let child = by(method).spawn(write_to, (End(to_first), End(to_second))).unwrap();
         child.join().unwrap();
         // The read ends only if every copy of the write ends is closed, the fork server's included.
-        assert_eq!(std::io::read_to_string(first).unwrap(), "one", "{method:?}");
-        assert_eq!(std::io::read_to_string(second).unwrap(), "two", "{method:?}");
+        assert_eq!(std::io::read_to_string(File::from(first)).unwrap(), "one", "{method:?}");
+        assert_eq!(
+            std::io::read_to_string(File::from(second)).unwrap(),
+            "two",
+            "{method:?}"
+        );
     }
 }
 

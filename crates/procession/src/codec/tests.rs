@@ -2,6 +2,7 @@
 //! model, are used by several tests.
 
 use super::*;
+use rustix::pipe::{pipe_with, PipeFlags};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serializer};
 use std::os::fd::AsFd;
@@ -30,8 +31,8 @@ impl<'de> Deserialize<'de> for Both {
 
 #[test]
 fn handles_and_descriptors_go_along() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let encoded = collect(vec![9], &(1u8, Both(writer.into()), "text")).unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let encoded = collect(vec![9], &(1u8, Both(writer), "text")).unwrap();
     assert_eq!(encoded.bytes[0], 9);
     assert_eq!(encoded.handles, [Handle::from_bits(77).unwrap()]);
     assert_eq!(encoded.fds.len(), 1);
@@ -39,7 +40,7 @@ fn handles_and_descriptors_go_along() {
     assert_eq!((one, text.as_str()), (1, "text"));
     drop(both);
     assert_eq!(
-        std::io::read_to_string(reader).unwrap(),
+        std::io::read_to_string(std::fs::File::from(reader)).unwrap(),
         "",
         "the end of the file: no other copy is open"
     );

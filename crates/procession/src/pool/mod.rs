@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 use worker::{function, Fails};
-use workers::{lock, WorkerSet, Workers};
+use workers::{lock, Start, WorkerSet, Workers};
 
 /// Worker processes that apply functions to values.
 ///
@@ -87,6 +87,41 @@ impl Pool {
     /// Create a pool. `builder` starts the workers: its start method applies, and its name becomes the prefix of
     /// theirs.
     pub fn with(size: usize, builder: Builder) -> Result<Self> {
+        let start = |builder: Builder, pool, worker_index| builder.spawn(worker::work, (pool, worker_index));
+        Self::started(size, builder, Box::new(start))
+    }
+
+    /// Create a pool each of whose workers calls `init(context)` before its first task: what takes time to set up, or to
+    /// send, is there for all of its tasks. Workers that replace others do the same. The function keeps what the tasks
+    /// need in a static, or in a thread-local variable: a worker has one thread.
+    ///
+    /// A worker in which `init` panics ends, and is replaced; after 20 in a row the pool terminates.
+    ///
+    /// ```
+    /// use procession::{Builder, Pool, Shared};
+    /// use std::sync::OnceLock;
+    ///
+    /// static TABLE: OnceLock<Shared<[f64]>> = OnceLock::new();
+    ///
+    /// fn keep(table: Shared<[f64]>) {
+    ///     TABLE.set(table).unwrap();
+    /// }
+    /// fn look_up(at: usize) -> f64 {
+    ///     TABLE.get().unwrap()[at]
+    /// }
+    /// let table = Shared::from_fn(1000, |n| n as f64 / 2.0)?;
+    /// let pool = Pool::with_initializer(2, Builder::new(), keep, table)?;
+    /// assert_eq!(pool.map(look_up, [1, 999])?, [0.5, 499.5]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn with_initializer<C>(size: usize, builder: Builder, init: fn(C), context: C) -> Result<Self>
+    where
+        C: Portable + Send + Sync + 'static,
+    {
+        Self::started(size, builder, worker::prepared(init, context)?)
+    }
+
+    fn started(size: usize, builder: Builder, start: Start) -> Result<Self> {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
@@ -96,6 +131,7 @@ impl Pool {
             completions: Arc::new(crate::waking::Completions::new(core.clone())),
             core,
             builder,
+            start,
             set: Mutex::new(WorkerSet {
                 size,
                 ..WorkerSet::default()

@@ -1,9 +1,10 @@
 //! The loop of a pool's worker. It finds a task's function by its place in the executable, as a spawned child does.
 
+use super::workers::Start;
 use crate::error::Ours;
 use crate::image::Image;
 use crate::panic::watched;
-use crate::{wire, Error, JoinError, Result};
+use crate::{wire, Error, JoinError, Portable, Result};
 use procession_core::channel::{Incoming, Message, Outgoing};
 use procession_core::ids::Handle;
 use procession_core::pool::{Task, Verdict, Worker};
@@ -77,6 +78,36 @@ fn find(worker: &Worker, task: &Task) -> Result<(Call, usize)> {
         }
         _ => Err(Error::Elsewhere("the task's function")),
     }
+}
+
+/// What a worker that is to call a function first is sent: what [`work`] is, the image's mark, the function's place, and
+/// its argument.
+type Prepared<C> = (u64, u32, u64, u64, C);
+
+/// Starts workers that call `init` with `context` first.
+pub(super) fn prepared<C>(init: fn(C), context: C) -> Result<Start>
+where
+    C: Portable + Send + Sync + 'static,
+{
+    let image = Image::this();
+    let place = image
+        .place(init as usize)
+        .ok_or(Error::Elsewhere(type_name::<fn(C)>()))?;
+    Ok(Box::new(move |builder, pool, worker_index| {
+        let args = (pool, worker_index, image.mark, place, &context);
+        builder.start(prepare_and_work::<C>, args, |args| wire::copy(&args))
+    }))
+}
+
+fn prepare_and_work<C: Portable>((pool, worker_index, mark, place, context): Prepared<C>) {
+    let image = Image::this();
+    let address = image.address(place).filter(|_| mark == image.mark);
+    let Some(address) = address else { return };
+    // SAFETY: a place within the executable that the parent took from a function of this type, together with this very
+    // instance of `prepare_and_work`, in the same executable, as the mark shows.
+    let init: fn(C) = unsafe { std::mem::transmute(address as *const ()) };
+    init(context);
+    work((pool, worker_index));
 }
 
 /// The main function of a pool's worker process.

@@ -1,6 +1,5 @@
 //! The workers of a pool, as its process manages them, and the thread that replaces and stops them.
 
-use super::worker::work;
 use crate::error::Ours;
 use crate::{Builder, JoinError, JoinHandle, Result};
 use procession_core::pool::{Overdue, Pool as Core, WorkerDeath};
@@ -12,12 +11,16 @@ const GRACE: Duration = Duration::from_secs(1);
 /// After this many workers in a row that end before they are ready, no more are started.
 const FAILURES: u32 = 20;
 
+/// Starts the worker with this index of the pool with this handle.
+pub(super) type Start = Box<dyn Fn(Builder, u64, u32) -> Result<JoinHandle<()>> + Send + Sync>;
+
 /// What the pool and the thread that watches its workers share.
 pub(super) struct Workers {
     pub(super) core: Core,
     #[cfg(feature = "async")]
     pub(super) completions: std::sync::Arc<crate::waking::Completions>,
     pub(super) builder: Builder,
+    pub(super) start: Start,
     pub(super) set: Mutex<WorkerSet>,
 }
 
@@ -54,8 +57,8 @@ impl Workers {
             let worker_index = self.core.enlist().ours()?;
             set.started += 1;
             let name = format!("{}-{}", builder.name_or("PoolWorker"), set.started);
-            let builder = builder.clone().name(name).daemon(true);
-            match builder.spawn(work, (self.core.handle().to_bits(), worker_index)) {
+            let builder = builder.clone().name(name).worker();
+            match (self.start)(builder, self.core.handle().to_bits(), worker_index) {
                 Ok(handle) => set.all.push(WorkerRecord {
                     worker_index,
                     handle,
